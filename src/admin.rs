@@ -1,0 +1,1 @@
+//! HTTP for operators: readiness, metrics and the debug pages.

@@ -1,0 +1,1 @@
+//! Wiring: builds the parts and runs them; the embedding façade.

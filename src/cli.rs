@@ -1,0 +1,80 @@
+//! Arguments, tables and exit codes: every command a person types.
+//!
+//! stdout carries data, stderr talk. Exit codes: 0 ok, 1 a runtime failure or a failed check, 2 usage or
+//! configuration.
+
+pub mod clusters;
+pub mod dump;
+pub mod endpoints;
+pub mod lab;
+pub mod proxies;
+pub mod serve;
+pub mod sim;
+pub mod version;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Cross-cluster endpoint discovery for Envoy.
+#[derive(Debug, Parser)]
+#[command(name = "tombolo", version, about, max_term_width = 110)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the discovery server
+    Serve(Box<serve::Args>),
+    /// Run a multi-cluster lab on this machine: API servers, control planes, real Envoys
+    Lab(Box<lab::Args>),
+    /// Synthetic parts: API servers, the echo application, load
+    Sim(sim::Args),
+    /// Act as a proxy against any ADS server and print what it sends
+    Dump(dump::Args),
+    /// Show the endpoints a proxy gets for a host
+    Endpoints(endpoints::Args),
+    /// Show the clusters the server watches and how fresh they are
+    Clusters(clusters::Args),
+    /// Show the connected proxies and what was sent to and accepted by each
+    Proxies(proxies::Args),
+    /// Print the version
+    Version(version::Args),
+}
+
+/// Exit code of a failed run or a failed check.
+pub const EXIT_FAILURE: u8 = 1;
+/// Exit code of wrong usage or configuration.
+pub const EXIT_USAGE: u8 = 2;
+
+/// Parses the process arguments and runs the command.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(EXIT_FAILURE, &anyhow::anyhow!("cannot start the async runtime: {error}")),
+    };
+    runtime.block_on(async {
+        match cli.command {
+            Command::Serve(args) => serve::run(*args).await,
+            Command::Lab(args) => lab::run(*args).await,
+            Command::Sim(args) => sim::run(args).await,
+            Command::Dump(args) => dump::run(args).await,
+            Command::Endpoints(args) => endpoints::run(args).await,
+            Command::Clusters(args) => clusters::run(args).await,
+            Command::Proxies(args) => proxies::run(args).await,
+            Command::Version(args) => version::run(args),
+        }
+    })
+}
+
+/// Prints `error` with its causes to stderr and returns `code`.
+#[allow(clippy::print_stderr)]
+pub(crate) fn fail(code: u8, error: &anyhow::Error) -> ExitCode {
+    eprintln!("tombolo: {error:#}");
+    ExitCode::from(code)
+}

@@ -1,0 +1,12 @@
+//! `tombolo proxies`.
+
+use std::process::ExitCode;
+
+/// Arguments of `tombolo proxies`.
+#[derive(Debug, clap::Args)]
+pub struct Args {}
+
+/// Runs the command.
+pub async fn run(_args: Args) -> ExitCode {
+    ExitCode::from(super::EXIT_FAILURE)
+}

@@ -1,0 +1,1 @@
+//! Raw settings in, validated configuration out, all problems at once.

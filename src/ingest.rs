@@ -1,0 +1,1 @@
+//! API servers in, model out.

@@ -1,0 +1,1 @@
+//! Plain values: ids, services, endpoints, gateways, proxies. No I/O, no protobuf.

@@ -1,0 +1,1 @@
+//! The lock-free store, its writers and its change signal.

@@ -1,0 +1,6 @@
+//! Synthetic API servers, the echo application, load, and the lab.
+
+pub mod apiserver;
+pub mod app;
+pub mod lab;
+pub mod load;

@@ -1,0 +1,1 @@
+//! The echo application of the lab.

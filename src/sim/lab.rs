@@ -1,0 +1,1 @@
+//! The lab: clusters, networks, control planes and Envoys on one machine.

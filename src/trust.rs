@@ -1,0 +1,1 @@
+//! The CA, identities and SDS material.

@@ -1,0 +1,1 @@
+//! Resources, sessions, streams and the ADS server.
