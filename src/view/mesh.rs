@@ -1,0 +1,75 @@
+//! Mesh-wide rules of the configuration.
+
+use std::collections::BTreeSet;
+
+use crate::model::NetworkId;
+
+/// What the configuration says about the whole mesh. Fixed for the life of the process.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MeshRules {
+    reachable: BTreeSet<(NetworkId, NetworkId)>,
+    local_suffixes: Vec<String>,
+    local_hosts: Vec<String>,
+}
+
+impl MeshRules {
+    /// The rules of a mesh with this DNS domain. `reachable` lists pairs of networks that reach each other
+    /// directly (D2); the order inside a pair does not matter.
+    pub fn new(
+        domain: &str,
+        system_namespace: &str,
+        reachable: impl IntoIterator<Item = (NetworkId, NetworkId)>,
+    ) -> Self {
+        let both = |(a, b): (NetworkId, NetworkId)| [(a.clone(), b.clone()), (b, a)];
+        Self {
+            reachable: reachable.into_iter().flat_map(both).collect(),
+            local_suffixes: vec![format!(".kube-system.svc.{domain}")],
+            local_hosts: vec![
+                format!("kubernetes.default.svc.{domain}"),
+                format!("istiod.{system_namespace}.svc.{domain}"),
+            ],
+        }
+    }
+
+    /// Whether workloads of `a` reach those of `b` directly although the networks differ (D2).
+    pub fn reachable(&self, a: &NetworkId, b: &NetworkId) -> bool {
+        self.reachable.contains(&(a.clone(), b.clone()))
+    }
+
+    /// Whether a host is served from the proxy's own cluster only (R4.5).
+    pub fn cluster_local(&self, host: &str) -> bool {
+        self.local_hosts.iter().any(|local| local == host)
+            || self
+                .local_suffixes
+                .iter()
+                .any(|suffix| host.ends_with(suffix.as_str()))
+    }
+}
+
+impl Default for MeshRules {
+    fn default() -> Self {
+        Self::new("cluster.local", "istio-system", [])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn r4_5_default_cluster_local_hosts() {
+        let rules = MeshRules::default();
+        assert!(rules.cluster_local("kube-dns.kube-system.svc.cluster.local"));
+        assert!(rules.cluster_local("kubernetes.default.svc.cluster.local"));
+        assert!(rules.cluster_local("istiod.istio-system.svc.cluster.local"));
+        assert!(!rules.cluster_local("kubernetes.other.svc.cluster.local"));
+        assert!(!rules.cluster_local("a.default.svc.cluster.local"));
+    }
+
+    #[test]
+    fn d02_reachable_pairs_hold_both_ways() {
+        let rules = MeshRules::new("cluster.local", "istio-system", [("a".into(), "b".into())]);
+        assert!(rules.reachable(&"b".into(), &"a".into()));
+        assert!(!rules.reachable(&"a".into(), &"c".into()));
+    }
+}
