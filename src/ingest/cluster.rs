@@ -25,7 +25,7 @@ use super::objects::ObjectKind;
 use super::problems::Problems;
 use super::staging::{StagedEvent, Staging};
 use super::watch::{Failure, KubeSource, ObjectSource, RetryPolicy, SourceEvent};
-use crate::model::{ClusterRole, Name};
+use crate::model::Name;
 use crate::registry::{ClusterWriter, Registry};
 
 /// Events taken in before anything is published: bounds the time that one flood can hold back a publish.
@@ -39,7 +39,6 @@ pub(super) type Seat = Arc<Mutex<Option<ClusterWriter>>>;
 /// What a generation works with.
 pub(super) struct Generation {
     pub(super) context: ClusterContext,
-    pub(super) role: ClusterRole,
     pub(super) server: Arc<ApiServer>,
     pub(super) system_namespace: Name,
     pub(super) retry: RetryPolicy,

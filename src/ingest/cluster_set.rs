@@ -192,7 +192,6 @@ impl ClusterSet {
                 trust_domain: self.options.trust_domain.clone(),
                 special_addresses: self.options.special_addresses(),
             },
-            role: start.role,
             server: Arc::clone(&start.server),
             system_namespace: self.options.system_namespace.clone(),
             retry: self.options.retry,
