@@ -9,7 +9,7 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use http::{Request, Response};
 use http_body_util::combinators::UnsyncBoxBody;
-use http_body_util::{BodyExt, Full};
+use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
@@ -27,6 +27,11 @@ const HEADERS_TIMEOUT: Duration = Duration::from_secs(30);
 const KEEPALIVE: Duration = Duration::from_secs(10);
 /// Probes without an answer after which the kernel gives a connection up.
 const KEEPALIVE_PROBES: u32 = 3;
+
+/// How long one list page may take once its headers are there.
+const PAGE_TIMEOUT: Duration = Duration::from_secs(60);
+/// Largest list page.
+const MAX_PAGE: usize = 64 << 20;
 
 type Answer = UnsyncBoxBody<Bytes, BoxError>;
 type Transport = BoxCloneSyncService<Request<Body>, Response<Incoming>, BoxError>;
@@ -103,6 +108,11 @@ struct Observed {
 #[error("no answer within {}", humantime::format_duration(HEADERS_TIMEOUT))]
 struct NoAnswer;
 
+/// *Retried.* A list page that did not end in time.
+#[derive(Debug, thiserror::Error)]
+#[error("no complete page within {}", humantime::format_duration(PAGE_TIMEOUT))]
+struct NoPage;
+
 /// *Retried.* An answer that is not a list or a watch.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum UnusableAnswer {
@@ -147,13 +157,25 @@ impl Service<Request<Body>> for Observed {
                 ));
             }
             check(&response, watch)?;
-            if watch {
-                // Full means that the same notice is already waiting.
-                let _ = connected.try_send(());
+            if !watch {
+                return page(response).await;
             }
+            // Full means that the same notice is already waiting.
+            let _ = connected.try_send(());
             Ok(response.map(|body| body.map_err(BoxError::from).boxed_unsync()))
         })
     }
+}
+
+/// Reads a list page within its limits of time and size (K-03, K-37).
+async fn page(response: Response<Incoming>) -> Result<Response<Answer>, BoxError> {
+    let (parts, body) = response.into_parts();
+    let body = tokio::time::timeout(PAGE_TIMEOUT, Limited::new(body, MAX_PAGE).collect()).await;
+    let body = Full::new(body.map_err(|_| NoPage)??.to_bytes());
+    Ok(Response::from_parts(
+        parts,
+        body.map_err(|never| match never {}).boxed_unsync(),
+    ))
 }
 
 /// Error statuses of lists carry a reason in their body, which the client reads.

@@ -17,6 +17,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use status::Status;
+pub(super) use status::rotation_subject;
 
 use super::client::ApiServer;
 use super::convert::ClusterContext;

@@ -13,7 +13,7 @@ use tracing::Instrument;
 
 use super::IngestOptions;
 use super::client::{AddressPolicy, ApiServer, ClientError};
-use super::cluster::{Generation, Seat};
+use super::cluster::{Generation, Seat, rotation_subject};
 use super::convert::{ClusterContext, SpecialAddresses};
 use super::counts::Counts;
 use super::kubeconfig::RemoteKubeconfig;
@@ -167,6 +167,7 @@ impl ClusterSet {
             }
         }
         if running.serving.hash == start.hash {
+            self.problems.clear(&rotation_subject(&start.id));
             return running;
         }
         tracing::info!(cluster = %start.id, source = start.source, "cluster has new credentials");

@@ -11,6 +11,11 @@ use crate::ingest::watch::Failure;
 use crate::model::{ClusterHealth, ClusterId, StaleCause};
 use crate::registry::Registry;
 
+/// What the problem of a generation that does not get to serve is about.
+pub(in crate::ingest) fn rotation_subject(cluster: &ClusterId) -> String {
+    format!("cluster {cluster}, new credentials")
+}
+
 /// State of one kind's watch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Watch {
@@ -97,7 +102,7 @@ impl Status {
         self.synced = true;
         self.changed = true;
         self.problems.clear(&self.subject());
-        self.problems.clear(&self.rotation_subject());
+        self.problems.clear(&rotation_subject(&self.cluster));
         self.registry
             .clusters()
             .update(&self.cluster, |row| row.synced = true);
@@ -114,7 +119,8 @@ impl Status {
 
     /// Writes everything that may differ.
     pub(super) fn flush(&mut self, staging: &Staging) {
-        self.flush_health();
+        self.changed = false;
+        self.write_health();
         if self.follower {
             return;
         }
@@ -141,21 +147,14 @@ impl Status {
         format!("cluster {}", self.cluster)
     }
 
-    fn rotation_subject(&self) -> String {
-        format!("cluster {}, new credentials", self.cluster)
-    }
-
     fn write_health(&mut self) {
         let failed = self
             .worst()
             .map(|(kind, failure)| format!("{}s: {}", kind.name(), failure.text()));
         if self.follower {
-            match failed {
-                Some(text) => self.problems.set(
-                    self.rotation_subject(),
-                    format!("not in use, the old ones stay: {text}"),
-                ),
-                None => self.problems.clear(&self.rotation_subject()),
+            if let Some(text) = failed {
+                let text = format!("not in use, the old ones stay: {text}");
+                self.problems.set(rotation_subject(&self.cluster), text);
             }
             return;
         }
@@ -164,13 +163,18 @@ impl Status {
             None => self.problems.clear(&self.subject()),
         }
         let health = self.health();
-        self.registry.clusters().update(&self.cluster, |row| {
-            if row.health != ClusterHealth::Removing && row.health.word() != health.word() {
-                tracing::info!(cluster = %row.id, from = row.health.word(), to = health.word(), "cluster");
-                row.since = SystemTime::now();
-                row.health = health;
-            }
-        });
+        self.registry
+            .clusters()
+            .update(&self.cluster, |row| match (&mut row.health, health) {
+                (ClusterHealth::Removing, _) => {}
+                (ClusterHealth::Stale { cause, .. }, ClusterHealth::Stale { cause: now, .. }) => *cause = now,
+                (before, after) if before.word() != after.word() => {
+                    tracing::info!(cluster = %row.id, from = before.word(), to = after.word(), "cluster");
+                    *before = after;
+                    row.since = SystemTime::now();
+                }
+                _ => {}
+            });
     }
 
     /// The failure that says most: refused credentials first.

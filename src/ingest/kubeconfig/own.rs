@@ -1,6 +1,6 @@
 //! The config cluster's kubeconfig: the operator's, so file paths and plugins are allowed (D34).
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use kube::config::{KubeConfigOptions, Kubeconfig, KubeconfigError};
 
@@ -16,6 +16,15 @@ pub enum ConfigSource {
     },
     /// The service account of the pod this process runs in.
     InCluster,
+}
+
+impl ConfigSource {
+    /// The service account of this pod, if this process runs in one.
+    pub fn detect() -> Option<Self> {
+        let token = Path::new("/var/run/secrets/kubernetes.io/serviceaccount/token").is_file();
+        let host = std::env::var_os("KUBERNETES_SERVICE_HOST").is_some();
+        (token && host).then_some(Self::InCluster)
+    }
 }
 
 impl std::fmt::Display for ConfigSource {

@@ -1,6 +1,7 @@
 //! Kubeconfigs of remote clusters: only what is known to be harmless is taken over (Z-01…Z-05, Z-07, Z-08).
 
 use std::fmt;
+use std::sync::Arc;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -51,7 +52,7 @@ pub struct RemoteKubeconfig {
     /// Hash of its bytes: equal bytes are the same credentials (R1.5).
     pub hash: u128,
     /// What to connect with.
-    pub config: kube::Config,
+    pub config: Arc<kube::Config>,
 }
 
 impl fmt::Debug for RemoteKubeconfig {
@@ -108,7 +109,7 @@ impl RemoteKubeconfig {
         Ok(Self {
             cluster_name,
             hash: xxh3_128(bytes),
-            config,
+            config: Arc::new(config),
         })
     }
 }

@@ -12,6 +12,9 @@ fn kubeconfig(token: &str) -> Result<RemoteKubeconfig, String> {
     Ok(RemoteKubeconfig::parse(text.to_string().as_bytes(), AddressPolicy::Remote).unwrap())
 }
 
+/// Creation time, name, and cluster ids with tokens.
+type Secret<'a> = (i64, &'a str, &'a [(&'a str, &'a str)]);
+
 struct Table {
     roster: Roster,
     problems: Problems,
@@ -25,7 +28,7 @@ impl Table {
         }
     }
 
-    fn say(&mut self, news: &[(i64, &str, &[(&str, &str)])]) -> Vec<String> {
+    fn say(&mut self, news: &[Secret<'_>]) -> Vec<String> {
         let news = news.iter().map(|(created, name, claims)| {
             let claims = claims
                 .iter()
@@ -104,7 +107,7 @@ fn q1_a_loser_takes_over_when_the_owner_goes() {
 #[test]
 fn k_34_the_oldest_claims_first_whatever_the_order_of_arrival() {
     for order in [[0, 1], [1, 0]] {
-        let news: [(i64, &str, &[(&str, &str)]); 2] = [(2, "a", &[("c", "k1")]), (1, "b", &[("c", "k2")])];
+        let news: [Secret<'_>; 2] = [(2, "a", &[("c", "k1")]), (1, "b", &[("c", "k2")])];
         let mut table = Table::new(Contest::First);
         assert_eq!(table.say(&order.map(|n| news[n])), ["run c of b"]);
     }
@@ -132,8 +135,7 @@ fn r1_6_a_bad_kubeconfig_stops_nobody_and_replaces_nothing() {
 #[test]
 fn r1_12_two_files_for_one_cluster() {
     let mut table = Table::new(Contest::Nobody);
-    let both: [(i64, &str, &[(&str, &str)]); 2] =
-        [(0, "a.yaml", &[("r", "1")]), (0, "b.yaml", &[("r", "2")])];
+    let both: [Secret<'_>; 2] = [(0, "a.yaml", &[("r", "1")]), (0, "b.yaml", &[("r", "2")])];
     assert_eq!(table.say(&both), NOTHING, "at start neither is used");
     assert!(table.problems.all()[0].text.contains("a.yaml and b.yaml"));
     assert_eq!(table.gone("b.yaml"), ["run r of a.yaml"]);
