@@ -190,11 +190,9 @@ impl Generation {
                 tracing::debug!(kind = kind.name(), failure = failure.text(), "watch failed");
                 status.down(kind, failure);
             }
-            SourceEvent::InitApply(_) => status.contact(),
-            SourceEvent::InitDone
-            | SourceEvent::Connected
-            | SourceEvent::Apply(_)
-            | SourceEvent::Delete(_) => status.up(kind),
+            // A complete list is not yet a watch.
+            SourceEvent::InitApply(_) | SourceEvent::InitDone => status.contact(),
+            SourceEvent::Connected | SourceEvent::Apply(_) | SourceEvent::Delete(_) => status.up(kind),
         }
     }
 }

@@ -203,9 +203,9 @@ impl Status {
                 cause: StaleCause::Refused(why.clone()),
             },
             (Some(_), false) => ClusterHealth::Connecting,
-            (None, true) => ClusterHealth::Live,
-            (None, false) if self.contacted => ClusterHealth::Syncing,
-            (None, false) => ClusterHealth::Connecting,
+            (None, true) if self.watches.len() == ObjectKind::ALL.len() => ClusterHealth::Live,
+            (None, _) if self.contacted => ClusterHealth::Syncing,
+            (None, _) => ClusterHealth::Connecting,
         }
     }
 }
