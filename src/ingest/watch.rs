@@ -232,13 +232,4 @@ fn chain(error: &dyn std::error::Error) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn refusals_are_sorted_by_status() {
-        assert!(matches!(refused(401, "x"), Failure::Unauthorized(_)));
-        assert!(matches!(refused(403, "x"), Failure::Unauthorized(_)));
-        assert_eq!(refused(410, "gone\n"), Failure::Refused("HTTP 410: gone".into()));
-    }
-}
+mod tests;
