@@ -1,1 +1,370 @@
 //! API servers in, model out.
+//!
+//! ```text
+//! cluster_set ── Secrets or files say which clusters there are (roster settles who speaks for one)
+//!      │ one task per cluster and generation
+//! cluster ────── client + five watches → staging (private, pure conversion) → ClusterWriter
+//! ```
+//!
+//! Kubernetes types stop here. Nothing that goes wrong with one object, one Secret, one file or one cluster
+//! touches another (contract 9); an outage never takes anything away (contract 11).
+
+pub mod client;
+mod cluster;
+mod cluster_set;
+pub mod convert;
+pub mod counts;
+mod directory;
+pub mod kubeconfig;
+pub mod objects;
+mod problems;
+mod roster;
+mod secrets;
+pub mod staging;
+pub mod watch;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch as signal;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::Instrument;
+
+use client::{AddressPolicy, ApiServer, ClientError};
+use cluster_set::{ClusterSet, Start};
+use directory::DirectoryWatch;
+use roster::{Contest, Roster};
+use secrets::SecretWatch;
+
+pub use counts::{Counts, EventKind};
+pub use kubeconfig::{ConfigSource, OwnError};
+pub use objects::ObjectKind;
+pub use problems::{Problem, Problems};
+pub use watch::RetryPolicy;
+
+use crate::model::{ClusterId, ClusterRole, Name};
+use crate::registry::{DuplicateWriter, Registry};
+
+/// The control plane's own cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfigCluster {
+    /// Its id (R1.8).
+    pub id: ClusterId,
+    /// Where its credentials come from.
+    pub source: ConfigSource,
+}
+
+/// Where remote clusters come from.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Remotes {
+    /// There are none.
+    #[default]
+    None,
+    /// Secrets labelled `istio/multiCluster=true` in the config cluster's system namespace (R1.1). None
+    /// without a config cluster.
+    Secrets,
+    /// Kubeconfig files in a directory, instead of Secrets (R1.10).
+    Directory(PathBuf),
+}
+
+/// What ingest works by.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IngestOptions {
+    /// The control plane's own cluster, if it has one.
+    pub config: Option<ConfigCluster>,
+    /// Where remote clusters come from.
+    pub remotes: Remotes,
+    /// The namespace whose label names a cluster's network, and which holds the Secrets.
+    pub system_namespace: Name,
+    /// The DNS domain of services.
+    pub domain: Name,
+    /// The trust domain of workloads, in every cluster (D34).
+    pub trust_domain: Name,
+    /// How long the start gate waits for a remote cluster; zero waits for ever (R1.17).
+    pub remote_cluster_timeout: Duration,
+    /// How long a removed cluster still serves (K-33).
+    pub removal_grace: Duration,
+    /// Labs and tests: permits API servers, endpoints and gateways on loopback and link-local addresses (D34).
+    pub allow_loopback_clusters: bool,
+    /// Pauses between attempts.
+    pub retry: RetryPolicy,
+}
+
+impl Default for IngestOptions {
+    fn default() -> Self {
+        Self {
+            config: None,
+            remotes: Remotes::None,
+            system_namespace: "istio-system".into(),
+            domain: "cluster.local".into(),
+            trust_domain: "cluster.local".into(),
+            remote_cluster_timeout: Duration::from_secs(30),
+            removal_grace: Duration::from_secs(5),
+            allow_loopback_clusters: false,
+            retry: RetryPolicy::default(),
+        }
+    }
+}
+
+/// *Fatal* at start: nothing was started.
+#[derive(Debug, thiserror::Error)]
+pub enum IngestError {
+    /// The config cluster's kubeconfig.
+    #[error(transparent)]
+    Config(#[from] OwnError),
+    /// The config cluster's credentials.
+    #[error("{origin}: {error}")]
+    Credentials {
+        /// Where they come from.
+        origin: String,
+        /// What is wrong.
+        error: ClientError,
+    },
+    /// The config cluster's id.
+    #[error("--cluster-id: {0}")]
+    ClusterId(kubeconfig::Refusal),
+    /// Somebody else writes for the config cluster.
+    #[error(transparent)]
+    Taken(#[from] DuplicateWriter),
+    /// The directory of kubeconfigs.
+    #[error("cannot read directory {path}: {error}; check --kubeconfig-dir")]
+    Directory {
+        /// The directory.
+        path: PathBuf,
+        /// Why.
+        error: std::io::Error,
+    },
+}
+
+/// Running ingest. Dropping it changes nothing; it stops when the token given at start is cancelled.
+#[derive(Debug)]
+pub struct Ingest {
+    counts: Arc<Counts>,
+    problems: Arc<Problems>,
+    ready: signal::Receiver<bool>,
+    known_set: signal::Receiver<bool>,
+    tasks: TaskTracker,
+}
+
+impl Ingest {
+    /// Work done so far.
+    pub fn counts(&self) -> &Arc<Counts> {
+        &self.counts
+    }
+
+    /// What operators have to look at besides the table of clusters, by subject.
+    pub fn problems(&self) -> Vec<Problem> {
+        self.problems.all()
+    }
+
+    /// The same list for whoever outlives this handle.
+    pub fn problem_list(&self) -> &Arc<Problems> {
+        &self.problems
+    }
+
+    /// The start gate (R1.18): true once the set of clusters is known and each has synced or timed out. It
+    /// never turns false again: a cluster that is added later does not stop a server that serves.
+    pub fn ready(&self) -> signal::Receiver<bool> {
+        self.ready.clone()
+    }
+
+    /// Waits for the start gate. Returns false when ingest was stopped before.
+    pub async fn wait_ready(&self) -> bool {
+        let mut ready = self.ready();
+        ready.wait_for(|ready| *ready).await.is_ok()
+    }
+
+    /// Whether the Secrets or files that were there at the start have been looked at (R1.18).
+    pub fn known_set_complete(&self) -> bool {
+        *self.known_set.borrow()
+    }
+
+    /// Waits until every task has ended after the token was cancelled.
+    pub async fn stopped(&self) {
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+}
+
+/// Starts reading clusters into `registry`, until `cancel`. What was read stays in the registry.
+///
+/// # Errors
+/// The config cluster's configuration or the directory cannot be used; nothing was started then. Problems of
+/// remote clusters are no errors: see [`Ingest::problems`].
+pub async fn start(
+    options: IngestOptions,
+    registry: Arc<Registry>,
+    cancel: CancellationToken,
+) -> Result<Ingest, IngestError> {
+    let options = Arc::new(options);
+    let counts = Arc::<Counts>::default();
+    let problems = Arc::<Problems>::default();
+    let config = match &options.config {
+        Some(config) => Some((config, config_server(config).await?)),
+        None => None,
+    };
+    let directory = match &options.remotes {
+        Remotes::Directory(path) => {
+            let opened = DirectoryWatch::open(path, options.kubeconfig_addresses(), &problems);
+            let path = path.clone();
+            Some(opened.map_err(|error| IngestError::Directory { path, error })?)
+        }
+        _ => None,
+    };
+    let mut set = ClusterSet::new(
+        Arc::clone(&options),
+        Arc::clone(&registry),
+        Arc::clone(&counts),
+        Arc::clone(&problems),
+        cancel.clone(),
+    );
+    let server = config.as_ref().map(|(_, server)| Arc::clone(server));
+    if let Some((config, server)) = config {
+        start_config(&mut set, config, server)?;
+    }
+    let source = match (&options.remotes, server, directory) {
+        (Remotes::Directory(_), _, Some(directory)) => RemoteSource::Directory(directory),
+        (Remotes::Secrets, Some(server), _) => RemoteSource::Secrets(Box::new(SecretWatch::new(
+            server,
+            &options.system_namespace,
+            options.retry,
+            options.kubeconfig_addresses(),
+        ))),
+        _ => RemoteSource::None,
+    };
+    let tasks = set.tasks.clone();
+    let (known_sender, known_set) = signal::channel(false);
+    let (ready_sender, ready) = signal::channel(false);
+    let reserved = options.config.iter().map(|config| config.id.clone());
+    let roster = Roster::new(source.contest(), reserved);
+    let remotes = follow_remotes(set, source, roster, known_sender);
+    let token = cancel.clone();
+    tasks.spawn(
+        async move { token.run_until_cancelled(remotes).await }.instrument(tracing::info_span!("remotes")),
+    );
+    let gate = hold_gate(registry, known_set.clone(), ready_sender);
+    tasks
+        .spawn(async move { cancel.run_until_cancelled(gate).await }.instrument(tracing::info_span!("gate")));
+    Ok(Ingest {
+        counts,
+        problems,
+        ready,
+        known_set,
+        tasks,
+    })
+}
+
+async fn config_server(config: &ConfigCluster) -> Result<Arc<ApiServer>, IngestError> {
+    kubeconfig::check_cluster_id(&config.id).map_err(IngestError::ClusterId)?;
+    let credentials = kubeconfig::load(&config.source).await?;
+    let server = ApiServer::new(&credentials, AddressPolicy::Any);
+    let server = server.map_err(|error| IngestError::Credentials {
+        origin: config.source.to_string(),
+        error,
+    })?;
+    Ok(Arc::new(server))
+}
+
+fn start_config(
+    set: &mut ClusterSet,
+    config: &ConfigCluster,
+    server: Arc<ApiServer>,
+) -> Result<(), IngestError> {
+    let started = set.start(Start {
+        id: config.id.clone(),
+        role: ClusterRole::Config,
+        source: config.source.to_string(),
+        server,
+        hash: 0,
+    });
+    started.map_err(|error| match error {
+        cluster_set::StartError::Client(error) => IngestError::Credentials {
+            origin: config.source.to_string(),
+            error,
+        },
+        cluster_set::StartError::Taken(error) => IngestError::Taken(error),
+    })
+}
+
+/// Who says which remote clusters there are.
+enum RemoteSource {
+    None,
+    Secrets(Box<SecretWatch>),
+    Directory(DirectoryWatch),
+}
+
+impl RemoteSource {
+    fn contest(&self) -> Contest {
+        match self {
+            Self::Directory(_) => Contest::Nobody,
+            Self::None | Self::Secrets(_) => Contest::First,
+        }
+    }
+
+    /// The next news. The first look at a directory does not wait.
+    async fn next(&mut self, first: bool, problems: &Problems) -> secrets::News {
+        match self {
+            Self::None => std::future::pending().await,
+            Self::Secrets(watch) => watch.next(problems).await,
+            Self::Directory(watch) => {
+                if !first {
+                    watch.changed().await;
+                }
+                secrets::News {
+                    claims: watch.scan(problems).await,
+                    complete: true,
+                }
+            }
+        }
+    }
+}
+
+/// Starts, exchanges and removes remote clusters as their source says.
+async fn follow_remotes(
+    mut set: ClusterSet,
+    mut source: RemoteSource,
+    mut roster: Roster,
+    known_set: signal::Sender<bool>,
+) {
+    let problems = Arc::clone(&set.problems);
+    let mut complete = matches!(source, RemoteSource::None);
+    known_set.send_replace(complete);
+    loop {
+        let removal = set.next_removal();
+        tokio::select! {
+            // Unbiased: both are rare.
+            news = source.next(!complete, &problems) => {
+                set.perform(roster.update(news.claims, &problems));
+                if news.complete && !complete {
+                    complete = true;
+                    known_set.send_replace(true);
+                }
+            }
+            () = tokio::time::sleep_until(removal.unwrap_or_else(tokio::time::Instant::now)),
+                if removal.is_some() =>
+            {
+                set.withdraw_due().await;
+            }
+        }
+    }
+}
+
+/// Opens the start gate once (R1.18).
+async fn hold_gate(
+    registry: Arc<Registry>,
+    mut known_set: signal::Receiver<bool>,
+    ready: signal::Sender<bool>,
+) {
+    let mut table = registry.clusters().watch();
+    if known_set.wait_for(|known| *known).await.is_err() {
+        return;
+    }
+    while !registry.clusters().gate_open() {
+        if table.changed().await.is_err() {
+            return;
+        }
+    }
+    ready.send_replace(true);
+}

@@ -1,0 +1,143 @@
+//! Which addresses an API server may have (Z-04, D34).
+
+use std::future::Future;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use hyper_util::client::legacy::connect::dns::{GaiResolver, Name};
+use tower::Service;
+
+/// Which addresses are connected to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AddressPolicy {
+    /// Anything: the operator's own cluster, and labs (`--allow-loopback-clusters`).
+    Any,
+    /// Nothing on this machine or link: a remote kubeconfig must not reach into the control plane's host.
+    Remote,
+}
+
+/// *Retried.* An API server's address is not one a remote cluster may have.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{address} is a {kind} address, which a remote cluster's API server may not have \
+     (--allow-loopback-clusters permits it in labs)"
+)]
+pub struct ForbiddenAddress {
+    /// The address.
+    pub address: IpAddr,
+    /// What it is.
+    pub kind: &'static str,
+}
+
+/// Loopback, link-local (the metadata service included), multicast or unspecified: what such an address is
+/// called. IPv4-mapped IPv6 counts as IPv4. These are never endpoints either (K-40).
+pub fn special_kind(address: IpAddr) -> Option<&'static str> {
+    let address = address.to_canonical();
+    let link_local = match address {
+        IpAddr::V4(v4) => v4.is_link_local() || v4.is_broadcast(),
+        IpAddr::V6(v6) => v6.is_unicast_link_local(),
+    };
+    let kinds = [
+        (address.is_loopback(), "loopback"),
+        (link_local, "link-local"),
+        (address.is_unspecified(), "unspecified"),
+        (address.is_multicast(), "multicast"),
+    ];
+    kinds.into_iter().find_map(|(is, kind)| is.then_some(kind))
+}
+
+impl AddressPolicy {
+    /// Whether `address` may be connected to.
+    ///
+    /// # Errors
+    /// It may not, and why.
+    pub fn check(self, address: IpAddr) -> Result<(), ForbiddenAddress> {
+        match (self, special_kind(address)) {
+            (Self::Any, _) | (Self::Remote, None) => Ok(()),
+            (Self::Remote, Some(kind)) => Err(ForbiddenAddress { address, kind }),
+        }
+    }
+}
+
+/// The system's resolver; what it answers is checked right before connecting, so a name that changes its
+/// address later gains nothing.
+#[derive(Clone)]
+pub(super) struct GuardedResolver {
+    resolver: GaiResolver,
+    policy: AddressPolicy,
+}
+
+impl GuardedResolver {
+    pub(super) fn new(policy: AddressPolicy) -> Self {
+        Self {
+            resolver: GaiResolver::new(),
+            policy,
+        }
+    }
+}
+
+impl Service<Name> for GuardedResolver {
+    type Response = std::vec::IntoIter<SocketAddr>;
+    type Error = io::Error;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, io::Error>> + Send>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), io::Error>> {
+        self.resolver.poll_ready(cx)
+    }
+
+    fn call(&mut self, name: Name) -> Self::Future {
+        let policy = self.policy;
+        let answer = self.resolver.call(name);
+        Box::pin(async move {
+            let addresses: Vec<SocketAddr> = answer.await?.collect();
+            for address in &addresses {
+                let checked = policy.check(address.ip());
+                checked.map_err(|error| io::Error::new(io::ErrorKind::PermissionDenied, error))?;
+            }
+            Ok(addresses.into_iter())
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn z_04_special_addresses_are_refused_for_remote_clusters_only() {
+        for (text, kind) in [
+            ("127.0.0.1", Some("loopback")),
+            ("127.8.9.10", Some("loopback")),
+            ("::1", Some("loopback")),
+            ("::ffff:127.0.0.1", Some("loopback")),
+            ("169.254.169.254", Some("link-local")),
+            ("::ffff:169.254.169.254", Some("link-local")),
+            ("fe80::1", Some("link-local")),
+            ("0.0.0.0", Some("unspecified")),
+            ("::", Some("unspecified")),
+            ("224.0.0.1", Some("multicast")),
+            ("10.0.0.1", None),
+            ("192.0.2.7", None),
+            ("2001:db8::1", None),
+        ] {
+            let address: IpAddr = text.parse().unwrap();
+            assert_eq!(special_kind(address), kind, "{text}");
+            assert_eq!(
+                AddressPolicy::Remote.check(address).is_ok(),
+                kind.is_none(),
+                "{text}"
+            );
+            assert_eq!(AddressPolicy::Any.check(address), Ok(()));
+        }
+    }
+
+    #[tokio::test]
+    async fn z_04_a_name_is_checked_by_what_it_resolves_to() {
+        let mut resolver = GuardedResolver::new(AddressPolicy::Remote);
+        let name: Name = "localhost".parse().unwrap();
+        let error = resolver.call(name).await.unwrap_err();
+        assert!(error.to_string().contains("loopback"), "{error}");
+    }
+}

@@ -1,0 +1,78 @@
+//! Kubernetes objects → model: pure functions, no clock, no state.
+
+mod endpoints;
+mod gateways;
+mod protocol;
+mod service;
+mod workload;
+
+use crate::model::{ClusterId, Hostname, Name, NetworkId, ServiceKey};
+
+use super::objects::ObjectKey;
+
+pub use endpoints::{EndpointInput, Endpoints, PodLookup, endpoints};
+pub use gateways::{Gateways, gateways, is_gateway};
+pub use service::service;
+pub use workload::{bare_workload, pod_workload};
+
+/// What is the same for every object of one cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClusterContext {
+    /// The cluster: objects are keyed by the connection they came from, never by what they say (Z-10).
+    pub cluster: ClusterId,
+    /// The DNS domain of services.
+    pub domain: Name,
+    /// The trust domain of its workloads (D34).
+    pub trust_domain: Name,
+    /// Whether loopback and other special addresses may be endpoints and gateways (K-40, D34).
+    pub special_addresses: SpecialAddresses,
+}
+
+/// What to do with endpoint and gateway addresses that belong to one machine or link only.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SpecialAddresses {
+    /// Drop them (K-40).
+    Drop,
+    /// Keep them: labs on loopback addresses.
+    Keep,
+}
+
+impl ClusterContext {
+    /// The key of a Kubernetes Service: `<name>.<namespace>.svc.<domain>` (R0.5).
+    pub fn service_key(&self, key: &ObjectKey) -> ServiceKey {
+        let hostname = format!("{}.{}.svc.{}", key.name, key.namespace, self.domain);
+        ServiceKey {
+            namespace: key.namespace.clone(),
+            hostname: Hostname::from(hostname),
+        }
+    }
+
+    /// Reads an address that others are to connect to; says why it cannot be used.
+    fn address(&self, text: &str) -> Result<std::net::IpAddr, String> {
+        let address: std::net::IpAddr = text
+            .parse()
+            .map_err(|_| format!("`{text}` is not an IP address"))?;
+        match (self.special_addresses, super::client::special_kind(address)) {
+            (SpecialAddresses::Drop, Some(kind)) => Err(format!("{address} is a {kind} address")),
+            _ => Ok(address.to_canonical()),
+        }
+    }
+}
+
+/// The network of a pod or an address: its label, else its cluster's (R2.1, rules 1, 2 and 5).
+fn network(label: Option<&Name>, of_cluster: &NetworkId) -> NetworkId {
+    match label {
+        Some(label) if !label.is_empty() => NetworkId::from(&**label),
+        _ => of_cluster.clone(),
+    }
+}
+
+#[cfg(test)]
+fn test_context() -> ClusterContext {
+    ClusterContext {
+        cluster: "c1".into(),
+        domain: "cluster.local".into(),
+        trust_domain: "cluster.local".into(),
+        special_addresses: SpecialAddresses::Drop,
+    }
+}

@@ -1,0 +1,299 @@
+//! EndpointSlices → endpoints.
+
+use std::collections::HashSet;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use super::{ClusterContext, bare_workload};
+use crate::ingest::objects::{Labels, ObjectKey, SliceEndpoint, SliceObject, SlicePort};
+use crate::model::{Endpoint, Health, Name, NetworkId, Workload};
+
+/// Where endpoints find their pods.
+pub trait PodLookup {
+    /// The pod of this name, in any phase but failed (R5.3).
+    fn by_name(&self, key: &ObjectKey) -> Option<Arc<Workload>>;
+    /// The pod of this namespace that lends its metadata to this address (R5.5, R5.7): the first by name, if
+    /// there are several.
+    fn by_address(&self, namespace: &Name, address: IpAddr) -> Option<Arc<Workload>>;
+}
+
+/// Everything the endpoints of one service depend on.
+#[derive(Clone, Copy)]
+pub struct EndpointInput<'a, P> {
+    /// The cluster.
+    pub context: &'a ClusterContext,
+    /// The network of its system namespace.
+    pub of_cluster: &'a NetworkId,
+    /// The service's namespace.
+    pub namespace: &'a Name,
+    /// The labels of its Service, once that is known (D46).
+    pub service_labels: Option<&'a Labels>,
+    /// Its slices in the order of their names, which is the order of the endpoints (Q25).
+    pub slices: &'a [&'a SliceObject],
+    /// The pods.
+    pub pods: &'a P,
+}
+
+/// What slices yield.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Endpoints {
+    /// The endpoints, in the order of slice name, then position.
+    pub endpoints: Vec<Endpoint>,
+    /// Addresses withheld because the pod they name is not known (R5.3, D9).
+    pub withheld: usize,
+    /// Addresses and ports that cannot be used, and why (K-38, K-40).
+    pub skipped: Vec<String>,
+}
+
+/// R5.1–R5.7, R5.13. The same (address, port name) in two slices counts once, the first by slice name (R5.1).
+pub fn endpoints<P: PodLookup>(input: EndpointInput<'_, P>) -> Endpoints {
+    let mut result = Endpoints::default();
+    let mut seen: HashSet<(IpAddr, Name)> = HashSet::new();
+    for slice in input.slices {
+        let ports = usable_ports(&slice.ports, &mut result.skipped);
+        for entry in &slice.endpoints {
+            let health = health(entry, input.service_labels);
+            for text in &entry.addresses {
+                let address = match input.context.address(text) {
+                    Ok(address) => address,
+                    Err(reason) => {
+                        result.skipped.push(reason);
+                        continue;
+                    }
+                };
+                let Some(workload) = behind(&input, entry, address) else {
+                    result.withheld += 1;
+                    continue;
+                };
+                let fresh = ports
+                    .iter()
+                    .filter(|(name, _)| seen.insert((address, Name::clone(name))));
+                result.endpoints.extend(fresh.map(|(name, port)| Endpoint {
+                    addresses: vec![address],
+                    port: *port,
+                    port_name: Name::clone(name),
+                    health,
+                    weight: None,
+                    workload: Arc::clone(&workload),
+                }));
+            }
+        }
+    }
+    result
+}
+
+/// Port name and number come from the slice (R5.2); one without a usable number serves nothing.
+fn usable_ports<'a>(ports: &'a [SlicePort], skipped: &mut Vec<String>) -> Vec<(&'a Name, u16)> {
+    let mut usable = Vec::with_capacity(ports.len());
+    for port in ports {
+        match u16::try_from(port.port) {
+            Ok(number) if number != 0 => usable.push((&port.name, number)),
+            _ => skipped.push(format!("port `{}` has number {}", port.name, port.port)),
+        }
+    }
+    usable
+}
+
+/// The workload behind an address; `None` when the pod it names is not known (R5.3, R5.5).
+fn behind<P: PodLookup>(
+    input: &EndpointInput<'_, P>,
+    entry: &SliceEndpoint,
+    address: IpAddr,
+) -> Option<Arc<Workload>> {
+    if let Some(pod) = &entry.pod {
+        return input.pods.by_name(pod);
+    }
+    let lent = input.pods.by_address(input.namespace, address);
+    Some(lent.unwrap_or_else(|| Arc::new(bare_workload(input.context, address, input.of_cluster))))
+}
+
+/// R5.13 and D46: without the Service, an endpoint that is not ready is unhealthy; it is derived again when
+/// the Service comes.
+fn health(entry: &SliceEndpoint, service_labels: Option<&Labels>) -> Health {
+    if entry.ready.unwrap_or(true) {
+        return Health::Healthy;
+    }
+    let Some(labels) = service_labels else {
+        return Health::Unhealthy;
+    };
+    let filled = |name: &str| labels.get(name).is_some_and(|value| !value.is_empty());
+    let sticky = filled("istio.io/persistent-session") || filled("istio.io/persistent-session-header");
+    let leaving = entry.terminating.unwrap_or(true);
+    match (sticky && entry.serving.unwrap_or(true), leaving) {
+        (true, true) => Health::Draining,
+        (false, true) => Health::Terminating,
+        (_, false) => Health::Unhealthy,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, HashMap};
+
+    use serde_json::{Value, json};
+
+    use super::super::test_context;
+    use super::*;
+
+    #[derive(Default)]
+    struct Pods {
+        named: HashMap<ObjectKey, Arc<Workload>>,
+        lending: HashMap<(Name, IpAddr), Arc<Workload>>,
+    }
+
+    impl PodLookup for Pods {
+        fn by_name(&self, key: &ObjectKey) -> Option<Arc<Workload>> {
+            self.named.get(key).cloned()
+        }
+
+        fn by_address(&self, namespace: &Name, address: IpAddr) -> Option<Arc<Workload>> {
+            self.lending.get(&(namespace.clone(), address)).cloned()
+        }
+    }
+
+    fn named(name: &str) -> Arc<Workload> {
+        Arc::new(Workload {
+            name: name.into(),
+            ..Workload::default()
+        })
+    }
+
+    fn convert(slices: &[(&str, Value)], labels: Option<Value>, pods: &Pods) -> Endpoints {
+        let slices: BTreeMap<&str, SliceObject> = slices
+            .iter()
+            .map(|(name, slice)| (*name, serde_json::from_value(slice.clone()).unwrap()))
+            .collect();
+        let labels: Option<Labels> = labels.map(|labels| serde_json::from_value(labels).unwrap());
+        endpoints(EndpointInput {
+            context: &test_context(),
+            of_cluster: &"n-sys".into(),
+            namespace: &"a".into(),
+            service_labels: labels.as_ref(),
+            slices: &slices.values().collect::<Vec<_>>(),
+            pods,
+        })
+    }
+
+    fn slice(endpoints: Value) -> Value {
+        json!({"metadata": {"namespace": "a"}, "addressType": "IPv4", "endpoints": endpoints,
+               "ports": [{"name": "http", "port": 8080}]})
+    }
+
+    fn shown(result: &Endpoints) -> Vec<String> {
+        let show = |e: &Endpoint| format!("{}:{} {}", e.addresses[0], e.port, e.port_name);
+        result.endpoints.iter().map(show).collect()
+    }
+
+    #[test]
+    fn r5_2_one_endpoint_per_address_and_port() {
+        let two = json!({"endpoints": [{"addresses": ["10.0.0.1"]}, {"addresses": ["10.0.0.2"]}],
+            "ports": [{"name": "http", "port": 8080}, {"port": 9090}]});
+        let result = convert(&[("s-1", two)], None, &Pods::default());
+        assert_eq!(
+            shown(&result),
+            [
+                "10.0.0.1:8080 http",
+                "10.0.0.1:9090 ",
+                "10.0.0.2:8080 http",
+                "10.0.0.2:9090 "
+            ]
+        );
+    }
+
+    #[test]
+    fn r5_1_an_address_in_two_slices_counts_once_and_q25_slices_are_ordered_by_name() {
+        let one = slice(json!([{"addresses": ["10.0.0.9"]}, {"addresses": ["10.0.0.1"]}]));
+        let two = slice(json!([{"addresses": ["10.0.0.1"]}, {"addresses": ["10.0.0.2"]}]));
+        let result = convert(&[("s-b", one), ("s-a", two)], None, &Pods::default());
+        assert_eq!(
+            shown(&result),
+            ["10.0.0.1:8080 http", "10.0.0.2:8080 http", "10.0.0.9:8080 http"]
+        );
+    }
+
+    #[test]
+    fn r5_3_an_endpoint_of_an_unknown_pod_is_withheld_and_d9_counted() {
+        let entry = slice(json!([
+            {"addresses": ["10.0.0.1"], "targetRef": {"kind": "Pod", "name": "p1"}},
+            {"addresses": ["10.0.0.2"], "targetRef": {"kind": "Pod", "name": "p2", "namespace": "a"}}]));
+        let mut pods = Pods::default();
+        pods.named.insert(ObjectKey::new("a", "p1"), named("p1"));
+        let result = convert(&[("s-1", entry)], None, &pods);
+        assert_eq!(shown(&result), ["10.0.0.1:8080 http"]);
+        assert_eq!(&*result.endpoints[0].workload.name, "p1");
+        assert_eq!(result.withheld, 1);
+    }
+
+    #[test]
+    fn r5_5_a_bare_address_borrows_from_a_ready_pod_of_its_namespace_or_is_plain() {
+        let entry = slice(json!([
+            {"addresses": ["10.0.0.1"]},
+            {"addresses": ["10.0.0.2"], "targetRef": {"kind": "Node", "name": "n"}}]));
+        let mut pods = Pods::default();
+        pods.lending
+            .insert(("a".into(), "10.0.0.1".parse().unwrap()), named("p1"));
+        let result = convert(&[("s-1", entry)], None, &pods);
+        assert_eq!(&*result.endpoints[0].workload.name, "p1");
+        let plain = &result.endpoints[1].workload;
+        assert!(plain.name.is_empty() && plain.account.is_none() && plain.locality.is_empty());
+        assert_eq!(&*plain.network, "n-sys");
+    }
+
+    #[test]
+    fn r5_13_health_from_conditions() {
+        let sticky = || Some(json!({"istio.io/persistent-session": "c"}));
+        let by_header = || Some(json!({"istio.io/persistent-session-header": "h"}));
+        let plain = || Some(json!({}));
+        use Health::{Draining, Healthy, Terminating, Unhealthy};
+        for (conditions, labels, expected) in [
+            (json!({}), plain(), Healthy),
+            (json!({"ready": null}), plain(), Healthy),
+            (json!({"ready": true, "terminating": true}), plain(), Healthy),
+            (json!({"ready": false}), plain(), Terminating),
+            (json!({"ready": false, "terminating": false}), plain(), Unhealthy),
+            (
+                json!({"ready": false, "serving": true, "terminating": true}),
+                plain(),
+                Terminating,
+            ),
+            (
+                json!({"ready": false, "serving": true, "terminating": true}),
+                sticky(),
+                Draining,
+            ),
+            (
+                json!({"ready": false, "serving": true, "terminating": true}),
+                by_header(),
+                Draining,
+            ),
+            (json!({"ready": false}), sticky(), Draining),
+            (
+                json!({"ready": false, "serving": false, "terminating": true}),
+                sticky(),
+                Terminating,
+            ),
+            (json!({"ready": false, "terminating": false}), sticky(), Unhealthy),
+        ] {
+            let entry = slice(json!([{"addresses": ["10.0.0.1"], "conditions": conditions}]));
+            let result = convert(&[("s-1", entry)], labels.clone(), &Pods::default());
+            assert_eq!(result.endpoints[0].health, expected, "{conditions} {labels:?}");
+        }
+    }
+
+    #[test]
+    fn d46_without_the_service_an_unready_endpoint_is_unhealthy() {
+        let entry = slice(json!([{"addresses": ["10.0.0.1"], "conditions": {"ready": false}}]));
+        let result = convert(&[("s-1", entry)], None, &Pods::default());
+        assert_eq!(result.endpoints[0].health, Health::Unhealthy);
+    }
+
+    #[test]
+    fn k_38_k_40_unusable_addresses_and_ports_are_skipped_and_told() {
+        let entry = json!({"endpoints": [{"addresses": ["nonsense", "127.0.0.1", "169.254.169.254",
+            "::ffff:10.0.0.7", "10.0.0.1"]}],
+            "ports": [{"name": "a", "port": 70000}, {"name": "b"}, {"name": "c", "port": 80}]});
+        let result = convert(&[("s-1", entry)], None, &Pods::default());
+        assert_eq!(shown(&result), ["10.0.0.7:80 c", "10.0.0.1:80 c"]);
+        assert_eq!(result.skipped.len(), 5, "{:?}", result.skipped);
+    }
+}

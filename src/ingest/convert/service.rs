@@ -1,0 +1,223 @@
+//! Service → service record.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use super::{ClusterContext, protocol};
+use crate::ingest::objects::{ObjectKey, PortObject, ServiceObject, ServiceType};
+use crate::model::{ExportTo, Name, Resolution, Service, ServicePort, SpiffeId, Transport};
+
+/// R0.5, R5.21–R5.23, R5.32. Ports that are not 1…65535 are left out. A Service without any VIP has none
+/// (where R5.22 has `0.0.0.0`): nothing listens for an address that nobody was given.
+pub fn service(context: &ClusterContext, key: &ObjectKey, object: &ServiceObject) -> Service {
+    let vips: Vec<IpAddr> = object
+        .cluster_ips
+        .iter()
+        .filter_map(|ip| ip.parse().ok())
+        .collect();
+    let resolution = match &object.service_type {
+        ServiceType::ExternalName(target) => Resolution::Alias(target.clone()),
+        _ if object.headless => Resolution::Passthrough,
+        _ => Resolution::ClientSide,
+    };
+    let alias = matches!(resolution, Resolution::Alias(_));
+    Service {
+        key: context.service_key(key),
+        ports: ports(&object.ports),
+        vips: if vips.is_empty() || alias {
+            Vec::new()
+        } else {
+            vec![(context.cluster.clone(), vips)]
+        },
+        resolution,
+        labels: object.labels.clone(),
+        export_to: export_to(object.export_to.as_deref().unwrap_or_default(), &key.namespace),
+        node_local: object.node_local,
+        publish_not_ready: object.publish_not_ready,
+        created: object.created,
+        accounts: accounts(context, &key.namespace, object),
+    }
+}
+
+fn ports(objects: &[PortObject]) -> Vec<ServicePort> {
+    let mut ports: BTreeMap<(Transport, u16), ServicePort> = BTreeMap::new();
+    for object in objects {
+        let Some(number) = u16::try_from(object.port).ok().filter(|number| *number != 0) else {
+            continue;
+        };
+        let transport = match &*object.protocol {
+            "UDP" => Transport::Udp,
+            "SCTP" => Transport::Sctp,
+            _ => Transport::Tcp,
+        };
+        ports.entry((transport, number)).or_insert_with(|| ServicePort {
+            number,
+            name: object.name.clone(),
+            transport,
+            protocol: protocol::protocol(transport, number, &object.name, &object.app_protocol),
+        });
+    }
+    ports.into_values().collect()
+}
+
+/// R4.2: a comma list of `*`, `.`, `~` and namespaces; `*` anywhere means everybody.
+fn export_to(annotation: &str, namespace: &Name) -> ExportTo {
+    let entries: Vec<_> = annotation
+        .split(',')
+        .map(str::trim)
+        .filter(|e| !e.is_empty())
+        .collect();
+    if entries.is_empty() || entries.contains(&"*") {
+        return ExportTo::Everywhere;
+    }
+    let namespaces: BTreeSet<Name> = entries
+        .into_iter()
+        .filter(|entry| *entry != "~")
+        .map(|entry| {
+            if entry == "." {
+                namespace.clone()
+            } else {
+                entry.into()
+            }
+        })
+        .collect();
+    if namespaces.is_empty() {
+        ExportTo::Nowhere
+    } else {
+        ExportTo::Namespaces(namespaces)
+    }
+}
+
+/// R5.23. Canonical accounts are full identities; what is not one is left out.
+fn accounts(context: &ClusterContext, namespace: &Name, object: &ServiceObject) -> BTreeSet<SpiffeId> {
+    let list = |text: &Option<Name>| -> Vec<String> {
+        let text = text.as_deref().unwrap_or_default();
+        let entries = text.split(',').map(str::trim).filter(|entry| !entry.is_empty());
+        entries.map(str::to_owned).collect()
+    };
+    let canonical = list(&object.canonical_accounts);
+    let canonical = canonical.iter().filter_map(|account| SpiffeId::parse(account));
+    let local = list(&object.kubernetes_accounts);
+    let local = local.into_iter().map(|account| SpiffeId {
+        trust_domain: context.trust_domain.clone(),
+        namespace: namespace.clone(),
+        service_account: account.into(),
+    });
+    canonical.chain(local).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::super::test_context;
+    use super::*;
+    use crate::model::PortProtocol;
+
+    fn convert(metadata: Value, spec: Value) -> Service {
+        let object = serde_json::from_value(json!({"metadata": metadata, "spec": spec})).unwrap();
+        service(&test_context(), &ObjectKey::new("a", "s"), &object)
+    }
+
+    #[test]
+    fn r0_5_the_host_name_is_name_namespace_svc_domain() {
+        let service = convert(json!({"creationTimestamp": "2026-01-01T00:00:00Z"}), json!({}));
+        assert_eq!(service.key.to_string(), "a/s.a.svc.cluster.local");
+        assert_eq!(service.created, 1_767_225_600);
+    }
+
+    #[test]
+    fn r5_21_kinds_of_services() {
+        let resolution = |spec| convert(json!({}), spec).resolution;
+        assert_eq!(
+            resolution(json!({"clusterIP": "10.0.0.1"})),
+            Resolution::ClientSide
+        );
+        assert_eq!(
+            resolution(json!({"type": "LoadBalancer", "clusterIP": "10.0.0.1"})),
+            Resolution::ClientSide
+        );
+        assert_eq!(resolution(json!({"clusterIP": "None"})), Resolution::Passthrough);
+        assert_eq!(
+            resolution(json!({"type": "ExternalName", "externalName": "example.com"})),
+            Resolution::Alias("example.com".into())
+        );
+    }
+
+    #[test]
+    fn r5_22_vips() {
+        let vips = |spec| -> Vec<String> {
+            let service = convert(json!({}), spec);
+            let all = service.vips.iter().flat_map(|(_, vips)| vips);
+            all.map(ToString::to_string).collect()
+        };
+        assert_eq!(vips(json!({"clusterIP": "10.0.0.1"})), ["10.0.0.1"]);
+        assert_eq!(
+            vips(json!({"clusterIP": "10.0.0.1", "clusterIPs": ["10.0.0.1", "fd00::1"]})),
+            ["10.0.0.1", "fd00::1"]
+        );
+        assert!(vips(json!({"clusterIP": "None", "clusterIPs": ["None"]})).is_empty());
+        assert!(vips(json!({})).is_empty());
+    }
+
+    #[test]
+    fn r5_23_accounts_from_annotations() {
+        let service = convert(
+            json!({"annotations": {
+                "alpha.istio.io/canonical-serviceaccounts": "spiffe://td/ns/x/sa/y, nonsense",
+                "alpha.istio.io/kubernetes-serviceaccounts": "one,two"}}),
+            json!({}),
+        );
+        let accounts: Vec<_> = service.accounts.iter().map(ToString::to_string).collect();
+        assert_eq!(
+            accounts,
+            [
+                "spiffe://cluster.local/ns/a/sa/one",
+                "spiffe://cluster.local/ns/a/sa/two",
+                "spiffe://td/ns/x/sa/y"
+            ]
+        );
+    }
+
+    #[test]
+    fn r4_2_export_to() {
+        let export = |text: &str| {
+            convert(
+                json!({"annotations": {"networking.istio.io/exportTo": text}}),
+                json!({}),
+            )
+            .export_to
+        };
+        assert_eq!(export(""), ExportTo::Everywhere);
+        assert_eq!(export("*"), ExportTo::Everywhere);
+        assert_eq!(export("x,*"), ExportTo::Everywhere);
+        assert_eq!(export("~"), ExportTo::Nowhere);
+        assert_eq!(
+            export("., x"),
+            ExportTo::Namespaces(["a".into(), "x".into()].into())
+        );
+    }
+
+    #[test]
+    fn k_38_ports_that_cannot_be_are_left_out_and_the_rest_is_ordered() {
+        let service = convert(
+            json!({}),
+            json!({"ports": [
+                {"port": 70000}, {"port": 0}, {"port": -1}, {"port": 90, "name": "tcp-x"},
+                {"port": 80, "name": "http"}, {"port": 80, "protocol": "UDP"}, {"port": 80, "name": "twice"}]}),
+        );
+        let ports: Vec<_> = service
+            .ports
+            .iter()
+            .map(|p| (p.number, p.transport, p.protocol))
+            .collect();
+        assert_eq!(
+            ports,
+            [
+                (80, Transport::Tcp, PortProtocol::Http),
+                (90, Transport::Tcp, PortProtocol::Tcp),
+                (80, Transport::Udp, PortProtocol::Udp)
+            ]
+        );
+    }
+}

@@ -1,0 +1,358 @@
+//! Pod (and Node) → workload.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use super::{ClusterContext, network};
+use crate::ingest::objects::{Labels, NETWORK_LABEL, ObjectKey, PodObject};
+use crate::model::{Locality, Name, NetworkId, SpiffeId, TlsMode, Workload};
+
+/// R2.1, R4.14, R5.8–R5.12, R5.20. `node` is the locality of the pod's node, empty while that is unknown;
+/// `of_cluster` the network of the cluster's system namespace.
+///
+/// `services` stays empty: endpoints share this value, and which other Services name the pod must not make
+/// their assignments differ.
+pub fn pod_workload(
+    context: &ClusterContext,
+    key: &ObjectKey,
+    pod: &PodObject,
+    node: Option<&Locality>,
+    of_cluster: &NetworkId,
+) -> Workload {
+    let locality = locality(pod, node);
+    let network = network(pod.labels.get(NETWORK_LABEL), of_cluster);
+    let workload_name = workload_name(key, pod);
+    let labels = &pod.labels;
+    let account = (!pod.service_account.is_empty()).then(|| SpiffeId {
+        trust_domain: context.trust_domain.clone(),
+        namespace: key.namespace.clone(),
+        service_account: pod.service_account.clone(),
+    });
+    let canonical_name = first_label(
+        labels,
+        &["service.istio.io/canonical-name", "app.kubernetes.io/name", "app"],
+    );
+    Workload {
+        cluster: context.cluster.clone(),
+        namespace: key.namespace.clone(),
+        name: key.name.clone(),
+        addresses: pod.addresses.clone(),
+        locality: locality.clone(),
+        node: pod.node.clone(),
+        tls_mode: tls_mode(labels),
+        account,
+        canonical_name: canonical_name.unwrap_or_else(|| workload_name.clone()),
+        canonical_revision: canonical_revision(labels),
+        workload_name,
+        labels: with_topology(context, labels.clone(), &locality, &network, &pod.node),
+        network,
+        pod_dns: pod_dns(key, pod),
+        services: BTreeSet::new(),
+    }
+}
+
+/// R5.5: an address that no pod stands behind: plain, without identity, namespace or locality.
+pub fn bare_workload(context: &ClusterContext, address: IpAddr, of_cluster: &NetworkId) -> Workload {
+    let network = network(None, of_cluster);
+    let nowhere = Locality::default();
+    Workload {
+        cluster: context.cluster.clone(),
+        addresses: vec![address],
+        labels: with_topology(context, Labels::new(), &nowhere, &network, &Name::default()),
+        network,
+        ..Workload::default()
+    }
+}
+
+/// R5.8.
+fn tls_mode(labels: &Labels) -> TlsMode {
+    match labels.get("security.istio.io/tlsMode").map(|mode| &**mode) {
+        Some("istio") => TlsMode::Istio,
+        _ => TlsMode::Disabled,
+    }
+}
+
+/// R5.10.
+fn workload_name(key: &ObjectKey, pod: &PodObject) -> Name {
+    if let Some(name) = first_label(&pod.labels, &["service.istio.io/workload-name"]) {
+        return name;
+    }
+    let (true, Some(controller)) = (pod.generated, &pod.controller) else {
+        return key.name.clone();
+    };
+    let without_hash = || {
+        let hash = first_label(&pod.labels, &["pod-template-hash", "rollouts-pod-template-hash"])?;
+        let deployment = controller.name.strip_suffix(&*hash)?.strip_suffix('-')?;
+        (!deployment.is_empty()).then(|| Name::from(deployment))
+    };
+    let own = || controller.name.clone();
+    match &*controller.kind {
+        "ReplicaSet" => without_hash().unwrap_or_else(own),
+        "ReplicationController" => first_label(&pod.labels, &["deploymentconfig"]).unwrap_or_else(own),
+        "Job" => cron_job(&controller.name).unwrap_or_else(own),
+        _ => own(),
+    }
+}
+
+/// A Job's name minus the `-` and 8 to 10 digits that a CronJob adds.
+fn cron_job(job: &str) -> Option<Name> {
+    let (name, suffix) = job.rsplit_once('-')?;
+    let scheduled = (8..=10).contains(&suffix.len()) && suffix.bytes().all(|b| b.is_ascii_digit());
+    (scheduled && !name.is_empty()).then(|| name.into())
+}
+
+/// R4.14: `latest` is written as empty.
+fn canonical_revision(labels: &Labels) -> Name {
+    let names = [
+        "service.istio.io/canonical-revision",
+        "app.kubernetes.io/version",
+        "version",
+    ];
+    match first_label(labels, &names) {
+        Some(revision) if &*revision != "latest" => revision,
+        _ => Name::default(),
+    }
+}
+
+/// R5.11: a pod label before the node; dots separate when there is no slash.
+fn locality(pod: &PodObject, node: Option<&Locality>) -> Locality {
+    match first_label(&pod.labels, &["topology.istio.io/locality", "istio-locality"]) {
+        Some(text) if text.contains('/') => Locality::parse(&text),
+        Some(text) => Locality::parse(&text.replace('.', "/")),
+        None => node.cloned().unwrap_or_default(),
+    }
+}
+
+/// R5.12.
+fn pod_dns(key: &ObjectKey, pod: &PodObject) -> Option<(Name, Name)> {
+    let hostname = if pod.hostname.is_empty() {
+        &key.name
+    } else {
+        &pod.hostname
+    };
+    (!pod.subdomain.is_empty()).then(|| (hostname.clone(), pod.subdomain.clone()))
+}
+
+/// R5.20: the topology labels that have a value; the network label is there even without one.
+fn with_topology(
+    context: &ClusterContext,
+    mut labels: Labels,
+    locality: &Locality,
+    network: &NetworkId,
+    node: &Name,
+) -> Labels {
+    let cluster = Name::from(context.cluster.as_str());
+    for (label, value) in [
+        ("topology.kubernetes.io/region", &locality.region),
+        ("topology.kubernetes.io/zone", &locality.zone),
+        ("topology.istio.io/subzone", &locality.subzone),
+        ("topology.istio.io/cluster", &cluster),
+        ("kubernetes.io/hostname", node),
+    ] {
+        if !value.is_empty() {
+            labels.insert(label.into(), value.clone());
+        }
+    }
+    labels
+        .entry(NETWORK_LABEL.into())
+        .or_insert_with(|| network.as_str().into());
+    labels
+}
+
+fn first_label(labels: &Labels, names: &[&str]) -> Option<Name> {
+    let mut found = names.iter().filter_map(|name| labels.get(*name));
+    found.find(|value| !value.is_empty()).cloned()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::super::test_context;
+    use super::*;
+
+    fn pod(metadata: Value, spec: Value) -> Workload {
+        let object = serde_json::from_value(json!({"metadata": metadata, "spec": spec,
+            "status": {"podIP": "10.0.0.1", "podIPs": [{"ip": "10.0.0.1"}, {"ip": "fd00::1"}]}}));
+        let node = Locality::parse("r/z/s");
+        pod_workload(
+            &test_context(),
+            &ObjectKey::new("a", "p"),
+            &object.unwrap(),
+            Some(&node),
+            &"n-sys".into(),
+        )
+    }
+
+    fn labelled(labels: Value) -> Workload {
+        pod(json!({"labels": labels}), json!({}))
+    }
+
+    #[test]
+    fn r2_1_network_is_the_pod_label_then_the_system_namespace() {
+        assert_eq!(
+            &*labelled(json!({"topology.istio.io/network": "n-pod"})).network,
+            "n-pod"
+        );
+        assert_eq!(
+            &*labelled(json!({"topology.istio.io/network": ""})).network,
+            "n-sys"
+        );
+        assert_eq!(&*labelled(json!({})).network, "n-sys");
+        let bare = bare_workload(
+            &test_context(),
+            "10.0.0.9".parse().unwrap(),
+            &NetworkId::default(),
+        );
+        assert!(bare.network.is_empty());
+    }
+
+    #[test]
+    fn r4_14_canonical_names() {
+        let names = |labels| {
+            let workload = labelled(labels);
+            (
+                workload.canonical_name.to_string(),
+                workload.canonical_revision.to_string(),
+            )
+        };
+        let own = |a: &str, b: &str| (a.to_owned(), b.to_owned());
+        assert_eq!(names(json!({})), own("p", ""));
+        assert_eq!(names(json!({"app": "x", "version": "latest"})), own("x", ""));
+        assert_eq!(
+            names(json!({"app": "x", "app.kubernetes.io/name": "y", "version": "v1",
+                         "app.kubernetes.io/version": "v2"})),
+            own("y", "v2")
+        );
+        assert_eq!(
+            names(json!({"app": "x", "service.istio.io/canonical-name": "z",
+                         "service.istio.io/canonical-revision": "v3", "version": "v1"})),
+            own("z", "v3")
+        );
+        assert_eq!(
+            labelled(json!({"app": "x", "version": "v1"})).telemetry(),
+            "p;a;x;v1;c1"
+        );
+    }
+
+    #[test]
+    fn r5_8_tls_mode() {
+        assert_eq!(
+            labelled(json!({"security.istio.io/tlsMode": "istio"})).tls_mode,
+            TlsMode::Istio
+        );
+        assert_eq!(labelled(json!({})).tls_mode, TlsMode::Disabled);
+        assert_eq!(
+            labelled(json!({"security.istio.io/tlsMode": "disabled"})).tls_mode,
+            TlsMode::Disabled
+        );
+    }
+
+    #[test]
+    fn r5_9_service_account() {
+        let account = pod(json!({}), json!({"serviceAccountName": "sa1"}))
+            .account
+            .unwrap();
+        assert_eq!(account.to_string(), "spiffe://cluster.local/ns/a/sa/sa1");
+        assert_eq!(pod(json!({}), json!({})).account, None);
+    }
+
+    #[test]
+    fn r5_10_workload_name() {
+        let name = |labels: Value, generated: &str, kind: &str, owner: &str| {
+            let owners = json!([{"kind": kind, "name": owner, "controller": true}]);
+            let metadata = json!({"labels": labels, "generateName": generated, "ownerReferences": owners});
+            pod(metadata, json!({})).workload_name.to_string()
+        };
+        let hash = json!({"pod-template-hash": "6d4"});
+        assert_eq!(name(hash.clone(), "web-6d4-", "ReplicaSet", "web-6d4"), "web");
+        assert_eq!(name(hash.clone(), "", "ReplicaSet", "web-6d4"), "p");
+        assert_eq!(name(hash, "web-", "ReplicaSet", "web"), "web");
+        assert_eq!(
+            name(
+                json!({"rollouts-pod-template-hash": "77"}),
+                "x-",
+                "ReplicaSet",
+                "roll-77"
+            ),
+            "roll"
+        );
+        assert_eq!(name(json!({}), "x-", "StatefulSet", "db"), "db");
+        assert_eq!(name(json!({}), "x-", "Job", "tick-28123456"), "tick");
+        assert_eq!(name(json!({}), "x-", "Job", "once-1"), "once-1");
+        assert_eq!(
+            name(
+                json!({"deploymentconfig": "dc"}),
+                "x-",
+                "ReplicationController",
+                "dc-1"
+            ),
+            "dc"
+        );
+        assert_eq!(
+            name(
+                json!({"service.istio.io/workload-name": "w"}),
+                "x-",
+                "StatefulSet",
+                "db"
+            ),
+            "w"
+        );
+    }
+
+    #[test]
+    fn r5_11_locality_is_the_pod_label_then_the_node() {
+        let locality = |labels| labelled(labels).locality.to_string();
+        assert_eq!(locality(json!({})), "r/z/s");
+        assert_eq!(locality(json!({"istio-locality": "a.b.c"})), "a/b/c");
+        assert_eq!(locality(json!({"istio-locality": "a/b.c"})), "a/b.c");
+        assert_eq!(
+            locality(json!({"istio-locality": "x", "topology.istio.io/locality": "y/z"})),
+            "y/z"
+        );
+    }
+
+    #[test]
+    fn r5_12_pod_dns_needs_a_subdomain() {
+        let dns = |spec| pod(json!({}), spec).pod_dns;
+        assert_eq!(dns(json!({"hostname": "h"})), None);
+        assert_eq!(dns(json!({"subdomain": "s"})), Some(("p".into(), "s".into())));
+        assert_eq!(
+            dns(json!({"subdomain": "s", "hostname": "h"})),
+            Some(("h".into(), "s".into()))
+        );
+    }
+
+    #[test]
+    fn r5_20_synthetic_labels() {
+        let workload = pod(json!({"labels": {"app": "x"}}), json!({"nodeName": "n1"}));
+        let labels: Vec<_> = workload.labels.iter().map(|(k, v)| format!("{k}={v}")).collect();
+        assert_eq!(
+            labels,
+            [
+                "app=x",
+                "kubernetes.io/hostname=n1",
+                "topology.istio.io/cluster=c1",
+                "topology.istio.io/network=n-sys",
+                "topology.istio.io/subzone=s",
+                "topology.kubernetes.io/region=r",
+                "topology.kubernetes.io/zone=z"
+            ]
+        );
+        let nowhere = pod_workload(
+            &test_context(),
+            &ObjectKey::new("a", "p"),
+            &PodObject::default(),
+            None,
+            &NetworkId::default(),
+        );
+        let network = nowhere.labels.get(NETWORK_LABEL).map(|value| value.as_str());
+        assert_eq!(network, Some(""), "the label is there even without a network");
+        let bare = bare_workload(
+            &test_context(),
+            "10.0.0.9".parse().unwrap(),
+            &NetworkId::default(),
+        );
+        assert_eq!(bare.labels.len(), 2);
+    }
+}

@@ -1,0 +1,276 @@
+//! Remote clusters from kubeconfig files (R1.10–R1.12).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use notify::{RecursiveMode, Watcher};
+use tokio::sync::mpsc;
+
+use super::client::AddressPolicy;
+use super::kubeconfig::{MAX_BYTES, RemoteKubeconfig, check_cluster_id};
+use super::problems::Problems;
+use super::roster::{Claims, Source};
+
+/// Changes of files are collected for this long (R1.10).
+const COALESCE: Duration = Duration::from_millis(250);
+/// The directory is looked through this often even without a notice: links may lead to places not watched.
+const RESCAN: Duration = Duration::from_secs(10);
+/// How deep folders may be nested.
+const MAX_DEPTH: usize = 8;
+/// How many files are read at most.
+const MAX_FILES: usize = 10_000;
+
+/// A directory of kubeconfigs.
+pub(super) struct DirectoryWatch {
+    path: PathBuf,
+    addresses: AddressPolicy,
+    known: BTreeSet<PathBuf>,
+    notices: mpsc::Receiver<()>,
+    /// Kept for its side effect; `None` where notices are not to be had, and re-scans suffice.
+    _watcher: Option<notify::RecommendedWatcher>,
+}
+
+/// Files by path: their content, or why they cannot be read.
+type Files = BTreeMap<PathBuf, Result<Vec<u8>, String>>;
+
+impl DirectoryWatch {
+    /// Looks at the directory for the first time.
+    ///
+    /// # Errors
+    /// The directory cannot be read.
+    pub(super) fn open(path: &Path, addresses: AddressPolicy, problems: &Problems) -> io::Result<Self> {
+        std::fs::read_dir(path)?;
+        let (sender, notices) = mpsc::channel(1);
+        let watcher = notify::recommended_watcher(move |_| {
+            // Full means that a re-scan is already due.
+            let _ = sender.try_send(());
+        });
+        let watcher = watcher.and_then(|mut watcher| {
+            watcher.watch(path, RecursiveMode::Recursive)?;
+            Ok(watcher)
+        });
+        let watcher = match watcher {
+            Ok(watcher) => Some(watcher),
+            Err(error) => {
+                let text = format!("changes are noticed by looking every {RESCAN:?} only: {error}");
+                problems.set(format!("directory {}", path.display()), text);
+                None
+            }
+        };
+        Ok(Self {
+            path: path.to_owned(),
+            addresses,
+            known: BTreeSet::new(),
+            notices,
+            _watcher: watcher,
+        })
+    }
+
+    /// Waits until the directory may have changed. Cancelling loses nothing that a re-scan does not find.
+    pub(super) async fn changed(&mut self) {
+        tokio::select! {
+            // Unbiased: either leads to a re-scan.
+            notice = self.notices.recv() => {
+                if notice.is_none() {
+                    tokio::time::sleep(RESCAN).await;
+                }
+            }
+            () = tokio::time::sleep(RESCAN) => return,
+        }
+        tokio::time::sleep(COALESCE).await;
+        while self.notices.try_recv().is_ok() {}
+    }
+
+    /// What every file says now. A directory that cannot be read changes nothing.
+    pub(super) async fn scan(&mut self, problems: &Problems) -> Vec<(Source, Claims)> {
+        let root = self.path.clone();
+        let subject = format!("directory {}, reading", root.display());
+        let files = match tokio::task::spawn_blocking(move || read(&root)).await {
+            Ok(Ok(files)) => files,
+            Ok(Err(error)) => {
+                problems.set(subject, format!("{error}; what is known stands"));
+                return Vec::new();
+            }
+            Err(error) => {
+                problems.set(subject, format!("{error}; what is known stands"));
+                return Vec::new();
+            }
+        };
+        problems.clear(&subject);
+        self.compare(files)
+    }
+
+    fn compare(&mut self, files: Files) -> Vec<(Source, Claims)> {
+        let vanished = self.known.iter().filter(|path| !files.contains_key(*path));
+        let mut news: Vec<_> = vanished.map(|path| (source(path), Claims::Gone)).collect();
+        self.known = files.keys().cloned().collect();
+        for (path, content) in files {
+            let claims = match content.and_then(|bytes| claim(&bytes, self.addresses)) {
+                Ok((id, kubeconfig)) => Claims::Of(BTreeMap::from([(id.into(), Ok(kubeconfig))])),
+                Err(reason) => Claims::Unreadable(reason),
+            };
+            news.push((source(&path), claims));
+        }
+        news
+    }
+}
+
+/// R1.11: one file is one cluster, called what the file calls it.
+fn claim(bytes: &[u8], addresses: AddressPolicy) -> Result<(String, RemoteKubeconfig), String> {
+    let kubeconfig = RemoteKubeconfig::parse(bytes, addresses).map_err(|refusal| refusal.to_string())?;
+    check_cluster_id(&kubeconfig.cluster_name).map_err(|refusal| refusal.to_string())?;
+    Ok((kubeconfig.cluster_name.clone(), kubeconfig))
+}
+
+fn source(path: &Path) -> Source {
+    Source {
+        created: 0,
+        name: format!("file {}", path.display()),
+    }
+}
+
+/// Every `*.yaml` and `*.yml` below `root`, links followed. Names that begin with two dots are the versions
+/// behind a mounted volume's links and are read through those.
+fn read(root: &Path) -> io::Result<Files> {
+    let mut files = Files::new();
+    let mut folders = vec![(root.to_owned(), 0)];
+    while let Some((folder, depth)) = folders.pop() {
+        let entries = match std::fs::read_dir(&folder) {
+            Ok(entries) => entries,
+            Err(error) if depth == 0 => return Err(error),
+            Err(error) => {
+                tracing::debug!(folder = %folder.display(), %error, "folder skipped");
+                continue;
+            }
+        };
+        for entry in entries.flatten() {
+            let path = entry.path();
+            if entry.file_name().to_string_lossy().starts_with("..") || files.len() >= MAX_FILES {
+                continue;
+            }
+            match std::fs::metadata(&path) {
+                Ok(metadata) if metadata.is_dir() && depth < MAX_DEPTH => folders.push((path, depth + 1)),
+                Ok(metadata) if metadata.is_file() && is_yaml(&path) => {
+                    let content = content(&path, metadata.len());
+                    files.insert(path, content);
+                }
+                Ok(_) => {}
+                // A link whose target is being exchanged: the next look finds it.
+                Err(error) if is_yaml(&path) => {
+                    files.insert(path, Err(format!("cannot be read: {error}")));
+                }
+                Err(_) => {}
+            }
+        }
+    }
+    Ok(files)
+}
+
+fn is_yaml(path: &Path) -> bool {
+    path.extension()
+        .is_some_and(|extension| extension == "yaml" || extension == "yml")
+}
+
+fn content(path: &Path, length: u64) -> Result<Vec<u8>, String> {
+    if length > MAX_BYTES as u64 {
+        return Err(format!("is larger than {MAX_BYTES} bytes"));
+    }
+    std::fs::read(path).map_err(|error| format!("cannot be read: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ingest::roster::{Action, Contest, Roster};
+
+    fn kubeconfig(cluster: &str, token: &str) -> String {
+        format!(
+            "clusters: [{{name: {cluster}, cluster: {{server: 'https://192.0.2.1'}}}}]\n\
+             users: [{{name: u, user: {{token: {token}}}}}]\n"
+        )
+    }
+
+    struct Fixture {
+        dir: tempfile::TempDir,
+        watch: DirectoryWatch,
+        roster: Roster,
+        problems: Problems,
+    }
+
+    impl Fixture {
+        fn new() -> Self {
+            let dir = tempfile::tempdir().unwrap();
+            let problems = Problems::default();
+            Self {
+                watch: DirectoryWatch::open(dir.path(), AddressPolicy::Remote, &problems).unwrap(),
+                dir,
+                roster: Roster::new(Contest::Nobody, []),
+                problems,
+            }
+        }
+
+        fn write(&self, name: &str, text: &str) {
+            let path = self.dir.path().join(name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        }
+
+        async fn scan(&mut self) -> Vec<String> {
+            let news = self.watch.scan(&self.problems).await;
+            let actions = self.roster.update(news, &self.problems);
+            let show = |action: &Action| match action {
+                Action::Run(id, ..) => format!("run {id}"),
+                Action::Remove(id) => format!("remove {id}"),
+            };
+            actions.iter().map(show).collect()
+        }
+    }
+
+    const NOTHING: [&str; 0] = [];
+
+    #[tokio::test]
+    async fn r1_10_r1_12_files_are_found_recursively_and_bad_ones_keep_the_last_good_content() {
+        let mut fixture = Fixture::new();
+        fixture.write("west.yaml", &kubeconfig("west", "1"));
+        fixture.write("more/south.yml", &kubeconfig("south", "1"));
+        fixture.write("notes.txt", &kubeconfig("not-me", "1"));
+        fixture.write("..2026/west.yaml", &kubeconfig("not-me-either", "1"));
+        assert_eq!(fixture.scan().await, ["run south", "run west"]);
+        assert_eq!(fixture.scan().await, NOTHING);
+
+        fixture.write("west.yaml", "token: canary: [");
+        fixture.write("north.yaml", "{}");
+        assert_eq!(fixture.scan().await, NOTHING);
+        let problems = fixture.problems.all();
+        assert_eq!(problems.len(), 2, "{problems:?}");
+        assert!(problems.iter().all(|problem| problem.subject.contains(".yaml")));
+        assert!(!format!("{problems:?}").contains("canary"));
+
+        fixture.write("west.yaml", &kubeconfig("west", "2"));
+        assert_eq!(fixture.scan().await, ["run west"]);
+        std::fs::remove_file(fixture.dir.path().join("more/south.yml")).unwrap();
+        assert_eq!(fixture.scan().await, ["remove south"]);
+    }
+
+    #[cfg(unix)]
+    #[tokio::test]
+    async fn a_mounted_volume_is_exchanged_by_its_link() {
+        use std::os::unix::fs::symlink;
+        let mut fixture = Fixture::new();
+        let root = fixture.dir.path().to_owned();
+        fixture.write("..v1/west.yaml", &kubeconfig("west", "1"));
+        fixture.write("..v2/west.yaml", &kubeconfig("west", "2"));
+        symlink("..v1", root.join("..data")).unwrap();
+        symlink("..data/west.yaml", root.join("west.yaml")).unwrap();
+        assert_eq!(fixture.scan().await, ["run west"]);
+        symlink("..v2", root.join("..tmp")).unwrap();
+        std::fs::rename(root.join("..tmp"), root.join("..data")).unwrap();
+        let limit = Duration::from_secs(30);
+        tokio::time::timeout(limit, fixture.watch.changed())
+            .await
+            .unwrap();
+        assert_eq!(fixture.scan().await, ["run west"]);
+    }
+}

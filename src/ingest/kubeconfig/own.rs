@@ -1,0 +1,214 @@
+//! The config cluster's kubeconfig: the operator's, so file paths and plugins are allowed (D34).
+
+use std::path::{Path, PathBuf};
+
+use kube::config::{KubeConfigOptions, Kubeconfig, KubeconfigError};
+
+/// Where the config cluster's credentials come from. The environment variable `KUBECONFIG` is never read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ConfigSource {
+    /// A file, and the context in it; without one its current context.
+    Kubeconfig {
+        /// The file.
+        path: PathBuf,
+        /// The context.
+        context: Option<String>,
+    },
+    /// The service account of the pod this process runs in.
+    InCluster,
+}
+
+impl ConfigSource {
+    /// The service account of this pod, if this process runs in one.
+    pub fn detect() -> Option<Self> {
+        let token = Path::new("/var/run/secrets/kubernetes.io/serviceaccount/token").is_file();
+        let host = std::env::var_os("KUBERNETES_SERVICE_HOST").is_some();
+        (token && host).then_some(Self::InCluster)
+    }
+}
+
+impl std::fmt::Display for ConfigSource {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Kubeconfig { path, .. } => write!(f, "file {}", path.display()),
+            Self::InCluster => f.write_str("in-cluster service account"),
+        }
+    }
+}
+
+/// *Fatal* at start: the config cluster cannot be reached with what was given.
+#[derive(Debug, thiserror::Error)]
+pub enum OwnError {
+    /// The file is not there or not readable.
+    #[error("cannot read kubeconfig {path}: {error}; check --kubeconfig")]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        error: std::io::Error,
+    },
+    /// The file is not a kubeconfig.
+    #[error("kubeconfig {path} is malformed{place}: it is not a YAML document of kind Config")]
+    Malformed {
+        /// The file.
+        path: PathBuf,
+        /// ` at line …`, where known.
+        place: String,
+    },
+    /// No such context.
+    #[error("kubeconfig {path} has no context `{context}`; it has: {known}")]
+    UnknownContext {
+        /// The file.
+        path: PathBuf,
+        /// What was asked for.
+        context: String,
+        /// What there is.
+        known: String,
+    },
+    /// Neither `--context` nor `current-context`.
+    #[error("kubeconfig {path} has no current-context: name one by --context; it has: {known}")]
+    NoContext {
+        /// The file.
+        path: PathBuf,
+        /// What there is.
+        known: String,
+    },
+    /// The context cannot be used.
+    #[error("kubeconfig {path}, context `{context}`: {error}")]
+    Unusable {
+        /// The file.
+        path: PathBuf,
+        /// The context.
+        context: String,
+        /// Why.
+        error: Box<KubeconfigError>,
+    },
+    /// There is no service account.
+    #[error("no in-cluster service account: {0}; give --kubeconfig outside a cluster")]
+    InCluster(#[from] kube::config::InClusterError),
+}
+
+/// Reads the credentials of the config cluster.
+///
+/// # Errors
+/// Names the file and the key that is wrong.
+pub async fn load(source: &ConfigSource) -> Result<kube::Config, OwnError> {
+    match source {
+        ConfigSource::InCluster => Ok(kube::Config::incluster_env()?),
+        ConfigSource::Kubeconfig { path, context } => from_file(path.clone(), context.as_deref()).await,
+    }
+}
+
+async fn from_file(path: PathBuf, context: Option<&str>) -> Result<kube::Config, OwnError> {
+    let kubeconfig = match Kubeconfig::read_from(&path) {
+        Ok(kubeconfig) => kubeconfig,
+        Err(KubeconfigError::ReadConfig(error, _)) => return Err(OwnError::Unreadable { path, error }),
+        Err(KubeconfigError::Parse(error)) => {
+            let place = error
+                .location()
+                .map(|at| format!(" at line {}", at.line()))
+                .unwrap_or_default();
+            return Err(OwnError::Malformed { path, place });
+        }
+        Err(_) => {
+            let place = String::new();
+            return Err(OwnError::Malformed { path, place });
+        }
+    };
+    let known = || {
+        let names: Vec<_> = kubeconfig
+            .contexts
+            .iter()
+            .map(|context| context.name.as_str())
+            .collect();
+        if names.is_empty() {
+            "none".to_owned()
+        } else {
+            names.join(", ")
+        }
+    };
+    let current = kubeconfig
+        .current_context
+        .as_deref()
+        .filter(|name| !name.is_empty());
+    let Some(context) = context.or(current).map(str::to_owned) else {
+        return Err(OwnError::NoContext { known: known(), path });
+    };
+    if !kubeconfig.contexts.iter().any(|known| known.name == context) {
+        return Err(OwnError::UnknownContext {
+            known: known(),
+            path,
+            context,
+        });
+    }
+    let options = KubeConfigOptions {
+        context: Some(context.clone()),
+        ..KubeConfigOptions::default()
+    };
+    let config = kube::Config::from_custom_kubeconfig(kubeconfig, &options).await;
+    config.map_err(|error| OwnError::Unusable {
+        path,
+        context,
+        error: Box::new(error),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn failure(text: Option<&str>, context: Option<&str>) -> String {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("config.yaml");
+        if let Some(text) = text {
+            std::fs::write(&path, text).unwrap();
+        }
+        let context = context.map(str::to_owned);
+        let source = ConfigSource::Kubeconfig {
+            path: path.clone(),
+            context,
+        };
+        let text = load(&source).await.map(|_| ()).unwrap_err().to_string();
+        assert!(text.contains(&*path.to_string_lossy()), "{text}");
+        text
+    }
+
+    const TWO: &str = "apiVersion: v1\nkind: Config\ncurrent-context: a\n\
+        clusters: [{name: c, cluster: {server: 'https://192.0.2.1'}}]\n\
+        users: [{name: u, user: {token: canary}}]\n\
+        contexts: [{name: a, context: {cluster: c, user: u}}, {name: b, context: {cluster: x, user: u}}]\n";
+
+    #[tokio::test]
+    async fn bad_kubeconfigs_name_the_file_and_the_key() {
+        assert!(failure(None, None).await.contains("cannot read"));
+        assert!(
+            failure(Some("clusters: [token: canary: x"), None)
+                .await
+                .contains("malformed")
+        );
+        let unknown = failure(Some(TWO), Some("c")).await;
+        assert!(
+            unknown.contains("no context `c`") && unknown.contains("a, b"),
+            "{unknown}"
+        );
+        assert!(
+            failure(Some("kind: Config\n"), None)
+                .await
+                .contains("current-context")
+        );
+        let unusable = failure(Some(TWO), Some("b")).await;
+        assert!(unusable.contains("context `b`"), "{unusable}");
+        assert!(!unusable.contains("canary"));
+    }
+
+    #[tokio::test]
+    async fn the_current_context_is_used_unless_one_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("config.yaml");
+        std::fs::write(&path, TWO).unwrap();
+        let config = load(&ConfigSource::Kubeconfig { path, context: None })
+            .await
+            .unwrap();
+        assert_eq!(config.cluster_url.host(), Some("192.0.2.1"));
+    }
+}

@@ -1,0 +1,81 @@
+//! Objects that could not be read or used in full, with the reason.
+
+use std::collections::BTreeMap;
+
+use crate::ingest::objects::{ObjectKey, ObjectKind};
+
+/// How many entries operators are shown.
+const SHOWN: usize = 100;
+/// How many reasons of one service are kept.
+const REASONS: usize = 3;
+
+/// What is set aside now; entries go when the object becomes good or goes.
+#[derive(Debug, Default)]
+pub(super) struct Quarantine {
+    unreadable: BTreeMap<(ObjectKind, ObjectKey), String>,
+    /// Endpoints of a service that cannot be used.
+    parts: BTreeMap<ObjectKey, String>,
+    gateways: BTreeMap<ObjectKey, Vec<String>>,
+}
+
+impl Quarantine {
+    pub(super) fn set(&mut self, kind: ObjectKind, key: ObjectKey, reason: String) {
+        self.unreadable.insert((kind, key), reason);
+    }
+
+    pub(super) fn clear(&mut self, kind: ObjectKind, key: &ObjectKey) {
+        if !self.unreadable.is_empty() {
+            self.unreadable.remove(&(kind, key.clone()));
+        }
+    }
+
+    /// Keeps the entries of a kind whose objects are still there.
+    pub(super) fn retain(&mut self, kind: ObjectKind, there: impl Fn(&ObjectKey) -> bool) {
+        self.unreadable.retain(|(of, key), _| *of != kind || there(key));
+    }
+
+    pub(super) fn set_parts(&mut self, service: &ObjectKey, reasons: &[String]) {
+        if reasons.is_empty() {
+            self.forget_parts(service);
+            return;
+        }
+        let mut text = reasons
+            .iter()
+            .take(REASONS)
+            .cloned()
+            .collect::<Vec<_>>()
+            .join("; ");
+        if reasons.len() > REASONS {
+            text.push_str(&format!("; {} more", reasons.len() - REASONS));
+        }
+        self.parts.insert(service.clone(), text);
+    }
+
+    pub(super) fn forget_parts(&mut self, service: &ObjectKey) {
+        self.parts.remove(service);
+    }
+
+    pub(super) fn set_gateways(&mut self, notes: BTreeMap<ObjectKey, Vec<String>>) {
+        self.gateways = notes;
+    }
+
+    /// `Kind namespace/name: reason`, at most 100, without control characters (Z-26).
+    pub(super) fn all(&self) -> Vec<String> {
+        let unreadable = self.unreadable.iter();
+        let unreadable = unreadable.map(|((kind, key), why)| format!("{} {key}: {why}", kind.name()));
+        let gateways = self.gateways.iter();
+        let gateways =
+            gateways.flat_map(|(key, notes)| notes.iter().map(move |n| format!("Service {key}: {n}")));
+        let parts = self
+            .parts
+            .iter()
+            .map(|(key, why)| format!("EndpointSlices of {key}: {why}"));
+        let clean = |text: String| text.chars().filter(|c| !c.is_control()).take(400).collect();
+        unreadable
+            .chain(gateways)
+            .chain(parts)
+            .take(SHOWN)
+            .map(clean)
+            .collect()
+    }
+}

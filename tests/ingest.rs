@@ -1,0 +1,652 @@
+//! Ingest against real HTTPS API servers: what the registry and the operators see.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
+use tombolo::ingest::{
+    self, ConfigCluster, ConfigSource, Ingest, IngestOptions, ObjectKind, Remotes, RetryPolicy,
+};
+use tombolo::model::{ClusterHealth, ClusterStatus, ServiceKey, WorkloadId};
+use tombolo::registry::{Registry, ServiceSnapshot};
+use tombolo::sim::apiserver::{ApiServer, Authority, RunningApiServer, Store, kinds};
+
+const LIMIT: Duration = Duration::from_secs(60);
+
+async fn eventually(what: &str, mut check: impl FnMut() -> bool) {
+    let deadline = tokio::time::Instant::now() + LIMIT;
+    while !check() {
+        assert!(tokio::time::Instant::now() < deadline, "not in time: {what}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+fn namespace(name: &str, network: &str) -> Value {
+    json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name,
+        "labels": {"topology.istio.io/network": network}}})
+}
+
+fn service(name: &str) -> Value {
+    json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": name, "namespace": "sample"},
+        "spec": {"ports": [{"name": "http", "port": 5000}]}})
+}
+
+fn pod(name: &str, ip: &str) -> Value {
+    json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": "sample",
+        "labels": {"app": "helloworld", "security.istio.io/tlsMode": "istio"}},
+        "spec": {"nodeName": "n1", "serviceAccountName": "default"},
+        "status": {"phase": "Running", "podIP": ip, "podIPs": [{"ip": ip}],
+            "conditions": [{"type": "Ready", "status": "True"}]}})
+}
+
+fn slice(service: &str, entries: &[(&str, &str)]) -> Value {
+    let entries: Vec<_> = entries
+        .iter()
+        .map(|(pod, ip)| {
+            json!({"addresses": [ip], "conditions": {"ready": true},
+                "targetRef": {"kind": "Pod", "name": pod, "namespace": "sample"}})
+        })
+        .collect();
+    json!({"apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": "IPv4",
+        "metadata": {"name": format!("{service}-1"), "namespace": "sample",
+            "labels": {"kubernetes.io/service-name": service}},
+        "endpoints": entries, "ports": [{"name": "http", "port": 5000}]})
+}
+
+fn gateway(network: &str, ip: &str) -> Value {
+    json!({"apiVersion": "v1", "kind": "Service",
+        "metadata": {"name": "eastwest", "namespace": "istio-system",
+            "labels": {"topology.istio.io/network": network}},
+        "spec": {"type": "LoadBalancer", "ports": [{"name": "tls", "port": 15443}]},
+        "status": {"loadBalancer": {"ingress": [{"ip": ip}]}}})
+}
+
+/// A cluster with `helloworld`, one pod behind it, and a gateway.
+fn world(network: &str, pod_ip: &str) -> Vec<Value> {
+    vec![
+        namespace("istio-system", network),
+        json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "sample"}}),
+        json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n1",
+            "labels": {"topology.kubernetes.io/region": "r1"}}}),
+        service("helloworld"),
+        pod("hello-1", pod_ip),
+        slice("helloworld", &[("hello-1", pod_ip)]),
+        gateway(network, "192.0.2.1"),
+    ]
+}
+
+async fn server(name: &str, objects: Vec<Value>) -> RunningApiServer {
+    ApiServer::builder()
+        .cluster(name)
+        .world(objects)
+        .start()
+        .await
+        .unwrap()
+}
+
+/// A Secret with kubeconfigs by cluster id.
+fn secret(name: &str, kubeconfigs: &[(&str, &str)]) -> Value {
+    let data: serde_json::Map<String, Value> = kubeconfigs
+        .iter()
+        .map(|(id, text)| ((*id).to_owned(), json!(BASE64.encode(text))))
+        .collect();
+    json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name, "namespace": "istio-system",
+        "labels": {"istio/multiCluster": "true"}}, "data": data})
+}
+
+struct Plane {
+    registry: Arc<Registry>,
+    ingest: Ingest,
+    cancel: CancellationToken,
+    _dir: tempfile::TempDir,
+}
+
+impl Drop for Plane {
+    fn drop(&mut self) {
+        self.cancel.cancel();
+    }
+}
+
+impl Plane {
+    /// A control plane whose own cluster is `config`; remote ones come from its Secrets.
+    async fn start(config: &RunningApiServer) -> Self {
+        Self::start_with(config, |_| {}).await
+    }
+
+    async fn start_with(config: &RunningApiServer, change: impl FnOnce(&mut IngestOptions)) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("kubeconfig");
+        std::fs::write(&path, config.kubeconfig()).unwrap();
+        let mut options = IngestOptions {
+            config: Some(ConfigCluster {
+                id: "east".into(),
+                source: ConfigSource::Kubeconfig { path, context: None },
+            }),
+            remotes: Remotes::Secrets,
+            allow_loopback_clusters: true,
+            removal_grace: Duration::from_millis(50),
+            retry: RetryPolicy {
+                first: Duration::from_millis(20),
+                longest: Duration::from_millis(200),
+                ..RetryPolicy::default()
+            },
+            ..IngestOptions::default()
+        };
+        change(&mut options);
+        let registry = Registry::new();
+        let cancel = CancellationToken::new();
+        let ingest = ingest::start(options, Arc::clone(&registry), cancel.clone())
+            .await
+            .unwrap();
+        Self {
+            registry,
+            ingest,
+            cancel,
+            _dir: dir,
+        }
+    }
+
+    async fn ready(&self) {
+        assert!(
+            tokio::time::timeout(LIMIT, self.ingest.wait_ready())
+                .await
+                .expect("ready in time")
+        );
+    }
+
+    fn status(&self, cluster: &str) -> Option<ClusterStatus> {
+        self.registry.clusters().get(&cluster.into())
+    }
+
+    fn health(&self, cluster: &str) -> &'static str {
+        self.status(cluster)
+            .map_or("absent", |status| status.health.word())
+    }
+
+    async fn is(&self, cluster: &str, health: &str) {
+        eventually(&format!("{cluster} is {health}"), || {
+            self.health(cluster) == health
+        })
+        .await;
+    }
+
+    fn snapshot(&self, name: &str) -> Option<Arc<ServiceSnapshot>> {
+        let key = ServiceKey::new("sample", format!("{name}.sample.svc.cluster.local"));
+        self.registry.service(&key).map(|cell| cell.load())
+    }
+
+    /// Endpoint addresses of a service, by cluster.
+    fn endpoints(&self, name: &str) -> Vec<String> {
+        let snapshot = self.snapshot(name);
+        let shards = snapshot.iter().flat_map(|snapshot| snapshot.shards.iter());
+        shards
+            .flat_map(|shard| {
+                let show = |e: &tombolo::model::Endpoint| format!("{} {}", shard.cluster, e.addresses[0]);
+                shard.endpoints.iter().map(show).collect::<Vec<_>>()
+            })
+            .collect()
+    }
+
+    fn publishes(&self) -> u64 {
+        self.registry.counts().publishes.load(Ordering::Relaxed)
+    }
+
+    fn conversions(&self) -> u64 {
+        self.ingest.counts().conversions.load(Ordering::Relaxed)
+    }
+
+    fn problems(&self) -> Vec<String> {
+        let problems = self.ingest.problems().into_iter();
+        problems
+            .map(|problem| format!("{}: {}", problem.subject, problem.text))
+            .collect()
+    }
+}
+
+/// Everything that makes a new server the same one for its clients.
+struct Identity {
+    store: Store,
+    authority: Authority,
+    token: String,
+    address: SocketAddr,
+}
+
+impl Identity {
+    fn of(server: &RunningApiServer) -> Self {
+        Self {
+            store: server.store(),
+            authority: server.authority().clone(),
+            token: server.token().to_owned(),
+            address: server.address(),
+        }
+    }
+
+    async fn start(&self, name: &str) -> RunningApiServer {
+        let builder = ApiServer::builder().cluster(name).store(self.store.clone());
+        let builder = builder
+            .authority(self.authority.clone())
+            .token(self.token.clone());
+        builder.listen(self.address).start().await.unwrap()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cluster_appears_in_one_step_with_its_networks() {
+    let east = server("east", world("net-east", "10.0.0.1")).await;
+    let plane = Plane::start(&east).await;
+    let changes = tokio::time::timeout(LIMIT, plane.registry.changes().next())
+        .await
+        .unwrap();
+    assert_eq!(
+        changes.services.len(),
+        2,
+        "helloworld and the gateway's own service"
+    );
+    assert!(changes.networks.contains("net-east") && changes.clusters.contains("east"));
+    assert_eq!(changes.workloads.len(), 1);
+    plane.ready().await;
+    assert!(plane.registry.changes().take().is_empty());
+
+    assert_eq!(plane.endpoints("helloworld"), ["east 10.0.0.1"]);
+    let gateways: Vec<_> = plane
+        .registry
+        .networks()
+        .gateways()
+        .map(|g| g.address.to_string())
+        .collect();
+    assert_eq!(gateways, ["192.0.2.1"]);
+    let id = WorkloadId {
+        cluster: "east".into(),
+        namespace: "sample".into(),
+        name: "hello-1".into(),
+    };
+    let workload = plane.registry.workload(&id).unwrap();
+    assert_eq!(workload.locality.to_string(), "r1");
+    assert_eq!(workload.services.len(), 1);
+    plane.is("east", "live").await;
+    let status = plane.status("east").unwrap();
+    assert!(status.synced && status.objects["Pod"] == 1 && &*status.network == "net-east");
+    assert_eq!(
+        plane
+            .ingest
+            .counts()
+            .events(ObjectKind::Pod, ingest::EventKind::Add),
+        1
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_slice_change_in_a_world_of_1000_services_is_one_conversion_and_one_publish() {
+    let mut objects = world("net-east", "10.0.0.1");
+    for n in 0..1000 {
+        objects.push(service(&format!("s{n}")));
+        objects.push(slice(&format!("s{n}"), &[("hello-1", "10.0.0.1")]));
+    }
+    let east = server("east", objects).await;
+    let plane = Plane::start(&east).await;
+    plane.ready().await;
+    plane.is("east", "live").await;
+    let (conversions, publishes) = (plane.conversions(), plane.publishes());
+    let mut changed = slice("s7", &[("hello-1", "10.0.0.1")]);
+    changed["endpoints"][0]["conditions"]["ready"] = json!(false);
+    changed["endpoints"][0]["conditions"]["terminating"] = json!(false);
+    plane.registry.changes().take();
+    east.store().apply(changed).unwrap();
+    let changes = tokio::time::timeout(LIMIT, plane.registry.changes().next())
+        .await
+        .unwrap();
+    assert_eq!(changes.services.len(), 1);
+    assert!(changes.services.values().all(|change| !change.record));
+    assert_eq!(plane.conversions() - conversions, 1);
+    assert_eq!(plane.publishes() - publishes, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_api_server_keeps_its_data_and_a_relist_drops_what_vanished() {
+    let mut objects = world("net-east", "10.0.0.1");
+    objects.push(service("vanishing"));
+    let east = server("east", objects).await;
+    let plane = Plane::start(&east).await;
+    plane.ready().await;
+    plane.is("east", "live").await;
+    plane.registry.changes().take();
+    let publishes = plane.publishes();
+
+    let identity = Identity::of(&east);
+    east.shutdown().await;
+    plane.is("east", "stale").await;
+    assert_eq!(plane.endpoints("helloworld"), ["east 10.0.0.1"]);
+    assert_eq!(plane.publishes(), publishes);
+    let status = plane.status("east").unwrap();
+    assert!(status.synced && matches!(status.health, ClusterHealth::Stale { .. }));
+    assert!(
+        plane
+            .problems()
+            .iter()
+            .any(|problem| problem.starts_with("cluster east:"))
+    );
+
+    identity
+        .store
+        .delete(&kinds::SERVICES, "sample", "vanishing")
+        .unwrap();
+    identity.store.apply(slice("helloworld", &[])).unwrap();
+    identity.store.compact();
+    let _east = identity.start("east").await;
+    eventually("the vanished service is gone", || {
+        plane
+            .snapshot("vanishing")
+            .is_none_or(|snapshot| snapshot.service.is_none())
+    })
+    .await;
+    eventually("the endpoint is gone", || {
+        plane.endpoints("helloworld").is_empty()
+    })
+    .await;
+    assert!(
+        plane.snapshot("helloworld").unwrap().service.is_some(),
+        "no endpoints is not no service"
+    );
+    plane.is("east", "live").await;
+    eventually("the problem is solved", || plane.problems().is_empty()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn broken_watches_are_taken_up_again_without_a_trace() {
+    let east = server("east", world("net-east", "10.0.0.1")).await;
+    let plane = Plane::start(&east).await;
+    plane.ready().await;
+    plane.is("east", "live").await;
+    plane.registry.changes().take();
+    let publishes = plane.publishes();
+    east.disconnect_watches();
+    let watches = || {
+        east.request_counts()
+            .get(&("watch", "pods".to_owned()))
+            .copied()
+            .unwrap_or_default()
+    };
+    eventually("watches are open again", || watches() >= 2).await;
+    plane.is("east", "live").await;
+    assert_eq!(plane.publishes(), publishes);
+    east.store().apply(slice("helloworld", &[])).unwrap();
+    eventually("events arrive again", || plane.endpoints("helloworld").is_empty()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_remote_cluster_comes_from_a_secret_and_goes_with_it() {
+    let east = server("east", world("net-east", "10.0.0.1")).await;
+    let west = server("west", world("net-west", "10.0.0.1")).await;
+    east.store()
+        .create(secret("remotes", &[("west", &west.kubeconfig())]))
+        .unwrap();
+    let plane = Plane::start(&east).await;
+    plane.ready().await;
+    assert!(plane.ingest.known_set_complete());
+    assert_eq!(plane.endpoints("helloworld"), ["east 10.0.0.1", "west 10.0.0.1"]);
+    let networks = |plane: &Plane| -> Vec<String> {
+        let networks = plane.registry.networks();
+        networks
+            .gateways()
+            .map(|gateway| gateway.network.to_string())
+            .collect()
+    };
+    assert_eq!(networks(&plane), ["net-east", "net-west"]);
+    assert_eq!(
+        plane.status("west").unwrap().source,
+        "secret istio-system/remotes"
+    );
+
+    east.store()
+        .delete(&kinds::SECRETS, "istio-system", "remotes")
+        .unwrap();
+    eventually("west is gone", || plane.status("west").is_none()).await;
+    assert_eq!(plane.endpoints("helloworld"), ["east 10.0.0.1"]);
+    assert_eq!(networks(&plane), ["net-east"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn k_33_a_cluster_that_comes_back_within_the_grace_costs_nothing() {
+    let east = server("east", world("net-east", "10.0.0.1")).await;
+    let west = server("west", world("net-west", "10.0.0.2")).await;
+    let remotes = secret("remotes", &[("west", &west.kubeconfig())]);
+    east.store().create(remotes.clone()).unwrap();
+    let plane = Plane::start_with(&east, |options| options.removal_grace = Duration::from_secs(3600)).await;
+    plane.ready().await;
+    plane.is("west", "live").await;
+    let publishes = plane.publishes();
+    east.store()
+        .delete(&kinds::SECRETS, "istio-system", "remotes")
+        .unwrap();
+    plane.is("west", "removing").await;
+    assert_eq!(plane.endpoints("helloworld").len(), 2);
+    east.store().create(remotes).unwrap();
+    plane.is("west", "live").await;
+    assert_eq!(plane.publishes(), publishes);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn k_30_rotated_credentials_with_equal_content_publish_nothing() {
+    let east = server("east", world("net-east", "10.0.0.1")).await;
+    let old = server("west", world("net-west", "10.0.0.2")).await;
+    let store = old.store();
+    let new = ApiServer::builder()
+        .cluster("west")
+        .store(store.clone())
+        .start()
+        .await
+        .unwrap();
+    east.store()
+        .create(secret("remotes", &[("west", &old.kubeconfig())]))
+        .unwrap();
+    let plane = Plane::start(&east).await;
+    plane.ready().await;
+    plane.is("west", "live").await;
+    plane.registry.changes().take();
+    let publishes = plane.publishes();
+
+    // Bad ones first: the old generation keeps serving (K-31).
+    let mut wrong = new.kubeconfig();
+    wrong = wrong.replace(new.token(), "wrong");
+    east.store()
+        .apply(secret("remotes", &[("west", &wrong)]))
+        .unwrap();
+    eventually("the bad credentials are told of", || {
+        plane
+            .problems()
+            .iter()
+            .any(|problem| problem.starts_with("cluster west, new credentials"))
+    })
+    .await;
+    assert_eq!(plane.health("west"), "live");
+
+    east.store()
+        .apply(secret("remotes", &[("west", &new.kubeconfig())]))
+        .unwrap();
+    eventually("the new generation serves", || plane.problems().is_empty()).await;
+    old.shutdown().await;
+    assert!(plane.registry.changes().take().is_empty());
+    assert_eq!(plane.publishes(), publishes);
+    store.apply(slice("helloworld", &[])).unwrap();
+    eventually("events arrive by the new credentials", || {
+        plane.endpoints("helloworld") == ["east 10.0.0.1"]
+    })
+    .await;
+    assert_eq!(plane.health("west"), "live");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn contract_9_bad_objects_cost_only_themselves() {
+    let mut objects = world("net-east", "10.0.0.1");
+    let mut bad = service("bad");
+    bad["spec"]["publishNotReadyAddresses"] = json!("perhaps");
+    objects.push(bad);
+    let east = server("east", objects).await;
+    let plane = Plane::start(&east).await;
+    plane.ready().await;
+    assert_eq!(plane.endpoints("helloworld"), ["east 10.0.0.1"]);
+    let quarantined = plane.status("east").unwrap().quarantined;
+    assert!(
+        quarantined[0].starts_with("Service sample/bad: "),
+        "{quarantined:?}"
+    );
+
+    let mut worse = slice("helloworld", &[]);
+    worse["endpoints"] = json!([{"addresses": "all"}]);
+    east.store().apply(worse).unwrap();
+    eventually("the bad slice is named", || {
+        plane.status("east").unwrap().quarantined.len() == 2
+    })
+    .await;
+    assert_eq!(
+        plane.endpoints("helloworld"),
+        ["east 10.0.0.1"],
+        "the good version stays"
+    );
+    east.store().apply(service("bad")).unwrap();
+    eventually("the good service is served", || plane.snapshot("bad").is_some()).await;
+    eventually("it is no longer named", || {
+        plane.status("east").unwrap().quarantined.len() == 1
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bad_remote_kubeconfigs_are_named_and_affect_nobody_else() {
+    let east = server("east", world("net-east", "10.0.0.1")).await;
+    let west = server("west", world("net-west", "10.0.0.2")).await;
+    let exec = "clusters: [{name: x, cluster: {server: 'https://192.0.2.1'}}]\n\
+        users: [{name: u, user: {exec: {command: canary}}}]\n\
+        contexts: [{name: c, context: {cluster: x, user: u}}]\n";
+    let kubeconfigs = [
+        ("west", &*west.kubeconfig()),
+        ("exec", exec),
+        ("yaml", "a: [canary"),
+        ("east", "ignored"),
+    ];
+    east.store().create(secret("remotes", &kubeconfigs)).unwrap();
+    let plane = Plane::start(&east).await;
+    plane.ready().await;
+    assert_eq!(plane.endpoints("helloworld"), ["east 10.0.0.1", "west 10.0.0.2"]);
+    let problems = plane.problems();
+    assert_eq!(problems.len(), 2, "{problems:?}");
+    assert!(problems[0].starts_with("secret istio-system/remotes, cluster exec: `exec` is not allowed"));
+    assert!(
+        problems[1].starts_with("secret istio-system/remotes, cluster yaml: the kubeconfig is malformed")
+    );
+    assert!(!problems.iter().any(|problem| problem.contains("canary")));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn z_04_a_remote_cluster_may_not_be_on_loopback() {
+    let east = server("east", world("net-east", "10.0.0.1")).await;
+    let west = server("west", world("net-west", "10.0.0.2")).await;
+    let by_name = west.kubeconfig().replace("127.0.0.1", "localhost");
+    east.store()
+        .create(secret(
+            "remotes",
+            &[("by-ip", &west.kubeconfig()), ("by-name", &by_name)],
+        ))
+        .unwrap();
+    let plane = Plane::start_with(&east, |options| {
+        options.allow_loopback_clusters = false;
+        options.remote_cluster_timeout = Duration::from_millis(100);
+    })
+    .await;
+    plane.ready().await;
+    eventually("both are refused", || {
+        let problems = plane.problems();
+        problems
+            .iter()
+            .filter(|problem| problem.contains("loopback"))
+            .count()
+            == 2
+    })
+    .await;
+    assert_eq!(plane.endpoints("helloworld"), ["east 10.0.0.1"]);
+    assert!(west.requests().is_empty(), "nothing was sent");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn r1_17_an_unreachable_remote_does_not_hold_the_gate_and_joins_later() {
+    let east = server("east", world("net-east", "10.0.0.1")).await;
+    let west = server("west", world("net-west", "10.0.0.2")).await;
+    east.store()
+        .create(secret("remotes", &[("west", &west.kubeconfig())]))
+        .unwrap();
+    let identity = Identity::of(&west);
+    west.shutdown().await;
+    let plane = Plane::start_with(&east, |options| {
+        options.remote_cluster_timeout = Duration::from_millis(200);
+    })
+    .await;
+    plane.ready().await;
+    let status = plane.status("west").unwrap();
+    assert_eq!(
+        (status.sync_status(), status.health.word()),
+        ("timeout", "connecting")
+    );
+    assert_eq!(plane.endpoints("helloworld"), ["east 10.0.0.1"]);
+    assert!(!plane.registry.clusters().all_synced());
+    let _west = identity.start("west").await;
+    plane.is("west", "live").await;
+    assert_eq!(plane.endpoints("helloworld"), ["east 10.0.0.1", "west 10.0.0.2"]);
+    assert_eq!(plane.status("west").unwrap().sync_status(), "synced");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn refused_credentials_are_told_apart() {
+    let east = server("east", world("net-east", "10.0.0.1")).await;
+    let west = server("west", world("net-west", "10.0.0.2")).await;
+    let wrong = west.kubeconfig().replace(west.token(), "wrong");
+    east.store()
+        .create(secret("remotes", &[("west", &wrong)]))
+        .unwrap();
+    let plane = Plane::start(&east).await;
+    plane.is("west", "unauthorized").await;
+    assert!(!*plane.ingest.ready().borrow(), "the gate waits for its time");
+    east.store()
+        .apply(secret("remotes", &[("west", &west.kubeconfig())]))
+        .unwrap();
+    plane.is("west", "live").await;
+    plane.ready().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn r1_10_remote_clusters_from_a_directory() {
+    let east = server("east", world("net-east", "10.0.0.1")).await;
+    let west = server("west", world("net-west", "10.0.0.2")).await;
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("broken.yaml"), "a: [").unwrap();
+    let path = dir.path().to_owned();
+    let plane = Plane::start_with(&east, |options| options.remotes = Remotes::Directory(path)).await;
+    plane.ready().await;
+    assert!(
+        plane
+            .problems()
+            .iter()
+            .any(|problem| problem.contains("broken.yaml: the kubeconfig is malformed"))
+    );
+    std::fs::write(dir.path().join("west.yaml"), west.kubeconfig()).unwrap();
+    plane.is("west", "live").await;
+    assert_eq!(plane.endpoints("helloworld"), ["east 10.0.0.1", "west 10.0.0.2"]);
+    std::fs::remove_file(dir.path().join("west.yaml")).unwrap();
+    eventually("west is gone", || plane.status("west").is_none()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn everything_stops_with_the_token_and_the_data_stays() {
+    let east = server("east", world("net-east", "10.0.0.1")).await;
+    let plane = Plane::start(&east).await;
+    plane.ready().await;
+    plane.cancel.cancel();
+    tokio::time::timeout(LIMIT, plane.ingest.stopped())
+        .await
+        .expect("stops in time");
+    assert_eq!(plane.endpoints("helloworld"), ["east 10.0.0.1"]);
+}
