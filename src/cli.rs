@@ -56,7 +56,12 @@ pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
-        Err(error) => return fail(EXIT_FAILURE, &anyhow::anyhow!("cannot start the async runtime: {error}")),
+        Err(error) => {
+            return fail(
+                EXIT_FAILURE,
+                &anyhow::anyhow!("cannot start the async runtime: {error}"),
+            );
+        }
     };
     runtime.block_on(async {
         match cli.command {
