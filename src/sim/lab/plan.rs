@@ -156,7 +156,9 @@ pub struct ClusterPlan {
     pub zone: &'static str,
     /// What its sidecars speak.
     pub protocol: Protocol,
-    /// Where control planes and the host reach the API server and this control plane's pages.
+    /// Where control planes and the host reach the API server.
+    pub api: Ipv4Addr,
+    /// Where the host reaches the control plane's pages.
     pub management: Ipv4Addr,
     /// Where its own pods reach the control plane.
     pub xds: Ipv4Addr,
@@ -195,7 +197,7 @@ impl ClusterPlan {
 
     /// `https://…` of the API server.
     pub fn api_url(&self) -> String {
-        format!("https://{}:{API_PORT}", self.management)
+        format!("https://{}:{API_PORT}", self.api)
     }
 
     /// `http://…` of the control plane's readiness and debug pages.
@@ -353,6 +355,7 @@ impl ClusterPlan {
             region: seed.region,
             zone: seed.zone,
             protocol: seed.protocol,
+            api,
             management,
             xds: seed.pod_address(0, 2),
             router: seed.pod_address(0, 1),
@@ -384,7 +387,8 @@ mod tests {
         assert_eq!(of(east), of(west));
         assert_ne!(east.gateway_wan, west.gateway_wan);
         assert_ne!(east.vip(&HELLOWORLD), west.vip(&HELLOWORLD));
-        assert_eq!(east.management, Ipv4Addr::new(172, 31, 240, 18));
+        assert_eq!(east.management, Ipv4Addr::new(172, 31, 240, 20));
+        assert_eq!(west.api, Ipv4Addr::new(172, 31, 240, 25));
     }
 
     #[test]
@@ -393,7 +397,7 @@ mod tests {
         let all: Vec<Ipv4Addr> = plan
             .pods()
             .flat_map(|pod| [pod.address, pod.outbound, pod.app])
-            .chain(plan.clusters.iter().map(|cluster| cluster.management))
+            .chain(plan.clusters.iter().flat_map(|cluster| [cluster.management, cluster.api]))
             .collect();
         assert_eq!(all.iter().collect::<BTreeSet<_>>().len(), all.len());
         assert!(all.iter().all(|address| address.octets()[..2] == [127, 77]));
