@@ -4,3 +4,4 @@ pub mod apiserver;
 pub mod app;
 pub mod lab;
 pub mod load;
+pub mod world;

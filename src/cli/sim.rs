@@ -1,12 +1,72 @@
-//! `tombolo sim`.
+//! `tombolo sim`: the synthetic parts, each usable alone.
+
+mod apiserver;
+mod app;
+mod load;
 
 use std::process::ExitCode;
 
+use clap::Subcommand;
+use tokio::signal::unix::{SignalKind, signal};
+
 /// Arguments of `tombolo sim`.
 #[derive(Debug, clap::Args)]
-pub struct Args {}
+pub struct Args {
+    /// Which part.
+    #[command(subcommand)]
+    pub part: Part,
+}
+
+/// The synthetic parts.
+#[derive(Debug, Subcommand)]
+pub enum Part {
+    /// Run a synthetic Kubernetes API server that kubectl and client libraries accept
+    Apiserver(apiserver::Args),
+    /// Run the echo application of the lab
+    App(app::Args),
+    /// Send HTTP requests at a steady rate and count who answered
+    Load(load::Args),
+}
 
 /// Runs the command.
-pub async fn run(_args: Args) -> ExitCode {
-    ExitCode::from(super::EXIT_FAILURE)
+pub async fn run(args: Args) -> ExitCode {
+    match args.part {
+        Part::Apiserver(args) => apiserver::run(args).await,
+        Part::App(args) => app::run(args).await,
+        Part::Load(args) => load::run(args).await,
+    }
+}
+
+/// Completes on SIGTERM or SIGINT. The signals are caught from the first call on, not from the first poll.
+///
+/// # Errors
+/// The system refuses to register a handler.
+fn interrupted() -> std::io::Result<impl Future<Output = ()>> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    Ok(async move {
+        // Unbiased: both mean the same.
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    })
+}
+
+/// Logs this crate's debug messages to stderr.
+fn log_verbosely() {
+    // A second subscriber is refused; the first one then already logs.
+    let _ = tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_env_filter("tombolo=debug")
+        .try_init();
+}
+
+/// Prints one line of data and flushes it, so that a reading process sees it at once.
+#[allow(clippy::print_stdout)]
+fn print_line(line: &impl std::fmt::Display) {
+    use std::io::Write as _;
+    println!("{line}");
+    // A reader that went away wants nothing more.
+    let _ = std::io::stdout().flush();
 }

@@ -1,0 +1,158 @@
+//! The documents by which clients learn what a server serves; generated from the table of kinds.
+
+use serde_json::{Value, json};
+
+use super::kinds::{self, KINDS, Kind};
+
+/// The Kubernetes version this server claims.
+pub(super) const GIT_VERSION: &str = "v1.35.4";
+
+const VERBS: [&str; 8] = [
+    "create",
+    "delete",
+    "deletecollection",
+    "get",
+    "list",
+    "patch",
+    "update",
+    "watch",
+];
+
+/// `/version`.
+pub(super) fn version() -> Value {
+    json!({
+        "major": "1",
+        "minor": "35",
+        "gitVersion": format!("{GIT_VERSION}+tombolo"),
+        "gitCommit": "",
+        "gitTreeState": "clean",
+        "buildDate": "1970-01-01T00:00:00Z",
+        "goVersion": "none",
+        "compiler": "rustc",
+        "platform": format!("{}/{}", std::env::consts::OS, std::env::consts::ARCH),
+    })
+}
+
+/// `/api`.
+pub(super) fn core_versions(address: &str) -> Value {
+    json!({
+        "kind": "APIVersions",
+        "versions": ["v1"],
+        "serverAddressByClientCIDRs": [{"clientCIDR": "0.0.0.0/0", "serverAddress": address}],
+    })
+}
+
+/// `/apis`.
+pub(super) fn groups() -> Value {
+    let named = kinds::group_versions()
+        .into_iter()
+        .map(|(group, _)| group)
+        .filter(|g| !g.is_empty());
+    let groups: Vec<Value> = named.map(group_entry).collect();
+    json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": groups})
+}
+
+/// `/apis/<group>`.
+pub(super) fn group(name: &str) -> Value {
+    let mut entry = group_entry(name);
+    entry["kind"] = json!("APIGroup");
+    entry["apiVersion"] = json!("v1");
+    entry
+}
+
+fn group_entry(name: &str) -> Value {
+    let versions: Vec<Value> = kinds::group_versions()
+        .into_iter()
+        .filter(|(group, _)| *group == name)
+        .map(|(group, version)| json!({"groupVersion": format!("{group}/{version}"), "version": version}))
+        .collect();
+    json!({"name": name, "versions": versions, "preferredVersion": versions[0]})
+}
+
+/// `/api/v1` and `/apis/<group>/<version>`.
+pub(super) fn resources(group: &str, version: &str) -> Value {
+    let rows = KINDS
+        .iter()
+        .filter(|kind| kind.group == group && kind.version == version);
+    let resources: Vec<Value> = rows.flat_map(|kind| resource_entries(kind)).collect();
+    let group_version = if group.is_empty() {
+        version.to_owned()
+    } else {
+        format!("{group}/{version}")
+    };
+    json!({
+        "kind": "APIResourceList",
+        "apiVersion": "v1",
+        "groupVersion": group_version,
+        "resources": resources,
+    })
+}
+
+fn resource_entries(kind: &Kind) -> Vec<Value> {
+    let mut entry = json!({
+        "name": kind.plural,
+        "singularName": kind.singular,
+        "namespaced": kind.is_namespaced(),
+        "kind": kind.kind,
+        "verbs": VERBS,
+    });
+    if !kind.short_names.is_empty() {
+        entry["shortNames"] = json!(kind.short_names);
+    }
+    if !kind.categories.is_empty() {
+        entry["categories"] = json!(kind.categories);
+    }
+    let mut entries = vec![entry];
+    let part = |name: &str, kind_name: &str| {
+        json!({
+            "name": format!("{}/{name}", kind.plural),
+            "singularName": "",
+            "namespaced": kind.is_namespaced(),
+            "kind": kind_name,
+            "verbs": ["get", "patch", "update"],
+        })
+    };
+    if kind.has_scale {
+        let mut scale = part("scale", "Scale");
+        scale["group"] = json!("autoscaling");
+        scale["version"] = json!("v1");
+        entries.push(scale);
+    }
+    if kind.has_status {
+        entries.push(part("status", kind.kind));
+    }
+    entries
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn discovery_lists_every_kind_of_a_group() {
+        let core = resources("", "v1");
+        assert_eq!(core["groupVersion"], "v1");
+        let names: Vec<&str> = core["resources"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .filter_map(|r| r["name"].as_str())
+            .collect();
+        assert!(names.contains(&"pods") && names.contains(&"pods/status") && names.contains(&"namespaces"));
+        assert!(!names.contains(&"deployments"));
+        let apps = resources("apps", "v1");
+        assert_eq!(apps["resources"][0]["shortNames"], json!(["deploy"]));
+    }
+
+    #[test]
+    fn groups_leave_the_core_group_to_its_own_path() {
+        let groups = groups();
+        let names: Vec<&str> = groups["groups"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .filter_map(|g| g["name"].as_str())
+            .collect();
+        assert_eq!(names, ["apps", "discovery.k8s.io"]);
+    }
+}

@@ -1,0 +1,192 @@
+//! LIST: consistent pages of one version.
+
+use std::sync::Arc;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD as TOKEN_CODE;
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::collection::TooOld;
+use super::error::ApiError;
+use super::kinds::Kind;
+use super::object::{ObjectKey, Stored};
+use super::route::Query;
+use super::selector::Selector;
+use super::store::Store;
+
+/// One page of a list.
+#[derive(Debug)]
+pub(super) struct Page {
+    /// The version every page of this list is read at.
+    pub(super) version: u64,
+    pub(super) items: Vec<Arc<Stored>>,
+    /// Token for the next page; empty at the end.
+    pub(super) next: String,
+    /// How many objects follow, when nothing is filtered.
+    pub(super) remaining: Option<u64>,
+}
+
+/// What a `continue` token carries.
+#[derive(Debug, Serialize, Deserialize)]
+struct Token {
+    rv: u64,
+    ns: String,
+    name: String,
+    left: Option<u64>,
+}
+
+/// Which state a read asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum At {
+    /// Now, or any state not older than asked.
+    Newest,
+    /// Exactly this version.
+    Exact(u64),
+}
+
+/// Reads `resourceVersion` and `resourceVersionMatch` of a list.
+fn parse_at(query: &Query, current: u64) -> Result<At, ApiError> {
+    let asked = query.number("resourceVersion")?;
+    if let Some(asked) = asked.filter(|version| *version > current) {
+        return Err(ApiError::FutureVersion { asked, current });
+    }
+    match (query.get("resourceVersionMatch"), asked) {
+        // A limited list of a named version without a match rule means exactly that version.
+        ("", Some(version)) if version > 0 && !query.get("limit").is_empty() => Ok(At::Exact(version)),
+        ("", _) | ("NotOlderThan", Some(_)) => Ok(At::Newest),
+        ("Exact", Some(version)) if version > 0 => Ok(At::Exact(version)),
+        ("Exact", Some(_)) => Err(ApiError::BadRequest(
+            "resourceVersionMatch: Exact is forbidden for resourceVersion \"0\"".into(),
+        )),
+        ("Exact" | "NotOlderThan", None) => Err(ApiError::BadRequest(
+            "resourceVersionMatch is forbidden unless resourceVersion is provided".into(),
+        )),
+        (other, _) => Err(ApiError::BadRequest(format!(
+            "resourceVersionMatch: unknown value {other:?}"
+        ))),
+    }
+}
+
+/// Answers one list request. Cost: the objects passed over on this page and the events since its version.
+pub(super) fn page(
+    store: &Store,
+    kind: &'static Kind,
+    namespace: &str,
+    query: &Query,
+) -> Result<Page, ApiError> {
+    let selector = Selector::parse(kind, query.get("labelSelector"), query.get("fieldSelector"))?;
+    let limit = query
+        .number("limit")?
+        .filter(|n| *n > 0)
+        .map_or(usize::MAX, |n| n as usize);
+    let token = match query.get("continue") {
+        "" => None,
+        text => Some(parse_token(text, query)?),
+    };
+    let namespace = Some(namespace).filter(|n| !n.is_empty());
+    store.read(kind, |collection, current| {
+        let version = match &token {
+            Some(token) if token.rv > current => return Err(expired(token.rv)),
+            Some(token) => token.rv,
+            None => match parse_at(query, current)? {
+                At::Newest => current,
+                At::Exact(version) => version,
+            },
+        };
+        let after = token
+            .as_ref()
+            .map(|t| ObjectKey::new(t.ns.as_str(), t.name.as_str()));
+        let (mut items, mut more): (Vec<Arc<Stored>>, bool) = (Vec::new(), false);
+        let scanned = collection.scan_at(version, namespace, after.as_ref(), |_, stored| {
+            if !selector.is_everything() && !selector.matches(&stored.value) {
+                return true;
+            }
+            more = items.len() == limit;
+            if !more {
+                items.push(Arc::clone(stored));
+            }
+            !more
+        });
+        scanned.map_err(|TooOld { .. }| expired(version))?;
+        let counted = selector.is_everything() && namespace.is_none() && version == current;
+        let total = match &token {
+            Some(token) => token.left,
+            None => counted.then_some(collection.len() as u64),
+        };
+        let remaining = total
+            .map(|n| n.saturating_sub(items.len() as u64))
+            .filter(|_| more);
+        let next = match items.last() {
+            Some(last) if more => token_for(version, &last.value, remaining),
+            _ => String::new(),
+        };
+        Ok(Page {
+            version,
+            items,
+            next,
+            remaining,
+        })
+    })
+}
+
+fn expired(version: u64) -> ApiError {
+    ApiError::Expired(format!(
+        "The provided continue parameter or resource version {version} is too old to display a consistent list \
+         result. Start a new list without the continue parameter."
+    ))
+}
+
+fn parse_token(text: &str, query: &Query) -> Result<Token, ApiError> {
+    if !matches!(query.get("resourceVersion"), "" | "0") || !query.get("resourceVersionMatch").is_empty() {
+        return Err(ApiError::BadRequest(
+            "specifying resource version is not allowed when using continue".into(),
+        ));
+    }
+    let json = TOKEN_CODE.decode(text).ok();
+    json.and_then(|json| serde_json::from_slice(&json).ok())
+        .ok_or_else(|| ApiError::BadRequest("continue key is not valid".into()))
+}
+
+fn token_for(version: u64, last: &Value, left: Option<u64>) -> String {
+    let key = ObjectKey::of(last);
+    let token = Token {
+        rv: version,
+        ns: key.namespace,
+        name: key.name,
+        left,
+    };
+    TOKEN_CODE.encode(serde_json::to_vec(&token).expect("a token of numbers and text is serialisable"))
+}
+
+impl Page {
+    /// `metadata` of the list object.
+    pub(super) fn metadata(&self) -> Value {
+        let mut metadata = json!({"resourceVersion": self.version.to_string()});
+        if !self.next.is_empty() {
+            metadata["continue"] = json!(self.next);
+        }
+        if let Some(remaining) = self.remaining {
+            metadata["remainingItemCount"] = json!(remaining);
+        }
+        metadata
+    }
+
+    /// The list object, in pieces that share the bytes of the stored objects.
+    pub(super) fn pieces(self, kind: &Kind) -> impl Iterator<Item = Bytes> + use<> {
+        let head = format!(
+            r#"{{"kind":"{}List","apiVersion":"{}","metadata":{},"items":["#,
+            kind.kind,
+            kind.api_version(),
+            self.metadata()
+        );
+        let items = self.items.into_iter().enumerate().flat_map(|(at, stored)| {
+            let comma = (at > 0).then(|| Bytes::from_static(b","));
+            comma.into_iter().chain([stored.json()])
+        });
+        std::iter::once(Bytes::from(head))
+            .chain(items)
+            .chain([Bytes::from_static(b"]}")])
+    }
+}

@@ -1,0 +1,257 @@
+//! Objects at rest: the value, its bytes, its key, and the rules for its metadata.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use serde_json::{Map, Value, json};
+
+use super::error::ApiError;
+use super::kinds::{Kind, NameRule};
+
+/// Where an object is found within its kind. The order is the order of lists.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct ObjectKey {
+    /// Namespace; empty for cluster-scoped kinds.
+    pub(super) namespace: String,
+    /// Object name.
+    pub(super) name: String,
+}
+
+impl ObjectKey {
+    pub(super) fn new(namespace: impl Into<String>, name: impl Into<String>) -> Self {
+        Self {
+            namespace: namespace.into(),
+            name: name.into(),
+        }
+    }
+
+    /// The key of `object`; missing parts are empty.
+    pub(super) fn of(object: &Value) -> Self {
+        let text = |field: &str| object["metadata"][field].as_str().unwrap_or_default();
+        Self::new(text("namespace"), text("name"))
+    }
+}
+
+/// The three changes a watch reports.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Change {
+    Added,
+    Modified,
+    Deleted,
+}
+
+impl Change {
+    fn prefix(self) -> &'static [u8] {
+        match self {
+            Self::Added => br#"{"type":"ADDED","object":"#,
+            Self::Modified => br#"{"type":"MODIFIED","object":"#,
+            Self::Deleted => br#"{"type":"DELETED","object":"#,
+        }
+    }
+}
+
+const SUFFIX: &[u8] = b"}\n";
+
+/// One version of one object, serialised once: lists use [`Stored::json`], watches [`Stored::line`].
+#[derive(Debug)]
+pub(super) struct Stored {
+    pub(super) value: Arc<Value>,
+    pub(super) version: u64,
+    change: Change,
+    line: Bytes,
+}
+
+impl Stored {
+    /// Serialises `value` as the outcome of `change`.
+    pub(super) fn new(value: Value, version: u64, change: Change) -> Arc<Self> {
+        let mut line = change.prefix().to_vec();
+        serde_json::to_writer(&mut line, &value).expect("a JSON value is serialisable into memory");
+        line.extend_from_slice(SUFFIX);
+        Arc::new(Self {
+            value: Arc::new(value),
+            version,
+            change,
+            line: line.into(),
+        })
+    }
+
+    /// The object as JSON.
+    pub(super) fn json(&self) -> Bytes {
+        self.line
+            .slice(self.change.prefix().len()..self.line.len() - SUFFIX.len())
+    }
+
+    /// The watch event `change` with this object, newline included. Shared when `change` is the one that
+    /// made this version, copied otherwise.
+    pub(super) fn line(&self, change: Change) -> Bytes {
+        if change == self.change {
+            return self.line.clone();
+        }
+        let json = self.json();
+        [change.prefix(), &json, SUFFIX].concat().into()
+    }
+}
+
+/// Makes `metadata` an object and returns it.
+pub(super) fn metadata(object: &mut Value) -> &mut Map<String, Value> {
+    let map = match object {
+        Value::Object(map) => map,
+        other => {
+            *other = json!({});
+            other.as_object_mut().expect("just made an object")
+        }
+    };
+    let metadata = map.entry("metadata").or_insert_with(|| json!({}));
+    if !metadata.is_object() {
+        *metadata = json!({});
+    }
+    metadata.as_object_mut().expect("just made an object")
+}
+
+/// Checks the name by the kind's rule, the labels, and that the namespace is present exactly when the kind
+/// has one.
+pub(super) fn validate(kind: &Kind, object: &Value) -> Result<(), ApiError> {
+    let key = ObjectKey::of(object);
+    let invalid = |field: &str, why: String| ApiError::Invalid {
+        kind: kind.kind.to_owned(),
+        name: key.name.clone(),
+        field: field.to_owned(),
+        why,
+    };
+    if key.name.is_empty() {
+        return Err(invalid(
+            "metadata.name",
+            "Required value: name or generateName is required".into(),
+        ));
+    }
+    let rule = |ok: bool, what: &str| {
+        if ok {
+            Ok(())
+        } else {
+            Err(format!("Invalid value: {what}"))
+        }
+    };
+    let checked = match kind.names {
+        NameRule::Label => rule(
+            is_dns_label(&key.name),
+            "must be a DNS-1123 label: a-z, 0-9 and '-', at most 63 characters",
+        ),
+        NameRule::Subdomain => rule(
+            is_dns_subdomain(&key.name),
+            "must be a DNS-1123 subdomain: a-z, 0-9, '-' and '.', at most 253 characters",
+        ),
+    };
+    checked.map_err(|why| invalid("metadata.name", why))?;
+    if kind.is_namespaced() && !is_dns_label(&key.namespace) {
+        return Err(invalid(
+            "metadata.namespace",
+            "Invalid value: must be a DNS-1123 label".into(),
+        ));
+    }
+    if !kind.is_namespaced() && !key.namespace.is_empty() {
+        return Err(invalid(
+            "metadata.namespace",
+            "Forbidden: not allowed on this type".into(),
+        ));
+    }
+    for field in ["labels", "annotations"] {
+        let map = &object["metadata"][field];
+        let strings = map
+            .as_object()
+            .is_some_and(|map| map.values().all(Value::is_string));
+        if !map.is_null() && !strings {
+            return Err(invalid(
+                &format!("metadata.{field}"),
+                "Invalid value: must map text to text".into(),
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn is_dns_label(text: &str) -> bool {
+    let allowed = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit();
+    let bytes = text.as_bytes();
+    matches!(bytes.len(), 1..=63)
+        && bytes.iter().all(|c| allowed(*c) || *c == b'-')
+        && allowed(bytes[0])
+        && allowed(bytes[bytes.len() - 1])
+}
+
+fn is_dns_subdomain(text: &str) -> bool {
+    let label = |part: &str| {
+        let allowed = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit();
+        let bytes = part.as_bytes();
+        !bytes.is_empty()
+            && bytes.iter().all(|c| allowed(*c) || *c == b'-')
+            && allowed(bytes[0])
+            && allowed(bytes[bytes.len() - 1])
+    };
+    text.len() <= 253 && text.split('.').all(label)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::kinds::{NAMESPACES, PODS, SERVICES};
+    use super::*;
+
+    fn invalid_field(kind: &Kind, object: &Value) -> Option<String> {
+        match validate(kind, object) {
+            Ok(()) => None,
+            Err(ApiError::Invalid { field, .. }) => Some(field),
+            Err(other) => panic!("unexpected {other}"),
+        }
+    }
+
+    #[test]
+    fn names_follow_the_rule_of_their_kind() {
+        let named = |name: &str| json!({"metadata": {"name": name, "namespace": "n"}});
+        assert_eq!(invalid_field(&PODS, &named("a.b-c")), None);
+        assert_eq!(
+            invalid_field(&SERVICES, &named("a.b-c")).as_deref(),
+            Some("metadata.name")
+        );
+        for bad in ["", "A", "-a", "a-", "a..b", "a_b", &"x".repeat(254)] {
+            assert_eq!(
+                invalid_field(&PODS, &named(bad)).as_deref(),
+                Some("metadata.name"),
+                "{bad:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn namespaces_are_present_exactly_when_the_kind_has_one() {
+        let object = json!({"metadata": {"name": "a", "namespace": "n"}});
+        assert_eq!(
+            invalid_field(&NAMESPACES, &object).as_deref(),
+            Some("metadata.namespace")
+        );
+        let object = json!({"metadata": {"name": "a"}});
+        assert_eq!(
+            invalid_field(&PODS, &object).as_deref(),
+            Some("metadata.namespace")
+        );
+    }
+
+    #[test]
+    fn labels_that_are_not_text_are_refused() {
+        let object = json!({"metadata": {"name": "a", "namespace": "n", "labels": {"x": 1}}});
+        assert_eq!(invalid_field(&PODS, &object).as_deref(), Some("metadata.labels"));
+    }
+
+    #[test]
+    fn an_event_line_shares_the_bytes_of_the_list_item() {
+        let stored = Stored::new(json!({"a": 1}), 7, Change::Added);
+        assert_eq!(&stored.json()[..], br#"{"a":1}"#);
+        assert_eq!(
+            &stored.line(Change::Added)[..],
+            b"{\"type\":\"ADDED\",\"object\":{\"a\":1}}\n"
+        );
+        assert_eq!(
+            &stored.line(Change::Deleted)[..],
+            b"{\"type\":\"DELETED\",\"object\":{\"a\":1}}\n"
+        );
+        assert_eq!(stored.line(Change::Added).as_ptr(), stored.line.as_ptr());
+    }
+}

@@ -1,0 +1,97 @@
+//! The accept loop: TLS, HTTP/1.1 and HTTP/2, and an orderly end.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use rustls::ServerConfig;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio_rustls::TlsAcceptor;
+
+use super::handler::{self, Context};
+use super::watch::Signal;
+
+/// A client that has not finished its handshake by then is dropped.
+const HANDSHAKE: Duration = Duration::from_secs(10);
+/// How long running requests may finish after the shutdown began.
+const GRACE: Duration = Duration::from_secs(2);
+/// Pause after the system refused a connection, e.g. for want of file descriptors.
+const ACCEPT_RETRY: Duration = Duration::from_millis(50);
+
+/// Serves until the context says closing. Owns every connection: dropping this future closes them.
+pub(super) async fn run(listener: TcpListener, tls: Arc<ServerConfig>, context: Arc<Context>) {
+    let acceptor = TlsAcceptor::from(tls);
+    let mut closing = context.signals.clone();
+    let mut connections = JoinSet::new();
+    loop {
+        // Biased: a shutdown is not delayed by further clients.
+        tokio::select! {
+            biased;
+            () = closed(&mut closing) => break,
+            Some(_) = connections.join_next(), if !connections.is_empty() => {}
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) => {
+                    connections.spawn(connection(stream, acceptor.clone(), Arc::clone(&context)));
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "accepting a connection failed");
+                    tokio::time::sleep(ACCEPT_RETRY).await;
+                }
+            },
+        }
+    }
+    drop(listener);
+    let finish = async { while connections.join_next().await.is_some() {} };
+    if tokio::time::timeout(GRACE, finish).await.is_err() {
+        connections.shutdown().await;
+    }
+}
+
+/// Completes when the server is to close, also when its handle is gone.
+async fn closed(signals: &mut watch::Receiver<Signal>) {
+    let _ = signals.wait_for(|signal| *signal == Signal::Closing).await;
+}
+
+async fn connection(stream: TcpStream, acceptor: TlsAcceptor, context: Arc<Context>) {
+    let mut closing = context.signals.clone();
+    // Events are small and urgent.
+    let _ = stream.set_nodelay(true);
+    let stream = tokio::select! {
+        biased;
+        () = closed(&mut closing) => return,
+        accepted = tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)) => match accepted {
+            Ok(Ok(stream)) => stream,
+            // Port scans and clients that do not trust us end here.
+            Ok(Err(error)) => return tracing::debug!(%error, "TLS handshake failed"),
+            Err(_) => return tracing::debug!("TLS handshake timed out"),
+        },
+    };
+    let service = service_fn(move |request| {
+        let context = Arc::clone(&context);
+        async move { Ok::<_, Infallible>(handler::handle(context, request).await) }
+    });
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder.http1().timer(TokioTimer::new());
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(1000);
+    let connection = builder.serve_connection(TokioIo::new(stream), service);
+    tokio::pin!(connection);
+    let ended = tokio::select! {
+        biased;
+        () = closed(&mut closing) => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+        ended = connection.as_mut() => ended,
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%error, "connection ended");
+    }
+}

@@ -1,0 +1,152 @@
+use super::super::kinds::{NAMESPACES, PODS, SERVICES};
+use super::*;
+
+fn service(name: &str) -> Value {
+    json!({"apiVersion": "v1", "kind": "Service", "metadata": {"namespace": "n", "name": name},
+           "spec": {"ports": [{"port": 80}]}})
+}
+
+fn changes(store: &Store, kind: &'static Kind, after: u64) -> Vec<object::Change> {
+    store
+        .events_after(kind, after, 100)
+        .unwrap()
+        .0
+        .iter()
+        .map(|event| event.change)
+        .collect()
+}
+
+#[test]
+fn an_object_gets_identity_version_and_address() {
+    let store = Store::default();
+    let made = store.create(service("a")).unwrap();
+    assert_eq!(made["metadata"]["uid"].as_str().unwrap().len(), 36);
+    assert_eq!(
+        made["metadata"]["resourceVersion"],
+        store.resource_version().to_string()
+    );
+    assert_eq!(made["metadata"]["generation"], 1);
+    assert_eq!(made["spec"]["clusterIP"], "10.96.0.1");
+    assert_eq!(store.create(service("a")).unwrap_err().reason(), "AlreadyExists");
+}
+
+#[test]
+fn an_update_that_changes_nothing_is_no_event() {
+    let store = Store::default();
+    let made = store.create(service("a")).unwrap();
+    let version = store.resource_version();
+    let same = store.update(Value::clone(&made)).unwrap();
+    assert_eq!((same, store.resource_version()), (made, version));
+}
+
+#[test]
+fn a_stale_version_conflicts_and_none_overwrites() {
+    let store = Store::default();
+    let old = Value::clone(&store.create(service("a")).unwrap());
+    let mut next = old.clone();
+    next["spec"]["ports"][0]["port"] = json!(81);
+    let updated = store.update(next.clone()).unwrap();
+    assert_eq!(updated["metadata"]["generation"], 2);
+    next["spec"]["ports"][0]["port"] = json!(82);
+    assert_eq!(store.update(next).unwrap_err().reason(), "Conflict");
+    assert_eq!(
+        store.apply(service("a")).unwrap()["metadata"]["uid"],
+        old["metadata"]["uid"]
+    );
+}
+
+#[test]
+fn the_main_and_the_status_part_do_not_touch_each_other() {
+    let store = Store::default();
+    store.create(service("a")).unwrap();
+    let key = ObjectKey::new("n", "a");
+    let write = |part| {
+        store.modify(&SERVICES, &key, part, |current| {
+            let mut next = current.clone();
+            next["spec"]["type"] = json!("LoadBalancer");
+            next["status"]["loadBalancer"] = json!({"ingress": [{"ip": "192.0.2.1"}]});
+            Ok(next)
+        })
+    };
+    let status = write(Part::Status).unwrap();
+    assert_eq!(status.value["spec"]["type"], "ClusterIP");
+    assert_eq!(
+        status.value["status"]["loadBalancer"]["ingress"][0]["ip"],
+        "192.0.2.1"
+    );
+    assert_eq!(status.value["metadata"]["generation"], 1);
+    let main = store
+        .modify(&SERVICES, &key, Part::Main, |current| {
+            let mut next = current.clone();
+            next["spec"]["type"] = json!("NodePort");
+            next["status"] = json!({});
+            Ok(next)
+        })
+        .unwrap();
+    assert_eq!(main.value["spec"]["type"], "NodePort");
+    assert_eq!(
+        main.value["status"]["loadBalancer"]["ingress"][0]["ip"],
+        "192.0.2.1"
+    );
+}
+
+#[test]
+fn a_deleted_namespace_takes_its_objects_along() {
+    let store = Store::default();
+    store
+        .create(json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "n"}}))
+        .unwrap();
+    store.create(service("a")).unwrap();
+    let before = store.resource_version();
+    store.delete(&NAMESPACES, "", "n").unwrap();
+    assert!(store.list(&SERVICES, None).is_empty());
+    assert_eq!(changes(&store, &SERVICES, before), [object::Change::Deleted]);
+}
+
+#[test]
+fn finalizers_hold_a_deletion_until_they_are_gone() {
+    let store = Store::default();
+    let mut held = service("a");
+    held["metadata"]["finalizers"] = json!(["example.com/hold"]);
+    store.create(held).unwrap();
+    let before = store.resource_version();
+    store.delete(&SERVICES, "n", "a").unwrap();
+    let waiting = store.get(&SERVICES, "n", "a").unwrap();
+    assert!(waiting["metadata"]["deletionTimestamp"].is_string());
+    store
+        .patch(&SERVICES, "n", "a", &json!({"metadata": {"finalizers": null}}))
+        .unwrap();
+    assert!(store.get(&SERVICES, "n", "a").is_none());
+    assert_eq!(
+        changes(&store, &SERVICES, before),
+        [object::Change::Modified, object::Change::Deleted]
+    );
+}
+
+#[test]
+fn a_patch_may_not_rename_or_use_a_stale_version() {
+    let store = Store::default();
+    store.create(service("a")).unwrap();
+    let rename = json!({"metadata": {"name": "b"}});
+    assert_eq!(store.patch(&SERVICES, "n", "a", &rename).unwrap_err().code(), 400);
+    let stale = json!({"metadata": {"resourceVersion": "1"}, "spec": {"type": "NodePort"}});
+    assert_eq!(store.patch(&SERVICES, "n", "a", &stale).unwrap_err().code(), 409);
+    assert_eq!(store.patch(&PODS, "n", "a", &json!({})).unwrap_err().code(), 404);
+}
+
+#[test]
+fn unknown_kinds_are_refused_by_name() {
+    let error = Store::default()
+        .create(json!({"apiVersion": "v1", "kind": "Widget"}))
+        .unwrap_err();
+    assert!(error.to_string().contains("Widget"), "{error}");
+}
+
+#[test]
+fn generated_names_keep_their_prefix() {
+    let mut object = service("");
+    object["metadata"] = json!({"generateName": "web-", "namespace": "n"});
+    let made = Store::default().create(object).unwrap();
+    let name = made["metadata"]["name"].as_str().unwrap();
+    assert!(name.starts_with("web-") && name.len() == 9, "{name}");
+}

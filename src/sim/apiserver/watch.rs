@@ -1,0 +1,307 @@
+//! WATCH: the initial state where asked for, then every change, in order, without gaps.
+//!
+//! A watch is a cursor into its kind's history, not a queue: a slow client costs no memory, and one that
+//! falls behind the history is told 410 in an ERROR event and ends.
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::Stream;
+use serde_json::{Value, json};
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use super::body;
+use super::collection::{Event, TooOld};
+use super::error::ApiError;
+use super::kinds::Kind;
+use super::object::{self, Change, Stored};
+use super::route::Query;
+use super::selector::Selector;
+use super::store::Store;
+use super::table::Form;
+
+/// Events read from the history at a time.
+const BATCH: usize = 256;
+/// How long a watch lasts when the client names no time.
+const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30 * 60);
+/// Marks the bookmark that ends the initial events of a streaming list.
+const INITIAL_EVENTS_END: &str = "k8s.io/initial-events-end";
+
+/// Events the server itself sends to its watches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Signal {
+    /// All is well; the number counts the disconnections so far.
+    Open(u64),
+    /// The server shuts down: watches end in order.
+    Closing,
+}
+
+/// What a client asks of a watch.
+#[derive(Debug)]
+pub(super) struct WatchRequest {
+    pub(super) kind: &'static Kind,
+    pub(super) namespace: String,
+    selector: Selector,
+    start: Start,
+    bookmarks: bool,
+    timeout: Duration,
+    form: Form,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Start {
+    /// The present state as ADDED events, then changes.
+    State,
+    /// As `State`, and then a bookmark that says the initial events are complete.
+    StateThenBookmark,
+    /// Changes after this version.
+    After(u64),
+}
+
+impl WatchRequest {
+    pub(super) fn parse(
+        kind: &'static Kind,
+        namespace: &str,
+        query: &Query,
+        form: Form,
+    ) -> Result<Self, ApiError> {
+        let selector = Selector::parse(kind, query.get("labelSelector"), query.get("fieldSelector"))?;
+        let version = query.number("resourceVersion")?.filter(|version| *version > 0);
+        let bookmarks = query.is_set("allowWatchBookmarks");
+        let start = match (query.get("sendInitialEvents"), query.get("resourceVersionMatch")) {
+            ("", "") => version.map_or(Start::State, Start::After),
+            ("", _) => {
+                return Err(forbidden(
+                    "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided",
+                ));
+            }
+            (_, matching) if matching != "NotOlderThan" => {
+                return Err(forbidden(
+                    "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan",
+                ));
+            }
+            ("true" | "1", _) if bookmarks => Start::StateThenBookmark,
+            ("true" | "1", _) => Start::State,
+            _ => Start::After(version.unwrap_or(0)),
+        };
+        let timeout = query.number("timeoutSeconds")?.filter(|seconds| *seconds > 0);
+        Ok(Self {
+            kind,
+            namespace: namespace.to_owned(),
+            selector,
+            start,
+            bookmarks,
+            timeout: timeout.map_or(DEFAULT_TIMEOUT, Duration::from_secs),
+            form,
+        })
+    }
+
+    /// Whether this watch sees an object in this state.
+    fn selects(&self, value: &Value) -> bool {
+        let here = self.namespace.is_empty() || value["metadata"]["namespace"] == *self.namespace;
+        here && self.selector.matches(value)
+    }
+}
+
+fn forbidden(why: &str) -> ApiError {
+    ApiError::BadRequest(why.to_owned())
+}
+
+/// A running watch: [`WatchStream::next`] gives its bytes until it ends.
+struct WatchStream {
+    store: Store,
+    request: WatchRequest,
+    /// Everything up to this version has been sent or did not concern this watch.
+    cursor: u64,
+    changed: watch::Receiver<u64>,
+    server: watch::Receiver<Signal>,
+    opened: Signal,
+    pending: VecDeque<Bytes>,
+    ends_at: Instant,
+    bookmark_every: Duration,
+    next_bookmark: Instant,
+    ended: bool,
+}
+
+/// Opens a watch. The stream ends at its timeout or at shutdown, and fails when the server cuts watches.
+///
+/// # Errors
+/// [`ApiError::FutureVersion`] for a version this server has not reached.
+pub(super) fn open(
+    store: &Store,
+    request: WatchRequest,
+    server: watch::Receiver<Signal>,
+    bookmark_every: Duration,
+) -> Result<impl Stream<Item = io::Result<Bytes>> + Send + use<>, ApiError> {
+    // Subscribe before reading the state: a write in between is then a wake-up, not a loss.
+    let changed = store.subscribe(request.kind);
+    let now = Instant::now();
+    let opened = *server.borrow();
+    let mut stream = WatchStream {
+        store: store.clone(),
+        cursor: 0,
+        changed,
+        opened,
+        server,
+        pending: VecDeque::new(),
+        ends_at: now + request.timeout,
+        bookmark_every,
+        next_bookmark: now + bookmark_every,
+        ended: false,
+        request,
+    };
+    stream.begin()?;
+    Ok(futures::stream::unfold(stream, |mut stream| async move {
+        let item = stream.next().await?;
+        Some((item, stream))
+    }))
+}
+
+impl WatchStream {
+    fn begin(&mut self) -> Result<(), ApiError> {
+        let current = self.store.resource_version();
+        match self.request.start {
+            Start::After(asked) if asked > current => Err(ApiError::FutureVersion { asked, current }),
+            // Without a version and without initial events, only what happens from now on counts.
+            Start::After(0) => {
+                self.cursor = current;
+                Ok(())
+            }
+            Start::After(version) => {
+                self.cursor = version;
+                Ok(())
+            }
+            start => {
+                self.load_state();
+                if start == Start::StateThenBookmark {
+                    self.pending.push_back(self.bookmark(Some(INITIAL_EVENTS_END)));
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn load_state(&mut self) {
+        let request = &self.request;
+        let namespace = Some(request.namespace.as_str()).filter(|n| !n.is_empty());
+        let (version, items) = self.store.read(request.kind, |collection, version| {
+            let mut items: Vec<Arc<Stored>> = Vec::new();
+            let scanned = collection.scan_at(version, namespace, None, |_, stored| {
+                if request.selector.matches(&stored.value) {
+                    items.push(Arc::clone(stored));
+                }
+                true
+            });
+            debug_assert!(scanned.is_ok(), "the present is always readable");
+            (version, items)
+        });
+        let lines = items
+            .iter()
+            .map(|item| self.request.form.line(self.request.kind, item, Change::Added));
+        self.pending = body::join(lines.collect::<Vec<_>>().into_iter()).collect();
+        self.cursor = version;
+    }
+
+    async fn next(&mut self) -> Option<io::Result<Bytes>> {
+        loop {
+            if let Some(bytes) = self.pending.pop_front() {
+                return Some(Ok(bytes));
+            }
+            if self.ended {
+                return None;
+            }
+            self.changed.mark_unchanged();
+            match self.store.events_after(self.request.kind, self.cursor, BATCH) {
+                Err(TooOld { oldest }) => {
+                    self.pending.push_back(too_old(self.cursor, oldest));
+                    self.ended = true;
+                    continue;
+                }
+                Ok((events, complete)) => {
+                    let lines: Vec<Bytes> = events.iter().filter_map(|event| self.line(event)).collect();
+                    self.pending = body::join(lines.into_iter()).collect();
+                    self.cursor = complete;
+                    if !self.pending.is_empty() || events.len() == BATCH {
+                        continue;
+                    }
+                }
+            }
+            if let Some(end) = self.wait().await {
+                return end;
+            }
+        }
+    }
+
+    /// Waits for a reason to look again; `Some` ends the stream, with an error or in order.
+    async fn wait(&mut self) -> Option<Option<io::Result<Bytes>>> {
+        let bookmarks = self.request.bookmarks;
+        // Biased: an end decided by the server or by time wins over further events.
+        let end = tokio::select! {
+            biased;
+            signal = self.server.wait_for(|signal| *signal != self.opened) => match signal.map(|signal| *signal) {
+                Ok(Signal::Open(_)) => Some(Some(Err(io::Error::from(io::ErrorKind::ConnectionReset)))),
+                Ok(Signal::Closing) | Err(_) => Some(None),
+            },
+            () = tokio::time::sleep_until(self.ends_at) => Some(None),
+            changed = self.changed.changed() => match changed {
+                Ok(()) => None,
+                Err(_) => Some(None),
+            },
+            () = tokio::time::sleep_until(self.next_bookmark), if bookmarks => None,
+        };
+        if end.is_none() && bookmarks && Instant::now() >= self.next_bookmark {
+            self.next_bookmark = Instant::now() + self.bookmark_every;
+            self.pending.push_back(self.bookmark(None));
+        }
+        end
+    }
+
+    /// The event as this watch's selection sees it: objects enter and leave a selection.
+    fn line(&self, event: &Event) -> Option<Bytes> {
+        let request = &self.request;
+        let selected = |stored: &Arc<Stored>| request.selects(&stored.value);
+        let is = event.change != Change::Deleted && selected(&event.object);
+        let was = event.previous.as_ref().is_some_and(selected);
+        let change = match (was, is) {
+            (false, false) => return None,
+            (false, true) => Change::Added,
+            (true, true) => Change::Modified,
+            (true, false) => Change::Deleted,
+        };
+        if change == Change::Deleted && event.change != Change::Deleted {
+            // It left the selection: clients get its last selected state under the new version.
+            let previous = event.previous.as_ref()?;
+            let mut last = Value::clone(&previous.value);
+            object::metadata(&mut last).insert("resourceVersion".into(), json!(event.version.to_string()));
+            let last = Stored::new(last, event.version, Change::Deleted);
+            return Some(request.form.line(request.kind, &last, Change::Deleted));
+        }
+        Some(request.form.line(request.kind, &event.object, change))
+    }
+
+    /// A bookmark at the cursor.
+    fn bookmark(&self, annotation: Option<&str>) -> Bytes {
+        let kind = self.request.kind;
+        let mut metadata = json!({"resourceVersion": self.cursor.to_string(), "creationTimestamp": null});
+        if let Some(annotation) = annotation {
+            metadata["annotations"] = json!({annotation: "true"});
+        }
+        let object = json!({"kind": kind.kind, "apiVersion": kind.api_version(), "metadata": metadata});
+        event_line("BOOKMARK", &self.request.form.bookmark(kind, object))
+    }
+}
+
+fn too_old(cursor: u64, oldest: u64) -> Bytes {
+    let error = ApiError::Expired(format!("too old resource version: {cursor} ({oldest})"));
+    event_line("ERROR", &error.status())
+}
+
+fn event_line(event_type: &str, object: &Value) -> Bytes {
+    let mut line = json!({"type": event_type, "object": object}).to_string();
+    line.push('\n');
+    line.into()
+}

@@ -1,0 +1,458 @@
+//! Worlds: the objects a synthetic API server starts with, read from YAML or generated.
+
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use serde_json::{Value, json};
+use thiserror::Error;
+
+use super::apiserver::kinds;
+
+/// Endpoints per EndpointSlice, as the real controller fills them.
+const SLICE_SIZE: usize = 100;
+/// Generated pods per node, as the kubelet's default limit suggests.
+const PODS_PER_NODE: usize = 100;
+/// The namespace of generated objects.
+pub const GENERATED_NAMESPACE: &str = "bench";
+
+/// A world that cannot be used. *Fatal* for the start; nothing was applied.
+#[derive(Debug, Error)]
+pub enum WorldError {
+    /// The file cannot be read.
+    #[error("cannot read world file {path}: {source}")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// The system's reason.
+        source: std::io::Error,
+    },
+    /// A document is not YAML.
+    #[error("{path}: document {document}, line {line}: {why}")]
+    Syntax {
+        /// The file.
+        path: PathBuf,
+        /// Position among the documents, from 1.
+        document: usize,
+        /// Line in the file, from 1.
+        line: u64,
+        /// What the parser says.
+        why: String,
+    },
+    /// A document is no object of a served kind.
+    #[error("{path}: document {document}, starting at line {line}: {why}")]
+    Object {
+        /// The file.
+        path: PathBuf,
+        /// Position among the documents, from 1.
+        document: usize,
+        /// First line of the document in the file, from 1.
+        line: u64,
+        /// What is missing or unknown.
+        why: String,
+    },
+    /// The text of `--generate` is not understood.
+    #[error("cannot generate {text:?}: {why}; write services=N,endpoints=M[,seed=S]")]
+    Generate {
+        /// The text.
+        text: String,
+        /// What is wrong with it.
+        why: String,
+    },
+}
+
+/// Reads a file of YAML documents, each an object or a `List` of objects.
+///
+/// # Errors
+/// [`WorldError`] naming file, document and line.
+pub fn read(path: &Path) -> Result<Vec<Value>, WorldError> {
+    let text = std::fs::read_to_string(path).map_err(|source| WorldError::Read {
+        path: path.to_owned(),
+        source,
+    })?;
+    parse(path, &text)
+}
+
+/// Parses YAML documents; `path` is only named in errors.
+///
+/// # Errors
+/// [`WorldError::Syntax`] or [`WorldError::Object`].
+pub fn parse(path: &Path, text: &str) -> Result<Vec<Value>, WorldError> {
+    let mut objects = Vec::new();
+    let mut number = 0;
+    for document in documents(text) {
+        let value: Value = serde_saphyr::from_str(&document.text).map_err(|error| WorldError::Syntax {
+            path: path.to_owned(),
+            document: number + 1,
+            line: document.first_line - 1 + error.location().map_or(1, |location| location.line()),
+            why: error.without_snippet().to_string(),
+        })?;
+        if value.is_null() {
+            continue;
+        }
+        number += 1;
+        let refuse = |why| WorldError::Object {
+            path: path.to_owned(),
+            document: number,
+            line: document.first_line,
+            why,
+        };
+        let found = match value {
+            Value::Object(mut list) if list.get("kind").is_some_and(|kind| kind == "List") => {
+                match list.remove("items") {
+                    Some(Value::Array(items)) => items,
+                    _ => return Err(refuse("a List without items".into())),
+                }
+            }
+            other => vec![other],
+        };
+        for object in found {
+            check(&object).map_err(refuse)?;
+            objects.push(object);
+        }
+    }
+    Ok(objects)
+}
+
+fn check(object: &Value) -> Result<(), String> {
+    let text = |field: &str| {
+        let value = object
+            .get(field)
+            .and_then(Value::as_str)
+            .filter(|text| !text.is_empty());
+        value.ok_or_else(|| format!("{field} is missing"))
+    };
+    let (api_version, kind) = (text("apiVersion")?, text("kind")?);
+    if kinds::of_object(api_version, kind).is_none() {
+        let known: Vec<String> = kinds::KINDS
+            .iter()
+            .map(|k| format!("{} {}", k.api_version(), k.kind))
+            .collect();
+        return Err(format!(
+            "unknown kind {kind} of {api_version}; known are {}",
+            known.join(", ")
+        ));
+    }
+    let metadata = &object["metadata"];
+    if metadata["name"].as_str().is_none() && metadata["generateName"].as_str().is_none() {
+        return Err(format!("{kind}: metadata.name is missing"));
+    }
+    Ok(())
+}
+
+struct Document {
+    /// Line of the file on which the text begins, from 1.
+    first_line: u64,
+    text: String,
+}
+
+/// Splits at `---` in the first column, which YAML allows nowhere else.
+fn documents(text: &str) -> Vec<Document> {
+    let mut out = vec![Document {
+        first_line: 1,
+        text: String::new(),
+    }];
+    for (at, line) in text.lines().enumerate() {
+        let rest = line
+            .strip_prefix("---")
+            .filter(|rest| rest.is_empty() || rest.starts_with([' ', '\t']));
+        let line = match rest {
+            None => line,
+            Some(rest) => {
+                out.push(Document {
+                    first_line: at as u64 + 1,
+                    text: String::new(),
+                });
+                rest
+            }
+        };
+        if let Some(document) = out.last_mut() {
+            document.text.push_str(line);
+            document.text.push('\n');
+        }
+    }
+    out
+}
+
+/// The size of a generated world: `services=N,endpoints=M[,seed=S]`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Generate {
+    /// Number of Services.
+    pub services: u32,
+    /// Number of endpoints over all Services; each is a Pod.
+    pub endpoints: u32,
+    /// Seed of everything that is not given by the sizes.
+    pub seed: u64,
+}
+
+impl FromStr for Generate {
+    type Err = WorldError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let refuse = |why: String| WorldError::Generate {
+            text: text.to_owned(),
+            why,
+        };
+        let (mut services, mut endpoints, mut seed) = (None, None, 0);
+        for part in text.split(',') {
+            let (key, value) = part
+                .split_once('=')
+                .ok_or_else(|| refuse(format!("{part:?} is no key=value")))?;
+            let number: u64 = value
+                .parse()
+                .map_err(|_| refuse(format!("{key}: {value:?} is no number")))?;
+            let size = || u32::try_from(number).map_err(|_| refuse(format!("{key}: {number} is too large")));
+            match key {
+                "services" => services = Some(size()?),
+                "endpoints" => endpoints = Some(size()?),
+                "seed" => seed = number,
+                _ => return Err(refuse(format!("unknown key {key:?}"))),
+            }
+        }
+        let services = services.ok_or_else(|| refuse("services is missing".into()))?;
+        let endpoints = endpoints.ok_or_else(|| refuse("endpoints is missing".into()))?;
+        if services == 0 {
+            return Err(refuse("services must be at least 1".into()));
+        }
+        if endpoints > 4_000_000 {
+            return Err(refuse("endpoints must be at most 4000000".into()));
+        }
+        Ok(Self {
+            services,
+            endpoints,
+            seed,
+        })
+    }
+}
+
+/// Generates a namespace, nodes, services, pods and endpoint slices. The same size and seed give the same
+/// values, uids and timestamps included.
+pub fn generate(size: Generate) -> Vec<Value> {
+    let namespace =
+        json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": GENERATED_NAMESPACE}});
+    let mut world = vec![namespace];
+    let endpoints = size.endpoints as usize;
+    world.extend((0..endpoints.div_ceil(PODS_PER_NODE).max(1)).map(|index| node(size.seed, index)));
+    let services = size.services as usize;
+    let mut next_pod = 0;
+    for index in 0..services {
+        // The remainder goes to the first services.
+        let share = endpoints / services + usize::from(index < endpoints % services);
+        world.push(service(size.seed, index));
+        let pods: Vec<usize> = (next_pod..next_pod + share).collect();
+        next_pod += share;
+        world.extend(pods.iter().map(|pod_index| pod(size.seed, index, *pod_index)));
+        world.extend(
+            pods.chunks(SLICE_SIZE)
+                .enumerate()
+                .map(|(at, chunk)| slice(size.seed, index, at, chunk)),
+        );
+    }
+    world
+}
+
+/// A well-spread 64-bit number from a seed and an index (splitmix64).
+fn mix(seed: u64, salt: u64, index: usize) -> u64 {
+    let mut z = seed
+        .wrapping_add(salt.wrapping_mul(0xd1b5_4a32_d192_ed03))
+        .wrapping_add((index as u64).wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
+
+fn metadata(seed: u64, salt: u64, index: usize, name: &str) -> Value {
+    let (a, b) = (mix(seed, salt, index), mix(seed, salt + 100, index));
+    let uid = format!(
+        "{:08x}-{:04x}-4{:03x}-8{:03x}-{:012x}",
+        a >> 32,
+        (a >> 16) & 0xffff,
+        a & 0xfff,
+        (b >> 48) & 0xfff,
+        b & 0xffff_ffff_ffff
+    );
+    json!({"name": name, "uid": uid, "creationTimestamp": "2026-01-01T00:00:00Z"})
+}
+
+fn namespaced(mut metadata: Value, app: &str) -> Value {
+    metadata["namespace"] = json!(GENERATED_NAMESPACE);
+    metadata["labels"] = json!({"app": app});
+    metadata
+}
+
+fn node_name(index: usize) -> String {
+    format!("node-{index}")
+}
+
+fn zone(seed: u64, node: usize) -> String {
+    format!("zone-{}", char::from(b'a' + (mix(seed, 1, node) % 3) as u8))
+}
+
+fn node(seed: u64, index: usize) -> Value {
+    let name = node_name(index);
+    let mut metadata = metadata(seed, 2, index, &name);
+    metadata["labels"] = json!({
+        "kubernetes.io/hostname": name,
+        "topology.kubernetes.io/region": "region-1",
+        "topology.kubernetes.io/zone": zone(seed, index),
+    });
+    json!({"apiVersion": "v1", "kind": "Node", "metadata": metadata, "spec": {},
+           "status": {"conditions": [{"type": "Ready", "status": "True"}]}})
+}
+
+fn service_name(index: usize) -> String {
+    format!("svc-{index}")
+}
+
+/// An address inside 10.0.0.0/8: pods below 10.64/10, services from 10.128/9.
+fn address(base: u8, index: usize) -> String {
+    let bits = (10 << 24) | (u32::from(base) << 16) | ((index as u32 + 1) & 0x003f_ffff);
+    std::net::Ipv4Addr::from_bits(bits).to_string()
+}
+
+fn service(seed: u64, index: usize) -> Value {
+    let name = service_name(index);
+    let ip = address(128, index);
+    json!({
+        "apiVersion": "v1", "kind": "Service",
+        "metadata": namespaced(metadata(seed, 3, index, &name), &name),
+        "spec": {
+            "type": "ClusterIP", "clusterIP": ip, "clusterIPs": [ip], "selector": {"app": name},
+            "ports": [{"name": "http", "port": 80, "protocol": "TCP", "targetPort": 8080}],
+        },
+    })
+}
+
+fn pod_name(service: usize, index: usize) -> String {
+    format!("{}-{index}", service_name(service))
+}
+
+fn pod(seed: u64, service: usize, index: usize) -> Value {
+    let name = pod_name(service, index);
+    let app = service_name(service);
+    let ip = address(0, index);
+    json!({
+        "apiVersion": "v1", "kind": "Pod",
+        "metadata": namespaced(metadata(seed, 4, index, &name), &app),
+        "spec": {
+            "nodeName": node_name(index / PODS_PER_NODE), "serviceAccountName": app,
+            "containers": [{"name": "app", "image": "app", "ports": [{"containerPort": 8080}]}],
+        },
+        "status": {
+            "phase": "Running", "podIP": ip, "podIPs": [{"ip": ip}],
+            "conditions": [{"type": "Ready", "status": "True"}],
+            "containerStatuses": [{"name": "app", "ready": true, "restartCount": 0}],
+        },
+    })
+}
+
+fn slice(seed: u64, service: usize, at: usize, pods: &[usize]) -> Value {
+    let app = service_name(service);
+    let name = format!("{app}-{at}");
+    let mut metadata = namespaced(metadata(seed, 5 + at as u64 * 1000, service, &name), &app);
+    metadata["labels"]["kubernetes.io/service-name"] = json!(app);
+    let endpoints: Vec<Value> = pods
+        .iter()
+        .map(|index| {
+            let node = index / PODS_PER_NODE;
+            json!({
+                "addresses": [address(0, *index)],
+                "conditions": {"ready": true, "serving": true, "terminating": false},
+                "nodeName": node_name(node), "zone": zone(seed, node),
+                "targetRef": {"kind": "Pod", "namespace": GENERATED_NAMESPACE, "name": pod_name(service, *index)},
+            })
+        })
+        .collect();
+    json!({
+        "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "metadata": metadata,
+        "addressType": "IPv4", "ports": [{"name": "http", "port": 8080, "protocol": "TCP"}],
+        "endpoints": endpoints,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    fn parse_text(text: &str) -> Result<Vec<Value>, WorldError> {
+        parse(Path::new("world.yaml"), text)
+    }
+
+    #[test]
+    fn documents_and_lists_are_read_in_order() {
+        let world = parse_text(
+            "# a comment only\n---\napiVersion: v1\nkind: Namespace\nmetadata: {name: a}\n--- \napiVersion: v1\nkind: List\n\
+             items:\n- {apiVersion: v1, kind: Pod, metadata: {name: b}}\n- {apiVersion: v1, kind: Secret, metadata: {name: c}}\n---\n",
+        )
+        .unwrap();
+        let names: Vec<&str> = world
+            .iter()
+            .filter_map(|o| o["metadata"]["name"].as_str())
+            .collect();
+        assert_eq!(names, ["a", "b", "c"]);
+    }
+
+    #[test]
+    fn errors_name_file_document_and_line() {
+        let good = "apiVersion: v1\nkind: Namespace\nmetadata: {name: a}\n---\n";
+        let syntax = parse_text(&format!("{good}apiVersion: v1\nkind: [\n"))
+            .unwrap_err()
+            .to_string();
+        assert!(syntax.starts_with("world.yaml: document 2, line "), "{syntax}");
+        let kind = parse_text(&format!("{good}apiVersion: v1\nkind: Widget\n"))
+            .unwrap_err()
+            .to_string();
+        assert!(
+            kind.starts_with("world.yaml: document 2, starting at line 4: unknown kind Widget of v1"),
+            "{kind}"
+        );
+        let nameless = parse_text("apiVersion: v1\nkind: Pod\n").unwrap_err().to_string();
+        assert!(nameless.contains("metadata.name is missing"), "{nameless}");
+    }
+
+    #[test]
+    fn a_syntax_error_is_on_the_line_of_the_file() {
+        let text = "apiVersion: v1\nkind: Namespace\nmetadata: {name: a}\n---\napiVersion: v1\nkind: x: y\n";
+        match parse_text(text).unwrap_err() {
+            WorldError::Syntax { document, line, .. } => assert_eq!((document, line), (2, 6)),
+            other => panic!("unexpected {other}"),
+        }
+    }
+
+    #[test]
+    fn generated_worlds_have_the_size_asked_for_and_repeat() {
+        let size: Generate = "services=3,endpoints=250,seed=7".parse().unwrap();
+        let world = generate(size);
+        let count = |kind: &str| world.iter().filter(|object| object["kind"] == kind).count();
+        assert_eq!((count("Service"), count("Pod"), count("Node")), (3, 250, 3));
+        let endpoints: usize = world
+            .iter()
+            .filter(|object| object["kind"] == "EndpointSlice")
+            .filter_map(|slice| slice["endpoints"].as_array())
+            .map(Vec::len)
+            .sum();
+        assert_eq!(endpoints, 250);
+        let uids: HashSet<&str> = world
+            .iter()
+            .filter_map(|o| o["metadata"]["uid"].as_str())
+            .collect();
+        assert_eq!(uids.len(), world.len() - 1);
+        assert_eq!(generate(size), world);
+        assert_ne!(generate(Generate { seed: 8, ..size }), world);
+    }
+
+    #[test]
+    fn sizes_that_make_no_sense_are_refused() {
+        for bad in [
+            "",
+            "services=1",
+            "services=0,endpoints=1",
+            "services=x,endpoints=1",
+            "pods=1",
+            "services",
+        ] {
+            assert!(bad.parse::<Generate>().is_err(), "{bad}");
+        }
+    }
+}
