@@ -76,6 +76,14 @@ pub enum LabError {
         /// The last observation.
         seen: String,
     },
+    /// A claim of the check does not hold.
+    #[error("expected: {what}; seen: {seen}")]
+    Claim {
+        /// What should hold.
+        what: String,
+        /// What was seen instead.
+        seen: String,
+    },
     /// The CA could not be made.
     #[error(transparent)]
     Trust(#[from] crate::trust::TrustError),

@@ -33,7 +33,9 @@ impl Place {
             Place::Here => Command::new(program),
             Place::Namespace { pid } => {
                 let mut command = Command::new("nsenter");
-                command.args(["--target", &pid.to_string(), "--net", "--mount", "--"]).arg(program);
+                command
+                    .args(["--target", &pid.to_string(), "--net", "--mount", "--"])
+                    .arg(program);
                 command
             }
         }
@@ -46,7 +48,15 @@ impl Place {
             Place::Namespace { .. } => {
                 let mut command = self.command("setpriv");
                 let uid = PROXY_UID.to_string();
-                command.args(["--reuid", &uid, "--regid", &uid, "--clear-groups", "--no-new-privs", "--"]);
+                command.args([
+                    "--reuid",
+                    &uid,
+                    "--regid",
+                    &uid,
+                    "--clear-groups",
+                    "--no-new-privs",
+                    "--",
+                ]);
                 command.arg(program);
                 command
             }
@@ -69,8 +79,14 @@ impl Place {
 /// # Errors
 /// [`LabError::Command`] with its output when it fails or takes too long.
 pub async fn run(mut command: Command, what: &str, input: Option<&str>) -> Result<String, LabError> {
-    let failed = |output: String| LabError::Command { what: what.to_owned(), output };
-    command.stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+    let failed = |output: String| LabError::Command {
+        what: what.to_owned(),
+        output,
+    };
+    command
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true);
     if input.is_none() {
         command.stdin(Stdio::null());
     }
@@ -86,6 +102,7 @@ pub async fn run(mut command: Command, what: &str, input: Option<&str>) -> Resul
     if output.status.success() {
         return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
     }
-    let said = [&output.stderr[..], &output.stdout[..]].map(|bytes| String::from_utf8_lossy(bytes).into_owned());
+    let said =
+        [&output.stderr[..], &output.stdout[..]].map(|bytes| String::from_utf8_lossy(bytes).into_owned());
     Err(failed(format!("{} {}", output.status, said.concat().trim())))
 }

@@ -327,15 +327,13 @@ impl ClusterPlan {
     fn new(seed: &Seed) -> Self {
         let index = seed.index;
         let gateway = seed.pod("istio-eastwestgateway-1".to_owned(), Role::Gateway, 0, 3);
-        let (management, gateway_wan) = match seed.range {
+        let (api, management, gateway_wan) = match seed.range {
             Range::HostLink(net) => {
                 let [a, b, c, d] = net.octets();
-                (
-                    Ipv4Addr::new(a, b, c, d + 1 + index),
-                    Ipv4Addr::new(172, 30, 0, 10 + index),
-                )
+                let link = |last: u8| Ipv4Addr::new(a, b, c, d + last + index);
+                (link(7), link(3), Ipv4Addr::new(172, 30, 0, 10 + index))
             }
-            Range::Loopback(_) => (seed.pod_address(0, 2), gateway.address),
+            Range::Loopback(_) => (seed.pod_address(0, 4), seed.pod_address(0, 2), gateway.address),
         };
         let helloworld = (1..=MAX_HELLOWORLD)
             .map(|n| {
@@ -397,7 +395,11 @@ mod tests {
         let all: Vec<Ipv4Addr> = plan
             .pods()
             .flat_map(|pod| [pod.address, pod.outbound, pod.app])
-            .chain(plan.clusters.iter().flat_map(|cluster| [cluster.management, cluster.api]))
+            .chain(
+                plan.clusters
+                    .iter()
+                    .flat_map(|cluster| [cluster.management, cluster.api]),
+            )
             .collect();
         assert_eq!(all.iter().collect::<BTreeSet<_>>().len(), all.len());
         assert!(all.iter().all(|address| address.octets()[..2] == [127, 77]));

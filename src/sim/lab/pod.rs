@@ -65,7 +65,13 @@ impl OpenPod {
             }
         };
         let place = opened.as_ref().map_or(Place::Here, |opened| opened.place);
-        let mut pod = Self { cluster: cluster.clone(), plan: plan.clone(), place, opened, apps: Vec::new() };
+        let mut pod = Self {
+            cluster: cluster.clone(),
+            plan: plan.clone(),
+            place,
+            opened,
+            apps: Vec::new(),
+        };
         if matches!(plan.role, Role::Helloworld(_)) {
             pod.start_apps(setup)?;
         }
@@ -80,7 +86,14 @@ impl OpenPod {
         };
         for service in &SERVICES {
             let mut command = self.place.command(&setup.exe);
-            command.args(["sim", "app", "--version", self.cluster.version, "--cluster", self.cluster.name]);
+            command.args([
+                "sim",
+                "app",
+                "--version",
+                self.cluster.version,
+                "--cluster",
+                self.cluster.name,
+            ]);
             command.args(["--instance", &self.plan.name, "--listen"]);
             command.arg(format!("{address}:{}", service.port));
             let name = format!("{}/{}", self.plan.path(), service.name);
@@ -94,13 +107,22 @@ impl OpenPod {
     /// # Errors
     /// [`LabError`].
     pub fn start_envoy(self, setup: &PodSetup) -> Result<RunningPod, LabError> {
-        let file = setup.files.join(format!("{}-{}.json", self.plan.cluster, self.plan.name));
+        let file = setup
+            .files
+            .join(format!("{}-{}.json", self.plan.cluster, self.plan.name));
         let text = bootstrap::bootstrap(&self.cluster, &self.plan, setup.mode).to_string();
         std::fs::write(&file, text).map_err(LabError::file("write", &file))?;
         let command = envoy::command(self.place, &setup.envoy, &file);
         let envoy = Part::spawn(&format!("{}/envoy", self.plan.path()), command, &setup.logs)?;
         let admin = Admin::new(self.place, &self.plan, setup.mode);
-        Ok(RunningPod { plan: self.plan, place: self.place, opened: self.opened, apps: self.apps, envoy, admin })
+        Ok(RunningPod {
+            plan: self.plan,
+            place: self.place,
+            opened: self.opened,
+            apps: self.apps,
+            envoy,
+            admin,
+        })
     }
 }
 
@@ -137,9 +159,10 @@ impl RunningPod {
     /// [`LabError::Ended`] with the log of what ended, [`LabError::Deadline`].
     pub async fn live(&mut self) -> Result<(), LabError> {
         let wanted: Vec<String> = match self.plan.role {
-            Role::Helloworld(_) => {
-                SERVICES.iter().map(|service| format!("inbound|{}||", service.port)).collect()
-            }
+            Role::Helloworld(_) => SERVICES
+                .iter()
+                .map(|service| format!("inbound|{}||", service.port))
+                .collect(),
             Role::Sleep | Role::Gateway => Vec::new(),
         };
         let what = format!("Envoy of {} live", self.plan.path());
@@ -162,7 +185,10 @@ impl RunningPod {
     /// # Errors
     /// [`LabError::Ended`].
     pub fn check_running(&mut self) -> Result<(), LabError> {
-        self.apps.iter_mut().chain([&mut self.envoy]).try_for_each(Part::check_running)
+        self.apps
+            .iter_mut()
+            .chain([&mut self.envoy])
+            .try_for_each(Part::check_running)
     }
 
     /// Leaves without losing a request: peers are told to close their connections, what is in flight
@@ -171,7 +197,10 @@ impl RunningPod {
         if self.admin.fail_health_checks().await.is_ok() {
             // Requests that outlast the limit are cut off, as a kubelet does.
             let _ = until_every("requests in flight", SETTLE_LIMIT, LIVE_PAUSE, async || {
-                let stats = self.admin.stats("downstream_rq_active|downstream_cx_active").await;
+                let stats = self
+                    .admin
+                    .stats("downstream_rq_active|downstream_cx_active")
+                    .await;
                 match in_flight(&stats.map_err(|error| error.to_string())?) {
                     0 => Ok(()),
                     active => Err(format!("{active} requests")),
@@ -222,6 +251,9 @@ mod tests {
             ("http.inbound_0.0.0.0_5000;.downstream_rq_active", 2),
             ("http.inbound_0.0.0.0_5000;.downstream_cx_active", 9),
         ];
-        assert_eq!(in_flight(&stats.map(|(name, value)| (name.to_owned(), value)).into()), 2);
+        assert_eq!(
+            in_flight(&stats.map(|(name, value)| (name.to_owned(), value)).into()),
+            2
+        );
     }
 }

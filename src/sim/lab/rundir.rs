@@ -32,11 +32,17 @@ impl RunDir {
     /// [`LabError::File`]; [`LabError::Missing`] when a running lab uses `chosen`.
     pub fn create(chosen: Option<&Path>) -> Result<Self, LabError> {
         match chosen {
-            Some(path) => Self::open(std::path::absolute(path).map_err(LabError::file("find", path))?, Fate::Keep),
+            Some(path) => Self::open(
+                std::path::absolute(path).map_err(LabError::file("find", path))?,
+                Fate::Keep,
+            ),
             None => {
                 let temporary = std::env::temp_dir();
                 remove_abandoned(&temporary);
-                Self::open(temporary.join(format!("{PREFIX}{}", std::process::id())), Fate::Remove)
+                Self::open(
+                    temporary.join(format!("{PREFIX}{}", std::process::id())),
+                    Fate::Remove,
+                )
             }
         }
     }
@@ -49,7 +55,11 @@ impl RunDir {
             what: format!("another lab runs in {}", path.display()),
             hint: "choose another --run-dir".to_owned(),
         })?;
-        Ok(Self { path, fate, _lock: lock })
+        Ok(Self {
+            path,
+            fate,
+            _lock: lock,
+        })
     }
 
     /// The directory, absolute.
@@ -69,7 +79,9 @@ impl Drop for RunDir {
 
 /// Removes run directories whose lab is gone.
 fn remove_abandoned(temporary: &Path) {
-    let Ok(entries) = fs::read_dir(temporary) else { return };
+    let Ok(entries) = fs::read_dir(temporary) else {
+        return;
+    };
     for entry in entries.flatten() {
         if entry.file_name().to_string_lossy().starts_with(PREFIX) && is_abandoned(&entry.path()) {
             let _ = fs::remove_dir_all(entry.path());
