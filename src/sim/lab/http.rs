@@ -17,7 +17,7 @@ const LIMIT: Duration = Duration::from_secs(5);
 ///
 /// # Errors
 /// [`LabError::Http`].
-pub async fn fetch(place: Place, method: &str, url: &str) -> Result<String, LabError> {
+pub(super) async fn fetch(place: Place, method: &str, url: &str) -> Result<String, LabError> {
     let outcome = match place {
         Place::Here => tokio::time::timeout(LIMIT, direct(method, url))
             .await

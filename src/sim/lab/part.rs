@@ -15,7 +15,7 @@ const TAIL_LINES: usize = 12;
 
 /// A child process. Dropping it kills the process; [`Part::stop`] asks first.
 #[derive(Debug)]
-pub struct Part {
+pub(super) struct Part {
     name: String,
     child: Child,
     log: PathBuf,
@@ -26,7 +26,7 @@ impl Part {
     ///
     /// # Errors
     /// [`LabError::File`], [`LabError::Spawn`].
-    pub fn spawn(name: &str, command: Command, logs: &Path) -> Result<Self, LabError> {
+    pub(super) fn spawn(name: &str, command: Command, logs: &Path) -> Result<Self, LabError> {
         let (log, file) = open_log(name, logs)?;
         let copy = file.try_clone().map_err(LabError::file("open", &log))?;
         Self::start(name, command, log, copy.into(), file.into())
@@ -36,7 +36,7 @@ impl Part {
     ///
     /// # Errors
     /// [`LabError::File`], [`LabError::Spawn`].
-    pub fn spawn_talking(
+    pub(super) fn spawn_talking(
         name: &str,
         command: Command,
         logs: &Path,
@@ -78,13 +78,8 @@ impl Part {
         })
     }
 
-    /// Its name.
-    pub fn name(&self) -> &str {
-        &self.name
-    }
-
     /// Its process id, while it runs.
-    pub fn pid(&self) -> Option<u32> {
+    pub(super) fn pid(&self) -> Option<u32> {
         self.child.id()
     }
 
@@ -92,7 +87,7 @@ impl Part {
     ///
     /// # Errors
     /// [`LabError::Ended`].
-    pub fn check_running(&mut self) -> Result<(), LabError> {
+    pub(super) fn check_running(&mut self) -> Result<(), LabError> {
         match self.child.try_wait() {
             Ok(None) => Ok(()),
             Ok(Some(status)) => Err(self.ended(status)),
@@ -105,26 +100,14 @@ impl Part {
     }
 
     /// The last lines of its log.
-    pub fn log_tail(&self) -> String {
+    pub(super) fn log_tail(&self) -> String {
         let text = std::fs::read_to_string(&self.log).unwrap_or_default();
         let lines: Vec<&str> = text.lines().collect();
         lines[lines.len().saturating_sub(TAIL_LINES)..].join("\n")
     }
 
-    /// Waits for its end.
-    ///
-    /// # Errors
-    /// [`LabError::Spawn`] when it cannot be waited for.
-    pub async fn wait(&mut self) -> Result<ExitStatus, LabError> {
-        self.child.wait().await.map_err(|source| LabError::Spawn {
-            name: self.name.clone(),
-            program: "wait".to_owned(),
-            source,
-        })
-    }
-
     /// Asks it to end (SIGTERM), kills it after `grace`, and returns when it is gone.
-    pub async fn stop(mut self, grace: Duration) {
+    pub(super) async fn stop(mut self, grace: Duration) {
         if let Some(pid) = self.pid() {
             terminate(pid).await;
         }
@@ -134,7 +117,7 @@ impl Part {
     }
 
     /// Kills it at once and returns when it is gone.
-    pub async fn kill(mut self) {
+    pub(super) async fn kill(mut self) {
         // An error means that it is gone already.
         let _ = self.child.kill().await;
     }

@@ -13,7 +13,7 @@ const PAUSE: Duration = Duration::from_millis(15);
 ///
 /// # Errors
 /// [`LabError::Deadline`] with the last observation once `limit` is over.
-pub async fn until<T>(
+pub(super) async fn until<T>(
     what: &str,
     limit: Duration,
     look: impl AsyncFnMut() -> Result<T, String>,
@@ -25,7 +25,7 @@ pub async fn until<T>(
 ///
 /// # Errors
 /// [`LabError::Deadline`] with the last observation once `limit` is over.
-pub async fn until_every<T>(
+pub(super) async fn until_every<T>(
     what: &str,
     limit: Duration,
     pause: Duration,
