@@ -173,6 +173,9 @@ async fn up(args: &Args, options: Options, shutdown: impl Future<Output = ()>) -
     let mut ok = outcome.as_ref().is_some_and(|verdict| verdict.ok);
     if let Some(verdict) = outcome {
         print(args, &verdict);
+        if !verdict.ok {
+            progress(&format!("logs of what may be to blame:\n{}", lab.log_tails()));
+        }
         if !args.exit_after_check {
             say(&usage::what_to_try(&lab));
             let ended = tokio::select! {
@@ -221,7 +224,7 @@ fn not_started(error: &anyhow::Error) -> Verdict {
 
 fn print(args: &Args, verdict: &Verdict) {
     match args.output {
-        Output::Json => say(&serde_json::json!(verdict).to_string()),
+        Output::Json => say(&serde_json::to_string(verdict).unwrap_or_default()),
         Output::Table => say(&table(verdict)),
     }
 }

@@ -323,6 +323,22 @@ impl Lab {
         self.pods.values_mut().try_for_each(RunningPod::check_running)
     }
 
+    /// The ends of all logs that say something.
+    pub fn log_tails(&self) -> String {
+        let Ok(entries) = std::fs::read_dir(&self.pod_setup.logs) else {
+            return String::new();
+        };
+        let mut logs: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
+        logs.sort();
+        let tails = logs
+            .iter()
+            .map(|log| (log, part::tail(log)))
+            .filter(|(_, tail)| !tail.is_empty());
+        tails
+            .map(|(log, tail)| format!("{}:\n{tail}\n", log.display()))
+            .collect()
+    }
+
     /// Stops everything; proxies first, since nobody waits for their answers any more.
     pub async fn stop(self) {
         join_all(self.pods.into_values().map(RunningPod::kill)).await;

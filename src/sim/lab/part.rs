@@ -101,9 +101,7 @@ impl Part {
 
     /// The last lines of its log.
     pub(super) fn log_tail(&self) -> String {
-        let text = std::fs::read_to_string(&self.log).unwrap_or_default();
-        let lines: Vec<&str> = text.lines().collect();
-        lines[lines.len().saturating_sub(TAIL_LINES)..].join("\n")
+        tail(&self.log)
     }
 
     /// Asks it to end (SIGTERM), kills it after `grace`, and returns when it is gone.
@@ -129,6 +127,14 @@ impl Part {
             tail: self.log_tail(),
         }
     }
+}
+
+/// The last lines of a log.
+pub(super) fn tail(log: &Path) -> String {
+    let text = std::fs::read(log).unwrap_or_default();
+    let text = String::from_utf8_lossy(&text);
+    let lines: Vec<&str> = text.lines().collect();
+    lines[lines.len().saturating_sub(TAIL_LINES)..].join("\n")
 }
 
 /// Sends SIGTERM; a process that is gone needs none.

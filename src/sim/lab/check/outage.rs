@@ -8,7 +8,7 @@ use super::super::wait::until_every;
 use super::super::{Lab, LabError};
 use super::client::{Load, clients};
 use super::scaling::{finish, loads};
-use super::views::{onlookers, written};
+use super::views::{expected, onlookers, written};
 use super::{Seen, wrong};
 
 /// Envoy tries again after a random delay that grows from half a second.
@@ -66,7 +66,8 @@ async fn all_connected(lab: &Lab, state: u64) -> Result<(), LabError> {
     Ok(())
 }
 
-/// West's API server stops and comes back: no proxy of either cluster gets anything new, and requests go on.
+/// West's API server stops and comes back: meanwhile no proxy of either cluster gets anything new and requests
+/// go on; afterwards changes arrive again.
 pub(super) async fn api_server_outage(lab: &mut Lab) -> Seen {
     let before = settled(lab).await?;
     let mut loads = loads(lab)?;
@@ -77,11 +78,35 @@ pub(super) async fn api_server_outage(lab: &mut Lab) -> Seen {
     let total = finish(loads).await?;
     sent?;
     same(&before, &during?)?;
+    let healed = heals(lab).await;
+    lab.scale("west", 1).await?;
+    healed?;
     Ok(format!(
         "{total}; {} counters of {} Envoys unchanged",
         before.len(),
         onlookers(lab).count()
     ))
+}
+
+/// A further endpoint in west reaches both clients: the control planes watch again.
+async fn heals(lab: &mut Lab) -> Result<(), LabError> {
+    lab.prepare("west", 2).await?;
+    lab.announce("west", 2).await?;
+    let counts = BTreeMap::from([("east", 1), ("west", 2)]);
+    for client in clients(lab)? {
+        let wanted = expected(lab, client.cluster, &counts);
+        until_every("a change after the outage", RECONNECT_LIMIT, PAUSE, async || {
+            let hosts = client.pod.admin().hosts(&HELLOWORLD.envoy_cluster()).await;
+            let hosts = hosts.map_err(|error| error.to_string())?;
+            if hosts == wanted {
+                Ok(())
+            } else {
+                Err(written(&hosts))
+            }
+        })
+        .await?;
+    }
+    Ok(())
 }
 
 fn same(before: &BTreeMap<String, u64>, after: &BTreeMap<String, u64>) -> Result<(), LabError> {

@@ -18,6 +18,8 @@ use super::{Seen, wrong};
 const FOLLOW_LIMIT: Duration = Duration::from_secs(1);
 /// Until a load shows a version again; far longer than the promise, the load reports four times a second.
 const ANSWER_LIMIT: Duration = Duration::from_secs(5);
+/// Requests each client sends between two steps.
+const BETWEEN_STEPS: u64 = 20;
 
 /// West goes 1→3→0→1: both clients' weights follow within a second each time, and no request fails.
 pub(super) async fn scale_follows(lab: &mut Lab) -> Seen {
@@ -37,7 +39,7 @@ async fn scale_steps(lab: &mut Lab, loads: &mut [Load]) -> Seen {
         lab.prepare("west", count).await?;
         let start = Instant::now();
         lab.announce("west", count).await?;
-        follow(lab, count).await?;
+        follow(lab, &BTreeMap::from([("east", 1), ("west", count)])).await?;
         let took = start.elapsed();
         if took > FOLLOW_LIMIT {
             return Err(wrong(
@@ -46,6 +48,9 @@ async fn scale_steps(lab: &mut Lab, loads: &mut [Load]) -> Seen {
             ));
         }
         lab.retire("west", count).await?;
+        for load in loads.iter_mut() {
+            load.until_answered(BETWEEN_STEPS, ANSWER_LIMIT).await?;
+        }
         seen.push(format!("{before}→{count} in {} ms", took.as_millis()));
         before = count;
     }
@@ -56,11 +61,10 @@ async fn scale_steps(lab: &mut Lab, loads: &mut [Load]) -> Seen {
     Ok(seen.join(", "))
 }
 
-/// Waits until both clients see `west` with `count` endpoints.
-async fn follow(lab: &Lab, count: usize) -> Result<(), LabError> {
-    let counts = BTreeMap::from([("east", 1), ("west", count)]);
+/// Waits until both clients see each cluster with as many endpoints as `counts` says.
+pub(super) async fn follow(lab: &Lab, counts: &BTreeMap<&str, usize>) -> Result<(), LabError> {
     for client in clients(lab)? {
-        let wanted = expected(lab, client.cluster, &counts);
+        let wanted = expected(lab, client.cluster, counts);
         let what = format!("{} has {}", client.pod.plan().path(), written(&wanted));
         until(&what, FOLLOW_LIMIT * 3, async || {
             let hosts = client.pod.admin().hosts(&HELLOWORLD.envoy_cluster()).await;
@@ -76,11 +80,40 @@ async fn follow(lab: &Lab, count: usize) -> Result<(), LabError> {
     Ok(())
 }
 
-/// `helloworld` is deleted in both clusters and created again at once: the next requests are right.
+/// `helloworld` is deleted in both clusters and created again, first at once, then after the proxies have
+/// forgotten it: each time the next requests are right.
 pub(super) async fn service_recreated(lab: &Lab) -> Seen {
+    let mut seen = Vec::new();
+    for noticed in [Noticed::Perhaps, Noticed::Surely] {
+        delete_everywhere(lab, noticed).await?;
+        let took = create_everywhere(lab).await?;
+        seen.push(format!("{} ms", took.as_millis()));
+    }
+    let answers = both_versions(lab).await?;
+    Ok(format!("right again after {}; {answers}", seen.join(" and ")))
+}
+
+/// Whether the proxies must have noticed a deletion before it is undone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Noticed {
+    Perhaps,
+    Surely,
+}
+
+async fn delete_everywhere(lab: &Lab, noticed: Noticed) -> Result<(), LabError> {
     for cluster in &lab.plan.clusters {
         delete_service(lab.cluster(cluster.name)?.api(), &HELLOWORLD).await?;
     }
+    if noticed == Noticed::Surely {
+        follow(lab, &BTreeMap::new()).await
+    } else {
+        Ok(())
+    }
+}
+
+/// Creates `helloworld` in both clusters; returns how long it took until each client had its hosts and an
+/// answer.
+async fn create_everywhere(lab: &Lab) -> Result<Duration, LabError> {
     let start = Instant::now();
     for cluster in &lab.plan.clusters {
         let api = lab.cluster(cluster.name)?.api();
@@ -89,19 +122,24 @@ pub(super) async fn service_recreated(lab: &Lab) -> Seen {
         let slice = world::app_slice(cluster, &HELLOWORLD, &[&cluster.helloworld[0]]);
         api.create(Collection::EndpointSlices, &slice).await?;
     }
-    follow(lab, 1).await?;
+    follow(lab, &BTreeMap::from([("east", 1), ("west", 1)])).await?;
+    for client in clients(lab)? {
+        until("an answer", FOLLOW_LIMIT, async || {
+            client
+                .curl(&HELLOWORLD, "/hello", 1)
+                .await
+                .map_err(|error| error.to_string())
+        })
+        .await?;
+    }
     let took = start.elapsed();
     if took > FOLLOW_LIMIT {
         return Err(wrong(
-            format!("hosts are back within {FOLLOW_LIMIT:?}"),
+            format!("a service is right again within {FOLLOW_LIMIT:?}"),
             format!("{took:?}"),
         ));
     }
-    let answers = both_versions(lab).await?;
-    Ok(format!(
-        "hosts right again after {} ms; {answers}",
-        took.as_millis()
-    ))
+    Ok(took)
 }
 
 /// A load from each client.
