@@ -399,7 +399,11 @@ fn no_cluster(name: &str) -> LabError {
 async fn generated_files(options: &Options, mode: Mode) -> Result<PathBuf, LabError> {
     let files = options.run_dir.join("private");
     std::fs::create_dir_all(&files).map_err(LabError::file("create", &files))?;
-    if mode == Mode::Namespaces {
+    if mode == Mode::Loopback {
+        use std::os::unix::fs::PermissionsExt as _;
+        let own = std::fs::Permissions::from_mode(0o700);
+        std::fs::set_permissions(&files, own).map_err(LabError::file("protect", &files))?;
+    } else {
         let mut mount = Place::Here.command("mount");
         mount
             .args(["-t", "tmpfs", "-o", "mode=0755", "tmpfs"])

@@ -15,6 +15,7 @@ use super::plan::{API_PORT, ClusterPlan, HTTP_PORT, MONITORING_PORT, XDS_PORT};
 use super::wait::until;
 use super::{LabError, Mode, world};
 use crate::sim::apiserver::{ApiServer, Authority, RunningApiServer, Store};
+use crate::trust::Secret;
 
 /// A control plane that has its clusters is ready at once; a debug build under load needs longer.
 const READY_LIMIT: Duration = Duration::from_secs(45);
@@ -28,8 +29,8 @@ pub struct RunningCluster {
     running: Option<RunningApiServer>,
     store: Store,
     authority: Authority,
-    token: String,
-    kubeconfig: String,
+    token: Secret,
+    kubeconfig: Secret,
     api: ApiClient,
     control_plane: Option<Part>,
 }
@@ -67,9 +68,9 @@ impl RunningCluster {
             plan: plan.clone(),
             store: running.store(),
             authority: running.authority().clone(),
-            token: running.token().to_owned(),
+            token: Secret::new(running.token()),
             api: ApiClient::from_kubeconfig(&kubeconfig).await?,
-            kubeconfig,
+            kubeconfig: Secret::new(kubeconfig),
             running: Some(running),
             control_plane: None,
         })
@@ -81,7 +82,7 @@ impl RunningCluster {
     }
 
     /// The kubeconfig, with its token.
-    pub fn kubeconfig(&self) -> &str {
+    pub fn kubeconfig(&self) -> &Secret {
         &self.kubeconfig
     }
 
@@ -90,7 +91,7 @@ impl RunningCluster {
     /// # Errors
     /// [`LabError::Http`].
     pub async fn add_remote(&self, peer: &RunningCluster) -> Result<(), LabError> {
-        let secret = world::remote_secret(peer.plan.name, &peer.kubeconfig);
+        let secret = world::remote_secret(peer.plan.name, peer.kubeconfig.reveal());
         self.api.create(Collection::Secrets, &secret).await
     }
 
@@ -110,7 +111,7 @@ impl RunningCluster {
             .cluster(self.plan.name)
             .listen(address(&self.plan))
             .server_url(self.plan.api_url())
-            .token(self.token.as_str())
+            .token(self.token.reveal())
             .store(self.store.clone())
             .authority(self.authority.clone());
         self.running = Some(builder.start().await.map_err(|error| failed(&self.plan, error))?);
@@ -123,7 +124,8 @@ impl RunningCluster {
     /// [`LabError::Ended`] with its log if it ends, [`LabError::Deadline`] with what it says instead.
     pub async fn start_control_plane(&mut self, setup: &ControlPlane) -> Result<(), LabError> {
         let kubeconfig = setup.files.join(format!("{}.kubeconfig", self.plan.name));
-        std::fs::write(&kubeconfig, &self.kubeconfig).map_err(LabError::file("write", &kubeconfig))?;
+        std::fs::write(&kubeconfig, self.kubeconfig.reveal())
+            .map_err(LabError::file("write", &kubeconfig))?;
         let name = format!("{}/control-plane", self.plan.name);
         let part = Part::spawn(&name, serve_command(&self.plan, setup, &kubeconfig), &setup.logs)?;
         let part = self.control_plane.insert(part);

@@ -7,6 +7,8 @@ use super::LabError;
 
 /// How temporary run directories are called, before the process id.
 const PREFIX: &str = "tombolo-lab-";
+/// How many names a run directory may try.
+const MAX_NAMES: u32 = 16;
 /// Locked as long as the lab runs.
 const LOCK: &str = "lock";
 
@@ -39,10 +41,7 @@ impl RunDir {
             None => {
                 let temporary = std::env::temp_dir();
                 remove_abandoned(&temporary);
-                Self::open(
-                    temporary.join(format!("{PREFIX}{}", std::process::id())),
-                    Fate::Remove,
-                )
+                Self::open(make_fresh(&temporary)?, Fate::Remove)
             }
         }
     }
@@ -77,6 +76,22 @@ impl Drop for RunDir {
     }
 }
 
+/// Makes a directory that was not there: in a directory for all, one that was could be anybody's.
+fn make_fresh(temporary: &Path) -> Result<PathBuf, LabError> {
+    let name = format!("{PREFIX}{}", std::process::id());
+    let mut tried = temporary.join(&name);
+    let mut outcome = fs::create_dir(&tried);
+    for n in 1..MAX_NAMES {
+        if outcome.is_ok() {
+            break;
+        }
+        tried = temporary.join(format!("{name}-{n}"));
+        outcome = fs::create_dir(&tried);
+    }
+    outcome.map_err(LabError::file("create", &tried))?;
+    Ok(tried)
+}
+
 /// Removes run directories whose lab is gone.
 fn remove_abandoned(temporary: &Path) {
     let Ok(entries) = fs::read_dir(temporary) else {
@@ -108,6 +123,14 @@ mod tests {
         fs::create_dir(&foreign).unwrap();
         remove_abandoned(temporary.path());
         assert!(!dead.exists() && living.path().exists() && foreign.exists());
+    }
+
+    #[test]
+    fn a_directory_that_is_there_is_not_taken() {
+        let temporary = tempfile::tempdir().unwrap();
+        let first = make_fresh(temporary.path()).unwrap();
+        let second = make_fresh(temporary.path()).unwrap();
+        assert_ne!(first, second);
     }
 
     #[test]

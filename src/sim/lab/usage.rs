@@ -13,7 +13,7 @@ pub(super) fn write_files(lab: &Lab) -> Result<(), LabError> {
     for cluster in &lab.plan.clusters {
         let path = lab.run_dir().join(format!("{}.kubeconfig", cluster.name));
         let text = lab.cluster(cluster.name)?.kubeconfig();
-        fs::write(&path, text).map_err(LabError::file("write", &path))?;
+        fs::write(&path, text.reveal()).map_err(LabError::file("write", &path))?;
         let private = fs::Permissions::from_mode(0o600);
         fs::set_permissions(&path, private).map_err(LabError::file("protect", &path))?;
     }

@@ -92,6 +92,13 @@ pub fn pod_object(cluster: &ClusterPlan, pod: &PodPlan, readiness: Readiness) ->
             "podIP": pod.address.to_string(),
             "podIPs": [{"ip": pod.address.to_string()}],
             "conditions": conditions,
+            "containerStatuses": [{
+                "name": pod.app_label(),
+                "image": "tombolo",
+                "imageID": "",
+                "ready": readiness == Readiness::Ready,
+                "restartCount": 0,
+            }],
         },
     })
 }
