@@ -38,7 +38,7 @@ use futures::future::{join_all, try_join_all};
 
 use self::cluster::{ControlPlane, RunningCluster};
 pub use self::error::LabError;
-use self::netns::{BoxPlan, OpenBox};
+use self::netns::{BoxPlan, HostSide, OpenBox};
 use self::place::Place;
 use self::plan::{ClusterPlan, Plan, PodPlan, Range};
 use self::pod::{OpenPod, PodSetup, RunningPod};
@@ -76,7 +76,8 @@ pub struct Options {
     pub run_dir: PathBuf,
     /// What the lab takes from its host: [`outside::free_loopback`] or the host's link.
     pub range: Range,
-    /// In namespaces mode, this process's id as the host sees it: the exec script enters by it.
+    /// In namespaces mode, this process's id as the host sees it, once the host is linked: the exec script
+    /// enters by it. Without, the lab is alone in its namespaces.
     pub host_pid: Option<u32>,
     /// Where progress goes.
     pub progress: Progress,
@@ -110,6 +111,12 @@ impl Lab {
     /// # Errors
     /// [`LabError`]; what had been started is killed.
     pub async fn start(options: Options) -> Result<Self, LabError> {
+        if machine::find_program("curl").is_none() {
+            return Err(LabError::Missing {
+                what: "curl is not in PATH".to_owned(),
+                hint: "install it: the lab's clients are plain curl".to_owned(),
+            });
+        }
         let plan = Plan::new(options.range);
         let files = generated_files(&options, plan.mode()).await?;
         let pod_setup = PodSetup {
@@ -181,7 +188,11 @@ impl Lab {
     }
 
     async fn make_networks(&mut self) -> Result<(), LabError> {
-        netns::make_bridges(&self.plan.clusters).await?;
+        let host = self
+            .options
+            .host_pid
+            .map_or(HostSide::Absent, |_| HostSide::Linked);
+        netns::make_bridges(&self.plan.clusters, host).await?;
         let gateways = self.plan.clusters.each_ref().map(|cluster| cluster.gateway_wan);
         let routers = self
             .plan

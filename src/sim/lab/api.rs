@@ -56,9 +56,11 @@ impl ApiClient {
             problem,
         };
         let parsed = Kubeconfig::from_yaml(text).map_err(|error| unusable(error.to_string()))?;
-        let config = kube::Config::from_custom_kubeconfig(parsed, &KubeConfigOptions::default())
+        let mut config = kube::Config::from_custom_kubeconfig(parsed, &KubeConfigOptions::default())
             .await
             .map_err(|error| unusable(error.to_string()))?;
+        // The API server is in the lab; a proxy named by the environment is not.
+        config.proxy_url = None;
         let client = kube::Client::try_from(config).map_err(|error| unusable(error.to_string()))?;
         Ok(Self { client })
     }

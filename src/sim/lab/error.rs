@@ -38,6 +38,15 @@ pub enum LabError {
         #[source]
         source: io::Error,
     },
+    /// A child process could not be waited for.
+    #[error("cannot wait for {name}")]
+    Wait {
+        /// Which part of the lab.
+        name: String,
+        /// Why it failed.
+        #[source]
+        source: io::Error,
+    },
     /// A part of the lab ended although it should run on.
     #[error("{name} ended ({status}); the end of its log:\n{tail}")]
     Ended {

@@ -236,11 +236,20 @@ impl OpenBox {
     }
 }
 
-/// Makes the bridges and gives the lab itself the API servers' addresses. The host's link must be there already.
+/// Whether the host takes part.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HostSide {
+    /// It reaches the management network by [`HOST_LINK`].
+    Linked,
+    /// The lab is alone.
+    Absent,
+}
+
+/// Makes the bridges and gives the lab itself the API servers' addresses. With [`HostSide::Linked`] the host's link must be there already.
 ///
 /// # Errors
 /// [`LabError::Command`].
-pub async fn make_bridges(clusters: &[ClusterPlan]) -> Result<(), LabError> {
+pub async fn make_bridges(clusters: &[ClusterPlan], host: HostSide) -> Result<(), LabError> {
     let mut batch = String::from("ip -batch - <<'END'\nlink set lo up\n");
     let networks = clusters.iter().map(|cluster| cluster.network);
     for bridge in networks.chain([WAN, MANAGEMENT]) {
@@ -253,9 +262,16 @@ pub async fn make_bridges(clusters: &[ClusterPlan]) -> Result<(), LabError> {
             cluster.api
         );
     }
-    let _ = write!(
-        batch,
-        "link set {HOST_LINK} master {MANAGEMENT}\nlink set {HOST_LINK} up\nEND\n"
+    if host == HostSide::Linked {
+        let _ = writeln!(
+            batch,
+            "link set {HOST_LINK} master {MANAGEMENT}
+link set {HOST_LINK} up"
+        );
+    }
+    batch.push_str(
+        "END
+",
     );
     Place::Here
         .script("making the lab's bridges", &batch)

@@ -116,11 +116,10 @@ impl Inner {
     /// Waits for the inner process; once `shutdown` completes it is asked to stop, and killed if it does not.
     ///
     /// # Errors
-    /// [`LabError::Spawn`] when it cannot be waited for.
+    /// [`LabError::Wait`].
     pub async fn wait(mut self, shutdown: impl Future<Output = ()>) -> Result<ExitStatus, LabError> {
-        let waiting = |source| LabError::Spawn {
+        let waiting = |source| LabError::Wait {
             name: "the lab".to_owned(),
-            program: "wait".to_owned(),
             source,
         };
         // Biased: if both are there, it has ended by itself.

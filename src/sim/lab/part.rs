@@ -91,9 +91,8 @@ impl Part {
         match self.child.try_wait() {
             Ok(None) => Ok(()),
             Ok(Some(status)) => Err(self.ended(status)),
-            Err(source) => Err(LabError::Spawn {
+            Err(source) => Err(LabError::Wait {
                 name: self.name.clone(),
-                program: "wait".to_owned(),
                 source,
             }),
         }

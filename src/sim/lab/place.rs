@@ -11,6 +11,15 @@ use super::LabError;
 
 /// User and group of a captured pod's Envoy; its own connections are exempt from capture.
 pub const PROXY_UID: u32 = 1337;
+/// The way to the internet is no way within the lab.
+pub const PROXY_VARIABLES: [&str; 6] = [
+    "http_proxy",
+    "HTTP_PROXY",
+    "https_proxy",
+    "HTTPS_PROXY",
+    "all_proxy",
+    "ALL_PROXY",
+];
 /// Set-up commands and page reads take milliseconds; this is for a machine under load.
 const COMMAND_LIMIT: Duration = Duration::from_secs(20);
 
@@ -29,6 +38,14 @@ pub enum Place {
 impl Place {
     /// A command for `program` in this place.
     pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
+        let mut command = self.bare_command(program.as_ref());
+        for name in PROXY_VARIABLES {
+            command.env_remove(name);
+        }
+        command
+    }
+
+    fn bare_command(&self, program: &OsStr) -> Command {
         match self {
             Place::Here => Command::new(program),
             Place::Namespace { pid } => {
@@ -44,7 +61,7 @@ impl Place {
     /// Like [`Place::command`]; in a namespace as the user that is exempt from capture, without privileges.
     pub fn proxy_command(&self, program: impl AsRef<OsStr>) -> Command {
         match self {
-            Place::Here => Command::new(program),
+            Place::Here => self.command(program),
             Place::Namespace { .. } => {
                 let mut command = self.command("setpriv");
                 let uid = PROXY_UID.to_string();

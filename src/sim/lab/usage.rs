@@ -5,6 +5,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 
 use super::check::client_target;
+use super::place::PROXY_VARIABLES;
 use super::plan::{ADMIN_PORT, HELLOWORLD};
 use super::{Lab, LabError, Mode};
 
@@ -37,8 +38,10 @@ if ! pid=$(cat \"$pods/$1\" 2>/dev/null); then
   exit 2
 fi
 shift
+unset {}
 exec nsenter --target {host_pid} --mount --pid --net -- nsenter --target \"$pid\" --net --mount -- \"$@\"
-"
+",
+        PROXY_VARIABLES.join(" ")
     )
 }
 
