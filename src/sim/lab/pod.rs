@@ -1,8 +1,11 @@
 //! One running pod: its namespaces, its application, its Envoy.
 
+use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+use tokio::time::Instant;
 
 use super::envoy::{self, Admin};
 use super::netns::{self, BoxPlan, OpenBox};
@@ -18,6 +21,9 @@ const LIVE_LIMIT: Duration = Duration::from_secs(60);
 const LIVE_PAUSE: Duration = Duration::from_millis(80);
 /// How long requests in flight may take before a leaving pod stops regardless.
 const SETTLE_LIMIT: Duration = Duration::from_secs(10);
+/// How long a leaving pod waits for peers to close connections that are idle: a peer behind a gateway cannot
+/// know which of its connections end here, and closes one only after its next request.
+const IDLE_LIMIT: Duration = Duration::from_secs(2);
 /// How long an Envoy may take to end.
 const STOP_GRACE: Duration = Duration::from_secs(3);
 
@@ -195,16 +201,20 @@ impl RunningPod {
     /// finishes, then everything stops. The pod must be out of every EndpointSlice.
     pub async fn drain(self) {
         if self.admin.fail_health_checks().await.is_ok() {
+            let start = Instant::now();
             // Requests that outlast the limit are cut off, as a kubelet does.
             let _ = until_every("requests in flight", SETTLE_LIMIT, LIVE_PAUSE, async || {
                 let stats = self
                     .admin
                     .stats("downstream_rq_active|downstream_cx_active")
                     .await;
-                match in_flight(&stats.map_err(|error| error.to_string())?) {
-                    0 => Ok(()),
-                    active => Err(format!("{active} requests")),
+                let stats = stats.map_err(|error| error.to_string())?;
+                let requests = active(&stats, "downstream_rq_active");
+                let connections = active(&stats, "downstream_cx_active");
+                if requests == 0 && (connections == 0 || start.elapsed() > IDLE_LIMIT) {
+                    return Ok(());
                 }
+                Err(format!("{requests} requests, {connections} connections"))
             })
             .await;
         }
@@ -226,11 +236,13 @@ async fn close(apps: Vec<Part>, opened: Option<OpenBox>) {
     }
 }
 
-/// Requests under way at inbound listeners; the admin listener's own do not count.
-fn in_flight(stats: &std::collections::BTreeMap<String, u64>) -> u64 {
+/// The sum of a gauge over all HTTP listeners but the admin pages' own.
+fn active(stats: &BTreeMap<String, u64>, gauge: &str) -> u64 {
+    let counts =
+        |name: &str| name.starts_with("http.") && !name.starts_with("http.admin.") && name.ends_with(gauge);
     stats
         .iter()
-        .filter(|(name, _)| name.ends_with("downstream_rq_active") && !name.starts_with("http.admin."))
+        .filter(|(name, _)| counts(name))
         .map(|(_, value)| value)
         .sum()
 }
@@ -250,10 +262,10 @@ mod tests {
             ("http.admin.downstream_rq_active", 1),
             ("http.inbound_0.0.0.0_5000;.downstream_rq_active", 2),
             ("http.inbound_0.0.0.0_5000;.downstream_cx_active", 9),
+            ("listener.0.0.0.0_15006.downstream_cx_active", 20),
         ];
-        assert_eq!(
-            in_flight(&stats.map(|(name, value)| (name.to_owned(), value)).into()),
-            2
-        );
+        let stats = stats.map(|(name, value)| (name.to_owned(), value)).into();
+        assert_eq!(active(&stats, "downstream_rq_active"), 2);
+        assert_eq!(active(&stats, "downstream_cx_active"), 9);
     }
 }
