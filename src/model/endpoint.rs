@@ -1,0 +1,81 @@
+//! Endpoints and the share of a service that one cluster contributes.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::num::NonZeroU32;
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use super::{ClusterId, Name, Service, SpiffeId, Workload};
+
+/// Health of an endpoint as its EndpointSlice and Service tell it (R5.13, D46).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Health {
+    /// Ready.
+    #[default]
+    Healthy,
+    /// Not ready: sent as unhealthy, gives a gateway no weight (R4.10, D4).
+    Unhealthy,
+    /// Leaving, still serving sticky sessions.
+    Draining,
+    /// Leaving: never sent (R4.9).
+    Terminating,
+}
+
+/// One address and port behind one service port (R0.1). What its pod knows is shared in `workload`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Endpoint {
+    /// The addresses; the first is the identity. Never empty.
+    pub addresses: Vec<IpAddr>,
+    /// The target port.
+    pub port: u16,
+    /// The service port's name in its own cluster, as the EndpointSlice spells it (R5.2).
+    pub port_name: Name,
+    /// Health (R5.13).
+    pub health: Health,
+    /// Weight; `None` counts as 1 (R4.11).
+    pub weight: Option<NonZeroU32>,
+    /// The pod behind it, or what is known of a bare address.
+    pub workload: Arc<Workload>,
+}
+
+impl Endpoint {
+    /// The weight with its default (R4.11).
+    pub fn weight(&self) -> u32 {
+        self.weight.map_or(1, NonZeroU32::get)
+    }
+}
+
+/// What one cluster contributes to one service: its own record and its endpoints (D11).
+///
+/// Endpoints may be there before the record, and the reverse (contract 3).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EndpointShard {
+    /// The cluster.
+    pub cluster: ClusterId,
+    /// The cluster's own record of the service, once its Service object is known.
+    pub service: Option<Arc<Service>>,
+    /// Its endpoints, in the order of slice name, then position (Q25).
+    pub endpoints: Arc<[Endpoint]>,
+    /// Identities behind the endpoints. When the endpoints go, the identities last seen stay (R6.1), so that
+    /// a service that goes 1 → 0 → 1 changes no Envoy cluster.
+    pub accounts: Arc<BTreeSet<SpiffeId>>,
+}
+
+impl EndpointShard {
+    /// A shard whose accounts are those of `endpoints`.
+    pub fn new(cluster: ClusterId, service: Option<Arc<Service>>, endpoints: Vec<Endpoint>) -> Self {
+        let accounts = endpoints
+            .iter()
+            .filter_map(|e| e.workload.account.clone())
+            .collect();
+        Self {
+            cluster,
+            service,
+            endpoints: endpoints.into(),
+            accounts: Arc::new(accounts),
+        }
+    }
+}

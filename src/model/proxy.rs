@@ -1,0 +1,183 @@
+//! Everything about a proxy that can change an answer.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use super::{
+    ClusterId, Dialect, InterceptionMode, Locality, Name, NetworkId, Node, ProxyKind, Workload, WorkloadId,
+};
+
+/// Which address families a proxy has; restricts the gateways it can reach (R4.21).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+pub enum IpFamilies {
+    /// IPv4 only (IPv4-mapped IPv6 counts as IPv4).
+    V4,
+    /// IPv6 only.
+    V6,
+    /// Both.
+    Dual,
+}
+
+impl IpFamilies {
+    /// The families of a proxy's own addresses; none at all counts as IPv4 (R4.21).
+    pub fn of(addresses: &[IpAddr]) -> Self {
+        let v6 = |address: &IpAddr| matches!(address, IpAddr::V6(v6) if v6.to_ipv4_mapped().is_none());
+        match (addresses.iter().any(|a| !v6(a)), addresses.iter().any(v6)) {
+            (true, true) => Self::Dual,
+            (false, true) => Self::V6,
+            _ => Self::V4,
+        }
+    }
+
+    /// Whether an address of this kind can be reached.
+    pub fn reaches(self, address: IpAddr) -> bool {
+        self == Self::Dual || Self::of(&[address]) == self
+    }
+}
+
+/// The networks a proxy asked to see (R2.8); sorted, without duplicates. Empty means all.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+pub struct RequestedView(Arc<[NetworkId]>);
+
+impl RequestedView {
+    /// A view of the given networks.
+    pub fn new(mut networks: Vec<NetworkId>) -> Self {
+        networks.sort();
+        networks.dedup();
+        Self(networks.into())
+    }
+
+    /// Whether an endpoint of `network` is visible: everything under an empty view, else the listed networks
+    /// and endpoints whose network is not known.
+    pub fn sees(&self, network: &NetworkId) -> bool {
+        self.0.is_empty() || network.is_empty() || self.0.binary_search(network).is_ok()
+    }
+
+    /// Whether everything is visible.
+    pub fn is_everything(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+/// What the server knows of one proxy: its node, completed by the registry's knowledge of its pod.
+///
+/// No answer depends on anything else of a proxy; the cache keys are projections of this (D16).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ProxyView {
+    /// Sidecar or router.
+    pub kind: ProxyKind,
+    /// The pod.
+    pub id: WorkloadId,
+    /// Its network: the node's word, else its pod's, else its cluster's (Q13).
+    pub network: NetworkId,
+    /// Its own addresses.
+    pub addresses: Vec<IpAddr>,
+    /// The families of those.
+    pub families: IpFamilies,
+    /// The networks it asked to see.
+    pub requested_view: RequestedView,
+    /// DNS domain, `<namespace>.svc.cluster.local`.
+    pub dns_domain: Name,
+    /// How its traffic is captured.
+    pub mode: InterceptionMode,
+    /// Which filters it knows.
+    pub dialect: Dialect,
+    /// The node it runs on; empty when not known.
+    pub node_name: Name,
+    /// Where it runs (R2.9).
+    pub locality: Locality,
+    /// Mode NONE: bind address of outbound listeners.
+    pub outbound_address: Option<IpAddr>,
+    /// Mode NONE: address of the application.
+    pub app_address: Option<IpAddr>,
+    /// Its pod, once the registry knows it.
+    pub workload: Option<Arc<Workload>>,
+}
+
+impl ProxyView {
+    /// Completes `node` with its pod and the network of its cluster (empty when not known).
+    pub fn new(node: &Node, workload: Option<Arc<Workload>>, cluster_network: &NetworkId) -> Self {
+        let pod_network = workload
+            .as_deref()
+            .map(|pod| pod.network.clone())
+            .unwrap_or_default();
+        let network = [&node.network, &pod_network, cluster_network]
+            .into_iter()
+            .find(|network| !network.is_empty())
+            .cloned()
+            .unwrap_or_default();
+        let pod_locality = workload
+            .as_deref()
+            .map(|pod| pod.locality.clone())
+            .unwrap_or_default();
+        let pod_node = workload
+            .as_deref()
+            .map(|pod| pod.node.clone())
+            .unwrap_or_default();
+        Self {
+            kind: node.kind,
+            id: node.workload.clone(),
+            network,
+            addresses: node.addresses.clone(),
+            families: IpFamilies::of(&node.addresses),
+            requested_view: RequestedView::new(node.requested_view.clone()),
+            dns_domain: node.dns_domain.clone(),
+            mode: node.mode,
+            dialect: node.dialect,
+            node_name: if node.node_name.is_empty() {
+                pod_node
+            } else {
+                node.node_name.clone()
+            },
+            locality: if pod_locality.is_empty() {
+                node.locality.clone()
+            } else {
+                pod_locality
+            },
+            outbound_address: node.outbound_address,
+            app_address: node.app_address,
+            workload,
+        }
+    }
+
+    /// Its cluster.
+    pub fn cluster(&self) -> &ClusterId {
+        &self.id.cluster
+    }
+
+    /// Its namespace.
+    pub fn namespace(&self) -> &Name {
+        &self.id.namespace
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn families_follow_the_addresses() {
+        let of = |list: &[&str]| {
+            IpFamilies::of(
+                &list
+                    .iter()
+                    .map(|text| text.parse().expect("address"))
+                    .collect::<Vec<_>>(),
+            )
+        };
+        assert_eq!(of(&["10.0.0.1"]), IpFamilies::V4);
+        assert_eq!(of(&["::ffff:10.0.0.1"]), IpFamilies::V4);
+        assert_eq!(of(&["fd00::1"]), IpFamilies::V6);
+        assert_eq!(of(&["10.0.0.1", "fd00::1"]), IpFamilies::Dual);
+        assert_eq!(of(&[]), IpFamilies::V4);
+    }
+
+    #[test]
+    fn r2_8_a_view_shows_its_networks_and_unknown_ones() {
+        let view = RequestedView::new(vec!["n2".into(), "n1".into()]);
+        assert!(view.sees(&"n1".into()) && view.sees(&"".into()) && !view.sees(&"n3".into()));
+        assert!(RequestedView::default().sees(&"n3".into()));
+    }
+}

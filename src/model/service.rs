@@ -1,0 +1,151 @@
+//! Services: what one cluster says of one, and what all clusters together say.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use serde::Serialize;
+
+use super::{ClusterId, Name, ServiceKey, SpiffeId};
+
+/// How a service is resolved (R5.21).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub enum Resolution {
+    /// A VIP with endpoints: EDS.
+    #[default]
+    ClientSide,
+    /// Headless: the client picks an address itself.
+    Passthrough,
+    /// An alias of another host (ExternalName); no endpoints of its own.
+    Alias(Name),
+}
+
+/// Layer-4 protocol of a port as Kubernetes names it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+pub enum Transport {
+    /// TCP.
+    #[default]
+    Tcp,
+    /// UDP: never served to Envoy.
+    Udp,
+    /// SCTP: never served to Envoy.
+    Sctp,
+}
+
+/// Application protocol of a port (R5.32).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+pub enum PortProtocol {
+    /// HTTP/1.1.
+    Http,
+    /// HTTP/2 with prior knowledge.
+    Http2,
+    /// gRPC.
+    Grpc,
+    /// gRPC-Web.
+    GrpcWeb,
+    /// TLS carrying HTTP.
+    Https,
+    /// TLS.
+    Tls,
+    /// Opaque TCP, databases included.
+    Tcp,
+    /// UDP.
+    Udp,
+    /// Not declared: to be detected.
+    Auto,
+}
+
+impl PortProtocol {
+    /// Whether requests on this port are routed one by one.
+    pub fn is_http(self) -> bool {
+        matches!(self, Self::Http | Self::Http2 | Self::Grpc | Self::GrpcWeb)
+    }
+
+    /// Whether the upstream speaks HTTP/2 only.
+    pub fn is_http2(self) -> bool {
+        matches!(self, Self::Http2 | Self::Grpc)
+    }
+}
+
+/// One port of a service.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+pub struct ServicePort {
+    /// The port clients use.
+    pub number: u16,
+    /// Its name; empty when the Service has one unnamed port.
+    pub name: Name,
+    /// Its layer-4 protocol.
+    pub transport: Transport,
+    /// Its application protocol.
+    pub protocol: PortProtocol,
+}
+
+/// Who may see a service: annotation `networking.istio.io/exportTo` (R4.2).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub enum ExportTo {
+    /// Everybody.
+    #[default]
+    Everywhere,
+    /// Nobody (`~`).
+    Nowhere,
+    /// These namespaces (`.` is already resolved).
+    Namespaces(BTreeSet<Name>),
+}
+
+impl ExportTo {
+    /// Whether a proxy of `namespace` may see it.
+    pub fn includes(&self, namespace: &str) -> bool {
+        match self {
+            Self::Everywhere => true,
+            Self::Nowhere => false,
+            Self::Namespaces(names) => names.contains(namespace),
+        }
+    }
+}
+
+/// A service as one cluster tells it, or merged over all clusters (R0.5, D7, D11).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Service {
+    /// Namespace and host name.
+    pub key: ServiceKey,
+    /// Ports, ordered by (transport, number). In the merged record: the union over clusters (D7).
+    pub ports: Vec<ServicePort>,
+    /// VIPs by cluster, config cluster first, then by id (R5.25); headless services have none (R5.22).
+    pub vips: Vec<(ClusterId, Vec<IpAddr>)>,
+    /// How it is resolved.
+    pub resolution: Resolution,
+    /// Labels of the Service object.
+    pub labels: BTreeMap<Name, Name>,
+    /// Who may see it.
+    pub export_to: ExportTo,
+    /// `internalTrafficPolicy: Local`: only endpoints of the proxy's own node (R4.9).
+    pub node_local: bool,
+    /// `publishNotReadyAddresses`.
+    pub publish_not_ready: bool,
+    /// Seconds since the epoch at which the Service was created; 0 when not known. The oldest wins conflicts.
+    pub created: i64,
+    /// Identities from annotations (R5.23); in the merged record also those behind all endpoints.
+    pub accounts: BTreeSet<SpiffeId>,
+}
+
+impl Default for ServiceKey {
+    fn default() -> Self {
+        Self::new("", "")
+    }
+}
+
+impl Service {
+    /// The port with this number that Envoy can carry (TCP).
+    pub fn port(&self, number: u16) -> Option<&ServicePort> {
+        self.ports
+            .iter()
+            .find(|port| port.number == number && port.transport == Transport::Tcp)
+    }
+
+    /// The VIPs a proxy of `cluster` uses (R5.28): its own cluster's, else the first cluster's that has any.
+    pub fn vips_in(&self, cluster: &ClusterId) -> &[IpAddr] {
+        let filled = || self.vips.iter().filter(|(_, vips)| !vips.is_empty());
+        let own = filled().find(|(id, _)| id == cluster);
+        own.or_else(|| filled().next())
+            .map_or(&[], |(_, vips)| vips.as_slice())
+    }
+}

@@ -1,0 +1,184 @@
+//! The one writer of a cluster.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::changes::ChangeSet;
+use super::store::Registry;
+use crate::model::{ClusterId, EndpointShard, NetworkGateway, NetworkId, ServiceKey, Workload, WorkloadId};
+
+/// *Fatal* for the second writer: a cluster has one writer at a time.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("cluster {cluster} already has a writer; withdraw the first one before making another")]
+pub struct DuplicateWriter {
+    /// The cluster.
+    pub cluster: ClusterId,
+}
+
+/// Everything a cluster tells at one moment: what it appears with, and what a relist replaces.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ClusterState {
+    /// The network the cluster belongs to, if its system namespace says so.
+    pub network: Option<NetworkId>,
+    /// Its gateways.
+    pub gateways: Vec<NetworkGateway>,
+    /// Its share of every service.
+    pub shards: BTreeMap<ServiceKey, Arc<EndpointShard>>,
+    /// Its pods.
+    pub workloads: BTreeMap<WorkloadId, Arc<Workload>>,
+}
+
+/// Writes one cluster's share of the registry. Not `Clone`: whoever owns it is the cluster (contract 2).
+///
+/// Every method publishes first and notes the keys afterwards; writing what is already there is free of
+/// versions, notifications and pushes. Dropping a writer without [`withdraw`](Self::withdraw) leaves the data
+/// in place (an outage never pushes emptiness) and frees the writer's seat.
+#[derive(Debug)]
+pub struct ClusterWriter {
+    registry: Arc<Registry>,
+    cluster: ClusterId,
+    /// What this writer has published: the sweep of a relist and the withdrawal go by it.
+    published: ClusterState,
+}
+
+impl ClusterWriter {
+    pub(super) fn new(registry: Arc<Registry>, cluster: ClusterId) -> Self {
+        Self {
+            registry,
+            cluster,
+            published: ClusterState::default(),
+        }
+    }
+
+    /// The cluster this writer speaks for.
+    pub fn cluster(&self) -> &ClusterId {
+        &self.cluster
+    }
+
+    /// The registry it writes to.
+    pub fn registry(&self) -> &Arc<Registry> {
+        &self.registry
+    }
+
+    /// Replaces everything this cluster tells by `state`, in one note: its networks before its cells (D15),
+    /// what vanished last. Used when a cluster appears and after a relist; cost ∝ size of `state`.
+    pub fn replace(&mut self, state: ClusterState) {
+        let mut changes = self.networks(state.network.clone(), state.gateways.clone());
+        for (id, workload) in &state.workloads {
+            changes.merge(self.workload(id.clone(), Some(Arc::clone(workload))));
+        }
+        for (key, shard) in &state.shards {
+            changes.merge(self.shard(key.clone(), Some(Arc::clone(shard))));
+        }
+        let vanished: Vec<_> = self
+            .published
+            .shards
+            .keys()
+            .filter(|key| !state.shards.contains_key(*key))
+            .cloned()
+            .collect();
+        for key in vanished {
+            changes.merge(self.shard(key, None));
+        }
+        let vanished: Vec<_> = self
+            .published
+            .workloads
+            .keys()
+            .filter(|id| !state.workloads.contains_key(*id))
+            .cloned()
+            .collect();
+        for id in vanished {
+            changes.merge(self.workload(id, None));
+        }
+        self.registry.note(changes);
+    }
+
+    /// Publishes a batch of shards and pods that belong together and notes them at once. `None` removes.
+    /// Cost ∝ the batch.
+    pub fn apply(
+        &mut self,
+        workloads: impl IntoIterator<Item = (WorkloadId, Option<Arc<Workload>>)>,
+        shards: impl IntoIterator<Item = (ServiceKey, Option<Arc<EndpointShard>>)>,
+    ) {
+        let mut changes = ChangeSet::default();
+        for (id, workload) in workloads {
+            changes.merge(self.workload(id, workload));
+        }
+        for (key, shard) in shards {
+            changes.merge(self.shard(key, shard));
+        }
+        self.registry.note(changes);
+    }
+
+    /// Publishes one shard.
+    pub fn set(&mut self, key: ServiceKey, shard: EndpointShard) {
+        self.apply([], [(key, Some(Arc::new(shard)))]);
+    }
+
+    /// Removes one shard.
+    pub fn remove(&mut self, key: &ServiceKey) {
+        self.apply([], [(key.clone(), None)]);
+    }
+
+    /// Publishes where the cluster belongs and its gateways.
+    pub fn set_networks(&mut self, network: Option<NetworkId>, gateways: Vec<NetworkGateway>) {
+        let changes = self.networks(network, gateways);
+        self.registry.note(changes);
+    }
+
+    /// Takes everything of this cluster back in one pass and one note: its cells before its networks (D15).
+    pub fn withdraw(mut self) {
+        let mut changes = ChangeSet::default();
+        for key in self.published.shards.keys().cloned().collect::<Vec<_>>() {
+            changes.merge(self.shard(key, None));
+        }
+        for id in self.published.workloads.keys().cloned().collect::<Vec<_>>() {
+            changes.merge(self.workload(id, None));
+        }
+        changes.merge(self.networks(None, Vec::new()));
+        self.registry.note(changes);
+    }
+
+    /// Publishes one shard; a shard that lost its endpoints keeps the accounts last seen (R6.1).
+    fn shard(&mut self, key: ServiceKey, shard: Option<Arc<EndpointShard>>) -> ChangeSet {
+        let shard = match (shard, self.published.shards.get(&key)) {
+            (Some(new), Some(old)) if new.endpoints.is_empty() && new.accounts.is_empty() => {
+                Some(Arc::new(EndpointShard {
+                    accounts: Arc::clone(&old.accounts),
+                    ..(*new).clone()
+                }))
+            }
+            (new, _) => new,
+        };
+        let changes = self.registry.write_service(&key, &self.cluster, shard.as_ref());
+        match shard {
+            Some(shard) => self.published.shards.insert(key, shard),
+            None => self.published.shards.remove(&key),
+        };
+        changes
+    }
+
+    fn workload(&mut self, id: WorkloadId, workload: Option<Arc<Workload>>) -> ChangeSet {
+        let changes = self.registry.write_workload(id.clone(), workload.clone());
+        match workload {
+            Some(workload) => self.published.workloads.insert(id, workload),
+            None => self.published.workloads.remove(&id),
+        };
+        changes
+    }
+
+    fn networks(&mut self, network: Option<NetworkId>, gateways: Vec<NetworkGateway>) -> ChangeSet {
+        let changes = self
+            .registry
+            .write_networks(&self.cluster, network.as_ref(), &gateways);
+        self.published.network = network;
+        self.published.gateways = gateways;
+        changes
+    }
+}
+
+impl Drop for ClusterWriter {
+    fn drop(&mut self) {
+        self.registry.release_writer(&self.cluster);
+    }
+}
