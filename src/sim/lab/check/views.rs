@@ -2,9 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::super::envoy::Hosts;
-use super::super::place::Place;
+use super::super::envoy::{Host, Hosts};
+use super::super::place::{self, Place};
 use super::super::plan::{ClusterPlan, GATEWAY_PORT, HELLOWORLD, Role};
+use super::super::pod::RunningPod;
 use super::super::{Lab, LabError, Mode};
 use super::client::clients;
 use super::{Seen, wrong};
@@ -12,21 +13,18 @@ use super::{Seen, wrong};
 /// The hosts the client of `cluster` must have for `helloworld`: its own pods, weight 1 each, and the other
 /// network's gateway with the sum of what is behind it.
 pub(super) fn expected(lab: &Lab, cluster: &ClusterPlan, counts: &BTreeMap<&str, usize>) -> Hosts {
-    let mut hosts: BTreeMap<String, u32> = BTreeMap::new();
+    let mut hosts = Hosts::new();
     let count = |name: &str| counts.get(name).copied().unwrap_or(0);
     for pod in cluster.helloworld.iter().take(count(cluster.name)) {
-        hosts.insert(format!("{}:{}", pod.address, HELLOWORLD.port), 1);
+        hosts.insert(format!("{}:{}", pod.address, HELLOWORLD.port), Host { weight: 1 });
     }
     if let Some(peer) = lab.plan.cluster(cluster.peer) {
-        let behind = u32::try_from(count(peer.name)).unwrap_or(u32::MAX);
-        if behind > 0 {
-            hosts.insert(format!("{}:{GATEWAY_PORT}", peer.gateway_wan), behind);
+        let weight = u32::try_from(count(peer.name)).unwrap_or(u32::MAX);
+        if weight > 0 {
+            hosts.insert(format!("{}:{GATEWAY_PORT}", peer.gateway_wan), Host { weight });
         }
     }
     hosts
-        .into_iter()
-        .map(|(address, weight)| (address, super::super::envoy::Host { weight }))
-        .collect()
 }
 
 /// `address weight, …`.
@@ -164,11 +162,11 @@ async fn bypass(place: Place, url: &str) -> Result<String, LabError> {
         "3",
         url,
     ]);
-    super::super::place::run(command, &format!("curl {url} past the sidecar"), None).await
+    place::run(command, &format!("curl {url} past the sidecar"), None).await
 }
 
 /// The Envoys of both clients and both gateways.
-pub(super) fn onlookers(lab: &Lab) -> impl Iterator<Item = &super::super::pod::RunningPod> {
+pub(super) fn onlookers(lab: &Lab) -> impl Iterator<Item = &RunningPod> {
     lab.pods
         .values()
         .filter(|pod| !matches!(pod.plan().role, Role::Helloworld(_)))
