@@ -30,6 +30,8 @@ pub const MAX_RATE: f64 = 100_000.0;
 pub struct LoadSettings {
     /// Plain `http://` URL.
     pub url: String,
+    /// `Host` header instead of the URL's host and port.
+    pub host: Option<String>,
     /// Requests started per second.
     pub rate: f64,
     /// When to stop starting requests.
@@ -187,7 +189,7 @@ async fn request(
     target: &Uri,
     settings: &LoadSettings,
 ) -> Outcome {
-    tokio::time::timeout(settings.timeout, exchange(client, target, settings.connections))
+    tokio::time::timeout(settings.timeout, exchange(client, target, settings))
         .await
         .unwrap_or_else(|_| Outcome::Failed("timeout".into()))
 }
@@ -195,11 +197,17 @@ async fn request(
 async fn exchange(
     client: &Client<HttpConnector, Empty<Bytes>>,
     target: &Uri,
-    connections: Connections,
+    settings: &LoadSettings,
 ) -> Outcome {
     let mut request = Request::new(Empty::new());
     *request.uri_mut() = target.clone();
-    if connections == Connections::New {
+    if let Some(host) = settings.host.as_deref() {
+        let Ok(host) = http::HeaderValue::from_str(host) else {
+            return Outcome::Failed("the Host header is not valid".into());
+        };
+        request.headers_mut().insert(http::header::HOST, host);
+    }
+    if settings.connections == Connections::New {
         request
             .headers_mut()
             .insert(http::header::CONNECTION, http::HeaderValue::from_static("close"));

@@ -15,6 +15,9 @@ pub struct Args {
     /// Plain http:// URL
     #[arg(long, env = "TOMBOLO_LOAD_URL", value_name = "URL")]
     url: String,
+    /// Host header instead of the URL's host and port
+    #[arg(long, env = "TOMBOLO_LOAD_HOST", value_name = "NAME")]
+    host: Option<String>,
     /// Requests started per second
     #[arg(long, env = "TOMBOLO_LOAD_RATE", value_name = "N", default_value_t = 50.0)]
     rate: f64,
@@ -80,6 +83,7 @@ pub(super) async fn run(args: Args) -> ExitCode {
 fn settings(args: Args) -> LoadSettings {
     LoadSettings {
         url: args.url,
+        host: args.host,
         rate: args.rate,
         until: match args.count {
             Some(count) => Until::Count(count),

@@ -20,6 +20,7 @@ async fn app() -> RunningEcho {
 fn settings(address: SocketAddr) -> LoadSettings {
     LoadSettings {
         url: format!("http://{address}/hello"),
+        host: None,
         rate: 1000.0,
         until: Until::Count(20),
         timeout: Duration::from_secs(10),

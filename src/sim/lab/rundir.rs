@@ -1,0 +1,154 @@
+//! The lab's directory: logs, generated files, and a lock that tells whether the lab still lives.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+
+use super::LabError;
+
+/// How temporary run directories are called, before the process id.
+const PREFIX: &str = "tombolo-lab-";
+/// How many names a run directory may try.
+const MAX_NAMES: u32 = 16;
+/// Locked as long as the lab runs.
+const LOCK: &str = "lock";
+
+/// A directory that goes when the lab ends, unless the user chose it.
+#[derive(Debug)]
+pub struct RunDir {
+    path: PathBuf,
+    fate: Fate,
+    _lock: File,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    Remove,
+    Keep,
+}
+
+impl RunDir {
+    /// Makes the directory: `chosen`, which stays, or a temporary one, which goes. Directories of labs that
+    /// were killed are removed on the way.
+    ///
+    /// # Errors
+    /// [`LabError::File`]; [`LabError::Missing`] when a running lab uses `chosen`.
+    pub fn create(chosen: Option<&Path>) -> Result<Self, LabError> {
+        match chosen {
+            Some(path) => Self::open(
+                std::path::absolute(path).map_err(LabError::file("find", path))?,
+                Fate::Keep,
+            ),
+            None => {
+                let temporary = std::env::temp_dir();
+                remove_abandoned(&temporary);
+                Self::open(make_fresh(&temporary)?, Fate::Remove)
+            }
+        }
+    }
+
+    fn open(path: PathBuf, fate: Fate) -> Result<Self, LabError> {
+        fs::create_dir_all(path.join("logs")).map_err(LabError::file("create", &path))?;
+        let lock_path = path.join(LOCK);
+        let lock = File::create(&lock_path).map_err(LabError::file("create", &lock_path))?;
+        lock.try_lock().map_err(|_| LabError::Missing {
+            what: format!("another lab runs in {}", path.display()),
+            hint: "choose another --run-dir".to_owned(),
+        })?;
+        Ok(Self {
+            path,
+            fate,
+            _lock: lock,
+        })
+    }
+
+    /// The directory, absolute.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl Drop for RunDir {
+    fn drop(&mut self) {
+        if self.fate == Fate::Remove {
+            // What cannot be removed now is removed by the next lab.
+            let _ = fs::remove_dir_all(&self.path);
+        }
+    }
+}
+
+/// Makes a directory that was not there: in a directory for all, one that was could be anybody's.
+fn make_fresh(temporary: &Path) -> Result<PathBuf, LabError> {
+    let name = format!("{PREFIX}{}", std::process::id());
+    let mut tried = temporary.join(&name);
+    let mut outcome = fs::create_dir(&tried);
+    for n in 1..MAX_NAMES {
+        if outcome.is_ok() {
+            break;
+        }
+        tried = temporary.join(format!("{name}-{n}"));
+        outcome = fs::create_dir(&tried);
+    }
+    outcome.map_err(LabError::file("create", &tried))?;
+    Ok(tried)
+}
+
+/// Removes run directories whose lab is gone.
+fn remove_abandoned(temporary: &Path) {
+    let Ok(entries) = fs::read_dir(temporary) else {
+        return;
+    };
+    for entry in entries.flatten() {
+        if entry.file_name().to_string_lossy().starts_with(PREFIX) && is_abandoned(&entry.path()) {
+            let _ = fs::remove_dir_all(entry.path());
+        }
+    }
+}
+
+/// A directory without a lock file is one that is being made or removed: not ours to touch.
+fn is_abandoned(dir: &Path) -> bool {
+    File::open(dir.join(LOCK)).is_ok_and(|lock| lock.try_lock().is_ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn directories_of_dead_labs_go_and_those_of_living_ones_stay() {
+        let temporary = tempfile::tempdir().unwrap();
+        let dead = temporary.path().join(format!("{PREFIX}1"));
+        drop(RunDir::open(dead.clone(), Fate::Keep).unwrap());
+        let living = RunDir::open(temporary.path().join(format!("{PREFIX}2")), Fate::Remove).unwrap();
+        let foreign = temporary.path().join("else");
+        fs::create_dir(&foreign).unwrap();
+        remove_abandoned(temporary.path());
+        assert!(!dead.exists() && living.path().exists() && foreign.exists());
+    }
+
+    #[test]
+    fn a_directory_that_is_there_is_not_taken() {
+        let temporary = tempfile::tempdir().unwrap();
+        let first = make_fresh(temporary.path()).unwrap();
+        let second = make_fresh(temporary.path()).unwrap();
+        assert_ne!(first, second);
+    }
+
+    #[test]
+    fn a_temporary_directory_goes_with_its_lab() {
+        let temporary = tempfile::tempdir().unwrap();
+        let path = temporary.path().join("run");
+        let run = RunDir::open(path.clone(), Fate::Remove).unwrap();
+        assert!(path.join("logs").is_dir());
+        drop(run);
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn a_directory_in_use_is_refused() {
+        let temporary = tempfile::tempdir().unwrap();
+        let path = temporary.path().join("run");
+        let _first = RunDir::open(path.clone(), Fate::Keep).unwrap();
+        let error = RunDir::open(path, Fate::Keep).unwrap_err().to_string();
+        assert!(error.contains("another lab runs in"), "{error}");
+    }
+}

@@ -1,0 +1,85 @@
+//! Waiting for a condition with a deadline.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+
+use super::LabError;
+
+/// Between two looks at a condition.
+const PAUSE: Duration = Duration::from_millis(15);
+
+/// Calls `look` until it succeeds; its error is what was seen instead.
+///
+/// # Errors
+/// [`LabError::Deadline`] with the last observation once `limit` is over.
+pub(super) async fn until<T>(
+    what: &str,
+    limit: Duration,
+    look: impl AsyncFnMut() -> Result<T, String>,
+) -> Result<T, LabError> {
+    until_every(what, limit, PAUSE, look).await
+}
+
+/// Like [`until`], with `pause` between two looks.
+///
+/// # Errors
+/// [`LabError::Deadline`] with the last observation once `limit` is over.
+pub(super) async fn until_every<T>(
+    what: &str,
+    limit: Duration,
+    pause: Duration,
+    mut look: impl AsyncFnMut() -> Result<T, String>,
+) -> Result<T, LabError> {
+    let start = Instant::now();
+    loop {
+        match look().await {
+            Ok(found) => return Ok(found),
+            Err(seen) if start.elapsed() >= limit => {
+                return Err(LabError::Deadline {
+                    what: what.to_owned(),
+                    limit,
+                    seen,
+                });
+            }
+            Err(_) => sleep(pause).await,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn gives_up_with_what_it_saw_last() {
+        let mut looks = 0;
+        let error = until("the impossible", Duration::from_millis(100), async || {
+            looks += 1;
+            Err::<(), _>(format!("look {looks}"))
+        })
+        .await
+        .unwrap_err();
+        assert!(
+            error
+                .to_string()
+                .contains("the impossible did not happen within 100ms; last seen: look "),
+            "{error}"
+        );
+        assert!(looks > 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn returns_what_was_found() {
+        let mut looks = 0;
+        let found = until("it", Duration::from_secs(1), async || {
+            looks += 1;
+            if looks == 3 {
+                Ok(looks)
+            } else {
+                Err("not yet".to_owned())
+            }
+        });
+        assert_eq!(found.await.unwrap(), 3);
+    }
+}
