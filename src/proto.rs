@@ -1,1 +1,18 @@
 //! Code generated from `proto/`.
+#![allow(
+    missing_docs,
+    unreachable_pub,
+    clippy::all,
+    clippy::pedantic,
+    rust_2018_idioms
+)]
+
+/// The aggregated discovery service.
+pub mod discovery {
+    tonic::include_proto!("envoy.service.discovery.v3");
+}
+
+/// Assignments with deterministic bytes.
+pub mod assignment {
+    tonic::include_proto!("tombolo.assignment");
+}

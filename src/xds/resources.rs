@@ -1,0 +1,1 @@
+//! Envoy messages out of plain values.
