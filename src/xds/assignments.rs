@@ -34,7 +34,7 @@ struct Building {
 
 /// One assignment for one projection.
 #[derive(Debug)]
-pub struct AssignmentCell {
+pub(super) struct AssignmentCell {
     name: Name,
     parsed: Option<EdsName>,
     key: EdsKey,
@@ -47,7 +47,7 @@ pub struct AssignmentCell {
 
 impl AssignmentCell {
     /// The projection it is built for.
-    pub fn key(&self) -> &EdsKey {
+    pub(super) fn key(&self) -> &EdsKey {
         &self.key
     }
 
@@ -64,7 +64,7 @@ type Topic = HashMap<(Name, EdsKey), Arc<AssignmentCell>>;
 
 /// All assignments that somebody watches. A cell goes when its last watcher does (D18).
 #[derive(Debug)]
-pub struct Assignments {
+pub(super) struct Assignments {
     registry: Arc<Registry>,
     mesh: Arc<MeshRules>,
     counts: Arc<Counts>,
@@ -75,7 +75,7 @@ pub struct Assignments {
 
 impl Assignments {
     /// No assignments yet.
-    pub fn new(registry: Arc<Registry>, mesh: Arc<MeshRules>, counts: Arc<Counts>) -> Self {
+    pub(super) fn new(registry: Arc<Registry>, mesh: Arc<MeshRules>, counts: Arc<Counts>) -> Self {
         Self {
             registry,
             mesh,
@@ -91,12 +91,12 @@ impl Assignments {
     }
 
     /// The merged record behind a name: the projection may depend on it.
-    pub fn service(&self, name: &str) -> Option<Arc<Service>> {
+    pub(super) fn service(&self, name: &str) -> Option<Arc<Service>> {
         self.snapshot(EdsName::parse(name).as_ref())?.service.clone()
     }
 
     /// Adds `stream` to the watchers of a name for a projection.
-    pub fn watch(&self, name: &Name, key: EdsKey, stream: &Arc<StreamHandle>) -> Arc<AssignmentCell> {
+    pub(super) fn watch(&self, name: &Name, key: EdsKey, stream: &Arc<StreamHandle>) -> Arc<AssignmentCell> {
         let parsed = EdsName::parse(name);
         let host = parsed.as_ref().map(|name| name.host.clone()).unwrap_or_default();
         let mut topic = self.topics.entry(host).or_default();
@@ -115,7 +115,7 @@ impl Assignments {
     }
 
     /// Removes `stream` from a cell's watchers, and the cell if that was the last one.
-    pub fn unwatch(&self, cell: &AssignmentCell, stream: &StreamHandle) {
+    pub(super) fn unwatch(&self, cell: &AssignmentCell, stream: &StreamHandle) {
         cell.watchers.remove(stream);
         let (host, id) = (cell.host(), (cell.name.clone(), cell.key.clone()));
         let mut removed = false;
@@ -138,7 +138,7 @@ impl Assignments {
     }
 
     /// The current bytes of a cell; built now unless they are valid. Cost: a version check on a hit.
-    pub fn current(&self, cell: &Arc<AssignmentCell>) -> Arc<Encoded> {
+    pub(super) fn current(&self, cell: &Arc<AssignmentCell>) -> Arc<Encoded> {
         if let Some(encoded) = self.valid(cell) {
             return encoded;
         }
@@ -201,7 +201,7 @@ impl Assignments {
     }
 
     /// Builds every watched assignment of a host once and marks the watchers of those that differ.
-    pub fn service_changed(&self, host: &Hostname, service: Option<&Service>, marks: &mut Marks) {
+    pub(super) fn service_changed(&self, host: &Hostname, service: Option<&Service>, marks: &mut Marks) {
         let Some(cells) = self
             .topics
             .get(host)
@@ -219,7 +219,7 @@ impl Assignments {
     }
 
     /// Builds every watched assignment that read a network once and marks the watchers of those that differ.
-    pub fn network_changed(&self, network: &NetworkId, marks: &mut Marks) {
+    pub(super) fn network_changed(&self, network: &NetworkId, marks: &mut Marks) {
         let readers = self
             .readers
             .get(network)
@@ -242,15 +242,5 @@ impl Assignments {
         } else {
             marks.name(&cell.watchers, ResourceType::Endpoint, &cell.name);
         }
-    }
-
-    /// How many cells are watched.
-    pub fn len(&self) -> usize {
-        self.topics.iter().map(|topic| topic.len()).sum()
-    }
-
-    /// Whether nothing is watched.
-    pub fn is_empty(&self) -> bool {
-        self.topics.is_empty()
     }
 }

@@ -12,16 +12,16 @@ use crate::view::WorkloadKey;
 
 /// The lists that belong to one proxy alone.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Own {
+pub(super) struct Own {
     /// Inbound Envoy clusters.
-    pub clusters: Arc<ResourceList>,
+    pub(super) clusters: Arc<ResourceList>,
     /// Inbound listeners.
-    pub listeners: Arc<ResourceList>,
+    pub(super) listeners: Arc<ResourceList>,
 }
 
 impl Own {
     /// Builds them for a proxy. Cost ∝ the endpoints of its own services in its own cluster.
-    pub fn build(registry: &Registry, view: &ProxyView, trust_domain: &str) -> Self {
+    pub(super) fn build(registry: &Registry, view: &ProxyView, trust_domain: &str) -> Self {
         let ports = ports(registry, view);
         let inbound = resources::inbound(&ports, &WorkloadKey::of(view), trust_domain);
         Self {
@@ -32,7 +32,7 @@ impl Own {
 }
 
 /// The services a proxy's own ports come from.
-pub fn services(view: &ProxyView) -> BTreeSet<ServiceKey> {
+pub(super) fn services(view: &ProxyView) -> BTreeSet<ServiceKey> {
     view.workload
         .as_deref()
         .map(|pod| pod.services.clone())
@@ -82,7 +82,7 @@ fn ports(registry: &Registry, view: &ProxyView) -> Vec<InboundPort> {
 
 /// A digest of which target ports a service has in each cluster: endpoints come and go without changing it, so
 /// the pods behind the service need not look again. Cost ∝ endpoints.
-pub fn target_ports(snapshot: &ServiceSnapshot) -> u64 {
+pub(super) fn target_ports(snapshot: &ServiceSnapshot) -> u64 {
     let mut hasher = DefaultHasher::new();
     for shard in &snapshot.shards {
         let targets: BTreeSet<(&Name, u16)> = shard

@@ -37,7 +37,7 @@ struct World {
 
 /// Everything outbound for one projection.
 #[derive(Debug)]
-pub struct Outbound {
+pub(super) struct Outbound {
     key: OutboundKey,
     fixed: ServiceResources,
     world: Mutex<World>,
@@ -71,32 +71,32 @@ impl Outbound {
     }
 
     /// The projection.
-    pub fn key(&self) -> &OutboundKey {
+    pub(super) fn key(&self) -> &OutboundKey {
         &self.key
     }
 
     /// The Envoy clusters.
-    pub fn clusters(&self) -> Arc<ResourceList> {
+    pub(super) fn clusters(&self) -> Arc<ResourceList> {
         self.clusters.load_full()
     }
 
     /// The listeners.
-    pub fn listeners(&self) -> Arc<ResourceList> {
+    pub(super) fn listeners(&self) -> Arc<ResourceList> {
         self.listeners.load_full()
     }
 
     /// Has `stream` told of changes of the lists.
-    pub fn watch_lists(&self, stream: &Arc<StreamHandle>) {
+    pub(super) fn watch_lists(&self, stream: &Arc<StreamHandle>) {
         self.lists.add(stream);
     }
 
     /// Has `stream` told of changes of one route configuration.
-    pub fn watch_route(&self, name: &Name, stream: &Arc<StreamHandle>) {
+    pub(super) fn watch_route(&self, name: &Name, stream: &Arc<StreamHandle>) {
         self.routes.entry(name.clone()).or_default().add(stream);
     }
 
     /// No longer tells `stream` of one route configuration.
-    pub fn unwatch_route(&self, name: &Name, stream: &StreamHandle) {
+    pub(super) fn unwatch_route(&self, name: &Name, stream: &StreamHandle) {
         let unwatched = self.routes.remove_if(name, |_, watchers| {
             watchers.remove(stream);
             watchers.is_empty()
@@ -107,7 +107,7 @@ impl Outbound {
     }
 
     /// The current bytes of a route configuration; `None` when no service has a virtual host in it.
-    pub fn route(&self, name: &Name) -> Option<Arc<Encoded>> {
+    pub(super) fn route(&self, name: &Name) -> Option<Arc<Encoded>> {
         let mut world = self.world();
         if let Some(built) = world.built.get(name) {
             return built.clone();
@@ -288,7 +288,7 @@ impl Outbound {
 
 /// Every projection somebody is connected with.
 #[derive(Debug)]
-pub struct Outbounds {
+pub(super) struct Outbounds {
     registry: Arc<Registry>,
     counts: Arc<Counts>,
     all: DashMap<OutboundKey, Arc<Outbound>>,
@@ -296,7 +296,7 @@ pub struct Outbounds {
 
 impl Outbounds {
     /// Nobody connected yet.
-    pub fn new(registry: Arc<Registry>, counts: Arc<Counts>) -> Self {
+    pub(super) fn new(registry: Arc<Registry>, counts: Arc<Counts>) -> Self {
         Self {
             registry,
             counts,
@@ -306,7 +306,7 @@ impl Outbounds {
 
     /// The world of a projection, with `stream` among its users. The first user of a projection pays for
     /// looking at every service once.
-    pub fn join(&self, key: OutboundKey, stream: &Arc<StreamHandle>) -> Arc<Outbound> {
+    pub(super) fn join(&self, key: OutboundKey, stream: &Arc<StreamHandle>) -> Arc<Outbound> {
         let outbound = {
             let make = || Arc::new(Outbound::new(key.clone(), Arc::clone(&self.counts)));
             let outbound = self.all.entry(key.clone()).or_insert_with(make);
@@ -318,7 +318,7 @@ impl Outbounds {
     }
 
     /// Takes `stream` out, and the world when it was the last.
-    pub fn leave(&self, outbound: &Outbound, stream: &StreamHandle) {
+    pub(super) fn leave(&self, outbound: &Outbound, stream: &StreamHandle) {
         outbound.lists.remove(stream);
         outbound.streams.remove(stream);
         self.all
@@ -326,7 +326,7 @@ impl Outbounds {
     }
 
     /// Works off changed records, once for each projection.
-    pub fn services_changed(&self, keys: &[ServiceKey], now: Instant, marks: &mut Marks) {
+    pub(super) fn services_changed(&self, keys: &[ServiceKey], now: Instant, marks: &mut Marks) {
         if keys.is_empty() || self.all.is_empty() {
             return;
         }
@@ -336,14 +336,14 @@ impl Outbounds {
     }
 
     /// Drops removed Envoy clusters whose time has come.
-    pub fn expire(&self, now: Instant, marks: &mut Marks) {
+    pub(super) fn expire(&self, now: Instant, marks: &mut Marks) {
         self.worlds()
             .iter()
             .for_each(|outbound| outbound.expire(now, marks));
     }
 
     /// When the next removed Envoy cluster may go.
-    pub fn next_expiry(&self) -> Option<Instant> {
+    pub(super) fn next_expiry(&self) -> Option<Instant> {
         self.worlds()
             .iter()
             .filter_map(|outbound| outbound.next_expiry())

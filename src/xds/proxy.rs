@@ -67,7 +67,8 @@ impl Proxy {
             return;
         }
         self.lists = true;
-        self.outbound().watch_lists(&self.entry.handle);
+        let outbound = Arc::clone(self.outbound());
+        outbound.watch_lists(&self.entry.handle);
         self.behind = inbound::services(&self.view);
         self.hub.watch_behind(&self.behind, &self.entry.handle);
         // Built after registering: a change is either seen here or told later.

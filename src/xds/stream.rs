@@ -13,7 +13,7 @@ use super::counts::Counts;
 use super::hub::Hub;
 use super::proxy::Proxy;
 use super::resource::ResourceType;
-use super::session::{DeltaSession, Effects, Outcome, SessionError, SotwSession, Source};
+use super::session::{DeltaSession, Effects, Outcome, SessionError, SessionLimits, SotwSession, Source};
 use super::status::TypeStatus;
 use super::watchers::Dirty;
 use crate::model::Node;
@@ -22,7 +22,7 @@ use crate::proto::discovery::{
 };
 
 /// What the two protocols have in common, as the loop sees them.
-pub(super) trait Session: Default + Send {
+pub(super) trait Session: Send + Sized {
     /// Messages of the proxy.
     type Request: Send;
     /// Messages to the proxy.
@@ -30,6 +30,7 @@ pub(super) trait Session: Default + Send {
     /// `sotw` or `delta`.
     const NAME: &'static str;
 
+    fn open() -> Self;
     fn node(request: &mut Self::Request) -> Option<WireNode>;
     fn request(&mut self, request: Self::Request, now: Instant) -> Result<Effects, SessionError>;
     fn changed(&mut self, kind: ResourceType, name: &crate::model::Name);
@@ -44,6 +45,10 @@ pub(super) trait Session: Default + Send {
 /// The methods that are the same on both sessions.
 macro_rules! same_on_both {
     () => {
+        fn open() -> Self {
+            Self::new(SessionLimits::default())
+        }
+
         fn node(request: &mut Self::Request) -> Option<WireNode> {
             request.node.take()
         }
@@ -121,7 +126,7 @@ impl<S: Session> Stream<S> {
         let proxy = Proxy::new(Arc::clone(&hub), entry);
         Self {
             hub,
-            session: S::default(),
+            session: S::open(),
             proxy,
             since: None,
             renewal: None,

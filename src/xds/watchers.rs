@@ -11,23 +11,18 @@ use crate::model::Name;
 
 /// What may differ for one stream since it last looked. Merging is idempotent; bounded by its subscriptions.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Dirty {
+pub(super) struct Dirty {
     /// Named resources with new bytes.
-    pub names: BTreeSet<(ResourceType, Name)>,
+    pub(super) names: BTreeSet<(ResourceType, Name)>,
     /// Wildcard types whose lists differ.
-    pub lists: BTreeSet<ResourceType>,
+    pub(super) lists: BTreeSet<ResourceType>,
     /// What the registry knows of the proxy itself, or of the services behind its own ports.
-    pub view: bool,
+    pub(super) view: bool,
     /// When the first of these changes was noted at the registry.
-    pub since: Option<Instant>,
+    pub(super) since: Option<Instant>,
 }
 
 impl Dirty {
-    /// Whether nothing differs.
-    pub fn is_empty(&self) -> bool {
-        self.names.is_empty() && self.lists.is_empty() && !self.view
-    }
-
     fn touch(&mut self, since: Option<Instant>) {
         self.since = match (self.since, since) {
             (Some(ours), Some(theirs)) => Some(ours.min(theirs)),
@@ -38,16 +33,16 @@ impl Dirty {
 
 /// The mailbox of one stream.
 #[derive(Debug)]
-pub struct StreamHandle {
+pub(super) struct StreamHandle {
     /// Process-wide number of the stream.
-    pub id: u64,
+    pub(super) id: u64,
     dirty: Mutex<Dirty>,
     wake: Notify,
 }
 
 impl StreamHandle {
     /// The mailbox of stream `id`.
-    pub fn new(id: u64) -> Arc<Self> {
+    pub(super) fn new(id: u64) -> Arc<Self> {
         Arc::new(Self {
             id,
             dirty: Mutex::default(),
@@ -60,12 +55,12 @@ impl StreamHandle {
     }
 
     /// Takes what is dirty.
-    pub fn take(&self) -> Dirty {
+    pub(super) fn take(&self) -> Dirty {
         std::mem::take(&mut *self.dirty())
     }
 
     /// Waits to be woken. A wake-up that came before the wait counts.
-    pub async fn woken(&self) {
+    pub(super) async fn woken(&self) {
         self.wake.notified().await;
     }
 
@@ -76,7 +71,7 @@ impl StreamHandle {
 
 /// A set of streams, by id.
 #[derive(Debug, Default)]
-pub struct Watchers(Mutex<BTreeMap<u64, Arc<StreamHandle>>>);
+pub(super) struct Watchers(Mutex<BTreeMap<u64, Arc<StreamHandle>>>);
 
 impl Watchers {
     fn streams(&self) -> MutexGuard<'_, BTreeMap<u64, Arc<StreamHandle>>> {
@@ -84,17 +79,17 @@ impl Watchers {
     }
 
     /// Adds a stream.
-    pub fn add(&self, stream: &Arc<StreamHandle>) {
+    pub(super) fn add(&self, stream: &Arc<StreamHandle>) {
         self.streams().insert(stream.id, Arc::clone(stream));
     }
 
     /// Removes a stream.
-    pub fn remove(&self, stream: &StreamHandle) {
+    pub(super) fn remove(&self, stream: &StreamHandle) {
         self.streams().remove(&stream.id);
     }
 
     /// Whether nobody watches.
-    pub fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.streams().is_empty()
     }
 
@@ -105,14 +100,14 @@ impl Watchers {
 
 /// Marks streams dirty in one push and wakes each of them once at its end.
 #[derive(Debug)]
-pub struct Marks {
+pub(super) struct Marks {
     since: Option<Instant>,
     marked: BTreeMap<u64, Arc<StreamHandle>>,
 }
 
 impl Marks {
     /// Marks of a push whose first change was noted at `since`.
-    pub fn new(since: Option<Instant>) -> Self {
+    pub(super) fn new(since: Option<Instant>) -> Self {
         Self {
             since,
             marked: BTreeMap::new(),
@@ -131,26 +126,26 @@ impl Marks {
     }
 
     /// A named resource has new bytes.
-    pub fn name(&mut self, watchers: &Watchers, kind: ResourceType, name: &Name) {
+    pub(super) fn name(&mut self, watchers: &Watchers, kind: ResourceType, name: &Name) {
         self.mark(watchers, |dirty| {
             dirty.names.insert((kind, name.clone()));
         });
     }
 
     /// The lists of a wildcard type differ.
-    pub fn list(&mut self, watchers: &Watchers, kind: ResourceType) {
+    pub(super) fn list(&mut self, watchers: &Watchers, kind: ResourceType) {
         self.mark(watchers, |dirty| {
             dirty.lists.insert(kind);
         });
     }
 
     /// What is known of the proxies themselves differs.
-    pub fn view(&mut self, watchers: &Watchers) {
+    pub(super) fn view(&mut self, watchers: &Watchers) {
         self.mark(watchers, |dirty| dirty.view = true);
     }
 
     /// Wakes every marked stream once; says how many.
-    pub fn wake(self) -> usize {
+    pub(super) fn wake(self) -> usize {
         self.marked.values().for_each(|stream| stream.wake());
         self.marked.len()
     }
@@ -173,6 +168,6 @@ mod tests {
         let dirty = a.take();
         assert!(dirty.names.contains(&(ResourceType::Endpoint, "x".into())));
         assert!(dirty.lists.contains(&ResourceType::Cluster));
-        assert!(a.take().is_empty() && b.take().is_empty());
+        assert_eq!((a.take(), b.take()), (Dirty::default(), Dirty::default()));
     }
 }
