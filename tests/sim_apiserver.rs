@@ -2,6 +2,8 @@
 //!
 //! Every test runs its own servers on free ports. The runtime has one thread: writes made in process between
 //! two awaits happen while no server task runs.
+// The allowance for tests covers test functions only, not what they share.
+#![allow(clippy::unwrap_used)]
 
 use std::future::Future;
 use std::time::Duration;
@@ -39,9 +41,11 @@ async fn client(server: &RunningApiServer) -> Client {
 
 async fn client_from(kubeconfig: &str) -> Client {
     let kubeconfig = Kubeconfig::from_yaml(kubeconfig).unwrap();
-    let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default())
+    let mut config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default())
         .await
         .unwrap();
+    // Refusals are looked at, not retried.
+    config.default_retry = false;
     Client::try_from(config).unwrap()
 }
 

@@ -98,7 +98,7 @@ pub enum ApiServerError {
         /// Kind and name as far as known.
         object: String,
         /// The refusal.
-        source: ApiError,
+        source: Box<ApiError>,
     },
     /// No token could be generated.
     #[error("cluster {cluster}: cannot generate a token: {source}")]
@@ -295,7 +295,7 @@ fn apply_world(cluster: &str, store: &Store, world: Vec<Value>) -> Result<(), Ap
                 cluster: cluster.to_owned(),
                 index: 0,
                 object: format!("Namespace {name}"),
-                source,
+                source: Box::new(source),
             })?;
         }
     }
@@ -306,7 +306,7 @@ fn apply_world(cluster: &str, store: &Store, world: Vec<Value>) -> Result<(), Ap
             cluster: cluster.to_owned(),
             index: at + 1,
             object: label,
-            source,
+            source: Box::new(source),
         })?;
     }
     Ok(())
