@@ -60,4 +60,4 @@ deny:
 	PATH="$(CURDIR)/target/tools/bin:$$PATH" $(CARGO) deny check
 
 bench-smoke:
-	$(CARGO) bench --locked -- --test
+	$(CARGO) bench --locked --profile dev --bench hot_path -- --test
