@@ -11,15 +11,14 @@ mod error;
 mod plant;
 mod secret;
 mod source;
-mod spiffe;
 
+pub use crate::model::SpiffeId;
 pub use authority::{Authority, Issued};
 pub use cacerts::CaFiles;
 pub use error::TrustError;
 pub use plant::plant;
 pub use secret::Secret;
 pub use source::{Clock, DEFAULT_TTL, SecretSource, WorkloadCertificates};
-pub use spiffe::SpiffeId;
 
 #[cfg(test)]
 mod tests;

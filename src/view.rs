@@ -10,6 +10,8 @@ mod endpoints;
 mod mesh;
 mod projection;
 mod split_horizon;
+#[cfg(test)]
+mod tests;
 
 pub use assignment::{AssignedEndpoint, Assignment, LocalityGroup, Origin};
 pub use eds_name::EdsName;

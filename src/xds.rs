@@ -1,6 +1,26 @@
 //! Resources, sessions, streams and the ADS server.
+//!
+//! A change arrives as keys ([`crate::registry::ChangeLog`]); the pusher builds each affected (name, projection)
+//! once and wakes the streams that watch it; a stream's task asks its pure session what to write and writes
+//! shared bytes.
 
+mod assignments;
+mod counts;
+mod hub;
+mod inbound;
+mod outbound;
+mod proxy;
+mod push;
 pub mod resource;
 pub mod resources;
+mod server;
 pub mod session;
 pub mod status;
+mod stream;
+mod watchers;
+mod wire;
+
+pub use counts::{Counts, PerType, PerTypeBytes};
+pub use hub::Settings;
+pub use outbound::LINGER;
+pub use server::{ServeError, XdsServer};

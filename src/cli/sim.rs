@@ -21,19 +21,19 @@ pub struct Args {
 #[derive(Debug, Subcommand)]
 pub enum Part {
     /// Run a synthetic Kubernetes API server that kubectl and client libraries accept
-    Apiserver(apiserver::Args),
+    Apiserver(Box<apiserver::Args>),
     /// Run the echo application of the lab
-    App(app::Args),
+    App(Box<app::Args>),
     /// Send HTTP requests at a steady rate and count who answered
-    Load(load::Args),
+    Load(Box<load::Args>),
 }
 
 /// Runs the command.
 pub async fn run(args: Args) -> ExitCode {
     match args.part {
-        Part::Apiserver(args) => apiserver::run(args).await,
-        Part::App(args) => app::run(args).await,
-        Part::Load(args) => load::run(args).await,
+        Part::Apiserver(args) => apiserver::run(*args).await,
+        Part::App(args) => app::run(*args).await,
+        Part::Load(args) => load::run(*args).await,
     }
 }
 

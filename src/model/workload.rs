@@ -31,7 +31,8 @@ pub struct SpiffeId {
 }
 
 impl SpiffeId {
-    /// Reads the exact form; anything else is `None`: another scheme, other path segments, empty parts.
+    /// Reads the exact form; anything else is `None`: another scheme, other path segments, parts with other
+    /// characters than letters, digits, `.`, `-`, `_`.
     pub fn parse(text: &str) -> Option<Self> {
         let mut parts = text.strip_prefix("spiffe://")?.split('/');
         let (domain, ns, namespace, sa, account) = (
@@ -42,13 +43,18 @@ impl SpiffeId {
             parts.next()?,
         );
         let exact = ns == "ns" && sa == "sa" && parts.next().is_none();
-        let filled = ![domain, namespace, account].iter().any(|part| part.is_empty());
-        (exact && filled).then(|| Self {
+        (exact && [domain, namespace, account].into_iter().all(is_plain)).then(|| Self {
             trust_domain: domain.into(),
             namespace: namespace.into(),
             service_account: account.into(),
         })
     }
+}
+
+/// One segment of a SPIFFE id (SPIFFE-ID 2.2), and not a dot segment.
+fn is_plain(part: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');
+    !matches!(part, "" | "." | "..") && part.bytes().all(plain)
 }
 
 impl fmt::Display for SpiffeId {
@@ -125,6 +131,9 @@ mod tests {
             "spiffe://cluster.local/sa/sleep/ns/sample",
             "https://cluster.local/ns/sample/sa/sleep",
             "spiffe:///ns/sample/sa/sleep",
+            "spiffe://cluster.local/ns/../sa/sleep",
+            "spiffe://cluster.local/ns/sample/sa/sleep?x",
+            "spiffe://cluster.local/ns/sam ple/sa/sleep",
             "",
         ] {
             assert_eq!(SpiffeId::parse(wrong), None, "{wrong}");

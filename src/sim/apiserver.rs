@@ -67,11 +67,11 @@ use self::watch::Signal;
 /// How often watches that want bookmarks get one.
 const BOOKMARK_INTERVAL: Duration = Duration::from_secs(10);
 
-/// Why an API server did not start. Every variant is *Fatal* for the start.
+/// Why an API server did not start. Every variant is *Fatal* for the start; the reason is its source.
 #[derive(Debug, Error)]
 pub enum ApiServerError {
     /// The address is in use or not ours.
-    #[error("cannot listen on {address} for the API server of cluster {cluster}: {source}")]
+    #[error("cannot listen on {address} for the API server of cluster {cluster}")]
     Listen {
         /// Cluster name.
         cluster: String,
@@ -81,7 +81,7 @@ pub enum ApiServerError {
         source: std::io::Error,
     },
     /// The serving certificate could not be made.
-    #[error("cluster {cluster}: {source}")]
+    #[error("cluster {cluster}: no certificate")]
     Certificate {
         /// Cluster name.
         cluster: String,
@@ -89,7 +89,7 @@ pub enum ApiServerError {
         source: CertificateError,
     },
     /// An object of the initial world was refused.
-    #[error("cluster {cluster}: object {index} of the world ({object}): {source}")]
+    #[error("cluster {cluster}: object {index} of the world ({object}) was refused")]
     World {
         /// Cluster name.
         cluster: String,
@@ -98,10 +98,10 @@ pub enum ApiServerError {
         /// Kind and name as far as known.
         object: String,
         /// The refusal.
-        source: ApiError,
+        source: Box<ApiError>,
     },
     /// No token could be generated.
-    #[error("cluster {cluster}: cannot generate a token: {source}")]
+    #[error("cluster {cluster}: cannot generate a token")]
     Token {
         /// Cluster name.
         cluster: String,
@@ -295,7 +295,7 @@ fn apply_world(cluster: &str, store: &Store, world: Vec<Value>) -> Result<(), Ap
                 cluster: cluster.to_owned(),
                 index: 0,
                 object: format!("Namespace {name}"),
-                source,
+                source: Box::new(source),
             })?;
         }
     }
@@ -306,7 +306,7 @@ fn apply_world(cluster: &str, store: &Store, world: Vec<Value>) -> Result<(), Ap
             cluster: cluster.to_owned(),
             index: at + 1,
             object: label,
-            source,
+            source: Box::new(source),
         })?;
     }
     Ok(())

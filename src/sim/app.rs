@@ -47,7 +47,7 @@ pub enum EchoProtocol {
 
 /// The application cannot listen. *Fatal* for the start.
 #[derive(Debug, Error)]
-#[error("the application {name} cannot listen on {address}: {source}")]
+#[error("the application {name} cannot listen on {address}")]
 pub struct EchoError {
     name: String,
     address: SocketAddr,

@@ -19,7 +19,7 @@ pub const GENERATED_NAMESPACE: &str = "bench";
 #[derive(Debug, Error)]
 pub enum WorldError {
     /// The file cannot be read.
-    #[error("cannot read world file {path}: {source}")]
+    #[error("cannot read world file {path}")]
     Read {
         /// The file.
         path: PathBuf,
@@ -84,7 +84,7 @@ pub fn parse(path: &Path, text: &str) -> Result<Vec<Value>, WorldError> {
             path: path.to_owned(),
             document: number + 1,
             line: document.first_line - 1 + error.location().map_or(1, |location| location.line()),
-            why: error.without_snippet().to_string(),
+            why: reason(&error.without_snippet().to_string()),
         })?;
         if value.is_null() {
             continue;
@@ -111,6 +111,13 @@ pub fn parse(path: &Path, text: &str) -> Result<Vec<Value>, WorldError> {
         }
     }
     Ok(objects)
+}
+
+/// The parser's words without its own line, which counts from the start of the document.
+fn reason(text: &str) -> String {
+    text.rsplit_once(" at line ")
+        .map_or(text, |(reason, _place)| reason)
+        .to_owned()
 }
 
 fn check(object: &Value) -> Result<(), String> {
@@ -400,6 +407,7 @@ mod tests {
             .unwrap_err()
             .to_string();
         assert!(syntax.starts_with("world.yaml: document 2, line "), "{syntax}");
+        assert!(!syntax.contains(" at line "), "{syntax}");
         let kind = parse_text(&format!("{good}apiVersion: v1\nkind: Widget\n"))
             .unwrap_err()
             .to_string();

@@ -97,6 +97,9 @@ impl Authority {
             identity: id.to_string(),
             problem,
         };
+        if SpiffeId::parse(&id.to_string()).as_ref() != Some(id) {
+            return Err(failed("it is not a plain SPIFFE id of a workload".to_owned()));
+        }
         let not_after = now
             .checked_add(ttl)
             .map_or(self.not_after, |end| end.min(self.not_after));
@@ -127,7 +130,11 @@ impl Authority {
         roots: &[CertificateDer<'static>],
         now: SystemTime,
     ) -> Result<(), TrustError> {
-        let probe = SpiffeId::new("self.test", "self", "test")?;
+        let probe = SpiffeId {
+            trust_domain: "self.test".into(),
+            namespace: "self".into(),
+            service_account: "test".into(),
+        };
         let issued = self
             .issue(&probe, Duration::from_secs(60), now)
             .map_err(|error| files.unusable(CA_CERT, error))?;

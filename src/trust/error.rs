@@ -34,14 +34,6 @@ pub enum TrustError {
         /// What is wrong with it and what would be right.
         problem: String,
     },
-    /// *Skipped*: a text that is no workload identity; nobody gets a certificate for it.
-    #[error("{text:?} is no workload identity: {problem}")]
-    Identity {
-        /// The text.
-        text: String,
-        /// Which part is wrong.
-        problem: String,
-    },
     /// *Retried* at the next request for this identity.
     #[error("cannot issue a certificate for {identity}: {problem}")]
     Issue {

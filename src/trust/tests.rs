@@ -26,7 +26,7 @@ fn planted() -> (tempfile::TempDir, Vec<PathBuf>) {
 }
 
 fn sleep() -> SpiffeId {
-    "spiffe://cluster.local/ns/sample/sa/sleep".parse().unwrap()
+    SpiffeId::parse("spiffe://cluster.local/ns/sample/sa/sleep").unwrap()
 }
 
 fn certificates(pem: &[u8]) -> Vec<CertificateDer<'static>> {

@@ -81,7 +81,8 @@ impl FieldRule {
         let same = match field {
             Value::Null => self.value.is_empty(),
             Value::String(text) => *text == self.value,
-            other => other.to_string() == self.value,
+            // Numbers and booleans are compared as written in JSON.
+            other => self.value.parse().is_ok_and(|value: Value| value == *other),
         };
         same == self.wanted
     }

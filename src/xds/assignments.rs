@@ -1,0 +1,246 @@
+//! Assignments: one cell for each (name, projection), built once for all its watchers.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use arc_swap::ArcSwapOption;
+use dashmap::DashMap;
+
+use super::counts::Counts;
+use super::resource::{Encoded, ResourceType};
+use super::resources;
+use super::watchers::{Marks, StreamHandle, Watchers};
+use crate::model::{Hostname, Name, NetworkId, Service};
+use crate::registry::{Registry, ServiceSnapshot};
+use crate::view::{self, EdsKey, EdsName, Inputs, MeshRules};
+
+/// The bytes of an assignment and what they were built from.
+#[derive(Debug)]
+struct Built {
+    encoded: Arc<Encoded>,
+    service_version: u64,
+    networks_read: Vec<(NetworkId, u64)>,
+}
+
+/// What a cell remembers across builds.
+#[derive(Debug, Default)]
+struct Building {
+    /// The networks any build ever read: where the cell is listed as a reader.
+    read: BTreeSet<NetworkId>,
+    /// The bytes that watchers were last told of. A miss may build newer ones before the push comes by; the
+    /// other watchers must still be told then.
+    announced: Option<u128>,
+}
+
+/// One assignment for one projection.
+#[derive(Debug)]
+pub(super) struct AssignmentCell {
+    name: Name,
+    parsed: Option<EdsName>,
+    key: EdsKey,
+    slot: ArcSwapOption<Built>,
+    /// Held while building, so that a miss is computed once; what is stored is never older than what it
+    /// replaces, because inputs are read under it.
+    building: Mutex<Building>,
+    watchers: Watchers,
+}
+
+impl AssignmentCell {
+    /// The projection it is built for.
+    pub(super) fn key(&self) -> &EdsKey {
+        &self.key
+    }
+
+    fn host(&self) -> Hostname {
+        self.parsed
+            .as_ref()
+            .map(|name| name.host.clone())
+            .unwrap_or_default()
+    }
+}
+
+/// The cells of one host name.
+type Topic = HashMap<(Name, EdsKey), Arc<AssignmentCell>>;
+
+/// All assignments that somebody watches. A cell goes when its last watcher does (D18).
+#[derive(Debug)]
+pub(super) struct Assignments {
+    registry: Arc<Registry>,
+    mesh: Arc<MeshRules>,
+    counts: Arc<Counts>,
+    topics: DashMap<Hostname, Topic>,
+    /// The cells that read a network's gateways (D14).
+    readers: DashMap<NetworkId, HashMap<(Name, EdsKey), Weak<AssignmentCell>>>,
+}
+
+impl Assignments {
+    /// No assignments yet.
+    pub(super) fn new(registry: Arc<Registry>, mesh: Arc<MeshRules>, counts: Arc<Counts>) -> Self {
+        Self {
+            registry,
+            mesh,
+            counts,
+            topics: DashMap::new(),
+            readers: DashMap::new(),
+        }
+    }
+
+    /// The snapshot behind a name; `None` for names and hosts nobody knows.
+    fn snapshot(&self, name: Option<&EdsName>) -> Option<Arc<ServiceSnapshot>> {
+        self.registry.host(&name?.host).first().map(|cell| cell.load())
+    }
+
+    /// The merged record behind a name: the projection may depend on it.
+    pub(super) fn service(&self, name: &str) -> Option<Arc<Service>> {
+        self.snapshot(EdsName::parse(name).as_ref())?.service.clone()
+    }
+
+    /// Adds `stream` to the watchers of a name for a projection.
+    pub(super) fn watch(&self, name: &Name, key: EdsKey, stream: &Arc<StreamHandle>) -> Arc<AssignmentCell> {
+        let parsed = EdsName::parse(name);
+        let host = parsed.as_ref().map(|name| name.host.clone()).unwrap_or_default();
+        let mut topic = self.topics.entry(host).or_default();
+        let cell = topic.entry((name.clone(), key.clone())).or_insert_with(|| {
+            Arc::new(AssignmentCell {
+                name: name.clone(),
+                parsed,
+                key,
+                slot: ArcSwapOption::empty(),
+                building: Mutex::default(),
+                watchers: Watchers::default(),
+            })
+        });
+        cell.watchers.add(stream);
+        Arc::clone(cell)
+    }
+
+    /// Removes `stream` from a cell's watchers, and the cell if that was the last one.
+    pub(super) fn unwatch(&self, cell: &AssignmentCell, stream: &StreamHandle) {
+        cell.watchers.remove(stream);
+        let (host, id) = (cell.host(), (cell.name.clone(), cell.key.clone()));
+        let mut removed = false;
+        self.topics.remove_if_mut(&host, |_, topic| {
+            if topic.get(&id).is_some_and(|cell| cell.watchers.is_empty()) {
+                topic.remove(&id);
+                removed = true;
+            }
+            topic.is_empty()
+        });
+        if removed {
+            let read = std::mem::take(&mut cell.building.lock().unwrap_or_else(PoisonError::into_inner).read);
+            for network in read {
+                self.readers.remove_if_mut(&network, |_, readers| {
+                    readers.remove(&id);
+                    readers.is_empty()
+                });
+            }
+        }
+    }
+
+    /// The current bytes of a cell; built now unless they are valid. Cost: a version check on a hit.
+    pub(super) fn current(&self, cell: &Arc<AssignmentCell>) -> Arc<Encoded> {
+        if let Some(encoded) = self.valid(cell) {
+            return encoded;
+        }
+        let mut building = cell.building.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(encoded) = self.valid(cell) {
+            return encoded;
+        }
+        let built = self.build(cell);
+        for (network, _) in &built.networks_read {
+            if building.read.insert(network.clone()) {
+                let id = (cell.name.clone(), cell.key.clone());
+                self.readers
+                    .entry(network.clone())
+                    .or_default()
+                    .insert(id, Arc::downgrade(cell));
+            }
+        }
+        let encoded = Arc::clone(&built.encoded);
+        building.announced.get_or_insert(encoded.hash);
+        cell.slot.store(Some(Arc::new(built)));
+        encoded
+    }
+
+    /// The stored bytes if every part they were built from is still the newest.
+    fn valid(&self, cell: &AssignmentCell) -> Option<Arc<Encoded>> {
+        let built = cell.slot.load_full()?;
+        let snapshot = self.snapshot(cell.parsed.as_ref());
+        let networks = self.registry.networks();
+        let current = built.service_version >= snapshot.map_or(0, |snapshot| snapshot.version)
+            && built
+                .networks_read
+                .iter()
+                .all(|(id, version)| *version >= networks.part(id).version);
+        current.then(|| Arc::clone(&built.encoded))
+    }
+
+    fn build(&self, cell: &AssignmentCell) -> Built {
+        Counts::add(&self.counts.assignment_builds);
+        let networks = self.registry.networks();
+        let found = cell.parsed.as_ref().zip(self.snapshot(cell.parsed.as_ref()));
+        let Some((name, snapshot)) = found else {
+            let encoded = Arc::new(resources::empty_assignment(&cell.name));
+            return Built {
+                encoded,
+                service_version: 0,
+                networks_read: Vec::new(),
+            };
+        };
+        let inputs = Inputs {
+            service: &snapshot,
+            networks: &networks,
+            mesh: &self.mesh,
+        };
+        let assignment = view::assign(inputs, name, &cell.key, &mut ());
+        Built {
+            encoded: Arc::new(resources::assignment(&cell.name, &assignment)),
+            service_version: snapshot.version,
+            networks_read: assignment.networks_read,
+        }
+    }
+
+    /// Builds every watched assignment of a host once and marks the watchers of those that differ.
+    pub(super) fn service_changed(&self, host: &Hostname, service: Option<&Service>, marks: &mut Marks) {
+        let Some(cells) = self
+            .topics
+            .get(host)
+            .map(|topic| topic.values().cloned().collect::<Vec<_>>())
+        else {
+            return;
+        };
+        let node_local = service.is_some_and(|service| service.node_local);
+        for cell in cells {
+            if cell.key.node.is_some() != node_local {
+                marks.view(&cell.watchers);
+            }
+            self.refresh(&cell, marks);
+        }
+    }
+
+    /// Builds every watched assignment that read a network once and marks the watchers of those that differ.
+    pub(super) fn network_changed(&self, network: &NetworkId, marks: &mut Marks) {
+        let readers = self
+            .readers
+            .get(network)
+            .map(|readers| readers.values().cloned().collect::<Vec<_>>());
+        for cell in readers.unwrap_or_default().iter().filter_map(Weak::upgrade) {
+            self.refresh(&cell, marks);
+        }
+    }
+
+    fn refresh(&self, cell: &Arc<AssignmentCell>, marks: &mut Marks) {
+        let hash = self.current(cell).hash;
+        let announced = cell
+            .building
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .announced
+            .replace(hash);
+        if announced == Some(hash) {
+            Counts::add(&self.counts.unchanged_builds);
+        } else {
+            marks.name(&cell.watchers, ResourceType::Endpoint, &cell.name);
+        }
+    }
+}

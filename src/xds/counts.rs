@@ -1,0 +1,109 @@
+//! Work done by the xDS server, counted so that tests and metrics can bound it.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use prometheus::{Histogram, HistogramOpts};
+
+use super::resource::ResourceType;
+
+/// istiod's convergence buckets with ours below 100 ms (D45), in seconds.
+const CONVERGENCE_BUCKETS: [f64; 14] = [
+    0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 1.0, 3.0, 5.0, 10.0, 20.0, 30.0,
+];
+
+/// One counter for each resource type.
+#[derive(Debug, Default)]
+pub struct PerType([AtomicU64; ResourceType::ALL.len()]);
+
+impl PerType {
+    /// Counts one.
+    pub fn add(&self, kind: ResourceType) {
+        self.0[kind as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How many so far.
+    pub fn get(&self, kind: ResourceType) -> u64 {
+        self.0[kind as usize].load(Ordering::Relaxed)
+    }
+}
+
+/// Counters since the server was made.
+#[derive(Debug)]
+pub struct Counts {
+    /// Assignments computed and encoded.
+    pub assignment_builds: AtomicU64,
+    /// Services turned into Envoy clusters, listeners and virtual hosts, once per key and record change.
+    pub service_builds: AtomicU64,
+    /// Lists of a wildcard type put together, once per key and change.
+    pub list_builds: AtomicU64,
+    /// Route configurations put together.
+    pub route_builds: AtomicU64,
+    /// Builds that gave the bytes that were there before.
+    pub unchanged_builds: AtomicU64,
+    /// Pushes: change sets that were worked off.
+    pub rounds: AtomicU64,
+    /// Streams woken.
+    pub wakeups: AtomicU64,
+    /// Requests for a private key that were refused (Z-22) or could not be answered.
+    pub secrets_withheld: AtomicU64,
+    /// Streams refused or ended for a bad request.
+    pub refused_streams: AtomicU64,
+    /// Responses written, by type.
+    pub responses: PerType,
+    /// Responses rejected by proxies, by type.
+    pub rejects: PerType,
+    /// Requests with an expired nonce, by type.
+    pub expired_nonces: PerType,
+    /// Bytes of resources written, by type.
+    pub bytes: PerTypeBytes,
+    /// Seconds from a change at the registry to the write of the response that carries it.
+    pub convergence: Histogram,
+}
+
+/// Bytes by type.
+#[derive(Debug, Default)]
+pub struct PerTypeBytes([AtomicU64; ResourceType::ALL.len()]);
+
+impl PerTypeBytes {
+    /// Adds `bytes`.
+    pub fn add(&self, kind: ResourceType, bytes: usize) {
+        self.0[kind as usize].fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    /// How many so far.
+    pub fn get(&self, kind: ResourceType) -> u64 {
+        self.0[kind as usize].load(Ordering::Relaxed)
+    }
+}
+
+impl Counts {
+    pub(super) fn add(counter: &AtomicU64) {
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+impl Default for Counts {
+    fn default() -> Self {
+        let options = HistogramOpts::new(
+            "pilot_proxy_convergence_time",
+            "Delay in seconds from a change at the registry to the write of the response that carries it.",
+        )
+        .buckets(CONVERGENCE_BUCKETS.to_vec());
+        Self {
+            assignment_builds: AtomicU64::default(),
+            service_builds: AtomicU64::default(),
+            list_builds: AtomicU64::default(),
+            route_builds: AtomicU64::default(),
+            unchanged_builds: AtomicU64::default(),
+            rounds: AtomicU64::default(),
+            wakeups: AtomicU64::default(),
+            secrets_withheld: AtomicU64::default(),
+            refused_streams: AtomicU64::default(),
+            responses: PerType::default(),
+            rejects: PerType::default(),
+            expired_nonces: PerType::default(),
+            bytes: PerTypeBytes::default(),
+            convergence: Histogram::with_opts(options).expect("the buckets above ascend"),
+        }
+    }
+}

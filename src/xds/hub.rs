@@ -1,0 +1,267 @@
+//! Where changes of the registry meet the streams that asked for them.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
+
+use arc_swap::ArcSwap;
+use dashmap::DashMap;
+
+use super::assignments::Assignments;
+use super::counts::Counts;
+use super::inbound;
+use super::outbound::Outbounds;
+use super::resource::ResourceType;
+use super::status::{StreamStatus, TypeStatus};
+use super::watchers::{Marks, StreamHandle, Watchers};
+use crate::model::{Name, Node, ProxyView, ServiceKey, WorkloadId};
+use crate::registry::{ChangeSet, Registry};
+use crate::trust::SecretSource;
+use crate::view::MeshRules;
+
+/// How the server behaves.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Mesh-wide rules.
+    pub mesh: MeshRules,
+    /// The trust domain whose identities inbound listeners accept.
+    pub trust_domain: Name,
+    /// Quiet time before a push; zero pushes the first change at once (D28).
+    pub debounce_after: Duration,
+    /// The longest a change waits under `debounce_after`.
+    pub debounce_max: Duration,
+    /// Whether private keys may go over plaintext connections (D29).
+    pub insecure_plaintext_sds: bool,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            mesh: MeshRules::default(),
+            trust_domain: "cluster.local".into(),
+            debounce_after: Duration::ZERO,
+            debounce_max: Duration::from_secs(10),
+            insecure_plaintext_sds: false,
+        }
+    }
+}
+
+/// One connected stream as others see it.
+pub(super) struct StreamEntry {
+    pub(super) handle: Arc<StreamHandle>,
+    pub(super) node: Arc<Node>,
+    pub(super) view: ArcSwap<ProxyView>,
+    pub(super) types: Mutex<std::collections::BTreeMap<ResourceType, TypeStatus>>,
+    peer: Option<SocketAddr>,
+    connected_at: SystemTime,
+    protocol: &'static str,
+}
+
+impl StreamEntry {
+    fn status(&self) -> StreamStatus {
+        StreamStatus {
+            connection_id: format!("{}-{}", self.node.id, self.handle.id),
+            node: Arc::clone(&self.node),
+            view: self.view.load_full(),
+            peer: self.peer,
+            connected_at: self.connected_at,
+            protocol: self.protocol,
+            types: self.types.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+        }
+    }
+}
+
+/// The pods behind a service that are connected.
+#[derive(Debug, Default)]
+struct Behind {
+    watchers: Watchers,
+    /// Digest of the target ports their listeners were built from.
+    target_ports: u64,
+}
+
+/// Shared by all streams and the pusher.
+pub(super) struct Hub {
+    pub(super) registry: Arc<Registry>,
+    pub(super) settings: Settings,
+    pub(super) secrets: Option<Arc<dyn SecretSource>>,
+    pub(super) counts: Arc<Counts>,
+    pub(super) assignments: Assignments,
+    pub(super) outbounds: Outbounds,
+    /// Streams by the pod they belong to.
+    workloads: DashMap<WorkloadId, Watchers>,
+    /// Streams by the services their own ports come from.
+    behind: DashMap<ServiceKey, Behind>,
+    streams: DashMap<u64, Arc<StreamEntry>>,
+    next_stream: AtomicU64,
+}
+
+impl Hub {
+    pub(super) fn new(
+        registry: Arc<Registry>,
+        settings: Settings,
+        secrets: Option<Arc<dyn SecretSource>>,
+    ) -> Self {
+        let counts = Arc::new(Counts::default());
+        let mesh = Arc::new(settings.mesh.clone());
+        Self {
+            assignments: Assignments::new(Arc::clone(&registry), mesh, Arc::clone(&counts)),
+            outbounds: Outbounds::new(Arc::clone(&registry), Arc::clone(&counts)),
+            registry,
+            settings,
+            secrets,
+            counts,
+            workloads: DashMap::new(),
+            behind: DashMap::new(),
+            streams: DashMap::new(),
+            next_stream: AtomicU64::new(1),
+        }
+    }
+
+    /// The view of a proxy as of now.
+    pub(super) fn view(&self, node: &Node) -> ProxyView {
+        let workload = self.registry.workload(&node.workload);
+        ProxyView::new(
+            node,
+            workload,
+            &self.registry.networks().of_cluster(node.cluster()),
+        )
+    }
+
+    /// Registers a stream: from here on it is told of changes of its own pod.
+    pub(super) fn connect(
+        &self,
+        node: Arc<Node>,
+        peer: Option<SocketAddr>,
+        protocol: &'static str,
+    ) -> Arc<StreamEntry> {
+        let handle = StreamHandle::new(self.next_stream.fetch_add(1, Ordering::Relaxed));
+        self.workloads
+            .entry(node.workload.clone())
+            .or_default()
+            .add(&handle);
+        // Read after registering: a change of the pod is either seen here or told later.
+        let view = ArcSwap::from_pointee(self.view(&node));
+        let types = Mutex::default();
+        let entry = Arc::new(StreamEntry {
+            handle,
+            node,
+            view,
+            types,
+            peer,
+            connected_at: SystemTime::now(),
+            protocol,
+        });
+        self.streams.insert(entry.handle.id, Arc::clone(&entry));
+        entry
+    }
+
+    /// Forgets a stream.
+    pub(super) fn disconnect(&self, entry: &StreamEntry) {
+        self.streams.remove(&entry.handle.id);
+        self.workloads.remove_if(&entry.node.workload, |_, watchers| {
+            watchers.remove(&entry.handle);
+            watchers.is_empty()
+        });
+    }
+
+    /// Has a stream told of changes of the ports of these services.
+    pub(super) fn watch_behind(&self, services: &BTreeSet<ServiceKey>, stream: &Arc<StreamHandle>) {
+        for key in services {
+            let mut behind = self.behind.entry(key.clone()).or_default();
+            if behind.watchers.is_empty() {
+                behind.target_ports = self.target_ports(key);
+            }
+            behind.watchers.add(stream);
+        }
+    }
+
+    /// The reverse of [`watch_behind`](Self::watch_behind).
+    pub(super) fn unwatch_behind(&self, services: &BTreeSet<ServiceKey>, stream: &StreamHandle) {
+        for key in services {
+            self.behind.remove_if(key, |_, behind| {
+                behind.watchers.remove(stream);
+                behind.watchers.is_empty()
+            });
+        }
+    }
+
+    fn target_ports(&self, key: &ServiceKey) -> u64 {
+        self.registry
+            .service(key)
+            .map_or(0, |cell| inbound::target_ports(&cell.load()))
+    }
+
+    /// Works off a change set: everything that differs is built once, then its watchers are woken, once each.
+    pub(super) fn push(&self, changes: &ChangeSet, now: Instant) {
+        Counts::add(&self.counts.rounds);
+        let mut marks = Marks::new(changes.since);
+        for id in &changes.workloads {
+            if let Some(watchers) = self.workloads.get(id) {
+                marks.view(&watchers);
+            }
+        }
+        if !changes.clusters.is_empty() {
+            let moved = self
+                .workloads
+                .iter()
+                .filter(|entry| changes.clusters.contains(&entry.key().cluster));
+            moved.for_each(|entry| marks.view(entry.value()));
+        }
+        let records: Vec<_> = changes
+            .services
+            .iter()
+            .filter(|(_, change)| change.record)
+            .map(|(key, _)| key.clone())
+            .collect();
+        self.outbounds.services_changed(&records, now, &mut marks);
+        for (key, change) in &changes.services {
+            self.behind_changed(key, change.record, &mut marks);
+            let service = self
+                .registry
+                .service(key)
+                .and_then(|cell| cell.load().service.clone());
+            self.assignments
+                .service_changed(&key.hostname, service.as_deref(), &mut marks);
+        }
+        for network in &changes.networks {
+            self.assignments.network_changed(network, &mut marks);
+        }
+        self.wake(marks);
+    }
+
+    /// Drops removed Envoy clusters whose time has come.
+    pub(super) fn expire(&self, now: Instant) {
+        let mut marks = Marks::new(None);
+        self.outbounds.expire(now, &mut marks);
+        self.wake(marks);
+    }
+
+    fn wake(&self, marks: Marks) {
+        self.counts
+            .wakeups
+            .fetch_add(marks.wake() as u64, Ordering::Relaxed);
+    }
+
+    fn behind_changed(&self, key: &ServiceKey, record: bool, marks: &mut Marks) {
+        if let Some(mut behind) = self.behind.get_mut(key) {
+            let target_ports = self.target_ports(key);
+            if record || behind.target_ports != target_ports {
+                behind.target_ports = target_ports;
+                marks.view(&behind.watchers);
+            }
+        }
+    }
+
+    /// Every connected stream, by id.
+    pub(super) fn streams(&self) -> Vec<StreamStatus> {
+        let mut all: Vec<_> = self
+            .streams
+            .iter()
+            .map(|entry| Arc::clone(entry.value()))
+            .collect();
+        all.sort_by(|a, b| (&a.node.id, a.handle.id).cmp(&(&b.node.id, b.handle.id)));
+        all.iter().map(|entry| entry.status()).collect()
+    }
+}

@@ -1,0 +1,96 @@
+//! What is a proxy's own: inbound listeners and Envoy clusters. Never shared (D16).
+
+use std::collections::BTreeSet;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
+
+use super::resource::ResourceList;
+use super::resources::{self, InboundPort};
+use crate::model::{Name, ProxyView, ServiceKey};
+use crate::registry::{Registry, ServiceSnapshot};
+use crate::view::WorkloadKey;
+
+/// The lists that belong to one proxy alone.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Own {
+    /// Inbound Envoy clusters.
+    pub(super) clusters: Arc<ResourceList>,
+    /// Inbound listeners.
+    pub(super) listeners: Arc<ResourceList>,
+}
+
+impl Own {
+    /// Builds them for a proxy. Cost ∝ the endpoints of its own services in its own cluster.
+    pub(super) fn build(registry: &Registry, view: &ProxyView, trust_domain: &str) -> Self {
+        let ports = ports(registry, view);
+        let inbound = resources::inbound(&ports, &WorkloadKey::of(view), trust_domain);
+        Self {
+            clusters: Arc::new(ResourceList::new(inbound.clusters)),
+            listeners: Arc::new(ResourceList::new(inbound.listeners)),
+        }
+    }
+}
+
+/// The services a proxy's own ports come from.
+pub(super) fn services(view: &ProxyView) -> BTreeSet<ServiceKey> {
+    view.workload
+        .as_deref()
+        .map(|pod| pod.services.clone())
+        .unwrap_or_default()
+}
+
+/// The proxy's own ports, those of the oldest service first.
+fn ports(registry: &Registry, view: &ProxyView) -> Vec<InboundPort> {
+    let Some(pod) = view.workload.as_deref() else {
+        return Vec::new();
+    };
+    let mut ports = Vec::new();
+    for key in &pod.services {
+        let Some(snapshot) = registry.service(key).map(|cell| cell.load()) else {
+            continue;
+        };
+        let Some(shard) = snapshot.shard(view.cluster()) else {
+            continue;
+        };
+        let Some(record) = shard.service.as_deref() else {
+            continue;
+        };
+        let own = shard
+            .endpoints
+            .iter()
+            .filter(|endpoint| pod.addresses.contains(&endpoint.addresses[0]));
+        let targets: BTreeSet<(&Name, u16)> =
+            own.map(|endpoint| (&endpoint.port_name, endpoint.port)).collect();
+        for (name, target_port) in targets {
+            let Some(port) = record.ports.iter().find(|port| port.name == *name) else {
+                continue;
+            };
+            let inbound = InboundPort {
+                service: key.clone(),
+                service_port: port.number,
+                target_port,
+                protocol: port.protocol,
+            };
+            ports.push((record.created, inbound));
+        }
+    }
+    ports.sort_by(|(created, a), (other, b)| {
+        (created, &a.service, a.service_port).cmp(&(other, &b.service, b.service_port))
+    });
+    ports.into_iter().map(|(_, port)| port).collect()
+}
+
+/// A digest of which target ports a service has in each cluster: endpoints come and go without changing it, so
+/// the pods behind the service need not look again. Cost ∝ endpoints.
+pub(super) fn target_ports(snapshot: &ServiceSnapshot) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    for shard in &snapshot.shards {
+        let targets: BTreeSet<(&Name, u16)> = shard
+            .endpoints
+            .iter()
+            .map(|endpoint| (&endpoint.port_name, endpoint.port))
+            .collect();
+        (&shard.cluster, targets).hash(&mut hasher);
+    }
+    hasher.finish()
+}

@@ -1,0 +1,304 @@
+//! What one stream may read: the cells and lists behind its subscriptions, and its own resources.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use super::assignments::AssignmentCell;
+use super::counts::Counts;
+use super::hub::{Hub, StreamEntry};
+use super::inbound::{self, Own};
+use super::outbound::Outbound;
+use super::resource::{Encoded, ResourceList, ResourceType};
+use super::resources;
+use super::session::Source;
+use crate::model::{Name, ProxyView, ServiceKey};
+use crate::view::{EdsKey, OutboundKey};
+
+/// The name of the workload certificate (§3.5).
+const CERTIFICATE: &str = "default";
+/// The name of the roots peers are verified against.
+const ROOTS: &str = "ROOTCA";
+
+/// What differs for a proxy after the registry learned more about it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct ViewChange {
+    /// Its assignments or outbound resources may differ.
+    pub(super) shared: bool,
+    /// Its own listeners or Envoy clusters differ.
+    pub(super) own: bool,
+    /// Its identity differs.
+    pub(super) identity: bool,
+}
+
+/// The subscriptions of one stream, resolved. Everything is given back when it is dropped.
+pub(super) struct Proxy {
+    hub: Arc<Hub>,
+    pub(super) entry: Arc<StreamEntry>,
+    view: Arc<ProxyView>,
+    assignments: BTreeMap<Name, Arc<AssignmentCell>>,
+    routes: BTreeSet<Name>,
+    /// Made by the first request for something outbound.
+    outbound: Option<Arc<Outbound>>,
+    /// Made by the first request for a wildcard type.
+    own: Option<Own>,
+    behind: BTreeSet<ServiceKey>,
+    lists: bool,
+}
+
+impl Proxy {
+    pub(super) fn new(hub: Arc<Hub>, entry: Arc<StreamEntry>) -> Self {
+        Self {
+            hub,
+            view: entry.view.load_full(),
+            entry,
+            assignments: BTreeMap::new(),
+            routes: BTreeSet::new(),
+            outbound: None,
+            own: None,
+            behind: BTreeSet::new(),
+            lists: false,
+        }
+    }
+
+    /// Has the stream told of changes of the lists of the wildcard types.
+    pub(super) fn watch_lists(&mut self) {
+        if self.lists {
+            return;
+        }
+        self.lists = true;
+        let outbound = Arc::clone(self.outbound());
+        outbound.watch_lists(&self.entry.handle);
+        self.behind = inbound::services(&self.view);
+        self.hub.watch_behind(&self.behind, &self.entry.handle);
+        // Built after registering: a change is either seen here or told later.
+        self.own = Some(Own::build(
+            &self.hub.registry,
+            &self.view,
+            &self.hub.settings.trust_domain,
+        ));
+    }
+
+    /// Has the stream told of changes of a named resource.
+    pub(super) fn watch(&mut self, kind: ResourceType, name: &Name) {
+        match kind {
+            ResourceType::Endpoint if !self.assignments.contains_key(name) => {
+                let cell = self
+                    .hub
+                    .assignments
+                    .watch(name, self.eds_key(name), &self.entry.handle);
+                self.assignments.insert(name.clone(), cell);
+            }
+            ResourceType::Route if self.routes.insert(name.clone()) => {
+                let outbound = Arc::clone(self.outbound());
+                outbound.watch_route(name, &self.entry.handle);
+            }
+            _ => {}
+        }
+    }
+
+    /// The reverse of [`watch`](Self::watch).
+    pub(super) fn unwatch(&mut self, kind: ResourceType, name: &Name) {
+        match kind {
+            ResourceType::Endpoint => {
+                if let Some(cell) = self.assignments.remove(name) {
+                    self.hub.assignments.unwatch(&cell, &self.entry.handle);
+                }
+            }
+            ResourceType::Route if self.routes.remove(name) => {
+                if let Some(outbound) = &self.outbound {
+                    outbound.unwatch_route(name, &self.entry.handle);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn eds_key(&self, name: &str) -> EdsKey {
+        EdsKey::of(&self.view, self.hub.assignments.service(name).as_deref())
+    }
+
+    fn outbound(&mut self) -> &Arc<Outbound> {
+        let (hub, view, handle) = (&self.hub, &self.view, &self.entry.handle);
+        self.outbound
+            .get_or_insert_with(|| hub.outbounds.join(OutboundKey::of(view), handle))
+    }
+
+    /// Looks again at what the registry knows of this proxy and switches keys where they differ (D12).
+    pub(super) fn refresh(&mut self) -> ViewChange {
+        let view = Arc::new(self.hub.view(&self.entry.node));
+        let identity = account(&view) != account(&self.view);
+        self.view = Arc::clone(&view);
+        self.entry.view.store(view);
+        let assignments = self.rekey_assignments();
+        let outbound = self.rekey_outbound();
+        ViewChange {
+            shared: assignments || outbound,
+            own: self.refresh_own(),
+            identity,
+        }
+    }
+
+    fn rekey_assignments(&mut self) -> bool {
+        let names: Vec<_> = self
+            .assignments
+            .iter()
+            .map(|(name, cell)| (name.clone(), Arc::clone(cell)))
+            .collect();
+        let mut changed = false;
+        for (name, old) in names {
+            let key = self.eds_key(&name);
+            if key != *old.key() {
+                let cell = self.hub.assignments.watch(&name, key, &self.entry.handle);
+                self.assignments.insert(name, cell);
+                self.hub.assignments.unwatch(&old, &self.entry.handle);
+                changed = true;
+            }
+        }
+        changed
+    }
+
+    fn rekey_outbound(&mut self) -> bool {
+        let key = OutboundKey::of(&self.view);
+        let Some(old) = self.outbound.take_if(|outbound| *outbound.key() != key) else {
+            return false;
+        };
+        let handle = &self.entry.handle;
+        let new = self.hub.outbounds.join(key, handle);
+        if self.lists {
+            new.watch_lists(handle);
+        }
+        for name in &self.routes {
+            new.watch_route(name, handle);
+            old.unwatch_route(name, handle);
+        }
+        self.hub.outbounds.leave(&old, handle);
+        self.outbound = Some(new);
+        true
+    }
+
+    fn refresh_own(&mut self) -> bool {
+        if !self.lists {
+            return false;
+        }
+        let services = inbound::services(&self.view);
+        if services != self.behind {
+            self.hub.watch_behind(&services, &self.entry.handle);
+            let gone = self.behind.difference(&services).cloned().collect();
+            self.hub.unwatch_behind(&gone, &self.entry.handle);
+            self.behind = services;
+        }
+        let own = Own::build(&self.hub.registry, &self.view, &self.hub.settings.trust_domain);
+        let hash = |own: &Own| (own.clusters.hash(), own.listeners.hash());
+        let changed = self.own.as_ref().map(hash) != Some(hash(&own));
+        self.own = Some(own);
+        changed
+    }
+
+    /// When the certificate of this proxy is due for renewal; `None` when it has none.
+    pub(super) fn renewal(&self) -> Option<SystemTime> {
+        let issued = self
+            .hub
+            .secrets
+            .as_ref()?
+            .workload_certificate(account(&self.view)?)
+            .ok()?;
+        Some(issued.renew_after)
+    }
+
+    /// The secrets of D29: private keys only where they may go, and only for the identity the registry knows.
+    fn secret(&self, name: &str) -> Option<Arc<Encoded>> {
+        let secrets = self.hub.secrets.as_ref()?;
+        match name {
+            ROOTS => {
+                let roots = secrets.root_certificates();
+                Some(Arc::new(resources::validation(
+                    name,
+                    &String::from_utf8_lossy(&roots),
+                )))
+            }
+            CERTIFICATE => {
+                let allowed = self.hub.settings.insecure_plaintext_sds;
+                let issued = account(&self.view)
+                    .filter(|_| allowed)
+                    .map(|id| secrets.workload_certificate(id));
+                match issued {
+                    Some(Ok(issued)) => Some(Arc::new(resources::certificate(
+                        name,
+                        &issued.chain_pem,
+                        issued.key_pem.reveal(),
+                    ))),
+                    refused => {
+                        Counts::add(&self.hub.counts.secrets_withheld);
+                        if let Some(Err(error)) = refused {
+                            tracing::warn!(proxy = %self.entry.node.id, %error, "cannot issue a certificate");
+                        }
+                        None
+                    }
+                }
+            }
+            _ => None,
+        }
+    }
+}
+
+fn account(view: &ProxyView) -> Option<&crate::model::SpiffeId> {
+    view.workload.as_deref().and_then(|pod| pod.account.as_ref())
+}
+
+impl Source for Proxy {
+    fn get(&self, kind: ResourceType, name: &str) -> Option<Arc<Encoded>> {
+        match kind {
+            ResourceType::Endpoint => {
+                self.hub.assignments.service(name)?;
+                self.assignments
+                    .get(name)
+                    .map(|cell| self.hub.assignments.current(cell))
+            }
+            ResourceType::Route => self.outbound.as_ref()?.route(&name.into()),
+            ResourceType::Secret => self.secret(name),
+            ResourceType::Cluster | ResourceType::Listener => {
+                self.lists(kind).iter().find_map(|list| list.get(name).cloned())
+            }
+        }
+    }
+
+    fn empty(&self, kind: ResourceType, name: &str) -> Arc<Encoded> {
+        Arc::new(match kind {
+            ResourceType::Route => resources::empty_route(name),
+            _ => resources::empty_assignment(name),
+        })
+    }
+
+    fn lists(&self, kind: ResourceType) -> [Arc<ResourceList>; 2] {
+        let (Some(outbound), Some(own)) = (&self.outbound, &self.own) else {
+            return Default::default();
+        };
+        match kind {
+            ResourceType::Cluster => [outbound.clusters(), Arc::clone(&own.clusters)],
+            ResourceType::Listener => [outbound.listeners(), Arc::clone(&own.listeners)],
+            _ => Default::default(),
+        }
+    }
+
+    fn all_synced(&self) -> bool {
+        self.hub.registry.clusters().all_synced()
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        let handle = &self.entry.handle;
+        for cell in std::mem::take(&mut self.assignments).into_values() {
+            self.hub.assignments.unwatch(&cell, handle);
+        }
+        if let Some(outbound) = self.outbound.take() {
+            for name in &self.routes {
+                outbound.unwatch_route(name, handle);
+            }
+            self.hub.outbounds.leave(&outbound, handle);
+        }
+        self.hub.unwatch_behind(&self.behind, handle);
+        self.hub.disconnect(&self.entry);
+    }
+}

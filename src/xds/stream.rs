@@ -1,0 +1,312 @@
+//! One task per proxy: a thin loop between the wire and a pure session.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::sync::{Arc, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
+
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tonic::{Status, Streaming};
+
+use super::counts::Counts;
+use super::hub::Hub;
+use super::proxy::Proxy;
+use super::resource::ResourceType;
+use super::session::{DeltaSession, Effects, Outcome, SessionError, SessionLimits, SotwSession, Source};
+use super::status::TypeStatus;
+use super::watchers::Dirty;
+use crate::model::Node;
+use crate::proto::discovery::{
+    DeltaDiscoveryRequest, DeltaDiscoveryResponse, DiscoveryRequest, DiscoveryResponse, Node as WireNode,
+};
+
+/// What the two protocols have in common, as the loop sees them.
+pub(super) trait Session: Send + Sized {
+    /// Messages of the proxy.
+    type Request: Send;
+    /// Messages to the proxy.
+    type Response: Send + 'static;
+    /// `sotw` or `delta`.
+    const NAME: &'static str;
+
+    fn open() -> Self;
+    fn node(request: &mut Self::Request) -> Option<WireNode>;
+    fn request(&mut self, request: Self::Request, now: Instant) -> Result<Effects, SessionError>;
+    fn changed(&mut self, kind: ResourceType, name: &crate::model::Name);
+    fn list_changed(&mut self, kind: ResourceType);
+    fn rekeyed(&mut self);
+    fn poll(&mut self, now: Instant, source: &dyn Source) -> Option<(Option<ResourceType>, Self::Response)>;
+    fn deadline(&self) -> Option<Instant>;
+    fn status(&self, now: Instant, wall: SystemTime) -> BTreeMap<ResourceType, TypeStatus>;
+    fn size(response: &Self::Response) -> usize;
+}
+
+/// The methods that are the same on both sessions.
+macro_rules! same_on_both {
+    () => {
+        fn open() -> Self {
+            Self::new(SessionLimits::default())
+        }
+
+        fn node(request: &mut Self::Request) -> Option<WireNode> {
+            request.node.take()
+        }
+
+        fn request(&mut self, request: Self::Request, now: Instant) -> Result<Effects, SessionError> {
+            self.request(request, now)
+        }
+
+        fn changed(&mut self, kind: ResourceType, name: &crate::model::Name) {
+            self.changed(kind, name);
+        }
+
+        fn list_changed(&mut self, kind: ResourceType) {
+            self.list_changed(kind);
+        }
+
+        fn rekeyed(&mut self) {
+            self.rekeyed();
+        }
+
+        fn deadline(&self) -> Option<Instant> {
+            self.deadline()
+        }
+
+        fn status(&self, now: Instant, wall: SystemTime) -> BTreeMap<ResourceType, TypeStatus> {
+            self.status(now, wall)
+        }
+
+        fn size(response: &Self::Response) -> usize {
+            response.resources.iter().map(bytes::Bytes::len).sum()
+        }
+    };
+}
+
+impl Session for SotwSession {
+    type Request = DiscoveryRequest;
+    type Response = DiscoveryResponse;
+    const NAME: &'static str = "sotw";
+    same_on_both!();
+
+    fn poll(&mut self, now: Instant, source: &dyn Source) -> Option<(Option<ResourceType>, Self::Response)> {
+        self.poll(now, source)
+            .map(|(kind, response)| (Some(kind), response))
+    }
+}
+
+impl Session for DeltaSession {
+    type Request = DeltaDiscoveryRequest;
+    type Response = DeltaDiscoveryResponse;
+    const NAME: &'static str = "delta";
+    same_on_both!();
+
+    fn poll(&mut self, now: Instant, source: &dyn Source) -> Option<(Option<ResourceType>, Self::Response)> {
+        let served = self
+            .poll(now, source)
+            .map(|(kind, response)| (Some(kind), response));
+        served.or_else(|| self.not_found().map(|response| (None, response)))
+    }
+}
+
+/// A stream that has introduced itself.
+pub(super) struct Stream<S: Session> {
+    hub: Arc<Hub>,
+    session: S,
+    proxy: Proxy,
+    /// When the first change that is not written yet was noted at the registry.
+    since: Option<Instant>,
+    /// When the certificate is due; looked at once somebody subscribed to it.
+    renewal: Option<SystemTime>,
+}
+
+impl<S: Session> Stream<S> {
+    pub(super) fn new(hub: Arc<Hub>, node: Node, peer: Option<std::net::SocketAddr>) -> Self {
+        let entry = hub.connect(Arc::new(node), peer, S::NAME);
+        let proxy = Proxy::new(Arc::clone(&hub), entry);
+        Self {
+            hub,
+            session: S::open(),
+            proxy,
+            since: None,
+            renewal: None,
+        }
+    }
+
+    /// Serves the proxy until it leaves, breaks a rule, stops reading for good or the server shuts down.
+    /// `responses` holds one message: nothing is computed before the transport has taken the one before.
+    pub(super) async fn run(
+        mut self,
+        first: S::Request,
+        mut requests: Streaming<S::Request>,
+        responses: mpsc::Sender<Result<S::Response, Status>>,
+        shutdown: CancellationToken,
+    ) {
+        let mut ready = match self.request(first) {
+            Ok(()) => true,
+            Err(status) => return refuse(&self.hub, &responses, status).await,
+        };
+        let mut synced = self.hub.registry.clusters().watch();
+        loop {
+            let handle = Arc::clone(&self.proxy.entry.handle);
+            let timer = self.timer();
+            tokio::select! {
+                // In this order: the end, then what the proxy says (an ACK or an unsubscription must count
+                // before the next push), then what we say, then what is new.
+                biased;
+                () = shutdown.cancelled() => return,
+                message = requests.message() => match message {
+                    Ok(Some(request)) => match self.request(request) {
+                        Ok(()) => ready = true,
+                        Err(status) => return refuse(&self.hub, &responses, status).await,
+                    },
+                    // A half-close or a reset: the proxy has left (X-C24).
+                    Ok(None) | Err(_) => return,
+                },
+                permit = responses.reserve(), if ready => match permit {
+                    Ok(permit) => match self.next_response() {
+                        Some(response) => permit.send(Ok(response)),
+                        None => ready = false,
+                    },
+                    Err(_) => return,
+                },
+                () = handle.woken() => {
+                    self.dirty(handle.take());
+                    ready = true;
+                }
+                changed = synced.changed() => {
+                    // Removals withheld since a restart may go once every cluster has synced (D27).
+                    ready |= changed.is_ok() && self.proxy.all_synced();
+                }
+                () = sleep_until(timer) => {
+                    self.renew();
+                    ready = true;
+                }
+            }
+        }
+    }
+
+    fn request(&mut self, request: S::Request) -> Result<(), Status> {
+        let effects = self
+            .session
+            .request(request, Instant::now())
+            .map_err(|error| match error {
+                SessionError::TooManyNames { .. } => Status::resource_exhausted(error.to_string()),
+                _ => Status::invalid_argument(error.to_string()),
+            })?;
+        if effects.opened.is_some_and(ResourceType::is_wildcard) {
+            self.proxy.watch_lists();
+        }
+        for (kind, name) in &effects.subscribed {
+            self.proxy.watch(*kind, name);
+            if *kind == ResourceType::Secret {
+                self.renewal = self.proxy.renewal();
+            }
+        }
+        for (kind, name) in &effects.unsubscribed {
+            self.proxy.unwatch(*kind, name);
+        }
+        self.count(&effects);
+        self.report();
+        Ok(())
+    }
+
+    fn count(&self, effects: &Effects) {
+        let Some(kind) = effects.kind else { return };
+        match &effects.outcome {
+            Outcome::Nack { message } => {
+                self.hub.counts.rejects.add(kind);
+                let proxy = &self.proxy.entry.node.id;
+                tracing::warn!(%proxy, %kind, %message, "proxy rejected a response");
+            }
+            Outcome::Stale => self.hub.counts.expired_nonces.add(kind),
+            _ => {}
+        }
+    }
+
+    fn next_response(&mut self) -> Option<S::Response> {
+        let Some((kind, response)) = self.session.poll(Instant::now(), &self.proxy) else {
+            if self.session.deadline().is_none() {
+                self.since = None;
+            }
+            return None;
+        };
+        if let Some(kind) = kind {
+            self.hub.counts.responses.add(kind);
+            self.hub.counts.bytes.add(kind, S::size(&response));
+        }
+        if let Some(since) = self.since.take() {
+            self.hub.counts.convergence.observe(since.elapsed().as_secs_f64());
+        }
+        self.report();
+        Some(response)
+    }
+
+    fn dirty(&mut self, dirty: Dirty) {
+        if self.since.is_none() {
+            self.since = dirty.since;
+        }
+        if dirty.view {
+            let change = self.proxy.refresh();
+            if change.shared {
+                self.session.rekeyed();
+            }
+            if change.own {
+                self.session.list_changed(ResourceType::Cluster);
+                self.session.list_changed(ResourceType::Listener);
+            }
+            if change.identity {
+                self.renewal = self.proxy.renewal();
+                self.session.changed(ResourceType::Secret, &"default".into());
+            }
+        }
+        for kind in dirty.lists {
+            self.session.list_changed(kind);
+        }
+        for (kind, name) in dirty.names {
+            self.session.changed(kind, &name);
+        }
+    }
+
+    /// When to look again although nothing happens: a push held back, or the certificate's renewal.
+    fn timer(&self) -> Option<Instant> {
+        let renewal = self.renewal.map(|at| {
+            let left = at.duration_since(SystemTime::now()).unwrap_or_default();
+            Instant::now() + left.max(Duration::from_secs(1))
+        });
+        [self.session.deadline(), renewal].into_iter().flatten().min()
+    }
+
+    fn renew(&mut self) {
+        if self.renewal.is_some_and(|at| at <= SystemTime::now()) {
+            self.renewal = self.proxy.renewal();
+            self.session.changed(ResourceType::Secret, &"default".into());
+        }
+    }
+
+    fn report(&self) {
+        let status = self.session.status(Instant::now(), SystemTime::now());
+        *self
+            .proxy
+            .entry
+            .types
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = status;
+    }
+}
+
+async fn refuse<R>(hub: &Hub, responses: &mpsc::Sender<Result<R, Status>>, status: Status) {
+    Counts::add(&hub.counts.refused_streams);
+    tracing::warn!(reason = status.message(), "stream refused");
+    // A proxy that does not read gets no reason.
+    let _ = tokio::time::timeout(Duration::from_secs(1), responses.send(Err(status))).await;
+}
+
+fn sleep_until(instant: Option<Instant>) -> impl Future<Output = ()> {
+    async move {
+        match instant {
+            Some(instant) => tokio::time::sleep_until(instant.into()).await,
+            None => std::future::pending().await,
+        }
+    }
+}

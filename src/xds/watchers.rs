@@ -1,0 +1,173 @@
+//! Who wants to know: stream handles, and the sets of them that cells keep (D17).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use tokio::sync::Notify;
+
+use super::resource::ResourceType;
+use crate::model::Name;
+
+/// What may differ for one stream since it last looked. Merging is idempotent; bounded by its subscriptions.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Dirty {
+    /// Named resources with new bytes.
+    pub(super) names: BTreeSet<(ResourceType, Name)>,
+    /// Wildcard types whose lists differ.
+    pub(super) lists: BTreeSet<ResourceType>,
+    /// What the registry knows of the proxy itself, or of the services behind its own ports.
+    pub(super) view: bool,
+    /// When the first of these changes was noted at the registry.
+    pub(super) since: Option<Instant>,
+}
+
+impl Dirty {
+    fn touch(&mut self, since: Option<Instant>) {
+        self.since = match (self.since, since) {
+            (Some(ours), Some(theirs)) => Some(ours.min(theirs)),
+            (ours, theirs) => ours.or(theirs),
+        };
+    }
+}
+
+/// The mailbox of one stream.
+#[derive(Debug)]
+pub(super) struct StreamHandle {
+    /// Process-wide number of the stream.
+    pub(super) id: u64,
+    dirty: Mutex<Dirty>,
+    wake: Notify,
+}
+
+impl StreamHandle {
+    /// The mailbox of stream `id`.
+    pub(super) fn new(id: u64) -> Arc<Self> {
+        Arc::new(Self {
+            id,
+            dirty: Mutex::default(),
+            wake: Notify::new(),
+        })
+    }
+
+    fn dirty(&self) -> MutexGuard<'_, Dirty> {
+        self.dirty.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes what is dirty.
+    pub(super) fn take(&self) -> Dirty {
+        std::mem::take(&mut *self.dirty())
+    }
+
+    /// Waits to be woken. A wake-up that came before the wait counts.
+    pub(super) async fn woken(&self) {
+        self.wake.notified().await;
+    }
+
+    fn wake(&self) {
+        self.wake.notify_one();
+    }
+}
+
+/// A set of streams, by id.
+#[derive(Debug, Default)]
+pub(super) struct Watchers(Mutex<BTreeMap<u64, Arc<StreamHandle>>>);
+
+impl Watchers {
+    fn streams(&self) -> MutexGuard<'_, BTreeMap<u64, Arc<StreamHandle>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Adds a stream.
+    pub(super) fn add(&self, stream: &Arc<StreamHandle>) {
+        self.streams().insert(stream.id, Arc::clone(stream));
+    }
+
+    /// Removes a stream.
+    pub(super) fn remove(&self, stream: &StreamHandle) {
+        self.streams().remove(&stream.id);
+    }
+
+    /// Whether nobody watches.
+    pub(super) fn is_empty(&self) -> bool {
+        self.streams().is_empty()
+    }
+
+    fn each(&self, mut visit: impl FnMut(&Arc<StreamHandle>)) {
+        self.streams().values().for_each(&mut visit);
+    }
+}
+
+/// Marks streams dirty in one push and wakes each of them once at its end.
+#[derive(Debug)]
+pub(super) struct Marks {
+    since: Option<Instant>,
+    marked: BTreeMap<u64, Arc<StreamHandle>>,
+}
+
+impl Marks {
+    /// Marks of a push whose first change was noted at `since`.
+    pub(super) fn new(since: Option<Instant>) -> Self {
+        Self {
+            since,
+            marked: BTreeMap::new(),
+        }
+    }
+
+    fn mark(&mut self, watchers: &Watchers, change: impl Fn(&mut Dirty)) {
+        let since = self.since;
+        watchers.each(|stream| {
+            let mut dirty = stream.dirty();
+            change(&mut dirty);
+            dirty.touch(since);
+            drop(dirty);
+            self.marked.entry(stream.id).or_insert_with(|| Arc::clone(stream));
+        });
+    }
+
+    /// A named resource has new bytes.
+    pub(super) fn name(&mut self, watchers: &Watchers, kind: ResourceType, name: &Name) {
+        self.mark(watchers, |dirty| {
+            dirty.names.insert((kind, name.clone()));
+        });
+    }
+
+    /// The lists of a wildcard type differ.
+    pub(super) fn list(&mut self, watchers: &Watchers, kind: ResourceType) {
+        self.mark(watchers, |dirty| {
+            dirty.lists.insert(kind);
+        });
+    }
+
+    /// What is known of the proxies themselves differs.
+    pub(super) fn view(&mut self, watchers: &Watchers) {
+        self.mark(watchers, |dirty| dirty.view = true);
+    }
+
+    /// Wakes every marked stream once; says how many.
+    pub(super) fn wake(self) -> usize {
+        self.marked.values().for_each(|stream| stream.wake());
+        self.marked.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn d17_a_marked_stream_is_woken_once_and_others_not_at_all() {
+        let (a, b) = (StreamHandle::new(1), StreamHandle::new(2));
+        let watchers = Watchers::default();
+        watchers.add(&a);
+        let mut marks = Marks::new(None);
+        marks.name(&watchers, ResourceType::Endpoint, &"x".into());
+        marks.list(&watchers, ResourceType::Cluster);
+        assert_eq!(marks.wake(), 1);
+        a.woken().await;
+        let dirty = a.take();
+        assert!(dirty.names.contains(&(ResourceType::Endpoint, "x".into())));
+        assert!(dirty.lists.contains(&ResourceType::Cluster));
+        assert_eq!((a.take(), b.take()), (Dirty::default(), Dirty::default()));
+    }
+}
