@@ -1,1 +1,7 @@
-//! Tracing and metric set-up.
+//! Logs and metrics: set-up and names. What feeds them lives elsewhere.
+
+mod logging;
+mod metrics;
+
+pub use logging::{LogError, LogFormat, init};
+pub use metrics::{IngestValues, Metrics, Refresh, XdsSample};

@@ -1,0 +1,75 @@
+//! `/ready`, `/healthz`, `/version`.
+
+use std::fmt::Write as _;
+
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use http::StatusCode;
+use serde_json::json;
+
+use super::query::Query;
+use super::{Shared, Sources, reply};
+use crate::lifecycle::Phase;
+use crate::model::{ClusterHealth, ClusterStatus};
+
+/// 200 once every known cluster is synced or timed out (R1.18), else 503. `?verbose` says why.
+pub(super) async fn ready(State(sources): Shared, query: Query) -> Response {
+    let phase = sources.lifecycle.phase();
+    let status = if phase == Phase::Ready {
+        StatusCode::OK
+    } else {
+        StatusCode::SERVICE_UNAVAILABLE
+    };
+    let text = if query.has("verbose") {
+        explain(phase, &sources)
+    } else {
+        phase.word().to_owned() + "\n"
+    };
+    (status, text).into_response()
+}
+
+fn explain(phase: Phase, sources: &Sources) -> String {
+    let mut text = format!("{}\n", phase.word());
+    let clusters = sources.registry.clusters().all();
+    if clusters.is_empty() {
+        text.push_str("no cluster is configured\n");
+    }
+    for cluster in &clusters {
+        let holds = if cluster.synced || cluster.timed_out {
+            "ok "
+        } else {
+            "not"
+        };
+        let _ = writeln!(text, "{holds} {}: {}", cluster.id, why(cluster));
+    }
+    for problem in sources.problems.iter().flat_map(|problems| problems.all()) {
+        let _ = writeln!(text, "!   {}: {}", problem.subject, problem.text);
+    }
+    text
+}
+
+fn why(cluster: &ClusterStatus) -> String {
+    let state = match &cluster.health {
+        ClusterHealth::Stale { cause, .. } => format!("stale, {cause}"),
+        other => other.word().to_owned(),
+    };
+    let gate = match (cluster.synced, cluster.timed_out) {
+        (true, _) => "synced",
+        (false, true) => "not synced in time: the server starts without it",
+        (false, false) => "not synced yet",
+    };
+    format!("{gate}; {state}; from {}", cluster.source)
+}
+
+/// 200 as long as the process answers.
+pub(super) async fn alive() -> &'static str {
+    "ok\n"
+}
+
+/// The version.
+pub(super) async fn version(query: Query) -> Response {
+    reply::json(
+        &query,
+        &json!({"component": "tombolo", "version": env!("CARGO_PKG_VERSION")}),
+    )
+}

@@ -1,0 +1,403 @@
+//! The metrics of one server. Names are istiod's where it has the same thing: no `_total` unless it has it.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+
+use prometheus::core::Collector;
+use prometheus::{
+    Encoder as _, Gauge, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry, TextEncoder,
+};
+
+/// Seconds from a change to its acknowledgement by a proxy: the peer's buckets, and finer ones below (D45).
+const CONVERGENCE_BUCKETS: [f64; 14] = [
+    0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 1.0, 3.0, 5.0, 10.0, 20.0, 30.0,
+];
+
+/// How many different proxy versions get a label of their own; the rest is `other`.
+const VERSION_LABELS: usize = 20;
+
+/// What the xDS server has done so far; every value only grows.
+#[derive(Clone, Debug, Default)]
+pub struct XdsSample {
+    /// Responses written, by type (`cds`, `eds`, …).
+    pub pushes: Vec<(&'static str, u64)>,
+    /// Responses rejected by a proxy, by type.
+    pub rejects: Vec<(&'static str, u64)>,
+    /// Requests with a nonce that is not the last one, by type.
+    pub expired_nonces: Vec<(&'static str, u64)>,
+    /// What made pushes: `endpoint`, `service`, `networks`, `proxy`, …
+    pub triggers: Vec<(&'static str, u64)>,
+    /// Resources encoded.
+    pub builds: u64,
+    /// Streams woken.
+    pub wakeups: u64,
+}
+
+/// The metrics of one server, in a registry of their own: two servers in one process do not share numbers.
+///
+/// Most values are pulled when somebody asks ([`Metrics::render`]); only histograms are fed as things happen.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    /// One scrape at a time: counters are set by reset and add.
+    scrape: Mutex<()>,
+
+    // What proxies are connected, and of which version?
+    pilot_xds: IntGaugeVec,
+    // How much is sent, and of what?
+    pilot_xds_pushes: IntCounterVec,
+    // Do proxies refuse what we send?
+    pilot_total_xds_rejects: IntCounterVec,
+    // Do proxies talk about responses that are long superseded?
+    pilot_xds_expired_nonce: IntCounterVec,
+    // How long after a change do proxies have it?
+    pilot_proxy_convergence_time: Histogram,
+    // Why do we push?
+    pilot_push_triggers: IntCounterVec,
+    // How large is the mesh?
+    pilot_services: IntGauge,
+    // Which kind of object makes the load?
+    pilot_k8s_reg_events: IntCounterVec,
+    // Are endpoints held back because their pod is not known?
+    pilot_k8s_endpoints_pending_pod: IntGauge,
+    // How many clusters are configured?
+    istiod_managed_clusters: IntGaugeVec,
+    // Which cluster is not synced?
+    istiod_remote_cluster_sync_status: IntGaugeVec,
+    // Did a remote cluster hold up the start?
+    remote_cluster_sync_timeouts_total: IntCounter,
+    // Which version runs?
+    pilot_info: IntGaugeVec,
+    // When did it last restart?
+    istiod_uptime_seconds: Gauge,
+    // Is work proportional to change? One slice change is one conversion …
+    tombolo_conversions: IntCounter,
+    // … pods likewise …
+    tombolo_pod_conversions: IntCounter,
+    // … one publish …
+    tombolo_publishes: IntCounter,
+    // … nothing for what did not change …
+    tombolo_writes_unchanged: IntCounter,
+    // … as many builds as there are kinds of subscribers …
+    tombolo_builds: IntCounter,
+    // … and wake-ups of subscribed streams only.
+    tombolo_wakeups: IntCounter,
+    // Are objects set aside because they cannot be read?
+    tombolo_quarantined_objects: IntCounter,
+    // Do watches break and start over from a list?
+    tombolo_lists: IntCounter,
+    // Do attempts to reach API servers fail?
+    tombolo_watch_failures: IntCounter,
+    // Which cluster's data is not fresh?
+    tombolo_cluster_live: IntGaugeVec,
+}
+
+/// Names and label sets are constants that a test registers.
+const VALID: &str = "metric names are valid and registered once: a test renders them all";
+
+fn add<C: Collector + Clone + 'static>(registry: &Registry, collector: Result<C, prometheus::Error>) -> C {
+    let collector = collector.expect(VALID);
+    registry.register(Box::new(collector.clone())).expect(VALID);
+    collector
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Metrics {
+    /// All metrics, at zero.
+    pub fn new() -> Self {
+        let registry = Registry::new();
+        let counter = |name, help| add(&registry, IntCounter::new(name, help));
+        let gauge = |name, help| add(&registry, IntGauge::new(name, help));
+        let counters = |name: &str, help: &str, labels: &[&str]| {
+            add(&registry, IntCounterVec::new(Opts::new(name, help), labels))
+        };
+        let gauges = |name: &str, help: &str, labels: &[&str]| {
+            add(&registry, IntGaugeVec::new(Opts::new(name, help), labels))
+        };
+        let convergence = HistogramOpts::new(
+            "pilot_proxy_convergence_time",
+            "Seconds from a change to a proxy's acknowledgement of it",
+        );
+        Self {
+            pilot_xds: gauges("pilot_xds", "Proxies connected, by their version", &["version"]),
+            pilot_xds_pushes: counters("pilot_xds_pushes", "Responses written, by type", &["type"]),
+            pilot_total_xds_rejects: counters(
+                "pilot_total_xds_rejects",
+                "Responses rejected by a proxy, by type",
+                &["type"],
+            ),
+            pilot_xds_expired_nonce: counters(
+                "pilot_xds_expired_nonce",
+                "Requests that name a superseded response, by type",
+                &["type"],
+            ),
+            pilot_proxy_convergence_time: add(
+                &registry,
+                Histogram::with_opts(convergence.buckets(CONVERGENCE_BUCKETS.to_vec())),
+            ),
+            pilot_push_triggers: counters("pilot_push_triggers", "What made pushes", &["type"]),
+            pilot_services: gauge("pilot_services", "Services known, all clusters merged"),
+            pilot_k8s_reg_events: counters(
+                "pilot_k8s_reg_events",
+                "Events from API servers, by kind of object and of event",
+                &["type", "event"],
+            ),
+            pilot_k8s_endpoints_pending_pod: gauge(
+                "pilot_k8s_endpoints_pending_pod",
+                "Endpoints withheld because the pod they name is not known",
+            ),
+            istiod_managed_clusters: gauges(
+                "istiod_managed_clusters",
+                "Clusters configured, local or remote",
+                &["cluster_type"],
+            ),
+            istiod_remote_cluster_sync_status: gauges(
+                "istiod_remote_cluster_sync_status",
+                "1 for the present status of a remote cluster",
+                &["cluster", "status"],
+            ),
+            remote_cluster_sync_timeouts_total: counter(
+                "remote_cluster_sync_timeouts_total",
+                "Remote clusters that did not sync within the start gate's time",
+            ),
+            pilot_info: gauges("pilot_info", "1, with the version", &["version"]),
+            istiod_uptime_seconds: add(
+                &registry,
+                Gauge::new("istiod_uptime_seconds", "Seconds since the start"),
+            ),
+            tombolo_conversions: counter("tombolo_conversions", "Shares of services converted"),
+            tombolo_pod_conversions: counter("tombolo_pod_conversions", "Pods converted"),
+            tombolo_publishes: counter("tombolo_publishes", "Snapshots published in the registry"),
+            tombolo_writes_unchanged: counter(
+                "tombolo_writes_unchanged",
+                "Writes to the registry that changed nothing",
+            ),
+            tombolo_builds: counter("tombolo_builds", "Resources encoded"),
+            tombolo_wakeups: counter("tombolo_wakeups", "Streams woken by a change"),
+            tombolo_quarantined_objects: counter(
+                "tombolo_quarantined_objects",
+                "Objects set aside because they could not be read",
+            ),
+            tombolo_lists: counter("tombolo_lists", "Complete lists read from API servers"),
+            tombolo_watch_failures: counter(
+                "tombolo_watch_failures",
+                "Attempts at lists and watches that failed",
+            ),
+            tombolo_cluster_live: gauges(
+                "tombolo_cluster_live",
+                "1 while all watches of a cluster are up, else 0",
+                &["cluster"],
+            ),
+            scrape: Mutex::new(()),
+            registry,
+        }
+    }
+
+    /// Where convergence times go, in seconds.
+    pub fn convergence(&self) -> &Histogram {
+        &self.pilot_proxy_convergence_time
+    }
+
+    /// The registry, for metrics an embedder adds.
+    pub fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
+    /// The text of a scrape, after `refresh` has pulled current values.
+    pub fn render(&self, refresh: impl FnOnce(&Refresh<'_>)) -> String {
+        let _one = self.scrape.lock().unwrap_or_else(PoisonError::into_inner);
+        refresh(&Refresh { metrics: self });
+        let mut text = Vec::new();
+        // Writing to memory; what was gathered is ours and valid.
+        let _ = TextEncoder::new().encode(&self.registry.gather(), &mut text);
+        String::from_utf8_lossy(&text).into_owned()
+    }
+}
+
+/// Sets values during a scrape.
+#[derive(Debug)]
+pub struct Refresh<'a> {
+    metrics: &'a Metrics,
+}
+
+fn set(counter: &IntCounter, value: u64) {
+    counter.reset();
+    counter.inc_by(value);
+}
+
+fn set_all<'a>(family: &IntCounterVec, values: impl IntoIterator<Item = &'a (&'static str, u64)>) {
+    for (label, value) in values {
+        set(&family.with_label_values(&[*label]), *value);
+    }
+}
+
+fn whole(count: usize) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}
+
+impl Refresh<'_> {
+    /// Work of the xDS server.
+    pub fn xds(&self, sample: &XdsSample) {
+        let metrics = self.metrics;
+        set_all(&metrics.pilot_xds_pushes, &sample.pushes);
+        set_all(&metrics.pilot_total_xds_rejects, &sample.rejects);
+        set_all(&metrics.pilot_xds_expired_nonce, &sample.expired_nonces);
+        set_all(&metrics.pilot_push_triggers, &sample.triggers);
+        set(&metrics.tombolo_builds, sample.builds);
+        set(&metrics.tombolo_wakeups, sample.wakeups);
+    }
+
+    /// Connected proxies, by version as they spell it: peers choose it, so it is cut and their number bounded.
+    pub fn proxies<'v>(&self, versions: impl Iterator<Item = &'v str>) {
+        let mut counts: BTreeMap<String, i64> = BTreeMap::new();
+        for version in versions {
+            let mut label = label(version);
+            if !counts.contains_key(&label) && counts.len() >= VERSION_LABELS {
+                label = "other".to_owned();
+            }
+            *counts.entry(label).or_default() += 1;
+        }
+        self.metrics.pilot_xds.reset();
+        for (version, count) in counts {
+            self.metrics.pilot_xds.with_label_values(&[&version]).set(count);
+        }
+    }
+
+    /// Work and size of the registry.
+    pub fn registry(&self, services: usize, publishes: u64, unchanged: u64) {
+        self.metrics.pilot_services.set(whole(services));
+        set(&self.metrics.tombolo_publishes, publishes);
+        set(&self.metrics.tombolo_writes_unchanged, unchanged);
+    }
+
+    /// One row of events.
+    pub fn event(&self, object: &str, event: &str, count: u64) {
+        set(
+            &self
+                .metrics
+                .pilot_k8s_reg_events
+                .with_label_values(&[object, event]),
+            count,
+        );
+    }
+
+    /// Work of ingest: conversions of services and pods, objects set aside, lists, failures, timeouts.
+    pub fn ingest(&self, values: IngestValues) {
+        let metrics = self.metrics;
+        set(&metrics.tombolo_conversions, values.conversions);
+        set(&metrics.tombolo_pod_conversions, values.pod_conversions);
+        set(&metrics.tombolo_quarantined_objects, values.quarantined);
+        set(&metrics.tombolo_lists, values.lists);
+        set(&metrics.tombolo_watch_failures, values.failures);
+        set(&metrics.remote_cluster_sync_timeouts_total, values.sync_timeouts);
+    }
+
+    /// Forgets the clusters of the last scrape; [`Self::cluster`] follows for each there is.
+    pub fn clusters(&self, local: usize, remote: usize, pending_pods: usize) {
+        let metrics = self.metrics;
+        metrics.istiod_remote_cluster_sync_status.reset();
+        metrics.tombolo_cluster_live.reset();
+        for (kind, count) in [("local", local), ("remote", remote)] {
+            metrics
+                .istiod_managed_clusters
+                .with_label_values(&[kind])
+                .set(whole(count));
+        }
+        metrics.pilot_k8s_endpoints_pending_pod.set(whole(pending_pods));
+    }
+
+    /// One cluster.
+    pub fn cluster(&self, id: &str, remote: bool, status: &str, live: bool) {
+        let metrics = self.metrics;
+        if remote {
+            metrics
+                .istiod_remote_cluster_sync_status
+                .with_label_values(&[id, status])
+                .set(1);
+        }
+        metrics
+            .tombolo_cluster_live
+            .with_label_values(&[id])
+            .set(i64::from(live));
+    }
+
+    /// The process.
+    pub fn process(&self, version: &str, uptime_seconds: f64) {
+        self.metrics.pilot_info.with_label_values(&[version]).set(1);
+        self.metrics.istiod_uptime_seconds.set(uptime_seconds);
+    }
+}
+
+/// Work of ingest, for one scrape.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct IngestValues {
+    /// Shares of services converted.
+    pub conversions: u64,
+    /// Pods converted.
+    pub pod_conversions: u64,
+    /// Objects set aside.
+    pub quarantined: u64,
+    /// Complete lists.
+    pub lists: u64,
+    /// Failed attempts.
+    pub failures: u64,
+    /// Remote clusters that timed out.
+    pub sync_timeouts: u64,
+}
+
+/// A version as a label: short and plain, or `other`.
+fn label(version: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b".-_+".contains(&byte);
+    match version {
+        "" => "unknown".to_owned(),
+        text if text.len() <= 40 && text.bytes().all(plain) => text.to_owned(),
+        _ => "other".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counters_follow_their_source_and_do_not_add_up() {
+        let metrics = Metrics::new();
+        let sample = XdsSample {
+            pushes: vec![("eds", 3)],
+            ..XdsSample::default()
+        };
+        let first = metrics.render(|refresh| refresh.xds(&sample));
+        let second = metrics.render(|refresh| refresh.xds(&sample));
+        assert_eq!(first, second);
+        assert!(second.contains("pilot_xds_pushes{type=\"eds\"} 3"), "{second}");
+    }
+
+    #[test]
+    fn versions_of_peers_cannot_flood_the_labels() {
+        let metrics = Metrics::new();
+        let versions: Vec<String> = (0..100).map(|n| format!("1.{n}")).collect();
+        let odd = ["a\nb".to_owned(), "x".repeat(100)];
+        let all = versions.iter().chain(&odd).map(String::as_str);
+        let text = metrics.render(|refresh| refresh.proxies(all));
+        let rows = text.lines().filter(|line| line.starts_with("pilot_xds{")).count();
+        assert_eq!(rows, VERSION_LABELS + 1);
+        assert!(text.contains("pilot_xds{version=\"other\"} 82"), "{text}");
+    }
+
+    #[test]
+    fn d45_convergence_has_millisecond_buckets() {
+        let metrics = Metrics::new();
+        metrics.convergence().observe(0.0015);
+        let text = metrics.render(|_| {});
+        assert!(
+            text.contains("pilot_proxy_convergence_time_bucket{le=\"0.002\"} 1"),
+            "{text}"
+        );
+    }
+}
