@@ -7,8 +7,8 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use tombolo::model::{
-    ClusterRole, Endpoint, EndpointShard, Health, IpFamilies, NetworkGateway, PortProtocol, ProxyKind, RequestedView,
-    Service, ServiceKey, ServicePort, TlsMode, Transport, Workload,
+    ClusterRole, Endpoint, EndpointShard, Health, IpFamilies, NetworkGateway, PortProtocol, ProxyKind,
+    RequestedView, Service, ServiceKey, ServicePort, TlsMode, Transport, Workload,
 };
 use tombolo::registry::{ClusterWriter, Registry};
 use tombolo::view::{EdsKey, EdsName, Inputs, MeshRules, assign};
@@ -23,8 +23,12 @@ fn key(service: usize) -> ServiceKey {
 }
 
 fn shard(cluster: &str, network: &str, service: usize, endpoints: usize) -> EndpointShard {
-    let port =
-        ServicePort { number: 80, name: "http".into(), transport: Transport::Tcp, protocol: PortProtocol::Http };
+    let port = ServicePort {
+        number: 80,
+        name: "http".into(),
+        transport: Transport::Tcp,
+        protocol: PortProtocol::Http,
+    };
     let record = Service { key: key(service), ports: vec![port], ..Service::default() };
     let endpoint = |index: usize| {
         let address = IpAddr::V4(Ipv4Addr::from(0x0a00_0000 + index as u32));
@@ -111,7 +115,8 @@ fn encode(bencher: divan::Bencher<'_, '_>, endpoints: usize) {
     let (name, key, mesh) = (EdsName::outbound(80, &key(0).hostname), from_east(), MeshRules::default());
     let service = registry.host(&name.host)[0].load();
     let networks = registry.networks();
-    let assignment = assign(Inputs { service: &service, networks: &networks, mesh: &mesh }, &name, &key, &mut ());
+    let assignment =
+        assign(Inputs { service: &service, networks: &networks, mesh: &mesh }, &name, &key, &mut ());
     let text = name.to_string();
     bencher.bench_local(|| resources::assignment(&text, &assignment));
 }

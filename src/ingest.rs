@@ -247,23 +247,15 @@ pub async fn start(
     let gate = hold_gate(registry, known_set.clone(), ready_sender);
     tasks
         .spawn(async move { cancel.run_until_cancelled(gate).await }.instrument(tracing::info_span!("gate")));
-    Ok(Ingest {
-        counts,
-        problems,
-        ready,
-        known_set,
-        tasks,
-    })
+    Ok(Ingest { counts, problems, ready, known_set, tasks })
 }
 
 async fn config_server(config: &ConfigCluster) -> Result<Arc<ApiServer>, IngestError> {
     kubeconfig::check_cluster_id(&config.id).map_err(IngestError::ClusterId)?;
     let credentials = kubeconfig::load(&config.source).await?;
     let server = ApiServer::new(&credentials, AddressPolicy::Any);
-    let server = server.map_err(|error| IngestError::Credentials {
-        origin: config.source.to_string(),
-        error,
-    })?;
+    let server =
+        server.map_err(|error| IngestError::Credentials { origin: config.source.to_string(), error })?;
     Ok(Arc::new(server))
 }
 
@@ -280,10 +272,9 @@ fn start_config(
         hash: 0,
     });
     started.map_err(|error| match error {
-        cluster_set::StartError::Client(error) => IngestError::Credentials {
-            origin: config.source.to_string(),
-            error,
-        },
+        cluster_set::StartError::Client(error) => {
+            IngestError::Credentials { origin: config.source.to_string(), error }
+        }
         cluster_set::StartError::Taken(error) => IngestError::Taken(error),
     })
 }
@@ -312,10 +303,7 @@ impl RemoteSource {
                 if !first {
                     watch.changed().await;
                 }
-                secrets::News {
-                    claims: watch.scan(problems).await,
-                    complete: true,
-                }
+                secrets::News { claims: watch.scan(problems).await, complete: true }
             }
         }
     }

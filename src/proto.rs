@@ -1,11 +1,5 @@
 //! Code generated from `proto/`.
-#![allow(
-    missing_docs,
-    unreachable_pub,
-    clippy::all,
-    clippy::pedantic,
-    rust_2018_idioms
-)]
+#![allow(missing_docs, unreachable_pub, clippy::all, clippy::pedantic, rust_2018_idioms)]
 
 /// The aggregated discovery service.
 pub mod discovery {

@@ -30,7 +30,11 @@ async fn a_sidecar_gets_everything_in_both_protocols() {
     assert_eq!(endpoints(&assignments.resources[0].2), ["10.10.0.1:8080*1", "172.30.0.2:15443*1"]);
     delta.subscribe(Listener, &[]).await;
     let listeners = delta.expect(Listener).await;
-    assert!(listeners.names().contains(&"0.0.0.0_80") && listeners.names().contains(&"virtualOutbound"), "{:?}", listeners.names());
+    assert!(
+        listeners.names().contains(&"0.0.0.0_80") && listeners.names().contains(&"virtualOutbound"),
+        "{:?}",
+        listeners.names()
+    );
     delta.subscribe(Route, &["80"]).await;
     assert_eq!(delta.expect(Route).await.names(), ["80"]);
     delta.silent().await;
@@ -199,15 +203,7 @@ async fn d25_a_new_service_is_cds_then_eds_and_a_removed_one_lingers() {
     // The Envoy cluster stays for a while, without endpoints; then it goes.
     let emptied = stream.expect(Endpoint).await;
     assert_eq!((emptied.names(), endpoints(&emptied.resources[0].2).len()), (vec![eds(5).as_str()], 0));
-    let response = tokio::time::timeout(tombolo::xds::LINGER * 2, async {
-        loop {
-            tokio::task::yield_now().await;
-            if let Ok(Ok(response)) = tokio::time::timeout(tombolo::xds::LINGER, stream.next()).await {
-                return response;
-            }
-        }
-    });
-    let removed = response.await.expect("removed after the linger time");
+    let removed = stream.next_within(tombolo::xds::LINGER * 2).await.expect("removed after the linger time");
     assert_eq!((removed.type_url.as_str(), removed.removed), (Cluster.url(), vec![eds(5)]));
     world.stop().await;
 }
@@ -249,7 +245,10 @@ async fn xc11_rejected_content_is_not_sent_again_until_it_changes() {
     let status = world.server.streams();
     assert_eq!(status[0].types[&Endpoint].last_error.as_deref(), Some("no thanks"), "X-C13");
     world.west.set(key(0), shard("west", 0, 4));
-    assert_eq!(endpoints(&stream.expect(Endpoint).await.resources[0].2), ["10.10.0.1:8080*1", "172.30.0.2:15443*4"]);
+    assert_eq!(
+        endpoints(&stream.expect(Endpoint).await.resources[0].2),
+        ["10.10.0.1:8080*1", "172.30.0.2:15443*4"]
+    );
     world.stop().await;
 }
 
@@ -262,11 +261,16 @@ async fn d12_a_pod_that_arrives_after_its_proxy_changes_the_view_in_mid_stream()
     stream.subscribe(Endpoint, &[&eds(0)]).await;
     let before = stream.expect(Endpoint).await;
     assert_eq!(endpoints(&before.resources[0].2), ["10.10.0.1:8080*1", "172.30.0.2:15443*1"]);
-    let id = tombolo::model::WorkloadId { cluster: "other".into(), namespace: "sample".into(), name: "p".into() };
+    let id =
+        tombolo::model::WorkloadId { cluster: "other".into(), namespace: "sample".into(), name: "p".into() };
     let pod = tombolo::model::Workload { network: "net-west".into(), ..Default::default() };
     world.east.apply([(id, Some(std::sync::Arc::new(pod)))], []);
     let after = stream.expect(Endpoint).await;
-    assert_eq!(endpoints(&after.resources[0].2), ["10.10.0.1:8080*1"], "direct in the west, nothing reachable in the east");
+    assert_eq!(
+        endpoints(&after.resources[0].2),
+        ["10.10.0.1:8080*1"],
+        "direct in the west, nothing reachable in the east"
+    );
     world.stop().await;
 }
 

@@ -81,20 +81,13 @@ fn world(network: &str, pod_ip: &str) -> Vec<Value> {
 }
 
 async fn server(name: &str, objects: Vec<Value>) -> RunningApiServer {
-    ApiServer::builder()
-        .cluster(name)
-        .world(objects)
-        .start()
-        .await
-        .unwrap()
+    ApiServer::builder().cluster(name).world(objects).start().await.unwrap()
 }
 
 /// A Secret with kubeconfigs by cluster id.
 fn secret(name: &str, kubeconfigs: &[(&str, &str)]) -> Value {
-    let data: serde_json::Map<String, Value> = kubeconfigs
-        .iter()
-        .map(|(id, text)| ((*id).to_owned(), json!(BASE64.encode(text))))
-        .collect();
+    let data: serde_json::Map<String, Value> =
+        kubeconfigs.iter().map(|(id, text)| ((*id).to_owned(), json!(BASE64.encode(text)))).collect();
     json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name, "namespace": "istio-system",
         "labels": {"istio/multiCluster": "true"}}, "data": data})
 }
@@ -140,23 +133,12 @@ impl Plane {
         change(&mut options);
         let registry = Registry::new();
         let cancel = CancellationToken::new();
-        let ingest = ingest::start(options, Arc::clone(&registry), cancel.clone())
-            .await
-            .unwrap();
-        Self {
-            registry,
-            ingest,
-            cancel,
-            _dir: dir,
-        }
+        let ingest = ingest::start(options, Arc::clone(&registry), cancel.clone()).await.unwrap();
+        Self { registry, ingest, cancel, _dir: dir }
     }
 
     async fn ready(&self) {
-        assert!(
-            tokio::time::timeout(LIMIT, self.ingest.wait_ready())
-                .await
-                .expect("ready in time")
-        );
+        assert!(tokio::time::timeout(LIMIT, self.ingest.wait_ready()).await.expect("ready in time"));
     }
 
     fn status(&self, cluster: &str) -> Option<ClusterStatus> {
@@ -164,15 +146,11 @@ impl Plane {
     }
 
     fn health(&self, cluster: &str) -> &'static str {
-        self.status(cluster)
-            .map_or("absent", |status| status.health.word())
+        self.status(cluster).map_or("absent", |status| status.health.word())
     }
 
     async fn is(&self, cluster: &str, health: &str) {
-        eventually(&format!("{cluster} is {health}"), || {
-            self.health(cluster) == health
-        })
-        .await;
+        eventually(&format!("{cluster} is {health}"), || self.health(cluster) == health).await;
     }
 
     fn snapshot(&self, name: &str) -> Option<Arc<ServiceSnapshot>> {
@@ -202,9 +180,7 @@ impl Plane {
 
     fn problems(&self) -> Vec<String> {
         let problems = self.ingest.problems().into_iter();
-        problems
-            .map(|problem| format!("{}: {}", problem.subject, problem.text))
-            .collect()
+        problems.map(|problem| format!("{}: {}", problem.subject, problem.text)).collect()
     }
 }
 
@@ -228,9 +204,7 @@ impl Identity {
 
     async fn start(&self, name: &str) -> RunningApiServer {
         let builder = ApiServer::builder().cluster(name).store(self.store.clone());
-        let builder = builder
-            .authority(self.authority.clone())
-            .token(self.token.clone());
+        let builder = builder.authority(self.authority.clone()).token(self.token.clone());
         builder.listen(self.address).start().await.unwrap()
     }
 }
@@ -239,45 +213,24 @@ impl Identity {
 async fn a_cluster_appears_in_one_step_with_its_networks() {
     let east = server("east", world("net-east", "10.0.0.1")).await;
     let plane = Plane::start(&east).await;
-    let changes = tokio::time::timeout(LIMIT, plane.registry.changes().next())
-        .await
-        .unwrap();
-    assert_eq!(
-        changes.services.len(),
-        2,
-        "helloworld and the gateway's own service"
-    );
+    let changes = tokio::time::timeout(LIMIT, plane.registry.changes().next()).await.unwrap();
+    assert_eq!(changes.services.len(), 2, "helloworld and the gateway's own service");
     assert!(changes.networks.contains("net-east") && changes.clusters.contains("east"));
     assert_eq!(changes.workloads.len(), 1);
     plane.ready().await;
     assert!(plane.registry.changes().take().is_empty());
 
     assert_eq!(plane.endpoints("helloworld"), ["east 10.0.0.1"]);
-    let gateways: Vec<_> = plane
-        .registry
-        .networks()
-        .gateways()
-        .map(|g| g.address.to_string())
-        .collect();
+    let gateways: Vec<_> = plane.registry.networks().gateways().map(|g| g.address.to_string()).collect();
     assert_eq!(gateways, ["192.0.2.1"]);
-    let id = WorkloadId {
-        cluster: "east".into(),
-        namespace: "sample".into(),
-        name: "hello-1".into(),
-    };
+    let id = WorkloadId { cluster: "east".into(), namespace: "sample".into(), name: "hello-1".into() };
     let workload = plane.registry.workload(&id).unwrap();
     assert_eq!(workload.locality.to_string(), "r1");
     assert_eq!(workload.services.len(), 1);
     plane.is("east", "live").await;
     let status = plane.status("east").unwrap();
     assert!(status.synced && status.objects["Pod"] == 1 && &*status.network == "net-east");
-    assert_eq!(
-        plane
-            .ingest
-            .counts()
-            .events(ObjectKind::Pod, ingest::EventKind::Add),
-        1
-    );
+    assert_eq!(plane.ingest.counts().events(ObjectKind::Pod, ingest::EventKind::Add), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -297,9 +250,7 @@ async fn one_slice_change_in_a_world_of_1000_services_is_one_conversion_and_one_
     changed["endpoints"][0]["conditions"]["terminating"] = json!(false);
     plane.registry.changes().take();
     east.store().apply(changed).unwrap();
-    let changes = tokio::time::timeout(LIMIT, plane.registry.changes().next())
-        .await
-        .unwrap();
+    let changes = tokio::time::timeout(LIMIT, plane.registry.changes().next()).await.unwrap();
     assert_eq!(changes.services.len(), 1);
     assert!(changes.services.values().all(|change| !change.record));
     assert_eq!(plane.conversions() - conversions, 1);
@@ -324,34 +275,18 @@ async fn a_lost_api_server_keeps_its_data_and_a_relist_drops_what_vanished() {
     assert_eq!(plane.publishes(), publishes);
     let status = plane.status("east").unwrap();
     assert!(status.synced && matches!(status.health, ClusterHealth::Stale { .. }));
-    assert!(
-        plane
-            .problems()
-            .iter()
-            .any(|problem| problem.starts_with("cluster east:"))
-    );
+    assert!(plane.problems().iter().any(|problem| problem.starts_with("cluster east:")));
 
-    identity
-        .store
-        .delete(&kinds::SERVICES, "sample", "vanishing")
-        .unwrap();
+    identity.store.delete(&kinds::SERVICES, "sample", "vanishing").unwrap();
     identity.store.apply(slice("helloworld", &[])).unwrap();
     identity.store.compact();
     let _east = identity.start("east").await;
     eventually("the vanished service is gone", || {
-        plane
-            .snapshot("vanishing")
-            .is_none_or(|snapshot| snapshot.service.is_none())
+        plane.snapshot("vanishing").is_none_or(|snapshot| snapshot.service.is_none())
     })
     .await;
-    eventually("the endpoint is gone", || {
-        plane.endpoints("helloworld").is_empty()
-    })
-    .await;
-    assert!(
-        plane.snapshot("helloworld").unwrap().service.is_some(),
-        "no endpoints is not no service"
-    );
+    eventually("the endpoint is gone", || plane.endpoints("helloworld").is_empty()).await;
+    assert!(plane.snapshot("helloworld").unwrap().service.is_some(), "no endpoints is not no service");
     plane.is("east", "live").await;
     eventually("the problem is solved", || plane.problems().is_empty()).await;
 }
@@ -365,12 +300,7 @@ async fn broken_watches_are_taken_up_again_without_a_trace() {
     plane.registry.changes().take();
     let publishes = plane.publishes();
     east.disconnect_watches();
-    let watches = || {
-        east.request_counts()
-            .get(&("watch", "pods".to_owned()))
-            .copied()
-            .unwrap_or_default()
-    };
+    let watches = || east.request_counts().get(&("watch", "pods".to_owned())).copied().unwrap_or_default();
     eventually("watches are open again", || watches() >= 2).await;
     plane.is("east", "live").await;
     assert_eq!(plane.publishes(), publishes);
@@ -382,29 +312,19 @@ async fn broken_watches_are_taken_up_again_without_a_trace() {
 async fn a_remote_cluster_comes_from_a_secret_and_goes_with_it() {
     let east = server("east", world("net-east", "10.0.0.1")).await;
     let west = server("west", world("net-west", "10.0.0.1")).await;
-    east.store()
-        .create(secret("remotes", &[("west", &west.kubeconfig())]))
-        .unwrap();
+    east.store().create(secret("remotes", &[("west", &west.kubeconfig())])).unwrap();
     let plane = Plane::start(&east).await;
     plane.ready().await;
     assert!(plane.ingest.known_set_complete());
     assert_eq!(plane.endpoints("helloworld"), ["east 10.0.0.1", "west 10.0.0.1"]);
     let networks = |plane: &Plane| -> Vec<String> {
         let networks = plane.registry.networks();
-        networks
-            .gateways()
-            .map(|gateway| gateway.network.to_string())
-            .collect()
+        networks.gateways().map(|gateway| gateway.network.to_string()).collect()
     };
     assert_eq!(networks(&plane), ["net-east", "net-west"]);
-    assert_eq!(
-        plane.status("west").unwrap().source,
-        "secret istio-system/remotes"
-    );
+    assert_eq!(plane.status("west").unwrap().source, "secret istio-system/remotes");
 
-    east.store()
-        .delete(&kinds::SECRETS, "istio-system", "remotes")
-        .unwrap();
+    east.store().delete(&kinds::SECRETS, "istio-system", "remotes").unwrap();
     eventually("west is gone", || plane.status("west").is_none()).await;
     assert_eq!(plane.endpoints("helloworld"), ["east 10.0.0.1"]);
     assert_eq!(networks(&plane), ["net-east"]);
@@ -420,9 +340,7 @@ async fn k_33_a_cluster_that_comes_back_within_the_grace_costs_nothing() {
     plane.ready().await;
     plane.is("west", "live").await;
     let publishes = plane.publishes();
-    east.store()
-        .delete(&kinds::SECRETS, "istio-system", "remotes")
-        .unwrap();
+    east.store().delete(&kinds::SECRETS, "istio-system", "remotes").unwrap();
     plane.is("west", "removing").await;
     assert_eq!(plane.endpoints("helloworld").len(), 2);
     east.store().create(remotes).unwrap();
@@ -435,15 +353,8 @@ async fn k_30_rotated_credentials_with_equal_content_publish_nothing() {
     let east = server("east", world("net-east", "10.0.0.1")).await;
     let old = server("west", world("net-west", "10.0.0.2")).await;
     let store = old.store();
-    let new = ApiServer::builder()
-        .cluster("west")
-        .store(store.clone())
-        .start()
-        .await
-        .unwrap();
-    east.store()
-        .create(secret("remotes", &[("west", &old.kubeconfig())]))
-        .unwrap();
+    let new = ApiServer::builder().cluster("west").store(store.clone()).start().await.unwrap();
+    east.store().create(secret("remotes", &[("west", &old.kubeconfig())])).unwrap();
     let plane = Plane::start(&east).await;
     plane.ready().await;
     plane.is("west", "live").await;
@@ -453,30 +364,21 @@ async fn k_30_rotated_credentials_with_equal_content_publish_nothing() {
     // Bad ones first: the old generation keeps serving (K-31).
     let mut wrong = new.kubeconfig();
     wrong = wrong.replace(new.token(), "wrong");
-    east.store()
-        .apply(secret("remotes", &[("west", &wrong)]))
-        .unwrap();
+    east.store().apply(secret("remotes", &[("west", &wrong)])).unwrap();
     eventually("the bad credentials are told of", || {
-        plane
-            .problems()
-            .iter()
-            .any(|problem| problem.starts_with("cluster west, new credentials"))
+        plane.problems().iter().any(|problem| problem.starts_with("cluster west, new credentials"))
     })
     .await;
     assert_eq!(plane.health("west"), "live");
 
-    east.store()
-        .apply(secret("remotes", &[("west", &new.kubeconfig())]))
-        .unwrap();
+    east.store().apply(secret("remotes", &[("west", &new.kubeconfig())])).unwrap();
     eventually("the new generation serves", || plane.problems().is_empty()).await;
     old.shutdown().await;
     assert!(plane.registry.changes().take().is_empty());
     assert_eq!(plane.publishes(), publishes);
     store.apply(slice("helloworld", &[])).unwrap();
-    eventually("events arrive by the new credentials", || {
-        plane.endpoints("helloworld") == ["east 10.0.0.1"]
-    })
-    .await;
+    eventually("events arrive by the new credentials", || plane.endpoints("helloworld") == ["east 10.0.0.1"])
+        .await;
     assert_eq!(plane.health("west"), "live");
 }
 
@@ -491,29 +393,16 @@ async fn contract_9_bad_objects_cost_only_themselves() {
     plane.ready().await;
     assert_eq!(plane.endpoints("helloworld"), ["east 10.0.0.1"]);
     let quarantined = plane.status("east").unwrap().quarantined;
-    assert!(
-        quarantined[0].starts_with("Service sample/bad: "),
-        "{quarantined:?}"
-    );
+    assert!(quarantined[0].starts_with("Service sample/bad: "), "{quarantined:?}");
 
     let mut worse = slice("helloworld", &[]);
     worse["endpoints"] = json!([{"addresses": "all"}]);
     east.store().apply(worse).unwrap();
-    eventually("the bad slice is named", || {
-        plane.status("east").unwrap().quarantined.len() == 2
-    })
-    .await;
-    assert_eq!(
-        plane.endpoints("helloworld"),
-        ["east 10.0.0.1"],
-        "the good version stays"
-    );
+    eventually("the bad slice is named", || plane.status("east").unwrap().quarantined.len() == 2).await;
+    assert_eq!(plane.endpoints("helloworld"), ["east 10.0.0.1"], "the good version stays");
     east.store().apply(service("bad")).unwrap();
     eventually("the good service is served", || plane.snapshot("bad").is_some()).await;
-    eventually("it is no longer named", || {
-        plane.status("east").unwrap().quarantined.len() == 1
-    })
-    .await;
+    eventually("it is no longer named", || plane.status("east").unwrap().quarantined.len() == 1).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -523,12 +412,8 @@ async fn bad_remote_kubeconfigs_are_named_and_affect_nobody_else() {
     let exec = "clusters: [{name: x, cluster: {server: 'https://192.0.2.1'}}]\n\
         users: [{name: u, user: {exec: {command: canary}}}]\n\
         contexts: [{name: c, context: {cluster: x, user: u}}]\n";
-    let kubeconfigs = [
-        ("west", &*west.kubeconfig()),
-        ("exec", exec),
-        ("yaml", "a: [canary"),
-        ("east", "ignored"),
-    ];
+    let kubeconfigs =
+        [("west", &*west.kubeconfig()), ("exec", exec), ("yaml", "a: [canary"), ("east", "ignored")];
     east.store().create(secret("remotes", &kubeconfigs)).unwrap();
     let plane = Plane::start(&east).await;
     plane.ready().await;
@@ -547,12 +432,7 @@ async fn z_04_a_remote_cluster_may_not_be_on_loopback() {
     let east = server("east", world("net-east", "10.0.0.1")).await;
     let west = server("west", world("net-west", "10.0.0.2")).await;
     let by_name = west.kubeconfig().replace("127.0.0.1", "localhost");
-    east.store()
-        .create(secret(
-            "remotes",
-            &[("by-ip", &west.kubeconfig()), ("by-name", &by_name)],
-        ))
-        .unwrap();
+    east.store().create(secret("remotes", &[("by-ip", &west.kubeconfig()), ("by-name", &by_name)])).unwrap();
     let plane = Plane::start_with(&east, |options| {
         options.allow_loopback_clusters = false;
         options.remote_cluster_timeout = Duration::from_millis(100);
@@ -561,11 +441,7 @@ async fn z_04_a_remote_cluster_may_not_be_on_loopback() {
     plane.ready().await;
     eventually("both are refused", || {
         let problems = plane.problems();
-        problems
-            .iter()
-            .filter(|problem| problem.contains("loopback"))
-            .count()
-            == 2
+        problems.iter().filter(|problem| problem.contains("loopback")).count() == 2
     })
     .await;
     assert_eq!(plane.endpoints("helloworld"), ["east 10.0.0.1"]);
@@ -576,9 +452,7 @@ async fn z_04_a_remote_cluster_may_not_be_on_loopback() {
 async fn r1_17_an_unreachable_remote_does_not_hold_the_gate_and_joins_later() {
     let east = server("east", world("net-east", "10.0.0.1")).await;
     let west = server("west", world("net-west", "10.0.0.2")).await;
-    east.store()
-        .create(secret("remotes", &[("west", &west.kubeconfig())]))
-        .unwrap();
+    east.store().create(secret("remotes", &[("west", &west.kubeconfig())])).unwrap();
     let identity = Identity::of(&west);
     west.shutdown().await;
     let plane = Plane::start_with(&east, |options| {
@@ -587,10 +461,7 @@ async fn r1_17_an_unreachable_remote_does_not_hold_the_gate_and_joins_later() {
     .await;
     plane.ready().await;
     let status = plane.status("west").unwrap();
-    assert_eq!(
-        (status.sync_status(), status.health.word()),
-        ("timeout", "connecting")
-    );
+    assert_eq!((status.sync_status(), status.health.word()), ("timeout", "connecting"));
     assert_eq!(plane.endpoints("helloworld"), ["east 10.0.0.1"]);
     assert!(!plane.registry.clusters().all_synced());
     let _west = identity.start("west").await;
@@ -604,15 +475,11 @@ async fn refused_credentials_are_told_apart() {
     let east = server("east", world("net-east", "10.0.0.1")).await;
     let west = server("west", world("net-west", "10.0.0.2")).await;
     let wrong = west.kubeconfig().replace(west.token(), "wrong");
-    east.store()
-        .create(secret("remotes", &[("west", &wrong)]))
-        .unwrap();
+    east.store().create(secret("remotes", &[("west", &wrong)])).unwrap();
     let plane = Plane::start(&east).await;
     plane.is("west", "unauthorized").await;
     assert!(!*plane.ingest.ready().borrow(), "the gate waits for its time");
-    east.store()
-        .apply(secret("remotes", &[("west", &west.kubeconfig())]))
-        .unwrap();
+    east.store().apply(secret("remotes", &[("west", &west.kubeconfig())])).unwrap();
     plane.is("west", "live").await;
     plane.ready().await;
 }
@@ -627,10 +494,7 @@ async fn r1_10_remote_clusters_from_a_directory() {
     let plane = Plane::start_with(&east, |options| options.remotes = Remotes::Directory(path)).await;
     plane.ready().await;
     assert!(
-        plane
-            .problems()
-            .iter()
-            .any(|problem| problem.contains("broken.yaml: the kubeconfig is malformed"))
+        plane.problems().iter().any(|problem| problem.contains("broken.yaml: the kubeconfig is malformed"))
     );
     std::fs::write(dir.path().join("west.yaml"), west.kubeconfig()).unwrap();
     plane.is("west", "live").await;
@@ -645,8 +509,6 @@ async fn everything_stops_with_the_token_and_the_data_stays() {
     let plane = Plane::start(&east).await;
     plane.ready().await;
     plane.cancel.cancel();
-    tokio::time::timeout(LIMIT, plane.ingest.stopped())
-        .await
-        .expect("stops in time");
+    tokio::time::timeout(LIMIT, plane.ingest.stopped()).await.expect("stops in time");
     assert_eq!(plane.endpoints("helloworld"), ["east 10.0.0.1"]);
 }

@@ -20,10 +20,42 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("xds", &["model", "registry", "view", "trust", "lifecycle", "proto", "telemetry"]),
     // Read only.
     ("admin", &["model", "config", "registry", "view", "ingest", "trust", "xds", "lifecycle", "telemetry"]),
-    ("app", &["model", "config", "lifecycle", "telemetry", "registry", "view", "ingest", "trust", "xds", "admin", "proto"]),
+    (
+        "app",
+        &[
+            "model",
+            "config",
+            "lifecycle",
+            "telemetry",
+            "registry",
+            "view",
+            "ingest",
+            "trust",
+            "xds",
+            "admin",
+            "proto",
+        ],
+    ),
     // `trust` and `app`: the lab only, which plants a CA and runs control planes.
     ("sim", &["model", "proto", "app", "trust"]),
-    ("cli", &["model", "config", "lifecycle", "telemetry", "registry", "view", "ingest", "trust", "xds", "admin", "app", "sim", "proto"]),
+    (
+        "cli",
+        &[
+            "model",
+            "config",
+            "lifecycle",
+            "telemetry",
+            "registry",
+            "view",
+            "ingest",
+            "trust",
+            "xds",
+            "admin",
+            "app",
+            "sim",
+            "proto",
+        ],
+    ),
 ];
 
 /// Crates whose types stop at a boundary: crate → modules that may name it.
@@ -54,10 +86,12 @@ fn code(path: &Path) -> String {
 
 /// The first path segments after `root::`, groups included: `crate::{a::B, c}` names `a` and `c`.
 fn named(code: &str, root: &str) -> BTreeSet<String> {
-    let word = |text: &str| -> String { text.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect() };
+    let word =
+        |text: &str| -> String { text.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect() };
     let mut names = BTreeSet::new();
     for (at, _) in code.match_indices(root) {
-        let preceded = code[..at].chars().next_back().is_some_and(|c| c.is_alphanumeric() || c == '_' || c == ':');
+        let preceded =
+            code[..at].chars().next_back().is_some_and(|c| c.is_alphanumeric() || c == '_' || c == ':');
         if preceded {
             continue;
         }
@@ -126,7 +160,11 @@ fn every_module_names_only_what_the_table_allows() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
-    assert_eq!(seen.iter().map(String::as_str).collect::<BTreeSet<_>>(), known, "the table lists every module");
+    assert_eq!(
+        seen.iter().map(String::as_str).collect::<BTreeSet<_>>(),
+        known,
+        "the table lists every module"
+    );
 }
 
 #[test]

@@ -41,9 +41,7 @@ async fn client(server: &RunningApiServer) -> Client {
 
 async fn client_from(kubeconfig: &str) -> Client {
     let kubeconfig = Kubeconfig::from_yaml(kubeconfig).unwrap();
-    let mut config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default())
-        .await
-        .unwrap();
+    let mut config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.unwrap();
     // Refusals are looked at, not retried.
     config.default_retry = false;
     Client::try_from(config).unwrap()
@@ -97,7 +95,5 @@ fn told(event: &WatchEvent<DynamicObject>) -> String {
 
 /// Waits for `future` until a deadline that a working server never needs.
 async fn soon<T>(future: impl Future<Output = T>) -> T {
-    tokio::time::timeout(Duration::from_secs(20), future)
-        .await
-        .expect("it happens within 20 seconds")
+    tokio::time::timeout(Duration::from_secs(20), future).await.expect("it happens within 20 seconds")
 }

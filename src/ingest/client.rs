@@ -86,10 +86,7 @@ impl ApiServer {
 
     /// A client that says on `connected` when a watch is established.
     pub(super) fn client(&self, connected: mpsc::Sender<()>) -> kube::Client {
-        let observed = Observed {
-            transport: self.transport.clone(),
-            connected,
-        };
+        let observed = Observed { transport: self.transport.clone(), connected };
         kube::Client::new(observed, self.namespace.clone())
     }
 }
@@ -142,9 +139,7 @@ impl Service<Request<Body>> for Observed {
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         let query = request.uri().query().unwrap_or_default();
-        let watch = query
-            .split('&')
-            .any(|part| matches!(part, "watch=true" | "watch=1"));
+        let watch = query.split('&').any(|part| matches!(part, "watch=true" | "watch=1"));
         let connected = self.connected.clone();
         let answer = self.transport.call(request);
         Box::pin(async move {
@@ -152,9 +147,7 @@ impl Service<Request<Body>> for Observed {
             let response = answer.map_err(|_| NoAnswer)??;
             if watch && response.status() == http::StatusCode::GONE {
                 let event = Full::new(Bytes::from_static(EXPIRED.as_bytes()));
-                return Ok(Response::new(
-                    event.map_err(|never| match never {}).boxed_unsync(),
-                ));
+                return Ok(Response::new(event.map_err(|never| match never {}).boxed_unsync()));
             }
             check(&response, watch)?;
             if !watch {
@@ -172,20 +165,13 @@ async fn page(response: Response<Incoming>) -> Result<Response<Answer>, BoxError
     let (parts, body) = response.into_parts();
     let body = tokio::time::timeout(PAGE_TIMEOUT, Limited::new(body, MAX_PAGE).collect()).await;
     let body = Full::new(body.map_err(|_| NoPage)??.to_bytes());
-    Ok(Response::from_parts(
-        parts,
-        body.map_err(|never| match never {}).boxed_unsync(),
-    ))
+    Ok(Response::from_parts(parts, body.map_err(|never| match never {}).boxed_unsync()))
 }
 
 /// Error statuses of lists carry a reason in their body, which the client reads.
 fn check(response: &Response<Incoming>, watch: bool) -> Result<(), UnusableAnswer> {
     if !response.status().is_success() {
-        return if watch {
-            Err(UnusableAnswer::Status(response.status()))
-        } else {
-            Ok(())
-        };
+        return if watch { Err(UnusableAnswer::Status(response.status())) } else { Ok(()) };
     }
     let header = response.headers().get(http::header::CONTENT_TYPE);
     match header.and_then(|value| value.to_str().ok()) {

@@ -69,11 +69,8 @@ impl Generation {
             self.predecessor.is_some(),
         );
         let mut events = self.events();
-        let mut staging = Staging::new(
-            self.context.clone(),
-            self.system_namespace.clone(),
-            Arc::clone(&self.counts),
-        );
+        let mut staging =
+            Staging::new(self.context.clone(), self.system_namespace.clone(), Arc::clone(&self.counts));
         self.sync(&mut events, &mut staging, &mut status).await;
         let mut seat = self.take_over().await;
         let Some(writer) = seat.as_mut() else {

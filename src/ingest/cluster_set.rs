@@ -136,15 +136,7 @@ impl ClusterSet {
         tracing::info!(cluster = %start.id, source = start.source, "cluster added");
         let seat: Seat = Arc::new(Mutex::new(Some(writer)));
         let serving = self.spawn(start, &seat, None);
-        self.running.insert(
-            start.id.clone(),
-            Running {
-                seat,
-                serving,
-                candidate: None,
-                removal: None,
-            },
-        );
+        self.running.insert(start.id.clone(), Running { seat, serving, candidate: None, removal: None });
         Ok(())
     }
 
@@ -152,13 +144,9 @@ impl ClusterSet {
     /// to keep and stops at once.
     fn exchange(&mut self, mut running: Running, start: &Start) -> Running {
         if let Some((_, health)) = running.removal.take() {
-            self.registry
-                .clusters()
-                .update(&start.id, |row| row.health = health);
+            self.registry.clusters().update(&start.id, |row| row.health = health);
         }
-        self.registry
-            .clusters()
-            .update(&start.id, |row| row.source.clone_from(&start.source));
+        self.registry.clusters().update(&start.id, |row| row.source.clone_from(&start.source));
         if let Some(candidate) = running.candidate.take() {
             if candidate.serving.load(Ordering::Acquire) {
                 running.serving = candidate;
@@ -206,11 +194,7 @@ impl ClusterSet {
         };
         let span = tracing::info_span!("cluster", id = %start.id);
         self.tasks.spawn(generation.run(cancel.clone()).instrument(span));
-        Started {
-            cancel,
-            serving,
-            hash: start.hash,
-        }
+        Started { cancel, serving, hash: start.hash }
     }
 
     /// R1.20 after the grace (K-33): until then it serves on, and coming back costs nothing.
@@ -219,10 +203,8 @@ impl ClusterSet {
             return;
         };
         let before = self.registry.clusters().get(id).map(|row| row.health);
-        running.removal = Some((
-            Instant::now() + self.options.removal_grace,
-            before.unwrap_or(ClusterHealth::Connecting),
-        ));
+        running.removal =
+            Some((Instant::now() + self.options.removal_grace, before.unwrap_or(ClusterHealth::Connecting)));
         tracing::info!(cluster = %id, grace = ?self.options.removal_grace, "cluster is being removed");
         self.registry.clusters().update(id, |row| {
             row.health = ClusterHealth::Removing;
@@ -232,19 +214,13 @@ impl ClusterSet {
 
     /// When the next cluster is to be withdrawn.
     pub(super) fn next_removal(&self) -> Option<Instant> {
-        self.running
-            .values()
-            .filter_map(|running| running.removal.as_ref().map(|(at, _)| *at))
-            .min()
+        self.running.values().filter_map(|running| running.removal.as_ref().map(|(at, _)| *at)).min()
     }
 
     /// Withdraws the clusters whose grace is over, each in one pass (Q24: every generation is stopped first).
     pub(super) async fn withdraw_due(&mut self) {
         let now = Instant::now();
-        let due = self
-            .running
-            .iter()
-            .filter(|(_, r)| r.removal.as_ref().is_some_and(|(at, _)| *at <= now));
+        let due = self.running.iter().filter(|(_, r)| r.removal.as_ref().is_some_and(|(at, _)| *at <= now));
         for id in due.map(|(id, _)| id.clone()).collect::<Vec<_>>() {
             let Some(running) = self.running.remove(&id) else {
                 continue;
@@ -267,19 +243,11 @@ impl ClusterSet {
 
 impl IngestOptions {
     fn remote_addresses(&self) -> AddressPolicy {
-        if self.allow_loopback_clusters {
-            AddressPolicy::Any
-        } else {
-            AddressPolicy::Remote
-        }
+        if self.allow_loopback_clusters { AddressPolicy::Any } else { AddressPolicy::Remote }
     }
 
     fn special_addresses(&self) -> SpecialAddresses {
-        if self.allow_loopback_clusters {
-            SpecialAddresses::Keep
-        } else {
-            SpecialAddresses::Drop
-        }
+        if self.allow_loopback_clusters { SpecialAddresses::Keep } else { SpecialAddresses::Drop }
     }
 
     /// Which addresses API servers named by remote kubeconfigs may have.

@@ -41,17 +41,12 @@ impl ClusterContext {
     /// The key of a Kubernetes Service: `<name>.<namespace>.svc.<domain>` (R0.5).
     pub fn service_key(&self, key: &ObjectKey) -> ServiceKey {
         let hostname = format!("{}.{}.svc.{}", key.name, key.namespace, self.domain);
-        ServiceKey {
-            namespace: key.namespace.clone(),
-            hostname: Hostname::from(hostname),
-        }
+        ServiceKey { namespace: key.namespace.clone(), hostname: Hostname::from(hostname) }
     }
 
     /// Reads an address that others are to connect to; says why it cannot be used.
     fn address(&self, text: &str) -> Result<std::net::IpAddr, String> {
-        let address: std::net::IpAddr = text
-            .parse()
-            .map_err(|_| format!("`{text}` is not an IP address"))?;
+        let address: std::net::IpAddr = text.parse().map_err(|_| format!("`{text}` is not an IP address"))?;
         match (self.special_addresses, super::client::special_kind(address)) {
             (SpecialAddresses::Drop, Some(kind)) => Err(format!("{address} is a {kind} address")),
             _ => Ok(address.to_canonical()),

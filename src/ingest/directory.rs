@@ -59,13 +59,7 @@ impl DirectoryWatch {
                 None
             }
         };
-        Ok(Self {
-            path: path.to_owned(),
-            addresses,
-            known: BTreeSet::new(),
-            notices,
-            _watcher: watcher,
-        })
+        Ok(Self { path: path.to_owned(), addresses, known: BTreeSet::new(), notices, _watcher: watcher })
     }
 
     /// Waits until the directory may have changed. Cancelling loses nothing that a re-scan does not find.
@@ -125,10 +119,7 @@ fn claim(bytes: &[u8], addresses: AddressPolicy) -> Result<(String, RemoteKubeco
 }
 
 fn source(path: &Path) -> Source {
-    Source {
-        created: 0,
-        name: format!("file {}", path.display()),
-    }
+    Source { created: 0, name: format!("file {}", path.display()) }
 }
 
 /// Every `*.yaml` and `*.yml` below `root`, links followed. Names that begin with two dots are the versions
@@ -169,8 +160,7 @@ fn read(root: &Path) -> io::Result<Files> {
 }
 
 fn is_yaml(path: &Path) -> bool {
-    path.extension()
-        .is_some_and(|extension| extension == "yaml" || extension == "yml")
+    path.extension().is_some_and(|extension| extension == "yaml" || extension == "yml")
 }
 
 fn content(path: &Path, length: u64) -> Result<Vec<u8>, String> {
@@ -268,9 +258,7 @@ mod tests {
         symlink("..v2", root.join("..tmp")).unwrap();
         std::fs::rename(root.join("..tmp"), root.join("..data")).unwrap();
         let limit = Duration::from_secs(30);
-        tokio::time::timeout(limit, fixture.watch.changed())
-            .await
-            .unwrap();
+        tokio::time::timeout(limit, fixture.watch.changed()).await.unwrap();
         assert_eq!(fixture.scan().await, ["run west"]);
     }
 }

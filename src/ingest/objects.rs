@@ -201,10 +201,7 @@ mod tests {
         }))
         .unwrap();
         assert_eq!(service, ServiceObject::default());
-        assert_eq!(
-            serde_json::from_value::<PodObject>(json!({})).unwrap(),
-            PodObject::default()
-        );
+        assert_eq!(serde_json::from_value::<PodObject>(json!({})).unwrap(), PodObject::default());
         assert_eq!(
             serde_json::from_value::<SliceObject>(json!({"endpoints": [{"conditions": null}]}))
                 .unwrap()
@@ -222,10 +219,7 @@ mod tests {
             .unwrap()
             .service
         };
-        assert_eq!(
-            service(json!({"kubernetes.io/service-name": "s"}), "IPv4"),
-            Some("s".into())
-        );
+        assert_eq!(service(json!({"kubernetes.io/service-name": "s"}), "IPv4"), Some("s".into()));
         assert_eq!(service(json!({"kubernetes.io/service-name": "s"}), "FQDN"), None);
         assert_eq!(
             service(

@@ -24,10 +24,8 @@ impl Problems {
     /// All of them, by subject.
     pub fn all(&self) -> Vec<Problem> {
         let problems = self.by_subject.lock().unwrap_or_else(PoisonError::into_inner);
-        let all = problems.iter().map(|(subject, text)| Problem {
-            subject: subject.clone(),
-            text: text.clone(),
-        });
+        let all =
+            problems.iter().map(|(subject, text)| Problem { subject: subject.clone(), text: text.clone() });
         all.collect()
     }
 

@@ -97,14 +97,8 @@ impl Roster {
         claims: BTreeMap<ClusterId, Result<RemoteKubeconfig, String>>,
         problems: &Problems,
     ) {
-        let before = self
-            .claims
-            .keys()
-            .find(|other| other.name == source.name)
-            .cloned();
-        let mut before = before
-            .and_then(|key| self.claims.remove(&key))
-            .unwrap_or_default();
+        let before = self.claims.keys().find(|other| other.name == source.name).cloned();
+        let mut before = before.and_then(|key| self.claims.remove(&key)).unwrap_or_default();
         let mut now = BTreeMap::new();
         for (id, claim) in claims {
             if self.reserved.contains(&id) {
@@ -130,21 +124,15 @@ impl Roster {
     fn settle(&mut self, problems: &Problems) -> Vec<Action> {
         let claimed = self.claims.values().flat_map(BTreeMap::keys);
         let ids: BTreeSet<ClusterId> = claimed.chain(self.running.keys()).cloned().collect();
-        ids.into_iter()
-            .filter_map(|id| self.settle_one(&id, problems))
-            .collect()
+        ids.into_iter().filter_map(|id| self.settle_one(&id, problems)).collect()
     }
 
     fn settle_one(&mut self, id: &ClusterId, problems: &Problems) -> Option<Action> {
-        let claimants: Vec<_> = self
-            .claims
-            .iter()
-            .filter_map(|(source, claims)| Some((source, claims.get(id)?)))
-            .collect();
+        let claimants: Vec<_> =
+            self.claims.iter().filter_map(|(source, claims)| Some((source, claims.get(id)?))).collect();
         let running = self.running.get(id);
-        let holder = claimants
-            .iter()
-            .find(|(source, _)| running.is_some_and(|(own, _)| own.name == source.name));
+        let holder =
+            claimants.iter().find(|(source, _)| running.is_some_and(|(own, _)| own.name == source.name));
         let winner = match (holder, claimants.as_slice(), self.contest) {
             (Some(holder), ..) => Some(*holder),
             (None, [], _) => None,
@@ -152,10 +140,8 @@ impl Roster {
             (None, [first, ..], Contest::First) => Some(*first),
             (None, _, Contest::Nobody) => {
                 let names: Vec<_> = claimants.iter().map(|(source, _)| source.name.as_str()).collect();
-                let text = format!(
-                    "claimed by {}; nothing is changed until one of them goes",
-                    names.join(" and ")
-                );
+                let text =
+                    format!("claimed by {}; nothing is changed until one of them goes", names.join(" and "));
                 problems.set(contest_subject(id), text);
                 return None;
             }
@@ -185,9 +171,7 @@ fn contest_subject(id: &ClusterId) -> String {
 
 /// Whether a problem is about this source or one of its keys.
 fn is_about(subject: &str, source: &str) -> bool {
-    subject
-        .strip_prefix(source)
-        .is_some_and(|rest| rest.is_empty() || rest.starts_with(", "))
+    subject.strip_prefix(source).is_some_and(|rest| rest.is_empty() || rest.starts_with(", "))
 }
 
 #[cfg(test)]

@@ -39,19 +39,12 @@ impl SecretWatch {
         retry: RetryPolicy,
         addresses: AddressPolicy,
     ) -> Self {
-        let source = KubeSource::new(server, retry)
-            .in_namespace(namespace)
-            .labelled(SELECTOR);
+        let source = KubeSource::new(server, retry).in_namespace(namespace).labelled(SELECTOR);
         Self::from_events(ObjectSource::events(source), addresses)
     }
 
     fn from_events(events: BoxStream<'static, SourceEvent<SecretObject>>, addresses: AddressPolicy) -> Self {
-        Self {
-            events,
-            addresses,
-            known: BTreeMap::new(),
-            listing: None,
-        }
+        Self { events, addresses, known: BTreeMap::new(), listing: None }
     }
 
     /// The next change. Cancelling loses nothing.
@@ -62,10 +55,8 @@ impl SecretWatch {
             };
             match event {
                 SourceEvent::Failed(failure) => {
-                    problems.set(
-                        SUBJECT,
-                        format!("cannot be read, what is known stands: {}", failure.text()),
-                    );
+                    problems
+                        .set(SUBJECT, format!("cannot be read, what is known stands: {}", failure.text()));
                 }
                 SourceEvent::Connected => problems.clear(SUBJECT),
                 event => {
@@ -91,17 +82,11 @@ impl SecretWatch {
             }
             SourceEvent::Apply(received) => {
                 let claims = vec![self.claims(received)];
-                return Some(News {
-                    claims,
-                    complete: false,
-                });
+                return Some(News { claims, complete: false });
             }
             SourceEvent::Delete(key) => {
                 let claims = vec![self.gone(&key)];
-                return Some(News {
-                    claims,
-                    complete: false,
-                });
+                return Some(News { claims, complete: false });
             }
             SourceEvent::Connected | SourceEvent::Failed(_) => {}
         }
@@ -111,16 +96,11 @@ impl SecretWatch {
     /// A complete list: Secrets that are not in it are gone.
     fn swap(&mut self, listing: Vec<Received<SecretObject>>) -> News {
         let known = self.known.keys();
-        let vanished: Vec<_> = known
-            .filter(|key| !listing.iter().any(|listed| listed.key == **key))
-            .cloned()
-            .collect();
+        let vanished: Vec<_> =
+            known.filter(|key| !listing.iter().any(|listed| listed.key == **key)).cloned().collect();
         let mut claims: Vec<_> = vanished.iter().map(|key| self.gone(key)).collect();
         claims.extend(listing.into_iter().map(|received| self.claims(received)));
-        News {
-            claims,
-            complete: true,
-        }
+        News { claims, complete: true }
     }
 
     fn gone(&mut self, key: &ObjectKey) -> (Source, Claims) {
@@ -140,22 +120,13 @@ impl SecretWatch {
             let value = value.ok_or("its value is not base64")?;
             RemoteKubeconfig::parse(value, self.addresses).map_err(|refusal| refusal.to_string())
         };
-        let claims = secret
-            .data
-            .iter()
-            .map(|(id, value)| (id.as_str().into(), claim(id, value.as_ref())));
-        (
-            source(&received.key, secret.created),
-            Claims::Of(claims.collect()),
-        )
+        let claims = secret.data.iter().map(|(id, value)| (id.as_str().into(), claim(id, value.as_ref())));
+        (source(&received.key, secret.created), Claims::Of(claims.collect()))
     }
 }
 
 fn source(key: &ObjectKey, created: i64) -> Source {
-    Source {
-        created,
-        name: format!("secret {key}"),
-    }
+    Source { created, name: format!("secret {key}") }
 }
 
 #[cfg(test)]
@@ -173,10 +144,7 @@ mod tests {
         });
         Received {
             key: ObjectKey::new("istio-system", name),
-            object: Ok(SecretObject {
-                created: 1,
-                data: data.collect(),
-            }),
+            object: Ok(SecretObject { created: 1, data: data.collect() }),
         }
     }
 
@@ -185,10 +153,7 @@ mod tests {
         let good = "https://192.0.2.1";
         let events = vec![
             SourceEvent::Init,
-            SourceEvent::InitApply(received(
-                "a",
-                &[("west", good), ("bad id", good), ("north", "http://x")],
-            )),
+            SourceEvent::InitApply(received("a", &[("west", good), ("bad id", good), ("north", "http://x")])),
             SourceEvent::InitApply(received("b", &[("south", good)])),
             SourceEvent::InitDone,
             SourceEvent::Init,
@@ -203,17 +168,10 @@ mod tests {
         let news = watch.next(&problems).await;
         assert!(news.complete);
         assert_eq!(roster.update(news.claims, &problems).len(), 2);
-        let subjects: Vec<_> = problems
-            .all()
-            .into_iter()
-            .map(|problem| problem.subject)
-            .collect();
+        let subjects: Vec<_> = problems.all().into_iter().map(|problem| problem.subject).collect();
         assert_eq!(
             subjects,
-            [
-                "secret istio-system/a, cluster bad id",
-                "secret istio-system/a, cluster north"
-            ]
+            ["secret istio-system/a, cluster bad id", "secret istio-system/a, cluster north"]
         );
 
         let news = watch.next(&problems).await;

@@ -125,9 +125,7 @@ impl Staging {
     pub fn apply(&mut self, event: StagedEvent) {
         match event {
             StagedEvent::Namespace(event) => {
-                let changes = self
-                    .namespaces
-                    .apply(event, ObjectKind::Namespace, &mut self.quarantine);
+                let changes = self.namespaces.apply(event, ObjectKind::Namespace, &mut self.quarantine);
                 self.note(ObjectKind::Namespace, changes, Self::namespace_changed);
             }
             StagedEvent::Node(event) => {
@@ -139,15 +137,11 @@ impl Staging {
                 self.note(ObjectKind::Pod, changes, Self::pod_changed);
             }
             StagedEvent::Service(event) => {
-                let changes = self
-                    .services
-                    .apply(event, ObjectKind::Service, &mut self.quarantine);
+                let changes = self.services.apply(event, ObjectKind::Service, &mut self.quarantine);
                 self.note(ObjectKind::Service, changes, Self::service_changed);
             }
             StagedEvent::Slice(event) => {
-                let changes = self
-                    .slices
-                    .apply(event, ObjectKind::EndpointSlice, &mut self.quarantine);
+                let changes = self.slices.apply(event, ObjectKind::EndpointSlice, &mut self.quarantine);
                 self.note(ObjectKind::EndpointSlice, changes, Self::slice_changed);
             }
         }
@@ -232,9 +226,7 @@ impl Staging {
             return;
         }
         let namespace = self.namespaces.get(&key);
-        let network = namespace
-            .map(|namespace| NetworkId::from(&*namespace.network))
-            .unwrap_or_default();
+        let network = namespace.map(|namespace| NetworkId::from(&*namespace.network)).unwrap_or_default();
         if network == self.network {
             return;
         }
@@ -296,10 +288,7 @@ impl Staging {
         }
         if let Some((service, slice)) = new.and_then(|slice| Some((of(&slice)?, slice))) {
             self.references.add(&service, &slice, &mut self.dirty.pods);
-            self.by_service
-                .entry(service.clone())
-                .or_default()
-                .insert(key.name);
+            self.by_service.entry(service.clone()).or_default().insert(key.name);
             self.dirty.services.insert(service);
         }
     }
@@ -334,19 +323,13 @@ impl Staging {
             namespace: key.namespace.clone(),
             name: key.name.clone(),
         };
-        let services: BTreeSet<_> = self
-            .references
-            .naming(key)
-            .map(|service| self.context.service_key(&service))
-            .collect();
+        let services: BTreeSet<_> =
+            self.references.naming(key).map(|service| self.context.service_key(&service)).collect();
         let next = self.converted.get(key).map(|workload| {
             if services.is_empty() {
                 Arc::clone(workload)
             } else {
-                Arc::new(Workload {
-                    services,
-                    ..Workload::clone(workload)
-                })
+                Arc::new(Workload { services, ..Workload::clone(workload) })
             }
         });
         if self.current.workloads.get(&id) == next.as_ref() {
@@ -369,10 +352,7 @@ impl Staging {
             None
         } else {
             Counts::add(&self.counts.conversions, 1);
-            let slice = |name: &Name| {
-                self.slices
-                    .get(&ObjectKey::new(key.namespace.clone(), name.clone()))
-            };
+            let slice = |name: &Name| self.slices.get(&ObjectKey::new(key.namespace.clone(), name.clone()));
             let slices: Vec<_> = slices.into_iter().flatten().filter_map(slice).collect();
             let result = convert::endpoints(EndpointInput {
                 context: &self.context,
@@ -380,10 +360,7 @@ impl Staging {
                 namespace: &key.namespace,
                 service_labels: object.map(|service| &service.labels),
                 slices: &slices,
-                pods: &Pods {
-                    index: &self.pod_index,
-                    converted: &self.converted,
-                },
+                pods: &Pods { index: &self.pod_index, converted: &self.converted },
             });
             let service = object.map(|object| Arc::new(convert::service(&self.context, key, object)));
             if result.withheld == 0 {

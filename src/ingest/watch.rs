@@ -86,13 +86,7 @@ pub struct KubeSource {
 impl KubeSource {
     /// Every object of a kind.
     pub fn new(server: Arc<ApiServer>, retry: RetryPolicy) -> Self {
-        Self {
-            server,
-            namespace: None,
-            labels: None,
-            fields: None,
-            retry,
-        }
+        Self { server, namespace: None, labels: None, fields: None, retry }
     }
 
     /// Only objects of one namespace.
@@ -133,11 +127,8 @@ impl<T: Object> ObjectSource<T> for KubeSource {
             page_size: Some(PAGE_SIZE),
             ..watcher::Config::default()
         };
-        let objects = Attempts {
-            events: watcher(api, config).boxed(),
-            backoff: Backoff::new(self.retry),
-            wait: None,
-        };
+        let objects =
+            Attempts { events: watcher(api, config).boxed(), backoff: Backoff::new(self.retry), wait: None };
         let objects = stream::unfold(objects, async |mut attempts| {
             let event = attempts.next().await;
             event.map(|event| (event, attempts))
@@ -176,10 +167,7 @@ impl<T> Attempts<T> {
 }
 
 fn received<T>(decoded: Decoded<T>) -> Received<T> {
-    Received {
-        key: decoded.key(),
-        object: decoded.object,
-    }
+    Received { key: decoded.key(), object: decoded.object }
 }
 
 /// Sorts an error of the loop by what an operator does about it.
@@ -209,11 +197,7 @@ fn failure(error: &watcher::Error) -> Failure {
 fn refused(code: u16, message: &str) -> Failure {
     let message: String = message.chars().take(200).filter(|c| !c.is_control()).collect();
     let text = format!("HTTP {code}: {message}");
-    if matches!(code, 401 | 403) {
-        Failure::Unauthorized(text)
-    } else {
-        Failure::Refused(text)
-    }
+    if matches!(code, 401 | 403) { Failure::Unauthorized(text) } else { Failure::Refused(text) }
 }
 
 /// An error and its causes in one line. The innermost ones say what really happened.

@@ -67,15 +67,7 @@ pub struct EndpointShard {
 impl EndpointShard {
     /// A shard whose accounts are those of `endpoints`.
     pub fn new(cluster: ClusterId, service: Option<Arc<Service>>, endpoints: Vec<Endpoint>) -> Self {
-        let accounts = endpoints
-            .iter()
-            .filter_map(|e| e.workload.account.clone())
-            .collect();
-        Self {
-            cluster,
-            service,
-            endpoints: endpoints.into(),
-            accounts: Arc::new(accounts),
-        }
+        let accounts = endpoints.iter().filter_map(|e| e.workload.account.clone()).collect();
+        Self { cluster, service, endpoints: endpoints.into(), accounts: Arc::new(accounts) }
     }
 }

@@ -31,13 +31,7 @@ pub struct NetworkGateway {
 
 impl NetworkGateway {
     fn order(&self) -> (&NetworkId, String, u16, u16, &ClusterId) {
-        (
-            &self.network,
-            self.address.to_string(),
-            self.port,
-            self.hbone_port,
-            &self.cluster,
-        )
+        (&self.network, self.address.to_string(), self.port, self.hbone_port, &self.cluster)
     }
 }
 

@@ -105,10 +105,7 @@ pub struct ServiceKey {
 impl ServiceKey {
     /// A key from its parts.
     pub fn new(namespace: impl Into<Name>, hostname: impl Into<Hostname>) -> Self {
-        Self {
-            namespace: namespace.into(),
-            hostname: hostname.into(),
-        }
+        Self { namespace: namespace.into(), hostname: hostname.into() }
     }
 }
 

@@ -23,11 +23,7 @@ impl Locality {
     pub fn parse(text: &str) -> Self {
         let mut parts = text.splitn(3, '/');
         let mut next = || Name::from(parts.next().unwrap_or_default());
-        Self {
-            region: next(),
-            zone: next(),
-            subzone: next(),
-        }
+        Self { region: next(), zone: next(), subzone: next() }
     }
 
     /// Whether nothing is known.

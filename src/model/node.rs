@@ -186,19 +186,13 @@ impl Node {
         }
         let parts: Vec<&str> = id.split('~').collect();
         let &[kind, ip, pod, domain] = parts.as_slice() else {
-            return Err(NodeError::Parts {
-                id: cut(id),
-                parts: parts.len(),
-            });
+            return Err(NodeError::Parts { id: cut(id), parts: parts.len() });
         };
         let kind = match kind {
             "sidecar" => ProxyKind::Sidecar,
             "router" => ProxyKind::Router,
             other => {
-                return Err(NodeError::Kind {
-                    id: cut(id),
-                    kind: cut(other),
-                });
+                return Err(NodeError::Kind { id: cut(id), kind: cut(other) });
             }
         };
         let addresses = addresses(&metadata.instance_ips, ip).ok_or_else(|| NodeError::Address {
@@ -207,14 +201,10 @@ impl Node {
             instance_ips: cut(&metadata.instance_ips),
         })?;
         let (pod_name, pod_namespace) = pod.split_once('.').unwrap_or((pod, ""));
-        let namespace = [
-            metadata.namespace.as_str(),
-            pod_namespace,
-            domain_namespace(domain),
-        ]
-        .into_iter()
-        .find(|namespace| !namespace.is_empty())
-        .unwrap_or_default();
+        let namespace = [metadata.namespace.as_str(), pod_namespace, domain_namespace(domain)]
+            .into_iter()
+            .find(|namespace| !namespace.is_empty())
+            .unwrap_or_default();
         Ok(Self {
             id: id.into(),
             kind,
@@ -226,9 +216,7 @@ impl Node {
             },
             dns_domain: domain.into(),
             network: metadata.network.as_str().into(),
-            requested_view: list(&metadata.requested_network_view)
-                .map(NetworkId::from)
-                .collect(),
+            requested_view: list(&metadata.requested_network_view).map(NetworkId::from).collect(),
             mode: mode(&metadata.interception_mode)?,
             dialect: if extensions.any(|name| name.starts_with("istio.")) {
                 Dialect::Istio
@@ -289,10 +277,7 @@ fn address(key: &'static str, text: &str) -> Result<Option<IpAddr>, NodeError> {
         return Ok(None);
     }
     let parsed = text.parse().map(Some);
-    parsed.map_err(|_| NodeError::Metadata {
-        key,
-        reason: format!("{:?} is not an IP address", cut(text)),
-    })
+    parsed.map_err(|_| NodeError::Metadata { key, reason: format!("{:?} is not an IP address", cut(text)) })
 }
 
 #[cfg(test)]
@@ -315,10 +300,7 @@ mod tests {
         assert_eq!(node.kind, ProxyKind::Sidecar);
         assert_eq!(node.workload.to_string(), "c1/default/client-0");
         assert_eq!(node.addresses.len(), 2);
-        assert_eq!(
-            node.requested_view,
-            [NetworkId::from("n1"), NetworkId::from("n2")]
-        );
+        assert_eq!(node.requested_view, [NetworkId::from("n1"), NetworkId::from("n2")]);
         assert_eq!(node.mode, InterceptionMode::Redirect);
     }
 
@@ -328,36 +310,22 @@ mod tests {
             |id: &str, metadata| parse(id, metadata).expect("valid").workload.namespace.to_string();
         let json = serde_json::json!({"NAMESPACE": "m"});
         assert_eq!(namespace("sidecar~10.0.0.1~p.q~d.svc.cluster.local", json), "m");
-        assert_eq!(
-            namespace("sidecar~10.0.0.1~p.q~d.svc.cluster.local", serde_json::json!({})),
-            "q"
-        );
-        assert_eq!(
-            namespace("sidecar~10.0.0.1~p~d.svc.cluster.local", serde_json::json!({})),
-            "d"
-        );
+        assert_eq!(namespace("sidecar~10.0.0.1~p.q~d.svc.cluster.local", serde_json::json!({})), "q");
+        assert_eq!(namespace("sidecar~10.0.0.1~p~d.svc.cluster.local", serde_json::json!({})), "d");
     }
 
     #[test]
     fn xc02_bad_nodes_are_refused_by_name() {
         let none = || serde_json::json!({});
         assert_eq!(parse("", none()), Err(NodeError::Missing));
-        let error = parse("sidecar~10.0.0.1~p.q", none())
-            .expect_err("three parts")
-            .to_string();
+        let error = parse("sidecar~10.0.0.1~p.q", none()).expect_err("three parts").to_string();
         assert!(error.contains("has 3 parts"), "{error}");
-        let error = parse("ztunnel~10.0.0.1~p.q~d", none())
-            .expect_err("type")
-            .to_string();
+        let error = parse("ztunnel~10.0.0.1~p.q~d", none()).expect_err("type").to_string();
         assert!(error.contains("unknown proxy type \"ztunnel\""), "{error}");
-        let error = parse("sidecar~nowhere~p.q~d", none())
-            .expect_err("address")
-            .to_string();
+        let error = parse("sidecar~nowhere~p.q~d", none()).expect_err("address").to_string();
         assert!(error.contains("no valid IP address"), "{error}");
         let json = serde_json::json!({"INTERCEPTION_MODE": "MAGIC"});
-        let error = parse("sidecar~10.0.0.1~p.q~d", json)
-            .expect_err("mode")
-            .to_string();
+        let error = parse("sidecar~10.0.0.1~p.q~d", json).expect_err("mode").to_string();
         assert!(error.contains("INTERCEPTION_MODE"), "{error}");
     }
 
@@ -374,9 +342,6 @@ mod tests {
             .dialect
         };
         assert_eq!(dialect(&["envoy.filters.http.router"]), Dialect::Vanilla);
-        assert_eq!(
-            dialect(&["envoy.filters.http.router", "istio.alpn"]),
-            Dialect::Istio
-        );
+        assert_eq!(dialect(&["envoy.filters.http.router", "istio.alpn"]), Dialect::Istio);
     }
 }

@@ -99,23 +99,14 @@ pub struct ProxyView {
 impl ProxyView {
     /// Completes `node` with its pod and the network of its cluster (empty when not known).
     pub fn new(node: &Node, workload: Option<Arc<Workload>>, cluster_network: &NetworkId) -> Self {
-        let pod_network = workload
-            .as_deref()
-            .map(|pod| pod.network.clone())
-            .unwrap_or_default();
+        let pod_network = workload.as_deref().map(|pod| pod.network.clone()).unwrap_or_default();
         let network = [&node.network, &pod_network, cluster_network]
             .into_iter()
             .find(|network| !network.is_empty())
             .cloned()
             .unwrap_or_default();
-        let pod_locality = workload
-            .as_deref()
-            .map(|pod| pod.locality.clone())
-            .unwrap_or_default();
-        let pod_node = workload
-            .as_deref()
-            .map(|pod| pod.node.clone())
-            .unwrap_or_default();
+        let pod_locality = workload.as_deref().map(|pod| pod.locality.clone()).unwrap_or_default();
+        let pod_node = workload.as_deref().map(|pod| pod.node.clone()).unwrap_or_default();
         Self {
             kind: node.kind,
             id: node.workload.clone(),
@@ -126,16 +117,8 @@ impl ProxyView {
             dns_domain: node.dns_domain.clone(),
             mode: node.mode,
             dialect: node.dialect,
-            node_name: if node.node_name.is_empty() {
-                pod_node
-            } else {
-                node.node_name.clone()
-            },
-            locality: if pod_locality.is_empty() {
-                node.locality.clone()
-            } else {
-                pod_locality
-            },
+            node_name: if node.node_name.is_empty() { pod_node } else { node.node_name.clone() },
+            locality: if pod_locality.is_empty() { node.locality.clone() } else { pod_locality },
             outbound_address: node.outbound_address,
             app_address: node.app_address,
             workload,
@@ -160,12 +143,7 @@ mod tests {
     #[test]
     fn families_follow_the_addresses() {
         let of = |list: &[&str]| {
-            IpFamilies::of(
-                &list
-                    .iter()
-                    .map(|text| text.parse().expect("address"))
-                    .collect::<Vec<_>>(),
-            )
+            IpFamilies::of(&list.iter().map(|text| text.parse().expect("address")).collect::<Vec<_>>())
         };
         assert_eq!(of(&["10.0.0.1"]), IpFamilies::V4);
         assert_eq!(of(&["::ffff:10.0.0.1"]), IpFamilies::V4);

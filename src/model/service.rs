@@ -136,16 +136,13 @@ impl Default for ServiceKey {
 impl Service {
     /// The port with this number that Envoy can carry (TCP).
     pub fn port(&self, number: u16) -> Option<&ServicePort> {
-        self.ports
-            .iter()
-            .find(|port| port.number == number && port.transport == Transport::Tcp)
+        self.ports.iter().find(|port| port.number == number && port.transport == Transport::Tcp)
     }
 
     /// The VIPs a proxy of `cluster` uses (R5.28): its own cluster's, else the first cluster's that has any.
     pub fn vips_in(&self, cluster: &ClusterId) -> &[IpAddr] {
         let filled = || self.vips.iter().filter(|(_, vips)| !vips.is_empty());
         let own = filled().find(|(id, _)| id == cluster);
-        own.or_else(|| filled().next())
-            .map_or(&[], |(_, vips)| vips.as_slice())
+        own.or_else(|| filled().next()).map_or(&[], |(_, vips)| vips.as_slice())
     }
 }

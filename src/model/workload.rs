@@ -35,13 +35,8 @@ impl SpiffeId {
     /// characters than letters, digits, `.`, `-`, `_`.
     pub fn parse(text: &str) -> Option<Self> {
         let mut parts = text.strip_prefix("spiffe://")?.split('/');
-        let (domain, ns, namespace, sa, account) = (
-            parts.next()?,
-            parts.next()?,
-            parts.next()?,
-            parts.next()?,
-            parts.next()?,
-        );
+        let (domain, ns, namespace, sa, account) =
+            (parts.next()?, parts.next()?, parts.next()?, parts.next()?, parts.next()?);
         let exact = ns == "ns" && sa == "sa" && parts.next().is_none();
         (exact && [domain, namespace, account].into_iter().all(is_plain)).then(|| Self {
             trust_domain: domain.into(),
@@ -59,11 +54,7 @@ fn is_plain(part: &str) -> bool {
 
 impl fmt::Display for SpiffeId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "spiffe://{}/ns/{}/sa/{}",
-            self.trust_domain, self.namespace, self.service_account
-        )
+        write!(f, "spiffe://{}/ns/{}/sa/{}", self.trust_domain, self.namespace, self.service_account)
     }
 }
 
@@ -121,10 +112,7 @@ mod tests {
     #[test]
     fn spiffe_ids_are_read_exactly() {
         let text = "spiffe://cluster.local/ns/sample/sa/sleep";
-        assert_eq!(
-            SpiffeId::parse(text).map(|id| id.to_string()).as_deref(),
-            Some(text)
-        );
+        assert_eq!(SpiffeId::parse(text).map(|id| id.to_string()).as_deref(), Some(text));
         for wrong in [
             "spiffe://cluster.local/ns/sample/sa/",
             "spiffe://cluster.local/ns/sample/sa/sleep/x",

@@ -23,12 +23,7 @@ pub struct ServiceSnapshot {
 
 impl ServiceSnapshot {
     fn absent() -> Self {
-        Self {
-            version: 0,
-            record_version: 0,
-            service: None,
-            shards: Box::default(),
-        }
+        Self { version: 0, record_version: 0, service: None, shards: Box::default() }
     }
 
     /// The shard of one cluster.
@@ -58,10 +53,7 @@ pub(super) enum Written {
 
 impl ServiceCell {
     pub(super) fn new(key: ServiceKey) -> Self {
-        Self {
-            key,
-            snapshot: ArcSwap::from_pointee(ServiceSnapshot::absent()),
-        }
+        Self { key, snapshot: ArcSwap::from_pointee(ServiceSnapshot::absent()) }
     }
 
     /// Which service this is.
@@ -89,33 +81,17 @@ impl ServiceCell {
             if current.shard(cluster) == shard {
                 return Arc::clone(current);
             }
-            let others = current
-                .shards
-                .iter()
-                .filter(|other| other.cluster != *cluster)
-                .cloned();
+            let others = current.shards.iter().filter(|other| other.cluster != *cluster).cloned();
             let mut shards: Vec<_> = others.chain(shard.cloned()).collect();
             shards.sort_by_key(|shard| (Some(&shard.cluster) != config_cluster, shard.cluster.clone()));
             let merged = merge::record(&self.key, &shards);
             let version = next_version();
             let same_record = merged.as_ref() == current.service.as_deref();
-            written = if same_record {
-                Written::Endpoints
-            } else {
-                Written::Record
-            };
+            written = if same_record { Written::Endpoints } else { Written::Record };
             Arc::new(ServiceSnapshot {
                 version,
-                record_version: if same_record {
-                    current.record_version
-                } else {
-                    version
-                },
-                service: if same_record {
-                    current.service.clone()
-                } else {
-                    merged.map(Arc::new)
-                },
+                record_version: if same_record { current.record_version } else { version },
+                service: if same_record { current.service.clone() } else { merged.map(Arc::new) },
                 shards: shards.into(),
             })
         });

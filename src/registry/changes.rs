@@ -41,10 +41,7 @@ impl ChangeSet {
 
     /// A set with one service.
     pub fn service(key: ServiceKey, change: ServiceChange) -> Self {
-        Self {
-            services: HashMap::from([(key, change)]),
-            ..Self::default()
-        }
+        Self { services: HashMap::from([(key, change)]), ..Self::default() }
     }
 
     /// Adds everything in `other`; the earlier `since` stays.
@@ -78,10 +75,7 @@ impl ChangeLog {
             return;
         }
         changes.since.get_or_insert_with(Instant::now);
-        self.pending
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .merge(changes);
+        self.pending.lock().unwrap_or_else(PoisonError::into_inner).merge(changes);
         self.wake.notify_one();
     }
 
@@ -116,10 +110,7 @@ mod tests {
                 .into_iter()
                 .map(|(n, record)| (ServiceKey::new("ns", format!("s{n}")), ServiceChange { record }))
                 .collect(),
-            networks: networks
-                .into_iter()
-                .map(|n| NetworkId::from(format!("n{n}")))
-                .collect(),
+            networks: networks.into_iter().map(|n| NetworkId::from(format!("n{n}"))).collect(),
             ..ChangeSet::default()
         })
     }
@@ -143,10 +134,7 @@ mod tests {
     #[tokio::test]
     async fn a_change_noted_before_the_wait_is_not_missed() {
         let log = ChangeLog::default();
-        log.note(ChangeSet {
-            networks: HashSet::from(["n1".into()]),
-            ..ChangeSet::default()
-        });
+        log.note(ChangeSet { networks: HashSet::from(["n1".into()]), ..ChangeSet::default() });
         assert!(log.next().await.networks.contains("n1"));
         assert!(log.take().is_empty());
     }

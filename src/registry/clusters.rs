@@ -17,10 +17,7 @@ pub struct ClusterTable {
 
 impl Default for ClusterTable {
     fn default() -> Self {
-        Self {
-            rows: Mutex::default(),
-            changed: watch::Sender::new(0),
-        }
+        Self { rows: Mutex::default(), changed: watch::Sender::new(0) }
     }
 }
 
@@ -35,30 +32,18 @@ impl ClusterTable {
 
     /// One cluster.
     pub fn get(&self, id: &ClusterId) -> Option<ClusterStatus> {
-        self.rows
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get(id)
-            .cloned()
+        self.rows.lock().unwrap_or_else(PoisonError::into_inner).get(id).cloned()
     }
 
     /// Adds or replaces a row.
     pub fn put(&self, status: ClusterStatus) {
-        self.rows
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(status.id.clone(), status);
+        self.rows.lock().unwrap_or_else(PoisonError::into_inner).insert(status.id.clone(), status);
         self.touch();
     }
 
     /// Changes a row if it is there.
     pub fn update(&self, id: &ClusterId, change: impl FnOnce(&mut ClusterStatus)) {
-        if let Some(status) = self
-            .rows
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get_mut(id)
-        {
+        if let Some(status) = self.rows.lock().unwrap_or_else(PoisonError::into_inner).get_mut(id) {
             change(status);
         }
         self.touch();
@@ -66,10 +51,7 @@ impl ClusterTable {
 
     /// Removes a row.
     pub fn remove(&self, id: &ClusterId) {
-        self.rows
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(id);
+        self.rows.lock().unwrap_or_else(PoisonError::into_inner).remove(id);
         self.touch();
     }
 
@@ -80,11 +62,7 @@ impl ClusterTable {
 
     /// Whether every configured cluster has synced at least once since the start (D27).
     pub fn all_synced(&self) -> bool {
-        self.rows
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .values()
-            .all(|status| status.synced)
+        self.rows.lock().unwrap_or_else(PoisonError::into_inner).values().all(|status| status.synced)
     }
 
     /// Whether every configured cluster has synced or timed out: the start gate (R1.18).

@@ -13,19 +13,10 @@ use crate::model::{EndpointShard, Service, ServiceKey, ServicePort};
 pub(super) fn record(key: &ServiceKey, shards: &[Arc<EndpointShard>]) -> Option<Service> {
     let mut records = shards.iter().filter_map(|shard| shard.service.as_deref());
     let first = records.next()?;
-    let mut merged = Service {
-        key: key.clone(),
-        ..first.clone()
-    };
+    let mut merged = Service { key: key.clone(), ..first.clone() };
     let mut ports: BTreeMap<_, ServicePort> = BTreeMap::new();
-    for port in first
-        .ports
-        .iter()
-        .chain(records.clone().flat_map(|record| &record.ports))
-    {
-        ports
-            .entry((port.transport, port.number))
-            .or_insert_with(|| port.clone());
+    for port in first.ports.iter().chain(records.clone().flat_map(|record| &record.ports)) {
+        ports.entry((port.transport, port.number)).or_insert_with(|| port.clone());
     }
     merged.ports = ports.into_values().collect();
     for record in records {
@@ -57,35 +48,19 @@ mod tests {
             vips: vec![(cluster.into(), vec![vip.parse().expect("address")])],
             ..Service::default()
         };
-        Arc::new(EndpointShard::new(
-            cluster.into(),
-            Some(Arc::new(service)),
-            Vec::new(),
-        ))
+        Arc::new(EndpointShard::new(cluster.into(), Some(Arc::new(service)), Vec::new()))
     }
 
     #[test]
     fn d07_ports_are_united_and_the_first_record_names_them() {
         let key = ServiceKey::new("ns", "a.ns.svc.cluster.local");
-        let shards = [
-            shard("c1", &[(80, "http")], "10.0.0.1"),
-            shard("c2", &[(80, "web"), (90, "x")], "10.1.0.1"),
-        ];
+        let shards =
+            [shard("c1", &[(80, "http")], "10.0.0.1"), shard("c2", &[(80, "web"), (90, "x")], "10.1.0.1")];
         let merged = record(&key, &shards).expect("a record");
-        let ports: Vec<_> = merged
-            .ports
-            .iter()
-            .map(|port| (port.number, port.name.to_string()))
-            .collect();
+        let ports: Vec<_> = merged.ports.iter().map(|port| (port.number, port.name.to_string())).collect();
         assert_eq!(ports, [(80, "http".into()), (90, "x".into())]);
-        assert_eq!(
-            merged.vips_in(&"c2".into()),
-            ["10.1.0.1".parse::<std::net::IpAddr>().expect("address")]
-        );
-        assert_eq!(
-            merged.vips_in(&"c9".into()),
-            ["10.0.0.1".parse::<std::net::IpAddr>().expect("address")]
-        );
+        assert_eq!(merged.vips_in(&"c2".into()), ["10.1.0.1".parse::<std::net::IpAddr>().expect("address")]);
+        assert_eq!(merged.vips_in(&"c9".into()), ["10.0.0.1".parse::<std::net::IpAddr>().expect("address")]);
     }
 
     #[test]

@@ -63,10 +63,8 @@ impl NetworkSnapshot {
         };
         let named = gateways.iter().map(|gateway| gateway.network.clone());
         let touched: BTreeSet<NetworkId> = self.parts.keys().cloned().chain(named).collect();
-        let networks: BTreeSet<_> = touched
-            .into_iter()
-            .filter(|id| self.replace_part(id, cluster, gateways, &version))
-            .collect();
+        let networks: BTreeSet<_> =
+            touched.into_iter().filter(|id| self.replace_part(id, cluster, gateways, &version)).collect();
         (moved || !networks.is_empty()).then_some(NetworkDifference { moved, networks })
     }
 
@@ -85,10 +83,7 @@ impl NetworkSnapshot {
         next.dedup();
         let differs = *part.gateways != *next;
         if differs {
-            *part = NetworkPart {
-                version: version(),
-                gateways: next.into(),
-            };
+            *part = NetworkPart { version: version(), gateways: next.into() };
         }
         differs
     }

@@ -76,21 +76,13 @@ impl Registry {
 
     /// The cells that carry a host name, by namespace. At most one for Kubernetes Services.
     pub fn host(&self, hostname: &str) -> Vec<Arc<ServiceCell>> {
-        let keys = self
-            .hosts
-            .get(hostname)
-            .map(|keys| keys.clone())
-            .unwrap_or_default();
+        let keys = self.hosts.get(hostname).map(|keys| keys.clone()).unwrap_or_default();
         keys.iter().filter_map(|key| self.service(key)).collect()
     }
 
     /// Every cell, by key; tombstones included. Looks at every service: for initial lists and operators only.
     pub fn services(&self) -> Vec<Arc<ServiceCell>> {
-        let mut cells: Vec<_> = self
-            .services
-            .iter()
-            .map(|entry| Arc::clone(entry.value()))
-            .collect();
+        let mut cells: Vec<_> = self.services.iter().map(|entry| Arc::clone(entry.value())).collect();
         cells.sort_by(|a, b| a.key().cmp(b.key()));
         cells
     }
@@ -130,11 +122,7 @@ impl Registry {
     }
 
     fn count(&self, published: bool) {
-        let counter = if published {
-            &self.counts.publishes
-        } else {
-            &self.counts.unchanged
-        };
+        let counter = if published { &self.counts.publishes } else { &self.counts.unchanged };
         counter.fetch_add(1, Ordering::Relaxed);
     }
 
@@ -177,16 +165,11 @@ impl Registry {
 
     fn cell(&self, key: &ServiceKey) -> Arc<ServiceCell> {
         let cell = {
-            let entry = self
-                .services
-                .entry(key.clone())
-                .or_insert_with(|| Arc::new(ServiceCell::new(key.clone())));
+            let entry =
+                self.services.entry(key.clone()).or_insert_with(|| Arc::new(ServiceCell::new(key.clone())));
             Arc::clone(&entry)
         };
-        self.hosts
-            .entry(key.hostname.clone())
-            .or_default()
-            .insert(key.clone());
+        self.hosts.entry(key.hostname.clone()).or_default().insert(key.clone());
         cell
     }
 
@@ -205,9 +188,7 @@ impl Registry {
                 });
                 self.hosts.remove_if(&key.hostname, |_, keys| keys.is_empty());
             }
-            let revived = self
-                .service(key)
-                .is_some_and(|cell| !cell.load().shards.is_empty());
+            let revived = self.service(key).is_some_and(|cell| !cell.load().shards.is_empty());
             !removed && !revived
         });
     }
@@ -236,11 +217,7 @@ impl Registry {
         self.networks.rcu(|current| {
             let mut next = NetworkSnapshot::clone(current);
             changed = next.replace(cluster, network, gateways, || self.next_version());
-            if changed.is_some() {
-                Arc::new(next)
-            } else {
-                Arc::clone(current)
-            }
+            if changed.is_some() { Arc::new(next) } else { Arc::clone(current) }
         });
         self.count(changed.is_some());
         let mut changes = ChangeSet::default();

@@ -43,11 +43,7 @@ pub struct ClusterWriter {
 
 impl ClusterWriter {
     pub(super) fn new(registry: Arc<Registry>, cluster: ClusterId) -> Self {
-        Self {
-            registry,
-            cluster,
-            published: ClusterState::default(),
-        }
+        Self { registry, cluster, published: ClusterState::default() }
     }
 
     /// The cluster this writer speaks for.
@@ -70,13 +66,8 @@ impl ClusterWriter {
         for (key, shard) in &state.shards {
             changes.merge(self.shard(key.clone(), Some(Arc::clone(shard))));
         }
-        let vanished: Vec<_> = self
-            .published
-            .shards
-            .keys()
-            .filter(|key| !state.shards.contains_key(*key))
-            .cloned()
-            .collect();
+        let vanished: Vec<_> =
+            self.published.shards.keys().filter(|key| !state.shards.contains_key(*key)).cloned().collect();
         for key in vanished {
             changes.merge(self.shard(key, None));
         }
@@ -143,10 +134,7 @@ impl ClusterWriter {
     fn shard(&mut self, key: ServiceKey, shard: Option<Arc<EndpointShard>>) -> ChangeSet {
         let shard = match (shard, self.published.shards.get(&key)) {
             (Some(new), Some(old)) if new.endpoints.is_empty() && new.accounts.is_empty() => {
-                Some(Arc::new(EndpointShard {
-                    accounts: Arc::clone(&old.accounts),
-                    ..(*new).clone()
-                }))
+                Some(Arc::new(EndpointShard { accounts: Arc::clone(&old.accounts), ..(*new).clone() }))
             }
             (new, _) => new,
         };
@@ -168,9 +156,7 @@ impl ClusterWriter {
     }
 
     fn networks(&mut self, network: Option<NetworkId>, gateways: Vec<NetworkGateway>) -> ChangeSet {
-        let changes = self
-            .registry
-            .write_networks(&self.cluster, network.as_ref(), &gateways);
+        let changes = self.registry.write_networks(&self.cluster, network.as_ref(), &gateways);
         self.published.network = network;
         self.published.gateways = gateways;
         changes

@@ -228,27 +228,17 @@ impl ApiServerBuilder {
         apply_world(&cluster, &store, self.world)?;
         let token = match self.token {
             Some(token) => token,
-            None => identity::token().map_err(|source| ApiServerError::Token {
-                cluster: cluster.clone(),
-                source,
-            })?,
+            None => identity::token()
+                .map_err(|source| ApiServerError::Token { cluster: cluster.clone(), source })?,
         };
-        let certificate = |source| ApiServerError::Certificate {
-            cluster: cluster.clone(),
-            source,
-        };
+        let certificate = |source| ApiServerError::Certificate { cluster: cluster.clone(), source };
         let authority = match self.authority {
             Some(authority) => authority,
             None => Authority::generate(&cluster).map_err(certificate)?,
         };
-        let tls = authority
-            .server_config(self.listen.ip(), &self.names)
-            .map_err(certificate)?;
-        let listen = |source| ApiServerError::Listen {
-            cluster: cluster.clone(),
-            address: self.listen,
-            source,
-        };
+        let tls = authority.server_config(self.listen.ip(), &self.names).map_err(certificate)?;
+        let listen =
+            |source| ApiServerError::Listen { cluster: cluster.clone(), address: self.listen, source };
         let listener = TcpListener::bind(self.listen).await.map_err(listen)?;
         let address = listener.local_addr().map_err(listen)?;
         let signals = tokio::sync::watch::Sender::new(Signal::Open(0));
@@ -261,18 +251,8 @@ impl ApiServerBuilder {
             requests: requests::RequestLog::default(),
         });
         let task = tokio::spawn(serve::run(listener, Arc::new(tls), Arc::clone(&context)));
-        let url = self
-            .server_url
-            .unwrap_or_else(|| format!("https://{}", reachable(address)));
-        Ok(RunningApiServer {
-            cluster,
-            url,
-            address,
-            authority,
-            context,
-            signals,
-            task: Some(task),
-        })
+        let url = self.server_url.unwrap_or_else(|| format!("https://{}", reachable(address)));
+        Ok(RunningApiServer { cluster, url, address, authority, context, signals, task: Some(task) })
     }
 }
 

@@ -64,20 +64,12 @@ impl EchoApp {
     /// # Errors
     /// The address is in use or not ours.
     pub async fn start(settings: EchoSettings) -> Result<RunningEcho, EchoError> {
-        let failed = |source| EchoError {
-            name: settings.name.clone(),
-            address: settings.listen,
-            source,
-        };
+        let failed = |source| EchoError { name: settings.name.clone(), address: settings.listen, source };
         let listener = TcpListener::bind(settings.listen).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
         let stop = CancellationToken::new();
         let task = tokio::spawn(accept(listener, Arc::new(settings), stop.clone()));
-        Ok(RunningEcho {
-            address,
-            stop,
-            task: Some(task),
-        })
+        Ok(RunningEcho { address, stop, task: Some(task) })
     }
 }
 

@@ -162,13 +162,9 @@ impl Lab {
         self.say("API servers hold their worlds, pods are open");
         self.start_control_planes().await?;
         self.say("control planes are ready");
-        let pods = opened
-            .into_iter()
-            .map(|pod| pod.start_envoy(&self.pod_setup))
-            .collect::<Result<Vec<_>, _>>()?;
-        let live = pods
-            .into_iter()
-            .map(async |mut pod| pod.live().await.map(|()| pod));
+        let pods =
+            opened.into_iter().map(|pod| pod.start_envoy(&self.pod_setup)).collect::<Result<Vec<_>, _>>()?;
+        let live = pods.into_iter().map(async |mut pod| pod.live().await.map(|()| pod));
         for pod in try_join_all(live).await? {
             self.adopt(pod)?;
         }
@@ -179,42 +175,25 @@ impl Lab {
     /// The pods that run from the start, each with its cluster.
     fn first_pods(&self) -> Vec<(ClusterPlan, PodPlan)> {
         let of = |cluster: &ClusterPlan| {
-            first_pods(cluster)
-                .into_iter()
-                .map(|pod| (cluster.clone(), pod.clone()))
-                .collect::<Vec<_>>()
+            first_pods(cluster).into_iter().map(|pod| (cluster.clone(), pod.clone())).collect::<Vec<_>>()
         };
         self.plan.clusters.iter().flat_map(of).collect()
     }
 
     async fn make_networks(&mut self) -> Result<(), LabError> {
-        let host = self
-            .options
-            .host_pid
-            .map_or(HostSide::Absent, |_| HostSide::Linked);
+        let host = self.options.host_pid.map_or(HostSide::Absent, |_| HostSide::Linked);
         netns::make_bridges(&self.plan.clusters, host).await?;
         let gateways = self.plan.clusters.each_ref().map(|cluster| cluster.gateway_wan);
-        let routers = self
-            .plan
-            .clusters
-            .iter()
-            .map(|cluster| BoxPlan::router(cluster, &gateways));
+        let routers = self.plan.clusters.iter().map(|cluster| BoxPlan::router(cluster, &gateways));
         let controls = self.plan.clusters.iter().map(BoxPlan::control_plane);
         let plans: Vec<BoxPlan> = routers.chain(controls).collect();
         let setup = &self.pod_setup;
-        let opening = plans
-            .iter()
-            .map(|plan| netns::open(plan, self.next_number(), &setup.files, &setup.logs));
+        let opening =
+            plans.iter().map(|plan| netns::open(plan, self.next_number(), &setup.files, &setup.logs));
         let mut boxes = try_join_all(opening).await?;
         let controls = boxes.split_off(self.plan.clusters.len());
         self.routers = boxes;
-        self.control_boxes = self
-            .plan
-            .clusters
-            .iter()
-            .map(|cluster| cluster.name)
-            .zip(controls)
-            .collect();
+        self.control_boxes = self.plan.clusters.iter().map(|cluster| cluster.name).zip(controls).collect();
         Ok(())
     }
 
@@ -236,21 +215,11 @@ impl Lab {
             return Ok(self.options.envoy.clone());
         }
         let copy = self.pod_setup.files.join("envoy");
-        tokio::fs::copy(&self.options.envoy, &copy)
-            .await
-            .map_err(LabError::file("copy Envoy to", &copy))?;
+        tokio::fs::copy(&self.options.envoy, &copy).await.map_err(LabError::file("copy Envoy to", &copy))?;
         let mut probe = Place::Here.command("setpriv");
         let uid = place::PROXY_UID.to_string();
-        probe
-            .args(["--reuid", &uid, "--regid", &uid, "--clear-groups", "--"])
-            .arg(&copy)
-            .arg("--version");
-        place::run(
-            probe,
-            &format!("running Envoy as uid {uid} from {}", copy.display()),
-            None,
-        )
-        .await?;
+        probe.args(["--reuid", &uid, "--regid", &uid, "--clear-groups", "--"]).arg(&copy).arg("--version");
+        place::run(probe, &format!("running Envoy as uid {uid} from {}", copy.display()), None).await?;
         Ok(copy)
     }
 
@@ -261,20 +230,15 @@ impl Lab {
             .iter()
             .map(|cluster| (cluster.name, self.control_plane_setup(cluster.name)))
             .collect();
-        let starting = self
-            .clusters
-            .iter_mut()
-            .map(|(name, cluster)| cluster.start_control_plane(&setups[name]));
+        let starting =
+            self.clusters.iter_mut().map(|(name, cluster)| cluster.start_control_plane(&setups[name]));
         try_join_all(starting).await.map(|_| ())
     }
 
     fn control_plane_setup(&self, cluster: &str) -> ControlPlane {
         ControlPlane {
             exe: self.options.exe.clone(),
-            place: self
-                .control_boxes
-                .get(cluster)
-                .map_or(Place::Here, |opened| opened.place),
+            place: self.control_boxes.get(cluster).map_or(Place::Here, |opened| opened.place),
             files: self.pod_setup.files.clone(),
             logs: self.pod_setup.logs.clone(),
             mode: self.plan.mode(),
@@ -328,9 +292,7 @@ impl Lab {
     /// # Errors
     /// [`LabError::Ended`].
     pub fn check_running(&mut self) -> Result<(), LabError> {
-        self.clusters
-            .values_mut()
-            .try_for_each(RunningCluster::check_running)?;
+        self.clusters.values_mut().try_for_each(RunningCluster::check_running)?;
         self.pods.values_mut().try_for_each(RunningPod::check_running)
     }
 
@@ -341,26 +303,15 @@ impl Lab {
         };
         let mut logs: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
         logs.sort();
-        let tails = logs
-            .iter()
-            .map(|log| (log, part::tail(log)))
-            .filter(|(_, tail)| !tail.is_empty());
-        tails
-            .map(|(log, tail)| format!("{}:\n{tail}\n", log.display()))
-            .collect()
+        let tails = logs.iter().map(|log| (log, part::tail(log))).filter(|(_, tail)| !tail.is_empty());
+        tails.map(|(log, tail)| format!("{}:\n{tail}\n", log.display())).collect()
     }
 
     /// Stops everything; proxies first, since nobody waits for their answers any more.
     pub async fn stop(self) {
         join_all(self.pods.into_values().map(RunningPod::kill)).await;
         join_all(self.clusters.into_values().map(RunningCluster::stop)).await;
-        join_all(
-            self.routers
-                .into_iter()
-                .chain(self.control_boxes.into_values())
-                .map(OpenBox::close),
-        )
-        .await;
+        join_all(self.routers.into_iter().chain(self.control_boxes.into_values()).map(OpenBox::close)).await;
     }
 
     fn say(&self, line: &str) {
@@ -392,10 +343,7 @@ impl Lab {
 }
 
 fn first_pods(cluster: &ClusterPlan) -> Vec<&PodPlan> {
-    cluster
-        .pods()
-        .filter(|pod| !matches!(pod.role, plan::Role::Helloworld(2..)))
-        .collect()
+    cluster.pods().filter(|pod| !matches!(pod.role, plan::Role::Helloworld(2..))).collect()
 }
 
 fn no_cluster(name: &str) -> LabError {
@@ -416,9 +364,7 @@ async fn generated_files(options: &Options, mode: Mode) -> Result<PathBuf, LabEr
         std::fs::set_permissions(&files, own).map_err(LabError::file("protect", &files))?;
     } else {
         let mut mount = Place::Here.command("mount");
-        mount
-            .args(["-t", "tmpfs", "-o", "mode=0755", "tmpfs"])
-            .arg(&files);
+        mount.args(["-t", "tmpfs", "-o", "mode=0755", "tmpfs"]).arg(&files);
         place::run(mount, "mounting a file system in memory", None).await?;
     }
     Ok(files)

@@ -135,14 +135,8 @@ pub async fn run(
 }
 
 fn check(settings: &LoadSettings) -> Result<Uri, LoadError> {
-    let refuse = |why: &str| LoadError::Url {
-        url: settings.url.clone(),
-        why: why.to_owned(),
-    };
-    let uri: Uri = settings
-        .url
-        .parse()
-        .map_err(|error| refuse(&format!("{error}")))?;
+    let refuse = |why: &str| LoadError::Url { url: settings.url.clone(), why: why.to_owned() };
+    let uri: Uri = settings.url.parse().map_err(|error| refuse(&format!("{error}")))?;
     if uri.scheme_str() != Some("http") {
         return Err(refuse("only http:// URLs are supported"));
     }
@@ -150,11 +144,7 @@ fn check(settings: &LoadSettings) -> Result<Uri, LoadError> {
         return Err(refuse("there is no host"));
     }
     let range = |ok: bool, text: &str| {
-        if ok {
-            Ok(())
-        } else {
-            Err(LoadError::Range(text.to_owned()))
-        }
+        if ok { Ok(()) } else { Err(LoadError::Range(text.to_owned())) }
     };
     range(
         settings.rate > 0.0 && settings.rate <= MAX_RATE,
@@ -208,9 +198,7 @@ async fn exchange(
         request.headers_mut().insert(http::header::HOST, host);
     }
     if settings.connections == Connections::New {
-        request
-            .headers_mut()
-            .insert(http::header::CONNECTION, http::HeaderValue::from_static("close"));
+        request.headers_mut().insert(http::header::CONNECTION, http::HeaderValue::from_static("close"));
     }
     let response = match client.request(request).await {
         Ok(response) => response,
@@ -228,10 +216,7 @@ async fn exchange(
 }
 
 fn text(headers: &HeaderMap, name: &str) -> String {
-    headers.get(name).map_or_else(
-        || "-".to_owned(),
-        |v| String::from_utf8_lossy(v.as_bytes()).into_owned(),
-    )
+    headers.get(name).map_or_else(|| "-".to_owned(), |v| String::from_utf8_lossy(v.as_bytes()).into_owned())
 }
 
 /// The stage that failed and the innermost cause: few distinct texts, so that they can be counted.

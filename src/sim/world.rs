@@ -65,10 +65,8 @@ pub enum WorldError {
 /// # Errors
 /// [`WorldError`] naming file, document and line.
 pub fn read(path: &Path) -> Result<Vec<Value>, WorldError> {
-    let text = std::fs::read_to_string(path).map_err(|source| WorldError::Read {
-        path: path.to_owned(),
-        source,
-    })?;
+    let text =
+        std::fs::read_to_string(path).map_err(|source| WorldError::Read { path: path.to_owned(), source })?;
     parse(path, &text)
 }
 
@@ -115,29 +113,19 @@ pub fn parse(path: &Path, text: &str) -> Result<Vec<Value>, WorldError> {
 
 /// The parser's words without its own line, which counts from the start of the document.
 fn reason(text: &str) -> String {
-    text.rsplit_once(" at line ")
-        .map_or(text, |(reason, _place)| reason)
-        .to_owned()
+    text.rsplit_once(" at line ").map_or(text, |(reason, _place)| reason).to_owned()
 }
 
 fn check(object: &Value) -> Result<(), String> {
     let text = |field: &str| {
-        let value = object
-            .get(field)
-            .and_then(Value::as_str)
-            .filter(|text| !text.is_empty());
+        let value = object.get(field).and_then(Value::as_str).filter(|text| !text.is_empty());
         value.ok_or_else(|| format!("{field} is missing"))
     };
     let (api_version, kind) = (text("apiVersion")?, text("kind")?);
     if kinds::of_object(api_version, kind).is_none() {
-        let known: Vec<String> = kinds::KINDS
-            .iter()
-            .map(|k| format!("{} {}", k.api_version(), k.kind))
-            .collect();
-        return Err(format!(
-            "unknown kind {kind} of {api_version}; known are {}",
-            known.join(", ")
-        ));
+        let known: Vec<String> =
+            kinds::KINDS.iter().map(|k| format!("{} {}", k.api_version(), k.kind)).collect();
+        return Err(format!("unknown kind {kind} of {api_version}; known are {}", known.join(", ")));
     }
     let metadata = &object["metadata"];
     if metadata["name"].as_str().is_none() && metadata["generateName"].as_str().is_none() {
@@ -154,21 +142,13 @@ struct Document {
 
 /// Splits at `---` in the first column, which YAML allows nowhere else.
 fn documents(text: &str) -> Vec<Document> {
-    let mut out = vec![Document {
-        first_line: 1,
-        text: String::new(),
-    }];
+    let mut out = vec![Document { first_line: 1, text: String::new() }];
     for (at, line) in text.lines().enumerate() {
-        let rest = line
-            .strip_prefix("---")
-            .filter(|rest| rest.is_empty() || rest.starts_with([' ', '\t']));
+        let rest = line.strip_prefix("---").filter(|rest| rest.is_empty() || rest.starts_with([' ', '\t']));
         let line = match rest {
             None => line,
             Some(rest) => {
-                out.push(Document {
-                    first_line: at as u64 + 1,
-                    text: String::new(),
-                });
+                out.push(Document { first_line: at as u64 + 1, text: String::new() });
                 rest
             }
         };
@@ -195,18 +175,12 @@ impl FromStr for Generate {
     type Err = WorldError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let refuse = |why: String| WorldError::Generate {
-            text: text.to_owned(),
-            why,
-        };
+        let refuse = |why: String| WorldError::Generate { text: text.to_owned(), why };
         let (mut services, mut endpoints, mut seed) = (None, None, 0);
         for part in text.split(',') {
-            let (key, value) = part
-                .split_once('=')
-                .ok_or_else(|| refuse(format!("{part:?} is no key=value")))?;
-            let number: u64 = value
-                .parse()
-                .map_err(|_| refuse(format!("{key}: {value:?} is no number")))?;
+            let (key, value) =
+                part.split_once('=').ok_or_else(|| refuse(format!("{part:?} is no key=value")))?;
+            let number: u64 = value.parse().map_err(|_| refuse(format!("{key}: {value:?} is no number")))?;
             let size = || u32::try_from(number).map_err(|_| refuse(format!("{key}: {number} is too large")));
             match key {
                 "services" => services = Some(size()?),
@@ -223,11 +197,7 @@ impl FromStr for Generate {
         if endpoints > 4_000_000 {
             return Err(refuse("endpoints must be at most 4000000".into()));
         }
-        Ok(Self {
-            services,
-            endpoints,
-            seed,
-        })
+        Ok(Self { services, endpoints, seed })
     }
 }
 
@@ -249,9 +219,7 @@ pub fn generate(size: Generate) -> Vec<Value> {
         next_pod += share;
         world.extend(pods.iter().map(|pod_index| pod(size.seed, index, *pod_index)));
         world.extend(
-            pods.chunks(SLICE_SIZE)
-                .enumerate()
-                .map(|(at, chunk)| slice(size.seed, index, at, chunk)),
+            pods.chunks(SLICE_SIZE).enumerate().map(|(at, chunk)| slice(size.seed, index, at, chunk)),
         );
     }
     world
@@ -393,24 +361,17 @@ mod tests {
              items:\n- {apiVersion: v1, kind: Pod, metadata: {name: b}}\n- {apiVersion: v1, kind: Secret, metadata: {name: c}}\n---\n",
         )
         .unwrap();
-        let names: Vec<&str> = world
-            .iter()
-            .filter_map(|o| o["metadata"]["name"].as_str())
-            .collect();
+        let names: Vec<&str> = world.iter().filter_map(|o| o["metadata"]["name"].as_str()).collect();
         assert_eq!(names, ["a", "b", "c"]);
     }
 
     #[test]
     fn errors_name_file_document_and_line() {
         let good = "apiVersion: v1\nkind: Namespace\nmetadata: {name: a}\n---\n";
-        let syntax = parse_text(&format!("{good}apiVersion: v1\nkind: [\n"))
-            .unwrap_err()
-            .to_string();
+        let syntax = parse_text(&format!("{good}apiVersion: v1\nkind: [\n")).unwrap_err().to_string();
         assert!(syntax.starts_with("world.yaml: document 2, line "), "{syntax}");
         assert!(!syntax.contains(" at line "), "{syntax}");
-        let kind = parse_text(&format!("{good}apiVersion: v1\nkind: Widget\n"))
-            .unwrap_err()
-            .to_string();
+        let kind = parse_text(&format!("{good}apiVersion: v1\nkind: Widget\n")).unwrap_err().to_string();
         assert!(
             kind.starts_with("world.yaml: document 2, starting at line 4: unknown kind Widget of v1"),
             "{kind}"
@@ -441,10 +402,7 @@ mod tests {
             .map(Vec::len)
             .sum();
         assert_eq!(endpoints, 250);
-        let uids: HashSet<&str> = world
-            .iter()
-            .filter_map(|o| o["metadata"]["uid"].as_str())
-            .collect();
+        let uids: HashSet<&str> = world.iter().filter_map(|o| o["metadata"]["uid"].as_str()).collect();
         assert_eq!(uids.len(), world.len() - 1);
         assert_eq!(generate(size), world);
         assert_ne!(generate(Generate { seed: 8, ..size }), world);
@@ -452,14 +410,9 @@ mod tests {
 
     #[test]
     fn sizes_that_make_no_sense_are_refused() {
-        for bad in [
-            "",
-            "services=1",
-            "services=0,endpoints=1",
-            "services=x,endpoints=1",
-            "pods=1",
-            "services",
-        ] {
+        for bad in
+            ["", "services=1", "services=0,endpoints=1", "services=x,endpoints=1", "pods=1", "services"]
+        {
             assert!(bad.parse::<Generate>().is_err(), "{bad}");
         }
     }

@@ -46,9 +46,7 @@ pub struct Authority {
 
 impl std::fmt::Debug for Authority {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Authority")
-            .field("not_after", &self.not_after)
-            .finish_non_exhaustive()
+        f.debug_struct("Authority").field("not_after", &self.not_after).finish_non_exhaustive()
     }
 }
 
@@ -93,16 +91,11 @@ impl Authority {
     /// # Errors
     /// [`TrustError::Issue`].
     pub fn issue(&self, id: &SpiffeId, ttl: Duration, now: SystemTime) -> Result<Issued, TrustError> {
-        let failed = |problem: String| TrustError::Issue {
-            identity: id.to_string(),
-            problem,
-        };
+        let failed = |problem: String| TrustError::Issue { identity: id.to_string(), problem };
         if SpiffeId::parse(&id.to_string()).as_ref() != Some(id) {
             return Err(failed("it is not a plain SPIFFE id of a workload".to_owned()));
         }
-        let not_after = now
-            .checked_add(ttl)
-            .map_or(self.not_after, |end| end.min(self.not_after));
+        let not_after = now.checked_add(ttl).map_or(self.not_after, |end| end.min(self.not_after));
         let life = not_after
             .duration_since(now)
             .map_err(|_| failed("the signing certificate has expired; renew the CA".to_owned()))?;
@@ -156,10 +149,7 @@ fn check_signer(
     let (_, parsed) = x509_parser::parse_x509_certificate(signer)
         .map_err(|error| files.unusable(CA_CERT, format!("not an X.509 certificate: {error}")))?;
     if !parsed.is_ca() {
-        return Err(files.unusable(
-            CA_CERT,
-            "it is no CA certificate (basicConstraints CA:true is missing)",
-        ));
+        return Err(files.unusable(CA_CERT, "it is no CA certificate (basicConstraints CA:true is missing)"));
     }
     if parsed.public_key().raw != key.subject_public_key_info() {
         return Err(files.unusable(CA_KEY, format!("it is not the key of {CA_CERT}")));
@@ -205,14 +195,9 @@ fn leaf_params(
     params.distinguished_name = DistinguishedName::new();
     params.subject_alt_names = vec![SanType::URI(id.to_string().try_into()?)];
     params.is_ca = IsCa::ExplicitNoCa;
-    params.key_usages = vec![
-        KeyUsagePurpose::DigitalSignature,
-        KeyUsagePurpose::KeyEncipherment,
-    ];
-    params.extended_key_usages = vec![
-        ExtendedKeyUsagePurpose::ServerAuth,
-        ExtendedKeyUsagePurpose::ClientAuth,
-    ];
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature, KeyUsagePurpose::KeyEncipherment];
+    params.extended_key_usages =
+        vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
     params.use_authority_key_identifier_extension = true;
     params.not_before = OffsetDateTime::from(not_before);
     params.not_after = OffsetDateTime::from(not_after);
@@ -227,9 +212,7 @@ pub(super) fn verify(
 ) -> Result<(), String> {
     let mut store = RootCertStore::empty();
     for root in roots {
-        store
-            .add(root.clone())
-            .map_err(|error| format!("a root is unusable: {error}"))?;
+        store.add(root.clone()).map_err(|error| format!("a root is unusable: {error}"))?;
     }
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(store), provider)
@@ -238,9 +221,7 @@ pub(super) fn verify(
     let mut chain = CertificateDer::pem_slice_iter(chain_pem.as_bytes())
         .collect::<Result<Vec<_>, _>>()
         .map_err(|error| error.to_string())?;
-    let since = now
-        .duration_since(SystemTime::UNIX_EPOCH)
-        .map_err(|error| error.to_string())?;
+    let since = now.duration_since(SystemTime::UNIX_EPOCH).map_err(|error| error.to_string())?;
     let leaf = chain.remove(0);
     verifier
         .verify_client_cert(&leaf, &chain, UnixTime::since_unix_epoch(since))

@@ -44,10 +44,7 @@ impl CaFiles {
             .filter(|name| !dir.join(name).exists())
             .collect();
         if !missing.is_empty() {
-            return Err(TrustError::Incomplete {
-                dir: dir.to_owned(),
-                missing: missing.join(", "),
-            });
+            return Err(TrustError::Incomplete { dir: dir.to_owned(), missing: missing.join(", ") });
         }
         Ok(Self {
             dir: dir.to_owned(),
@@ -65,11 +62,7 @@ impl CaFiles {
     pub fn write(&self) -> Result<(), TrustError> {
         let failed = |action, path: PathBuf| move |source| TrustError::File { action, path, source };
         fs::create_dir_all(&self.dir).map_err(failed("create", self.dir.clone()))?;
-        let texts = [
-            (CA_CERT, &self.ca_cert),
-            (CERT_CHAIN, &self.cert_chain),
-            (ROOT_CERT, &self.root_cert),
-        ];
+        let texts = [(CA_CERT, &self.ca_cert), (CERT_CHAIN, &self.cert_chain), (ROOT_CERT, &self.root_cert)];
         for (name, text) in texts {
             let path = self.dir.join(name);
             fs::write(&path, text).map_err(failed("write", path))?;
@@ -80,10 +73,7 @@ impl CaFiles {
 
     /// The error "this file cannot serve because …".
     pub(super) fn unusable(&self, name: &str, problem: impl ToString) -> TrustError {
-        TrustError::Unusable {
-            path: self.dir.join(name),
-            problem: problem.to_string(),
-        }
+        TrustError::Unusable { path: self.dir.join(name), problem: problem.to_string() }
     }
 
     /// The certificates in the text of file `name`, at least one.
@@ -114,11 +104,6 @@ fn read(path: &Path) -> Result<String, TrustError> {
 fn write_private(path: &Path, text: &str) -> std::io::Result<()> {
     use std::io::Write as _;
     use std::os::unix::fs::OpenOptionsExt as _;
-    let mut file = fs::OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(path)?;
+    let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
     file.write_all(text.as_bytes())
 }

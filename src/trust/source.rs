@@ -54,12 +54,7 @@ impl WorkloadCertificates {
 
     /// Certificates of `authority` that live for `ttl` by `clock`.
     pub fn with_clock(authority: Authority, ttl: Duration, clock: Clock) -> Self {
-        Self {
-            authority,
-            ttl,
-            clock,
-            issued: DashMap::new(),
-        }
+        Self { authority, ttl, clock, issued: DashMap::new() }
     }
 
     fn fresh(&self, id: &SpiffeId, now: SystemTime) -> Option<Arc<Issued>> {
@@ -76,10 +71,7 @@ impl SecretSource for WorkloadCertificates {
         }
         // Signed outside the map's lock; of two callers at once the first to arrive decides for both.
         let signed = Arc::new(self.authority.issue(id, self.ttl, now)?);
-        let mut entry = self
-            .issued
-            .entry(id.clone())
-            .or_insert_with(|| Arc::clone(&signed));
+        let mut entry = self.issued.entry(id.clone()).or_insert_with(|| Arc::clone(&signed));
         if now >= entry.renew_after {
             *entry = signed;
         }

@@ -30,9 +30,7 @@ fn sleep() -> SpiffeId {
 }
 
 fn certificates(pem: &[u8]) -> Vec<CertificateDer<'static>> {
-    CertificateDer::pem_slice_iter(pem)
-        .collect::<Result<_, _>>()
-        .unwrap()
+    CertificateDer::pem_slice_iter(pem).collect::<Result<_, _>>().unwrap()
 }
 
 fn load_error(dir: &Path) -> String {
@@ -49,10 +47,7 @@ fn certificates_of_both_intermediates_verify_under_the_one_root() {
     for authority in [&east, &west] {
         let issued = authority.issue(&sleep(), HOUR, now()).unwrap();
         verify(&roots, &issued.chain_pem, now()).unwrap();
-        assert!(
-            !certificates(issued.chain_pem.as_bytes()).contains(&roots[0]),
-            "the root is not sent"
-        );
+        assert!(!certificates(issued.chain_pem.as_bytes()).contains(&roots[0]), "the root is not sent");
         assert_eq!(certificates(issued.chain_pem.as_bytes()).len(), 2);
     }
 }
@@ -61,10 +56,7 @@ fn certificates_of_both_intermediates_verify_under_the_one_root() {
 fn a_certificate_of_another_root_does_not_verify() {
     let (_dir, cas) = planted();
     let (_other_dir, others) = planted();
-    let stranger = Authority::load(&others[0], now())
-        .unwrap()
-        .issue(&sleep(), HOUR, now())
-        .unwrap();
+    let stranger = Authority::load(&others[0], now()).unwrap().issue(&sleep(), HOUR, now()).unwrap();
     let roots = certificates(&Authority::load(&cas[0], now()).unwrap().root_pem());
     assert!(verify(&roots, &stranger.chain_pem, now()).is_err());
 }
@@ -72,19 +64,13 @@ fn a_certificate_of_another_root_does_not_verify() {
 #[test]
 fn leaf_carries_the_identity_and_nothing_else() {
     let (_dir, cas) = planted();
-    let issued = Authority::load(&cas[0], now())
-        .unwrap()
-        .issue(&sleep(), HOUR, now())
-        .unwrap();
+    let issued = Authority::load(&cas[0], now()).unwrap().issue(&sleep(), HOUR, now()).unwrap();
     let leaf = certificates(issued.chain_pem.as_bytes()).swap_remove(0);
     let (_, leaf) = x509_parser::parse_x509_certificate(&leaf).unwrap();
     assert_eq!(leaf.subject().iter().count(), 0);
     let san = leaf.subject_alternative_name().unwrap().unwrap();
     assert!(san.critical);
-    assert_eq!(
-        san.value.general_names,
-        [GeneralName::URI("spiffe://cluster.local/ns/sample/sa/sleep")]
-    );
+    assert_eq!(san.value.general_names, [GeneralName::URI("spiffe://cluster.local/ns/sample/sa/sleep")]);
     assert!(!leaf.basic_constraints().unwrap().unwrap().value.ca);
     let usage = leaf.key_usage().unwrap().unwrap().value;
     assert!(usage.digital_signature() && usage.key_encipherment() && !usage.key_cert_sign());
@@ -111,10 +97,7 @@ fn validity_ends_with_the_signer() {
 fn debug_output_has_no_key() {
     let (_dir, cas) = planted();
     let files = CaFiles::read(&cas[0]).unwrap();
-    let issued = Authority::from_files(&files, now())
-        .unwrap()
-        .issue(&sleep(), HOUR, now())
-        .unwrap();
+    let issued = Authority::from_files(&files, now()).unwrap().issue(&sleep(), HOUR, now()).unwrap();
     assert!(issued.key_pem.reveal().contains("PRIVATE KEY"));
     assert!(!format!("{files:?} {issued:?}").contains("PRIVATE"));
 }
@@ -127,10 +110,7 @@ fn every_missing_file_is_named() {
     let error = load_error(&cas[0]);
     assert!(error.contains("lacks ca-key.pem, root-cert.pem;"), "{error}");
     let error = load_error(Path::new("/nonexistent"));
-    assert!(
-        error.contains("/nonexistent lacks ca-cert.pem, ca-key.pem,"),
-        "{error}"
-    );
+    assert!(error.contains("/nonexistent lacks ca-cert.pem, ca-key.pem,"), "{error}");
 }
 
 #[test]
@@ -138,10 +118,7 @@ fn a_key_of_another_certificate_is_refused() {
     let (_dir, cas) = planted();
     fs::copy(cas[1].join("ca-key.pem"), cas[0].join("ca-key.pem")).unwrap();
     let error = load_error(&cas[0]);
-    assert!(
-        error.contains("ca-key.pem is unusable: it is not the key of ca-cert.pem"),
-        "{error}"
-    );
+    assert!(error.contains("ca-key.pem is unusable: it is not the key of ca-cert.pem"), "{error}");
 }
 
 #[test]
@@ -156,20 +133,14 @@ fn a_chain_to_another_root_is_refused() {
 #[test]
 fn a_leaf_is_no_authority() {
     let (dir, cas) = planted();
-    let issued = Authority::load(&cas[0], now())
-        .unwrap()
-        .issue(&sleep(), HOUR, now())
-        .unwrap();
+    let issued = Authority::load(&cas[0], now()).unwrap().issue(&sleep(), HOUR, now()).unwrap();
     let mut files = CaFiles::read(&cas[0]).unwrap();
     files.dir = dir.path().join("leaf");
     files.ca_cert.clone_from(&issued.chain_pem);
     files.ca_key = issued.key_pem;
     files.write().unwrap();
     let error = load_error(&files.dir);
-    assert!(
-        error.contains("ca-cert.pem is unusable: it is no CA certificate"),
-        "{error}"
-    );
+    assert!(error.contains("ca-cert.pem is unusable: it is no CA certificate"), "{error}");
 }
 
 #[test]
@@ -185,13 +156,8 @@ fn garbage_is_refused_by_file() {
 #[test]
 fn an_expired_authority_is_refused() {
     let (_dir, cas) = planted();
-    let error = Authority::load(&cas[0], now() + 400 * 24 * HOUR)
-        .unwrap_err()
-        .to_string();
-    assert!(
-        error.contains("ca-cert.pem is unusable") && error.contains("expired"),
-        "{error}"
-    );
+    let error = Authority::load(&cas[0], now() + 400 * 24 * HOUR).unwrap_err().to_string();
+    assert!(error.contains("ca-cert.pem is unusable") && error.contains("expired"), "{error}");
 }
 
 #[test]
@@ -207,10 +173,7 @@ fn a_self_signed_root_signs_without_intermediates() {
     for text in [&mut files.ca_cert, &mut files.cert_chain, &mut files.root_cert] {
         text.clone_from(&root);
     }
-    let issued = Authority::from_files(&files, now())
-        .unwrap()
-        .issue(&sleep(), HOUR, now())
-        .unwrap();
+    let issued = Authority::from_files(&files, now()).unwrap().issue(&sleep(), HOUR, now()).unwrap();
     assert_eq!(certificates(issued.chain_pem.as_bytes()).len(), 1);
 }
 
@@ -219,10 +182,7 @@ fn a_self_signed_root_signs_without_intermediates() {
 fn keys_are_private_files() {
     use std::os::unix::fs::PermissionsExt as _;
     let (_dir, cas) = planted();
-    let mode = fs::metadata(cas[0].join("ca-key.pem"))
-        .unwrap()
-        .permissions()
-        .mode();
+    let mode = fs::metadata(cas[0].join("ca-key.pem")).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
 }
 
@@ -233,10 +193,7 @@ fn source_with_clock() -> (WorkloadCertificates, Arc<AtomicU64>) {
     let hand = Arc::clone(&elapsed);
     let clock: Clock = Arc::new(move || now() + Duration::from_secs(hand.load(Ordering::SeqCst)));
     let authority = Authority::load(&cas[0], now()).unwrap();
-    (
-        WorkloadCertificates::with_clock(authority, DEFAULT_TTL, clock),
-        elapsed,
-    )
+    (WorkloadCertificates::with_clock(authority, DEFAULT_TTL, clock), elapsed)
 }
 
 #[test]
@@ -244,18 +201,12 @@ fn one_certificate_per_identity_until_half_of_its_life() {
     let (source, elapsed) = source_with_clock();
     let first = source.workload_certificate(&sleep()).unwrap();
     elapsed.store(12 * 3600 - 1, Ordering::SeqCst);
-    assert!(Arc::ptr_eq(
-        &first,
-        &source.workload_certificate(&sleep()).unwrap()
-    ));
+    assert!(Arc::ptr_eq(&first, &source.workload_certificate(&sleep()).unwrap()));
     elapsed.store(12 * 3600, Ordering::SeqCst);
     let second = source.workload_certificate(&sleep()).unwrap();
     assert_ne!(first.chain_pem, second.chain_pem);
     assert_eq!(second.not_after, now() + DEFAULT_TTL / 2 + DEFAULT_TTL);
-    assert!(Arc::ptr_eq(
-        &second,
-        &source.workload_certificate(&sleep()).unwrap()
-    ));
+    assert!(Arc::ptr_eq(&second, &source.workload_certificate(&sleep()).unwrap()));
 }
 
 #[test]

@@ -22,20 +22,12 @@ pub struct EdsName {
 impl EdsName {
     /// The whole service on one port, as sidecars name it.
     pub fn outbound(port: u16, host: &Hostname) -> Self {
-        Self {
-            port,
-            subset: String::new(),
-            host: host.clone(),
-            sni_dnat: false,
-        }
+        Self { port, subset: String::new(), host: host.clone(), sni_dnat: false }
     }
 
     /// The whole service on one port, as east-west gateways and SNI name it.
     pub fn sni_dnat(port: u16, host: &Hostname) -> Self {
-        Self {
-            sni_dnat: true,
-            ..Self::outbound(port, host)
-        }
+        Self { sni_dnat: true, ..Self::outbound(port, host) }
     }
 
     /// Reads either form; anything else is `None`.
@@ -45,23 +37,14 @@ impl EdsName {
         let (direction, port, subset, host) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
         let valid = direction == "outbound" && !host.is_empty();
         let port = port.parse().ok().filter(|&port| port != 0)?;
-        valid.then(|| Self {
-            port,
-            subset: subset.to_owned(),
-            host: host.into(),
-            sni_dnat,
-        })
+        valid.then(|| Self { port, subset: subset.to_owned(), host: host.into(), sni_dnat })
     }
 }
 
 impl fmt::Display for EdsName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let separator = if self.sni_dnat { "_." } else { "|" };
-        write!(
-            f,
-            "outbound{separator}{}{separator}{}{separator}{}",
-            self.port, self.subset, self.host
-        )
+        write!(f, "outbound{separator}{}{separator}{}{separator}{}", self.port, self.subset, self.host)
     }
 }
 

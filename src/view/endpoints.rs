@@ -16,10 +16,7 @@ use crate::registry::{NetworkPart, NetworkSnapshot, ServiceSnapshot};
 /// Label that marks a draining pod (R4.9).
 const DRAINING_LABEL: &str = "istio.io/draining";
 /// Labels of services with sticky sessions: their draining endpoints are kept (R4.9, Q10).
-const STICKY_LABELS: [&str; 2] = [
-    "istio.io/persistent-session",
-    "istio.io/persistent-session-header",
-];
+const STICKY_LABELS: [&str; 2] = ["istio.io/persistent-session", "istio.io/persistent-session-header"];
 
 /// What happened to one endpoint. The codes are stable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -121,13 +118,7 @@ pub fn assign(inputs: Inputs<'_>, name: &EdsName, key: &EdsKey, recorder: &mut i
     if !name.subset.is_empty() || service.port(name.port).is_none() {
         return Assignment::default();
     }
-    let mut pass = Pass {
-        inputs,
-        service,
-        name,
-        key,
-        read: BTreeMap::new(),
-    };
+    let mut pass = Pass { inputs, service, name, key, read: BTreeMap::new() };
     let mut weighing = Weighing::default();
     let mut shards: Vec<&EndpointShard> = inputs.service.shards.iter().map(AsRef::as_ref).collect();
     shards.sort_by(|a, b| a.cluster.cmp(&b.cluster));
@@ -138,15 +129,8 @@ pub fn assign(inputs: Inputs<'_>, name: &EdsName, key: &EdsKey, recorder: &mut i
             recorder.decided(endpoint, decision);
         }
     }
-    let networks_read = pass
-        .read
-        .into_iter()
-        .map(|(id, part)| (id, part.version))
-        .collect();
-    Assignment {
-        groups: weighing.finish(),
-        networks_read,
-    }
+    let networks_read = pass.read.into_iter().map(|(id, part)| (id, part.version)).collect();
+    Assignment { groups: weighing.finish(), networks_read }
 }
 
 /// The names under which a cluster's own record carries this port number (D7). Without a record the cluster's
@@ -199,12 +183,7 @@ impl Pass<'_> {
     /// The filter of R4.9; `None` keeps the endpoint.
     fn filter(&self, endpoint: &Endpoint) -> Option<Decision> {
         let pod = &endpoint.workload;
-        if self
-            .key
-            .node
-            .as_ref()
-            .is_some_and(|node| *node != pod.node || *self.key.cluster != *pod.cluster)
-        {
+        if self.key.node.as_ref().is_some_and(|node| *node != pod.node || *self.key.cluster != *pod.cluster) {
             return Some(Decision::OtherNode);
         }
         if !self.key.requested_view.sees(&pod.network) {
@@ -227,24 +206,13 @@ impl Pass<'_> {
             return Ok(Route::Direct);
         }
         let networks = self.inputs.networks;
-        let part = self
-            .read
-            .entry(other.clone())
-            .or_insert_with(|| networks.part(other));
+        let part = self.read.entry(other.clone()).or_insert_with(|| networks.part(other));
         let candidates = split_horizon::candidates(part, &endpoint.workload.cluster);
         if candidates.is_empty() {
-            return if own.is_empty() {
-                Ok(Route::Direct)
-            } else {
-                Err(Decision::NoGateway)
-            };
+            return if own.is_empty() { Ok(Route::Direct) } else { Err(Decision::NoGateway) };
         }
         let reached = split_horizon::reached(candidates, self.key.families);
-        if reached.is_empty() {
-            Err(Decision::GatewayFamily)
-        } else {
-            Ok(Route::Gateways(reached))
-        }
+        if reached.is_empty() { Err(Decision::GatewayFamily) } else { Ok(Route::Gateways(reached)) }
     }
 }
 
@@ -254,9 +222,7 @@ fn draining(endpoint: &Endpoint) -> bool {
 }
 
 fn sticky(service: &Service) -> bool {
-    STICKY_LABELS
-        .iter()
-        .any(|label| service.labels.get(*label).is_some_and(|value| !value.is_empty()))
+    STICKY_LABELS.iter().any(|label| service.labels.get(*label).is_some_and(|value| !value.is_empty()))
 }
 
 fn direct(endpoint: &Endpoint, mtls: bool) -> AssignedEndpoint {
@@ -264,11 +230,7 @@ fn direct(endpoint: &Endpoint, mtls: bool) -> AssignedEndpoint {
         address: endpoint.addresses[0],
         port: endpoint.port,
         weight: endpoint.weight(),
-        health: Some(if draining(endpoint) {
-            Health::Draining
-        } else {
-            endpoint.health
-        }),
+        health: Some(if draining(endpoint) { Health::Draining } else { endpoint.health }),
         mtls,
         origin: Origin::Direct(std::sync::Arc::clone(&endpoint.workload)),
     }

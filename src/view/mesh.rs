@@ -39,10 +39,7 @@ impl MeshRules {
     /// Whether a host is served from the proxy's own cluster only (R4.5).
     pub fn cluster_local(&self, host: &str) -> bool {
         self.local_hosts.iter().any(|local| local == host)
-            || self
-                .local_suffixes
-                .iter()
-                .any(|suffix| host.ends_with(suffix.as_str()))
+            || self.local_suffixes.iter().any(|suffix| host.ends_with(suffix.as_str()))
     }
 }
 

@@ -35,9 +35,7 @@ impl EdsKey {
             network: view.network.clone(),
             families: view.families,
             requested_view: view.requested_view.clone(),
-            node: service
-                .filter(|service| service.node_local)
-                .map(|_| view.node_name.clone()),
+            node: service.filter(|service| service.node_local).map(|_| view.node_name.clone()),
         }
     }
 }

@@ -20,15 +20,8 @@ pub(super) enum Route {
 /// the network. Gateways without an mTLS port do not count (Q12, Q15).
 pub(super) fn candidates(part: &NetworkPart, cluster: &ClusterId) -> Vec<NetworkGateway> {
     let usable = || part.gateways.iter().filter(|gateway| gateway.port != 0);
-    let own: Vec<_> = usable()
-        .filter(|gateway| gateway.cluster == *cluster)
-        .cloned()
-        .collect();
-    if own.is_empty() {
-        usable().cloned().collect()
-    } else {
-        own
-    }
+    let own: Vec<_> = usable().filter(|gateway| gateway.cluster == *cluster).cloned().collect();
+    if own.is_empty() { usable().cloned().collect() } else { own }
 }
 
 /// The gateways a proxy with these address families reaches (R4.21.3).
@@ -86,14 +79,10 @@ impl Weighing {
                 let weight = u128::from(endpoint.weight).saturating_mul(scale);
                 (endpoint, weight)
             };
-            groups.push(Members {
-                locality,
-                endpoints: collected.direct.into_iter().map(scaled).collect(),
-            });
+            groups.push(Members { locality, endpoints: collected.direct.into_iter().map(scaled).collect() });
             for (place, (gateway, weight)) in divide(&collected.via, scale) {
-                let &mut (group, member) = first_seen
-                    .entry(place)
-                    .or_insert((here, groups[here].endpoints.len()));
+                let &mut (group, member) =
+                    first_seen.entry(place).or_insert((here, groups[here].endpoints.len()));
                 match groups[group].endpoints.get_mut(member) {
                     Some((_, sum)) => *sum += weight,
                     None => groups[group].endpoints.push((entrance(&gateway), weight)),
@@ -106,11 +95,7 @@ impl Weighing {
 
     /// The least common multiple of the sizes of the gateway sets in use (D5, Q29): every division is exact.
     fn scale(&self) -> u128 {
-        let sizes = self
-            .localities
-            .values()
-            .flat_map(|collected| collected.via.keys())
-            .map(Vec::len);
+        let sizes = self.localities.values().flat_map(|collected| collected.via.keys()).map(Vec::len);
         sizes.fold(1, |scale, size| lcm(scale, size as u128))
     }
 }
@@ -150,21 +135,14 @@ fn entrance(gateway: &NetworkGateway) -> AssignedEndpoint {
         weight: 0,
         health: None,
         mtls: true,
-        origin: Origin::Gateway {
-            network: gateway.network.clone(),
-            cluster: gateway.cluster.clone(),
-        },
+        origin: Origin::Gateway { network: gateway.network.clone(), cluster: gateway.cluster.clone() },
     }
 }
 
 /// Makes weights fit: all are scaled down together until the sum over the assignment fits 32 bits, minimum 1
 /// (D5, Q16). Envoy refuses a priority whose localities' sum is larger.
 fn fit(groups: Vec<Members>) -> Vec<LocalityGroup> {
-    let weights = || {
-        groups
-            .iter()
-            .flat_map(|group| group.endpoints.iter().map(|(_, weight)| *weight))
-    };
+    let weights = || groups.iter().flat_map(|group| group.endpoints.iter().map(|(_, weight)| *weight));
     let total = weights().fold(0_u128, u128::saturating_add);
     let limit = u128::from(u32::MAX).saturating_sub(weights().count() as u128);
     let shrink = total / limit + 1;
@@ -173,17 +151,10 @@ fn fit(groups: Vec<Members>) -> Vec<LocalityGroup> {
         u32::try_from(weight.max(1)).unwrap_or(u32::MAX)
     };
     let group = |members: Members| {
-        let fit = |(endpoint, weight)| AssignedEndpoint {
-            weight: fitted(weight),
-            ..endpoint
-        };
+        let fit = |(endpoint, weight)| AssignedEndpoint { weight: fitted(weight), ..endpoint };
         let endpoints: Vec<_> = members.endpoints.into_iter().map(fit).collect();
         let weight = endpoints.iter().map(|endpoint| endpoint.weight).sum();
-        LocalityGroup {
-            locality: members.locality,
-            weight,
-            endpoints,
-        }
+        LocalityGroup { locality: members.locality, weight, endpoints }
     };
     groups.into_iter().map(group).collect()
 }

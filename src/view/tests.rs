@@ -8,8 +8,8 @@ use proptest::prelude::*;
 
 use super::{Assignment, Decision, EdsKey, EdsName, Inputs, MeshRules, Origin, assign};
 use crate::model::{
-    ClusterRole, Endpoint, EndpointShard, Health, IpFamilies, Locality, NetworkGateway, ProxyKind, RequestedView,
-    Service, ServiceKey, ServicePort, TlsMode, Transport, Workload, PortProtocol,
+    ClusterRole, Endpoint, EndpointShard, Health, IpFamilies, Locality, NetworkGateway, PortProtocol,
+    ProxyKind, RequestedView, Service, ServiceKey, ServicePort, TlsMode, Transport, Workload,
 };
 use crate::registry::{ClusterWriter, Registry};
 
@@ -187,28 +187,34 @@ fn two_networks() -> World {
 
 #[test]
 fn r4_25_own_network_is_direct_and_the_other_is_its_gateway_with_the_sum() {
-    let world = two_networks().pods("east", &[pod("10.10.0.1")]).pods("west", &[pod("10.10.0.1"), pod("10.10.0.2")]);
+    let world =
+        two_networks().pods("east", &[pod("10.10.0.1")]).pods("west", &[pod("10.10.0.1"), pod("10.10.0.2")]);
     world.from("net-east/east").sees(&["10.10.0.1*1 172.30.0.2:15443*2"]);
     world.from("net-west/west").sees(&["10.10.0.1*1 10.10.0.2*1 172.30.0.1:15443*1"]);
 }
 
 #[test]
 fn r4_25_a_cluster_of_the_same_network_is_direct() {
-    let world = World::new(&[("c1", "n1"), ("c2", "n1")]).pods("c1", &[pod("10.0.0.1")]).pods("c2", &[pod("10.1.0.1")]);
+    let world = World::new(&[("c1", "n1"), ("c2", "n1")])
+        .pods("c1", &[pod("10.0.0.1")])
+        .pods("c2", &[pod("10.1.0.1")]);
     world.from("n1/c1").sees(&["10.0.0.1*1 10.1.0.1*1"]);
 }
 
 #[test]
 fn d02_a_foreign_network_without_gateway_is_hidden() {
-    let world = World::new(&[("c1", "n1"), ("c2", "n2")]).pods("c1", &[pod("10.0.0.1")]).pods("c2", &[pod("10.0.0.2")]);
+    let world = World::new(&[("c1", "n1"), ("c2", "n2")])
+        .pods("c1", &[pod("10.0.0.1")])
+        .pods("c2", &[pod("10.0.0.2")]);
     world.from("n1/c1").sees(&["10.0.0.1*1"]);
     assert_eq!(world.from("n1/c1").decides("10.0.0.2"), Decision::NoGateway);
 }
 
 #[test]
 fn d02_reachable_pairs_and_unknown_networks_are_direct() {
-    let mut world =
-        World::new(&[("c1", "n1"), ("c2", "n2"), ("c3", "")]).pods("c2", &[pod("10.0.0.2")]).pods("c3", &[pod("10.0.0.3")]);
+    let mut world = World::new(&[("c1", "n1"), ("c2", "n2"), ("c3", "")])
+        .pods("c2", &[pod("10.0.0.2")])
+        .pods("c3", &[pod("10.0.0.3")]);
     world.from("n1/c1").sees(&["10.0.0.3*1"]);
     world.mesh = MeshRules::new("cluster.local", "istio-system", [("n2".into(), "n1".into())]);
     world.from("n1/c1").sees(&["10.0.0.2*1 10.0.0.3*1"]);
@@ -320,7 +326,8 @@ fn r4_9_leaving_endpoints_are_not_sent() {
     let gone = Pod { health: Health::Terminating, ..pod("10.10.0.2") };
     let draining = Pod { health: Health::Draining, ..pod("10.10.0.3") };
     let labelled = Pod { labels: vec![("istio.io/draining", "yes")], ..pod("10.10.0.4") };
-    let world = two_networks().pods("east", &[pod("10.10.0.1"), gone.clone(), draining.clone(), labelled.clone()]);
+    let world =
+        two_networks().pods("east", &[pod("10.10.0.1"), gone.clone(), draining.clone(), labelled.clone()]);
     world.from("net-east/east").sees(&["10.10.0.1*1"]);
     let mut sticky = two_networks();
     sticky.service.labels.insert("istio.io/persistent-session".into(), "cookie".into());
@@ -332,7 +339,8 @@ fn r4_9_leaving_endpoints_are_not_sent() {
 fn r4_9_node_local_services_are_served_from_the_own_node() {
     let mut world = World::new(&[("c1", "n1")]);
     world.service.node_local = true;
-    let world = world.pods("c1", &[Pod { node: "a", ..pod("10.0.0.1") }, Pod { node: "b", ..pod("10.0.0.2") }]);
+    let world =
+        world.pods("c1", &[Pod { node: "a", ..pod("10.0.0.1") }, Pod { node: "b", ..pod("10.0.0.2") }]);
     world.from("n1/c1").with(|key| key.node = Some("b".into())).sees(&["10.0.0.2*1"]);
 }
 
@@ -355,7 +363,8 @@ fn contract_3_endpoints_wait_for_their_clusters_service() {
 #[test]
 fn d05_huge_weights_are_scaled_down_together() {
     let heavy = |address| Pod { weight: u32::MAX, ..pod(address) };
-    let world = World::new(&[("c1", "n1")]).pods("c1", &[heavy("10.0.0.1"), heavy("10.0.0.2"), pod("10.0.0.3")]);
+    let world =
+        World::new(&[("c1", "n1")]).pods("c1", &[heavy("10.0.0.1"), heavy("10.0.0.2"), pod("10.0.0.3")]);
     let (assignment, _) = world.from("n1/c1").assignment(&EdsName::outbound(5000, &HOST.into()));
     let weights: Vec<_> = assignment.endpoints().map(|e| e.weight).collect();
     assert_eq!(weights[0], weights[1]);

@@ -52,10 +52,7 @@ impl AssignmentCell {
     }
 
     fn host(&self) -> Hostname {
-        self.parsed
-            .as_ref()
-            .map(|name| name.host.clone())
-            .unwrap_or_default()
+        self.parsed.as_ref().map(|name| name.host.clone()).unwrap_or_default()
     }
 }
 
@@ -76,13 +73,7 @@ pub(super) struct Assignments {
 impl Assignments {
     /// No assignments yet.
     pub(super) fn new(registry: Arc<Registry>, mesh: Arc<MeshRules>, counts: Arc<Counts>) -> Self {
-        Self {
-            registry,
-            mesh,
-            counts,
-            topics: DashMap::new(),
-            readers: DashMap::new(),
-        }
+        Self { registry, mesh, counts, topics: DashMap::new(), readers: DashMap::new() }
     }
 
     /// The snapshot behind a name; `None` for names and hosts nobody knows.
@@ -150,10 +141,7 @@ impl Assignments {
         for (network, _) in &built.networks_read {
             if building.read.insert(network.clone()) {
                 let id = (cell.name.clone(), cell.key.clone());
-                self.readers
-                    .entry(network.clone())
-                    .or_default()
-                    .insert(id, Arc::downgrade(cell));
+                self.readers.entry(network.clone()).or_default().insert(id, Arc::downgrade(cell));
             }
         }
         let encoded = Arc::clone(&built.encoded);
@@ -167,11 +155,11 @@ impl Assignments {
         let built = cell.slot.load_full()?;
         let snapshot = self.snapshot(cell.parsed.as_ref());
         let networks = self.registry.networks();
-        let current = built.service_version >= snapshot.map_or(0, |snapshot| snapshot.version)
-            && built
-                .networks_read
-                .iter()
-                .all(|(id, version)| *version >= networks.part(id).version);
+        // A service that is gone for good has no version left: only a build without it is valid then.
+        let service = snapshot
+            .map_or(built.service_version == 0, |snapshot| built.service_version >= snapshot.version);
+        let network = |(id, version): &(NetworkId, u64)| *version >= networks.part(id).version;
+        let current = service && built.networks_read.iter().all(network);
         current.then(|| Arc::clone(&built.encoded))
     }
 
@@ -181,17 +169,9 @@ impl Assignments {
         let found = cell.parsed.as_ref().zip(self.snapshot(cell.parsed.as_ref()));
         let Some((name, snapshot)) = found else {
             let encoded = Arc::new(resources::empty_assignment(&cell.name));
-            return Built {
-                encoded,
-                service_version: 0,
-                networks_read: Vec::new(),
-            };
+            return Built { encoded, service_version: 0, networks_read: Vec::new() };
         };
-        let inputs = Inputs {
-            service: &snapshot,
-            networks: &networks,
-            mesh: &self.mesh,
-        };
+        let inputs = Inputs { service: &snapshot, networks: &networks, mesh: &self.mesh };
         let assignment = view::assign(inputs, name, &cell.key, &mut ());
         Built {
             encoded: Arc::new(resources::assignment(&cell.name, &assignment)),
@@ -202,10 +182,7 @@ impl Assignments {
 
     /// Builds every watched assignment of a host once and marks the watchers of those that differ.
     pub(super) fn service_changed(&self, host: &Hostname, service: Option<&Service>, marks: &mut Marks) {
-        let Some(cells) = self
-            .topics
-            .get(host)
-            .map(|topic| topic.values().cloned().collect::<Vec<_>>())
+        let Some(cells) = self.topics.get(host).map(|topic| topic.values().cloned().collect::<Vec<_>>())
         else {
             return;
         };
@@ -220,10 +197,7 @@ impl Assignments {
 
     /// Builds every watched assignment that read a network once and marks the watchers of those that differ.
     pub(super) fn network_changed(&self, network: &NetworkId, marks: &mut Marks) {
-        let readers = self
-            .readers
-            .get(network)
-            .map(|readers| readers.values().cloned().collect::<Vec<_>>());
+        let readers = self.readers.get(network).map(|readers| readers.values().cloned().collect::<Vec<_>>());
         for cell in readers.unwrap_or_default().iter().filter_map(Weak::upgrade) {
             self.refresh(&cell, marks);
         }
@@ -231,12 +205,7 @@ impl Assignments {
 
     fn refresh(&self, cell: &Arc<AssignmentCell>, marks: &mut Marks) {
         let hash = self.current(cell).hash;
-        let announced = cell
-            .building
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .announced
-            .replace(hash);
+        let announced = cell.building.lock().unwrap_or_else(PoisonError::into_inner).announced.replace(hash);
         if announced == Some(hash) {
             Counts::add(&self.counts.unchanged_builds);
         } else {

@@ -7,9 +7,8 @@ use prometheus::{Histogram, HistogramOpts};
 use super::resource::ResourceType;
 
 /// istiod's convergence buckets with ours below 100 ms (D45), in seconds.
-const CONVERGENCE_BUCKETS: [f64; 14] = [
-    0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 1.0, 3.0, 5.0, 10.0, 20.0, 30.0,
-];
+const CONVERGENCE_BUCKETS: [f64; 14] =
+    [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 1.0, 3.0, 5.0, 10.0, 20.0, 30.0];
 
 /// One counter for each resource type.
 #[derive(Debug, Default)]

@@ -122,11 +122,7 @@ impl Hub {
     /// The view of a proxy as of now.
     pub(super) fn view(&self, node: &Node) -> ProxyView {
         let workload = self.registry.workload(&node.workload);
-        ProxyView::new(
-            node,
-            workload,
-            &self.registry.networks().of_cluster(node.cluster()),
-        )
+        ProxyView::new(node, workload, &self.registry.networks().of_cluster(node.cluster()))
     }
 
     /// Registers a stream: from here on it is told of changes of its own pod.
@@ -137,10 +133,7 @@ impl Hub {
         protocol: &'static str,
     ) -> Arc<StreamEntry> {
         let handle = StreamHandle::new(self.next_stream.fetch_add(1, Ordering::Relaxed));
-        self.workloads
-            .entry(node.workload.clone())
-            .or_default()
-            .add(&handle);
+        self.workloads.entry(node.workload.clone()).or_default().add(&handle);
         // Read after registering: a change of the pod is either seen here or told later.
         let view = ArcSwap::from_pointee(self.view(&node));
         let types = Mutex::default();
@@ -188,9 +181,7 @@ impl Hub {
     }
 
     fn target_ports(&self, key: &ServiceKey) -> u64 {
-        self.registry
-            .service(key)
-            .map_or(0, |cell| inbound::target_ports(&cell.load()))
+        self.registry.service(key).map_or(0, |cell| inbound::target_ports(&cell.load()))
     }
 
     /// Works off a change set: everything that differs is built once, then its watchers are woken, once each.
@@ -203,27 +194,16 @@ impl Hub {
             }
         }
         if !changes.clusters.is_empty() {
-            let moved = self
-                .workloads
-                .iter()
-                .filter(|entry| changes.clusters.contains(&entry.key().cluster));
+            let moved = self.workloads.iter().filter(|entry| changes.clusters.contains(&entry.key().cluster));
             moved.for_each(|entry| marks.view(entry.value()));
         }
-        let records: Vec<_> = changes
-            .services
-            .iter()
-            .filter(|(_, change)| change.record)
-            .map(|(key, _)| key.clone())
-            .collect();
+        let records: Vec<_> =
+            changes.services.iter().filter(|(_, change)| change.record).map(|(key, _)| key.clone()).collect();
         self.outbounds.services_changed(&records, now, &mut marks);
         for (key, change) in &changes.services {
             self.behind_changed(key, change.record, &mut marks);
-            let service = self
-                .registry
-                .service(key)
-                .and_then(|cell| cell.load().service.clone());
-            self.assignments
-                .service_changed(&key.hostname, service.as_deref(), &mut marks);
+            let service = self.registry.service(key).and_then(|cell| cell.load().service.clone());
+            self.assignments.service_changed(&key.hostname, service.as_deref(), &mut marks);
         }
         for network in &changes.networks {
             self.assignments.network_changed(network, &mut marks);
@@ -239,9 +219,7 @@ impl Hub {
     }
 
     fn wake(&self, marks: Marks) {
-        self.counts
-            .wakeups
-            .fetch_add(marks.wake() as u64, Ordering::Relaxed);
+        self.counts.wakeups.fetch_add(marks.wake() as u64, Ordering::Relaxed);
     }
 
     fn behind_changed(&self, key: &ServiceKey, record: bool, marks: &mut Marks) {
@@ -256,11 +234,7 @@ impl Hub {
 
     /// Every connected stream, by id.
     pub(super) fn streams(&self) -> Vec<StreamStatus> {
-        let mut all: Vec<_> = self
-            .streams
-            .iter()
-            .map(|entry| Arc::clone(entry.value()))
-            .collect();
+        let mut all: Vec<_> = self.streams.iter().map(|entry| Arc::clone(entry.value())).collect();
         all.sort_by(|a, b| (&a.node.id, a.handle.id).cmp(&(&b.node.id, b.handle.id)));
         all.iter().map(|entry| entry.status()).collect()
     }

@@ -33,10 +33,7 @@ impl Own {
 
 /// The services a proxy's own ports come from.
 pub(super) fn services(view: &ProxyView) -> BTreeSet<ServiceKey> {
-    view.workload
-        .as_deref()
-        .map(|pod| pod.services.clone())
-        .unwrap_or_default()
+    view.workload.as_deref().map(|pod| pod.services.clone()).unwrap_or_default()
 }
 
 /// The proxy's own ports, those of the oldest service first.
@@ -55,10 +52,7 @@ fn ports(registry: &Registry, view: &ProxyView) -> Vec<InboundPort> {
         let Some(record) = shard.service.as_deref() else {
             continue;
         };
-        let own = shard
-            .endpoints
-            .iter()
-            .filter(|endpoint| pod.addresses.contains(&endpoint.addresses[0]));
+        let own = shard.endpoints.iter().filter(|endpoint| pod.addresses.contains(&endpoint.addresses[0]));
         let targets: BTreeSet<(&Name, u16)> =
             own.map(|endpoint| (&endpoint.port_name, endpoint.port)).collect();
         for (name, target_port) in targets {
@@ -85,11 +79,8 @@ fn ports(registry: &Registry, view: &ProxyView) -> Vec<InboundPort> {
 pub(super) fn target_ports(snapshot: &ServiceSnapshot) -> u64 {
     let mut hasher = DefaultHasher::new();
     for shard in &snapshot.shards {
-        let targets: BTreeSet<(&Name, u16)> = shard
-            .endpoints
-            .iter()
-            .map(|endpoint| (&endpoint.port_name, endpoint.port))
-            .collect();
+        let targets: BTreeSet<(&Name, u16)> =
+            shard.endpoints.iter().map(|endpoint| (&endpoint.port_name, endpoint.port)).collect();
         (&shard.cluster, targets).hash(&mut hasher);
     }
     hasher.finish()

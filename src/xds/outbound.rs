@@ -138,13 +138,7 @@ impl Outbound {
         let now = Instant::now();
         for cell in registry.services() {
             let service = cell.load().service.clone();
-            self.put(
-                &mut world,
-                cell.key(),
-                service.as_deref(),
-                now,
-                &mut BTreeSet::new(),
-            );
+            self.put(&mut world, cell.key(), service.as_deref(), now, &mut BTreeSet::new());
         }
         self.rebuild_lists(&mut world, &mut Marks::new(None));
     }
@@ -179,29 +173,17 @@ impl Outbound {
     ) -> bool {
         let new = service.map(|service| {
             Counts::add(&self.counts.service_builds);
-            (
-                (service.created, key.clone()),
-                Arc::new(resources::service(service, &self.key)),
-            )
+            ((service.created, key.clone()), Arc::new(resources::service(service, &self.key)))
         });
-        let old = world
-            .ranks
-            .remove(key)
-            .and_then(|rank| world.services.remove_entry(&rank));
+        let old = world.ranks.remove(key).and_then(|rank| world.services.remove_entry(&rank));
         let differs = new.as_ref() != old.as_ref();
         let hosts = |one: &Option<(Rank, Arc<ServiceResources>)>| -> BTreeMap<Name, Bytes> {
-            one.iter()
-                .flat_map(|(_, resources)| resources.virtual_hosts.iter().cloned())
-                .collect()
+            one.iter().flat_map(|(_, resources)| resources.virtual_hosts.iter().cloned()).collect()
         };
         let (before, after) = (hosts(&old), hosts(&new));
         let moved = old.as_ref().map(|(rank, _)| rank) != new.as_ref().map(|(rank, _)| rank);
         let names: BTreeSet<_> = before.keys().chain(after.keys()).cloned().collect();
-        routes.extend(
-            names
-                .into_iter()
-                .filter(|name| moved || before.get(name) != after.get(name)),
-        );
+        routes.extend(names.into_iter().filter(|name| moved || before.get(name) != after.get(name)));
         if let Some((rank, resources)) = old {
             for (name, _) in &resources.virtual_hosts {
                 let ranks = world.routes.entry(name.clone()).or_default();
@@ -211,9 +193,7 @@ impl Outbound {
                 }
             }
             for cluster in &resources.clusters {
-                world
-                    .lingering
-                    .insert(cluster.name.clone(), (Arc::clone(&cluster.encoded), now + LINGER));
+                world.lingering.insert(cluster.name.clone(), (Arc::clone(&cluster.encoded), now + LINGER));
             }
         }
         if let Some((rank, resources)) = new {
@@ -242,26 +222,16 @@ impl Outbound {
     fn rebuild_lists(&self, world: &mut World, marks: &mut Marks) {
         Counts::add(&self.counts.list_builds);
         let all = || std::iter::once(&self.fixed).chain(world.services.values().map(AsRef::as_ref));
-        let lingering = world.lingering.iter().map(|(name, (encoded, _))| Entry {
-            name: name.clone(),
-            encoded: Arc::clone(encoded),
-        });
-        let clusters = all()
-            .flat_map(|part| part.clusters.iter().cloned())
-            .chain(lingering)
-            .collect();
+        let lingering = world
+            .lingering
+            .iter()
+            .map(|(name, (encoded, _))| Entry { name: name.clone(), encoded: Arc::clone(encoded) });
+        let clusters = all().flat_map(|part| part.clusters.iter().cloned()).chain(lingering).collect();
         let gateway = resources::sni_listener(&self.key, all().map(|part| &part.sni_chains));
-        let listeners = all()
-            .flat_map(|part| part.listeners.iter().cloned())
-            .chain(gateway)
-            .collect();
+        let listeners = all().flat_map(|part| part.listeners.iter().cloned()).chain(gateway).collect();
         let parts = [
             (ResourceType::Cluster, &self.clusters, ResourceList::new(clusters)),
-            (
-                ResourceType::Listener,
-                &self.listeners,
-                ResourceList::new(listeners),
-            ),
+            (ResourceType::Listener, &self.listeners, ResourceList::new(listeners)),
         ];
         for (kind, slot, list) in parts {
             if slot.load().hash() != list.hash() {
@@ -297,11 +267,7 @@ pub(super) struct Outbounds {
 impl Outbounds {
     /// Nobody connected yet.
     pub(super) fn new(registry: Arc<Registry>, counts: Arc<Counts>) -> Self {
-        Self {
-            registry,
-            counts,
-            all: DashMap::new(),
-        }
+        Self { registry, counts, all: DashMap::new() }
     }
 
     /// The world of a projection, with `stream` among its users. The first user of a projection pays for
@@ -321,8 +287,7 @@ impl Outbounds {
     pub(super) fn leave(&self, outbound: &Outbound, stream: &StreamHandle) {
         outbound.lists.remove(stream);
         outbound.streams.remove(stream);
-        self.all
-            .remove_if(&outbound.key, |_, outbound| outbound.streams.is_empty());
+        self.all.remove_if(&outbound.key, |_, outbound| outbound.streams.is_empty());
     }
 
     /// Works off changed records, once for each projection.
@@ -337,17 +302,12 @@ impl Outbounds {
 
     /// Drops removed Envoy clusters whose time has come.
     pub(super) fn expire(&self, now: Instant, marks: &mut Marks) {
-        self.worlds()
-            .iter()
-            .for_each(|outbound| outbound.expire(now, marks));
+        self.worlds().iter().for_each(|outbound| outbound.expire(now, marks));
     }
 
     /// When the next removed Envoy cluster may go.
     pub(super) fn next_expiry(&self) -> Option<Instant> {
-        self.worlds()
-            .iter()
-            .filter_map(|outbound| outbound.next_expiry())
-            .min()
+        self.worlds().iter().filter_map(|outbound| outbound.next_expiry()).min()
     }
 
     fn worlds(&self) -> Vec<Arc<Outbound>> {

@@ -72,21 +72,14 @@ impl Proxy {
         self.behind = inbound::services(&self.view);
         self.hub.watch_behind(&self.behind, &self.entry.handle);
         // Built after registering: a change is either seen here or told later.
-        self.own = Some(Own::build(
-            &self.hub.registry,
-            &self.view,
-            &self.hub.settings.trust_domain,
-        ));
+        self.own = Some(Own::build(&self.hub.registry, &self.view, &self.hub.settings.trust_domain));
     }
 
     /// Has the stream told of changes of a named resource.
     pub(super) fn watch(&mut self, kind: ResourceType, name: &Name) {
         match kind {
             ResourceType::Endpoint if !self.assignments.contains_key(name) => {
-                let cell = self
-                    .hub
-                    .assignments
-                    .watch(name, self.eds_key(name), &self.entry.handle);
+                let cell = self.hub.assignments.watch(name, self.eds_key(name), &self.entry.handle);
                 self.assignments.insert(name.clone(), cell);
             }
             ResourceType::Route if self.routes.insert(name.clone()) => {
@@ -120,8 +113,7 @@ impl Proxy {
 
     fn outbound(&mut self) -> &Arc<Outbound> {
         let (hub, view, handle) = (&self.hub, &self.view, &self.entry.handle);
-        self.outbound
-            .get_or_insert_with(|| hub.outbounds.join(OutboundKey::of(view), handle))
+        self.outbound.get_or_insert_with(|| hub.outbounds.join(OutboundKey::of(view), handle))
     }
 
     /// Looks again at what the registry knows of this proxy and switches keys where they differ (D12).
@@ -132,19 +124,12 @@ impl Proxy {
         self.entry.view.store(view);
         let assignments = self.rekey_assignments();
         let outbound = self.rekey_outbound();
-        ViewChange {
-            shared: assignments || outbound,
-            own: self.refresh_own(),
-            identity,
-        }
+        ViewChange { shared: assignments || outbound, own: self.refresh_own(), identity }
     }
 
     fn rekey_assignments(&mut self) -> bool {
-        let names: Vec<_> = self
-            .assignments
-            .iter()
-            .map(|(name, cell)| (name.clone(), Arc::clone(cell)))
-            .collect();
+        let names: Vec<_> =
+            self.assignments.iter().map(|(name, cell)| (name.clone(), Arc::clone(cell))).collect();
         let mut changed = false;
         for (name, old) in names {
             let key = self.eds_key(&name);
@@ -197,12 +182,7 @@ impl Proxy {
 
     /// When the certificate of this proxy is due for renewal; `None` when it has none.
     pub(super) fn renewal(&self) -> Option<SystemTime> {
-        let issued = self
-            .hub
-            .secrets
-            .as_ref()?
-            .workload_certificate(account(&self.view)?)
-            .ok()?;
+        let issued = self.hub.secrets.as_ref()?.workload_certificate(account(&self.view)?).ok()?;
         Some(issued.renew_after)
     }
 
@@ -212,16 +192,12 @@ impl Proxy {
         match name {
             ROOTS => {
                 let roots = secrets.root_certificates();
-                Some(Arc::new(resources::validation(
-                    name,
-                    &String::from_utf8_lossy(&roots),
-                )))
+                Some(Arc::new(resources::validation(name, &String::from_utf8_lossy(&roots))))
             }
             CERTIFICATE => {
                 let allowed = self.hub.settings.insecure_plaintext_sds;
-                let issued = account(&self.view)
-                    .filter(|_| allowed)
-                    .map(|id| secrets.workload_certificate(id));
+                let issued =
+                    account(&self.view).filter(|_| allowed).map(|id| secrets.workload_certificate(id));
                 match issued {
                     Some(Ok(issued)) => Some(Arc::new(resources::certificate(
                         name,
@@ -250,10 +226,9 @@ impl Source for Proxy {
     fn get(&self, kind: ResourceType, name: &str) -> Option<Arc<Encoded>> {
         match kind {
             ResourceType::Endpoint => {
-                self.hub.assignments.service(name)?;
-                self.assignments
-                    .get(name)
-                    .map(|cell| self.hub.assignments.current(cell))
+                // Built for an absent service too: its watchers are then told of what differs from that.
+                let encoded = self.hub.assignments.current(self.assignments.get(name)?);
+                self.hub.assignments.service(name).map(|_| encoded)
             }
             ResourceType::Route => self.outbound.as_ref()?.route(&name.into()),
             ResourceType::Secret => self.secret(name),

@@ -25,14 +25,8 @@ struct Coalescer {
 impl Coalescer {
     /// The wait for a change that arrives now.
     fn wait(&mut self, now: Instant) -> Duration {
-        let quiet = self
-            .last_push
-            .is_none_or(|last| now.duration_since(last) >= QUIET);
-        self.window = if quiet {
-            Duration::ZERO
-        } else {
-            (self.window * 2).clamp(WINDOW_FIRST, WINDOW_MAX)
-        };
+        let quiet = self.last_push.is_none_or(|last| now.duration_since(last) >= QUIET);
+        self.window = if quiet { Duration::ZERO } else { (self.window * 2).clamp(WINDOW_FIRST, WINDOW_MAX) };
         self.window
     }
 

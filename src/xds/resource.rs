@@ -26,13 +26,7 @@ pub enum ResourceType {
 
 impl ResourceType {
     /// Every type, in push order.
-    pub const ALL: [Self; 5] = [
-        Self::Cluster,
-        Self::Endpoint,
-        Self::Listener,
-        Self::Route,
-        Self::Secret,
-    ];
+    pub const ALL: [Self; 5] = [Self::Cluster, Self::Endpoint, Self::Listener, Self::Route, Self::Secret];
 
     /// Its type URL.
     pub fn url(self) -> &'static str {
@@ -169,10 +163,7 @@ impl ResourceList {
             hasher.update(entry.name.as_bytes());
             hasher.update(&entry.encoded.hash.to_le_bytes());
         }
-        Self {
-            hash: hasher.digest128(),
-            entries: entries.into(),
-        }
+        Self { hash: hasher.digest128(), entries: entries.into() }
     }
 
     /// Hash over names and resource hashes.
@@ -187,10 +178,7 @@ impl ResourceList {
 
     /// One resource.
     pub fn get(&self, name: &str) -> Option<&Arc<Encoded>> {
-        let index = self
-            .entries
-            .binary_search_by(|entry| entry.name.as_str().cmp(name))
-            .ok()?;
+        let index = self.entries.binary_search_by(|entry| entry.name.as_str().cmp(name)).ok()?;
         Some(&self.entries[index].encoded)
     }
 }
@@ -207,10 +195,7 @@ mod tests {
         let resource =
             envoy_types::pb::envoy::service::discovery::v3::Resource::decode(encoded.delta.clone())
                 .expect("resource");
-        assert_eq!(
-            (resource.name.as_str(), resource.version),
-            ("a", encoded.version())
-        );
+        assert_eq!((resource.name.as_str(), resource.version), ("a", encoded.version()));
         let any = resource.resource.expect("any");
         assert_eq!(
             (any.type_url.as_str(), any.value.as_slice()),

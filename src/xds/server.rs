@@ -47,9 +47,7 @@ pub struct XdsServer {
 
 impl std::fmt::Debug for XdsServer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("XdsServer")
-            .field("settings", &self.hub.settings)
-            .finish_non_exhaustive()
+        f.debug_struct("XdsServer").field("settings", &self.hub.settings).finish_non_exhaustive()
     }
 }
 
@@ -60,9 +58,7 @@ impl XdsServer {
         settings: Settings,
         secrets: Option<Arc<dyn SecretSource>>,
     ) -> Arc<Self> {
-        Arc::new(Self {
-            hub: Arc::new(Hub::new(registry, settings, secrets)),
-        })
+        Arc::new(Self { hub: Arc::new(Hub::new(registry, settings, secrets)) })
     }
 
     /// Serves until `shutdown`, then ends every stream and returns when they are gone. Streams that arrive before
@@ -79,11 +75,7 @@ impl XdsServer {
         shutdown: CancellationToken,
     ) -> Result<(), ServeError> {
         let pusher = tokio::spawn(push::run(Arc::clone(&self.hub), shutdown.clone()));
-        let ads = Ads {
-            hub: Arc::clone(&self.hub),
-            ready,
-            shutdown: shutdown.clone(),
-        };
+        let ads = Ads { hub: Arc::clone(&self.hub), ready, shutdown: shutdown.clone() };
         let incoming = TcpListenerStream::new(listener).inspect_ok(|connection| {
             // Small messages must not wait for one another.
             let _ = connection.set_nodelay(true);
@@ -132,20 +124,12 @@ impl Ads {
         request: Request<Streaming<S::Request>>,
     ) -> Result<Response<Responses<S::Response>>, Status> {
         if !*self.ready.borrow() {
-            return Err(Status::unavailable(
-                "the clusters are still being read; try again",
-            ));
+            return Err(Status::unavailable("the clusters are still being read; try again"));
         }
         let peer = request.remote_addr();
         let (responses, receiver) = mpsc::channel(1);
         let (hub, shutdown) = (Arc::clone(&self.hub), self.shutdown.clone());
-        tokio::spawn(introduce::<S>(
-            hub,
-            request.into_inner(),
-            responses,
-            peer,
-            shutdown,
-        ));
+        tokio::spawn(introduce::<S>(hub, request.into_inner(), responses, peer, shutdown));
         Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
     }
 }
@@ -168,9 +152,7 @@ async fn introduce<S: Session>(
     match wire::node(S::node(&mut first)) {
         Ok(node) => {
             tracing::debug!(proxy = %node.id, ?peer, protocol = S::NAME, "proxy connected");
-            Stream::<S>::new(hub, node, peer)
-                .run(first, requests, responses, shutdown)
-                .await;
+            Stream::<S>::new(hub, node, peer).run(first, requests, responses, shutdown).await;
         }
         Err(error) => {
             Counts::add(&hub.counts.refused_streams);

@@ -90,8 +90,7 @@ impl Session for SotwSession {
     same_on_both!();
 
     fn poll(&mut self, now: Instant, source: &dyn Source) -> Option<(Option<ResourceType>, Self::Response)> {
-        self.poll(now, source)
-            .map(|(kind, response)| (Some(kind), response))
+        self.poll(now, source).map(|(kind, response)| (Some(kind), response))
     }
 }
 
@@ -102,9 +101,7 @@ impl Session for DeltaSession {
     same_on_both!();
 
     fn poll(&mut self, now: Instant, source: &dyn Source) -> Option<(Option<ResourceType>, Self::Response)> {
-        let served = self
-            .poll(now, source)
-            .map(|(kind, response)| (Some(kind), response));
+        let served = self.poll(now, source).map(|(kind, response)| (Some(kind), response));
         served.or_else(|| self.not_found().map(|response| (None, response)))
     }
 }
@@ -124,13 +121,7 @@ impl<S: Session> Stream<S> {
     pub(super) fn new(hub: Arc<Hub>, node: Node, peer: Option<std::net::SocketAddr>) -> Self {
         let entry = hub.connect(Arc::new(node), peer, S::NAME);
         let proxy = Proxy::new(Arc::clone(&hub), entry);
-        Self {
-            hub,
-            session: S::open(),
-            proxy,
-            since: None,
-            renewal: None,
-        }
+        Self { hub, session: S::open(), proxy, since: None, renewal: None }
     }
 
     /// Serves the proxy until it leaves, breaks a rule, stops reading for good or the server shuts down.
@@ -187,13 +178,10 @@ impl<S: Session> Stream<S> {
     }
 
     fn request(&mut self, request: S::Request) -> Result<(), Status> {
-        let effects = self
-            .session
-            .request(request, Instant::now())
-            .map_err(|error| match error {
-                SessionError::TooManyNames { .. } => Status::resource_exhausted(error.to_string()),
-                _ => Status::invalid_argument(error.to_string()),
-            })?;
+        let effects = self.session.request(request, Instant::now()).map_err(|error| match error {
+            SessionError::TooManyNames { .. } => Status::resource_exhausted(error.to_string()),
+            _ => Status::invalid_argument(error.to_string()),
+        })?;
         if effects.opened.is_some_and(ResourceType::is_wildcard) {
             self.proxy.watch_lists();
         }
@@ -286,12 +274,7 @@ impl<S: Session> Stream<S> {
 
     fn report(&self) {
         let status = self.session.status(Instant::now(), SystemTime::now());
-        *self
-            .proxy
-            .entry
-            .types
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner) = status;
+        *self.proxy.entry.types.lock().unwrap_or_else(PoisonError::into_inner) = status;
     }
 }
 

@@ -43,11 +43,7 @@ pub(super) struct StreamHandle {
 impl StreamHandle {
     /// The mailbox of stream `id`.
     pub(super) fn new(id: u64) -> Arc<Self> {
-        Arc::new(Self {
-            id,
-            dirty: Mutex::default(),
-            wake: Notify::new(),
-        })
+        Arc::new(Self { id, dirty: Mutex::default(), wake: Notify::new() })
     }
 
     fn dirty(&self) -> MutexGuard<'_, Dirty> {
@@ -108,10 +104,7 @@ pub(super) struct Marks {
 impl Marks {
     /// Marks of a push whose first change was noted at `since`.
     pub(super) fn new(since: Option<Instant>) -> Self {
-        Self {
-            since,
-            marked: BTreeMap::new(),
-        }
+        Self { since, marked: BTreeMap::new() }
     }
 
     fn mark(&mut self, watchers: &Watchers, change: impl Fn(&mut Dirty)) {

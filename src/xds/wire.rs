@@ -15,14 +15,9 @@ const METADATA_DEPTH: usize = 32;
 /// [`NodeError`]: the stream ends with `INVALID_ARGUMENT` (X-C02).
 pub(super) fn node(wire: Option<WireNode>) -> Result<Node, NodeError> {
     let wire = wire.ok_or(NodeError::Missing)?;
-    let metadata = wire
-        .metadata
-        .map(|metadata| object(metadata, METADATA_DEPTH))
-        .unwrap_or_default();
-    let metadata: NodeMetadata = serde_json::from_value(metadata).map_err(|error| NodeError::Metadata {
-        key: "metadata",
-        reason: error.to_string(),
-    })?;
+    let metadata = wire.metadata.map(|metadata| object(metadata, METADATA_DEPTH)).unwrap_or_default();
+    let metadata: NodeMetadata = serde_json::from_value(metadata)
+        .map_err(|error| NodeError::Metadata { key: "metadata", reason: error.to_string() })?;
     let locality = wire.locality.map(|locality| Locality {
         region: locality.region.into(),
         zone: locality.zone.into(),
@@ -36,13 +31,7 @@ fn object(fields: prost_types::Struct, depth: usize) -> Value {
     if depth == 0 {
         return Value::Null;
     }
-    Value::Object(
-        fields
-            .fields
-            .into_iter()
-            .map(|(key, field)| (key, value(field, depth - 1)))
-            .collect(),
-    )
+    Value::Object(fields.fields.into_iter().map(|(key, field)| (key, value(field, depth - 1))).collect())
 }
 
 fn value(value: prost_types::Value, depth: usize) -> Value {

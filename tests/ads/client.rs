@@ -67,7 +67,8 @@ impl Delta {
     pub async fn open(address: SocketAddr, node: wire::Node) -> Self {
         let (requests, receiver) = mpsc::channel(16);
         let stream = tokio_stream::wrappers::ReceiverStream::new(receiver);
-        let responses = connect(address).await.delta_aggregated_resources(stream).await.expect("stream opens");
+        let responses =
+            connect(address).await.delta_aggregated_resources(stream).await.expect("stream opens");
         Self { requests, responses: responses.into_inner(), node: Some(node) }
     }
 
@@ -106,7 +107,13 @@ impl Delta {
 
     /// The next response, of whatever type.
     pub async fn next(&mut self) -> Result<DeltaResponse, tonic::Status> {
-        let message = tokio::time::timeout(DEADLINE, self.responses.message()).await.expect("an answer in time")?;
+        self.next_within(DEADLINE).await
+    }
+
+    /// The next response, which may take so long.
+    pub async fn next_within(&mut self, deadline: Duration) -> Result<DeltaResponse, tonic::Status> {
+        let message =
+            tokio::time::timeout(deadline, self.responses.message()).await.expect("an answer in time")?;
         let message = message.ok_or_else(|| tonic::Status::ok("stream ended"))?;
         let resource = |bytes: &bytes::Bytes| {
             let resource = envoy_types::pb::envoy::service::discovery::v3::Resource::decode(bytes.clone())
@@ -150,11 +157,17 @@ impl Sotw {
     pub async fn open(address: SocketAddr, node: wire::Node) -> Self {
         let (requests, receiver) = mpsc::channel(16);
         let stream = tokio_stream::wrappers::ReceiverStream::new(receiver);
-        let responses = connect(address).await.stream_aggregated_resources(stream).await.expect("stream opens");
+        let responses =
+            connect(address).await.stream_aggregated_resources(stream).await.expect("stream opens");
         Self { requests, responses: responses.into_inner(), node: Some(node) }
     }
 
-    pub async fn send(&mut self, kind: ResourceType, names: &[&str], answering: Option<&wire::DiscoveryResponse>) {
+    pub async fn send(
+        &mut self,
+        kind: ResourceType,
+        names: &[&str],
+        answering: Option<&wire::DiscoveryResponse>,
+    ) {
         let request = wire::DiscoveryRequest {
             node: self.node.take(),
             type_url: kind.url().to_owned(),
@@ -167,7 +180,8 @@ impl Sotw {
     }
 
     pub async fn next(&mut self) -> Result<wire::DiscoveryResponse, tonic::Status> {
-        let message = tokio::time::timeout(DEADLINE, self.responses.message()).await.expect("an answer in time")?;
+        let message =
+            tokio::time::timeout(DEADLINE, self.responses.message()).await.expect("an answer in time")?;
         message.ok_or_else(|| tonic::Status::ok("stream ended"))
     }
 

@@ -7,8 +7,8 @@ use prost::Message;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tombolo::model::{
-    ClusterRole, Endpoint, EndpointShard, Health, NetworkGateway, PortProtocol, Service, ServiceKey, ServicePort,
-    TlsMode, Transport, Workload,
+    ClusterRole, Endpoint, EndpointShard, Health, NetworkGateway, PortProtocol, Service, ServiceKey,
+    ServicePort, TlsMode, Transport, Workload,
 };
 use tombolo::registry::{ClusterWriter, Registry};
 use tombolo::xds::{Settings, XdsServer};
@@ -37,7 +37,12 @@ pub fn key(service: usize) -> ServiceKey {
 }
 
 pub fn shard(cluster: &str, service: usize, endpoints: usize) -> EndpointShard {
-    let port = ServicePort { number: 80, name: "http".into(), transport: Transport::Tcp, protocol: PortProtocol::Http };
+    let port = ServicePort {
+        number: 80,
+        name: "http".into(),
+        transport: Transport::Tcp,
+        protocol: PortProtocol::Http,
+    };
     let vip = IpAddr::V4(Ipv4Addr::from(0x0a60_0000 + service as u32));
     let record = Service {
         key: key(service),
@@ -96,23 +101,29 @@ impl World {
         let (ready, is_ready) = watch::channel(true);
         let shutdown = CancellationToken::new();
         let (serving, token) = (Arc::clone(&server), shutdown.clone());
-        let running = tokio::spawn(async move { serving.serve(listener, is_ready, token).await.expect("serves") });
+        let running =
+            tokio::spawn(async move { serving.serve(listener, is_ready, token).await.expect("serves") });
         Self { registry, server, address, east, west, shutdown, ready, running }
     }
 
     pub async fn stop(self) {
         self.shutdown.cancel();
-        tokio::time::timeout(super::client::DEADLINE, self.running).await.expect("ends in time").expect("ends well");
+        tokio::time::timeout(super::client::DEADLINE, self.running)
+            .await
+            .expect("ends in time")
+            .expect("ends well");
     }
 }
 
 /// `address:port*weight` of an assignment.
 pub fn endpoints(message: &[u8]) -> Vec<String> {
-    let assignment = tombolo::proto::assignment::ClusterLoadAssignment::decode(message).expect("an assignment");
+    let assignment =
+        tombolo::proto::assignment::ClusterLoadAssignment::decode(message).expect("an assignment");
     let all = assignment.endpoints.into_iter().flat_map(|group| group.lb_endpoints);
     all.map(|endpoint| {
         let weight = endpoint.load_balancing_weight.expect("weight").value;
-        let socket = endpoint.endpoint.and_then(|e| e.address).and_then(|a| a.socket_address).expect("socket");
+        let socket =
+            endpoint.endpoint.and_then(|e| e.address).and_then(|a| a.socket_address).expect("socket");
         format!("{}:{}*{weight}", socket.address, socket.port_value)
     })
     .collect()

@@ -8,10 +8,7 @@ use super::*;
 async fn an_object_lives_its_life() {
     let server = east().await;
     let api = in_sample(&client(&server).await, &kinds::SERVICES);
-    let made = api
-        .create(&PostParams::default(), &object(service("a")))
-        .await
-        .unwrap();
+    let made = api.create(&PostParams::default(), &object(service("a"))).await.unwrap();
     assert!(made.metadata.uid.is_some() && made.metadata.creation_timestamp.is_some());
     assert_eq!(made.data["spec"]["ports"][0]["protocol"], "TCP");
     let again = api.create(&PostParams::default(), &object(service("a"))).await;
@@ -45,10 +42,7 @@ async fn status_is_written_through_its_own_path() {
     let made = api.create(&PostParams::default(), &object(pod)).await.unwrap();
     assert_eq!(made.data["status"]["phase"], "Pending");
     let patch = Patch::Merge(json!({"spec": {"nodeName": "other"}, "status": {"phase": "Running"}}));
-    let ready = api
-        .patch_status("p", &PatchParams::default(), &patch)
-        .await
-        .unwrap();
+    let ready = api.patch_status("p", &PatchParams::default(), &patch).await.unwrap();
     assert_eq!(
         (&ready.data["status"]["phase"], &ready.data["spec"]["nodeName"]),
         (&json!("Running"), &json!("n"))
@@ -67,38 +61,21 @@ async fn scale_changes_the_replicas() {
     let api = in_sample(&client(&server).await, &kinds::DEPLOYMENTS);
     let deployment =
         json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "d"}, "spec": {}});
-    api.create(&PostParams::default(), &object(deployment))
-        .await
-        .unwrap();
+    api.create(&PostParams::default(), &object(deployment)).await.unwrap();
     let patch = Patch::Merge(json!({"spec": {"replicas": 3}}));
-    let scale = api
-        .patch_scale("d", &PatchParams::default(), &patch)
-        .await
-        .unwrap();
+    let scale = api.patch_scale("d", &PatchParams::default(), &patch).await.unwrap();
     assert_eq!(scale.spec.unwrap().replicas, Some(3));
     let stored = api.get("d").await.unwrap();
-    assert_eq!(
-        (
-            stored.data["spec"]["replicas"].as_i64(),
-            stored.metadata.generation
-        ),
-        (Some(3), Some(2))
-    );
+    assert_eq!((stored.data["spec"]["replicas"].as_i64(), stored.metadata.generation), (Some(3), Some(2)));
 }
 
 #[tokio::test]
 async fn deletes_honour_their_preconditions() {
     let server = east().await;
     let api = in_sample(&client(&server).await, &kinds::SERVICES);
-    let made = api
-        .create(&PostParams::default(), &object(service("a")))
-        .await
-        .unwrap();
+    let made = api.create(&PostParams::default(), &object(service("a"))).await.unwrap();
     let only = |uid: Option<String>| DeleteParams {
-        preconditions: Some(Preconditions {
-            uid,
-            resource_version: None,
-        }),
+        preconditions: Some(Preconditions { uid, resource_version: None }),
         ..DeleteParams::default()
     };
     assert_eq!(code(api.delete("a", &only(Some("other".into()))).await), 409);
@@ -125,10 +102,7 @@ async fn bad_objects_are_refused_with_a_reason() {
         Api::namespaced_with(client.clone(), "absent", &resource(&kinds::SERVICES));
     let mut homeless = service("a");
     homeless["metadata"]["namespace"] = json!("absent");
-    assert_eq!(
-        code(nowhere.create(&PostParams::default(), &object(homeless)).await),
-        404
-    );
+    assert_eq!(code(nowhere.create(&PostParams::default(), &object(homeless)).await), 404);
     assert!(server.store().list(&kinds::SERVICES, None).is_empty());
 }
 
@@ -138,47 +112,21 @@ async fn unknown_forms_and_methods_are_refused() {
     let client = client(&server).await;
     server.store().create(service("a")).unwrap();
     let send = async |method: &str, path: &str, media: &str, body: &str| {
-        let request = http::Request::builder()
-            .method(method)
-            .uri(path)
-            .header("content-type", media);
-        code(
-            client
-                .request_text(request.body(body.as_bytes().to_vec()).unwrap())
-                .await,
-        )
+        let request = http::Request::builder().method(method).uri(path).header("content-type", media);
+        code(client.request_text(request.body(body.as_bytes().to_vec()).unwrap()).await)
     };
     let one = "/api/v1/namespaces/sample/services/a";
     let all = "/api/v1/namespaces/sample/services";
-    for media in [
-        "application/json-patch+json",
-        "application/apply-patch+yaml",
-        "text/plain",
-    ] {
+    for media in ["application/json-patch+json", "application/apply-patch+yaml", "text/plain"] {
         assert_eq!(send("PATCH", one, media, "{}").await, 415, "{media}");
     }
-    assert_eq!(
-        send("POST", all, "application/vnd.kubernetes.protobuf", "k8s").await,
-        415
-    );
+    assert_eq!(send("POST", all, "application/vnd.kubernetes.protobuf", "k8s").await, 415);
     assert_eq!(send("POST", all, "application/json", "{").await, 400);
     assert_eq!(send("POST", all, "application/json", "[]").await, 400);
     assert_eq!(send("POST", one, "application/json", "{}").await, 405);
     assert_eq!(send("PUT", all, "application/json", "{}").await, 405);
     assert_eq!(send("POST", "/version", "application/json", "{}").await, 405);
     assert_eq!(send("GET", "/api/v1/widgets", "", "").await, 404);
-    assert_eq!(
-        send("PUT", one, "application/json", &"x".repeat(4 << 20)).await,
-        413
-    );
-    assert_eq!(
-        send(
-            "PATCH",
-            &format!("{one}?dryRun=All"),
-            "application/merge-patch+json",
-            "{}"
-        )
-        .await,
-        400
-    );
+    assert_eq!(send("PUT", one, "application/json", &"x".repeat(4 << 20)).await, 413);
+    assert_eq!(send("PATCH", &format!("{one}?dryRun=All"), "application/merge-patch+json", "{}").await, 400);
 }

@@ -33,20 +33,9 @@ async fn a_watch_starts_with_the_state_or_after_a_version() {
     store.create(service("a")).unwrap();
     let api = in_sample(&client(&server).await, &kinds::SERVICES);
     let mut from_state = api.watch(&WatchParams::default(), "0").await.unwrap().boxed();
-    let mut from_now = api
-        .watch(&WatchParams::default(), &version(&server))
-        .await
-        .unwrap()
-        .boxed();
+    let mut from_now = api.watch(&WatchParams::default(), &version(&server)).await.unwrap().boxed();
     store.create(service("b")).unwrap();
-    store
-        .patch(
-            &kinds::SERVICES,
-            "sample",
-            "a",
-            &json!({"spec": {"type": "NodePort"}}),
-        )
-        .unwrap();
+    store.patch(&kinds::SERVICES, "sample", "a", &json!({"spec": {"type": "NodePort"}})).unwrap();
     store.delete(&kinds::SERVICES, "sample", "b").unwrap();
     let later = ["ADDED b", "MODIFIED a", "DELETED b"];
     assert_eq!(events(&mut from_now, 3).await, later);
@@ -63,25 +52,13 @@ async fn objects_enter_and_leave_a_watched_selection() {
     let mut watch = api.watch(&selected, &version(&server)).await.unwrap().boxed();
     let tier = |tier: Value| {
         store
-            .patch(
-                &kinds::SERVICES,
-                "sample",
-                "a",
-                &json!({"metadata": {"labels": {"tier": tier}}}),
-            )
+            .patch(&kinds::SERVICES, "sample", "a", &json!({"metadata": {"labels": {"tier": tier}}}))
             .unwrap()
     };
     store.create(service("a")).unwrap();
     store.create(service("unseen")).unwrap();
     tier(json!("front"));
-    store
-        .patch(
-            &kinds::SERVICES,
-            "sample",
-            "a",
-            &json!({"spec": {"type": "NodePort"}}),
-        )
-        .unwrap();
+    store.patch(&kinds::SERVICES, "sample", "a", &json!({"spec": {"type": "NodePort"}})).unwrap();
     let left = tier(json!("back"));
     tier(json!("front"));
     store.delete(&kinds::SERVICES, "sample", "a").unwrap();
@@ -89,10 +66,7 @@ async fn objects_enter_and_leave_a_watched_selection() {
     match soon(watch.next()).await {
         Some(Ok(WatchEvent::Deleted(object))) => {
             assert_eq!(object.metadata.labels.unwrap()["tier"], "front");
-            assert_eq!(
-                object.metadata.resource_version.unwrap(),
-                left["metadata"]["resourceVersion"]
-            );
+            assert_eq!(object.metadata.resource_version.unwrap(), left["metadata"]["resourceVersion"]);
         }
         other => panic!("expected the object to leave, got {other:?}"),
     }
@@ -108,21 +82,14 @@ async fn a_watch_from_before_the_history_is_told_410_and_ends() {
     let api = in_sample(&client(&server).await, &kinds::SERVICES);
     let mut watch = api.watch(&WatchParams::default(), &old).await.unwrap().boxed();
     assert_eq!(events(&mut watch, 2).await, ["ERROR 410", "END"]);
-    assert_eq!(
-        code(api.watch(&WatchParams::default(), "999999").await.map(|_| ())),
-        504
-    );
+    assert_eq!(code(api.watch(&WatchParams::default(), "999999").await.map(|_| ())), 504);
 }
 
 #[tokio::test]
 async fn a_watch_that_falls_behind_the_history_is_told_410() {
     let server = start(ApiServer::builder().history(5)).await;
     let api = in_sample(&client(&server).await, &kinds::SERVICES);
-    let mut watch = api
-        .watch(&WatchParams::default(), &version(&server))
-        .await
-        .unwrap()
-        .boxed();
+    let mut watch = api.watch(&WatchParams::default(), &version(&server)).await.unwrap().boxed();
     for number in 0..6 {
         server.store().create(service(&format!("s{number}"))).unwrap();
     }
@@ -133,11 +100,7 @@ async fn a_watch_that_falls_behind_the_history_is_told_410() {
 async fn bookmarks_carry_the_newest_version() {
     let server = start(ApiServer::builder().bookmark_interval(Duration::from_millis(20))).await;
     let api = in_sample(&client(&server).await, &kinds::SERVICES);
-    let mut watch = api
-        .watch(&WatchParams::default(), &version(&server))
-        .await
-        .unwrap()
-        .boxed();
+    let mut watch = api.watch(&WatchParams::default(), &version(&server)).await.unwrap().boxed();
     // Another kind moves the version on; this watch learns of it by bookmark alone.
     let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"namespace": "sample", "name": "p"}});
     server.store().create(pod).unwrap();
@@ -159,11 +122,7 @@ async fn bookmarks_carry_the_newest_version() {
 async fn a_watch_ends_at_its_own_timeout() {
     let server = east().await;
     let api = in_sample(&client(&server).await, &kinds::SERVICES);
-    let short = WatchParams {
-        timeout: Some(1),
-        bookmarks: false,
-        ..WatchParams::default()
-    };
+    let short = WatchParams { timeout: Some(1), bookmarks: false, ..WatchParams::default() };
     let mut watch = api.watch(&short, &version(&server)).await.unwrap().boxed();
     assert_eq!(events(&mut watch, 1).await, ["END"]);
 }
@@ -199,10 +158,7 @@ async fn names_until(
 
 #[tokio::test]
 async fn kubes_watcher_follows_and_recovers_in_both_modes() {
-    for config in [
-        watcher::Config::default().page_size(2),
-        watcher::Config::default().streaming_lists(),
-    ] {
+    for config in [watcher::Config::default().page_size(2), watcher::Config::default().streaming_lists()] {
         let server = east().await;
         let store = server.store();
         for name in ["a", "b", "c"] {
@@ -231,11 +187,7 @@ async fn kubes_watcher_follows_and_recovers_in_both_modes() {
 async fn shutting_down_ends_watches_in_order() {
     let server = east().await;
     let api = in_sample(&client(&server).await, &kinds::SERVICES);
-    let mut watch = api
-        .watch(&WatchParams::default(), &version(&server))
-        .await
-        .unwrap()
-        .boxed();
+    let mut watch = api.watch(&WatchParams::default(), &version(&server)).await.unwrap().boxed();
     let ((), told) = tokio::join!(soon(server.shutdown()), events(&mut watch, 1));
     assert_eq!(told, ["END"]);
 }
@@ -245,21 +197,11 @@ async fn a_thousand_events_arrive_without_a_gap() {
     let server = east().await;
     let store = server.store();
     let api = in_sample(&client(&server).await, &kinds::SERVICES);
-    let watch = api
-        .watch(&WatchParams::default(), &version(&server))
-        .await
-        .unwrap();
+    let watch = api.watch(&WatchParams::default(), &version(&server)).await.unwrap();
     for number in 0..1000 {
         store.create(service(&format!("s{number:04}"))).unwrap();
     }
-    let names = watch
-        .map_ok(|event| told(&event))
-        .try_filter(|told| std::future::ready(told != "BOOKMARK"));
+    let names = watch.map_ok(|event| told(&event)).try_filter(|told| std::future::ready(told != "BOOKMARK"));
     let names: Vec<String> = soon(names.take(1000).try_collect()).await.unwrap();
-    assert!(
-        names
-            .iter()
-            .enumerate()
-            .all(|(number, told)| *told == format!("ADDED s{number:04}"))
-    );
+    assert!(names.iter().enumerate().all(|(number, told)| *told == format!("ADDED s{number:04}")));
 }

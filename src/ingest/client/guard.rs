@@ -71,10 +71,7 @@ pub(super) struct GuardedResolver {
 
 impl GuardedResolver {
     pub(super) fn new(policy: AddressPolicy) -> Self {
-        Self {
-            resolver: GaiResolver::new(),
-            policy,
-        }
+        Self { resolver: GaiResolver::new(), policy }
     }
 }
 
@@ -124,11 +121,7 @@ mod tests {
         ] {
             let address: IpAddr = text.parse().unwrap();
             assert_eq!(special_kind(address), kind, "{text}");
-            assert_eq!(
-                AddressPolicy::Remote.check(address).is_ok(),
-                kind.is_none(),
-                "{text}"
-            );
+            assert_eq!(AddressPolicy::Remote.check(address).is_ok(), kind.is_none(), "{text}");
             assert_eq!(AddressPolicy::Any.check(address), Ok(()));
         }
     }

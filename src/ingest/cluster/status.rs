@@ -90,9 +90,7 @@ impl Status {
     pub(super) fn timed_out(&mut self) {
         tracing::warn!(cluster = %self.cluster, "cluster did not sync in time; going on without it");
         if !self.follower {
-            self.registry
-                .clusters()
-                .update(&self.cluster, |row| row.timed_out = true);
+            self.registry.clusters().update(&self.cluster, |row| row.timed_out = true);
         }
     }
 
@@ -103,9 +101,7 @@ impl Status {
         self.changed = true;
         self.problems.clear(&self.subject());
         self.problems.clear(&rotation_subject(&self.cluster));
-        self.registry
-            .clusters()
-            .update(&self.cluster, |row| row.synced = true);
+        self.registry.clusters().update(&self.cluster, |row| row.synced = true);
         tracing::info!(cluster = %self.cluster, objects = ?staging.objects(), "cluster synced");
         self.flush(staging);
     }
@@ -128,9 +124,7 @@ impl Status {
         // Nothing of a cluster that is not synced is served: its counts would only mislead.
         if !self.synced {
             if let Some(at) = last_event {
-                self.registry
-                    .clusters()
-                    .update(&self.cluster, |row| row.last_event = Some(at));
+                self.registry.clusters().update(&self.cluster, |row| row.last_event = Some(at));
             }
             return;
         }
@@ -148,9 +142,7 @@ impl Status {
     }
 
     fn write_health(&mut self) {
-        let failed = self
-            .worst()
-            .map(|(kind, failure)| format!("{}s: {}", kind.name(), failure.text()));
+        let failed = self.worst().map(|(kind, failure)| format!("{}s: {}", kind.name(), failure.text()));
         if self.follower {
             if let Some(text) = failed {
                 let text = format!("not in use, the old ones stay: {text}");
@@ -163,18 +155,16 @@ impl Status {
             None => self.problems.clear(&self.subject()),
         }
         let health = self.health();
-        self.registry
-            .clusters()
-            .update(&self.cluster, |row| match (&mut row.health, health) {
-                (ClusterHealth::Removing, _) => {}
-                (ClusterHealth::Stale { cause, .. }, ClusterHealth::Stale { cause: now, .. }) => *cause = now,
-                (before, after) if before.word() != after.word() => {
-                    tracing::info!(cluster = %row.id, from = before.word(), to = after.word(), "cluster");
-                    *before = after;
-                    row.since = SystemTime::now();
-                }
-                _ => {}
-            });
+        self.registry.clusters().update(&self.cluster, |row| match (&mut row.health, health) {
+            (ClusterHealth::Removing, _) => {}
+            (ClusterHealth::Stale { cause, .. }, ClusterHealth::Stale { cause: now, .. }) => *cause = now,
+            (before, after) if before.word() != after.word() => {
+                tracing::info!(cluster = %row.id, from = before.word(), to = after.word(), "cluster");
+                *before = after;
+                row.since = SystemTime::now();
+            }
+            _ => {}
+        });
     }
 
     /// The failure that says most: refused credentials first.
@@ -185,23 +175,19 @@ impl Status {
                 Watch::Up => None,
             })
         };
-        failures()
-            .find(|(_, failure)| failure.is_unauthorized())
-            .or_else(|| failures().next())
+        failures().find(|(_, failure)| failure.is_unauthorized()).or_else(|| failures().next())
     }
 
     fn health(&self) -> ClusterHealth {
         let since = SystemTime::now();
         match (self.worst(), self.synced) {
             (Some((_, Failure::Unauthorized(_))), _) => ClusterHealth::Unauthorized { since },
-            (Some((_, Failure::Unreachable(why))), true) => ClusterHealth::Stale {
-                since,
-                cause: StaleCause::Unreachable(why.clone()),
-            },
-            (Some((_, Failure::Refused(why))), true) => ClusterHealth::Stale {
-                since,
-                cause: StaleCause::Refused(why.clone()),
-            },
+            (Some((_, Failure::Unreachable(why))), true) => {
+                ClusterHealth::Stale { since, cause: StaleCause::Unreachable(why.clone()) }
+            }
+            (Some((_, Failure::Refused(why))), true) => {
+                ClusterHealth::Stale { since, cause: StaleCause::Refused(why.clone()) }
+            }
             (Some(_), false) => ClusterHealth::Connecting,
             (None, true) if self.watches.len() == ObjectKind::ALL.len() => ClusterHealth::Live,
             (None, _) if self.contacted => ClusterHealth::Syncing,

@@ -65,9 +65,7 @@ pub fn endpoints<P: PodLookup>(input: EndpointInput<'_, P>) -> Endpoints {
                     result.withheld += 1;
                     continue;
                 };
-                let fresh = ports
-                    .iter()
-                    .filter(|(name, _)| seen.insert((address, Name::clone(name))));
+                let fresh = ports.iter().filter(|(name, _)| seen.insert((address, Name::clone(name))));
                 result.endpoints.extend(fresh.map(|(name, port)| Endpoint {
                     addresses: vec![address],
                     port: *port,
@@ -152,10 +150,7 @@ mod tests {
     }
 
     fn named(name: &str) -> Arc<Workload> {
-        Arc::new(Workload {
-            name: name.into(),
-            ..Workload::default()
-        })
+        Arc::new(Workload { name: name.into(), ..Workload::default() })
     }
 
     fn convert(slices: &[(&str, Value)], labels: Option<Value>, pods: &Pods) -> Endpoints {
@@ -191,12 +186,7 @@ mod tests {
         let result = convert(&[("s-1", two)], None, &Pods::default());
         assert_eq!(
             shown(&result),
-            [
-                "10.0.0.1:8080 http",
-                "10.0.0.1:9090 ",
-                "10.0.0.2:8080 http",
-                "10.0.0.2:9090 "
-            ]
+            ["10.0.0.1:8080 http", "10.0.0.1:9090 ", "10.0.0.2:8080 http", "10.0.0.2:9090 "]
         );
     }
 
@@ -205,10 +195,7 @@ mod tests {
         let one = slice(json!([{"addresses": ["10.0.0.9"]}, {"addresses": ["10.0.0.1"]}]));
         let two = slice(json!([{"addresses": ["10.0.0.1"]}, {"addresses": ["10.0.0.2"]}]));
         let result = convert(&[("s-b", one), ("s-a", two)], None, &Pods::default());
-        assert_eq!(
-            shown(&result),
-            ["10.0.0.1:8080 http", "10.0.0.2:8080 http", "10.0.0.9:8080 http"]
-        );
+        assert_eq!(shown(&result), ["10.0.0.1:8080 http", "10.0.0.2:8080 http", "10.0.0.9:8080 http"]);
     }
 
     #[test]
@@ -230,8 +217,7 @@ mod tests {
             {"addresses": ["10.0.0.1"]},
             {"addresses": ["10.0.0.2"], "targetRef": {"kind": "Node", "name": "n"}}]));
         let mut pods = Pods::default();
-        pods.lending
-            .insert(("a".into(), "10.0.0.1".parse().unwrap()), named("p1"));
+        pods.lending.insert(("a".into(), "10.0.0.1".parse().unwrap()), named("p1"));
         let result = convert(&[("s-1", entry)], None, &pods);
         assert_eq!(&*result.endpoints[0].workload.name, "p1");
         let plain = &result.endpoints[1].workload;
@@ -251,27 +237,11 @@ mod tests {
             (json!({"ready": true, "terminating": true}), plain(), Healthy),
             (json!({"ready": false}), plain(), Terminating),
             (json!({"ready": false, "terminating": false}), plain(), Unhealthy),
-            (
-                json!({"ready": false, "serving": true, "terminating": true}),
-                plain(),
-                Terminating,
-            ),
-            (
-                json!({"ready": false, "serving": true, "terminating": true}),
-                sticky(),
-                Draining,
-            ),
-            (
-                json!({"ready": false, "serving": true, "terminating": true}),
-                by_header(),
-                Draining,
-            ),
+            (json!({"ready": false, "serving": true, "terminating": true}), plain(), Terminating),
+            (json!({"ready": false, "serving": true, "terminating": true}), sticky(), Draining),
+            (json!({"ready": false, "serving": true, "terminating": true}), by_header(), Draining),
             (json!({"ready": false}), sticky(), Draining),
-            (
-                json!({"ready": false, "serving": false, "terminating": true}),
-                sticky(),
-                Terminating,
-            ),
+            (json!({"ready": false, "serving": false, "terminating": true}), sticky(), Terminating),
             (json!({"ready": false, "terminating": false}), sticky(), Unhealthy),
         ] {
             let entry = slice(json!([{"addresses": ["10.0.0.1"], "conditions": conditions}]));

@@ -20,21 +20,14 @@ pub struct Gateways {
 
 /// Whether a Service is a candidate (R3.1 a).
 pub fn is_gateway(service: &ServiceObject) -> bool {
-    service
-        .labels
-        .get(NETWORK_LABEL)
-        .is_some_and(|network| !network.is_empty())
+    service.labels.get(NETWORK_LABEL).is_some_and(|network| !network.is_empty())
 }
 
 /// R3.1–R3.6 for LoadBalancer addresses and `externalIPs`. Gateways count only for the network the cluster
 /// itself belongs to (D10). Host names are told of and not used. `exportTo` does not matter (R3.8).
 pub fn gateways(context: &ClusterContext, service: &ServiceObject, of_cluster: &NetworkId) -> Gateways {
     let mut result = Gateways::default();
-    let Some(network) = service
-        .labels
-        .get(NETWORK_LABEL)
-        .filter(|network| !network.is_empty())
-    else {
+    let Some(network) = service.labels.get(NETWORK_LABEL).filter(|network| !network.is_empty()) else {
         return result;
     };
     let (port, hbone_port) = ports(service, &mut result.notes);
@@ -52,15 +45,13 @@ pub fn gateways(context: &ClusterContext, service: &ServiceObject, of_cluster: &
         ));
         return result;
     }
-    result
-        .gateways
-        .extend(addresses.into_iter().map(|address| NetworkGateway {
-            network: of_cluster.clone(),
-            cluster: context.cluster.clone(),
-            address,
-            port,
-            hbone_port,
-        }));
+    result.gateways.extend(addresses.into_iter().map(|address| NetworkGateway {
+        network: of_cluster.clone(),
+        cluster: context.cluster.clone(),
+        address,
+        port,
+        hbone_port,
+    }));
     result
 }
 
@@ -74,9 +65,7 @@ fn ports(service: &ServiceObject, notes: &mut Vec<String>) -> (u16, u16) {
         None => DEFAULT_GATEWAY_PORT,
         Some(Ok(port)) => port,
         Some(Err(_)) => {
-            notes.push(format!(
-                "label {PORT_LABEL} is not a port number: {DEFAULT_GATEWAY_PORT} is used"
-            ));
+            notes.push(format!("label {PORT_LABEL} is not a port number: {DEFAULT_GATEWAY_PORT} is used"));
             DEFAULT_GATEWAY_PORT
         }
     };
@@ -116,10 +105,7 @@ mod tests {
 
     fn shown(result: &Gateways) -> Vec<String> {
         let show = |g: &NetworkGateway| {
-            format!(
-                "{} {} {}:{} {}",
-                g.network, g.cluster, g.address, g.port, g.hbone_port
-            )
+            format!("{} {} {}:{} {}", g.network, g.cluster, g.address, g.port, g.hbone_port)
         };
         result.gateways.iter().map(show).collect()
     }
@@ -133,17 +119,9 @@ mod tests {
         let ingress = || json!([{"ip": "2.3.4.6"}]);
         let spec = || balancer(json!([{"port": 15443}]));
         assert!(convert(json!({}), spec(), ingress()).gateways.is_empty());
-        assert!(
-            convert(json!({"topology.istio.io/network": ""}), spec(), ingress())
-                .gateways
-                .is_empty()
-        );
+        assert!(convert(json!({"topology.istio.io/network": ""}), spec(), ingress()).gateways.is_empty());
         assert_eq!(
-            shown(&convert(
-                json!({"topology.istio.io/network": "n1"}),
-                spec(),
-                ingress()
-            )),
+            shown(&convert(json!({"topology.istio.io/network": "n1"}), spec(), ingress())),
             ["n1 c1 2.3.4.6:15443 0"]
         );
     }
@@ -155,10 +133,7 @@ mod tests {
             if let Some(label) = label {
                 labels[PORT_LABEL] = json!(label);
             }
-            let ports: Vec<_> = ports
-                .iter()
-                .map(|port| json!({"port": port, "name": "any"}))
-                .collect();
+            let ports: Vec<_> = ports.iter().map(|port| json!({"port": port, "name": "any"})).collect();
             let result = convert(labels, balancer(json!(ports)), json!([{"ip": "2.3.4.6"}]));
             let ports = result.gateways.first().map(|g| (g.port, g.hbone_port));
             (ports, result.notes.len())
@@ -183,22 +158,14 @@ mod tests {
         );
         assert_eq!(
             shown(&result),
-            [
-                "n1 c1 2.3.4.6:15443 0",
-                "n1 c1 2.3.4.5:15443 0",
-                "n1 c1 9.9.9.9:15443 0"
-            ]
+            ["n1 c1 2.3.4.6:15443 0", "n1 c1 2.3.4.5:15443 0", "n1 c1 9.9.9.9:15443 0"]
         );
         assert_eq!(result.notes.len(), 1, "{:?}", result.notes);
         assert!(result.notes[0].contains("gw.example.com"));
 
         let cluster_ip = json!({"ports": [{"port": 15443}], "externalIPs": ["9.9.9.9"]});
         let result = convert(labels(), cluster_ip, json!([{"ip": "2.3.4.6"}]));
-        assert_eq!(
-            shown(&result),
-            ["n1 c1 9.9.9.9:15443 0"],
-            "ingress needs type LoadBalancer"
-        );
+        assert_eq!(shown(&result), ["n1 c1 9.9.9.9:15443 0"], "ingress needs type LoadBalancer");
         let none = json!({"ports": [{"port": 15443}]});
         assert_eq!(convert(labels(), none, json!([])), Gateways::default());
     }

@@ -77,11 +77,7 @@ mod tests {
             (Tcp, 80, "tcp", "grpc", P::Grpc),
             (Tcp, 80, "http", "example.com/own", P::Auto),
         ] {
-            assert_eq!(
-                protocol(transport, number, name, app),
-                expected,
-                "{name} {app} {number}"
-            );
+            assert_eq!(protocol(transport, number, name, app), expected, "{name} {app} {number}");
         }
     }
 }

@@ -10,11 +10,7 @@ use crate::model::{ExportTo, Name, Resolution, Service, ServicePort, SpiffeId, T
 /// R0.5, R5.21–R5.23, R5.32. Ports that are not 1…65535 are left out. A Service without any VIP has none
 /// (where R5.22 has `0.0.0.0`): nothing listens for an address that nobody was given.
 pub fn service(context: &ClusterContext, key: &ObjectKey, object: &ServiceObject) -> Service {
-    let vips: Vec<IpAddr> = object
-        .cluster_ips
-        .iter()
-        .filter_map(|ip| ip.parse().ok())
-        .collect();
+    let vips: Vec<IpAddr> = object.cluster_ips.iter().filter_map(|ip| ip.parse().ok()).collect();
     let resolution = match &object.service_type {
         ServiceType::ExternalName(target) => Resolution::Alias(target.clone()),
         _ if object.headless => Resolution::Passthrough,
@@ -24,11 +20,7 @@ pub fn service(context: &ClusterContext, key: &ObjectKey, object: &ServiceObject
     Service {
         key: context.service_key(key),
         ports: ports(&object.ports),
-        vips: if vips.is_empty() || alias {
-            Vec::new()
-        } else {
-            vec![(context.cluster.clone(), vips)]
-        },
+        vips: if vips.is_empty() || alias { Vec::new() } else { vec![(context.cluster.clone(), vips)] },
         resolution,
         labels: object.labels.clone(),
         export_to: export_to(object.export_to.as_deref().unwrap_or_default(), &key.namespace),
@@ -62,30 +54,16 @@ fn ports(objects: &[PortObject]) -> Vec<ServicePort> {
 
 /// R4.2: a comma list of `*`, `.`, `~` and namespaces; `*` anywhere means everybody.
 fn export_to(annotation: &str, namespace: &Name) -> ExportTo {
-    let entries: Vec<_> = annotation
-        .split(',')
-        .map(str::trim)
-        .filter(|e| !e.is_empty())
-        .collect();
+    let entries: Vec<_> = annotation.split(',').map(str::trim).filter(|e| !e.is_empty()).collect();
     if entries.is_empty() || entries.contains(&"*") {
         return ExportTo::Everywhere;
     }
     let namespaces: BTreeSet<Name> = entries
         .into_iter()
         .filter(|entry| *entry != "~")
-        .map(|entry| {
-            if entry == "." {
-                namespace.clone()
-            } else {
-                entry.into()
-            }
-        })
+        .map(|entry| if entry == "." { namespace.clone() } else { entry.into() })
         .collect();
-    if namespaces.is_empty() {
-        ExportTo::Nowhere
-    } else {
-        ExportTo::Namespaces(namespaces)
-    }
+    if namespaces.is_empty() { ExportTo::Nowhere } else { ExportTo::Namespaces(namespaces) }
 }
 
 /// R5.23. Canonical accounts are full identities; what is not one is left out.
@@ -129,10 +107,7 @@ mod tests {
     #[test]
     fn r5_21_kinds_of_services() {
         let resolution = |spec| convert(json!({}), spec).resolution;
-        assert_eq!(
-            resolution(json!({"clusterIP": "10.0.0.1"})),
-            Resolution::ClientSide
-        );
+        assert_eq!(resolution(json!({"clusterIP": "10.0.0.1"})), Resolution::ClientSide);
         assert_eq!(
             resolution(json!({"type": "LoadBalancer", "clusterIP": "10.0.0.1"})),
             Resolution::ClientSide
@@ -182,20 +157,13 @@ mod tests {
     #[test]
     fn r4_2_export_to() {
         let export = |text: &str| {
-            convert(
-                json!({"annotations": {"networking.istio.io/exportTo": text}}),
-                json!({}),
-            )
-            .export_to
+            convert(json!({"annotations": {"networking.istio.io/exportTo": text}}), json!({})).export_to
         };
         assert_eq!(export(""), ExportTo::Everywhere);
         assert_eq!(export("*"), ExportTo::Everywhere);
         assert_eq!(export("x,*"), ExportTo::Everywhere);
         assert_eq!(export("~"), ExportTo::Nowhere);
-        assert_eq!(
-            export("., x"),
-            ExportTo::Namespaces(["a".into(), "x".into()].into())
-        );
+        assert_eq!(export("., x"), ExportTo::Namespaces(["a".into(), "x".into()].into()));
     }
 
     #[test]
@@ -206,11 +174,7 @@ mod tests {
                 {"port": 70000}, {"port": 0}, {"port": -1}, {"port": 90, "name": "tcp-x"},
                 {"port": 80, "name": "http"}, {"port": 80, "protocol": "UDP"}, {"port": 80, "name": "twice"}]}),
         );
-        let ports: Vec<_> = service
-            .ports
-            .iter()
-            .map(|p| (p.number, p.transport, p.protocol))
-            .collect();
+        let ports: Vec<_> = service.ports.iter().map(|p| (p.number, p.transport, p.protocol)).collect();
         assert_eq!(
             ports,
             [

@@ -28,10 +28,8 @@ pub fn pod_workload(
         namespace: key.namespace.clone(),
         service_account: pod.service_account.clone(),
     });
-    let canonical_name = first_label(
-        labels,
-        &["service.istio.io/canonical-name", "app.kubernetes.io/name", "app"],
-    );
+    let canonical_name =
+        first_label(labels, &["service.istio.io/canonical-name", "app.kubernetes.io/name", "app"]);
     Workload {
         cluster: context.cluster.clone(),
         namespace: key.namespace.clone(),
@@ -103,11 +101,7 @@ fn cron_job(job: &str) -> Option<Name> {
 
 /// R4.14: `latest` is written as empty.
 fn canonical_revision(labels: &Labels) -> Name {
-    let names = [
-        "service.istio.io/canonical-revision",
-        "app.kubernetes.io/version",
-        "version",
-    ];
+    let names = ["service.istio.io/canonical-revision", "app.kubernetes.io/version", "version"];
     match first_label(labels, &names) {
         Some(revision) if &*revision != "latest" => revision,
         _ => Name::default(),
@@ -125,11 +119,7 @@ fn locality(pod: &PodObject, node: Option<&Locality>) -> Locality {
 
 /// R5.12.
 fn pod_dns(key: &ObjectKey, pod: &PodObject) -> Option<(Name, Name)> {
-    let hostname = if pod.hostname.is_empty() {
-        &key.name
-    } else {
-        &pod.hostname
-    };
+    let hostname = if pod.hostname.is_empty() { &key.name } else { &pod.hostname };
     (!pod.subdomain.is_empty()).then(|| (hostname.clone(), pod.subdomain.clone()))
 }
 
@@ -153,9 +143,7 @@ fn with_topology(
             labels.insert(label.into(), value.clone());
         }
     }
-    labels
-        .entry(NETWORK_LABEL.into())
-        .or_insert_with(|| network.as_str().into());
+    labels.entry(NETWORK_LABEL.into()).or_insert_with(|| network.as_str().into());
     labels
 }
 
@@ -190,20 +178,10 @@ mod tests {
 
     #[test]
     fn r2_1_network_is_the_pod_label_then_the_system_namespace() {
-        assert_eq!(
-            &*labelled(json!({"topology.istio.io/network": "n-pod"})).network,
-            "n-pod"
-        );
-        assert_eq!(
-            &*labelled(json!({"topology.istio.io/network": ""})).network,
-            "n-sys"
-        );
+        assert_eq!(&*labelled(json!({"topology.istio.io/network": "n-pod"})).network, "n-pod");
+        assert_eq!(&*labelled(json!({"topology.istio.io/network": ""})).network, "n-sys");
         assert_eq!(&*labelled(json!({})).network, "n-sys");
-        let bare = bare_workload(
-            &test_context(),
-            "10.0.0.9".parse().unwrap(),
-            &NetworkId::default(),
-        );
+        let bare = bare_workload(&test_context(), "10.0.0.9".parse().unwrap(), &NetworkId::default());
         assert!(bare.network.is_empty());
     }
 
@@ -211,10 +189,7 @@ mod tests {
     fn r4_14_canonical_names() {
         let names = |labels| {
             let workload = labelled(labels);
-            (
-                workload.canonical_name.to_string(),
-                workload.canonical_revision.to_string(),
-            )
+            (workload.canonical_name.to_string(), workload.canonical_revision.to_string())
         };
         let own = |a: &str, b: &str| (a.to_owned(), b.to_owned());
         assert_eq!(names(json!({})), own("p", ""));
@@ -229,30 +204,19 @@ mod tests {
                          "service.istio.io/canonical-revision": "v3", "version": "v1"})),
             own("z", "v3")
         );
-        assert_eq!(
-            labelled(json!({"app": "x", "version": "v1"})).telemetry(),
-            "p;a;x;v1;c1"
-        );
+        assert_eq!(labelled(json!({"app": "x", "version": "v1"})).telemetry(), "p;a;x;v1;c1");
     }
 
     #[test]
     fn r5_8_tls_mode() {
-        assert_eq!(
-            labelled(json!({"security.istio.io/tlsMode": "istio"})).tls_mode,
-            TlsMode::Istio
-        );
+        assert_eq!(labelled(json!({"security.istio.io/tlsMode": "istio"})).tls_mode, TlsMode::Istio);
         assert_eq!(labelled(json!({})).tls_mode, TlsMode::Disabled);
-        assert_eq!(
-            labelled(json!({"security.istio.io/tlsMode": "disabled"})).tls_mode,
-            TlsMode::Disabled
-        );
+        assert_eq!(labelled(json!({"security.istio.io/tlsMode": "disabled"})).tls_mode, TlsMode::Disabled);
     }
 
     #[test]
     fn r5_9_service_account() {
-        let account = pod(json!({}), json!({"serviceAccountName": "sa1"}))
-            .account
-            .unwrap();
+        let account = pod(json!({}), json!({"serviceAccountName": "sa1"})).account.unwrap();
         assert_eq!(account.to_string(), "spiffe://cluster.local/ns/a/sa/sa1");
         assert_eq!(pod(json!({}), json!({})).account, None);
     }
@@ -268,36 +232,12 @@ mod tests {
         assert_eq!(name(hash.clone(), "web-6d4-", "ReplicaSet", "web-6d4"), "web");
         assert_eq!(name(hash.clone(), "", "ReplicaSet", "web-6d4"), "p");
         assert_eq!(name(hash, "web-", "ReplicaSet", "web"), "web");
-        assert_eq!(
-            name(
-                json!({"rollouts-pod-template-hash": "77"}),
-                "x-",
-                "ReplicaSet",
-                "roll-77"
-            ),
-            "roll"
-        );
+        assert_eq!(name(json!({"rollouts-pod-template-hash": "77"}), "x-", "ReplicaSet", "roll-77"), "roll");
         assert_eq!(name(json!({}), "x-", "StatefulSet", "db"), "db");
         assert_eq!(name(json!({}), "x-", "Job", "tick-28123456"), "tick");
         assert_eq!(name(json!({}), "x-", "Job", "once-1"), "once-1");
-        assert_eq!(
-            name(
-                json!({"deploymentconfig": "dc"}),
-                "x-",
-                "ReplicationController",
-                "dc-1"
-            ),
-            "dc"
-        );
-        assert_eq!(
-            name(
-                json!({"service.istio.io/workload-name": "w"}),
-                "x-",
-                "StatefulSet",
-                "db"
-            ),
-            "w"
-        );
+        assert_eq!(name(json!({"deploymentconfig": "dc"}), "x-", "ReplicationController", "dc-1"), "dc");
+        assert_eq!(name(json!({"service.istio.io/workload-name": "w"}), "x-", "StatefulSet", "db"), "w");
     }
 
     #[test]
@@ -306,10 +246,7 @@ mod tests {
         assert_eq!(locality(json!({})), "r/z/s");
         assert_eq!(locality(json!({"istio-locality": "a.b.c"})), "a/b/c");
         assert_eq!(locality(json!({"istio-locality": "a/b.c"})), "a/b.c");
-        assert_eq!(
-            locality(json!({"istio-locality": "x", "topology.istio.io/locality": "y/z"})),
-            "y/z"
-        );
+        assert_eq!(locality(json!({"istio-locality": "x", "topology.istio.io/locality": "y/z"})), "y/z");
     }
 
     #[test]
@@ -317,10 +254,7 @@ mod tests {
         let dns = |spec| pod(json!({}), spec).pod_dns;
         assert_eq!(dns(json!({"hostname": "h"})), None);
         assert_eq!(dns(json!({"subdomain": "s"})), Some(("p".into(), "s".into())));
-        assert_eq!(
-            dns(json!({"subdomain": "s", "hostname": "h"})),
-            Some(("h".into(), "s".into()))
-        );
+        assert_eq!(dns(json!({"subdomain": "s", "hostname": "h"})), Some(("h".into(), "s".into())));
     }
 
     #[test]
@@ -348,11 +282,7 @@ mod tests {
         );
         let network = nowhere.labels.get(NETWORK_LABEL).map(|value| value.as_str());
         assert_eq!(network, Some(""), "the label is there even without a network");
-        let bare = bare_workload(
-            &test_context(),
-            "10.0.0.9".parse().unwrap(),
-            &NetworkId::default(),
-        );
+        let bare = bare_workload(&test_context(), "10.0.0.9".parse().unwrap(), &NetworkId::default());
         assert_eq!(bare.labels.len(), 2);
     }
 }

@@ -104,10 +104,7 @@ async fn from_file(path: PathBuf, context: Option<&str>) -> Result<kube::Config,
         Ok(kubeconfig) => kubeconfig,
         Err(KubeconfigError::ReadConfig(error, _)) => return Err(OwnError::Unreadable { path, error }),
         Err(KubeconfigError::Parse(error)) => {
-            let place = error
-                .location()
-                .map(|at| format!(" at line {}", at.line()))
-                .unwrap_or_default();
+            let place = error.location().map(|at| format!(" at line {}", at.line())).unwrap_or_default();
             return Err(OwnError::Malformed { path, place });
         }
         Err(_) => {
@@ -116,41 +113,19 @@ async fn from_file(path: PathBuf, context: Option<&str>) -> Result<kube::Config,
         }
     };
     let known = || {
-        let names: Vec<_> = kubeconfig
-            .contexts
-            .iter()
-            .map(|context| context.name.as_str())
-            .collect();
-        if names.is_empty() {
-            "none".to_owned()
-        } else {
-            names.join(", ")
-        }
+        let names: Vec<_> = kubeconfig.contexts.iter().map(|context| context.name.as_str()).collect();
+        if names.is_empty() { "none".to_owned() } else { names.join(", ") }
     };
-    let current = kubeconfig
-        .current_context
-        .as_deref()
-        .filter(|name| !name.is_empty());
+    let current = kubeconfig.current_context.as_deref().filter(|name| !name.is_empty());
     let Some(context) = context.or(current).map(str::to_owned) else {
         return Err(OwnError::NoContext { known: known(), path });
     };
     if !kubeconfig.contexts.iter().any(|known| known.name == context) {
-        return Err(OwnError::UnknownContext {
-            known: known(),
-            path,
-            context,
-        });
+        return Err(OwnError::UnknownContext { known: known(), path, context });
     }
-    let options = KubeConfigOptions {
-        context: Some(context.clone()),
-        ..KubeConfigOptions::default()
-    };
+    let options = KubeConfigOptions { context: Some(context.clone()), ..KubeConfigOptions::default() };
     let config = kube::Config::from_custom_kubeconfig(kubeconfig, &options).await;
-    config.map_err(|error| OwnError::Unusable {
-        path,
-        context,
-        error: Box::new(error),
-    })
+    config.map_err(|error| OwnError::Unusable { path, context, error: Box::new(error) })
 }
 
 #[cfg(test)]
@@ -164,10 +139,7 @@ mod tests {
             std::fs::write(&path, text).unwrap();
         }
         let context = context.map(str::to_owned);
-        let source = ConfigSource::Kubeconfig {
-            path: path.clone(),
-            context,
-        };
+        let source = ConfigSource::Kubeconfig { path: path.clone(), context };
         let text = load(&source).await.map(|_| ()).unwrap_err().to_string();
         assert!(text.contains(&*path.to_string_lossy()), "{text}");
         text
@@ -181,21 +153,10 @@ mod tests {
     #[tokio::test]
     async fn bad_kubeconfigs_name_the_file_and_the_key() {
         assert!(failure(None, None).await.contains("cannot read"));
-        assert!(
-            failure(Some("clusters: [token: canary: x"), None)
-                .await
-                .contains("malformed")
-        );
+        assert!(failure(Some("clusters: [token: canary: x"), None).await.contains("malformed"));
         let unknown = failure(Some(TWO), Some("c")).await;
-        assert!(
-            unknown.contains("no context `c`") && unknown.contains("a, b"),
-            "{unknown}"
-        );
-        assert!(
-            failure(Some("kind: Config\n"), None)
-                .await
-                .contains("current-context")
-        );
+        assert!(unknown.contains("no context `c`") && unknown.contains("a, b"), "{unknown}");
+        assert!(failure(Some("kind: Config\n"), None).await.contains("current-context"));
         let unusable = failure(Some(TWO), Some("b")).await;
         assert!(unusable.contains("context `b`"), "{unusable}");
         assert!(!unusable.contains("canary"));
@@ -206,9 +167,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("config.yaml");
         std::fs::write(&path, TWO).unwrap();
-        let config = load(&ConfigSource::Kubeconfig { path, context: None })
-            .await
-            .unwrap();
+        let config = load(&ConfigSource::Kubeconfig { path, context: None }).await.unwrap();
         assert_eq!(config.cluster_url.host(), Some("192.0.2.1"));
     }
 }

@@ -57,9 +57,7 @@ pub struct RemoteKubeconfig {
 
 impl fmt::Debug for RemoteKubeconfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RemoteKubeconfig")
-            .field("cluster_name", &self.cluster_name)
-            .finish_non_exhaustive()
+        f.debug_struct("RemoteKubeconfig").field("cluster_name", &self.cluster_name).finish_non_exhaustive()
     }
 }
 
@@ -81,11 +79,7 @@ pub fn check_cluster_id(id: &str) -> Result<(), Refusal> {
     if id.len() <= 253 && id.split('.').all(label) {
         Ok(())
     } else {
-        let shown: String = id
-            .chars()
-            .take(80)
-            .map(|c| if c.is_control() { '?' } else { c })
-            .collect();
+        let shown: String = id.chars().take(80).map(|c| if c.is_control() { '?' } else { c }).collect();
         Err(Refusal::ClusterId(shown))
     }
 }
@@ -106,11 +100,7 @@ impl RemoteKubeconfig {
         if let Some(user) = user {
             config.auth_info = auth(entry(&document, "users", "user", &user)?)?;
         }
-        Ok(Self {
-            cluster_name,
-            hash: xxh3_128(bytes),
-            config: Arc::new(config),
-        })
+        Ok(Self { cluster_name, hash: xxh3_128(bytes), config: Arc::new(config) })
     }
 }
 
@@ -134,19 +124,15 @@ fn list<'a>(document: &'a Map<String, Value>, name: &str) -> impl Iterator<Item 
 /// R1.11: the current context, else the first context by name that has a cluster, else the first cluster by
 /// name. The user is that context's.
 fn selected(document: &Map<String, Value>) -> Result<(String, Option<String>), Refusal> {
-    let current = document
-        .get("current-context")
-        .and_then(Value::as_str)
-        .unwrap_or_default();
+    let current = document.get("current-context").and_then(Value::as_str).unwrap_or_default();
     let mut contexts: Vec<_> = list(document, "contexts").collect();
     contexts.sort_by_key(|(name, _)| (*name != current, *name));
     let field = |context: &Value, name: &str| {
         let text = context.get("context")?.get(name)?.as_str()?;
         (!text.is_empty()).then(|| text.to_owned())
     };
-    let mut named = contexts
-        .iter()
-        .filter_map(|(_, context)| Some((field(context, "cluster")?, field(context, "user"))));
+    let mut named =
+        contexts.iter().filter_map(|(_, context)| Some((field(context, "cluster")?, field(context, "user"))));
     if let Some(selected) = named.next() {
         return Ok(selected);
     }
@@ -172,10 +158,7 @@ fn is_set(value: &Value) -> bool {
 }
 
 fn text(map: &Map<String, Value>, name: &str) -> Option<String> {
-    map.get(name)
-        .and_then(Value::as_str)
-        .filter(|text| !text.is_empty())
-        .map(str::to_owned)
+    map.get(name).and_then(Value::as_str).filter(|text| !text.is_empty()).map(str::to_owned)
 }
 
 fn cluster_config(cluster: &Map<String, Value>, addresses: AddressPolicy) -> Result<kube::Config, Refusal> {
@@ -194,16 +177,11 @@ fn cluster_config(cluster: &Map<String, Value>, addresses: AddressPolicy) -> Res
         return Err(Refusal::NotAllowed(shown(name), why));
     }
     let server = text(cluster, "server").ok_or(Refusal::Missing("server"))?;
-    let url: http::Uri = server
-        .parse()
-        .map_err(|_| Refusal::Invalid("server", "is not a URL"))?;
+    let url: http::Uri = server.parse().map_err(|_| Refusal::Invalid("server", "is not a URL"))?;
     if url.scheme_str() != Some("https") {
         return Err(Refusal::Invalid("server", "must be an https URL"));
     }
-    if url
-        .authority()
-        .is_some_and(|authority| authority.as_str().contains('@'))
-    {
+    if url.authority().is_some_and(|authority| authority.as_str().contains('@')) {
         return Err(Refusal::Invalid("server", "must not contain credentials"));
     }
     let host = url.host().ok_or(Refusal::Invalid("server", "names no host"))?;
@@ -222,15 +200,12 @@ fn cluster_config(cluster: &Map<String, Value>, addresses: AddressPolicy) -> Res
 
 fn certificates(base64: &str) -> Result<Vec<Vec<u8>>, Refusal> {
     const FIELD: &str = "certificate-authority-data";
-    let pem = STANDARD
-        .decode(base64.trim())
-        .map_err(|_| Refusal::Invalid(FIELD, "is not base64"))?;
+    let pem = STANDARD.decode(base64.trim()).map_err(|_| Refusal::Invalid(FIELD, "is not base64"))?;
     let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
     match certificates {
-        Ok(certificates) if !certificates.is_empty() => Ok(certificates
-            .into_iter()
-            .map(|certificate| certificate.to_vec())
-            .collect()),
+        Ok(certificates) if !certificates.is_empty() => {
+            Ok(certificates.into_iter().map(|certificate| certificate.to_vec()).collect())
+        }
         _ => Err(Refusal::Invalid(FIELD, "holds no certificate")),
     }
 }
@@ -264,11 +239,7 @@ fn auth(user: &Map<String, Value>) -> Result<AuthInfo, Refusal> {
 }
 
 fn shown(field: &str) -> String {
-    field
-        .chars()
-        .take(60)
-        .map(|c| if c.is_control() { '?' } else { c })
-        .collect()
+    field.chars().take(60).map(|c| if c.is_control() { '?' } else { c }).collect()
 }
 
 #[cfg(test)]
@@ -302,10 +273,7 @@ mod tests {
         for (user, allowed) in [
             (json!({}), true),
             (json!({"token": "canary"}), true),
-            (
-                json!({"client-certificate-data": "eA==", "client-key-data": "eA=="}),
-                true,
-            ),
+            (json!({"client-certificate-data": "eA==", "client-key-data": "eA=="}), true),
             (json!({"username": "u", "password": "canary"}), true),
             (json!({"exec": {"command": "sleep"}}), false),
             (json!({"auth-provider": {"name": "gcp"}}), false),
@@ -378,16 +346,10 @@ mod tests {
         let mut bomb = String::from("a0: &a0 [x,x,x,x,x,x,x,x,x]\n");
         for n in 1..30 {
             let before = n - 1;
-            bomb.push_str(&format!(
-                "a{n}: &a{n} [{}]\n",
-                vec![format!("*a{before}"); 9].join(",")
-            ));
+            bomb.push_str(&format!("a{n}: &a{n} [{}]\n", vec![format!("*a{before}"); 9].join(",")));
         }
         assert!(matches!(parse(bomb.as_bytes()), Err(Refusal::Malformed(_))));
-        assert!(matches!(
-            parse(b"token: canary: x: ["),
-            Err(Refusal::Malformed(_))
-        ));
+        assert!(matches!(parse(b"token: canary: x: ["), Err(Refusal::Malformed(_))));
         assert!(matches!(parse(b"\xff\xfe"), Err(Refusal::Malformed(_))));
     }
 
@@ -399,9 +361,7 @@ mod tests {
                 .map(|name| json!({"name": name, "cluster": {"server": "https://192.0.2.1"}}))
                 .collect();
             let text = json!({"current-context": current, "clusters": clusters, "contexts": contexts});
-            RemoteKubeconfig::parse(text.to_string().as_bytes(), AddressPolicy::Remote)
-                .unwrap()
-                .cluster_name
+            RemoteKubeconfig::parse(text.to_string().as_bytes(), AddressPolicy::Remote).unwrap().cluster_name
         };
         let context = |name: &str, cluster: &str| json!({"name": name, "context": {"cluster": cluster}});
         assert_eq!(name("z", json!([context("y", "b"), context("z", "c")])), "c");

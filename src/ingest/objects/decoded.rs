@@ -22,10 +22,7 @@ pub struct ObjectKey {
 impl ObjectKey {
     /// A key from its parts.
     pub fn new(namespace: impl Into<Name>, name: impl Into<Name>) -> Self {
-        Self {
-            namespace: namespace.into(),
-            name: name.into(),
-        }
+        Self { namespace: namespace.into(), name: name.into() }
     }
 }
 
@@ -56,13 +53,7 @@ pub enum ObjectKind {
 
 impl ObjectKind {
     /// Every kind.
-    pub const ALL: [Self; 5] = [
-        Self::Namespace,
-        Self::Node,
-        Self::Pod,
-        Self::Service,
-        Self::EndpointSlice,
-    ];
+    pub const ALL: [Self; 5] = [Self::Namespace, Self::Node, Self::Pod, Self::Service, Self::EndpointSlice];
 
     /// Its name as Kubernetes spells it.
     pub fn name(self) -> &'static str {
@@ -216,18 +207,7 @@ mod tests {
             {"metadata": 5},
         ]});
         let list: ObjectList<Decoded<ServiceObject>> = serde_json::from_str(&page.to_string()).unwrap();
-        let kept: Vec<_> = list
-            .items
-            .iter()
-            .map(|d| (d.key().to_string(), d.object.is_ok()))
-            .collect();
-        assert_eq!(
-            kept,
-            [
-                ("a/good".to_owned(), true),
-                ("a/bad".to_owned(), false),
-                (String::new(), false)
-            ]
-        );
+        let kept: Vec<_> = list.items.iter().map(|d| (d.key().to_string(), d.object.is_ok())).collect();
+        assert_eq!(kept, [("a/good".to_owned(), true), ("a/bad".to_owned(), false), (String::new(), false)]);
     }
 }

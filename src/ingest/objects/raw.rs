@@ -103,9 +103,7 @@ impl Meta {
 
 impl From<Namespace> for NamespaceObject {
     fn from(raw: Namespace) -> Self {
-        Self {
-            network: raw.metadata.label(NETWORK_LABEL),
-        }
+        Self { network: raw.metadata.label(NETWORK_LABEL) }
     }
 }
 
@@ -118,14 +116,8 @@ impl From<Node> for NodeObject {
         };
         Self {
             locality: Locality {
-                region: first([
-                    "topology.kubernetes.io/region",
-                    "failure-domain.beta.kubernetes.io/region",
-                ]),
-                zone: first([
-                    "topology.kubernetes.io/zone",
-                    "failure-domain.beta.kubernetes.io/zone",
-                ]),
+                region: first(["topology.kubernetes.io/region", "failure-domain.beta.kubernetes.io/region"]),
+                zone: first(["topology.kubernetes.io/zone", "failure-domain.beta.kubernetes.io/zone"]),
                 subzone: raw.metadata.label("topology.istio.io/subzone"),
             },
         }
@@ -134,11 +126,7 @@ impl From<Node> for NodeObject {
 
 impl From<Pod> for PodObject {
     fn from(raw: Pod) -> Self {
-        let ready = raw
-            .status
-            .conditions
-            .iter()
-            .any(|c| &*c.r#type == "Ready" && &*c.status == "True");
+        let ready = raw.status.conditions.iter().any(|c| &*c.r#type == "Ready" && &*c.status == "True");
         let (failed, succeeded) = (&*raw.status.phase == "Failed", &*raw.status.phase == "Succeeded");
         let leaving = raw.metadata.deletion_timestamp.is_some();
         let listed = raw.status.pod_ips.into_iter().map(|ip| ip.ip);
@@ -150,18 +138,11 @@ impl From<Pod> for PodObject {
                 addresses.push(address);
             }
         }
-        let controller = raw
-            .metadata
-            .owner_references
-            .into_iter()
-            .find(|owner| owner.controller);
+        let controller = raw.metadata.owner_references.into_iter().find(|owner| owner.controller);
         Self {
             labels: raw.metadata.labels,
             generated: !raw.metadata.generate_name.is_empty(),
-            controller: controller.map(|owner| Controller {
-                kind: owner.kind,
-                name: owner.name,
-            }),
+            controller: controller.map(|owner| Controller { kind: owner.kind, name: owner.name }),
             service_account: raw.spec.service_account_name,
             node: raw.spec.node_name,
             hostname: raw.spec.hostname,
@@ -211,11 +192,7 @@ impl From<Service> for ServiceObject {
                 })
                 .collect(),
             external_ips: filled(spec.external_ips),
-            ingress: filled(
-                ingress
-                    .map(|i| if i.ip.is_empty() { i.hostname } else { i.ip })
-                    .collect(),
-            ),
+            ingress: filled(ingress.map(|i| if i.ip.is_empty() { i.hostname } else { i.ip }).collect()),
             node_local: &*spec.internal_traffic_policy == "Local",
             publish_not_ready: spec.publish_not_ready_addresses,
         }
@@ -226,24 +203,18 @@ impl From<EndpointSlice> for SliceObject {
     /// R5.1: slices without a Service, of other clusters' Services, or of host names belong to no service.
     fn from(raw: EndpointSlice) -> Self {
         let service = raw.metadata.label("kubernetes.io/service-name");
-        let foreign = !raw
-            .metadata
-            .label("multicluster.kubernetes.io/service-name")
-            .is_empty();
+        let foreign = !raw.metadata.label("multicluster.kubernetes.io/service-name").is_empty();
         let usable = !service.is_empty() && !foreign && &*raw.address_type != "FQDN";
         let namespace = raw.metadata.namespace;
         let endpoint = |raw: Endpoint| SliceEndpoint {
             addresses: raw.addresses,
-            pod: raw
-                .target_ref
-                .filter(|target| &*target.kind == "Pod")
-                .map(|target| {
-                    let own = target.namespace.is_empty();
-                    ObjectKey {
-                        namespace: if own { namespace.clone() } else { target.namespace },
-                        name: target.name,
-                    }
-                }),
+            pod: raw.target_ref.filter(|target| &*target.kind == "Pod").map(|target| {
+                let own = target.namespace.is_empty();
+                ObjectKey {
+                    namespace: if own { namespace.clone() } else { target.namespace },
+                    name: target.name,
+                }
+            }),
             ready: raw.conditions.ready,
             serving: raw.conditions.serving,
             terminating: raw.conditions.terminating,
@@ -251,27 +222,14 @@ impl From<EndpointSlice> for SliceObject {
         Self {
             service: usable.then_some(service),
             endpoints: raw.endpoints.into_iter().map(endpoint).collect(),
-            ports: raw
-                .ports
-                .into_iter()
-                .map(|port| SlicePort {
-                    name: port.name,
-                    port: port.port,
-                })
-                .collect(),
+            ports: raw.ports.into_iter().map(|port| SlicePort { name: port.name, port: port.port }).collect(),
         }
     }
 }
 
 impl From<Secret> for SecretObject {
     fn from(raw: Secret) -> Self {
-        let decoded = raw
-            .data
-            .into_iter()
-            .map(|(key, text)| (key, STANDARD.decode(text.trim()).ok()));
-        Self {
-            created: raw.metadata.created(),
-            data: decoded.collect(),
-        }
+        let decoded = raw.data.into_iter().map(|(key, text)| (key, STANDARD.decode(text.trim()).ok()));
+        Self { created: raw.metadata.created(), data: decoded.collect() }
     }
 }

@@ -22,36 +22,24 @@ struct Table {
 
 impl Table {
     fn new(contest: Contest) -> Self {
-        Self {
-            roster: Roster::new(contest, ["config".into()]),
-            problems: Problems::default(),
-        }
+        Self { roster: Roster::new(contest, ["config".into()]), problems: Problems::default() }
     }
 
     fn say(&mut self, news: &[Secret<'_>]) -> Vec<String> {
         let news = news.iter().map(|(created, name, claims)| {
-            let claims = claims
-                .iter()
-                .map(|(id, token)| (ClusterId::from(*id), kubeconfig(token)));
+            let claims = claims.iter().map(|(id, token)| (ClusterId::from(*id), kubeconfig(token)));
             (source(*created, name), Claims::Of(claims.collect()))
         });
         shown(&self.roster.update(news.collect::<Vec<_>>(), &self.problems))
     }
 
     fn gone(&mut self, name: &str) -> Vec<String> {
-        shown(
-            &self
-                .roster
-                .update([(source(0, name), Claims::Gone)], &self.problems),
-        )
+        shown(&self.roster.update([(source(0, name), Claims::Gone)], &self.problems))
     }
 }
 
 fn source(created: i64, name: &str) -> Source {
-    Source {
-        created,
-        name: name.to_owned(),
-    }
+    Source { created, name: name.to_owned() }
 }
 
 fn shown(actions: &[Action]) -> Vec<String> {
@@ -70,15 +58,8 @@ fn r1_5_the_life_of_secrets() {
     assert_eq!(table.say(&[(1, "s0", &[("c0", "k0")])]), ["run c0 of s0"]);
     assert_eq!(table.say(&[(1, "s0", &[("c0", "k1")])]), ["run c0 of s0"]);
     assert_eq!(table.say(&[(1, "s0", &[("c0", "k1")])]), NOTHING, "same bytes");
-    assert_eq!(
-        table.say(&[(1, "s0", &[("c0", "k1"), ("c0-1", "k2")])]),
-        ["run c0-1 of s0"]
-    );
-    assert_eq!(
-        table.say(&[(2, "s2", &[("c0", "other")])]),
-        NOTHING,
-        "R1.3: s0 holds c0"
-    );
+    assert_eq!(table.say(&[(1, "s0", &[("c0", "k1"), ("c0-1", "k2")])]), ["run c0-1 of s0"]);
+    assert_eq!(table.say(&[(2, "s2", &[("c0", "other")])]), NOTHING, "R1.3: s0 holds c0");
     assert!(table.problems.all()[0].text.contains("s2"));
     assert_eq!(table.gone("s2"), NOTHING);
     assert_eq!(table.problems.all(), []);
@@ -90,17 +71,10 @@ fn r1_5_the_life_of_secrets() {
 #[test]
 fn q1_a_loser_takes_over_when_the_owner_goes() {
     let mut table = Table::new(Contest::First);
-    assert_eq!(
-        table.say(&[(1, "a", &[("c", "k1")]), (2, "b", &[("c", "k2")])]),
-        ["run c of a"]
-    );
+    assert_eq!(table.say(&[(1, "a", &[("c", "k1")]), (2, "b", &[("c", "k2")])]), ["run c of a"]);
     assert_eq!(table.gone("a"), ["run c of b"]);
     assert_eq!(table.say(&[(3, "d", &[("c", "k2")])]), NOTHING);
-    assert_eq!(
-        table.gone("b"),
-        NOTHING,
-        "the same bytes under another name change nothing"
-    );
+    assert_eq!(table.gone("b"), NOTHING, "the same bytes under another name change nothing");
     assert_eq!(table.gone("d"), ["remove c"]);
 }
 
@@ -116,16 +90,9 @@ fn k_34_the_oldest_claims_first_whatever_the_order_of_arrival() {
 #[test]
 fn r1_6_a_bad_kubeconfig_stops_nobody_and_replaces_nothing() {
     let mut table = Table::new(Contest::First);
-    assert_eq!(
-        table.say(&[(1, "s", &[("bad-one", "bad"), ("good", "k1")])]),
-        ["run good of s"]
-    );
+    assert_eq!(table.say(&[(1, "s", &[("bad-one", "bad"), ("good", "k1")])]), ["run good of s"]);
     assert_eq!(table.problems.all()[0].subject, "s, cluster bad-one");
-    assert_eq!(
-        table.say(&[(1, "s", &[("good", "bad")])]),
-        NOTHING,
-        "the old one keeps running"
-    );
+    assert_eq!(table.say(&[(1, "s", &[("good", "bad")])]), NOTHING, "the old one keeps running");
     assert!(table.problems.all()[0].text.contains("keeps running"));
     assert_eq!(table.say(&[(1, "s", &[("good", "k1")])]), NOTHING);
     assert_eq!(table.problems.all(), []);
@@ -139,16 +106,9 @@ fn r1_12_two_files_for_one_cluster() {
     assert_eq!(table.say(&both), NOTHING, "at start neither is used");
     assert!(table.problems.all()[0].text.contains("a.yaml and b.yaml"));
     assert_eq!(table.gone("b.yaml"), ["run r of a.yaml"]);
-    assert_eq!(
-        table.say(&[(0, "b.yaml", &[("r", "2")])]),
-        NOTHING,
-        "what runs keeps running"
-    );
+    assert_eq!(table.say(&[(0, "b.yaml", &[("r", "2")])]), NOTHING, "what runs keeps running");
     assert_eq!(table.gone("a.yaml"), ["run r of b.yaml"]);
-    assert_eq!(
-        table.say(&[(0, "b.yaml", &[("q", "2")])]),
-        ["run q of b.yaml", "remove r"]
-    );
+    assert_eq!(table.say(&[(0, "b.yaml", &[("q", "2")])]), ["run q of b.yaml", "remove r"]);
 }
 
 #[test]

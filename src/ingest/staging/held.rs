@@ -23,12 +23,7 @@ pub(super) struct Changes<T> {
 
 impl<T> Default for Changes<T> {
     fn default() -> Self {
-        Self {
-            changed: Vec::new(),
-            same: 0,
-            unreadable: 0,
-            listed: false,
-        }
+        Self { changed: Vec::new(), same: 0, unreadable: 0, listed: false }
     }
 }
 
@@ -43,11 +38,7 @@ pub struct Held<T> {
 
 impl<T> Default for Held<T> {
     fn default() -> Self {
-        Self {
-            objects: HashMap::new(),
-            listing: None,
-            listed: false,
-        }
+        Self { objects: HashMap::new(), listing: None, listed: false }
     }
 }
 
@@ -151,11 +142,7 @@ impl<T: PartialEq> Held<T> {
             return;
         }
         let old = self.objects.insert(key.clone(), object);
-        let event = if old.is_some() {
-            EventKind::Update
-        } else {
-            EventKind::Add
-        };
+        let event = if old.is_some() { EventKind::Update } else { EventKind::Add };
         changes.changed.push((key, old, event));
     }
 

@@ -27,19 +27,13 @@ impl PodIndex {
             pods.remove(key);
         }
         if let Some(new) = new.filter(|new| !new.node.is_empty()) {
-            self.by_node
-                .entry(new.node.clone())
-                .or_default()
-                .insert(key.clone());
+            self.by_node.entry(new.node.clone()).or_default().insert(key.clone());
         }
         if let Some(old) = old.filter(|old| self.by_node.get(&old.node).is_some_and(HashSet::is_empty)) {
             self.by_node.remove(&old.node);
         }
         let before = self.lent.remove(key).unwrap_or_default();
-        let after = new
-            .filter(|new| new.lends)
-            .map(|new| new.addresses.clone())
-            .unwrap_or_default();
+        let after = new.filter(|new| new.lends).map(|new| new.addresses.clone()).unwrap_or_default();
         for address in &before {
             let place = (key.namespace.clone(), *address);
             if let Some(pods) = self.lenders.get_mut(&place) {
@@ -50,10 +44,7 @@ impl PodIndex {
             }
         }
         for address in &after {
-            self.lenders
-                .entry((key.namespace.clone(), *address))
-                .or_default()
-                .insert(key.clone());
+            self.lenders.entry((key.namespace.clone(), *address)).or_default().insert(key.clone());
         }
         let (before, after): (BTreeSet<_>, BTreeSet<_>) =
             (before.into_iter().collect(), after.into_iter().collect());
@@ -97,12 +88,7 @@ impl References {
         touched: &mut BTreeSet<ObjectKey>,
     ) {
         for pod in named(slice) {
-            let count = self
-                .pods
-                .entry(pod.clone())
-                .or_default()
-                .entry(service.clone())
-                .or_default();
+            let count = self.pods.entry(pod.clone()).or_default().entry(service.clone()).or_default();
             *count += 1;
             if *count == 1 {
                 touched.insert(pod.clone());
@@ -110,12 +96,7 @@ impl References {
         }
         for address in bare(slice) {
             let place = (service.namespace.clone(), address);
-            *self
-                .addresses
-                .entry(place)
-                .or_default()
-                .entry(service.clone())
-                .or_default() += 1;
+            *self.addresses.entry(place).or_default().entry(service.clone()).or_default() += 1;
         }
     }
 
@@ -132,11 +113,7 @@ impl References {
             }
         }
         for address in bare(slice) {
-            decrement(
-                &mut self.addresses,
-                &(service.namespace.clone(), address),
-                service,
-            );
+            decrement(&mut self.addresses, &(service.namespace.clone(), address), service);
         }
     }
 
@@ -148,12 +125,7 @@ impl References {
     /// Services of a namespace with this bare address.
     pub(super) fn borrowers(&self, namespace: &Name, address: IpAddr) -> Vec<ObjectKey> {
         let place = (namespace.clone(), address);
-        self.addresses
-            .get(&place)
-            .into_iter()
-            .flat_map(BTreeMap::keys)
-            .cloned()
-            .collect()
+        self.addresses.get(&place).into_iter().flat_map(BTreeMap::keys).cloned().collect()
     }
 }
 
@@ -181,11 +153,7 @@ fn decrement<K: std::hash::Hash + Eq + Clone>(
 }
 
 fn named(slice: &SliceObject) -> HashSet<&ObjectKey> {
-    slice
-        .endpoints
-        .iter()
-        .filter_map(|endpoint| endpoint.pod.as_ref())
-        .collect()
+    slice.endpoints.iter().filter_map(|endpoint| endpoint.pod.as_ref()).collect()
 }
 
 fn bare(slice: &SliceObject) -> HashSet<IpAddr> {

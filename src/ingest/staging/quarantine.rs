@@ -39,12 +39,7 @@ impl Quarantine {
             self.forget_parts(service);
             return;
         }
-        let mut text = reasons
-            .iter()
-            .take(REASONS)
-            .cloned()
-            .collect::<Vec<_>>()
-            .join("; ");
+        let mut text = reasons.iter().take(REASONS).cloned().collect::<Vec<_>>().join("; ");
         if reasons.len() > REASONS {
             text.push_str(&format!("; {} more", reasons.len() - REASONS));
         }
@@ -66,16 +61,8 @@ impl Quarantine {
         let gateways = self.gateways.iter();
         let gateways =
             gateways.flat_map(|(key, notes)| notes.iter().map(move |n| format!("Service {key}: {n}")));
-        let parts = self
-            .parts
-            .iter()
-            .map(|(key, why)| format!("EndpointSlices of {key}: {why}"));
+        let parts = self.parts.iter().map(|(key, why)| format!("EndpointSlices of {key}: {why}"));
         let clean = |text: String| text.chars().filter(|c| !c.is_control()).take(400).collect();
-        unreadable
-            .chain(gateways)
-            .chain(parts)
-            .take(SHOWN)
-            .map(clean)
-            .collect()
+        unreadable.chain(gateways).chain(parts).take(SHOWN).map(clean).collect()
     }
 }

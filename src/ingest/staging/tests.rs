@@ -78,9 +78,7 @@ fn slice(service: &str, entries: &[&str]) -> Value {
     let entries: Vec<_> = entries
         .iter()
         .map(|entry| {
-            let (ready, entry) = entry
-                .strip_prefix('!')
-                .map_or((true, *entry), |rest| (false, rest));
+            let (ready, entry) = entry.strip_prefix('!').map_or((true, *entry), |rest| (false, rest));
             let conditions = json!({"ready": ready, "terminating": false});
             match entry.split_once('=') {
                 Some((pod, ip)) => json!({"addresses": [ip], "conditions": conditions,
@@ -100,11 +98,7 @@ fn key(name: &str) -> ServiceKey {
 }
 
 fn workload_id(name: &str) -> WorkloadId {
-    WorkloadId {
-        cluster: "c1".into(),
-        namespace: "a".into(),
-        name: name.into(),
-    }
+    WorkloadId { cluster: "c1".into(), namespace: "a".into(), name: name.into() }
 }
 
 fn endpoints(staging: &mut Staging, service: &str) -> Vec<String> {
@@ -115,17 +109,11 @@ fn endpoints(staging: &mut Staging, service: &str) -> Vec<String> {
 }
 
 fn conversions(staging: &Staging) -> u64 {
-    staging
-        .counts
-        .conversions
-        .load(std::sync::atomic::Ordering::Relaxed)
+    staging.counts.conversions.load(std::sync::atomic::Ordering::Relaxed)
 }
 
 fn pod_conversions(staging: &Staging) -> u64 {
-    staging
-        .counts
-        .pod_conversions
-        .load(std::sync::atomic::Ordering::Relaxed)
+    staging.counts.pod_conversions.load(std::sync::atomic::Ordering::Relaxed)
 }
 
 /// A world of `services` services with one pod each.
@@ -168,13 +156,7 @@ fn one_pod_change_converts_only_the_services_whose_slices_name_it() {
     changed["metadata"]["labels"] = json!({"version": "v2"});
     staging.apply(apply(&changed));
     let batch = staging.take();
-    assert_eq!(
-        (
-            conversions(&staging) - before,
-            pod_conversions(&staging) - pods_before
-        ),
-        (2, 1)
-    );
+    assert_eq!((conversions(&staging) - before, pod_conversions(&staging) - pods_before), (2, 1));
     assert_eq!((batch.shards.len(), batch.workloads.len()), (2, 1));
 }
 
@@ -218,10 +200,7 @@ fn r5_3_an_endpoint_waits_for_its_pod_and_q23_any_pod_event_releases_it() {
     let mut starting = pod("p1", "10.1.0.1", "n");
     starting["status"] = json!({"phase": "Pending"});
     staging.apply(apply(&starting));
-    assert_eq!(
-        endpoints(&mut staging, "s"),
-        ["10.1.0.1 p1 Healthy", "10.1.0.9  Healthy"]
-    );
+    assert_eq!(endpoints(&mut staging, "s"), ["10.1.0.1 p1 Healthy", "10.1.0.9  Healthy"]);
     assert_eq!(staging.pending_pods(), 0);
     staging.apply(delete(&starting));
     assert_eq!(endpoints(&mut staging, "s"), ["10.1.0.9  Healthy"]);
@@ -246,11 +225,7 @@ fn r5_5_r5_7_a_bare_address_follows_the_ready_pod_that_has_it() {
     staging.apply(apply(&pod("p2", "10.1.0.1", "n")));
     assert_eq!(endpoints(&mut staging, "s"), ["10.1.0.1 p2 Healthy"]);
     staging.apply(apply(&pod("p1", "10.1.0.1", "n")));
-    assert_eq!(
-        endpoints(&mut staging, "s"),
-        ["10.1.0.1 p1 Healthy"],
-        "the first by name"
-    );
+    assert_eq!(endpoints(&mut staging, "s"), ["10.1.0.1 p1 Healthy"], "the first by name");
     let mut unready = pod("p1", "10.1.0.1", "n");
     unready["status"]["conditions"] = json!([]);
     staging.apply(apply(&unready));
@@ -265,22 +240,13 @@ fn d46_health_is_derived_again_when_the_service_comes() {
     let mut leaving = slice("s", &["10.1.0.1"]);
     leaving["endpoints"][0]["conditions"] = json!({"ready": false, "serving": true, "terminating": true});
     staging.apply(apply(&leaving));
-    assert_eq!(
-        staging.state().shards[&key("s")].endpoints[0].health,
-        Health::Unhealthy
-    );
+    assert_eq!(staging.state().shards[&key("s")].endpoints[0].health, Health::Unhealthy);
     let mut sticky = service("s");
     sticky["metadata"]["labels"] = json!({"istio.io/persistent-session": "x"});
     staging.apply(apply(&sticky));
-    assert_eq!(
-        staging.state().shards[&key("s")].endpoints[0].health,
-        Health::Draining
-    );
+    assert_eq!(staging.state().shards[&key("s")].endpoints[0].health, Health::Draining);
     staging.apply(apply(&service("s")));
-    assert_eq!(
-        staging.state().shards[&key("s")].endpoints[0].health,
-        Health::Terminating
-    );
+    assert_eq!(staging.state().shards[&key("s")].endpoints[0].health, Health::Terminating);
 }
 
 #[test]
@@ -322,11 +288,7 @@ fn r2_1_a_change_of_the_system_namespaces_label_moves_the_whole_cluster() {
     let batch = staging.take();
     assert_eq!(batch.shards.len(), 3);
     assert_eq!(batch.workloads.len(), 3);
-    assert_eq!(
-        batch.networks,
-        Some((Some("n2".into()), Vec::new())),
-        "D10: n1 is no longer its own"
-    );
+    assert_eq!(batch.networks, Some((Some("n2".into()), Vec::new())), "D10: n1 is no longer its own");
     assert!(staging.quarantined()[0].contains("istio-system/gw"));
     staging.apply(delete(&system_namespace("")));
     assert_eq!(staging.take().networks, Some((None, Vec::new())));
@@ -359,11 +321,7 @@ fn contract_9_a_bad_object_keeps_its_previous_good_version_and_is_named() {
     staging.apply(apply(&bad));
     assert!(staging.take().is_empty());
     assert_eq!(staging.state(), before);
-    assert!(
-        staging.quarantined()[0].starts_with("Service a/s0: "),
-        "{:?}",
-        staging.quarantined()
-    );
+    assert!(staging.quarantined()[0].starts_with("Service a/s0: "), "{:?}", staging.quarantined());
     staging.apply(apply(&service("s0")));
     assert!(staging.quarantined().is_empty());
 }
@@ -390,11 +348,7 @@ fn a_relist_is_mark_and_sweep_and_equal_objects_cost_nothing() {
     bad["endpoints"] = json!(7);
     relist(&mut staging, &[same(0), bad]);
     let batch = staging.take();
-    assert_eq!(
-        conversions(&staging) - before,
-        1,
-        "s2 has lost its slice; s1 keeps the good one"
-    );
+    assert_eq!(conversions(&staging) - before, 1, "s2 has lost its slice; s1 keeps the good one");
     assert_eq!(batch.shards.len(), 1);
     assert!(endpoints(&mut staging, "s2").is_empty());
     assert_eq!(endpoints(&mut staging, "s1"), ["10.1.0.1 p1 Healthy"]);
@@ -405,10 +359,7 @@ fn a_relist_is_mark_and_sweep_and_equal_objects_cost_nothing() {
 fn a_list_that_breaks_off_changes_nothing_and_the_next_one_starts_over() {
     let mut staging = world(2);
     staging.apply(StagedEvent::Slice(SourceEvent::Init));
-    staging.apply(StagedEvent::Slice(SourceEvent::InitApply(received(&slice(
-        "ghost",
-        &["10.9.9.9"],
-    )))));
+    staging.apply(StagedEvent::Slice(SourceEvent::InitApply(received(&slice("ghost", &["10.9.9.9"])))));
     assert!(staging.take().is_empty());
     let same = |n: usize| slice(&format!("s{n}"), &[&format!("p{n}=10.1.0.{n}")]);
     relist(&mut staging, &[same(0), same(1)]);

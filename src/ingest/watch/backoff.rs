@@ -37,11 +37,7 @@ pub(super) struct Backoff {
 
 impl Backoff {
     pub(super) fn new(policy: RetryPolicy) -> Self {
-        Self {
-            policy,
-            pause: policy.first,
-            resumed: None,
-        }
+        Self { policy, pause: policy.first, resumed: None }
     }
 
     /// The pause after one more failure: between half and all of the current step.

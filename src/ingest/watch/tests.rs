@@ -30,10 +30,7 @@ async fn events(answers: Vec<axum::response::Response>) -> BoxStream<'static, So
                 Some(Some(answer)) => answer,
                 Some(None) => {
                     let silence = stream::pending::<Result<bytes::Bytes, std::io::Error>>();
-                    (
-                        [("content-type", "application/json")],
-                        axum::body::Body::from_stream(silence),
-                    )
+                    ([("content-type", "application/json")], axum::body::Body::from_stream(silence))
                         .into_response()
                 }
             }
@@ -44,10 +41,7 @@ async fn events(answers: Vec<axum::response::Response>) -> BoxStream<'static, So
     tokio::spawn(async move { axum::serve(listener, Router::new().fallback(answer)).await });
     let config = kube::Config::new(url.parse().unwrap());
     let server = Arc::new(ApiServer::new(&config, AddressPolicy::Any).unwrap());
-    let retry = RetryPolicy {
-        first: Duration::from_millis(1),
-        ..RetryPolicy::default()
-    };
+    let retry = RetryPolicy { first: Duration::from_millis(1), ..RetryPolicy::default() };
     ObjectSource::events(KubeSource::new(server, retry))
 }
 
@@ -57,15 +51,13 @@ async fn story(answers: Vec<axum::response::Response>) -> Vec<String> {
     let mut story = Vec::new();
     while story.last().is_none_or(|last| last != "connected") {
         let event = tokio::time::timeout(Duration::from_secs(30), events.next()).await;
-        story.push(
-            match event.expect("an event in time").expect("an endless stream") {
-                SourceEvent::Init => "init".to_owned(),
-                SourceEvent::InitDone => "done".to_owned(),
-                SourceEvent::Connected => "connected".to_owned(),
-                SourceEvent::Failed(failure) => format!("{failure:?}"),
-                other => format!("{other:?}"),
-            },
-        );
+        story.push(match event.expect("an event in time").expect("an endless stream") {
+            SourceEvent::Init => "init".to_owned(),
+            SourceEvent::InitDone => "done".to_owned(),
+            SourceEvent::Connected => "connected".to_owned(),
+            SourceEvent::Failed(failure) => format!("{failure:?}"),
+            other => format!("{other:?}"),
+        });
     }
     story
 }
@@ -78,14 +70,8 @@ async fn a_list_then_a_watch() {
 #[tokio::test]
 async fn k_09_an_expired_revision_told_as_a_status_leads_to_a_new_list() {
     let story = story(vec![StatusCode::GONE.into_response()]).await;
-    let expected = [
-        "init",
-        "done",
-        "Refused(\"HTTP 410: the revision has expired\")",
-        "init",
-        "done",
-        "connected",
-    ];
+    let expected =
+        ["init", "done", "Refused(\"HTTP 410: the revision has expired\")", "init", "done", "connected"];
     assert_eq!(story, expected);
 }
 

@@ -36,17 +36,12 @@ impl Authority {
     /// No randomness.
     pub fn generate(cluster: &str) -> Result<Self, CertificateError> {
         let mut params = CertificateParams::default();
-        params
-            .distinguished_name
-            .push(DnType::CommonName, format!("{cluster} API server CA"));
+        params.distinguished_name.push(DnType::CommonName, format!("{cluster} API server CA"));
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         let key = KeyPair::generate().map_err(explain)?;
         let certificate = params.self_signed(&key).map_err(explain)?;
-        Ok(Self {
-            pem: certificate.pem(),
-            issuer: Arc::new(Issuer::new(params, key)),
-        })
+        Ok(Self { pem: certificate.pem(), issuer: Arc::new(Issuer::new(params, key)) })
     }
 
     /// The authority's certificate, as clients need it to trust the server.
@@ -60,20 +55,13 @@ impl Authority {
         ip: IpAddr,
         names: &[String],
     ) -> Result<ServerConfig, CertificateError> {
-        let mut all = vec![
-            "localhost".to_owned(),
-            "kubernetes".to_owned(),
-            "127.0.0.1".into(),
-            "::1".into(),
-        ];
+        let mut all = vec!["localhost".to_owned(), "kubernetes".to_owned(), "127.0.0.1".into(), "::1".into()];
         all.push(ip.to_string());
         all.extend(names.iter().cloned());
         all.sort();
         all.dedup();
         let mut params = CertificateParams::new(all).map_err(explain)?;
-        params
-            .distinguished_name
-            .push(DnType::CommonName, "kube-apiserver");
+        params.distinguished_name.push(DnType::CommonName, "kube-apiserver");
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         params.use_authority_key_identifier_extension = true;
@@ -84,9 +72,7 @@ impl Authority {
             ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
                 .with_safe_default_protocol_versions()
                 .and_then(|builder| {
-                    builder
-                        .with_no_client_auth()
-                        .with_single_cert(vec![certificate.der().clone()], key)
+                    builder.with_no_client_auth().with_single_cert(vec![certificate.der().clone()], key)
                 })
                 .map_err(|error| CertificateError(error.to_string()))?;
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];

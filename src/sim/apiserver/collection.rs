@@ -65,19 +65,10 @@ impl Collection {
 
     /// Stores `value` under `key` as `version` and tells the watchers.
     pub(super) fn put(&mut self, key: ObjectKey, value: Value, version: u64) -> Arc<Stored> {
-        let change = if self.objects.contains_key(&key) {
-            Change::Modified
-        } else {
-            Change::Added
-        };
+        let change = if self.objects.contains_key(&key) { Change::Modified } else { Change::Added };
         let object = Stored::new(value, version, change);
         let previous = self.objects.insert(key, Arc::clone(&object));
-        self.record(Event {
-            version,
-            change,
-            object: Arc::clone(&object),
-            previous,
-        });
+        self.record(Event { version, change, object: Arc::clone(&object), previous });
         object
     }
 
@@ -142,15 +133,8 @@ impl Collection {
         };
         let inside = |key: &ObjectKey| namespace.is_none_or(|wanted| key.namespace == wanted);
         let range = (start, Bound::Unbounded);
-        let mut kept = self
-            .objects
-            .range(range)
-            .filter(|(key, _)| !undo.contains_key(*key))
-            .peekable();
-        let mut undone = undo
-            .range(range)
-            .filter_map(|(key, old)| Some((key, old.as_ref()?)))
-            .peekable();
+        let mut kept = self.objects.range(range).filter(|(key, _)| !undo.contains_key(*key)).peekable();
+        let mut undone = undo.range(range).filter_map(|(key, old)| Some((key, old.as_ref()?))).peekable();
         loop {
             let next = match (kept.peek(), undone.peek()) {
                 (Some((a, _)), Some((b, _))) if a < b => kept.next(),
@@ -173,8 +157,7 @@ impl Collection {
         let mut undo = BTreeMap::new();
         let from = self.history.partition_point(|event| event.version <= version);
         for event in self.history.iter().skip(from) {
-            undo.entry(ObjectKey::of(&event.object.value))
-                .or_insert_with(|| event.previous.clone());
+            undo.entry(ObjectKey::of(&event.object.value)).or_insert_with(|| event.previous.clone());
         }
         undo
     }
@@ -193,9 +176,7 @@ mod tests {
 
     fn remove(collection: &mut Collection, name: &str, version: u64) {
         let value = json!({"metadata": {"namespace": "n", "name": name}});
-        collection
-            .remove(&ObjectKey::new("n", name), value, version)
-            .unwrap();
+        collection.remove(&ObjectKey::new("n", name), value, version).unwrap();
     }
 
     fn at(collection: &Collection, version: u64, after: Option<&str>) -> Result<Vec<(String, u64)>, TooOld> {
@@ -219,11 +200,7 @@ mod tests {
         put(&mut c, "bb", 6);
         remove(&mut c, "c", 7);
         put(&mut c, "c", 8);
-        let own = |list: &[(&str, u64)]| {
-            list.iter()
-                .map(|(n, v)| ((*n).to_owned(), *v))
-                .collect::<Vec<_>>()
-        };
+        let own = |list: &[(&str, u64)]| list.iter().map(|(n, v)| ((*n).to_owned(), *v)).collect::<Vec<_>>();
         assert_eq!(at(&c, 3, None).unwrap(), own(&[("a", 1), ("b", 2), ("c", 3)]));
         assert_eq!(at(&c, 4, Some("a")).unwrap(), own(&[("b", 4), ("c", 3)]));
         assert_eq!(at(&c, 6, None).unwrap(), own(&[("b", 4), ("bb", 6), ("c", 3)]));

@@ -13,28 +13,18 @@ pub struct Column {
 }
 
 const fn text(name: &'static str, cell: fn(&Value) -> Value) -> Column {
-    Column {
-        name,
-        cell_type: "string",
-        cell,
-    }
+    Column { name, cell_type: "string", cell }
 }
 
 const fn number(name: &'static str, cell: fn(&Value) -> Value) -> Column {
-    Column {
-        name,
-        cell_type: "integer",
-        cell,
-    }
+    Column { name, cell_type: "integer", cell }
 }
 
 pub(super) const NAMESPACE: &[Column] = &[text("Status", |o| o["status"]["phase"].clone())];
 
 pub(super) const SERVICE: &[Column] = &[
     text("Type", |o| o["spec"]["type"].clone()),
-    text("Cluster-IP", |o| {
-        or_none(o["spec"]["clusterIP"].as_str().unwrap_or_default())
-    }),
+    text("Cluster-IP", |o| or_none(o["spec"]["clusterIP"].as_str().unwrap_or_default())),
     text("External-IP", external_addresses),
     text("Port(s)", service_ports),
 ];
@@ -50,26 +40,18 @@ pub(super) const POD: &[Column] = &[
         _ => json!("Terminating"),
     }),
     number("Restarts", |o| {
-        let restarts = list(&o["status"]["containerStatuses"])
-            .iter()
-            .filter_map(|s| s["restartCount"].as_i64());
+        let restarts =
+            list(&o["status"]["containerStatuses"]).iter().filter_map(|s| s["restartCount"].as_i64());
         json!(restarts.sum::<i64>())
     }),
-    text("IP", |o| {
-        or_none(o["status"]["podIP"].as_str().unwrap_or_default())
-    }),
-    text("Node", |o| {
-        or_none(o["spec"]["nodeName"].as_str().unwrap_or_default())
-    }),
+    text("IP", |o| or_none(o["status"]["podIP"].as_str().unwrap_or_default())),
+    text("Node", |o| or_none(o["spec"]["nodeName"].as_str().unwrap_or_default())),
 ];
 
 pub(super) const NODE: &[Column] = &[
     text("Status", |o| {
         let conditions = list(&o["status"]["conditions"]);
-        let ready = conditions
-            .iter()
-            .find(|c| c["type"] == "Ready")
-            .map(|c| c["status"] == "True");
+        let ready = conditions.iter().find(|c| c["type"] == "Ready").map(|c| c["status"] == "True");
         json!(match ready {
             Some(true) => "Ready",
             Some(false) => "NotReady",
@@ -77,35 +59,20 @@ pub(super) const NODE: &[Column] = &[
         })
     }),
     text("Region", |o| {
-        or_none(
-            o["metadata"]["labels"]["topology.kubernetes.io/region"]
-                .as_str()
-                .unwrap_or(""),
-        )
+        or_none(o["metadata"]["labels"]["topology.kubernetes.io/region"].as_str().unwrap_or(""))
     }),
-    text("Zone", |o| {
-        or_none(
-            o["metadata"]["labels"]["topology.kubernetes.io/zone"]
-                .as_str()
-                .unwrap_or(""),
-        )
-    }),
+    text("Zone", |o| or_none(o["metadata"]["labels"]["topology.kubernetes.io/zone"].as_str().unwrap_or(""))),
 ];
 
-pub(super) const SECRET: &[Column] = &[
-    text("Type", |o| o["type"].clone()),
-    number("Data", |o| json!(keys(&o["data"]))),
-];
+pub(super) const SECRET: &[Column] =
+    &[text("Type", |o| o["type"].clone()), number("Data", |o| json!(keys(&o["data"])))];
 
-pub(super) const CONFIG_MAP: &[Column] = &[number("Data", |o| {
-    json!(keys(&o["data"]) + keys(&o["binaryData"]))
-})];
+pub(super) const CONFIG_MAP: &[Column] =
+    &[number("Data", |o| json!(keys(&o["data"]) + keys(&o["binaryData"])))];
 
 pub(super) const ENDPOINT_SLICE: &[Column] = &[
     text("AddressType", |o| o["addressType"].clone()),
-    text("Ports", |o| {
-        joined(list(&o["ports"]).iter().map(|p| p["port"].to_string()))
-    }),
+    text("Ports", |o| joined(list(&o["ports"]).iter().map(|p| p["port"].to_string()))),
     text("Endpoints", |o| {
         let endpoints = list(&o["endpoints"]).iter();
         joined(endpoints.filter_map(|e| Some(e["addresses"].get(0)?.as_str()?.to_owned())))
@@ -117,12 +84,8 @@ pub(super) const DEPLOYMENT: &[Column] = &[
         let ready = o["status"]["readyReplicas"].as_i64().unwrap_or(0);
         json!(format!("{ready}/{}", o["spec"]["replicas"].as_i64().unwrap_or(1)))
     }),
-    number("Up-to-date", |o| {
-        json!(o["status"]["updatedReplicas"].as_i64().unwrap_or(0))
-    }),
-    number("Available", |o| {
-        json!(o["status"]["availableReplicas"].as_i64().unwrap_or(0))
-    }),
+    number("Up-to-date", |o| json!(o["status"]["updatedReplicas"].as_i64().unwrap_or(0))),
+    number("Available", |o| json!(o["status"]["availableReplicas"].as_i64().unwrap_or(0))),
 ];
 
 fn list(value: &Value) -> &[Value] {
@@ -151,24 +114,15 @@ fn joined(parts: impl Iterator<Item = String>) -> Value {
 fn external_addresses(service: &Value) -> Value {
     let ingress = list(&service["status"]["loadBalancer"]["ingress"]).iter();
     let balanced = ingress.filter_map(|i| i["ip"].as_str().or(i["hostname"].as_str()));
-    let listed = list(&service["spec"]["externalIPs"])
-        .iter()
-        .filter_map(Value::as_str);
+    let listed = list(&service["spec"]["externalIPs"]).iter().filter_map(Value::as_str);
     let all: Vec<&str> = balanced.chain(listed).collect();
     or_none(&all.join(","))
 }
 
 fn service_ports(service: &Value) -> Value {
     let ports = list(&service["spec"]["ports"]).iter().map(|p| {
-        let node_port = p["nodePort"]
-            .as_u64()
-            .map(|n| format!(":{n}"))
-            .unwrap_or_default();
-        format!(
-            "{}{node_port}/{}",
-            p["port"],
-            p["protocol"].as_str().unwrap_or("TCP")
-        )
+        let node_port = p["nodePort"].as_u64().map(|n| format!(":{n}")).unwrap_or_default();
+        format!("{}{node_port}/{}", p["port"], p["protocol"].as_str().unwrap_or("TCP"))
     });
     or_none(&ports.collect::<Vec<_>>().join(","))
 }
@@ -184,17 +138,12 @@ mod tests {
                      "ports": [{"port": 80, "protocol": "TCP"}, {"port": 443, "nodePort": 30443}]},
             "status": {"loadBalancer": {"ingress": [{"ip": "192.0.2.1"}]}}});
         let row: Vec<Value> = SERVICE.iter().map(|column| (column.cell)(&service)).collect();
-        assert_eq!(
-            row,
-            ["LoadBalancer", "10.0.0.1", "192.0.2.1", "80/TCP,443:30443/TCP"]
-        );
+        assert_eq!(row, ["LoadBalancer", "10.0.0.1", "192.0.2.1", "80/TCP,443:30443/TCP"]);
     }
 
     #[test]
     fn long_endpoint_lists_are_shortened() {
-        let endpoints: Vec<Value> = (1..=5)
-            .map(|i| json!({"addresses": [format!("10.0.0.{i}")]}))
-            .collect();
+        let endpoints: Vec<Value> = (1..=5).map(|i| json!({"addresses": [format!("10.0.0.{i}")]})).collect();
         let cell = (ENDPOINT_SLICE[2].cell)(&json!({"endpoints": endpoints}));
         assert_eq!(cell, "10.0.0.1,10.0.0.2,10.0.0.3 + 2 more...");
     }

@@ -20,11 +20,7 @@ fn fill(object: &mut Value, path: &[&str], value: Value) {
 /// Namespaces are active and carry their name as a label.
 pub(super) fn namespace(object: &mut Value) {
     let name = object["metadata"]["name"].clone();
-    fill(
-        object,
-        &["metadata", "labels", "kubernetes.io/metadata.name"],
-        name,
-    );
+    fill(object, &["metadata", "labels", "kubernetes.io/metadata.name"], name);
     fill(object, &["status", "phase"], json!("Active"));
 }
 

@@ -7,16 +7,7 @@ use super::kinds::{self, KINDS, Kind};
 /// The Kubernetes version this server claims.
 pub(super) const GIT_VERSION: &str = "v1.35.4";
 
-const VERBS: [&str; 8] = [
-    "create",
-    "delete",
-    "deletecollection",
-    "get",
-    "list",
-    "patch",
-    "update",
-    "watch",
-];
+const VERBS: [&str; 8] = ["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"];
 
 /// `/version`.
 pub(super) fn version() -> Value {
@@ -44,10 +35,7 @@ pub(super) fn core_versions(address: &str) -> Value {
 
 /// `/apis`.
 pub(super) fn groups() -> Value {
-    let named = kinds::group_versions()
-        .into_iter()
-        .map(|(group, _)| group)
-        .filter(|g| !g.is_empty());
+    let named = kinds::group_versions().into_iter().map(|(group, _)| group).filter(|g| !g.is_empty());
     let groups: Vec<Value> = named.map(group_entry).collect();
     json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": groups})
 }
@@ -71,15 +59,9 @@ fn group_entry(name: &str) -> Value {
 
 /// `/api/v1` and `/apis/<group>/<version>`.
 pub(super) fn resources(group: &str, version: &str) -> Value {
-    let rows = KINDS
-        .iter()
-        .filter(|kind| kind.group == group && kind.version == version);
+    let rows = KINDS.iter().filter(|kind| kind.group == group && kind.version == version);
     let resources: Vec<Value> = rows.flat_map(|kind| resource_entries(kind)).collect();
-    let group_version = if group.is_empty() {
-        version.to_owned()
-    } else {
-        format!("{group}/{version}")
-    };
+    let group_version = if group.is_empty() { version.to_owned() } else { format!("{group}/{version}") };
     json!({
         "kind": "APIResourceList",
         "apiVersion": "v1",
@@ -132,12 +114,8 @@ mod tests {
     fn discovery_lists_every_kind_of_a_group() {
         let core = resources("", "v1");
         assert_eq!(core["groupVersion"], "v1");
-        let names: Vec<&str> = core["resources"]
-            .as_array()
-            .unwrap()
-            .iter()
-            .filter_map(|r| r["name"].as_str())
-            .collect();
+        let names: Vec<&str> =
+            core["resources"].as_array().unwrap().iter().filter_map(|r| r["name"].as_str()).collect();
         assert!(names.contains(&"pods") && names.contains(&"pods/status") && names.contains(&"namespaces"));
         assert!(!names.contains(&"deployments"));
         let apps = resources("apps", "v1");
@@ -147,12 +125,8 @@ mod tests {
     #[test]
     fn groups_leave_the_core_group_to_its_own_path() {
         let groups = groups();
-        let names: Vec<&str> = groups["groups"]
-            .as_array()
-            .unwrap()
-            .iter()
-            .filter_map(|g| g["name"].as_str())
-            .collect();
+        let names: Vec<&str> =
+            groups["groups"].as_array().unwrap().iter().filter_map(|g| g["name"].as_str()).collect();
         assert_eq!(names, ["apps", "discovery.k8s.io"]);
     }
 }

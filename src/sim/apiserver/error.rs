@@ -144,12 +144,7 @@ impl ApiError {
                 }
                 Some(details)
             }
-            Self::Invalid {
-                kind,
-                name,
-                field,
-                why,
-            } => Some(json!({
+            Self::Invalid { kind, name, field, why } => Some(json!({
                 "name": name,
                 "kind": kind,
                 "causes": [{"reason": "FieldValueInvalid", "message": why, "field": field}],
@@ -169,27 +164,18 @@ mod tests {
 
     #[test]
     fn status_names_the_object_and_its_group() {
-        let error = ApiError::NotFound {
-            resource: "deployments.apps".into(),
-            name: "web".into(),
-        };
+        let error = ApiError::NotFound { resource: "deployments.apps".into(), name: "web".into() };
         let status = error.status();
         assert_eq!(status["code"], 404);
         assert_eq!(status["reason"], "NotFound");
         assert_eq!(status["message"], "deployments.apps \"web\" not found");
-        assert_eq!(
-            status["details"],
-            json!({"name": "web", "kind": "deployments", "group": "apps"})
-        );
+        assert_eq!(status["details"], json!({"name": "web", "kind": "deployments", "group": "apps"}));
     }
 
     #[test]
     fn a_future_version_carries_the_cause_clients_look_for() {
         let status = ApiError::FutureVersion { asked: 9, current: 3 }.status();
         assert_eq!(status["code"], 504);
-        assert_eq!(
-            status["details"]["causes"][0]["reason"],
-            "ResourceVersionTooLarge"
-        );
+        assert_eq!(status["details"]["causes"][0]["reason"], "ResourceVersionTooLarge");
     }
 }

@@ -80,18 +80,9 @@ where
         },
     };
     let response = answer.unwrap_or_else(|error| body::error(&error));
-    let agent = parts
-        .headers
-        .get(header::USER_AGENT)
-        .and_then(|v| v.to_str().ok());
+    let agent = parts.headers.get(header::USER_AGENT).and_then(|v| v.to_str().ok());
     let path = parts.uri.path_and_query().map_or("", |path| path.as_str());
-    context.requests.record(
-        parts.method.as_str(),
-        verb,
-        path,
-        response.status().as_u16(),
-        agent,
-    );
+    context.requests.record(parts.method.as_str(), verb, path, response.status().as_u16(), agent);
     response
 }
 
@@ -101,9 +92,7 @@ fn authorize(
     target: &Result<Target, ApiError>,
     headers: &HeaderMap,
 ) -> Result<(), ApiError> {
-    let offered = headers
-        .get(header::AUTHORIZATION)
-        .and_then(|value| value.to_str().ok());
+    let offered = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
     match offered.and_then(|value| value.split_once(' ')) {
         Some((scheme, token))
             if scheme.eq_ignore_ascii_case("bearer") && context.token.matches(token.trim()) =>
@@ -150,15 +139,10 @@ where
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     let verb = Verb::of(method, &resource, query)?;
-    let accept = headers
-        .get(header::ACCEPT)
-        .and_then(|v| v.to_str().ok())
-        .unwrap_or_default();
+    let accept = headers.get(header::ACCEPT).and_then(|v| v.to_str().ok()).unwrap_or_default();
     let form = Form::negotiate(accept, query.get("includeObject"))?;
     if !query.get("dryRun").is_empty() {
-        return Err(ApiError::BadRequest(
-            "dryRun is not offered by this server".into(),
-        ));
+        return Err(ApiError::BadRequest("dryRun is not offered by this server".into()));
     }
     match verb {
         Verb::Get => get(context, &resource, form),
@@ -183,17 +167,12 @@ where
     match Limited::new(body, BODY_LIMIT).collect().await {
         Ok(collected) => Ok(collected.to_bytes()),
         Err(error) if error.is::<http_body_util::LengthLimitError>() => Err(ApiError::TooLarge(BODY_LIMIT)),
-        Err(error) => Err(ApiError::BadRequest(format!(
-            "the request body could not be read: {error}"
-        ))),
+        Err(error) => Err(ApiError::BadRequest(format!("the request body could not be read: {error}"))),
     }
 }
 
 fn content_type(headers: &HeaderMap) -> &str {
-    let value = headers
-        .get(header::CONTENT_TYPE)
-        .and_then(|value| value.to_str().ok())
-        .unwrap_or_default();
+    let value = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     value.split(';').next().unwrap_or_default().trim()
 }
 
@@ -204,26 +183,19 @@ where
 {
     let media = content_type(headers);
     if !matches!(media, "" | "application/json") {
-        return Err(ApiError::UnsupportedMediaType(format!(
-            "{media}; send application/json"
-        )));
+        return Err(ApiError::UnsupportedMediaType(format!("{media}; send application/json")));
     }
     let object: Value = serde_json::from_slice(&read(body).await?)
         .map_err(|error| ApiError::BadRequest(format!("the request body is not valid JSON: {error}")))?;
     if object.is_object() {
         Ok(object)
     } else {
-        Err(ApiError::BadRequest(
-            "the request body must be one JSON object".into(),
-        ))
+        Err(ApiError::BadRequest("the request body must be one JSON object".into()))
     }
 }
 
 fn key_of(resource: &Resource) -> ObjectKey {
-    ObjectKey::new(
-        resource.namespace.as_str(),
-        resource.name.as_deref().unwrap_or_default(),
-    )
+    ObjectKey::new(resource.namespace.as_str(), resource.name.as_deref().unwrap_or_default())
 }
 
 fn get(context: &Context, resource: &Resource, form: Form) -> Result<Response<Body>, ApiError> {
@@ -268,12 +240,8 @@ fn watch(
     form: Form,
 ) -> Result<Response<Body>, ApiError> {
     let request = WatchRequest::parse(resource.kind, &resource.namespace, query, form)?;
-    let stream = super::watch::open(
-        &context.store,
-        request,
-        context.signals.clone(),
-        context.bookmark_every,
-    )?;
+    let stream =
+        super::watch::open(&context.store, request, context.signals.clone(), context.bookmark_every)?;
     Ok(body::json_response(StatusCode::OK, body::stream(stream)))
 }
 
@@ -291,20 +259,13 @@ fn settle(resource: &Resource, mut object: Value) -> Result<Value, ApiError> {
         }
     }
     let metadata = object::metadata(&mut object);
-    let namespace = metadata
-        .get("namespace")
-        .and_then(Value::as_str)
-        .unwrap_or_default();
+    let namespace = metadata.get("namespace").and_then(Value::as_str).unwrap_or_default();
     if kind.is_namespaced() && namespace.is_empty() {
         metadata.insert("namespace".into(), json!(resource.namespace));
     } else if kind.is_namespaced() && namespace != resource.namespace {
         return Err(ApiError::Invalid {
             kind: kind.kind.to_owned(),
-            name: metadata
-                .get("name")
-                .and_then(Value::as_str)
-                .unwrap_or_default()
-                .to_owned(),
+            name: metadata.get("name").and_then(Value::as_str).unwrap_or_default().to_owned(),
             field: "metadata.namespace".to_owned(),
             why: format!(
                 "Invalid value: the namespace of the object ({namespace}) does not match the namespace on the \
@@ -319,31 +280,19 @@ fn settle(resource: &Resource, mut object: Value) -> Result<Value, ApiError> {
 fn create(context: &Context, resource: &Resource, object: Value) -> Result<Response<Body>, ApiError> {
     let kind = resource.kind;
     if kind.is_namespaced() && resource.namespace.is_empty() {
-        return Err(ApiError::BadRequest(
-            "an empty namespace may not be set during creation".into(),
-        ));
+        return Err(ApiError::BadRequest("an empty namespace may not be set during creation".into()));
     }
     let object = settle(resource, object)?;
-    if !object["metadata"]["resourceVersion"]
-        .as_str()
-        .unwrap_or_default()
-        .is_empty()
-    {
+    if !object["metadata"]["resourceVersion"].as_str().unwrap_or_default().is_empty() {
         return Err(ApiError::BadRequest(
             "resourceVersion should not be set on objects to be created".into(),
         ));
     }
     if kind.is_namespaced() {
-        context.store.stored(
-            &kinds::NAMESPACES,
-            &ObjectKey::new("", resource.namespace.as_str()),
-        )?;
+        context.store.stored(&kinds::NAMESPACES, &ObjectKey::new("", resource.namespace.as_str()))?;
     }
     let stored = context.store.create_part(kind, object, Part::Main)?;
-    Ok(body::json_response(
-        StatusCode::CREATED,
-        body::full(stored.json()),
-    ))
+    Ok(body::json_response(StatusCode::CREATED, body::full(stored.json())))
 }
 
 /// The part of an object a write through this path changes.
@@ -360,9 +309,7 @@ fn update(context: &Context, resource: &Resource, object: Value) -> Result<Respo
         return rescale(context, resource, |_| Ok(object));
     }
     let object = settle(resource, object)?;
-    let stored = context
-        .store
-        .modify(resource.kind, &key, part(resource), |_| Ok(object))?;
+    let stored = context.store.modify(resource.kind, &key, part(resource), |_| Ok(object))?;
     Ok(body::json_response(StatusCode::OK, body::full(stored.json())))
 }
 
@@ -375,9 +322,7 @@ fn patch_object(
         return rescale(context, resource, |scale| patch.apply(scale));
     }
     let change = |current: &Value| patch.apply(current);
-    let stored = context
-        .store
-        .modify(resource.kind, &key_of(resource), part(resource), change)?;
+    let stored = context.store.modify(resource.kind, &key_of(resource), part(resource), change)?;
     Ok(body::json_response(StatusCode::OK, body::full(stored.json())))
 }
 
@@ -386,11 +331,9 @@ fn rescale(
     resource: &Resource,
     change: impl FnOnce(&Value) -> Result<Value, ApiError>,
 ) -> Result<Response<Body>, ApiError> {
-    let stored = context
-        .store
-        .modify(resource.kind, &key_of(resource), Part::Main, |current| {
-            scale::apply(current, &change(&scale::of(current))?)
-        })?;
+    let stored = context.store.modify(resource.kind, &key_of(resource), Part::Main, |current| {
+        scale::apply(current, &change(&scale::of(current))?)
+    })?;
     Ok(body::value(StatusCode::OK, &scale::of(&stored.value)))
 }
 
@@ -399,9 +342,7 @@ fn delete(context: &Context, resource: &Resource, options: &Bytes) -> Result<Res
         true => Preconditions::default(),
         false => Preconditions::parse(options)?,
     };
-    let removed = context
-        .store
-        .remove(resource.kind, &key_of(resource), &preconditions)?;
+    let removed = context.store.remove(resource.kind, &key_of(resource), &preconditions)?;
     if removed.value["metadata"]["deletionTimestamp"].is_string() {
         // Finalizers hold it: the object is still there, and the client sees that.
         return Ok(body::json_response(StatusCode::OK, body::full(removed.json())));
@@ -432,10 +373,7 @@ fn delete_collection(
     let mut page = list::page(&context.store, kind, &resource.namespace, query)?;
     let mut removed = Vec::with_capacity(page.items.len());
     for stored in page.items {
-        match context
-            .store
-            .remove(kind, &ObjectKey::of(&stored.value), &Preconditions::default())
-        {
+        match context.store.remove(kind, &ObjectKey::of(&stored.value), &Preconditions::default()) {
             Ok(last) => removed.push(last),
             // Somebody else was faster; it is gone, which is what was asked for.
             Err(ApiError::NotFound { .. }) => {}
@@ -444,8 +382,5 @@ fn delete_collection(
     }
     page.items = removed;
     let chunks = body::join(page.pieces(kind)).map(Ok);
-    Ok(body::json_response(
-        StatusCode::OK,
-        body::stream(futures::stream::iter(chunks)),
-    ))
+    Ok(body::json_response(StatusCode::OK, body::stream(futures::stream::iter(chunks))))
 }

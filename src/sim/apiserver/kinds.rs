@@ -215,31 +215,17 @@ pub static DEPLOYMENTS: Kind = Kind {
 };
 
 /// Every kind served, in the order discovery lists them.
-pub static KINDS: &[&Kind] = &[
-    &CONFIG_MAPS,
-    &NAMESPACES,
-    &NODES,
-    &PODS,
-    &SECRETS,
-    &SERVICES,
-    &DEPLOYMENTS,
-    &ENDPOINT_SLICES,
-];
+pub static KINDS: &[&Kind] =
+    &[&CONFIG_MAPS, &NAMESPACES, &NODES, &PODS, &SECRETS, &SERVICES, &DEPLOYMENTS, &ENDPOINT_SLICES];
 
 /// The kind served at a resource path.
 pub fn by_plural(group: &str, version: &str, plural: &str) -> Option<&'static Kind> {
-    KINDS
-        .iter()
-        .copied()
-        .find(|k| k.group == group && k.version == version && k.plural == plural)
+    KINDS.iter().copied().find(|k| k.group == group && k.version == version && k.plural == plural)
 }
 
 /// The kind of an object by its `apiVersion` and `kind`.
 pub fn of_object(api_version: &str, kind: &str) -> Option<&'static Kind> {
-    KINDS
-        .iter()
-        .copied()
-        .find(|k| k.kind == kind && k.api_version() == api_version)
+    KINDS.iter().copied().find(|k| k.kind == kind && k.api_version() == api_version)
 }
 
 /// The distinct (group, version) pairs, in table order.
@@ -262,18 +248,12 @@ mod tests {
         for kind in KINDS {
             let by_path = by_plural(kind.group, kind.version, kind.plural).unwrap();
             let by_object = of_object(&kind.api_version(), kind.kind).unwrap();
-            assert!(
-                std::ptr::eq(by_path, *kind) && std::ptr::eq(by_object, *kind),
-                "{kind:?}"
-            );
+            assert!(std::ptr::eq(by_path, *kind) && std::ptr::eq(by_object, *kind), "{kind:?}");
         }
     }
 
     #[test]
     fn groups_are_listed_once() {
-        assert_eq!(
-            group_versions(),
-            [("", "v1"), ("apps", "v1"), ("discovery.k8s.io", "v1")]
-        );
+        assert_eq!(group_versions(), [("", "v1"), ("apps", "v1"), ("discovery.k8s.io", "v1")]);
     }
 }

@@ -63,9 +63,7 @@ fn parse_at(query: &Query, current: u64) -> Result<At, ApiError> {
         ("Exact" | "NotOlderThan", None) => Err(ApiError::BadRequest(
             "resourceVersionMatch is forbidden unless resourceVersion is provided".into(),
         )),
-        (other, _) => Err(ApiError::BadRequest(format!(
-            "resourceVersionMatch: unknown value {other:?}"
-        ))),
+        (other, _) => Err(ApiError::BadRequest(format!("resourceVersionMatch: unknown value {other:?}"))),
     }
 }
 
@@ -77,10 +75,7 @@ pub(super) fn page(
     query: &Query,
 ) -> Result<Page, ApiError> {
     let selector = Selector::parse(kind, query.get("labelSelector"), query.get("fieldSelector"))?;
-    let limit = query
-        .number("limit")?
-        .filter(|n| *n > 0)
-        .map_or(usize::MAX, |n| n as usize);
+    let limit = query.number("limit")?.filter(|n| *n > 0).map_or(usize::MAX, |n| n as usize);
     let token = match query.get("continue") {
         "" => None,
         text => Some(parse_token(text, query)?),
@@ -95,9 +90,7 @@ pub(super) fn page(
                 At::Exact(version) => version,
             },
         };
-        let after = token
-            .as_ref()
-            .map(|t| ObjectKey::new(t.ns.as_str(), t.name.as_str()));
+        let after = token.as_ref().map(|t| ObjectKey::new(t.ns.as_str(), t.name.as_str()));
         let (mut items, mut more): (Vec<Arc<Stored>>, bool) = (Vec::new(), false);
         let scanned = collection.scan_at(version, namespace, after.as_ref(), |_, stored| {
             if !selector.is_everything() && !selector.matches(&stored.value) {
@@ -115,19 +108,12 @@ pub(super) fn page(
             Some(token) => token.left,
             None => counted.then_some(collection.len() as u64),
         };
-        let remaining = total
-            .map(|n| n.saturating_sub(items.len() as u64))
-            .filter(|_| more);
+        let remaining = total.map(|n| n.saturating_sub(items.len() as u64)).filter(|_| more);
         let next = match items.last() {
             Some(last) if more => token_for(version, &last.value, remaining),
             _ => String::new(),
         };
-        Ok(Page {
-            version,
-            items,
-            next,
-            remaining,
-        })
+        Ok(Page { version, items, next, remaining })
     })
 }
 
@@ -151,12 +137,7 @@ fn parse_token(text: &str, query: &Query) -> Result<Token, ApiError> {
 
 fn token_for(version: u64, last: &Value, left: Option<u64>) -> String {
     let key = ObjectKey::of(last);
-    let token = Token {
-        rv: version,
-        ns: key.namespace,
-        name: key.name,
-        left,
-    };
+    let token = Token { rv: version, ns: key.namespace, name: key.name, left };
     TOKEN_CODE.encode(serde_json::to_vec(&token).expect("a token of numbers and text is serialisable"))
 }
 
@@ -185,8 +166,6 @@ impl Page {
             let comma = (at > 0).then(|| Bytes::from_static(b","));
             comma.into_iter().chain([stored.json()])
         });
-        std::iter::once(Bytes::from(head))
-            .chain(items)
-            .chain([Bytes::from_static(b"]}")])
+        std::iter::once(Bytes::from(head)).chain(items).chain([Bytes::from_static(b"]}")])
     }
 }

@@ -19,10 +19,7 @@ pub(super) struct ObjectKey {
 
 impl ObjectKey {
     pub(super) fn new(namespace: impl Into<String>, name: impl Into<String>) -> Self {
-        Self {
-            namespace: namespace.into(),
-            name: name.into(),
-        }
+        Self { namespace: namespace.into(), name: name.into() }
     }
 
     /// The key of `object`; missing parts are empty.
@@ -67,18 +64,12 @@ impl Stored {
         let mut line = change.prefix().to_vec();
         serde_json::to_writer(&mut line, &value).expect("a JSON value is serialisable into memory");
         line.extend_from_slice(SUFFIX);
-        Arc::new(Self {
-            value: Arc::new(value),
-            version,
-            change,
-            line: line.into(),
-        })
+        Arc::new(Self { value: Arc::new(value), version, change, line: line.into() })
     }
 
     /// The object as JSON.
     pub(super) fn json(&self) -> Bytes {
-        self.line
-            .slice(self.change.prefix().len()..self.line.len() - SUFFIX.len())
+        self.line.slice(self.change.prefix().len()..self.line.len() - SUFFIX.len())
     }
 
     /// The watch event `change` with this object, newline included. Shared when `change` is the one that
@@ -119,23 +110,15 @@ pub(super) fn validate(kind: &Kind, object: &Value) -> Result<(), ApiError> {
         why,
     };
     if key.name.is_empty() {
-        return Err(invalid(
-            "metadata.name",
-            "Required value: name or generateName is required".into(),
-        ));
+        return Err(invalid("metadata.name", "Required value: name or generateName is required".into()));
     }
     let rule = |ok: bool, what: &str| {
-        if ok {
-            Ok(())
-        } else {
-            Err(format!("Invalid value: {what}"))
-        }
+        if ok { Ok(()) } else { Err(format!("Invalid value: {what}")) }
     };
     let checked = match kind.names {
-        NameRule::Label => rule(
-            is_dns_label(&key.name),
-            "must be a DNS-1123 label: a-z, 0-9 and '-', at most 63 characters",
-        ),
+        NameRule::Label => {
+            rule(is_dns_label(&key.name), "must be a DNS-1123 label: a-z, 0-9 and '-', at most 63 characters")
+        }
         NameRule::Subdomain => rule(
             is_dns_subdomain(&key.name),
             "must be a DNS-1123 subdomain: a-z, 0-9, '-' and '.', at most 253 characters",
@@ -143,27 +126,16 @@ pub(super) fn validate(kind: &Kind, object: &Value) -> Result<(), ApiError> {
     };
     checked.map_err(|why| invalid("metadata.name", why))?;
     if kind.is_namespaced() && !is_dns_label(&key.namespace) {
-        return Err(invalid(
-            "metadata.namespace",
-            "Invalid value: must be a DNS-1123 label".into(),
-        ));
+        return Err(invalid("metadata.namespace", "Invalid value: must be a DNS-1123 label".into()));
     }
     if !kind.is_namespaced() && !key.namespace.is_empty() {
-        return Err(invalid(
-            "metadata.namespace",
-            "Forbidden: not allowed on this type".into(),
-        ));
+        return Err(invalid("metadata.namespace", "Forbidden: not allowed on this type".into()));
     }
     for field in ["labels", "annotations"] {
         let map = &object["metadata"][field];
-        let strings = map
-            .as_object()
-            .is_some_and(|map| map.values().all(Value::is_string));
+        let strings = map.as_object().is_some_and(|map| map.values().all(Value::is_string));
         if !map.is_null() && !strings {
-            return Err(invalid(
-                &format!("metadata.{field}"),
-                "Invalid value: must map text to text".into(),
-            ));
+            return Err(invalid(&format!("metadata.{field}"), "Invalid value: must map text to text".into()));
         }
     }
     Ok(())
@@ -207,31 +179,18 @@ mod tests {
     fn names_follow_the_rule_of_their_kind() {
         let named = |name: &str| json!({"metadata": {"name": name, "namespace": "n"}});
         assert_eq!(invalid_field(&PODS, &named("a.b-c")), None);
-        assert_eq!(
-            invalid_field(&SERVICES, &named("a.b-c")).as_deref(),
-            Some("metadata.name")
-        );
+        assert_eq!(invalid_field(&SERVICES, &named("a.b-c")).as_deref(), Some("metadata.name"));
         for bad in ["", "A", "-a", "a-", "a..b", "a_b", &"x".repeat(254)] {
-            assert_eq!(
-                invalid_field(&PODS, &named(bad)).as_deref(),
-                Some("metadata.name"),
-                "{bad:?}"
-            );
+            assert_eq!(invalid_field(&PODS, &named(bad)).as_deref(), Some("metadata.name"), "{bad:?}");
         }
     }
 
     #[test]
     fn namespaces_are_present_exactly_when_the_kind_has_one() {
         let object = json!({"metadata": {"name": "a", "namespace": "n"}});
-        assert_eq!(
-            invalid_field(&NAMESPACES, &object).as_deref(),
-            Some("metadata.namespace")
-        );
+        assert_eq!(invalid_field(&NAMESPACES, &object).as_deref(), Some("metadata.namespace"));
         let object = json!({"metadata": {"name": "a"}});
-        assert_eq!(
-            invalid_field(&PODS, &object).as_deref(),
-            Some("metadata.namespace")
-        );
+        assert_eq!(invalid_field(&PODS, &object).as_deref(), Some("metadata.namespace"));
     }
 
     #[test]
@@ -244,14 +203,8 @@ mod tests {
     fn an_event_line_shares_the_bytes_of_the_list_item() {
         let stored = Stored::new(json!({"a": 1}), 7, Change::Added);
         assert_eq!(&stored.json()[..], br#"{"a":1}"#);
-        assert_eq!(
-            &stored.line(Change::Added)[..],
-            b"{\"type\":\"ADDED\",\"object\":{\"a\":1}}\n"
-        );
-        assert_eq!(
-            &stored.line(Change::Deleted)[..],
-            b"{\"type\":\"DELETED\",\"object\":{\"a\":1}}\n"
-        );
+        assert_eq!(&stored.line(Change::Added)[..], b"{\"type\":\"ADDED\",\"object\":{\"a\":1}}\n");
+        assert_eq!(&stored.line(Change::Deleted)[..], b"{\"type\":\"DELETED\",\"object\":{\"a\":1}}\n");
         assert_eq!(stored.line(Change::Added).as_ptr(), stored.line.as_ptr());
     }
 }

@@ -18,11 +18,7 @@ pub(super) fn document(path: &str) -> Option<Value> {
 }
 
 fn prefix(group: &str, version: &str) -> String {
-    if group.is_empty() {
-        format!("api/{version}")
-    } else {
-        format!("apis/{group}/{version}")
-    }
+    if group.is_empty() { format!("api/{version}") } else { format!("apis/{group}/{version}") }
 }
 
 fn index() -> Value {
@@ -38,9 +34,7 @@ fn index() -> Value {
 }
 
 fn group_document(group: &str, version: &str) -> Value {
-    let rows = KINDS
-        .iter()
-        .filter(|kind| kind.group == group && kind.version == version);
+    let rows = KINDS.iter().filter(|kind| kind.group == group && kind.version == version);
     let paths: Map<String, Value> = rows.map(|kind| path_entry(kind)).collect();
     json!({
         "openapi": "3.0.0",
@@ -51,16 +45,8 @@ fn group_document(group: &str, version: &str) -> Value {
 }
 
 fn path_entry(kind: &Kind) -> (String, Value) {
-    let place = if kind.is_namespaced() {
-        "namespaces/{namespace}/"
-    } else {
-        ""
-    };
-    let path = format!(
-        "/{}/{place}{}/{{name}}",
-        prefix(kind.group, kind.version),
-        kind.plural
-    );
+    let place = if kind.is_namespaced() { "namespaces/{namespace}/" } else { "" };
+    let path = format!("/{}/{place}{}/{{name}}", prefix(kind.group, kind.version), kind.plural);
     let parameter = json!({
         "name": "fieldValidation", "in": "query", "schema": {"type": "string", "uniqueItems": true},
     });

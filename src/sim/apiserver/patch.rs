@@ -21,15 +21,13 @@ impl Patch {
         let object = || match serde_json::from_slice(body) {
             Ok(value @ Value::Object(_)) => Ok(value),
             Ok(_) => Err(ApiError::BadRequest("the patch must be one JSON object".into())),
-            Err(error) => Err(ApiError::BadRequest(format!(
-                "the patch is not valid JSON: {error}"
-            ))),
+            Err(error) => Err(ApiError::BadRequest(format!("the patch is not valid JSON: {error}"))),
         };
         match media {
             "application/merge-patch+json" => Ok(Self::Merge(object()?)),
-            other => Err(ApiError::UnsupportedMediaType(format!(
-                "{other}; send application/merge-patch+json"
-            ))),
+            other => {
+                Err(ApiError::UnsupportedMediaType(format!("{other}; send application/merge-patch+json")))
+            }
         }
     }
 
@@ -74,17 +72,9 @@ mod tests {
             (json!({"a": "b"}), json!({"a": "c"}), json!({"a": "c"})),
             (json!({"a": "b"}), json!({"a": null}), json!({})),
             (json!({"a": ["b"]}), json!({"a": "c"}), json!({"a": "c"})),
-            (
-                json!({"a": {"b": "c"}}),
-                json!({"a": {"b": "d", "c": null}}),
-                json!({"a": {"b": "d"}}),
-            ),
+            (json!({"a": {"b": "c"}}), json!({"a": {"b": "d", "c": null}}), json!({"a": {"b": "d"}})),
             (json!(["a"]), json!({"a": 1}), json!({"a": 1})),
-            (
-                json!({}),
-                json!({"a": {"bb": {"c": null}}}),
-                json!({"a": {"bb": {}}}),
-            ),
+            (json!({}), json!({"a": {"bb": {"c": null}}}), json!({"a": {"bb": {}}})),
             (json!({"e": null}), json!({"a": 1}), json!({"e": null, "a": 1})),
         ] {
             merge(&mut target, &patch);

@@ -53,10 +53,7 @@ impl RequestLog {
         if let (Some(verb), Ok(Target::Objects(resource))) =
             (verb, route::resolve(path.split('?').next().unwrap_or_default()))
         {
-            *inner
-                .counts
-                .entry((verb.name(), resource.kind.resource()))
-                .or_default() += 1;
+            *inner.counts.entry((verb.name(), resource.kind.resource())).or_default() += 1;
         }
         if inner.records.len() == KEPT {
             inner.records.pop_front();

@@ -41,14 +41,7 @@ pub(super) struct Resource {
 
 impl PartialEq for Resource {
     fn eq(&self, other: &Self) -> bool {
-        let parts = |r: &Self| {
-            (
-                r.kind.resource(),
-                r.namespace.clone(),
-                r.name.clone(),
-                r.subresource,
-            )
-        };
+        let parts = |r: &Self| (r.kind.resource(), r.namespace.clone(), r.name.clone(), r.subresource);
         parts(self) == parts(other)
     }
 }
@@ -117,11 +110,7 @@ fn decode(text: &str, plus: Plus) -> String {
                 at += 3;
             }
             None => {
-                out.push(if bytes[at] == b'+' && plus == Plus::Space {
-                    b' '
-                } else {
-                    bytes[at]
-                });
+                out.push(if bytes[at] == b'+' && plus == Plus::Space { b' ' } else { bytes[at] });
                 at += 1;
             }
         }
@@ -134,11 +123,8 @@ fn decode(text: &str, plus: Plus) -> String {
 /// # Errors
 /// [`ApiError::NoSuchPath`] for everything this server does not have.
 pub(super) fn resolve(path: &str) -> Result<Target, ApiError> {
-    let segments: Vec<String> = path
-        .split('/')
-        .filter(|s| !s.is_empty())
-        .map(|s| decode(s, Plus::Literal))
-        .collect();
+    let segments: Vec<String> =
+        path.split('/').filter(|s| !s.is_empty()).map(|s| decode(s, Plus::Literal)).collect();
     let segments: Vec<&str> = segments.iter().map(String::as_str).collect();
     match segments[..] {
         ["healthz" | "livez" | "readyz", ..] => Ok(Target::Health),
@@ -147,9 +133,7 @@ pub(super) fn resolve(path: &str) -> Result<Target, ApiError> {
         ["apis"] => Ok(Target::Groups),
         ["openapi", ref rest @ ..] => Ok(Target::OpenApi(rest.join("/"))),
         ["apis", group] => {
-            let known = kinds::group_versions()
-                .into_iter()
-                .find(|(g, _)| *g == group && !g.is_empty());
+            let known = kinds::group_versions().into_iter().find(|(g, _)| *g == group && !g.is_empty());
             known.map(|(g, _)| Target::Group(g)).ok_or(ApiError::NoSuchPath)
         }
         ["api", version, ref rest @ ..] => resources("", version, rest),
@@ -159,9 +143,7 @@ pub(super) fn resolve(path: &str) -> Result<Target, ApiError> {
 }
 
 fn resources(group: &str, version: &str, rest: &[&str]) -> Result<Target, ApiError> {
-    let known = kinds::group_versions()
-        .into_iter()
-        .find(|(g, v)| *g == group && *v == version);
+    let known = kinds::group_versions().into_iter().find(|(g, v)| *g == group && *v == version);
     let (group, version) = known.ok_or(ApiError::NoSuchPath)?;
     let kind = |plural: &str| kinds::by_plural(group, version, plural).ok_or(ApiError::NoSuchPath);
     let objects = |kind, namespace: &str, name: Option<&str>, subresource| {
@@ -196,19 +178,11 @@ fn resources(group: &str, version: &str, rest: &[&str]) -> Result<Target, ApiErr
 }
 
 fn namespaced(kind: &'static Kind) -> Result<&'static Kind, ApiError> {
-    if kind.is_namespaced() {
-        Ok(kind)
-    } else {
-        Err(ApiError::NoSuchPath)
-    }
+    if kind.is_namespaced() { Ok(kind) } else { Err(ApiError::NoSuchPath) }
 }
 
 fn cluster_scoped(kind: &'static Kind) -> Result<&'static Kind, ApiError> {
-    if kind.is_namespaced() {
-        Err(ApiError::NoSuchPath)
-    } else {
-        Ok(kind)
-    }
+    if kind.is_namespaced() { Err(ApiError::NoSuchPath) } else { Ok(kind) }
 }
 
 fn subresource(kind: &Kind, name: &str) -> Result<Subresource, ApiError> {
@@ -282,16 +256,10 @@ mod tests {
             ("/api/v1/pods", own("pods", "", None, Plain)),
             ("/api/v1/namespaces/n/pods", own("pods", "n", None, Plain)),
             ("/api/v1/namespaces/n/pods/p", own("pods", "n", Some("p"), Plain)),
-            (
-                "/api/v1/namespaces/n/pods/p/status",
-                own("pods", "n", Some("p"), Status),
-            ),
+            ("/api/v1/namespaces/n/pods/p/status", own("pods", "n", Some("p"), Status)),
             ("/api/v1/namespaces", own("namespaces", "", None, Plain)),
             ("/api/v1/namespaces/n", own("namespaces", "", Some("n"), Plain)),
-            (
-                "/api/v1/namespaces/n/status",
-                own("namespaces", "", Some("n"), Status),
-            ),
+            ("/api/v1/namespaces/n/status", own("namespaces", "", Some("n"), Status)),
             ("/api/v1/nodes/a.b", own("nodes", "", Some("a.b"), Plain)),
             (
                 "/apis/apps/v1/namespaces/n/deployments/d/scale",

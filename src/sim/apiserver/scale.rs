@@ -8,10 +8,8 @@ use super::error::ApiError;
 pub(super) fn of(workload: &Value) -> Value {
     let metadata = &workload["metadata"];
     let labels = workload["spec"]["selector"]["matchLabels"].as_object();
-    let selector = labels
-        .into_iter()
-        .flatten()
-        .map(|(k, v)| format!("{k}={}", v.as_str().unwrap_or_default()));
+    let selector =
+        labels.into_iter().flatten().map(|(k, v)| format!("{k}={}", v.as_str().unwrap_or_default()));
     json!({
         "kind": "Scale",
         "apiVersion": "autoscaling/v1",

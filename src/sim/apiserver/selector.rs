@@ -36,10 +36,8 @@ impl Selector {
     /// [`ApiError::BadRequest`] naming the requirement that cannot be read or the field that `kind` does
     /// not offer for selection.
     pub(super) fn parse(kind: &Kind, labels: &str, fields: &str) -> Result<Self, ApiError> {
-        let labels = split_requirements(labels)
-            .into_iter()
-            .map(parse_label_rule)
-            .collect::<Result<_, _>>()?;
+        let labels =
+            split_requirements(labels).into_iter().map(parse_label_rule).collect::<Result<_, _>>()?;
         let fields = fields
             .split(',')
             .map(str::trim)
@@ -103,26 +101,15 @@ fn split_requirements(text: &str) -> Vec<&str> {
         }
     }
     parts.push(&text[start..]);
-    parts
-        .into_iter()
-        .map(str::trim)
-        .filter(|part| !part.is_empty())
-        .collect()
+    parts.into_iter().map(str::trim).filter(|part| !part.is_empty()).collect()
 }
 
 fn parse_label_rule(text: &str) -> Result<LabelRule, ApiError> {
-    let bad = || {
-        ApiError::BadRequest(format!(
-            "unable to parse requirement {text:?} of the label selector"
-        ))
-    };
+    let bad = || ApiError::BadRequest(format!("unable to parse requirement {text:?} of the label selector"));
     let rule = if let Some((key, value)) = text.split_once("!=") {
         LabelRule::NotIn(key.trim().into(), vec![value.trim().into()])
     } else if let Some((key, value)) = text.split_once('=') {
-        LabelRule::In(
-            key.trim().into(),
-            vec![value.trim_start_matches('=').trim().into()],
-        )
+        LabelRule::In(key.trim().into(), vec![value.trim_start_matches('=').trim().into()])
     } else if let Some((head, set)) = text.split_once('(') {
         let set = set.strip_suffix(')').ok_or_else(bad)?;
         let values = set.split(',').map(|v| v.trim().to_owned()).collect();
@@ -140,11 +127,7 @@ fn parse_label_rule(text: &str) -> Result<LabelRule, ApiError> {
     } else {
         LabelRule::Exists(text.into())
     };
-    if is_label_key(rule.key()) {
-        Ok(rule)
-    } else {
-        Err(bad())
-    }
+    if is_label_key(rule.key()) { Ok(rule) } else { Err(bad()) }
 }
 
 impl LabelRule {
@@ -161,10 +144,7 @@ impl LabelRule {
 }
 
 fn is_label_key(key: &str) -> bool {
-    !key.is_empty()
-        && key
-            .chars()
-            .all(|c| c.is_ascii_alphanumeric() || "-_./".contains(c))
+    !key.is_empty() && key.chars().all(|c| c.is_ascii_alphanumeric() || "-_./".contains(c))
 }
 
 fn parse_field_rule(kind: &Kind, text: &str) -> Result<FieldRule, ApiError> {
@@ -173,9 +153,7 @@ fn parse_field_rule(kind: &Kind, text: &str) -> Result<FieldRule, ApiError> {
     } else if let Some((path, value)) = text.split_once('=') {
         (path, value.trim_start_matches('='), true)
     } else {
-        return Err(ApiError::BadRequest(format!(
-            "invalid field selector: {text:?}; can't understand it"
-        )));
+        return Err(ApiError::BadRequest(format!("invalid field selector: {text:?}; can't understand it")));
     };
     let path = path.trim();
     let always = path == "metadata.name" || (path == "metadata.namespace" && kind.is_namespaced());
@@ -225,16 +203,9 @@ mod tests {
         ] {
             assert!(selects(yes, ""), "{yes}");
         }
-        for no in [
-            "app=db",
-            "app!=web",
-            "app in (db)",
-            "app notin (web)",
-            "absent",
-            "!app",
-            "rank>7",
-            "app>1",
-        ] {
+        for no in
+            ["app=db", "app!=web", "app in (db)", "app notin (web)", "absent", "!app", "rank>7", "app>1"]
+        {
             assert!(!selects(no, ""), "{no}");
         }
     }
@@ -246,11 +217,7 @@ mod tests {
         assert!(selects("", "status.nominatedNodeName="));
         assert!(!selects("", "metadata.namespace=other"));
         let error = Selector::parse(&PODS, "", "spec.color=red").unwrap_err();
-        assert!(
-            error
-                .to_string()
-                .contains("field label not supported: spec.color")
-        );
+        assert!(error.to_string().contains("field label not supported: spec.color"));
     }
 
     #[test]

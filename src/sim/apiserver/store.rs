@@ -63,24 +63,14 @@ impl Default for Store {
 impl Store {
     /// An empty store that remembers the last `history` events of each kind.
     pub fn new(history: usize) -> Self {
-        let collections = KINDS
-            .iter()
-            .map(|kind| ((kind.group, kind.plural), Collection::new(history)))
-            .collect();
-        Self {
-            core: Arc::new(Mutex::new(Core {
-                version: 1,
-                collections,
-                next_address: 1,
-            })),
-        }
+        let collections =
+            KINDS.iter().map(|kind| ((kind.group, kind.plural), Collection::new(history))).collect();
+        Self { core: Arc::new(Mutex::new(Core { version: 1, collections, next_address: 1 })) }
     }
 
     fn lock(&self) -> MutexGuard<'_, Core> {
         // A panic while holding the lock leaves at worst a skipped version behind: carry on.
-        self.core
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.core.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
     /// The version of the newest write.
@@ -94,8 +84,7 @@ impl Store {
     /// Unknown kind, invalid metadata, or the object exists.
     pub fn create(&self, object: Value) -> Result<Arc<Value>, ApiError> {
         let (kind, object) = self::identify(object)?;
-        self.create_part(kind, object, Part::All)
-            .map(|stored| Arc::clone(&stored.value))
+        self.create_part(kind, object, Part::All).map(|stored| Arc::clone(&stored.value))
     }
 
     /// Replaces `object`. With a `metadata.resourceVersion` it must be the current one.
@@ -105,8 +94,7 @@ impl Store {
     pub fn update(&self, object: Value) -> Result<Arc<Value>, ApiError> {
         let (kind, object) = self::identify(object)?;
         let key = ObjectKey::of(&object);
-        self.modify(kind, &key, Part::All, |_| Ok(object))
-            .map(|stored| Arc::clone(&stored.value))
+        self.modify(kind, &key, Part::All, |_| Ok(object)).map(|stored| Arc::clone(&stored.value))
     }
 
     /// Creates `object`, or replaces the one of that name whatever its version.
@@ -146,27 +134,22 @@ impl Store {
     /// # Errors
     /// No such object.
     pub fn delete(&self, kind: &'static Kind, namespace: &str, name: &str) -> Result<(), ApiError> {
-        self.remove(kind, &ObjectKey::new(namespace, name), &Preconditions::default())
-            .map(|_| ())
+        self.remove(kind, &ObjectKey::new(namespace, name), &Preconditions::default()).map(|_| ())
     }
 
     /// The object, if it exists.
     pub fn get(&self, kind: &'static Kind, namespace: &str, name: &str) -> Option<Arc<Value>> {
-        self.stored(kind, &ObjectKey::new(namespace, name))
-            .ok()
-            .map(|stored| Arc::clone(&stored.value))
+        self.stored(kind, &ObjectKey::new(namespace, name)).ok().map(|stored| Arc::clone(&stored.value))
     }
 
     /// All objects of `kind`, of one namespace or of all, in name order.
     pub fn list(&self, kind: &'static Kind, namespace: Option<&str>) -> Vec<Arc<Value>> {
         let core = self.lock();
         let mut out = Vec::new();
-        let all = core
-            .collection(kind)
-            .scan_at(core.version, namespace, None, |_, stored| {
-                out.push(Arc::clone(&stored.value));
-                true
-            });
+        let all = core.collection(kind).scan_at(core.version, namespace, None, |_, stored| {
+            out.push(Arc::clone(&stored.value));
+            true
+        });
         debug_assert!(all.is_ok(), "the present is always readable");
         out
     }
@@ -182,10 +165,7 @@ impl Store {
 
     pub(super) fn stored(&self, kind: &'static Kind, key: &ObjectKey) -> Result<Arc<Stored>, ApiError> {
         let core = self.lock();
-        core.collection(kind)
-            .get(key)
-            .cloned()
-            .ok_or_else(|| not_found(kind, key))
+        core.collection(kind).get(key).cloned().ok_or_else(|| not_found(kind, key))
     }
 
     pub(super) fn create_part(
@@ -206,11 +186,7 @@ impl Store {
         change: impl FnOnce(&Value) -> Result<Value, ApiError>,
     ) -> Result<Arc<Stored>, ApiError> {
         let mut core = self.lock();
-        let current = core
-            .collection(kind)
-            .get(key)
-            .cloned()
-            .ok_or_else(|| not_found(kind, key))?;
+        let current = core.collection(kind).get(key).cloned().ok_or_else(|| not_found(kind, key))?;
         let next = change(&current.value)?;
         core.replace(kind, key, &current, next, part)
     }
@@ -222,11 +198,7 @@ impl Store {
         preconditions: &Preconditions,
     ) -> Result<Arc<Stored>, ApiError> {
         let mut core = self.lock();
-        let current = core
-            .collection(kind)
-            .get(key)
-            .cloned()
-            .ok_or_else(|| not_found(kind, key))?;
+        let current = core.collection(kind).get(key).cloned().ok_or_else(|| not_found(kind, key))?;
         preconditions.check(kind, key, &current.value)?;
         if kind.plural == kinds::NAMESPACES.plural {
             core.empty_namespace(&key.name);
@@ -262,9 +234,7 @@ impl Store {
 
 impl Core {
     fn collection(&self, kind: &Kind) -> &Collection {
-        self.collections
-            .get(&(kind.group, kind.plural))
-            .expect("every row of the table has its collection")
+        self.collections.get(&(kind.group, kind.plural)).expect("every row of the table has its collection")
     }
 
     fn collection_mut(&mut self, kind: &Kind) -> &mut Collection {
@@ -292,10 +262,7 @@ impl Core {
         object::validate(kind, &object)?;
         let key = ObjectKey::of(&object);
         if self.collection(kind).get(&key).is_some() {
-            return Err(ApiError::AlreadyExists {
-                resource: kind.resource(),
-                name: key.name,
-            });
+            return Err(ApiError::AlreadyExists { resource: kind.resource(), name: key.name });
         }
         if kind.plural == kinds::SERVICES.plural {
             self.allocate_cluster_address(&mut object);
@@ -322,16 +289,10 @@ impl Core {
         object::validate(kind, &next)?;
         if next == *current.value {
             // Nothing changed: no new version, no event.
-            return self
-                .collection(kind)
-                .get(key)
-                .cloned()
-                .ok_or_else(|| not_found(kind, key));
+            return self.collection(kind).get(key).cloned().ok_or_else(|| not_found(kind, key));
         }
         if is_finished_deletion(&next) {
-            return self
-                .remove_as(kind, key, next)
-                .ok_or_else(|| not_found(kind, key));
+            return self.remove_as(kind, key, next).ok_or_else(|| not_found(kind, key));
         }
         if spec_differs(&current.value, &next) {
             let generation = current.value["metadata"]["generation"].as_u64().unwrap_or(0) + 1;
@@ -347,11 +308,7 @@ impl Core {
         let current = Arc::clone(self.collection(kind).get(key)?);
         let mut last = Value::clone(&current.value);
         let metadata = object::metadata(&mut last);
-        if metadata
-            .get("finalizers")
-            .and_then(Value::as_array)
-            .is_some_and(|list| !list.is_empty())
-        {
+        if metadata.get("finalizers").and_then(Value::as_array).is_some_and(|list| !list.is_empty()) {
             if metadata.contains_key("deletionTimestamp") {
                 return Some(current);
             }
@@ -373,12 +330,10 @@ impl Core {
     fn empty_namespace(&mut self, namespace: &str) {
         for kind in KINDS.iter().copied().filter(|kind| kind.is_namespaced()) {
             let mut keys = Vec::new();
-            let scanned = self
-                .collection(kind)
-                .scan_at(self.version, Some(namespace), None, |key, _| {
-                    keys.push(key.clone());
-                    true
-                });
+            let scanned = self.collection(kind).scan_at(self.version, Some(namespace), None, |key, _| {
+                keys.push(key.clone());
+                true
+            });
             debug_assert!(scanned.is_ok(), "the present is always readable");
             for key in keys {
                 self.remove(kind, &key);
@@ -410,10 +365,7 @@ impl Preconditions {
             ApiError::BadRequest(format!("the delete options are not valid JSON: {error}"))
         })?;
         let text = |field: &str| options["preconditions"][field].as_str().map(str::to_owned);
-        Ok(Self {
-            uid: text("uid"),
-            resource_version: text("resourceVersion"),
-        })
+        Ok(Self { uid: text("uid"), resource_version: text("resourceVersion") })
     }
 
     fn check(&self, kind: &Kind, key: &ObjectKey, current: &Value) -> Result<(), ApiError> {
@@ -436,33 +388,20 @@ impl Preconditions {
 fn identify(mut object: Value) -> Result<(&'static Kind, Value), ApiError> {
     let text = |field: &str| object[field].as_str().unwrap_or_default();
     let kind = kinds::of_object(text("apiVersion"), text("kind")).ok_or_else(|| {
-        ApiError::BadRequest(format!(
-            "no kind {:?} in version {:?}",
-            text("kind"),
-            text("apiVersion")
-        ))
+        ApiError::BadRequest(format!("no kind {:?} in version {:?}", text("kind"), text("apiVersion")))
     })?;
     if kind.is_namespaced() {
-        object::metadata(&mut object)
-            .entry("namespace")
-            .or_insert_with(|| json!("default"));
+        object::metadata(&mut object).entry("namespace").or_insert_with(|| json!("default"));
     }
     Ok((kind, object))
 }
 
 pub(super) fn not_found(kind: &Kind, key: &ObjectKey) -> ApiError {
-    ApiError::NotFound {
-        resource: kind.resource(),
-        name: key.name.clone(),
-    }
+    ApiError::NotFound { resource: kind.resource(), name: key.name.clone() }
 }
 
 fn conflict(kind: &Kind, key: &ObjectKey, why: String) -> ApiError {
-    ApiError::Conflict {
-        resource: kind.resource(),
-        name: key.name.clone(),
-        why,
-    }
+    ApiError::Conflict { resource: kind.resource(), name: key.name.clone(), why }
 }
 
 fn strip_status(object: &mut Value) {
@@ -474,10 +413,7 @@ fn strip_status(object: &mut Value) {
 /// Completes `generateName` by five random characters.
 fn name_generated(object: &mut Value) -> Result<(), ApiError> {
     let metadata = object::metadata(object);
-    let named = metadata
-        .get("name")
-        .and_then(Value::as_str)
-        .is_some_and(|name| !name.is_empty());
+    let named = metadata.get("name").and_then(Value::as_str).is_some_and(|name| !name.is_empty());
     if let (false, Some(prefix)) = (named, metadata.get("generateName").and_then(Value::as_str)) {
         let name = format!("{prefix}{}", identity::suffix()?);
         metadata.insert("name".into(), json!(name));
@@ -488,22 +424,14 @@ fn name_generated(object: &mut Value) -> Result<(), ApiError> {
 fn stamp_created(object: &mut Value, part: Part) -> Result<(), ApiError> {
     let metadata = object::metadata(object);
     if part != Part::All {
-        for field in [
-            "uid",
-            "creationTimestamp",
-            "deletionTimestamp",
-            "generation",
-            "selfLink",
-        ] {
+        for field in ["uid", "creationTimestamp", "deletionTimestamp", "generation", "selfLink"] {
             metadata.remove(field);
         }
     }
     if !metadata.contains_key("uid") {
         metadata.insert("uid".into(), json!(identity::uid()?));
     }
-    metadata
-        .entry("creationTimestamp")
-        .or_insert_with(|| json!(identity::timestamp()));
+    metadata.entry("creationTimestamp").or_insert_with(|| json!(identity::timestamp()));
     metadata.entry("generation").or_insert_with(|| json!(1));
     Ok(())
 }
@@ -522,10 +450,8 @@ fn check_same(kind: &Kind, key: &ObjectKey, current: &Value, next: &Value) -> Re
         return Err(conflict(kind, key, why.to_owned()));
     }
     if let Some(uid) = given("uid").filter(|uid| *uid != has("uid")) {
-        let why = format!(
-            "Precondition failed: UID in precondition: {uid}, UID in object meta: {}",
-            has("uid")
-        );
+        let why =
+            format!("Precondition failed: UID in precondition: {uid}, UID in object meta: {}", has("uid"));
         return Err(conflict(kind, key, why));
     }
     for (field, wanted) in [("name", &key.name), ("namespace", &key.namespace)] {

@@ -91,11 +91,7 @@ pub(super) fn table<'a>(
 ) -> Value {
     let column = |name: &str, cell_type: &str, format: &str| json!({"name": name, "type": cell_type, "format": format, "description": "", "priority": 0});
     let mut definitions = vec![column("Name", "string", "name")];
-    definitions.extend(
-        kind.columns
-            .iter()
-            .map(|c: &Column| column(c.name, c.cell_type, "")),
-    );
+    definitions.extend(kind.columns.iter().map(|c: &Column| column(c.name, c.cell_type, "")));
     definitions.push(column("Age", "string", ""));
     let now = jiff::Timestamp::now();
     let rows: Vec<Value> = objects
@@ -129,10 +125,7 @@ pub(super) fn table<'a>(
 
 /// Time since `created` in kubectl's short form: `42s`, `5m`, `3h`, `12d`.
 fn age(created: &Value, now: jiff::Timestamp) -> String {
-    let Some(created) = created
-        .as_str()
-        .and_then(|text| text.parse::<jiff::Timestamp>().ok())
-    else {
+    let Some(created) = created.as_str().and_then(|text| text.parse::<jiff::Timestamp>().ok()) else {
         return "<unknown>".into();
     };
     match now.as_second().saturating_sub(created.as_second()).max(0) {
@@ -154,22 +147,10 @@ mod tests {
         for (accept, want) in [
             ("", Ok(Form::Objects)),
             ("*/*", Ok(Form::Objects)),
-            (
-                "application/json;as=Table;v=v1;g=meta.k8s.io,application/json",
-                Ok(table),
-            ),
-            (
-                "application/json;as=Table;v=v1beta1;g=meta.k8s.io, application/json",
-                Ok(Form::Objects),
-            ),
-            (
-                "application/vnd.kubernetes.protobuf,application/json",
-                Ok(Form::Objects),
-            ),
-            (
-                "application/vnd.kubernetes.protobuf",
-                Err(ApiError::NotAcceptable),
-            ),
+            ("application/json;as=Table;v=v1;g=meta.k8s.io,application/json", Ok(table)),
+            ("application/json;as=Table;v=v1beta1;g=meta.k8s.io, application/json", Ok(Form::Objects)),
+            ("application/vnd.kubernetes.protobuf,application/json", Ok(Form::Objects)),
+            ("application/vnd.kubernetes.protobuf", Err(ApiError::NotAcceptable)),
         ] {
             assert_eq!(Form::negotiate(accept, ""), want, "{accept}");
         }
@@ -179,12 +160,7 @@ mod tests {
     fn rows_have_one_cell_per_column() {
         let service =
             json!({"metadata": {"name": "a", "creationTimestamp": "2020-01-01T00:00:00Z"}, "spec": {}});
-        let table = table(
-            &SERVICES,
-            std::iter::once(&service),
-            Include::Metadata,
-            &json!({}),
-        );
+        let table = table(&SERVICES, std::iter::once(&service), Include::Metadata, &json!({}));
         let columns = table["columnDefinitions"].as_array().unwrap().len();
         assert_eq!(table["rows"][0]["cells"].as_array().unwrap().len(), columns);
         assert_eq!(table["rows"][0]["object"]["metadata"]["name"], "a");

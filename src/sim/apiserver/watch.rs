@@ -199,9 +199,7 @@ impl WatchStream {
             debug_assert!(scanned.is_ok(), "the present is always readable");
             (version, items)
         });
-        let lines = items
-            .iter()
-            .map(|item| self.request.form.line(self.request.kind, item, Change::Added));
+        let lines = items.iter().map(|item| self.request.form.line(self.request.kind, item, Change::Added));
         self.pending = body::join(lines.collect::<Vec<_>>().into_iter()).collect();
         self.cursor = version;
     }

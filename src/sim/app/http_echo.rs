@@ -27,10 +27,7 @@ pub(super) async fn serve(stream: TcpStream, settings: Arc<EchoSettings>, stop: 
             let body = Limited::new(body, BODY_LIMIT).collect().await;
             Ok::<_, Infallible>(match body {
                 Ok(_) => answer(&settings, &Request::from_parts(parts, ())),
-                Err(_) => plain(
-                    StatusCode::PAYLOAD_TOO_LARGE,
-                    "the request body could not be read\n",
-                ),
+                Err(_) => plain(StatusCode::PAYLOAD_TOO_LARGE, "the request body could not be read\n"),
             })
         }
     });
@@ -70,10 +67,7 @@ fn answer(settings: &EchoSettings, request: &Request<()>) -> Response<Full<Bytes
             ),
         )
     };
-    let own = [
-        ("x-app-version", &settings.version),
-        ("x-app-cluster", &settings.cluster),
-    ];
+    let own = [("x-app-version", &settings.version), ("x-app-cluster", &settings.cluster)];
     for (name, value) in own {
         if let Ok(value) = HeaderValue::from_str(value) {
             response.headers_mut().insert(name, value);
@@ -91,18 +85,13 @@ fn plain(status: StatusCode, text: impl Into<Bytes>) -> Response<Full<Bytes>> {
 }
 
 fn wants_json(request: &Request<()>) -> bool {
-    let asked = request
-        .uri()
-        .query()
-        .is_some_and(|query| query.split('&').any(|pair| pair == "format=json"));
+    let asked = request.uri().query().is_some_and(|query| query.split('&').any(|pair| pair == "format=json"));
     asked
         || header_text(request.headers(), "accept").is_some_and(|accept| accept.contains("application/json"))
 }
 
 fn header_text(headers: &HeaderMap, name: &str) -> Option<String> {
-    headers
-        .get(name)
-        .map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned())
+    headers.get(name).map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned())
 }
 
 fn describe(settings: &EchoSettings, request: &Request<()>) -> Value {
@@ -116,11 +105,7 @@ fn describe(settings: &EchoSettings, request: &Request<()>) -> Value {
         };
         headers.insert(name.as_str().to_owned(), json!(joined));
     }
-    let host = request
-        .uri()
-        .host()
-        .map(str::to_owned)
-        .or_else(|| header_text(request.headers(), "host"));
+    let host = request.uri().host().map(str::to_owned).or_else(|| header_text(request.headers(), "host"));
     json!({
         "app": settings.name,
         "version": settings.version,

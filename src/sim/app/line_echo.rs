@@ -34,10 +34,7 @@ async fn echo(mut stream: TcpStream, settings: &EchoSettings) -> std::io::Result
         }
         let whole = line.ends_with(b"\n");
         if !whole && count as u64 == LINE_LIMIT {
-            return Err(std::io::Error::new(
-                std::io::ErrorKind::InvalidData,
-                "the line is too long",
-            ));
+            return Err(std::io::Error::new(std::io::ErrorKind::InvalidData, "the line is too long"));
         }
         let mut answer = prefix.clone().into_bytes();
         answer.extend_from_slice(&line);

@@ -21,9 +21,7 @@ fn settings(protocol: EchoProtocol) -> EchoSettings {
 }
 
 fn client(http2: bool) -> Client<HttpConnector, Empty<Bytes>> {
-    Client::builder(TokioExecutor::new())
-        .http2_only(http2)
-        .build_http()
+    Client::builder(TokioExecutor::new()).http2_only(http2).build_http()
 }
 
 async fn get(http2: bool, url: &str, headers: &[(&str, &str)]) -> (Response<()>, String) {
@@ -31,16 +29,10 @@ async fn get(http2: bool, url: &str, headers: &[(&str, &str)]) -> (Response<()>,
     for (name, value) in headers {
         request = request.header(*name, *value);
     }
-    let response = client(http2)
-        .request(request.body(Empty::new()).unwrap())
-        .await
-        .unwrap();
+    let response = client(http2).request(request.body(Empty::new()).unwrap()).await.unwrap();
     let (parts, body) = response.into_parts();
     let body = body.collect().await.unwrap().to_bytes();
-    (
-        Response::from_parts(parts, ()),
-        String::from_utf8(body.to_vec()).unwrap(),
-    )
+    (Response::from_parts(parts, ()), String::from_utf8(body.to_vec()).unwrap())
 }
 
 #[tokio::test]
@@ -53,12 +45,7 @@ async fn both_http_versions_say_who_answered() {
         assert_eq!(response.headers()["x-app-version"], "v1");
         assert_eq!(response.headers()["x-app-cluster"], "east");
     }
-    assert_eq!(
-        get(false, &format!("http://{}/healthz", app.address()), &[])
-            .await
-            .1,
-        "ok\n"
-    );
+    assert_eq!(get(false, &format!("http://{}/healthz", app.address()), &[]).await.1, "ok\n");
     app.shutdown().await;
 }
 
@@ -67,23 +54,14 @@ async fn json_shows_the_request_as_it_arrived() {
     let app = EchoApp::start(settings(EchoProtocol::Http)).await.unwrap();
     let url = format!("http://{}/any/path?format=json", app.address());
     let xfcc = "URI=spiffe://cluster.local/ns/sample/sa/sleep";
-    let (_, text) = get(
-        true,
-        &url,
-        &[("x-forwarded-client-cert", xfcc), ("x-a", "1"), ("x-a", "2")],
-    )
-    .await;
+    let (_, text) = get(true, &url, &[("x-forwarded-client-cert", xfcc), ("x-a", "1"), ("x-a", "2")]).await;
     let value: Value = serde_json::from_str(&text).unwrap();
     assert_eq!(value["xfcc"], xfcc);
     assert_eq!(value["path"], "/any/path?format=json");
     assert_eq!(value["httpVersion"], "HTTP/2.0");
     assert_eq!(value["headers"]["x-a"], "1,2");
-    let (_, text) = get(
-        false,
-        &format!("http://{}/", app.address()),
-        &[("accept", "application/json")],
-    )
-    .await;
+    let (_, text) =
+        get(false, &format!("http://{}/", app.address()), &[("accept", "application/json")]).await;
     assert_eq!(serde_json::from_str::<Value>(&text).unwrap()["cluster"], "east");
 }
 

@@ -78,9 +78,7 @@ impl ApiClient {
     /// # Errors
     /// [`LabError::Http`].
     pub async fn patch(&self, kind: Collection, name: &str, patch: &Value) -> Result<(), LabError> {
-        self.request("PATCH", format!("{}/{name}", kind.path()), Some(patch))
-            .await
-            .map(|_| ())
+        self.request("PATCH", format!("{}/{name}", kind.path()), Some(patch)).await.map(|_| ())
     }
 
     /// Merges `patch` into an object's status.
@@ -88,9 +86,7 @@ impl ApiClient {
     /// # Errors
     /// [`LabError::Http`].
     pub async fn patch_status(&self, kind: Collection, name: &str, patch: &Value) -> Result<(), LabError> {
-        self.request("PATCH", format!("{}/{name}/status", kind.path()), Some(patch))
-            .await
-            .map(|_| ())
+        self.request("PATCH", format!("{}/{name}/status", kind.path()), Some(patch)).await.map(|_| ())
     }
 
     /// Deletes an object.
@@ -98,32 +94,20 @@ impl ApiClient {
     /// # Errors
     /// [`LabError::Http`].
     pub async fn delete(&self, kind: Collection, name: &str) -> Result<(), LabError> {
-        self.request("DELETE", format!("{}/{name}", kind.path()), None)
-            .await
-            .map(|_| ())
+        self.request("DELETE", format!("{}/{name}", kind.path()), None).await.map(|_| ())
     }
 
     async fn request(&self, method: &str, path: String, body: Option<&Value>) -> Result<Value, LabError> {
-        let failed = |problem: String| LabError::Http {
-            method: method.to_owned(),
-            url: path.clone(),
-            problem,
-        };
-        let media = if method == "PATCH" {
-            "application/merge-patch+json"
-        } else {
-            "application/json"
-        };
+        let failed =
+            |problem: String| LabError::Http { method: method.to_owned(), url: path.clone(), problem };
+        let media = if method == "PATCH" { "application/merge-patch+json" } else { "application/json" };
         let request = http::Request::builder()
             .method(method)
             .uri(&path)
             .header(http::header::CONTENT_TYPE, media)
             .body(body.map(|body| body.to_string().into_bytes()).unwrap_or_default())
             .map_err(|error| failed(error.to_string()))?;
-        self.client
-            .request(request)
-            .await
-            .map_err(|error| failed(error.to_string()))
+        self.client.request(request).await.map_err(|error| failed(error.to_string()))
     }
 }
 
@@ -138,6 +122,5 @@ pub fn endpoints_of(slice: &Value) -> Value {
 /// [`LabError::Http`].
 pub async fn delete_service(api: &ApiClient, service: &AppService) -> Result<(), LabError> {
     api.delete(Collection::Services, service.name).await?;
-    api.delete(Collection::EndpointSlices, &super::world::slice_name(service))
-        .await
+    api.delete(Collection::EndpointSlices, &super::world::slice_name(service)).await
 }

@@ -39,16 +39,9 @@ pub fn bootstrap(cluster: &ClusterPlan, pod: &PodPlan, mode: Mode) -> Value {
 
 /// `type~address~pod.namespace~domain`.
 fn node_id(pod: &PodPlan) -> String {
-    let kind = if pod.role == Role::Gateway {
-        "router"
-    } else {
-        "sidecar"
-    };
+    let kind = if pod.role == Role::Gateway { "router" } else { "sidecar" };
     let namespace = pod.namespace();
-    format!(
-        "{kind}~{}~{}.{namespace}~{namespace}.svc.cluster.local",
-        pod.address, pod.name
-    )
+    format!("{kind}~{}~{}.{namespace}~{namespace}.svc.cluster.local", pod.address, pod.name)
 }
 
 fn metadata(cluster: &ClusterPlan, pod: &PodPlan, mode: Mode) -> Value {
@@ -112,10 +105,7 @@ mod tests {
         let plan = Plan::new(Range::HostLink(Ipv4Addr::new(172, 31, 240, 0)));
         let east = &plan.clusters[0];
         let made = bootstrap(east, &east.client, Mode::Namespaces);
-        assert_eq!(
-            made["node"]["id"],
-            "sidecar~10.10.1.1~sleep.sample~sample.svc.cluster.local"
-        );
+        assert_eq!(made["node"]["id"], "sidecar~10.10.1.1~sleep.sample~sample.svc.cluster.local");
         let metadata = &made["node"]["metadata"];
         assert_eq!(metadata["CLUSTER_ID"], "east");
         assert_eq!(metadata["NETWORK"], "net-east");
@@ -131,12 +121,7 @@ mod tests {
         let plan = Plan::new(Range::HostLink(Ipv4Addr::new(172, 31, 240, 0)));
         let west = &plan.clusters[1];
         let made = bootstrap(west, &west.gateway, Mode::Namespaces);
-        assert!(
-            made["node"]["id"]
-                .as_str()
-                .unwrap()
-                .starts_with("router~10.10.0.3~")
-        );
+        assert!(made["node"]["id"].as_str().unwrap().starts_with("router~10.10.0.3~"));
         assert_eq!(made["node"]["metadata"]["REQUESTED_NETWORK_VIEW"], "net-west");
         assert_eq!(made["node"]["metadata"]["INTERCEPTION_MODE"], Value::Null);
         assert_eq!(made["dynamic_resources"]["ads_config"]["api_type"], "GRPC");
@@ -149,14 +134,8 @@ mod tests {
         let made = bootstrap(east, &east.client, Mode::Loopback);
         let metadata = &made["node"]["metadata"];
         assert_eq!(metadata["INTERCEPTION_MODE"], "NONE");
-        assert_eq!(
-            metadata["TOMBOLO_OUTBOUND_ADDRESS"],
-            east.client.outbound.to_string()
-        );
+        assert_eq!(metadata["TOMBOLO_OUTBOUND_ADDRESS"], east.client.outbound.to_string());
         assert_eq!(metadata["TOMBOLO_APP_ADDRESS"], east.client.app.to_string());
-        assert_eq!(
-            made["admin"]["address"]["socket_address"]["address"],
-            east.client.address.to_string()
-        );
+        assert_eq!(made["admin"]["address"]["socket_address"]["address"], east.client.address.to_string());
     }
 }

@@ -36,11 +36,7 @@ pub struct Verdict {
 
 impl Verdict {
     fn new(mode: &'static str, checks: Vec<Check>) -> Self {
-        Self {
-            ok: checks.iter().all(|check| check.ok),
-            mode,
-            checks,
-        }
+        Self { ok: checks.iter().all(|check| check.ok), mode, checks }
     }
 }
 
@@ -49,10 +45,7 @@ type Seen = Result<String, LabError>;
 
 /// "This claim does not hold: …".
 fn wrong(what: impl Into<String>, seen: impl Into<String>) -> LabError {
-    LabError::Claim {
-        what: what.into(),
-        seen: seen.into(),
-    }
+    LabError::Claim { what: what.into(), seen: seen.into() }
 }
 
 impl Lab {
@@ -102,11 +95,7 @@ mod tests {
     use super::*;
 
     fn check(name: &'static str, ok: bool) -> Check {
-        Check {
-            name,
-            ok,
-            detail: "seen".to_owned(),
-        }
+        Check { name, ok, detail: "seen".to_owned() }
     }
 
     #[test]

@@ -134,10 +134,7 @@ impl RunningCluster {
             if let Err(ended) = part.check_running() {
                 return Ok(Err(ended));
             }
-            fetch(Place::Here, "GET", &url)
-                .await
-                .map(|_| Ok(()))
-                .map_err(|error| error.to_string())
+            fetch(Place::Here, "GET", &url).await.map(|_| Ok(())).map_err(|error| error.to_string())
         })
         .await?
     }
@@ -169,31 +166,16 @@ fn address(plan: &ClusterPlan) -> SocketAddr {
 }
 
 fn failed(plan: &ClusterPlan, error: impl std::fmt::Display) -> LabError {
-    LabError::Http {
-        method: "starting".to_owned(),
-        url: plan.api_url(),
-        problem: error.to_string(),
-    }
+    LabError::Http { method: "starting".to_owned(), url: plan.api_url(), problem: error.to_string() }
 }
 
 fn serve_command(plan: &ClusterPlan, setup: &ControlPlane, kubeconfig: &Path) -> Command {
     let mut command = setup.place.command(&setup.exe);
-    command
-        .arg("serve")
-        .args(["--cluster-id", plan.name])
-        .arg("--kubeconfig")
-        .arg(kubeconfig);
+    command.arg("serve").args(["--cluster-id", plan.name]).arg("--kubeconfig").arg(kubeconfig);
     command.arg("--grpc-addr").arg(format!("{}:{XDS_PORT}", plan.xds));
-    command
-        .arg("--http-addr")
-        .arg(format!("{}:{HTTP_PORT}", plan.management));
-    command
-        .arg("--monitoring-addr")
-        .arg(format!("{}:{MONITORING_PORT}", plan.management));
-    command
-        .arg("--ca-dir")
-        .arg(setup.files.join("ca").join(plan.name))
-        .arg("--insecure-plaintext-sds");
+    command.arg("--http-addr").arg(format!("{}:{HTTP_PORT}", plan.management));
+    command.arg("--monitoring-addr").arg(format!("{}:{MONITORING_PORT}", plan.management));
+    command.arg("--ca-dir").arg(setup.files.join("ca").join(plan.name)).arg("--insecure-plaintext-sds");
     if setup.mode == Mode::Loopback {
         command.arg("--allow-loopback-clusters");
     }

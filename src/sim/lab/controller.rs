@@ -43,8 +43,7 @@ impl Lab {
             // The proxy's identity comes from the Pod object, so that it exists before its proxy connects.
             let object = world::pod_object(&plan, pod, Readiness::NotReady);
             api.create(Collection::Pods, &object).await?;
-            api.patch_status(Collection::Pods, &pod.name, &json!({"status": object["status"]}))
-                .await?;
+            api.patch_status(Collection::Pods, &pod.name, &json!({"status": object["status"]})).await?;
         }
         let started = missing.iter().map(async |pod| {
             let mut running = OpenPod::open(&self.pod_setup, &plan, pod, self.next_number())
@@ -56,8 +55,7 @@ impl Lab {
         for running in try_join_all(started).await? {
             let object = world::pod_object(&plan, running.plan(), Readiness::Ready);
             let status = json!({"status": object["status"]});
-            api.patch_status(Collection::Pods, &running.plan().name, &status)
-                .await?;
+            api.patch_status(Collection::Pods, &running.plan().name, &status).await?;
             self.adopt(running)?;
         }
         Ok(())
@@ -70,12 +68,7 @@ impl Lab {
         let api = self.cluster(cluster)?.api();
         for service in &SERVICES {
             let slice = world::app_slice(&plan, service, &pods);
-            api.patch(
-                Collection::EndpointSlices,
-                &world::slice_name(service),
-                &endpoints_of(&slice),
-            )
-            .await?;
+            api.patch(Collection::EndpointSlices, &world::slice_name(service), &endpoints_of(&slice)).await?;
         }
         Ok(())
     }
@@ -112,11 +105,10 @@ impl Lab {
                     continue;
                 }
                 let clusters = pod.admin().clusters().await.map_err(|error| error.to_string())?;
-                let stale = clusters.values().flat_map(|hosts| hosts.keys()).find(|host| {
-                    leaving
-                        .iter()
-                        .any(|gone| host.starts_with(&format!("{}:", gone.address)))
-                });
+                let stale = clusters
+                    .values()
+                    .flat_map(|hosts| hosts.keys())
+                    .find(|host| leaving.iter().any(|gone| host.starts_with(&format!("{}:", gone.address))));
                 if let Some(host) = stale {
                     return Err(format!("{} still has {host}", pod.plan().path()));
                 }

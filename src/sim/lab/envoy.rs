@@ -55,10 +55,7 @@ impl Admin {
             Mode::Namespaces => "127.0.0.1".to_owned(),
             Mode::Loopback => pod.address.to_string(),
         };
-        Self {
-            place,
-            base: format!("http://{host}:{ADMIN_PORT}"),
-        }
+        Self { place, base: format!("http://{host}:{ADMIN_PORT}") }
     }
 
     /// Its address, as seen from the pod.
@@ -109,9 +106,7 @@ impl Admin {
     /// # Errors
     /// [`LabError::Http`].
     pub async fn fail_health_checks(&self) -> Result<(), LabError> {
-        fetch(self.place, "POST", &format!("{}/healthcheck/fail", self.base))
-            .await
-            .map(|_| ())
+        fetch(self.place, "POST", &format!("{}/healthcheck/fail", self.base)).await.map(|_| ())
     }
 
     async fn get(&self, path: &str) -> Result<String, LabError> {
@@ -174,12 +169,7 @@ fn parse_clusters(page: &str) -> Result<BTreeMap<String, Hosts>, serde_json::Err
     let hosts = |statuses: Vec<HostStatus>| {
         statuses.into_iter().map(|status| {
             let SocketAddress { address, port_value } = status.address.socket_address;
-            (
-                format!("{address}:{port_value}"),
-                Host {
-                    weight: status.weight,
-                },
-            )
+            (format!("{address}:{port_value}"), Host { weight: status.weight })
         })
     };
     Ok(page
@@ -202,20 +192,14 @@ mod tests {
                 {"address":{"socket_address":{"address":"172.30.0.12","port_value":15443}},"weight":3}]}]}"#;
         let clusters = parse_clusters(page).unwrap();
         assert!(clusters["BlackHoleCluster"].is_empty());
-        assert_eq!(
-            clusters["outbound|5000||h"]["172.30.0.12:15443"],
-            Host { weight: 3 }
-        );
+        assert_eq!(clusters["outbound|5000||h"]["172.30.0.12:15443"], Host { weight: 3 });
     }
 
     #[test]
     fn stats_are_numbers_by_name() {
         let page = "cluster.a.x: 7\nlistener.h: P0(nan,1) P25(nan,2)\nversion: \"abc\"\n";
         let stats = parse_stats(page);
-        assert_eq!(
-            stats.into_iter().collect::<Vec<_>>(),
-            [("cluster.a.x".to_owned(), 7)]
-        );
+        assert_eq!(stats.into_iter().collect::<Vec<_>>(), [("cluster.a.x".to_owned(), 7)]);
     }
 
     #[test]

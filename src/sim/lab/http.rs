@@ -24,11 +24,7 @@ pub(super) async fn fetch(place: Place, method: &str, url: &str) -> Result<Strin
             .unwrap_or_else(|_| Err(format!("no answer within {LIMIT:?}"))),
         Place::Namespace { .. } => within(place, method, url).await,
     };
-    outcome.map_err(|problem| LabError::Http {
-        method: method.to_owned(),
-        url: url.to_owned(),
-        problem,
-    })
+    outcome.map_err(|problem| LabError::Http { method: method.to_owned(), url: url.to_owned(), problem })
 }
 
 async fn direct(method: &str, url: &str) -> Result<String, String> {
@@ -40,34 +36,14 @@ async fn direct(method: &str, url: &str) -> Result<String, String> {
         .map_err(|error| error.to_string())?;
     let response = client.request(request).await.map_err(|error| error.to_string())?;
     let status = response.status();
-    let body = response
-        .into_body()
-        .collect()
-        .await
-        .map_err(|error| error.to_string())?
-        .to_bytes();
+    let body = response.into_body().collect().await.map_err(|error| error.to_string())?.to_bytes();
     let text = String::from_utf8_lossy(&body).into_owned();
-    if status == http::StatusCode::OK {
-        Ok(text)
-    } else {
-        Err(format!("{status}: {}", text.trim()))
-    }
+    if status == http::StatusCode::OK { Ok(text) } else { Err(format!("{status}: {}", text.trim())) }
 }
 
 async fn within(place: Place, method: &str, url: &str) -> Result<String, String> {
     let mut command = place.command("curl");
     let seconds = LIMIT.as_secs().to_string();
-    command.args([
-        "--silent",
-        "--show-error",
-        "--fail",
-        "--max-time",
-        &seconds,
-        "--request",
-        method,
-        url,
-    ]);
-    place::run(command, "curl", None)
-        .await
-        .map_err(|error| error.to_string())
+    command.args(["--silent", "--show-error", "--fail", "--max-time", &seconds, "--request", method, url]);
+    place::run(command, "curl", None).await.map_err(|error| error.to_string())
 }

@@ -46,10 +46,7 @@ pub async fn choose_mode(wanted: Netns) -> Result<(Mode, String), LabError> {
         return Ok((Mode::Loopback, "loopback addresses: --netns off".to_owned()));
     }
     match (obstacle().await, wanted) {
-        (None, _) => Ok((
-            Mode::Namespaces,
-            "network namespaces, the same pod range in both".to_owned(),
-        )),
+        (None, _) => Ok((Mode::Namespaces, "network namespaces, the same pod range in both".to_owned())),
         (Some(problem), Netns::On) => Err(LabError::Missing {
             what: format!("network namespaces are not possible: {problem}"),
             hint: "use --netns off for a lab on loopback addresses".to_owned(),
@@ -60,10 +57,8 @@ pub async fn choose_mode(wanted: Netns) -> Result<(Mode, String), LabError> {
 
 /// Why namespaces mode cannot work here, if so.
 async fn obstacle() -> Option<String> {
-    let missing: Vec<&str> = NAMESPACE_PROGRAMS
-        .into_iter()
-        .filter(|program| find_program(program).is_none())
-        .collect();
+    let missing: Vec<&str> =
+        NAMESPACE_PROGRAMS.into_iter().filter(|program| find_program(program).is_none()).collect();
     if !missing.is_empty() {
         return Some(format!("{} is missing", missing.join(", ")));
     }
@@ -71,16 +66,7 @@ async fn obstacle() -> Option<String> {
         return Some("this user is not root".to_owned());
     }
     let mut probe = Place::Here.command("unshare");
-    probe.args([
-        "--net",
-        "--mount",
-        "--pid",
-        "--fork",
-        "--kill-child",
-        "--mount-proc",
-        "sh",
-        "-e",
-    ]);
+    probe.args(["--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "sh", "-e"]);
     probe.stdin(std::process::Stdio::piped());
     let outcome = place::run(probe, "a trial of namespaces", Some(PROBE)).await;
     outcome.err().map(|error| error.to_string())
@@ -94,9 +80,7 @@ fn is_root() -> bool {
 /// The path of `program` by `PATH`.
 pub fn find_program(program: &str) -> Option<PathBuf> {
     let path = env::var_os("PATH")?;
-    env::split_paths(&path)
-        .map(|dir| dir.join(program))
-        .find(|candidate| is_executable(candidate))
+    env::split_paths(&path).map(|dir| dir.join(program)).find(|candidate| is_executable(candidate))
 }
 
 fn is_executable(path: &Path) -> bool {
@@ -111,10 +95,7 @@ fn is_executable(path: &Path) -> bool {
 /// [`LabError::Missing`] that says how to get one.
 pub fn find_envoy(given: Option<&Path>) -> Result<PathBuf, LabError> {
     let hint = "`make envoy` installs one; or name yours by --envoy or ENVOY";
-    let missing = |what: String| LabError::Missing {
-        what,
-        hint: hint.to_owned(),
-    };
+    let missing = |what: String| LabError::Missing { what, hint: hint.to_owned() };
     let found = match given {
         Some(path) => fs::canonicalize(path)
             .ok()
@@ -131,10 +112,7 @@ pub fn find_envoy(given: Option<&Path>) -> Result<PathBuf, LabError> {
 
 fn is_script(path: &Path) -> bool {
     let mut start = [0; 2];
-    fs::File::open(path)
-        .and_then(|mut file| file.read_exact(&mut start))
-        .is_ok()
-        && start == *b"#!"
+    fs::File::open(path).and_then(|mut file| file.read_exact(&mut start)).is_ok() && start == *b"#!"
 }
 
 /// `<venv>/bin/envoy` → `<venv>/lib/python*/site-packages/envoy/_bin/envoy`.
@@ -164,10 +142,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let envoy = dir.path().join("envoy");
         program(&envoy, "\x7fELF");
-        assert_eq!(
-            find_envoy(Some(&envoy)).unwrap(),
-            fs::canonicalize(envoy).unwrap()
-        );
+        assert_eq!(find_envoy(Some(&envoy)).unwrap(), fs::canonicalize(envoy).unwrap());
     }
 
     #[test]
@@ -177,21 +152,13 @@ mod tests {
         program(&launcher, "#!/usr/bin/python3\n");
         let real = dir.path().join("lib/python3.9/site-packages/envoy/_bin/envoy");
         program(&real, "\x7fELF");
-        assert_eq!(
-            find_envoy(Some(&launcher)).unwrap(),
-            fs::canonicalize(real).unwrap()
-        );
+        assert_eq!(find_envoy(Some(&launcher)).unwrap(), fs::canonicalize(real).unwrap());
     }
 
     #[test]
     fn a_missing_envoy_says_how_to_get_one() {
-        let error = find_envoy(Some(Path::new("/nonexistent/envoy")))
-            .unwrap_err()
-            .to_string();
-        assert!(
-            error.contains("/nonexistent/envoy") && error.contains("make envoy"),
-            "{error}"
-        );
+        let error = find_envoy(Some(Path::new("/nonexistent/envoy"))).unwrap_err().to_string();
+        assert!(error.contains("/nonexistent/envoy") && error.contains("make envoy"), "{error}");
     }
 
     #[tokio::test]

@@ -112,17 +112,8 @@ impl BoxPlan {
     /// The script that sets the box up from within, its interfaces being there.
     fn script(&self, hosts_file: &Path) -> String {
         let mut script = String::from("ip -batch - <<'END'\nlink set lo up\n");
-        for Interface {
-            name,
-            address,
-            prefix,
-            ..
-        } in &self.interfaces
-        {
-            let _ = writeln!(
-                script,
-                "addr add {address}/{prefix} dev {name}\nlink set {name} up"
-            );
+        for Interface { name, address, prefix, .. } in &self.interfaces {
+            let _ = writeln!(script, "addr add {address}/{prefix} dev {name}\nlink set {name} up");
         }
         if let Some(router) = self.default_route {
             let _ = writeln!(script, "route add default via {router}");
@@ -145,21 +136,11 @@ impl BoxPlan {
 }
 
 fn pod_interface(cluster: &ClusterPlan, address: Ipv4Addr) -> Interface {
-    Interface {
-        name: "eth0",
-        bridge: cluster.network.to_owned(),
-        address,
-        prefix: POD_PREFIX,
-    }
+    Interface { name: "eth0", bridge: cluster.network.to_owned(), address, prefix: POD_PREFIX }
 }
 
 fn wan_interface(name: &'static str, address: Ipv4Addr) -> Interface {
-    Interface {
-        name,
-        bridge: WAN.to_owned(),
-        address,
-        prefix: 24,
-    }
+    Interface { name, bridge: WAN.to_owned(), address, prefix: 24 }
 }
 
 /// Transparent capture as in a real pod: what the application sends goes to Envoy's 15001, what arrives for
@@ -209,11 +190,7 @@ fn hosts(cluster: &ClusterPlan, pod: &PodPlan) -> String {
     for service in &SERVICES {
         let vip = cluster.vip(service);
         let name = service.name;
-        let _ = writeln!(
-            hosts,
-            "{vip} {name}.{NAMESPACE} {name}.{NAMESPACE}.svc {}",
-            service.host()
-        );
+        let _ = writeln!(hosts, "{vip} {name}.{NAMESPACE} {name}.{NAMESPACE}.svc {}", service.host());
         if pod.namespace() == NAMESPACE {
             let _ = writeln!(hosts, "{vip} {name}");
         }
@@ -256,11 +233,7 @@ pub async fn make_bridges(clusters: &[ClusterPlan], host: HostSide) -> Result<()
         let _ = writeln!(batch, "link add {bridge} type bridge\nlink set {bridge} up");
     }
     for cluster in clusters {
-        let _ = writeln!(
-            batch,
-            "addr add {}/{MANAGEMENT_PREFIX} dev {MANAGEMENT}",
-            cluster.api
-        );
+        let _ = writeln!(batch, "addr add {}/{MANAGEMENT_PREFIX} dev {MANAGEMENT}", cluster.api);
     }
     if host == HostSide::Linked {
         let _ = writeln!(
@@ -273,10 +246,7 @@ link set {HOST_LINK} up"
         "END
 ",
     );
-    Place::Here
-        .script("making the lab's bridges", &batch)
-        .await
-        .map(|_| ())
+    Place::Here.script("making the lab's bridges", &batch).await.map(|_| ())
 }
 
 /// Opens `plan`: makes its namespaces, connects them to the bridges and sets them up. `number` must be unique
@@ -288,18 +258,14 @@ pub async fn open(plan: &BoxPlan, number: usize, files: &Path, logs: &Path) -> R
     let mut command = Command::new("unshare");
     command.args(["--net", "--mount", "--", "sleep", "infinity"]);
     let mut keeper = Part::spawn(&format!("{}/namespaces", plan.name), command, logs)?;
-    let pid = until(
-        &format!("the namespaces of {}", plan.name),
-        Duration::from_secs(10),
-        async || {
-            keeper.check_running().map_err(|error| error.to_string())?;
-            let pid = keeper.pid().ok_or("its keeper has no process id")?;
-            match std::fs::read_to_string(format!("/proc/{pid}/comm")) {
-                Ok(name) if name.trim() == "sleep" => Ok(pid),
-                other => Err(format!("its keeper is {other:?}")),
-            }
-        },
-    )
+    let pid = until(&format!("the namespaces of {}", plan.name), Duration::from_secs(10), async || {
+        keeper.check_running().map_err(|error| error.to_string())?;
+        let pid = keeper.pid().ok_or("its keeper has no process id")?;
+        match std::fs::read_to_string(format!("/proc/{pid}/comm")) {
+            Ok(name) if name.trim() == "sleep" => Ok(pid),
+            other => Err(format!("its keeper is {other:?}")),
+        }
+    })
     .await?;
     let place = Place::Namespace { pid };
     let mut links = String::from("ip -batch - <<'END'\n");
@@ -312,13 +278,9 @@ link set v{number}-{index} up"
         );
     }
     links.push_str("END\n");
-    Place::Here
-        .script(&format!("connecting {}", plan.name), &links)
-        .await?;
+    Place::Here.script(&format!("connecting {}", plan.name), &links).await?;
     let hosts = files.join(format!("{}.hosts", plan.name.replace('/', "-")));
-    place
-        .script(&format!("setting up {}", plan.name), &plan.script(&hosts))
-        .await?;
+    place.script(&format!("setting up {}", plan.name), &plan.script(&hosts)).await?;
     Ok(OpenBox { keeper, place })
 }
 

@@ -57,10 +57,7 @@ pub fn free_loopback() -> Result<LoopbackClaim, LabError> {
         .into_iter()
         .find_map(|n| {
             let guard = TcpListener::bind((Ipv4Addr::new(127, n, 0, 1), CLAIM_PORT)).ok()?;
-            Some(LoopbackClaim {
-                range: Range::Loopback(n),
-                _guard: guard,
-            })
+            Some(LoopbackClaim { range: Range::Loopback(n), _guard: guard })
         })
         .ok_or_else(|| LabError::Missing {
             what: "no range of 127/8 is free for the lab".to_owned(),
@@ -82,32 +79,16 @@ pub struct Inner {
 /// [`LabError`]; nothing is left behind.
 pub async fn enter(exe: &Path, arguments: &[OsString]) -> Result<Inner, LabError> {
     let mut command = Command::new("unshare");
-    command.args([
-        "--net",
-        "--mount",
-        "--pid",
-        "--fork",
-        "--kill-child",
-        "--mount-proc",
-        "--",
-    ]);
+    command.args(["--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "--"]);
     command.arg(exe).args(arguments);
-    let mut child = tied(command)
-        .stdin(Stdio::piped())
-        .kill_on_drop(true)
-        .spawn()
-        .map_err(|source| LabError::Spawn {
-            name: "the lab".to_owned(),
-            program: "unshare".to_owned(),
-            source,
-        })?;
+    let mut child = tied(command).stdin(Stdio::piped()).kill_on_drop(true).spawn().map_err(|source| {
+        LabError::Spawn { name: "the lab".to_owned(), program: "unshare".to_owned(), source }
+    })?;
     let pid = inner_pid(&mut child).await?;
     let (device, range) = link_host(pid).await?;
     let line = format!("{range} {pid}\n");
     if let Some(pipe) = child.stdin.as_mut() {
-        pipe.write_all(line.as_bytes())
-            .await
-            .map_err(LabError::file("write to", "the inner process"))?;
+        pipe.write_all(line.as_bytes()).await.map_err(LabError::file("write to", "the inner process"))?;
     }
     Ok(Inner { child, device })
 }
@@ -118,10 +99,7 @@ impl Inner {
     /// # Errors
     /// [`LabError::Wait`].
     pub async fn wait(mut self, shutdown: impl Future<Output = ()>) -> Result<ExitStatus, LabError> {
-        let waiting = |source| LabError::Wait {
-            name: "the lab".to_owned(),
-            source,
-        };
+        let waiting = |source| LabError::Wait { name: "the lab".to_owned(), source };
         // Biased: if both are there, it has ended by itself.
         let ended = tokio::select! {
             biased;
@@ -168,18 +146,12 @@ impl WaitWithStdin for Child {
 async fn inner_pid(child: &mut Child) -> Result<u32, LabError> {
     until("the lab's namespaces", Duration::from_secs(10), async || {
         if let Ok(Some(status)) = child.try_wait() {
-            return Ok(Err(LabError::Command {
-                what: "unshare".to_owned(),
-                output: status.to_string(),
-            }));
+            return Ok(Err(LabError::Command { what: "unshare".to_owned(), output: status.to_string() }));
         }
         let pid = child.id().ok_or("no process id")?;
         let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"));
         let children = children.map_err(|error| error.to_string())?;
-        let first = children
-            .split_whitespace()
-            .next()
-            .and_then(|pid| pid.parse().ok());
+        let first = children.split_whitespace().next().and_then(|pid| pid.parse().ok());
         first.map(Ok).ok_or_else(|| "unshare has no child yet".to_owned())
     })
     .await?
@@ -210,24 +182,16 @@ ip link set {device} up
             Err(error) => last = error.to_string(),
         }
     }
-    Err(LabError::Command {
-        what: "linking the host to the lab".to_owned(),
-        output: last,
-    })
+    Err(LabError::Command { what: "linking the host to the lab".to_owned(), output: last })
 }
 
 /// Whether a route of the host, other than the default, overlaps the /28 at `range`.
 fn is_routed(routes: &str, range: Ipv4Addr) -> bool {
     let first = u32::from(range);
-    routes
-        .split_whitespace()
-        .filter_map(parse_prefix)
-        .any(|(base, length)| {
-            let mask = u32::MAX
-                .checked_shl(32 - u32::from(length.min(MANAGEMENT_PREFIX)))
-                .unwrap_or(0);
-            length > 0 && base & mask == first & mask
-        })
+    routes.split_whitespace().filter_map(parse_prefix).any(|(base, length)| {
+        let mask = u32::MAX.checked_shl(32 - u32::from(length.min(MANAGEMENT_PREFIX))).unwrap_or(0);
+        length > 0 && base & mask == first & mask
+    })
 }
 
 /// `a.b.c.d` or `a.b.c.d/n`.
@@ -285,10 +249,7 @@ impl Lifeline {
 
 fn parse_line(line: &str) -> Option<FromOutside> {
     let (range, pid) = line.split_once(' ')?;
-    Some(FromOutside {
-        range: Range::HostLink(range.parse().ok()?),
-        host_pid: pid.parse().ok()?,
-    })
+    Some(FromOutside { range: Range::HostLink(range.parse().ok()?), host_pid: pid.parse().ok()? })
 }
 
 #[cfg(test)]

@@ -43,11 +43,7 @@ impl Part {
     ) -> Result<(Self, Lines<BufReader<ChildStdout>>), LabError> {
         let (log, file) = open_log(name, logs)?;
         let mut part = Self::start(name, command, log, Stdio::piped(), file.into())?;
-        let stdout = part
-            .child
-            .stdout
-            .take()
-            .expect("standard output is a pipe: asked for just above");
+        let stdout = part.child.stdout.take().expect("standard output is a pipe: asked for just above");
         Ok((part, BufReader::new(stdout).lines()))
     }
 
@@ -66,16 +62,8 @@ impl Part {
             .stderr(stderr)
             .kill_on_drop(true)
             .spawn()
-            .map_err(|source| LabError::Spawn {
-                name: name.to_owned(),
-                program,
-                source,
-            })?;
-        Ok(Self {
-            name: name.to_owned(),
-            child,
-            log,
-        })
+            .map_err(|source| LabError::Spawn { name: name.to_owned(), program, source })?;
+        Ok(Self { name: name.to_owned(), child, log })
     }
 
     /// Its process id, while it runs.
@@ -91,10 +79,7 @@ impl Part {
         match self.child.try_wait() {
             Ok(None) => Ok(()),
             Ok(Some(status)) => Err(self.ended(status)),
-            Err(source) => Err(LabError::Wait {
-                name: self.name.clone(),
-                source,
-            }),
+            Err(source) => Err(LabError::Wait { name: self.name.clone(), source }),
         }
     }
 
@@ -120,11 +105,7 @@ impl Part {
     }
 
     fn ended(&self, status: ExitStatus) -> LabError {
-        LabError::Ended {
-            name: self.name.clone(),
-            status: status.to_string(),
-            tail: self.log_tail(),
-        }
+        LabError::Ended { name: self.name.clone(), status: status.to_string(), tail: self.log_tail() }
     }
 }
 
@@ -140,12 +121,7 @@ pub(super) fn tail(log: &Path) -> String {
 pub(super) async fn terminate(pid: u32) {
     let mut command = Command::new("sh");
     command.args(["-c", "kill -TERM \"$0\"", &pid.to_string()]);
-    let _ = command
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .status()
-        .await;
+    let _ = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status().await;
 }
 
 /// `command` in a process group of its own (a terminal's Ctrl-C reaches the lab alone, which then stops its
@@ -154,10 +130,7 @@ pub(super) fn tied(command: Command) -> Command {
     let mut tied = if super::machine::find_program("setpriv").is_some() {
         let inner = command.as_std();
         let mut outer = Command::new("setpriv");
-        outer
-            .args(["--pdeathsig", "KILL", "--"])
-            .arg(inner.get_program())
-            .args(inner.get_args());
+        outer.args(["--pdeathsig", "KILL", "--"]).arg(inner.get_program()).args(inner.get_args());
         for (key, value) in inner.get_envs() {
             match value {
                 Some(value) => outer.env(key, value),
@@ -174,10 +147,7 @@ pub(super) fn tied(command: Command) -> Command {
 
 fn open_log(name: &str, logs: &Path) -> Result<(PathBuf, File), LabError> {
     let path = logs.join(format!("{}.log", name.replace('/', "-")));
-    let file = File::options()
-        .create(true)
-        .append(true)
-        .open(&path)
-        .map_err(LabError::file("open", &path))?;
+    let file =
+        File::options().create(true).append(true).open(&path).map_err(LabError::file("open", &path))?;
     Ok((path, file))
 }

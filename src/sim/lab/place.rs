@@ -12,14 +12,8 @@ use super::LabError;
 /// User and group of a captured pod's Envoy; its own connections are exempt from capture.
 pub const PROXY_UID: u32 = 1337;
 /// The way to the internet is no way within the lab.
-pub const PROXY_VARIABLES: [&str; 6] = [
-    "http_proxy",
-    "HTTP_PROXY",
-    "https_proxy",
-    "HTTPS_PROXY",
-    "all_proxy",
-    "ALL_PROXY",
-];
+pub const PROXY_VARIABLES: [&str; 6] =
+    ["http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"];
 /// Set-up commands and page reads take milliseconds; this is for a machine under load.
 const COMMAND_LIMIT: Duration = Duration::from_secs(20);
 
@@ -50,9 +44,7 @@ impl Place {
             Place::Here => Command::new(program),
             Place::Namespace { pid } => {
                 let mut command = Command::new("nsenter");
-                command
-                    .args(["--target", &pid.to_string(), "--net", "--mount", "--"])
-                    .arg(program);
+                command.args(["--target", &pid.to_string(), "--net", "--mount", "--"]).arg(program);
                 command
             }
         }
@@ -65,15 +57,7 @@ impl Place {
             Place::Namespace { .. } => {
                 let mut command = self.command("setpriv");
                 let uid = PROXY_UID.to_string();
-                command.args([
-                    "--reuid",
-                    &uid,
-                    "--regid",
-                    &uid,
-                    "--clear-groups",
-                    "--no-new-privs",
-                    "--",
-                ]);
+                command.args(["--reuid", &uid, "--regid", &uid, "--clear-groups", "--no-new-privs", "--"]);
                 command.arg(program);
                 command
             }
@@ -96,14 +80,8 @@ impl Place {
 /// # Errors
 /// [`LabError::Command`] with its output when it fails or takes too long.
 pub async fn run(mut command: Command, what: &str, input: Option<&str>) -> Result<String, LabError> {
-    let failed = |output: String| LabError::Command {
-        what: what.to_owned(),
-        output,
-    };
-    command
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .kill_on_drop(true);
+    let failed = |output: String| LabError::Command { what: what.to_owned(), output };
+    command.stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
     if input.is_none() {
         command.stdin(Stdio::null());
     }

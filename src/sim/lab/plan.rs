@@ -39,26 +39,11 @@ pub struct AppService {
 /// One Service per protocol, all in front of the same pods.
 pub const SERVICES: [AppService; 3] = [HELLOWORLD, GREETER, ECHO];
 /// HTTP/1.1.
-pub const HELLOWORLD: AppService = AppService {
-    name: "helloworld",
-    port_name: "http",
-    port: 5000,
-    vip: 10,
-};
+pub const HELLOWORLD: AppService = AppService { name: "helloworld", port_name: "http", port: 5000, vip: 10 };
 /// HTTP/2.
-pub const GREETER: AppService = AppService {
-    name: "greeter",
-    port_name: "http2",
-    port: 7000,
-    vip: 11,
-};
+pub const GREETER: AppService = AppService { name: "greeter", port_name: "http2", port: 7000, vip: 11 };
 /// Opaque TCP.
-pub const ECHO: AppService = AppService {
-    name: "echo",
-    port_name: "tcp",
-    port: 9000,
-    vip: 12,
-};
+pub const ECHO: AppService = AppService { name: "echo", port_name: "tcp", port: 9000, vip: 12 };
 
 impl AppService {
     /// The fully qualified name.
@@ -103,11 +88,7 @@ pub struct PodPlan {
 impl PodPlan {
     /// The Kubernetes namespace.
     pub fn namespace(&self) -> &'static str {
-        if self.role == Role::Gateway {
-            SYSTEM_NAMESPACE
-        } else {
-            NAMESPACE
-        }
+        if self.role == Role::Gateway { SYSTEM_NAMESPACE } else { NAMESPACE }
     }
 
     /// The value of the label `app`.
@@ -259,10 +240,7 @@ impl Plan {
             protocol: Protocol::Sotw,
             range,
         });
-        Self {
-            range,
-            clusters: [east, west],
-        }
+        Self { range, clusters: [east, west] }
     }
 
     /// Namespaces or loopback.
@@ -312,14 +290,7 @@ impl Seed {
                 Ipv4Addr::new(a, b, c + offset, d)
             }
         };
-        PodPlan {
-            name,
-            cluster: self.name,
-            role,
-            address,
-            outbound: beside(100),
-            app: beside(200),
-        }
+        PodPlan { name, cluster: self.name, role, address, outbound: beside(100), app: beside(200) }
     }
 }
 
@@ -336,14 +307,7 @@ impl ClusterPlan {
             Range::Loopback(_) => (seed.pod_address(0, 4), seed.pod_address(0, 2), gateway.address),
         };
         let helloworld = (1..=MAX_HELLOWORLD)
-            .map(|n| {
-                seed.pod(
-                    format!("helloworld-{}-{n}", seed.version),
-                    Role::Helloworld(n),
-                    2,
-                    n,
-                )
-            })
+            .map(|n| seed.pod(format!("helloworld-{}-{n}", seed.version), Role::Helloworld(n), 2, n))
             .collect();
         Self {
             name: seed.name,
@@ -395,11 +359,7 @@ mod tests {
         let all: Vec<Ipv4Addr> = plan
             .pods()
             .flat_map(|pod| [pod.address, pod.outbound, pod.app])
-            .chain(
-                plan.clusters
-                    .iter()
-                    .flat_map(|cluster| [cluster.management, cluster.api]),
-            )
+            .chain(plan.clusters.iter().flat_map(|cluster| [cluster.management, cluster.api]))
             .collect();
         assert_eq!(all.iter().collect::<BTreeSet<_>>().len(), all.len());
         assert!(all.iter().all(|address| address.octets()[..2] == [127, 77]));
@@ -415,9 +375,6 @@ mod tests {
 
     #[test]
     fn envoy_cluster_names_are_istios() {
-        assert_eq!(
-            HELLOWORLD.envoy_cluster(),
-            "outbound|5000||helloworld.sample.svc.cluster.local"
-        );
+        assert_eq!(HELLOWORLD.envoy_cluster(), "outbound|5000||helloworld.sample.svc.cluster.local");
     }
 }

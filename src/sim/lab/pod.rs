@@ -71,13 +71,7 @@ impl OpenPod {
             }
         };
         let place = opened.as_ref().map_or(Place::Here, |opened| opened.place);
-        let mut pod = Self {
-            cluster: cluster.clone(),
-            plan: plan.clone(),
-            place,
-            opened,
-            apps: Vec::new(),
-        };
+        let mut pod = Self { cluster: cluster.clone(), plan: plan.clone(), place, opened, apps: Vec::new() };
         if matches!(plan.role, Role::Helloworld(_)) {
             pod.start_apps(setup)?;
         }
@@ -92,14 +86,7 @@ impl OpenPod {
         };
         for service in &SERVICES {
             let mut command = self.place.command(&setup.exe);
-            command.args([
-                "sim",
-                "app",
-                "--version",
-                self.cluster.version,
-                "--cluster",
-                self.cluster.name,
-            ]);
+            command.args(["sim", "app", "--version", self.cluster.version, "--cluster", self.cluster.name]);
             command.args(["--instance", &self.plan.name, "--listen"]);
             command.arg(format!("{address}:{}", service.port));
             let name = format!("{}/{}", self.plan.path(), service.name);
@@ -113,9 +100,7 @@ impl OpenPod {
     /// # Errors
     /// [`LabError`].
     pub fn start_envoy(self, setup: &PodSetup) -> Result<RunningPod, LabError> {
-        let file = setup
-            .files
-            .join(format!("{}-{}.json", self.plan.cluster, self.plan.name));
+        let file = setup.files.join(format!("{}-{}.json", self.plan.cluster, self.plan.name));
         let text = bootstrap::bootstrap(&self.cluster, &self.plan, setup.mode).to_string();
         std::fs::write(&file, text).map_err(LabError::file("write", &file))?;
         let command = envoy::command(self.place, &setup.envoy, &file);
@@ -165,10 +150,9 @@ impl RunningPod {
     /// [`LabError::Ended`] with the log of what ended, [`LabError::Deadline`].
     pub async fn live(&mut self) -> Result<(), LabError> {
         let wanted: Vec<String> = match self.plan.role {
-            Role::Helloworld(_) => SERVICES
-                .iter()
-                .map(|service| format!("inbound|{}||", service.port))
-                .collect(),
+            Role::Helloworld(_) => {
+                SERVICES.iter().map(|service| format!("inbound|{}||", service.port)).collect()
+            }
             Role::Sleep | Role::Gateway => Vec::new(),
         };
         let what = format!("Envoy of {} live", self.plan.path());
@@ -191,10 +175,7 @@ impl RunningPod {
     /// # Errors
     /// [`LabError::Ended`].
     pub fn check_running(&mut self) -> Result<(), LabError> {
-        self.apps
-            .iter_mut()
-            .chain([&mut self.envoy])
-            .try_for_each(Part::check_running)
+        self.apps.iter_mut().chain([&mut self.envoy]).try_for_each(Part::check_running)
     }
 
     /// Leaves without losing a request: peers are told to close their connections, what is in flight
@@ -204,10 +185,7 @@ impl RunningPod {
             let start = Instant::now();
             // Requests that outlast the limit are cut off, as a kubelet does.
             let _ = until_every("requests in flight", SETTLE_LIMIT, LIVE_PAUSE, async || {
-                let stats = self
-                    .admin
-                    .stats("downstream_rq_active|downstream_cx_active")
-                    .await;
+                let stats = self.admin.stats("downstream_rq_active|downstream_cx_active").await;
                 let stats = stats.map_err(|error| error.to_string())?;
                 let requests = active(&stats, "downstream_rq_active");
                 let connections = active(&stats, "downstream_cx_active");
@@ -240,11 +218,7 @@ async fn close(apps: Vec<Part>, opened: Option<OpenBox>) {
 fn active(stats: &BTreeMap<String, u64>, gauge: &str) -> u64 {
     let counts =
         |name: &str| name.starts_with("http.") && !name.starts_with("http.admin.") && name.ends_with(gauge);
-    stats
-        .iter()
-        .filter(|(name, _)| counts(name))
-        .map(|(_, value)| value)
-        .sum()
+    stats.iter().filter(|(name, _)| counts(name)).map(|(_, value)| value).sum()
 }
 
 /// A directory entry that tells the exec script where a pod is.

@@ -34,10 +34,9 @@ impl RunDir {
     /// [`LabError::File`]; [`LabError::Missing`] when a running lab uses `chosen`.
     pub fn create(chosen: Option<&Path>) -> Result<Self, LabError> {
         match chosen {
-            Some(path) => Self::open(
-                std::path::absolute(path).map_err(LabError::file("find", path))?,
-                Fate::Keep,
-            ),
+            Some(path) => {
+                Self::open(std::path::absolute(path).map_err(LabError::file("find", path))?, Fate::Keep)
+            }
             None => {
                 let temporary = std::env::temp_dir();
                 remove_abandoned(&temporary);
@@ -54,11 +53,7 @@ impl RunDir {
             what: format!("another lab runs in {}", path.display()),
             hint: "choose another --run-dir".to_owned(),
         })?;
-        Ok(Self {
-            path,
-            fate,
-            _lock: lock,
-        })
+        Ok(Self { path, fate, _lock: lock })
     }
 
     /// The directory, absolute.

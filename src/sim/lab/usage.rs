@@ -70,16 +70,9 @@ pub fn what_to_try(lab: &Lab) -> String {
             "    the cluster:               kubectl --kubeconfig {run}/{}.kubeconfig get pods,svc -A",
             cluster.name
         );
-        let _ = writeln!(
-            text,
-            "    the control plane:         {}/debug/endpointz",
-            cluster.http_url()
-        );
-        let _ = writeln!(
-            text,
-            "                               tombolo proxies --server {}",
-            cluster.http_url()
-        );
+        let _ = writeln!(text, "    the control plane:         {}/debug/endpointz", cluster.http_url());
+        let _ =
+            writeln!(text, "                               tombolo proxies --server {}", cluster.http_url());
     }
     let _ = writeln!(text, "  logs: {run}/logs\nCtrl-C ends the lab.");
     text

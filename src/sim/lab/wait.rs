@@ -36,11 +36,7 @@ pub(super) async fn until_every<T>(
         match look().await {
             Ok(found) => return Ok(found),
             Err(seen) if start.elapsed() >= limit => {
-                return Err(LabError::Deadline {
-                    what: what.to_owned(),
-                    limit,
-                    seen,
-                });
+                return Err(LabError::Deadline { what: what.to_owned(), limit, seen });
             }
             Err(_) => sleep(pause).await,
         }
@@ -61,9 +57,7 @@ mod tests {
         .await
         .unwrap_err();
         assert!(
-            error
-                .to_string()
-                .contains("the impossible did not happen within 100ms; last seen: look "),
+            error.to_string().contains("the impossible did not happen within 100ms; last seen: look "),
             "{error}"
         );
         assert!(looks > 2);
@@ -74,11 +68,7 @@ mod tests {
         let mut looks = 0;
         let found = until("it", Duration::from_secs(1), async || {
             looks += 1;
-            if looks == 3 {
-                Ok(looks)
-            } else {
-                Err("not yet".to_owned())
-            }
+            if looks == 3 { Ok(looks) } else { Err("not yet".to_owned()) }
         });
         assert_eq!(found.await.unwrap(), 3);
     }

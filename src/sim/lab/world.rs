@@ -31,16 +31,9 @@ pub fn world(cluster: &ClusterPlan, running: &[&PodPlan]) -> Value {
         gateway_slice(cluster),
     ];
     items.extend(SERVICES.iter().map(|service| app_service(cluster, service)));
-    items.extend(
-        running
-            .iter()
-            .map(|pod| pod_object(cluster, pod, Readiness::Ready)),
-    );
-    let app: Vec<&PodPlan> = running
-        .iter()
-        .copied()
-        .filter(|pod| matches!(pod.role, Role::Helloworld(_)))
-        .collect();
+    items.extend(running.iter().map(|pod| pod_object(cluster, pod, Readiness::Ready)));
+    let app: Vec<&PodPlan> =
+        running.iter().copied().filter(|pod| matches!(pod.role, Role::Helloworld(_))).collect();
     items.extend(SERVICES.iter().map(|service| app_slice(cluster, service, &app)));
     json!({"apiVersion": "v1", "kind": "List", "items": items})
 }
@@ -61,19 +54,11 @@ pub fn pod_labels(cluster: &ClusterPlan, pod: &PodPlan) -> Value {
 
 /// The Pod object of `pod`.
 pub fn pod_object(cluster: &ClusterPlan, pod: &PodPlan, readiness: Readiness) -> Value {
-    let ready = if readiness == Readiness::Ready {
-        "True"
-    } else {
-        "False"
-    };
-    let conditions: Vec<Value> = [
-        ("Initialized", "True"),
-        ("Ready", ready),
-        ("PodScheduled", "True"),
-    ]
-    .into_iter()
-    .map(|(kind, status)| json!({"type": kind, "status": status}))
-    .collect();
+    let ready = if readiness == Readiness::Ready { "True" } else { "False" };
+    let conditions: Vec<Value> = [("Initialized", "True"), ("Ready", ready), ("PodScheduled", "True")]
+        .into_iter()
+        .map(|(kind, status)| json!({"type": kind, "status": status}))
+        .collect();
     json!({
         "apiVersion": "v1",
         "kind": "Pod",
@@ -134,14 +119,7 @@ pub fn slice_name(service: &AppService) -> String {
 /// The EndpointSlice of `service` with the ready pods `pods`.
 pub fn app_slice(cluster: &ClusterPlan, service: &AppService, pods: &[&PodPlan]) -> Value {
     let ports = json!([{"name": service.port_name, "protocol": "TCP", "port": service.port}]);
-    slice(
-        cluster,
-        NAMESPACE,
-        &slice_name(service),
-        service.name,
-        &ports,
-        pods,
-    )
+    slice(cluster, NAMESPACE, &slice_name(service), service.name, &ports, pods)
 }
 
 /// The Secret by which one control plane learns of the other cluster `peer`.
@@ -223,14 +201,7 @@ fn gateway_slice(cluster: &ClusterPlan) -> Value {
         {"name": "tls", "protocol": "TCP", "port": GATEWAY_PORT},
     ]);
     let name = format!("{GATEWAY_SERVICE}-lab");
-    slice(
-        cluster,
-        SYSTEM_NAMESPACE,
-        &name,
-        GATEWAY_SERVICE,
-        &ports,
-        &[&cluster.gateway],
-    )
+    slice(cluster, SYSTEM_NAMESPACE, &name, GATEWAY_SERVICE, &ports, &[&cluster.gateway])
 }
 
 fn slice(
@@ -280,30 +251,16 @@ mod tests {
 
     fn items(world: &Value, kind: &str) -> Vec<Value> {
         let items = world["items"].as_array().unwrap();
-        items
-            .iter()
-            .filter(|item| item["kind"] == kind)
-            .cloned()
-            .collect()
+        items.iter().filter(|item| item["kind"] == kind).cloned().collect()
     }
 
     #[test]
     fn objects_are_what_kubernetes_types_say() {
         let cluster = west();
-        let world = world(
-            &cluster,
-            &[&cluster.gateway, &cluster.client, &cluster.helloworld[0]],
-        );
+        let world = world(&cluster, &[&cluster.gateway, &cluster.client, &cluster.helloworld[0]]);
         for pod in items(&world, "Pod") {
             let pod: Pod = serde_json::from_value(pod).unwrap();
-            assert!(
-                pod.status
-                    .unwrap()
-                    .conditions
-                    .unwrap()
-                    .iter()
-                    .any(|c| c.type_ == "Ready")
-            );
+            assert!(pod.status.unwrap().conditions.unwrap().iter().any(|c| c.type_ == "Ready"));
         }
         for service in items(&world, "Service") {
             serde_json::from_value::<Service>(service).unwrap();
@@ -321,10 +278,7 @@ mod tests {
         let cluster = west();
         let world = world(&cluster, &[&cluster.gateway, &cluster.client]);
         let slices = items(&world, "EndpointSlice");
-        let app = slices
-            .iter()
-            .find(|slice| slice["metadata"]["name"] == slice_name(&HELLOWORLD))
-            .unwrap();
+        let app = slices.iter().find(|slice| slice["metadata"]["name"] == slice_name(&HELLOWORLD)).unwrap();
         assert_eq!(app["endpoints"], json!([]));
         assert_eq!(items(&world, "Pod").len(), 2);
     }
@@ -334,14 +288,8 @@ mod tests {
         let cluster = west();
         let world = world(&cluster, &[&cluster.gateway]);
         let services = items(&world, "Service");
-        let gateway = services
-            .iter()
-            .find(|s| s["metadata"]["name"] == GATEWAY_SERVICE)
-            .unwrap();
-        assert_eq!(
-            gateway["metadata"]["labels"]["topology.istio.io/network"],
-            "net-west"
-        );
+        let gateway = services.iter().find(|s| s["metadata"]["name"] == GATEWAY_SERVICE).unwrap();
+        assert_eq!(gateway["metadata"]["labels"]["topology.istio.io/network"], "net-west");
         let ingress = &gateway["status"]["loadBalancer"]["ingress"][0]["ip"];
         assert_eq!(ingress, &cluster.gateway_wan.to_string());
     }

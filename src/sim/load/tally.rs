@@ -62,11 +62,7 @@ impl Tally {
 
     pub(super) fn count(&mut self, outcome: &Outcome) {
         match outcome {
-            Outcome::Answered {
-                status,
-                version,
-                cluster,
-            } => {
+            Outcome::Answered { status, version, cluster } => {
                 *self.status.entry(*status).or_default() += 1;
                 if *status < 400 {
                     self.ok += 1;

@@ -34,16 +34,11 @@ fn settings(address: SocketAddr) -> LoadSettings {
 async fn interim_reports_add_up_to_the_final_one() {
     let app = app().await;
     for connections in [Connections::Reused, Connections::New] {
-        let settings = LoadSettings {
-            connections,
-            ..settings(app.address())
-        };
+        let settings = LoadSettings { connections, ..settings(app.address()) };
         let interim = Mutex::new(Vec::new());
-        let report = run(&settings, std::future::pending(), |r| {
-            interim.lock().unwrap().push(r.tally.ok)
-        })
-        .await
-        .unwrap();
+        let report = run(&settings, std::future::pending(), |r| interim.lock().unwrap().push(r.tally.ok))
+            .await
+            .unwrap();
         assert_eq!((report.tally.ok, report.tally.failed), (20, 0), "{report:?}");
         assert_eq!(report.tally.by["v1/east"], 20);
         assert_eq!(interim.into_inner().unwrap().iter().sum::<u64>(), 20);
@@ -53,10 +48,7 @@ async fn interim_reports_add_up_to_the_final_one() {
 #[tokio::test]
 async fn a_dead_target_is_counted_with_its_reason() {
     let app = app().await;
-    let settings = LoadSettings {
-        until: Until::Count(3),
-        ..settings(app.address())
-    };
+    let settings = LoadSettings { until: Until::Count(3), ..settings(app.address()) };
     app.shutdown().await;
     let report = run(&settings, std::future::pending(), |_| ()).await.unwrap();
     assert_eq!(report.tally.failed, 3);
@@ -82,10 +74,7 @@ async fn a_silent_target_times_out_within_the_concurrency() {
 #[tokio::test]
 async fn stopping_early_returns_what_was_counted() {
     let app = app().await;
-    let settings = LoadSettings {
-        until: Until::Count(u64::MAX),
-        ..settings(app.address())
-    };
+    let settings = LoadSettings { until: Until::Count(u64::MAX), ..settings(app.address()) };
     let (first, seen) = tokio::sync::oneshot::channel();
     let mut first = Some(first);
     let stop = async { seen.await.unwrap() };
@@ -103,30 +92,12 @@ async fn stopping_early_returns_what_was_counted() {
 async fn settings_that_make_no_load_are_refused() {
     let good = settings(SocketAddr::from(([127, 0, 0, 1], 1)));
     for bad in [
-        LoadSettings {
-            url: "https://x/".into(),
-            ..good.clone()
-        },
-        LoadSettings {
-            url: "nonsense".into(),
-            ..good.clone()
-        },
-        LoadSettings {
-            rate: 0.0,
-            ..good.clone()
-        },
-        LoadSettings {
-            rate: f64::NAN,
-            ..good.clone()
-        },
-        LoadSettings {
-            concurrency: 0,
-            ..good.clone()
-        },
+        LoadSettings { url: "https://x/".into(), ..good.clone() },
+        LoadSettings { url: "nonsense".into(), ..good.clone() },
+        LoadSettings { rate: 0.0, ..good.clone() },
+        LoadSettings { rate: f64::NAN, ..good.clone() },
+        LoadSettings { concurrency: 0, ..good.clone() },
     ] {
-        assert!(
-            run(&bad, std::future::pending(), |_| ()).await.is_err(),
-            "{bad:?}"
-        );
+        assert!(run(&bad, std::future::pending(), |_| ()).await.is_err(), "{bad:?}");
     }
 }

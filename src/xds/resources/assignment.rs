@@ -35,21 +35,13 @@ fn group(group: &LocalityGroup) -> wire::LocalityLbEndpoints {
 }
 
 fn endpoint(endpoint: &AssignedEndpoint) -> wire::LbEndpoint {
-    let address = wire::SocketAddress {
-        address: endpoint.address.to_string(),
-        port_value: endpoint.port.into(),
-    };
+    let address =
+        wire::SocketAddress { address: endpoint.address.to_string(), port_value: endpoint.port.into() };
     wire::LbEndpoint {
-        endpoint: Some(wire::Endpoint {
-            address: Some(wire::Address {
-                socket_address: Some(address),
-            }),
-        }),
+        endpoint: Some(wire::Endpoint { address: Some(wire::Address { socket_address: Some(address) }) }),
         health_status: health(endpoint.health),
         metadata: Some(metadata(endpoint)),
-        load_balancing_weight: Some(wire::UInt32Value {
-            value: endpoint.weight,
-        }),
+        load_balancing_weight: Some(wire::UInt32Value { value: endpoint.weight }),
     }
 }
 
@@ -66,24 +58,14 @@ fn health(health: Option<Health>) -> i32 {
 fn metadata(endpoint: &AssignedEndpoint) -> wire::Metadata {
     let mut filters = vec![("istio", single("workload", endpoint.telemetry()))];
     if endpoint.mtls {
-        filters.push((
-            "envoy.transport_socket_match",
-            single("tlsMode", "istio".to_owned()),
-        ));
+        filters.push(("envoy.transport_socket_match", single("tlsMode", "istio".to_owned())));
     }
     wire::Metadata {
-        filter_metadata: filters
-            .into_iter()
-            .map(|(name, fields)| (name.to_owned(), fields))
-            .collect(),
+        filter_metadata: filters.into_iter().map(|(name, fields)| (name.to_owned(), fields)).collect(),
     }
 }
 
 fn single(key: &str, text: String) -> wire::Struct {
-    let value = wire::Value {
-        kind: Some(wire::value::Kind::StringValue(text)),
-    };
-    wire::Struct {
-        fields: [(key.to_owned(), value)].into(),
-    }
+    let value = wire::Value { kind: Some(wire::value::Kind::StringValue(text)) };
+    wire::Struct { fields: [(key.to_owned(), value)].into() }
 }

@@ -60,9 +60,7 @@ pub(super) fn outbound(service: &Service, port: &ServicePort, key: &OutboundKey)
 
 /// The Envoy cluster behind one SNI of an east-west gateway: TLS passes through, so it has no TLS of its own.
 pub(super) fn sni_dnat(service: &Service, port: &ServicePort) -> Entry {
-    finish(&discovered(
-        &EdsName::sni_dnat(port.number, &service.key.hostname).to_string(),
-    ))
+    finish(&discovered(&EdsName::sni_dnat(port.number, &service.key.hostname).to_string()))
 }
 
 /// `PassthroughCluster`.
@@ -94,10 +92,7 @@ pub(super) fn inbound_captured(name: &str, source: IpAddr, version: Version) -> 
 
 /// An inbound Envoy cluster towards the application's fixed address.
 pub(super) fn inbound_static(name: &str, ip: IpAddr, port: u16, version: Version) -> Entry {
-    let endpoint = eds::Endpoint {
-        address: address(ip, port),
-        ..Default::default()
-    };
+    let endpoint = eds::Endpoint { address: address(ip, port), ..Default::default() };
     let endpoint = eds::LbEndpoint {
         host_identifier: Some(eds::lb_endpoint::HostIdentifier::Endpoint(endpoint)),
         ..Default::default()
@@ -105,10 +100,7 @@ pub(super) fn inbound_static(name: &str, ip: IpAddr, port: u16, version: Version
     let mut cluster = cds::Cluster {
         load_assignment: Some(eds::ClusterLoadAssignment {
             cluster_name: name.to_owned(),
-            endpoints: vec![eds::LocalityLbEndpoints {
-                lb_endpoints: vec![endpoint],
-                ..Default::default()
-            }],
+            endpoints: vec![eds::LocalityLbEndpoints { lb_endpoints: vec![endpoint], ..Default::default() }],
             ..Default::default()
         }),
         ..typed(name, cds::cluster::DiscoveryType::Static)
@@ -176,9 +168,7 @@ fn socket_match(
     };
     cds::cluster::TransportSocketMatch {
         name: name.to_owned(),
-        r#match: Some(Struct {
-            fields: tls_mode.map(field).into_iter().collect(),
-        }),
+        r#match: Some(Struct { fields: tls_mode.map(field).into_iter().collect() }),
         transport_socket: Some(socket),
     }
 }
@@ -188,11 +178,9 @@ fn speak(cluster: &mut cds::Cluster, version: Version, idle_seconds: Option<i64>
     let protocol = match version {
         Version::One => return,
         Version::Two => options::UpstreamProtocolOptions::ExplicitHttpConfig(options::ExplicitHttpConfig {
-            protocol_config: Some(
-                options::explicit_http_config::ProtocolConfig::Http2ProtocolOptions(
-                    core::Http2ProtocolOptions::default(),
-                ),
-            ),
+            protocol_config: Some(options::explicit_http_config::ProtocolConfig::Http2ProtocolOptions(
+                core::Http2ProtocolOptions::default(),
+            )),
         }),
         Version::AsReceived => {
             options::UpstreamProtocolOptions::UseDownstreamProtocolConfig(options::UseDownstreamHttpConfig {
@@ -203,10 +191,8 @@ fn speak(cluster: &mut cds::Cluster, version: Version, idle_seconds: Option<i64>
         }
     };
     let options = upstream::HttpProtocolOptions {
-        common_http_protocol_options: idle_seconds.map(|idle| core::HttpProtocolOptions {
-            idle_timeout: seconds(idle),
-            ..Default::default()
-        }),
+        common_http_protocol_options: idle_seconds
+            .map(|idle| core::HttpProtocolOptions { idle_timeout: seconds(idle), ..Default::default() }),
         upstream_protocol_options: Some(protocol),
         ..Default::default()
     };

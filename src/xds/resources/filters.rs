@@ -26,10 +26,7 @@ pub(super) fn tcp(cluster: &str) -> Filter {
 
 /// Routes requests by the route configuration `route`, asked over the stream.
 pub(super) fn http_outbound(listener: &str, route: &str) -> Filter {
-    let rds = hcm::Rds {
-        config_source: ads(),
-        route_config_name: route.to_owned(),
-    };
+    let rds = hcm::Rds { config_source: ads(), route_config_name: route.to_owned() };
     let specifier = hcm::http_connection_manager::RouteSpecifier::Rds(rds);
     manager(http(format!("outbound_{listener};"), specifier))
 }
@@ -60,9 +57,7 @@ fn http(
         stat_prefix,
         http_filters: vec![hcm::HttpFilter {
             name: "envoy.filters.http.router".to_owned(),
-            config_type: Some(hcm::http_filter::ConfigType::TypedConfig(pack_any(
-                Router::default(),
-            ))),
+            config_type: Some(hcm::http_filter::ConfigType::TypedConfig(pack_any(Router::default()))),
             ..Default::default()
         }],
         // gRPC streams may be silent for as long as they like.
@@ -87,10 +82,7 @@ fn manager(manager: hcm::HttpConnectionManager) -> Filter {
 }
 
 fn network(name: &str, config: Any) -> Filter {
-    Filter {
-        name: name.to_owned(),
-        config_type: Some(filter::ConfigType::TypedConfig(config)),
-    }
+    Filter { name: name.to_owned(), config_type: Some(filter::ConfigType::TypedConfig(config)) }
 }
 
 /// Asks the kernel where a captured connection was going.
@@ -100,18 +92,12 @@ pub(super) fn original_dst() -> ListenerFilter {
 
 /// Looks whether a connection starts with TLS.
 pub(super) fn tls_inspector() -> ListenerFilter {
-    listening(
-        "envoy.filters.listener.tls_inspector",
-        pack_any(TlsInspector::default()),
-    )
+    listening("envoy.filters.listener.tls_inspector", pack_any(TlsInspector::default()))
 }
 
 /// Looks whether a connection starts with HTTP.
 pub(super) fn http_inspector() -> ListenerFilter {
-    listening(
-        "envoy.filters.listener.http_inspector",
-        pack_any(HttpInspector {}),
-    )
+    listening("envoy.filters.listener.http_inspector", pack_any(HttpInspector {}))
 }
 
 fn listening(name: &str, config: Any) -> ListenerFilter {

@@ -66,27 +66,12 @@ fn captured(ports: &[&InboundPort], key: &WorkloadKey, trust_domain: &str) -> In
     let families = IpFamilies::of(&key.addresses);
     let source = source(families);
     let ip = wildcard(families);
-    let mut clusters = vec![cluster::inbound_captured(
-        INBOUND_PASSTHROUGH,
-        source,
-        Version::AsReceived,
-    )];
-    let loops = lds::FilterChainMatch {
-        destination_port: number(INBOUND_PORT.into()),
-        ..Default::default()
-    };
+    let mut clusters = vec![cluster::inbound_captured(INBOUND_PASSTHROUGH, source, Version::AsReceived)];
+    let loops = lds::FilterChainMatch { destination_port: number(INBOUND_PORT.into()), ..Default::default() };
     let blackhole = filters::tcp(BLACK_HOLE);
-    let mut chains = vec![listener::chain(
-        "virtualInbound-blackhole",
-        Some(loops),
-        blackhole,
-    )];
+    let mut chains = vec![listener::chain("virtualInbound-blackhole", Some(loops), blackhole)];
     for port in ports {
-        clusters.push(cluster::inbound_captured(
-            &cluster_name(port),
-            source,
-            version(port.protocol),
-        ));
+        clusters.push(cluster::inbound_captured(&cluster_name(port), source, version(port.protocol)));
         let name = format!("{ip}_{}", port.target_port);
         let target = target(port, &name, Some(port.target_port));
         chains.extend(inbound_chains::chains(&target, trust_domain));
@@ -95,9 +80,7 @@ fn captured(ports: &[&InboundPort], key: &WorkloadKey, trust_domain: &str) -> In
     let listener = lds::Listener {
         name: "virtualInbound".to_owned(),
         address: address(ip, INBOUND_PORT),
-        transparent: (key.mode == InterceptionMode::Tproxy)
-            .then(|| flag(true))
-            .flatten(),
+        transparent: (key.mode == InterceptionMode::Tproxy).then(|| flag(true)).flatten(),
         listener_filters: vec![
             filters::original_dst(),
             filters::tls_inspector(),
@@ -126,9 +109,7 @@ fn bound(ports: &[&InboundPort], key: &WorkloadKey, trust_domain: &str) -> Inbou
                 listener_filters: vec![filters::tls_inspector(), inbound_chains::http_inspector(&[port])],
                 ..listening(inbound_chains::chains(&target(port, &name, None), trust_domain))
             };
-            resources
-                .listeners
-                .push(finish(&lds::Listener { name, ..listener }));
+            resources.listeners.push(finish(&lds::Listener { name, ..listener }));
         }
     }
     resources

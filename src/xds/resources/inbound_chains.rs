@@ -50,11 +50,7 @@ pub(super) fn chains(target: &Target, trust_domain: &str) -> Vec<lds::FilterChai
             target.tcp(RAW, &[]),
             target.tcp(TLS, &[]),
         ],
-        _ => vec![
-            mtls(target.tcp(TLS, &MESH_ALPN)),
-            target.tcp(TLS, &[]),
-            target.tcp(RAW, &[]),
-        ],
+        _ => vec![mtls(target.tcp(TLS, &MESH_ALPN)), target.tcp(TLS, &[]), target.tcp(RAW, &[])],
     }
 }
 
@@ -90,19 +86,11 @@ pub(super) fn http_inspector(ports: &[&InboundPort]) -> lds::ListenerFilter {
             rule: Some(predicate::Rule::OrMatch(predicate::MatchSet { rules })),
         }),
     };
-    lds::ListenerFilter {
-        filter_disabled: disabled,
-        ..filters::http_inspector()
-    }
+    lds::ListenerFilter { filter_disabled: disabled, ..filters::http_inspector() }
 }
 
 fn on_port(port: u16) -> lds::ListenerFilterChainMatchPredicate {
     let start = i32::from(port);
-    let range = Int32Range {
-        start,
-        end: start + 1,
-    };
-    lds::ListenerFilterChainMatchPredicate {
-        rule: Some(predicate::Rule::DestinationPortRange(range)),
-    }
+    let range = Int32Range { start, end: start + 1 };
+    lds::ListenerFilterChainMatchPredicate { rule: Some(predicate::Rule::DestinationPortRange(range)) }
 }

@@ -17,13 +17,8 @@ use crate::view::OutboundKey;
 use crate::xds::resource::{Encoded, Entry, ResourceType};
 
 /// Application protocols of mesh traffic.
-pub(super) const MESH_ALPN: [&str; 5] = [
-    "istio",
-    "istio-peer-exchange",
-    "istio-http/1.0",
-    "istio-http/1.1",
-    "istio-h2",
-];
+pub(super) const MESH_ALPN: [&str; 5] =
+    ["istio", "istio-peer-exchange", "istio-http/1.0", "istio-http/1.1", "istio-h2"];
 /// Application protocols of plain HTTP, as the HTTP inspector tells them.
 pub(super) const PLAIN_ALPN: [&str; 2] = ["http/1.1", "h2c"];
 /// Tag of `Listener.filter_chains`.
@@ -77,11 +72,7 @@ fn http_shared(port: &ServicePort, key: &OutboundKey) -> Option<Made> {
     }
     let route = port.number.to_string();
     let mut listener = on(wildcard(key.families), port.number);
-    detect(
-        &mut listener,
-        &route,
-        chain("PassthroughFilterChain", None, filters::tcp(PASSTHROUGH)),
-    );
+    detect(&mut listener, &route, chain("PassthroughFilterChain", None, filters::tcp(PASSTHROUGH)));
     Some(made(&listener, Some(route), false))
 }
 
@@ -115,17 +106,13 @@ fn detect(listener: &mut lds::Listener, route: &str, otherwise: lds::FilterChain
 
 /// `virtualOutbound`: captured connections start here and are handed to the listener of their destination.
 pub(super) fn virtual_outbound(key: &OutboundKey) -> Entry {
-    let loops = lds::FilterChainMatch {
-        destination_port: number(OUTBOUND_PORT.into()),
-        ..Default::default()
-    };
+    let loops =
+        lds::FilterChainMatch { destination_port: number(OUTBOUND_PORT.into()), ..Default::default() };
     let listener = lds::Listener {
         name: "virtualOutbound".to_owned(),
         address: address(wildcard(key.families), OUTBOUND_PORT),
         use_original_dst: flag(true),
-        transparent: (key.mode == InterceptionMode::Tproxy)
-            .then(|| flag(true))
-            .flatten(),
+        transparent: (key.mode == InterceptionMode::Tproxy).then(|| flag(true)).flatten(),
         traffic_direction: TrafficDirection::Outbound.into(),
         filter_chains: vec![
             chain("virtualOutbound-blackhole", Some(loops), filters::tcp(BLACK_HOLE)),
@@ -206,11 +193,7 @@ fn cluster(service: &Service, port: &ServicePort) -> String {
 }
 
 fn made(listener: &lds::Listener, route: Option<String>, sniffed: bool) -> Made {
-    Made {
-        entry: finish(listener),
-        route: route.map(Name::from),
-        sniffed,
-    }
+    Made { entry: finish(listener), route: route.map(Name::from), sniffed }
 }
 
 fn finish(listener: &lds::Listener) -> Entry {

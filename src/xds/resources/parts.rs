@@ -38,9 +38,7 @@ pub(super) fn socket(address: IpAddr, port: u16) -> core::SocketAddress {
 
 /// A TCP address where any kind of address may stand.
 pub(super) fn address(ip: IpAddr, port: u16) -> Option<core::Address> {
-    Some(core::Address {
-        address: Some(core::address::Address::SocketAddress(socket(ip, port))),
-    })
+    Some(core::Address { address: Some(core::address::Address::SocketAddress(socket(ip, port))) })
 }
 
 /// The wildcard address of proxies with these families.
@@ -71,8 +69,5 @@ pub(super) fn put_field(tag: u32, message: &impl Message, buffer: &mut impl BufM
 
 /// A list entry out of a message.
 pub(super) fn entry(kind: ResourceType, name: &str, message: &impl Message) -> Entry {
-    Entry {
-        name: name.into(),
-        encoded: Arc::new(Encoded::new(kind, name, &message.encode_to_vec())),
-    }
+    Entry { name: name.into(), encoded: Arc::new(Encoded::new(kind, name, &message.encode_to_vec())) }
 }

@@ -25,11 +25,7 @@ pub(super) fn virtual_host(service: &Service, port: &ServicePort, key: &Outbound
     let mut route = to_cluster("default", cluster, Some(retry()));
     route.decorator = operation(&name);
     let host = rds::VirtualHost {
-        domains: if sniffed {
-            vec!["*".to_owned()]
-        } else {
-            domains(service, key)
-        },
+        domains: if sniffed { vec!["*".to_owned()] } else { domains(service, key) },
         name,
         routes: vec![route],
         include_request_attempt_count: true,
@@ -52,11 +48,7 @@ fn domains(service: &Service, key: &OutboundKey) -> Vec<String> {
     }
     let own = service.vips.iter().filter(|(cluster, _)| *cluster == key.cluster);
     for vip in own.flat_map(|(_, vips)| vips) {
-        names.push(if vip.is_ipv6() {
-            format!("[{vip}]")
-        } else {
-            vip.to_string()
-        });
+        names.push(if vip.is_ipv6() { format!("[{vip}]") } else { vip.to_string() });
     }
     let mut seen = std::collections::BTreeSet::new();
     names.retain(|name| seen.insert(name.clone()));
@@ -137,10 +129,7 @@ fn allow_any() -> rds::VirtualHost {
 }
 
 fn operation(name: &str) -> Option<rds::Decorator> {
-    Some(rds::Decorator {
-        operation: format!("{name}/*"),
-        ..Default::default()
-    })
+    Some(rds::Decorator { operation: format!("{name}/*"), ..Default::default() })
 }
 
 /// Every path to one Envoy cluster, however long it takes; gRPC clients set their own deadlines.
@@ -171,9 +160,9 @@ fn to_cluster(name: &str, cluster: String, retry_policy: Option<rds::RetryPolicy
 fn retry() -> rds::RetryPolicy {
     let previous = rds::retry_policy::RetryHostPredicate {
         name: "envoy.retry_host_predicates.previous_hosts".to_owned(),
-        config_type: Some(rds::retry_policy::retry_host_predicate::ConfigType::TypedConfig(
-            pack_any(PreviousHostsPredicate {}),
-        )),
+        config_type: Some(rds::retry_policy::retry_host_predicate::ConfigType::TypedConfig(pack_any(
+            PreviousHostsPredicate {},
+        ))),
     };
     rds::RetryPolicy {
         retry_on: RETRY_ON.to_owned(),

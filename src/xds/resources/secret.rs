@@ -23,18 +23,12 @@ pub fn certificate(name: &str, chain_pem: &str, key_pem: &str) -> Encoded {
 
 /// Root certificates, PEM, as the secret `name`.
 pub fn validation(name: &str, roots_pem: &str) -> Encoded {
-    let context = tls::CertificateValidationContext {
-        trusted_ca: inline(roots_pem),
-        ..Default::default()
-    };
+    let context = tls::CertificateValidationContext { trusted_ca: inline(roots_pem), ..Default::default() };
     secret(name, tls::secret::Type::ValidationContext(context))
 }
 
 fn secret(name: &str, content: tls::secret::Type) -> Encoded {
-    let secret = tls::Secret {
-        name: name.to_owned(),
-        r#type: Some(content),
-    };
+    let secret = tls::Secret { name: name.to_owned(), r#type: Some(content) };
     Encoded::new(ResourceType::Secret, name, &secret.encode_to_vec())
 }
 

@@ -68,10 +68,7 @@ fn named(name: &str, config: Any) -> TransportSocket {
 }
 
 fn secret(name: &str) -> tls::SdsSecretConfig {
-    tls::SdsSecretConfig {
-        name: name.to_owned(),
-        sds_config: ads(),
-    }
+    tls::SdsSecretConfig { name: name.to_owned(), sds_config: ads() }
 }
 
 fn common(uris: Vec<MatchPattern>, alpn: &[&str]) -> tls::CommonTlsContext {
@@ -102,10 +99,7 @@ fn common(uris: Vec<MatchPattern>, alpn: &[&str]) -> tls::CommonTlsContext {
 fn uri(pattern: MatchPattern) -> tls::SubjectAltNameMatcher {
     tls::SubjectAltNameMatcher {
         san_type: tls::subject_alt_name_matcher::SanType::Uri.into(),
-        matcher: Some(StringMatcher {
-            match_pattern: Some(pattern),
-            ..Default::default()
-        }),
+        matcher: Some(StringMatcher { match_pattern: Some(pattern), ..Default::default() }),
         ..Default::default()
     }
 }

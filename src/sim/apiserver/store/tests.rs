@@ -7,13 +7,7 @@ fn service(name: &str) -> Value {
 }
 
 fn changes(store: &Store, kind: &'static Kind, after: u64) -> Vec<object::Change> {
-    store
-        .events_after(kind, after, 100)
-        .unwrap()
-        .0
-        .iter()
-        .map(|event| event.change)
-        .collect()
+    store.events_after(kind, after, 100).unwrap().0.iter().map(|event| event.change).collect()
 }
 
 #[test]
@@ -21,10 +15,7 @@ fn an_object_gets_identity_version_and_address() {
     let store = Store::default();
     let made = store.create(service("a")).unwrap();
     assert_eq!(made["metadata"]["uid"].as_str().unwrap().len(), 36);
-    assert_eq!(
-        made["metadata"]["resourceVersion"],
-        store.resource_version().to_string()
-    );
+    assert_eq!(made["metadata"]["resourceVersion"], store.resource_version().to_string());
     assert_eq!(made["metadata"]["generation"], 1);
     assert_eq!(made["spec"]["clusterIP"], "10.96.0.1");
     assert_eq!(store.create(service("a")).unwrap_err().reason(), "AlreadyExists");
@@ -49,10 +40,7 @@ fn a_stale_version_conflicts_and_none_overwrites() {
     assert_eq!(updated["metadata"]["generation"], 2);
     next["spec"]["ports"][0]["port"] = json!(82);
     assert_eq!(store.update(next).unwrap_err().reason(), "Conflict");
-    assert_eq!(
-        store.apply(service("a")).unwrap()["metadata"]["uid"],
-        old["metadata"]["uid"]
-    );
+    assert_eq!(store.apply(service("a")).unwrap()["metadata"]["uid"], old["metadata"]["uid"]);
 }
 
 #[test]
@@ -70,10 +58,7 @@ fn the_main_and_the_status_part_do_not_touch_each_other() {
     };
     let status = write(Part::Status).unwrap();
     assert_eq!(status.value["spec"]["type"], "ClusterIP");
-    assert_eq!(
-        status.value["status"]["loadBalancer"]["ingress"][0]["ip"],
-        "192.0.2.1"
-    );
+    assert_eq!(status.value["status"]["loadBalancer"]["ingress"][0]["ip"], "192.0.2.1");
     assert_eq!(status.value["metadata"]["generation"], 1);
     let main = store
         .modify(&SERVICES, &key, Part::Main, |current| {
@@ -84,18 +69,13 @@ fn the_main_and_the_status_part_do_not_touch_each_other() {
         })
         .unwrap();
     assert_eq!(main.value["spec"]["type"], "NodePort");
-    assert_eq!(
-        main.value["status"]["loadBalancer"]["ingress"][0]["ip"],
-        "192.0.2.1"
-    );
+    assert_eq!(main.value["status"]["loadBalancer"]["ingress"][0]["ip"], "192.0.2.1");
 }
 
 #[test]
 fn a_deleted_namespace_takes_its_objects_along() {
     let store = Store::default();
-    store
-        .create(json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "n"}}))
-        .unwrap();
+    store.create(json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "n"}})).unwrap();
     store.create(service("a")).unwrap();
     let before = store.resource_version();
     store.delete(&NAMESPACES, "", "n").unwrap();
@@ -113,14 +93,9 @@ fn finalizers_hold_a_deletion_until_they_are_gone() {
     store.delete(&SERVICES, "n", "a").unwrap();
     let waiting = store.get(&SERVICES, "n", "a").unwrap();
     assert!(waiting["metadata"]["deletionTimestamp"].is_string());
-    store
-        .patch(&SERVICES, "n", "a", &json!({"metadata": {"finalizers": null}}))
-        .unwrap();
+    store.patch(&SERVICES, "n", "a", &json!({"metadata": {"finalizers": null}})).unwrap();
     assert!(store.get(&SERVICES, "n", "a").is_none());
-    assert_eq!(
-        changes(&store, &SERVICES, before),
-        [object::Change::Modified, object::Change::Deleted]
-    );
+    assert_eq!(changes(&store, &SERVICES, before), [object::Change::Modified, object::Change::Deleted]);
 }
 
 #[test]
@@ -136,9 +111,7 @@ fn a_patch_may_not_rename_or_use_a_stale_version() {
 
 #[test]
 fn unknown_kinds_are_refused_by_name() {
-    let error = Store::default()
-        .create(json!({"apiVersion": "v1", "kind": "Widget"}))
-        .unwrap_err();
+    let error = Store::default().create(json!({"apiVersion": "v1", "kind": "Widget"})).unwrap_err();
     assert!(error.to_string().contains("Widget"), "{error}");
 }
 

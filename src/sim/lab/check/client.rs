@@ -39,18 +39,10 @@ pub(super) fn clients(lab: &Lab) -> Result<[Client<'_>; 2], LabError> {
 
 fn client<'a>(lab: &'a Lab, cluster: &'a ClusterPlan) -> Result<Client<'a>, LabError> {
     let path = cluster.client.path();
-    let pod = lab
-        .pods
-        .get(&path)
-        .ok_or_else(|| wrong("the client pod runs", format!("there is no {path}")))?;
+    let pod =
+        lab.pods.get(&path).ok_or_else(|| wrong("the client pod runs", format!("there is no {path}")))?;
     let setup = &lab.pod_setup;
-    Ok(Client {
-        cluster,
-        pod,
-        mode: lab.plan.mode(),
-        exe: &setup.exe,
-        logs: &setup.logs,
-    })
+    Ok(Client { cluster, pod, mode: lab.plan.mode(), exe: &setup.exe, logs: &setup.logs })
 }
 
 /// The name a client uses for `service`.
@@ -68,10 +60,7 @@ pub(in super::super) fn target(
     let name = authority(service);
     match mode {
         Mode::Namespaces => (format!("http://{name}{path}"), None),
-        Mode::Loopback => (
-            format!("http://{}:{}{path}", cluster.client.outbound, service.port),
-            Some(name),
-        ),
+        Mode::Loopback => (format!("http://{}:{}{path}", cluster.client.outbound, service.port), Some(name)),
     }
 }
 
@@ -85,9 +74,7 @@ impl Client<'_> {
         count: usize,
     ) -> Result<Vec<String>, LabError> {
         let (url, host) = target(self.cluster, self.mode, service, path);
-        let header = host
-            .map(|host| format!("--header 'Host: {host}' "))
-            .unwrap_or_default();
+        let header = host.map(|host| format!("--header 'Host: {host}' ")).unwrap_or_default();
         let script = format!(
             "for i in $(seq {count}); do
 curl --silent --show-error --fail --max-time 5 {header}'{url}' || {{ echo \"request $i of {count}\" >&2; exit 1; }}
@@ -117,16 +104,7 @@ done"
     pub(super) fn load(&self, service: &AppService) -> Result<Load, LabError> {
         let (url, host) = target(self.cluster, self.mode, service, "/hello");
         let mut command = self.pod.place().command(self.exe);
-        command.args([
-            "sim",
-            "load",
-            "--url",
-            &url,
-            "--rate",
-            RATE,
-            "--duration",
-            LONGEST,
-        ]);
+        command.args(["sim", "load", "--url", &url, "--rate", RATE, "--duration", LONGEST]);
         command.args(["--timeout", "5s", "--interval", "250ms", "-o", "json"]);
         if let Some(host) = host {
             command.args(["--host", &host]);
@@ -179,12 +157,9 @@ impl Load {
             }
             Ok(())
         };
-        tokio::time::timeout(limit, seen).await.unwrap_or_else(|_| {
-            Err(wrong(
-                format!("{count} answers within {limit:?}"),
-                "there were fewer",
-            ))
-        })
+        tokio::time::timeout(limit, seen)
+            .await
+            .unwrap_or_else(|_| Err(wrong(format!("{count} answers within {limit:?}"), "there were fewer")))
     }
 
     /// Ends the load; a single failed request is an error.
@@ -205,26 +180,15 @@ impl Load {
         let failed = last["failed"].as_u64().unwrap_or(u64::MAX);
         let ok = last["ok"].as_u64().unwrap_or(0);
         if failed > 0 || ok == 0 {
-            return Err(wrong(
-                format!("no request of {} fails", self.name),
-                last.to_string(),
-            ));
+            return Err(wrong(format!("no request of {} fails", self.name), last.to_string()));
         }
-        Ok(LoadTotal {
-            ok,
-            by: serde_json::from_value(last["by"].clone()).unwrap_or_default(),
-        })
+        Ok(LoadTotal { ok, by: serde_json::from_value(last["by"].clone()).unwrap_or_default() })
     }
 
     async fn next(&mut self) -> Result<Option<Value>, LabError> {
         let failed = |problem: String| wrong(format!("{} reports", self.name), problem);
-        let line = self
-            .lines
-            .next_line()
-            .await
-            .map_err(|error| failed(error.to_string()))?;
-        line.map(|line| serde_json::from_str(&line).map_err(|error| failed(error.to_string())))
-            .transpose()
+        let line = self.lines.next_line().await.map_err(|error| failed(error.to_string()))?;
+        line.map(|line| serde_json::from_str(&line).map_err(|error| failed(error.to_string()))).transpose()
     }
 }
 

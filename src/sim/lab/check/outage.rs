@@ -81,11 +81,7 @@ pub(super) async fn api_server_outage(lab: &mut Lab) -> Seen {
     let healed = heals(lab).await;
     lab.scale("west", 1).await?;
     healed?;
-    Ok(format!(
-        "{total}; {} counters of {} Envoys unchanged",
-        before.len(),
-        onlookers(lab).count()
-    ))
+    Ok(format!("{total}; {} counters of {} Envoys unchanged", before.len(), onlookers(lab).count()))
 }
 
 /// A further endpoint in west reaches both clients: the control planes watch again.
@@ -98,11 +94,7 @@ async fn heals(lab: &mut Lab) -> Result<(), LabError> {
         until_every("a change after the outage", RECONNECT_LIMIT, PAUSE, async || {
             let hosts = client.pod.admin().hosts(&HELLOWORLD.envoy_cluster()).await;
             let hosts = hosts.map_err(|error| error.to_string())?;
-            if hosts == wanted {
-                Ok(())
-            } else {
-                Err(written(&hosts))
-            }
+            if hosts == wanted { Ok(()) } else { Err(written(&hosts)) }
         })
         .await?;
     }
@@ -118,26 +110,18 @@ fn same(before: &BTreeMap<String, u64>, after: &BTreeMap<String, u64>) -> Result
     if changed.is_empty() {
         return Ok(());
     }
-    Err(wrong(
-        "an API server's outage changes nothing for proxies",
-        changed.join(", "),
-    ))
+    Err(wrong("an API server's outage changes nothing for proxies", changed.join(", ")))
 }
 
 /// The update counters once nothing is on its way any more.
 async fn settled(lab: &Lab) -> Result<BTreeMap<String, u64>, LabError> {
     let mut last = updates(lab).await?;
-    until_every(
-        "proxies have everything",
-        RECONNECT_LIMIT,
-        5 * PAUSE,
-        async || {
-            let now = updates(lab).await.map_err(|error| error.to_string())?;
-            let outcome = same(&last, &now).map_err(|error| error.to_string());
-            last = now;
-            outcome.map(|()| last.clone())
-        },
-    )
+    until_every("proxies have everything", RECONNECT_LIMIT, 5 * PAUSE, async || {
+        let now = updates(lab).await.map_err(|error| error.to_string())?;
+        let outcome = same(&last, &now).map_err(|error| error.to_string());
+        last = now;
+        outcome.map(|()| last.clone())
+    })
     .await
 }
 
@@ -146,11 +130,7 @@ async fn updates(lab: &Lab) -> Result<BTreeMap<String, u64>, LabError> {
     for pod in onlookers(lab) {
         let path = pod.plan().path();
         let stats = pod.admin().stats(UPDATES).await?;
-        all.extend(
-            stats
-                .into_iter()
-                .map(|(name, value)| (format!("{path} {name}"), value)),
-        );
+        all.extend(stats.into_iter().map(|(name, value)| (format!("{path} {name}"), value)));
     }
     Ok(all)
 }
@@ -165,9 +145,7 @@ async fn answered(loads: &mut [Load]) -> Result<(), LabError> {
 async fn client_hosts(lab: &Lab) -> Result<Vec<String>, LabError> {
     let mut all = Vec::new();
     for client in clients(lab)? {
-        all.push(written(
-            &client.pod.admin().hosts(&HELLOWORLD.envoy_cluster()).await?,
-        ));
+        all.push(written(&client.pod.admin().hosts(&HELLOWORLD.envoy_cluster()).await?));
     }
     Ok(all)
 }

@@ -48,14 +48,9 @@ pub(super) async fn identity_crosses(lab: &Lab) -> Seen {
     let server = format!("By=spiffe://cluster.local/ns/{NAMESPACE}/sa/helloworld");
     for client in clients(lab)? {
         let request = told(&client, &HELLOWORLD, client.cluster.peer).await?;
-        let header = request["headers"]["x-forwarded-client-cert"]
-            .as_str()
-            .unwrap_or("no XFCC header");
+        let header = request["headers"]["x-forwarded-client-cert"].as_str().unwrap_or("no XFCC header");
         if !(header.contains(&wanted) && header.contains(&server)) {
-            return Err(wrong(
-                format!("XFCC in {} has {wanted} and {server}", client.cluster.peer),
-                header,
-            ));
+            return Err(wrong(format!("XFCC in {} has {wanted} and {server}", client.cluster.peer), header));
         }
     }
     Ok(format!("XFCC at the far side has {wanted}"))
@@ -66,17 +61,9 @@ async fn reaches_both(lab: &Lab, service: &AppService) -> Seen {
     for client in clients(lab)? {
         let by = client.answers(service, REQUESTS).await?;
         let from = client.pod.plan().path();
-        let missing = lab
-            .plan
-            .clusters
-            .iter()
-            .map(answer)
-            .find(|who| !by.contains_key(who));
+        let missing = lab.plan.clusters.iter().map(answer).find(|who| !by.contains_key(who));
         if let Some(who) = missing {
-            return Err(wrong(
-                format!("{who} answers {from} at {}", authority(service)),
-                counts(&by),
-            ));
+            return Err(wrong(format!("{who} answers {from} at {}", authority(service)), counts(&by)));
         }
         seen.push(format!("{from}: {}", counts(&by)));
     }
@@ -89,10 +76,7 @@ pub(super) fn answer(cluster: &ClusterPlan) -> String {
 }
 
 fn counts(by: &BTreeMap<String, usize>) -> String {
-    by.iter()
-        .map(|(who, count)| format!("{who} {count}"))
-        .collect::<Vec<_>>()
-        .join(", ")
+    by.iter().map(|(who, count)| format!("{who} {count}")).collect::<Vec<_>>().join(", ")
 }
 
 /// What the application in `cluster` says about a request that reached it.

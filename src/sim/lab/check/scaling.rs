@@ -42,10 +42,7 @@ async fn scale_steps(lab: &mut Lab, loads: &mut [Load]) -> Seen {
         follow(lab, &BTreeMap::from([("east", 1), ("west", count)])).await?;
         let took = start.elapsed();
         if took > FOLLOW_LIMIT {
-            return Err(wrong(
-                format!("weights follow within {FOLLOW_LIMIT:?}"),
-                format!("{took:?}"),
-            ));
+            return Err(wrong(format!("weights follow within {FOLLOW_LIMIT:?}"), format!("{took:?}")));
         }
         lab.retire("west", count).await?;
         for load in loads.iter_mut() {
@@ -69,11 +66,7 @@ pub(super) async fn follow(lab: &Lab, counts: &BTreeMap<&str, usize>) -> Result<
         until(&what, FOLLOW_LIMIT * 3, async || {
             let hosts = client.pod.admin().hosts(&HELLOWORLD.envoy_cluster()).await;
             let hosts = hosts.map_err(|error| error.to_string())?;
-            if hosts == wanted {
-                Ok(())
-            } else {
-                Err(written(&hosts))
-            }
+            if hosts == wanted { Ok(()) } else { Err(written(&hosts)) }
         })
         .await?;
     }
@@ -104,11 +97,7 @@ async fn delete_everywhere(lab: &Lab, noticed: Noticed) -> Result<(), LabError> 
     for cluster in &lab.plan.clusters {
         delete_service(lab.cluster(cluster.name)?.api(), &HELLOWORLD).await?;
     }
-    if noticed == Noticed::Surely {
-        follow(lab, &BTreeMap::new()).await
-    } else {
-        Ok(())
-    }
+    if noticed == Noticed::Surely { follow(lab, &BTreeMap::new()).await } else { Ok(()) }
 }
 
 /// Creates `helloworld` in both clusters; returns how long it took until each client had its hosts and an
@@ -117,37 +106,27 @@ async fn create_everywhere(lab: &Lab) -> Result<Duration, LabError> {
     let start = Instant::now();
     for cluster in &lab.plan.clusters {
         let api = lab.cluster(cluster.name)?.api();
-        api.create(Collection::Services, &world::app_service(cluster, &HELLOWORLD))
-            .await?;
+        api.create(Collection::Services, &world::app_service(cluster, &HELLOWORLD)).await?;
         let slice = world::app_slice(cluster, &HELLOWORLD, &[&cluster.helloworld[0]]);
         api.create(Collection::EndpointSlices, &slice).await?;
     }
     follow(lab, &BTreeMap::from([("east", 1), ("west", 1)])).await?;
     for client in clients(lab)? {
         until("an answer", FOLLOW_LIMIT, async || {
-            client
-                .curl(&HELLOWORLD, "/hello", 1)
-                .await
-                .map_err(|error| error.to_string())
+            client.curl(&HELLOWORLD, "/hello", 1).await.map_err(|error| error.to_string())
         })
         .await?;
     }
     let took = start.elapsed();
     if took > FOLLOW_LIMIT {
-        return Err(wrong(
-            format!("a service is right again within {FOLLOW_LIMIT:?}"),
-            format!("{took:?}"),
-        ));
+        return Err(wrong(format!("a service is right again within {FOLLOW_LIMIT:?}"), format!("{took:?}")));
     }
     Ok(took)
 }
 
 /// A load from each client.
 pub(super) fn loads(lab: &Lab) -> Result<Vec<Load>, LabError> {
-    clients(lab)?
-        .iter()
-        .map(|client| client.load(&HELLOWORLD))
-        .collect()
+    clients(lab)?.iter().map(|client| client.load(&HELLOWORLD)).collect()
 }
 
 /// Ends the loads; every request must have been answered.

@@ -29,15 +29,9 @@ pub(super) fn expected(lab: &Lab, cluster: &ClusterPlan, counts: &BTreeMap<&str,
 
 /// `address weight, …`.
 pub(super) fn written(hosts: &Hosts) -> String {
-    let entries: Vec<String> = hosts
-        .iter()
-        .map(|(address, host)| format!("{address} weight {}", host.weight))
-        .collect();
-    if entries.is_empty() {
-        "no host".to_owned()
-    } else {
-        entries.join(", ")
-    }
+    let entries: Vec<String> =
+        hosts.iter().map(|(address, host)| format!("{address} weight {}", host.weight)).collect();
+    if entries.is_empty() { "no host".to_owned() } else { entries.join(", ") }
 }
 
 /// Each client's Envoy has the other network only by its gateway, with the weight of what is behind it.
@@ -67,9 +61,7 @@ pub(super) async fn no_foreign_address(lab: &Lab) -> Seen {
         for (name, hosts) in pod.admin().clusters().await? {
             for host in hosts.keys() {
                 looked += 1;
-                let address = host
-                    .rsplit_once(':')
-                    .map_or(host.as_str(), |(address, _)| address);
+                let address = host.rsplit_once(':').map_or(host.as_str(), |(address, _)| address);
                 if !near.contains(address) {
                     let claim = format!("{} knows no address of the other network", pod.plan().path());
                     return Err(wrong(claim, format!("{host} in {name}")));
@@ -107,39 +99,19 @@ async fn try_to_cross(lab: &Lab) -> Seen {
     let shared = &west.helloworld[0];
     let [client, other] = clients(lab)?;
     let port = HELLOWORLD.port;
-    let near = bypass(
-        other.pod.place(),
-        &format!("http://{}:{port}/hello", only_west.address),
-    )
-    .await;
+    let near = bypass(other.pod.place(), &format!("http://{}:{port}/hello", only_west.address)).await;
     if near.is_err() {
-        return Err(wrong(
-            format!("{} is up for its own network", only_west.path()),
-            format!("{near:?}"),
-        ));
+        return Err(wrong(format!("{} is up for its own network", only_west.path()), format!("{near:?}")));
     }
-    if let Ok(answer) = bypass(
-        client.pod.place(),
-        &format!("http://{}:{port}/hello", only_west.address),
-    )
-    .await
+    if let Ok(answer) =
+        bypass(client.pod.place(), &format!("http://{}:{port}/hello", only_west.address)).await
     {
-        return Err(wrong(
-            format!("no pod of {} is reachable from {}", west.network, east.network),
-            answer,
-        ));
+        return Err(wrong(format!("no pod of {} is reachable from {}", west.network, east.network), answer));
     }
-    let answer = bypass(
-        client.pod.place(),
-        &format!("http://{}:{port}/hello", shared.address),
-    )
-    .await?;
+    let answer = bypass(client.pod.place(), &format!("http://{}:{port}/hello", shared.address)).await?;
     if !answer.contains(&format!("cluster: {}", east.name)) {
         return Err(wrong(
-            format!(
-                "{} is a pod of {} for a client there",
-                shared.address, east.network
-            ),
+            format!("{} is a pod of {} for a client there", shared.address, east.network),
             answer,
         ));
     }
@@ -152,22 +124,11 @@ async fn try_to_cross(lab: &Lab) -> Seen {
 /// One request past the sidecar: as the proxy's own user, whom capture leaves alone.
 async fn bypass(place: Place, url: &str) -> Result<String, LabError> {
     let mut command = place.proxy_command("curl");
-    command.args([
-        "--silent",
-        "--show-error",
-        "--fail",
-        "--connect-timeout",
-        "1",
-        "--max-time",
-        "3",
-        url,
-    ]);
+    command.args(["--silent", "--show-error", "--fail", "--connect-timeout", "1", "--max-time", "3", url]);
     place::run(command, &format!("curl {url} past the sidecar"), None).await
 }
 
 /// The Envoys of both clients and both gateways.
 pub(super) fn onlookers(lab: &Lab) -> impl Iterator<Item = &RunningPod> {
-    lab.pods
-        .values()
-        .filter(|pod| !matches!(pod.plan().role, Role::Helloworld(_)))
+    lab.pods.values().filter(|pod| !matches!(pod.plan().role, Role::Helloworld(_)))
 }
