@@ -1,6 +1,7 @@
 //! Envoy clusters (control-plane-surface §3.2, R4.18).
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 
 use envoy_types::pb::envoy::config::cluster::v3 as cds;
 use envoy_types::pb::envoy::config::core::v3 as core;
@@ -9,8 +10,6 @@ use envoy_types::pb::envoy::extensions::upstreams::http::v3 as upstream;
 use envoy_types::pb::envoy::r#type::v3::Percent;
 use envoy_types::pb::google::protobuf::{Struct, Value, value};
 use envoy_types::util::pack_any;
-
-use std::net::IpAddr;
 
 use super::parts::{address, ads, entry, number, seconds, socket};
 use super::{BLACK_HOLE, PASSTHROUGH, is_original_dst, tls};

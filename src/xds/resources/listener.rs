@@ -100,8 +100,7 @@ fn detect(listener: &mut lds::Listener, route: &str, otherwise: lds::FilterChain
     let http = filters::http_outbound(&listener.name, route);
     listener.filter_chains = vec![chain("", Some(plain_http), http)];
     listener.default_filter_chain = Some(otherwise);
-    // The HTTP inspector leaves TLS alone only where the TLS inspector has found it.
-    listener.listener_filters = vec![filters::tls_inspector(), filters::http_inspector()];
+    listener.listener_filters = vec![filters::http_inspector()];
 }
 
 /// `virtualOutbound`: captured connections start here and are handed to the listener of their destination.

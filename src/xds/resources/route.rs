@@ -1,5 +1,7 @@
 //! Route configurations and virtual hosts (control-plane-surface §3.9).
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
 use envoy_types::pb::envoy::config::route::v3 as rds;
 use envoy_types::pb::envoy::extensions::retry::host::previous_hosts::v3::PreviousHostsPredicate;
@@ -50,7 +52,7 @@ fn domains(service: &Service, key: &OutboundKey) -> Vec<String> {
     for vip in own.flat_map(|(_, vips)| vips) {
         names.push(if vip.is_ipv6() { format!("[{vip}]") } else { vip.to_string() });
     }
-    let mut seen = std::collections::BTreeSet::new();
+    let mut seen = BTreeSet::new();
     names.retain(|name| seen.insert(name.clone()));
     names
 }
@@ -74,16 +76,50 @@ fn short_names(host: &str, dns_domain: &str) -> Vec<String> {
 }
 
 /// The route configuration `name` over these virtual hosts. A port's own (a number for a name) ends with the
-/// catch-all; one service's (`<host>:<port>`) has none.
+/// catch-all; one service's (`<host>:<port>`) has none. Of two hosts with one domain the first keeps it.
 pub fn route<'a>(name: &str, _key: &OutboundKey, virtual_hosts: impl Iterator<Item = &'a Bytes>) -> Encoded {
     let mut message = header(name).encode_to_vec();
+    let mut taken = BTreeSet::new();
     for host in virtual_hosts {
-        message.extend_from_slice(host);
+        put_virtual_host(host, &mut taken, &mut message);
     }
     if name.parse::<u16>().is_ok() {
         put_field(VIRTUAL_HOSTS, &allow_any(), &mut message);
     }
     Encoded::new(ResourceType::Route, name, &message)
+}
+
+/// The names inside encoded `virtual_hosts` fields, and nothing else of them.
+#[derive(Clone, PartialEq, Message)]
+struct HostNames {
+    #[prost(message, repeated, tag = "2")]
+    hosts: Vec<Domains>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct Domains {
+    #[prost(string, repeated, tag = "2")]
+    domains: Vec<String>,
+}
+
+/// Appends a virtual host without the domains that are `taken`: Envoy refuses a whole route configuration for
+/// one name that occurs twice, as when a VIP passes from one service to another.
+fn put_virtual_host(field: &Bytes, taken: &mut BTreeSet<String>, message: &mut Vec<u8>) {
+    let parsed = HostNames::decode(field.clone()).unwrap_or_default();
+    let domains = parsed.hosts.into_iter().flat_map(|host| host.domains);
+    let (free, known): (BTreeSet<_>, BTreeSet<_>) = domains.partition(|domain| !taken.contains(domain));
+    if known.is_empty() {
+        message.extend_from_slice(field);
+    } else {
+        let table = rds::RouteConfiguration::decode(field.clone()).unwrap_or_default();
+        for mut host in table.virtual_hosts {
+            host.domains.retain(|domain| free.contains(domain));
+            if !host.domains.is_empty() {
+                put_field(VIRTUAL_HOSTS, &host, message);
+            }
+        }
+    }
+    taken.extend(free);
 }
 
 /// The answer for a name that does not exist.

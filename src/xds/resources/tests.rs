@@ -1,1 +1,6 @@
 //! What the resources hold, decoded again.
+
+mod fixtures;
+mod inbound;
+mod outbound;
+mod routes;

@@ -1,0 +1,111 @@
+use std::net::{IpAddr, Ipv4Addr};
+
+use envoy_types::pb::google::protobuf::Any;
+use prost::Message;
+
+use crate::model::{
+    Dialect, InterceptionMode, IpFamilies, PortProtocol, ProxyKind, Service, ServiceKey, ServicePort,
+    SpiffeId, Transport, WorkloadId,
+};
+use crate::view::{OutboundKey, WorkloadKey};
+use crate::xds::resource::{Encoded, Entry};
+
+pub(super) const HOST: &str = "helloworld.sample.svc.cluster.local";
+
+pub(super) fn port(number: u16, protocol: PortProtocol) -> ServicePort {
+    ServicePort {
+        number,
+        name: "p".into(),
+        transport: Transport::Tcp,
+        protocol,
+    }
+}
+
+/// A service of `sample` in east and west, with these ports.
+pub(super) fn service(name: &str, ports: Vec<ServicePort>) -> Service {
+    let vip = |text: &str| vec![text.parse().expect("vip")];
+    Service {
+        key: ServiceKey::new("sample", format!("{name}.sample.svc.cluster.local")),
+        ports,
+        vips: vec![
+            ("east".into(), vip("10.96.0.10")),
+            ("west".into(), vip("10.97.0.10")),
+        ],
+        accounts: ["b", "a"]
+            .iter()
+            .filter_map(|account| SpiffeId::parse(&format!("spiffe://cluster.local/ns/sample/sa/{account}")))
+            .collect(),
+        ..Service::default()
+    }
+}
+
+/// One port of each protocol.
+pub(super) fn everything() -> Vec<ServicePort> {
+    vec![
+        port(80, PortProtocol::Http),
+        port(81, PortProtocol::Http2),
+        port(82, PortProtocol::Grpc),
+        port(83, PortProtocol::GrpcWeb),
+        port(443, PortProtocol::Https),
+        port(444, PortProtocol::Tls),
+        port(3306, PortProtocol::Tcp),
+        port(9000, PortProtocol::Auto),
+    ]
+}
+
+pub(super) fn sidecar(mode: InterceptionMode) -> OutboundKey {
+    OutboundKey {
+        kind: ProxyKind::Sidecar,
+        cluster: "east".into(),
+        namespace: "sample".into(),
+        dns_domain: "sample.svc.cluster.local".into(),
+        mode,
+        dialect: Dialect::Vanilla,
+        families: IpFamilies::V4,
+        bind: (mode == InterceptionMode::None).then_some(IpAddr::V4(Ipv4Addr::new(127, 0, 0, 9))),
+        east_west: false,
+    }
+}
+
+pub(super) fn gateway() -> OutboundKey {
+    OutboundKey {
+        kind: ProxyKind::Router,
+        east_west: true,
+        ..sidecar(InterceptionMode::Redirect)
+    }
+}
+
+pub(super) fn workload(mode: InterceptionMode) -> WorkloadKey {
+    WorkloadKey {
+        id: WorkloadId {
+            cluster: "east".into(),
+            namespace: "sample".into(),
+            name: "helloworld-1".into(),
+        },
+        kind: ProxyKind::Sidecar,
+        addresses: vec![IpAddr::V4(Ipv4Addr::new(127, 0, 0, 7))],
+        mode,
+        dialect: Dialect::Vanilla,
+        app_address: IpAddr::V4(Ipv4Addr::LOCALHOST),
+    }
+}
+
+pub(super) fn decode<M: Message + Default>(encoded: &Encoded) -> M {
+    let any = Any::decode(encoded.any.clone()).expect("any");
+    M::decode(any.value.as_slice()).expect("message")
+}
+
+pub(super) fn find<M: Message + Default>(entries: &[Entry], name: &str) -> M {
+    let entry = entries.iter().find(|entry| &*entry.name == name);
+    let known: Vec<_> = entries.iter().map(|entry| entry.name.as_str()).collect();
+    decode(&entry.unwrap_or_else(|| panic!("no {name} in {known:?}")).encoded)
+}
+
+pub(super) fn names(entries: &[Entry]) -> Vec<&str> {
+    entries.iter().map(|entry| entry.name.as_str()).collect()
+}
+
+pub(super) fn unpack<M: Message + Default + prost::Name>(any: &Any) -> M {
+    assert_eq!(any.type_url, M::type_url());
+    M::decode(any.value.as_slice()).expect(M::NAME)
+}
