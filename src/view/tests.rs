@@ -8,8 +8,8 @@ use proptest::prelude::*;
 
 use super::{Assignment, Decision, EdsKey, EdsName, Inputs, MeshRules, Origin, assign};
 use crate::model::{
-    ClusterRole, Endpoint, EndpointShard, Health, IpFamilies, Locality, NetworkGateway, ProxyKind, RequestedView,
-    Service, ServiceKey, ServicePort, TlsMode, Transport, Workload, PortProtocol,
+    ClusterRole, Endpoint, EndpointShard, Health, IpFamilies, Locality, NetworkGateway, PortProtocol,
+    ProxyKind, RequestedView, Service, ServiceKey, ServicePort, TlsMode, Transport, Workload,
 };
 use crate::registry::{ClusterWriter, Registry};
 
@@ -53,9 +53,17 @@ struct World {
 impl World {
     fn new(clusters: &[(&'static str, &'static str)]) -> Self {
         let registry = Registry::new();
-        let role = |index| if index == 0 { ClusterRole::Config } else { ClusterRole::Remote };
+        let role = |index| {
+            if index == 0 {
+                ClusterRole::Config
+            } else {
+                ClusterRole::Remote
+            }
+        };
         let writers = clusters.iter().enumerate().map(|(index, &(cluster, network))| {
-            let mut writer = registry.writer(cluster.into(), role(index)).expect("one writer each");
+            let mut writer = registry
+                .writer(cluster.into(), role(index))
+                .expect("one writer each");
             writer.set_networks((!network.is_empty()).then(|| network.into()), Vec::new());
             (cluster, (writer, network, Vec::new()))
         });
@@ -65,7 +73,10 @@ impl World {
             writers,
             mesh: MeshRules::default(),
             port_name: BTreeMap::new(),
-            service: Service { key: ServiceKey::new("sample", HOST), ..Service::default() },
+            service: Service {
+                key: ServiceKey::new("sample", HOST),
+                ..Service::default()
+            },
         }
     }
 
@@ -91,8 +102,14 @@ impl World {
             transport: Transport::Tcp,
             protocol: PortProtocol::Http,
         };
-        let service = Service { ports: vec![port], ..self.service.clone() };
-        let endpoints = pods.iter().map(|pod| endpoint(cluster, network, name, pod)).collect();
+        let service = Service {
+            ports: vec![port],
+            ..self.service.clone()
+        };
+        let endpoints = pods
+            .iter()
+            .map(|pod| endpoint(cluster, network, name, pod))
+            .collect();
         let shard = EndpointShard::new(cluster.into(), Some(Arc::new(service)), endpoints);
         writer.set(self.service.key.clone(), shard);
         self
@@ -121,8 +138,16 @@ fn endpoint(cluster: &str, network: &str, port_name: &str, pod: &Pod) -> Endpoin
         addresses: vec![address],
         network: pod.network.unwrap_or(network).into(),
         locality: Locality::parse(pod.locality),
-        tls_mode: if pod.mtls { TlsMode::Istio } else { TlsMode::Disabled },
-        labels: pod.labels.iter().map(|&(key, value)| (key.into(), value.into())).collect(),
+        tls_mode: if pod.mtls {
+            TlsMode::Istio
+        } else {
+            TlsMode::Disabled
+        },
+        labels: pod
+            .labels
+            .iter()
+            .map(|&(key, value)| (key.into(), value.into()))
+            .collect(),
         node: pod.node.into(),
         ..Workload::default()
     };
@@ -148,12 +173,26 @@ impl Viewer<'_> {
     }
 
     fn assignment(&self, name: &EdsName) -> (Assignment, Vec<(Endpoint, Decision)>) {
-        let service = self.world.registry.host(&name.host).first().expect("service").load();
+        let service = self
+            .world
+            .registry
+            .host(&name.host)
+            .first()
+            .expect("service")
+            .load();
         let networks = self.world.registry.networks();
-        let inputs = Inputs { service: &service, networks: &networks, mesh: &self.world.mesh };
+        let inputs = Inputs {
+            service: &service,
+            networks: &networks,
+            mesh: &self.world.mesh,
+        };
         let mut decisions = Vec::new();
         let assignment = assign(inputs, name, &self.key, &mut decisions);
-        assert_eq!(assignment, assign(inputs, name, &self.key, &mut ()), "recording changes nothing");
+        assert_eq!(
+            assignment,
+            assign(inputs, name, &self.key, &mut ()),
+            "recording changes nothing"
+        );
         (assignment, decisions)
     }
 
@@ -166,15 +205,21 @@ impl Viewer<'_> {
         let (assignment, _) = self.assignment(name);
         let group = |group: &super::LocalityGroup| -> Vec<String> {
             let all = group.endpoints.iter();
-            all.map(|e| format!("{}:{}*{}", e.address, e.port, e.weight).replace(":5000", "")).collect()
+            all.map(|e| format!("{}:{}*{}", e.address, e.port, e.weight).replace(":5000", ""))
+                .collect()
         };
         let seen: Vec<_> = assignment.groups.iter().map(group).collect();
-        assert_eq!(seen.iter().map(|group| group.join(" ")).collect::<Vec<_>>(), expected);
+        assert_eq!(
+            seen.iter().map(|group| group.join(" ")).collect::<Vec<_>>(),
+            expected
+        );
     }
 
     fn decides(&self, address: &str) -> Decision {
         let (_, decisions) = self.assignment(&EdsName::outbound(5000, &HOST.into()));
-        let of = decisions.iter().find(|(endpoint, _)| endpoint.addresses[0].to_string() == address);
+        let of = decisions
+            .iter()
+            .find(|(endpoint, _)| endpoint.addresses[0].to_string() == address);
         of.unwrap_or_else(|| panic!("{address} was not decided")).1
     }
 }
@@ -187,28 +232,39 @@ fn two_networks() -> World {
 
 #[test]
 fn r4_25_own_network_is_direct_and_the_other_is_its_gateway_with_the_sum() {
-    let world = two_networks().pods("east", &[pod("10.10.0.1")]).pods("west", &[pod("10.10.0.1"), pod("10.10.0.2")]);
-    world.from("net-east/east").sees(&["10.10.0.1*1 172.30.0.2:15443*2"]);
-    world.from("net-west/west").sees(&["10.10.0.1*1 10.10.0.2*1 172.30.0.1:15443*1"]);
+    let world = two_networks()
+        .pods("east", &[pod("10.10.0.1")])
+        .pods("west", &[pod("10.10.0.1"), pod("10.10.0.2")]);
+    world
+        .from("net-east/east")
+        .sees(&["10.10.0.1*1 172.30.0.2:15443*2"]);
+    world
+        .from("net-west/west")
+        .sees(&["10.10.0.1*1 10.10.0.2*1 172.30.0.1:15443*1"]);
 }
 
 #[test]
 fn r4_25_a_cluster_of_the_same_network_is_direct() {
-    let world = World::new(&[("c1", "n1"), ("c2", "n1")]).pods("c1", &[pod("10.0.0.1")]).pods("c2", &[pod("10.1.0.1")]);
+    let world = World::new(&[("c1", "n1"), ("c2", "n1")])
+        .pods("c1", &[pod("10.0.0.1")])
+        .pods("c2", &[pod("10.1.0.1")]);
     world.from("n1/c1").sees(&["10.0.0.1*1 10.1.0.1*1"]);
 }
 
 #[test]
 fn d02_a_foreign_network_without_gateway_is_hidden() {
-    let world = World::new(&[("c1", "n1"), ("c2", "n2")]).pods("c1", &[pod("10.0.0.1")]).pods("c2", &[pod("10.0.0.2")]);
+    let world = World::new(&[("c1", "n1"), ("c2", "n2")])
+        .pods("c1", &[pod("10.0.0.1")])
+        .pods("c2", &[pod("10.0.0.2")]);
     world.from("n1/c1").sees(&["10.0.0.1*1"]);
     assert_eq!(world.from("n1/c1").decides("10.0.0.2"), Decision::NoGateway);
 }
 
 #[test]
 fn d02_reachable_pairs_and_unknown_networks_are_direct() {
-    let mut world =
-        World::new(&[("c1", "n1"), ("c2", "n2"), ("c3", "")]).pods("c2", &[pod("10.0.0.2")]).pods("c3", &[pod("10.0.0.3")]);
+    let mut world = World::new(&[("c1", "n1"), ("c2", "n2"), ("c3", "")])
+        .pods("c2", &[pod("10.0.0.2")])
+        .pods("c3", &[pod("10.0.0.3")]);
     world.from("n1/c1").sees(&["10.0.0.3*1"]);
     world.mesh = MeshRules::new("cluster.local", "istio-system", [("n2".into(), "n1".into())]);
     world.from("n1/c1").sees(&["10.0.0.2*1 10.0.0.3*1"]);
@@ -233,20 +289,38 @@ fn q12_a_gateway_without_mtls_port_is_none() {
 
 #[test]
 fn d04_only_ready_endpoints_give_a_gateway_weight() {
-    let sick = Pod { health: Health::Unhealthy, ..pod("10.10.0.2") };
+    let sick = Pod {
+        health: Health::Unhealthy,
+        ..pod("10.10.0.2")
+    };
     let world = two_networks().pods("west", &[pod("10.10.0.1"), sick.clone()]);
     world.from("net-east/east").sees(&["172.30.0.2:15443*1"]);
-    assert_eq!(world.from("net-east/east").decides("10.10.0.2"), Decision::NotReadyBehindGateway);
+    assert_eq!(
+        world.from("net-east/east").decides("10.10.0.2"),
+        Decision::NotReadyBehindGateway
+    );
     // Direct ones are sent as unhealthy (R4.10); a network with none ready has no gateway.
     world.from("net-west/west").sees(&["10.10.0.1*1 10.10.0.2*1"]);
-    two_networks().pods("west", &[sick]).from("net-east/east").sees(&[]);
+    two_networks()
+        .pods("west", &[sick])
+        .from("net-east/east")
+        .sees(&[]);
 }
 
 #[test]
 fn r4_21_plaintext_endpoints_stay_on_their_network() {
-    let world = two_networks().pods("west", &[Pod { mtls: false, ..pod("10.10.0.1") }]);
+    let world = two_networks().pods(
+        "west",
+        &[Pod {
+            mtls: false,
+            ..pod("10.10.0.1")
+        }],
+    );
     world.from("net-east/east").sees(&[]);
-    assert_eq!(world.from("net-east/east").decides("10.10.0.1"), Decision::MtlsRequired);
+    assert_eq!(
+        world.from("net-east/east").decides("10.10.0.1"),
+        Decision::MtlsRequired
+    );
     world.from("net-west/west").sees(&["10.10.0.1*1"]);
 }
 
@@ -257,9 +331,13 @@ fn d05_weight_is_shared_out_exactly_over_several_gateways() {
         .pods("east", &[pod("10.10.0.1")])
         .pods("west", &[pod("10.10.0.1"), pod("10.10.0.2"), pod("10.10.0.3")]);
     // Scale 2: every weight doubles, 3 endpoints behind 2 gateways are 3 each.
-    world.from("net-east/east").sees(&["10.10.0.1*2 172.30.0.2:15443*3 172.30.0.3:15443*3"]);
+    world
+        .from("net-east/east")
+        .sees(&["10.10.0.1*2 172.30.0.2:15443*3 172.30.0.3:15443*3"]);
     // The scale is that of the gateways in use (Q29): none here.
-    world.from("net-west/west").sees(&["10.10.0.1*1 10.10.0.2*1 10.10.0.3*1 172.30.0.1:15443*1"]);
+    world
+        .from("net-west/west")
+        .sees(&["10.10.0.1*1 10.10.0.2*1 10.10.0.3*1 172.30.0.1:15443*1"]);
 }
 
 #[test]
@@ -269,17 +347,29 @@ fn r4_21_gateways_of_the_endpoints_own_cluster_come_first() {
         .gateway("c3", "n2", "172.30.0.3", 15443)
         .pods("c2", &[pod("10.0.0.2")])
         .pods("c3", &[pod("10.0.0.3"), pod("10.0.0.4")]);
-    world.from("n1/c1").sees(&["172.30.0.2:15443*1 172.30.0.3:15443*2"]);
+    world
+        .from("n1/c1")
+        .sees(&["172.30.0.2:15443*1 172.30.0.3:15443*2"]);
 }
 
 #[test]
 fn d03_a_gateway_is_sent_once_in_the_first_locality() {
-    let at = |address, locality| Pod { locality, ..pod(address) };
-    let world = two_networks()
-        .pods("east", &[at("10.10.0.1", "r2")])
-        .pods("west", &[at("10.10.0.1", "r1/z1"), at("10.10.0.2", "r1/z2"), at("10.10.0.3", "r1/z2")]);
+    let at = |address, locality| Pod {
+        locality,
+        ..pod(address)
+    };
+    let world = two_networks().pods("east", &[at("10.10.0.1", "r2")]).pods(
+        "west",
+        &[
+            at("10.10.0.1", "r1/z1"),
+            at("10.10.0.2", "r1/z2"),
+            at("10.10.0.3", "r1/z2"),
+        ],
+    );
     // Once in r1/z1 with the sum; r1/z2 had nothing else and is gone.
-    world.from("net-east/east").sees(&["172.30.0.2:15443*3", "10.10.0.1*1"]);
+    world
+        .from("net-east/east")
+        .sees(&["172.30.0.2:15443*3", "10.10.0.1*1"]);
 }
 
 #[test]
@@ -289,13 +379,21 @@ fn r4_21_a_gateway_of_another_family_is_out_of_reach() {
         .pods("c2", &[pod("10.0.0.2")]);
     world.from("n1/c1").sees(&[]);
     assert_eq!(world.from("n1/c1").decides("10.0.0.2"), Decision::GatewayFamily);
-    world.from("n1/c1").with(|key| key.families = IpFamilies::Dual).sees(&["fd00::2:15443*1"]);
+    world
+        .from("n1/c1")
+        .with(|key| key.families = IpFamilies::Dual)
+        .sees(&["fd00::2:15443*1"]);
 }
 
 #[test]
 fn r2_8_and_r7_4_a_gateway_sees_its_own_network_only_and_only_mtls() {
-    let plain = Pod { mtls: false, ..pod("10.10.0.9") };
-    let world = two_networks().pods("east", &[pod("10.10.0.1")]).pods("west", &[pod("10.10.0.1"), plain]);
+    let plain = Pod {
+        mtls: false,
+        ..pod("10.10.0.9")
+    };
+    let world = two_networks()
+        .pods("east", &[pod("10.10.0.1")])
+        .pods("west", &[pod("10.10.0.1"), plain]);
     let gateway = || {
         world.from("net-west/west").with(|key| {
             key.kind = ProxyKind::Router;
@@ -310,36 +408,77 @@ fn r2_8_and_r7_4_a_gateway_sees_its_own_network_only_and_only_mtls() {
 fn d07_ports_match_by_number_through_the_own_clusters_table() {
     let mut world = two_networks();
     world.port_name.insert("west", "web");
-    let world = world.pods("east", &[pod("10.10.0.1")]).pods("west", &[pod("10.10.0.1")]);
-    world.from("net-east/east").sees(&["10.10.0.1*1 172.30.0.2:15443*1"]);
-    world.from("net-east/east").sees_as(&EdsName::outbound(5001, &HOST.into()), &[]);
+    let world = world
+        .pods("east", &[pod("10.10.0.1")])
+        .pods("west", &[pod("10.10.0.1")]);
+    world
+        .from("net-east/east")
+        .sees(&["10.10.0.1*1 172.30.0.2:15443*1"]);
+    world
+        .from("net-east/east")
+        .sees_as(&EdsName::outbound(5001, &HOST.into()), &[]);
 }
 
 #[test]
 fn r4_9_leaving_endpoints_are_not_sent() {
-    let gone = Pod { health: Health::Terminating, ..pod("10.10.0.2") };
-    let draining = Pod { health: Health::Draining, ..pod("10.10.0.3") };
-    let labelled = Pod { labels: vec![("istio.io/draining", "yes")], ..pod("10.10.0.4") };
-    let world = two_networks().pods("east", &[pod("10.10.0.1"), gone.clone(), draining.clone(), labelled.clone()]);
+    let gone = Pod {
+        health: Health::Terminating,
+        ..pod("10.10.0.2")
+    };
+    let draining = Pod {
+        health: Health::Draining,
+        ..pod("10.10.0.3")
+    };
+    let labelled = Pod {
+        labels: vec![("istio.io/draining", "yes")],
+        ..pod("10.10.0.4")
+    };
+    let world = two_networks().pods(
+        "east",
+        &[pod("10.10.0.1"), gone.clone(), draining.clone(), labelled.clone()],
+    );
     world.from("net-east/east").sees(&["10.10.0.1*1"]);
     let mut sticky = two_networks();
-    sticky.service.labels.insert("istio.io/persistent-session".into(), "cookie".into());
+    sticky
+        .service
+        .labels
+        .insert("istio.io/persistent-session".into(), "cookie".into());
     let sticky = sticky.pods("east", &[pod("10.10.0.1"), gone, draining, labelled]);
-    sticky.from("net-east/east").sees(&["10.10.0.1*1 10.10.0.3*1 10.10.0.4*1"]);
+    sticky
+        .from("net-east/east")
+        .sees(&["10.10.0.1*1 10.10.0.3*1 10.10.0.4*1"]);
 }
 
 #[test]
 fn r4_9_node_local_services_are_served_from_the_own_node() {
     let mut world = World::new(&[("c1", "n1")]);
     world.service.node_local = true;
-    let world = world.pods("c1", &[Pod { node: "a", ..pod("10.0.0.1") }, Pod { node: "b", ..pod("10.0.0.2") }]);
-    world.from("n1/c1").with(|key| key.node = Some("b".into())).sees(&["10.0.0.2*1"]);
+    let world = world.pods(
+        "c1",
+        &[
+            Pod {
+                node: "a",
+                ..pod("10.0.0.1")
+            },
+            Pod {
+                node: "b",
+                ..pod("10.0.0.2")
+            },
+        ],
+    );
+    world
+        .from("n1/c1")
+        .with(|key| key.node = Some("b".into()))
+        .sees(&["10.0.0.2*1"]);
 }
 
 #[test]
 fn r4_2_unknown_ports_and_subsets_are_empty() {
     let world = two_networks().pods("east", &[pod("10.10.0.1")]);
-    let subset = EdsName { subset: "v1".into(), ..EdsName::outbound(5000, &HOST.into()) };
+    let subset = EdsName {
+        subset: "v1".into(),
+        ..EdsName::outbound(5000, &HOST.into())
+    };
     world.from("net-east/east").sees_as(&subset, &[]);
 }
 
@@ -348,15 +487,24 @@ fn contract_3_endpoints_wait_for_their_clusters_service() {
     let mut world = two_networks().pods("east", &[pod("10.10.0.1")]);
     let (writer, network, _) = world.writers.get_mut("west").expect("west");
     let early = endpoint("west", network, "http", &pod("10.10.0.7"));
-    writer.set(world.service.key.clone(), EndpointShard::new("west".into(), None, vec![early]));
+    writer.set(
+        world.service.key.clone(),
+        EndpointShard::new("west".into(), None, vec![early]),
+    );
     world.from("net-east/east").sees(&["10.10.0.1*1"]);
 }
 
 #[test]
 fn d05_huge_weights_are_scaled_down_together() {
-    let heavy = |address| Pod { weight: u32::MAX, ..pod(address) };
-    let world = World::new(&[("c1", "n1")]).pods("c1", &[heavy("10.0.0.1"), heavy("10.0.0.2"), pod("10.0.0.3")]);
-    let (assignment, _) = world.from("n1/c1").assignment(&EdsName::outbound(5000, &HOST.into()));
+    let heavy = |address| Pod {
+        weight: u32::MAX,
+        ..pod(address)
+    };
+    let world =
+        World::new(&[("c1", "n1")]).pods("c1", &[heavy("10.0.0.1"), heavy("10.0.0.2"), pod("10.0.0.3")]);
+    let (assignment, _) = world
+        .from("n1/c1")
+        .assignment(&EdsName::outbound(5000, &HOST.into()));
     let weights: Vec<_> = assignment.endpoints().map(|e| e.weight).collect();
     assert_eq!(weights[0], weights[1]);
     assert_eq!(weights[2], 1);
@@ -365,8 +513,12 @@ fn d05_huge_weights_are_scaled_down_together() {
 
 #[test]
 fn d14_an_assignment_names_the_networks_it_read() {
-    let world = two_networks().pods("east", &[pod("10.10.0.1")]).pods("west", &[pod("10.10.0.1")]);
-    let (assignment, _) = world.from("net-east/east").assignment(&EdsName::outbound(5000, &HOST.into()));
+    let world = two_networks()
+        .pods("east", &[pod("10.10.0.1")])
+        .pods("west", &[pod("10.10.0.1")]);
+    let (assignment, _) = world
+        .from("net-east/east")
+        .assignment(&EdsName::outbound(5000, &HOST.into()));
     let version = world.registry.networks().part(&"net-west".into()).version;
     assert_eq!(assignment.networks_read, [("net-west".into(), version)]);
 }
