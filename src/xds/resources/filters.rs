@@ -1,0 +1,123 @@
+//! Filters of listeners and filter chains.
+
+use envoy_types::pb::envoy::config::core::v3 as core;
+use envoy_types::pb::envoy::config::listener::v3::{Filter, ListenerFilter, filter, listener_filter};
+use envoy_types::pb::envoy::config::route::v3::RouteConfiguration;
+use envoy_types::pb::envoy::extensions::filters::http::router::v3::Router;
+use envoy_types::pb::envoy::extensions::filters::listener::http_inspector::v3::HttpInspector;
+use envoy_types::pb::envoy::extensions::filters::listener::original_dst::v3::OriginalDst;
+use envoy_types::pb::envoy::extensions::filters::listener::tls_inspector::v3::TlsInspector;
+use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3 as hcm;
+use envoy_types::pb::envoy::extensions::filters::network::tcp_proxy::v3::{TcpProxy, tcp_proxy};
+use envoy_types::pb::google::protobuf::Any;
+use envoy_types::util::pack_any;
+
+use super::parts::{ads, flag, seconds};
+
+/// Forwards connections to one Envoy cluster.
+pub(super) fn tcp(cluster: &str) -> Filter {
+    let proxy = TcpProxy {
+        stat_prefix: cluster.to_owned(),
+        cluster_specifier: Some(tcp_proxy::ClusterSpecifier::Cluster(cluster.to_owned())),
+        ..Default::default()
+    };
+    network("envoy.filters.network.tcp_proxy", pack_any(proxy))
+}
+
+/// Routes requests by the route configuration `route`, asked over the stream.
+pub(super) fn http_outbound(listener: &str, route: &str) -> Filter {
+    let rds = hcm::Rds {
+        config_source: ads(),
+        route_config_name: route.to_owned(),
+    };
+    let specifier = hcm::http_connection_manager::RouteSpecifier::Rds(rds);
+    manager(http(format!("outbound_{listener};"), specifier))
+}
+
+/// Routes requests by a route configuration given here, and tells the application who called (XFCC).
+pub(super) fn http_inbound(listener: &str, routes: RouteConfiguration) -> Filter {
+    let specifier = hcm::http_connection_manager::RouteSpecifier::RouteConfig(routes);
+    let details = hcm::http_connection_manager::SetCurrentClientCertDetails {
+        subject: flag(true),
+        dns: true,
+        uri: true,
+        ..Default::default()
+    };
+    manager(hcm::HttpConnectionManager {
+        forward_client_cert_details: hcm::http_connection_manager::ForwardClientCertDetails::AppendForward
+            .into(),
+        set_current_client_cert_details: Some(details),
+        ..http(format!("inbound_{listener};"), specifier)
+    })
+}
+
+fn http(
+    stat_prefix: String,
+    route_specifier: hcm::http_connection_manager::RouteSpecifier,
+) -> hcm::HttpConnectionManager {
+    hcm::HttpConnectionManager {
+        codec_type: hcm::http_connection_manager::CodecType::Auto.into(),
+        stat_prefix,
+        http_filters: vec![hcm::HttpFilter {
+            name: "envoy.filters.http.router".to_owned(),
+            config_type: Some(hcm::http_filter::ConfigType::TypedConfig(pack_any(
+                Router::default(),
+            ))),
+            ..Default::default()
+        }],
+        // gRPC streams may be silent for as long as they like.
+        stream_idle_timeout: seconds(0),
+        use_remote_address: flag(false),
+        normalize_path: flag(true),
+        upgrade_configs: vec![hcm::http_connection_manager::UpgradeConfig {
+            upgrade_type: "websocket".to_owned(),
+            ..Default::default()
+        }],
+        http_protocol_options: Some(core::Http1ProtocolOptions {
+            accept_http_10: true,
+            ..Default::default()
+        }),
+        route_specifier: Some(route_specifier),
+        ..Default::default()
+    }
+}
+
+fn manager(manager: hcm::HttpConnectionManager) -> Filter {
+    network("envoy.filters.network.http_connection_manager", pack_any(manager))
+}
+
+fn network(name: &str, config: Any) -> Filter {
+    Filter {
+        name: name.to_owned(),
+        config_type: Some(filter::ConfigType::TypedConfig(config)),
+    }
+}
+
+/// Asks the kernel where a captured connection was going.
+pub(super) fn original_dst() -> ListenerFilter {
+    listening("envoy.filters.listener.original_dst", pack_any(OriginalDst {}))
+}
+
+/// Looks whether a connection starts with TLS.
+pub(super) fn tls_inspector() -> ListenerFilter {
+    listening(
+        "envoy.filters.listener.tls_inspector",
+        pack_any(TlsInspector::default()),
+    )
+}
+
+/// Looks whether a connection starts with HTTP.
+pub(super) fn http_inspector() -> ListenerFilter {
+    listening(
+        "envoy.filters.listener.http_inspector",
+        pack_any(HttpInspector {}),
+    )
+}
+
+fn listening(name: &str, config: Any) -> ListenerFilter {
+    ListenerFilter {
+        name: name.to_owned(),
+        filter_disabled: None,
+        config_type: Some(listener_filter::ConfigType::TypedConfig(config)),
+    }
+}

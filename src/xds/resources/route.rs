@@ -1,0 +1,186 @@
+//! Route configurations and virtual hosts (control-plane-surface §3.9).
+
+use bytes::Bytes;
+use envoy_types::pb::envoy::config::route::v3 as rds;
+use envoy_types::pb::envoy::extensions::retry::host::previous_hosts::v3::PreviousHostsPredicate;
+use envoy_types::util::pack_any;
+use prost::Message;
+
+use super::PASSTHROUGH;
+use super::parts::{flag, number, put_field, seconds};
+use crate::model::{Resolution, Service, ServicePort};
+use crate::view::EdsName;
+use crate::view::OutboundKey;
+use crate::xds::resource::{Encoded, ResourceType};
+
+/// Tag of `RouteConfiguration.virtual_hosts`.
+const VIRTUAL_HOSTS: u32 = 2;
+const MAX_DIRECT_BODY_BYTES: u32 = 1 << 20;
+const RETRY_ON: &str = "connect-failure,refused-stream,unavailable,cancelled,retriable-status-codes";
+
+/// The encoded `virtual_hosts` field of one service port; it takes every host name when `sniffed`.
+pub(super) fn virtual_host(service: &Service, port: &ServicePort, key: &OutboundKey, sniffed: bool) -> Bytes {
+    let name = format!("{}:{}", service.key.hostname, port.number);
+    let cluster = EdsName::outbound(port.number, &service.key.hostname).to_string();
+    let mut route = to_cluster("default", cluster, Some(retry()));
+    route.decorator = operation(&name);
+    let host = rds::VirtualHost {
+        domains: if sniffed {
+            vec!["*".to_owned()]
+        } else {
+            domains(service, key)
+        },
+        name,
+        routes: vec![route],
+        include_request_attempt_count: true,
+        ..Default::default()
+    };
+    let mut buffer = Vec::new();
+    put_field(VIRTUAL_HOSTS, &host, &mut buffer);
+    buffer.into()
+}
+
+/// The host names under which clients of `key` know `service`, without ports and without duplicates. VIPs are
+/// those of the proxy's own cluster only: another cluster's may belong to another service here.
+fn domains(service: &Service, key: &OutboundKey) -> Vec<String> {
+    let host = service.key.hostname.as_str();
+    let mut names = vec![host.to_owned(), format!("{host}.")];
+    names.extend(short_names(host, &key.dns_domain));
+    if service.resolution == Resolution::Passthrough {
+        let prefixed: Vec<_> = names.iter().map(|name| format!("*.{name}")).collect();
+        names.extend(prefixed);
+    }
+    let own = service.vips.iter().filter(|(cluster, _)| *cluster == key.cluster);
+    for vip in own.flat_map(|(_, vips)| vips) {
+        names.push(if vip.is_ipv6() {
+            format!("[{vip}]")
+        } else {
+            vip.to_string()
+        });
+    }
+    let mut seen = std::collections::BTreeSet::new();
+    names.retain(|name| seen.insert(name.clone()));
+    names
+}
+
+/// Names of `host` that a resolver of `dns_domain` (`<namespace>.svc.<suffix>`) completes.
+fn short_names(host: &str, dns_domain: &str) -> Vec<String> {
+    let split = dns_domain.split_once('.');
+    let Some((namespace, domain)) = split.filter(|(_, domain)| domain.starts_with("svc.")) else {
+        return Vec::new();
+    };
+    let prefix = host.strip_suffix(domain).and_then(|rest| rest.strip_suffix('.'));
+    let Some((prefix, (name, of))) = prefix.and_then(|prefix| Some((prefix, prefix.split_once('.')?))) else {
+        return Vec::new();
+    };
+    let mut names = Vec::new();
+    if of == namespace {
+        names.push(name.to_owned());
+    }
+    names.extend([prefix.to_owned(), format!("{prefix}.svc")]);
+    names
+}
+
+/// The route configuration `name` over these virtual hosts. A port's own (a number for a name) ends with the
+/// catch-all; one service's (`<host>:<port>`) has none.
+pub fn route<'a>(name: &str, _key: &OutboundKey, virtual_hosts: impl Iterator<Item = &'a Bytes>) -> Encoded {
+    let mut message = header(name).encode_to_vec();
+    for host in virtual_hosts {
+        message.extend_from_slice(host);
+    }
+    if name.parse::<u16>().is_ok() {
+        put_field(VIRTUAL_HOSTS, &allow_any(), &mut message);
+    }
+    Encoded::new(ResourceType::Route, name, &message)
+}
+
+/// The answer for a name that does not exist.
+pub fn empty_route(name: &str) -> Encoded {
+    Encoded::new(ResourceType::Route, name, &header(name).encode_to_vec())
+}
+
+/// The route configuration of one inbound port, given inside its listener.
+pub(super) fn inbound(cluster: &str, service_port: u16, decorator: Option<&str>) -> rds::RouteConfiguration {
+    let mut route = to_cluster("default", cluster.to_owned(), None);
+    route.decorator = decorator.and_then(operation);
+    rds::RouteConfiguration {
+        name: cluster.to_owned(),
+        virtual_hosts: vec![rds::VirtualHost {
+            name: format!("inbound|http|{service_port}"),
+            domains: vec!["*".to_owned()],
+            routes: vec![route],
+            ..Default::default()
+        }],
+        validate_clusters: flag(false),
+        ..Default::default()
+    }
+}
+
+fn header(name: &str) -> rds::RouteConfiguration {
+    rds::RouteConfiguration {
+        name: name.to_owned(),
+        validate_clusters: flag(false),
+        max_direct_response_body_size_bytes: number(MAX_DIRECT_BODY_BYTES),
+        ignore_port_in_host_matching: true,
+        ..Default::default()
+    }
+}
+
+fn allow_any() -> rds::VirtualHost {
+    rds::VirtualHost {
+        name: "allow_any".to_owned(),
+        domains: vec!["*".to_owned()],
+        routes: vec![to_cluster("allow_any", PASSTHROUGH.to_owned(), None)],
+        include_request_attempt_count: true,
+        ..Default::default()
+    }
+}
+
+fn operation(name: &str) -> Option<rds::Decorator> {
+    Some(rds::Decorator {
+        operation: format!("{name}/*"),
+        ..Default::default()
+    })
+}
+
+/// Every path to one Envoy cluster, however long it takes; gRPC clients set their own deadlines.
+fn to_cluster(name: &str, cluster: String, retry_policy: Option<rds::RetryPolicy>) -> rds::Route {
+    let action = rds::RouteAction {
+        timeout: seconds(0),
+        max_stream_duration: Some(rds::route_action::MaxStreamDuration {
+            max_stream_duration: seconds(0),
+            grpc_timeout_header_max: seconds(0),
+            ..Default::default()
+        }),
+        retry_policy,
+        cluster_specifier: Some(rds::route_action::ClusterSpecifier::Cluster(cluster)),
+        ..Default::default()
+    };
+    rds::Route {
+        name: name.to_owned(),
+        r#match: Some(rds::RouteMatch {
+            path_specifier: Some(rds::route_match::PathSpecifier::Prefix("/".to_owned())),
+            ..Default::default()
+        }),
+        action: Some(rds::route::Action::Route(action)),
+        ..Default::default()
+    }
+}
+
+/// Two more attempts, on other endpoints: what a dead gateway costs (D42).
+fn retry() -> rds::RetryPolicy {
+    let previous = rds::retry_policy::RetryHostPredicate {
+        name: "envoy.retry_host_predicates.previous_hosts".to_owned(),
+        config_type: Some(rds::retry_policy::retry_host_predicate::ConfigType::TypedConfig(
+            pack_any(PreviousHostsPredicate {}),
+        )),
+    };
+    rds::RetryPolicy {
+        retry_on: RETRY_ON.to_owned(),
+        num_retries: number(2),
+        retry_host_predicate: vec![previous],
+        host_selection_retry_max_attempts: 5,
+        retriable_status_codes: vec![503],
+        ..Default::default()
+    }
+}

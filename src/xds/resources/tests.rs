@@ -1,0 +1,1 @@
+//! What the resources hold, decoded again.
