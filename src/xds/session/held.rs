@@ -1,0 +1,131 @@
+//! What the client holds of one type, as far as we know.
+
+use std::cmp::Ordering;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::model::Name;
+use crate::xds::resource::{Entry, ResourceList};
+
+/// What the client holds under one name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Holding {
+    /// Nothing, or it was told that there is nothing.
+    Nothing,
+    /// Something whose version says nothing to us.
+    Foreign,
+    /// The content with this hash.
+    Content(u128),
+}
+
+impl Holding {
+    /// What a client holds that reports this version (D20).
+    pub(super) fn of_version(version: &str) -> Self {
+        match u128::from_str_radix(version, 16) {
+            Ok(hash) if version.len() == 32 => Self::Content(hash),
+            _ => Self::Foreign,
+        }
+    }
+}
+
+/// The shared lists that were written, and by name what differs from them (D18).
+#[derive(Debug, Default)]
+pub(super) struct Held {
+    base: [Arc<ResourceList>; 2],
+    exceptions: BTreeMap<Name, Holding>,
+}
+
+impl Held {
+    /// What is held under `name`.
+    pub(super) fn get(&self, name: &str) -> Holding {
+        self.exceptions
+            .get(name)
+            .copied()
+            .unwrap_or_else(|| self.in_base(name))
+    }
+
+    /// Notes what is held under `name`.
+    pub(super) fn set(&mut self, name: &Name, copy: Holding) {
+        if self.in_base(name) == copy {
+            self.exceptions.remove(name.as_str());
+        } else {
+            self.exceptions.insert(name.clone(), copy);
+        }
+    }
+
+    /// Forgets the lists; only what is held of `names` stays.
+    pub(super) fn keep_only<'a>(&mut self, names: impl Iterator<Item = &'a Name>) {
+        let exceptions = names.map(|name| (name.clone(), self.get(name))).collect();
+        *self = Self {
+            base: Default::default(),
+            exceptions,
+        };
+        self.exceptions.retain(|_, copy| *copy != Holding::Nothing);
+    }
+
+    /// The lists last compared with.
+    pub(super) fn base(&self) -> &[Arc<ResourceList>; 2] {
+        &self.base
+    }
+
+    /// Whether the client holds something else under `name` than the lists say.
+    pub(super) fn differs(&self, name: &str) -> bool {
+        self.exceptions.contains_key(name)
+    }
+
+    /// Notes that the client holds exactly the lists.
+    pub(super) fn equals_lists(&mut self) {
+        self.exceptions.clear();
+    }
+
+    /// Makes `lists` the reference. What the client holds stays the same; returns the names of which the old
+    /// and the new lists differ. Free when the lists are the same.
+    pub(super) fn rebase(&mut self, lists: [Arc<ResourceList>; 2]) -> Vec<Name> {
+        let mut touched = Vec::new();
+        for (old, new) in self.base.iter().zip(&lists) {
+            if !Arc::ptr_eq(old, new) && old.hash() != new.hash() {
+                differing(old.entries(), new.entries(), &mut touched);
+            }
+        }
+        let before: Vec<_> = touched.iter().map(|name| self.get(name)).collect();
+        self.base = lists;
+        for (name, copy) in touched.iter().zip(before) {
+            self.set(name, copy);
+        }
+        touched
+    }
+
+    fn in_base(&self, name: &str) -> Holding {
+        match self.base.iter().find_map(|list| list.get(name)) {
+            Some(encoded) => Holding::Content(encoded.hash),
+            None => Holding::Nothing,
+        }
+    }
+}
+
+/// Names that are in one list only or differ in content.
+fn differing(mut old: &[Entry], mut new: &[Entry], names: &mut Vec<Name>) {
+    loop {
+        let order = match (old.first(), new.first()) {
+            (Some(a), Some(b)) => a.name.cmp(&b.name),
+            (Some(_), None) => Ordering::Less,
+            (None, Some(_)) => Ordering::Greater,
+            (None, None) => return,
+        };
+        let differ = order != Ordering::Equal || old[0].encoded.hash != new[0].encoded.hash;
+        if differ {
+            let entry = if order == Ordering::Greater {
+                &new[0]
+            } else {
+                &old[0]
+            };
+            names.push(entry.name.clone());
+        }
+        if order != Ordering::Greater {
+            old = &old[1..];
+        }
+        if order != Ordering::Less {
+            new = &new[1..];
+        }
+    }
+}

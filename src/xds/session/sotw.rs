@@ -1,0 +1,264 @@
+//! The state-of-the-world protocol.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::{Instant, SystemTime};
+
+use super::held::Holding;
+use super::watch::{Batch, Dialect, ListsDue, Owed, Watch};
+use super::watches::{Watches, version_of};
+use super::{Effects, Outcome, SessionError, SessionLimits, Source};
+use crate::model::Name;
+use crate::proto::discovery::{DiscoveryRequest, DiscoveryResponse};
+use crate::xds::resource::{ResourceType, version};
+use crate::xds::status::TypeStatus;
+
+/// The name that subscribes to everything.
+const STAR: &str = "*";
+
+/// One stream of the state-of-the-world protocol.
+#[derive(Debug)]
+pub struct SotwSession {
+    watches: Watches,
+}
+
+impl SotwSession {
+    /// A stream on which nothing was asked yet.
+    pub fn new(limits: SessionLimits) -> Self {
+        Self {
+            watches: Watches::new(limits),
+        }
+    }
+
+    /// Takes one request; its node is ignored (X-C03). A stale one changes nothing: the names it brings come
+    /// again with the client's next ACK (X-S08). After an error the stream must end.
+    pub fn request(&mut self, request: DiscoveryRequest, now: Instant) -> Result<Effects, SessionError> {
+        let limits = self.watches.limits;
+        limits.check_url(&request.type_url)?;
+        let Some(kind) = ResourceType::from_url(&request.type_url) else {
+            return Ok(self.watches.unknown(&request.type_url));
+        };
+        limits.check_names(kind, &request.resource_names)?;
+        let first = !self.watches.of(kind).open;
+        let mut effects = Effects {
+            kind: Some(kind),
+            opened: first.then_some(kind),
+            outcome: self.outcome(kind, &request, now),
+            ..Effects::default()
+        };
+        if effects.outcome == Outcome::Stale {
+            return Ok(effects);
+        }
+        self.watches.open(kind);
+        let again = first || request.response_nonce.is_empty();
+        let mut names: BTreeSet<Name> = request.resource_names.into_iter().map(Name::from).collect();
+        if kind.is_wildcard() {
+            let star = names.remove(STAR);
+            self.set_wildcard(kind, star, star || !names.is_empty(), again);
+        }
+        self.watches.check_count(kind, names.len())?;
+        self.set_names(kind, names, again, &mut effects);
+        Ok(effects)
+    }
+
+    /// A watched named resource may have new bytes.
+    pub fn changed(&mut self, kind: ResourceType, name: &Name) {
+        self.watches.changed(kind, name);
+    }
+
+    /// The lists of a wildcard type may differ.
+    pub fn list_changed(&mut self, kind: ResourceType) {
+        self.watches.list_changed(kind);
+    }
+
+    /// The proxy's view changed: everything may differ. Only what differs in bytes is sent (D12).
+    pub fn rekeyed(&mut self) {
+        self.watches.rekeyed();
+    }
+
+    /// The next message, which must then be written. Call again until `None`: after requests and changes, and
+    /// at the [`deadline`](Self::deadline).
+    pub fn poll(&mut self, now: Instant, source: &dyn Source) -> Option<(ResourceType, DiscoveryResponse)> {
+        ResourceType::ALL
+            .into_iter()
+            .find_map(|kind| Some((kind, self.poll_type(kind, now, source)?)))
+    }
+
+    /// When to poll although nothing happens: a push is being held back (D22).
+    pub fn deadline(&self) -> Option<Instant> {
+        self.watches.deadline()
+    }
+
+    /// What was sent and acknowledged by type; `now` and `wall` are the same moment.
+    pub fn status(&self, now: Instant, wall: SystemTime) -> BTreeMap<ResourceType, TypeStatus> {
+        self.watches.status(now, wall)
+    }
+
+    /// Every named subscription, for the end of the stream.
+    pub fn watched(&self) -> impl Iterator<Item = (ResourceType, &Name)> {
+        self.watches.watched()
+    }
+
+    fn outcome(&mut self, kind: ResourceType, request: &DiscoveryRequest, now: Instant) -> Outcome {
+        let watch = self.watches.of_mut(kind);
+        let nonce = request.response_nonce.parse::<u64>().ok();
+        // Without a response there is nothing to be stale against; without a nonce it is a new subscription (D26).
+        let fresh = !watch.open || request.response_nonce.is_empty();
+        if let (false, Some(last)) = (fresh, watch.pacing.last_nonce())
+            && nonce != Some(last)
+        {
+            return Outcome::Stale;
+        }
+        let answered = nonce.filter(|nonce| !fresh && watch.pacing.answered(*nonce));
+        match (&request.error_detail, answered) {
+            (Some(error), _) => Outcome::Nack {
+                message: watch.pacing.rejected(&error.message),
+            },
+            (None, Some(nonce)) => {
+                watch.pacing.accepted(nonce, now);
+                Outcome::Ack
+            }
+            (None, None) => Outcome::Subscribe,
+        }
+    }
+
+    /// X-S05 to X-S07. `named`: the request names something, if only `*`.
+    fn set_wildcard(&mut self, kind: ResourceType, star: bool, named: bool, again: bool) {
+        let watch = self.watches.of_mut(kind);
+        watch.named |= named;
+        let wildcard = star || !watch.named;
+        if wildcard && (again || (star && !watch.star)) {
+            watch.answer = true;
+        }
+        if wildcard && !watch.wildcard {
+            watch.wildcard = true;
+            watch.lists = ListsDue::Push;
+        } else if !wildcard && watch.wildcard {
+            watch.end_wildcard();
+        }
+        watch.star = star;
+    }
+
+    fn set_names(&mut self, kind: ResourceType, names: BTreeSet<Name>, again: bool, effects: &mut Effects) {
+        let watch = self.watches.of_mut(kind);
+        let gone: Vec<_> = watch.names.difference(&names).cloned().collect();
+        for name in gone {
+            watch.unsubscribe(&name);
+            effects.unsubscribed.push((kind, name));
+        }
+        for name in names {
+            let new = !watch.names.contains(&name);
+            if new {
+                effects.subscribed.push((kind, name.clone()));
+            }
+            if kind.is_wildcard() {
+                watch.answer |= new || again;
+                watch.names.insert(name);
+            } else if new || again {
+                watch.subscribe(&name, Owed::Always);
+            }
+        }
+        if !watch.wildcard && watch.names.is_empty() {
+            watch.answer = false;
+        }
+    }
+
+    fn poll_type(
+        &mut self,
+        kind: ResourceType,
+        now: Instant,
+        source: &dyn Source,
+    ) -> Option<DiscoveryResponse> {
+        if !self.watches.of(kind).open {
+            return None;
+        }
+        let pushes = self.watches.refresh(kind, now, source);
+        if kind.is_wildcard() {
+            let full = full_set(self.watches.of_mut(kind), kind, pushes, source)?;
+            if kind == ResourceType::Cluster {
+                self.watches.clusters_written(full.changed.iter());
+            }
+            return Some(self.response(kind, full.batch, now));
+        }
+        let batch = self.watches.with(kind, Dialect::Sotw, source, |watch, context| {
+            watch.drain(context, pushes)
+        });
+        (!batch.is_empty()).then(|| self.response(kind, batch, now))
+    }
+
+    fn response(&mut self, kind: ResourceType, batch: Batch, now: Instant) -> DiscoveryResponse {
+        let pairs = batch
+            .resources
+            .iter()
+            .map(|(name, encoded)| (name.as_str(), encoded.hash));
+        let version_info = version(version_of(pairs));
+        let nonce = self.watches.next_nonce();
+        self.watches
+            .of_mut(kind)
+            .pacing
+            .written(nonce, version_info.clone(), batch.push, now);
+        DiscoveryResponse {
+            version_info,
+            resources: batch
+                .resources
+                .into_iter()
+                .map(|(_, encoded)| encoded.any.clone())
+                .collect(),
+            type_url: kind.url().to_owned(),
+            nonce: nonce.to_string(),
+        }
+    }
+}
+
+/// Every subscribed resource of a type where absence deletes (X-S01).
+struct FullSet {
+    batch: Batch,
+    /// What the client must take as written anew: after a request everything, in a push what differs.
+    changed: Vec<Name>,
+}
+
+fn full_set(watch: &mut Watch, kind: ResourceType, pushes: bool, source: &dyn Source) -> Option<FullSet> {
+    let asked = std::mem::take(&mut watch.answer);
+    if !asked && !pushes {
+        return None;
+    }
+    let dirty = watch.take_dirty();
+    if !asked && dirty.is_empty() {
+        return None;
+    }
+    let resources: Vec<_> = if watch.wildcard {
+        let lists = watch.held.base().iter().flat_map(|list| list.entries());
+        lists
+            .map(|entry| (entry.name.clone(), Arc::clone(&entry.encoded)))
+            .collect()
+    } else {
+        let found = watch
+            .names
+            .iter()
+            .filter_map(|name| Some((name.clone(), source.get(kind, name)?)));
+        found.collect()
+    };
+    let news = |name: &Name, hash| watch.held.get(name) != Holding::Content(hash);
+    let mut changed: Vec<Name> = Vec::new();
+    for (name, encoded) in &resources {
+        if asked || news(name, encoded.hash) {
+            changed.push(name.clone());
+        }
+    }
+    let gone = |name: &Name| watch.held.get(name) != Holding::Nothing && source.get(kind, name).is_none();
+    if !asked && changed.is_empty() && !dirty.iter().any(gone) {
+        return None;
+    }
+    if watch.wildcard {
+        watch.held.equals_lists();
+    } else {
+        for name in &watch.names {
+            watch.held.set(name, Holding::Nothing);
+        }
+        for (name, encoded) in &resources {
+            watch.held.set(name, Holding::Content(encoded.hash));
+        }
+    }
+    let batch = Batch::full(resources, !asked);
+    Some(FullSet { batch, changed })
+}
