@@ -1,1 +1,231 @@
-//! Raw settings in, validated configuration out, all problems at once.
+//! What `serve` works by: flags over environment over file over defaults.
+
+mod environment;
+mod file;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::Deserialize;
+
+pub use environment::{VariableError, from_istiod_variables};
+pub use file::{FileError, read};
+
+use crate::model::{ClusterId, Name, NetworkId};
+
+/// Settings as given by one source; `None` is "not said here". The keys of a file are the names of the flags.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct Settings {
+    /// Id of the config cluster.
+    pub cluster_id: Option<String>,
+    /// Kubeconfig of the config cluster.
+    pub kubeconfig: Option<PathBuf>,
+    /// Context in it.
+    pub context: Option<String>,
+    /// Directory of kubeconfigs of remote clusters.
+    pub kubeconfig_dir: Option<PathBuf>,
+    /// Namespace of Secrets and of the network label.
+    pub system_namespace: Option<String>,
+    /// DNS domain of services.
+    pub domain: Option<String>,
+    /// Trust domain of workloads.
+    pub trust_domain: Option<String>,
+    /// Address of plaintext xDS.
+    pub grpc_addr: Option<SocketAddr>,
+    /// Address of readiness and debug pages.
+    pub http_addr: Option<SocketAddr>,
+    /// Address of metrics.
+    pub monitoring_addr: Option<SocketAddr>,
+    /// Start gate per remote cluster.
+    #[serde(deserialize_with = "file::duration")]
+    pub remote_cluster_timeout: Option<Duration>,
+    /// Quiet time before a push.
+    #[serde(deserialize_with = "file::duration")]
+    pub debounce_after: Option<Duration>,
+    /// Longest delay of a push.
+    #[serde(deserialize_with = "file::duration")]
+    pub debounce_max: Option<Duration>,
+    /// How long a removed cluster still serves.
+    #[serde(deserialize_with = "file::duration")]
+    pub removal_grace: Option<Duration>,
+    /// Directory of the CA.
+    pub ca_dir: Option<PathBuf>,
+    /// Private keys over plaintext.
+    pub insecure_plaintext_sds: Option<bool>,
+    /// API servers and endpoints on loopback.
+    pub allow_loopback_clusters: Option<bool>,
+    /// Where the chosen ports are written.
+    pub ports_file: Option<PathBuf>,
+    /// `text` or `json`.
+    pub log_format: Option<String>,
+    /// Log filter.
+    pub log_level: Option<String>,
+    /// Pairs of networks that reach each other without gateways (D2); in files only.
+    #[serde(rename = "reachableNetworks")]
+    pub reachable_networks: Option<Vec<(NetworkId, NetworkId)>>,
+}
+
+impl Settings {
+    /// These, and where they say nothing, `fallback`'s.
+    pub fn or(self, fallback: Self) -> Self {
+        macro_rules! merged {
+            ($($field:ident),* $(,)?) => {
+                Self { $($field: self.$field.or(fallback.$field)),* }
+            };
+        }
+        merged!(
+            cluster_id,
+            kubeconfig,
+            context,
+            kubeconfig_dir,
+            system_namespace,
+            domain,
+            trust_domain,
+            grpc_addr,
+            http_addr,
+            monitoring_addr,
+            remote_cluster_timeout,
+            debounce_after,
+            debounce_max,
+            removal_grace,
+            ca_dir,
+            insecure_plaintext_sds,
+            allow_loopback_clusters,
+            ports_file,
+            log_format,
+            log_level,
+            reachable_networks,
+        )
+    }
+
+    /// Fills in defaults and checks what belongs together.
+    ///
+    /// # Errors
+    /// Every problem at once.
+    pub fn complete(self) -> Result<Config, ConfigError> {
+        let problems = self.problems();
+        if !problems.is_empty() {
+            return Err(ConfigError(problems));
+        }
+        let loopback = |port| SocketAddr::from(([127, 0, 0, 1], port));
+        let text = |value: Option<String>, default: &str| value.unwrap_or_else(|| default.to_owned());
+        Ok(Config {
+            cluster_id: text(self.cluster_id, "Kubernetes").into(),
+            kubeconfig: self.kubeconfig,
+            context: self.context,
+            kubeconfig_dir: self.kubeconfig_dir,
+            system_namespace: text(self.system_namespace, "istio-system").into(),
+            domain: text(self.domain, "cluster.local").into(),
+            trust_domain: text(self.trust_domain, "cluster.local").into(),
+            grpc_addr: self.grpc_addr.unwrap_or(loopback(15010)),
+            http_addr: self.http_addr.unwrap_or(loopback(8080)),
+            monitoring_addr: self.monitoring_addr.unwrap_or(loopback(15014)),
+            remote_cluster_timeout: self.remote_cluster_timeout.unwrap_or(Duration::from_secs(30)),
+            debounce_after: self.debounce_after.unwrap_or_default(),
+            debounce_max: self.debounce_max.unwrap_or(Duration::from_secs(10)),
+            removal_grace: self.removal_grace.unwrap_or(Duration::from_secs(5)),
+            ca_dir: self.ca_dir,
+            insecure_plaintext_sds: self.insecure_plaintext_sds.unwrap_or_default(),
+            allow_loopback_clusters: self.allow_loopback_clusters.unwrap_or_default(),
+            ports_file: self.ports_file,
+            reachable_networks: self.reachable_networks.unwrap_or_default(),
+        })
+    }
+
+    fn problems(&self) -> Vec<String> {
+        let mut problems = Vec::new();
+        if self.context.is_some() && self.kubeconfig.is_none() {
+            problems.push("--context names a context of --kubeconfig: give that too".to_owned());
+        }
+        let texts = [
+            ("--cluster-id", &self.cluster_id),
+            ("--system-namespace", &self.system_namespace),
+            ("--domain", &self.domain),
+            ("--trust-domain", &self.trust_domain),
+        ];
+        for (flag, value) in texts {
+            if value.as_deref().is_some_and(|text| text.trim().is_empty()) {
+                problems.push(format!("{flag} is empty: leave it out for its default"));
+            }
+        }
+        let max = self.debounce_max.unwrap_or(Duration::from_secs(10));
+        if let Some(after) = self.debounce_after.filter(|after| *after > max) {
+            problems.push(format!(
+                "--debounce-after {} is longer than --debounce-max {}: make it at most that",
+                humantime::format_duration(after),
+                humantime::format_duration(max)
+            ));
+        }
+        if self.insecure_plaintext_sds == Some(true) && self.ca_dir.is_none() {
+            problems.push("--insecure-plaintext-sds has no CA to answer from: give --ca-dir".to_owned());
+        }
+        problems
+    }
+}
+
+/// Complete settings.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(missing_docs, reason = "each field is documented in `Settings`")]
+pub struct Config {
+    pub cluster_id: ClusterId,
+    pub kubeconfig: Option<PathBuf>,
+    pub context: Option<String>,
+    pub kubeconfig_dir: Option<PathBuf>,
+    pub system_namespace: Name,
+    pub domain: Name,
+    pub trust_domain: Name,
+    pub grpc_addr: SocketAddr,
+    pub http_addr: SocketAddr,
+    pub monitoring_addr: SocketAddr,
+    pub remote_cluster_timeout: Duration,
+    pub debounce_after: Duration,
+    pub debounce_max: Duration,
+    pub removal_grace: Duration,
+    pub ca_dir: Option<PathBuf>,
+    pub insecure_plaintext_sds: bool,
+    pub allow_loopback_clusters: bool,
+    pub ports_file: Option<PathBuf>,
+    pub reachable_networks: Vec<(NetworkId, NetworkId)>,
+}
+
+/// *Fatal* at start: settings that do not fit together.
+#[derive(Debug, thiserror::Error)]
+#[error("{}", .0.join("\n  "))]
+pub struct ConfigError(Vec<String>);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn earlier_sources_win_value_by_value() {
+        let flags = Settings {
+            domain: Some("flag".to_owned()),
+            ..Settings::default()
+        };
+        let file = Settings {
+            domain: Some("file".to_owned()),
+            cluster_id: Some("east".to_owned()),
+            ..Settings::default()
+        };
+        let config = flags.or(file).complete().expect("valid");
+        assert_eq!((&*config.domain, &*config.cluster_id), ("flag", "east"));
+        assert_eq!(config.grpc_addr.to_string(), "127.0.0.1:15010");
+    }
+
+    #[test]
+    fn every_problem_is_told_at_once() {
+        let settings = Settings {
+            context: Some("x".to_owned()),
+            debounce_after: Some(Duration::from_secs(60)),
+            insecure_plaintext_sds: Some(true),
+            ..Settings::default()
+        };
+        let error = settings.complete().expect_err("three problems").to_string();
+        for flag in ["--kubeconfig", "--debounce-max 10s", "--ca-dir"] {
+            assert!(error.contains(flag), "{error}");
+        }
+    }
+}

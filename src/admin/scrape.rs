@@ -70,7 +70,18 @@ fn pull_ingest(counts: &Counts, refresh: &Refresh<'_>) {
     });
     for object in ObjectKind::ALL {
         for event in EventKind::ALL {
-            refresh.event(object.name(), event.label(), counts.events(object, event));
+            refresh.event(label(object), event.label(), counts.events(object, event));
         }
+    }
+}
+
+/// The peer's word for a kind of object.
+fn label(object: ObjectKind) -> &'static str {
+    match object {
+        ObjectKind::Namespace => "Namespaces",
+        ObjectKind::Node => "Nodes",
+        ObjectKind::Pod => "Pods",
+        ObjectKind::Service => "Services",
+        ObjectKind::EndpointSlice => "EndpointSlice",
     }
 }

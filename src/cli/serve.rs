@@ -1,12 +1,246 @@
 //! `tombolo serve`.
 
+use std::io::Write as _;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use serde_json::json;
+
+use super::{EXIT_FAILURE, EXIT_USAGE, fail};
+use crate::app::{Addresses, AppError, Bound, Server};
+use crate::config::{self, Config, Settings};
+use crate::ingest::{ConfigCluster, ConfigSource, IngestOptions, Remotes, RetryPolicy};
+use crate::lifecycle;
+use crate::telemetry::{self, LogFormat};
 
 /// Arguments of `tombolo serve`.
+///
+/// Flags win over environment variables, those over istiod's variables, those over the file.
 #[derive(Debug, clap::Args)]
-pub struct Args {}
+pub struct Args {
+    /// YAML file of settings: the names of these flags without dashes in front, and reachableNetworks: [[a, b]]
+    #[arg(long, env = "TOMBOLO_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Id of the config cluster, also CLUSTER_ID [default: Kubernetes]
+    #[arg(long, env = "TOMBOLO_CLUSTER_ID", value_name = "ID")]
+    cluster_id: Option<String>,
+    /// Kubeconfig of the config cluster [default: the pod's service account, if there is one]
+    #[arg(long, env = "TOMBOLO_KUBECONFIG", value_name = "FILE")]
+    kubeconfig: Option<PathBuf>,
+    /// Context in that kubeconfig [default: its current context]
+    #[arg(long, env = "TOMBOLO_CONTEXT", value_name = "NAME")]
+    context: Option<String>,
+    /// Remote clusters from kubeconfig files in DIR instead of Secrets, also PILOT_MULTICLUSTER_KUBECONFIG_PATH
+    #[arg(long, env = "TOMBOLO_KUBECONFIG_DIR", value_name = "DIR")]
+    kubeconfig_dir: Option<PathBuf>,
+    /// Namespace of the remote Secrets and of the network label [default: istio-system]
+    #[arg(long, env = "TOMBOLO_SYSTEM_NAMESPACE", value_name = "NS")]
+    system_namespace: Option<String>,
+    /// DNS domain of services [default: cluster.local]
+    #[arg(long, env = "TOMBOLO_DOMAIN", value_name = "DOMAIN")]
+    domain: Option<String>,
+    /// Trust domain of workloads [default: cluster.local]
+    #[arg(long, env = "TOMBOLO_TRUST_DOMAIN", value_name = "DOMAIN")]
+    trust_domain: Option<String>,
+    /// Plaintext xDS [default: 127.0.0.1:15010]
+    #[arg(long, env = "TOMBOLO_GRPC_ADDR", value_name = "ADDR")]
+    grpc_addr: Option<SocketAddr>,
+    /// Readiness and debug pages [default: 127.0.0.1:8080]
+    #[arg(long, env = "TOMBOLO_HTTP_ADDR", value_name = "ADDR")]
+    http_addr: Option<SocketAddr>,
+    /// Metrics and debug pages [default: 127.0.0.1:15014]
+    #[arg(long, env = "TOMBOLO_MONITORING_ADDR", value_name = "ADDR")]
+    monitoring_addr: Option<SocketAddr>,
+    /// How long the start waits for a remote cluster, also PILOT_REMOTE_CLUSTER_TIMEOUT [default: 30s]
+    #[arg(long, env = "TOMBOLO_REMOTE_CLUSTER_TIMEOUT", value_name = "TIME", value_parser = humantime::parse_duration)]
+    remote_cluster_timeout: Option<Duration>,
+    /// Quiet time before a push, also PILOT_DEBOUNCE_AFTER; 0s pushes the first change at once [default: 0s]
+    #[arg(long, env = "TOMBOLO_DEBOUNCE_AFTER", value_name = "TIME", value_parser = humantime::parse_duration)]
+    debounce_after: Option<Duration>,
+    /// Longest delay of a push under --debounce-after, also PILOT_DEBOUNCE_MAX [default: 10s]
+    #[arg(long, env = "TOMBOLO_DEBOUNCE_MAX", value_name = "TIME", value_parser = humantime::parse_duration)]
+    debounce_max: Option<Duration>,
+    /// How long the endpoints of a removed cluster stay [default: 5s]
+    #[arg(long, env = "TOMBOLO_REMOVAL_GRACE", value_name = "TIME", value_parser = humantime::parse_duration)]
+    removal_grace: Option<Duration>,
+    /// The CA that answers SDS, in the cacerts layout, also ROOT_CA_DIR
+    #[arg(long, env = "TOMBOLO_CA_DIR", value_name = "DIR")]
+    ca_dir: Option<PathBuf>,
+    /// Labs and tests only: send private keys over plaintext xDS
+    #[arg(long, env = "TOMBOLO_INSECURE_PLAINTEXT_SDS")]
+    insecure_plaintext_sds: bool,
+    /// Labs and tests only: permit API servers and endpoints on loopback addresses
+    #[arg(long, env = "TOMBOLO_ALLOW_LOOPBACK_CLUSTERS")]
+    allow_loopback_clusters: bool,
+    /// Write {"grpc":"ip:port","http":…,"monitoring":…} to FILE once bound; port 0 takes a free port
+    #[arg(long, env = "TOMBOLO_PORTS_FILE", value_name = "FILE")]
+    ports_file: Option<PathBuf>,
+    /// text or json [default: text]
+    #[arg(long, env = "TOMBOLO_LOG_FORMAT", value_name = "FORMAT", value_parser = ["text", "json"])]
+    log_format: Option<String>,
+    /// Log filter, such as info, debug or tombolo=debug,warn; also RUST_LOG [default: info]
+    #[arg(long, env = "TOMBOLO_LOG_LEVEL", value_name = "FILTER")]
+    log_level: Option<String>,
+}
 
-/// Runs the command.
-pub async fn run(_args: Args) -> ExitCode {
-    ExitCode::from(super::EXIT_FAILURE)
+impl Args {
+    fn into_settings(self) -> (Settings, Option<PathBuf>) {
+        let settings = Settings {
+            cluster_id: self.cluster_id,
+            kubeconfig: self.kubeconfig,
+            context: self.context,
+            kubeconfig_dir: self.kubeconfig_dir,
+            system_namespace: self.system_namespace,
+            domain: self.domain,
+            trust_domain: self.trust_domain,
+            grpc_addr: self.grpc_addr,
+            http_addr: self.http_addr,
+            monitoring_addr: self.monitoring_addr,
+            remote_cluster_timeout: self.remote_cluster_timeout,
+            debounce_after: self.debounce_after,
+            debounce_max: self.debounce_max,
+            removal_grace: self.removal_grace,
+            ca_dir: self.ca_dir,
+            insecure_plaintext_sds: self.insecure_plaintext_sds.then_some(true),
+            allow_loopback_clusters: self.allow_loopback_clusters.then_some(true),
+            ports_file: self.ports_file,
+            log_format: self.log_format,
+            log_level: self.log_level,
+            reachable_networks: None,
+        };
+        (settings, self.config)
+    }
+}
+
+/// Runs the command until SIGTERM or SIGINT.
+pub async fn run(args: Args) -> ExitCode {
+    let config = match configure(args) {
+        Ok(config) => config,
+        Err(error) => return fail(EXIT_USAGE, &error),
+    };
+    match serve(&config).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let configuration = error.downcast_ref().is_some_and(AppError::is_configuration);
+            fail(if configuration { EXIT_USAGE } else { EXIT_FAILURE }, &error)
+        }
+    }
+}
+
+/// Settles every setting and sets up logging.
+fn configure(args: Args) -> anyhow::Result<Config> {
+    let variable = |name: &str| std::env::var(name).ok();
+    let (flags, file) = args.into_settings();
+    let istiod = config::from_istiod_variables(variable)?;
+    let file = match file {
+        Some(path) => config::read(&path)?,
+        None => Settings::default(),
+    };
+    let rust_log = Settings {
+        log_level: variable("RUST_LOG").filter(|filter| !filter.is_empty()),
+        ..Settings::default()
+    };
+    let settings = flags.or(rust_log).or(istiod).or(file);
+    let format = match settings.log_format.as_deref() {
+        None | Some("text") => LogFormat::Text,
+        Some("json") => LogFormat::Json,
+        Some(other) => anyhow::bail!("log-format: {other:?} is neither text nor json"),
+    };
+    let filter = settings.log_level.clone();
+    let config = settings.complete()?;
+    telemetry::init(format, filter.as_deref().unwrap_or("info"))?;
+    Ok(config)
+}
+
+async fn serve(config: &Config) -> anyhow::Result<()> {
+    let stop = lifecycle::interrupted().context("cannot catch signals")?;
+    let bound = bind(config).await?;
+    announce(config, &bound)?;
+    bound.run(stop).await?;
+    Ok(())
+}
+
+async fn bind(config: &Config) -> Result<Bound, AppError> {
+    let mut builder = Server::builder()
+        .ingest(ingest_options(config))
+        .grpc_addr(config.grpc_addr)
+        .http_addr(config.http_addr)
+        .monitoring_addr(config.monitoring_addr)
+        .insecure_plaintext_sds(config.insecure_plaintext_sds)
+        .debounce(config.debounce_after, config.debounce_max)
+        .reachable_networks(config.reachable_networks.iter().cloned());
+    if let Some(path) = &config.ca_dir {
+        builder = builder.ca_dir(path);
+    }
+    builder.bind().await
+}
+
+fn ingest_options(config: &Config) -> IngestOptions {
+    let source = match &config.kubeconfig {
+        Some(path) => Some(ConfigSource::Kubeconfig {
+            path: path.clone(),
+            context: config.context.clone(),
+        }),
+        None => ConfigSource::detect(),
+    };
+    let remotes = match (&config.kubeconfig_dir, &source) {
+        (Some(path), _) => Remotes::Directory(path.clone()),
+        (None, Some(_)) => Remotes::Secrets,
+        (None, None) => Remotes::None,
+    };
+    let id = config.cluster_id.clone();
+    IngestOptions {
+        config: source.map(|source| ConfigCluster { id, source }),
+        remotes,
+        system_namespace: config.system_namespace.clone(),
+        domain: config.domain.clone(),
+        trust_domain: config.trust_domain.clone(),
+        remote_cluster_timeout: config.remote_cluster_timeout,
+        removal_grace: config.removal_grace,
+        allow_loopback_clusters: config.allow_loopback_clusters,
+        retry: RetryPolicy::default(),
+    }
+}
+
+/// Says where the server listens, in the log and in the ports file.
+fn announce(config: &Config, bound: &Bound) -> anyhow::Result<()> {
+    let addresses = bound.addresses();
+    for (what, address) in [
+        ("xDS, plaintext", addresses.grpc),
+        ("readiness and debug pages", addresses.http),
+        ("metrics and debug pages", addresses.monitoring),
+    ] {
+        if let Some(address) = address {
+            tracing::info!(%address, what, "listening");
+        }
+    }
+    if config.kubeconfig.is_none() && config.kubeconfig_dir.is_none() && ConfigSource::detect().is_none() {
+        tracing::warn!("no cluster is configured: give --kubeconfig or --kubeconfig-dir");
+    }
+    if config.ca_dir.is_some() && !config.insecure_plaintext_sds {
+        tracing::warn!("certificates are not sent over plaintext xDS: proxies that ask for them wait");
+    }
+    match &config.ports_file {
+        Some(path) => write_ports(path, addresses)
+            .with_context(|| format!("--ports-file: cannot write {}", path.display())),
+        None => Ok(()),
+    }
+}
+
+/// Writes the file beside its place and moves it there: a reader sees all of it or none.
+fn write_ports(path: &Path, addresses: Addresses) -> std::io::Result<()> {
+    let text = |address: Option<SocketAddr>| address.map(|address| address.to_string());
+    let ports = json!({
+        "grpc": text(addresses.grpc), "http": text(addresses.http), "monitoring": text(addresses.monitoring),
+    });
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(format!(".{}.tmp", std::process::id()));
+    let beside = path.with_file_name(name);
+    let mut file = std::fs::File::create(&beside)?;
+    writeln!(file, "{ports}")?;
+    file.sync_all()?;
+    std::fs::rename(&beside, path)
 }

@@ -5,14 +5,9 @@ use std::sync::{Mutex, PoisonError};
 
 use prometheus::core::Collector;
 use prometheus::{
-    Encoder as _, Gauge, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
-    Registry, TextEncoder,
+    Encoder as _, Gauge, Histogram, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    TextEncoder,
 };
-
-/// Seconds from a change to its acknowledgement by a proxy: the peer's buckets, and finer ones below (D45).
-const CONVERGENCE_BUCKETS: [f64; 14] = [
-    0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 1.0, 3.0, 5.0, 10.0, 20.0, 30.0,
-];
 
 /// How many different proxy versions get a label of their own; the rest is `other`.
 const VERSION_LABELS: usize = 20;
@@ -26,10 +21,18 @@ pub struct XdsSample {
     pub rejects: Vec<(&'static str, u64)>,
     /// Requests with a nonce that is not the last one, by type.
     pub expired_nonces: Vec<(&'static str, u64)>,
-    /// What made pushes: `endpoint`, `service`, `networks`, `proxy`, …
-    pub triggers: Vec<(&'static str, u64)>,
-    /// Resources encoded.
-    pub builds: u64,
+    /// Bytes of resources written, by type.
+    pub bytes: Vec<(&'static str, u64)>,
+    /// Builds, by what was built.
+    pub builds: Vec<(&'static str, u64)>,
+    /// Builds that gave what was there before.
+    pub unchanged_builds: u64,
+    /// Change sets worked off.
+    pub rounds: u64,
+    /// Requests for a private key that were not answered.
+    pub secrets_withheld: u64,
+    /// Streams refused or ended for a bad request.
+    pub refused_streams: u64,
     /// Streams woken.
     pub wakeups: u64,
 }
@@ -51,10 +54,8 @@ pub struct Metrics {
     pilot_total_xds_rejects: IntCounterVec,
     // Do proxies talk about responses that are long superseded?
     pilot_xds_expired_nonce: IntCounterVec,
-    // How long after a change do proxies have it?
-    pilot_proxy_convergence_time: Histogram,
-    // Why do we push?
-    pilot_push_triggers: IntCounterVec,
+    // How much is that in bytes?
+    tombolo_xds_sent_bytes: IntCounterVec,
     // How large is the mesh?
     pilot_services: IntGauge,
     // Which kind of object makes the load?
@@ -80,9 +81,17 @@ pub struct Metrics {
     // … nothing for what did not change …
     tombolo_writes_unchanged: IntCounter,
     // … as many builds as there are kinds of subscribers …
-    tombolo_builds: IntCounter,
+    tombolo_builds: IntCounterVec,
+    // … hardly any of them for nothing …
+    tombolo_unchanged_builds: IntCounter,
+    // … few pushes for many changes …
+    tombolo_push_rounds: IntCounter,
     // … and wake-ups of subscribed streams only.
     tombolo_wakeups: IntCounter,
+    // Does a proxy wait for a certificate it will not get?
+    tombolo_secrets_withheld: IntCounter,
+    // Do clients come that we refuse?
+    tombolo_refused_streams: IntCounter,
     // Are objects set aside because they cannot be read?
     tombolo_quarantined_objects: IntCounter,
     // Do watches break and start over from a list?
@@ -102,16 +111,11 @@ fn add<C: Collector + Clone + 'static>(registry: &Registry, collector: Result<C,
     collector
 }
 
-impl Default for Metrics {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
 impl Metrics {
-    /// All metrics, at zero.
-    pub fn new() -> Self {
+    /// All metrics, at zero, and with them `convergence`: how long after a change proxies are told of it.
+    pub fn new(convergence: &Histogram) -> Self {
         let registry = Registry::new();
+        registry.register(Box::new(convergence.clone())).expect(VALID);
         let counter = |name, help| add(&registry, IntCounter::new(name, help));
         let gauge = |name, help| add(&registry, IntGauge::new(name, help));
         let counters = |name: &str, help: &str, labels: &[&str]| {
@@ -120,10 +124,6 @@ impl Metrics {
         let gauges = |name: &str, help: &str, labels: &[&str]| {
             add(&registry, IntGaugeVec::new(Opts::new(name, help), labels))
         };
-        let convergence = HistogramOpts::new(
-            "pilot_proxy_convergence_time",
-            "Seconds from a change to a proxy's acknowledgement of it",
-        );
         Self {
             pilot_xds: gauges("pilot_xds", "Proxies connected, by their version", &["version"]),
             pilot_xds_pushes: counters("pilot_xds_pushes", "Responses written, by type", &["type"]),
@@ -137,11 +137,11 @@ impl Metrics {
                 "Requests that name a superseded response, by type",
                 &["type"],
             ),
-            pilot_proxy_convergence_time: add(
-                &registry,
-                Histogram::with_opts(convergence.buckets(CONVERGENCE_BUCKETS.to_vec())),
+            tombolo_xds_sent_bytes: counters(
+                "tombolo_xds_sent_bytes",
+                "Bytes of resources written, by type",
+                &["type"],
             ),
-            pilot_push_triggers: counters("pilot_push_triggers", "What made pushes", &["type"]),
             pilot_services: gauge("pilot_services", "Services known, all clusters merged"),
             pilot_k8s_reg_events: counters(
                 "pilot_k8s_reg_events",
@@ -178,7 +178,20 @@ impl Metrics {
                 "tombolo_writes_unchanged",
                 "Writes to the registry that changed nothing",
             ),
-            tombolo_builds: counter("tombolo_builds", "Resources encoded"),
+            tombolo_builds: counters("tombolo_builds", "Builds, by what was built", &["kind"]),
+            tombolo_unchanged_builds: counter(
+                "tombolo_unchanged_builds",
+                "Builds that gave what was there before",
+            ),
+            tombolo_push_rounds: counter("tombolo_push_rounds", "Change sets worked off"),
+            tombolo_secrets_withheld: counter(
+                "tombolo_secrets_withheld",
+                "Requests for a private key that were not answered",
+            ),
+            tombolo_refused_streams: counter(
+                "tombolo_refused_streams",
+                "Streams refused or ended for a bad request",
+            ),
             tombolo_wakeups: counter("tombolo_wakeups", "Streams woken by a change"),
             tombolo_quarantined_objects: counter(
                 "tombolo_quarantined_objects",
@@ -197,11 +210,6 @@ impl Metrics {
             scrape: Mutex::new(()),
             registry,
         }
-    }
-
-    /// Where convergence times go, in seconds.
-    pub fn convergence(&self) -> &Histogram {
-        &self.pilot_proxy_convergence_time
     }
 
     /// The registry, for metrics an embedder adds.
@@ -248,8 +256,12 @@ impl Refresh<'_> {
         set_all(&metrics.pilot_xds_pushes, &sample.pushes);
         set_all(&metrics.pilot_total_xds_rejects, &sample.rejects);
         set_all(&metrics.pilot_xds_expired_nonce, &sample.expired_nonces);
-        set_all(&metrics.pilot_push_triggers, &sample.triggers);
-        set(&metrics.tombolo_builds, sample.builds);
+        set_all(&metrics.tombolo_xds_sent_bytes, &sample.bytes);
+        set_all(&metrics.tombolo_builds, &sample.builds);
+        set(&metrics.tombolo_unchanged_builds, sample.unchanged_builds);
+        set(&metrics.tombolo_push_rounds, sample.rounds);
+        set(&metrics.tombolo_secrets_withheld, sample.secrets_withheld);
+        set(&metrics.tombolo_refused_streams, sample.refused_streams);
         set(&metrics.tombolo_wakeups, sample.wakeups);
     }
 
@@ -365,9 +377,14 @@ fn label(version: &str) -> String {
 mod tests {
     use super::*;
 
+    fn metrics() -> Metrics {
+        let options = prometheus::HistogramOpts::new("pilot_proxy_convergence_time", "Test.");
+        Metrics::new(&Histogram::with_opts(options).expect("valid"))
+    }
+
     #[test]
     fn counters_follow_their_source_and_do_not_add_up() {
-        let metrics = Metrics::new();
+        let metrics = metrics();
         let sample = XdsSample {
             pushes: vec![("eds", 3)],
             ..XdsSample::default()
@@ -380,7 +397,7 @@ mod tests {
 
     #[test]
     fn versions_of_peers_cannot_flood_the_labels() {
-        let metrics = Metrics::new();
+        let metrics = metrics();
         let versions: Vec<String> = (0..100).map(|n| format!("1.{n}")).collect();
         let odd = ["a\nb".to_owned(), "x".repeat(100)];
         let all = versions.iter().chain(&odd).map(String::as_str);
@@ -388,16 +405,5 @@ mod tests {
         let rows = text.lines().filter(|line| line.starts_with("pilot_xds{")).count();
         assert_eq!(rows, VERSION_LABELS + 1);
         assert!(text.contains("pilot_xds{version=\"other\"} 82"), "{text}");
-    }
-
-    #[test]
-    fn d45_convergence_has_millisecond_buckets() {
-        let metrics = Metrics::new();
-        metrics.convergence().observe(0.0015);
-        let text = metrics.render(|_| {});
-        assert!(
-            text.contains("pilot_proxy_convergence_time_bucket{le=\"0.002\"} 1"),
-            "{text}"
-        );
     }
 }

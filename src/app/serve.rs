@@ -1,0 +1,66 @@
+//! The xDS server as the façade and the admin pages use it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use super::AppError;
+use crate::admin::XdsStatus;
+use crate::telemetry::XdsSample;
+use crate::xds::XdsServer;
+use crate::xds::resource::ResourceType;
+use crate::xds::status::StreamStatus;
+
+/// Serves on `listener`, or without one only waits, until `stop`.
+pub(super) async fn until(
+    server: Arc<XdsServer>,
+    listener: Option<TcpListener>,
+    ready: watch::Receiver<bool>,
+    stop: CancellationToken,
+) -> Result<(), AppError> {
+    match listener {
+        Some(listener) => Ok(server.serve(listener, ready, stop).await?),
+        None => {
+            stop.cancelled().await;
+            Ok(())
+        }
+    }
+}
+
+/// What the admin pages read of the server.
+pub(super) struct Status(pub(super) Arc<XdsServer>);
+
+impl XdsStatus for Status {
+    fn streams(&self) -> Vec<StreamStatus> {
+        self.0.streams()
+    }
+
+    fn sample(&self) -> XdsSample {
+        let counts = self.0.counts();
+        let by_type = |get: &dyn Fn(ResourceType) -> u64| {
+            let rows = ResourceType::ALL.into_iter();
+            rows.map(|kind| (kind.short(), get(kind))).collect()
+        };
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        XdsSample {
+            pushes: by_type(&|kind| counts.responses.get(kind)),
+            rejects: by_type(&|kind| counts.rejects.get(kind)),
+            expired_nonces: by_type(&|kind| counts.expired_nonces.get(kind)),
+            bytes: by_type(&|kind| counts.bytes.get(kind)),
+            builds: vec![
+                ("assignment", read(&counts.assignment_builds)),
+                ("service", read(&counts.service_builds)),
+                ("list", read(&counts.list_builds)),
+                ("route", read(&counts.route_builds)),
+            ],
+            unchanged_builds: read(&counts.unchanged_builds),
+            rounds: read(&counts.rounds),
+            wakeups: read(&counts.wakeups),
+            secrets_withheld: read(&counts.secrets_withheld),
+            refused_streams: read(&counts.refused_streams),
+        }
+    }
+}

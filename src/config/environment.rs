@@ -1,0 +1,63 @@
+//! Variables that deployments of the peer already set.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::Settings;
+
+/// *Fatal* at start: a variable's value cannot be read.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("environment variable {name}={value:?}: {problem}; correct it or give {flag}")]
+pub struct VariableError {
+    name: &'static str,
+    value: String,
+    problem: String,
+    flag: &'static str,
+}
+
+/// Settings from istiod's variables, read by `get`. Empty values count as absent.
+///
+/// # Errors
+/// [`VariableError`] for the first value that cannot be read.
+pub fn from_istiod_variables(get: impl Fn(&str) -> Option<String>) -> Result<Settings, VariableError> {
+    let text = |name: &str| get(name).filter(|value| !value.is_empty());
+    let duration = |name: &'static str, flag: &'static str| -> Result<Option<Duration>, VariableError> {
+        let Some(value) = text(name) else {
+            return Ok(None);
+        };
+        let parsed = humantime::parse_duration(&value);
+        parsed.map(Some).map_err(|error| VariableError {
+            name,
+            value: value.clone(),
+            problem: format!("not a duration such as 30s: {error}"),
+            flag,
+        })
+    };
+    Ok(Settings {
+        cluster_id: text("CLUSTER_ID"),
+        kubeconfig_dir: text("PILOT_MULTICLUSTER_KUBECONFIG_PATH").map(PathBuf::from),
+        remote_cluster_timeout: duration("PILOT_REMOTE_CLUSTER_TIMEOUT", "--remote-cluster-timeout")?,
+        debounce_after: duration("PILOT_DEBOUNCE_AFTER", "--debounce-after")?,
+        debounce_max: duration("PILOT_DEBOUNCE_MAX", "--debounce-max")?,
+        ca_dir: text("ROOT_CA_DIR").map(PathBuf::from),
+        ..Settings::default()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn istiods_variables_are_read_and_errors_name_them() {
+        let settings = from_istiod_variables(|name| (name == "CLUSTER_ID").then(|| "east".to_owned()));
+        assert_eq!(settings.expect("valid").cluster_id.as_deref(), Some("east"));
+        let error = from_istiod_variables(|name| (name == "PILOT_DEBOUNCE_MAX").then(|| "soon".to_owned()))
+            .expect_err("not a duration")
+            .to_string();
+        assert!(
+            error.contains("PILOT_DEBOUNCE_MAX=\"soon\"") && error.contains("--debounce-max"),
+            "{error}"
+        );
+    }
+}

@@ -1,0 +1,106 @@
+//! The YAML file.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::{Deserialize, Deserializer, de};
+
+use super::Settings;
+
+/// *Fatal* at start: the file of settings cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum FileError {
+    /// It is not there or not readable.
+    #[error("cannot read {path}: {error}; check --config")]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        error: std::io::Error,
+    },
+    /// It is not YAML, or has a key or value that is not known.
+    #[error("{path}: {problem}")]
+    Malformed {
+        /// The file.
+        path: PathBuf,
+        /// What, and at which line.
+        problem: String,
+    },
+}
+
+/// Reads a file of settings.
+///
+/// # Errors
+/// [`FileError`], naming the file and the line.
+pub fn read(path: &Path) -> Result<Settings, FileError> {
+    let text = std::fs::read_to_string(path).map_err(|error| FileError::Unreadable {
+        path: path.to_owned(),
+        error,
+    })?;
+    parse(&text).map_err(|problem| FileError::Malformed {
+        path: path.to_owned(),
+        problem,
+    })
+}
+
+fn parse(text: &str) -> Result<Settings, String> {
+    let blank = |line: &str| line.trim().is_empty() || line.trim_start().starts_with('#');
+    if text.lines().all(blank) {
+        return Ok(Settings::default());
+    }
+    serde_saphyr::from_str(text).map_err(|error| {
+        let place = error
+            .location()
+            .map(|at| format!("line {}: ", at.line()))
+            .unwrap_or_default();
+        // The first line says what; an excerpt of the file follows.
+        let text = error.to_string();
+        let what = text
+            .lines()
+            .find(|line| !line.trim().is_empty())
+            .unwrap_or_default();
+        format!("{place}{what}")
+    })
+}
+
+/// Durations as people write them: `30s`, `100ms`.
+pub(super) fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    let parsed = humantime::parse_duration(&text);
+    parsed.map(Some).map_err(|error| {
+        de::Error::custom(format!(
+            "{text:?} is not a duration such as 30s or 100ms: {error}"
+        ))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_are_the_flags() {
+        let settings = parse(
+            "grpc-addr: 127.0.0.1:0\ndebounce-max: 5s\ninsecure-plaintext-sds: true\n\
+             reachableNetworks: [[a, b], [c, d]]\n",
+        )
+        .expect("valid");
+        assert_eq!(settings.debounce_max, Some(Duration::from_secs(5)));
+        assert_eq!(settings.insecure_plaintext_sds, Some(true));
+        assert_eq!(settings.reachable_networks.map(|pairs| pairs.len()), Some(2));
+        assert_eq!(parse("# nothing\n"), Ok(Settings::default()));
+    }
+
+    #[test]
+    fn a_wrong_key_or_value_is_named_with_its_line() {
+        for (text, words) in [
+            ("domain: a\ngrpc-adr: 127.0.0.1:1\n", ["line 2", "grpc-adr"]),
+            ("domain: a\ndebounce-max: soon\n", ["line 2", "soon"]),
+            ("grpc-addr: nowhere\n", ["line 1", "address"]),
+            ("domain: [a\n", ["line", ""]),
+        ] {
+            let error = parse(text).expect_err(text);
+            assert!(words.iter().all(|word| error.contains(word)), "{text:?}: {error}");
+        }
+    }
+}
