@@ -139,6 +139,11 @@ impl Service {
         self.ports.iter().find(|port| port.number == number && port.transport == Transport::Tcp)
     }
 
+    /// The VIPs of the service in one cluster; none when it has none there.
+    pub fn own_vips(&self, cluster: &ClusterId) -> &[IpAddr] {
+        self.vips.iter().find(|(id, _)| id == cluster).map_or(&[], |(_, vips)| vips.as_slice())
+    }
+
     /// The VIPs a proxy of `cluster` uses (R5.28): its own cluster's, else the first cluster's that has any.
     pub fn vips_in(&self, cluster: &ClusterId) -> &[IpAddr] {
         let filled = || self.vips.iter().filter(|(_, vips)| !vips.is_empty());

@@ -76,9 +76,10 @@ fn http_shared(port: &ServicePort, key: &OutboundKey) -> Option<Made> {
     Some(made(&listener, Some(route), false))
 }
 
-/// A listener on the service's own address; `None` without one.
+/// A listener on the service's own address; `None` without one. Only an address of the proxy's own cluster: with
+/// equal service ranges another cluster's is another service here.
 fn own_address(service: &Service, port: &ServicePort, key: &OutboundKey) -> Option<Made> {
-    let &vip = service.vips_in(&key.cluster).first()?;
+    let &vip = service.own_vips(&key.cluster).first()?;
     let mut listener = on(vip, port.number);
     let opaque = chain("", None, filters::tcp(&cluster(service, port)));
     if port.protocol != PortProtocol::Auto {

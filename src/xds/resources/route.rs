@@ -48,8 +48,7 @@ fn domains(service: &Service, key: &OutboundKey) -> Vec<String> {
         let prefixed: Vec<_> = names.iter().map(|name| format!("*.{name}")).collect();
         names.extend(prefixed);
     }
-    let own = service.vips.iter().filter(|(cluster, _)| *cluster == key.cluster);
-    for vip in own.flat_map(|(_, vips)| vips) {
+    for vip in service.own_vips(&key.cluster) {
         names.push(if vip.is_ipv6() { format!("[{vip}]") } else { vip.to_string() });
     }
     let mut seen = BTreeSet::new();
