@@ -1,6 +1,7 @@
 //! Tests of the sessions: one per row of the protocol checklist, and random histories.
 
 mod delta;
+mod random;
 
 mod sotw;
 
