@@ -71,10 +71,12 @@ impl Pacing {
             return false;
         };
         self.outstanding.drain(..=index);
-        if self.outstanding.is_empty() {
-            self.waiting_since = None;
-            self.pushed_unacked = None;
-        }
+        // The client makes progress: what is still outstanding is waited for anew.
+        self.pushed_unacked = None;
+        self.waiting_since = self
+            .last
+            .filter(|_| !self.outstanding.is_empty())
+            .map(|(_, at)| at);
         true
     }
 

@@ -50,7 +50,8 @@ impl SotwSession {
             return Ok(effects);
         }
         self.watches.open(kind);
-        let again = first || request.response_nonce.is_empty();
+        // A rejection without a nonce is not answered by the same bytes again (X-C11).
+        let again = first || (request.response_nonce.is_empty() && request.error_detail.is_none());
         let mut names: BTreeSet<Name> = request.resource_names.into_iter().map(Name::from).collect();
         if kind.is_wildcard() {
             let star = names.remove(STAR);

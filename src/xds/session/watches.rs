@@ -88,7 +88,8 @@ impl Watches {
     /// Brings what is due of `kind` up to date and says whether its pushes may go now (D22, D25).
     pub(super) fn refresh(&mut self, kind: ResourceType, now: Instant, source: &dyn Source) -> bool {
         self.of_mut(kind).refresh(kind, source);
-        !self.of(kind).pacing.holds(now) && !(follows_clusters(kind) && self.clusters_held(now))
+        let behind_clusters = follows_clusters(kind) && self.clusters_held(now);
+        !behind_clusters && !self.of(kind).pacing.holds(now)
     }
 
     /// Calls `work` with one type and what its decisions need.
