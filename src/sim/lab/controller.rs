@@ -45,6 +45,12 @@ impl Lab {
             api.create(Collection::Pods, &object).await?;
             api.patch_status(Collection::Pods, &pod.name, &json!({"status": object["status"]})).await?;
         }
+        // As the real controller does: a pod is an endpoint from the start, ready or not; its sidecar learns from
+        // that which ports are its own.
+        let ready = plan.helloworld.iter().filter(|pod| self.pods.contains_key(&pod.path()));
+        let ready = ready.map(|pod| (pod, Readiness::Ready));
+        let endpoints: Vec<_> = ready.chain(missing.iter().map(|pod| (pod, Readiness::NotReady))).collect();
+        self.write_endpoints(&plan, &endpoints).await?;
         let started = missing.iter().map(async |pod| {
             let mut running = OpenPod::open(&self.pod_setup, &plan, pod, self.next_number())
                 .await?
@@ -64,10 +70,14 @@ impl Lab {
     /// Second step: makes the first `count` pods the endpoints of the Services.
     pub(super) async fn announce(&self, cluster: &str, count: usize) -> Result<(), LabError> {
         let plan = self.cluster_plan(cluster)?;
-        let pods: Vec<&PodPlan> = plan.helloworld.iter().take(count).collect();
-        let api = self.cluster(cluster)?.api();
+        let pods: Vec<_> = plan.helloworld.iter().take(count).map(|pod| (pod, Readiness::Ready)).collect();
+        self.write_endpoints(&plan, &pods).await
+    }
+
+    async fn write_endpoints(&self, plan: &ClusterPlan, pods: &[(&PodPlan, Readiness)]) -> Result<(), LabError> {
+        let api = self.cluster(&plan.name)?.api();
         for service in &SERVICES {
-            let slice = world::app_slice(&plan, service, &pods);
+            let slice = world::app_slice(plan, service, pods);
             api.patch(Collection::EndpointSlices, &world::slice_name(service), &endpoints_of(&slice)).await?;
         }
         Ok(())

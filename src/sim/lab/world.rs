@@ -32,8 +32,8 @@ pub fn world(cluster: &ClusterPlan, running: &[&PodPlan]) -> Value {
     ];
     items.extend(SERVICES.iter().map(|service| app_service(cluster, service)));
     items.extend(running.iter().map(|pod| pod_object(cluster, pod, Readiness::Ready)));
-    let app: Vec<&PodPlan> =
-        running.iter().copied().filter(|pod| matches!(pod.role, Role::Helloworld(_))).collect();
+    let app = running.iter().filter(|pod| matches!(pod.role, Role::Helloworld(_)));
+    let app: Vec<_> = app.map(|pod| (*pod, Readiness::Ready)).collect();
     items.extend(SERVICES.iter().map(|service| app_slice(cluster, service, &app)));
     json!({"apiVersion": "v1", "kind": "List", "items": items})
 }
@@ -116,8 +116,8 @@ pub fn slice_name(service: &AppService) -> String {
     format!("{}-lab", service.name)
 }
 
-/// The EndpointSlice of `service` with the ready pods `pods`.
-pub fn app_slice(cluster: &ClusterPlan, service: &AppService, pods: &[&PodPlan]) -> Value {
+/// The EndpointSlice of `service` with these pods.
+pub fn app_slice(cluster: &ClusterPlan, service: &AppService, pods: &[(&PodPlan, Readiness)]) -> Value {
     let ports = json!([{"name": service.port_name, "protocol": "TCP", "port": service.port}]);
     slice(cluster, NAMESPACE, &slice_name(service), service.name, &ports, pods)
 }
@@ -201,7 +201,7 @@ fn gateway_slice(cluster: &ClusterPlan) -> Value {
         {"name": "tls", "protocol": "TCP", "port": GATEWAY_PORT},
     ]);
     let name = format!("{GATEWAY_SERVICE}-lab");
-    slice(cluster, SYSTEM_NAMESPACE, &name, GATEWAY_SERVICE, &ports, &[&cluster.gateway])
+    slice(cluster, SYSTEM_NAMESPACE, &name, GATEWAY_SERVICE, &ports, &[(&cluster.gateway, Readiness::Ready)])
 }
 
 fn slice(
@@ -210,14 +210,15 @@ fn slice(
     name: &str,
     service: &str,
     ports: &Value,
-    pods: &[&PodPlan],
+    pods: &[(&PodPlan, Readiness)],
 ) -> Value {
     let endpoints: Vec<Value> = pods
         .iter()
-        .map(|pod| {
+        .map(|(pod, readiness)| {
+            let ready = matches!(readiness, Readiness::Ready);
             json!({
                 "addresses": [pod.address.to_string()],
-                "conditions": {"ready": true, "serving": true, "terminating": false},
+                "conditions": {"ready": ready, "serving": ready, "terminating": false},
                 "nodeName": node_name(cluster),
                 "zone": cluster.zone,
                 "targetRef": {"kind": "Pod", "name": pod.name, "namespace": pod.namespace()},

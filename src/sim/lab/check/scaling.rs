@@ -8,6 +8,7 @@ use tokio::time::Instant;
 use super::super::api::{Collection, delete_service};
 use super::super::plan::{HELLOWORLD, MAX_HELLOWORLD};
 use super::super::wait::until;
+use super::super::world::Readiness;
 use super::super::{Lab, LabError, world};
 use super::client::{Load, clients};
 use super::paths::{answer, both_versions};
@@ -107,7 +108,7 @@ async fn create_everywhere(lab: &Lab) -> Result<Duration, LabError> {
     for cluster in &lab.plan.clusters {
         let api = lab.cluster(cluster.name)?.api();
         api.create(Collection::Services, &world::app_service(cluster, &HELLOWORLD)).await?;
-        let slice = world::app_slice(cluster, &HELLOWORLD, &[&cluster.helloworld[0]]);
+        let slice = world::app_slice(cluster, &HELLOWORLD, &[(&cluster.helloworld[0], Readiness::Ready)]);
         api.create(Collection::EndpointSlices, &slice).await?;
     }
     follow(lab, &BTreeMap::from([("east", 1), ("west", 1)])).await?;
