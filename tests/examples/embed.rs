@@ -4,88 +4,46 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use tombolo::app::Server;
-use tombolo::model::{ClusterRole, Endpoint, EndpointShard, Health, NetworkGateway, PortProtocol, Service};
-use tombolo::model::{ServiceKey, ServicePort, TlsMode, Transport, Workload};
+use tombolo::model::{self, ClusterId, ClusterRole, EndpointShard, NetworkGateway, NetworkId, ServiceKey};
 use tombolo::registry::Registry;
-
-/// `hello.demo:80` in a cluster on a network of its own: one endpoint at `address`.
-fn share(cluster: &str, network: &str, address: &str) -> (ServiceKey, EndpointShard) {
-    let key = ServiceKey::new("demo", "hello.demo.svc.cluster.local");
-    let (number, transport, protocol) = (80, Transport::Tcp, PortProtocol::Http);
-    let port = ServicePort {
-        number,
-        name: "http".into(),
-        transport,
-        protocol,
-    };
-    let vips = vec![(cluster.into(), vec!["240.0.0.1".parse().expect("an address")])];
-    let service = Service {
-        key: key.clone(),
-        ports: vec![port],
-        vips,
-        ..Service::default()
-    };
-    let addresses = vec![address.parse().expect("an address")];
-    let (cluster, network) = (cluster.into(), network.into());
-    let tls_mode = TlsMode::Istio;
-    let workload = Workload {
-        cluster,
-        network,
-        addresses: addresses.clone(),
-        tls_mode,
-        ..Workload::default()
-    };
-    let cluster = workload.cluster.clone();
-    let (health, workload) = (Health::Healthy, Arc::new(workload));
-    let endpoint = Endpoint {
-        addresses,
-        port: 8080,
-        port_name: "http".into(),
-        health,
-        weight: None,
-        workload,
-    };
-    (
-        key,
-        EndpointShard::new(cluster, Some(Arc::new(service)), vec![endpoint]),
-    )
-}
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let address: SocketAddr = std::env::args()
-        .nth(1)
-        .unwrap_or("127.0.0.1:15010".into())
-        .parse()?;
+    let wanted = std::env::args().nth(1).unwrap_or("127.0.0.1:15010".into());
     let registry = Registry::new();
-    let mut writers = Vec::new();
-    for (cluster, network, pod) in [("east", "net-east", "10.0.0.1"), ("west", "net-west", "10.0.0.1")] {
-        let mut writer = registry.writer(cluster.into(), ClusterRole::Remote)?;
-        let entrance = if cluster == "east" {
-            "192.0.2.1"
-        } else {
-            "192.0.2.2"
-        }
-        .parse()?;
-        let (network, cluster) = (network.into(), cluster.into());
-        let gateway = NetworkGateway {
-            network,
-            cluster,
-            address: entrance,
-            port: 15443,
-            hbone_port: 0,
-        };
-        let (key, shard) = share(&gateway.cluster, &gateway.network, pod);
-        writer.set_networks(Some(gateway.network.clone()), vec![gateway]);
-        writer.set(key, shard);
-        writers.push(writer);
+    let key = ServiceKey::new("demo", "hello.demo.svc.cluster.local");
+    // Both networks use the same pod address; what is beyond a gateway is reached through it.
+    for (name, gateway) in [("east", "192.0.2.1"), ("west", "192.0.2.2")] {
+        let (cluster, network) = (ClusterId::from(name), NetworkId::from(format!("net-{name}")));
+        let mut service = model::Service::default();
+        service.key = key.clone();
+        service.vips = vec![(cluster.clone(), vec!["240.0.0.1".parse()?])];
+        service.ports.push(model::ServicePort {
+            number: 80,
+            name: "http".into(),
+            transport: model::Transport::Tcp,
+            protocol: model::PortProtocol::Http,
+        });
+        let mut pod = model::Workload::default();
+        (pod.cluster, pod.network) = (cluster.clone(), network.clone());
+        pod.tls_mode = model::TlsMode::Istio;
+        let pod = model::Endpoint::new("10.0.0.1".parse()?, 8080, "http", Arc::new(pod));
+        let entrance = NetworkGateway::new(network.clone(), cluster.clone(), gateway.parse()?);
+        let mut writer = registry.writer(cluster.clone(), ClusterRole::Remote)?;
+        writer.set_networks(Some(network), vec![entrance]);
+        writer.set(
+            key.clone(),
+            EndpointShard::new(cluster, Some(Arc::new(service)), vec![pod]),
+        );
     }
-    let bound = Server::builder()
-        .registry(registry)
-        .grpc_addr(address)
-        .bind()
-        .await?;
-    let address = bound.addresses().grpc.expect("asked for above");
-    println!("xDS on {address}: point an Envoy's ADS at it, node.metadata CLUSTER_ID east, NETWORK net-east");
-    Ok(bound.run(async { drop(tokio::signal::ctrl_c().await) }).await?)
+    let address: SocketAddr = wanted.parse()?;
+    let server = Server::builder().registry(registry).grpc_addr(address);
+    let bound = server.bind().await?;
+    println!(
+        "point an Envoy's ADS at {:?}, with node metadata",
+        bound.addresses().grpc
+    );
+    println!("CLUSTER_ID: east, NETWORK: net-east; it gets 10.0.0.1:8080 and 192.0.2.2:15443");
+    let stop = async { drop(tokio::signal::ctrl_c().await) };
+    Ok(bound.run(stop).await?)
 }
