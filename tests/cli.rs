@@ -138,27 +138,27 @@ fn bad_input_is_named_with_the_right_exit_code() {
         "--monitoring-addr",
         "127.0.0.1:0",
     ];
-    let serve = |args: &[&'static str], values: &[String]| -> Vec<String> {
+    let serve = |args: &[&'static str], values: &[&str]| -> Vec<String> {
         let mut all = vec!["serve".to_owned()];
         all.extend(free.map(str::to_owned));
         all.extend(args.iter().map(|text| (*text).to_owned()));
-        all.extend(values.iter().cloned());
+        all.extend(values.iter().map(|text| (*text).to_owned()));
         all
     };
     let plain = |args: &[&str]| args.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
     let cases: Vec<(Vec<String>, i32, Vec<&str>)> = vec![
         (
-            serve(&["--kubeconfig"], &[missing.clone()]),
+            serve(&["--kubeconfig"], &[&missing]),
             2,
             vec![&missing, "--kubeconfig"],
         ),
         (
-            serve(&["--kubeconfig"], &[broken.clone()]),
+            serve(&["--kubeconfig"], &[&broken]),
             2,
             vec![&broken, "malformed"],
         ),
         (
-            serve(&["--context", "nowhere", "--kubeconfig"], &[kubeconfig.clone()]),
+            serve(&["--context", "nowhere", "--kubeconfig"], &[&kubeconfig]),
             2,
             vec![&kubeconfig, "nowhere", "it has: a"],
         ),
@@ -168,31 +168,19 @@ fn bad_input_is_named_with_the_right_exit_code() {
             vec!["--context", "--kubeconfig"],
         ),
         (
-            serve(&["--kubeconfig-dir"], &[missing.clone()]),
+            serve(&["--kubeconfig-dir"], &[&missing]),
             2,
             vec![&missing, "--kubeconfig-dir"],
         ),
-        (
-            serve(&["--ca-dir"], &[missing.clone()]),
-            2,
-            vec!["--ca-dir", &missing],
-        ),
+        (serve(&["--ca-dir"], &[&missing]), 2, vec!["--ca-dir", &missing]),
         (serve(&["--insecure-plaintext-sds"], &[]), 2, vec!["--ca-dir"]),
+        (serve(&["--config"], &[&missing]), 2, vec![&missing, "--config"]),
         (
-            serve(&["--config"], &[missing.clone()]),
-            2,
-            vec![&missing, "--config"],
-        ),
-        (
-            serve(&["--config"], &[unknown_key.clone()]),
+            serve(&["--config"], &[&unknown_key]),
             2,
             vec![&unknown_key, "line 2", "grpc-adr"],
         ),
-        (
-            serve(&["--config"], &[bad_yaml.clone()]),
-            2,
-            vec![&bad_yaml, "line"],
-        ),
+        (serve(&["--config"], &[&bad_yaml]), 2, vec![&bad_yaml, "line"]),
         (
             serve(&["--debounce-max", "soon"], &[]),
             2,
