@@ -3,6 +3,7 @@
 //! stdout carries data, stderr talk. Exit codes: 0 ok, 1 a runtime failure or a failed check, 2 usage or
 //! configuration.
 
+mod client;
 pub mod clusters;
 pub mod dump;
 pub mod endpoints;
@@ -10,6 +11,7 @@ pub mod lab;
 pub mod proxies;
 pub mod serve;
 pub mod sim;
+mod table;
 pub mod version;
 
 use std::process::ExitCode;
@@ -33,7 +35,7 @@ pub enum Command {
     /// Run a multi-cluster lab on this machine: API servers, control planes, real Envoys
     Lab(Box<lab::Args>),
     /// Synthetic parts: API servers, the echo application, load
-    Sim(sim::Args),
+    Sim(Box<sim::Args>),
     /// Act as a proxy against any ADS server and print what it sends
     Dump(dump::Args),
     /// Show the endpoints a proxy gets for a host
@@ -67,7 +69,7 @@ pub fn main() -> ExitCode {
         match cli.command {
             Command::Serve(args) => serve::run(*args).await,
             Command::Lab(args) => lab::run(*args).await,
-            Command::Sim(args) => sim::run(args).await,
+            Command::Sim(args) => sim::run(*args).await,
             Command::Dump(args) => dump::run(args).await,
             Command::Endpoints(args) => endpoints::run(args).await,
             Command::Clusters(args) => clusters::run(args).await,

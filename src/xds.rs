@@ -5,6 +5,7 @@
 //! shared bytes.
 
 mod assignments;
+pub mod client;
 mod counts;
 mod hub;
 mod inbound;

@@ -1,1 +1,237 @@
+use std::collections::BTreeMap;
+use std::time::SystemTime;
+
+use axum::body::Body;
+use http::{Request, StatusCode};
+use http_body_util::BodyExt as _;
+use serde_json::{Value, json};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tower::ServiceExt as _;
+
 use super::*;
+use crate::model::{
+    ClusterRole, ClusterStatus, Endpoint, EndpointShard, Locality, NetworkGateway, Node, NodeMetadata,
+    ProxyView, Service, ServiceKey, ServicePort, TlsMode, Workload,
+};
+use crate::xds::resource::ResourceType;
+use crate::xds::status::TypeStatus;
+
+/// One connected proxy, `sleep` in east.
+struct OneProxy;
+
+impl XdsStatus for OneProxy {
+    fn streams(&self) -> Vec<StreamStatus> {
+        let metadata: NodeMetadata = serde_json::from_value(
+            json!({"CLUSTER_ID": "east", "NETWORK": "net-east", "ISTIO_VERSION": "1.29.0"}),
+        )
+        .expect("metadata");
+        let id = "sidecar~10.0.0.9~sleep.sample~sample.svc.cluster.local";
+        let node = Node::parse(id, metadata, Locality::default(), std::iter::empty()).expect("a node");
+        let view = ProxyView::new(&node, None, &"".into());
+        let status = TypeStatus {
+            sent_nonce: "n2".to_owned(),
+            acked_nonce: "n1".to_owned(),
+            sent_at: Some(SystemTime::UNIX_EPOCH),
+            ..TypeStatus::default()
+        };
+        vec![StreamStatus {
+            connection_id: format!("{id}-1"),
+            node: Arc::new(node),
+            view: Arc::new(view),
+            peer: None,
+            connected_at: SystemTime::UNIX_EPOCH,
+            protocol: "delta",
+            types: BTreeMap::from([(ResourceType::Endpoint, status)]),
+        }]
+    }
+
+    fn sample(&self) -> XdsSample {
+        XdsSample::default()
+    }
+}
+
+fn feed(registry: &Arc<Registry>, cluster: &str, role: ClusterRole, gateway: &str) {
+    let key = ServiceKey::new("sample", "helloworld.sample.svc.cluster.local");
+    let service = Service {
+        key: key.clone(),
+        ports: vec![ServicePort {
+            number: 5000,
+            name: "http".into(),
+            transport: crate::model::Transport::Tcp,
+            protocol: crate::model::PortProtocol::Http,
+        }],
+        ..Service::default()
+    };
+    let workload = Workload {
+        cluster: cluster.into(),
+        network: format!("net-{cluster}").into(),
+        name: format!("{cluster}-pod").into(),
+        tls_mode: TlsMode::Istio,
+        ..Workload::default()
+    };
+    let address = "10.0.0.1".parse().expect("an address");
+    let endpoint = Endpoint::new(address, 8080, "http", Arc::new(workload));
+    let mut writer = registry.writer(cluster.into(), role).expect("the only writer");
+    let gateway = NetworkGateway::new(
+        format!("net-{cluster}").into(),
+        cluster.into(),
+        gateway.parse().expect("an address"),
+    );
+    writer.set_networks(Some(format!("net-{cluster}").into()), vec![gateway]);
+    writer.set(
+        key,
+        EndpointShard::new(cluster.into(), Some(Arc::new(service)), vec![endpoint]),
+    );
+    let source = if role == ClusterRole::Config {
+        "file k"
+    } else {
+        "secret istio-system/west"
+    };
+    registry
+        .clusters()
+        .put(ClusterStatus::new(cluster.into(), role, source));
+}
+
+fn sources() -> Arc<Sources> {
+    let registry = Registry::new();
+    feed(&registry, "east", ClusterRole::Config, "192.0.2.1");
+    feed(&registry, "west", ClusterRole::Remote, "192.0.2.2");
+    let options = prometheus::HistogramOpts::new("pilot_proxy_convergence_time", "Test.");
+    let histogram = prometheus::Histogram::with_opts(options).expect("valid");
+    Arc::new(Sources {
+        registry,
+        mesh: MeshRules::default(),
+        domain: "cluster.local".into(),
+        ingest: None,
+        problems: None,
+        xds: Arc::new(OneProxy),
+        lifecycle: Lifecycle::new(watch::Sender::new(false).subscribe(), CancellationToken::new()),
+        metrics: Arc::new(Metrics::new(&histogram)),
+        started: Instant::now(),
+    })
+}
+
+async fn get(path: &str) -> (StatusCode, String) {
+    let request = Request::get(path).body(Body::empty()).expect("a path");
+    let answer = http_pages(sources()).oneshot(request).await.expect("infallible");
+    let status = answer.status();
+    let body = answer.into_body().collect().await.expect("a body").to_bytes();
+    (status, String::from_utf8_lossy(&body).into_owned())
+}
+
+async fn page(path: &str) -> Value {
+    let (status, text) = get(path).await;
+    assert_eq!(status, StatusCode::OK, "{path}: {text}");
+    serde_json::from_str(&text).expect("JSON")
+}
+
+#[tokio::test]
+async fn clusterz_has_the_local_cluster_first_without_secret() {
+    let expected = json!([
+        {"id": "east", "secretName": "", "syncStatus": "syncing"},
+        {"id": "west", "secretName": "istio-system/west", "syncStatus": "syncing"}
+    ]);
+    assert_eq!(page("/debug/clusterz").await, expected);
+}
+
+#[tokio::test]
+async fn endpointz_and_its_alias_have_the_peers_shape() {
+    let value = page("/debug/endpointShardz").await;
+    assert_eq!(value, page("/debug/endpointz?pretty").await);
+    let shards = &value["helloworld.sample.svc.cluster.local"]["sample"]["Shards"];
+    let row = &shards["Kubernetes/west"][0];
+    assert_eq!(row["Addresses"], json!(["10.0.0.1"]));
+    assert_eq!(
+        (&row["EndpointPort"], &row["TLSMode"]),
+        (&json!(8080), &json!("istio"))
+    );
+    assert_eq!(row["Locality"], json!({"Label": "", "ClusterID": "west"}));
+}
+
+#[tokio::test]
+async fn networkz_lists_gateways() {
+    let value = page("/debug/networkz").await;
+    assert_eq!(value[1]["Addr"], "192.0.2.2");
+    assert_eq!(
+        (&value[1]["Port"], &value[1]["HBONEPort"]),
+        (&json!(15443), &json!(0))
+    );
+}
+
+#[tokio::test]
+async fn syncz_names_nonces_and_proxies_says_stale() {
+    let row = &page("/debug/syncz").await[0];
+    assert_eq!(
+        (&row["proxy"], &row["cluster_id"]),
+        (&json!("sleep.sample"), &json!("east"))
+    );
+    assert_eq!(
+        (&row["endpoint_sent"], &row["endpoint_acked"]),
+        (&json!("n2"), &json!("n1"))
+    );
+    assert!(row["resources"][ResourceType::Endpoint.url()]["sentTime"].is_string());
+    let row = &page("/debug/proxies").await[0];
+    assert_eq!(row["types"]["eds"]["status"], "STALE");
+    assert_eq!(page("/debug/syncz?namespace=other").await, json!([]));
+}
+
+#[tokio::test]
+async fn a_view_shows_what_is_sent_what_is_behind_gateways_and_what_is_hidden() {
+    for path in [
+        "/debug/view?host=helloworld.sample&port=5000&proxy=sleep",
+        "/debug/view?host=helloworld.sample.svc.cluster.local&network=net-east&cluster=east",
+        "/debug/view?host=helloworld&cluster=east&namespace=sample",
+    ] {
+        let value = page(path).await;
+        let port = &value["ports"][0];
+        assert_eq!(port["endpoints"][0]["address"], "10.0.0.1", "{path}");
+        assert_eq!(port["endpoints"][1]["address"], "192.0.2.2", "{path}");
+        assert_eq!(port["endpoints"][1]["via"], "gateway", "{path}");
+        assert_eq!(port["behindGateways"][0]["pod"], "west-pod", "{path}");
+        assert_eq!(port["hidden"], json!([]), "{path}");
+    }
+    // A proxy with IPv6 only reaches no gateway here.
+    let value = page("/debug/view?host=helloworld.sample&cluster=east&ip=fd00::1").await;
+    assert_eq!(value["ports"][0]["hidden"][0]["reason"], "hidden/gateway-family");
+}
+
+#[tokio::test]
+async fn wrong_queries_say_what_is_needed() {
+    for (path, status, words) in [
+        ("/debug/view", 400, "host=HOST"),
+        ("/debug/view?host=x", 400, "proxy=ID"),
+        ("/debug/view?host=x&proxy=nobody", 404, "1 are connected"),
+        ("/debug/view?host=x&cluster=north", 400, "there are east, west"),
+        ("/debug/view?host=x&cluster=east", 404, "no service"),
+        (
+            "/debug/view?host=helloworld.sample&cluster=east&port=80",
+            404,
+            "it has 5000",
+        ),
+        (
+            "/debug/view?host=helloworld.sample&cluster=east&port=x",
+            400,
+            "not a number",
+        ),
+        ("/debug/view?host=x&cluster=east&ip=y", 400, "no valid IP"),
+        ("/nowhere", 404, "/debug lists"),
+    ] {
+        let (got, text) = get(path).await;
+        assert_eq!(
+            (got.as_u16(), text.contains(words)),
+            (status, true),
+            "{path}: {text}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_starting_server_is_not_ready_and_says_which_cluster_is_missing() {
+    let (status, text) = get("/ready?verbose").await;
+    assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+    assert!(
+        text.contains("not west: not synced yet; connecting; from secret istio-system/west"),
+        "{text}"
+    );
+}

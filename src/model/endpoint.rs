@@ -42,6 +42,18 @@ pub struct Endpoint {
 }
 
 impl Endpoint {
+    /// A healthy endpoint of weight 1.
+    pub fn new(address: IpAddr, port: u16, port_name: impl Into<Name>, workload: Arc<Workload>) -> Self {
+        Self {
+            addresses: vec![address],
+            port,
+            port_name: port_name.into(),
+            health: Health::Healthy,
+            weight: None,
+            workload,
+        }
+    }
+
     /// The weight with its default (R4.11).
     pub fn weight(&self) -> u32 {
         self.weight.map_or(1, NonZeroU32::get)

@@ -1,0 +1,81 @@
+//! How answers are printed: columns like kubectl's, JSON or YAML.
+
+use std::io::Write as _;
+
+use clap::ValueEnum;
+use comfy_table::{ContentArrangement, Table, presets};
+use serde::Serialize;
+
+/// The form of an answer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Output {
+    /// Columns.
+    #[default]
+    Table,
+    /// More columns.
+    Wide,
+    /// JSON, indented.
+    Json,
+    /// YAML.
+    Yaml,
+}
+
+/// Columns without borders, two spaces apart. Control characters in cells are escaped: peers choose many of
+/// the texts.
+pub(super) fn columns(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
+    let mut table = Table::new();
+    table
+        .load_style(presets::NOTHING)
+        .set_content_arrangement(ContentArrangement::Disabled)
+        .set_header(header);
+    for row in rows {
+        table.add_row(row.iter().map(|cell| plain(cell)));
+    }
+    for column in table.column_iter_mut() {
+        column.set_padding((0, 2));
+    }
+    let lines = table.lines().map(|line| line.trim_end().to_owned() + "\n");
+    lines.collect()
+}
+
+/// `text` with control characters escaped.
+pub(super) fn plain(text: &str) -> String {
+    let escape = |c: char| -> String {
+        if c.is_control() {
+            c.escape_default().collect()
+        } else {
+            c.to_string()
+        }
+    };
+    text.chars().map(escape).collect()
+}
+
+/// JSON or YAML of `value`, ending in a newline.
+pub(super) fn document(output: Output, value: &impl Serialize) -> anyhow::Result<String> {
+    let text = match output {
+        Output::Yaml => serde_saphyr::to_string(value)?,
+        _ => serde_json::to_string_pretty(value)?,
+    };
+    Ok(text.trim_end().to_owned() + "\n")
+}
+
+/// Writes data to stdout. A reader that went away wants nothing more.
+pub(super) fn print(text: &str) {
+    let mut out = std::io::stdout().lock();
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_have_no_borders_and_no_trailing_blanks() {
+        let row = |cells: [&str; 2]| cells.map(str::to_owned).to_vec();
+        let text = columns(
+            &["NAME", "STATUS"],
+            [row(["a-long-name", "x\u{1b}[2J"]), row(["b", ""])],
+        );
+        assert_eq!(text, "NAME         STATUS\na-long-name  x\\u{1b}[2J\nb\n");
+    }
+}
