@@ -57,13 +57,12 @@ fn metadata(cluster: &ClusterPlan, pod: &PodPlan, mode: Mode) -> Value {
     });
     if pod.role == Role::Gateway {
         metadata["REQUESTED_NETWORK_VIEW"] = json!(cluster.network);
-    } else {
-        metadata["INTERCEPTION_MODE"] = json!(match mode {
-            Mode::Namespaces => "REDIRECT",
-            Mode::Loopback => "NONE",
-        });
+    } else if mode == Mode::Namespaces {
+        metadata["INTERCEPTION_MODE"] = json!("REDIRECT");
     }
     if mode == Mode::Loopback {
+        // Gateways too: each must bind its own address, where all of them share one host.
+        metadata["INTERCEPTION_MODE"] = json!("NONE");
         metadata["TOMBOLO_OUTBOUND_ADDRESS"] = json!(pod.outbound.to_string());
         metadata["TOMBOLO_APP_ADDRESS"] = json!(pod.app.to_string());
     }
