@@ -54,9 +54,7 @@ pub struct Sources {
 
 impl std::fmt::Debug for Sources {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Sources")
-            .field("domain", &self.domain)
-            .finish_non_exhaustive()
+        f.debug_struct("Sources").field("domain", &self.domain).finish_non_exhaustive()
     }
 }
 
@@ -73,9 +71,7 @@ pub fn http_pages(sources: Arc<Sources>) -> Router {
 
 /// The pages of `--monitoring-addr`: metrics and debug.
 pub fn monitoring_pages(sources: Arc<Sources>) -> Router {
-    debug_pages()
-        .route("/metrics", get(scrape::metrics))
-        .with_state(sources)
+    debug_pages().route("/metrics", get(scrape::metrics)).with_state(sources)
 }
 
 fn debug_pages() -> Router<Arc<Sources>> {

@@ -59,10 +59,7 @@ pub fn main() -> ExitCode {
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
-            return fail(
-                EXIT_FAILURE,
-                &anyhow::anyhow!("cannot start the async runtime: {error}"),
-            );
+            return fail(EXIT_FAILURE, &anyhow::anyhow!("cannot start the async runtime: {error}"));
         }
     };
     runtime.block_on(async {

@@ -201,10 +201,7 @@ mod tests {
 
     #[test]
     fn earlier_sources_win_value_by_value() {
-        let flags = Settings {
-            domain: Some("flag".to_owned()),
-            ..Settings::default()
-        };
+        let flags = Settings { domain: Some("flag".to_owned()), ..Settings::default() };
         let file = Settings {
             domain: Some("file".to_owned()),
             cluster_id: Some("east".to_owned()),

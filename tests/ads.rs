@@ -291,3 +291,39 @@ async fn an_east_west_gateway_carries_sni_clusters_of_its_own_network() {
     assert_eq!(stream.expect(Listener).await.names(), ["0.0.0.0_15443"]);
     world.stop().await;
 }
+
+#[tokio::test]
+async fn xs18_content_that_flips_back_is_sent_back() {
+    let mut world = World::start(3).await;
+    let mut sotw = Sotw::open(world.address, sidecar("a", "west", "net-west")).await;
+    let names = [eds(0), eds(1), eds(2)];
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    sotw.send(Cluster, &[], None).await;
+    let clusters = sotw.next().await.expect("answer");
+    sotw.send(Endpoint, &names, None).await;
+    sotw.send(Cluster, &[], Some(&clusters)).await;
+    let mut response = sotw.next().await.expect("answer");
+    sotw.send(Endpoint, &names, Some(&response)).await;
+    for count in [2, 1, 3, 1] {
+        world.west.set(key(1), shard("west", 1, count));
+        response = sotw.next().await.expect("push");
+        assert_eq!(response.resources.len(), 1, "X-S03: only what changed");
+        assert_eq!(endpoints(&value(&response.resources[0])).len(), count);
+        sotw.send(Endpoint, &names, Some(&response)).await;
+    }
+    // Changes that cross an unacknowledged response are held back, not lost (D22).
+    world.west.set(key(1), shard("west", 1, 2));
+    response = sotw.next().await.expect("push");
+    world.west.set(key(1), shard("west", 1, 3));
+    world.west.set(key(1), shard("west", 1, 1));
+    sotw.send(Endpoint, &names, Some(&response)).await;
+    loop {
+        response = sotw.next().await.expect("push");
+        sotw.send(Endpoint, &names, Some(&response)).await;
+        if endpoints(&value(&response.resources[0])).len() == 1 {
+            break;
+        }
+    }
+    sotw.silent().await;
+    world.stop().await;
+}

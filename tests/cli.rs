@@ -34,11 +34,7 @@ impl Served {
         for flag in ["--grpc-addr", "--http-addr", "--monitoring-addr"] {
             command.args([flag, "127.0.0.1:0"]);
         }
-        let mut child = command
-            .args(extra)
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("the binary starts");
+        let mut child = command.args(extra).stderr(Stdio::null()).spawn().expect("the binary starts");
         let deadline = Instant::now() + LIMIT;
         let text = loop {
             if let Ok(text) = std::fs::read_to_string(&file) {
@@ -48,11 +44,7 @@ impl Served {
             assert!(Instant::now() < deadline, "no ports file");
             std::thread::yield_now();
         };
-        Self {
-            child,
-            ports: serde_json::from_str(&text).expect("the whole file at once"),
-            _dir: dir,
-        }
+        Self { child, ports: serde_json::from_str(&text).expect("the whole file at once"), _dir: dir }
     }
 
     fn address(&self, what: &str) -> SocketAddr {
@@ -64,20 +56,11 @@ impl Served {
     fn get(&self, what: &str, path: &str) -> (u16, String) {
         let mut stream = TcpStream::connect(self.address(what)).expect("listens");
         stream.set_read_timeout(Some(LIMIT)).expect("a socket");
-        write!(
-            stream,
-            "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
-        )
-        .expect("reads");
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").expect("reads");
         let mut text = String::new();
         stream.read_to_string(&mut text).expect("answers");
         let (head, body) = text.split_once("\r\n\r\n").expect("HTTP");
-        let status = head
-            .split(' ')
-            .nth(1)
-            .expect("a status")
-            .parse()
-            .expect("a number");
+        let status = head.split(' ').nth(1).expect("a status").parse().expect("a number");
         (status, body.to_owned())
     }
 
@@ -85,11 +68,7 @@ impl Served {
     fn ready(self) -> Self {
         let deadline = Instant::now() + LIMIT;
         while self.get("http", "/ready").0 != 200 {
-            assert!(
-                Instant::now() < deadline,
-                "{}",
-                self.get("http", "/ready?verbose").1
-            );
+            assert!(Instant::now() < deadline, "{}", self.get("http", "/ready?verbose").1);
         }
         self
     }
@@ -130,14 +109,8 @@ fn bad_input_is_named_with_the_right_exit_code() {
     let unknown_key = write(dir.path(), "config.yaml", "domain: a\ngrpc-adr: 127.0.0.1:0\n");
     let bad_yaml = write(dir.path(), "bad.yaml", "domain: [a\n");
     let missing = dir.path().join("missing").to_str().expect("UTF-8").to_owned();
-    let free = [
-        "--grpc-addr",
-        "127.0.0.1:0",
-        "--http-addr",
-        "127.0.0.1:0",
-        "--monitoring-addr",
-        "127.0.0.1:0",
-    ];
+    let free =
+        ["--grpc-addr", "127.0.0.1:0", "--http-addr", "127.0.0.1:0", "--monitoring-addr", "127.0.0.1:0"];
     let serve = |args: &[&'static str], values: &[&str]| -> Vec<String> {
         let mut all = vec!["serve".to_owned()];
         all.extend(free.map(str::to_owned));
@@ -147,50 +120,22 @@ fn bad_input_is_named_with_the_right_exit_code() {
     };
     let plain = |args: &[&str]| args.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
     let cases: Vec<(Vec<String>, i32, Vec<&str>)> = vec![
-        (
-            serve(&["--kubeconfig"], &[&missing]),
-            2,
-            vec![&missing, "--kubeconfig"],
-        ),
-        (
-            serve(&["--kubeconfig"], &[&broken]),
-            2,
-            vec![&broken, "malformed"],
-        ),
+        (serve(&["--kubeconfig"], &[&missing]), 2, vec![&missing, "--kubeconfig"]),
+        (serve(&["--kubeconfig"], &[&broken]), 2, vec![&broken, "malformed"]),
         (
             serve(&["--context", "nowhere", "--kubeconfig"], &[&kubeconfig]),
             2,
             vec![&kubeconfig, "nowhere", "it has: a"],
         ),
-        (
-            serve(&["--context", "a"], &[]),
-            2,
-            vec!["--context", "--kubeconfig"],
-        ),
-        (
-            serve(&["--kubeconfig-dir"], &[&missing]),
-            2,
-            vec![&missing, "--kubeconfig-dir"],
-        ),
+        (serve(&["--context", "a"], &[]), 2, vec!["--context", "--kubeconfig"]),
+        (serve(&["--kubeconfig-dir"], &[&missing]), 2, vec![&missing, "--kubeconfig-dir"]),
         (serve(&["--ca-dir"], &[&missing]), 2, vec!["--ca-dir", &missing]),
         (serve(&["--insecure-plaintext-sds"], &[]), 2, vec!["--ca-dir"]),
         (serve(&["--config"], &[&missing]), 2, vec![&missing, "--config"]),
-        (
-            serve(&["--config"], &[&unknown_key]),
-            2,
-            vec![&unknown_key, "line 2", "grpc-adr"],
-        ),
+        (serve(&["--config"], &[&unknown_key]), 2, vec![&unknown_key, "line 2", "grpc-adr"]),
         (serve(&["--config"], &[&bad_yaml]), 2, vec![&bad_yaml, "line"]),
-        (
-            serve(&["--debounce-max", "soon"], &[]),
-            2,
-            vec!["--debounce-max", "soon"],
-        ),
-        (
-            serve(&["--log-level", "tombolo=loud"], &[]),
-            2,
-            vec!["tombolo=loud"],
-        ),
+        (serve(&["--debounce-max", "soon"], &[]), 2, vec!["--debounce-max", "soon"]),
+        (serve(&["--log-level", "tombolo=loud"], &[]), 2, vec!["tombolo=loud"]),
         (serve(&["--snapshot-dir", "x"], &[]), 2, vec!["--snapshot-dir"]),
         (
             plain(&[
@@ -210,27 +155,11 @@ fn bad_input_is_named_with_the_right_exit_code() {
             1,
             vec![&gone, "refused", "tombolo serve"],
         ),
-        (
-            plain(&["clusters", "--server", "ftp://x"]),
-            2,
-            vec!["--server", "http://"],
-        ),
+        (plain(&["clusters", "--server", "ftp://x"]), 2, vec!["--server", "http://"]),
         (plain(&["endpoints", "a.b"]), 2, vec!["--proxy"]),
-        (
-            plain(&["endpoints", "a.b", "--as", "netwrok=n"]),
-            2,
-            vec!["netwrok", "network"],
-        ),
-        (
-            plain(&["dump", "--xds", &gone, "--as", "x", "--type", "cds"]),
-            1,
-            vec![&gone, "refused"],
-        ),
-        (
-            plain(&["dump", "--as", "{", "--type", "cds"]),
-            2,
-            vec!["not JSON"],
-        ),
+        (plain(&["endpoints", "a.b", "--as", "netwrok=n"]), 2, vec!["netwrok", "network"]),
+        (plain(&["dump", "--xds", &gone, "--as", "x", "--type", "cds"]), 1, vec![&gone, "refused"]),
+        (plain(&["dump", "--as", "{", "--type", "cds"]), 2, vec!["not JSON"]),
     ];
     for (args, code, words) in cases {
         let args: Vec<&str> = args.iter().map(String::as_str).collect();
@@ -249,17 +178,10 @@ fn bad_input_is_named_with_the_right_exit_code() {
 fn a_server_without_clusters_is_ready_and_explains_itself() {
     let served = Served::start(&[]).ready();
     let (status, text) = served.get("http", "/ready?verbose");
-    assert_eq!(
-        (status, text.contains("no cluster is configured")),
-        (200, true),
-        "{text}"
-    );
+    assert_eq!((status, text.contains("no cluster is configured")), (200, true), "{text}");
     assert_eq!(served.get("http", "/healthz").0, 200);
     assert_eq!(served.get("http", "/debug/clusterz"), (200, "[]\n".to_owned()));
-    assert_eq!(
-        served.get("http", "/debug/endpointShardz"),
-        (200, "{}\n".to_owned())
-    );
+    assert_eq!(served.get("http", "/debug/endpointShardz"), (200, "{}\n".to_owned()));
     assert!(served.get("monitoring", "/debug").1.contains("/debug/networkz"));
     let (status, text) = served.get("http", "/debgu");
     assert_eq!((status, text.contains("/debug lists")), (404, true), "{text}");
@@ -273,10 +195,7 @@ fn a_server_without_clusters_is_ready_and_explains_itself() {
     assert_eq!(answer.status.code(), Some(1), "{text}");
     assert!(text.contains("no service \"x.y\""), "{text}");
     let answer = output(&["clusters", "--server", &server]);
-    assert_eq!(
-        String::from_utf8_lossy(&answer.stdout).trim(),
-        "NAME  ROLE  STATUS  HEALTH  NETWORK  SOURCE"
-    );
+    assert_eq!(String::from_utf8_lossy(&answer.stdout).trim(), "NAME  ROLE  STATUS  HEALTH  NETWORK  SOURCE");
 }
 
 #[test]
@@ -302,10 +221,7 @@ fn bad_nodes_are_refused_by_name() {
 fn sigterm_ends_a_server_with_success() {
     let mut served = Served::start(&[]).ready();
     let pid = served.child.id().to_string();
-    let sent = Command::new("kill")
-        .args(["-TERM", &pid])
-        .status()
-        .expect("kill runs");
+    let sent = Command::new("kill").args(["-TERM", &pid]).status().expect("kill runs");
     assert!(sent.success());
     let deadline = Instant::now() + LIMIT;
     let status = loop {
@@ -320,9 +236,7 @@ fn sigterm_ends_a_server_with_success() {
 
 /// Compares with a file under `tests/golden`; `UPDATE_GOLDEN=1` writes it.
 fn golden(name: &str, text: &str) {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("tests/golden")
-        .join(name);
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name);
     if std::env::var_os("UPDATE_GOLDEN").is_some() {
         std::fs::write(&path, text).expect("writable");
     }
@@ -351,15 +265,8 @@ fn help_texts_are_the_known_ones() {
         args.push("--help");
         let output = output(&args);
         assert_eq!(output.status.code(), Some(0));
-        let name = if command.is_empty() {
-            "tombolo".to_owned()
-        } else {
-            command.join("-")
-        };
-        golden(
-            &format!("help/{name}.txt"),
-            &String::from_utf8_lossy(&output.stdout),
-        );
+        let name = if command.is_empty() { "tombolo".to_owned() } else { command.join("-") };
+        golden(&format!("help/{name}.txt"), &String::from_utf8_lossy(&output.stdout));
     }
 }
 

@@ -30,9 +30,7 @@ fn secret_name(cluster: &ClusterStatus) -> String {
         return String::new();
     }
     let source = cluster.source.as_str();
-    let plain = ["secret ", "file "]
-        .iter()
-        .find_map(|word| source.strip_prefix(word));
+    let plain = ["secret ", "file "].iter().find_map(|word| source.strip_prefix(word));
     plain.unwrap_or(source).to_owned()
 }
 
@@ -67,11 +65,7 @@ pub(super) async fn clusters(State(sources): Shared, query: Query) -> Response {
             })
         })
         .collect();
-    let problems = sources
-        .problems
-        .as_ref()
-        .map(|list| list.all())
-        .unwrap_or_default();
+    let problems = sources.problems.as_ref().map(|list| list.all()).unwrap_or_default();
     reply::json(&query, &json!({"clusters": rows, "problems": problems}))
 }
 

@@ -15,16 +15,8 @@ use crate::model::{ClusterHealth, ClusterStatus};
 /// 200 once every known cluster is synced or timed out (R1.18), else 503. `?verbose` says why.
 pub(super) async fn ready(State(sources): Shared, query: Query) -> Response {
     let phase = sources.lifecycle.phase();
-    let status = if phase == Phase::Ready {
-        StatusCode::OK
-    } else {
-        StatusCode::SERVICE_UNAVAILABLE
-    };
-    let text = if query.has("verbose") {
-        explain(phase, &sources)
-    } else {
-        phase.word().to_owned() + "\n"
-    };
+    let status = if phase == Phase::Ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let text = if query.has("verbose") { explain(phase, &sources) } else { phase.word().to_owned() + "\n" };
     (status, text).into_response()
 }
 
@@ -35,11 +27,7 @@ fn explain(phase: Phase, sources: &Sources) -> String {
         text.push_str("no cluster is configured\n");
     }
     for cluster in &clusters {
-        let holds = if cluster.synced || cluster.timed_out {
-            "ok "
-        } else {
-            "not"
-        };
+        let holds = if cluster.synced || cluster.timed_out { "ok " } else { "not" };
         let _ = writeln!(text, "{holds} {}: {}", cluster.id, why(cluster));
     }
     for problem in sources.problems.iter().flat_map(|problems| problems.all()) {
@@ -68,8 +56,5 @@ pub(super) async fn alive() -> &'static str {
 
 /// The version.
 pub(super) async fn version(query: Query) -> Response {
-    reply::json(
-        &query,
-        &json!({"component": "tombolo", "version": env!("CARGO_PKG_VERSION")}),
-    )
+    reply::json(&query, &json!({"component": "tombolo", "version": env!("CARGO_PKG_VERSION")}))
 }

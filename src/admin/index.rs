@@ -10,21 +10,12 @@ use super::reply;
 
 /// Every debug page with what it shows.
 const PAGES: [(&str, &str); 11] = [
-    (
-        "clusterz",
-        "clusters and whether they are synced, as istiod prints them",
-    ),
-    (
-        "clusters",
-        "clusters in full: health, network, objects, what cannot be read; problems",
-    ),
+    ("clusterz", "clusters and whether they are synced, as istiod prints them"),
+    ("clusters", "clusters in full: health, network, objects, what cannot be read; problems"),
     ("endpointz", "every service's endpoints, by cluster"),
     ("endpointShardz", "the same"),
     ("networkz", "the gateways of every network"),
-    (
-        "syncz",
-        "proxies and what was sent to and accepted by each, as istiod prints them",
-    ),
+    ("syncz", "proxies and what was sent to and accepted by each, as istiod prints them"),
     ("proxies", "proxies in full: subscriptions, versions, rejections"),
     (
         "view?host=HOST&amp;proxy=ID",

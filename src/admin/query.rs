@@ -29,23 +29,15 @@ impl Query {
 
     /// The value of a parameter, unless empty.
     pub(super) fn get(&self, key: &str) -> Option<&str> {
-        self.0
-            .get(key)
-            .map(String::as_str)
-            .filter(|value| !value.is_empty())
+        self.0.get(key).map(String::as_str).filter(|value| !value.is_empty())
     }
 
     /// Refuses parameters that mean nothing here: a misspelt one would silently show something else.
     pub(super) fn only(&self, known: &[&str]) -> Result<(), Refusal> {
-        match self
-            .0
-            .keys()
-            .find(|key| !known.contains(&key.as_str()) && *key != "pretty")
-        {
-            Some(odd) => Err(Refusal::query(format!(
-                "unknown parameter {odd:?}; known are {}",
-                known.join(", ")
-            ))),
+        match self.0.keys().find(|key| !known.contains(&key.as_str()) && *key != "pretty") {
+            Some(odd) => {
+                Err(Refusal::query(format!("unknown parameter {odd:?}; known are {}", known.join(", "))))
+            }
             None => Ok(()),
         }
     }

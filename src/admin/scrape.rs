@@ -36,20 +36,14 @@ fn read(counter: &AtomicU64) -> u64 {
 fn pull_registry(sources: &Sources, refresh: &Refresh<'_>) {
     let registry = &sources.registry;
     let services = registry.services();
-    let present = services
-        .iter()
-        .filter(|cell| cell.load().service.is_some())
-        .count();
+    let present = services.iter().filter(|cell| cell.load().service.is_some()).count();
     let counts = registry.counts();
     refresh.registry(present, read(&counts.publishes), read(&counts.unchanged));
 }
 
 fn pull_clusters(sources: &Sources, refresh: &Refresh<'_>) {
     let clusters = sources.registry.clusters().all();
-    let local = clusters
-        .iter()
-        .filter(|cluster| cluster.role == ClusterRole::Config)
-        .count();
+    let local = clusters.iter().filter(|cluster| cluster.role == ClusterRole::Config).count();
     let pending = clusters.iter().map(|cluster| cluster.pending_pods).sum();
     refresh.clusters(local, clusters.len() - local, pending);
     for cluster in &clusters {

@@ -79,18 +79,9 @@ fn feed(registry: &Arc<Registry>, cluster: &str, role: ClusterRole, gateway: &st
         gateway.parse().expect("an address"),
     );
     writer.set_networks(Some(format!("net-{cluster}").into()), vec![gateway]);
-    writer.set(
-        key,
-        EndpointShard::new(cluster.into(), Some(Arc::new(service)), vec![endpoint]),
-    );
-    let source = if role == ClusterRole::Config {
-        "file k"
-    } else {
-        "secret istio-system/west"
-    };
-    registry
-        .clusters()
-        .put(ClusterStatus::new(cluster.into(), role, source));
+    writer.set(key, EndpointShard::new(cluster.into(), Some(Arc::new(service)), vec![endpoint]));
+    let source = if role == ClusterRole::Config { "file k" } else { "secret istio-system/west" };
+    registry.clusters().put(ClusterStatus::new(cluster.into(), role, source));
 }
 
 fn sources() -> Arc<Sources> {
@@ -142,10 +133,7 @@ async fn endpointz_and_its_alias_have_the_peers_shape() {
     let shards = &value["helloworld.sample.svc.cluster.local"]["sample"]["Shards"];
     let row = &shards["Kubernetes/west"][0];
     assert_eq!(row["Addresses"], json!(["10.0.0.1"]));
-    assert_eq!(
-        (&row["EndpointPort"], &row["TLSMode"]),
-        (&json!(8080), &json!("istio"))
-    );
+    assert_eq!((&row["EndpointPort"], &row["TLSMode"]), (&json!(8080), &json!("istio")));
     assert_eq!(row["Locality"], json!({"Label": "", "ClusterID": "west"}));
 }
 
@@ -153,23 +141,14 @@ async fn endpointz_and_its_alias_have_the_peers_shape() {
 async fn networkz_lists_gateways() {
     let value = page("/debug/networkz").await;
     assert_eq!(value[1]["Addr"], "192.0.2.2");
-    assert_eq!(
-        (&value[1]["Port"], &value[1]["HBONEPort"]),
-        (&json!(15443), &json!(0))
-    );
+    assert_eq!((&value[1]["Port"], &value[1]["HBONEPort"]), (&json!(15443), &json!(0)));
 }
 
 #[tokio::test]
 async fn syncz_names_nonces_and_proxies_says_stale() {
     let row = &page("/debug/syncz").await[0];
-    assert_eq!(
-        (&row["proxy"], &row["cluster_id"]),
-        (&json!("sleep.sample"), &json!("east"))
-    );
-    assert_eq!(
-        (&row["endpoint_sent"], &row["endpoint_acked"]),
-        (&json!("n2"), &json!("n1"))
-    );
+    assert_eq!((&row["proxy"], &row["cluster_id"]), (&json!("sleep.sample"), &json!("east")));
+    assert_eq!((&row["endpoint_sent"], &row["endpoint_acked"]), (&json!("n2"), &json!("n1")));
     assert!(row["resources"][ResourceType::Endpoint.url()]["sentTime"].is_string());
     let row = &page("/debug/proxies").await[0];
     assert_eq!(row["types"]["eds"]["status"], "STALE");
@@ -204,25 +183,13 @@ async fn wrong_queries_say_what_is_needed() {
         ("/debug/view?host=x&proxy=nobody", 404, "1 are connected"),
         ("/debug/view?host=x&cluster=north", 400, "there are east, west"),
         ("/debug/view?host=x&cluster=east", 404, "no service"),
-        (
-            "/debug/view?host=helloworld.sample&cluster=east&port=80",
-            404,
-            "it has 5000",
-        ),
-        (
-            "/debug/view?host=helloworld.sample&cluster=east&port=x",
-            400,
-            "not a number",
-        ),
+        ("/debug/view?host=helloworld.sample&cluster=east&port=80", 404, "it has 5000"),
+        ("/debug/view?host=helloworld.sample&cluster=east&port=x", 400, "not a number"),
         ("/debug/view?host=x&cluster=east&ip=y", 400, "no valid IP"),
         ("/nowhere", 404, "/debug lists"),
     ] {
         let (got, text) = get(path).await;
-        assert_eq!(
-            (got.as_u16(), text.contains(words)),
-            (status, true),
-            "{path}: {text}"
-        );
+        assert_eq!((got.as_u16(), text.contains(words)), (status, true), "{path}: {text}");
     }
 }
 
@@ -230,8 +197,5 @@ async fn wrong_queries_say_what_is_needed() {
 async fn a_starting_server_is_not_ready_and_says_which_cluster_is_missing() {
     let (status, text) = get("/ready?verbose").await;
     assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
-    assert!(
-        text.contains("not west: not synced yet; connecting; from secret istio-system/west"),
-        "{text}"
-    );
+    assert!(text.contains("not west: not synced yet; connecting; from secret istio-system/west"), "{text}");
 }

@@ -25,10 +25,7 @@ pub(super) async fn page(State(sources): Shared, query: Query) -> Result<Respons
     let cell = find(&sources, host, &view)?;
     let ports = ports(&cell, &query)?;
     let key = cell.key();
-    let answers: Vec<_> = ports
-        .into_iter()
-        .map(|port| answer(&sources, &cell, &view, port))
-        .collect();
+    let answers: Vec<_> = ports.into_iter().map(|port| answer(&sources, &cell, &view, port)).collect();
     let value = json!({
         "host": key.hostname, "namespace": key.namespace,
         "version": cell.load().version,
@@ -43,9 +40,9 @@ pub(super) async fn page(State(sources): Shared, query: Query) -> Result<Respons
 fn viewpoint(sources: &Sources, query: &Query) -> Result<Arc<ProxyView>, Refusal> {
     let made_up = ["network", "cluster", "ip"].iter().any(|key| query.has(key));
     match query.get("proxy") {
-        Some(_) if made_up => Err(Refusal::query(
-            "proxy=ID already says its network, cluster and ip; leave those out",
-        )),
+        Some(_) if made_up => {
+            Err(Refusal::query("proxy=ID already says its network, cluster and ip; leave those out"))
+        }
         Some(id) => connected(sources, id),
         None if query.get("network").is_none() && query.get("cluster").is_none() => {
             Err(Refusal::query(USAGE))
@@ -64,10 +61,7 @@ fn connected(sources: &Sources, id: &str) -> Result<Arc<ProxyView>, Refusal> {
     });
     let fitting: Vec<_> = match exact {
         Some(stream) => vec![stream],
-        None => streams
-            .iter()
-            .filter(|stream| stream.node.id.contains(id))
-            .collect(),
+        None => streams.iter().filter(|stream| stream.node.id.contains(id)).collect(),
     };
     let Some(first) = fitting.first() else {
         return Err(Refusal::unknown(format!(
@@ -76,15 +70,8 @@ fn connected(sources: &Sources, id: &str) -> Result<Arc<ProxyView>, Refusal> {
         )));
     };
     if fitting.iter().any(|stream| stream.view.id != first.view.id) {
-        let ids: Vec<_> = fitting
-            .iter()
-            .take(5)
-            .map(|stream| stream.node.id.as_str())
-            .collect();
-        return Err(Refusal::query(format!(
-            "{id:?} fits several proxies: {}",
-            ids.join(", ")
-        )));
+        let ids: Vec<_> = fitting.iter().take(5).map(|stream| stream.node.id.as_str()).collect();
+        return Err(Refusal::query(format!("{id:?} fits several proxies: {}", ids.join(", "))));
     }
     Ok(Arc::clone(&first.view))
 }
@@ -92,20 +79,10 @@ fn connected(sources: &Sources, id: &str) -> Result<Arc<ProxyView>, Refusal> {
 fn imagined(sources: &Sources, query: &Query) -> Result<ProxyView, Refusal> {
     let text = |key| query.get(key).unwrap_or_default();
     let cluster = ClusterId::from(text("cluster"));
-    let known: Vec<_> = sources
-        .registry
-        .clusters()
-        .all()
-        .into_iter()
-        .map(|row| row.id)
-        .collect();
+    let known: Vec<_> = sources.registry.clusters().all().into_iter().map(|row| row.id).collect();
     if !cluster.is_empty() && !known.is_empty() && !known.contains(&cluster) {
         let known: Vec<_> = known.iter().map(ClusterId::as_str).collect();
-        return Err(Refusal::query(format!(
-            "no cluster {:?}; there are {}",
-            &*cluster,
-            known.join(", ")
-        )));
+        return Err(Refusal::query(format!("no cluster {:?}; there are {}", &*cluster, known.join(", "))));
     }
     let namespace = query.get("namespace").unwrap_or("default");
     let ip = query.get("ip").unwrap_or("192.0.2.1");
@@ -145,10 +122,8 @@ fn find(sources: &Sources, host: &str, view: &ProxyView) -> Result<Arc<ServiceCe
 fn ports(cell: &ServiceCell, query: &Query) -> Result<Vec<u16>, Refusal> {
     let snapshot = cell.load();
     let ports = snapshot.service.iter().flat_map(|service| &service.ports);
-    let all: Vec<u16> = ports
-        .filter(|port| port.transport == Transport::Tcp)
-        .map(|port| port.number)
-        .collect();
+    let all: Vec<u16> =
+        ports.filter(|port| port.transport == Transport::Tcp).map(|port| port.number).collect();
     let Some(text) = query.get("port") else {
         return Ok(all);
     };
@@ -160,9 +135,7 @@ fn ports(cell: &ServiceCell, query: &Query) -> Result<Vec<u16>, Refusal> {
             cell.key().hostname,
             listed.join(", ")
         ))),
-        Err(_) => Err(Refusal::query(format!(
-            "port={text:?} is not a number from 1 to 65535"
-        ))),
+        Err(_) => Err(Refusal::query(format!("port={text:?} is not a number from 1 to 65535"))),
     }
 }
 
@@ -170,28 +143,17 @@ fn answer(sources: &Sources, cell: &ServiceCell, view: &ProxyView, port: u16) ->
     let snapshot = cell.load();
     let name = EdsName::outbound(port, &cell.key().hostname);
     let key = EdsKey::of(view, snapshot.service.as_deref());
-    let inputs = Inputs {
-        service: &snapshot,
-        networks: &sources.registry.networks(),
-        mesh: &sources.mesh,
-    };
+    let inputs = Inputs { service: &snapshot, networks: &sources.registry.networks(), mesh: &sources.mesh };
     let mut decisions: Vec<(Endpoint, Decision)> = Vec::new();
     let assignment = assign(inputs, &name, &key, &mut decisions);
     let sent: Vec<_> = assignment
         .groups
         .iter()
-        .flat_map(|group| {
-            group
-                .endpoints
-                .iter()
-                .map(|endpoint| sent(endpoint, &group.locality))
-        })
+        .flat_map(|group| group.endpoints.iter().map(|endpoint| sent(endpoint, &group.locality)))
         .collect();
     let rows = |wanted: fn(Decision) -> bool| -> Vec<Value> {
         let chosen = decisions.iter().filter(|(_, decision)| wanted(*decision));
-        chosen
-            .map(|(endpoint, decision)| unsent(endpoint, *decision))
-            .collect()
+        chosen.map(|(endpoint, decision)| unsent(endpoint, *decision)).collect()
     };
     json!({
         "port": port, "name": name.to_string(), "endpoints": sent,

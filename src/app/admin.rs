@@ -35,23 +35,19 @@ impl AdminThread {
         let detach = |listener: Option<TcpListener>| listener.map(TcpListener::into_std).transpose();
         let http = detach(pages.http)?;
         let monitoring = detach(pages.monitoring)?;
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()?;
-        std::thread::Builder::new()
-            .name("admin".to_owned())
-            .spawn(move || {
-                let work = async {
-                    tokio::join!(
-                        serve(http, http_pages(Arc::clone(&sources)), &stop),
-                        serve(monitoring, monitoring_pages(sources), &stop),
-                    );
-                };
-                runtime.block_on(work);
-                // Ends connections that are still open.
-                runtime.shutdown_background();
-                drop(running);
-            })?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        std::thread::Builder::new().name("admin".to_owned()).spawn(move || {
+            let work = async {
+                tokio::join!(
+                    serve(http, http_pages(Arc::clone(&sources)), &stop),
+                    serve(monitoring, monitoring_pages(sources), &stop),
+                );
+            };
+            runtime.block_on(work);
+            // Ends connections that are still open.
+            runtime.shutdown_background();
+            drop(running);
+        })?;
         Ok(Self { ended })
     }
 

@@ -155,16 +155,9 @@ impl Builder {
     /// [`AppError`], naming the flag or file at fault; nothing is left running then.
     pub async fn bind(self) -> Result<Bound, AppError> {
         let secrets = self.secrets()?;
-        let (grpc, http, monitoring) = (
-            listen(self.grpc).await?,
-            listen(self.http).await?,
-            listen(self.monitoring).await?,
-        );
-        let addresses = Addresses {
-            grpc: local(&grpc),
-            http: local(&http),
-            monitoring: local(&monitoring),
-        };
+        let (grpc, http, monitoring) =
+            (listen(self.grpc).await?, listen(self.http).await?, listen(self.monitoring).await?);
+        let addresses = Addresses { grpc: local(&grpc), http: local(&http), monitoring: local(&monitoring) };
         let stop = CancellationToken::new();
         let stop_on_drop = stop.clone().drop_guard();
         let registry = self.registry.clone().unwrap_or_default();
@@ -200,26 +193,15 @@ impl Builder {
         };
         let pages = Pages { http, monitoring };
         let admin = AdminThread::start(pages, Arc::new(sources), stop.clone()).map_err(AppError::Thread)?;
-        Ok(Bound {
-            addresses,
-            xds,
-            grpc,
-            ingest,
-            ready,
-            stop,
-            admin,
-            _stop_on_drop: stop_on_drop,
-        })
+        Ok(Bound { addresses, xds, grpc, ingest, ready, stop, admin, _stop_on_drop: stop_on_drop })
     }
 
     fn secrets(&self) -> Result<Option<Arc<dyn SecretSource>>, AppError> {
         let Some(path) = &self.ca_dir else {
             return Ok(None);
         };
-        let authority = Authority::load(path, SystemTime::now()).map_err(|error| AppError::Ca {
-            path: path.clone(),
-            error,
-        })?;
+        let authority = Authority::load(path, SystemTime::now())
+            .map_err(|error| AppError::Ca { path: path.clone(), error })?;
         Ok(Some(Arc::new(WorkloadCertificates::new(authority))))
     }
 }
@@ -229,9 +211,7 @@ async fn listen(wanted: Option<ListenAddress>) -> Result<Option<TcpListener>, Ap
         return Ok(None);
     };
     let bound = TcpListener::bind(address).await;
-    bound
-        .map(Some)
-        .map_err(|error| AppError::listen(flag, address, error))
+    bound.map(Some).map_err(|error| AppError::listen(flag, address, error))
 }
 
 fn local(listener: &Option<TcpListener>) -> Option<SocketAddr> {

@@ -53,12 +53,7 @@ impl AppError {
             PermissionDenied => "ports below 1024 need privileges: give a higher port",
             _ => "give another address",
         };
-        Self::Listen {
-            flag,
-            address,
-            error,
-            hint,
-        }
+        Self::Listen { flag, address, error, hint }
     }
 
     /// Whether the configuration is at fault, not the machine.

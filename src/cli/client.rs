@@ -18,12 +18,7 @@ const SIZE_LIMIT: usize = 256 << 20;
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct ServerArgs {
     /// The --http-addr (or --monitoring-addr) of a running server
-    #[arg(
-        long,
-        env = "TOMBOLO_SERVER",
-        value_name = "URL",
-        default_value = "http://127.0.0.1:8080"
-    )]
+    #[arg(long, env = "TOMBOLO_SERVER", value_name = "URL", default_value = "http://127.0.0.1:8080")]
     pub(super) server: String,
 }
 
@@ -57,36 +52,25 @@ impl ClientError {
 pub(super) async fn fetch(args: &ServerArgs, path: &str) -> Result<Value, ClientError> {
     let uri = page(&args.server, path)?;
     let url = uri.to_string();
-    let unreachable = |problem: String| ClientError::Unreachable {
-        url: args.server.clone(),
-        problem,
-    };
+    let unreachable = |problem: String| ClientError::Unreachable { url: args.server.clone(), problem };
     let answer = tokio::time::timeout(LIMIT, get(uri)).await;
     let (status, body) = answer
         .map_err(|_| unreachable(format!("no answer within {}", humantime::format_duration(LIMIT))))?
         .map_err(unreachable)?;
     let text = String::from_utf8_lossy(&body);
     match status {
-        StatusCode::OK => serde_json::from_str(&text).map_err(|error| ClientError::Odd {
-            url,
-            problem: format!("no JSON ({error})"),
-        }),
+        StatusCode::OK => serde_json::from_str(&text)
+            .map_err(|error| ClientError::Odd { url, problem: format!("no JSON ({error})") }),
         StatusCode::BAD_REQUEST => Err(ClientError::Refused(super::table::plain(text.trim()))),
         StatusCode::NOT_FOUND if !text.starts_with("no page") && !text.trim().is_empty() => {
             Err(ClientError::Refused(super::table::plain(text.trim())))
         }
-        other => Err(ClientError::Odd {
-            url,
-            problem: other.to_string(),
-        }),
+        other => Err(ClientError::Odd { url, problem: other.to_string() }),
     }
 }
 
 fn page(server: &str, path: &str) -> Result<Uri, ClientError> {
-    let wrong = |problem: &str| ClientError::Url {
-        url: server.to_owned(),
-        problem: problem.to_owned(),
-    };
+    let wrong = |problem: &str| ClientError::Url { url: server.to_owned(), problem: problem.to_owned() };
     let uri: Uri = format!("{}{path}", server.trim_end_matches('/'))
         .parse()
         .map_err(|error: http::uri::InvalidUri| wrong(&error.to_string()))?;
@@ -118,13 +102,9 @@ fn root_cause(error: &dyn std::error::Error) -> String {
 /// `text` for a query string.
 pub(super) fn encode(text: &str) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
-    let encoded = text.bytes().map(|byte| {
-        if plain(byte) {
-            char::from(byte).to_string()
-        } else {
-            format!("%{byte:02X}")
-        }
-    });
+    let encoded = text
+        .bytes()
+        .map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") });
     encoded.collect()
 }
 
@@ -148,10 +128,6 @@ pub(super) fn finish(result: anyhow::Result<()>) -> std::process::ExitCode {
         return std::process::ExitCode::SUCCESS;
     };
     let usage = error.downcast_ref().is_some_and(ClientError::is_usage);
-    let code = if usage {
-        super::EXIT_USAGE
-    } else {
-        super::EXIT_FAILURE
-    };
+    let code = if usage { super::EXIT_USAGE } else { super::EXIT_FAILURE };
     super::fail(code, &error)
 }

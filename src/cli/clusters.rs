@@ -35,9 +35,7 @@ async fn show(args: &Args) -> anyhow::Result<()> {
 
 fn short(answer: &Value) -> String {
     let line = |row: &Value| {
-        ["id", "role", "syncStatus", "health", "network", "source"]
-            .map(|key| text(row, key))
-            .to_vec()
+        ["id", "role", "syncStatus", "health", "network", "source"].map(|key| text(row, key)).to_vec()
     };
     let header = ["NAME", "ROLE", "STATUS", "HEALTH", "NETWORK", "SOURCE"];
     table::columns(&header, rows(&answer["clusters"]).iter().map(line)) + &problems(answer)
@@ -45,18 +43,9 @@ fn short(answer: &Value) -> String {
 
 fn wide(answer: &Value) -> String {
     let line = |row: &Value| {
-        let mut cells = [
-            "id",
-            "role",
-            "syncStatus",
-            "health",
-            "detail",
-            "since",
-            "lastEvent",
-            "network",
-        ]
-        .map(|key| text(row, key))
-        .to_vec();
+        let mut cells = ["id", "role", "syncStatus", "health", "detail", "since", "lastEvent", "network"]
+            .map(|key| text(row, key))
+            .to_vec();
         let objects = row["objects"].as_object().into_iter().flatten();
         let objects: Vec<_> = objects.map(|(kind, count)| format!("{kind}={count}")).collect();
         cells.push(objects.join(","));
@@ -88,8 +77,5 @@ fn problems(answer: &Value) -> String {
     if problems.is_empty() {
         return String::new();
     }
-    format!(
-        "\n{}",
-        table::columns(&["ABOUT", "PROBLEM"], problems.iter().map(line))
-    )
+    format!("\n{}", table::columns(&["ABOUT", "PROBLEM"], problems.iter().map(line)))
 }

@@ -16,12 +16,7 @@ use crate::xds::resource::ResourceType;
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The ADS server, plaintext
-    #[arg(
-        long,
-        env = "TOMBOLO_XDS",
-        value_name = "ADDR",
-        default_value = "127.0.0.1:15010"
-    )]
+    #[arg(long, env = "TOMBOLO_XDS", value_name = "ADDR", default_value = "127.0.0.1:15010")]
     xds: String,
     /// Who asks: a node as JSON ({"id":…,"metadata":{…}}) or only its id TYPE~IP~POD.NAMESPACE~DOMAIN
     #[arg(long = "as", value_name = "NODE", value_parser = parse_node)]
@@ -80,11 +75,7 @@ struct Viewer {
 
 fn parse_node(argument: &str) -> Result<Viewer, String> {
     if !argument.trim_start().starts_with('{') {
-        return Ok(Viewer {
-            id: argument.to_owned(),
-            cluster: "dump".to_owned(),
-            metadata: Map::new(),
-        });
+        return Ok(Viewer { id: argument.to_owned(), cluster: "dump".to_owned(), metadata: Map::new() });
     }
     let value: Value = serde_json::from_str(argument).map_err(|error| format!("not JSON: {error}"))?;
     let id = value["id"].as_str().ok_or("it has no text `id`")?.to_owned();
@@ -94,11 +85,7 @@ fn parse_node(argument: &str) -> Result<Viewer, String> {
         _ => return Err("`metadata` is not an object".to_owned()),
     };
     let cluster = value["cluster"].as_str().unwrap_or("dump").to_owned();
-    Ok(Viewer {
-        id,
-        cluster,
-        metadata,
-    })
+    Ok(Viewer { id, cluster, metadata })
 }
 
 /// Runs the command.
@@ -110,11 +97,7 @@ async fn show(args: &Args) -> anyhow::Result<()> {
     let asker = Asker {
         address: args.xds.clone(),
         node: node(&args.viewer.id, &args.viewer.cluster, &args.viewer.metadata),
-        protocol: if args.delta {
-            Protocol::Delta
-        } else {
-            Protocol::Sotw
-        },
+        protocol: if args.delta { Protocol::Delta } else { Protocol::Sotw },
         limit: args.timeout,
     };
     let decoder = Decoder::new()?;
@@ -122,11 +105,7 @@ async fn show(args: &Args) -> anyhow::Result<()> {
     let names = names(args, &asker, &decoder).await?;
     let none = names.as_ref().is_some_and(Vec::is_empty);
     let answer = if none {
-        Answer {
-            version: String::new(),
-            resources: Vec::new(),
-            removed: Vec::new(),
-        }
+        Answer { version: String::new(), resources: Vec::new(), removed: Vec::new() }
     } else {
         asker.fetch(kind, names.unwrap_or_default()).await?
     };
@@ -160,20 +139,16 @@ async fn names(args: &Args, asker: &Asker, decoder: &Decoder) -> anyhow::Result<
         Kind::Eds => {
             let clusters = decode(decoder, &asker.fetch(ResourceType::Cluster, Vec::new()).await?)?;
             let eds = clusters.iter().filter(|cluster| cluster["type"] == "EDS");
-            eds.map(
-                |cluster| match text(&cluster["eds_cluster_config"], "service_name") {
-                    name if name.is_empty() => text(cluster, "name"),
-                    name => name,
-                },
-            )
+            eds.map(|cluster| match text(&cluster["eds_cluster_config"], "service_name") {
+                name if name.is_empty() => text(cluster, "name"),
+                name => name,
+            })
             .collect()
         }
         Kind::Rds => {
             let listeners = decode(decoder, &asker.fetch(ResourceType::Listener, Vec::new()).await?)?;
             let mut found = Vec::new();
-            listeners
-                .iter()
-                .for_each(|listener| route_names(listener, &mut found));
+            listeners.iter().for_each(|listener| route_names(listener, &mut found));
             found
         }
     };
@@ -199,10 +174,7 @@ fn route_names(value: &Value, found: &mut Vec<String>) {
 fn columns(kind: Kind, resources: &[Value]) -> String {
     let each = |line: fn(&Value) -> Vec<String>| resources.iter().map(line).collect::<Vec<_>>();
     match kind {
-        Kind::Cds => table::columns(
-            &["NAME", "TYPE"],
-            each(|r| vec![text(r, "name"), text(r, "type")]),
-        ),
+        Kind::Cds => table::columns(&["NAME", "TYPE"], each(|r| vec![text(r, "name"), text(r, "type")])),
         Kind::Lds => {
             let line = |r: &Value| {
                 let chains = rows(&r["filter_chains"]).len();
@@ -234,18 +206,12 @@ fn assignment(resource: &Value) -> Vec<Vec<String>> {
     let name = text(resource, "cluster_name");
     let mut lines = Vec::new();
     for group in rows(&resource["endpoints"]) {
-        let place = ["region", "zone", "sub_zone"]
-            .map(|part| text(&group["locality"], part))
-            .join("/");
+        let place = ["region", "zone", "sub_zone"].map(|part| text(&group["locality"], part)).join("/");
         for member in rows(&group["lb_endpoints"]) {
             let health = text(member, "health_status");
             lines.push(vec![
                 socket(&member["endpoint"]["address"]),
-                if health.is_empty() {
-                    "HEALTHY".to_owned()
-                } else {
-                    health
-                },
+                if health.is_empty() { "HEALTHY".to_owned() } else { health },
                 text(member, "load_balancing_weight"),
                 place.trim_end_matches('/').to_owned(),
                 name.clone(),
@@ -270,10 +236,7 @@ mod tests {
 
     #[test]
     fn a_node_is_an_id_or_json() {
-        assert_eq!(
-            parse_node("sidecar~1.1.1.1~a.b~c").expect("an id").id,
-            "sidecar~1.1.1.1~a.b~c"
-        );
+        assert_eq!(parse_node("sidecar~1.1.1.1~a.b~c").expect("an id").id, "sidecar~1.1.1.1~a.b~c");
         let viewer = parse_node(r#"{"id":"x","metadata":{"NETWORK":"n"}}"#).expect("JSON");
         assert_eq!(viewer.metadata["NETWORK"], "n");
         for wrong in ["{", "{}", r#"{"id":"x","metadata":1}"#] {

@@ -15,12 +15,7 @@ pub struct Args {
     #[arg(value_name = "HOST[:PORT]")]
     host: Host,
     /// As this connected proxy: its node id, POD.NAMESPACE, or a part of the id that only it has
-    #[arg(
-        long,
-        value_name = "ID",
-        required_unless_present = "viewer",
-        conflicts_with = "viewer"
-    )]
+    #[arg(long, value_name = "ID", required_unless_present = "viewer", conflicts_with = "viewer")]
     proxy: Option<String>,
     /// As a proxy that need not exist: network=N,cluster=C[,namespace=NS][,ip=ADDRESS]
     #[arg(long = "as", id = "viewer", value_name = "WHO")]
@@ -46,10 +41,7 @@ impl FromStr for Host {
         let (name, port) = match text.rsplit_once(':') {
             Some((name, port)) => {
                 let number = port.parse().ok().filter(|&port| port != 0);
-                (
-                    name,
-                    Some(number.ok_or_else(|| format!("port {port:?} is not a number from 1 to 65535"))?),
-                )
+                (name, Some(number.ok_or_else(|| format!("port {port:?} is not a number from 1 to 65535"))?))
             }
             None => (text, None),
         };
@@ -72,22 +64,14 @@ impl FromStr for Viewer {
         let mut query = String::new();
         let mut placed = false;
         for part in text.split(',').filter(|part| !part.is_empty()) {
-            let (key, value) = part
-                .split_once('=')
-                .ok_or_else(|| format!("{part:?} is not KEY=VALUE"))?;
+            let (key, value) = part.split_once('=').ok_or_else(|| format!("{part:?} is not KEY=VALUE"))?;
             if !["network", "cluster", "namespace", "ip"].contains(&key) {
-                return Err(format!(
-                    "unknown key {key:?}; known are network, cluster, namespace, ip"
-                ));
+                return Err(format!("unknown key {key:?}; known are network, cluster, namespace, ip"));
             }
             placed |= !value.is_empty() && ["network", "cluster"].contains(&key);
             query += &format!("&{key}={}", encode(value));
         }
-        if placed {
-            Ok(Self(query))
-        } else {
-            Err("neither network= nor cluster= is given".to_owned())
-        }
+        if placed { Ok(Self(query)) } else { Err("neither network= nor cluster= is given".to_owned()) }
     }
 }
 
@@ -117,12 +101,8 @@ async fn show(args: &Args) -> anyhow::Result<()> {
 }
 
 fn columns(answer: &Value, wide: bool) -> String {
-    let lines = rows(&answer["ports"])
-        .iter()
-        .flat_map(|port| port_lines(port, wide));
-    let mut header = vec![
-        "ENDPOINT", "STATUS", "WEIGHT", "LOCALITY", "VIA", "NETWORK", "CLUSTER", "NAME",
-    ];
+    let lines = rows(&answer["ports"]).iter().flat_map(|port| port_lines(port, wide));
+    let mut header = vec!["ENDPOINT", "STATUS", "WEIGHT", "LOCALITY", "VIA", "NETWORK", "CLUSTER", "NAME"];
     if wide {
         header.push("POD");
     }
@@ -132,13 +112,7 @@ fn columns(answer: &Value, wide: bool) -> String {
 fn port_lines(port: &Value, wide: bool) -> Vec<Vec<String>> {
     let name = text(port, "name");
     let line = |row: &Value, status: String, via: String| {
-        let mut cells = vec![
-            address(row),
-            status,
-            text(row, "weight"),
-            text(row, "locality"),
-            via,
-        ];
+        let mut cells = vec![address(row), status, text(row, "weight"), text(row, "locality"), via];
         cells.extend([text(row, "network"), text(row, "cluster"), name.clone()]);
         if wide {
             cells.push(text(row, "pod"));
@@ -149,34 +123,20 @@ fn port_lines(port: &Value, wide: bool) -> Vec<Vec<String>> {
     let mut lines: Vec<_> = sent
         .map(|row| {
             let health = text(row, "health").to_uppercase();
-            let health = if health.is_empty() {
-                "HEALTHY".to_owned()
-            } else {
-                health
-            };
+            let health = if health.is_empty() { "HEALTHY".to_owned() } else { health };
             line(row, health, text(row, "via"))
         })
         .collect();
     let behind = rows(&port["behindGateways"]).iter().filter(|_| wide);
-    let hidden = rows(&port["hidden"])
-        .iter()
-        .filter(|row| wide || row["reason"] != "hidden/other-port");
-    lines.extend(
-        behind
-            .chain(hidden)
-            .map(|row| line(row, "-".to_owned(), text(row, "reason"))),
-    );
+    let hidden = rows(&port["hidden"]).iter().filter(|row| wide || row["reason"] != "hidden/other-port");
+    lines.extend(behind.chain(hidden).map(|row| line(row, "-".to_owned(), text(row, "reason"))));
     lines
 }
 
 fn address(row: &Value) -> String {
     let address = text(row, "address");
     let port = text(row, "port");
-    if address.contains(':') {
-        format!("[{address}]:{port}")
-    } else {
-        format!("{address}:{port}")
-    }
+    if address.contains(':') { format!("[{address}]:{port}") } else { format!("{address}:{port}") }
 }
 
 #[cfg(test)]
@@ -196,10 +156,7 @@ mod tests {
             "behindGateways": [], "hidden": [hidden("hidden/no-gateway"), hidden("hidden/other-port")]}]});
         let text = columns(&answer, false);
         assert!(text.contains("192.0.2.9:15443  HEALTHY  3"), "{text}");
-        assert!(
-            text.contains("hidden/no-gateway") && !text.contains("other-port"),
-            "{text}"
-        );
+        assert!(text.contains("hidden/no-gateway") && !text.contains("other-port"), "{text}");
         assert!(columns(&answer, true).contains("other-port"));
     }
 

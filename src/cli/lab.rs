@@ -72,16 +72,9 @@ pub async fn run(args: Args) -> ExitCode {
     let Action::Up = args.action;
     if (args.clusters, args.networks) != (2, 2) {
         let asked = format!("{} clusters on {} networks", args.clusters, args.networks);
-        return fail(
-            EXIT_USAGE,
-            &anyhow::anyhow!("{asked}: the lab has 2 clusters on 2 networks for now"),
-        );
+        return fail(EXIT_USAGE, &anyhow::anyhow!("{asked}: the lab has 2 clusters on 2 networks for now"));
     }
-    let outcome = if args.inside {
-        inside(&args).await
-    } else {
-        outside(&args).await
-    };
+    let outcome = if args.inside { inside(&args).await } else { outside(&args).await };
     outcome.unwrap_or_else(|error| {
         if args.exit_after_check && args.output == Output::Json {
             print(&args, &not_started(&error));
@@ -113,10 +106,7 @@ async fn outside(args: &Args) -> anyhow::Result<ExitCode> {
     }
     let inner = enter(&exe, &inner_arguments(args, &envoy, &run_dir)).await?;
     let status = inner.wait(shutdown).await?;
-    let code = status
-        .code()
-        .and_then(|code| u8::try_from(code).ok())
-        .unwrap_or(EXIT_FAILURE);
+    let code = status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(EXIT_FAILURE);
     Ok(ExitCode::from(code))
 }
 
@@ -191,11 +181,7 @@ async fn up(args: &Args, options: Options, shutdown: impl Future<Output = ()>) -
     }
     progress("stopping");
     lab.stop().await;
-    Ok(if ok {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::from(EXIT_FAILURE)
-    })
+    Ok(if ok { ExitCode::SUCCESS } else { ExitCode::from(EXIT_FAILURE) })
 }
 
 /// Completes when a part of the lab ends by itself.
@@ -210,16 +196,8 @@ async fn watch(lab: &mut Lab) -> LabError {
 
 /// The verdict of a lab that did not come up.
 fn not_started(error: &anyhow::Error) -> Verdict {
-    let check = Check {
-        name: "start",
-        ok: false,
-        detail: format!("{error:#}"),
-    };
-    Verdict {
-        ok: false,
-        mode: "none",
-        checks: vec![check],
-    }
+    let check = Check { name: "start", ok: false, detail: format!("{error:#}") };
+    Verdict { ok: false, mode: "none", checks: vec![check] }
 }
 
 fn print(args: &Args, verdict: &Verdict) {
@@ -230,32 +208,17 @@ fn print(args: &Args, verdict: &Verdict) {
 }
 
 fn table(verdict: &Verdict) -> String {
-    let width = verdict
-        .checks
-        .iter()
-        .map(|check| check.name.len())
-        .max()
-        .unwrap_or(0);
+    let width = verdict.checks.iter().map(|check| check.name.len()).max().unwrap_or(0);
     let rows: Vec<String> = verdict
         .checks
         .iter()
         .map(|check| {
-            format!(
-                "{:width$}  {:6}  {}",
-                check.name,
-                if check.ok { "ok" } else { "FAILED" },
-                check.detail
-            )
+            format!("{:width$}  {:6}  {}", check.name, if check.ok { "ok" } else { "FAILED" }, check.detail)
         })
         .collect();
     let failed = verdict.checks.iter().filter(|check| !check.ok).count();
     let total = verdict.checks.len();
-    format!(
-        "{}\n\n{} of {total} checks ok ({} mode)",
-        rows.join("\n"),
-        total - failed,
-        verdict.mode
-    )
+    format!("{}\n\n{} of {total} checks ok ({} mode)", rows.join("\n"), total - failed, verdict.mode)
 }
 
 #[allow(clippy::print_stdout)]

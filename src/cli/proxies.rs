@@ -32,11 +32,7 @@ pub async fn run(args: Args) -> ExitCode {
 async fn show(args: &Args) -> anyhow::Result<()> {
     let namespace = args.namespace.as_deref().map(encode);
     let query = namespace.map(|namespace| format!("?namespace={namespace}"));
-    let answer = client::fetch(
-        &args.server,
-        &format!("/debug/proxies{}", query.unwrap_or_default()),
-    )
-    .await?;
+    let answer = client::fetch(&args.server, &format!("/debug/proxies{}", query.unwrap_or_default())).await?;
     let text = match args.output {
         Output::Table => short(&answer),
         Output::Wide => wide(&answer),
@@ -48,9 +44,7 @@ async fn show(args: &Args) -> anyhow::Result<()> {
 
 fn short(answer: &Value) -> String {
     let line = |row: &Value| {
-        let mut cells = ["proxy", "cluster", "network", "type", "version"]
-            .map(|key| text(row, key))
-            .to_vec();
+        let mut cells = ["proxy", "cluster", "network", "type", "version"].map(|key| text(row, key)).to_vec();
         cells.push(subscribed(row));
         cells
     };
@@ -70,9 +64,8 @@ fn subscribed(row: &Value) -> String {
 
 fn wide(answer: &Value) -> String {
     let line = |row: &Value| {
-        let mut cells = ["proxy", "cluster", "network", "type", "version", "protocol"]
-            .map(|key| text(row, key))
-            .to_vec();
+        let mut cells =
+            ["proxy", "cluster", "network", "type", "version", "protocol"].map(|key| text(row, key)).to_vec();
         cells.extend(TYPES.map(|kind| state(&row["types"][kind])));
         cells.push(ago(&row["connectedMs"]));
         cells.push(text(row, "peer"));

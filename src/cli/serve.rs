@@ -180,10 +180,7 @@ async fn bind(config: &Config) -> Result<Bound, AppError> {
 
 fn ingest_options(config: &Config) -> IngestOptions {
     let source = match &config.kubeconfig {
-        Some(path) => Some(ConfigSource::Kubeconfig {
-            path: path.clone(),
-            context: config.context.clone(),
-        }),
+        Some(path) => Some(ConfigSource::Kubeconfig { path: path.clone(), context: config.context.clone() }),
         None => ConfigSource::detect(),
     };
     let remotes = match (&config.kubeconfig_dir, &source) {

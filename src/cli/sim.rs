@@ -56,10 +56,8 @@ fn interrupted() -> std::io::Result<impl Future<Output = ()>> {
 /// Logs this crate's debug messages to stderr.
 fn log_verbosely() {
     // A second subscriber is refused; the first one then already logs.
-    let _ = tracing_subscriber::fmt()
-        .with_writer(std::io::stderr)
-        .with_env_filter("tombolo=debug")
-        .try_init();
+    let _ =
+        tracing_subscriber::fmt().with_writer(std::io::stderr).with_env_filter("tombolo=debug").try_init();
 }
 
 /// Prints one line of data and flushes it, so that a reading process sees it at once.

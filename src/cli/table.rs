@@ -40,13 +40,8 @@ pub(super) fn columns(header: &[&str], rows: impl IntoIterator<Item = Vec<String
 
 /// `text` with control characters escaped.
 pub(super) fn plain(text: &str) -> String {
-    let escape = |c: char| -> String {
-        if c.is_control() {
-            c.escape_default().collect()
-        } else {
-            c.to_string()
-        }
-    };
+    let escape =
+        |c: char| -> String { if c.is_control() { c.escape_default().collect() } else { c.to_string() } };
     text.chars().map(escape).collect()
 }
 
@@ -72,10 +67,7 @@ mod tests {
     #[test]
     fn columns_have_no_borders_and_no_trailing_blanks() {
         let row = |cells: [&str; 2]| cells.map(str::to_owned).to_vec();
-        let text = columns(
-            &["NAME", "STATUS"],
-            [row(["a-long-name", "x\u{1b}[2J"]), row(["b", ""])],
-        );
+        let text = columns(&["NAME", "STATUS"], [row(["a-long-name", "x\u{1b}[2J"]), row(["b", ""])]);
         assert_eq!(text, "NAME         STATUS\na-long-name  x\\u{1b}[2J\nb\n");
     }
 }

@@ -55,9 +55,6 @@ mod tests {
         let error = from_istiod_variables(|name| (name == "PILOT_DEBOUNCE_MAX").then(|| "soon".to_owned()))
             .expect_err("not a duration")
             .to_string();
-        assert!(
-            error.contains("PILOT_DEBOUNCE_MAX=\"soon\"") && error.contains("--debounce-max"),
-            "{error}"
-        );
+        assert!(error.contains("PILOT_DEBOUNCE_MAX=\"soon\"") && error.contains("--debounce-max"), "{error}");
     }
 }

@@ -33,14 +33,9 @@ pub enum FileError {
 /// # Errors
 /// [`FileError`], naming the file and the line.
 pub fn read(path: &Path) -> Result<Settings, FileError> {
-    let text = std::fs::read_to_string(path).map_err(|error| FileError::Unreadable {
-        path: path.to_owned(),
-        error,
-    })?;
-    parse(&text).map_err(|problem| FileError::Malformed {
-        path: path.to_owned(),
-        problem,
-    })
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| FileError::Unreadable { path: path.to_owned(), error })?;
+    parse(&text).map_err(|problem| FileError::Malformed { path: path.to_owned(), problem })
 }
 
 fn parse(text: &str) -> Result<Settings, String> {
@@ -49,16 +44,10 @@ fn parse(text: &str) -> Result<Settings, String> {
         return Ok(Settings::default());
     }
     serde_saphyr::from_str(text).map_err(|error| {
-        let place = error
-            .location()
-            .map(|at| format!("line {}: ", at.line()))
-            .unwrap_or_default();
+        let place = error.location().map(|at| format!("line {}: ", at.line())).unwrap_or_default();
         // The first line says what; an excerpt of the file follows.
         let text = error.to_string();
-        let what = text
-            .lines()
-            .find(|line| !line.trim().is_empty())
-            .unwrap_or_default();
+        let what = text.lines().find(|line| !line.trim().is_empty()).unwrap_or_default();
         format!("{place}{what}")
     })
 }
@@ -68,9 +57,7 @@ pub(super) fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Opt
     let text = String::deserialize(deserializer)?;
     let parsed = humantime::parse_duration(&text);
     parsed.map(Some).map_err(|error| {
-        de::Error::custom(format!(
-            "{text:?} is not a duration such as 30s or 100ms: {error}"
-        ))
+        de::Error::custom(format!("{text:?} is not a duration such as 30s or 100ms: {error}"))
     })
 }
 

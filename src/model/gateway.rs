@@ -32,13 +32,7 @@ pub struct NetworkGateway {
 impl NetworkGateway {
     /// A gateway with the usual mTLS port and no HBONE port.
     pub fn new(network: NetworkId, cluster: ClusterId, address: IpAddr) -> Self {
-        Self {
-            network,
-            cluster,
-            address,
-            port: DEFAULT_GATEWAY_PORT,
-            hbone_port: 0,
-        }
+        Self { network, cluster, address, port: DEFAULT_GATEWAY_PORT, hbone_port: 0 }
     }
 
     fn order(&self) -> (&NetworkId, String, u16, u16, &ClusterId) {

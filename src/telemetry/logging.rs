@@ -39,10 +39,7 @@ pub enum LogError {
 pub fn init(format: LogFormat, filter: &str) -> Result<(), LogError> {
     let filter = EnvFilter::builder()
         .parse(filter)
-        .map_err(|error| LogError::Filter {
-            filter: filter.to_owned(),
-            problem: error.to_string(),
-        })?;
+        .map_err(|error| LogError::Filter { filter: filter.to_owned(), problem: error.to_string() })?;
     let ansi =
         io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     let builder = tracing_subscriber::fmt()
@@ -65,10 +62,7 @@ impl<'a> MakeWriter<'a> for EscapingStderr {
     type Writer = Escaping<io::Stderr>;
 
     fn make_writer(&'a self) -> Self::Writer {
-        Escaping {
-            ansi: self.ansi,
-            inner: io::stderr(),
-        }
+        Escaping { ansi: self.ansi, inner: io::stderr() }
     }
 }
 
@@ -120,15 +114,8 @@ fn colour_len(text: &str) -> usize {
     let Some(rest) = text.strip_prefix("\u{1b}[") else {
         return 0;
     };
-    let digits = rest
-        .bytes()
-        .take_while(|byte| byte.is_ascii_digit() || *byte == b';')
-        .count();
-    if rest.as_bytes().get(digits) == Some(&b'm') {
-        digits + 3
-    } else {
-        0
-    }
+    let digits = rest.bytes().take_while(|byte| byte.is_ascii_digit() || *byte == b';').count();
+    if rest.as_bytes().get(digits) == Some(&b'm') { digits + 3 } else { 0 }
 }
 
 #[cfg(test)]
@@ -137,27 +124,19 @@ mod tests {
 
     #[test]
     fn a_peer_cannot_forge_a_line_or_move_the_cursor() {
-        assert_eq!(
-            escape(b"a\nINFO forged\x1b[2J\r\n", false),
-            "a\\nINFO forged\\u{1b}[2J\\r\n"
-        );
+        assert_eq!(escape(b"a\nINFO forged\x1b[2J\r\n", false), "a\\nINFO forged\\u{1b}[2J\\r\n");
         assert_eq!(escape(b"a\nb\x1b[2J\n", true), "a\\nb\\u{1b}[2J\n");
     }
 
     #[test]
     fn colours_stay_on_a_terminal_only() {
-        assert_eq!(
-            escape(b"\x1b[32mINFO\x1b[0m x\n", true),
-            "\u{1b}[32mINFO\u{1b}[0m x\n"
-        );
+        assert_eq!(escape(b"\x1b[32mINFO\x1b[0m x\n", true), "\u{1b}[32mINFO\u{1b}[0m x\n");
         assert_eq!(escape(b"\x1b[32mINFO\n", false), "\\u{1b}[32mINFO\n");
     }
 
     #[test]
     fn a_wrong_filter_is_named() {
-        let error = init(LogFormat::Text, "tombolo=loud")
-            .expect_err("no such level")
-            .to_string();
+        let error = init(LogFormat::Text, "tombolo=loud").expect_err("no such level").to_string();
         assert!(error.contains("tombolo=loud"), "{error}");
     }
 }

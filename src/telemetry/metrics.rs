@@ -290,13 +290,7 @@ impl Refresh<'_> {
 
     /// One row of events.
     pub fn event(&self, object: &str, event: &str, count: u64) {
-        set(
-            &self
-                .metrics
-                .pilot_k8s_reg_events
-                .with_label_values(&[object, event]),
-            count,
-        );
+        set(&self.metrics.pilot_k8s_reg_events.with_label_values(&[object, event]), count);
     }
 
     /// Work of ingest: conversions of services and pods, objects set aside, lists, failures, timeouts.
@@ -316,10 +310,7 @@ impl Refresh<'_> {
         metrics.istiod_remote_cluster_sync_status.reset();
         metrics.tombolo_cluster_live.reset();
         for (kind, count) in [("local", local), ("remote", remote)] {
-            metrics
-                .istiod_managed_clusters
-                .with_label_values(&[kind])
-                .set(whole(count));
+            metrics.istiod_managed_clusters.with_label_values(&[kind]).set(whole(count));
         }
         metrics.pilot_k8s_endpoints_pending_pod.set(whole(pending_pods));
     }
@@ -328,15 +319,9 @@ impl Refresh<'_> {
     pub fn cluster(&self, id: &str, remote: bool, status: &str, live: bool) {
         let metrics = self.metrics;
         if remote {
-            metrics
-                .istiod_remote_cluster_sync_status
-                .with_label_values(&[id, status])
-                .set(1);
+            metrics.istiod_remote_cluster_sync_status.with_label_values(&[id, status]).set(1);
         }
-        metrics
-            .tombolo_cluster_live
-            .with_label_values(&[id])
-            .set(i64::from(live));
+        metrics.tombolo_cluster_live.with_label_values(&[id]).set(i64::from(live));
     }
 
     /// The process.
@@ -385,10 +370,7 @@ mod tests {
     #[test]
     fn counters_follow_their_source_and_do_not_add_up() {
         let metrics = metrics();
-        let sample = XdsSample {
-            pushes: vec![("eds", 3)],
-            ..XdsSample::default()
-        };
+        let sample = XdsSample { pushes: vec![("eds", 3)], ..XdsSample::default() };
         let first = metrics.render(|refresh| refresh.xds(&sample));
         let second = metrics.render(|refresh| refresh.xds(&sample));
         assert_eq!(first, second);

@@ -156,8 +156,8 @@ impl Assignments {
         let snapshot = self.snapshot(cell.parsed.as_ref());
         let networks = self.registry.networks();
         // A service that is gone for good has no version left: only a build without it is valid then.
-        let service = snapshot
-            .map_or(built.service_version == 0, |snapshot| built.service_version >= snapshot.version);
+        let service =
+            snapshot.map_or(built.service_version == 0, |snapshot| built.service_version >= snapshot.version);
         let network = |(id, version): &(NetworkId, u64)| *version >= networks.part(id).version;
         let current = service && built.networks_read.iter().all(network);
         current.then(|| Arc::clone(&built.encoded))

@@ -114,10 +114,7 @@ impl Asker {
             while let Some(inner) = cause.source() {
                 cause = inner;
             }
-            FetchError::Unreachable {
-                address: self.address.clone(),
-                problem: cause.to_string(),
-            }
+            FetchError::Unreachable { address: self.address.clone(), problem: cause.to_string() }
         };
         let endpoint = Endpoint::from_shared(format!("http://{}", self.address));
         let channel = endpoint.map_err(|error| unreachable(&error))?.connect().await;
@@ -137,22 +134,14 @@ impl Asker {
         let (sender, requests) = tokio::sync::mpsc::channel(1);
         // Room for one: it cannot fail while the receiver is held here.
         let _ = sender.try_send(request);
-        let opened = client
-            .stream_aggregated_resources(ReceiverStream::new(requests))
-            .await;
+        let opened = client.stream_aggregated_resources(ReceiverStream::new(requests)).await;
         let mut responses = opened.map_err(|status| self.refused(&status))?.into_inner();
-        while let Some(response) = responses
-            .message()
-            .await
-            .map_err(|status| self.refused(&status))?
-        {
+        while let Some(response) = responses.message().await.map_err(|status| self.refused(&status))? {
             if response.type_url == kind.url() {
                 let resources = response.resources.iter().map(|bytes| Any::decode(bytes.as_ref()));
                 return Ok(Answer {
                     version: response.version_info,
-                    resources: resources
-                        .collect::<Result<_, _>>()
-                        .map_err(|error| self.odd(error))?,
+                    resources: resources.collect::<Result<_, _>>().map_err(|error| self.odd(error))?,
                     removed: Vec::new(),
                 });
             }
@@ -172,29 +161,16 @@ impl Asker {
         let (sender, requests) = tokio::sync::mpsc::channel(1);
         // As above.
         let _ = sender.try_send(request);
-        let opened = client
-            .delta_aggregated_resources(ReceiverStream::new(requests))
-            .await;
+        let opened = client.delta_aggregated_resources(ReceiverStream::new(requests)).await;
         let mut responses = opened.map_err(|status| self.refused(&status))?.into_inner();
-        while let Some(response) = responses
-            .message()
-            .await
-            .map_err(|status| self.refused(&status))?
-        {
+        while let Some(response) = responses.message().await.map_err(|status| self.refused(&status))? {
             if response.type_url == kind.url() {
-                let resources = response
-                    .resources
-                    .iter()
-                    .map(|bytes| Resource::decode(bytes.as_ref()));
-                let resources: Vec<Resource> = resources
-                    .collect::<Result<_, _>>()
-                    .map_err(|error| self.odd(error))?;
+                let resources = response.resources.iter().map(|bytes| Resource::decode(bytes.as_ref()));
+                let resources: Vec<Resource> =
+                    resources.collect::<Result<_, _>>().map_err(|error| self.odd(error))?;
                 return Ok(Answer {
                     version: response.system_version_info,
-                    resources: resources
-                        .into_iter()
-                        .filter_map(|resource| resource.resource)
-                        .collect(),
+                    resources: resources.into_iter().filter_map(|resource| resource.resource).collect(),
                     removed: response.removed_resources,
                 });
             }
@@ -203,11 +179,7 @@ impl Asker {
     }
 
     fn silent(&self, kind: ResourceType) -> FetchError {
-        FetchError::Silent {
-            address: self.address.clone(),
-            kind,
-            limit: self.limit,
-        }
+        FetchError::Silent { address: self.address.clone(), kind, limit: self.limit }
     }
 
     fn refused(&self, status: &tonic::Status) -> FetchError {
@@ -246,9 +218,9 @@ fn value(json: &serde_json::Value) -> prost_types::Value {
         Value::Bool(flag) => Kind::BoolValue(*flag),
         Value::Number(number) => Kind::NumberValue(number.as_f64().unwrap_or_default()),
         Value::String(text) => Kind::StringValue(text.clone()),
-        Value::Array(items) => Kind::ListValue(prost_types::ListValue {
-            values: items.iter().map(value).collect(),
-        }),
+        Value::Array(items) => {
+            Kind::ListValue(prost_types::ListValue { values: items.iter().map(value).collect() })
+        }
         Value::Object(map) => Kind::StructValue(structure(map)),
     };
     prost_types::Value { kind: Some(kind) }

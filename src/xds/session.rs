@@ -86,11 +86,7 @@ pub struct SessionLimits {
 
 impl Default for SessionLimits {
     fn default() -> Self {
-        Self {
-            names_per_type: 50_000,
-            name_bytes: 2048,
-            unknown_types: 8,
-        }
+        Self { names_per_type: 50_000, name_bytes: 2048, unknown_types: 8 }
     }
 }
 
@@ -143,10 +139,7 @@ impl SessionLimits {
 
     fn check_length(&self, text: &str) -> Result<(), SessionError> {
         if text.len() > self.name_bytes {
-            return Err(SessionError::NameTooLong {
-                bytes: text.len(),
-                limit: self.name_bytes,
-            });
+            return Err(SessionError::NameTooLong { bytes: text.len(), limit: self.name_bytes });
         }
         Ok(())
     }

@@ -31,18 +31,12 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         let entrance = NetworkGateway::new(network.clone(), cluster.clone(), gateway.parse()?);
         let mut writer = registry.writer(cluster.clone(), ClusterRole::Remote)?;
         writer.set_networks(Some(network), vec![entrance]);
-        writer.set(
-            key.clone(),
-            EndpointShard::new(cluster, Some(Arc::new(service)), vec![pod]),
-        );
+        writer.set(key.clone(), EndpointShard::new(cluster, Some(Arc::new(service)), vec![pod]));
     }
     let address: SocketAddr = wanted.parse()?;
     let server = Server::builder().registry(registry).grpc_addr(address);
     let bound = server.bind().await?;
-    println!(
-        "point an Envoy's ADS at {:?}, with node metadata",
-        bound.addresses().grpc
-    );
+    println!("point an Envoy's ADS at {:?}, with node metadata", bound.addresses().grpc);
     println!("CLUSTER_ID: east, NETWORK: net-east; it gets 10.0.0.1:8080 and 192.0.2.2:15443");
     let stop = async { drop(tokio::signal::ctrl_c().await) };
     Ok(bound.run(stop).await?)

@@ -62,10 +62,7 @@ impl From<&Endpoint> for Row {
             service_port_name: endpoint.port_name.clone(),
             service_account: pod.account.as_ref().map(ToString::to_string).unwrap_or_default(),
             network: pod.network.to_string(),
-            locality: Place {
-                label: pod.locality.to_string(),
-                cluster: pod.cluster.to_string(),
-            },
+            locality: Place { label: pod.locality.to_string(), cluster: pod.cluster.to_string() },
             endpoint_port: endpoint.port,
             // The peer writes what was given, not the default.
             lb_weight: endpoint.weight.map_or(0, std::num::NonZeroU32::get),
@@ -92,13 +89,8 @@ fn health_number(health: Health) -> u8 {
 
 fn add(shards: &mut Shards, shard: &EndpointShard) {
     let rows = shard.endpoints.iter().map(Row::from).collect();
-    shards
-        .shards
-        .insert(format!("Kubernetes/{}", shard.cluster), rows);
-    let accounts = shard
-        .accounts
-        .iter()
-        .map(|account| (account.to_string(), Empty {}));
+    shards.shards.insert(format!("Kubernetes/{}", shard.cluster), rows);
+    let accounts = shard.accounts.iter().map(|account| (account.to_string(), Empty {}));
     shards.service_accounts.extend(accounts);
 }
 

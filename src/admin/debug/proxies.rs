@@ -78,16 +78,8 @@ fn sync_resource(status: &TypeStatus) -> Value {
     let mut row = Map::new();
     put(&mut row, "sent", &status.sent_nonce);
     put(&mut row, "acked", &status.acked_nonce);
-    put(
-        &mut row,
-        "sentTime",
-        &status.sent_at.map(seconds).unwrap_or_default(),
-    );
-    put(
-        &mut row,
-        "lastError",
-        status.last_error.as_deref().unwrap_or_default(),
-    );
+    put(&mut row, "sentTime", &status.sent_at.map(seconds).unwrap_or_default());
+    put(&mut row, "lastError", status.last_error.as_deref().unwrap_or_default());
     row.into()
 }
 

@@ -17,20 +17,10 @@ use crate::sim::world::{self, Generate};
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Address to listen on; port 0 takes a free one
-    #[arg(
-        long,
-        env = "TOMBOLO_SIM_LISTEN",
-        value_name = "ADDR",
-        default_value = "127.0.0.1:0"
-    )]
+    #[arg(long, env = "TOMBOLO_SIM_LISTEN", value_name = "ADDR", default_value = "127.0.0.1:0")]
     listen: SocketAddr,
     /// Name of the cluster, its context and its user in the kubeconfig
-    #[arg(
-        long,
-        env = "TOMBOLO_SIM_CLUSTER",
-        value_name = "NAME",
-        default_value = "Kubernetes"
-    )]
+    #[arg(long, env = "TOMBOLO_SIM_CLUSTER", value_name = "NAME", default_value = "Kubernetes")]
     cluster: String,
     /// YAML file of objects to start with, applied in order; may be repeated
     #[arg(long, env = "TOMBOLO_SIM_WORLD", value_name = "FILE", value_delimiter = ',')]
@@ -116,11 +106,8 @@ fn is_token(text: &str) -> bool {
 
 async fn serve(args: Args, objects: Vec<Value>) -> anyhow::Result<()> {
     let stop = super::interrupted().context("cannot catch signals")?;
-    let mut builder = ApiServer::builder()
-        .cluster(&args.cluster)
-        .listen(args.listen)
-        .history(args.history)
-        .world(objects);
+    let mut builder =
+        ApiServer::builder().cluster(&args.cluster).listen(args.listen).history(args.history).world(objects);
     if let Some(token) = args.token {
         builder = builder.token(token.0);
     }
@@ -152,12 +139,7 @@ fn announce(server: &RunningApiServer, kubeconfig: Option<&Path>) -> anyhow::Res
 /// Writes a file only its owner reads, whatever it was before.
 fn write_private(path: &Path, text: &str) -> std::io::Result<()> {
     let mut options = std::fs::OpenOptions::new();
-    let mut file = options
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(path)?;
+    let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(path)?;
     file.set_permissions(std::fs::Permissions::from_mode(0o600))?;
     file.write_all(text.as_bytes())
 }

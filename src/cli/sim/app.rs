@@ -20,28 +20,13 @@ pub struct Args {
           default_value = "127.0.0.1")]
     listen: SocketAddr,
     /// Version it answers with
-    #[arg(
-        long,
-        env = "TOMBOLO_APP_VERSION",
-        value_name = "VERSION",
-        default_value = "v1"
-    )]
+    #[arg(long, env = "TOMBOLO_APP_VERSION", value_name = "VERSION", default_value = "v1")]
     version: String,
     /// Cluster it answers with
-    #[arg(
-        long,
-        env = "TOMBOLO_APP_CLUSTER",
-        value_name = "NAME",
-        default_value = "Kubernetes"
-    )]
+    #[arg(long, env = "TOMBOLO_APP_CLUSTER", value_name = "NAME", default_value = "Kubernetes")]
     cluster: String,
     /// Name of the application
-    #[arg(
-        long,
-        env = "TOMBOLO_APP_NAME",
-        value_name = "NAME",
-        default_value = "helloworld"
-    )]
+    #[arg(long, env = "TOMBOLO_APP_NAME", value_name = "NAME", default_value = "helloworld")]
     name: String,
     /// Name of this instance [default: the host name]
     #[arg(long, env = "TOMBOLO_APP_INSTANCE", value_name = "NAME")]
@@ -56,9 +41,7 @@ pub struct Args {
 
 fn parse_listen(text: &str) -> Result<SocketAddr, String> {
     let ip = || text.parse::<IpAddr>().map(|ip| SocketAddr::new(ip, DEFAULT_PORT));
-    text.parse()
-        .or_else(|_| ip())
-        .map_err(|_| "expected an IP address, with or without a port".to_owned())
+    text.parse().or_else(|_| ip()).map_err(|_| "expected an IP address, with or without a port".to_owned())
 }
 
 /// Runs the command until SIGTERM or SIGINT.

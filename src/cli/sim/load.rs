@@ -63,19 +63,11 @@ pub(super) async fn run(args: Args) -> ExitCode {
         Err(error) => return fail(EXIT_FAILURE, &error),
     };
     let output = args.output;
-    match load::run(&settings(args), stop, |report| {
-        print(output, report, Position::Interim)
-    })
-    .await
-    {
+    match load::run(&settings(args), stop, |report| print(output, report, Position::Interim)).await {
         Err(error) => fail(EXIT_USAGE, &error.into()),
         Ok(report) => {
             print(output, &report, Position::Final);
-            if report.tally.failed == 0 {
-                ExitCode::SUCCESS
-            } else {
-                ExitCode::from(EXIT_FAILURE)
-            }
+            if report.tally.failed == 0 { ExitCode::SUCCESS } else { ExitCode::from(EXIT_FAILURE) }
         }
     }
 }
@@ -91,11 +83,7 @@ fn settings(args: Args) -> LoadSettings {
         },
         timeout: args.timeout,
         concurrency: args.concurrency,
-        connections: if args.new_connections {
-            Connections::New
-        } else {
-            Connections::Reused
-        },
+        connections: if args.new_connections { Connections::New } else { Connections::Reused },
         interval: args.interval,
     }
 }
@@ -120,11 +108,7 @@ fn print(output: Output, report: &Report, position: Position) {
 fn text(report: &Report, value: &Value) -> String {
     let what = if value["final"] == true { "total" } else { "     " };
     let counts = |value: &Value| {
-        let pairs = value
-            .as_object()
-            .into_iter()
-            .flatten()
-            .map(|(key, count)| format!("{key}={count}"));
+        let pairs = value.as_object().into_iter().flatten().map(|(key, count)| format!("{key}={count}"));
         pairs.collect::<Vec<_>>().join(" ")
     };
     let tally = &report.tally;

@@ -74,7 +74,11 @@ impl Lab {
         self.write_endpoints(&plan, &pods).await
     }
 
-    async fn write_endpoints(&self, plan: &ClusterPlan, pods: &[(&PodPlan, Readiness)]) -> Result<(), LabError> {
+    async fn write_endpoints(
+        &self,
+        plan: &ClusterPlan,
+        pods: &[(&PodPlan, Readiness)],
+    ) -> Result<(), LabError> {
         let api = self.cluster(&plan.name)?.api();
         for service in &SERVICES {
             let slice = world::app_slice(plan, service, pods);

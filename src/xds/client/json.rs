@@ -12,14 +12,8 @@ const DESCRIPTORS: &[u8] = include_bytes!("../../../proto/envoy-descriptors.bin.
 /// What stands in place of a private key.
 const REDACTED: &str = "[redacted]";
 /// Fields of a TLS certificate that hold secrets, as the JSON mapping spells them.
-const SECRET_FIELDS: [&str; 6] = [
-    "private_key",
-    "privateKey",
-    "password",
-    "session_ticket_keys",
-    "sessionTicketKeys",
-    "generic_secret",
-];
+const SECRET_FIELDS: [&str; 6] =
+    ["private_key", "privateKey", "password", "session_ticket_keys", "sessionTicketKeys", "generic_secret"];
 
 /// *Fatal*: a message cannot be shown.
 #[derive(Debug, thiserror::Error)]
@@ -41,10 +35,7 @@ impl Decoder {
     /// # Errors
     /// [`DecodeError`] when the build carries broken ones.
     pub fn new() -> Result<Self, DecodeError> {
-        let broken = |problem: String| DecodeError {
-            type_url: "descriptor set".to_owned(),
-            problem,
-        };
+        let broken = |problem: String| DecodeError { type_url: "descriptor set".to_owned(), problem };
         let mut bytes = Vec::new();
         flate2::read::GzDecoder::new(DESCRIPTORS)
             .read_to_end(&mut bytes)
@@ -59,15 +50,10 @@ impl Decoder {
     /// # Errors
     /// [`DecodeError`] for a type that is not known or bytes that are not of it.
     pub fn json(&self, any: &Any) -> Result<Value, DecodeError> {
-        let failed = |problem: String| DecodeError {
-            type_url: any.type_url.clone(),
-            problem,
-        };
+        let failed = |problem: String| DecodeError { type_url: any.type_url.clone(), problem };
         let name = any.type_url.rsplit('/').next().unwrap_or_default();
-        let descriptor = self
-            .0
-            .get_message_by_name(name)
-            .ok_or_else(|| failed("its type is not known".to_owned()))?;
+        let descriptor =
+            self.0.get_message_by_name(name).ok_or_else(|| failed("its type is not known".to_owned()))?;
         let message = DynamicMessage::decode(descriptor, any.value.as_slice())
             .map_err(|error| failed(error.to_string()))?;
         let options = SerializeOptions::new().use_proto_field_name(true);
@@ -115,20 +101,12 @@ mod tests {
             private_key: Some(source("hunter2")),
             ..TlsCertificate::default()
         };
-        let secret = Secret {
-            name: "default".to_owned(),
-            r#type: Some(secret::Type::TlsCertificate(certificate)),
-        };
-        let any = Any {
-            type_url: ResourceType::Secret.url().to_owned(),
-            value: secret.encode_to_vec(),
-        };
+        let secret =
+            Secret { name: "default".to_owned(), r#type: Some(secret::Type::TlsCertificate(certificate)) };
+        let any = Any { type_url: ResourceType::Secret.url().to_owned(), value: secret.encode_to_vec() };
         let value = Decoder::new().expect("descriptors").json(&any).expect("a secret");
         assert_eq!(value["name"], "default");
-        assert_eq!(
-            value["tls_certificate"]["certificate_chain"]["inline_string"],
-            "chain"
-        );
+        assert_eq!(value["tls_certificate"]["certificate_chain"]["inline_string"], "chain");
         assert!(!value.to_string().contains("hunter2"), "{value}");
     }
 
@@ -136,10 +114,7 @@ mod tests {
     fn every_served_type_has_its_descriptor() {
         let decoder = Decoder::new().expect("descriptors");
         for kind in ResourceType::ALL {
-            let any = Any {
-                type_url: kind.url().to_owned(),
-                value: Vec::new(),
-            };
+            let any = Any { type_url: kind.url().to_owned(), value: Vec::new() };
             assert!(decoder.json(&any).is_ok(), "{kind}");
         }
     }

@@ -25,10 +25,7 @@ pub struct DeltaSession {
 impl DeltaSession {
     /// A stream on which nothing was asked yet.
     pub fn new(limits: SessionLimits) -> Self {
-        Self {
-            watches: Watches::new(limits),
-            not_found: BTreeMap::new(),
-        }
+        Self { watches: Watches::new(limits), not_found: BTreeMap::new() }
     }
 
     /// Takes one request; its node is ignored (X-C03). Names count whatever its nonce (X-D09). After an error
@@ -49,11 +46,7 @@ impl DeltaSession {
             ..Effects::default()
         };
         let waiting = self.watches.open(kind);
-        let inherited = if first {
-            request.initial_resource_versions
-        } else {
-            BTreeMap::new()
-        };
+        let inherited = if first { request.initial_resource_versions } else { BTreeMap::new() };
         let subscribe = request.resource_names_subscribe;
         let everything = kind.is_wildcard()
             && ((first && subscribe.is_empty()) || subscribe.iter().any(|name| name == STAR));
@@ -64,8 +57,7 @@ impl DeltaSession {
             self.subscribe(kind, &name, &inherited, &waiting, &mut effects);
         }
         self.unsubscribe(kind, request.resource_names_unsubscribe, &mut effects);
-        self.watches
-            .check_count(kind, self.watches.of(kind).names.len())?;
+        self.watches.check_count(kind, self.watches.of(kind).names.len())?;
         Ok(effects)
     }
 
@@ -91,9 +83,7 @@ impl DeltaSession {
         now: Instant,
         source: &dyn Source,
     ) -> Option<(ResourceType, DeltaDiscoveryResponse)> {
-        ResourceType::ALL
-            .into_iter()
-            .find_map(|kind| Some((kind, self.poll_type(kind, now, source)?)))
+        ResourceType::ALL.into_iter().find_map(|kind| Some((kind, self.poll_type(kind, now, source)?)))
     }
 
     /// The next answer about a type that is not served: its names do not exist (X-C06).
@@ -142,9 +132,9 @@ impl DeltaSession {
         let changes =
             !request.resource_names_subscribe.is_empty() || !request.resource_names_unsubscribe.is_empty();
         match (&request.error_detail, outstanding) {
-            (Some(error), answered) if answered.is_some() || !watch.open => Outcome::Nack {
-                message: watch.pacing.rejected(&error.message),
-            },
+            (Some(error), answered) if answered.is_some() || !watch.open => {
+                Outcome::Nack { message: watch.pacing.rejected(&error.message) }
+            }
             (Some(_), _) => Outcome::Stale,
             (None, Some(nonce)) => {
                 watch.pacing.accepted(nonce, now);
@@ -160,11 +150,7 @@ impl DeltaSession {
         let watch = self.watches.of_mut(kind);
         watch.wildcard = true;
         watch.answer = true;
-        watch.lists = if first {
-            ListsDue::Answer
-        } else {
-            ListsDue::Everything
-        };
+        watch.lists = if first { ListsDue::Answer } else { ListsDue::Everything };
         for (name, version) in inherited.iter().take(limit) {
             let name = Name::from(name.as_str());
             watch.inherit(&name, version);
@@ -184,11 +170,7 @@ impl DeltaSession {
         let owed = match inherited.get(name.as_str()) {
             Some(version) => {
                 watch.inherit(name, version);
-                if waiting.contains(name) {
-                    Owed::Always
-                } else {
-                    Owed::Differing
-                }
+                if waiting.contains(name) { Owed::Always } else { Owed::Differing }
             }
             None => Owed::Always,
         };
@@ -231,32 +213,21 @@ impl DeltaSession {
             return None;
         }
         if kind == ResourceType::Cluster {
-            self.watches
-                .clusters_written(batch.resources.iter().map(|(name, _)| name));
+            self.watches.clusters_written(batch.resources.iter().map(|(name, _)| name));
             self.watches.clusters_removed(&batch.removed);
         }
         Some(self.response(kind, batch, now))
     }
 
     fn response(&mut self, kind: ResourceType, batch: Batch, now: Instant) -> DeltaDiscoveryResponse {
-        let sent = batch
-            .resources
-            .iter()
-            .map(|(name, encoded)| (name.as_str(), encoded.hash));
+        let sent = batch.resources.iter().map(|(name, encoded)| (name.as_str(), encoded.hash));
         let removed = batch.removed.iter().map(|name| (name.as_str(), 0));
         let version = format!("{:016x}", version_of(sent.chain(removed)) as u64);
         let nonce = self.watches.next_nonce();
-        self.watches
-            .of_mut(kind)
-            .pacing
-            .written(nonce, version.clone(), batch.push, now);
+        self.watches.of_mut(kind).pacing.written(nonce, version.clone(), batch.push, now);
         DeltaDiscoveryResponse {
             system_version_info: version,
-            resources: batch
-                .resources
-                .into_iter()
-                .map(|(_, encoded)| encoded.delta.clone())
-                .collect(),
+            resources: batch.resources.into_iter().map(|(_, encoded)| encoded.delta.clone()).collect(),
             type_url: kind.url().to_owned(),
             nonce: nonce.to_string(),
             removed_resources: batch.removed.iter().map(|name| name.to_string()).collect(),
@@ -266,8 +237,5 @@ impl DeltaSession {
 
 /// The names in a request that are names of resources.
 fn named(kind: ResourceType, names: Vec<String>) -> impl Iterator<Item = Name> {
-    names
-        .into_iter()
-        .filter(move |name| !(kind.is_wildcard() && name == STAR))
-        .map(Name::from)
+    names.into_iter().filter(move |name| !(kind.is_wildcard() && name == STAR)).map(Name::from)
 }

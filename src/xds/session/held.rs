@@ -38,10 +38,7 @@ pub(super) struct Held {
 impl Held {
     /// What is held under `name`.
     pub(super) fn get(&self, name: &str) -> Holding {
-        self.exceptions
-            .get(name)
-            .copied()
-            .unwrap_or_else(|| self.in_base(name))
+        self.exceptions.get(name).copied().unwrap_or_else(|| self.in_base(name))
     }
 
     /// Notes what is held under `name`.
@@ -56,10 +53,7 @@ impl Held {
     /// Forgets the lists; only what is held of `names` stays.
     pub(super) fn keep_only<'a>(&mut self, names: impl Iterator<Item = &'a Name>) {
         let exceptions = names.map(|name| (name.clone(), self.get(name))).collect();
-        *self = Self {
-            base: Default::default(),
-            exceptions,
-        };
+        *self = Self { base: Default::default(), exceptions };
         self.exceptions.retain(|_, copy| *copy != Holding::Nothing);
     }
 
@@ -114,11 +108,7 @@ fn differing(mut old: &[Entry], mut new: &[Entry], names: &mut Vec<Name>) {
         };
         let differ = order != Ordering::Equal || old[0].encoded.hash != new[0].encoded.hash;
         if differ {
-            let entry = if order == Ordering::Greater {
-                &new[0]
-            } else {
-                &old[0]
-            };
+            let entry = if order == Ordering::Greater { &new[0] } else { &old[0] };
             names.push(entry.name.clone());
         }
         if order != Ordering::Greater {

@@ -73,10 +73,7 @@ impl Pacing {
         self.outstanding.drain(..=index);
         // The client makes progress: what is still outstanding is waited for anew.
         self.pushed_unacked = None;
-        self.waiting_since = self
-            .last
-            .filter(|_| !self.outstanding.is_empty())
-            .map(|(_, at)| at);
+        self.waiting_since = self.last.filter(|_| !self.outstanding.is_empty()).map(|(_, at)| at);
         true
     }
 

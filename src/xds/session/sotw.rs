@@ -25,9 +25,7 @@ pub struct SotwSession {
 impl SotwSession {
     /// A stream on which nothing was asked yet.
     pub fn new(limits: SessionLimits) -> Self {
-        Self {
-            watches: Watches::new(limits),
-        }
+        Self { watches: Watches::new(limits) }
     }
 
     /// Takes one request; its node is ignored (X-C03). A stale one changes nothing: the names it brings come
@@ -80,9 +78,7 @@ impl SotwSession {
     /// The next message, which must then be written. Call again until `None`: after requests and changes, and
     /// at the [`deadline`](Self::deadline).
     pub fn poll(&mut self, now: Instant, source: &dyn Source) -> Option<(ResourceType, DiscoveryResponse)> {
-        ResourceType::ALL
-            .into_iter()
-            .find_map(|kind| Some((kind, self.poll_type(kind, now, source)?)))
+        ResourceType::ALL.into_iter().find_map(|kind| Some((kind, self.poll_type(kind, now, source)?)))
     }
 
     /// When to poll although nothing happens: a push is being held back (D22).
@@ -112,9 +108,7 @@ impl SotwSession {
         }
         let answered = nonce.filter(|nonce| !fresh && watch.pacing.answered(*nonce));
         match (&request.error_detail, answered) {
-            (Some(error), _) => Outcome::Nack {
-                message: watch.pacing.rejected(&error.message),
-            },
+            (Some(error), _) => Outcome::Nack { message: watch.pacing.rejected(&error.message) },
             (None, Some(nonce)) => {
                 watch.pacing.accepted(nonce, now);
                 Outcome::Ack
@@ -181,30 +175,19 @@ impl SotwSession {
             }
             return Some(self.response(kind, full.batch, now));
         }
-        let batch = self.watches.with(kind, Dialect::Sotw, source, |watch, context| {
-            watch.drain(context, pushes)
-        });
+        let batch =
+            self.watches.with(kind, Dialect::Sotw, source, |watch, context| watch.drain(context, pushes));
         (!batch.is_empty()).then(|| self.response(kind, batch, now))
     }
 
     fn response(&mut self, kind: ResourceType, batch: Batch, now: Instant) -> DiscoveryResponse {
-        let pairs = batch
-            .resources
-            .iter()
-            .map(|(name, encoded)| (name.as_str(), encoded.hash));
+        let pairs = batch.resources.iter().map(|(name, encoded)| (name.as_str(), encoded.hash));
         let version_info = version(version_of(pairs));
         let nonce = self.watches.next_nonce();
-        self.watches
-            .of_mut(kind)
-            .pacing
-            .written(nonce, version_info.clone(), batch.push, now);
+        self.watches.of_mut(kind).pacing.written(nonce, version_info.clone(), batch.push, now);
         DiscoveryResponse {
             version_info,
-            resources: batch
-                .resources
-                .into_iter()
-                .map(|(_, encoded)| encoded.any.clone())
-                .collect(),
+            resources: batch.resources.into_iter().map(|(_, encoded)| encoded.any.clone()).collect(),
             type_url: kind.url().to_owned(),
             nonce: nonce.to_string(),
         }
@@ -229,14 +212,9 @@ fn full_set(watch: &mut Watch, kind: ResourceType, pushes: bool, source: &dyn So
     }
     let resources: Vec<_> = if watch.wildcard {
         let lists = watch.held.base().iter().flat_map(|list| list.entries());
-        lists
-            .map(|entry| (entry.name.clone(), Arc::clone(&entry.encoded)))
-            .collect()
+        lists.map(|entry| (entry.name.clone(), Arc::clone(&entry.encoded))).collect()
     } else {
-        let found = watch
-            .names
-            .iter()
-            .filter_map(|name| Some((name.clone(), source.get(kind, name)?)));
+        let found = watch.names.iter().filter_map(|name| Some((name.clone(), source.get(kind, name)?)));
         found.collect()
     };
     let news = |name: &Name, hash| watch.held.get(name) != Holding::Content(hash);

@@ -28,13 +28,8 @@ pub(super) struct World {
 
 impl World {
     fn new(content: &[(ResourceType, &str, &str)]) -> Self {
-        let mut world = Self {
-            content: BTreeMap::new(),
-            synced: Cell::new(true),
-        };
-        content
-            .iter()
-            .for_each(|(kind, name, text)| world.put(*kind, name, text));
+        let mut world = Self { content: BTreeMap::new(), synced: Cell::new(true) };
+        content.iter().for_each(|(kind, name, text)| world.put(*kind, name, text));
         world
     }
 
@@ -68,10 +63,8 @@ impl Source for World {
     fn lists(&self, kind: ResourceType) -> [Arc<ResourceList>; 2] {
         // Names that begin with `own` are the proxy's own.
         [false, true].map(|own| {
-            let of_kind = self
-                .content
-                .iter()
-                .filter(|((k, name), _)| *k == kind && name.starts_with("own") == own);
+            let of_kind =
+                self.content.iter().filter(|((k, name), _)| *k == kind && name.starts_with("own") == own);
             let entries = of_kind.map(|((_, name), text)| Entry {
                 name: name.as_str().into(),
                 encoded: Self::encode(kind, name, text),
@@ -104,10 +97,7 @@ fn strings(names: &[&str]) -> Vec<String> {
 }
 
 fn error() -> Option<Status> {
-    Some(Status {
-        code: 13,
-        message: "bad\nresource".into(),
-    })
+    Some(Status { code: 13, message: "bad\nresource".into() })
 }
 
 fn ms(milliseconds: u64) -> Duration {

@@ -235,11 +235,7 @@ impl Watch {
             self.dirty.remove(&name);
             return Some((name, Some(owed)));
         }
-        if pushes {
-            self.dirty.pop_first().map(|name| (name, None))
-        } else {
-            None
-        }
+        if pushes { self.dirty.pop_first().map(|name| (name, None)) } else { None }
     }
 
     fn carry_out(&mut self, name: Name, verdict: Verdict, push: bool, batch: &mut Batch) {
@@ -308,11 +304,7 @@ impl Watch {
 impl Batch {
     /// A response of all subscribed resources.
     pub(super) fn full(resources: Vec<(Name, Arc<Encoded>)>, push: bool) -> Self {
-        Self {
-            resources,
-            push,
-            ..Self::default()
-        }
+        Self { resources, push, ..Self::default() }
     }
 
     /// Whether there is nothing to say.

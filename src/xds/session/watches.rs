@@ -46,13 +46,7 @@ impl Watches {
     pub(super) fn unknown(&mut self, url: &str) -> Effects {
         let room = self.unknown.len() < self.limits.unknown_types;
         let new = room && self.unknown.insert(url.to_owned());
-        Effects {
-            outcome: Outcome::Unknown {
-                url: url.to_owned(),
-                new,
-            },
-            ..Effects::default()
-        }
+        Effects { outcome: Outcome::Unknown { url: url.to_owned(), new }, ..Effects::default() }
     }
 
     /// Refuses more names of a type than the limit.
@@ -103,12 +97,7 @@ impl Watches {
         let mut watch = std::mem::take(self.of_mut(kind));
         let clusters = self.of(ResourceType::Cluster);
         let has_cluster = |name: &str| !clusters.open || clusters.held.get(name) != Holding::Nothing;
-        let context = Context {
-            kind,
-            dialect,
-            source,
-            has_cluster: &has_cluster,
-        };
+        let context = Context { kind, dialect, source, has_cluster: &has_cluster };
         let result = work(&mut watch, &context);
         *self.of_mut(kind) = watch;
         result
@@ -143,9 +132,7 @@ impl Watches {
     pub(super) fn deadline(&self) -> Option<Instant> {
         let clusters = self.of(ResourceType::Cluster);
         let clusters_release = clusters.pacing.release().filter(|_| clusters.has_pushes());
-        let waiting = ResourceType::ALL
-            .into_iter()
-            .filter(|kind| self.of(*kind).has_pushes());
+        let waiting = ResourceType::ALL.into_iter().filter(|kind| self.of(*kind).has_pushes());
         waiting
             .filter_map(|kind| {
                 let own = self.of(kind).pacing.release();

@@ -89,7 +89,7 @@ pub(super) async fn networks_apart(lab: &mut Lab) -> Seen {
     }
     lab.prepare("west", 2).await?;
     let outcome = try_to_cross(lab).await;
-    lab.retire("west", 1).await?;
+    lab.scale("west", 1).await?;
     outcome
 }
 

@@ -13,12 +13,7 @@ use crate::xds::resource::{Encoded, Entry};
 pub(super) const HOST: &str = "helloworld.sample.svc.cluster.local";
 
 pub(super) fn port(number: u16, protocol: PortProtocol) -> ServicePort {
-    ServicePort {
-        number,
-        name: "p".into(),
-        transport: Transport::Tcp,
-        protocol,
-    }
+    ServicePort { number, name: "p".into(), transport: Transport::Tcp, protocol }
 }
 
 /// A service of `sample` in east and west, with these ports.
@@ -27,10 +22,7 @@ pub(super) fn service(name: &str, ports: Vec<ServicePort>) -> Service {
     Service {
         key: ServiceKey::new("sample", format!("{name}.sample.svc.cluster.local")),
         ports,
-        vips: vec![
-            ("east".into(), vip("10.96.0.10")),
-            ("west".into(), vip("10.97.0.10")),
-        ],
+        vips: vec![("east".into(), vip("10.96.0.10")), ("west".into(), vip("10.97.0.10"))],
         accounts: ["b", "a"]
             .iter()
             .filter_map(|account| SpiffeId::parse(&format!("spiffe://cluster.local/ns/sample/sa/{account}")))
@@ -68,20 +60,12 @@ pub(super) fn sidecar(mode: InterceptionMode) -> OutboundKey {
 }
 
 pub(super) fn gateway() -> OutboundKey {
-    OutboundKey {
-        kind: ProxyKind::Router,
-        east_west: true,
-        ..sidecar(InterceptionMode::Redirect)
-    }
+    OutboundKey { kind: ProxyKind::Router, east_west: true, ..sidecar(InterceptionMode::Redirect) }
 }
 
 pub(super) fn workload(mode: InterceptionMode) -> WorkloadKey {
     WorkloadKey {
-        id: WorkloadId {
-            cluster: "east".into(),
-            namespace: "sample".into(),
-            name: "helloworld-1".into(),
-        },
+        id: WorkloadId { cluster: "east".into(), namespace: "sample".into(), name: "helloworld-1".into() },
         kind: ProxyKind::Sidecar,
         addresses: vec![IpAddr::V4(Ipv4Addr::new(127, 0, 0, 7))],
         mode,

@@ -43,15 +43,9 @@ fn captured_ports_take_mesh_and_plain_clients() {
     let listener: lds::Listener = find(&made.listeners, "virtualInbound");
     let shape = |port| {
         let chains = chains(&listener, port);
-        chains
-            .into_iter()
-            .map(|(transport, alpn, mtls)| (transport, alpn.len(), mtls))
-            .collect::<Vec<_>>()
+        chains.into_iter().map(|(transport, alpn, mtls)| (transport, alpn.len(), mtls)).collect::<Vec<_>>()
     };
-    let (tls, raw) = (
-        |n, m| ("tls".to_owned(), n, m),
-        |n| ("raw_buffer".to_owned(), n, false),
-    );
+    let (tls, raw) = (|n, m| ("tls".to_owned(), n, m), |n| ("raw_buffer".to_owned(), n, false));
     assert_eq!(shape(Some(8080)), [tls(5, true), raw(0)]);
     assert_eq!(shape(Some(3306)), [tls(5, true), tls(0, false), raw(0)]);
     let auto = [tls(3, true), raw(2), tls(2, true), raw(0), tls(0, false)];
@@ -61,11 +55,7 @@ fn captured_ports_take_mesh_and_plain_clients() {
     assert_eq!(listener.listener_filters.len(), 3);
     assert!(listener.listener_filters[2].filter_disabled.is_some());
     let cluster: cds::Cluster = find(&made.clusters, "inbound|8080||");
-    let source = cluster
-        .upstream_bind_config
-        .expect("bind")
-        .source_address
-        .expect("source");
+    let source = cluster.upstream_bind_config.expect("bind").source_address.expect("source");
     assert_eq!(source.address, "127.0.0.6");
 }
 
@@ -79,10 +69,7 @@ fn mesh_clients_need_a_certificate_of_the_trust_domain() {
         panic!("no config");
     };
     let context: tls::DownstreamTlsContext = unpack(&any);
-    assert_eq!(
-        context.require_client_certificate.map(|flag| flag.value),
-        Some(true)
-    );
+    assert_eq!(context.require_client_certificate.map(|flag| flag.value), Some(true));
     let common = context.common_tls_context.expect("common");
     assert_eq!(common.alpn_protocols, ["h2", "http/1.1"]);
     assert!(format!("{common:?}").contains("Prefix(\"spiffe://example.org/\")"));
@@ -107,12 +94,6 @@ fn the_oldest_service_wins_a_target_port_and_capture_ports_are_left_out() {
     let key = workload(InterceptionMode::None);
     let first = inbound(&given[..1], &key, "cluster.local");
     assert_eq!(inbound(&given, &key, "cluster.local"), first);
-    let router = WorkloadKey {
-        kind: ProxyKind::Router,
-        ..key
-    };
-    assert_eq!(
-        inbound(&given, &router, "cluster.local"),
-        InboundResources::default()
-    );
+    let router = WorkloadKey { kind: ProxyKind::Router, ..key };
+    assert_eq!(inbound(&given, &router, "cluster.local"), InboundResources::default());
 }

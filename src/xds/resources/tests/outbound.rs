@@ -27,10 +27,7 @@ fn mtls(cluster: &cds::Cluster) -> tls::UpstreamTlsContext {
 
 #[test]
 fn r4_18_clusters_speak_mtls_where_the_endpoint_does() {
-    let made = service(
-        &fixture("helloworld", everything()),
-        &sidecar(InterceptionMode::Redirect),
-    );
+    let made = service(&fixture("helloworld", everything()), &sidecar(InterceptionMode::Redirect));
     for (number, alpn) in [
         (80, &["istio-http/1.1", "istio"][..]),
         (82, &["istio-h2", "istio", "h2"]),
@@ -40,11 +37,7 @@ fn r4_18_clusters_speak_mtls_where_the_endpoint_does() {
         let cluster: cds::Cluster = find(&made.clusters, &format!("outbound|{number}||{HOST}"));
         assert_eq!(kind(&cluster), Some(DiscoveryType::Eds));
         assert_eq!(cluster.alt_stat_name, format!("{};", cluster.name));
-        let panic = cluster
-            .common_lb_config
-            .as_ref()
-            .expect("lb")
-            .healthy_panic_threshold;
+        let panic = cluster.common_lb_config.as_ref().expect("lb").healthy_panic_threshold;
         assert_eq!(panic.map(|percent| percent.value), Some(0.0));
         let matches = &cluster.transport_socket_matches;
         let order: Vec<_> = matches.iter().map(|one| one.name.as_str()).collect();
@@ -59,16 +52,10 @@ fn r4_18_clusters_speak_mtls_where_the_endpoint_does() {
         else {
             panic!("not combined");
         };
-        let names = both
-            .default_validation_context
-            .expect("names")
-            .match_typed_subject_alt_names;
+        let names = both.default_validation_context.expect("names").match_typed_subject_alt_names;
         let exact: Vec<_> = names.iter().map(|name| format!("{:?}", name.matcher)).collect();
         assert_eq!(exact.len(), 2);
-        assert!(
-            exact[0].contains("sa/a") && exact[1].contains("sa/b"),
-            "{exact:?}"
-        );
+        assert!(exact[0].contains("sa/a") && exact[1].contains("sa/b"), "{exact:?}");
         let http2 = !cluster.typed_extension_protocol_options.is_empty();
         assert_eq!(http2, number == 82);
     }
@@ -76,10 +63,7 @@ fn r4_18_clusters_speak_mtls_where_the_endpoint_does() {
 
 #[test]
 fn captured_services_get_listeners_by_protocol() {
-    let made = service(
-        &fixture("helloworld", everything()),
-        &sidecar(InterceptionMode::Redirect),
-    );
+    let made = service(&fixture("helloworld", everything()), &sidecar(InterceptionMode::Redirect));
     let expected = [
         "0.0.0.0_80",
         "0.0.0.0_81",
@@ -104,11 +88,7 @@ fn captured_services_get_listeners_by_protocol() {
 
 #[test]
 fn http_listeners_of_one_port_are_equal_for_all_services() {
-    for mode in [
-        InterceptionMode::Redirect,
-        InterceptionMode::Tproxy,
-        InterceptionMode::None,
-    ] {
+    for mode in [InterceptionMode::Redirect, InterceptionMode::Tproxy, InterceptionMode::None] {
         let of = |name, protocol| service(&fixture(name, vec![port(80, protocol)]), &sidecar(mode)).listeners;
         assert_eq!(of("a", PortProtocol::Http), of("b", PortProtocol::Grpc));
     }
@@ -116,11 +96,7 @@ fn http_listeners_of_one_port_are_equal_for_all_services() {
 
 #[test]
 fn c06_equal_input_gives_equal_bytes() {
-    for key in [
-        sidecar(InterceptionMode::Redirect),
-        sidecar(InterceptionMode::None),
-        gateway(),
-    ] {
+    for key in [sidecar(InterceptionMode::Redirect), sidecar(InterceptionMode::None), gateway()] {
         let world = fixture("helloworld", everything());
         assert_eq!(service(&world, &key), service(&world, &key));
         assert_eq!(fixed(&key), fixed(&key));
@@ -130,11 +106,8 @@ fn c06_equal_input_gives_equal_bytes() {
 #[test]
 fn without_capture_ports_are_bound_on_the_outbound_address() {
     let key = sidecar(InterceptionMode::None);
-    let ports = vec![
-        port(80, PortProtocol::Http),
-        port(3306, PortProtocol::Tcp),
-        port(15021, PortProtocol::Http),
-    ];
+    let ports =
+        vec![port(80, PortProtocol::Http), port(3306, PortProtocol::Tcp), port(15021, PortProtocol::Http)];
     let made = service(&fixture("helloworld", ports), &key);
     assert_eq!(names(&made.listeners), ["127.0.0.9_80", "127.0.0.9_3306"]);
     for entry in &made.listeners {
@@ -162,10 +135,7 @@ fn invisible_services_aliases_and_other_transports_give_nothing() {
 
 #[test]
 fn r5_22_headless_services_keep_the_address_the_client_chose() {
-    let mut headless = fixture(
-        "db",
-        vec![port(80, PortProtocol::Http), port(5432, PortProtocol::Tcp)],
-    );
+    let mut headless = fixture("db", vec![port(80, PortProtocol::Http), port(5432, PortProtocol::Tcp)]);
     headless.resolution = Resolution::Passthrough;
     headless.vips.clear();
     let name = "outbound|5432||db.sample.svc.cluster.local";
@@ -174,10 +144,7 @@ fn r5_22_headless_services_keep_the_address_the_client_chose() {
         let cluster: cds::Cluster = find(&made.clusters, name);
         (kind(&cluster), cluster.transport_socket_matches.len())
     };
-    assert_eq!(
-        of(sidecar(InterceptionMode::Redirect)),
-        (Some(DiscoveryType::OriginalDst), 0)
-    );
+    assert_eq!(of(sidecar(InterceptionMode::Redirect)), (Some(DiscoveryType::OriginalDst), 0));
     assert_eq!(of(sidecar(InterceptionMode::None)), (Some(DiscoveryType::Eds), 2));
     assert_eq!(of(gateway()), (Some(DiscoveryType::Eds), 2));
     let made = service(&headless, &sidecar(InterceptionMode::Redirect));
@@ -189,29 +156,20 @@ fn r7_2_east_west_gateways_lead_each_sni_to_its_cluster() {
     let key = gateway();
     let made = service(&fixture("helloworld", vec![port(5000, PortProtocol::Http)]), &key);
     let sni = format!("outbound_.5000_._.{HOST}");
-    assert_eq!(
-        names(&made.clusters),
-        [format!("outbound|5000||{HOST}"), sni.clone()]
-    );
+    assert_eq!(names(&made.clusters), [format!("outbound|5000||{HOST}"), sni.clone()]);
     assert!(made.listeners.is_empty() && made.virtual_hosts.is_empty());
     let cluster: cds::Cluster = find(&made.clusters, &sni);
     assert!(cluster.transport_socket_matches.is_empty() && cluster.transport_socket.is_none());
     let entry = sni_listener(&key, [made.sni_chains.clone()].iter()).expect("listener");
     let listener: lds::Listener = decode(&entry.encoded);
     assert_eq!(listener.name, "0.0.0.0_15443");
-    let matched = listener.filter_chains[0]
-        .filter_chain_match
-        .as_ref()
-        .expect("match");
+    let matched = listener.filter_chains[0].filter_chain_match.as_ref().expect("match");
     assert_eq!(matched.server_names, [sni]);
     assert_eq!(matched.application_protocols.len(), 5);
     assert!(listener.default_filter_chain.is_none());
     let empty: lds::Listener = decode(&sni_listener(&key, [].iter()).expect("kept").encoded);
     assert!(empty.default_filter_chain.is_some());
-    assert_eq!(
-        sni_listener(&sidecar(InterceptionMode::Redirect), [].iter()),
-        None
-    );
+    assert_eq!(sni_listener(&sidecar(InterceptionMode::Redirect), [].iter()), None);
 }
 
 #[test]
@@ -223,10 +181,7 @@ fn fixed_resources_follow_kind_mode_and_family() {
     assert_eq!(listener.use_original_dst.map(|flag| flag.value), Some(true));
     assert_eq!(listener.transparent.map(|flag| flag.value), Some(true));
     assert_eq!(names(&fixed(&gateway()).clusters), ["BlackHoleCluster"]);
-    let key = crate::view::OutboundKey {
-        families: IpFamilies::V6,
-        ..key
-    };
+    let key = crate::view::OutboundKey { families: IpFamilies::V6, ..key };
     let listener: lds::Listener = find(&fixed(&key).listeners, "virtualOutbound");
     let bytes = listener.encode_to_vec();
     assert!(bytes.windows(2).any(|pair| pair == b"::"));

@@ -63,13 +63,7 @@ fn d42_a_dead_endpoint_costs_a_retry_elsewhere() {
     let retry = action(0).retry_policy.expect("retry");
     assert!(retry.retry_on.starts_with("connect-failure,"));
     assert_eq!(retry.num_retries.map(|n| n.value), Some(2));
-    assert_eq!(
-        (
-            retry.retry_host_predicate.len(),
-            retry.host_selection_retry_max_attempts
-        ),
-        (1, 5)
-    );
+    assert_eq!((retry.retry_host_predicate.len(), retry.host_selection_retry_max_attempts), (1, 5));
     assert_eq!(action(0).timeout.map(|timeout| timeout.seconds), Some(0));
     assert_eq!(table.virtual_hosts[1].name, "allow_any");
     let passthrough = rds::route_action::ClusterSpecifier::Cluster("PassthroughCluster".to_owned());
@@ -95,10 +89,7 @@ fn r4_23_assignments_tell_address_weight_health_and_mode() {
         weight: 4,
         health: None,
         mtls: true,
-        origin: Origin::Gateway {
-            network: "net-west".into(),
-            cluster: "west".into(),
-        },
+        origin: Origin::Gateway { network: "net-west".into(), cluster: "west".into() },
     };
     let direct = AssignedEndpoint {
         health: Some(Health::Unhealthy),
@@ -141,10 +132,7 @@ fn secrets_carry_their_pem_and_hide_it_from_debug() {
     };
     assert!(pair.certificate_chain.is_some() && pair.private_key.is_some());
     let secret: tls::Secret = decode(&validation("ROOTCA", "ROOTS"));
-    assert!(matches!(
-        secret.r#type,
-        Some(tls::secret::Type::ValidationContext(_))
-    ));
+    assert!(matches!(secret.r#type, Some(tls::secret::Type::ValidationContext(_))));
 }
 
 #[test]
@@ -159,12 +147,7 @@ fn a_domain_stays_with_the_first_host_that_has_it() {
     let has_vip: Vec<_> = table
         .virtual_hosts
         .iter()
-        .map(|host| {
-            (
-                host.name.as_str(),
-                host.domains.contains(&"10.96.0.10".to_owned()),
-            )
-        })
+        .map(|host| (host.name.as_str(), host.domains.contains(&"10.96.0.10".to_owned())))
         .collect();
     let expected = [
         ("a.sample.svc.cluster.local:80", true),

@@ -141,10 +141,7 @@ fn xd06_xd07_unsubscribed_names_are_silent() {
     peer.ask(Endpoint, &["a", "a"], &[]);
     peer.sees(&["eds {a=1}"]);
     peer.ack(Endpoint);
-    assert_eq!(
-        peer.ask(Endpoint, &[], &["a", "never"]).unsubscribed,
-        [(Endpoint, "a".into())]
-    );
+    assert_eq!(peer.ask(Endpoint, &[], &["a", "never"]).unsubscribed, [(Endpoint, "a".into())]);
     peer.put(Endpoint, "a", "2");
     peer.sees(&[]);
 }
@@ -200,12 +197,8 @@ fn xd13_xc16_unknown_names_are_answered_and_pushed_when_they_appear() {
 
 #[test]
 fn xd14_a_deleted_assignment_is_empty_while_its_cluster_is_there() {
-    let mut peer = Peer::new(&[
-        (Cluster, "a", "1"),
-        (Endpoint, "a", "1"),
-        (Endpoint, "b", "1"),
-        (Route, "r", "1"),
-    ]);
+    let mut peer =
+        Peer::new(&[(Cluster, "a", "1"), (Endpoint, "a", "1"), (Endpoint, "b", "1"), (Route, "r", "1")]);
     peer.ask(Cluster, &[], &[]);
     peer.ask(Endpoint, &["a", "b"], &[]);
     peer.ask(Route, &["r"], &[]);
@@ -234,16 +227,9 @@ fn xd15_delete_and_create_between_pushes_is_one_update() {
 
 #[test]
 fn xd16_xd17_xd18_initial_versions_count_once() {
-    let mut peer = Peer::new(&[
-        (Cluster, "a", "1"),
-        (Cluster, "b", "1"),
-        (Endpoint, "e", "1"),
-        (Endpoint, "f", "1"),
-    ]);
-    let (a, e) = (
-        peer.world.version(Cluster, "a"),
-        peer.world.version(Endpoint, "e"),
-    );
+    let mut peer =
+        Peer::new(&[(Cluster, "a", "1"), (Cluster, "b", "1"), (Endpoint, "e", "1"), (Endpoint, "f", "1")]);
+    let (a, e) = (peer.world.version(Cluster, "a"), peer.world.version(Endpoint, "e"));
     peer.init(Cluster, &[], &[("a", &a), ("b", "old"), ("gone", "7")]);
     peer.sees(&["cds {b=1} rm{gone}"]);
     peer.init(Endpoint, &["e"], &[("e", &e), ("f", "old")]);
@@ -292,12 +278,8 @@ fn d27_removals_wait_for_every_cluster() {
 
 #[test]
 fn xo03_xo05_a_changed_cluster_brings_its_assignment() {
-    let mut peer = Peer::new(&[
-        (Cluster, "a", "1"),
-        (Cluster, "b", "1"),
-        (Endpoint, "a", "1"),
-        (Endpoint, "b", "1"),
-    ]);
+    let mut peer =
+        Peer::new(&[(Cluster, "a", "1"), (Cluster, "b", "1"), (Endpoint, "a", "1"), (Endpoint, "b", "1")]);
     let version = peer.world.version(Endpoint, "a");
     peer.ask(Cluster, &[], &[]);
     peer.sees(&["cds {a=1,b=1}"]);
@@ -358,21 +340,11 @@ fn xc09_xc11_xc13_rejected_content_is_not_sent_again() {
     peer.sees(&[]);
     let status =
         |peer: &Peer| peer.session.status(peer.now, std::time::SystemTime::UNIX_EPOCH)[&Cluster].clone();
-    assert_eq!(
-        (status(&peer).nacks, status(&peer).last_error.as_deref()),
-        (1, Some("bad resource"))
-    );
+    assert_eq!((status(&peer).nacks, status(&peer).last_error.as_deref()), (1, Some("bad resource")));
     peer.put(Cluster, "a", "2");
     peer.sees(&["cds {a=2}"]);
     peer.ack(Cluster);
-    assert_eq!(
-        (
-            status(&peer).nacks,
-            status(&peer).last_error,
-            status(&peer).responses
-        ),
-        (1, None, 2)
-    );
+    assert_eq!((status(&peer).nacks, status(&peer).last_error, status(&peer).responses), (1, None, 2));
 }
 
 #[test]
@@ -385,29 +357,14 @@ fn xc04_xc06_xf08_types_and_limits() {
         resource_names_subscribe: strings(&["x"]),
         ..Default::default()
     };
-    assert_eq!(
-        peer.send(foo).outcome,
-        Outcome::Unknown {
-            url: "foo.Bar".into(),
-            new: true
-        }
-    );
+    assert_eq!(peer.send(foo).outcome, Outcome::Unknown { url: "foo.Bar".into(), new: true });
     assert_eq!(peer.session.not_found().expect("answer").removed_resources, ["x"]);
-    peer.session = DeltaSession::new(SessionLimits {
-        names_per_type: 1,
-        ..Default::default()
-    });
+    peer.session = DeltaSession::new(SessionLimits { names_per_type: 1, ..Default::default() });
     let two = DeltaDiscoveryRequest {
         type_url: Endpoint.url().into(),
         resource_names_subscribe: strings(&["a", "b"]),
         ..Default::default()
     };
     let refused = peer.session.request(two, peer.now);
-    assert_eq!(
-        refused,
-        Err(SessionError::TooManyNames {
-            kind: Endpoint,
-            limit: 1
-        })
-    );
+    assert_eq!(refused, Err(SessionError::TooManyNames { kind: Endpoint, limit: 1 }));
 }

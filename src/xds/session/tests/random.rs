@@ -65,8 +65,7 @@ impl Client {
         names.extend(strings(add));
         remove.iter().for_each(|name| _ = names.remove(*name));
         let kept = names.clone();
-        self.cache
-            .retain(|(k, name), _| *k != kind || kept.contains("*") || kept.contains(name));
+        self.cache.retain(|(k, name), _| *k != kind || kept.contains("*") || kept.contains(name));
         let request = DeltaDiscoveryRequest {
             type_url: kind.url().into(),
             resource_names_subscribe: strings(add),

@@ -140,16 +140,10 @@ fn xs08_xs09_stale_requests_are_silent_and_lose_nothing() {
     peer.now += ms(250);
     peer.sees(&["eds {a=2}"]);
     for _ in 0..100 {
-        assert_eq!(
-            peer.request(Endpoint, &["a", "b"], &stale, None).outcome,
-            Outcome::Stale
-        );
+        assert_eq!(peer.request(Endpoint, &["a", "b"], &stale, None).outcome, Outcome::Stale);
         peer.sees(&[]);
     }
-    assert_eq!(
-        peer.ack(Endpoint, &["a", "b"]).subscribed,
-        [(Endpoint, "b".into())]
-    );
+    assert_eq!(peer.ack(Endpoint, &["a", "b"]).subscribed, [(Endpoint, "b".into())]);
     peer.sees(&["eds {b=1}"]);
 }
 
@@ -237,21 +231,14 @@ fn d26_xc12_errors_out_of_place_are_harmless() {
     let effects = peer.request(Endpoint, &["a"], "x", error());
     assert!(matches!(effects.outcome, Outcome::Nack { .. }));
     peer.sees(&["eds {a=1}"]);
-    assert_eq!(
-        peer.request(Endpoint, &["a"], "x", error()).outcome,
-        Outcome::Stale
-    );
+    assert_eq!(peer.request(Endpoint, &["a"], "x", error()).outcome, Outcome::Stale);
     peer.sees(&[]);
 }
 
 #[test]
 fn xo02_xo03_xo04_xo06_assignments_follow_their_cluster_without_its_ack() {
-    let mut peer = Peer::new(&[
-        (Cluster, "a", "1"),
-        (Cluster, "b", "1"),
-        (Endpoint, "a", "1"),
-        (Endpoint, "b", "1"),
-    ]);
+    let mut peer =
+        Peer::new(&[(Cluster, "a", "1"), (Cluster, "b", "1"), (Endpoint, "a", "1"), (Endpoint, "b", "1")]);
     peer.ack(Endpoint, &["a", "b"]);
     peer.sees(&["eds {a=1,b=1}"]);
     peer.ack(Cluster, &[]);
