@@ -9,6 +9,7 @@ ENVOY ?= $(CURDIR)/target/envoy-$(ENVOY_VERSION)
 # The default Envoy is installed on demand, another one is taken as it is.
 ENVOY_READY = $(filter $(CURDIR)/target/envoy-$(ENVOY_VERSION),$(ENVOY))
 CARGO = cargo
+DENY_VERSION = 0.20.2
 TOMBOLO = target/debug/tombolo
 # Further arguments of `tombolo lab`, e.g. LAB_ARGS='--netns off'
 LAB_ARGS =
@@ -56,9 +57,10 @@ clippy:
 doc:
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --locked --no-deps
 
+# Licences, bans and duplicates. Advisories need their database from the network: `cargo deny check advisories`.
 deny:
-	$(CARGO) deny --version > /dev/null 2>&1 || $(CARGO) install --locked --root target/tools cargo-deny
-	PATH="$(CURDIR)/target/tools/bin:$$PATH" $(CARGO) deny check
+	test -x target/tools/bin/cargo-deny || $(CARGO) install --locked --root target/tools cargo-deny@$(DENY_VERSION)
+	PATH="$(CURDIR)/target/tools/bin:$$PATH" $(CARGO) deny check licenses bans sources
 
 bench-smoke:
 	$(CARGO) bench --locked --profile dev --bench hot_path -- --test
