@@ -45,11 +45,24 @@ async fn show(args: &Args) -> anyhow::Result<()> {
 fn short(answer: &Value) -> String {
     let line = |row: &Value| {
         let mut cells = ["proxy", "cluster", "network", "type", "version"].map(|key| text(row, key)).to_vec();
+        cells.push(status(row).to_owned());
         cells.push(subscribed(row));
         cells
     };
-    let header = ["NAME", "CLUSTER", "NETWORK", "TYPE", "VERSION", "SUBSCRIBED"];
+    let header = ["NAME", "CLUSTER", "NETWORK", "TYPE", "VERSION", "STATUS", "SUBSCRIBED"];
     table::columns(&header, rows(answer).iter().map(line))
+}
+
+/// The state that needs most attention: a rejection, then an answer that is not accepted yet.
+fn status(row: &Value) -> &'static str {
+    let kinds = || TYPES.iter().map(|kind| &row["types"][*kind]);
+    if kinds().any(|kind| !kind["lastError"].is_null()) {
+        "REJECTED"
+    } else if kinds().any(|kind| kind["status"] == "STALE") {
+        "STALE"
+    } else {
+        "SYNCED"
+    }
 }
 
 /// `4 (CDS,LDS,EDS,RDS)`, as istioctl counts.
