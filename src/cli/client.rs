@@ -139,3 +139,16 @@ pub(super) fn finish(result: anyhow::Result<()>) -> std::process::ExitCode {
     let code = if usage { super::EXIT_USAGE } else { super::EXIT_FAILURE };
     super::fail(code, &error)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_one_line_is_a_refusal_of_ours() {
+        assert!(is_message("no service \"x\"; give NAME.NAMESPACE\n"));
+        for other in ["", "\n", "<html></html>", "Not Found\nby another server\n"] {
+            assert!(!is_message(other), "{other:?}");
+        }
+    }
+}

@@ -53,16 +53,10 @@ fn short(answer: &Value) -> String {
     table::columns(&header, rows(answer).iter().map(line))
 }
 
-/// The state that needs most attention: a rejection, then an answer that is not accepted yet.
+/// The state of the type that needs most attention: a rejection, then an answer that is not accepted yet.
 fn status(row: &Value) -> &'static str {
-    let kinds = || TYPES.iter().map(|kind| &row["types"][*kind]);
-    if kinds().any(|kind| !kind["lastError"].is_null()) {
-        "REJECTED"
-    } else if kinds().any(|kind| kind["status"] == "STALE") {
-        "STALE"
-    } else {
-        "SYNCED"
-    }
+    let any = |word: &str| TYPES.iter().any(|kind| row["types"][*kind]["status"] == word);
+    ["ERROR", "STALE"].into_iter().find(|word| any(word)).unwrap_or("SYNCED")
 }
 
 /// `4 (CDS,LDS,EDS,RDS)`, as istioctl counts.
@@ -127,10 +121,20 @@ mod tests {
         let answer = json!([{"proxy": "sleep.sample", "cluster": "east", "network": "net-east", "type": "sidecar",
             "version": "", "protocol": "delta", "connectedMs": 61_000, "peer": "10.0.0.1:1",
             "types": {"cds": {"status": "SYNCED", "sentAgeMs": 2000}, "eds": {"status": "NOT_SENT"}}}]);
-        assert!(short(&answer).contains("2 (CDS,EDS)"));
+        assert!(short(&answer).contains("SYNCED  2 (CDS,EDS)"));
         let wide = wide(&answer);
         for words in ["SYNCED (2s)", "NOT_SENT", "IGNORED", "1m1s"] {
             assert!(wide.contains(words), "{wide}");
         }
+    }
+
+    #[test]
+    fn the_worst_type_is_the_proxys_state() {
+        let of = |cds: &str, eds: &str| {
+            status(&json!({"types": {"cds": {"status": cds}, "eds": {"status": eds}}}))
+        };
+        assert_eq!(of("SYNCED", "NOT_SENT"), "SYNCED");
+        assert_eq!(of("SYNCED", "STALE"), "STALE");
+        assert_eq!(of("ERROR", "STALE"), "ERROR");
     }
 }

@@ -223,7 +223,7 @@ fn announce(config: &Config, bound: &Bound) -> anyhow::Result<()> {
     }
     match &config.ports_file {
         Some(path) => write_ports(path, addresses).with_context(|| {
-            format!("--ports-file: cannot write {}; is its directory there and writable?", path.display())
+            format!("--ports-file: cannot write {}, its directory must be there and writable", path.display())
         }),
         None => Ok(()),
     }
