@@ -25,8 +25,9 @@ help:
 	@echo
 	@echo "LAB_ARGS='--netns off' passes arguments to the lab; ENVOY=PATH takes another Envoy"
 
+# With the example, so that dependencies are built as for the tests and once only.
 build:
-	$(CARGO) build --locked
+	$(CARGO) build --locked --bin tombolo --example embed
 
 envoy: $(ENVOY_READY)
 

@@ -1,4 +1,5 @@
 //! Ingest against real HTTPS API servers: what the registry and the operators see.
+#![allow(missing_docs, clippy::unwrap_used)]
 
 use std::net::SocketAddr;
 use std::sync::Arc;

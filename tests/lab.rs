@@ -2,7 +2,7 @@
 //!
 //! Needs an Envoy (`$ENVOY` or `PATH`; `make test` installs one) and, for namespaces, root with `ip` and `nft`.
 //! Without them a test is skipped loudly; with `CI=true` that is a failure.
-#![allow(missing_docs)]
+#![allow(missing_docs, clippy::print_stdout)]
 
 use std::path::PathBuf;
 use std::process::{Command, Stdio};

@@ -7,9 +7,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use tokio::signal::unix::{SignalKind, signal};
 
 use super::{EXIT_FAILURE, EXIT_USAGE, fail};
+use crate::lifecycle;
 use crate::sim::lab::check::{Check, Verdict};
 use crate::sim::lab::machine::{Netns, choose_mode, find_envoy};
 use crate::sim::lab::outside::{Lifeline, enter, free_loopback};
@@ -86,7 +86,7 @@ pub async fn run(args: Args) -> ExitCode {
 /// The first process: decides the mode, makes the run directory, and in namespaces mode starts the second.
 async fn outside(args: &Args) -> anyhow::Result<ExitCode> {
     let progress = progress();
-    let shutdown = interrupted()?;
+    let shutdown = lifecycle::interrupted().context("cannot catch signals")?;
     let envoy = find_envoy(args.envoy.as_deref())?;
     let (mode, why) = choose_mode(args.netns).await?;
     progress(&why);
@@ -125,7 +125,7 @@ fn inner_arguments(args: &Args, envoy: &std::path::Path, run_dir: &RunDir) -> Ve
 
 /// The second process: the lab itself, in namespaces of its own.
 async fn inside(args: &Args) -> anyhow::Result<ExitCode> {
-    let interrupted = interrupted()?;
+    let interrupted = lifecycle::interrupted().context("cannot catch signals")?;
     let (lifeline, said) = Lifeline::listen().await?;
     let options = Options {
         exe: std::env::current_exe().context("cannot find this program's own file")?,
@@ -231,19 +231,6 @@ fn say(text: &str) {
 fn progress() -> Progress {
     let start = Instant::now();
     Arc::new(move |line| eprintln!("{:>6.1}s  {line}", start.elapsed().as_secs_f64()))
-}
-
-/// Completes on SIGINT or SIGTERM; they are caught from this call on.
-fn interrupted() -> anyhow::Result<impl Future<Output = ()>> {
-    let catch = |kind| signal(kind).context("cannot catch signals");
-    let (mut interrupt, mut terminate) = (catch(SignalKind::interrupt())?, catch(SignalKind::terminate())?);
-    Ok(async move {
-        // Unbiased: either ends the lab.
-        tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
-        }
-    })
 }
 
 #[cfg(test)]

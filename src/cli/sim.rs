@@ -7,7 +7,6 @@ mod load;
 use std::process::ExitCode;
 
 use clap::Subcommand;
-use tokio::signal::unix::{SignalKind, signal};
 
 /// Arguments of `tombolo sim`.
 #[derive(Debug, clap::Args)]
@@ -35,22 +34,6 @@ pub async fn run(args: Args) -> ExitCode {
         Part::App(args) => app::run(*args).await,
         Part::Load(args) => load::run(*args).await,
     }
-}
-
-/// Completes on SIGTERM or SIGINT. The signals are caught from the first call on, not from the first poll.
-///
-/// # Errors
-/// The system refuses to register a handler.
-fn interrupted() -> std::io::Result<impl Future<Output = ()>> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    Ok(async move {
-        // Unbiased: both mean the same.
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-    })
 }
 
 /// Logs this crate's debug messages to stderr.

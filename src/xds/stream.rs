@@ -1,7 +1,6 @@
 //! One task per proxy: a thin loop between the wire and a pure session.
 
 use std::collections::BTreeMap;
-use std::future::Future;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -285,11 +284,9 @@ async fn refuse<R>(hub: &Hub, responses: &mpsc::Sender<Result<R, Status>>, statu
     let _ = tokio::time::timeout(Duration::from_secs(1), responses.send(Err(status))).await;
 }
 
-fn sleep_until(instant: Option<Instant>) -> impl Future<Output = ()> {
-    async move {
-        match instant {
-            Some(instant) => tokio::time::sleep_until(instant.into()).await,
-            None => std::future::pending().await,
-        }
+async fn sleep_until(instant: Option<Instant>) {
+    match instant {
+        Some(instant) => tokio::time::sleep_until(instant.into()).await,
+        None => std::future::pending().await,
     }
 }

@@ -1,4 +1,5 @@
 //! Feeds a registry by hand and serves it to Envoys: `cargo run --example embed [ADDRESS]`.
+#![allow(clippy::print_stdout)]
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -15,15 +16,13 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     // Both networks use the same pod address; what is beyond a gateway is reached through it.
     for (name, gateway) in [("east", "192.0.2.1"), ("west", "192.0.2.2")] {
         let (cluster, network) = (ClusterId::from(name), NetworkId::from(format!("net-{name}")));
-        let mut service = model::Service::default();
-        service.key = key.clone();
-        service.vips = vec![(cluster.clone(), vec!["240.0.0.1".parse()?])];
-        service.ports.push(model::ServicePort {
-            number: 80,
+        let port = model::ServicePort {
+            number: 8000,
             name: "http".into(),
             transport: model::Transport::Tcp,
             protocol: model::PortProtocol::Http,
-        });
+        };
+        let service = model::Service { key: key.clone(), ports: vec![port], ..Default::default() };
         let mut pod = model::Workload::default();
         (pod.cluster, pod.network) = (cluster.clone(), network.clone());
         pod.tls_mode = model::TlsMode::Istio;
@@ -36,7 +35,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let address: SocketAddr = wanted.parse()?;
     let server = Server::builder().registry(registry).grpc_addr(address);
     let bound = server.bind().await?;
-    println!("point an Envoy's ADS at {:?}, with node metadata", bound.addresses().grpc);
+    let grpc = bound.addresses().grpc.ok_or("xDS is not served")?;
+    println!("point an Envoy's ADS at {grpc}, with node metadata");
     println!("CLUSTER_ID: east, NETWORK: net-east; it gets 10.0.0.1:8080 and 192.0.2.2:15443");
     let stop = async { drop(tokio::signal::ctrl_c().await) };
     Ok(bound.run(stop).await?)

@@ -105,7 +105,7 @@ fn is_token(text: &str) -> bool {
 }
 
 async fn serve(args: Args, objects: Vec<Value>) -> anyhow::Result<()> {
-    let stop = super::interrupted().context("cannot catch signals")?;
+    let stop = crate::lifecycle::interrupted().context("cannot catch signals")?;
     let mut builder =
         ApiServer::builder().cluster(&args.cluster).listen(args.listen).history(args.history).world(objects);
     if let Some(token) = args.token {

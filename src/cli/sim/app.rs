@@ -56,7 +56,7 @@ pub(super) async fn run(args: Args) -> ExitCode {
 }
 
 async fn serve(args: Args) -> anyhow::Result<()> {
-    let stop = super::interrupted().context("cannot catch signals")?;
+    let stop = crate::lifecycle::interrupted().context("cannot catch signals")?;
     let app = EchoApp::start(EchoSettings {
         listen: args.listen,
         version: args.version,

@@ -58,7 +58,7 @@ enum Output {
 
 /// Runs the command until its end or SIGTERM or SIGINT.
 pub(super) async fn run(args: Args) -> ExitCode {
-    let stop = match super::interrupted().context("cannot catch signals") {
+    let stop = match crate::lifecycle::interrupted().context("cannot catch signals") {
         Ok(stop) => stop,
         Err(error) => return fail(EXIT_FAILURE, &error),
     };

@@ -79,7 +79,7 @@ impl Lab {
         plan: &ClusterPlan,
         pods: &[(&PodPlan, Readiness)],
     ) -> Result<(), LabError> {
-        let api = self.cluster(&plan.name)?.api();
+        let api = self.cluster(plan.name)?.api();
         for service in &SERVICES {
             let slice = world::app_slice(plan, service, pods);
             api.patch(Collection::EndpointSlices, &world::slice_name(service), &endpoints_of(&slice)).await?;
