@@ -48,14 +48,14 @@ pub(super) async fn page() -> Html<String> {
     let rows = rows.replace("/debug/../", "/");
     Html(format!(
         "<!doctype html>
-<html lang=\"en\"><head><meta charset=\"utf-8\"><title>tombolo</title>
+<html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width\"><title>tombolo</title>
 <style>
 :root {{ color-scheme: light dark }}
 body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem }}
 td {{ padding: .25rem 1.5rem .25rem 0; vertical-align: top }}
 </style></head>
 <body><h1>tombolo {}</h1>
-<p>JSON unless noted; <code>?pretty</code> indents. <code>/ready?verbose</code> is on the HTTP address,
+<p>All are JSON; <code>?pretty</code> indents. <code>/ready?verbose</code> is on the HTTP address,
 <code>/metrics</code> on the monitoring address.</p>
 <table>
 {rows}</table></body></html>

@@ -26,7 +26,7 @@ pub enum AppError {
     #[error(transparent)]
     Ingest(#[from] IngestError),
     /// The CA cannot be used.
-    #[error("--ca-dir {path}: {error}")]
+    #[error("--ca-dir: {error}")]
     Ca {
         /// The directory.
         path: PathBuf,

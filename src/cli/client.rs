@@ -61,12 +61,20 @@ pub(super) async fn fetch(args: &ServerArgs, path: &str) -> Result<Value, Client
     match status {
         StatusCode::OK => serde_json::from_str(&text)
             .map_err(|error| ClientError::Odd { url, problem: format!("no JSON ({error})") }),
-        StatusCode::BAD_REQUEST => Err(ClientError::Refused(super::table::plain(text.trim()))),
-        StatusCode::NOT_FOUND if !text.starts_with("no page") && !text.trim().is_empty() => {
+        StatusCode::BAD_REQUEST if is_message(&text) => {
+            Err(ClientError::Refused(super::table::plain(text.trim())))
+        }
+        StatusCode::NOT_FOUND if !text.starts_with("no page") && is_message(&text) => {
             Err(ClientError::Refused(super::table::plain(text.trim())))
         }
         other => Err(ClientError::Odd { url, problem: other.to_string() }),
     }
+}
+
+/// One line for people, as our pages refuse; others answer whole documents.
+fn is_message(text: &str) -> bool {
+    let text = text.trim();
+    !text.is_empty() && !text.starts_with('<') && text.lines().count() == 1
 }
 
 fn page(server: &str, path: &str) -> Result<Uri, ClientError> {
@@ -130,4 +138,17 @@ pub(super) fn finish(result: anyhow::Result<()>) -> std::process::ExitCode {
     let usage = error.downcast_ref().is_some_and(ClientError::is_usage);
     let code = if usage { super::EXIT_USAGE } else { super::EXIT_FAILURE };
     super::fail(code, &error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_one_line_is_a_refusal_of_ours() {
+        assert!(is_message("no service \"x\"; give NAME.NAMESPACE\n"));
+        for other in ["", "\n", "<html></html>", "Not Found\nby another server\n"] {
+            assert!(!is_message(other), "{other:?}");
+        }
+    }
 }

@@ -10,12 +10,13 @@ use super::table::{self, Output};
 
 /// Arguments of `tombolo endpoints`.
 #[derive(Debug, clap::Args)]
+#[command(group(clap::ArgGroup::new("who").required(true).args(["proxy", "viewer"])))]
 pub struct Args {
     /// The service, in full or as NAME.NAMESPACE, with or without a port
     #[arg(value_name = "HOST[:PORT]")]
     host: Host,
     /// As this connected proxy: its node id, POD.NAMESPACE, or a part of the id that only it has
-    #[arg(long, value_name = "ID", required_unless_present = "viewer", conflicts_with = "viewer")]
+    #[arg(long, value_name = "ID")]
     proxy: Option<String>,
     /// As a proxy that need not exist: network=N,cluster=C[,namespace=NS][,ip=ADDRESS]
     #[arg(long = "as", id = "viewer", value_name = "WHO")]

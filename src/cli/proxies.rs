@@ -45,11 +45,18 @@ async fn show(args: &Args) -> anyhow::Result<()> {
 fn short(answer: &Value) -> String {
     let line = |row: &Value| {
         let mut cells = ["proxy", "cluster", "network", "type", "version"].map(|key| text(row, key)).to_vec();
+        cells.push(status(row).to_owned());
         cells.push(subscribed(row));
         cells
     };
-    let header = ["NAME", "CLUSTER", "NETWORK", "TYPE", "VERSION", "SUBSCRIBED"];
+    let header = ["NAME", "CLUSTER", "NETWORK", "TYPE", "VERSION", "STATUS", "SUBSCRIBED"];
     table::columns(&header, rows(answer).iter().map(line))
+}
+
+/// The state of the type that needs most attention: a rejection, then an answer that is not accepted yet.
+fn status(row: &Value) -> &'static str {
+    let any = |word: &str| TYPES.iter().any(|kind| row["types"][*kind]["status"] == word);
+    ["ERROR", "STALE"].into_iter().find(|word| any(word)).unwrap_or("SYNCED")
 }
 
 /// `4 (CDS,LDS,EDS,RDS)`, as istioctl counts.
@@ -114,10 +121,20 @@ mod tests {
         let answer = json!([{"proxy": "sleep.sample", "cluster": "east", "network": "net-east", "type": "sidecar",
             "version": "", "protocol": "delta", "connectedMs": 61_000, "peer": "10.0.0.1:1",
             "types": {"cds": {"status": "SYNCED", "sentAgeMs": 2000}, "eds": {"status": "NOT_SENT"}}}]);
-        assert!(short(&answer).contains("2 (CDS,EDS)"));
+        assert!(short(&answer).contains("SYNCED  2 (CDS,EDS)"));
         let wide = wide(&answer);
         for words in ["SYNCED (2s)", "NOT_SENT", "IGNORED", "1m1s"] {
             assert!(wide.contains(words), "{wide}");
         }
+    }
+
+    #[test]
+    fn the_worst_type_is_the_proxys_state() {
+        let of = |cds: &str, eds: &str| {
+            status(&json!({"types": {"cds": {"status": cds}, "eds": {"status": eds}}}))
+        };
+        assert_eq!(of("SYNCED", "NOT_SENT"), "SYNCED");
+        assert_eq!(of("SYNCED", "STALE"), "STALE");
+        assert_eq!(of("ERROR", "STALE"), "ERROR");
     }
 }

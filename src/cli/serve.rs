@@ -33,7 +33,8 @@ pub struct Args {
     /// Context in that kubeconfig [default: its current context]
     #[arg(long, env = "TOMBOLO_CONTEXT", value_name = "NAME")]
     context: Option<String>,
-    /// Remote clusters from kubeconfig files in DIR instead of Secrets, also PILOT_MULTICLUSTER_KUBECONFIG_PATH
+    /// Remote clusters from the kubeconfigs (*.yaml, *.yml) below DIR instead of Secrets, also
+    /// PILOT_MULTICLUSTER_KUBECONFIG_PATH
     #[arg(long, env = "TOMBOLO_KUBECONFIG_DIR", value_name = "DIR")]
     kubeconfig_dir: Option<PathBuf>,
     /// Namespace of the remote Secrets and of the network label [default: istio-system]
@@ -46,13 +47,13 @@ pub struct Args {
     #[arg(long, env = "TOMBOLO_TRUST_DOMAIN", value_name = "DOMAIN")]
     trust_domain: Option<String>,
     /// Plaintext xDS [default: 127.0.0.1:15010]
-    #[arg(long, env = "TOMBOLO_GRPC_ADDR", value_name = "ADDR")]
+    #[arg(long, env = "TOMBOLO_GRPC_ADDR", value_name = "IP:PORT")]
     grpc_addr: Option<SocketAddr>,
     /// Readiness and debug pages [default: 127.0.0.1:8080]
-    #[arg(long, env = "TOMBOLO_HTTP_ADDR", value_name = "ADDR")]
+    #[arg(long, env = "TOMBOLO_HTTP_ADDR", value_name = "IP:PORT")]
     http_addr: Option<SocketAddr>,
     /// Metrics and debug pages [default: 127.0.0.1:15014]
-    #[arg(long, env = "TOMBOLO_MONITORING_ADDR", value_name = "ADDR")]
+    #[arg(long, env = "TOMBOLO_MONITORING_ADDR", value_name = "IP:PORT")]
     monitoring_addr: Option<SocketAddr>,
     /// How long the start waits for a remote cluster, also PILOT_REMOTE_CLUSTER_TIMEOUT [default: 30s]
     #[arg(long, env = "TOMBOLO_REMOTE_CLUSTER_TIMEOUT", value_name = "TIME", value_parser = humantime::parse_duration)]
@@ -221,8 +222,9 @@ fn announce(config: &Config, bound: &Bound) -> anyhow::Result<()> {
         tracing::warn!("certificates are not sent over plaintext xDS: proxies that ask for them wait");
     }
     match &config.ports_file {
-        Some(path) => write_ports(path, addresses)
-            .with_context(|| format!("--ports-file: cannot write {}", path.display())),
+        Some(path) => write_ports(path, addresses).with_context(|| {
+            format!("--ports-file: cannot write {}, its directory must be there and writable", path.display())
+        }),
         None => Ok(()),
     }
 }

@@ -20,8 +20,8 @@ pub(crate) enum Output {
     Yaml,
 }
 
-/// Columns without borders, two spaces apart. Control characters in cells are escaped: peers choose many of
-/// the texts.
+/// Columns without borders, two spaces apart. An empty cell is a dash, so that columns can be counted. Control
+/// characters in cells are escaped: peers choose many of the texts.
 pub(super) fn columns(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
     let mut table = Table::new();
     table
@@ -29,7 +29,7 @@ pub(super) fn columns(header: &[&str], rows: impl IntoIterator<Item = Vec<String
         .set_content_arrangement(ContentArrangement::Disabled)
         .set_header(header);
     for row in rows {
-        table.add_row(row.iter().map(|cell| plain(cell)));
+        table.add_row(row.iter().map(|cell| if cell.is_empty() { "-".to_owned() } else { plain(cell) }));
     }
     for column in table.column_iter_mut() {
         column.set_padding((0, 2));
@@ -65,9 +65,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn columns_have_no_borders_and_no_trailing_blanks() {
+    fn columns_have_no_borders_no_trailing_blanks_and_no_holes() {
         let row = |cells: [&str; 2]| cells.map(str::to_owned).to_vec();
-        let text = columns(&["NAME", "STATUS"], [row(["a-long-name", "x\u{1b}[2J"]), row(["b", ""])]);
-        assert_eq!(text, "NAME         STATUS\na-long-name  x\\u{1b}[2J\nb\n");
+        let text = columns(&["NAME", "STATUS"], [row(["a-long-name", "x\u{1b}[2J"]), row(["", "b"])]);
+        assert_eq!(text, "NAME         STATUS\na-long-name  x\\u{1b}[2J\n-            b\n");
     }
 }

@@ -48,8 +48,17 @@ fn parse(text: &str) -> Result<Settings, String> {
         // The first line says what; an excerpt of the file follows.
         let text = error.to_string();
         let what = text.lines().find(|line| !line.trim().is_empty()).unwrap_or_default();
-        format!("{place}{what}")
+        format!("{place}{}", without_place(what))
     })
+}
+
+/// `error: line 2 column 1: what` → `what`: the place has been said.
+fn without_place(text: &str) -> &str {
+    let text = text.strip_prefix("error: ").unwrap_or(text);
+    match text.strip_prefix("line ").and_then(|rest| rest.split_once(": ")) {
+        Some((place, what)) if place.chars().all(|c| c.is_ascii_digit() || " column".contains(c)) => what,
+        _ => text,
+    }
 }
 
 /// Durations as people write them: `30s`, `100ms`.
@@ -88,6 +97,7 @@ mod tests {
         ] {
             let error = parse(text).expect_err(text);
             assert!(words.iter().all(|word| error.contains(word)), "{text:?}: {error}");
+            assert_eq!(error.matches("line ").count(), 1, "{error}");
         }
     }
 }

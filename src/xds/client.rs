@@ -23,7 +23,9 @@ const SIZE_LIMIT: usize = 256 << 20;
 #[derive(Debug, thiserror::Error)]
 pub enum FetchError {
     /// *Fatal*: nobody answers there.
-    #[error("cannot reach the ADS server {address}: {problem}")]
+    #[error(
+        "cannot reach the ADS server {address}: {problem}; --xds names the --grpc-addr of a running server"
+    )]
     Unreachable {
         /// Where.
         address: String,

@@ -38,7 +38,7 @@ pub fn bootstrap(cluster: &ClusterPlan, pod: &PodPlan, mode: Mode) -> Value {
 }
 
 /// `type~address~pod.namespace~domain`.
-fn node_id(pod: &PodPlan) -> String {
+pub(super) fn node_id(pod: &PodPlan) -> String {
     let kind = if pod.role == Role::Gateway { "router" } else { "sidecar" };
     let namespace = pod.namespace();
     format!("{kind}~{}~{}.{namespace}~{namespace}.svc.cluster.local", pod.address, pod.name)

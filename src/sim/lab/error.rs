@@ -48,7 +48,7 @@ pub enum LabError {
         source: io::Error,
     },
     /// A part of the lab ended although it should run on.
-    #[error("{name} ended ({status}); the end of its log:\n{tail}")]
+    #[error("{name} ended ({status}); {}", said(tail))]
     Ended {
         /// Which part.
         name: String,
@@ -103,5 +103,14 @@ impl LabError {
     pub(super) fn file(action: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
         let path = path.into();
         move |source| Self::File { action, path, source }
+    }
+}
+
+/// What a part's log says last.
+fn said(tail: &str) -> String {
+    if tail.trim().is_empty() {
+        "it logged nothing: is it the right program?".to_owned()
+    } else {
+        format!("the end of its log:\n{tail}")
     }
 }

@@ -4,10 +4,12 @@ use std::fmt::Write as _;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 
+use super::bootstrap::node_id;
 use super::check::client_target;
 use super::place::PROXY_VARIABLES;
-use super::plan::{ADMIN_PORT, HELLOWORLD};
+use super::plan::{ADMIN_PORT, ClusterPlan, HELLOWORLD, NAMESPACE, XDS_PORT};
 use super::{Lab, LabError, Mode};
+use serde_json::json;
 
 /// Writes a kubeconfig per cluster and, in namespaces mode, the `exec` script.
 pub(super) fn write_files(lab: &Lab) -> Result<(), LabError> {
@@ -70,12 +72,32 @@ pub fn what_to_try(lab: &Lab) -> String {
             "    the cluster:               kubectl --kubeconfig {run}/{}.kubeconfig get pods,svc -A",
             cluster.name
         );
-        let _ = writeln!(text, "    the control plane:         {}/debug/endpointz", cluster.http_url());
-        let _ =
-            writeln!(text, "                               tombolo proxies --server {}", cluster.http_url());
+        let (exe, url) = (lab.options.exe.display(), cluster.http_url());
+        let _ = writeln!(text, "    its proxies:               {exe} proxies --server {url}");
+        let _ = writeln!(
+            text,
+            "    what its client gets:      {exe} endpoints {}.{NAMESPACE} --proxy sleep --server {url}",
+            HELLOWORLD.name
+        );
+        let _ = writeln!(text, "    the same as a proxy:       {}", dump(lab, cluster));
+        let _ = writeln!(text, "    debug pages:               {url}/debug");
     }
     let _ = writeln!(text, "  logs: {run}/logs\nCtrl-C ends the lab.");
     text
+}
+
+/// Asks the control plane what it sends to the client's Envoy.
+fn dump(lab: &Lab, cluster: &ClusterPlan) -> String {
+    let node = json!({
+        "id": node_id(&cluster.client),
+        "metadata": {"CLUSTER_ID": cluster.name, "NETWORK": cluster.network},
+    });
+    let (exe, xds) = (lab.options.exe.display(), cluster.xds);
+    let dump = format!("{exe} dump --xds {xds}:{XDS_PORT} --type eds --as '{node}'");
+    match lab.plan.mode() {
+        Mode::Namespaces => format!("{}/exec {} {dump}", lab.run_dir().display(), cluster.client.path()),
+        Mode::Loopback => dump,
+    }
 }
 
 #[cfg(test)]
