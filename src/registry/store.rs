@@ -187,6 +187,10 @@ impl Registry {
                     keys
                 });
                 self.hosts.remove_if(&key.hostname, |_, keys| keys.is_empty());
+                // Another cluster may have made the cell again meanwhile and entered its name before us.
+                if self.services.contains_key(key) {
+                    self.hosts.entry(key.hostname.clone()).or_default().insert(key.clone());
+                }
             }
             let revived = self.service(key).is_some_and(|cell| !cell.load().shards.is_empty());
             !removed && !revived

@@ -21,6 +21,9 @@ use crate::proto::discovery::{
     DeltaDiscoveryRequest, DeltaDiscoveryResponse, DiscoveryRequest, DiscoveryResponse, Node as WireNode,
 };
 
+/// The shortest time between two renewals of a certificate, and the wait after one that failed.
+const RENEWAL_RETRY: Duration = Duration::from_secs(10);
+
 /// What the two protocols have in common, as the loop sees them.
 pub(super) trait Session: Send + Sized {
     /// Messages of the proxy.
@@ -256,19 +259,26 @@ impl<S: Session> Stream<S> {
         }
     }
 
-    /// When to look again although nothing happens: a push held back, or the certificate's renewal.
+    /// When to look again although nothing happens: a push held back, or the certificate's renewal. It does not
+    /// move when other things happen meanwhile.
     fn timer(&self) -> Option<Instant> {
-        let renewal = self.renewal.map(|at| {
-            let left = at.duration_since(SystemTime::now()).unwrap_or_default();
-            Instant::now() + left.max(Duration::from_secs(1))
-        });
+        let left = |at: SystemTime| at.duration_since(SystemTime::now()).unwrap_or_default();
+        let renewal = self.renewal.map(|at| Instant::now() + left(at));
         [self.session.deadline(), renewal].into_iter().flatten().min()
     }
 
+    /// Renews the certificate once it is due. The proxy keeps the one it has while none can be issued.
     fn renew(&mut self) {
-        if self.renewal.is_some_and(|at| at <= SystemTime::now()) {
-            self.renewal = self.proxy.renewal();
-            self.session.changed(ResourceType::Secret, &"default".into());
+        let now = SystemTime::now();
+        if self.renewal.is_none_or(|at| at > now) {
+            return;
+        }
+        match self.proxy.renewal() {
+            Some(at) => {
+                self.renewal = Some(at.max(now + RENEWAL_RETRY));
+                self.session.changed(ResourceType::Secret, &"default".into());
+            }
+            None => self.renewal = Some(now + RENEWAL_RETRY),
         }
     }
 
