@@ -155,3 +155,18 @@ fn d13_a_cell_made_again_while_it_is_buried_is_still_found_by_its_host() {
         joining.remove(&key());
     }
 }
+
+#[test]
+fn a_writer_sweeps_what_a_dropped_one_left_behind() {
+    let registry = Registry::new();
+    let other = ServiceKey::new("ns", "b.ns.svc.cluster.local");
+    let mut first = writer(&registry, "c1", ClusterRole::Config);
+    first.replace(state([(key(), shard("c1", "x", 1)), (other.clone(), shard("c1", "x", 1))]));
+    drop(first);
+    assert!(registry.service(&other).is_some(), "an outage never pushes emptiness");
+    let mut second = writer(&registry, "c1", ClusterRole::Config);
+    second.replace(state([(key(), shard("c1", "x", 1))]));
+    assert!(registry.service(&other).is_none());
+    second.withdraw();
+    assert!(registry.services().is_empty() && registry.workload_count() == 0);
+}

@@ -1,7 +1,6 @@
 //! One task per proxy: a thin loop between the wire and a pure session.
 
 use std::collections::BTreeMap;
-use std::future::Future;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -116,6 +115,8 @@ pub(super) struct Stream<S: Session> {
     proxy: Proxy,
     /// When the first change that is not written yet was noted at the registry.
     since: Option<Instant>,
+    /// When the last response since then was written.
+    written: Option<Instant>,
     /// When the certificate is due; looked at once somebody subscribed to it.
     renewal: Option<SystemTime>,
 }
@@ -124,10 +125,10 @@ impl<S: Session> Stream<S> {
     pub(super) fn new(hub: Arc<Hub>, node: Node, peer: Option<std::net::SocketAddr>) -> Self {
         let entry = hub.connect(Arc::new(node), peer, S::NAME);
         let proxy = Proxy::new(Arc::clone(&hub), entry);
-        Self { hub, session: S::open(), proxy, since: None, renewal: None }
+        Self { hub, session: S::open(), proxy, since: None, written: None, renewal: None }
     }
 
-    /// Serves the proxy until it leaves, breaks a rule, stops reading for good or the server shuts down.
+    /// Serves the proxy until it leaves, breaks a rule or the server shuts down.
     /// `responses` holds one message: nothing is computed before the transport has taken the one before.
     pub(super) async fn run(
         mut self,
@@ -217,8 +218,12 @@ impl<S: Session> Stream<S> {
 
     fn next_response(&mut self) -> Option<S::Response> {
         let Some((kind, response)) = self.session.poll(Instant::now(), &self.proxy) else {
-            if self.session.deadline().is_none() {
-                self.since = None;
+            // Nothing is held back: with the last response the proxy has all of the change.
+            if self.session.deadline().is_none()
+                && let (Some(since), Some(written)) = (self.since.take(), self.written.take())
+            {
+                let seconds = written.saturating_duration_since(since).as_secs_f64();
+                self.hub.counts.convergence.observe(seconds);
             }
             return None;
         };
@@ -226,9 +231,7 @@ impl<S: Session> Stream<S> {
             self.hub.counts.responses.add(kind);
             self.hub.counts.bytes.add(kind, S::size(&response));
         }
-        if let Some(since) = self.since.take() {
-            self.hub.counts.convergence.observe(since.elapsed().as_secs_f64());
-        }
+        self.written = self.since.map(|_| Instant::now());
         self.report();
         Some(response)
     }
@@ -295,11 +298,9 @@ async fn refuse<R>(hub: &Hub, responses: &mpsc::Sender<Result<R, Status>>, statu
     let _ = tokio::time::timeout(Duration::from_secs(1), responses.send(Err(status))).await;
 }
 
-fn sleep_until(instant: Option<Instant>) -> impl Future<Output = ()> {
-    async move {
-        match instant {
-            Some(instant) => tokio::time::sleep_until(instant.into()).await,
-            None => std::future::pending().await,
-        }
+async fn sleep_until(instant: Option<Instant>) {
+    match instant {
+        Some(instant) => tokio::time::sleep_until(instant.into()).await,
+        None => std::future::pending().await,
     }
 }
