@@ -12,6 +12,8 @@ mod clusters;
 mod merge;
 mod networks;
 mod store;
+#[cfg(test)]
+mod tests;
 mod writer;
 
 pub use cell::{ServiceCell, ServiceSnapshot};

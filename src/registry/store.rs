@@ -11,7 +11,7 @@ use super::cell::{ServiceCell, Written};
 use super::changes::{ChangeLog, ChangeSet, ServiceChange};
 use super::clusters::ClusterTable;
 use super::networks::NetworkSnapshot;
-use super::writer::{ClusterWriter, DuplicateWriter};
+use super::writer::{ClusterState, ClusterWriter, DuplicateWriter};
 use crate::model::{
     ClusterId, ClusterRole, EndpointShard, Hostname, NetworkGateway, NetworkId, ServiceKey, Workload,
     WorkloadId,
@@ -66,7 +66,24 @@ impl Registry {
         if role == ClusterRole::Config {
             self.config_cluster.store(Some(Arc::new(cluster.clone())));
         }
-        Ok(ClusterWriter::new(Arc::clone(self), cluster))
+        let published = self.told_by(&cluster);
+        Ok(ClusterWriter::new(Arc::clone(self), cluster, published))
+    }
+
+    /// What a former writer of this cluster left behind: the next one must be able to sweep it.
+    fn told_by(&self, cluster: &ClusterId) -> ClusterState {
+        let networks = self.networks();
+        let network = Some(networks.of_cluster(cluster)).filter(|network| !network.is_empty());
+        let gateways = networks.gateways().filter(|gateway| gateway.cluster == *cluster).cloned();
+        let shard =
+            |cell: &Arc<ServiceCell>| Some((cell.key().clone(), Arc::clone(cell.load().shard(cluster)?)));
+        let own = self.workloads.iter().filter(|entry| entry.key().cluster == *cluster);
+        ClusterState {
+            network,
+            gateways: gateways.collect(),
+            shards: self.services.iter().filter_map(|entry| shard(entry.value())).collect(),
+            workloads: own.map(|entry| (entry.key().clone(), Arc::clone(entry.value()))).collect(),
+        }
     }
 
     /// The cell of a service.
@@ -187,6 +204,10 @@ impl Registry {
                     keys
                 });
                 self.hosts.remove_if(&key.hostname, |_, keys| keys.is_empty());
+                // Another cluster may have made the cell again meanwhile and entered its name before us.
+                if self.services.contains_key(key) {
+                    self.hosts.entry(key.hostname.clone()).or_default().insert(key.clone());
+                }
             }
             let revived = self.service(key).is_some_and(|cell| !cell.load().shards.is_empty());
             !removed && !revived

@@ -37,13 +37,13 @@ pub struct ClusterState {
 pub struct ClusterWriter {
     registry: Arc<Registry>,
     cluster: ClusterId,
-    /// What this writer has published: the sweep of a relist and the withdrawal go by it.
+    /// What this writer, or one before it, has published: the sweep of a relist and the withdrawal go by it.
     published: ClusterState,
 }
 
 impl ClusterWriter {
-    pub(super) fn new(registry: Arc<Registry>, cluster: ClusterId) -> Self {
-        Self { registry, cluster, published: ClusterState::default() }
+    pub(super) fn new(registry: Arc<Registry>, cluster: ClusterId, published: ClusterState) -> Self {
+        Self { registry, cluster, published }
     }
 
     /// The cluster this writer speaks for.

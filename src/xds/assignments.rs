@@ -1,7 +1,8 @@
 //! Assignments: one cell for each (name, projection), built once for all its watchers.
 
 use std::collections::{BTreeSet, HashMap};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use arc_swap::ArcSwapOption;
 use dashmap::DashMap;
@@ -27,14 +28,18 @@ struct Built {
 struct Building {
     /// The networks any build ever read: where the cell is listed as a reader.
     read: BTreeSet<NetworkId>,
-    /// The bytes that watchers were last told of. A miss may build newer ones before the push comes by; the
-    /// other watchers must still be told then.
+    /// The bytes that every watcher holds or was told of. `None` once a miss built others before the push came
+    /// by: watchers then differ, and all must be told whatever the push finds.
     announced: Option<u128>,
+    /// Whether nobody watches any more: it must not be listed as a reader again.
+    gone: bool,
 }
 
 /// One assignment for one projection.
 #[derive(Debug)]
 pub(super) struct AssignmentCell {
+    /// Never used again, unlike name and projection: a cell may go while its successor is already listed.
+    serial: u64,
     name: Name,
     parsed: Option<EdsName>,
     key: EdsKey,
@@ -49,6 +54,10 @@ impl AssignmentCell {
     /// The projection it is built for.
     pub(super) fn key(&self) -> &EdsKey {
         &self.key
+    }
+
+    fn building(&self) -> MutexGuard<'_, Building> {
+        self.building.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn host(&self) -> Hostname {
@@ -67,13 +76,21 @@ pub(super) struct Assignments {
     counts: Arc<Counts>,
     topics: DashMap<Hostname, Topic>,
     /// The cells that read a network's gateways (D14).
-    readers: DashMap<NetworkId, HashMap<(Name, EdsKey), Weak<AssignmentCell>>>,
+    readers: DashMap<NetworkId, HashMap<u64, Weak<AssignmentCell>>>,
+    next_serial: AtomicU64,
 }
 
 impl Assignments {
     /// No assignments yet.
     pub(super) fn new(registry: Arc<Registry>, mesh: Arc<MeshRules>, counts: Arc<Counts>) -> Self {
-        Self { registry, mesh, counts, topics: DashMap::new(), readers: DashMap::new() }
+        Self {
+            registry,
+            mesh,
+            counts,
+            topics: DashMap::new(),
+            readers: DashMap::new(),
+            next_serial: AtomicU64::new(0),
+        }
     }
 
     /// The snapshot behind a name; `None` for names and hosts nobody knows.
@@ -93,6 +110,7 @@ impl Assignments {
         let mut topic = self.topics.entry(host).or_default();
         let cell = topic.entry((name.clone(), key.clone())).or_insert_with(|| {
             Arc::new(AssignmentCell {
+                serial: self.next_serial.fetch_add(1, Ordering::Relaxed),
                 name: name.clone(),
                 parsed,
                 key,
@@ -111,17 +129,18 @@ impl Assignments {
         let (host, id) = (cell.host(), (cell.name.clone(), cell.key.clone()));
         let mut removed = false;
         self.topics.remove_if_mut(&host, |_, topic| {
-            if topic.get(&id).is_some_and(|cell| cell.watchers.is_empty()) {
+            if topic.get(&id).is_some_and(|now| now.serial == cell.serial && now.watchers.is_empty()) {
                 topic.remove(&id);
                 removed = true;
             }
             topic.is_empty()
         });
         if removed {
-            let read = std::mem::take(&mut cell.building.lock().unwrap_or_else(PoisonError::into_inner).read);
-            for network in read {
+            let mut building = cell.building();
+            building.gone = true;
+            for network in std::mem::take(&mut building.read) {
                 self.readers.remove_if_mut(&network, |_, readers| {
-                    readers.remove(&id);
+                    readers.remove(&cell.serial);
                     readers.is_empty()
                 });
             }
@@ -133,34 +152,58 @@ impl Assignments {
         if let Some(encoded) = self.valid(cell) {
             return encoded;
         }
-        let mut building = cell.building.lock().unwrap_or_else(PoisonError::into_inner);
+        self.fresh(cell, &mut cell.building())
+    }
+
+    /// The current bytes, with the right to build held.
+    fn fresh(&self, cell: &Arc<AssignmentCell>, building: &mut Building) -> Arc<Encoded> {
         if let Some(encoded) = self.valid(cell) {
             return encoded;
         }
-        let built = self.build(cell);
-        for (network, _) in &built.networks_read {
-            if building.read.insert(network.clone()) {
-                let id = (cell.name.clone(), cell.key.clone());
-                self.readers.entry(network.clone()).or_default().insert(id, Arc::downgrade(cell));
-            }
+        let mut built = self.build(cell);
+        // A network may have changed before the cell was listed as its reader: nobody would tell of that.
+        while self.list(cell, building, &built.networks_read) && !self.networks_current(&built) {
+            built = self.build(cell);
         }
         let encoded = Arc::clone(&built.encoded);
-        building.announced.get_or_insert(encoded.hash);
-        cell.slot.store(Some(Arc::new(built)));
+        let first = cell.slot.swap(Some(Arc::new(built))).is_none();
+        if first {
+            building.announced = Some(encoded.hash);
+        } else if building.announced != Some(encoded.hash) {
+            building.announced = None;
+        }
         encoded
+    }
+
+    /// Lists a cell as a reader of `networks`; says whether it was not yet for one of them.
+    fn list(
+        &self,
+        cell: &Arc<AssignmentCell>,
+        building: &mut Building,
+        networks: &[(NetworkId, u64)],
+    ) -> bool {
+        let mut new = false;
+        for (network, _) in networks {
+            if !building.gone && building.read.insert(network.clone()) {
+                self.readers.entry(network.clone()).or_default().insert(cell.serial, Arc::downgrade(cell));
+                new = true;
+            }
+        }
+        new
     }
 
     /// The stored bytes if every part they were built from is still the newest.
     fn valid(&self, cell: &AssignmentCell) -> Option<Arc<Encoded>> {
         let built = cell.slot.load_full()?;
         let snapshot = self.snapshot(cell.parsed.as_ref());
-        let networks = self.registry.networks();
         // A service that is gone for good has no version left: only a build without it is valid then.
-        let service =
-            snapshot.map_or(built.service_version == 0, |snapshot| built.service_version >= snapshot.version);
-        let network = |(id, version): &(NetworkId, u64)| *version >= networks.part(id).version;
-        let current = service && built.networks_read.iter().all(network);
-        current.then(|| Arc::clone(&built.encoded))
+        let service = built.service_version == snapshot.map_or(0, |snapshot| snapshot.version);
+        (service && self.networks_current(&built)).then(|| Arc::clone(&built.encoded))
+    }
+
+    fn networks_current(&self, built: &Built) -> bool {
+        let networks = self.registry.networks();
+        built.networks_read.iter().all(|(id, version)| *version >= networks.part(id).version)
     }
 
     fn build(&self, cell: &AssignmentCell) -> Built {
@@ -204,12 +247,18 @@ impl Assignments {
     }
 
     fn refresh(&self, cell: &Arc<AssignmentCell>, marks: &mut Marks) {
-        let hash = self.current(cell).hash;
-        let announced = cell.building.lock().unwrap_or_else(PoisonError::into_inner).announced.replace(hash);
-        if announced == Some(hash) {
+        let announced = {
+            let mut building = cell.building();
+            let hash = self.fresh(cell, &mut building).hash;
+            building.announced.replace(hash) == Some(hash)
+        };
+        if announced {
             Counts::add(&self.counts.unchanged_builds);
         } else {
             marks.name(&cell.watchers, ResourceType::Endpoint, &cell.name);
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

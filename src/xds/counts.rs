@@ -55,7 +55,7 @@ pub struct Counts {
     pub expired_nonces: PerType,
     /// Bytes of resources written, by type.
     pub bytes: PerTypeBytes,
-    /// Seconds from a change at the registry to the write of the response that carries it.
+    /// Seconds from a change at the registry to the write of the last response that carries it.
     pub convergence: Histogram,
 }
 

@@ -211,6 +211,8 @@ impl Outbound {
 
     fn rebuild_route(&self, world: &mut World, name: &Name, marks: &mut Marks) {
         let Some(watchers) = self.routes.get(name) else {
+            // Its last watcher is just leaving; the next one must not find what was built for that.
+            world.built.remove(name);
             return;
         };
         let built = self.build_route(world, name);

@@ -79,7 +79,7 @@ impl Proxy {
     pub(super) fn watch(&mut self, kind: ResourceType, name: &Name) {
         match kind {
             ResourceType::Endpoint if !self.assignments.contains_key(name) => {
-                let cell = self.hub.assignments.watch(name, self.eds_key(name), &self.entry.handle);
+                let cell = self.watch_assignment(name);
                 self.assignments.insert(name.clone(), cell);
             }
             ResourceType::Route if self.routes.insert(name.clone()) => {
@@ -104,6 +104,18 @@ impl Proxy {
                 }
             }
             _ => {}
+        }
+    }
+
+    /// Watches an assignment under its projection as of now. The record that the projection reads may change
+    /// until the watch is seen: then again, until it stands still for that moment.
+    fn watch_assignment(&self, name: &Name) -> Arc<AssignmentCell> {
+        loop {
+            let cell = self.hub.assignments.watch(name, self.eds_key(name), &self.entry.handle);
+            if *cell.key() == self.eds_key(name) {
+                return cell;
+            }
+            self.hub.assignments.unwatch(&cell, &self.entry.handle);
         }
     }
 
@@ -132,9 +144,8 @@ impl Proxy {
             self.assignments.iter().map(|(name, cell)| (name.clone(), Arc::clone(cell))).collect();
         let mut changed = false;
         for (name, old) in names {
-            let key = self.eds_key(&name);
-            if key != *old.key() {
-                let cell = self.hub.assignments.watch(&name, key, &self.entry.handle);
+            if self.eds_key(&name) != *old.key() {
+                let cell = self.watch_assignment(&name);
                 self.assignments.insert(name, cell);
                 self.hub.assignments.unwatch(&old, &self.entry.handle);
                 changed = true;

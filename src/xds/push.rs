@@ -50,9 +50,18 @@ pub(super) async fn run(hub: Arc<Hub>, shutdown: CancellationToken) {
                 continue;
             }
         };
-        let changes = gather(&hub, &mut coalescer, changes).await;
+        let changes = tokio::select! {
+            // Shutdown first: what is being gathered has nobody to go to then.
+            biased;
+            () = shutdown.cancelled() => return,
+            changes = gather(&hub, &mut coalescer, changes) => changes,
+        };
         hub.push(&changes, Instant::now());
         coalescer.pushed(Instant::now());
+        // Here too: under a steady stream of changes the timer above never has its turn.
+        if expiry.is_some_and(|expiry| expiry <= Instant::now()) {
+            hub.expire(Instant::now());
+        }
     }
 }
 

@@ -32,6 +32,8 @@ use crate::trust::SecretSource;
 const REQUEST_MAX: usize = 4 << 20;
 /// How often an idle connection is pinged, and how long the answer may take (§2.7).
 const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(10));
+/// How long connections may take to end at shutdown: one whose proxy does not read never would.
+const STREAMS_END: Duration = Duration::from_secs(5);
 /// How long a new stream may take to introduce itself.
 const FIRST_REQUEST: Duration = Duration::from_secs(30);
 
@@ -61,7 +63,7 @@ impl XdsServer {
         Arc::new(Self { hub: Arc::new(Hub::new(registry, settings, secrets)) })
     }
 
-    /// Serves until `shutdown`, then ends every stream and returns when they are gone. Streams that arrive before
+    /// Serves until `shutdown`, then ends every stream and returns when they are gone, or 5 s later. Streams that arrive before
     /// `ready` are refused with `UNAVAILABLE`: an answer before the clusters are known would be a partial one.
     ///
     /// Call it once: it runs the one reader of the registry's changes.
@@ -80,12 +82,24 @@ impl XdsServer {
             // Small messages must not wait for one another.
             let _ = connection.set_nodelay(true);
         });
-        let served = tonic::transport::Server::builder()
+        let serving = tonic::transport::Server::builder()
             .http2_keepalive_interval(Some(KEEPALIVE.0))
             .http2_keepalive_timeout(Some(KEEPALIVE.1))
             .add_service(AggregatedDiscoveryServiceServer::new(ads).max_decoding_message_size(REQUEST_MAX))
-            .serve_with_incoming_shutdown(incoming, shutdown.clone().cancelled_owned())
-            .await;
+            .serve_with_incoming_shutdown(incoming, shutdown.clone().cancelled_owned());
+        let overdue = async {
+            shutdown.cancelled().await;
+            tokio::time::sleep(STREAMS_END).await;
+        };
+        let served = tokio::select! {
+            // The regular end first.
+            biased;
+            served = serving => served,
+            () = overdue => {
+                tracing::warn!("some proxies do not read to the end of their streams; leaving them");
+                Ok(())
+            }
+        };
         shutdown.cancel();
         if let Err(error) = pusher.await {
             tracing::error!(%error, "the pusher ended badly");

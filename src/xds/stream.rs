@@ -20,6 +20,9 @@ use crate::proto::discovery::{
     DeltaDiscoveryRequest, DeltaDiscoveryResponse, DiscoveryRequest, DiscoveryResponse, Node as WireNode,
 };
 
+/// The shortest time between two renewals of a certificate, and the wait after one that failed.
+const RENEWAL_RETRY: Duration = Duration::from_secs(10);
+
 /// What the two protocols have in common, as the loop sees them.
 pub(super) trait Session: Send + Sized {
     /// Messages of the proxy.
@@ -112,6 +115,8 @@ pub(super) struct Stream<S: Session> {
     proxy: Proxy,
     /// When the first change that is not written yet was noted at the registry.
     since: Option<Instant>,
+    /// When the last response since then was written.
+    written: Option<Instant>,
     /// When the certificate is due; looked at once somebody subscribed to it.
     renewal: Option<SystemTime>,
 }
@@ -120,10 +125,10 @@ impl<S: Session> Stream<S> {
     pub(super) fn new(hub: Arc<Hub>, node: Node, peer: Option<std::net::SocketAddr>) -> Self {
         let entry = hub.connect(Arc::new(node), peer, S::NAME);
         let proxy = Proxy::new(Arc::clone(&hub), entry);
-        Self { hub, session: S::open(), proxy, since: None, renewal: None }
+        Self { hub, session: S::open(), proxy, since: None, written: None, renewal: None }
     }
 
-    /// Serves the proxy until it leaves, breaks a rule, stops reading for good or the server shuts down.
+    /// Serves the proxy until it leaves, breaks a rule or the server shuts down.
     /// `responses` holds one message: nothing is computed before the transport has taken the one before.
     pub(super) async fn run(
         mut self,
@@ -213,8 +218,12 @@ impl<S: Session> Stream<S> {
 
     fn next_response(&mut self) -> Option<S::Response> {
         let Some((kind, response)) = self.session.poll(Instant::now(), &self.proxy) else {
-            if self.session.deadline().is_none() {
-                self.since = None;
+            // Nothing is held back: with the last response the proxy has all of the change.
+            if self.session.deadline().is_none()
+                && let (Some(since), Some(written)) = (self.since.take(), self.written.take())
+            {
+                let seconds = written.saturating_duration_since(since).as_secs_f64();
+                self.hub.counts.convergence.observe(seconds);
             }
             return None;
         };
@@ -222,9 +231,7 @@ impl<S: Session> Stream<S> {
             self.hub.counts.responses.add(kind);
             self.hub.counts.bytes.add(kind, S::size(&response));
         }
-        if let Some(since) = self.since.take() {
-            self.hub.counts.convergence.observe(since.elapsed().as_secs_f64());
-        }
+        self.written = self.since.map(|_| Instant::now());
         self.report();
         Some(response)
     }
@@ -255,19 +262,26 @@ impl<S: Session> Stream<S> {
         }
     }
 
-    /// When to look again although nothing happens: a push held back, or the certificate's renewal.
+    /// When to look again although nothing happens: a push held back, or the certificate's renewal. It does not
+    /// move when other things happen meanwhile.
     fn timer(&self) -> Option<Instant> {
-        let renewal = self.renewal.map(|at| {
-            let left = at.duration_since(SystemTime::now()).unwrap_or_default();
-            Instant::now() + left.max(Duration::from_secs(1))
-        });
+        let left = |at: SystemTime| at.duration_since(SystemTime::now()).unwrap_or_default();
+        let renewal = self.renewal.map(|at| Instant::now() + left(at));
         [self.session.deadline(), renewal].into_iter().flatten().min()
     }
 
+    /// Renews the certificate once it is due. The proxy keeps the one it has while none can be issued.
     fn renew(&mut self) {
-        if self.renewal.is_some_and(|at| at <= SystemTime::now()) {
-            self.renewal = self.proxy.renewal();
-            self.session.changed(ResourceType::Secret, &"default".into());
+        let now = SystemTime::now();
+        if self.renewal.is_none_or(|at| at > now) {
+            return;
+        }
+        match self.proxy.renewal() {
+            Some(at) => {
+                self.renewal = Some(at.max(now + RENEWAL_RETRY));
+                self.session.changed(ResourceType::Secret, &"default".into());
+            }
+            None => self.renewal = Some(now + RENEWAL_RETRY),
         }
     }
 

@@ -44,3 +44,34 @@ fn value(value: prost_types::Value, depth: usize) -> Value {
         Some(Kind::ListValue(_) | Kind::NullValue(_)) | None => Value::Null,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn nested(levels: usize, text: &str) -> prost_types::Value {
+        let leaf = prost_types::Value { kind: Some(Kind::StringValue(text.to_owned())) };
+        (0..levels).fold(leaf, |inner, _| prost_types::Value {
+            kind: Some(Kind::StructValue(prost_types::Struct { fields: [("a".to_owned(), inner)].into() })),
+        })
+    }
+
+    #[test]
+    fn z36_metadata_nested_too_deep_counts_as_absent_and_the_rest_is_read() {
+        let text = |text: &str| prost_types::Value { kind: Some(Kind::StringValue(text.to_owned())) };
+        let fields = [
+            ("CLUSTER_ID".to_owned(), text("c1")),
+            ("NODE_NAME".to_owned(), nested(METADATA_DEPTH * 2, "too deep")),
+            ("ISTIO_VERSION".to_owned(), nested(2, "seen")),
+        ];
+        let wire = WireNode {
+            id: "sidecar~10.0.0.1~p.q~d".to_owned(),
+            metadata: Some(prost_types::Struct { fields: fields.into() }),
+            ..WireNode::default()
+        };
+        let node = node(Some(wire)).expect("valid");
+        assert_eq!(&*node.workload.cluster, "c1");
+        assert!(node.version.contains("seen"), "{}", node.version);
+        assert!(!node.node_name.contains("too deep") && node.node_name.len() < METADATA_DEPTH * 8);
+    }
+}

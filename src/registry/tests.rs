@@ -1,0 +1,172 @@
+//! What writers do to the store.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::*;
+use crate::model::{
+    ClusterId, ClusterRole, Endpoint, EndpointShard, NetworkGateway, Service, ServiceKey, SpiffeId, Workload,
+    WorkloadId,
+};
+
+fn key() -> ServiceKey {
+    ServiceKey::new("ns", "a.ns.svc.cluster.local")
+}
+
+fn shard(cluster: &str, account: &str, endpoints: u8) -> EndpointShard {
+    let workload = Arc::new(Workload {
+        cluster: cluster.into(),
+        account: SpiffeId::parse(&format!("spiffe://cluster.local/ns/ns/sa/{account}")),
+        ..Workload::default()
+    });
+    let endpoint = |last| Endpoint::new([10, 0, 0, last].into(), 8080, "http", Arc::clone(&workload));
+    let record = Service { key: key(), ..Service::default() };
+    EndpointShard::new(cluster.into(), Some(Arc::new(record)), (1..=endpoints).map(endpoint).collect())
+}
+
+fn gateway(network: &str, cluster: &str, address: &str) -> NetworkGateway {
+    NetworkGateway {
+        network: network.into(),
+        cluster: cluster.into(),
+        address: address.parse().expect("address"),
+        port: 15443,
+        hbone_port: 0,
+    }
+}
+
+fn writer(registry: &Arc<Registry>, cluster: &str, role: ClusterRole) -> ClusterWriter {
+    registry.writer(cluster.into(), role).expect("first writer")
+}
+
+fn state(shards: impl IntoIterator<Item = (ServiceKey, EndpointShard)>) -> ClusterState {
+    let pod = WorkloadId { cluster: "c1".into(), namespace: "ns".into(), name: "p".into() };
+    ClusterState {
+        network: Some("n1".into()),
+        gateways: vec![gateway("n1", "c1", "172.30.0.1")],
+        shards: shards.into_iter().map(|(key, shard)| (key, Arc::new(shard))).collect(),
+        workloads: [(pod, Arc::default())].into(),
+    }
+}
+
+#[test]
+fn r5_25_shards_stand_config_cluster_first_then_by_id() {
+    let registry = Registry::new();
+    let mut config = writer(&registry, "m", ClusterRole::Config);
+    let mut others = ["z", "a"].map(|cluster| writer(&registry, cluster, ClusterRole::Remote));
+    others.iter_mut().for_each(|writer| {
+        let cluster = writer.cluster().clone();
+        writer.set(key(), shard(&cluster, "x", 1));
+    });
+    config.set(key(), shard("m", "x", 1));
+    let snapshot = registry.service(&key()).expect("a cell").load();
+    let order: Vec<ClusterId> = snapshot.shards.iter().map(|shard| shard.cluster.clone()).collect();
+    assert_eq!(order, ["m", "a", "z"].map(ClusterId::from));
+}
+
+#[test]
+fn d13_a_held_cell_keeps_its_identity_and_its_tombstone_has_a_version() {
+    let registry = Registry::new();
+    let mut writer = writer(&registry, "c1", ClusterRole::Config);
+    writer.set(key(), shard("c1", "x", 1));
+    let held = registry.service(&key()).expect("a cell");
+    let alive = held.load().version;
+    writer.remove(&key());
+    let tombstone = held.load();
+    assert!(tombstone.version > alive && tombstone.service.is_none() && tombstone.shards.is_empty());
+    writer.set(key(), shard("c1", "x", 1));
+    assert!(Arc::ptr_eq(&held, &registry.service(&key()).expect("a cell")));
+    assert!(held.load().version > tombstone.version, "versions are never used again");
+    drop(held);
+    writer.remove(&key());
+    assert!(registry.service(&key()).is_none(), "nobody holds it: it is forgotten");
+    assert!(registry.host("a.ns.svc.cluster.local").is_empty());
+}
+
+#[test]
+fn replacing_by_equal_content_publishes_nothing() {
+    let registry = Registry::new();
+    let mut writer = writer(&registry, "c1", ClusterRole::Config);
+    writer.replace(state([(key(), shard("c1", "x", 2))]));
+    registry.changes().take();
+    let publishes = registry.counts().publishes.load(Ordering::Relaxed);
+    writer.replace(state([(key(), shard("c1", "x", 2))]));
+    assert_eq!(registry.counts().publishes.load(Ordering::Relaxed), publishes);
+    assert!(registry.changes().take().is_empty());
+}
+
+#[test]
+fn replacing_sweeps_what_vanished_and_only_that() {
+    let registry = Registry::new();
+    let mut writer = writer(&registry, "c1", ClusterRole::Config);
+    let other = ServiceKey::new("ns", "b.ns.svc.cluster.local");
+    writer.replace(state([(key(), shard("c1", "x", 1)), (other.clone(), shard("c1", "x", 1))]));
+    registry.changes().take();
+    writer.replace(state([(key(), shard("c1", "x", 1))]));
+    let changes = registry.changes().take();
+    assert_eq!(changes.services.keys().collect::<Vec<_>>(), [&other]);
+    assert!(registry.service(&other).is_none() && registry.service(&key()).is_some());
+}
+
+#[test]
+fn r6_1_a_service_that_goes_to_zero_and_back_keeps_its_record() {
+    let registry = Registry::new();
+    let mut writer = writer(&registry, "c1", ClusterRole::Config);
+    writer.set(key(), shard("c1", "x", 1));
+    registry.changes().take();
+    let record = || registry.service(&key()).expect("a cell").load().record_version;
+    let before = record();
+    for endpoints in [0, 1] {
+        writer.set(key(), shard("c1", "x", endpoints));
+        assert_eq!(registry.changes().take().services[&key()], ServiceChange { record: false });
+    }
+    assert_eq!(record(), before);
+}
+
+#[test]
+fn d14_each_network_has_a_version_of_its_own() {
+    let registry = Registry::new();
+    let mut writer = writer(&registry, "c1", ClusterRole::Config);
+    let gateways = |second: &str| vec![gateway("n1", "c1", "172.30.0.1"), gateway("n2", "c1", second)];
+    writer.set_networks(Some("n1".into()), gateways("172.30.1.1"));
+    let before = registry.networks();
+    registry.changes().take();
+    writer.set_networks(Some("n1".into()), gateways("172.30.1.2"));
+    let after = registry.networks();
+    assert_eq!(registry.changes().take().networks, ["n2".into()].into());
+    assert_eq!(before.part(&"n1".into()).version, after.part(&"n1".into()).version);
+    assert!(before.part(&"n2".into()).version < after.part(&"n2".into()).version);
+    writer.withdraw();
+    let gone = registry.networks().part(&"n2".into());
+    assert!(gone.gateways.is_empty() && gone.version > after.part(&"n2".into()).version, "a tombstone");
+}
+
+#[test]
+fn d13_a_cell_made_again_while_it_is_buried_is_still_found_by_its_host() {
+    let registry = Registry::new();
+    let mut leaving = writer(&registry, "c1", ClusterRole::Config);
+    let mut joining = writer(&registry, "c2", ClusterRole::Remote);
+    for _ in 0..2_000 {
+        leaving.set(key(), shard("c1", "x", 1));
+        std::thread::scope(|scope| {
+            scope.spawn(|| leaving.remove(&key()));
+            joining.set(key(), shard("c2", "x", 1));
+        });
+        assert_eq!(registry.host("a.ns.svc.cluster.local").len(), 1);
+        joining.remove(&key());
+    }
+}
+
+#[test]
+fn a_writer_sweeps_what_a_dropped_one_left_behind() {
+    let registry = Registry::new();
+    let other = ServiceKey::new("ns", "b.ns.svc.cluster.local");
+    let mut first = writer(&registry, "c1", ClusterRole::Config);
+    first.replace(state([(key(), shard("c1", "x", 1)), (other.clone(), shard("c1", "x", 1))]));
+    drop(first);
+    assert!(registry.service(&other).is_some(), "an outage never pushes emptiness");
+    let mut second = writer(&registry, "c1", ClusterRole::Config);
+    second.replace(state([(key(), shard("c1", "x", 1))]));
+    assert!(registry.service(&other).is_none());
+    second.withdraw();
+    assert!(registry.services().is_empty() && registry.workload_count() == 0);
+}
