@@ -21,7 +21,7 @@ mod stream;
 mod watchers;
 mod wire;
 
-pub use counts::{Counts, PerType, PerTypeBytes};
+pub use counts::{Counts, PerType, PerTypeBytes, Triggers};
 pub use hub::Settings;
 pub use outbound::LINGER;
 pub use server::{ServeError, XdsServer};

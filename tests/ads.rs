@@ -6,10 +6,14 @@ mod client;
 #[path = "ads/world.rs"]
 mod world;
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use client::{Delta, Sotw, node, sidecar, value};
-use tombolo::xds::resource::ResourceType::{Cluster, Endpoint, Listener, Route};
+use tombolo::model::{SpiffeId, Workload, WorkloadId};
+use tombolo::trust;
+use tombolo::xds::Settings;
+use tombolo::xds::resource::ResourceType::{Cluster, Endpoint, Listener, Route, Secret};
 use world::{World, eds, endpoints, gateway, host, key, shard};
 
 fn sorted(mut names: Vec<&str>) -> Vec<&str> {
@@ -325,5 +329,50 @@ async fn xs18_content_that_flips_back_is_sent_back() {
         }
     }
     sotw.silent().await;
+    world.stop().await;
+}
+
+fn sleep_pod() -> (WorkloadId, Arc<Workload>) {
+    let id = WorkloadId { cluster: "east".into(), namespace: "sample".into(), name: "sleep".into() };
+    let account = SpiffeId::parse("spiffe://cluster.local/ns/sample/sa/sleep");
+    (id, Arc::new(Workload { account, network: "net-east".into(), ..Workload::default() }))
+}
+
+async fn world_with_ca(insecure_plaintext_sds: bool) -> (World, tempfile::TempDir) {
+    let dir = tempfile::tempdir().expect("a directory");
+    let now = std::time::SystemTime::now();
+    let ca = trust::plant(dir.path(), &["east"], now).expect("a CA");
+    let authority = trust::Authority::load(&ca[0], now).expect("loads");
+    let settings = Settings { insecure_plaintext_sds, ..Settings::default() };
+    let secrets = Arc::new(trust::WorkloadCertificates::new(authority));
+    (World::start_with(1, settings, Some(secrets)).await, dir)
+}
+
+#[tokio::test]
+async fn d29_private_keys_need_the_flag_and_roots_do_not() {
+    let (mut world, _dir) = world_with_ca(false).await;
+    let (id, pod) = sleep_pod();
+    world.east.apply([(id, Some(pod))], []);
+    let mut stream = Delta::open(world.address, sidecar("sleep", "east", "net-east")).await;
+    stream.subscribe(Secret, &["default", "ROOTCA"]).await;
+    let answer = stream.expect(Secret).await;
+    assert_eq!(answer.names(), ["ROOTCA"]);
+    assert_eq!(answer.removed, ["default"]);
+    assert!(world.server.counts().secrets_withheld.load(Ordering::Relaxed) > 0, "Z-22");
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn d29_the_identity_is_the_registrys_and_outlives_the_pod_object_while_connected() {
+    let (mut world, _dir) = world_with_ca(true).await;
+    let mut stream = Delta::open(world.address, sidecar("sleep", "east", "net-east")).await;
+    stream.subscribe(Secret, &["default"]).await;
+    assert_eq!(stream.expect(Secret).await.removed, ["default"], "nobody knows this pod yet");
+    let (id, pod) = sleep_pod();
+    world.east.apply([(id.clone(), Some(pod))], []);
+    let issued = stream.expect(Secret).await;
+    assert_eq!(issued.names(), ["default"]);
+    world.east.apply([(id, None)], []);
+    stream.silent().await;
     world.stop().await;
 }

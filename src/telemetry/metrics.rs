@@ -27,6 +27,8 @@ pub struct XdsSample {
     pub builds: Vec<(&'static str, u64)>,
     /// Builds that gave what was there before.
     pub unchanged_builds: u64,
+    /// Reasons of the change sets worked off, each counted once per set.
+    pub triggers: Vec<(&'static str, u64)>,
     /// Change sets worked off.
     pub rounds: u64,
     /// Requests for a private key that were not answered.
@@ -50,6 +52,8 @@ pub struct Metrics {
     pilot_xds: IntGaugeVec,
     // How much is sent, and of what?
     pilot_xds_pushes: IntCounterVec,
+    // What makes us push?
+    pilot_push_triggers: IntCounterVec,
     // Do proxies refuse what we send?
     pilot_total_xds_rejects: IntCounterVec,
     // Do proxies talk about responses that are long superseded?
@@ -127,6 +131,7 @@ impl Metrics {
         Self {
             pilot_xds: gauges("pilot_xds", "Proxies connected, by their version", &["version"]),
             pilot_xds_pushes: counters("pilot_xds_pushes", "Responses written, by type", &["type"]),
+            pilot_push_triggers: counters("pilot_push_triggers", "Pushes, by what triggered them", &["type"]),
             pilot_total_xds_rejects: counters(
                 "pilot_total_xds_rejects",
                 "Responses rejected by a proxy, by type",
@@ -254,6 +259,7 @@ impl Refresh<'_> {
     pub fn xds(&self, sample: &XdsSample) {
         let metrics = self.metrics;
         set_all(&metrics.pilot_xds_pushes, &sample.pushes);
+        set_all(&metrics.pilot_push_triggers, &sample.triggers);
         set_all(&metrics.pilot_total_xds_rejects, &sample.rejects);
         set_all(&metrics.pilot_xds_expired_nonce, &sample.expired_nonces);
         set_all(&metrics.tombolo_xds_sent_bytes, &sample.bytes);

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use prometheus::{Histogram, HistogramOpts};
 
 use super::resource::ResourceType;
+use crate::registry::ChangeSet;
 
 /// istiod's convergence buckets with ours below 100 ms (D45), in seconds.
 const CONVERGENCE_BUCKETS: [f64; 14] =
@@ -26,6 +27,46 @@ impl PerType {
     }
 }
 
+/// Why pushes happened, in istiod's words.
+#[derive(Debug, Default)]
+pub struct Triggers {
+    /// `endpoint`: endpoints of a service, its record untouched.
+    pub endpoint: AtomicU64,
+    /// `service`: the merged record of a service.
+    pub service: AtomicU64,
+    /// `networks`: gateways, or where a cluster belongs.
+    pub networks: AtomicU64,
+    /// `proxy`: what is known of a pod.
+    pub proxy: AtomicU64,
+}
+
+impl Triggers {
+    /// Counts the reasons in a change set, each once.
+    pub(super) fn note(&self, changes: &ChangeSet) {
+        let endpoint = changes.services.values().any(|change| !change.record);
+        let service = changes.services.values().any(|change| change.record);
+        let networks = !changes.networks.is_empty() || !changes.clusters.is_empty();
+        let reasons = [
+            (&self.endpoint, endpoint),
+            (&self.service, service),
+            (&self.networks, networks),
+            (&self.proxy, !changes.workloads.is_empty()),
+        ];
+        reasons.into_iter().filter(|(_, holds)| *holds).for_each(|(counter, _)| Counts::add(counter));
+    }
+
+    /// Every reason with its count.
+    pub fn all(&self) -> [(&'static str, u64); 4] {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        [
+            ("endpoint", read(&self.endpoint)),
+            ("service", read(&self.service)),
+            ("networks", read(&self.networks)),
+            ("proxy", read(&self.proxy)),
+        ]
+    }
+}
+
 /// Counters since the server was made.
 #[derive(Debug)]
 pub struct Counts {
@@ -39,6 +80,8 @@ pub struct Counts {
     pub route_builds: AtomicU64,
     /// Builds that gave the bytes that were there before.
     pub unchanged_builds: AtomicU64,
+    /// Reasons of the change sets that were worked off; one set may have several.
+    pub triggers: Triggers,
     /// Pushes: change sets that were worked off.
     pub rounds: AtomicU64,
     /// Streams woken.
@@ -94,6 +137,7 @@ impl Default for Counts {
             list_builds: AtomicU64::default(),
             route_builds: AtomicU64::default(),
             unchanged_builds: AtomicU64::default(),
+            triggers: Triggers::default(),
             rounds: AtomicU64::default(),
             wakeups: AtomicU64::default(),
             secrets_withheld: AtomicU64::default(),

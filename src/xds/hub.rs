@@ -187,6 +187,7 @@ impl Hub {
     /// Works off a change set: everything that differs is built once, then its watchers are woken, once each.
     pub(super) fn push(&self, changes: &ChangeSet, now: Instant) {
         Counts::add(&self.counts.rounds);
+        self.counts.triggers.note(changes);
         let mut marks = Marks::new(changes.since);
         for id in &changes.workloads {
             if let Some(watchers) = self.workloads.get(id) {

@@ -12,7 +12,7 @@ use super::outbound::Outbound;
 use super::resource::{Encoded, ResourceList, ResourceType};
 use super::resources;
 use super::session::Source;
-use crate::model::{Name, ProxyView, ServiceKey};
+use crate::model::{Name, ProxyView, ServiceKey, SpiffeId};
 use crate::view::{EdsKey, OutboundKey};
 
 /// The name of the workload certificate (§3.5).
@@ -44,12 +44,15 @@ pub(super) struct Proxy {
     own: Option<Own>,
     behind: BTreeSet<ServiceKey>,
     lists: bool,
+    /// Who the registry last said this proxy is.
+    identity: Option<SpiffeId>,
 }
 
 impl Proxy {
     pub(super) fn new(hub: Arc<Hub>, entry: Arc<StreamEntry>) -> Self {
         Self {
             hub,
+            identity: account(&entry.view.load()).cloned(),
             view: entry.view.load_full(),
             entry,
             assignments: BTreeMap::new(),
@@ -131,7 +134,11 @@ impl Proxy {
     /// Looks again at what the registry knows of this proxy and switches keys where they differ (D12).
     pub(super) fn refresh(&mut self) -> ViewChange {
         let view = Arc::new(self.hub.view(&self.entry.node));
-        let identity = account(&view) != account(&self.view);
+        // A pod object that goes takes nothing away: its proxy keeps the certificate it has until it leaves.
+        let identity = account(&view).is_some_and(|account| self.identity.as_ref() != Some(account));
+        if identity {
+            self.identity = account(&view).cloned();
+        }
         self.view = Arc::clone(&view);
         self.entry.view.store(view);
         let assignments = self.rekey_assignments();
@@ -208,7 +215,7 @@ impl Proxy {
             CERTIFICATE => {
                 let allowed = self.hub.settings.insecure_plaintext_sds;
                 let issued =
-                    account(&self.view).filter(|_| allowed).map(|id| secrets.workload_certificate(id));
+                    self.identity.as_ref().filter(|_| allowed).map(|id| secrets.workload_certificate(id));
                 match issued {
                     Some(Ok(issued)) => Some(Arc::new(resources::certificate(
                         name,
@@ -229,7 +236,7 @@ impl Proxy {
     }
 }
 
-fn account(view: &ProxyView) -> Option<&crate::model::SpiffeId> {
+fn account(view: &ProxyView) -> Option<&SpiffeId> {
     view.workload.as_deref().and_then(|pod| pod.account.as_ref())
 }
 

@@ -11,6 +11,7 @@ use tombolo::model::{
     ServicePort, TlsMode, Transport, Workload,
 };
 use tombolo::registry::{ClusterWriter, Registry};
+use tombolo::trust::SecretSource;
 use tombolo::xds::{Settings, XdsServer};
 
 pub struct World {
@@ -86,6 +87,14 @@ pub fn gateway(address: &str) -> NetworkGateway {
 impl World {
     /// `services` services, each with one endpoint in east and one in west, served and ready.
     pub async fn start(services: usize) -> Self {
+        Self::start_with(services, Settings::default(), None).await
+    }
+
+    pub async fn start_with(
+        services: usize,
+        settings: Settings,
+        secrets: Option<Arc<dyn SecretSource>>,
+    ) -> Self {
         let registry = Registry::new();
         let mut east = registry.writer("east".into(), ClusterRole::Config).expect("first writer");
         let mut west = registry.writer("west".into(), ClusterRole::Remote).expect("first writer");
@@ -95,7 +104,7 @@ impl World {
             east.set(key(service), shard("east", service, 1));
             west.set(key(service), shard("west", service, 1));
         }
-        let server = XdsServer::new(Arc::clone(&registry), Settings::default(), None);
+        let server = XdsServer::new(Arc::clone(&registry), settings, secrets);
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("bound");
         let (ready, is_ready) = watch::channel(true);
