@@ -59,7 +59,6 @@ fn lab(mode: &str, expected: &str) {
         "both-versions",
         "remote-network-by-gateway",
         "identity-crosses",
-        "networks-apart",
         "http2-crosses",
         "tcp-crosses",
         "scale-follows",
@@ -70,6 +69,7 @@ fn lab(mode: &str, expected: &str) {
     ] {
         assert!(names.contains(&name), "{name} was not checked: {names:?}");
     }
+    assert_eq!(names.contains(&"networks-apart"), expected == "namespaces", "{names:?}");
 }
 
 #[test]

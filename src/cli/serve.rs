@@ -219,7 +219,7 @@ fn announce(config: &Config, bound: &Bound) -> anyhow::Result<()> {
         tracing::warn!("no cluster is configured: give --kubeconfig or --kubeconfig-dir");
     }
     if config.ca_dir.is_some() && !config.insecure_plaintext_sds {
-        tracing::warn!("certificates are not sent over plaintext xDS: proxies that ask for them wait");
+        tracing::warn!("certificates are not sent over plaintext xDS: connections that need mTLS fail");
     }
     match &config.ports_file {
         Some(path) => write_ports(path, addresses).with_context(|| {
