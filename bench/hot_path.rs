@@ -7,8 +7,8 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use tombolo::model::{
-    ClusterRole, Endpoint, EndpointShard, Health, IpFamilies, NetworkGateway, PortProtocol, ProxyKind,
-    RequestedView, Service, ServiceKey, ServicePort, TlsMode, Transport, Workload,
+    ClusterRole, Endpoint, EndpointShard, IpFamilies, NetworkGateway, PortProtocol, ProxyKind, RequestedView,
+    Service, ServiceKey, ServicePort, TlsMode, Transport, Workload,
 };
 use tombolo::registry::{ClusterWriter, Registry};
 use tombolo::view::{EdsKey, EdsName, Inputs, MeshRules, assign};
@@ -42,14 +42,7 @@ fn shard(cluster: &str, network: &str, service: usize, endpoints: usize) -> Endp
             workload_name: "bench".into(),
             ..Workload::default()
         };
-        Endpoint {
-            addresses: vec![address],
-            port: 8080,
-            port_name: "http".into(),
-            health: Health::Healthy,
-            weight: None,
-            workload: Arc::new(workload),
-        }
+        Endpoint::new(address, 8080, "http", Arc::new(workload))
     };
     EndpointShard::new(cluster.into(), Some(Arc::new(record)), (0..endpoints).map(endpoint).collect())
 }

@@ -1,5 +1,6 @@
 //! Synthetic API servers, the echo application, load, and the lab.
 
+mod accept;
 pub mod apiserver;
 pub mod app;
 pub mod lab;

@@ -18,6 +18,7 @@ mod server;
 pub mod session;
 pub mod status;
 mod stream;
+mod timer;
 mod watchers;
 mod wire;
 

@@ -24,13 +24,7 @@ pub async fn run(args: Args) -> ExitCode {
 
 async fn show(args: &Args) -> anyhow::Result<()> {
     let answer = client::fetch(&args.server, "/debug/clusters").await?;
-    let text = match args.output {
-        Output::Table => short(&answer),
-        Output::Wide => wide(&answer),
-        document => table::document(document, &answer)?,
-    };
-    table::print(&text);
-    Ok(())
+    table::show(args.output, &answer, short, wide)
 }
 
 fn short(answer: &Value) -> String {

@@ -92,13 +92,7 @@ async fn show(args: &Args) -> anyhow::Result<()> {
         (None, None) => {}
     }
     let answer = client::fetch(&args.server, &path).await?;
-    let text = match args.output {
-        Output::Table => columns(&answer, false),
-        Output::Wide => columns(&answer, true),
-        document => table::document(document, &answer)?,
-    };
-    table::print(&text);
-    Ok(())
+    table::show(args.output, &answer, |answer| columns(answer, false), |answer| columns(answer, true))
 }
 
 fn columns(answer: &Value, wide: bool) -> String {

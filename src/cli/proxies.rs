@@ -33,13 +33,7 @@ async fn show(args: &Args) -> anyhow::Result<()> {
     let namespace = args.namespace.as_deref().map(encode);
     let query = namespace.map(|namespace| format!("?namespace={namespace}"));
     let answer = client::fetch(&args.server, &format!("/debug/proxies{}", query.unwrap_or_default())).await?;
-    let text = match args.output {
-        Output::Table => short(&answer),
-        Output::Wide => wide(&answer),
-        document => table::document(document, &answer)?,
-    };
-    table::print(&text);
-    Ok(())
+    table::show(args.output, &answer, short, wide)
 }
 
 fn short(answer: &Value) -> String {

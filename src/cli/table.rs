@@ -20,6 +20,25 @@ pub(crate) enum Output {
     Yaml,
 }
 
+/// Prints `answer` in the form asked for; `short` and `wide` make the columns.
+///
+/// # Errors
+/// The answer cannot be written as a document.
+pub(super) fn show(
+    output: Output,
+    answer: &serde_json::Value,
+    short: impl FnOnce(&serde_json::Value) -> String,
+    wide: impl FnOnce(&serde_json::Value) -> String,
+) -> anyhow::Result<()> {
+    let text = match output {
+        Output::Table => short(answer),
+        Output::Wide => wide(answer),
+        form => document(form, answer)?,
+    };
+    print(&text);
+    Ok(())
+}
+
 /// Columns without borders, two spaces apart. An empty cell is a dash, so that columns can be counted. Control
 /// characters in cells are escaped: peers choose many of the texts.
 pub(super) fn columns(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {

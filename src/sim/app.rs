@@ -11,13 +11,13 @@ use std::time::Duration;
 
 use thiserror::Error;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::task::{JoinHandle, JoinSet};
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
+
+use super::accept;
 
 /// How long open connections may finish once the shutdown began.
 const GRACE: Duration = Duration::from_secs(5);
-/// Pause after the system refused a connection, e.g. for want of file descriptors.
-const ACCEPT_RETRY: Duration = Duration::from_millis(50);
 
 /// What the application says about itself, and how.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -68,7 +68,7 @@ impl EchoApp {
         let listener = TcpListener::bind(settings.listen).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
         let stop = CancellationToken::new();
-        let task = tokio::spawn(accept(listener, Arc::new(settings), stop.clone()));
+        let task = tokio::spawn(run(listener, Arc::new(settings), stop.clone()));
         Ok(RunningEcho { address, stop, task: Some(task) })
     }
 }
@@ -105,30 +105,11 @@ impl Drop for RunningEcho {
     }
 }
 
-async fn accept(listener: TcpListener, settings: Arc<EchoSettings>, stop: CancellationToken) {
-    let mut connections = JoinSet::new();
-    loop {
-        // Biased: a shutdown is not delayed by further clients.
-        tokio::select! {
-            biased;
-            () = stop.cancelled() => break,
-            Some(_) = connections.join_next(), if !connections.is_empty() => {}
-            accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => {
-                    connections.spawn(serve(stream, Arc::clone(&settings), stop.clone()));
-                }
-                Err(error) => {
-                    tracing::warn!(%error, "accepting a connection failed");
-                    tokio::time::sleep(ACCEPT_RETRY).await;
-                }
-            },
-        }
-    }
-    drop(listener);
-    let finish = async { while connections.join_next().await.is_some() {} };
-    if tokio::time::timeout(GRACE, finish).await.is_err() {
-        connections.shutdown().await;
-    }
+async fn run(listener: TcpListener, settings: Arc<EchoSettings>, stop: CancellationToken) {
+    accept::serve(listener, stop.cancelled(), GRACE, |stream| {
+        serve(stream, Arc::clone(&settings), stop.clone())
+    })
+    .await;
 }
 
 async fn serve(stream: TcpStream, settings: Arc<EchoSettings>, stop: CancellationToken) {

@@ -54,7 +54,7 @@ pub(super) struct StreamEntry {
     pub(super) node: Arc<Node>,
     pub(super) view: ArcSwap<ProxyView>,
     pub(super) types: Mutex<std::collections::BTreeMap<ResourceType, TypeStatus>>,
-    peer: Option<SocketAddr>,
+    pub(super) peer: Option<SocketAddr>,
     connected_at: SystemTime,
     protocol: &'static str,
 }

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
 use super::hub::Hub;
+use super::timer::until;
 use crate::registry::ChangeSet;
 
 /// The longest window of the leading-edge rule.
@@ -86,13 +87,6 @@ async fn gather(hub: &Hub, coalescer: &mut Coalescer, mut changes: ChangeSet) ->
     // The cap: whatever is gathered by then goes. `next` loses nothing when it is cancelled.
     let _ = tokio::time::timeout_at(deadline, gathered).await;
     changes
-}
-
-async fn until(instant: Option<Instant>) {
-    match instant {
-        Some(instant) => tokio::time::sleep_until(instant.into()).await,
-        None => std::future::pending().await,
-    }
 }
 
 #[cfg(test)]

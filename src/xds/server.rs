@@ -17,7 +17,7 @@ use super::hub::{Hub, Settings};
 use super::push;
 use super::session::{DeltaSession, SotwSession};
 use super::status::StreamStatus;
-use super::stream::{Session, Stream};
+use super::stream::{Session, Stream, refuse};
 use super::wire;
 use crate::proto::discovery::aggregated_discovery_service_server::{
     AggregatedDiscoveryService, AggregatedDiscoveryServiceServer,
@@ -169,11 +169,7 @@ async fn introduce<S: Session>(
             Stream::<S>::new(hub, node, peer).run(first, requests, responses, shutdown).await;
         }
         Err(error) => {
-            Counts::add(&hub.counts.refused_streams);
-            tracing::warn!(?peer, %error, "stream refused");
-            // A proxy that does not read gets no reason.
-            let status = Status::invalid_argument(error.to_string());
-            let _ = tokio::time::timeout(Duration::from_secs(1), responses.send(Err(status))).await;
+            refuse(&hub, peer, &responses, Status::invalid_argument(error.to_string())).await;
         }
     }
 }

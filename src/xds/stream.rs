@@ -1,6 +1,7 @@
 //! One task per proxy: a thin loop between the wire and a pure session.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -14,6 +15,7 @@ use super::proxy::Proxy;
 use super::resource::ResourceType;
 use super::session::{DeltaSession, Effects, Outcome, SessionError, SessionLimits, SotwSession, Source};
 use super::status::TypeStatus;
+use super::timer::until;
 use super::watchers::Dirty;
 use crate::model::Node;
 use crate::proto::discovery::{
@@ -122,7 +124,7 @@ pub(super) struct Stream<S: Session> {
 }
 
 impl<S: Session> Stream<S> {
-    pub(super) fn new(hub: Arc<Hub>, node: Node, peer: Option<std::net::SocketAddr>) -> Self {
+    pub(super) fn new(hub: Arc<Hub>, node: Node, peer: Option<SocketAddr>) -> Self {
         let entry = hub.connect(Arc::new(node), peer, S::NAME);
         let proxy = Proxy::new(Arc::clone(&hub), entry);
         Self { hub, session: S::open(), proxy, since: None, written: None, renewal: None }
@@ -139,7 +141,7 @@ impl<S: Session> Stream<S> {
     ) {
         let mut ready = match self.request(first) {
             Ok(()) => true,
-            Err(status) => return refuse(&self.hub, &responses, status).await,
+            Err(status) => return refuse(&self.hub, self.proxy.entry.peer, &responses, status).await,
         };
         let mut synced = self.hub.registry.clusters().watch();
         loop {
@@ -153,7 +155,7 @@ impl<S: Session> Stream<S> {
                 message = requests.message() => match message {
                     Ok(Some(request)) => match self.request(request) {
                         Ok(()) => ready = true,
-                        Err(status) => return refuse(&self.hub, &responses, status).await,
+                        Err(status) => return refuse(&self.hub, self.proxy.entry.peer, &responses, status).await,
                     },
                     // A half-close or a reset: the proxy has left (X-C24).
                     Ok(None) | Err(_) => return,
@@ -173,7 +175,7 @@ impl<S: Session> Stream<S> {
                     // Removals withheld since a restart may go once every cluster has synced (D27).
                     ready |= changed.is_ok() && self.proxy.all_synced();
                 }
-                () = sleep_until(timer) => {
+                () = until(timer) => {
                     self.renew();
                     ready = true;
                 }
@@ -291,16 +293,15 @@ impl<S: Session> Stream<S> {
     }
 }
 
-async fn refuse<R>(hub: &Hub, responses: &mpsc::Sender<Result<R, Status>>, status: Status) {
+/// Ends a stream with the reason, counted and logged.
+pub(super) async fn refuse<R>(
+    hub: &Hub,
+    peer: Option<SocketAddr>,
+    responses: &mpsc::Sender<Result<R, Status>>,
+    status: Status,
+) {
     Counts::add(&hub.counts.refused_streams);
-    tracing::warn!(reason = status.message(), "stream refused");
+    tracing::warn!(?peer, reason = status.message(), "stream refused");
     // A proxy that does not read gets no reason.
     let _ = tokio::time::timeout(Duration::from_secs(1), responses.send(Err(status))).await;
-}
-
-async fn sleep_until(instant: Option<Instant>) {
-    match instant {
-        Some(instant) => tokio::time::sleep_until(instant.into()).await,
-        None => std::future::pending().await,
-    }
 }

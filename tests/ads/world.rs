@@ -7,8 +7,8 @@ use prost::Message;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tombolo::model::{
-    ClusterRole, Endpoint, EndpointShard, Health, NetworkGateway, PortProtocol, Service, ServiceKey,
-    ServicePort, TlsMode, Transport, Workload,
+    ClusterRole, Endpoint, EndpointShard, NetworkGateway, PortProtocol, Service, ServiceKey, ServicePort,
+    TlsMode, Transport, Workload,
 };
 use tombolo::registry::{ClusterWriter, Registry};
 use tombolo::trust::SecretSource;
@@ -62,14 +62,7 @@ pub fn shard(cluster: &str, service: usize, endpoints: usize) -> EndpointShard {
             tls_mode: TlsMode::Istio,
             ..Workload::default()
         };
-        Endpoint {
-            addresses: vec![address],
-            port: 8080,
-            port_name: "http".into(),
-            health: Health::Healthy,
-            weight: None,
-            workload: Arc::new(workload),
-        }
+        Endpoint::new(address, 8080, "http", Arc::new(workload))
     };
     EndpointShard::new(cluster.into(), Some(Arc::new(record)), (0..endpoints).map(endpoint).collect())
 }

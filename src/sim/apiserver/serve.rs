@@ -1,4 +1,4 @@
-//! The accept loop: TLS, HTTP/1.1 and HTTP/2, and an orderly end.
+//! Connections: TLS, HTTP/1.1 and HTTP/2, and an orderly end.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -10,46 +10,25 @@ use hyper_util::server::conn::auto;
 use rustls::ServerConfig;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
-use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
 use super::handler::{self, Context};
 use super::watch::Signal;
+use crate::sim::accept;
 
 /// A client that has not finished its handshake by then is dropped.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 /// How long running requests may finish after the shutdown began.
 const GRACE: Duration = Duration::from_secs(2);
-/// Pause after the system refused a connection, e.g. for want of file descriptors.
-const ACCEPT_RETRY: Duration = Duration::from_millis(50);
 
 /// Serves until the context says closing. Owns every connection: dropping this future closes them.
 pub(super) async fn run(listener: TcpListener, tls: Arc<ServerConfig>, context: Arc<Context>) {
     let acceptor = TlsAcceptor::from(tls);
     let mut closing = context.signals.clone();
-    let mut connections = JoinSet::new();
-    loop {
-        // Biased: a shutdown is not delayed by further clients.
-        tokio::select! {
-            biased;
-            () = closed(&mut closing) => break,
-            Some(_) = connections.join_next(), if !connections.is_empty() => {}
-            accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => {
-                    connections.spawn(connection(stream, acceptor.clone(), Arc::clone(&context)));
-                }
-                Err(error) => {
-                    tracing::warn!(%error, "accepting a connection failed");
-                    tokio::time::sleep(ACCEPT_RETRY).await;
-                }
-            },
-        }
-    }
-    drop(listener);
-    let finish = async { while connections.join_next().await.is_some() {} };
-    if tokio::time::timeout(GRACE, finish).await.is_err() {
-        connections.shutdown().await;
-    }
+    accept::serve(listener, closed(&mut closing), GRACE, |stream| {
+        connection(stream, acceptor.clone(), Arc::clone(&context))
+    })
+    .await;
 }
 
 /// Completes when the server is to close, also when its handle is gone.

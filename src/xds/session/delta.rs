@@ -107,11 +107,6 @@ impl DeltaSession {
         self.watches.status(now, wall)
     }
 
-    /// Every named subscription, for the end of the stream.
-    pub fn watched(&self) -> impl Iterator<Item = (ResourceType, &Name)> {
-        self.watches.watched()
-    }
-
     fn unknown(&mut self, request: DeltaDiscoveryRequest) -> Effects {
         let effects = self.watches.unknown(&request.type_url);
         let mut names = request.resource_names_subscribe;

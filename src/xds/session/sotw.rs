@@ -91,11 +91,6 @@ impl SotwSession {
         self.watches.status(now, wall)
     }
 
-    /// Every named subscription, for the end of the stream.
-    pub fn watched(&self) -> impl Iterator<Item = (ResourceType, &Name)> {
-        self.watches.watched()
-    }
-
     fn outcome(&mut self, kind: ResourceType, request: &DiscoveryRequest, now: Instant) -> Outcome {
         let watch = self.watches.of_mut(kind);
         let nonce = request.response_nonce.parse::<u64>().ok();

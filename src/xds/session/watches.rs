@@ -153,12 +153,6 @@ impl Watches {
         .collect::<BTreeMap<_, _>>()
     }
 
-    pub(super) fn watched(&self) -> impl Iterator<Item = (ResourceType, &Name)> {
-        ResourceType::ALL
-            .into_iter()
-            .flat_map(|kind| self.of(kind).names.iter().map(move |name| (kind, name)))
-    }
-
     fn clusters_held(&self, now: Instant) -> bool {
         let clusters = self.of(ResourceType::Cluster);
         clusters.has_pushes() && clusters.pacing.holds(now)
