@@ -1,6 +1,7 @@
 //! One Envoy: how it is started and what its admin pages say.
 
 use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
 use std::path::Path;
 
 use serde::Deserialize;
@@ -8,7 +9,7 @@ use tokio::process::Command;
 
 use super::http::fetch;
 use super::place::Place;
-use super::plan::{ADMIN_PORT, PodPlan};
+use super::plan::ADMIN_PORT;
 use super::{LabError, Mode};
 
 /// Seconds between the order to drain and the end of an Envoy's listeners.
@@ -49,11 +50,11 @@ pub struct Admin {
 }
 
 impl Admin {
-    /// The pages of `pod`'s Envoy.
-    pub fn new(place: Place, pod: &PodPlan, mode: Mode) -> Self {
+    /// The pages of the Envoy of the pod at `address`.
+    pub fn new(place: Place, address: Ipv4Addr, mode: Mode) -> Self {
         let host = match mode {
             Mode::Namespaces => "127.0.0.1".to_owned(),
-            Mode::Loopback => pod.address.to_string(),
+            Mode::Loopback => address.to_string(),
         };
         Self { place, base: format!("http://{host}:{ADMIN_PORT}") }
     }
