@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 
 use super::body::{self, Body};
+use super::deletion::{self, DeleteOptions};
 use super::discovery;
 use super::error::ApiError;
 use super::kinds::{self, Kinds};
@@ -21,7 +22,7 @@ use super::requests::RequestLog;
 use super::route::{self, Query, Resource, Subresource, Target, Verb};
 use super::scale;
 use super::scale::Scale;
-use super::store::{Part, Preconditions, Store};
+use super::store::{Part, Store};
 use super::table::{self, Form};
 use super::watch::{Signal, WatchRequest};
 
@@ -36,6 +37,8 @@ pub(super) struct Context {
     pub(super) address: String,
     pub(super) signals: watch::Receiver<Signal>,
     pub(super) bookmark_every: Duration,
+    /// How long a list waits for a version that is still to come.
+    pub(super) future_wait: Duration,
     pub(super) requests: RequestLog,
 }
 
@@ -156,16 +159,30 @@ where
     }
     match verb {
         Verb::Get => get(context, &resource, form),
-        Verb::List => list(context, &resource, query, form),
-        Verb::Watch => watch(context, &resource, query, form),
-        Verb::DeleteCollection => delete_collection(context, &resource, query),
+        Verb::List => {
+            wait_for_version(context, query).await?;
+            list(context, &resource, query, form)
+        }
+        Verb::Watch => {
+            if query.is_set("sendInitialEvents") {
+                wait_for_version(context, query).await?;
+            }
+            watch(context, &resource, query, form)
+        }
+        Verb::DeleteCollection => {
+            let options = DeleteOptions::parse(query, &read(body).await?)?;
+            delete_collection(context, &resource, query, &options)
+        }
         Verb::Create => create(context, &resource, read_object(headers, body).await?),
         Verb::Update => update(context, &resource, read_object(headers, body).await?),
         Verb::Patch => {
             let patch = patch::Patch::parse(content_type(headers), &read(body).await?)?;
             patch_object(context, &resource, &patch)
         }
-        Verb::Delete => delete(context, &resource, &read(body).await?),
+        Verb::Delete => {
+            let options = DeleteOptions::parse(query, &read(body).await?)?;
+            delete(context, &resource, &options)
+        }
     }
 }
 
@@ -224,6 +241,14 @@ fn get(context: &Context, resource: &Resource, form: Form) -> Result<Response<Bo
     })
 }
 
+/// A read of a version that is still to come waits for it a while, as a cache that lags behind would.
+async fn wait_for_version(context: &Context, query: &Query) -> Result<(), ApiError> {
+    if let Some(version) = query.number("resourceVersion")? {
+        context.store.wait_for(version, context.future_wait).await;
+    }
+    Ok(())
+}
+
 fn list(
     context: &Context,
     resource: &Resource,
@@ -275,7 +300,7 @@ fn settle(resource: &Resource, mut object: Value) -> Result<Value, ApiError> {
         metadata.insert("namespace".into(), json!(resource.namespace));
     } else if kind.is_namespaced() && namespace != resource.namespace {
         return Err(ApiError::Invalid {
-            kind: kind.kind.clone(),
+            kind: kind.qualified(),
             name: metadata.get("name").and_then(Value::as_str).unwrap_or_default().to_owned(),
             field: "metadata.namespace".to_owned(),
             why: format!(
@@ -349,35 +374,25 @@ fn rescale(
     Ok(body::value(StatusCode::OK, &scale::of(scale, &stored.value())))
 }
 
-fn delete(context: &Context, resource: &Resource, options: &Bytes) -> Result<Response<Body>, ApiError> {
-    let preconditions = match options.is_empty() {
-        true => Preconditions::default(),
-        false => Preconditions::parse(options)?,
-    };
-    let removed = context.store.remove(&resource.kind, &key_of(resource), &preconditions)?;
-    let value = removed.value();
-    if value["metadata"]["deletionTimestamp"].is_string() {
-        // Finalizers hold it: the object is still there, and the client sees that.
-        return Ok(body::json_response(StatusCode::OK, body::full(removed.seen_as(&resource.kind).json())));
+fn delete(
+    context: &Context,
+    resource: &Resource,
+    options: &DeleteOptions,
+) -> Result<Response<Body>, ApiError> {
+    let kind = &resource.kind;
+    let removed = context.store.remove(kind, &key_of(resource), options)?.seen_as(kind);
+    if removed.is_deleted() {
+        return Ok(body::value(StatusCode::OK, &deletion::answer(kind, removed.value())));
     }
-    let mut details = json!({
-        "name": value["metadata"]["name"],
-        "kind": resource.kind.plural,
-        "uid": value["metadata"]["uid"],
-    });
-    if !resource.kind.group.is_empty() {
-        details["group"] = json!(resource.kind.group);
-    }
-    let status = json!({
-        "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "details": details,
-    });
-    Ok(body::value(StatusCode::OK, &status))
+    // Something holds it: the object is still there, and the client sees that.
+    Ok(body::json_response(StatusCode::OK, body::full(removed.json())))
 }
 
 fn delete_collection(
     context: &Context,
     resource: &Resource,
     query: &Query,
+    options: &DeleteOptions,
 ) -> Result<Response<Body>, ApiError> {
     let kind = &resource.kind;
     if kind.is_namespaced() && resource.namespace.is_empty() {
@@ -386,7 +401,7 @@ fn delete_collection(
     let mut page = list::page(&context.store, kind, &resource.namespace, query)?;
     let mut removed = Vec::with_capacity(page.items.len());
     for stored in page.items {
-        match context.store.remove(kind, &stored.key, &Preconditions::default()) {
+        match context.store.remove(kind, &stored.key, options) {
             Ok(last) => removed.push(last),
             // Somebody else was faster; it is gone, which is what was asked for.
             Err(ApiError::NotFound { .. }) => {}
