@@ -13,8 +13,8 @@ use crate::lifecycle;
 use crate::sim::lab::check::{Check, Verdict};
 use crate::sim::lab::machine::{Netns, choose_mode, find_envoy};
 use crate::sim::lab::outside::{Lifeline, enter, free_loopback};
-use crate::sim::lab::rundir::RunDir;
 use crate::sim::lab::plan::Shape;
+use crate::sim::lab::rundir::RunDir;
 use crate::sim::lab::{Lab, LabError, Mode, Options, Progress, usage};
 
 /// How often a lab that stays up looks whether all its parts still run.

@@ -7,9 +7,9 @@ use std::time::Duration;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use serde_json::{Value, json};
 
+pub use self::location::Location;
 use super::LabError;
 use super::plan::NAMESPACE;
-pub use self::location::Location;
 
 /// A request that takes longer is as good as lost.
 const LIMIT: Duration = Duration::from_secs(10);
@@ -158,7 +158,10 @@ impl ApiClient {
         let version = object["apiVersion"].as_str().unwrap_or_default();
         let kinds = self.request("GET", format!("/apis/{version}"), None).await?;
         Location::discovered(object, &kinds).ok_or_else(|| LabError::Missing {
-            what: format!("the API server has no kind {} in {version}", object["kind"].as_str().unwrap_or("?")),
+            what: format!(
+                "the API server has no kind {} in {version}",
+                object["kind"].as_str().unwrap_or("?")
+            ),
             hint: "apply its CustomResourceDefinition first".to_owned(),
         })
     }

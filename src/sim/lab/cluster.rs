@@ -41,7 +41,8 @@ impl Cluster {
     /// # Errors
     /// [`LabError::Http`] naming what could not be started.
     pub(super) async fn start(plan: &ClusterPlan) -> Result<Self, LabError> {
-        let builder = ApiServer::builder().cluster(&plan.name).listen(address(plan)).server_url(plan.api_url());
+        let builder =
+            ApiServer::builder().cluster(&plan.name).listen(address(plan)).server_url(plan.api_url());
         let running = builder.start().await.map_err(|error| failed(plan, error))?;
         let kubeconfig = running.kubeconfig();
         Ok(Self {
@@ -69,11 +70,7 @@ impl Cluster {
     /// [`LabError::Http`], [`LabError::Refused`].
     pub(super) async fn apply_all(&self, objects: &[Value]) -> Result<(), LabError> {
         for object in objects {
-            match self.api.apply(object).await {
-                // An identity needs no object: a server may not have the kind.
-                Err(refused) if refused.has_code(404) && object["kind"] == "ServiceAccount" => {}
-                outcome => outcome?,
-            }
+            self.api.apply(object).await?;
         }
         Ok(())
     }

@@ -140,13 +140,16 @@ impl BoxPlan {
 
     /// Pod networks use the same addresses: an answer leaves by the interface whose address was asked.
     fn routes_by_source(&self) -> String {
-        let feet: Vec<_> = self.interfaces.iter().filter(|interface| interface.prefix == POD_PREFIX).collect();
+        let feet: Vec<_> =
+            self.interfaces.iter().filter(|interface| interface.prefix == POD_PREFIX).collect();
         if feet.len() < 2 {
             return String::new();
         }
         let tables = feet.iter().zip(FIRST_TABLE..);
         let lines = tables.map(|(Interface { name, address, .. }, table)| {
-            format!("route add {POD_RANGE} dev {name} table {table}\nrule add from {address} lookup {table}\n")
+            format!(
+                "route add {POD_RANGE} dev {name} table {table}\nrule add from {address} lookup {table}\n"
+            )
         });
         lines.collect()
     }

@@ -84,7 +84,8 @@ impl Truth {
         let everything: u64 = groups.iter().map(|group| group.endpoints).sum();
         let weight: u64 = hosts.values().map(|host| u64::from(host.weight)).sum();
         let wrong = |what: String| Err(format!("{what}: {}", super::views::written(hosts)));
-        if let Some(stray) = hosts.keys().find(|host| !groups.iter().any(|group| group.hosts.contains(*host))) {
+        if let Some(stray) = hosts.keys().find(|host| !groups.iter().any(|group| group.hosts.contains(*host)))
+        {
             return wrong(format!("{stray} should not be there"));
         }
         for group in &groups {
@@ -129,7 +130,8 @@ mod tests {
 
     fn truth() -> Truth {
         let set = |all: &[&str]| all.iter().map(|one| (*one).to_owned()).collect::<BTreeSet<_>>();
-        let endpoints = |network: &str, ready: &[&str]| Endpoints { network: network.to_owned(), ready: set(ready) };
+        let endpoints =
+            |network: &str, ready: &[&str]| Endpoints { network: network.to_owned(), ready: set(ready) };
         Truth {
             port: 5000,
             endpoints: BTreeMap::from([

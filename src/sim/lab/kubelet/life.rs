@@ -253,7 +253,8 @@ impl Life {
             }
             // One whose Envoy does not answer sends nothing.
             let clusters = pod.admin().clusters().await.unwrap_or_default();
-            let stale = clusters.values().flat_map(|hosts| hosts.keys()).find(|host| host.starts_with(&address));
+            let stale =
+                clusters.values().flat_map(|hosts| hosts.keys()).find(|host| host.starts_with(&address));
             if let Some(host) = stale {
                 return Err(format!("{} still has {host}", pod.path()));
             }

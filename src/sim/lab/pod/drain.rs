@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::super::part::Part;
 use super::super::LabError;
+use super::super::part::Part;
 use super::super::wait::Patience;
 use super::RunningPod;
 use super::process::Program;
