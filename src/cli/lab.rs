@@ -1,5 +1,7 @@
 //! `tombolo lab`.
 
+mod scenario;
+
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -21,7 +23,11 @@ const LOOK: Duration = Duration::from_secs(1);
 
 /// Arguments of `tombolo lab`.
 #[derive(Debug, clap::Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub struct Args {
+    /// Something else than to run a lab.
+    #[command(subcommand)]
+    command: Option<Command>,
     /// What to do
     #[arg(value_enum, default_value_t = Action::Up)]
     action: Action,
@@ -51,6 +57,13 @@ pub struct Args {
     inside: bool,
 }
 
+/// What to do about a running lab.
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    /// Play a scenario on the running lab: a fault or a change, with a timeline and a verdict
+    Scenario(Box<scenario::Args>),
+}
+
 /// What the lab does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 enum Action {
@@ -69,6 +82,9 @@ enum Output {
 
 /// Runs the command.
 pub async fn run(args: Args) -> ExitCode {
+    if let Some(Command::Scenario(args)) = args.command {
+        return scenario::run(*args).await;
+    }
     let Action::Up = args.action;
     if (args.clusters, args.networks) != (2, 2) {
         let asked = format!("{} clusters on {} networks", args.clusters, args.networks);

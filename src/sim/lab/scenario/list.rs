@@ -1,0 +1,6 @@
+//! The scenarios.
+
+use super::Scenario;
+
+/// All of them.
+pub const SCENARIOS: &[Scenario] = &[];
