@@ -4,14 +4,57 @@
 //! control plane each second make a [`timeline`](super::timeline); what must hold is named. Every step says how
 //! to undo itself before it is done, so that the lab is restored however the scenario ends.
 
+mod api_server;
+mod control_plane;
+mod endpoints;
+mod gateway;
 mod list;
+mod news;
+mod play;
+mod quiet;
+mod record;
+mod remote;
+mod stage;
+mod truth;
+mod watch;
 
 use std::path::PathBuf;
+use std::time::Duration;
 
+use futures::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 
 pub use self::list::SCENARIOS;
+pub use self::play::play;
+use self::stage::Stage;
+use super::LabError;
+use super::claim::{Seen, wrong};
 use super::timeline::Row;
+
+/// How long a fault lasts unless told otherwise.
+const DEFAULT_LASTS: Duration = Duration::from_secs(5);
+/// The longest a fault may last.
+const LONGEST: Duration = Duration::from_secs(30 * 60);
+/// Replicas of `scale` unless told otherwise.
+const DEFAULT_TO: [u32; 3] = [3, 0, 1];
+/// The most replicas of `scale`: each is a few processes.
+const MOST_REPLICAS: u32 = 50;
+/// How often `flap` flaps unless told otherwise.
+const DEFAULT_TIMES: u32 = 20;
+/// The most.
+const MOST_TIMES: u32 = 1000;
+
+/// The steps of a scenario. An error means that the rest of them could not be taken.
+type Steps = for<'a> fn(&'a Stage) -> BoxFuture<'a, Result<(), LabError>>;
+
+/// The cluster a scenario happens to unless told otherwise.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Subject {
+    /// The lab's first.
+    First,
+    /// The lab's last.
+    Last,
+}
 
 /// A scenario: what it does and what must hold.
 #[derive(Debug, Serialize)]
@@ -25,6 +68,10 @@ pub struct Scenario {
     /// What must hold, besides [`ALWAYS`].
     #[serde(rename = "expects")]
     pub own: &'static [Expected],
+    #[serde(skip)]
+    subject: Subject,
+    #[serde(skip)]
+    steps: Steps,
 }
 
 /// Something that must hold.
