@@ -3,6 +3,7 @@
 mod accept;
 pub mod apiserver;
 pub mod app;
+pub mod controllers;
 pub mod lab;
 pub mod load;
 pub mod world;

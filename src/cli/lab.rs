@@ -16,6 +16,7 @@ use crate::sim::lab::check::{Check, Verdict};
 use crate::sim::lab::machine::{Netns, choose_mode, find_envoy};
 use crate::sim::lab::outside::{Lifeline, enter, free_loopback};
 use crate::sim::lab::rundir::RunDir;
+use crate::sim::lab::plan::Shape;
 use crate::sim::lab::{Lab, LabError, Mode, Options, Progress, usage};
 
 /// How often a lab that stays up looks whether all its parts still run.
@@ -111,6 +112,7 @@ async fn outside(args: &Args) -> anyhow::Result<ExitCode> {
     if mode == Mode::Loopback {
         let claim = free_loopback()?;
         let options = Options {
+            shape: Shape::default(),
             exe,
             envoy,
             run_dir: run_dir.path().to_owned(),
@@ -144,6 +146,7 @@ async fn inside(args: &Args) -> anyhow::Result<ExitCode> {
     let interrupted = lifecycle::interrupted().context("cannot catch signals")?;
     let (lifeline, said) = Lifeline::listen().await?;
     let options = Options {
+        shape: Shape::default(),
         exe: std::env::current_exe().context("cannot find this program's own file")?,
         envoy: args.envoy.clone().context("--inside needs --envoy")?,
         run_dir: args.run_dir.clone().context("--inside needs --run-dir")?,
@@ -166,10 +169,10 @@ async fn up(args: &Args, options: Options, shutdown: impl Future<Output = ()>) -
     let progress = Arc::clone(&options.progress);
     tokio::pin!(shutdown);
     // Biased: an interrupted start is given up; dropping it kills what was started.
-    let mut lab = tokio::select! {
+    let lab = tokio::select! {
         biased;
         () = &mut shutdown => return Ok(ExitCode::from(EXIT_FAILURE)),
-        started = Lab::start(options) => started?,
+        started = Lab::start(options) => Arc::new(started?),
     };
     let outcome = tokio::select! {
         biased;
@@ -187,7 +190,7 @@ async fn up(args: &Args, options: Options, shutdown: impl Future<Output = ()>) -
             let ended = tokio::select! {
                 biased;
                 () = &mut shutdown => None,
-                ended = watch(&mut lab) => Some(ended),
+                ended = watch(&lab) => Some(ended),
             };
             if let Some(error) = ended {
                 ok = false;
@@ -201,7 +204,7 @@ async fn up(args: &Args, options: Options, shutdown: impl Future<Output = ()>) -
 }
 
 /// Completes when a part of the lab ends by itself.
-async fn watch(lab: &mut Lab) -> LabError {
+async fn watch(lab: &Lab) -> LabError {
     loop {
         tokio::time::sleep(LOOK).await;
         if let Err(error) = lab.check_running() {

@@ -88,6 +88,12 @@ impl Part {
         tail(&self.log)
     }
 
+    /// Sends SIGKILL and does not wait.
+    pub(super) fn kill_now(&mut self) {
+        // An error means that it is gone already.
+        let _ = self.child.start_kill();
+    }
+
     /// Asks it to end (SIGTERM), kills it after `grace`, and returns when it is gone.
     pub(super) async fn stop(mut self, grace: Duration) {
         if let Some(pid) = self.pid() {

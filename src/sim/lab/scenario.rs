@@ -15,7 +15,6 @@ mod quiet;
 mod record;
 mod remote;
 mod stage;
-mod truth;
 mod watch;
 
 use std::path::PathBuf;
@@ -28,7 +27,7 @@ pub use self::list::SCENARIOS;
 pub use self::play::play;
 use self::stage::Stage;
 use super::LabError;
-use super::claim::{Seen, wrong};
+use super::check::{Seen, wrong};
 use super::timeline::Row;
 
 /// How long a fault lasts unless told otherwise.

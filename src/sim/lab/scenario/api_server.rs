@@ -48,7 +48,7 @@ async fn begin(stage: &Stage, fault: Fault) -> Result<(), LabError> {
             stage.undo_by(format!("the API server of {name} is back"), move |lab| async move {
                 lab.cluster(&of)?.resume_api().await
             });
-            cluster.kill_api().await?;
+            cluster.kill_api().await;
             stage.done(format!("the API server of {name} is killed"));
         }
         Fault::Frozen => {
@@ -56,7 +56,7 @@ async fn begin(stage: &Stage, fault: Fault) -> Result<(), LabError> {
             stage.undo_by(format!("the API server of {name} goes on"), move |lab| async move {
                 lab.cluster(&of)?.unhang_api().await
             });
-            cluster.hang_api().await?;
+            cluster.hang_api().await;
             stage.done(format!("the API server of {name} is frozen"));
         }
     }

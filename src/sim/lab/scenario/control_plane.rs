@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::super::client::Client;
-use super::super::timeline::Weights;
+use super::super::envoy::Hosts;
+use super::super::truth::written;
 use super::super::wait::until_every;
 use super::super::{Lab, LabError};
 use super::stage::{PATIENCE, Stage, hosts_of};
-use super::truth::written;
 use super::{Seen, news, wrong};
 
 /// 1 while Envoy has a stream to its control plane.
@@ -19,7 +19,7 @@ const PAUSE: Duration = Duration::from_millis(150);
 pub(super) async fn kill(stage: &Stage) -> Result<(), LabError> {
     let name = stage.cluster.control_plane.clone();
     let control_plane = stage.lab.control_plane(&name)?;
-    let served = served(&stage.lab, &name);
+    let served = served(stage, &name);
     let before = all_hosts(&served).await?;
     let of = name.clone();
     stage.undo_by(format!("the control plane of {name} serves"), move |lab| async move {
@@ -42,11 +42,11 @@ pub(super) async fn kill(stage: &Stage) -> Result<(), LabError> {
 }
 
 /// The clients that control plane `name` serves.
-fn served(lab: &Lab, name: &str) -> Vec<Client> {
-    lab.clients().into_iter().filter(|client| client.cluster.control_plane == name).collect()
+fn served(stage: &Stage, name: &str) -> Vec<Client> {
+    stage.clients.iter().filter(|client| client.cluster.control_plane == name).cloned().collect()
 }
 
-async fn all_hosts(clients: &[Client]) -> Result<BTreeMap<String, Weights>, LabError> {
+async fn all_hosts(clients: &[Client]) -> Result<BTreeMap<String, Hosts>, LabError> {
     let mut all = BTreeMap::new();
     for client in clients {
         all.insert(client.pod.path(), hosts_of(client).await?);
@@ -54,7 +54,7 @@ async fn all_hosts(clients: &[Client]) -> Result<BTreeMap<String, Weights>, LabE
     Ok(all)
 }
 
-fn same(before: &BTreeMap<String, Weights>, after: &BTreeMap<String, Weights>) -> Seen {
+fn same(before: &BTreeMap<String, Hosts>, after: &BTreeMap<String, Hosts>) -> Seen {
     for (client, hosts) in before {
         let now = after.get(client).cloned().unwrap_or_default();
         if now != *hosts {

@@ -9,12 +9,12 @@ use tokio::time::Instant;
 use super::super::kubelet::now;
 use super::super::plan::{HELLOWORLD, NAMESPACE};
 use super::super::timeline::Requests;
+use super::super::truth::ready;
 use super::super::wait::{until, until_every};
 use super::super::world::app_deployment_name;
 use super::super::{Lab, LabError};
 use super::quiet::{LISTS, Quiet};
 use super::stage::{ANSWER_LIMIT, FOLLOW_LIMIT, PATIENCE, Stage, in_time};
-use super::truth::{self, ClusterTruth, Truth};
 use super::{Seen, wrong};
 
 /// Between two flips.
@@ -29,8 +29,8 @@ pub(super) async fn scale(stage: &Stage) -> Result<(), LabError> {
     let replicas = replicas(&stage.lab, &name, &deployment).await?;
     let (of, called) = (name.clone(), deployment.clone());
     stage.undo_by(format!("{deployment} of {name} has {replicas} replicas"), move |lab| async move {
-        lab.cluster(&of)?.api().scale(NAMESPACE, &called, replicas).await?;
-        has_ready(&lab, &of, replicas).await.map(|_| ())
+        lab.cluster(&of)?.api().scale(&called, replicas).await?;
+        has_ready(&lab, &of, replicas).await.map(drop)
     });
     let mut seen = Ok(Vec::new());
     for count in &stage.to {
@@ -42,8 +42,7 @@ pub(super) async fn scale(stage: &Stage) -> Result<(), LabError> {
         });
     }
     stage.expect("weights-follow", seen.map(|seen| seen.join(", ")));
-    let truth = truth::read_cluster(&stage.lab, &name).await?;
-    if truth.ready.is_empty() {
+    if ready(stage.lab.cluster(&name)?, &HELLOWORLD).await?.is_empty() {
         stage.expect("answers-again", Ok("it was scaled to nothing in the end".to_owned()));
         return Ok(());
     }
@@ -65,33 +64,39 @@ async fn replicas(lab: &Lab, cluster: &str, deployment: &str) -> Result<usize, L
 /// One step; the promise counts from the EndpointSlices.
 async fn scale_to(stage: &Stage, deployment: &str, count: usize) -> Seen {
     let name = &stage.cluster.name;
-    stage.lab.cluster(name)?.api().scale(NAMESPACE, deployment, count).await?;
+    stage.lab.cluster(name)?.api().scale(deployment, count).await?;
     stage.done(format!("{deployment} of {name} is scaled to {count}"));
-    let own = has_ready(&stage.lab, name, count).await?;
-    let start = Instant::now();
-    let mut truth = truth::read(&stage.lab).await?;
-    truth.insert(name.clone(), own);
-    stage.follow(&stage.lab.clients(), &truth, FOLLOW_LIMIT * 3).await?;
+    let start = has_ready(&stage.lab, name, count).await?;
+    stage.follow(&stage.clients, FOLLOW_LIMIT * 3).await?;
     let seen = in_time(&format!("to {count}"), start.elapsed(), FOLLOW_LIMIT)?;
     stage.done(format!("every client has {count} of {name}"));
     Ok(seen)
 }
 
-/// Waits until the EndpointSlices of `cluster` have `count` ready endpoints.
-async fn has_ready(lab: &Lab, cluster: &str, count: usize) -> Result<ClusterTruth, LabError> {
+/// Waits until the EndpointSlices of `cluster` have `count` ready endpoints. Returns when they had not yet: what
+/// follows is measured from there at the earliest.
+async fn has_ready(lab: &Lab, cluster: &str, count: usize) -> Result<Instant, LabError> {
     let what = format!("{count} ready endpoints in {cluster}");
+    let mut before = Instant::now();
+    let cluster = lab.cluster(cluster)?;
     until_every(&what, PATIENCE, LOOK, async || {
-        let truth = truth::read_cluster(lab, cluster).await.map_err(|error| error.to_string())?;
-        if truth.ready.len() == count { Ok(truth) } else { Err(format!("{} are", truth.ready.len())) }
+        let looked = Instant::now();
+        let found = ready(cluster, &HELLOWORLD).await.map_err(|error| error.to_string())?.len();
+        if found == count {
+            return Ok(());
+        }
+        before = looked;
+        Err(format!("{found} are"))
     })
-    .await
+    .await?;
+    Ok(before)
 }
 
 /// The nodes are cordoned and the application's pods deleted, as `kubectl drain` does.
 pub(super) async fn drain(stage: &Stage) -> Result<(), LabError> {
     stage.other()?;
     let name = stage.cluster.name.clone();
-    let before = truth::read_cluster(&stage.lab, &name).await?.ready.len();
+    let before = ready(stage.lab.cluster(&name)?, &HELLOWORLD).await?.len();
     let nodes = stage.lab.cluster(&name)?.api().list(("Node", "", "")).await?;
     let nodes: Vec<String> =
         nodes.iter().filter_map(|node| Some(node["metadata"]["name"].as_str()?.to_owned())).collect();
@@ -103,20 +108,18 @@ pub(super) async fn drain(stage: &Stage) -> Result<(), LabError> {
     stage.done(format!("{} of {name} cordoned", nodes.join(", ")));
     let api = stage.lab.cluster(&name)?.api();
     for pod in app_pods(&stage.lab, &name).await? {
-        api.delete(("Pod", NAMESPACE, &pod)).await?;
+        api.delete(("Pod", NAMESPACE, pod.as_str())).await?;
     }
     stage.done(format!("the application's pods of {name} are being deleted"));
     stage.expect("nobody-left", nobody_left(stage).await);
     stage.lasting().await;
     stage.expect("others-answer", others_answer(stage).await);
     stage.back().await?;
-    let own = has_ready(&stage.lab, &name, before).await?;
-    let mut truth = truth::read(&stage.lab).await?;
-    truth.insert(name.clone(), own);
-    let followed = stage.follow(&stage.lab.clients(), &truth, PATIENCE).await;
+    has_ready(&stage.lab, &name, before).await?;
+    let followed = stage.follow(&stage.clients, PATIENCE).await;
     let who = Stage::answer_of(&stage.cluster);
     let answered = match followed {
-        Ok(_) => stage.record.answered_by(&stage.client_names(), &who, ANSWER_LIMIT).await,
+        Ok(()) => stage.record.answered_by(&stage.client_names(), &who, ANSWER_LIMIT).await,
         Err(error) => Err(error),
     };
     stage.expect("comes-back", answered.map(|()| format!("{before} ready in {name}, and {who} answers again")));
@@ -143,11 +146,8 @@ async fn app_pods(lab: &Lab, cluster: &str) -> Result<Vec<String>, LabError> {
 
 /// Waits until no client has an endpoint of the cluster; the promise counts from the EndpointSlices.
 async fn nobody_left(stage: &Stage) -> Seen {
-    let own = has_ready(&stage.lab, &stage.cluster.name, 0).await?;
-    let start = Instant::now();
-    let mut truth = truth::read(&stage.lab).await?;
-    truth.insert(stage.cluster.name.clone(), own);
-    stage.follow(&stage.lab.clients(), &truth, FOLLOW_LIMIT * 3).await?;
+    let start = has_ready(&stage.lab, &stage.cluster.name, 0).await?;
+    stage.follow(&stage.clients, FOLLOW_LIMIT * 3).await?;
     let seen = in_time(&format!("no client has an endpoint of {}", stage.cluster.name), start.elapsed(), FOLLOW_LIMIT);
     stage.done(format!("no client has an endpoint of {}", stage.cluster.name));
     seen
@@ -175,7 +175,7 @@ pub(super) async fn flap(stage: &Stage) -> Result<(), LabError> {
     let name = stage.cluster.name.clone();
     stage.other()?;
     let pods = app_pods(&stage.lab, &name).await?;
-    let before = truth::read_cluster(&stage.lab, &name).await?;
+    let before = ready(stage.lab.cluster(&name)?, &HELLOWORLD).await?.len();
     let quiet = Quiet::settled(&stage.lab, LISTS).await?;
     let updates = updates(stage);
     let (of, all) = (name.clone(), pods.clone());
@@ -191,10 +191,10 @@ pub(super) async fn flap(stage: &Stage) -> Result<(), LabError> {
         tokio::time::sleep(FLIP_PAUSE).await;
     }
     stage.done(format!("{name} flapped {} times in {} ms", stage.times, start.elapsed().as_millis()));
-    has_ready(&stage.lab, &name, before.ready.len()).await?;
-    let truth: Truth = truth::read(&stage.lab).await?;
-    let followed = stage.follow(&stage.lab.clients(), &truth, FOLLOW_LIMIT * 3).await;
-    stage.expect("truth-in-the-end", followed.and_then(|took| in_time("the API servers' state", took, FOLLOW_LIMIT)));
+    let start = has_ready(&stage.lab, &name, before).await?;
+    let followed = stage.follow(&stage.clients, FOLLOW_LIMIT * 3).await;
+    let seen = followed.and_then(|()| in_time("what the API servers say", start.elapsed(), FOLLOW_LIMIT));
+    stage.expect("truth-in-the-end", seen);
     stage.expect("endpoints-only", quiet.unchanged(&stage.lab).await);
     stage.expect("pushed-as-needed", pushed(stage, &updates).await);
     Ok(())

@@ -15,8 +15,8 @@ use super::super::wait::until;
 use super::super::world::GATEWAY;
 use super::super::{Lab, LabError};
 use super::quiet::{LISTS, Quiet};
-use super::stage::{ANSWER_LIMIT, FOLLOW_LIMIT, PATIENCE, Stage, has_hosts, in_time};
-use super::{Seen, truth, wrong};
+use super::stage::{ANSWER_LIMIT, FOLLOW_LIMIT, PATIENCE, Stage, in_time};
+use super::{Seen, wrong};
 
 /// The node agent starts it again after a pause that doubles each time.
 const RESTART_LIMIT: Duration = Duration::from_secs(120);
@@ -143,14 +143,14 @@ pub(super) async fn relocate(stage: &Stage) -> Result<(), LabError> {
     let first = one_gateway(stage)?;
     let of = name.clone();
     stage.undo_by(format!("{GATEWAY} of {name} has one pod"), move |lab| async move {
-        lab.cluster(&of)?.api().scale(SYSTEM_NAMESPACE, GATEWAY, 1).await?;
+        lab.cluster(&of)?.api().scale(&format!("{SYSTEM_NAMESPACE}/{GATEWAY}"), 1).await?;
         until("one gateway pod", PATIENCE, async || match gateways(&lab, &of).len() {
             1 => Ok(()),
             count => Err(format!("{count} of them")),
         })
         .await
     });
-    stage.lab.cluster(&name)?.api().scale(SYSTEM_NAMESPACE, GATEWAY, 2).await?;
+    stage.lab.cluster(&name)?.api().scale(&format!("{SYSTEM_NAMESPACE}/{GATEWAY}"), 2).await?;
     stage.done(format!("{GATEWAY} of {name} is scaled to 2"));
     let second = until("a second gateway", PATIENCE, async || {
         let ready = gateways(&stage.lab, &name);
@@ -193,11 +193,6 @@ async fn moving(stage: &Stage, far: &[Client], to: &str, from: &str) -> Seen {
     let start = Instant::now();
     set_ingress(&stage.lab, &stage.cluster.name, to).await?;
     stage.done(format!("the load balancer of {} moves to {to}", stage.cluster.name));
-    let truth = truth::read(&stage.lab).await?;
-    for client in far {
-        let wanted = truth::hosts(stage.lab.plan(), &truth, &client.cluster);
-        let fit = |hosts: &_| *hosts == wanted;
-        has_hosts(client, FOLLOW_LIMIT * 3, fit, &format!("{to} instead of {from}")).await?;
-    }
+    stage.follow(far, FOLLOW_LIMIT * 3).await?;
     in_time(&format!("{to} instead of {from}"), start.elapsed(), FOLLOW_LIMIT)
 }

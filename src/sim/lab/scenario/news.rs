@@ -31,8 +31,8 @@ pub(super) async fn create(stage: &Stage, cluster: &ClusterPlan, name: &str) -> 
     let (of, called) = (cluster.name.clone(), name.to_owned());
     stage.undo_by(format!("Service {name} of {of} is deleted"), move |lab| async move {
         let api = lab.cluster(&of)?.api();
-        api.delete(("Service", NAMESPACE, &called)).await?;
-        api.delete(("EndpointSlice", NAMESPACE, &called)).await
+        api.delete(("Service", NAMESPACE, called.as_str())).await?;
+        api.delete(("EndpointSlice", NAMESPACE, called.as_str())).await
     });
     let api = stage.lab.cluster(&cluster.name)?.api();
     let created = Instant::now();
@@ -47,7 +47,7 @@ impl News {
     pub(super) async fn arrived(&self, stage: &Stage, limit: Duration) -> Seen {
         let Self { cluster, name, created } = self;
         let envoy_cluster = format!("outbound|{PORT}||{name}.{NAMESPACE}.svc.cluster.local");
-        for client in stage.lab.clients() {
+        for client in &stage.clients {
             let what = format!("{} knows Service {name} of {cluster}", client.pod.path());
             until_every(&what, limit, PAUSE, async || {
                 let hosts = client.pod.admin().hosts(&envoy_cluster).await.map_err(|error| error.to_string())?;

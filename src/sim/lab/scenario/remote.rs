@@ -8,12 +8,13 @@ use tokio::time::Instant;
 use super::super::api::ApiClient;
 use super::super::client::Client;
 use super::super::plan::{HELLOWORLD, SYSTEM_NAMESPACE};
+use super::super::truth::{Truth, truth, written};
 use super::super::wait::until;
 use super::super::world::{remote_secret, remote_secret_name};
 use super::super::{Lab, LabError};
 use super::quiet::{ANY, Quiet};
 use super::stage::{FOLLOW_LIMIT, PATIENCE, Stage, hosts_of, in_time};
-use super::{Seen, news, truth, wrong};
+use super::{Seen, news, wrong};
 
 /// How long a removed cluster's endpoints stay (R1.20): the default of `--removal-grace`.
 const GRACE: Duration = Duration::from_secs(5);
@@ -38,8 +39,8 @@ fn homes(stage: &Stage) -> Result<Vec<String>, LabError> {
 
 /// The clients of control planes at home in `homes`.
 fn served(stage: &Stage, homes: &[String]) -> Vec<Client> {
-    let of = |client: &Client| homes.contains(&client.cluster.control_plane);
-    stage.lab.clients().into_iter().filter(of).collect()
+    let of = |client: &&Client| homes.contains(&client.cluster.control_plane);
+    stage.clients.iter().filter(of).cloned().collect()
 }
 
 /// Puts the Secret with `kubeconfig` for `peer` into `homes`.
@@ -55,8 +56,7 @@ pub(super) async fn delete(stage: &Stage) -> Result<(), LabError> {
     let homes = homes(stage)?;
     let clients = served(stage, &homes);
     let name = stage.cluster.name.clone();
-    let mut without = truth::read(&stage.lab).await?;
-    without.remove(&name);
+    let without = truth(&stage.lab, &HELLOWORLD).await?.without(&name);
     let before = pushes(&clients).await?;
     let (of, at) = (name.clone(), homes.clone());
     stage.undo_by(format!("the Secret of {name} is back in {}", homes.join(", ")), move |lab| async move {
@@ -77,25 +77,27 @@ pub(super) async fn delete(stage: &Stage) -> Result<(), LabError> {
     stage.lasting().await;
     stage.answered(20).await?;
     stage.back().await?;
-    let truth = truth::read(&stage.lab).await?;
-    let back = stage.follow(&clients, &truth, PATIENCE).await;
-    stage.expect("comes-back", back.map(|took| format!("every client has it again within {} ms", took.as_millis())));
+    let start = Instant::now();
+    let back = stage.follow(&clients, PATIENCE).await;
+    let seen = back.map(|()| format!("every client has it again within {} ms", start.elapsed().as_millis()));
+    stage.expect("comes-back", seen);
     Ok(())
 }
 
 /// Watches the clients until they have what is left, which is there all the time.
-async fn leaves(stage: &Stage, clients: &[Client], without: &truth::Truth, start: Instant) -> Seen {
+async fn leaves(stage: &Stage, clients: &[Client], without: &Truth, start: Instant) -> Seen {
     let limit = GRACE + FOLLOW_LIMIT * 4;
     let mut earliest = limit;
     for client in clients {
-        let rest = truth::hosts(stage.lab.plan(), without, &client.cluster);
-        let path = client.pod.path();
-        until(&format!("{path} has only {}", truth::written(&rest)), limit, async || {
+        let (path, network) = (client.pod.path(), &client.cluster.network);
+        let before = hosts_of(client).await?;
+        let rest = without.standing(network, &before);
+        until(&format!("{path} has nothing of {}", stage.cluster.name), limit, async || {
             let hosts = hosts_of(client).await.map_err(|error| error.to_string())?;
-            if rest.keys().any(|host| !hosts.contains_key(host)) {
-                return Ok(Err(wrong(format!("{path} keeps {}", truth::written(&rest)), truth::written(&hosts))));
+            if let Some(lost) = rest.iter().find(|host| !hosts.contains_key(**host)) {
+                return Ok(Err(wrong(format!("{path} keeps {lost}"), written(&hosts))));
             }
-            if hosts == rest { Ok(Ok(())) } else { Err(truth::written(&hosts)) }
+            without.holds(network, &hosts).map(Ok)
         })
         .await??;
         earliest = earliest.min(start.elapsed());

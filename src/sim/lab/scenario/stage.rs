@@ -5,16 +5,16 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
-use tokio::time::Instant;
 
 use super::super::client::Client;
 use super::super::control::{Replies, Reply};
 use super::super::plan::{ClusterPlan, HELLOWORLD};
-use super::super::timeline::{Observation, Weights};
+use super::super::envoy::Hosts;
+use super::super::timeline::Observation;
+use super::super::truth::{Truth, truth};
 use super::super::wait::until;
 use super::super::{Lab, LabError};
 use super::record::Record;
-use super::truth::{self, Truth, written};
 use super::{Expectation, Seen, wrong};
 
 /// From a change at an API server to the clients' weights: a promise of ours, not a guess.
@@ -43,6 +43,8 @@ pub(super) struct Stage {
     pub(super) to: Vec<u32>,
     /// How often.
     pub(super) times: u32,
+    /// The clients that load and are looked at.
+    pub(super) clients: Vec<Client>,
     pub(super) record: Arc<Record>,
     replies: Replies,
     found: Mutex<Vec<Expectation>>,
@@ -52,6 +54,7 @@ pub(super) struct Stage {
 impl Stage {
     pub(super) fn new(lab: Arc<Lab>, cluster: ClusterPlan, replies: Replies) -> Self {
         Self {
+            clients: lab.clients(),
             lab,
             cluster,
             lasts: super::DEFAULT_LASTS,
@@ -136,12 +139,12 @@ impl Stage {
 
     /// Names of all clients' clusters.
     pub(super) fn client_names(&self) -> Vec<String> {
-        self.lab.clients().iter().map(|client| client.cluster.name.clone()).collect()
+        self.clients.iter().map(|client| client.cluster.name.clone()).collect()
     }
 
     /// The clients in the cluster's network, and those in others.
     pub(super) fn near_and_far(&self) -> (Vec<Client>, Vec<Client>) {
-        self.lab.clients().into_iter().partition(|client| client.cluster.network == self.cluster.network)
+        self.clients.iter().cloned().partition(|client| client.cluster.network == self.cluster.network)
     }
 
     /// Another cluster than the one it happens to.
@@ -163,41 +166,29 @@ impl Stage {
         self.record.answered(&self.client_names(), count, ANSWER_LIMIT).await
     }
 
-    /// Waits until each of `clients` has exactly the hosts `truth` gives it; returns how long it took.
-    pub(super) async fn follow(
-        &self,
-        clients: &[Client],
-        truth: &Truth,
-        limit: Duration,
-    ) -> Result<Duration, LabError> {
-        let start = Instant::now();
+    /// Waits until each of `clients` has what the API servers say now, for which each has `limit`.
+    pub(super) async fn follow(&self, clients: &[Client], limit: Duration) -> Result<(), LabError> {
+        let truth = truth(&self.lab, &HELLOWORLD).await?;
         for client in clients {
-            let wanted = truth::hosts(self.lab.plan(), truth, &client.cluster);
-            has_hosts(client, limit, |hosts| *hosts == wanted, &written(&wanted)).await?;
+            has_hosts(client, limit, &truth).await?;
         }
-        Ok(start.elapsed())
+        Ok(())
     }
 }
 
-/// Waits until the hosts of `client` are as `fit` wants them, which is `what` in words.
-pub(super) async fn has_hosts(
-    client: &Client,
-    limit: Duration,
-    fit: impl Fn(&Weights) -> bool,
-    what: &str,
-) -> Result<(), LabError> {
-    let what = format!("{} has {what}", client.pod.path());
+/// Waits until `client` has what `truth` says.
+pub(super) async fn has_hosts(client: &Client, limit: Duration, truth: &Truth) -> Result<(), LabError> {
+    let what = format!("{} has what the API servers say", client.pod.path());
     until(&what, limit, async || {
         let hosts = hosts_of(client).await.map_err(|error| error.to_string())?;
-        if fit(&hosts) { Ok(()) } else { Err(written(&hosts)) }
+        truth.holds(&client.cluster.network, &hosts)
     })
     .await
 }
 
 /// What a client's Envoy has for the watched service.
-pub(super) async fn hosts_of(client: &Client) -> Result<Weights, LabError> {
-    let hosts = client.pod.admin().hosts(&HELLOWORLD.envoy_cluster()).await?;
-    Ok(hosts.into_iter().map(|(address, host)| (address, host.weight)).collect())
+pub(super) async fn hosts_of(client: &Client) -> Result<Hosts, LabError> {
+    client.pod.admin().hosts(&HELLOWORLD.envoy_cluster()).await
 }
 
 /// `took`, if it is within the promise.

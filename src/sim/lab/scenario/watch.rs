@@ -2,6 +2,7 @@
 //! every control plane each second.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -18,6 +19,7 @@ use super::super::plan::{HELLOWORLD, Plan};
 use super::super::timeline::{Health, Observation, Requests, Updates, Weights};
 use super::super::{Lab, LabError};
 use super::record::Record;
+use super::stage::Stage;
 
 /// Between two looks.
 const SECOND: Duration = Duration::from_secs(1);
@@ -29,6 +31,8 @@ pub(super) struct Watch {
     stop: CancellationToken,
     loads: JoinSet<Result<(), LabError>>,
     looks: JoinSet<()>,
+    record: Arc<Record>,
+    sent: Arc<AtomicUsize>,
 }
 
 impl Watch {
@@ -36,10 +40,11 @@ impl Watch {
     ///
     /// # Errors
     /// [`LabError`] when a load cannot be started.
-    pub(super) fn start(lab: &Arc<Lab>, record: &Arc<Record>, replies: &Replies) -> Result<Self, LabError> {
+    pub(super) fn start(stage: &Stage, replies: &Replies) -> Result<Self, LabError> {
+        let (lab, record) = (&stage.lab, &stage.record);
         let stop = CancellationToken::new();
         let (mut loads, mut looks) = (JoinSet::new(), JoinSet::new());
-        for client in lab.clients() {
+        for client in stage.clients.clone() {
             let load = client.load(&HELLOWORLD)?;
             let name = client.cluster.name.clone();
             loads.spawn(follow(load, name, Arc::clone(record), stop.clone()));
@@ -49,15 +54,16 @@ impl Watch {
             let (name, url) = (control_plane.name().to_owned(), control_plane.http_url());
             looks.spawn(look_at_control_plane(name, url, Arc::clone(record)));
         }
-        looks.spawn(send_rows(Arc::clone(record), replies.clone()));
-        Ok(Self { stop, loads, looks })
+        let sent = Arc::new(AtomicUsize::new(0));
+        looks.spawn(send_rows(Arc::clone(record), replies.clone(), Arc::clone(&sent)));
+        Ok(Self { stop, loads, looks, record: Arc::clone(record), sent })
     }
 
-    /// Ends the loads, waits for what is under way, and ends looking.
+    /// Ends the loads, waits for what is under way, ends looking, and sends the rows that are left.
     ///
     /// # Errors
     /// [`LabError`] of a load that did not run to its end.
-    pub(super) async fn end(mut self) -> Result<(), LabError> {
+    pub(super) async fn end(mut self, replies: &Replies) -> Result<(), LabError> {
         self.stop.cancel();
         let mut outcome = Ok(());
         while let Some(ended) = self.loads.join_next().await {
@@ -65,6 +71,9 @@ impl Watch {
             outcome = outcome.and(ended.unwrap_or(Ok(())));
         }
         self.looks.shutdown().await;
+        for row in self.record.rows().into_iter().skip(self.sent.load(Ordering::Relaxed)) {
+            replies.send(Reply::Row(row));
+        }
         outcome
     }
 }
@@ -206,13 +215,12 @@ fn health(page: &str) -> Health {
 }
 
 /// Sends each second's row once it is over.
-async fn send_rows(record: Arc<Record>, replies: Replies) {
+async fn send_rows(record: Arc<Record>, replies: Replies, sent: Arc<AtomicUsize>) {
     let mut ticks = interval(SECOND);
-    let mut sent = 0;
     loop {
         ticks.tick().await;
-        for row in record.closed(sent) {
-            sent += 1;
+        for row in record.closed(sent.load(Ordering::Relaxed)) {
+            sent.fetch_add(1, Ordering::Relaxed);
             replies.send(Reply::Row(row));
         }
     }

@@ -1,48 +1,40 @@
 //! Requests from a client pod: plain `curl`, and a steady load.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::Value;
 use tokio::io::{BufReader, Lines};
 use tokio::process::ChildStdout;
 
-use super::super::part::{Part, terminate};
-use super::super::plan::{AppService, ClusterPlan, NAMESPACE};
-use super::super::pod::RunningPod;
-use super::super::{Lab, LabError, Mode};
-use super::wrong;
+use super::check::wrong;
+use super::kubelet::Proxy;
+use super::part::{Part, terminate};
+use super::plan::{AppService, ClusterPlan, NAMESPACE};
+use super::pod::RunningPod;
+use super::site::Site;
+use super::world::CLIENT;
+use super::{LabError, Mode};
 
 /// Requests per second of a load. Enough that a gap of a second shows.
 const RATE: &str = "40";
 /// A load that is not stopped ends by itself.
-const LONGEST: &str = "10m";
+const LONGEST: &str = "2h";
 /// A load prints its end at once.
 const END_LIMIT: Duration = Duration::from_secs(10);
 
 /// The client pod of one cluster.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Client<'a> {
-    pub(super) cluster: &'a ClusterPlan,
-    pub(super) pod: &'a RunningPod,
+#[derive(Debug, Clone)]
+pub struct Client {
+    /// Its cluster.
+    pub cluster: ClusterPlan,
+    /// The pod.
+    pub pod: Arc<RunningPod>,
     mode: Mode,
-    exe: &'a Path,
-    logs: &'a Path,
-}
-
-/// The clients of both clusters.
-pub(super) fn clients(lab: &Lab) -> Result<[Client<'_>; 2], LabError> {
-    let [east, west] = lab.plan.clusters.each_ref().map(|cluster| client(lab, cluster));
-    Ok([east?, west?])
-}
-
-fn client<'a>(lab: &'a Lab, cluster: &'a ClusterPlan) -> Result<Client<'a>, LabError> {
-    let path = cluster.client.path();
-    let pod =
-        lab.pods.get(&path).ok_or_else(|| wrong("the client pod runs", format!("there is no {path}")))?;
-    let setup = &lab.pod_setup;
-    Ok(Client { cluster, pod, mode: lab.plan.mode(), exe: &setup.exe, logs: &setup.logs })
+    exe: PathBuf,
+    logs: PathBuf,
 }
 
 /// The name a client uses for `service`.
@@ -50,43 +42,63 @@ pub(super) fn authority(service: &AppService) -> String {
     format!("{}.{NAMESPACE}:{}", service.name, service.port)
 }
 
-/// URL of `service` for the client of `cluster`, and the `Host` header it must send if the URL does not say.
-pub(in super::super) fn target(
-    cluster: &ClusterPlan,
-    mode: Mode,
-    service: &AppService,
-    path: &str,
-) -> (String, Option<String>) {
-    let name = authority(service);
-    match mode {
-        Mode::Namespaces => (format!("http://{name}{path}"), None),
-        Mode::Loopback => (format!("http://{}:{}{path}", cluster.client.outbound, service.port), Some(name)),
+impl Client {
+    /// The first ready client of each cluster.
+    pub(super) fn all(site: &Site) -> Vec<Self> {
+        let pods = site.pods();
+        let clients = site.plan.clusters.iter().filter_map(|cluster| {
+            let pod = pods.iter().find(|pod| {
+                pod.cluster() == cluster.name
+                    && (pod.namespace(), pod.deployment()) == (NAMESPACE, Some(CLIENT))
+                    && pod.is_ready()
+                    && !pod.is_leaving()
+            })?;
+            Some(Self {
+                cluster: cluster.clone(),
+                pod: Arc::clone(pod),
+                mode: site.plan.mode(),
+                exe: site.exe.clone(),
+                logs: site.logs.clone(),
+            })
+        });
+        clients.collect()
     }
-}
 
-impl Client<'_> {
-    /// Sends `count` requests with `curl`, each on a connection of its own, and returns the bodies. One that
-    /// fails is an error.
-    pub(super) async fn curl(
+    /// URL of `service` and the `Host` header to send if the URL does not say.
+    pub fn target(&self, service: &AppService, path: &str) -> (String, Option<String>) {
+        let name = authority(service);
+        if self.mode == Mode::Namespaces && self.pod.workload().proxy == Proxy::Captured {
+            return (format!("http://{name}{path}"), None);
+        }
+        (format!("http://{}:{}{path}", self.pod.addresses().outbound, service.port), Some(name))
+    }
+    /// Sends `count` requests with `curl`, each on a connection of its own, and returns the bodies.
+    ///
+    /// # Errors
+    /// [`LabError::Command`] when one fails.
+    pub async fn curl(
         &self,
         service: &AppService,
         path: &str,
         count: usize,
     ) -> Result<Vec<String>, LabError> {
-        let (url, host) = target(self.cluster, self.mode, service, path);
+        let (url, host) = self.target(service, path);
         let header = host.map(|host| format!("--header 'Host: {host}' ")).unwrap_or_default();
         let script = format!(
             "for i in $(seq {count}); do
 curl --silent --show-error --fail --max-time 5 {header}'{url}' || {{ echo \"request $i of {count}\" >&2; exit 1; }}
 done"
         );
-        let what = format!("curl {url} in {}", self.pod.plan().path());
+        let what = format!("curl {url} in {}", self.pod.path());
         let output = self.pod.place().script(&what, &script).await?;
         Ok(output.lines().map(str::to_owned).collect())
     }
 
     /// Sends `count` requests and counts the answers by `version/cluster`.
-    pub(super) async fn answers(
+    ///
+    /// # Errors
+    /// [`LabError::Command`] when one fails, [`LabError::Claim`] when one is answered by something else.
+    pub async fn answers(
         &self,
         service: &AppService,
         count: usize,
@@ -101,22 +113,26 @@ done"
     }
 
     /// Starts a steady load on `service`.
-    pub(super) fn load(&self, service: &AppService) -> Result<Load, LabError> {
-        let (url, host) = target(self.cluster, self.mode, service, "/hello");
-        let mut command = self.pod.place().command(self.exe);
+    ///
+    /// # Errors
+    /// [`LabError::Spawn`].
+    pub fn load(&self, service: &AppService) -> Result<Load, LabError> {
+        let (url, host) = self.target(service, "/hello");
+        let mut command = self.pod.place().command(&self.exe);
         command.args(["sim", "load", "--url", &url, "--rate", RATE, "--duration", LONGEST]);
         command.args(["--timeout", "5s", "--interval", "250ms", "-o", "json"]);
         if let Some(host) = host {
             command.args(["--host", &host]);
         }
-        let name = format!("{}/load", self.pod.plan().path());
-        let (part, lines) = Part::spawn_talking(&name, command, self.logs)?;
+        let name = format!("{}/load", self.pod.path());
+        let (part, lines) = Part::spawn_talking(&name, command, &self.logs)?;
         Ok(Load { name, part, lines })
     }
 }
 
 /// A steady load from one client.
-pub(super) struct Load {
+#[derive(Debug)]
+pub struct Load {
     name: String,
     part: Part,
     lines: Lines<BufReader<ChildStdout>>,
@@ -124,14 +140,19 @@ pub(super) struct Load {
 
 /// What became of a load's requests.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct LoadTotal {
-    pub(super) ok: u64,
-    pub(super) by: BTreeMap<String, u64>,
+pub struct LoadTotal {
+    /// How many were answered.
+    pub ok: u64,
+    /// By whom: `version/cluster`.
+    pub by: BTreeMap<String, u64>,
 }
 
 impl Load {
     /// Reads reports until answers from `version/cluster` are among the latest.
-    pub(super) async fn until_answered_by(&mut self, who: &str, limit: Duration) -> Result<(), LabError> {
+    ///
+    /// # Errors
+    /// [`LabError::Claim`] when there are none within `limit`.
+    pub async fn until_answered_by(&mut self, who: &str, limit: Duration) -> Result<(), LabError> {
         let seen = async {
             while let Some(report) = self.next().await? {
                 if report["by"][who].as_u64().unwrap_or(0) > 0 {
@@ -146,7 +167,10 @@ impl Load {
     }
 
     /// Reads reports until `count` more requests were answered.
-    pub(super) async fn until_answered(&mut self, count: u64, limit: Duration) -> Result<(), LabError> {
+    ///
+    /// # Errors
+    /// [`LabError::Claim`] when they are not within `limit`.
+    pub async fn until_answered(&mut self, count: u64, limit: Duration) -> Result<(), LabError> {
         let seen = async {
             let mut answered = 0;
             while answered < count {
@@ -162,11 +186,12 @@ impl Load {
             .unwrap_or_else(|_| Err(wrong(format!("{count} answers within {limit:?}"), "there were fewer")))
     }
 
-    /// Ends the load; a single failed request is an error.
-    pub(super) async fn finish(mut self) -> Result<LoadTotal, LabError> {
-        if let Some(pid) = self.part.pid() {
-            terminate(pid).await;
-        }
+    /// Ends the load.
+    ///
+    /// # Errors
+    /// [`LabError::Claim`] when a single request failed.
+    pub async fn finish(mut self) -> Result<LoadTotal, LabError> {
+        self.terminate().await;
         let last = tokio::time::timeout(END_LIMIT, async {
             let mut last = None;
             while let Some(report) = self.next().await? {
@@ -185,7 +210,18 @@ impl Load {
         Ok(LoadTotal { ok, by: serde_json::from_value(last["by"].clone()).unwrap_or_default() })
     }
 
-    async fn next(&mut self) -> Result<Option<Value>, LabError> {
+    /// Asks it to end; its last reports follow.
+    pub async fn terminate(&self) {
+        if let Some(pid) = self.part.pid() {
+            terminate(pid).await;
+        }
+    }
+
+    /// The next report: requests of the last quarter of a second, with totals in the very last one.
+    ///
+    /// # Errors
+    /// [`LabError::Claim`] when it cannot be read.
+    pub async fn next(&mut self) -> Result<Option<Value>, LabError> {
         let failed = |problem: String| wrong(format!("{} reports", self.name), problem);
         let line = self.lines.next_line().await.map_err(|error| failed(error.to_string()))?;
         line.map(|line| serde_json::from_str(&line).map_err(|error| failed(error.to_string()))).transpose()
