@@ -13,10 +13,12 @@ use anyhow::Context as _;
 use super::{EXIT_FAILURE, EXIT_USAGE, fail};
 use crate::lifecycle;
 use crate::sim::lab::check::{Check, Verdict};
+use crate::sim::lab::control::{listen, serve};
 use crate::sim::lab::machine::{Netns, choose_mode, find_envoy};
 use crate::sim::lab::outside::{Lifeline, enter, free_loopback};
-use crate::sim::lab::rundir::RunDir;
 use crate::sim::lab::plan::Shape;
+use crate::sim::lab::rundir::RunDir;
+use crate::sim::lab::scenario::play;
 use crate::sim::lab::{Lab, LabError, Mode, Options, Progress, usage};
 
 /// How often a lab that stays up looks whether all its parts still run.
@@ -190,6 +192,7 @@ async fn up(args: &Args, options: Options, shutdown: impl Future<Output = ()>) -
             let ended = tokio::select! {
                 biased;
                 () = &mut shutdown => None,
+                () = scenarios(&lab) => None,
                 ended = watch(&lab) => Some(ended),
             };
             if let Some(error) = ended {
@@ -201,6 +204,19 @@ async fn up(args: &Args, options: Options, shutdown: impl Future<Output = ()>) -
     progress("stopping");
     lab.stop().await;
     Ok(if ok { ExitCode::SUCCESS } else { ExitCode::from(EXIT_FAILURE) })
+}
+
+/// Plays scenarios for whoever asks at the control socket; never completes.
+async fn scenarios(lab: &Arc<Lab>) {
+    match listen(lab.run_dir()) {
+        Ok(listener) => {
+            serve(listener, |request, replies, cancel| play(Arc::clone(lab), request, replies, cancel)).await;
+        }
+        Err(error) => {
+            lab.say(&format!("{:#}; there are no scenarios", anyhow::Error::from(error)));
+            std::future::pending().await
+        }
+    }
 }
 
 /// Completes when a part of the lab ends by itself.

@@ -208,9 +208,8 @@ impl Lab {
         join_all(self.pods().iter().map(|pod| pod.kill())).await;
         join_all(self.control_planes.iter().map(ControlPlane::close)).await;
         join_all(self.clusters.iter().map(Cluster::kill_api)).await;
-        let routers = std::mem::take(
-            &mut *self.routers.lock().unwrap_or_else(std::sync::PoisonError::into_inner),
-        );
+        let routers =
+            std::mem::take(&mut *self.routers.lock().unwrap_or_else(std::sync::PoisonError::into_inner));
         join_all(routers.into_iter().map(OpenBox::close)).await;
     }
 }

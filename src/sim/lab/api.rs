@@ -7,9 +7,9 @@ use std::time::Duration;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use serde_json::{Value, json};
 
+pub use self::location::Location;
 use super::LabError;
 use super::plan::NAMESPACE;
-pub use self::location::Location;
 
 /// A request that takes longer is as good as lost.
 const LIMIT: Duration = Duration::from_secs(10);
@@ -133,6 +133,14 @@ impl ApiClient {
         self.request("PATCH", format!("{}/scale", place.path()?), Some(&patch)).await.map(|_| ())
     }
 
+    /// Sends `body` to a path of its own kind: a subresource that answers.
+    ///
+    /// # Errors
+    /// [`LabError::Http`], [`LabError::Refused`].
+    pub async fn post(&self, path: &str, body: &Value) -> Result<Value, LabError> {
+        self.request("POST", path.to_owned(), Some(body)).await
+    }
+
     /// Deletes an object; one that is not there is as good as deleted.
     ///
     /// # Errors
@@ -158,7 +166,10 @@ impl ApiClient {
         let version = object["apiVersion"].as_str().unwrap_or_default();
         let kinds = self.request("GET", format!("/apis/{version}"), None).await?;
         Location::discovered(object, &kinds).ok_or_else(|| LabError::Missing {
-            what: format!("the API server has no kind {} in {version}", object["kind"].as_str().unwrap_or("?")),
+            what: format!(
+                "the API server has no kind {} in {version}",
+                object["kind"].as_str().unwrap_or("?")
+            ),
             hint: "apply its CustomResourceDefinition first".to_owned(),
         })
     }

@@ -91,4 +91,3 @@ fn xds_cluster(address: &str) -> Value {
 fn socket_address(address: &str, port: u16) -> Value {
     json!({"socket_address": {"address": address, "port_value": port}})
 }
-

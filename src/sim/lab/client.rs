@@ -11,12 +11,13 @@ use tokio::process::ChildStdout;
 
 use super::check::wrong;
 use super::kubelet::Proxy;
-use super::part::{Part, terminate};
-use super::plan::{AppService, ClusterPlan, NAMESPACE};
+use super::part::Part;
+use super::plan::{AppService, ClusterPlan, HELLOWORLD, NAMESPACE};
 use super::pod::RunningPod;
 use super::site::Site;
+use super::wait::until;
 use super::world::CLIENT;
-use super::{LabError, Mode};
+use super::{Lab, LabError, Mode};
 
 /// Requests per second of a load. Enough that a gap of a second shows.
 const RATE: &str = "40";
@@ -130,6 +131,38 @@ done"
     }
 }
 
+/// Who must answer before a lab counts as up.
+const FIRST_LIMIT: Duration = Duration::from_secs(10);
+/// Requests at once; that all of them stay near is unlikely.
+const FIRST_REQUESTS: usize = 4;
+
+impl Lab {
+    /// Waits until the first client hears from another network, or from another cluster if there is only one
+    /// network; returns what it heard.
+    pub(super) async fn first_crossing(&self) -> Result<String, LabError> {
+        let client =
+            self.clients().into_iter().next().ok_or_else(|| wrong("a client runs", "there is none"))?;
+        let own = &client.cluster;
+        let apart = self.plan().clusters.iter().filter(|other| other.network != own.network);
+        let others = self.plan().clusters.iter().filter(|other| other.name != own.name);
+        let mut far: Vec<&ClusterPlan> = apart.collect();
+        if far.is_empty() {
+            far = others.collect();
+        }
+        let what = "an answer from afar";
+        until(what, FIRST_LIMIT, async || {
+            let by = client.answers(&HELLOWORLD, FIRST_REQUESTS).await.map_err(|error| error.to_string())?;
+            let found = far.iter().find(|one| by.contains_key(&format!("{}/{}", one.version, one.name)));
+            match found {
+                Some(one) => Ok(format!("{} has answered a client in {}", one.name, own.name)),
+                None if far.is_empty() => Ok(format!("{} has answered its client", own.name)),
+                None => Err(format!("{by:?}")),
+            }
+        })
+        .await
+    }
+}
+
 /// A steady load from one client.
 #[derive(Debug)]
 pub struct Load {
@@ -191,7 +224,7 @@ impl Load {
     /// # Errors
     /// [`LabError::Claim`] when a single request failed.
     pub async fn finish(mut self) -> Result<LoadTotal, LabError> {
-        self.terminate().await;
+        self.part.terminate();
         let last = tokio::time::timeout(END_LIMIT, async {
             let mut last = None;
             while let Some(report) = self.next().await? {
@@ -211,10 +244,8 @@ impl Load {
     }
 
     /// Asks it to end; its last reports follow.
-    pub async fn terminate(&self) {
-        if let Some(pid) = self.part.pid() {
-            terminate(pid).await;
-        }
+    pub fn terminate(&self) {
+        self.part.terminate();
     }
 
     /// The next report: requests of the last quarter of a second, with totals in the very last one.

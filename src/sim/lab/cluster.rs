@@ -41,7 +41,8 @@ impl Cluster {
     /// # Errors
     /// [`LabError::Http`] naming what could not be started.
     pub(super) async fn start(plan: &ClusterPlan) -> Result<Self, LabError> {
-        let builder = ApiServer::builder().cluster(&plan.name).listen(address(plan)).server_url(plan.api_url());
+        let builder =
+            ApiServer::builder().cluster(&plan.name).listen(address(plan)).server_url(plan.api_url());
         let running = builder.start().await.map_err(|error| failed(plan, error))?;
         let kubeconfig = running.kubeconfig();
         Ok(Self {
@@ -122,6 +123,20 @@ impl Cluster {
             .authority(self.authority.clone());
         *server = Some(builder.start().await.map_err(|error| failed(&self.plan, error))?);
         Ok(())
+    }
+
+    /// Freezes the API server: connections stay open, nothing comes.
+    pub async fn hang_api(&self) {
+        if let Some(running) = self.server.lock().await.as_ref() {
+            running.freeze();
+        }
+    }
+
+    /// Lets it go on where it was frozen.
+    pub async fn unhang_api(&self) {
+        if let Some(running) = self.server.lock().await.as_ref() {
+            running.thaw();
+        }
     }
 
     /// Ends what makes objects into running pods.

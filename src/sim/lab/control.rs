@@ -15,6 +15,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use futures::StreamExt as _;
+use futures::stream::FuturesUnordered;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
@@ -131,28 +133,27 @@ type Stage = Arc<Mutex<Option<(String, Instant)>>>;
 /// wants no more; it must still restore the lab before it returns the last line. Runs until dropped.
 pub async fn serve<F, Fut>(listener: UnixListener, play: F)
 where
-    F: Fn(Request, Replies, CancellationToken) -> Fut + Clone + Send + 'static,
-    Fut: Future<Output = Reply> + Send + 'static,
+    F: Fn(Request, Replies, CancellationToken) -> Fut,
+    Fut: Future<Output = Reply>,
 {
     let stage = Stage::default();
-    // Askers that are being served end with this future.
-    let mut tasks = tokio::task::JoinSet::new();
+    let mut askers = FuturesUnordered::new();
     loop {
-        // Unbiased: finished tasks are collected whenever nobody new asks.
+        // Unbiased: neither can starve the other.
         tokio::select! {
             accepted = listener.accept() => match accepted {
                 Ok((stream, _)) => {
-                    tasks.spawn(attend(stream, Arc::clone(&stage), play.clone()));
+                    askers.push(Box::pin(attend(stream, Arc::clone(&stage), &play)));
                 }
                 // Out of file descriptors, say: nothing to do but to try again later.
                 Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
             },
-            Some(_) = tasks.join_next(), if !tasks.is_empty() => {}
+            Some(()) = askers.next(), if !askers.is_empty() => {}
         }
     }
 }
 
-async fn attend<F, Fut>(stream: UnixStream, stage: Stage, play: F)
+async fn attend<F, Fut>(stream: UnixStream, stage: Stage, play: &F)
 where
     F: Fn(Request, Replies, CancellationToken) -> Fut,
     Fut: Future<Output = Reply>,

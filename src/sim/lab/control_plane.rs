@@ -73,7 +73,8 @@ impl ControlPlane {
     pub(super) fn write_kubeconfigs(&self, clusters: &[Cluster]) -> Result<(), LabError> {
         let dir = self.kubeconfig_dir();
         std::fs::create_dir_all(&dir).map_err(LabError::file("create", &dir))?;
-        let own = |cluster: &&Cluster| self.plan.home.as_ref().is_none_or(|home| *home == cluster.plan().name);
+        let own =
+            |cluster: &&Cluster| self.plan.home.as_ref().is_none_or(|home| *home == cluster.plan().name);
         for cluster in clusters.iter().filter(own) {
             let path = dir.join(format!("{}.yaml", cluster.plan().name));
             let text = cluster.kubeconfig().reveal();

@@ -26,7 +26,7 @@ use super::kubelet::{Addresses, Proxy, Workload};
 use super::part::Part;
 use super::place::{PROXY_UID, Place};
 use super::plan::{ControlPlanePlan, GATEWAY_PORT, MANAGEMENT_PREFIX, NetworkPlan, Plan};
-use super::wait::until;
+use super::wait::Patience;
 
 /// Bridge between routers and gateways.
 const WAN: &str = "wan";
@@ -140,13 +140,16 @@ impl BoxPlan {
 
     /// Pod networks use the same addresses: an answer leaves by the interface whose address was asked.
     fn routes_by_source(&self) -> String {
-        let feet: Vec<_> = self.interfaces.iter().filter(|interface| interface.prefix == POD_PREFIX).collect();
+        let feet: Vec<_> =
+            self.interfaces.iter().filter(|interface| interface.prefix == POD_PREFIX).collect();
         if feet.len() < 2 {
             return String::new();
         }
         let tables = feet.iter().zip(FIRST_TABLE..);
         let lines = tables.map(|(Interface { name, address, .. }, table)| {
-            format!("route add {POD_RANGE} dev {name} table {table}\nrule add from {address} lookup {table}\n")
+            format!(
+                "route add {POD_RANGE} dev {name} table {table}\nrule add from {address} lookup {table}\n"
+            )
         });
         lines.collect()
     }
@@ -259,15 +262,7 @@ pub async fn open(plan: &BoxPlan, number: usize, logs: &Path) -> Result<OpenBox,
     let mut command = Command::new("unshare");
     command.args(["--net", "--mount", "--", "sleep", "infinity"]);
     let mut keeper = Part::spawn(&format!("{}/namespaces", plan.name), command, logs)?;
-    let pid = until(&format!("the namespaces of {}", plan.name), Duration::from_secs(10), async || {
-        keeper.check_running().map_err(|error| error.to_string())?;
-        let pid = keeper.pid().ok_or("its keeper has no process id")?;
-        match std::fs::read_to_string(format!("/proc/{pid}/comm")) {
-            Ok(name) if name.trim() == "sleep" => Ok(pid),
-            other => Err(format!("its keeper is {other:?}")),
-        }
-    })
-    .await?;
+    let pid = entered(&plan.name, &mut keeper).await?;
     let place = Place::Namespace { pid };
     let mut links = String::from("ip -batch - <<'END'\n");
     for (index, Interface { name, bridge, .. }) in plan.interfaces.iter().enumerate() {
@@ -282,6 +277,20 @@ link set v{number}-{index} up"
     Place::Here.script(&format!("connecting {}", plan.name), &links).await?;
     place.script(&format!("setting up {}", plan.name), &plan.script()).await?;
     Ok(OpenBox { keeper, place })
+}
+
+/// The keeper's process id, once it is where it is to be.
+async fn entered(name: &str, keeper: &mut Part) -> Result<u32, LabError> {
+    let what = format!("the namespaces of {name}");
+    let patience = Patience::new(&what, Duration::from_secs(10), Duration::from_millis(10));
+    loop {
+        keeper.check_running()?;
+        let pid = keeper.pid().unwrap_or_default();
+        match std::fs::read_to_string(format!("/proc/{pid}/comm")) {
+            Ok(name) if name.trim() == "sleep" => return Ok(pid),
+            other => patience.after(format!("its keeper is {other:?}")).await?,
+        }
+    }
 }
 
 #[cfg(test)]

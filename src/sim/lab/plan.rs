@@ -224,7 +224,7 @@ fn cluster(shape: Shape, range: Range, networks: &[NetworkPlan], at: u8) -> Clus
         zone: format!("zone-{name}-1"),
         network: network.name.clone(),
         version: format!("v{}", at + 1),
-        protocol: if at % 2 == 0 { Protocol::Delta } else { Protocol::Sotw },
+        protocol: if at.is_multiple_of(2) { Protocol::Delta } else { Protocol::Sotw },
         control_plane: control_plane_name(shape, server),
         api: range.api(at + 1),
         xds: range.control_plane(server + 1, network_at),
@@ -307,14 +307,18 @@ mod tests {
     #[test]
     fn every_address_of_the_host_link_and_of_loopback_is_used_once() {
         for range in [LINK, Range::Loopback(77)] {
-            let plan = Plan::new(Shape::new(8, 8, Topology::MultiPrimary, Sidecars::Captured).unwrap(), range);
+            let plan =
+                Plan::new(Shape::new(8, 8, Topology::MultiPrimary, Sidecars::Captured).unwrap(), range);
             let apis = plan.clusters.iter().map(|cluster| cluster.api);
-            let mut all: Vec<Ipv4Addr> = apis.chain(plan.control_planes.iter().map(|c| c.management)).collect();
+            let mut all: Vec<Ipv4Addr> =
+                apis.chain(plan.control_planes.iter().map(|c| c.management)).collect();
             if range.mode() == Mode::Loopback {
                 all.extend(plan.clusters.iter().flat_map(pods));
                 assert!(all.iter().all(|address| address.octets()[..2] == [127, 77]));
             } else {
-                assert!(all.iter().all(|a| u32::from(*a) >> 5 == u32::from(Ipv4Addr::new(172, 31, 240, 32)) >> 5));
+                assert!(
+                    all.iter().all(|a| u32::from(*a) >> 5 == u32::from(Ipv4Addr::new(172, 31, 240, 32)) >> 5)
+                );
             }
             assert_eq!(all.iter().collect::<BTreeSet<_>>().len(), all.len(), "{all:?}");
         }

@@ -7,6 +7,8 @@ use std::net::Ipv4Addr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+pub(super) use self::process::Health;
+use self::process::{Process, Program};
 use super::bootstrap;
 use super::envoy::{self, Admin};
 use super::kubelet::{Addresses, Proxy, Role, Workload};
@@ -15,8 +17,6 @@ use super::place::Place;
 use super::plan::ClusterPlan;
 use super::site::Site;
 use super::{LabError, Mode};
-use self::process::{Process, Program};
-pub(super) use self::process::Health;
 
 /// A pod whose namespaces are open. Its processes are started, watched and ended by the kubelet; everybody else
 /// looks, and may break something.

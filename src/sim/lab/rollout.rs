@@ -42,9 +42,13 @@ impl Lab {
                 .collect();
             let ready = own.iter().filter(|pod| is_ready(pod)).count();
             if u64::try_from(ready).ok() != Some(wanted) || own.len() != ready {
-                let problem = own.iter().find_map(|pod| pod["status"]["message"].as_str()).unwrap_or_default();
+                let problem =
+                    own.iter().find_map(|pod| pod["status"]["message"].as_str()).unwrap_or_default();
                 let name = name.as_str().unwrap_or("?");
-                return Ok(Some(format!("{name} has {ready} ready pods of {wanted}, {} in all {problem}", own.len())));
+                return Ok(Some(format!(
+                    "{name} has {ready} ready pods of {wanted}, {} in all {problem}",
+                    own.len()
+                )));
             }
         }
         Ok(None)

@@ -20,7 +20,7 @@ mod watch;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use futures::future::BoxFuture;
+use futures::future::LocalBoxFuture;
 use serde::{Deserialize, Serialize};
 
 pub use self::list::SCENARIOS;
@@ -44,7 +44,7 @@ const DEFAULT_TIMES: u32 = 20;
 const MOST_TIMES: u32 = 1000;
 
 /// The steps of a scenario. An error means that the rest of them could not be taken.
-type Steps = for<'a> fn(&'a Stage) -> BoxFuture<'a, Result<(), LabError>>;
+type Steps = for<'a> fn(&'a Stage) -> LocalBoxFuture<'a, Result<(), LabError>>;
 
 /// The cluster a scenario happens to unless told otherwise.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -73,19 +73,22 @@ impl Lab {
         let lab = Self { site, host_pid, clusters, control_planes, routers };
         lab.fill().await?;
         usage::write_files(&lab)?;
+        let crossed = lab.first_crossing().await?;
+        lab.say(&crossed);
         Ok(lab)
     }
 
     /// Creates the world and lets it come to life.
     async fn fill(&self) -> Result<(), LabError> {
-        let worlds = self.clusters.iter().map(async |cluster| {
-            cluster.apply_all(&world::world(cluster.plan())).await
-        });
+        let worlds =
+            self.clusters.iter().map(async |cluster| cluster.apply_all(&world::world(cluster.plan())).await);
         try_join_all(worlds).await?;
         self.add_remotes().await?;
-        let gates: Vec<watch::Sender<bool>> = self.control_planes.iter().map(|_| watch::Sender::new(false)).collect();
+        let gates: Vec<watch::Sender<bool>> =
+            self.control_planes.iter().map(|_| watch::Sender::new(false)).collect();
         for cluster in &self.clusters {
-            let served = self.control_planes.iter().position(|one| one.name() == cluster.plan().control_plane);
+            let served =
+                self.control_planes.iter().position(|one| one.name() == cluster.plan().control_plane);
             let gate = served.and_then(|at| gates.get(at)).map(watch::Sender::subscribe);
             cluster.live(&self.site, gate.unwrap_or_else(|| watch::Sender::new(true).subscribe()));
         }

@@ -150,7 +150,8 @@ mod tests {
 
     fn truth() -> Truth {
         let set = |all: &[&str]| all.iter().map(|one| (*one).to_owned()).collect::<BTreeSet<_>>();
-        let endpoints = |network: &str, ready: &[&str]| Endpoints { network: network.to_owned(), ready: set(ready) };
+        let endpoints =
+            |network: &str, ready: &[&str]| Endpoints { network: network.to_owned(), ready: set(ready) };
         Truth {
             port: 5000,
             endpoints: BTreeMap::from([

@@ -63,10 +63,17 @@ pub fn what_to_try(lab: &Lab) -> String {
         let kubectl = format!("kubectl --kubeconfig {run}/{}.kubeconfig", cluster.name);
         let _ = writeln!(text, "  {} ({})", cluster.name, cluster.network);
         let _ = writeln!(text, "    a request, several times:  {within}curl {header}{url}");
-        let _ = writeln!(text, "    its Envoy's endpoints:     {within}curl http://{admin}:{ADMIN_PORT}/clusters");
-        let _ = writeln!(text, "    the cluster:               {kubectl} get deploy,pods,svc,endpointslices -A");
+        let _ = writeln!(
+            text,
+            "    its Envoy's endpoints:     {within}curl http://{admin}:{ADMIN_PORT}/clusters"
+        );
+        let _ =
+            writeln!(text, "    the cluster:               {kubectl} get deploy,pods,svc,endpointslices -A");
         let deployment = app_deployment_name(cluster);
-        let _ = writeln!(text, "    more endpoints:            {kubectl} -n {NAMESPACE} scale deployment {deployment} --replicas 3");
+        let _ = writeln!(
+            text,
+            "    more endpoints:            {kubectl} -n {NAMESPACE} scale deployment {deployment} --replicas 3"
+        );
         if let Ok(control_plane) = lab.control_plane(&cluster.control_plane) {
             let url = control_plane.http_url();
             let _ = writeln!(text, "    its proxies:               {exe} proxies --server {url}");

@@ -204,7 +204,7 @@ mod tests {
         assert_eq!(deployments.len(), 3);
         for deployment in deployments {
             let deployment: Deployment = serde_json::from_value(deployment).unwrap();
-            let spec = deployment.spec.unwrap();
+            let spec = deployment.spec;
             assert_eq!(spec.selector.match_labels, spec.template.metadata.unwrap().labels);
         }
     }

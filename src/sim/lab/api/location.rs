@@ -139,7 +139,8 @@ mod tests {
 
     #[test]
     fn a_kind_of_the_same_name_in_another_group_is_another_kind() {
-        let knative = json!({"apiVersion": "serving.knative.dev/v1", "kind": "Service", "metadata": {"name": "a"}});
+        let knative =
+            json!({"apiVersion": "serving.knative.dev/v1", "kind": "Service", "metadata": {"name": "a"}});
         assert_eq!(Location::of(&knative), None);
         let service = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "a"}});
         let path = Location::of(&service).unwrap().path().unwrap();

@@ -92,11 +92,7 @@ fn counts(by: &BTreeMap<String, usize>) -> String {
 }
 
 /// What the application says about a request that reached it, by cluster.
-async fn told(
-    lab: &Lab,
-    client: &Client,
-    service: &AppService,
-) -> Result<BTreeMap<String, Value>, LabError> {
+async fn told(lab: &Lab, client: &Client, service: &AppService) -> Result<BTreeMap<String, Value>, LabError> {
     let answers = client.curl(service, "/hello?format=json", requests(lab)).await?;
     let parsed = answers.iter().filter_map(|line| serde_json::from_str::<Value>(line).ok());
     let by: BTreeMap<String, Value> =

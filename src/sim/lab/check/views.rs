@@ -78,7 +78,8 @@ pub(super) async fn networks_apart(lab: &Lab) -> Seen {
     let mut outcome = Err(wrong(format!("{} has an address of its own", far.plan().name), "it has none"));
     for count in 2..=MOST {
         scale_and_wait(lab, far, count).await?;
-        let own = pods_of(lab, far.plan(), &deployment).into_iter().find(|pod| !is_used(lab, near, pod.address()));
+        let own =
+            pods_of(lab, far.plan(), &deployment).into_iter().find(|pod| !is_used(lab, near, pod.address()));
         if let Some(pod) = own {
             outcome = try_to_cross(lab, near, &pod).await;
             break;

@@ -13,7 +13,7 @@ use super::status::{ContainerState, PodState, now};
 use super::{Agent, Workload, is_passing};
 use crate::sim::lab::LabError;
 use crate::sim::lab::pod::{Health, RunningPod, hosts_file};
-use crate::sim::lab::wait::until_every;
+use crate::sim::lab::wait::Patience;
 
 /// Between two looks at the processes of a pod.
 const LOOK: Duration = Duration::from_millis(100);
@@ -34,6 +34,14 @@ pub(super) enum Wish {
     Leave,
     /// Its object is gone.
     Gone,
+}
+
+/// What an API server is told about a pod.
+enum Message {
+    /// A merge patch of the object.
+    Object(Value),
+    /// Nothing of it runs any more.
+    End,
 }
 
 /// One pod's life.
@@ -123,7 +131,7 @@ impl Life {
             return Ok(());
         }
         let patch = json!({"metadata": {"labels": missing}});
-        self.tell(async || self.agent.api.patch(self.place(), &patch).await).await
+        self.tell(&Message::Object(patch)).await
     }
 
     /// Runs its processes and reports how it is, until it is to leave.
@@ -147,8 +155,8 @@ impl Life {
                 probed = Some(Instant::now());
                 pod.set_ready(ready);
                 self.note(&health, ready);
-                self.report().await?;
             }
+            self.report().await?;
             // Unbiased: both lead to another look.
             tokio::select! {
                 _ = self.wish.changed() => {}
@@ -189,21 +197,30 @@ impl Life {
         }
     }
 
-    /// Tells the API server how the pod is, if that is new.
+    /// Tells the API server how the pod is, if that is new. While the server is away the next look tries again:
+    /// processes are looked after all the same.
     async fn report(&mut self) -> Result<(), LabError> {
         let patch = self.state.patch();
         if self.reported.as_ref() == Some(&patch) {
             return Ok(());
         }
-        self.tell(async || self.agent.api.patch_status(self.place(), &patch).await).await?;
-        self.reported = Some(patch);
+        match self.agent.api.patch_status(self.place(), &patch).await {
+            Ok(()) => self.reported = Some(patch),
+            Err(error) if error.has_code(404) || is_passing(&error) => {}
+            Err(error) => return Err(error),
+        }
         Ok(())
     }
 
     /// Repeats a request while the API server is away. An object that is gone needs none.
-    async fn tell(&self, request: impl AsyncFn() -> Result<(), LabError>) -> Result<(), LabError> {
+    async fn tell(&self, message: &Message) -> Result<(), LabError> {
+        let api = &self.agent.api;
         loop {
-            match request().await {
+            let told = match message {
+                Message::Object(patch) => api.patch(self.place(), patch).await,
+                Message::End => api.delete_now(self.place()).await,
+            };
+            match told {
                 Ok(()) => return Ok(()),
                 Err(error) if error.has_code(404) || self.wished() == Wish::Gone => return Ok(()),
                 Err(error) if is_passing(&error) => sleep(RETRY).await,
@@ -215,9 +232,12 @@ impl Life {
     /// Waits until nobody sends to the pod any more, then lets it finish what it has.
     async fn leave(&self, pod: &RunningPod) {
         let what = format!("proxies of {} forgetting {}", self.agent.cluster.network, pod.path());
-        let forgotten = until_every(&what, FORGET_LIMIT, FORGET_PAUSE, || self.forgotten(pod)).await;
-        if let Err(error) = forgotten {
-            self.agent.site.say(&format!("{error}; it goes regardless"));
+        let patience = Patience::new(&what, FORGET_LIMIT, FORGET_PAUSE);
+        while let Err(seen) = self.forgotten(pod).await {
+            if let Err(error) = patience.after(seen).await {
+                self.agent.site.say(&format!("{error}; it goes regardless"));
+                break;
+            }
         }
         pod.drain().await;
     }
@@ -233,7 +253,8 @@ impl Life {
             }
             // One whose Envoy does not answer sends nothing.
             let clusters = pod.admin().clusters().await.unwrap_or_default();
-            let stale = clusters.values().flat_map(|hosts| hosts.keys()).find(|host| host.starts_with(&address));
+            let stale =
+                clusters.values().flat_map(|hosts| hosts.keys()).find(|host| host.starts_with(&address));
             if let Some(host) = stale {
                 return Err(format!("{} still has {host}", pod.path()));
             }
@@ -254,7 +275,7 @@ impl Life {
     }
 
     async fn delete_object(&self) {
-        let deleted = self.tell(async || self.agent.api.delete_now(self.place()).await).await;
+        let deleted = self.tell(&Message::End).await;
         if let Err(error) = deleted {
             self.agent.site.say(&format!("pod {} is gone, its object is not: {error}", self.workload.path()));
         }

@@ -86,7 +86,7 @@ fn condition(kind: &str, holds: bool, since: &str) -> Value {
 }
 
 /// The time now, as objects carry it.
-pub(in super::super) fn now() -> String {
+pub(in crate::sim::lab) fn now() -> String {
     jiff::Timestamp::from_second(jiff::Timestamp::now().as_second())
         .unwrap_or(jiff::Timestamp::UNIX_EPOCH)
         .to_string()

@@ -144,7 +144,8 @@ impl Workload {
         let selector = service.spec.as_ref().and_then(|spec| spec.selector.as_ref());
         service.metadata.namespace.as_deref() == Some(&self.namespace)
             && selector.is_some_and(|selector| {
-                !selector.is_empty() && selector.iter().all(|(key, value)| self.labels.get(key) == Some(value))
+                !selector.is_empty()
+                    && selector.iter().all(|(key, value)| self.labels.get(key) == Some(value))
             })
     }
 
@@ -177,7 +178,8 @@ fn tcp_ports(container: &k8s_openapi::api::core::v1::Container) -> Vec<u16> {
 fn proxy(pod: &Pod, sidecars: Sidecars) -> Proxy {
     let metadata = &pod.metadata;
     let label = |key: &str| metadata.labels.as_ref().and_then(|labels| labels.get(key)).map(String::as_str);
-    let annotation = |key: &str| metadata.annotations.as_ref().and_then(|all| all.get(key)).map(String::as_str);
+    let annotation =
+        |key: &str| metadata.annotations.as_ref().and_then(|all| all.get(key)).map(String::as_str);
     if label("istio") == Some(GATEWAY_LABEL) {
         return Proxy::Router;
     }

@@ -66,7 +66,9 @@ pub enum ShapeError {
     #[error("{0} clusters: a lab has 1 to {MAX_CLUSTERS}")]
     Clusters(u8),
     /// Too few or too many networks.
-    #[error("{networks} networks for {clusters} clusters: each network has at least one cluster, and there is at least one network")]
+    #[error(
+        "{networks} networks for {clusters} clusters: each network has at least one cluster, and there is at least one network"
+    )]
     Networks {
         /// How many networks were asked for.
         networks: u8,
@@ -80,7 +82,12 @@ impl Shape {
     ///
     /// # Errors
     /// [`ShapeError`].
-    pub fn new(clusters: u8, networks: u8, topology: Topology, sidecars: Sidecars) -> Result<Self, ShapeError> {
+    pub fn new(
+        clusters: u8,
+        networks: u8,
+        topology: Topology,
+        sidecars: Sidecars,
+    ) -> Result<Self, ShapeError> {
         if !(1..=MAX_CLUSTERS).contains(&clusters) {
             return Err(ShapeError::Clusters(clusters));
         }

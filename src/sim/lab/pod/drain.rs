@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::super::LabError;
 use super::super::part::Part;
-use super::super::wait::until_every;
+use super::super::wait::Patience;
 use super::RunningPod;
 use super::process::Program;
 
@@ -26,24 +27,28 @@ impl RunningPod {
     /// finishes, then everything stops. The pod must be out of every EndpointSlice.
     pub(in super::super) async fn drain(&self) {
         if self.has_envoy() && self.admin.fail_health_checks().await.is_ok() {
-            let start = Instant::now();
             // Requests that outlast the limit are cut off, as a kubelet does.
-            let _ = until_every("requests in flight", SETTLE_LIMIT, PAUSE, async || {
-                let stats = self.admin.stats("downstream_rq_active|downstream_cx_active").await;
-                let stats = stats.map_err(|error| error.to_string())?;
-                let requests = active(&stats, "downstream_rq_active");
-                let connections = active(&stats, "downstream_cx_active");
-                if requests == 0 && (connections == 0 || start.elapsed() > IDLE_LIMIT) {
-                    return Ok(());
-                }
-                Err(format!("{requests} requests, {connections} connections"))
-            })
-            .await;
+            let _ = self.idle().await;
         }
         for envoy in self.take(|program| *program == Program::Envoy) {
             envoy.stop(STOP_GRACE).await;
         }
         self.kill().await;
+    }
+
+    /// Waits until no request is in flight.
+    async fn idle(&self) -> Result<(), LabError> {
+        let start = Instant::now();
+        let patience = Patience::new("requests in flight", SETTLE_LIMIT, PAUSE);
+        loop {
+            let stats = self.admin.stats("downstream_rq_active|downstream_cx_active").await?;
+            let requests = active(&stats, "downstream_rq_active");
+            let connections = active(&stats, "downstream_cx_active");
+            if requests == 0 && (connections == 0 || start.elapsed() > IDLE_LIMIT) {
+                return Ok(());
+            }
+            patience.after(format!("{requests} requests, {connections} connections")).await?;
+        }
     }
 
     /// Ends everything at once.

@@ -54,7 +54,8 @@ async fn begin(stage: &Stage, fault: Fault) -> Result<(), LabError> {
         Fault::Frozen => {
             let of = name.clone();
             stage.undo_by(format!("the API server of {name} goes on"), move |lab| async move {
-                lab.cluster(&of)?.unhang_api().await
+                lab.cluster(&of)?.unhang_api().await;
+                Ok(())
             });
             cluster.hang_api().await;
             stage.done(format!("the API server of {name} is frozen"));

@@ -1,6 +1,6 @@
 //! The scenarios.
 
-use futures::future::BoxFuture;
+use futures::future::LocalBoxFuture;
 
 use super::super::LabError;
 use super::stage::Stage;
@@ -9,7 +9,7 @@ use super::{Expected, Scenario, Subject, api_server, control_plane, endpoints, g
 /// Boxes an `async fn` of the stage, so that it fits a table.
 macro_rules! steps {
     ($function:path) => {{
-        fn steps(stage: &Stage) -> BoxFuture<'_, Result<(), LabError>> {
+        fn steps(stage: &Stage) -> LocalBoxFuture<'_, Result<(), LabError>> {
             Box::pin($function(stage))
         }
         steps

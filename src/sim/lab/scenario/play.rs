@@ -101,25 +101,24 @@ async fn perform(
     replies: &Replies,
     cancel: &CancellationToken,
 ) -> Vec<Expectation> {
-    let mut ended = Ok(());
-    let mut restored = Err(wrong("the lab is as it was", "nothing was tried"));
     let watch = Watch::start(stage, replies);
-    match truth(&stage.lab, &HELLOWORLD).await {
-        Err(error) => ended = Err(error),
-        Ok(before) => {
-            // Unbiased: a scenario that is cut short at its very end may be complete.
-            let steps = tokio::select! {
-                steps = take_steps(scenario, stage) => steps,
-                () = cancel.cancelled() => Err(wrong("the scenario runs to its end", "it was cut short")),
-            };
-            if let Err(error) = &steps {
-                stage.done(error.to_string());
-            }
-            ended = steps;
-            let undone = stage.back().await;
-            restored = is_restored(stage, &before, undone).await;
-        }
+    let before = truth(&stage.lab, &HELLOWORLD).await;
+    let ended = match &before {
+        // Unbiased: a scenario that is cut short at its very end may be complete.
+        Ok(_) => tokio::select! {
+            steps = take_steps(scenario, stage) => steps,
+            () = cancel.cancelled() => Err(wrong("the scenario runs to its end", "it was cut short")),
+        },
+        Err(_) => Err(wrong("the API servers answer before the scenario", "they do not")),
+    };
+    if let Err(error) = &ended {
+        stage.done(error.to_string());
     }
+    let undone = stage.back().await;
+    let restored = match before {
+        Ok(before) => is_restored(stage, &before, undone).await,
+        Err(error) => Err(error),
+    };
     let loads = match watch {
         Ok(watch) => watch.end(replies).await,
         Err(error) => Err(error),

@@ -4,7 +4,7 @@ use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use futures::future::BoxFuture;
+use futures::future::LocalBoxFuture;
 
 use super::super::client::Client;
 use super::super::control::{Replies, Reply};
@@ -24,7 +24,7 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(40);
 /// A client of a load reports four times a second.
 pub(super) const ANSWER_LIMIT: Duration = Duration::from_secs(10);
 
-type Action = Box<dyn FnOnce(Arc<Lab>) -> BoxFuture<'static, Result<(), LabError>> + Send>;
+type Action = Box<dyn FnOnce(Arc<Lab>) -> LocalBoxFuture<'static, Result<(), LabError>>>;
 
 /// How a step is undone.
 struct Undo {
@@ -106,8 +106,8 @@ impl Stage {
     /// `done` is the mark once it is undone.
     pub(super) fn undo_by<F, Fut>(&self, done: impl Into<String>, action: F)
     where
-        F: FnOnce(Arc<Lab>) -> Fut + Send + 'static,
-        Fut: Future<Output = Result<(), LabError>> + Send + 'static,
+        F: FnOnce(Arc<Lab>) -> Fut + 'static,
+        Fut: Future<Output = Result<(), LabError>> + 'static,
     {
         let action: Action = Box::new(move |lab| Box::pin(action(lab)));
         self.undos().push(Undo { done: done.into(), action });

@@ -96,7 +96,7 @@ async fn follow(
         };
         note(&record, &client, &report);
     }
-    load.terminate().await;
+    load.terminate();
     while let Some(report) = load.next().await? {
         note(&record, &client, &report);
     }
