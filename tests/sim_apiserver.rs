@@ -17,6 +17,8 @@ use tombolo::sim::apiserver::{ApiServer, RunningApiServer, kinds};
 
 #[path = "sim_apiserver/access.rs"]
 mod access;
+#[path = "sim_apiserver/freeze.rs"]
+mod freeze;
 #[path = "sim_apiserver/lists.rs"]
 mod lists;
 #[path = "sim_apiserver/objects.rs"]

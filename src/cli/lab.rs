@@ -1,5 +1,7 @@
 //! `tombolo lab`.
 
+mod scenario;
+
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -11,10 +13,12 @@ use anyhow::Context as _;
 use super::{EXIT_FAILURE, EXIT_USAGE, fail};
 use crate::lifecycle;
 use crate::sim::lab::check::{Check, Verdict};
+use crate::sim::lab::control::{listen, serve};
 use crate::sim::lab::machine::{Netns, choose_mode, find_envoy};
 use crate::sim::lab::outside::{Lifeline, enter, free_loopback};
 use crate::sim::lab::plan::Shape;
 use crate::sim::lab::rundir::RunDir;
+use crate::sim::lab::scenario::play;
 use crate::sim::lab::{Lab, LabError, Mode, Options, Progress, usage};
 
 /// How often a lab that stays up looks whether all its parts still run.
@@ -22,7 +26,11 @@ const LOOK: Duration = Duration::from_secs(1);
 
 /// Arguments of `tombolo lab`.
 #[derive(Debug, clap::Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub struct Args {
+    /// Something else than to run a lab.
+    #[command(subcommand)]
+    command: Option<Command>,
     /// What to do
     #[arg(value_enum, default_value_t = Action::Up)]
     action: Action,
@@ -52,6 +60,13 @@ pub struct Args {
     inside: bool,
 }
 
+/// What to do about a running lab.
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    /// Play a scenario on the running lab: a fault or a change, with a timeline and a verdict
+    Scenario(Box<scenario::Args>),
+}
+
 /// What the lab does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 enum Action {
@@ -70,6 +85,9 @@ enum Output {
 
 /// Runs the command.
 pub async fn run(args: Args) -> ExitCode {
+    if let Some(Command::Scenario(args)) = args.command {
+        return scenario::run(*args).await;
+    }
     let Action::Up = args.action;
     if (args.clusters, args.networks) != (2, 2) {
         let asked = format!("{} clusters on {} networks", args.clusters, args.networks);
@@ -174,6 +192,7 @@ async fn up(args: &Args, options: Options, shutdown: impl Future<Output = ()>) -
             let ended = tokio::select! {
                 biased;
                 () = &mut shutdown => None,
+                () = scenarios(&lab) => None,
                 ended = watch(&lab) => Some(ended),
             };
             if let Some(error) = ended {
@@ -185,6 +204,19 @@ async fn up(args: &Args, options: Options, shutdown: impl Future<Output = ()>) -
     progress("stopping");
     lab.stop().await;
     Ok(if ok { ExitCode::SUCCESS } else { ExitCode::from(EXIT_FAILURE) })
+}
+
+/// Plays scenarios for whoever asks at the control socket; never completes.
+async fn scenarios(lab: &Arc<Lab>) {
+    match listen(lab.run_dir()) {
+        Ok(listener) => {
+            serve(listener, |request, replies, cancel| play(Arc::clone(lab), request, replies, cancel)).await;
+        }
+        Err(error) => {
+            lab.say(&format!("{:#}; there are no scenarios", anyhow::Error::from(error)));
+            std::future::pending().await
+        }
+    }
 }
 
 /// Completes when a part of the lab ends by itself.

@@ -133,6 +133,14 @@ impl ApiClient {
         self.request("PATCH", format!("{}/scale", place.path()?), Some(&patch)).await.map(|_| ())
     }
 
+    /// Sends `body` to a path of its own kind: a subresource that answers.
+    ///
+    /// # Errors
+    /// [`LabError::Http`], [`LabError::Refused`].
+    pub async fn post(&self, path: &str, body: &Value) -> Result<Value, LabError> {
+        self.request("POST", path.to_owned(), Some(body)).await
+    }
+
     /// Deletes an object; one that is not there is as good as deleted.
     ///
     /// # Errors

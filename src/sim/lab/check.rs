@@ -3,7 +3,6 @@
 mod outage;
 mod paths;
 mod scaling;
-mod truth;
 mod views;
 
 use serde::Serialize;
@@ -39,7 +38,7 @@ impl Verdict {
 }
 
 /// What a check saw when its claim held; otherwise what it saw instead.
-type Seen = Result<String, LabError>;
+pub(super) type Seen = Result<String, LabError>;
 
 /// "This claim does not hold: …".
 pub(super) fn wrong(what: impl Into<String>, seen: impl Into<String>) -> LabError {

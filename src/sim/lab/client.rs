@@ -22,7 +22,7 @@ use super::{Lab, LabError, Mode};
 /// Requests per second of a load. Enough that a gap of a second shows.
 const RATE: &str = "40";
 /// A load that is not stopped ends by itself.
-const LONGEST: &str = "10m";
+const LONGEST: &str = "2h";
 /// A load prints its end at once.
 const END_LIMIT: Duration = Duration::from_secs(10);
 
@@ -241,6 +241,11 @@ impl Load {
             return Err(wrong(format!("no request of {} fails", self.name), last.to_string()));
         }
         Ok(LoadTotal { ok, by: serde_json::from_value(last["by"].clone()).unwrap_or_default() })
+    }
+
+    /// Asks it to end; its last reports follow.
+    pub fn terminate(&self) {
+        self.part.terminate();
     }
 
     /// The next report: requests of the last quarter of a second, with totals in the very last one.

@@ -125,6 +125,20 @@ impl Cluster {
         Ok(())
     }
 
+    /// Freezes the API server: connections stay open, nothing comes.
+    pub async fn hang_api(&self) {
+        if let Some(running) = self.server.lock().await.as_ref() {
+            running.freeze();
+        }
+    }
+
+    /// Lets it go on where it was frozen.
+    pub async fn unhang_api(&self) {
+        if let Some(running) = self.server.lock().await.as_ref() {
+            running.thaw();
+        }
+    }
+
     /// Ends what makes objects into running pods.
     pub(super) async fn end_life(&self) {
         let life = self.life.lock().unwrap_or_else(PoisonError::into_inner).take();

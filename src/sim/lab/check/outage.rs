@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use super::super::client::Load;
 use super::super::plan::HELLOWORLD;
+use super::super::truth::{ready, written};
 use super::super::wait::{until, until_every};
 use super::super::world::app_deployment_name;
 use super::super::{Lab, LabError};
 use super::scaling::{finish, follow_within, loads, scale_and_wait, scaled};
-use super::truth::ready;
-use super::views::{onlookers, written};
+use super::views::onlookers;
 use super::{Seen, wrong};
 
 /// Envoy tries again after a random delay that grows from half a second.

@@ -7,8 +7,8 @@ use serde_json::Value;
 use super::super::client::{Client, authority};
 use super::super::plan::{AppService, ClusterPlan, ECHO, GREETER, HELLOWORLD, NAMESPACE};
 use super::super::world::CLIENT;
+use super::super::truth::truth;
 use super::super::{Lab, LabError};
-use super::truth::truth;
 use super::{Seen, wrong};
 
 /// Per cluster; so many that missing one of them by chance is not a matter of this universe's test runs.

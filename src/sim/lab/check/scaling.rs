@@ -11,11 +11,11 @@ use super::super::client::Load;
 use super::super::cluster::Cluster;
 use super::super::plan::{ClusterPlan, HELLOWORLD, NAMESPACE};
 use super::super::pod::RunningPod;
+use super::super::truth::{ready, truth};
 use super::super::wait::until;
 use super::super::world::app_deployment_name;
 use super::super::{Lab, LabError};
 use super::paths::{all_versions, answer};
-use super::truth::{ready, truth};
 use super::{Seen, wrong};
 
 /// From what the EndpointSlices say to the clients' weights (a promise of ours, not a guess).

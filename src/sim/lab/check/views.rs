@@ -5,26 +5,19 @@ use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use super::super::cluster::Cluster;
-use super::super::envoy::Hosts;
 use super::super::kubelet::Role;
 use super::super::place::{self, Place};
 use super::super::plan::{ClusterPlan, HELLOWORLD};
 use super::super::pod::RunningPod;
+use super::super::truth::{Truth, truth, written};
 use super::super::world::app_deployment_name;
 use super::super::{Lab, LabError};
 use super::scaling::{pods_of, scale_and_wait};
-use super::truth::{Truth, truth};
+
 use super::{Seen, wrong};
 
 /// The most pods a cluster is scaled to in search of an address of its own.
 const MOST: usize = 4;
-
-/// `address weight, …`.
-pub(super) fn written(hosts: &Hosts) -> String {
-    let entries: Vec<String> =
-        hosts.iter().map(|(address, host)| format!("{address} weight {}", host.weight)).collect();
-    if entries.is_empty() { "no host".to_owned() } else { entries.join(", ") }
-}
 
 /// Each client's Envoy has other networks only by their gateways, with the weight of what is behind them.
 pub(super) async fn remote_by_gateway(lab: &Lab) -> Seen {

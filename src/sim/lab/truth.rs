@@ -5,10 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
-use super::super::envoy::Hosts;
-use super::super::plan::{AppService, GATEWAY_PORT, NAMESPACE};
-use super::super::world::NETWORK_LABEL;
-use super::super::{Cluster, Lab, LabError};
+use super::envoy::Hosts;
+use super::plan::{AppService, GATEWAY_PORT, NAMESPACE};
+use super::world::NETWORK_LABEL;
+use super::{Cluster, Lab, LabError};
 
 /// Ready endpoints and gateways at one moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,11 +59,32 @@ fn ingress(service: &Value) -> Vec<String> {
     ingress.into_iter().flatten().filter_map(|one| one["ip"].as_str().map(str::to_owned)).collect()
 }
 
+/// `address weight, …`.
+pub(super) fn written(hosts: &Hosts) -> String {
+    let entries: Vec<String> =
+        hosts.iter().map(|(address, host)| format!("{address} weight {}", host.weight)).collect();
+    if entries.is_empty() { "no host".to_owned() } else { entries.join(", ") }
+}
+
 impl Truth {
     /// How many ready endpoints `cluster` has.
-    #[cfg(test)]
-    fn count(&self, cluster: &str) -> usize {
+    pub(super) fn count(&self, cluster: &str) -> usize {
         self.endpoints.get(cluster).map_or(0, |endpoints| endpoints.ready.len())
+    }
+
+    /// The same without the endpoints of `cluster`.
+    pub(super) fn without(mut self, cluster: &str) -> Self {
+        self.endpoints.remove(cluster);
+        self
+    }
+
+    /// The hosts in `hosts` that stand for endpoints; a proxy of `network` has them as long as those are there.
+    pub(super) fn standing<'a>(&self, network: &str, hosts: &'a Hosts) -> BTreeSet<&'a String> {
+        let groups = self.groups(network);
+        let stands = |host: &&String| {
+            groups.iter().any(|group| group.endpoints > 0 && group.hosts.contains(host.as_str()))
+        };
+        hosts.keys().filter(stands).collect()
     }
 
     /// Clusters with at least one ready endpoint.
@@ -83,9 +104,8 @@ impl Truth {
         let groups = self.groups(network);
         let everything: u64 = groups.iter().map(|group| group.endpoints).sum();
         let weight: u64 = hosts.values().map(|host| u64::from(host.weight)).sum();
-        let wrong = |what: String| Err(format!("{what}: {}", super::views::written(hosts)));
-        if let Some(stray) = hosts.keys().find(|host| !groups.iter().any(|group| group.hosts.contains(*host)))
-        {
+        let wrong = |what: String| Err(format!("{what}: {}", written(hosts)));
+        if let Some(stray) = hosts.keys().find(|host| !groups.iter().any(|group| group.hosts.contains(*host))) {
             return wrong(format!("{stray} should not be there"));
         }
         for group in &groups {
@@ -125,7 +145,7 @@ struct Group {
 
 #[cfg(test)]
 mod tests {
-    use super::super::super::envoy::Host;
+    use super::super::envoy::Host;
     use super::*;
 
     fn truth() -> Truth {
