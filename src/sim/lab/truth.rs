@@ -105,8 +105,14 @@ impl Truth {
         let everything: u64 = groups.iter().map(|group| group.endpoints).sum();
         let weight: u64 = hosts.values().map(|host| u64::from(host.weight)).sum();
         let wrong = |what: String| Err(format!("{what}: {}", written(hosts)));
-        if let Some(stray) = hosts.keys().find(|host| !groups.iter().any(|group| group.hosts.contains(*host))) {
+        if let Some(stray) = hosts.keys().find(|host| !groups.iter().any(|group| group.hosts.contains(*host)))
+        {
             return wrong(format!("{stray} should not be there"));
+        }
+        let lacking =
+            |group: &&Group| group.endpoints > 0 && !group.hosts.iter().any(|host| hosts.contains_key(host));
+        if let Some(group) = groups.iter().find(lacking) {
+            return wrong(format!("{:?} is missing", group.hosts));
         }
         for group in &groups {
             let present = hosts.iter().filter(|(host, _)| group.hosts.contains(*host));

@@ -6,8 +6,8 @@ use serde_json::Value;
 
 use super::super::client::{Client, authority};
 use super::super::plan::{AppService, ClusterPlan, ECHO, GREETER, HELLOWORLD, NAMESPACE};
-use super::super::world::CLIENT;
 use super::super::truth::truth;
+use super::super::world::CLIENT;
 use super::super::{Lab, LabError};
 use super::{Seen, wrong};
 
