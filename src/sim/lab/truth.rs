@@ -97,6 +97,18 @@ impl Truth {
         self.gateways.values().flatten()
     }
 
+    /// Whether a gateway of `network` that has `hosts` has every ready endpoint there, and nothing else.
+    pub(super) fn within(&self, network: &str, hosts: &Hosts) -> Result<(), String> {
+        let near = self.endpoints.values().filter(|endpoints| endpoints.network == network);
+        let wanted: BTreeSet<String> =
+            near.flat_map(|near| &near.ready).map(|address| format!("{address}:{}", self.port)).collect();
+        if hosts.keys().eq(wanted.iter()) {
+            Ok(())
+        } else {
+            Err(format!("{}, not {wanted:?}", written(hosts)))
+        }
+    }
+
     /// Whether a proxy of `network` that has `hosts` has what it must; else what is wrong.
     ///
     /// Weights are compared as shares: where several gateways stand for one network, all weights are scaled.
