@@ -32,6 +32,7 @@ mod error;
 mod handler;
 mod identity;
 pub mod kinds;
+mod protobuf;
 mod list;
 mod object;
 mod openapi;
