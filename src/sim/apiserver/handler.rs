@@ -5,28 +5,27 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, Response, StatusCode, header};
-use http_body_util::{BodyExt as _, Limited};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
 use super::body::{self, Body};
+use super::compress;
 use super::discovery;
 use super::error::ApiError;
 use super::kinds::{self, Kinds};
 use super::list;
+use super::media::{Media, Purpose};
 use super::object::{self, ObjectKey};
 use super::openapi;
 use super::patch;
+use super::payload;
+use super::protobuf;
 use super::requests::RequestLog;
 use super::route::{self, Query, Resource, Subresource, Target, Verb};
 use super::scale;
 use super::scale::Scale;
 use super::store::{Part, Preconditions, Store};
-use super::table::{self, Form};
 use super::watch::{Signal, WatchRequest};
-
-/// Largest accepted request body, in bytes: what a real API server accepts.
-const BODY_LIMIT: usize = 3 * 1024 * 1024;
 
 /// Everything a request may touch.
 #[derive(Debug)]
@@ -80,11 +79,15 @@ where
             Ok(Target::Objects(resource)) => {
                 objects(&context, &parts.method, &parts.headers, resource, &query, body).await
             }
-            Ok(target) => document(&context, &kinds, &parts.method, &target),
+            Ok(target) => document(&context, &kinds, &parts.method, &parts.headers, &target),
             Err(error) => Err(error),
         },
     };
-    let response = answer.unwrap_or_else(|error| body::error(&error));
+    let mut response = answer.unwrap_or_else(|error| body::error(&error, &parts.headers));
+    let reads = asked.as_ref().is_none_or(|(verb, _)| matches!(verb, Verb::Get | Verb::List));
+    if parts.method == Method::GET && reads && compress::is_accepted(&parts.headers) {
+        response = compress::large(response).await;
+    }
     let agent = parts.headers.get(header::USER_AGENT).and_then(|v| v.to_str().ok());
     let path = parts.uri.path_and_query().map_or("", |path| path.as_str());
     context.requests.record(parts.method.as_str(), asked, path, response.status().as_u16(), agent);
@@ -113,6 +116,7 @@ fn document(
     context: &Context,
     kinds: &Kinds,
     method: &Method,
+    headers: &HeaderMap,
     target: &Target,
 ) -> Result<Response<Body>, ApiError> {
     if !matches!(*method, Method::GET | Method::HEAD) {
@@ -125,15 +129,21 @@ fn document(
             response.headers_mut().insert(header::CONTENT_TYPE, plain);
             return Ok(response);
         }
-        Target::Version => discovery::version(),
+        Target::Version => return Ok(body::value(StatusCode::OK, &discovery::version())),
+        Target::OpenApi(path) => {
+            let document = openapi::document(kinds, path).ok_or(ApiError::NoSuchPath)?;
+            return Ok(body::value(StatusCode::OK, &document));
+        }
         Target::CoreVersions => discovery::core_versions(&context.address),
         Target::Groups => discovery::groups(kinds),
         Target::Group(name) => discovery::group(kinds, name),
         Target::Resources(group, version) => discovery::resources(kinds, group, version),
-        Target::OpenApi(path) => openapi::document(kinds, path).ok_or(ApiError::NoSuchPath)?,
         Target::Objects(_) => return Err(ApiError::NoSuchPath),
     };
-    Ok(body::value(StatusCode::OK, &value))
+    let text = |field: &str| value[field].as_str().unwrap_or_default();
+    let messages = protobuf::speaks(text("apiVersion"), text("kind"));
+    let media = Media::negotiate(headers, Purpose::Document, "", messages)?;
+    Ok(media.document(StatusCode::OK, &value))
 }
 
 async fn objects<B>(
@@ -149,111 +159,65 @@ where
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     let verb = Verb::of(method, &resource, query)?;
-    let accept = headers.get(header::ACCEPT).and_then(|v| v.to_str().ok()).unwrap_or_default();
-    let form = Form::negotiate(accept, query.get("includeObject"))?;
+    let media = media_for(&resource, verb, headers, query)?;
     if !query.get("dryRun").is_empty() {
         return Err(ApiError::BadRequest("dryRun is not offered by this server".into()));
     }
     match verb {
-        Verb::Get => get(context, &resource, form),
-        Verb::List => list(context, &resource, query, form),
-        Verb::Watch => watch(context, &resource, query, form),
-        Verb::DeleteCollection => delete_collection(context, &resource, query),
-        Verb::Create => create(context, &resource, read_object(headers, body).await?),
-        Verb::Update => update(context, &resource, read_object(headers, body).await?),
-        Verb::Patch => {
-            let patch = patch::Patch::parse(content_type(headers), &read(body).await?)?;
-            patch_object(context, &resource, &patch)
+        Verb::Get => get(context, &resource, media),
+        Verb::List => {
+            let page = list::page(&context.store, &resource.kind, &resource.namespace, query)?;
+            Ok(media.page(&resource.kind, page).await)
         }
-        Verb::Delete => delete(context, &resource, &read(body).await?),
+        Verb::Watch => watch(context, &resource, query, media),
+        Verb::DeleteCollection => {
+            let removed = delete_collection(context, &resource, query)?;
+            Ok(media.page(&resource.kind, removed).await)
+        }
+        Verb::Create => create(context, &resource, payload::object(headers, body).await?, media),
+        Verb::Update => update(context, &resource, payload::object(headers, body).await?, media),
+        Verb::Patch => {
+            let patch = patch::Patch::parse(payload::media_type(headers), &payload::bytes(body).await?)?;
+            patch_object(context, &resource, &patch, media)
+        }
+        Verb::Delete => delete(context, &resource, &payload::options(headers, body).await?, media),
     }
 }
 
-async fn read<B>(body: B) -> Result<Bytes, ApiError>
-where
-    B: http_body::Body<Data = Bytes>,
-    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-{
-    match Limited::new(body, BODY_LIMIT).collect().await {
-        Ok(collected) => Ok(collected.to_bytes()),
-        Err(error) if error.is::<http_body_util::LengthLimitError>() => Err(ApiError::TooLarge(BODY_LIMIT)),
-        Err(error) => Err(ApiError::BadRequest(format!("the request body could not be read: {error}"))),
-    }
-}
-
-fn content_type(headers: &HeaderMap) -> &str {
-    let value = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    value.split(';').next().unwrap_or_default().trim()
-}
-
-async fn read_object<B>(headers: &HeaderMap, body: B) -> Result<Value, ApiError>
-where
-    B: http_body::Body<Data = Bytes>,
-    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-{
-    let media = content_type(headers);
-    if !matches!(media, "" | "application/json") {
-        return Err(ApiError::UnsupportedMediaType(format!("{media}; send application/json")));
-    }
-    let object: Value = serde_json::from_slice(&read(body).await?)
-        .map_err(|error| ApiError::BadRequest(format!("the request body is not valid JSON: {error}")))?;
-    if object.is_object() {
-        Ok(object)
-    } else {
-        Err(ApiError::BadRequest("the request body must be one JSON object".into()))
-    }
+/// The form of the answer.
+fn media_for(resource: &Resource, verb: Verb, headers: &HeaderMap, query: &Query) -> Result<Media, ApiError> {
+    let purpose = match (verb, resource.subresource) {
+        (_, Subresource::Scale) => return Media::negotiate(headers, Purpose::Document, "", true),
+        (Verb::List | Verb::DeleteCollection, _) => Purpose::List,
+        (Verb::Watch, _) => Purpose::Watch,
+        _ => Purpose::Object,
+    };
+    Media::of_kind(headers, purpose, query.get("includeObject"), &resource.kind)
 }
 
 fn key_of(resource: &Resource) -> ObjectKey {
     ObjectKey::new(resource.namespace.as_str(), resource.name.as_deref().unwrap_or_default())
 }
 
-fn get(context: &Context, resource: &Resource, form: Form) -> Result<Response<Body>, ApiError> {
+fn get(context: &Context, resource: &Resource, media: Media) -> Result<Response<Body>, ApiError> {
     let kind = &resource.kind;
-    let stored = context.store.stored(kind, &key_of(resource))?.seen_as(kind);
+    let stored = context.store.stored(kind, &key_of(resource))?;
     if let (Subresource::Scale, Some(scale)) = (resource.subresource, &kind.scale) {
-        return Ok(body::value(StatusCode::OK, &scale::of(scale, &stored.value())));
+        return Ok(media.document(StatusCode::OK, &scale::of(scale, &stored.value())));
     }
-    Ok(match form {
-        Form::Objects => body::json_response(StatusCode::OK, body::full(stored.json())),
-        Form::Table(include) => {
-            let metadata = json!({"resourceVersion": stored.version.to_string()});
-            let table = table::table(kind, std::iter::once(stored.value()), include, &metadata);
-            body::value(StatusCode::OK, &table)
-        }
-    })
-}
-
-fn list(
-    context: &Context,
-    resource: &Resource,
-    query: &Query,
-    form: Form,
-) -> Result<Response<Body>, ApiError> {
-    let page = list::page(&context.store, &resource.kind, &resource.namespace, query)?;
-    Ok(match form {
-        Form::Objects => {
-            let chunks = body::join(page.pieces(&resource.kind)).map(Ok);
-            body::json_response(StatusCode::OK, body::stream(futures::stream::iter(chunks)))
-        }
-        Form::Table(include) => {
-            let values = page.items.iter().map(|stored| stored.value());
-            let table = table::table(&resource.kind, values, include, &page.metadata());
-            body::value(StatusCode::OK, &table)
-        }
-    })
+    Ok(media.object(StatusCode::OK, kind, &stored))
 }
 
 fn watch(
     context: &Context,
     resource: &Resource,
     query: &Query,
-    form: Form,
+    media: Media,
 ) -> Result<Response<Body>, ApiError> {
-    let request = WatchRequest::parse(&resource.kind, &resource.namespace, query, form)?;
+    let request = WatchRequest::parse(&resource.kind, &resource.namespace, query, media)?;
     let stream =
         super::watch::open(&context.store, request, context.signals.clone(), context.bookmark_every)?;
-    Ok(body::json_response(StatusCode::OK, body::stream(stream)))
+    Ok(media.watch(body::stream(stream)))
 }
 
 /// Checks that the body is of the kind the path names, and completes what may be left out.
@@ -288,7 +252,12 @@ fn settle(resource: &Resource, mut object: Value) -> Result<Value, ApiError> {
     Ok(object)
 }
 
-fn create(context: &Context, resource: &Resource, object: Value) -> Result<Response<Body>, ApiError> {
+fn create(
+    context: &Context,
+    resource: &Resource,
+    object: Value,
+    media: Media,
+) -> Result<Response<Body>, ApiError> {
     let kind = &resource.kind;
     if kind.is_namespaced() && resource.namespace.is_empty() {
         return Err(ApiError::BadRequest("an empty namespace may not be set during creation".into()));
@@ -302,8 +271,8 @@ fn create(context: &Context, resource: &Resource, object: Value) -> Result<Respo
     if kind.is_namespaced() {
         context.store.stored(&kinds::NAMESPACES, &ObjectKey::new("", resource.namespace.as_str()))?;
     }
-    let stored = context.store.create_part(kind, object, Part::Main)?.seen_as(kind);
-    Ok(body::json_response(StatusCode::CREATED, body::full(stored.json())))
+    let stored = context.store.create_part(kind, object, Part::Main)?;
+    Ok(media.object(StatusCode::CREATED, kind, &stored))
 }
 
 /// The part of an object a write through this path changes.
@@ -314,51 +283,60 @@ fn part(resource: &Resource) -> Part {
     }
 }
 
-fn update(context: &Context, resource: &Resource, object: Value) -> Result<Response<Body>, ApiError> {
+fn update(
+    context: &Context,
+    resource: &Resource,
+    object: Value,
+    media: Media,
+) -> Result<Response<Body>, ApiError> {
     let key = key_of(resource);
     if let (Subresource::Scale, Some(scale)) = (resource.subresource, &resource.kind.scale) {
-        return rescale(context, resource, scale, |_| Ok(object));
+        return rescale(context, resource, scale, media, |_| Ok(object));
     }
     let object = settle(resource, object)?;
     let stored = context.store.modify(&resource.kind, &key, part(resource), |_| Ok(object))?;
-    Ok(body::json_response(StatusCode::OK, body::full(stored.seen_as(&resource.kind).json())))
+    Ok(media.object(StatusCode::OK, &resource.kind, &stored))
 }
 
 fn patch_object(
     context: &Context,
     resource: &Resource,
     patch: &patch::Patch,
+    media: Media,
 ) -> Result<Response<Body>, ApiError> {
     if let (Subresource::Scale, Some(scale)) = (resource.subresource, &resource.kind.scale) {
-        return rescale(context, resource, scale, |current| patch.apply(current));
+        return rescale(context, resource, scale, media, |current| patch.apply(current));
     }
     let change = |current: &Value| patch.apply(current);
     let stored = context.store.modify(&resource.kind, &key_of(resource), part(resource), change)?;
-    Ok(body::json_response(StatusCode::OK, body::full(stored.seen_as(&resource.kind).json())))
+    Ok(media.object(StatusCode::OK, &resource.kind, &stored))
 }
 
 fn rescale(
     context: &Context,
     resource: &Resource,
     scale: &Scale,
+    media: Media,
     change: impl FnOnce(&Value) -> Result<Value, ApiError>,
 ) -> Result<Response<Body>, ApiError> {
     let stored = context.store.modify(&resource.kind, &key_of(resource), Part::Main, |current| {
         scale::apply(scale, current, &change(&scale::of(scale, current))?)
     })?;
-    Ok(body::value(StatusCode::OK, &scale::of(scale, &stored.value())))
+    Ok(media.document(StatusCode::OK, &scale::of(scale, &stored.value())))
 }
 
-fn delete(context: &Context, resource: &Resource, options: &Bytes) -> Result<Response<Body>, ApiError> {
-    let preconditions = match options.is_empty() {
-        true => Preconditions::default(),
-        false => Preconditions::parse(options)?,
-    };
+fn delete(
+    context: &Context,
+    resource: &Resource,
+    options: &Value,
+    media: Media,
+) -> Result<Response<Body>, ApiError> {
+    let preconditions = Preconditions::of(options);
     let removed = context.store.remove(&resource.kind, &key_of(resource), &preconditions)?;
     let value = removed.value();
     if value["metadata"]["deletionTimestamp"].is_string() {
         // Finalizers hold it: the object is still there, and the client sees that.
-        return Ok(body::json_response(StatusCode::OK, body::full(removed.seen_as(&resource.kind).json())));
+        return Ok(media.object(StatusCode::OK, &resource.kind, &removed));
     }
     let mut details = json!({
         "name": value["metadata"]["name"],
@@ -371,14 +349,10 @@ fn delete(context: &Context, resource: &Resource, options: &Bytes) -> Result<Res
     let status = json!({
         "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "details": details,
     });
-    Ok(body::value(StatusCode::OK, &status))
+    Ok(media.document(StatusCode::OK, &status))
 }
 
-fn delete_collection(
-    context: &Context,
-    resource: &Resource,
-    query: &Query,
-) -> Result<Response<Body>, ApiError> {
+fn delete_collection(context: &Context, resource: &Resource, query: &Query) -> Result<list::Page, ApiError> {
     let kind = &resource.kind;
     if kind.is_namespaced() && resource.namespace.is_empty() {
         return Err(ApiError::MethodNotAllowed);
@@ -394,6 +368,5 @@ fn delete_collection(
         }
     }
     page.items = removed;
-    let chunks = body::join(page.pieces(kind)).map(Ok);
-    Ok(body::json_response(StatusCode::OK, body::stream(futures::stream::iter(chunks))))
+    Ok(page)
 }

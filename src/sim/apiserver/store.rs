@@ -483,13 +483,10 @@ impl Core {
 }
 
 impl Preconditions {
-    /// Reads the preconditions of a `DeleteOptions` body.
-    pub(super) fn parse(options: &[u8]) -> Result<Self, ApiError> {
-        let options: Value = serde_json::from_slice(options).map_err(|error| {
-            ApiError::BadRequest(format!("the delete options are not valid JSON: {error}"))
-        })?;
+    /// The preconditions of a `DeleteOptions` object.
+    pub(super) fn of(options: &Value) -> Self {
         let text = |field: &str| options["preconditions"][field].as_str().map(str::to_owned);
-        Ok(Self { uid: text("uid"), resource_version: text("resourceVersion") })
+        Self { uid: text("uid"), resource_version: text("resourceVersion") }
     }
 
     fn check(&self, kind: &Kind, key: &ObjectKey, current: &Value) -> Result<(), ApiError> {
