@@ -8,6 +8,7 @@ use http::{HeaderMap, Method, Request, Response, StatusCode, header};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
+use super::access;
 use super::body::{self, Body};
 use super::compress;
 use super::discovery;
@@ -25,6 +26,7 @@ use super::route::{self, Query, Resource, Subresource, Target, Verb};
 use super::scale;
 use super::scale::Scale;
 use super::store::{Part, Preconditions, Store};
+use super::tokens::TokenKey;
 use super::watch::{Signal, WatchRequest};
 
 /// Everything a request may touch.
@@ -32,6 +34,7 @@ use super::watch::{Signal, WatchRequest};
 pub(super) struct Context {
     pub(super) store: Store,
     pub(super) token: Secret,
+    pub(super) token_key: TokenKey,
     pub(super) address: String,
     pub(super) signals: watch::Receiver<Signal>,
     pub(super) bookmark_every: Duration,
@@ -50,7 +53,7 @@ impl std::fmt::Debug for Secret {
 
 impl Secret {
     /// Compares in a time that depends on the lengths only.
-    fn matches(&self, offered: &str) -> bool {
+    pub(super) fn matches(&self, offered: &str) -> bool {
         let (a, b) = (self.0.as_bytes(), offered.as_bytes());
         a.len() == b.len() && a.iter().zip(b).fold(0, |diff, (x, y)| diff | (x ^ y)) == 0
     }
@@ -73,11 +76,14 @@ where
         }
         _ => None,
     };
-    let answer = match authorize(&context, &target, &parts.headers) {
+    let answer = match access::identify(&context, &target, &parts.headers) {
         Err(error) => Err(error),
-        Ok(()) => match target {
+        Ok(asker) => match target {
             Ok(Target::Objects(resource)) => {
                 objects(&context, &parts.method, &parts.headers, resource, &query, body).await
+            }
+            Ok(Target::Review(review)) => {
+                access::review(&context, review, &parts.method, &parts.headers, &asker, body).await
             }
             Ok(target) => document(&context, &kinds, &parts.method, &parts.headers, &target),
             Err(error) => Err(error),
@@ -92,24 +98,6 @@ where
     let path = parts.uri.path_and_query().map_or("", |path| path.as_str());
     context.requests.record(parts.method.as_str(), asked, path, response.status().as_u16(), agent);
     response
-}
-
-/// Health and version are open to everybody, as on a real server; the rest needs the token.
-fn authorize(
-    context: &Context,
-    target: &Result<Target, ApiError>,
-    headers: &HeaderMap,
-) -> Result<(), ApiError> {
-    let offered = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-    match offered.and_then(|value| value.split_once(' ')) {
-        Some((scheme, token))
-            if scheme.eq_ignore_ascii_case("bearer") && context.token.matches(token.trim()) =>
-        {
-            Ok(())
-        }
-        None if offered.is_none() && matches!(target, Ok(Target::Health | Target::Version)) => Ok(()),
-        _ => Err(ApiError::Unauthorized),
-    }
 }
 
 fn document(
@@ -138,7 +126,7 @@ fn document(
         Target::Groups => discovery::groups(kinds),
         Target::Group(name) => discovery::group(kinds, name),
         Target::Resources(group, version) => discovery::resources(kinds, group, version),
-        Target::Objects(_) => return Err(ApiError::NoSuchPath),
+        Target::Objects(_) | Target::Review(_) => return Err(ApiError::NoSuchPath),
     };
     let text = |field: &str| value[field].as_str().unwrap_or_default();
     let messages = protobuf::speaks(text("apiVersion"), text("kind"));
@@ -159,6 +147,9 @@ where
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     let verb = Verb::of(method, &resource, query)?;
+    if resource.subresource == Subresource::Token {
+        return access::token(context, &resource, headers, body).await;
+    }
     let media = media_for(&resource, verb, headers, query)?;
     if !query.get("dryRun").is_empty() {
         return Err(ApiError::BadRequest("dryRun is not offered by this server".into()));
@@ -279,7 +270,7 @@ fn create(
 fn part(resource: &Resource) -> Part {
     match resource.subresource {
         Subresource::Status => Part::Status,
-        Subresource::None | Subresource::Scale => Part::Main,
+        Subresource::None | Subresource::Scale | Subresource::Token => Part::Main,
     }
 }
 
