@@ -21,29 +21,43 @@
 //! A server starts in milliseconds and any number of them run side by side. What it holds is a [`Store`],
 //! usable in process with the same checks, versions and watch events as over HTTP. Stopping a server and
 //! starting another with its store, [`Authority`], token and address is an outage as clients see it.
+//!
+//! Who sends the server's token, or one of a ServiceAccount (`kubectl create token`), may do everything: there
+//! is no authorisation.
 
+mod access;
+mod accounts;
+mod age;
 mod authority;
 mod body;
 mod collection;
 mod columns;
+mod compress;
 mod defaults;
+mod definition;
 mod discovery;
 mod error;
 mod freeze;
 mod handler;
 mod identity;
+mod json_path;
 pub mod kinds;
 mod list;
+mod media;
 mod object;
 mod openapi;
 mod patch;
+mod payload;
+mod protobuf;
 mod requests;
+mod reviews;
 mod route;
 mod scale;
 mod selector;
 mod serve;
 mod store;
 mod table;
+mod tokens;
 mod watch;
 
 use std::net::{IpAddr, SocketAddr};
@@ -55,13 +69,16 @@ use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
+use self::accounts::Accounts;
 pub use self::authority::{Authority, CertificateError};
-pub use self::columns::Column;
+pub use self::columns::{Cell, Column};
 pub use self::error::ApiError;
 use self::freeze::Motion;
 use self::handler::{Context, Secret};
 pub(super) use self::identity::token as fresh_token;
+pub use self::json_path::JsonPath;
 pub use self::requests::{RequestCounts, RequestRecord};
+pub use self::scale::Scale;
 pub use self::store::{DEFAULT_HISTORY, Store};
 use self::watch::Signal;
 use super::kubeconfig;
@@ -134,6 +151,9 @@ impl ApiServer {
     }
 }
 
+/// Objects to start with, made one at a time: a large world never exists twice.
+type World = Box<dyn Iterator<Item = Value> + Send>;
+
 /// Settings of an API server to start.
 #[must_use = "a builder does nothing until start is awaited"]
 pub struct ApiServerBuilder {
@@ -142,7 +162,7 @@ pub struct ApiServerBuilder {
     listen: SocketAddr,
     names: Vec<String>,
     server_url: Option<String>,
-    world: Vec<Value>,
+    world: Vec<World>,
     history: usize,
     bookmark_every: Duration,
     store: Option<Store>,
@@ -190,8 +210,12 @@ impl ApiServerBuilder {
     }
 
     /// Objects applied in order before the server listens, after those of earlier calls.
-    pub fn world(mut self, objects: impl IntoIterator<Item = Value>) -> Self {
-        self.world.extend(objects);
+    pub fn world<I>(mut self, objects: I) -> Self
+    where
+        I: IntoIterator<Item = Value>,
+        I::IntoIter: Send + 'static,
+    {
+        self.world.push(Box::new(objects.into_iter()));
         self
     }
 
@@ -247,6 +271,7 @@ impl ApiServerBuilder {
         let context = Arc::new(Context {
             store,
             token: Secret(token),
+            token_key: authority.token_key().clone(),
             address: address.to_string(),
             signals: signals.subscribe(),
             bookmark_every: self.bookmark_every,
@@ -271,7 +296,7 @@ fn reachable(address: SocketAddr) -> SocketAddr {
     }
 }
 
-fn apply_world(cluster: &str, store: &Store, world: Vec<Value>) -> Result<(), ApiServerError> {
+fn apply_world(cluster: &str, store: &Store, world: Vec<World>) -> Result<(), ApiServerError> {
     for name in ["default", "kube-system"] {
         if store.get(&kinds::NAMESPACES, "", name).is_none() {
             let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}});
@@ -283,10 +308,10 @@ fn apply_world(cluster: &str, store: &Store, world: Vec<Value>) -> Result<(), Ap
             })?;
         }
     }
-    for (at, object) in world.into_iter().enumerate() {
+    for (at, object) in world.into_iter().flatten().enumerate() {
         let text = |value: &Value| value.as_str().unwrap_or("?").to_owned();
         let label = format!("{} {}", text(&object["kind"]), text(&object["metadata"]["name"]));
-        store.apply(object).map_err(|source| ApiServerError::World {
+        store.load(object).map_err(|source| ApiServerError::World {
             cluster: cluster.to_owned(),
             index: at + 1,
             object: label,
@@ -343,6 +368,21 @@ impl RunningApiServer {
     /// A kubeconfig with everything inline: cluster, context and user are named after the cluster.
     pub fn kubeconfig(&self) -> String {
         kubeconfig::inline(&self.cluster, &self.url, self.ca_pem(), self.token())
+    }
+
+    /// A bearer token of a service account, valid at this server for `lifetime` from now, which may be shorter
+    /// than a TokenRequest allows: of no length it has expired at once. Keep it out of logs.
+    ///
+    /// # Errors
+    /// No such service account.
+    pub fn service_account_token(
+        &self,
+        namespace: &str,
+        name: &str,
+        lifetime: Duration,
+    ) -> Result<String, ApiError> {
+        let accounts = Accounts { store: &self.context.store, key: &self.context.token_key };
+        accounts.token(namespace, name, lifetime, access::now())
     }
 
     /// The objects, for direct use in process.

@@ -5,33 +5,36 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, Response, StatusCode, header};
-use http_body_util::{BodyExt as _, Limited};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
+use super::access;
 use super::body::{self, Body};
+use super::compress;
 use super::discovery;
 use super::error::ApiError;
-use super::kinds::{self, Kind};
+use super::kinds::{self, Kinds};
 use super::list;
+use super::media::{Media, Purpose};
 use super::object::{self, ObjectKey};
 use super::openapi;
 use super::patch;
+use super::payload;
+use super::protobuf;
 use super::requests::RequestLog;
 use super::route::{self, Query, Resource, Subresource, Target, Verb};
 use super::scale;
+use super::scale::Scale;
 use super::store::{Part, Preconditions, Store};
-use super::table::{self, Form};
+use super::tokens::TokenKey;
 use super::watch::{Signal, WatchRequest};
-
-/// Largest accepted request body, in bytes: what a real API server accepts.
-const BODY_LIMIT: usize = 3 * 1024 * 1024;
 
 /// Everything a request may touch.
 #[derive(Debug)]
 pub(super) struct Context {
     pub(super) store: Store,
     pub(super) token: Secret,
+    pub(super) token_key: TokenKey,
     pub(super) address: String,
     pub(super) signals: watch::Receiver<Signal>,
     pub(super) bookmark_every: Duration,
@@ -50,7 +53,7 @@ impl std::fmt::Debug for Secret {
 
 impl Secret {
     /// Compares in a time that depends on the lengths only.
-    fn matches(&self, offered: &str) -> bool {
+    pub(super) fn matches(&self, offered: &str) -> bool {
         let (a, b) = (self.0.as_bytes(), offered.as_bytes());
         a.len() == b.len() && a.iter().zip(b).fold(0, |diff, (x, y)| diff | (x ^ y)) == 0
     }
@@ -64,47 +67,46 @@ where
 {
     let (parts, body) = request.into_parts();
     let query = Query::parse(parts.uri.query().unwrap_or_default());
-    let target = route::resolve(parts.uri.path());
-    let verb = match &target {
-        Ok(Target::Objects(resource)) => Verb::of(&parts.method, resource, &query).ok(),
+    let kinds = context.store.kinds();
+    let target = route::resolve(&kinds, parts.uri.path());
+    let asked = match &target {
+        Ok(Target::Objects(resource)) => {
+            let verb = Verb::of(&parts.method, resource, &query).ok();
+            verb.map(|verb| (verb, resource.kind.resource()))
+        }
         _ => None,
     };
-    let answer = match authorize(&context, &target, &parts.headers) {
+    let answer = match access::identify(&context, &target, &parts.headers) {
         Err(error) => Err(error),
-        Ok(()) => match target {
+        Ok(asker) => match target {
             Ok(Target::Objects(resource)) => {
                 objects(&context, &parts.method, &parts.headers, resource, &query, body).await
             }
-            Ok(target) => document(&context, &parts.method, &target),
+            Ok(Target::Review(review)) => {
+                access::review(&context, review, &parts.method, &parts.headers, &asker, body).await
+            }
+            Ok(target) => document(&context, &kinds, &parts.method, &parts.headers, &target),
             Err(error) => Err(error),
         },
     };
-    let response = answer.unwrap_or_else(|error| body::error(&error));
+    let mut response = answer.unwrap_or_else(|error| body::error(&error, &parts.headers));
+    let reads = asked.as_ref().is_none_or(|(verb, _)| matches!(verb, Verb::Get | Verb::List));
+    if parts.method == Method::GET && reads && compress::is_accepted(&parts.headers) {
+        response = compress::large(response).await;
+    }
     let agent = parts.headers.get(header::USER_AGENT).and_then(|v| v.to_str().ok());
     let path = parts.uri.path_and_query().map_or("", |path| path.as_str());
-    context.requests.record(parts.method.as_str(), verb, path, response.status().as_u16(), agent);
+    context.requests.record(parts.method.as_str(), asked, path, response.status().as_u16(), agent);
     response
 }
 
-/// Health and version are open to everybody, as on a real server; the rest needs the token.
-fn authorize(
+fn document(
     context: &Context,
-    target: &Result<Target, ApiError>,
+    kinds: &Kinds,
+    method: &Method,
     headers: &HeaderMap,
-) -> Result<(), ApiError> {
-    let offered = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-    match offered.and_then(|value| value.split_once(' ')) {
-        Some((scheme, token))
-            if scheme.eq_ignore_ascii_case("bearer") && context.token.matches(token.trim()) =>
-        {
-            Ok(())
-        }
-        None if offered.is_none() && matches!(target, Ok(Target::Health | Target::Version)) => Ok(()),
-        _ => Err(ApiError::Unauthorized),
-    }
-}
-
-fn document(context: &Context, method: &Method, target: &Target) -> Result<Response<Body>, ApiError> {
+    target: &Target,
+) -> Result<Response<Body>, ApiError> {
     if !matches!(*method, Method::GET | Method::HEAD) {
         return Err(ApiError::MethodNotAllowed);
     }
@@ -115,15 +117,21 @@ fn document(context: &Context, method: &Method, target: &Target) -> Result<Respo
             response.headers_mut().insert(header::CONTENT_TYPE, plain);
             return Ok(response);
         }
-        Target::Version => discovery::version(),
+        Target::Version => return Ok(body::value(StatusCode::OK, &discovery::version())),
+        Target::OpenApi(path) => {
+            let document = openapi::document(kinds, path).ok_or(ApiError::NoSuchPath)?;
+            return Ok(body::value(StatusCode::OK, &document));
+        }
         Target::CoreVersions => discovery::core_versions(&context.address),
-        Target::Groups => discovery::groups(),
-        Target::Group(name) => discovery::group(name),
-        Target::Resources(group, version) => discovery::resources(group, version),
-        Target::OpenApi(path) => openapi::document(path).ok_or(ApiError::NoSuchPath)?,
-        Target::Objects(_) => return Err(ApiError::NoSuchPath),
+        Target::Groups => discovery::groups(kinds),
+        Target::Group(name) => discovery::group(kinds, name),
+        Target::Resources(group, version) => discovery::resources(kinds, group, version),
+        Target::Objects(_) | Target::Review(_) => return Err(ApiError::NoSuchPath),
     };
-    Ok(body::value(StatusCode::OK, &value))
+    let text = |field: &str| value[field].as_str().unwrap_or_default();
+    let messages = protobuf::speaks(text("apiVersion"), text("kind"));
+    let media = Media::negotiate(headers, Purpose::Document, "", messages)?;
+    Ok(media.document(StatusCode::OK, &value))
 }
 
 async fn objects<B>(
@@ -139,116 +147,74 @@ where
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     let verb = Verb::of(method, &resource, query)?;
-    let accept = headers.get(header::ACCEPT).and_then(|v| v.to_str().ok()).unwrap_or_default();
-    let form = Form::negotiate(accept, query.get("includeObject"))?;
+    if resource.subresource == Subresource::Token {
+        return access::token(context, &resource, headers, body).await;
+    }
+    let media = media_for(&resource, verb, headers, query)?;
     if !query.get("dryRun").is_empty() {
         return Err(ApiError::BadRequest("dryRun is not offered by this server".into()));
     }
     match verb {
-        Verb::Get => get(context, &resource, form),
-        Verb::List => list(context, &resource, query, form),
-        Verb::Watch => watch(context, &resource, query, form),
-        Verb::DeleteCollection => delete_collection(context, &resource, query),
-        Verb::Create => create(context, &resource, read_object(headers, body).await?),
-        Verb::Update => update(context, &resource, read_object(headers, body).await?),
-        Verb::Patch => {
-            let patch = patch::Patch::parse(content_type(headers), &read(body).await?)?;
-            patch_object(context, &resource, &patch)
+        Verb::Get => get(context, &resource, media),
+        Verb::List => {
+            let page = list::page(&context.store, &resource.kind, &resource.namespace, query)?;
+            Ok(media.page(&resource.kind, page).await)
         }
-        Verb::Delete => delete(context, &resource, &read(body).await?),
+        Verb::Watch => watch(context, &resource, query, media),
+        Verb::DeleteCollection => {
+            let removed = delete_collection(context, &resource, query)?;
+            Ok(media.page(&resource.kind, removed).await)
+        }
+        Verb::Create => create(context, &resource, payload::object(headers, body).await?, media),
+        Verb::Update => update(context, &resource, payload::object(headers, body).await?, media),
+        Verb::Patch => {
+            let patch = patch::Patch::parse(payload::media_type(headers), &payload::bytes(body).await?)?;
+            patch_object(context, &resource, &patch, media)
+        }
+        Verb::Delete => delete(context, &resource, &payload::options(headers, body).await?, media),
     }
 }
 
-async fn read<B>(body: B) -> Result<Bytes, ApiError>
-where
-    B: http_body::Body<Data = Bytes>,
-    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-{
-    match Limited::new(body, BODY_LIMIT).collect().await {
-        Ok(collected) => Ok(collected.to_bytes()),
-        Err(error) if error.is::<http_body_util::LengthLimitError>() => Err(ApiError::TooLarge(BODY_LIMIT)),
-        Err(error) => Err(ApiError::BadRequest(format!("the request body could not be read: {error}"))),
-    }
-}
-
-fn content_type(headers: &HeaderMap) -> &str {
-    let value = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    value.split(';').next().unwrap_or_default().trim()
-}
-
-async fn read_object<B>(headers: &HeaderMap, body: B) -> Result<Value, ApiError>
-where
-    B: http_body::Body<Data = Bytes>,
-    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-{
-    let media = content_type(headers);
-    if !matches!(media, "" | "application/json") {
-        return Err(ApiError::UnsupportedMediaType(format!("{media}; send application/json")));
-    }
-    let object: Value = serde_json::from_slice(&read(body).await?)
-        .map_err(|error| ApiError::BadRequest(format!("the request body is not valid JSON: {error}")))?;
-    if object.is_object() {
-        Ok(object)
-    } else {
-        Err(ApiError::BadRequest("the request body must be one JSON object".into()))
-    }
+/// The form of the answer.
+fn media_for(resource: &Resource, verb: Verb, headers: &HeaderMap, query: &Query) -> Result<Media, ApiError> {
+    let purpose = match (verb, resource.subresource) {
+        (_, Subresource::Scale) => return Media::negotiate(headers, Purpose::Document, "", true),
+        (Verb::List | Verb::DeleteCollection, _) => Purpose::List,
+        (Verb::Watch, _) => Purpose::Watch,
+        _ => Purpose::Object,
+    };
+    Media::of_kind(headers, purpose, query.get("includeObject"), &resource.kind)
 }
 
 fn key_of(resource: &Resource) -> ObjectKey {
     ObjectKey::new(resource.namespace.as_str(), resource.name.as_deref().unwrap_or_default())
 }
 
-fn get(context: &Context, resource: &Resource, form: Form) -> Result<Response<Body>, ApiError> {
-    let stored = context.store.stored(resource.kind, &key_of(resource))?;
-    if resource.subresource == Subresource::Scale {
-        return Ok(body::value(StatusCode::OK, &scale::of(&stored.value)));
+fn get(context: &Context, resource: &Resource, media: Media) -> Result<Response<Body>, ApiError> {
+    let kind = &resource.kind;
+    let stored = context.store.stored(kind, &key_of(resource))?;
+    if let (Subresource::Scale, Some(scale)) = (resource.subresource, &kind.scale) {
+        return Ok(media.document(StatusCode::OK, &scale::of(scale, &stored.value())));
     }
-    Ok(match form {
-        Form::Objects => body::json_response(StatusCode::OK, body::full(stored.json())),
-        Form::Table(include) => {
-            let metadata = json!({"resourceVersion": stored.version.to_string()});
-            let table = table::table(resource.kind, std::iter::once(&*stored.value), include, &metadata);
-            body::value(StatusCode::OK, &table)
-        }
-    })
-}
-
-fn list(
-    context: &Context,
-    resource: &Resource,
-    query: &Query,
-    form: Form,
-) -> Result<Response<Body>, ApiError> {
-    let page = list::page(&context.store, resource.kind, &resource.namespace, query)?;
-    Ok(match form {
-        Form::Objects => {
-            let chunks = body::join(page.pieces(resource.kind)).map(Ok);
-            body::json_response(StatusCode::OK, body::stream(futures::stream::iter(chunks)))
-        }
-        Form::Table(include) => {
-            let values = page.items.iter().map(|stored| &*stored.value);
-            let table = table::table(resource.kind, values, include, &page.metadata());
-            body::value(StatusCode::OK, &table)
-        }
-    })
+    Ok(media.object(StatusCode::OK, kind, &stored))
 }
 
 fn watch(
     context: &Context,
     resource: &Resource,
     query: &Query,
-    form: Form,
+    media: Media,
 ) -> Result<Response<Body>, ApiError> {
-    let request = WatchRequest::parse(resource.kind, &resource.namespace, query, form)?;
+    let request = WatchRequest::parse(&resource.kind, &resource.namespace, query, media)?;
     let stream =
         super::watch::open(&context.store, request, context.signals.clone(), context.bookmark_every)?;
-    Ok(body::json_response(StatusCode::OK, body::stream(stream)))
+    Ok(media.watch(body::stream(stream)))
 }
 
 /// Checks that the body is of the kind the path names, and completes what may be left out.
 fn settle(resource: &Resource, mut object: Value) -> Result<Value, ApiError> {
-    let kind = resource.kind;
-    for (field, wanted) in [("apiVersion", kind.api_version()), ("kind", kind.kind.to_owned())] {
+    let kind = &resource.kind;
+    for (field, wanted) in [("apiVersion", kind.api_version()), ("kind", kind.kind.clone())] {
         match object[field].as_str() {
             Some(given) if given != wanted => {
                 return Err(ApiError::BadRequest(format!(
@@ -264,7 +230,7 @@ fn settle(resource: &Resource, mut object: Value) -> Result<Value, ApiError> {
         metadata.insert("namespace".into(), json!(resource.namespace));
     } else if kind.is_namespaced() && namespace != resource.namespace {
         return Err(ApiError::Invalid {
-            kind: kind.kind.to_owned(),
+            kind: kind.kind.clone(),
             name: metadata.get("name").and_then(Value::as_str).unwrap_or_default().to_owned(),
             field: "metadata.namespace".to_owned(),
             why: format!(
@@ -277,8 +243,13 @@ fn settle(resource: &Resource, mut object: Value) -> Result<Value, ApiError> {
     Ok(object)
 }
 
-fn create(context: &Context, resource: &Resource, object: Value) -> Result<Response<Body>, ApiError> {
-    let kind = resource.kind;
+fn create(
+    context: &Context,
+    resource: &Resource,
+    object: Value,
+    media: Media,
+) -> Result<Response<Body>, ApiError> {
+    let kind = &resource.kind;
     if kind.is_namespaced() && resource.namespace.is_empty() {
         return Err(ApiError::BadRequest("an empty namespace may not be set during creation".into()));
     }
@@ -292,65 +263,76 @@ fn create(context: &Context, resource: &Resource, object: Value) -> Result<Respo
         context.store.stored(&kinds::NAMESPACES, &ObjectKey::new("", resource.namespace.as_str()))?;
     }
     let stored = context.store.create_part(kind, object, Part::Main)?;
-    Ok(body::json_response(StatusCode::CREATED, body::full(stored.json())))
+    Ok(media.object(StatusCode::CREATED, kind, &stored))
 }
 
 /// The part of an object a write through this path changes.
 fn part(resource: &Resource) -> Part {
     match resource.subresource {
         Subresource::Status => Part::Status,
-        Subresource::None | Subresource::Scale => Part::Main,
+        Subresource::None | Subresource::Scale | Subresource::Token => Part::Main,
     }
 }
 
-fn update(context: &Context, resource: &Resource, object: Value) -> Result<Response<Body>, ApiError> {
+fn update(
+    context: &Context,
+    resource: &Resource,
+    object: Value,
+    media: Media,
+) -> Result<Response<Body>, ApiError> {
     let key = key_of(resource);
-    if resource.subresource == Subresource::Scale {
-        return rescale(context, resource, |_| Ok(object));
+    if let (Subresource::Scale, Some(scale)) = (resource.subresource, &resource.kind.scale) {
+        return rescale(context, resource, scale, media, |_| Ok(object));
     }
     let object = settle(resource, object)?;
-    let stored = context.store.modify(resource.kind, &key, part(resource), |_| Ok(object))?;
-    Ok(body::json_response(StatusCode::OK, body::full(stored.json())))
+    let stored = context.store.modify(&resource.kind, &key, part(resource), |_| Ok(object))?;
+    Ok(media.object(StatusCode::OK, &resource.kind, &stored))
 }
 
 fn patch_object(
     context: &Context,
     resource: &Resource,
     patch: &patch::Patch,
+    media: Media,
 ) -> Result<Response<Body>, ApiError> {
-    if resource.subresource == Subresource::Scale {
-        return rescale(context, resource, |scale| patch.apply(scale));
+    if let (Subresource::Scale, Some(scale)) = (resource.subresource, &resource.kind.scale) {
+        return rescale(context, resource, scale, media, |current| patch.apply(current));
     }
     let change = |current: &Value| patch.apply(current);
-    let stored = context.store.modify(resource.kind, &key_of(resource), part(resource), change)?;
-    Ok(body::json_response(StatusCode::OK, body::full(stored.json())))
+    let stored = context.store.modify(&resource.kind, &key_of(resource), part(resource), change)?;
+    Ok(media.object(StatusCode::OK, &resource.kind, &stored))
 }
 
 fn rescale(
     context: &Context,
     resource: &Resource,
+    scale: &Scale,
+    media: Media,
     change: impl FnOnce(&Value) -> Result<Value, ApiError>,
 ) -> Result<Response<Body>, ApiError> {
-    let stored = context.store.modify(resource.kind, &key_of(resource), Part::Main, |current| {
-        scale::apply(current, &change(&scale::of(current))?)
+    let stored = context.store.modify(&resource.kind, &key_of(resource), Part::Main, |current| {
+        scale::apply(scale, current, &change(&scale::of(scale, current))?)
     })?;
-    Ok(body::value(StatusCode::OK, &scale::of(&stored.value)))
+    Ok(media.document(StatusCode::OK, &scale::of(scale, &stored.value())))
 }
 
-fn delete(context: &Context, resource: &Resource, options: &Bytes) -> Result<Response<Body>, ApiError> {
-    let preconditions = match options.is_empty() {
-        true => Preconditions::default(),
-        false => Preconditions::parse(options)?,
-    };
-    let removed = context.store.remove(resource.kind, &key_of(resource), &preconditions)?;
-    if removed.value["metadata"]["deletionTimestamp"].is_string() {
+fn delete(
+    context: &Context,
+    resource: &Resource,
+    options: &Value,
+    media: Media,
+) -> Result<Response<Body>, ApiError> {
+    let preconditions = Preconditions::of(options);
+    let removed = context.store.remove(&resource.kind, &key_of(resource), &preconditions)?;
+    let value = removed.value();
+    if value["metadata"]["deletionTimestamp"].is_string() {
         // Finalizers hold it: the object is still there, and the client sees that.
-        return Ok(body::json_response(StatusCode::OK, body::full(removed.json())));
+        return Ok(media.object(StatusCode::OK, &resource.kind, &removed));
     }
     let mut details = json!({
-        "name": removed.value["metadata"]["name"],
+        "name": value["metadata"]["name"],
         "kind": resource.kind.plural,
-        "uid": removed.value["metadata"]["uid"],
+        "uid": value["metadata"]["uid"],
     });
     if !resource.kind.group.is_empty() {
         details["group"] = json!(resource.kind.group);
@@ -358,22 +340,18 @@ fn delete(context: &Context, resource: &Resource, options: &Bytes) -> Result<Res
     let status = json!({
         "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "details": details,
     });
-    Ok(body::value(StatusCode::OK, &status))
+    Ok(media.document(StatusCode::OK, &status))
 }
 
-fn delete_collection(
-    context: &Context,
-    resource: &Resource,
-    query: &Query,
-) -> Result<Response<Body>, ApiError> {
-    let kind: &'static Kind = resource.kind;
+fn delete_collection(context: &Context, resource: &Resource, query: &Query) -> Result<list::Page, ApiError> {
+    let kind = &resource.kind;
     if kind.is_namespaced() && resource.namespace.is_empty() {
         return Err(ApiError::MethodNotAllowed);
     }
     let mut page = list::page(&context.store, kind, &resource.namespace, query)?;
     let mut removed = Vec::with_capacity(page.items.len());
     for stored in page.items {
-        match context.store.remove(kind, &ObjectKey::of(&stored.value), &Preconditions::default()) {
+        match context.store.remove(kind, &stored.key, &Preconditions::default()) {
             Ok(last) => removed.push(last),
             // Somebody else was faster; it is gone, which is what was asked for.
             Err(ApiError::NotFound { .. }) => {}
@@ -381,6 +359,5 @@ fn delete_collection(
         }
     }
     page.items = removed;
-    let chunks = body::join(page.pieces(kind)).map(Ok);
-    Ok(body::json_response(StatusCode::OK, body::stream(futures::stream::iter(chunks))))
+    Ok(page)
 }
