@@ -23,6 +23,7 @@
 //! starting another with its store, [`Authority`], token and address is an outage as clients see it.
 
 mod age;
+mod aggregated;
 mod authority;
 mod body;
 mod collection;

@@ -64,9 +64,11 @@ impl DeleteOptions {
 
     /// The first precondition that `current` does not meet, in words.
     pub(super) fn unmet(&self, current: &Value) -> Option<String> {
-        let rules = [("uid", "UID", &self.uid), ("resourceVersion", "ResourceVersion", &self.resource_version)];
+        let rules =
+            [("uid", "UID", &self.uid), ("resourceVersion", "ResourceVersion", &self.resource_version)];
         rules.into_iter().find_map(|(field, word, wanted)| {
-            let (wanted, actual) = (wanted.as_deref()?, current["metadata"][field].as_str().unwrap_or_default());
+            let (wanted, actual) =
+                (wanted.as_deref()?, current["metadata"][field].as_str().unwrap_or_default());
             let why = format!(
                 "Precondition failed: {word} in precondition: {wanted}, {word} in object meta: {actual}"
             );
@@ -123,7 +125,9 @@ fn mark(kind: &Kind, current: &Value, grace: u64) -> Value {
     let metadata = object::metadata(&mut next);
     metadata.insert("deletionTimestamp".into(), json!(identity::timestamp_in(grace)));
     metadata.insert("deletionGracePeriodSeconds".into(), json!(grace));
-    if let Some(generation) = metadata.get("generation").and_then(Value::as_u64).filter(|_| kind.has_generation) {
+    if let Some(generation) =
+        metadata.get("generation").and_then(Value::as_u64).filter(|_| kind.has_generation)
+    {
         metadata.insert("generation".into(), json!(generation + 1));
     }
     next

@@ -9,6 +9,7 @@ use http_body_util::{BodyExt as _, Limited};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
+use super::aggregated;
 use super::body::{self, Body};
 use super::deletion::{self, DeleteOptions};
 use super::discovery;
@@ -83,6 +84,12 @@ where
             Ok(Target::Objects(resource)) => {
                 objects(&context, &parts.method, &parts.headers, resource, &query, body).await
             }
+            Ok(target @ (Target::CoreVersions | Target::Groups))
+                if aggregated::is_accepted(accept(&parts.headers)) =>
+            {
+                let document = aggregated::document(&kinds, target == Target::CoreVersions);
+                Ok(body::typed(aggregated::MEDIA, &document))
+            }
             Ok(target) => document(&context, &kinds, &parts.method, &target),
             Err(error) => Err(error),
         },
@@ -152,8 +159,7 @@ where
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     let verb = Verb::of(method, &resource, query)?;
-    let accept = headers.get(header::ACCEPT).and_then(|v| v.to_str().ok()).unwrap_or_default();
-    let form = Form::negotiate(accept, query.get("includeObject"))?;
+    let form = Form::negotiate(accept(headers), query.get("includeObject"))?;
     if !query.get("dryRun").is_empty() {
         return Err(ApiError::BadRequest("dryRun is not offered by this server".into()));
     }
@@ -196,6 +202,10 @@ where
         Err(error) if error.is::<http_body_util::LengthLimitError>() => Err(ApiError::TooLarge(BODY_LIMIT)),
         Err(error) => Err(ApiError::BadRequest(format!("the request body could not be read: {error}"))),
     }
+}
+
+fn accept(headers: &HeaderMap) -> &str {
+    headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default()
 }
 
 fn content_type(headers: &HeaderMap) -> &str {
