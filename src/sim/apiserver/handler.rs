@@ -9,13 +9,15 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 
 use super::access;
+use super::aggregated;
 use super::body::{self, Body};
 use super::compress;
+use super::deletion::{self, DeleteOptions};
 use super::discovery;
 use super::error::ApiError;
 use super::kinds::{self, Kinds};
 use super::list;
-use super::media::{Media, Purpose};
+use super::media::{self, Media, Purpose};
 use super::object::{self, ObjectKey};
 use super::openapi;
 use super::patch;
@@ -25,7 +27,7 @@ use super::requests::RequestLog;
 use super::route::{self, Query, Resource, Subresource, Target, Verb};
 use super::scale;
 use super::scale::Scale;
-use super::store::{Part, Preconditions, Store};
+use super::store::{Part, Store};
 use super::tokens::TokenKey;
 use super::watch::{Signal, WatchRequest};
 
@@ -38,6 +40,8 @@ pub(super) struct Context {
     pub(super) address: String,
     pub(super) signals: watch::Receiver<Signal>,
     pub(super) bookmark_every: Duration,
+    /// How long a list waits for a version that is still to come.
+    pub(super) future_wait: Duration,
     pub(super) requests: RequestLog,
 }
 
@@ -84,6 +88,12 @@ where
             }
             Ok(Target::Review(review)) => {
                 access::review(&context, review, &parts.method, &parts.headers, &asker, body).await
+            }
+            Ok(target @ (Target::CoreVersions | Target::Groups))
+                if aggregated::is_accepted(&media::accept(&parts.headers)) =>
+            {
+                let document = aggregated::document(&kinds, target == Target::CoreVersions);
+                Ok(body::typed(aggregated::MEDIA, &document))
             }
             Ok(target) => document(&context, &kinds, &parts.method, &parts.headers, &target),
             Err(error) => Err(error),
@@ -157,12 +167,19 @@ where
     match verb {
         Verb::Get => get(context, &resource, media),
         Verb::List => {
+            wait_for_version(context, query).await?;
             let page = list::page(&context.store, &resource.kind, &resource.namespace, query)?;
             Ok(media.page(&resource.kind, page).await)
         }
-        Verb::Watch => watch(context, &resource, query, media),
+        Verb::Watch => {
+            if query.is_set("sendInitialEvents") {
+                wait_for_version(context, query).await?;
+            }
+            watch(context, &resource, query, media)
+        }
         Verb::DeleteCollection => {
-            let removed = delete_collection(context, &resource, query)?;
+            let options = DeleteOptions::parse(query, &payload::options(headers, body).await?)?;
+            let removed = delete_collection(context, &resource, query, &options)?;
             Ok(media.page(&resource.kind, removed).await)
         }
         Verb::Create => create(context, &resource, payload::object(headers, body).await?, media),
@@ -171,7 +188,10 @@ where
             let patch = patch::Patch::parse(payload::media_type(headers), &payload::bytes(body).await?)?;
             patch_object(context, &resource, &patch, media)
         }
-        Verb::Delete => delete(context, &resource, &payload::options(headers, body).await?, media),
+        Verb::Delete => {
+            let options = DeleteOptions::parse(query, &payload::options(headers, body).await?)?;
+            delete(context, &resource, &options, media)
+        }
     }
 }
 
@@ -197,6 +217,14 @@ fn get(context: &Context, resource: &Resource, media: Media) -> Result<Response<
         return Ok(media.document(StatusCode::OK, &scale::of(scale, &stored.value())));
     }
     Ok(media.object(StatusCode::OK, kind, &stored))
+}
+
+/// A read of a version that is still to come waits for it a while, as a cache that lags behind would.
+async fn wait_for_version(context: &Context, query: &Query) -> Result<(), ApiError> {
+    if let Some(version) = query.number("resourceVersion")? {
+        context.store.wait_for(version, context.future_wait).await;
+    }
+    Ok(())
 }
 
 fn watch(
@@ -230,7 +258,7 @@ fn settle(resource: &Resource, mut object: Value) -> Result<Value, ApiError> {
         metadata.insert("namespace".into(), json!(resource.namespace));
     } else if kind.is_namespaced() && namespace != resource.namespace {
         return Err(ApiError::Invalid {
-            kind: kind.kind.clone(),
+            kind: kind.qualified(),
             name: metadata.get("name").and_then(Value::as_str).unwrap_or_default().to_owned(),
             field: "metadata.namespace".to_owned(),
             why: format!(
@@ -319,31 +347,27 @@ fn rescale(
 fn delete(
     context: &Context,
     resource: &Resource,
-    options: &Value,
+    options: &DeleteOptions,
     media: Media,
 ) -> Result<Response<Body>, ApiError> {
-    let preconditions = Preconditions::of(options);
-    let removed = context.store.remove(&resource.kind, &key_of(resource), &preconditions)?;
-    let value = removed.value();
-    if value["metadata"]["deletionTimestamp"].is_string() {
-        // Finalizers hold it: the object is still there, and the client sees that.
-        return Ok(media.object(StatusCode::OK, &resource.kind, &removed));
+    let kind = &resource.kind;
+    let removed = context.store.remove(kind, &key_of(resource), options)?;
+    if removed.is_deleted() {
+        let answer = deletion::answer(kind, removed.value());
+        if answer["kind"] == "Status" {
+            return Ok(media.document(StatusCode::OK, &answer));
+        }
     }
-    let mut details = json!({
-        "name": value["metadata"]["name"],
-        "kind": resource.kind.plural,
-        "uid": value["metadata"]["uid"],
-    });
-    if !resource.kind.group.is_empty() {
-        details["group"] = json!(resource.kind.group);
-    }
-    let status = json!({
-        "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "details": details,
-    });
-    Ok(media.document(StatusCode::OK, &status))
+    // Some kinds answer with the last state; and what something holds is still there, as the client sees.
+    Ok(media.object(StatusCode::OK, kind, &removed))
 }
 
-fn delete_collection(context: &Context, resource: &Resource, query: &Query) -> Result<list::Page, ApiError> {
+fn delete_collection(
+    context: &Context,
+    resource: &Resource,
+    query: &Query,
+    options: &DeleteOptions,
+) -> Result<list::Page, ApiError> {
     let kind = &resource.kind;
     if kind.is_namespaced() && resource.namespace.is_empty() {
         return Err(ApiError::MethodNotAllowed);
@@ -351,7 +375,7 @@ fn delete_collection(context: &Context, resource: &Resource, query: &Query) -> R
     let mut page = list::page(&context.store, kind, &resource.namespace, query)?;
     let mut removed = Vec::with_capacity(page.items.len());
     for stored in page.items {
-        match context.store.remove(kind, &stored.key, &Preconditions::default()) {
+        match context.store.remove(kind, &stored.key, options) {
             Ok(last) => removed.push(last),
             // Somebody else was faster; it is gone, which is what was asked for.
             Err(ApiError::NotFound { .. }) => {}

@@ -5,12 +5,14 @@
 //! clone pointers. The lock is never held across an `.await`.
 
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
 use super::collection::{Collection, Event, TooOld};
 use super::definition::Definition;
+use super::deletion::{self, DeleteOptions, Fate};
 use super::error::ApiError;
 use super::identity;
 use super::kinds::{self, Kind, Kinds};
@@ -40,16 +42,11 @@ pub(super) enum Part {
     Status,
 }
 
-/// What must hold for a delete to happen.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Preconditions {
-    pub(super) uid: Option<String>,
-    pub(super) resource_version: Option<String>,
-}
-
 #[derive(Debug)]
 struct Core {
     version: u64,
+    /// Carries `version` to those who wait for one.
+    progress: watch::Sender<u64>,
     kinds: Arc<Kinds>,
     shelves: Vec<Shelf>,
     history: usize,
@@ -86,7 +83,9 @@ impl Store {
     pub fn new(history: usize) -> Self {
         let kinds = Arc::new(Kinds::default());
         let shelves = kinds.iter().map(|kind| Shelf::new(kind, history, 0)).collect();
-        Self { core: Arc::new(Mutex::new(Core { version: 1, kinds, shelves, history, next_address: 1 })) }
+        let progress = watch::Sender::new(1);
+        let core = Core { version: 1, progress, kinds, shelves, history, next_address: 1 };
+        Self { core: Arc::new(Mutex::new(core)) }
     }
 
     fn lock(&self) -> MutexGuard<'_, Core> {
@@ -166,12 +165,12 @@ impl Store {
         Ok(Arc::new(stored.value()))
     }
 
-    /// Deletes an object, and with a namespace everything in it.
+    /// Deletes an object, and with a namespace everything in it. Pods go at once, whatever their grace period.
     ///
     /// # Errors
     /// No such object.
     pub fn delete(&self, kind: &Kind, namespace: &str, name: &str) -> Result<(), ApiError> {
-        self.remove(kind, &ObjectKey::new(namespace, name), &Preconditions::default()).map(|_| ())
+        self.remove(kind, &ObjectKey::new(namespace, name), &DeleteOptions::at_once()).map(|_| ())
     }
 
     /// The object, if it exists.
@@ -235,13 +234,21 @@ impl Store {
         &self,
         kind: &Kind,
         key: &ObjectKey,
-        preconditions: &Preconditions,
+        options: &DeleteOptions,
     ) -> Result<Arc<Stored>, ApiError> {
         let mut core = self.lock();
         let current = core.collection(kind).get(key).cloned().ok_or_else(|| not_found(kind, key))?;
-        preconditions.check(kind, key, &current.value())?;
-        core.remove_contents(kind, key);
-        core.remove(kind, key).ok_or_else(|| not_found(kind, key))
+        if let Some(why) = options.unmet(&current.value()) {
+            return Err(conflict(kind, key, why));
+        }
+        core.remove(kind, key, options).ok_or_else(|| not_found(kind, key))
+    }
+
+    /// Waits until `version` is reached, at most this long.
+    pub(super) async fn wait_for(&self, version: u64, at_most: Duration) {
+        let mut progress = self.lock().progress.subscribe();
+        // Whoever asks looks again at what there is then; a timeout is not an error here.
+        let _ = tokio::time::timeout(at_most, progress.wait_for(|reached| *reached >= version)).await;
     }
 
     pub(super) fn subscribe(&self, kind: &Kind) -> watch::Receiver<u64> {
@@ -303,6 +310,8 @@ impl Core {
 
     fn next_version(&mut self) -> u64 {
         self.version += 1;
+        // Readers that this wakes wait for the lock, hence for the write itself.
+        self.progress.send_replace(self.version);
         self.version
     }
 
@@ -349,7 +358,7 @@ impl Core {
             // Nothing changed: no new version, no event.
             return Ok(Arc::clone(current));
         }
-        if is_finished_deletion(&next) {
+        if deletion::is_finished(&next) {
             self.remove_contents(kind, key);
             return self.remove_as(kind, key, next).ok_or_else(|| not_found(kind, key));
         }
@@ -376,20 +385,18 @@ impl Core {
         stored
     }
 
-    /// Removes `key`, or marks it as being deleted while it has finalizers.
-    fn remove(&mut self, kind: &Kind, key: &ObjectKey) -> Option<Arc<Stored>> {
+    /// Removes `key`, or marks it as being deleted while it is held.
+    fn remove(&mut self, kind: &Kind, key: &ObjectKey, options: &DeleteOptions) -> Option<Arc<Stored>> {
         let current = Arc::clone(self.collection(kind).get(key)?);
-        let mut last = current.value();
-        let metadata = object::metadata(&mut last);
-        if metadata.get("finalizers").and_then(Value::as_array).is_some_and(|list| !list.is_empty()) {
-            if metadata.contains_key("deletionTimestamp") {
-                return Some(current);
+        let value = current.value();
+        match deletion::fate(kind, &value, options) {
+            Fate::Waiting => Some(current),
+            Fate::Marked(next) => Some(self.put(kind, key, next, None)),
+            Fate::Gone => {
+                self.remove_contents(kind, key);
+                self.remove_as(kind, key, value)
             }
-            metadata.insert("deletionTimestamp".into(), json!(identity::timestamp()));
-            metadata.insert("deletionGracePeriodSeconds".into(), json!(0));
-            return Some(self.put(kind, key, last, None));
         }
-        self.remove_as(kind, key, last)
     }
 
     fn remove_as(&mut self, kind: &Kind, key: &ObjectKey, mut last: Value) -> Option<Arc<Stored>> {
@@ -418,7 +425,7 @@ impl Core {
         });
         debug_assert!(scanned.is_ok(), "the present is always readable");
         for key in keys {
-            self.remove(kind, &key);
+            self.remove(kind, &key, &DeleteOptions::at_once());
         }
     }
 
@@ -479,29 +486,6 @@ impl Core {
         let version = self.version;
         self.collection_mut(kind).retire(version);
         self.kinds = Arc::new(kinds.with(&kind.group, &kind.plural, Vec::new()));
-    }
-}
-
-impl Preconditions {
-    /// The preconditions of a `DeleteOptions` object.
-    pub(super) fn of(options: &Value) -> Self {
-        let text = |field: &str| options["preconditions"][field].as_str().map(str::to_owned);
-        Self { uid: text("uid"), resource_version: text("resourceVersion") }
-    }
-
-    fn check(&self, kind: &Kind, key: &ObjectKey, current: &Value) -> Result<(), ApiError> {
-        for (field, wanted) in [("uid", &self.uid), ("resourceVersion", &self.resource_version)] {
-            let Some(wanted) = wanted else { continue };
-            let actual = current["metadata"][field].as_str().unwrap_or_default();
-            if wanted != actual {
-                return Err(conflict(
-                    kind,
-                    key,
-                    format!("Precondition failed: {field} in precondition: {wanted}, in object: {actual}"),
-                ));
-            }
-        }
-        Ok(())
     }
 }
 
@@ -627,11 +611,6 @@ fn keep_system_metadata(current: &Value, next: &mut Value) {
             value => metadata.insert(field.into(), value.clone()),
         };
     }
-}
-
-fn is_finished_deletion(object: &Value) -> bool {
-    let metadata = &object["metadata"];
-    !metadata["deletionTimestamp"].is_null() && metadata["finalizers"].as_array().is_none_or(Vec::is_empty)
 }
 
 /// Whether anything besides metadata, and status where it is a part of its own, differs.
