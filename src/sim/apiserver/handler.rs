@@ -152,7 +152,8 @@ where
         Verb::Create => create(context, &resource, read_object(headers, body).await?),
         Verb::Update => update(context, &resource, read_object(headers, body).await?),
         Verb::Patch => {
-            let patch = patch::Patch::parse(content_type(headers), &read(body).await?)?;
+            let shape = patch::shape::of(resource.kind.group, resource.kind.kind);
+            let patch = patch::Patch::parse(content_type(headers), &read(body).await?, shape)?;
             patch_object(context, &resource, &patch)
         }
         Verb::Delete => delete(context, &resource, &read(body).await?),
@@ -183,7 +184,10 @@ where
 {
     let media = content_type(headers);
     if !matches!(media, "" | "application/json") {
-        return Err(ApiError::UnsupportedMediaType(format!("{media}; send application/json")));
+        return Err(ApiError::UnsupportedMediaType(
+            "the body of the request was in an unknown format - accepted media types include: application/json"
+                .into(),
+        ));
     }
     let object: Value = serde_json::from_slice(&read(body).await?)
         .map_err(|error| ApiError::BadRequest(format!("the request body is not valid JSON: {error}")))?;
