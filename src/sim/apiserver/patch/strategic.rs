@@ -100,7 +100,7 @@ fn merge_list(
 ) -> Result<(), ApiError> {
     let server = current.clone();
     match field {
-        Field::List(key, below) => {
+        Field::List(key, below) | Field::Union(key, below) => {
             let Some(named) = merge_items(current, patch, key, below)? else {
                 return Ok(());
             };
@@ -114,9 +114,9 @@ fn merge_list(
             }
             order::arrange(current, patch, &server, None);
         }
-        Field::Object(_) | Field::Plain => *current = patch.iter().map(cleaned).collect(),
+        Field::Object(_) | Field::Retain | Field::Plain => *current = patch.iter().map(cleaned).collect(),
     }
-    if let (Some(order), Field::List(..) | Field::Set) = (order, field) {
+    if let (Some(order), Field::List(..) | Field::Union(..) | Field::Set) = (order, field) {
         order::arrange(current, order_list(order)?, &server, key_of(field));
     }
     Ok(())
@@ -167,7 +167,7 @@ fn key_value<'a>(item: &'a Value, key: &str) -> Result<&'a Value, ApiError> {
 
 fn key_of(field: Field) -> Option<&'static str> {
     match field {
-        Field::List(key, _) => Some(key),
+        Field::List(key, _) | Field::Union(key, _) => Some(key),
         _ => None,
     }
 }
