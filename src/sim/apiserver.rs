@@ -22,15 +22,18 @@
 //! usable in process with the same checks, versions and watch events as over HTTP. Stopping a server and
 //! starting another with its store, [`Authority`], token and address is an outage as clients see it.
 
+mod age;
 mod authority;
 mod body;
 mod collection;
 mod columns;
 mod defaults;
+mod definition;
 mod discovery;
 mod error;
 mod handler;
 mod identity;
+mod json_path;
 pub mod kinds;
 mod list;
 mod object;
@@ -57,10 +60,12 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
 pub use self::authority::{Authority, CertificateError};
-pub use self::columns::Column;
+pub use self::columns::{Cell, Column};
 pub use self::error::ApiError;
 use self::handler::{Context, Secret};
+pub use self::json_path::JsonPath;
 pub use self::requests::{RequestCounts, RequestRecord};
+pub use self::scale::Scale;
 pub use self::store::{DEFAULT_HISTORY, Store};
 use self::watch::Signal;
 
@@ -132,6 +137,9 @@ impl ApiServer {
     }
 }
 
+/// Objects to start with, made one at a time: a large world never exists twice.
+type World = Box<dyn Iterator<Item = Value> + Send>;
+
 /// Settings of an API server to start.
 #[must_use = "a builder does nothing until start is awaited"]
 pub struct ApiServerBuilder {
@@ -140,7 +148,7 @@ pub struct ApiServerBuilder {
     listen: SocketAddr,
     names: Vec<String>,
     server_url: Option<String>,
-    world: Vec<Value>,
+    world: Vec<World>,
     history: usize,
     bookmark_every: Duration,
     store: Option<Store>,
@@ -188,8 +196,12 @@ impl ApiServerBuilder {
     }
 
     /// Objects applied in order before the server listens, after those of earlier calls.
-    pub fn world(mut self, objects: impl IntoIterator<Item = Value>) -> Self {
-        self.world.extend(objects);
+    pub fn world<I>(mut self, objects: I) -> Self
+    where
+        I: IntoIterator<Item = Value>,
+        I::IntoIter: Send + 'static,
+    {
+        self.world.push(Box::new(objects.into_iter()));
         self
     }
 
@@ -267,7 +279,7 @@ fn reachable(address: SocketAddr) -> SocketAddr {
     }
 }
 
-fn apply_world(cluster: &str, store: &Store, world: Vec<Value>) -> Result<(), ApiServerError> {
+fn apply_world(cluster: &str, store: &Store, world: Vec<World>) -> Result<(), ApiServerError> {
     for name in ["default", "kube-system"] {
         if store.get(&kinds::NAMESPACES, "", name).is_none() {
             let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}});
@@ -279,10 +291,10 @@ fn apply_world(cluster: &str, store: &Store, world: Vec<Value>) -> Result<(), Ap
             })?;
         }
     }
-    for (at, object) in world.into_iter().enumerate() {
+    for (at, object) in world.into_iter().flatten().enumerate() {
         let text = |value: &Value| value.as_str().unwrap_or("?").to_owned();
         let label = format!("{} {}", text(&object["kind"]), text(&object["metadata"]["name"]));
-        store.apply(object).map_err(|source| ApiServerError::World {
+        store.load(object).map_err(|source| ApiServerError::World {
             cluster: cluster.to_owned(),
             index: at + 1,
             object: label,

@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use super::body::{self, Body};
 use super::discovery;
 use super::error::ApiError;
-use super::kinds::{self, Kind};
+use super::kinds::{self, Kinds};
 use super::list;
 use super::object::{self, ObjectKey};
 use super::openapi;
@@ -20,6 +20,7 @@ use super::patch;
 use super::requests::RequestLog;
 use super::route::{self, Query, Resource, Subresource, Target, Verb};
 use super::scale;
+use super::scale::Scale;
 use super::store::{Part, Preconditions, Store};
 use super::table::{self, Form};
 use super::watch::{Signal, WatchRequest};
@@ -64,9 +65,13 @@ where
 {
     let (parts, body) = request.into_parts();
     let query = Query::parse(parts.uri.query().unwrap_or_default());
-    let target = route::resolve(parts.uri.path());
-    let verb = match &target {
-        Ok(Target::Objects(resource)) => Verb::of(&parts.method, resource, &query).ok(),
+    let kinds = context.store.kinds();
+    let target = route::resolve(&kinds, parts.uri.path());
+    let asked = match &target {
+        Ok(Target::Objects(resource)) => {
+            let verb = Verb::of(&parts.method, resource, &query).ok();
+            verb.map(|verb| (verb, resource.kind.resource()))
+        }
         _ => None,
     };
     let answer = match authorize(&context, &target, &parts.headers) {
@@ -75,14 +80,14 @@ where
             Ok(Target::Objects(resource)) => {
                 objects(&context, &parts.method, &parts.headers, resource, &query, body).await
             }
-            Ok(target) => document(&context, &parts.method, &target),
+            Ok(target) => document(&context, &kinds, &parts.method, &target),
             Err(error) => Err(error),
         },
     };
     let response = answer.unwrap_or_else(|error| body::error(&error));
     let agent = parts.headers.get(header::USER_AGENT).and_then(|v| v.to_str().ok());
     let path = parts.uri.path_and_query().map_or("", |path| path.as_str());
-    context.requests.record(parts.method.as_str(), verb, path, response.status().as_u16(), agent);
+    context.requests.record(parts.method.as_str(), asked, path, response.status().as_u16(), agent);
     response
 }
 
@@ -104,7 +109,12 @@ fn authorize(
     }
 }
 
-fn document(context: &Context, method: &Method, target: &Target) -> Result<Response<Body>, ApiError> {
+fn document(
+    context: &Context,
+    kinds: &Kinds,
+    method: &Method,
+    target: &Target,
+) -> Result<Response<Body>, ApiError> {
     if !matches!(*method, Method::GET | Method::HEAD) {
         return Err(ApiError::MethodNotAllowed);
     }
@@ -117,10 +127,10 @@ fn document(context: &Context, method: &Method, target: &Target) -> Result<Respo
         }
         Target::Version => discovery::version(),
         Target::CoreVersions => discovery::core_versions(&context.address),
-        Target::Groups => discovery::groups(),
-        Target::Group(name) => discovery::group(name),
-        Target::Resources(group, version) => discovery::resources(group, version),
-        Target::OpenApi(path) => openapi::document(path).ok_or(ApiError::NoSuchPath)?,
+        Target::Groups => discovery::groups(kinds),
+        Target::Group(name) => discovery::group(kinds, name),
+        Target::Resources(group, version) => discovery::resources(kinds, group, version),
+        Target::OpenApi(path) => openapi::document(kinds, path).ok_or(ApiError::NoSuchPath)?,
         Target::Objects(_) => return Err(ApiError::NoSuchPath),
     };
     Ok(body::value(StatusCode::OK, &value))
@@ -203,15 +213,16 @@ fn key_of(resource: &Resource) -> ObjectKey {
 }
 
 fn get(context: &Context, resource: &Resource, form: Form) -> Result<Response<Body>, ApiError> {
-    let stored = context.store.stored(resource.kind, &key_of(resource))?;
-    if resource.subresource == Subresource::Scale {
-        return Ok(body::value(StatusCode::OK, &scale::of(&stored.value)));
+    let kind = &resource.kind;
+    let stored = context.store.stored(kind, &key_of(resource))?.seen_as(kind);
+    if let (Subresource::Scale, Some(scale)) = (resource.subresource, &kind.scale) {
+        return Ok(body::value(StatusCode::OK, &scale::of(scale, &stored.value())));
     }
     Ok(match form {
         Form::Objects => body::json_response(StatusCode::OK, body::full(stored.json())),
         Form::Table(include) => {
             let metadata = json!({"resourceVersion": stored.version.to_string()});
-            let table = table::table(resource.kind, std::iter::once(&*stored.value), include, &metadata);
+            let table = table::table(kind, std::iter::once(stored.value()), include, &metadata);
             body::value(StatusCode::OK, &table)
         }
     })
@@ -223,15 +234,15 @@ fn list(
     query: &Query,
     form: Form,
 ) -> Result<Response<Body>, ApiError> {
-    let page = list::page(&context.store, resource.kind, &resource.namespace, query)?;
+    let page = list::page(&context.store, &resource.kind, &resource.namespace, query)?;
     Ok(match form {
         Form::Objects => {
-            let chunks = body::join(page.pieces(resource.kind)).map(Ok);
+            let chunks = body::join(page.pieces(&resource.kind)).map(Ok);
             body::json_response(StatusCode::OK, body::stream(futures::stream::iter(chunks)))
         }
         Form::Table(include) => {
-            let values = page.items.iter().map(|stored| &*stored.value);
-            let table = table::table(resource.kind, values, include, &page.metadata());
+            let values = page.items.iter().map(|stored| stored.value());
+            let table = table::table(&resource.kind, values, include, &page.metadata());
             body::value(StatusCode::OK, &table)
         }
     })
@@ -243,7 +254,7 @@ fn watch(
     query: &Query,
     form: Form,
 ) -> Result<Response<Body>, ApiError> {
-    let request = WatchRequest::parse(resource.kind, &resource.namespace, query, form)?;
+    let request = WatchRequest::parse(&resource.kind, &resource.namespace, query, form)?;
     let stream =
         super::watch::open(&context.store, request, context.signals.clone(), context.bookmark_every)?;
     Ok(body::json_response(StatusCode::OK, body::stream(stream)))
@@ -251,8 +262,8 @@ fn watch(
 
 /// Checks that the body is of the kind the path names, and completes what may be left out.
 fn settle(resource: &Resource, mut object: Value) -> Result<Value, ApiError> {
-    let kind = resource.kind;
-    for (field, wanted) in [("apiVersion", kind.api_version()), ("kind", kind.kind.to_owned())] {
+    let kind = &resource.kind;
+    for (field, wanted) in [("apiVersion", kind.api_version()), ("kind", kind.kind.clone())] {
         match object[field].as_str() {
             Some(given) if given != wanted => {
                 return Err(ApiError::BadRequest(format!(
@@ -268,7 +279,7 @@ fn settle(resource: &Resource, mut object: Value) -> Result<Value, ApiError> {
         metadata.insert("namespace".into(), json!(resource.namespace));
     } else if kind.is_namespaced() && namespace != resource.namespace {
         return Err(ApiError::Invalid {
-            kind: kind.kind.to_owned(),
+            kind: kind.kind.clone(),
             name: metadata.get("name").and_then(Value::as_str).unwrap_or_default().to_owned(),
             field: "metadata.namespace".to_owned(),
             why: format!(
@@ -282,7 +293,7 @@ fn settle(resource: &Resource, mut object: Value) -> Result<Value, ApiError> {
 }
 
 fn create(context: &Context, resource: &Resource, object: Value) -> Result<Response<Body>, ApiError> {
-    let kind = resource.kind;
+    let kind = &resource.kind;
     if kind.is_namespaced() && resource.namespace.is_empty() {
         return Err(ApiError::BadRequest("an empty namespace may not be set during creation".into()));
     }
@@ -295,7 +306,7 @@ fn create(context: &Context, resource: &Resource, object: Value) -> Result<Respo
     if kind.is_namespaced() {
         context.store.stored(&kinds::NAMESPACES, &ObjectKey::new("", resource.namespace.as_str()))?;
     }
-    let stored = context.store.create_part(kind, object, Part::Main)?;
+    let stored = context.store.create_part(kind, object, Part::Main)?.seen_as(kind);
     Ok(body::json_response(StatusCode::CREATED, body::full(stored.json())))
 }
 
@@ -309,12 +320,12 @@ fn part(resource: &Resource) -> Part {
 
 fn update(context: &Context, resource: &Resource, object: Value) -> Result<Response<Body>, ApiError> {
     let key = key_of(resource);
-    if resource.subresource == Subresource::Scale {
-        return rescale(context, resource, |_| Ok(object));
+    if let (Subresource::Scale, Some(scale)) = (resource.subresource, &resource.kind.scale) {
+        return rescale(context, resource, scale, |_| Ok(object));
     }
     let object = settle(resource, object)?;
-    let stored = context.store.modify(resource.kind, &key, part(resource), |_| Ok(object))?;
-    Ok(body::json_response(StatusCode::OK, body::full(stored.json())))
+    let stored = context.store.modify(&resource.kind, &key, part(resource), |_| Ok(object))?;
+    Ok(body::json_response(StatusCode::OK, body::full(stored.seen_as(&resource.kind).json())))
 }
 
 fn patch_object(
@@ -322,23 +333,24 @@ fn patch_object(
     resource: &Resource,
     patch: &patch::Patch,
 ) -> Result<Response<Body>, ApiError> {
-    if resource.subresource == Subresource::Scale {
-        return rescale(context, resource, |scale| patch.apply(scale));
+    if let (Subresource::Scale, Some(scale)) = (resource.subresource, &resource.kind.scale) {
+        return rescale(context, resource, scale, |current| patch.apply(current));
     }
     let change = |current: &Value| patch.apply(current);
-    let stored = context.store.modify(resource.kind, &key_of(resource), part(resource), change)?;
-    Ok(body::json_response(StatusCode::OK, body::full(stored.json())))
+    let stored = context.store.modify(&resource.kind, &key_of(resource), part(resource), change)?;
+    Ok(body::json_response(StatusCode::OK, body::full(stored.seen_as(&resource.kind).json())))
 }
 
 fn rescale(
     context: &Context,
     resource: &Resource,
+    scale: &Scale,
     change: impl FnOnce(&Value) -> Result<Value, ApiError>,
 ) -> Result<Response<Body>, ApiError> {
-    let stored = context.store.modify(resource.kind, &key_of(resource), Part::Main, |current| {
-        scale::apply(current, &change(&scale::of(current))?)
+    let stored = context.store.modify(&resource.kind, &key_of(resource), Part::Main, |current| {
+        scale::apply(scale, current, &change(&scale::of(scale, current))?)
     })?;
-    Ok(body::value(StatusCode::OK, &scale::of(&stored.value)))
+    Ok(body::value(StatusCode::OK, &scale::of(scale, &stored.value())))
 }
 
 fn delete(context: &Context, resource: &Resource, options: &Bytes) -> Result<Response<Body>, ApiError> {
@@ -346,15 +358,16 @@ fn delete(context: &Context, resource: &Resource, options: &Bytes) -> Result<Res
         true => Preconditions::default(),
         false => Preconditions::parse(options)?,
     };
-    let removed = context.store.remove(resource.kind, &key_of(resource), &preconditions)?;
-    if removed.value["metadata"]["deletionTimestamp"].is_string() {
+    let removed = context.store.remove(&resource.kind, &key_of(resource), &preconditions)?;
+    let value = removed.value();
+    if value["metadata"]["deletionTimestamp"].is_string() {
         // Finalizers hold it: the object is still there, and the client sees that.
-        return Ok(body::json_response(StatusCode::OK, body::full(removed.json())));
+        return Ok(body::json_response(StatusCode::OK, body::full(removed.seen_as(&resource.kind).json())));
     }
     let mut details = json!({
-        "name": removed.value["metadata"]["name"],
+        "name": value["metadata"]["name"],
         "kind": resource.kind.plural,
-        "uid": removed.value["metadata"]["uid"],
+        "uid": value["metadata"]["uid"],
     });
     if !resource.kind.group.is_empty() {
         details["group"] = json!(resource.kind.group);
@@ -370,14 +383,14 @@ fn delete_collection(
     resource: &Resource,
     query: &Query,
 ) -> Result<Response<Body>, ApiError> {
-    let kind: &'static Kind = resource.kind;
+    let kind = &resource.kind;
     if kind.is_namespaced() && resource.namespace.is_empty() {
         return Err(ApiError::MethodNotAllowed);
     }
     let mut page = list::page(&context.store, kind, &resource.namespace, query)?;
     let mut removed = Vec::with_capacity(page.items.len());
     for stored in page.items {
-        match context.store.remove(kind, &ObjectKey::of(&stored.value), &Preconditions::default()) {
+        match context.store.remove(kind, &stored.key, &Preconditions::default()) {
             Ok(last) => removed.push(last),
             // Somebody else was faster; it is gone, which is what was asked for.
             Err(ApiError::NotFound { .. }) => {}

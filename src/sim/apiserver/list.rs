@@ -68,12 +68,7 @@ fn parse_at(query: &Query, current: u64) -> Result<At, ApiError> {
 }
 
 /// Answers one list request. Cost: the objects passed over on this page and the events since its version.
-pub(super) fn page(
-    store: &Store,
-    kind: &'static Kind,
-    namespace: &str,
-    query: &Query,
-) -> Result<Page, ApiError> {
+pub(super) fn page(store: &Store, kind: &Kind, namespace: &str, query: &Query) -> Result<Page, ApiError> {
     let selector = Selector::parse(kind, query.get("labelSelector"), query.get("fieldSelector"))?;
     let limit = query.number("limit")?.filter(|n| *n > 0).map_or(usize::MAX, |n| n as usize);
     let token = match query.get("continue") {
@@ -93,12 +88,12 @@ pub(super) fn page(
         let after = token.as_ref().map(|t| ObjectKey::new(t.ns.as_str(), t.name.as_str()));
         let (mut items, mut more): (Vec<Arc<Stored>>, bool) = (Vec::new(), false);
         let scanned = collection.scan_at(version, namespace, after.as_ref(), |_, stored| {
-            if !selector.is_everything() && !selector.matches(&stored.value) {
+            if !selector.is_everything() && !selector.matches(stored) {
                 return true;
             }
             more = items.len() == limit;
             if !more {
-                items.push(Arc::clone(stored));
+                items.push(stored.seen_as(kind));
             }
             !more
         });
@@ -110,7 +105,7 @@ pub(super) fn page(
         };
         let remaining = total.map(|n| n.saturating_sub(items.len() as u64)).filter(|_| more);
         let next = match items.last() {
-            Some(last) if more => token_for(version, &last.value, remaining),
+            Some(last) if more => token_for(version, &last.key, remaining),
             _ => String::new(),
         };
         Ok(Page { version, items, next, remaining })
@@ -135,9 +130,8 @@ fn parse_token(text: &str, query: &Query) -> Result<Token, ApiError> {
         .ok_or_else(|| ApiError::BadRequest("continue key is not valid".into()))
 }
 
-fn token_for(version: u64, last: &Value, left: Option<u64>) -> String {
-    let key = ObjectKey::of(last);
-    let token = Token { rv: version, ns: key.namespace, name: key.name, left };
+fn token_for(version: u64, last: &ObjectKey, left: Option<u64>) -> String {
+    let token = Token { rv: version, ns: last.namespace.to_string(), name: last.name.to_string(), left };
     TOKEN_CODE.encode(serde_json::to_vec(&token).expect("a token of numbers and text is serialisable"))
 }
 
@@ -157,8 +151,8 @@ impl Page {
     /// The list object, in pieces that share the bytes of the stored objects.
     pub(super) fn pieces(self, kind: &Kind) -> impl Iterator<Item = Bytes> + use<> {
         let head = format!(
-            r#"{{"kind":"{}List","apiVersion":"{}","metadata":{},"items":["#,
-            kind.kind,
+            r#"{{"kind":"{}","apiVersion":"{}","metadata":{},"items":["#,
+            kind.list_kind(),
             kind.api_version(),
             self.metadata()
         );
