@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, Method, Request, Response, StatusCode, header};
+use http::{HeaderMap, Method, Request, Response, StatusCode, header, request};
 use http_body_util::{BodyExt as _, Limited};
 use serde_json::{Value, json};
 use tokio::sync::watch;
@@ -80,7 +80,7 @@ where
             Ok(Target::Objects(resource)) => {
                 objects(&context, &parts.method, &parts.headers, resource, &query, body).await
             }
-            Ok(target) => document(&context, &kinds, &parts.method, &target),
+            Ok(target) => document(&context, &kinds, &parts, &target),
             Err(error) => Err(error),
         },
     };
@@ -112,10 +112,10 @@ fn authorize(
 fn document(
     context: &Context,
     kinds: &Kinds,
-    method: &Method,
+    parts: &request::Parts,
     target: &Target,
 ) -> Result<Response<Body>, ApiError> {
-    if !matches!(*method, Method::GET | Method::HEAD) {
+    if !matches!(parts.method, Method::GET | Method::HEAD) {
         return Err(ApiError::MethodNotAllowed);
     }
     let value = match target {
@@ -130,6 +130,8 @@ fn document(
         Target::Groups => discovery::groups(kinds),
         Target::Group(name) => discovery::group(kinds, name),
         Target::Resources(group, version) => discovery::resources(kinds, group, version),
+        // Documents are JSON only: clients that insist on protobuf fall back to what they know themselves.
+        Target::OpenApi(_) if !accepts_json(&parts.headers) => return Err(ApiError::NotAcceptable),
         Target::OpenApi(path) => openapi::document(kinds, path).ok_or(ApiError::NoSuchPath)?,
         Target::Objects(_) => return Err(ApiError::NoSuchPath),
     };
@@ -162,7 +164,7 @@ where
         Verb::Create => create(context, &resource, read_object(headers, body).await?),
         Verb::Update => update(context, &resource, read_object(headers, body).await?),
         Verb::Patch => {
-            let shape = patch::shape::of(resource.kind.group, resource.kind.kind);
+            let shape = patch::shape::of(&resource.kind.group, &resource.kind.kind);
             let patch = patch::Patch::parse(content_type(headers), &read(body).await?, shape)?;
             patch_object(context, &resource, &patch)
         }
@@ -258,6 +260,12 @@ fn watch(
     let stream =
         super::watch::open(&context.store, request, context.signals.clone(), context.bookmark_every)?;
     Ok(body::json_response(StatusCode::OK, body::stream(stream)))
+}
+
+fn accepts_json(headers: &HeaderMap) -> bool {
+    let accept = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let media = |offer: &str| offer.split(';').next().unwrap_or_default().trim().to_owned();
+    accept.split(',').map(media).any(|m| matches!(&*m, "" | "*/*" | "application/*" | "application/json"))
 }
 
 /// Checks that the body is of the kind the path names, and completes what may be left out.

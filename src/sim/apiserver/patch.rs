@@ -42,11 +42,11 @@ impl Patch {
             (APPLY, _) => Err(ApiError::UnsupportedMediaType(format!(
                 "server-side apply ({APPLY}) is not offered by this server: send another patch type (kubectl \
                  apply without --server-side does) or use a real API server; accepted media types include: {}",
-                accepted(shape)
+                accepted_text(shape)
             ))),
             _ => Err(ApiError::UnsupportedMediaType(format!(
                 "the body of the request was in an unknown format - accepted media types include: {}",
-                accepted(shape)
+                accepted_text(shape)
             ))),
         }
     }
@@ -76,9 +76,13 @@ impl Patch {
     }
 }
 
-fn accepted(shape: Option<&'static Shape>) -> String {
-    let strategic = shape.map(|_| STRATEGIC);
-    [JSON, MERGE].into_iter().chain(strategic).collect::<Vec<_>>().join(", ")
+/// The media types applied to objects of a kind with this shape.
+pub(super) fn accepted(shape: Option<&'static Shape>) -> impl Iterator<Item = &'static str> {
+    [JSON, MERGE].into_iter().chain(shape.map(|_| STRATEGIC))
+}
+
+fn accepted_text(shape: Option<&'static Shape>) -> String {
+    accepted(shape).collect::<Vec<_>>().join(", ")
 }
 
 fn object(body: &[u8]) -> Result<Map<String, Value>, ApiError> {

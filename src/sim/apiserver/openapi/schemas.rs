@@ -15,7 +15,7 @@ use super::super::patch::shape;
 const REFERENCE: &str = "#/components/schemas/";
 
 /// The metadata every object has.
-pub(super) const METADATA: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta";
+const METADATA: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta";
 
 /// All built-in types; made once in a process, on first use.
 static BUILT_IN: LazyLock<Schemas> = LazyLock::new(Schemas::built_in);
@@ -35,11 +35,13 @@ impl Schemas {
         let mut out = Self::default();
         out.add::<apiextensions::v1::CustomResourceDefinition>(&mut generator);
         out.add::<apps::v1::Deployment>(&mut generator);
+        out.add::<apps::v1::ReplicaSet>(&mut generator);
         out.add::<authentication::v1::TokenRequest>(&mut generator);
         out.add::<authentication::v1::TokenReview>(&mut generator);
         out.add::<autoscaling::v1::Scale>(&mut generator);
         out.add::<coordination::v1::Lease>(&mut generator);
         out.add::<core::v1::ConfigMap>(&mut generator);
+        out.add::<core::v1::Event>(&mut generator);
         out.add::<core::v1::Namespace>(&mut generator);
         out.add::<core::v1::Node>(&mut generator);
         out.add::<core::v1::Pod>(&mut generator);
@@ -64,19 +66,48 @@ impl Schemas {
 }
 
 /// Says of which kind `schema` is.
-pub(super) fn mark(schema: &mut Value, group: &str, version: &str, kind: &str) {
+fn mark(schema: &mut Value, group: &str, version: &str, kind: &str) {
     schema["x-kubernetes-group-version-kind"] = json!([{"group": group, "version": version, "kind": kind}]);
 }
 
-/// The name of the schema of a built-in kind.
-pub(super) fn name_of(kind: &Kind) -> Option<&'static str> {
+/// Name and schema of `kind`: the built-in type, or what its definition says.
+pub(super) fn of_kind(kind: &Kind) -> (String, Value) {
     let wanted = (&*kind.group, &*kind.version, &*kind.kind);
-    BUILT_IN.kinds.get(&wanted).map(String::as_str)
+    let built_in = BUILT_IN.kinds.iter().find(|(key, _)| **key == wanted);
+    if let Some((name, schema)) = built_in.and_then(|(_, name)| Some((name, get(name)?))) {
+        return (name.clone(), schema.clone());
+    }
+    let mut schema = kind.schema.as_deref().cloned().unwrap_or_else(|| json!({}));
+    schema["type"] = json!("object");
+    for field in ["apiVersion", "kind"] {
+        schema["properties"][field] = json!({"type": "string"});
+    }
+    schema["properties"]["metadata"] = reference(METADATA);
+    mark(&mut schema, &kind.group, &kind.version, &kind.kind);
+    let reversed: Vec<&str> = kind.group.rsplit('.').collect();
+    (format!("{}.{}.{}", reversed.join("."), kind.version, kind.kind), schema)
 }
 
 /// The schema of a built-in type.
 pub(super) fn get(name: &str) -> Option<&'static Value> {
     BUILT_IN.by_name.get(name)
+}
+
+/// Rewrites all references to the place of definitions in OpenAPI v2.
+pub(super) fn refer_as_version_2(schema: &mut Value) {
+    match schema {
+        Value::Object(map) => {
+            for (key, value) in map {
+                let name = value.as_str().and_then(|text| text.strip_prefix(REFERENCE));
+                match name.filter(|_| key == "$ref") {
+                    Some(name) => *value = json!(format!("#/definitions/{name}")),
+                    None => refer_as_version_2(value),
+                }
+            }
+        }
+        Value::Array(list) => list.iter_mut().for_each(refer_as_version_2),
+        _ => {}
+    }
 }
 
 /// The name `schema` refers to, where it is a reference.

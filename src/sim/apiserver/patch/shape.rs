@@ -70,6 +70,7 @@ static CONDITIONS: Shape = Shape::new(
         "io.k8s.api.core.v1.NamespaceStatus",
         "io.k8s.api.core.v1.ServiceStatus",
         "io.k8s.api.apps.v1.DeploymentStatus",
+        "io.k8s.api.apps.v1.ReplicaSetStatus",
     ],
     &[("conditions", List("type", &PLAIN))],
 );
@@ -193,7 +194,7 @@ pub(in crate::sim::apiserver) fn of(group: &str, kind: &str) -> Option<&'static 
         ("", "Service") => &SERVICE,
         ("", "Node") => &NODE,
         ("", "ServiceAccount") => &SERVICE_ACCOUNT,
-        ("apps", "Deployment") => &DEPLOYMENT,
+        ("apps", "Deployment" | "ReplicaSet") => &DEPLOYMENT,
         _ => &OTHER,
     })
 }
