@@ -21,7 +21,7 @@ use super::requests::RequestLog;
 use super::route::{self, Query, Resource, Subresource, Target, Verb};
 use super::scale;
 use super::scale::Scale;
-use super::store::{Part, Preconditions, Store};
+use super::store::{Effect, Part, Preconditions, Store};
 use super::table::{self, Form};
 use super::watch::{Signal, WatchRequest};
 
@@ -153,23 +153,59 @@ where
     let verb = Verb::of(method, &resource, query)?;
     let accept = headers.get(header::ACCEPT).and_then(|v| v.to_str().ok()).unwrap_or_default();
     let form = Form::negotiate(accept, query.get("includeObject"))?;
-    if !query.get("dryRun").is_empty() {
-        return Err(ApiError::BadRequest("dryRun is not offered by this server".into()));
-    }
+    let effect = effect(verb, query.get("dryRun"))?;
     match verb {
         Verb::Get => get(context, &resource, form),
         Verb::List => list(context, &resource, query, form),
         Verb::Watch => watch(context, &resource, query, form),
-        Verb::DeleteCollection => delete_collection(context, &resource, query),
-        Verb::Create => create(context, &resource, read_object(headers, body).await?),
-        Verb::Update => update(context, &resource, read_object(headers, body).await?),
+        Verb::DeleteCollection => delete_collection(context, &resource, query, effect, &read(body).await?),
+        Verb::Create => create(context, &resource, read_object(headers, body).await?, effect),
+        Verb::Update => update(context, &resource, read_object(headers, body).await?, effect),
         Verb::Patch => {
             let shape = patch::shape::of(&resource.kind.group, &resource.kind.kind);
             let patch = patch::Patch::parse(content_type(headers), &read(body).await?, shape)?;
-            patch_object(context, &resource, &patch)
+            patch_object(context, &resource, &patch, effect)
         }
-        Verb::Delete => delete(context, &resource, &read(body).await?),
+        Verb::Delete => delete(context, &resource, effect, &read(body).await?),
     }
+}
+
+/// Whether a write is to happen or, with `dryRun=All`, to be checked and answered only.
+fn effect(verb: Verb, dry_run: &str) -> Result<Effect, ApiError> {
+    let kind = match verb {
+        Verb::Create => "CreateOptions",
+        Verb::Update => "UpdateOptions",
+        Verb::Patch => "PatchOptions",
+        Verb::Delete | Verb::DeleteCollection => "DeleteOptions",
+        // Nothing to rehearse.
+        Verb::Get | Verb::List | Verb::Watch => return Ok(Effect::Stored),
+    };
+    match dry_run {
+        "" => Ok(Effect::Stored),
+        "All" => Ok(Effect::Rehearsed),
+        other => Err(ApiError::Invalid {
+            kind: format!("{kind}.meta.k8s.io"),
+            name: String::new(),
+            field: "dryRun".into(),
+            why: format!("Unsupported value: [{other:?}]: supported values: \"All\""),
+        }),
+    }
+}
+
+/// The preconditions and the effect a `DeleteOptions` body asks for.
+fn delete_options(effect: Effect, body: &Bytes) -> Result<(Preconditions, Effect), ApiError> {
+    if body.is_empty() {
+        return Ok((Preconditions::default(), effect));
+    }
+    let options = serde_json::from_slice(body)
+        .map_err(|error| ApiError::BadRequest(format!("the delete options are not valid JSON: {error}")))?;
+    let asked = self::effect(Verb::Delete, options_dry_run(&options))?;
+    let effect = if asked == Effect::Rehearsed { asked } else { effect };
+    Ok((Preconditions::of(&options), effect))
+}
+
+fn options_dry_run(options: &Value) -> &str {
+    options["dryRun"][0].as_str().unwrap_or_default()
 }
 
 async fn read<B>(body: B) -> Result<Bytes, ApiError>
@@ -300,7 +336,12 @@ fn settle(resource: &Resource, mut object: Value) -> Result<Value, ApiError> {
     Ok(object)
 }
 
-fn create(context: &Context, resource: &Resource, object: Value) -> Result<Response<Body>, ApiError> {
+fn create(
+    context: &Context,
+    resource: &Resource,
+    object: Value,
+    effect: Effect,
+) -> Result<Response<Body>, ApiError> {
     let kind = &resource.kind;
     if kind.is_namespaced() && resource.namespace.is_empty() {
         return Err(ApiError::BadRequest("an empty namespace may not be set during creation".into()));
@@ -314,7 +355,7 @@ fn create(context: &Context, resource: &Resource, object: Value) -> Result<Respo
     if kind.is_namespaced() {
         context.store.stored(&kinds::NAMESPACES, &ObjectKey::new("", resource.namespace.as_str()))?;
     }
-    let stored = context.store.create_part(kind, object, Part::Main)?.seen_as(kind);
+    let stored = context.store.create_part(kind, object, Part::Main, effect)?.seen_as(kind);
     Ok(body::json_response(StatusCode::CREATED, body::full(stored.json())))
 }
 
@@ -326,13 +367,18 @@ fn part(resource: &Resource) -> Part {
     }
 }
 
-fn update(context: &Context, resource: &Resource, object: Value) -> Result<Response<Body>, ApiError> {
+fn update(
+    context: &Context,
+    resource: &Resource,
+    object: Value,
+    effect: Effect,
+) -> Result<Response<Body>, ApiError> {
     let key = key_of(resource);
     if let (Subresource::Scale, Some(scale)) = (resource.subresource, &resource.kind.scale) {
-        return rescale(context, resource, scale, |_| Ok(object));
+        return rescale(context, resource, scale, effect, |_| Ok(object));
     }
     let object = settle(resource, object)?;
-    let stored = context.store.modify(&resource.kind, &key, part(resource), |_| Ok(object))?;
+    let stored = context.store.modify(&resource.kind, &key, part(resource), effect, |_| Ok(object))?;
     Ok(body::json_response(StatusCode::OK, body::full(stored.seen_as(&resource.kind).json())))
 }
 
@@ -340,12 +386,13 @@ fn patch_object(
     context: &Context,
     resource: &Resource,
     patch: &patch::Patch,
+    effect: Effect,
 ) -> Result<Response<Body>, ApiError> {
     if let (Subresource::Scale, Some(scale)) = (resource.subresource, &resource.kind.scale) {
-        return rescale(context, resource, scale, |current| patch.apply(current));
+        return rescale(context, resource, scale, effect, |current| patch.apply(current));
     }
     let change = |current: &Value| patch.apply(current);
-    let stored = context.store.modify(&resource.kind, &key_of(resource), part(resource), change)?;
+    let stored = context.store.modify(&resource.kind, &key_of(resource), part(resource), effect, change)?;
     Ok(body::json_response(StatusCode::OK, body::full(stored.seen_as(&resource.kind).json())))
 }
 
@@ -353,20 +400,23 @@ fn rescale(
     context: &Context,
     resource: &Resource,
     scale: &Scale,
+    effect: Effect,
     change: impl FnOnce(&Value) -> Result<Value, ApiError>,
 ) -> Result<Response<Body>, ApiError> {
-    let stored = context.store.modify(&resource.kind, &key_of(resource), Part::Main, |current| {
+    let stored = context.store.modify(&resource.kind, &key_of(resource), Part::Main, effect, |current| {
         scale::apply(scale, current, &change(&scale::of(scale, current))?)
     })?;
     Ok(body::value(StatusCode::OK, &scale::of(scale, &stored.value())))
 }
 
-fn delete(context: &Context, resource: &Resource, options: &Bytes) -> Result<Response<Body>, ApiError> {
-    let preconditions = match options.is_empty() {
-        true => Preconditions::default(),
-        false => Preconditions::parse(options)?,
-    };
-    let removed = context.store.remove(&resource.kind, &key_of(resource), &preconditions)?;
+fn delete(
+    context: &Context,
+    resource: &Resource,
+    effect: Effect,
+    options: &Bytes,
+) -> Result<Response<Body>, ApiError> {
+    let (preconditions, effect) = delete_options(effect, options)?;
+    let removed = context.store.remove(&resource.kind, &key_of(resource), &preconditions, effect)?;
     let value = removed.value();
     if value["metadata"]["deletionTimestamp"].is_string() {
         // Finalizers hold it: the object is still there, and the client sees that.
@@ -390,15 +440,18 @@ fn delete_collection(
     context: &Context,
     resource: &Resource,
     query: &Query,
+    effect: Effect,
+    options: &Bytes,
 ) -> Result<Response<Body>, ApiError> {
     let kind = &resource.kind;
+    let (preconditions, effect) = delete_options(effect, options)?;
     if kind.is_namespaced() && resource.namespace.is_empty() {
         return Err(ApiError::MethodNotAllowed);
     }
     let mut page = list::page(&context.store, kind, &resource.namespace, query)?;
     let mut removed = Vec::with_capacity(page.items.len());
     for stored in page.items {
-        match context.store.remove(kind, &stored.key, &Preconditions::default()) {
+        match context.store.remove(kind, &stored.key, &preconditions, effect) {
             Ok(last) => removed.push(last),
             // Somebody else was faster; it is gone, which is what was asked for.
             Err(ApiError::NotFound { .. }) => {}

@@ -14,7 +14,7 @@ use super::definition::Definition;
 use super::error::ApiError;
 use super::identity;
 use super::kinds::{self, Kind, Kinds};
-use super::object::{self, ObjectKey, Stored};
+use super::object::{self, Change, ObjectKey, Stored};
 
 /// Events kept per kind unless the builder says otherwise.
 pub const DEFAULT_HISTORY: usize = 10_000;
@@ -38,6 +38,15 @@ pub(super) enum Part {
     Main,
     /// `status` only.
     Status,
+}
+
+/// Whether a write that passes every check happens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Effect {
+    /// It is stored, under a new version, and watches tell of it.
+    Stored,
+    /// Only the answer is made (`dryRun=All`).
+    Rehearsed,
 }
 
 /// What must hold for a delete to happen.
@@ -110,7 +119,7 @@ impl Store {
     /// Unknown kind, invalid metadata, or the object exists.
     pub fn create(&self, object: Value) -> Result<Arc<Value>, ApiError> {
         let (kind, object) = self.identify(object)?;
-        self.create_part(&kind, object, Part::All).map(|stored| Arc::new(stored.value()))
+        self.create_part(&kind, object, Part::All, Effect::Stored).map(|stored| Arc::new(stored.value()))
     }
 
     /// Replaces `object`. With a `metadata.resourceVersion` it must be the current one.
@@ -120,7 +129,8 @@ impl Store {
     pub fn update(&self, object: Value) -> Result<Arc<Value>, ApiError> {
         let (kind, object) = self.identify(object)?;
         let key = ObjectKey::of(&object);
-        self.modify(&kind, &key, Part::All, |_| Ok(object)).map(|stored| Arc::new(stored.value()))
+        self.modify(&kind, &key, Part::All, Effect::Stored, |_| Ok(object))
+            .map(|stored| Arc::new(stored.value()))
     }
 
     /// Creates `object`, or replaces the one of that name whatever its version.
@@ -138,10 +148,10 @@ impl Store {
         let key = ObjectKey::of(&object);
         let mut core = self.lock();
         match core.collection(&kind).get(&key).cloned() {
-            None => core.create(&kind, object, Part::All),
+            None => core.create(&kind, object, Part::All, Effect::Stored),
             Some(current) => {
                 let value = current.value();
-                core.replace(&kind, &current, &value, object, Part::All)
+                core.replace(&kind, &current, &value, object, Part::All, Effect::Stored)
             }
         }
     }
@@ -158,7 +168,7 @@ impl Store {
         patch: &Value,
     ) -> Result<Arc<Value>, ApiError> {
         let key = ObjectKey::new(namespace, name);
-        let stored = self.modify(kind, &key, Part::All, |current| {
+        let stored = self.modify(kind, &key, Part::All, Effect::Stored, |current| {
             let mut next = current.clone();
             super::patch::merge(&mut next, patch);
             Ok(next)
@@ -171,7 +181,8 @@ impl Store {
     /// # Errors
     /// No such object.
     pub fn delete(&self, kind: &Kind, namespace: &str, name: &str) -> Result<(), ApiError> {
-        self.remove(kind, &ObjectKey::new(namespace, name), &Preconditions::default()).map(|_| ())
+        let key = ObjectKey::new(namespace, name);
+        self.remove(kind, &key, &Preconditions::default(), Effect::Stored).map(|_| ())
     }
 
     /// The object, if it exists.
@@ -211,8 +222,9 @@ impl Store {
         kind: &Kind,
         object: Value,
         part: Part,
+        effect: Effect,
     ) -> Result<Arc<Stored>, ApiError> {
-        self.lock().create(kind, object, part)
+        self.lock().create(kind, object, part, effect)
     }
 
     /// Replaces `key` by what `change` makes of it, atomically.
@@ -221,6 +233,7 @@ impl Store {
         kind: &Kind,
         key: &ObjectKey,
         part: Part,
+        effect: Effect,
         change: impl FnOnce(&Value) -> Result<Value, ApiError>,
     ) -> Result<Arc<Stored>, ApiError> {
         let mut core = self.lock();
@@ -228,7 +241,7 @@ impl Store {
         let value = current.value();
         // The writer sees its own version of the kind; replacing keeps the stored one.
         let next = change(&current.seen_as(kind).value())?;
-        core.replace(kind, &current, &value, next, part)
+        core.replace(kind, &current, &value, next, part, effect)
     }
 
     pub(super) fn remove(
@@ -236,12 +249,15 @@ impl Store {
         kind: &Kind,
         key: &ObjectKey,
         preconditions: &Preconditions,
+        effect: Effect,
     ) -> Result<Arc<Stored>, ApiError> {
         let mut core = self.lock();
         let current = core.collection(kind).get(key).cloned().ok_or_else(|| not_found(kind, key))?;
         preconditions.check(kind, key, &current.value())?;
-        core.remove_contents(kind, key);
-        core.remove(kind, key).ok_or_else(|| not_found(kind, key))
+        if effect == Effect::Stored {
+            core.remove_contents(kind, key);
+        }
+        core.remove(kind, key, effect).ok_or_else(|| not_found(kind, key))
     }
 
     pub(super) fn subscribe(&self, kind: &Kind) -> watch::Receiver<u64> {
@@ -306,7 +322,13 @@ impl Core {
         self.version
     }
 
-    fn create(&mut self, kind: &Kind, mut object: Value, part: Part) -> Result<Arc<Stored>, ApiError> {
+    fn create(
+        &mut self,
+        kind: &Kind,
+        mut object: Value,
+        part: Part,
+        effect: Effect,
+    ) -> Result<Arc<Stored>, ApiError> {
         if self.collection(kind).is_retired() {
             return Err(ApiError::NoSuchPath);
         }
@@ -321,12 +343,16 @@ impl Core {
             return Err(ApiError::AlreadyExists { resource: kind.resource(), name: key.name.to_string() });
         }
         if kind.is(&kinds::SERVICES) {
+            let next_address = self.next_address;
             self.allocate_cluster_address(&mut object);
+            if effect == Effect::Rehearsed {
+                self.next_address = next_address;
+            }
         }
         stamp_created(kind, &mut object, part)?;
         object["apiVersion"] = json!(kind.stored_api_version());
         let definition = self.define(kind, None, &mut object)?;
-        Ok(self.put(kind, &key, object, definition))
+        Ok(self.put(kind, &key, object, definition, effect))
     }
 
     fn replace(
@@ -336,6 +362,7 @@ impl Core {
         value: &Value,
         mut next: Value,
         part: Part,
+        effect: Effect,
     ) -> Result<Arc<Stored>, ApiError> {
         let key = &current.key;
         object::metadata(&mut next);
@@ -350,14 +377,16 @@ impl Core {
             return Ok(Arc::clone(current));
         }
         if is_finished_deletion(&next) {
-            self.remove_contents(kind, key);
-            return self.remove_as(kind, key, next).ok_or_else(|| not_found(kind, key));
+            if effect == Effect::Stored {
+                self.remove_contents(kind, key);
+            }
+            return self.remove_as(kind, key, next, effect).ok_or_else(|| not_found(kind, key));
         }
         if kind.has_generation && wants_differ(kind, value, &next) {
             let generation = value["metadata"]["generation"].as_u64().unwrap_or(0) + 1;
             object::metadata(&mut next).insert("generation".into(), json!(generation));
         }
-        Ok(self.put(kind, key, next, definition))
+        Ok(self.put(kind, key, next, definition, effect))
     }
 
     fn put(
@@ -366,7 +395,11 @@ impl Core {
         key: &ObjectKey,
         mut object: Value,
         defined: Option<Definition>,
+        effect: Effect,
     ) -> Arc<Stored> {
+        if effect == Effect::Rehearsed {
+            return Stored::new(&object, self.version, Change::Modified);
+        }
         let version = self.next_version();
         set_version(&mut object, version);
         let stored = self.collection_mut(kind).put(key, &object, version);
@@ -377,7 +410,7 @@ impl Core {
     }
 
     /// Removes `key`, or marks it as being deleted while it has finalizers.
-    fn remove(&mut self, kind: &Kind, key: &ObjectKey) -> Option<Arc<Stored>> {
+    fn remove(&mut self, kind: &Kind, key: &ObjectKey, effect: Effect) -> Option<Arc<Stored>> {
         let current = Arc::clone(self.collection(kind).get(key)?);
         let mut last = current.value();
         let metadata = object::metadata(&mut last);
@@ -387,12 +420,21 @@ impl Core {
             }
             metadata.insert("deletionTimestamp".into(), json!(identity::timestamp()));
             metadata.insert("deletionGracePeriodSeconds".into(), json!(0));
-            return Some(self.put(kind, key, last, None));
+            return Some(self.put(kind, key, last, None, effect));
         }
-        self.remove_as(kind, key, last)
+        self.remove_as(kind, key, last, effect)
     }
 
-    fn remove_as(&mut self, kind: &Kind, key: &ObjectKey, mut last: Value) -> Option<Arc<Stored>> {
+    fn remove_as(
+        &mut self,
+        kind: &Kind,
+        key: &ObjectKey,
+        mut last: Value,
+        effect: Effect,
+    ) -> Option<Arc<Stored>> {
+        if effect == Effect::Rehearsed {
+            return Some(Stored::new(&last, self.version, Change::Deleted));
+        }
         let version = self.next_version();
         set_version(&mut last, version);
         self.collection_mut(kind).remove(key, &last, version)
@@ -418,7 +460,7 @@ impl Core {
         });
         debug_assert!(scanned.is_ok(), "the present is always readable");
         for key in keys {
-            self.remove(kind, &key);
+            self.remove(kind, &key, Effect::Stored);
         }
     }
 
@@ -483,13 +525,10 @@ impl Core {
 }
 
 impl Preconditions {
-    /// Reads the preconditions of a `DeleteOptions` body.
-    pub(super) fn parse(options: &[u8]) -> Result<Self, ApiError> {
-        let options: Value = serde_json::from_slice(options).map_err(|error| {
-            ApiError::BadRequest(format!("the delete options are not valid JSON: {error}"))
-        })?;
+    /// The preconditions of `DeleteOptions`.
+    pub(super) fn of(options: &Value) -> Self {
         let text = |field: &str| options["preconditions"][field].as_str().map(str::to_owned);
-        Ok(Self { uid: text("uid"), resource_version: text("resourceVersion") })
+        Self { uid: text("uid"), resource_version: text("resourceVersion") }
     }
 
     fn check(&self, kind: &Kind, key: &ObjectKey, current: &Value) -> Result<(), ApiError> {
