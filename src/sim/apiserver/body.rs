@@ -62,6 +62,9 @@ pub(super) fn error(error: &ApiError) -> Response<Body> {
         let challenge = http::HeaderValue::from_static("Bearer realm=\"kubernetes\"");
         response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
     }
+    if let Some(seconds) = error.retry_after() {
+        response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
+    }
     response
 }
 

@@ -71,7 +71,7 @@ fn validate(object: &Value, current: Option<&Value>) -> Result<(), ApiError> {
     let name = text(&object["metadata"]["name"]);
     let invalid = |field: &str, why: &str| {
         Err(ApiError::Invalid {
-            kind: kinds::CUSTOM_RESOURCE_DEFINITIONS.kind.clone(),
+            kind: kinds::CUSTOM_RESOURCE_DEFINITIONS.qualified(),
             name: name.clone(),
             field: field.to_owned(),
             why: why.to_owned(),

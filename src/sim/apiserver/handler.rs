@@ -10,7 +10,9 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 
 use super::body::{self, Body};
+use super::deletion::{self, DeleteOptions};
 use super::discovery;
+use super::effect::Effect;
 use super::error::ApiError;
 use super::kinds::{self, Kinds};
 use super::list;
@@ -21,7 +23,7 @@ use super::requests::RequestLog;
 use super::route::{self, Query, Resource, Subresource, Target, Verb};
 use super::scale;
 use super::scale::Scale;
-use super::store::{Effect, Part, Preconditions, Store};
+use super::store::{Part, Store};
 use super::table::{self, Form};
 use super::watch::{Signal, WatchRequest};
 
@@ -36,6 +38,8 @@ pub(super) struct Context {
     pub(super) address: String,
     pub(super) signals: watch::Receiver<Signal>,
     pub(super) bookmark_every: Duration,
+    /// How long a list waits for a version that is still to come.
+    pub(super) future_wait: Duration,
     pub(super) requests: RequestLog,
 }
 
@@ -153,12 +157,23 @@ where
     let verb = Verb::of(method, &resource, query)?;
     let accept = headers.get(header::ACCEPT).and_then(|v| v.to_str().ok()).unwrap_or_default();
     let form = Form::negotiate(accept, query.get("includeObject"))?;
-    let effect = effect(verb, query.get("dryRun"))?;
+    let effect = Effect::of_query(verb, query.get("dryRun"))?;
     match verb {
         Verb::Get => get(context, &resource, form),
-        Verb::List => list(context, &resource, query, form),
-        Verb::Watch => watch(context, &resource, query, form),
-        Verb::DeleteCollection => delete_collection(context, &resource, query, effect, &read(body).await?),
+        Verb::List => {
+            wait_for_version(context, query).await?;
+            list(context, &resource, query, form)
+        }
+        Verb::Watch => {
+            if query.is_set("sendInitialEvents") {
+                wait_for_version(context, query).await?;
+            }
+            watch(context, &resource, query, form)
+        }
+        Verb::DeleteCollection => {
+            let options = DeleteOptions::parse(query, &read(body).await?)?.or(effect);
+            delete_collection(context, &resource, query, &options)
+        }
         Verb::Create => create(context, &resource, read_object(headers, body).await?, effect),
         Verb::Update => update(context, &resource, read_object(headers, body).await?, effect),
         Verb::Patch => {
@@ -166,46 +181,11 @@ where
             let patch = patch::Patch::parse(content_type(headers), &read(body).await?, shape)?;
             patch_object(context, &resource, &patch, effect)
         }
-        Verb::Delete => delete(context, &resource, effect, &read(body).await?),
+        Verb::Delete => {
+            let options = DeleteOptions::parse(query, &read(body).await?)?.or(effect);
+            delete(context, &resource, &options)
+        }
     }
-}
-
-/// Whether a write is to happen or, with `dryRun=All`, to be checked and answered only.
-fn effect(verb: Verb, dry_run: &str) -> Result<Effect, ApiError> {
-    let kind = match verb {
-        Verb::Create => "CreateOptions",
-        Verb::Update => "UpdateOptions",
-        Verb::Patch => "PatchOptions",
-        Verb::Delete | Verb::DeleteCollection => "DeleteOptions",
-        // Nothing to rehearse.
-        Verb::Get | Verb::List | Verb::Watch => return Ok(Effect::Stored),
-    };
-    match dry_run {
-        "" => Ok(Effect::Stored),
-        "All" => Ok(Effect::Rehearsed),
-        other => Err(ApiError::Invalid {
-            kind: format!("{kind}.meta.k8s.io"),
-            name: String::new(),
-            field: "dryRun".into(),
-            why: format!("Unsupported value: [{other:?}]: supported values: \"All\""),
-        }),
-    }
-}
-
-/// The preconditions and the effect a `DeleteOptions` body asks for.
-fn delete_options(effect: Effect, body: &Bytes) -> Result<(Preconditions, Effect), ApiError> {
-    if body.is_empty() {
-        return Ok((Preconditions::default(), effect));
-    }
-    let options = serde_json::from_slice(body)
-        .map_err(|error| ApiError::BadRequest(format!("the delete options are not valid JSON: {error}")))?;
-    let asked = self::effect(Verb::Delete, options_dry_run(&options))?;
-    let effect = if asked == Effect::Rehearsed { asked } else { effect };
-    Ok((Preconditions::of(&options), effect))
-}
-
-fn options_dry_run(options: &Value) -> &str {
-    options["dryRun"][0].as_str().unwrap_or_default()
 }
 
 async fn read<B>(body: B) -> Result<Bytes, ApiError>
@@ -266,6 +246,14 @@ fn get(context: &Context, resource: &Resource, form: Form) -> Result<Response<Bo
     })
 }
 
+/// A read of a version that is still to come waits for it a while, as a cache that lags behind would.
+async fn wait_for_version(context: &Context, query: &Query) -> Result<(), ApiError> {
+    if let Some(version) = query.number("resourceVersion")? {
+        context.store.wait_for(version, context.future_wait).await;
+    }
+    Ok(())
+}
+
 fn list(
     context: &Context,
     resource: &Resource,
@@ -323,7 +311,7 @@ fn settle(resource: &Resource, mut object: Value) -> Result<Value, ApiError> {
         metadata.insert("namespace".into(), json!(resource.namespace));
     } else if kind.is_namespaced() && namespace != resource.namespace {
         return Err(ApiError::Invalid {
-            kind: kind.kind.clone(),
+            kind: kind.qualified(),
             name: metadata.get("name").and_then(Value::as_str).unwrap_or_default().to_owned(),
             field: "metadata.namespace".to_owned(),
             why: format!(
@@ -412,46 +400,31 @@ fn rescale(
 fn delete(
     context: &Context,
     resource: &Resource,
-    effect: Effect,
-    options: &Bytes,
+    options: &DeleteOptions,
 ) -> Result<Response<Body>, ApiError> {
-    let (preconditions, effect) = delete_options(effect, options)?;
-    let removed = context.store.remove(&resource.kind, &key_of(resource), &preconditions, effect)?;
-    let value = removed.value();
-    if value["metadata"]["deletionTimestamp"].is_string() {
-        // Finalizers hold it: the object is still there, and the client sees that.
-        return Ok(body::json_response(StatusCode::OK, body::full(removed.seen_as(&resource.kind).json())));
+    let kind = &resource.kind;
+    let removed = context.store.remove(kind, &key_of(resource), options)?.seen_as(kind);
+    if removed.is_deleted() {
+        return Ok(body::value(StatusCode::OK, &deletion::answer(kind, removed.value())));
     }
-    let mut details = json!({
-        "name": value["metadata"]["name"],
-        "kind": resource.kind.plural,
-        "uid": value["metadata"]["uid"],
-    });
-    if !resource.kind.group.is_empty() {
-        details["group"] = json!(resource.kind.group);
-    }
-    let status = json!({
-        "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "details": details,
-    });
-    Ok(body::value(StatusCode::OK, &status))
+    // Something holds it: the object is still there, and the client sees that.
+    Ok(body::json_response(StatusCode::OK, body::full(removed.json())))
 }
 
 fn delete_collection(
     context: &Context,
     resource: &Resource,
     query: &Query,
-    effect: Effect,
-    options: &Bytes,
+    options: &DeleteOptions,
 ) -> Result<Response<Body>, ApiError> {
     let kind = &resource.kind;
-    let (preconditions, effect) = delete_options(effect, options)?;
     if kind.is_namespaced() && resource.namespace.is_empty() {
         return Err(ApiError::MethodNotAllowed);
     }
     let mut page = list::page(&context.store, kind, &resource.namespace, query)?;
     let mut removed = Vec::with_capacity(page.items.len());
     for stored in page.items {
-        match context.store.remove(kind, &stored.key, &preconditions, effect) {
+        match context.store.remove(kind, &stored.key, options) {
             Ok(last) => removed.push(last),
             // Somebody else was faster; it is gone, which is what was asked for.
             Err(ApiError::NotFound { .. }) => {}

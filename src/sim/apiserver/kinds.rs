@@ -126,6 +126,14 @@ impl Kind {
         }
     }
 
+    /// `Kind` or `Kind.group`, as messages name what is invalid.
+    pub(super) fn qualified(&self) -> String {
+        match self.group.as_str() {
+            "" => self.kind.clone(),
+            group => format!("{}.{group}", self.kind),
+        }
+    }
+
     /// `kind` of a list of these objects.
     pub fn list_kind(&self) -> String {
         if self.list_kind.is_empty() { format!("{}List", self.kind) } else { self.list_kind.clone() }

@@ -57,18 +57,25 @@ fn parse_at(query: &Query, current: u64) -> Result<At, ApiError> {
         ("", Some(version)) if version > 0 && !query.get("limit").is_empty() => Ok(At::Exact(version)),
         ("", _) | ("NotOlderThan", Some(_)) => Ok(At::Newest),
         ("Exact", Some(version)) if version > 0 => Ok(At::Exact(version)),
-        ("Exact", Some(_)) => Err(ApiError::BadRequest(
-            "resourceVersionMatch: Exact is forbidden for resourceVersion \"0\"".into(),
-        )),
-        ("Exact" | "NotOlderThan", None) => Err(ApiError::BadRequest(
-            "resourceVersionMatch is forbidden unless resourceVersion is provided".into(),
-        )),
-        (other, _) => Err(ApiError::BadRequest(format!("resourceVersionMatch: unknown value {other:?}"))),
+        ("Exact", Some(_)) => {
+            Err(forbidden("resourceVersionMatch \"Exact\" is forbidden for resourceVersion \"0\""))
+        }
+        (_, None) => Err(forbidden("resourceVersionMatch is forbidden unless resourceVersion is provided")),
+        (other, _) => Err(ApiError::Invalid {
+            kind: "ListOptions.meta.k8s.io".into(),
+            name: String::new(),
+            field: "resourceVersionMatch".into(),
+            why: format!("Unsupported value: {other:?}: supported values: \"Exact\", \"NotOlderThan\", \"\""),
+        }),
     }
 }
 
 /// Answers one list request. Cost: the objects passed over on this page and the events since its version.
 pub(super) fn page(store: &Store, kind: &Kind, namespace: &str, query: &Query) -> Result<Page, ApiError> {
+    if !query.get("sendInitialEvents").is_empty() {
+        let why = "sendInitialEvents is forbidden for list";
+        return Err(ApiError::forbidden_option("sendInitialEvents", why));
+    }
     let selector = Selector::parse(kind, query.get("labelSelector"), query.get("fieldSelector"))?;
     let limit = query.number("limit")?.filter(|n| *n > 0).map_or(usize::MAX, |n| n as usize);
     let token = match query.get("continue") {
@@ -112,6 +119,10 @@ pub(super) fn page(store: &Store, kind: &Kind, namespace: &str, query: &Query) -
     })
 }
 
+fn forbidden(why: &str) -> ApiError {
+    ApiError::forbidden_option("resourceVersionMatch", why)
+}
+
 fn expired(version: u64) -> ApiError {
     ApiError::Expired(format!(
         "The provided continue parameter or resource version {version} is too old to display a consistent list \
@@ -120,7 +131,10 @@ fn expired(version: u64) -> ApiError {
 }
 
 fn parse_token(text: &str, query: &Query) -> Result<Token, ApiError> {
-    if !matches!(query.get("resourceVersion"), "" | "0") || !query.get("resourceVersionMatch").is_empty() {
+    if !query.get("resourceVersionMatch").is_empty() {
+        return Err(forbidden("resourceVersionMatch is forbidden when continue is provided"));
+    }
+    if !matches!(query.get("resourceVersion"), "" | "0") {
         return Err(ApiError::BadRequest(
             "specifying resource version is not allowed when using continue".into(),
         ));

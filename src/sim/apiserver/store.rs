@@ -5,12 +5,15 @@
 //! clone pointers. The lock is never held across an `.await`.
 
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
 use super::collection::{Collection, Event, TooOld};
 use super::definition::Definition;
+use super::deletion::{self, DeleteOptions, Fate};
+use super::effect::Effect;
 use super::error::ApiError;
 use super::identity;
 use super::kinds::{self, Kind, Kinds};
@@ -40,25 +43,11 @@ pub(super) enum Part {
     Status,
 }
 
-/// Whether a write that passes every check happens.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Effect {
-    /// It is stored, under a new version, and watches tell of it.
-    Stored,
-    /// Only the answer is made (`dryRun=All`).
-    Rehearsed,
-}
-
-/// What must hold for a delete to happen.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Preconditions {
-    pub(super) uid: Option<String>,
-    pub(super) resource_version: Option<String>,
-}
-
 #[derive(Debug)]
 struct Core {
     version: u64,
+    /// Carries `version` to those who wait for one.
+    progress: watch::Sender<u64>,
     kinds: Arc<Kinds>,
     shelves: Vec<Shelf>,
     history: usize,
@@ -95,7 +84,9 @@ impl Store {
     pub fn new(history: usize) -> Self {
         let kinds = Arc::new(Kinds::default());
         let shelves = kinds.iter().map(|kind| Shelf::new(kind, history, 0)).collect();
-        Self { core: Arc::new(Mutex::new(Core { version: 1, kinds, shelves, history, next_address: 1 })) }
+        let progress = watch::Sender::new(1);
+        let core = Core { version: 1, progress, kinds, shelves, history, next_address: 1 };
+        Self { core: Arc::new(Mutex::new(core)) }
     }
 
     fn lock(&self) -> MutexGuard<'_, Core> {
@@ -176,13 +167,12 @@ impl Store {
         Ok(Arc::new(stored.value()))
     }
 
-    /// Deletes an object, and with a namespace everything in it.
+    /// Deletes an object, and with a namespace everything in it. Pods go at once, whatever their grace period.
     ///
     /// # Errors
     /// No such object.
     pub fn delete(&self, kind: &Kind, namespace: &str, name: &str) -> Result<(), ApiError> {
-        let key = ObjectKey::new(namespace, name);
-        self.remove(kind, &key, &Preconditions::default(), Effect::Stored).map(|_| ())
+        self.remove(kind, &ObjectKey::new(namespace, name), &DeleteOptions::at_once()).map(|_| ())
     }
 
     /// The object, if it exists.
@@ -248,16 +238,21 @@ impl Store {
         &self,
         kind: &Kind,
         key: &ObjectKey,
-        preconditions: &Preconditions,
-        effect: Effect,
+        options: &DeleteOptions,
     ) -> Result<Arc<Stored>, ApiError> {
         let mut core = self.lock();
         let current = core.collection(kind).get(key).cloned().ok_or_else(|| not_found(kind, key))?;
-        preconditions.check(kind, key, &current.value())?;
-        if effect == Effect::Stored {
-            core.remove_contents(kind, key);
+        if let Some(why) = options.unmet(&current.value()) {
+            return Err(conflict(kind, key, why));
         }
-        core.remove(kind, key, effect).ok_or_else(|| not_found(kind, key))
+        core.remove(kind, key, options).ok_or_else(|| not_found(kind, key))
+    }
+
+    /// Waits until `version` is reached, at most this long.
+    pub(super) async fn wait_for(&self, version: u64, at_most: Duration) {
+        let mut progress = self.lock().progress.subscribe();
+        // Whoever asks looks again at what there is then; a timeout is not an error here.
+        let _ = tokio::time::timeout(at_most, progress.wait_for(|reached| *reached >= version)).await;
     }
 
     pub(super) fn subscribe(&self, kind: &Kind) -> watch::Receiver<u64> {
@@ -319,6 +314,8 @@ impl Core {
 
     fn next_version(&mut self) -> u64 {
         self.version += 1;
+        // Readers that this wakes wait for the lock, hence for the write itself.
+        self.progress.send_replace(self.version);
         self.version
     }
 
@@ -376,7 +373,7 @@ impl Core {
             // Nothing changed: no new version, no event.
             return Ok(Arc::clone(current));
         }
-        if is_finished_deletion(&next) {
+        if deletion::is_finished(&next) {
             if effect == Effect::Stored {
                 self.remove_contents(kind, key);
             }
@@ -409,20 +406,20 @@ impl Core {
         stored
     }
 
-    /// Removes `key`, or marks it as being deleted while it has finalizers.
-    fn remove(&mut self, kind: &Kind, key: &ObjectKey, effect: Effect) -> Option<Arc<Stored>> {
+    /// Removes `key`, or marks it as being deleted while it is held.
+    fn remove(&mut self, kind: &Kind, key: &ObjectKey, options: &DeleteOptions) -> Option<Arc<Stored>> {
         let current = Arc::clone(self.collection(kind).get(key)?);
-        let mut last = current.value();
-        let metadata = object::metadata(&mut last);
-        if metadata.get("finalizers").and_then(Value::as_array).is_some_and(|list| !list.is_empty()) {
-            if metadata.contains_key("deletionTimestamp") {
-                return Some(current);
+        let value = current.value();
+        match deletion::fate(kind, &value, options) {
+            Fate::Waiting => Some(current),
+            Fate::Marked(next) => Some(self.put(kind, key, next, None, options.effect)),
+            Fate::Gone => {
+                if options.effect == Effect::Stored {
+                    self.remove_contents(kind, key);
+                }
+                self.remove_as(kind, key, value, options.effect)
             }
-            metadata.insert("deletionTimestamp".into(), json!(identity::timestamp()));
-            metadata.insert("deletionGracePeriodSeconds".into(), json!(0));
-            return Some(self.put(kind, key, last, None, effect));
         }
-        self.remove_as(kind, key, last, effect)
     }
 
     fn remove_as(
@@ -460,7 +457,7 @@ impl Core {
         });
         debug_assert!(scanned.is_ok(), "the present is always readable");
         for key in keys {
-            self.remove(kind, &key, Effect::Stored);
+            self.remove(kind, &key, &DeleteOptions::at_once());
         }
     }
 
@@ -521,29 +518,6 @@ impl Core {
         let version = self.version;
         self.collection_mut(kind).retire(version);
         self.kinds = Arc::new(kinds.with(&kind.group, &kind.plural, Vec::new()));
-    }
-}
-
-impl Preconditions {
-    /// The preconditions of `DeleteOptions`.
-    pub(super) fn of(options: &Value) -> Self {
-        let text = |field: &str| options["preconditions"][field].as_str().map(str::to_owned);
-        Self { uid: text("uid"), resource_version: text("resourceVersion") }
-    }
-
-    fn check(&self, kind: &Kind, key: &ObjectKey, current: &Value) -> Result<(), ApiError> {
-        for (field, wanted) in [("uid", &self.uid), ("resourceVersion", &self.resource_version)] {
-            let Some(wanted) = wanted else { continue };
-            let actual = current["metadata"][field].as_str().unwrap_or_default();
-            if wanted != actual {
-                return Err(conflict(
-                    kind,
-                    key,
-                    format!("Precondition failed: {field} in precondition: {wanted}, in object: {actual}"),
-                ));
-            }
-        }
-        Ok(())
     }
 }
 
@@ -669,11 +643,6 @@ fn keep_system_metadata(current: &Value, next: &mut Value) {
             value => metadata.insert(field.into(), value.clone()),
         };
     }
-}
-
-fn is_finished_deletion(object: &Value) -> bool {
-    let metadata = &object["metadata"];
-    !metadata["deletionTimestamp"].is_null() && metadata["finalizers"].as_array().is_none_or(Vec::is_empty)
 }
 
 /// Whether anything besides metadata, and status where it is a part of its own, differs.

@@ -47,6 +47,7 @@ pub(super) struct WatchRequest {
     pub(super) namespace: String,
     selector: Selector,
     start: Start,
+    version: Option<u64>,
     bookmarks: bool,
     timeout: Duration,
     form: Form,
@@ -94,6 +95,7 @@ impl WatchRequest {
             namespace: namespace.to_owned(),
             selector,
             start,
+            version,
             bookmarks,
             timeout: timeout.map_or(DEFAULT_TIMEOUT, Duration::from_secs),
             form,
@@ -108,7 +110,7 @@ impl WatchRequest {
 }
 
 fn forbidden(why: &str) -> ApiError {
-    ApiError::BadRequest(why.to_owned())
+    ApiError::forbidden_option("resourceVersionMatch", why)
 }
 
 /// A running watch: [`WatchStream::next`] gives its bytes until it ends.
@@ -129,8 +131,10 @@ struct WatchStream {
 
 /// Opens a watch. The stream ends at its timeout or at shutdown, and fails when the server cuts watches.
 ///
+/// A watch after a version that this server has not reached is silent until it is passed.
+///
 /// # Errors
-/// [`ApiError::FutureVersion`] for a version this server has not reached.
+/// [`ApiError::FutureVersion`] for the state at such a version.
 pub(super) fn open(
     store: &Store,
     request: WatchRequest,
@@ -165,7 +169,6 @@ impl WatchStream {
     fn begin(&mut self) -> Result<(), ApiError> {
         let current = self.store.resource_version();
         match self.request.start {
-            Start::After(asked) if asked > current => Err(ApiError::FutureVersion { asked, current }),
             // Without a version and without initial events, only what happens from now on counts.
             Start::After(0) => {
                 self.cursor = current;
@@ -176,6 +179,9 @@ impl WatchStream {
                 Ok(())
             }
             start => {
+                if let Some(asked) = self.request.version.filter(|asked| *asked > current) {
+                    return Err(ApiError::FutureVersion { asked, current });
+                }
                 self.load_state();
                 if start == Start::StateThenBookmark {
                     self.pending.push_back(self.bookmark(Some(INITIAL_EVENTS_END)));
@@ -254,7 +260,10 @@ impl WatchStream {
         };
         if end.is_none() && bookmarks && Instant::now() >= self.next_bookmark {
             self.next_bookmark = Instant::now() + self.bookmark_every;
-            self.pending.push_back(self.bookmark(None));
+            // A version that is still to come is not confirmed.
+            if self.cursor <= self.store.resource_version() {
+                self.pending.push_back(self.bookmark(None));
+            }
         }
         end
     }
