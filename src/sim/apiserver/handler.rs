@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, Method, Request, Response, StatusCode, header};
+use http::{HeaderMap, Method, Request, Response, StatusCode, header, request};
 use http_body_util::{BodyExt as _, Limited};
 use serde_json::{Value, json};
 use tokio::sync::watch;
@@ -13,6 +13,7 @@ use super::aggregated;
 use super::body::{self, Body};
 use super::deletion::{self, DeleteOptions};
 use super::discovery;
+use super::effect::Effect;
 use super::error::ApiError;
 use super::kinds::{self, Kinds};
 use super::list;
@@ -90,7 +91,7 @@ where
                 let document = aggregated::document(&kinds, target == Target::CoreVersions);
                 Ok(body::typed(aggregated::MEDIA, &document))
             }
-            Ok(target) => document(&context, &kinds, &parts.method, &target),
+            Ok(target) => document(&context, &kinds, &parts, &target),
             Err(error) => Err(error),
         },
     };
@@ -122,10 +123,10 @@ fn authorize(
 fn document(
     context: &Context,
     kinds: &Kinds,
-    method: &Method,
+    parts: &request::Parts,
     target: &Target,
 ) -> Result<Response<Body>, ApiError> {
-    if !matches!(*method, Method::GET | Method::HEAD) {
+    if !matches!(parts.method, Method::GET | Method::HEAD) {
         return Err(ApiError::MethodNotAllowed);
     }
     let value = match target {
@@ -140,6 +141,8 @@ fn document(
         Target::Groups => discovery::groups(kinds),
         Target::Group(name) => discovery::group(kinds, name),
         Target::Resources(group, version) => discovery::resources(kinds, group, version),
+        // Documents are JSON only: clients that insist on protobuf fall back to what they know themselves.
+        Target::OpenApi(_) if !accepts_json(&parts.headers) => return Err(ApiError::NotAcceptable),
         Target::OpenApi(path) => openapi::document(kinds, path).ok_or(ApiError::NoSuchPath)?,
         Target::Objects(_) => return Err(ApiError::NoSuchPath),
     };
@@ -160,9 +163,7 @@ where
 {
     let verb = Verb::of(method, &resource, query)?;
     let form = Form::negotiate(accept(headers), query.get("includeObject"))?;
-    if !query.get("dryRun").is_empty() {
-        return Err(ApiError::BadRequest("dryRun is not offered by this server".into()));
-    }
+    let effect = Effect::of_query(verb, query.get("dryRun"))?;
     match verb {
         Verb::Get => get(context, &resource, form),
         Verb::List => {
@@ -176,17 +177,18 @@ where
             watch(context, &resource, query, form)
         }
         Verb::DeleteCollection => {
-            let options = DeleteOptions::parse(query, &read(body).await?)?;
+            let options = DeleteOptions::parse(query, &read(body).await?)?.or(effect);
             delete_collection(context, &resource, query, &options)
         }
-        Verb::Create => create(context, &resource, read_object(headers, body).await?),
-        Verb::Update => update(context, &resource, read_object(headers, body).await?),
+        Verb::Create => create(context, &resource, read_object(headers, body).await?, effect),
+        Verb::Update => update(context, &resource, read_object(headers, body).await?, effect),
         Verb::Patch => {
-            let patch = patch::Patch::parse(content_type(headers), &read(body).await?)?;
-            patch_object(context, &resource, &patch)
+            let shape = patch::shape::of(&resource.kind.group, &resource.kind.kind);
+            let patch = patch::Patch::parse(content_type(headers), &read(body).await?, shape)?;
+            patch_object(context, &resource, &patch, effect)
         }
         Verb::Delete => {
-            let options = DeleteOptions::parse(query, &read(body).await?)?;
+            let options = DeleteOptions::parse(query, &read(body).await?)?.or(effect);
             delete(context, &resource, &options)
         }
     }
@@ -220,7 +222,10 @@ where
 {
     let media = content_type(headers);
     if !matches!(media, "" | "application/json") {
-        return Err(ApiError::UnsupportedMediaType(format!("{media}; send application/json")));
+        return Err(ApiError::UnsupportedMediaType(
+            "the body of the request was in an unknown format - accepted media types include: application/json"
+                .into(),
+        ));
     }
     let object: Value = serde_json::from_slice(&read(body).await?)
         .map_err(|error| ApiError::BadRequest(format!("the request body is not valid JSON: {error}")))?;
@@ -291,6 +296,12 @@ fn watch(
     Ok(body::json_response(StatusCode::OK, body::stream(stream)))
 }
 
+fn accepts_json(headers: &HeaderMap) -> bool {
+    let accept = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let media = |offer: &str| offer.split(';').next().unwrap_or_default().trim().to_owned();
+    accept.split(',').map(media).any(|m| matches!(&*m, "" | "*/*" | "application/*" | "application/json"))
+}
+
 /// Checks that the body is of the kind the path names, and completes what may be left out.
 fn settle(resource: &Resource, mut object: Value) -> Result<Value, ApiError> {
     let kind = &resource.kind;
@@ -323,7 +334,12 @@ fn settle(resource: &Resource, mut object: Value) -> Result<Value, ApiError> {
     Ok(object)
 }
 
-fn create(context: &Context, resource: &Resource, object: Value) -> Result<Response<Body>, ApiError> {
+fn create(
+    context: &Context,
+    resource: &Resource,
+    object: Value,
+    effect: Effect,
+) -> Result<Response<Body>, ApiError> {
     let kind = &resource.kind;
     if kind.is_namespaced() && resource.namespace.is_empty() {
         return Err(ApiError::BadRequest("an empty namespace may not be set during creation".into()));
@@ -337,7 +353,7 @@ fn create(context: &Context, resource: &Resource, object: Value) -> Result<Respo
     if kind.is_namespaced() {
         context.store.stored(&kinds::NAMESPACES, &ObjectKey::new("", resource.namespace.as_str()))?;
     }
-    let stored = context.store.create_part(kind, object, Part::Main)?.seen_as(kind);
+    let stored = context.store.create_part(kind, object, Part::Main, effect)?.seen_as(kind);
     Ok(body::json_response(StatusCode::CREATED, body::full(stored.json())))
 }
 
@@ -349,13 +365,18 @@ fn part(resource: &Resource) -> Part {
     }
 }
 
-fn update(context: &Context, resource: &Resource, object: Value) -> Result<Response<Body>, ApiError> {
+fn update(
+    context: &Context,
+    resource: &Resource,
+    object: Value,
+    effect: Effect,
+) -> Result<Response<Body>, ApiError> {
     let key = key_of(resource);
     if let (Subresource::Scale, Some(scale)) = (resource.subresource, &resource.kind.scale) {
-        return rescale(context, resource, scale, |_| Ok(object));
+        return rescale(context, resource, scale, effect, |_| Ok(object));
     }
     let object = settle(resource, object)?;
-    let stored = context.store.modify(&resource.kind, &key, part(resource), |_| Ok(object))?;
+    let stored = context.store.modify(&resource.kind, &key, part(resource), effect, |_| Ok(object))?;
     Ok(body::json_response(StatusCode::OK, body::full(stored.seen_as(&resource.kind).json())))
 }
 
@@ -363,12 +384,13 @@ fn patch_object(
     context: &Context,
     resource: &Resource,
     patch: &patch::Patch,
+    effect: Effect,
 ) -> Result<Response<Body>, ApiError> {
     if let (Subresource::Scale, Some(scale)) = (resource.subresource, &resource.kind.scale) {
-        return rescale(context, resource, scale, |current| patch.apply(current));
+        return rescale(context, resource, scale, effect, |current| patch.apply(current));
     }
     let change = |current: &Value| patch.apply(current);
-    let stored = context.store.modify(&resource.kind, &key_of(resource), part(resource), change)?;
+    let stored = context.store.modify(&resource.kind, &key_of(resource), part(resource), effect, change)?;
     Ok(body::json_response(StatusCode::OK, body::full(stored.seen_as(&resource.kind).json())))
 }
 
@@ -376,9 +398,10 @@ fn rescale(
     context: &Context,
     resource: &Resource,
     scale: &Scale,
+    effect: Effect,
     change: impl FnOnce(&Value) -> Result<Value, ApiError>,
 ) -> Result<Response<Body>, ApiError> {
-    let stored = context.store.modify(&resource.kind, &key_of(resource), Part::Main, |current| {
+    let stored = context.store.modify(&resource.kind, &key_of(resource), Part::Main, effect, |current| {
         scale::apply(scale, current, &change(&scale::of(scale, current))?)
     })?;
     Ok(body::value(StatusCode::OK, &scale::of(scale, &stored.value())))
