@@ -4,7 +4,8 @@
 use serde_json::{Value, json};
 
 use super::discovery::{self, VERBS};
-use super::kinds::{Kind, Kinds};
+use super::kinds::{self, Kind, Kinds};
+use super::reviews::{self, REVIEWS, Review};
 
 /// The media type of the document, as asked for and as answered.
 pub(super) const MEDIA: &str = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
@@ -37,7 +38,8 @@ pub(super) fn document(kinds: &Kinds, core: bool) -> Value {
 fn item(kinds: &Kinds, group: &str) -> Value {
     let version = |version: &String| {
         let rows = kinds.iter().filter(|kind| kind.group == group && kind.version == *version);
-        let resources: Vec<Value> = rows.map(|kind| resource(kind)).collect();
+        let reviews = REVIEWS.iter().filter(|r| r.group == group && version == reviews::VERSION).map(review);
+        let resources: Vec<Value> = rows.map(|kind| resource(kind)).chain(reviews).collect();
         json!({"version": version, "resources": resources, "freshness": "Current"})
     };
     let versions: Vec<Value> = discovery::versions(kinds, group).iter().map(version).collect();
@@ -46,12 +48,26 @@ fn item(kinds: &Kinds, group: &str) -> Value {
     json!({"metadata": metadata, "versions": versions})
 }
 
+fn review(review: &Review) -> Value {
+    json!({
+        "resource": review.plural,
+        "responseKind": {"group": review.group, "version": reviews::VERSION, "kind": review.kind},
+        "scope": "Cluster",
+        "singularResource": review.kind.to_lowercase(),
+        "verbs": ["create"],
+    })
+}
+
 fn resource(kind: &Kind) -> Value {
     let own = json!({"group": kind.group, "version": kind.version, "kind": kind.kind});
     let part = |name: &str, response: Value| json!({"subresource": name, "responseKind": response, "verbs": ["get", "patch", "update"]});
     let mut parts = Vec::new();
     if kind.has_scale() {
         parts.push(part("scale", json!({"group": "autoscaling", "version": "v1", "kind": "Scale"})));
+    }
+    if kind.is(&kinds::SERVICE_ACCOUNTS) {
+        let kind = json!({"group": "authentication.k8s.io", "version": "v1", "kind": "TokenRequest"});
+        parts.push(json!({"subresource": "token", "responseKind": kind, "verbs": ["create"]}));
     }
     if kind.has_status {
         parts.push(part("status", own.clone()));
@@ -99,7 +115,7 @@ mod tests {
             let items = document["items"].as_array().unwrap().iter();
             items.map(|item| item["versions"][0]["resources"].as_array().unwrap().len()).sum()
         };
-        assert_eq!(count(&core) + count(&named), kinds.iter().count());
+        assert_eq!(count(&core) + count(&named), kinds.iter().count() + REVIEWS.len());
         let apps = &named["items"][0]["versions"][0]["resources"][0];
         let parts: Vec<&str> = apps["subresources"]
             .as_array()
