@@ -3,6 +3,9 @@
 mod accept;
 pub mod apiserver;
 pub mod app;
+mod child;
+pub mod kube_apiserver;
+mod kubeconfig;
 pub mod lab;
 pub mod load;
 pub mod world;

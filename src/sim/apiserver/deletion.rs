@@ -6,6 +6,7 @@
 
 use serde_json::{Value, json};
 
+use super::effect::Effect;
 use super::error::ApiError;
 use super::identity;
 use super::kinds::{self, Kind};
@@ -26,6 +27,8 @@ pub(super) struct DeleteOptions {
     pub(super) resource_version: Option<String>,
     /// Seconds to wait before the object goes, where its kind waits at all.
     pub(super) grace: Option<u64>,
+    /// Whether it happens at all.
+    pub(super) effect: Effect,
 }
 
 impl DeleteOptions {
@@ -53,7 +56,14 @@ impl DeleteOptions {
             Value::Null => query.number("gracePeriodSeconds")?,
             given => Some(given.as_i64().map_or(0, |seconds| seconds.max(0).unsigned_abs())),
         };
-        Ok(Self { uid: text("uid"), resource_version: text("resourceVersion"), grace })
+        let effect = Effect::of_options(&options)?;
+        Ok(Self { uid: text("uid"), resource_version: text("resourceVersion"), grace, effect })
+    }
+
+    /// The same, rehearsed when `asked` says so.
+    pub(super) fn or(self, asked: Effect) -> Self {
+        let effect = if asked == Effect::Rehearsed { asked } else { self.effect };
+        Self { effect, ..self }
     }
 
     /// The first precondition that `current` does not meet, in words.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, Method, Request, Response, StatusCode, header};
+use http::{HeaderMap, Method, Request, Response, StatusCode, header, request};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
@@ -14,6 +14,7 @@ use super::body::{self, Body};
 use super::compress;
 use super::deletion::{self, DeleteOptions};
 use super::discovery;
+use super::effect::Effect;
 use super::error::ApiError;
 use super::kinds::{self, Kinds};
 use super::list;
@@ -95,7 +96,7 @@ where
                 let document = aggregated::document(&kinds, target == Target::CoreVersions);
                 Ok(body::typed(aggregated::MEDIA, &document))
             }
-            Ok(target) => document(&context, &kinds, &parts.method, &parts.headers, &target),
+            Ok(target) => document(&context, &kinds, &parts, &target),
             Err(error) => Err(error),
         },
     };
@@ -113,11 +114,10 @@ where
 fn document(
     context: &Context,
     kinds: &Kinds,
-    method: &Method,
-    headers: &HeaderMap,
+    parts: &request::Parts,
     target: &Target,
 ) -> Result<Response<Body>, ApiError> {
-    if !matches!(*method, Method::GET | Method::HEAD) {
+    if !matches!(parts.method, Method::GET | Method::HEAD) {
         return Err(ApiError::MethodNotAllowed);
     }
     let value = match target {
@@ -129,6 +129,8 @@ fn document(
         }
         Target::Version => return Ok(body::value(StatusCode::OK, &discovery::version())),
         Target::OpenApi(path) => {
+            // JSON only: clients that insist on protobuf fall back to what they know themselves.
+            Media::negotiate(&parts.headers, Purpose::Document, "", false)?;
             let document = openapi::document(kinds, path).ok_or(ApiError::NoSuchPath)?;
             return Ok(body::value(StatusCode::OK, &document));
         }
@@ -140,7 +142,7 @@ fn document(
     };
     let text = |field: &str| value[field].as_str().unwrap_or_default();
     let messages = protobuf::speaks(text("apiVersion"), text("kind"));
-    let media = Media::negotiate(headers, Purpose::Document, "", messages)?;
+    let media = Media::negotiate(&parts.headers, Purpose::Document, "", messages)?;
     Ok(media.document(StatusCode::OK, &value))
 }
 
@@ -161,9 +163,8 @@ where
         return access::token(context, &resource, headers, body).await;
     }
     let media = media_for(&resource, verb, headers, query)?;
-    if !query.get("dryRun").is_empty() {
-        return Err(ApiError::BadRequest("dryRun is not offered by this server".into()));
-    }
+    let effect = Effect::of_query(verb, query.get("dryRun"))?;
+    let manner = Manner { effect, media };
     match verb {
         Verb::Get => get(context, &resource, media),
         Verb::List => {
@@ -178,21 +179,30 @@ where
             watch(context, &resource, query, media)
         }
         Verb::DeleteCollection => {
-            let options = DeleteOptions::parse(query, &payload::options(headers, body).await?)?;
+            let options = DeleteOptions::parse(query, &payload::options(headers, body).await?)?.or(effect);
             let removed = delete_collection(context, &resource, query, &options)?;
             Ok(media.page(&resource.kind, removed).await)
         }
-        Verb::Create => create(context, &resource, payload::object(headers, body).await?, media),
-        Verb::Update => update(context, &resource, payload::object(headers, body).await?, media),
+        Verb::Create => create(context, &resource, payload::object(headers, body).await?, manner),
+        Verb::Update => update(context, &resource, payload::object(headers, body).await?, manner),
         Verb::Patch => {
-            let patch = patch::Patch::parse(payload::media_type(headers), &payload::bytes(body).await?)?;
-            patch_object(context, &resource, &patch, media)
+            let shape = patch::shape::of(&resource.kind.group, &resource.kind.kind);
+            let bytes = payload::bytes(body).await?;
+            let patch = patch::Patch::parse(payload::media_type(headers), &bytes, shape)?;
+            patch_object(context, &resource, &patch, manner)
         }
         Verb::Delete => {
-            let options = DeleteOptions::parse(query, &payload::options(headers, body).await?)?;
+            let options = DeleteOptions::parse(query, &payload::options(headers, body).await?)?.or(effect);
             delete(context, &resource, &options, media)
         }
     }
+}
+
+/// How a write is done and answered.
+#[derive(Clone, Copy)]
+struct Manner {
+    effect: Effect,
+    media: Media,
 }
 
 /// The form of the answer.
@@ -275,7 +285,7 @@ fn create(
     context: &Context,
     resource: &Resource,
     object: Value,
-    media: Media,
+    manner: Manner,
 ) -> Result<Response<Body>, ApiError> {
     let kind = &resource.kind;
     if kind.is_namespaced() && resource.namespace.is_empty() {
@@ -290,8 +300,8 @@ fn create(
     if kind.is_namespaced() {
         context.store.stored(&kinds::NAMESPACES, &ObjectKey::new("", resource.namespace.as_str()))?;
     }
-    let stored = context.store.create_part(kind, object, Part::Main)?;
-    Ok(media.object(StatusCode::CREATED, kind, &stored))
+    let stored = context.store.create_part(kind, object, Part::Main, manner.effect)?;
+    Ok(manner.media.object(StatusCode::CREATED, kind, &stored))
 }
 
 /// The part of an object a write through this path changes.
@@ -306,42 +316,44 @@ fn update(
     context: &Context,
     resource: &Resource,
     object: Value,
-    media: Media,
+    manner: Manner,
 ) -> Result<Response<Body>, ApiError> {
     let key = key_of(resource);
     if let (Subresource::Scale, Some(scale)) = (resource.subresource, &resource.kind.scale) {
-        return rescale(context, resource, scale, media, |_| Ok(object));
+        return rescale(context, resource, scale, manner, |_| Ok(object));
     }
     let object = settle(resource, object)?;
-    let stored = context.store.modify(&resource.kind, &key, part(resource), |_| Ok(object))?;
-    Ok(media.object(StatusCode::OK, &resource.kind, &stored))
+    let kind = &resource.kind;
+    let stored = context.store.modify(kind, &key, part(resource), manner.effect, |_| Ok(object))?;
+    Ok(manner.media.object(StatusCode::OK, kind, &stored))
 }
 
 fn patch_object(
     context: &Context,
     resource: &Resource,
     patch: &patch::Patch,
-    media: Media,
+    manner: Manner,
 ) -> Result<Response<Body>, ApiError> {
     if let (Subresource::Scale, Some(scale)) = (resource.subresource, &resource.kind.scale) {
-        return rescale(context, resource, scale, media, |current| patch.apply(current));
+        return rescale(context, resource, scale, manner, |current| patch.apply(current));
     }
     let change = |current: &Value| patch.apply(current);
-    let stored = context.store.modify(&resource.kind, &key_of(resource), part(resource), change)?;
-    Ok(media.object(StatusCode::OK, &resource.kind, &stored))
+    let (kind, key) = (&resource.kind, key_of(resource));
+    let stored = context.store.modify(kind, &key, part(resource), manner.effect, change)?;
+    Ok(manner.media.object(StatusCode::OK, kind, &stored))
 }
 
 fn rescale(
     context: &Context,
     resource: &Resource,
     scale: &Scale,
-    media: Media,
+    manner: Manner,
     change: impl FnOnce(&Value) -> Result<Value, ApiError>,
 ) -> Result<Response<Body>, ApiError> {
-    let stored = context.store.modify(&resource.kind, &key_of(resource), Part::Main, |current| {
+    let stored = context.store.modify(&resource.kind, &key_of(resource), Part::Main, manner.effect, |current| {
         scale::apply(scale, current, &change(&scale::of(scale, current))?)
     })?;
-    Ok(media.document(StatusCode::OK, &scale::of(scale, &stored.value())))
+    Ok(manner.media.document(StatusCode::OK, &scale::of(scale, &stored.value())))
 }
 
 fn delete(
