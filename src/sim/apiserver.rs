@@ -28,6 +28,7 @@
 mod access;
 mod accounts;
 mod age;
+mod aggregated;
 mod authority;
 mod body;
 mod collection;
@@ -35,7 +36,9 @@ mod columns;
 mod compress;
 mod defaults;
 mod definition;
+mod deletion;
 mod discovery;
+mod effect;
 mod error;
 mod freeze;
 mod handler;
@@ -85,6 +88,9 @@ use super::kubeconfig;
 
 /// How often watches that want bookmarks get one.
 const BOOKMARK_INTERVAL: Duration = Duration::from_secs(10);
+
+/// How long a list waits for a version that is still to come, as a real server does.
+const FUTURE_WAIT: Duration = Duration::from_secs(3);
 
 /// Why an API server did not start. Every variant is *Fatal* for the start; the reason is its source.
 #[derive(Debug, Error)]
@@ -145,6 +151,7 @@ impl ApiServer {
             world: Vec::new(),
             history: DEFAULT_HISTORY,
             bookmark_every: BOOKMARK_INTERVAL,
+            future_wait: FUTURE_WAIT,
             store: None,
             authority: None,
         }
@@ -165,6 +172,7 @@ pub struct ApiServerBuilder {
     world: Vec<World>,
     history: usize,
     bookmark_every: Duration,
+    future_wait: Duration,
     store: Option<Store>,
     authority: Option<Authority>,
 }
@@ -232,6 +240,12 @@ impl ApiServerBuilder {
         self
     }
 
+    /// How long a list of a version that is still to come waits for it before it is refused.
+    pub fn future_wait(mut self, wait: Duration) -> Self {
+        self.future_wait = wait;
+        self
+    }
+
     /// Serves an existing store: the server comes back with what it had.
     pub fn store(mut self, store: Store) -> Self {
         self.store = Some(store);
@@ -275,6 +289,7 @@ impl ApiServerBuilder {
             address: address.to_string(),
             signals: signals.subscribe(),
             bookmark_every: self.bookmark_every,
+            future_wait: self.future_wait,
             requests: requests::RequestLog::default(),
         });
         let motion = tokio::sync::watch::Sender::new(Motion::Runs);

@@ -42,7 +42,7 @@ pub enum ApiError {
     /// *Fatal* for the request: a field has a value the kind does not allow.
     #[error("{kind} {name:?} is invalid: {field}: {why}")]
     Invalid {
-        /// The object's kind.
+        /// The object's kind, with its group behind a dot when it has one.
         kind: String,
         /// Object name, perhaps empty.
         name: String,
@@ -61,8 +61,11 @@ pub enum ApiError {
     #[error("only the following media types are accepted: {0}")]
     NotAcceptable(String),
     /// *Fatal* for the request: the body is in a form this server does not read.
-    #[error("the body of the request was in an unknown format: {0}")]
+    #[error("{0}")]
     UnsupportedMediaType(String),
+    /// *Fatal* for the request: the patch is well formed but does not fit the object.
+    #[error("the server rejected our request due to an error in our request: {0}")]
+    Unprocessable(String),
     /// *Fatal* for the request: the body exceeds the limit, in bytes.
     #[error("Request entity too large: limit is {0}")]
     TooLarge(usize),
@@ -70,7 +73,7 @@ pub enum ApiError {
     #[error("{0}")]
     Expired(String),
     /// *Retried* by the caller later: the version asked for lies in the future of this server.
-    #[error("Too large resource version: {asked}, current: {current}")]
+    #[error("Timeout: Too large resource version: {asked}, current: {current}")]
     FutureVersion {
         /// The version asked for.
         asked: u64,
@@ -80,13 +83,28 @@ pub enum ApiError {
 }
 
 impl ApiError {
+    /// An option of a list or watch that is not allowed beside the others.
+    pub(super) fn forbidden_option(field: &str, why: &str) -> Self {
+        Self::Invalid {
+            kind: "ListOptions.meta.k8s.io".into(),
+            name: String::new(),
+            field: field.to_owned(),
+            why: format!("Forbidden: {why}"),
+        }
+    }
+
+    /// Seconds after which the request may be sent again, where that is known.
+    pub(super) fn retry_after(&self) -> Option<u64> {
+        matches!(self, Self::FutureVersion { .. }).then_some(1)
+    }
+
     /// HTTP status code.
     pub fn code(&self) -> u16 {
         match self {
             Self::Unauthorized => 401,
             Self::NoSuchPath | Self::NotFound { .. } => 404,
             Self::AlreadyExists { .. } | Self::Conflict { .. } => 409,
-            Self::Invalid { .. } => 422,
+            Self::Invalid { .. } | Self::Unprocessable(_) => 422,
             Self::BadRequest(_) => 400,
             Self::MethodNotAllowed => 405,
             Self::NotAcceptable(_) => 406,
@@ -104,7 +122,7 @@ impl ApiError {
             Self::NoSuchPath | Self::NotFound { .. } => "NotFound",
             Self::AlreadyExists { .. } => "AlreadyExists",
             Self::Conflict { .. } => "Conflict",
-            Self::Invalid { .. } => "Invalid",
+            Self::Invalid { .. } | Self::Unprocessable(_) => "Invalid",
             Self::BadRequest(_) => "BadRequest",
             Self::MethodNotAllowed => "MethodNotAllowed",
             Self::NotAcceptable(_) => "NotAcceptable",
@@ -144,17 +162,35 @@ impl ApiError {
                 }
                 Some(details)
             }
-            Self::Invalid { kind, name, field, why } => Some(json!({
-                "name": name,
-                "kind": kind,
-                "causes": [{"reason": "FieldValueInvalid", "message": why, "field": field}],
-            })),
+            Self::Invalid { kind, name, field, why } => {
+                let (kind, group) = kind.split_once('.').unwrap_or((kind, ""));
+                let mut details = json!({
+                    "name": name,
+                    "kind": kind,
+                    "causes": [{"reason": cause(why), "message": why, "field": field}],
+                });
+                if !group.is_empty() {
+                    details["group"] = json!(group);
+                }
+                Some(details)
+            }
             Self::FutureVersion { .. } => Some(json!({
                 "retryAfterSeconds": 1,
                 "causes": [{"reason": "ResourceVersionTooLarge", "message": "Too large resource version"}],
             })),
             _ => None,
         }
+    }
+}
+
+/// The machine-readable form of what is wrong with a field; messages begin with it in words.
+fn cause(why: &str) -> &'static str {
+    match why.split(':').next().unwrap_or_default() {
+        "Required value" => "FieldValueRequired",
+        "Forbidden" => "FieldValueForbidden",
+        "Unsupported value" => "FieldValueNotSupported",
+        "Duplicate value" => "FieldValueDuplicate",
+        _ => "FieldValueInvalid",
     }
 }
 

@@ -4,18 +4,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, Method, Request, Response, StatusCode, header};
+use http::{HeaderMap, Method, Request, Response, StatusCode, header, request};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
 use super::access;
+use super::aggregated;
 use super::body::{self, Body};
 use super::compress;
+use super::deletion::{self, DeleteOptions};
 use super::discovery;
+use super::effect::Effect;
 use super::error::ApiError;
 use super::kinds::{self, Kinds};
 use super::list;
-use super::media::{Media, Purpose};
+use super::media::{self, Media, Purpose};
 use super::object::{self, ObjectKey};
 use super::openapi;
 use super::patch;
@@ -25,7 +28,7 @@ use super::requests::RequestLog;
 use super::route::{self, Query, Resource, Subresource, Target, Verb};
 use super::scale;
 use super::scale::Scale;
-use super::store::{Part, Preconditions, Store};
+use super::store::{Part, Store};
 use super::tokens::TokenKey;
 use super::watch::{Signal, WatchRequest};
 
@@ -38,6 +41,8 @@ pub(super) struct Context {
     pub(super) address: String,
     pub(super) signals: watch::Receiver<Signal>,
     pub(super) bookmark_every: Duration,
+    /// How long a list waits for a version that is still to come.
+    pub(super) future_wait: Duration,
     pub(super) requests: RequestLog,
 }
 
@@ -85,7 +90,13 @@ where
             Ok(Target::Review(review)) => {
                 access::review(&context, review, &parts.method, &parts.headers, &asker, body).await
             }
-            Ok(target) => document(&context, &kinds, &parts.method, &parts.headers, &target),
+            Ok(target @ (Target::CoreVersions | Target::Groups))
+                if aggregated::is_accepted(&media::accept(&parts.headers)) =>
+            {
+                let document = aggregated::document(&kinds, target == Target::CoreVersions);
+                Ok(body::typed(aggregated::MEDIA, &document))
+            }
+            Ok(target) => document(&context, &kinds, &parts, &target),
             Err(error) => Err(error),
         },
     };
@@ -103,11 +114,10 @@ where
 fn document(
     context: &Context,
     kinds: &Kinds,
-    method: &Method,
-    headers: &HeaderMap,
+    parts: &request::Parts,
     target: &Target,
 ) -> Result<Response<Body>, ApiError> {
-    if !matches!(*method, Method::GET | Method::HEAD) {
+    if !matches!(parts.method, Method::GET | Method::HEAD) {
         return Err(ApiError::MethodNotAllowed);
     }
     let value = match target {
@@ -119,6 +129,8 @@ fn document(
         }
         Target::Version => return Ok(body::value(StatusCode::OK, &discovery::version())),
         Target::OpenApi(path) => {
+            // JSON only: clients that insist on protobuf fall back to what they know themselves.
+            Media::negotiate(&parts.headers, Purpose::Document, "", false)?;
             let document = openapi::document(kinds, path).ok_or(ApiError::NoSuchPath)?;
             return Ok(body::value(StatusCode::OK, &document));
         }
@@ -130,7 +142,7 @@ fn document(
     };
     let text = |field: &str| value[field].as_str().unwrap_or_default();
     let messages = protobuf::speaks(text("apiVersion"), text("kind"));
-    let media = Media::negotiate(headers, Purpose::Document, "", messages)?;
+    let media = Media::negotiate(&parts.headers, Purpose::Document, "", messages)?;
     Ok(media.document(StatusCode::OK, &value))
 }
 
@@ -151,28 +163,46 @@ where
         return access::token(context, &resource, headers, body).await;
     }
     let media = media_for(&resource, verb, headers, query)?;
-    if !query.get("dryRun").is_empty() {
-        return Err(ApiError::BadRequest("dryRun is not offered by this server".into()));
-    }
+    let effect = Effect::of_query(verb, query.get("dryRun"))?;
+    let manner = Manner { effect, media };
     match verb {
         Verb::Get => get(context, &resource, media),
         Verb::List => {
+            wait_for_version(context, query).await?;
             let page = list::page(&context.store, &resource.kind, &resource.namespace, query)?;
             Ok(media.page(&resource.kind, page).await)
         }
-        Verb::Watch => watch(context, &resource, query, media),
+        Verb::Watch => {
+            if query.is_set("sendInitialEvents") {
+                wait_for_version(context, query).await?;
+            }
+            watch(context, &resource, query, media)
+        }
         Verb::DeleteCollection => {
-            let removed = delete_collection(context, &resource, query)?;
+            let options = DeleteOptions::parse(query, &payload::options(headers, body).await?)?.or(effect);
+            let removed = delete_collection(context, &resource, query, &options)?;
             Ok(media.page(&resource.kind, removed).await)
         }
-        Verb::Create => create(context, &resource, payload::object(headers, body).await?, media),
-        Verb::Update => update(context, &resource, payload::object(headers, body).await?, media),
+        Verb::Create => create(context, &resource, payload::object(headers, body).await?, manner),
+        Verb::Update => update(context, &resource, payload::object(headers, body).await?, manner),
         Verb::Patch => {
-            let patch = patch::Patch::parse(payload::media_type(headers), &payload::bytes(body).await?)?;
-            patch_object(context, &resource, &patch, media)
+            let shape = patch::shape::of(&resource.kind.group, &resource.kind.kind);
+            let bytes = payload::bytes(body).await?;
+            let patch = patch::Patch::parse(payload::media_type(headers), &bytes, shape)?;
+            patch_object(context, &resource, &patch, manner)
         }
-        Verb::Delete => delete(context, &resource, &payload::options(headers, body).await?, media),
+        Verb::Delete => {
+            let options = DeleteOptions::parse(query, &payload::options(headers, body).await?)?.or(effect);
+            delete(context, &resource, &options, media)
+        }
     }
+}
+
+/// How a write is done and answered.
+#[derive(Clone, Copy)]
+struct Manner {
+    effect: Effect,
+    media: Media,
 }
 
 /// The form of the answer.
@@ -197,6 +227,14 @@ fn get(context: &Context, resource: &Resource, media: Media) -> Result<Response<
         return Ok(media.document(StatusCode::OK, &scale::of(scale, &stored.value())));
     }
     Ok(media.object(StatusCode::OK, kind, &stored))
+}
+
+/// A read of a version that is still to come waits for it a while, as a cache that lags behind would.
+async fn wait_for_version(context: &Context, query: &Query) -> Result<(), ApiError> {
+    if let Some(version) = query.number("resourceVersion")? {
+        context.store.wait_for(version, context.future_wait).await;
+    }
+    Ok(())
 }
 
 fn watch(
@@ -230,7 +268,7 @@ fn settle(resource: &Resource, mut object: Value) -> Result<Value, ApiError> {
         metadata.insert("namespace".into(), json!(resource.namespace));
     } else if kind.is_namespaced() && namespace != resource.namespace {
         return Err(ApiError::Invalid {
-            kind: kind.kind.clone(),
+            kind: kind.qualified(),
             name: metadata.get("name").and_then(Value::as_str).unwrap_or_default().to_owned(),
             field: "metadata.namespace".to_owned(),
             why: format!(
@@ -247,7 +285,7 @@ fn create(
     context: &Context,
     resource: &Resource,
     object: Value,
-    media: Media,
+    manner: Manner,
 ) -> Result<Response<Body>, ApiError> {
     let kind = &resource.kind;
     if kind.is_namespaced() && resource.namespace.is_empty() {
@@ -262,8 +300,8 @@ fn create(
     if kind.is_namespaced() {
         context.store.stored(&kinds::NAMESPACES, &ObjectKey::new("", resource.namespace.as_str()))?;
     }
-    let stored = context.store.create_part(kind, object, Part::Main)?;
-    Ok(media.object(StatusCode::CREATED, kind, &stored))
+    let stored = context.store.create_part(kind, object, Part::Main, manner.effect)?;
+    Ok(manner.media.object(StatusCode::CREATED, kind, &stored))
 }
 
 /// The part of an object a write through this path changes.
@@ -278,72 +316,70 @@ fn update(
     context: &Context,
     resource: &Resource,
     object: Value,
-    media: Media,
+    manner: Manner,
 ) -> Result<Response<Body>, ApiError> {
     let key = key_of(resource);
     if let (Subresource::Scale, Some(scale)) = (resource.subresource, &resource.kind.scale) {
-        return rescale(context, resource, scale, media, |_| Ok(object));
+        return rescale(context, resource, scale, manner, |_| Ok(object));
     }
     let object = settle(resource, object)?;
-    let stored = context.store.modify(&resource.kind, &key, part(resource), |_| Ok(object))?;
-    Ok(media.object(StatusCode::OK, &resource.kind, &stored))
+    let kind = &resource.kind;
+    let stored = context.store.modify(kind, &key, part(resource), manner.effect, |_| Ok(object))?;
+    Ok(manner.media.object(StatusCode::OK, kind, &stored))
 }
 
 fn patch_object(
     context: &Context,
     resource: &Resource,
     patch: &patch::Patch,
-    media: Media,
+    manner: Manner,
 ) -> Result<Response<Body>, ApiError> {
     if let (Subresource::Scale, Some(scale)) = (resource.subresource, &resource.kind.scale) {
-        return rescale(context, resource, scale, media, |current| patch.apply(current));
+        return rescale(context, resource, scale, manner, |current| patch.apply(current));
     }
     let change = |current: &Value| patch.apply(current);
-    let stored = context.store.modify(&resource.kind, &key_of(resource), part(resource), change)?;
-    Ok(media.object(StatusCode::OK, &resource.kind, &stored))
+    let (kind, key) = (&resource.kind, key_of(resource));
+    let stored = context.store.modify(kind, &key, part(resource), manner.effect, change)?;
+    Ok(manner.media.object(StatusCode::OK, kind, &stored))
 }
 
 fn rescale(
     context: &Context,
     resource: &Resource,
     scale: &Scale,
-    media: Media,
+    manner: Manner,
     change: impl FnOnce(&Value) -> Result<Value, ApiError>,
 ) -> Result<Response<Body>, ApiError> {
-    let stored = context.store.modify(&resource.kind, &key_of(resource), Part::Main, |current| {
+    let stored = context.store.modify(&resource.kind, &key_of(resource), Part::Main, manner.effect, |current| {
         scale::apply(scale, current, &change(&scale::of(scale, current))?)
     })?;
-    Ok(media.document(StatusCode::OK, &scale::of(scale, &stored.value())))
+    Ok(manner.media.document(StatusCode::OK, &scale::of(scale, &stored.value())))
 }
 
 fn delete(
     context: &Context,
     resource: &Resource,
-    options: &Value,
+    options: &DeleteOptions,
     media: Media,
 ) -> Result<Response<Body>, ApiError> {
-    let preconditions = Preconditions::of(options);
-    let removed = context.store.remove(&resource.kind, &key_of(resource), &preconditions)?;
-    let value = removed.value();
-    if value["metadata"]["deletionTimestamp"].is_string() {
-        // Finalizers hold it: the object is still there, and the client sees that.
-        return Ok(media.object(StatusCode::OK, &resource.kind, &removed));
+    let kind = &resource.kind;
+    let removed = context.store.remove(kind, &key_of(resource), options)?;
+    if removed.is_deleted() {
+        let answer = deletion::answer(kind, removed.value());
+        if answer["kind"] == "Status" {
+            return Ok(media.document(StatusCode::OK, &answer));
+        }
     }
-    let mut details = json!({
-        "name": value["metadata"]["name"],
-        "kind": resource.kind.plural,
-        "uid": value["metadata"]["uid"],
-    });
-    if !resource.kind.group.is_empty() {
-        details["group"] = json!(resource.kind.group);
-    }
-    let status = json!({
-        "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "details": details,
-    });
-    Ok(media.document(StatusCode::OK, &status))
+    // Some kinds answer with the last state; and what something holds is still there, as the client sees.
+    Ok(media.object(StatusCode::OK, kind, &removed))
 }
 
-fn delete_collection(context: &Context, resource: &Resource, query: &Query) -> Result<list::Page, ApiError> {
+fn delete_collection(
+    context: &Context,
+    resource: &Resource,
+    query: &Query,
+    options: &DeleteOptions,
+) -> Result<list::Page, ApiError> {
     let kind = &resource.kind;
     if kind.is_namespaced() && resource.namespace.is_empty() {
         return Err(ApiError::MethodNotAllowed);
@@ -351,7 +387,7 @@ fn delete_collection(context: &Context, resource: &Resource, query: &Query) -> R
     let mut page = list::page(&context.store, kind, &resource.namespace, query)?;
     let mut removed = Vec::with_capacity(page.items.len());
     for stored in page.items {
-        match context.store.remove(kind, &stored.key, &Preconditions::default()) {
+        match context.store.remove(kind, &stored.key, options) {
             Ok(last) => removed.push(last),
             // Somebody else was faster; it is gone, which is what was asked for.
             Err(ApiError::NotFound { .. }) => {}

@@ -48,6 +48,8 @@ pub struct Kind {
     pub defaults: fn(&mut Value),
     /// Columns of the table form.
     pub columns: Vec<Column>,
+    /// The OpenAPI schema of a custom kind, as its definition has it.
+    pub schema: Option<Arc<Value>>,
 }
 
 /// Where objects of a kind live.
@@ -95,6 +97,7 @@ impl Kind {
             selectable: Vec::new(),
             defaults: |_| {},
             columns: columns::plain(),
+            schema: None,
         }
     }
 
@@ -120,6 +123,14 @@ impl Kind {
         match self.group.as_str() {
             "" => self.plural.clone(),
             group => format!("{}.{group}", self.plural),
+        }
+    }
+
+    /// `Kind` or `Kind.group`, as messages name what is invalid.
+    pub(super) fn qualified(&self) -> String {
+        match self.group.as_str() {
+            "" => self.kind.clone(),
+            group => format!("{}.{group}", self.kind),
         }
     }
 

@@ -92,6 +92,11 @@ impl Stored {
         serde_json::from_slice(&self.json_slice()).expect("it was serialised from a JSON value")
     }
 
+    /// Whether this is the last state of an object that is gone.
+    pub(super) fn is_deleted(&self) -> bool {
+        self.change == Change::Deleted
+    }
+
     /// The labels.
     pub(super) fn labels(&self) -> &Labels {
         &self.labels
@@ -187,7 +192,7 @@ pub(super) fn metadata(object: &mut Value) -> &mut Map<String, Value> {
 pub(super) fn validate(kind: &Kind, object: &Value) -> Result<(), ApiError> {
     let key = ObjectKey::of(object);
     let invalid = |field: &str, why: String| ApiError::Invalid {
-        kind: kind.kind.clone(),
+        kind: kind.qualified(),
         name: key.name.to_string(),
         field: field.to_owned(),
         why,

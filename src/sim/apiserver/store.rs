@@ -5,16 +5,19 @@
 //! clone pointers. The lock is never held across an `.await`.
 
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
 use super::collection::{Collection, Event, TooOld};
 use super::definition::Definition;
+use super::deletion::{self, DeleteOptions, Fate};
+use super::effect::Effect;
 use super::error::ApiError;
 use super::identity;
 use super::kinds::{self, Kind, Kinds};
-use super::object::{self, ObjectKey, Stored};
+use super::object::{self, Change, ObjectKey, Stored};
 
 /// Events kept per kind unless the builder says otherwise.
 pub const DEFAULT_HISTORY: usize = 10_000;
@@ -40,16 +43,11 @@ pub(super) enum Part {
     Status,
 }
 
-/// What must hold for a delete to happen.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Preconditions {
-    pub(super) uid: Option<String>,
-    pub(super) resource_version: Option<String>,
-}
-
 #[derive(Debug)]
 struct Core {
     version: u64,
+    /// Carries `version` to those who wait for one.
+    progress: watch::Sender<u64>,
     kinds: Arc<Kinds>,
     shelves: Vec<Shelf>,
     history: usize,
@@ -86,7 +84,9 @@ impl Store {
     pub fn new(history: usize) -> Self {
         let kinds = Arc::new(Kinds::default());
         let shelves = kinds.iter().map(|kind| Shelf::new(kind, history, 0)).collect();
-        Self { core: Arc::new(Mutex::new(Core { version: 1, kinds, shelves, history, next_address: 1 })) }
+        let progress = watch::Sender::new(1);
+        let core = Core { version: 1, progress, kinds, shelves, history, next_address: 1 };
+        Self { core: Arc::new(Mutex::new(core)) }
     }
 
     fn lock(&self) -> MutexGuard<'_, Core> {
@@ -110,7 +110,7 @@ impl Store {
     /// Unknown kind, invalid metadata, or the object exists.
     pub fn create(&self, object: Value) -> Result<Arc<Value>, ApiError> {
         let (kind, object) = self.identify(object)?;
-        self.create_part(&kind, object, Part::All).map(|stored| Arc::new(stored.value()))
+        self.create_part(&kind, object, Part::All, Effect::Stored).map(|stored| Arc::new(stored.value()))
     }
 
     /// Replaces `object`. With a `metadata.resourceVersion` it must be the current one.
@@ -120,7 +120,8 @@ impl Store {
     pub fn update(&self, object: Value) -> Result<Arc<Value>, ApiError> {
         let (kind, object) = self.identify(object)?;
         let key = ObjectKey::of(&object);
-        self.modify(&kind, &key, Part::All, |_| Ok(object)).map(|stored| Arc::new(stored.value()))
+        self.modify(&kind, &key, Part::All, Effect::Stored, |_| Ok(object))
+            .map(|stored| Arc::new(stored.value()))
     }
 
     /// Creates `object`, or replaces the one of that name whatever its version.
@@ -138,10 +139,10 @@ impl Store {
         let key = ObjectKey::of(&object);
         let mut core = self.lock();
         match core.collection(&kind).get(&key).cloned() {
-            None => core.create(&kind, object, Part::All),
+            None => core.create(&kind, object, Part::All, Effect::Stored),
             Some(current) => {
                 let value = current.value();
-                core.replace(&kind, &current, &value, object, Part::All)
+                core.replace(&kind, &current, &value, object, Part::All, Effect::Stored)
             }
         }
     }
@@ -158,7 +159,7 @@ impl Store {
         patch: &Value,
     ) -> Result<Arc<Value>, ApiError> {
         let key = ObjectKey::new(namespace, name);
-        let stored = self.modify(kind, &key, Part::All, |current| {
+        let stored = self.modify(kind, &key, Part::All, Effect::Stored, |current| {
             let mut next = current.clone();
             super::patch::merge(&mut next, patch);
             Ok(next)
@@ -166,12 +167,12 @@ impl Store {
         Ok(Arc::new(stored.value()))
     }
 
-    /// Deletes an object, and with a namespace everything in it.
+    /// Deletes an object, and with a namespace everything in it. Pods go at once, whatever their grace period.
     ///
     /// # Errors
     /// No such object.
     pub fn delete(&self, kind: &Kind, namespace: &str, name: &str) -> Result<(), ApiError> {
-        self.remove(kind, &ObjectKey::new(namespace, name), &Preconditions::default()).map(|_| ())
+        self.remove(kind, &ObjectKey::new(namespace, name), &DeleteOptions::at_once()).map(|_| ())
     }
 
     /// The object, if it exists.
@@ -211,8 +212,9 @@ impl Store {
         kind: &Kind,
         object: Value,
         part: Part,
+        effect: Effect,
     ) -> Result<Arc<Stored>, ApiError> {
-        self.lock().create(kind, object, part)
+        self.lock().create(kind, object, part, effect)
     }
 
     /// Replaces `key` by what `change` makes of it, atomically.
@@ -221,6 +223,7 @@ impl Store {
         kind: &Kind,
         key: &ObjectKey,
         part: Part,
+        effect: Effect,
         change: impl FnOnce(&Value) -> Result<Value, ApiError>,
     ) -> Result<Arc<Stored>, ApiError> {
         let mut core = self.lock();
@@ -228,20 +231,28 @@ impl Store {
         let value = current.value();
         // The writer sees its own version of the kind; replacing keeps the stored one.
         let next = change(&current.seen_as(kind).value())?;
-        core.replace(kind, &current, &value, next, part)
+        core.replace(kind, &current, &value, next, part, effect)
     }
 
     pub(super) fn remove(
         &self,
         kind: &Kind,
         key: &ObjectKey,
-        preconditions: &Preconditions,
+        options: &DeleteOptions,
     ) -> Result<Arc<Stored>, ApiError> {
         let mut core = self.lock();
         let current = core.collection(kind).get(key).cloned().ok_or_else(|| not_found(kind, key))?;
-        preconditions.check(kind, key, &current.value())?;
-        core.remove_contents(kind, key);
-        core.remove(kind, key).ok_or_else(|| not_found(kind, key))
+        if let Some(why) = options.unmet(&current.value()) {
+            return Err(conflict(kind, key, why));
+        }
+        core.remove(kind, key, options).ok_or_else(|| not_found(kind, key))
+    }
+
+    /// Waits until `version` is reached, at most this long.
+    pub(super) async fn wait_for(&self, version: u64, at_most: Duration) {
+        let mut progress = self.lock().progress.subscribe();
+        // Whoever asks looks again at what there is then; a timeout is not an error here.
+        let _ = tokio::time::timeout(at_most, progress.wait_for(|reached| *reached >= version)).await;
     }
 
     pub(super) fn subscribe(&self, kind: &Kind) -> watch::Receiver<u64> {
@@ -303,10 +314,18 @@ impl Core {
 
     fn next_version(&mut self) -> u64 {
         self.version += 1;
+        // Readers that this wakes wait for the lock, hence for the write itself.
+        self.progress.send_replace(self.version);
         self.version
     }
 
-    fn create(&mut self, kind: &Kind, mut object: Value, part: Part) -> Result<Arc<Stored>, ApiError> {
+    fn create(
+        &mut self,
+        kind: &Kind,
+        mut object: Value,
+        part: Part,
+        effect: Effect,
+    ) -> Result<Arc<Stored>, ApiError> {
         if self.collection(kind).is_retired() {
             return Err(ApiError::NoSuchPath);
         }
@@ -321,12 +340,16 @@ impl Core {
             return Err(ApiError::AlreadyExists { resource: kind.resource(), name: key.name.to_string() });
         }
         if kind.is(&kinds::SERVICES) {
+            let next_address = self.next_address;
             self.allocate_cluster_address(&mut object);
+            if effect == Effect::Rehearsed {
+                self.next_address = next_address;
+            }
         }
         stamp_created(kind, &mut object, part)?;
         object["apiVersion"] = json!(kind.stored_api_version());
         let definition = self.define(kind, None, &mut object)?;
-        Ok(self.put(kind, &key, object, definition))
+        Ok(self.put(kind, &key, object, definition, effect))
     }
 
     fn replace(
@@ -336,6 +359,7 @@ impl Core {
         value: &Value,
         mut next: Value,
         part: Part,
+        effect: Effect,
     ) -> Result<Arc<Stored>, ApiError> {
         let key = &current.key;
         object::metadata(&mut next);
@@ -349,15 +373,17 @@ impl Core {
             // Nothing changed: no new version, no event.
             return Ok(Arc::clone(current));
         }
-        if is_finished_deletion(&next) {
-            self.remove_contents(kind, key);
-            return self.remove_as(kind, key, next).ok_or_else(|| not_found(kind, key));
+        if deletion::is_finished(&next) {
+            if effect == Effect::Stored {
+                self.remove_contents(kind, key);
+            }
+            return self.remove_as(kind, key, next, effect).ok_or_else(|| not_found(kind, key));
         }
         if kind.has_generation && wants_differ(kind, value, &next) {
             let generation = value["metadata"]["generation"].as_u64().unwrap_or(0) + 1;
             object::metadata(&mut next).insert("generation".into(), json!(generation));
         }
-        Ok(self.put(kind, key, next, definition))
+        Ok(self.put(kind, key, next, definition, effect))
     }
 
     fn put(
@@ -366,7 +392,11 @@ impl Core {
         key: &ObjectKey,
         mut object: Value,
         defined: Option<Definition>,
+        effect: Effect,
     ) -> Arc<Stored> {
+        if effect == Effect::Rehearsed {
+            return Stored::new(&object, self.version, Change::Modified);
+        }
         let version = self.next_version();
         set_version(&mut object, version);
         let stored = self.collection_mut(kind).put(key, &object, version);
@@ -376,23 +406,32 @@ impl Core {
         stored
     }
 
-    /// Removes `key`, or marks it as being deleted while it has finalizers.
-    fn remove(&mut self, kind: &Kind, key: &ObjectKey) -> Option<Arc<Stored>> {
+    /// Removes `key`, or marks it as being deleted while it is held.
+    fn remove(&mut self, kind: &Kind, key: &ObjectKey, options: &DeleteOptions) -> Option<Arc<Stored>> {
         let current = Arc::clone(self.collection(kind).get(key)?);
-        let mut last = current.value();
-        let metadata = object::metadata(&mut last);
-        if metadata.get("finalizers").and_then(Value::as_array).is_some_and(|list| !list.is_empty()) {
-            if metadata.contains_key("deletionTimestamp") {
-                return Some(current);
+        let value = current.value();
+        match deletion::fate(kind, &value, options) {
+            Fate::Waiting => Some(current),
+            Fate::Marked(next) => Some(self.put(kind, key, next, None, options.effect)),
+            Fate::Gone => {
+                if options.effect == Effect::Stored {
+                    self.remove_contents(kind, key);
+                }
+                self.remove_as(kind, key, value, options.effect)
             }
-            metadata.insert("deletionTimestamp".into(), json!(identity::timestamp()));
-            metadata.insert("deletionGracePeriodSeconds".into(), json!(0));
-            return Some(self.put(kind, key, last, None));
         }
-        self.remove_as(kind, key, last)
     }
 
-    fn remove_as(&mut self, kind: &Kind, key: &ObjectKey, mut last: Value) -> Option<Arc<Stored>> {
+    fn remove_as(
+        &mut self,
+        kind: &Kind,
+        key: &ObjectKey,
+        mut last: Value,
+        effect: Effect,
+    ) -> Option<Arc<Stored>> {
+        if effect == Effect::Rehearsed {
+            return Some(Stored::new(&last, self.version, Change::Deleted));
+        }
         let version = self.next_version();
         set_version(&mut last, version);
         self.collection_mut(kind).remove(key, &last, version)
@@ -418,7 +457,7 @@ impl Core {
         });
         debug_assert!(scanned.is_ok(), "the present is always readable");
         for key in keys {
-            self.remove(kind, &key);
+            self.remove(kind, &key, &DeleteOptions::at_once());
         }
     }
 
@@ -479,29 +518,6 @@ impl Core {
         let version = self.version;
         self.collection_mut(kind).retire(version);
         self.kinds = Arc::new(kinds.with(&kind.group, &kind.plural, Vec::new()));
-    }
-}
-
-impl Preconditions {
-    /// The preconditions of a `DeleteOptions` object.
-    pub(super) fn of(options: &Value) -> Self {
-        let text = |field: &str| options["preconditions"][field].as_str().map(str::to_owned);
-        Self { uid: text("uid"), resource_version: text("resourceVersion") }
-    }
-
-    fn check(&self, kind: &Kind, key: &ObjectKey, current: &Value) -> Result<(), ApiError> {
-        for (field, wanted) in [("uid", &self.uid), ("resourceVersion", &self.resource_version)] {
-            let Some(wanted) = wanted else { continue };
-            let actual = current["metadata"][field].as_str().unwrap_or_default();
-            if wanted != actual {
-                return Err(conflict(
-                    kind,
-                    key,
-                    format!("Precondition failed: {field} in precondition: {wanted}, in object: {actual}"),
-                ));
-            }
-        }
-        Ok(())
     }
 }
 
@@ -627,11 +643,6 @@ fn keep_system_metadata(current: &Value, next: &mut Value) {
             value => metadata.insert(field.into(), value.clone()),
         };
     }
-}
-
-fn is_finished_deletion(object: &Value) -> bool {
-    let metadata = &object["metadata"];
-    !metadata["deletionTimestamp"].is_null() && metadata["finalizers"].as_array().is_none_or(Vec::is_empty)
 }
 
 /// Whether anything besides metadata, and status where it is a part of its own, differs.

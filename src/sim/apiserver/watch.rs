@@ -47,6 +47,7 @@ pub(super) struct WatchRequest {
     pub(super) namespace: String,
     selector: Selector,
     start: Start,
+    version: Option<u64>,
     bookmarks: bool,
     timeout: Duration,
     media: Media,
@@ -94,6 +95,7 @@ impl WatchRequest {
             namespace: namespace.to_owned(),
             selector,
             start,
+            version,
             bookmarks,
             timeout: timeout.map_or(DEFAULT_TIMEOUT, Duration::from_secs),
             media,
@@ -108,7 +110,7 @@ impl WatchRequest {
 }
 
 fn forbidden(why: &str) -> ApiError {
-    ApiError::BadRequest(why.to_owned())
+    ApiError::forbidden_option("resourceVersionMatch", why)
 }
 
 /// A running watch: [`WatchStream::next`] gives its bytes until it ends.
@@ -129,8 +131,10 @@ struct WatchStream {
 
 /// Opens a watch. The stream ends at its timeout or at shutdown, and fails when the server cuts watches.
 ///
+/// A watch after a version that this server has not reached is silent until it is passed.
+///
 /// # Errors
-/// [`ApiError::FutureVersion`] for a version this server has not reached.
+/// [`ApiError::FutureVersion`] for the state at such a version.
 pub(super) fn open(
     store: &Store,
     request: WatchRequest,
@@ -165,7 +169,6 @@ impl WatchStream {
     fn begin(&mut self) -> Result<(), ApiError> {
         let current = self.store.resource_version();
         match self.request.start {
-            Start::After(asked) if asked > current => Err(ApiError::FutureVersion { asked, current }),
             // Without a version and without initial events, only what happens from now on counts.
             Start::After(0) => {
                 self.cursor = current;
@@ -176,6 +179,9 @@ impl WatchStream {
                 Ok(())
             }
             start => {
+                if let Some(asked) = self.request.version.filter(|asked| *asked > current) {
+                    return Err(ApiError::FutureVersion { asked, current });
+                }
                 self.load_state();
                 if start == Start::StateThenBookmark {
                     self.pending.push_back(self.bookmark(Some(INITIAL_EVENTS_END)));
@@ -191,7 +197,7 @@ impl WatchStream {
         let (version, items) = self.store.read(&request.kind, |collection, version| {
             let mut items: Vec<Arc<Stored>> = Vec::new();
             let scanned = collection.scan_at(version, namespace, None, |_, stored| {
-                if request.selector.matches(stored) {
+                if request.selector.may_match(stored) {
                     items.push(Arc::clone(stored));
                 }
                 true
@@ -199,8 +205,8 @@ impl WatchStream {
             debug_assert!(scanned.is_ok(), "the present is always readable");
             (version, items)
         });
-        let lines =
-            items.iter().map(|item| self.request.media.event(&self.request.kind, item, Change::Added));
+        let selected = items.iter().filter(|item| self.request.selector.matches(item));
+        let lines = selected.map(|item| self.request.media.event(&self.request.kind, item, Change::Added));
         self.pending = body::join(lines.collect::<Vec<_>>().into_iter()).collect();
         self.cursor = version;
     }
@@ -255,7 +261,10 @@ impl WatchStream {
         };
         if end.is_none() && bookmarks && Instant::now() >= self.next_bookmark {
             self.next_bookmark = Instant::now() + self.bookmark_every;
-            self.pending.push_back(self.bookmark(None));
+            // A version that is still to come is not confirmed.
+            if self.cursor <= self.store.resource_version() {
+                self.pending.push_back(self.bookmark(None));
+            }
         }
         end
     }
