@@ -211,3 +211,6 @@ fn reuse(
     let same = ports(old) == content.ports && endpoints(old) == content.endpoints.as_slice();
     (dressed || !same).then(|| SliceChange::Update(Box::new(content.into(slice))))
 }
+
+#[cfg(test)]
+mod tests;
