@@ -137,7 +137,6 @@ fn endpoints(slice: &EndpointSlice) -> &[Endpoint] {
 }
 
 /// The existing slices of each group, and those of none.
-#[expect(clippy::type_complexity, reason = "one caller, next door")]
 fn assign<'a>(
     groups: &[Group],
     existing: &'a [Arc<EndpointSlice>],
