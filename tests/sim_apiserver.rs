@@ -47,16 +47,16 @@ async fn client_from(kubeconfig: &str) -> Client {
     Client::try_from(config).unwrap()
 }
 
-fn resource(kind: &'static kinds::Kind) -> ApiResource {
-    let gvk = GroupVersionKind::gvk(kind.group, kind.version, kind.kind);
-    ApiResource::from_gvk_with_plural(&gvk, kind.plural)
+fn resource(kind: &kinds::Kind) -> ApiResource {
+    let gvk = GroupVersionKind::gvk(&kind.group, &kind.version, &kind.kind);
+    ApiResource::from_gvk_with_plural(&gvk, &kind.plural)
 }
 
-fn in_sample(client: &Client, kind: &'static kinds::Kind) -> Api<DynamicObject> {
+fn in_sample(client: &Client, kind: &kinds::Kind) -> Api<DynamicObject> {
     Api::namespaced_with(client.clone(), "sample", &resource(kind))
 }
 
-fn everywhere(client: &Client, kind: &'static kinds::Kind) -> Api<DynamicObject> {
+fn everywhere(client: &Client, kind: &kinds::Kind) -> Api<DynamicObject> {
     Api::all_with(client.clone(), &resource(kind))
 }
 

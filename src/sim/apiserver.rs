@@ -22,15 +22,20 @@
 //! usable in process with the same checks, versions and watch events as over HTTP. Stopping a server and
 //! starting another with its store, [`Authority`], token and address is an outage as clients see it.
 
+mod age;
+mod aggregated;
 mod authority;
 mod body;
 mod collection;
 mod columns;
 mod defaults;
+mod definition;
+mod deletion;
 mod discovery;
 mod error;
 mod handler;
 mod identity;
+mod json_path;
 pub mod kinds;
 mod list;
 mod object;
@@ -57,15 +62,20 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
 pub use self::authority::{Authority, CertificateError};
-pub use self::columns::Column;
+pub use self::columns::{Cell, Column};
 pub use self::error::ApiError;
 use self::handler::{Context, Secret};
+pub use self::json_path::JsonPath;
 pub use self::requests::{RequestCounts, RequestRecord};
+pub use self::scale::Scale;
 pub use self::store::{DEFAULT_HISTORY, Store};
 use self::watch::Signal;
 
 /// How often watches that want bookmarks get one.
 const BOOKMARK_INTERVAL: Duration = Duration::from_secs(10);
+
+/// How long a list waits for a version that is still to come, as a real server does.
+const FUTURE_WAIT: Duration = Duration::from_secs(3);
 
 /// Why an API server did not start. Every variant is *Fatal* for the start; the reason is its source.
 #[derive(Debug, Error)]
@@ -126,11 +136,15 @@ impl ApiServer {
             world: Vec::new(),
             history: DEFAULT_HISTORY,
             bookmark_every: BOOKMARK_INTERVAL,
+            future_wait: FUTURE_WAIT,
             store: None,
             authority: None,
         }
     }
 }
+
+/// Objects to start with, made one at a time: a large world never exists twice.
+type World = Box<dyn Iterator<Item = Value> + Send>;
 
 /// Settings of an API server to start.
 #[must_use = "a builder does nothing until start is awaited"]
@@ -140,9 +154,10 @@ pub struct ApiServerBuilder {
     listen: SocketAddr,
     names: Vec<String>,
     server_url: Option<String>,
-    world: Vec<Value>,
+    world: Vec<World>,
     history: usize,
     bookmark_every: Duration,
+    future_wait: Duration,
     store: Option<Store>,
     authority: Option<Authority>,
 }
@@ -188,8 +203,12 @@ impl ApiServerBuilder {
     }
 
     /// Objects applied in order before the server listens, after those of earlier calls.
-    pub fn world(mut self, objects: impl IntoIterator<Item = Value>) -> Self {
-        self.world.extend(objects);
+    pub fn world<I>(mut self, objects: I) -> Self
+    where
+        I: IntoIterator<Item = Value>,
+        I::IntoIter: Send + 'static,
+    {
+        self.world.push(Box::new(objects.into_iter()));
         self
     }
 
@@ -203,6 +222,12 @@ impl ApiServerBuilder {
     /// How often watches that want bookmarks get one.
     pub fn bookmark_interval(mut self, interval: Duration) -> Self {
         self.bookmark_every = interval;
+        self
+    }
+
+    /// How long a list of a version that is still to come waits for it before it is refused.
+    pub fn future_wait(mut self, wait: Duration) -> Self {
+        self.future_wait = wait;
         self
     }
 
@@ -248,6 +273,7 @@ impl ApiServerBuilder {
             address: address.to_string(),
             signals: signals.subscribe(),
             bookmark_every: self.bookmark_every,
+            future_wait: self.future_wait,
             requests: requests::RequestLog::default(),
         });
         let task = tokio::spawn(serve::run(listener, Arc::new(tls), Arc::clone(&context)));
@@ -267,7 +293,7 @@ fn reachable(address: SocketAddr) -> SocketAddr {
     }
 }
 
-fn apply_world(cluster: &str, store: &Store, world: Vec<Value>) -> Result<(), ApiServerError> {
+fn apply_world(cluster: &str, store: &Store, world: Vec<World>) -> Result<(), ApiServerError> {
     for name in ["default", "kube-system"] {
         if store.get(&kinds::NAMESPACES, "", name).is_none() {
             let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}});
@@ -279,10 +305,10 @@ fn apply_world(cluster: &str, store: &Store, world: Vec<Value>) -> Result<(), Ap
             })?;
         }
     }
-    for (at, object) in world.into_iter().enumerate() {
+    for (at, object) in world.into_iter().flatten().enumerate() {
         let text = |value: &Value| value.as_str().unwrap_or("?").to_owned();
         let label = format!("{} {}", text(&object["kind"]), text(&object["metadata"]["name"]));
-        store.apply(object).map_err(|source| ApiServerError::World {
+        store.load(object).map_err(|source| ApiServerError::World {
             cluster: cluster.to_owned(),
             index: at + 1,
             object: label,

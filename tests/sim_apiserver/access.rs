@@ -44,7 +44,7 @@ async fn discovery_leads_to_every_kind() {
         let version = group.preferred_version.unwrap().group_version;
         found.extend(client.list_api_group_resources(&version).await.unwrap().resources);
     }
-    for kind in kinds::KINDS {
+    for kind in kinds::KINDS.iter() {
         assert!(found.iter().any(|r| r.name == kind.plural && r.kind == kind.kind), "{kind:?}");
         assert!(everywhere(&client, kind).list(&Default::default()).await.is_ok(), "{kind:?}");
     }

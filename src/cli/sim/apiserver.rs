@@ -93,7 +93,7 @@ fn load_world(args: &Args) -> anyhow::Result<Vec<Value>> {
     if args.token.as_ref().is_some_and(|token| !is_token(&token.0)) {
         anyhow::bail!("--token: a token is made of visible ASCII characters without spaces");
     }
-    let mut objects = args.generate.map(world::generate).unwrap_or_default();
+    let mut objects = Vec::new();
     for path in &args.world {
         objects.extend(world::read(path)?);
     }
@@ -106,8 +106,13 @@ fn is_token(text: &str) -> bool {
 
 async fn serve(args: Args, objects: Vec<Value>) -> anyhow::Result<()> {
     let stop = crate::lifecycle::interrupted().context("cannot catch signals")?;
-    let mut builder =
-        ApiServer::builder().cluster(&args.cluster).listen(args.listen).history(args.history).world(objects);
+    let generated = args.generate.into_iter().flat_map(world::generate);
+    let mut builder = ApiServer::builder()
+        .cluster(&args.cluster)
+        .listen(args.listen)
+        .history(args.history)
+        .world(generated)
+        .world(objects);
     if let Some(token) = args.token {
         builder = builder.token(token.0);
     }

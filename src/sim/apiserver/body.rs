@@ -55,12 +55,22 @@ pub(super) fn value(status: StatusCode, value: &Value) -> Response<Body> {
     json_response(status, full(value.to_string()))
 }
 
+/// A whole document of another JSON media type.
+pub(super) fn typed(media: &'static str, document: &Value) -> Response<Body> {
+    let mut response = value(StatusCode::OK, document);
+    response.headers_mut().insert(header::CONTENT_TYPE, http::HeaderValue::from_static(media));
+    response
+}
+
 pub(super) fn error(error: &ApiError) -> Response<Body> {
     let code = StatusCode::from_u16(error.code()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let mut response = value(code, &error.status());
     if code == StatusCode::UNAUTHORIZED {
         let challenge = http::HeaderValue::from_static("Bearer realm=\"kubernetes\"");
         response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
+    }
+    if let Some(seconds) = error.retry_after() {
+        response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
     }
     response
 }

@@ -30,6 +30,8 @@ pub(super) struct Collection {
     floor: u64,
     /// Carries the version of the newest event to the watchers of this kind.
     signal: watch::Sender<u64>,
+    /// The kind is gone: nothing is added any more, and watches end once they have read everything.
+    retired: bool,
 }
 
 /// The history does not reach back to the version asked for.
@@ -40,14 +42,26 @@ pub(super) struct TooOld {
 }
 
 impl Collection {
-    pub(super) fn new(history_limit: usize) -> Self {
+    /// An empty collection that knows nothing of what happened up to `floor`.
+    pub(super) fn new(history_limit: usize, floor: u64) -> Self {
         Self {
             objects: BTreeMap::new(),
             history: VecDeque::new(),
             history_limit,
-            floor: 0,
+            floor,
             signal: watch::Sender::new(0),
+            retired: false,
         }
+    }
+
+    /// Ends the kind: its watches read what there is, then end.
+    pub(super) fn retire(&mut self, version: u64) {
+        self.retired = true;
+        self.signal.send_replace(version);
+    }
+
+    pub(super) fn is_retired(&self) -> bool {
+        self.retired
     }
 
     pub(super) fn get(&self, key: &ObjectKey) -> Option<&Arc<Stored>> {
@@ -64,16 +78,16 @@ impl Collection {
     }
 
     /// Stores `value` under `key` as `version` and tells the watchers.
-    pub(super) fn put(&mut self, key: ObjectKey, value: Value, version: u64) -> Arc<Stored> {
-        let change = if self.objects.contains_key(&key) { Change::Modified } else { Change::Added };
+    pub(super) fn put(&mut self, key: &ObjectKey, value: &Value, version: u64) -> Arc<Stored> {
+        let change = if self.objects.contains_key(key) { Change::Modified } else { Change::Added };
         let object = Stored::new(value, version, change);
-        let previous = self.objects.insert(key, Arc::clone(&object));
+        let previous = self.objects.insert(object.key.clone(), Arc::clone(&object));
         self.record(Event { version, change, object: Arc::clone(&object), previous });
         object
     }
 
     /// Removes `key`; `last` is the object's final state, already under `version`.
-    pub(super) fn remove(&mut self, key: &ObjectKey, last: Value, version: u64) -> Option<Arc<Stored>> {
+    pub(super) fn remove(&mut self, key: &ObjectKey, last: &Value, version: u64) -> Option<Arc<Stored>> {
         let previous = self.objects.remove(key)?;
         let object = Stored::new(last, version, Change::Deleted);
         self.record(Event {
@@ -131,7 +145,7 @@ impl Collection {
             Some(key) => Bound::Excluded(key),
             None => Bound::Included(&start),
         };
-        let inside = |key: &ObjectKey| namespace.is_none_or(|wanted| key.namespace == wanted);
+        let inside = |key: &ObjectKey| namespace.is_none_or(|wanted| *key.namespace == *wanted);
         let range = (start, Bound::Unbounded);
         let mut kept = self.objects.range(range).filter(|(key, _)| !undo.contains_key(*key)).peekable();
         let mut undone = undo.range(range).filter_map(|(key, old)| Some((key, old.as_ref()?))).peekable();
@@ -157,7 +171,7 @@ impl Collection {
         let mut undo = BTreeMap::new();
         let from = self.history.partition_point(|event| event.version <= version);
         for event in self.history.iter().skip(from) {
-            undo.entry(ObjectKey::of(&event.object.value)).or_insert_with(|| event.previous.clone());
+            undo.entry(event.object.key.clone()).or_insert_with(|| event.previous.clone());
         }
         undo
     }
@@ -171,19 +185,19 @@ mod tests {
 
     fn put(collection: &mut Collection, name: &str, version: u64) {
         let value = json!({"metadata": {"namespace": "n", "name": name}, "v": version});
-        collection.put(ObjectKey::new("n", name), value, version);
+        collection.put(&ObjectKey::new("n", name), &value, version);
     }
 
     fn remove(collection: &mut Collection, name: &str, version: u64) {
         let value = json!({"metadata": {"namespace": "n", "name": name}});
-        collection.remove(&ObjectKey::new("n", name), value, version).unwrap();
+        collection.remove(&ObjectKey::new("n", name), &value, version).unwrap();
     }
 
     fn at(collection: &Collection, version: u64, after: Option<&str>) -> Result<Vec<(String, u64)>, TooOld> {
         let mut seen = Vec::new();
         let after = after.map(|name| ObjectKey::new("n", name));
         collection.scan_at(version, Some("n"), after.as_ref(), |key, stored| {
-            seen.push((key.name.clone(), stored.version));
+            seen.push((key.name.to_string(), stored.version));
             true
         })?;
         Ok(seen)
@@ -191,7 +205,7 @@ mod tests {
 
     #[test]
     fn the_past_is_read_exactly() {
-        let mut c = Collection::new(100);
+        let mut c = Collection::new(100, 0);
         put(&mut c, "a", 1);
         put(&mut c, "b", 2);
         put(&mut c, "c", 3);
@@ -210,7 +224,7 @@ mod tests {
 
     #[test]
     fn what_left_the_history_is_too_old() {
-        let mut c = Collection::new(2);
+        let mut c = Collection::new(2, 0);
         for version in 1..=4 {
             put(&mut c, "a", version);
         }

@@ -1,92 +1,352 @@
-//! The columns `kubectl get` prints, per kind; name and age are added by the table itself.
+//! The columns `kubectl get` prints, per kind; those of priority 1 only with `-o wide`.
 
 use serde_json::{Value, json};
 
-/// One column between the name and the age.
+use super::age::age;
+use super::json_path::JsonPath;
+
+/// One column of the table form.
+#[derive(Clone)]
 pub struct Column {
     /// Heading.
-    pub name: &'static str,
-    /// JSON type of the cells: `string` or `integer`.
-    pub cell_type: &'static str,
-    /// Reads the cell from an object.
-    pub cell: fn(&Value) -> Value,
+    pub name: String,
+    /// JSON type of the cells: `string` or `integer`; `date` for those of definitions.
+    pub cell_type: String,
+    /// Further type information; `name` marks the column of names.
+    pub format: String,
+    /// What the column says, where a definition brings it.
+    pub description: String,
+    /// Shown by default when 0.
+    pub priority: i64,
+    /// Where cells come from.
+    pub cell: Cell,
 }
 
-const fn text(name: &'static str, cell: fn(&Value) -> Value) -> Column {
-    Column { name, cell_type: "string", cell }
+/// How a cell is read from an object.
+#[derive(Clone)]
+pub enum Cell {
+    /// By code.
+    Code(fn(&Value) -> Value),
+    /// By the path a CustomResourceDefinition gives.
+    Path(JsonPath),
 }
 
-const fn number(name: &'static str, cell: fn(&Value) -> Value) -> Column {
-    Column { name, cell_type: "integer", cell }
+impl Column {
+    /// The cell of `object`.
+    pub fn cell(&self, object: &Value) -> Value {
+        let path = match &self.cell {
+            Cell::Code(read) => return read(object),
+            Cell::Path(path) => path,
+        };
+        let found = path.first(object);
+        match (self.cell_type.as_str(), found) {
+            (_, None) => Value::Null,
+            ("date", Some(time)) => json!(age(time)),
+            ("string", Some(value)) => json!(plain_text(value)),
+            (_, Some(value)) => value.clone(),
+        }
+    }
+
+    fn wide(mut self) -> Self {
+        self.priority = 1;
+        self
+    }
 }
 
-pub(super) const NAMESPACE: &[Column] = &[text("Status", |o| o["status"]["phase"].clone())];
+/// A value as a string cell shows it.
+fn plain_text(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+}
 
-pub(super) const SERVICE: &[Column] = &[
-    text("Type", |o| o["spec"]["type"].clone()),
-    text("Cluster-IP", |o| or_none(o["spec"]["clusterIP"].as_str().unwrap_or_default())),
-    text("External-IP", external_addresses),
-    text("Port(s)", service_ports),
-];
+fn column(name: &str, cell_type: &str, format: &str, cell: Cell) -> Column {
+    let (name, cell_type, format) = (name.into(), cell_type.into(), format.into());
+    Column { name, cell_type, format, description: String::new(), priority: 0, cell }
+}
 
-pub(super) const POD: &[Column] = &[
-    text("Ready", |o| {
-        let statuses = list(&o["status"]["containerStatuses"]);
-        let ready = statuses.iter().filter(|s| s["ready"] == true).count();
-        json!(format!("{ready}/{}", list(&o["spec"]["containers"]).len()))
-    }),
-    text("Status", |o| match &o["metadata"]["deletionTimestamp"] {
-        Value::Null => o["status"]["phase"].clone(),
+fn text(name: &str, cell: fn(&Value) -> Value) -> Column {
+    column(name, "string", "", Cell::Code(cell))
+}
+
+fn number(name: &str, cell: fn(&Value) -> Value) -> Column {
+    column(name, "integer", "", Cell::Code(cell))
+}
+
+fn wide(name: &str, cell: fn(&Value) -> Value) -> Column {
+    text(name, cell).wide()
+}
+
+fn name() -> Column {
+    column("Name", "string", "name", Cell::Code(|o| o["metadata"]["name"].clone()))
+}
+
+fn created() -> Column {
+    text("Age", |o| json!(age(&o["metadata"]["creationTimestamp"])))
+}
+
+/// Name and age.
+pub(super) fn plain() -> Vec<Column> {
+    vec![name(), created()]
+}
+
+/// The columns a CustomResourceDefinition's version gives, after the name; without any, the age.
+pub(super) fn of_definition(version: &Value) -> Vec<Column> {
+    let given = list(&version["additionalPrinterColumns"]);
+    let read = |c: &Value| Column {
+        name: c["name"].as_str().unwrap_or_default().into(),
+        cell_type: c["type"].as_str().unwrap_or("string").into(),
+        format: c["format"].as_str().unwrap_or_default().into(),
+        description: c["description"].as_str().unwrap_or_default().into(),
+        priority: c["priority"].as_i64().unwrap_or(0),
+        cell: Cell::Path(JsonPath::parse(c["jsonPath"].as_str().unwrap_or_default())),
+    };
+    let rest = if given.is_empty() { vec![created()] } else { given.iter().map(read).collect() };
+    std::iter::once(name()).chain(rest).collect()
+}
+
+pub(super) fn namespace() -> Vec<Column> {
+    vec![name(), text("Status", |o| o["status"]["phase"].clone()), created()]
+}
+
+pub(super) fn service() -> Vec<Column> {
+    vec![
+        name(),
+        text("Type", |o| o["spec"]["type"].clone()),
+        text("Cluster-IP", |o| or_none(o["spec"]["clusterIP"].as_str().unwrap_or_default())),
+        text("External-IP", external_addresses),
+        text("Port(s)", service_ports),
+        created(),
+        wide("Selector", |o| or_none(&labels(&o["spec"]["selector"]))),
+    ]
+}
+
+pub(super) fn pod() -> Vec<Column> {
+    vec![
+        name(),
+        text("Ready", |o| {
+            let statuses = list(&o["status"]["containerStatuses"]);
+            let ready = statuses.iter().filter(|s| s["ready"] == true).count();
+            json!(format!("{ready}/{}", list(&o["spec"]["containers"]).len()))
+        }),
+        text("Status", pod_status),
+        text("Restarts", |o| {
+            let statuses = list(&o["status"]["containerStatuses"]).iter();
+            json!(statuses.filter_map(|s| s["restartCount"].as_i64()).sum::<i64>().to_string())
+        }),
+        created(),
+        wide("IP", |o| or_none(o["status"]["podIP"].as_str().unwrap_or_default())),
+        wide("Node", |o| or_none(o["spec"]["nodeName"].as_str().unwrap_or_default())),
+        wide("Nominated Node", |o| or_none(o["status"]["nominatedNodeName"].as_str().unwrap_or_default())),
+        wide("Readiness Gates", readiness_gates),
+    ]
+}
+
+/// The most telling word about a pod: its own reason, that of a container that waits or ended, its phase.
+fn pod_status(pod: &Value) -> Value {
+    let status = &pod["status"];
+    let mut word = status["reason"].as_str().or(status["phase"].as_str()).unwrap_or_default().to_owned();
+    for container in list(&status["containerStatuses"]).iter().rev() {
+        let state = &container["state"];
+        if let Some(reason) = state["waiting"]["reason"].as_str().filter(|r| !r.is_empty()) {
+            word = reason.to_owned();
+        } else if let Some(reason) = state["terminated"]["reason"].as_str().filter(|r| !r.is_empty()) {
+            word = reason.to_owned();
+        } else if !state["terminated"].is_null() {
+            word = match state["terminated"]["signal"].as_i64().filter(|signal| *signal != 0) {
+                Some(signal) => format!("Signal:{signal}"),
+                None => format!("ExitCode:{}", state["terminated"]["exitCode"].as_i64().unwrap_or(0)),
+            };
+        }
+    }
+    match (&pod["metadata"]["deletionTimestamp"], word.as_str()) {
+        (Value::Null, _) | (_, "Succeeded" | "Failed" | "Completed") => json!(word),
         _ => json!("Terminating"),
-    }),
-    number("Restarts", |o| {
-        let restarts =
-            list(&o["status"]["containerStatuses"]).iter().filter_map(|s| s["restartCount"].as_i64());
-        json!(restarts.sum::<i64>())
-    }),
-    text("IP", |o| or_none(o["status"]["podIP"].as_str().unwrap_or_default())),
-    text("Node", |o| or_none(o["spec"]["nodeName"].as_str().unwrap_or_default())),
-];
+    }
+}
 
-pub(super) const NODE: &[Column] = &[
-    text("Status", |o| {
-        let conditions = list(&o["status"]["conditions"]);
-        let ready = conditions.iter().find(|c| c["type"] == "Ready").map(|c| c["status"] == "True");
-        json!(match ready {
-            Some(true) => "Ready",
-            Some(false) => "NotReady",
-            None => "Unknown",
+fn readiness_gates(pod: &Value) -> Value {
+    let gates = list(&pod["spec"]["readinessGates"]);
+    let conditions = list(&pod["status"]["conditions"]);
+    let met = |gate: &&Value| {
+        conditions.iter().any(|c| c["type"] == gate["conditionType"] && c["status"] == "True")
+    };
+    match gates.len() {
+        0 => or_none(""),
+        all => json!(format!("{}/{all}", gates.iter().filter(met).count())),
+    }
+}
+
+pub(super) fn node() -> Vec<Column> {
+    vec![
+        name(),
+        text("Status", node_status),
+        text("Roles", node_roles),
+        created(),
+        text("Version", |o| json!(o["status"]["nodeInfo"]["kubeletVersion"].as_str().unwrap_or_default())),
+        wide("Internal-IP", |o| node_address(o, "InternalIP")),
+        wide("External-IP", |o| node_address(o, "ExternalIP")),
+        wide("OS-Image", |o| node_info(o, "osImage")),
+        wide("Kernel-Version", |o| node_info(o, "kernelVersion")),
+        wide("Container-Runtime", |o| node_info(o, "containerRuntimeVersion")),
+    ]
+}
+
+fn node_status(node: &Value) -> Value {
+    let conditions = list(&node["status"]["conditions"]);
+    let ready = conditions.iter().find(|c| c["type"] == "Ready").map(|c| c["status"] == "True");
+    let mut status = match ready {
+        Some(true) => "Ready",
+        Some(false) => "NotReady",
+        None => "Unknown",
+    }
+    .to_owned();
+    if node["spec"]["unschedulable"] == true {
+        status.push_str(",SchedulingDisabled");
+    }
+    json!(status)
+}
+
+fn node_roles(node: &Value) -> Value {
+    let labels = node["metadata"]["labels"].as_object();
+    let roles: Vec<&str> = labels
+        .into_iter()
+        .flatten()
+        .filter_map(|(key, value)| match key.strip_prefix("node-role.kubernetes.io/") {
+            Some(role) => Some(role).filter(|role| !role.is_empty()),
+            None if key == "kubernetes.io/role" => value.as_str().filter(|role| !role.is_empty()),
+            None => None,
         })
-    }),
-    text("Region", |o| {
-        or_none(o["metadata"]["labels"]["topology.kubernetes.io/region"].as_str().unwrap_or(""))
-    }),
-    text("Zone", |o| or_none(o["metadata"]["labels"]["topology.kubernetes.io/zone"].as_str().unwrap_or(""))),
-];
+        .collect();
+    or_none(&roles.join(","))
+}
 
-pub(super) const SECRET: &[Column] =
-    &[text("Type", |o| o["type"].clone()), number("Data", |o| json!(keys(&o["data"])))];
+fn node_address(node: &Value, address_type: &str) -> Value {
+    let mut addresses = list(&node["status"]["addresses"]).iter();
+    let found = addresses.find(|a| a["type"] == address_type);
+    or_none(found.and_then(|a| a["address"].as_str()).unwrap_or_default())
+}
 
-pub(super) const CONFIG_MAP: &[Column] =
-    &[number("Data", |o| json!(keys(&o["data"]) + keys(&o["binaryData"])))];
+fn node_info(node: &Value, field: &str) -> Value {
+    match node["status"]["nodeInfo"][field].as_str().unwrap_or_default() {
+        "" => json!("<unknown>"),
+        text => json!(text),
+    }
+}
 
-pub(super) const ENDPOINT_SLICE: &[Column] = &[
-    text("AddressType", |o| o["addressType"].clone()),
-    text("Ports", |o| joined(list(&o["ports"]).iter().map(|p| p["port"].to_string()))),
-    text("Endpoints", |o| {
-        let endpoints = list(&o["endpoints"]).iter();
-        joined(endpoints.filter_map(|e| Some(e["addresses"].get(0)?.as_str()?.to_owned())))
-    }),
-];
+pub(super) fn secret() -> Vec<Column> {
+    vec![name(), text("Type", |o| o["type"].clone()), number("Data", |o| json!(keys(&o["data"]))), created()]
+}
 
-pub(super) const DEPLOYMENT: &[Column] = &[
-    text("Ready", |o| {
-        let ready = o["status"]["readyReplicas"].as_i64().unwrap_or(0);
-        json!(format!("{ready}/{}", o["spec"]["replicas"].as_i64().unwrap_or(1)))
-    }),
-    number("Up-to-date", |o| json!(o["status"]["updatedReplicas"].as_i64().unwrap_or(0))),
-    number("Available", |o| json!(o["status"]["availableReplicas"].as_i64().unwrap_or(0))),
-];
+pub(super) fn config_map() -> Vec<Column> {
+    vec![name(), number("Data", |o| json!(keys(&o["data"]) + keys(&o["binaryData"]))), created()]
+}
+
+pub(super) fn service_account() -> Vec<Column> {
+    vec![name(), number("Secrets", |o| json!(list(&o["secrets"]).len())), created()]
+}
+
+pub(super) fn event() -> Vec<Column> {
+    vec![
+        text("Last Seen", |o| {
+            let last = &o["series"]["lastObservedTime"];
+            json!(age(first_of(&[last, &o["lastTimestamp"], &o["eventTime"]])))
+        }),
+        text("Type", |o| o["type"].clone()),
+        text("Reason", |o| o["reason"].clone()),
+        text("Object", |o| {
+            let object = &o["involvedObject"];
+            let part = |field: &str| object[field].as_str().unwrap_or_default().to_owned();
+            json!(format!("{}/{}", part("kind").to_lowercase(), part("name")))
+        }),
+        wide("Subobject", |o| json!(o["involvedObject"]["fieldPath"].as_str().unwrap_or_default())),
+        wide("Source", |o| {
+            let component = o["source"]["component"].as_str().or(o["reportingComponent"].as_str());
+            let parts = [component, o["source"]["host"].as_str()];
+            let parts: Vec<&str> = parts.into_iter().flatten().filter(|part| !part.is_empty()).collect();
+            json!(parts.join(", "))
+        }),
+        text("Message", |o| json!(o["message"].as_str().unwrap_or_default().trim())),
+        wide("First Seen", |o| json!(age(first_of(&[&o["firstTimestamp"], &o["eventTime"]])))),
+        wide("Count", |o| {
+            let count = o["series"]["count"].as_i64().or(o["count"].as_i64()).filter(|count| *count > 0);
+            json!(count.unwrap_or(1).to_string())
+        }),
+        name().wide(),
+    ]
+}
+
+fn first_of<'a>(values: &[&'a Value]) -> &'a Value {
+    values.iter().find(|value| value.is_string()).copied().unwrap_or(&Value::Null)
+}
+
+pub(super) fn lease() -> Vec<Column> {
+    vec![
+        name(),
+        text("Holder", |o| json!(o["spec"]["holderIdentity"].as_str().unwrap_or_default())),
+        created(),
+    ]
+}
+
+pub(super) fn endpoint_slice() -> Vec<Column> {
+    vec![
+        name(),
+        text("AddressType", |o| o["addressType"].clone()),
+        text("Ports", |o| {
+            let port = |p: &Value| p["port"].as_u64().map_or_else(|| "*".to_owned(), |port| port.to_string());
+            joined(list(&o["ports"]).iter().map(port).collect())
+        }),
+        text("Endpoints", |o| {
+            let addresses = list(&o["endpoints"]).iter().flat_map(|e| list(&e["addresses"]));
+            joined(addresses.filter_map(|a| a.as_str().map(str::to_owned)).collect())
+        }),
+        created(),
+    ]
+}
+
+pub(super) fn deployment() -> Vec<Column> {
+    let columns = [
+        name(),
+        text("Ready", |o| {
+            let ready = o["status"]["readyReplicas"].as_i64().unwrap_or(0);
+            json!(format!("{ready}/{}", o["spec"]["replicas"].as_i64().unwrap_or(1)))
+        }),
+        number("Up-to-date", |o| json!(o["status"]["updatedReplicas"].as_i64().unwrap_or(0))),
+        number("Available", |o| json!(o["status"]["availableReplicas"].as_i64().unwrap_or(0))),
+        created(),
+    ];
+    columns.into_iter().chain(template()).collect()
+}
+
+pub(super) fn replica_set() -> Vec<Column> {
+    let columns = [
+        name(),
+        number("Desired", |o| json!(o["spec"]["replicas"].as_i64().unwrap_or(1))),
+        number("Current", |o| json!(o["status"]["replicas"].as_i64().unwrap_or(0))),
+        number("Ready", |o| json!(o["status"]["readyReplicas"].as_i64().unwrap_or(0))),
+        created(),
+    ];
+    columns.into_iter().chain(template()).collect()
+}
+
+/// What a workload runs, for `-o wide`.
+fn template() -> [Column; 3] {
+    let containers: fn(&Value) -> Value = |o| of_containers(o, "name");
+    [
+        wide("Containers", containers),
+        wide("Images", |o| of_containers(o, "image")),
+        wide("Selector", |o| or_none(&super::scale::selector_text(&o["spec"]["selector"]))),
+    ]
+}
+
+fn of_containers(workload: &Value, field: &str) -> Value {
+    let containers = list(&workload["spec"]["template"]["spec"]["containers"]).iter();
+    json!(containers.filter_map(|c| c[field].as_str()).collect::<Vec<_>>().join(","))
+}
+
+pub(super) fn custom_resource_definition() -> Vec<Column> {
+    let created =
+        column("Created At", "date", "", Cell::Code(|o| o["metadata"]["creationTimestamp"].clone()));
+    vec![name(), created]
+}
 
 fn list(value: &Value) -> &[Value] {
     value.as_array().map_or(&[], Vec::as_slice)
@@ -100,28 +360,39 @@ fn or_none(text: &str) -> Value {
     json!(if text.is_empty() { "<none>" } else { text })
 }
 
-fn joined(parts: impl Iterator<Item = String>) -> Value {
+fn labels(map: &Value) -> String {
+    let pairs = map.as_object().into_iter().flatten();
+    let pairs = pairs.map(|(key, value)| format!("{key}={}", value.as_str().unwrap_or_default()));
+    pairs.collect::<Vec<_>>().join(",")
+}
+
+fn joined(parts: Vec<String>) -> Value {
     const SHOWN: usize = 3;
-    let parts: Vec<String> = parts.collect();
-    let shown = parts.iter().take(SHOWN).cloned().collect::<Vec<_>>().join(",");
     match parts.len() {
         0 => json!("<unset>"),
-        n if n > SHOWN => json!(format!("{shown} + {} more...", n - SHOWN)),
-        _ => json!(shown),
+        n if n > SHOWN => json!(format!("{} + {} more...", parts[..SHOWN].join(","), n - SHOWN)),
+        _ => json!(parts.join(",")),
     }
 }
 
 fn external_addresses(service: &Value) -> Value {
+    let spec = &service["spec"];
+    if spec["type"] == "ExternalName" {
+        return json!(spec["externalName"].as_str().unwrap_or_default());
+    }
     let ingress = list(&service["status"]["loadBalancer"]["ingress"]).iter();
     let balanced = ingress.filter_map(|i| i["ip"].as_str().or(i["hostname"].as_str()));
-    let listed = list(&service["spec"]["externalIPs"]).iter().filter_map(Value::as_str);
-    let all: Vec<&str> = balanced.chain(listed).collect();
-    or_none(&all.join(","))
+    let listed = list(&spec["externalIPs"]).iter().filter_map(Value::as_str);
+    match (balanced.chain(listed).collect::<Vec<_>>().join(","), spec["type"].as_str()) {
+        (none, Some("LoadBalancer")) if none.is_empty() => json!("<pending>"),
+        (all, _) => or_none(&all),
+    }
 }
 
 fn service_ports(service: &Value) -> Value {
     let ports = list(&service["spec"]["ports"]).iter().map(|p| {
-        let node_port = p["nodePort"].as_u64().map(|n| format!(":{n}")).unwrap_or_default();
+        let node_port = p["nodePort"].as_u64().filter(|n| *n > 0);
+        let node_port = node_port.map(|n| format!(":{n}")).unwrap_or_default();
         format!("{}{node_port}/{}", p["port"], p["protocol"].as_str().unwrap_or("TCP"))
     });
     or_none(&ports.collect::<Vec<_>>().join(","))
@@ -131,20 +402,50 @@ fn service_ports(service: &Value) -> Value {
 mod tests {
     use super::*;
 
+    fn row(columns: &[Column], object: &Value) -> Vec<Value> {
+        columns.iter().map(|column| column.cell(object)).collect()
+    }
+
     #[test]
     fn a_service_row_reads_as_kubectl_prints_it() {
         let service = json!({
-            "spec": {"type": "LoadBalancer", "clusterIP": "10.0.0.1",
+            "metadata": {"name": "a"},
+            "spec": {"type": "LoadBalancer", "clusterIP": "10.0.0.1", "selector": {"app": "a"},
                      "ports": [{"port": 80, "protocol": "TCP"}, {"port": 443, "nodePort": 30443}]},
             "status": {"loadBalancer": {"ingress": [{"ip": "192.0.2.1"}]}}});
-        let row: Vec<Value> = SERVICE.iter().map(|column| (column.cell)(&service)).collect();
-        assert_eq!(row, ["LoadBalancer", "10.0.0.1", "192.0.2.1", "80/TCP,443:30443/TCP"]);
+        let cells = row(&service_columns(), &service);
+        let want =
+            ["a", "LoadBalancer", "10.0.0.1", "192.0.2.1", "80/TCP,443:30443/TCP", "<unknown>", "app=a"];
+        assert_eq!(cells, want);
+    }
+
+    fn service_columns() -> Vec<Column> {
+        service()
+    }
+
+    #[test]
+    fn a_pod_says_what_its_containers_wait_for_and_that_it_goes() {
+        let mut object = json!({"status": {"phase": "Pending", "containerStatuses":
+            [{"state": {"waiting": {"reason": "ImagePullBackOff"}}}]}});
+        assert_eq!(pod_status(&object), "ImagePullBackOff");
+        object["metadata"] = json!({"deletionTimestamp": "2026-01-01T00:00:00Z"});
+        assert_eq!(pod_status(&object), "Terminating");
+    }
+
+    #[test]
+    fn wide_columns_are_of_priority_one() {
+        let wide = |columns: Vec<Column>| {
+            let wide = columns.into_iter().filter(|c| c.priority == 1).map(|c| c.name);
+            wide.collect::<Vec<_>>().join(",")
+        };
+        assert_eq!(wide(pod()), "IP,Node,Nominated Node,Readiness Gates");
+        assert_eq!(wide(deployment()), "Containers,Images,Selector");
     }
 
     #[test]
     fn long_endpoint_lists_are_shortened() {
         let endpoints: Vec<Value> = (1..=5).map(|i| json!({"addresses": [format!("10.0.0.{i}")]})).collect();
-        let cell = (ENDPOINT_SLICE[2].cell)(&json!({"endpoints": endpoints}));
-        assert_eq!(cell, "10.0.0.1,10.0.0.2,10.0.0.3 + 2 more...");
+        let cells = row(&endpoint_slice(), &json!({"endpoints": endpoints}));
+        assert_eq!(cells[3], "10.0.0.1,10.0.0.2,10.0.0.3 + 2 more...");
     }
 }

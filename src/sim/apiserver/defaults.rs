@@ -1,4 +1,7 @@
-//! What the server fills into an object of a kind at its creation.
+//! What the server fills into an object of a kind when it is written.
+//!
+//! As on a real server the same defaults apply to a creation and to every update: a field that a client
+//! removes comes back.
 
 use serde_json::{Map, Value, json};
 
@@ -13,34 +16,130 @@ fn fill(object: &mut Value, path: &[&str], value: Value) {
         at = map.entry(*step).or_insert_with(|| Value::Object(Map::new()));
     }
     if let Some(map) = at.as_object_mut() {
-        map.entry(*last).or_insert(value);
+        let there = map.entry(*last).or_insert(Value::Null);
+        if there.is_null() {
+            *there = value;
+        }
     }
 }
 
-/// Namespaces are active and carry their name as a label.
+fn each(object: &mut Value, pointer: &str, mut change: impl FnMut(&mut Value)) {
+    let items = object.pointer_mut(pointer).and_then(Value::as_array_mut);
+    items.into_iter().flatten().for_each(&mut change);
+}
+
+/// Namespaces are active, carry their name as a label, and are finished by the server.
 pub(super) fn namespace(object: &mut Value) {
     let name = object["metadata"]["name"].clone();
     fill(object, &["metadata", "labels", "kubernetes.io/metadata.name"], name);
+    fill(object, &["spec", "finalizers"], json!(["kubernetes"]));
     fill(object, &["status", "phase"], json!("Active"));
 }
 
-/// Services have a type and complete ports. The store allocates the cluster address.
+/// Services have a type, policies and complete ports. The store allocates the cluster address.
 pub(super) fn service(object: &mut Value) {
     fill(object, &["spec", "type"], json!("ClusterIP"));
     fill(object, &["spec", "sessionAffinity"], json!("None"));
     fill(object, &["status", "loadBalancer"], json!({}));
-    let ports = object.pointer_mut("/spec/ports").and_then(Value::as_array_mut);
-    let Some(ports) = ports else { return };
-    for port in ports {
+    each(object, "/spec/ports", |port| {
         let number = port["port"].clone();
         fill(port, &["protocol"], json!("TCP"));
         fill(port, &["targetPort"], number);
+    });
+    let service_type = object["spec"]["type"].as_str().unwrap_or_default().to_owned();
+    if service_type == "ExternalName" {
+        return;
+    }
+    fill(object, &["spec", "internalTrafficPolicy"], json!("Cluster"));
+    if object["spec"]["clusterIP"].as_str().is_some_and(|ip| ip.contains(':')) {
+        fill(object, &["spec", "ipFamilies"], json!(["IPv6"]));
+    }
+    fill(object, &["spec", "ipFamilies"], json!(["IPv4"]));
+    fill(object, &["spec", "ipFamilyPolicy"], json!("SingleStack"));
+    if matches!(service_type.as_str(), "NodePort" | "LoadBalancer") {
+        fill(object, &["spec", "externalTrafficPolicy"], json!("Cluster"));
+    }
+    if service_type == "LoadBalancer" {
+        fill(object, &["spec", "allocateLoadBalancerNodePorts"], json!(true));
     }
 }
 
-/// Pods start pending.
+/// Pods start pending, with the policies of their specification filled in.
 pub(super) fn pod(object: &mut Value) {
+    if let Some(spec) = object.get_mut("spec") {
+        pod_spec(spec);
+        fill(spec, &["enableServiceLinks"], json!(true));
+        fill(spec, &["preemptionPolicy"], json!("PreemptLowerPriority"));
+        fill(spec, &["priority"], json!(0));
+        fill(spec, &["serviceAccountName"], json!("default"));
+        let account = spec["serviceAccountName"].clone();
+        fill(spec, &["serviceAccount"], account);
+    }
     fill(object, &["status", "phase"], json!("Pending"));
+    let class = quality_of_service(&object["spec"]);
+    fill(object, &["status", "qosClass"], json!(class));
+}
+
+/// What pods and the templates of workloads have in common.
+fn pod_spec(spec: &mut Value) {
+    for (field, value) in [
+        ("restartPolicy", json!("Always")),
+        ("dnsPolicy", json!("ClusterFirst")),
+        ("schedulerName", json!("default-scheduler")),
+        ("terminationGracePeriodSeconds", json!(30)),
+        ("securityContext", json!({})),
+    ] {
+        fill(spec, &[field], value);
+    }
+    each(spec, "/containers", container);
+    each(spec, "/initContainers", container);
+}
+
+fn container(container: &mut Value) {
+    // An image without a tag, or with `latest`, may change behind its name.
+    let image = container["image"].as_str().unwrap_or_default();
+    let tag = image.rsplit('/').next().and_then(|last| last.split_once(':')).map_or("latest", |(_, tag)| tag);
+    let policy = if tag == "latest" && !image.contains('@') { "Always" } else { "IfNotPresent" };
+    fill(container, &["imagePullPolicy"], json!(policy));
+    fill(container, &["resources"], json!({}));
+    fill(container, &["terminationMessagePath"], json!("/dev/termination-log"));
+    fill(container, &["terminationMessagePolicy"], json!("File"));
+    each(container, "/ports", |port| fill(port, &["protocol"], json!("TCP")));
+    for probe in ["livenessProbe", "readinessProbe", "startupProbe"] {
+        if let Some(probe) = container.get_mut(probe).filter(|probe| probe.is_object()) {
+            fill(probe, &["timeoutSeconds"], json!(1));
+            fill(probe, &["periodSeconds"], json!(10));
+            fill(probe, &["successThreshold"], json!(1));
+            fill(probe, &["failureThreshold"], json!(3));
+            if let Some(http) = probe.get_mut("httpGet").filter(|http| http.is_object()) {
+                fill(http, &["path"], json!("/"));
+                fill(http, &["scheme"], json!("HTTP"));
+            }
+        }
+    }
+}
+
+/// Guaranteed when every container limits what it requests, best effort when none says anything.
+fn quality_of_service(spec: &Value) -> &'static str {
+    let containers = spec["containers"].as_array().map_or(&[][..], Vec::as_slice);
+    let resources = |c: &Value, part: &str, name: &str| c["resources"][part][name].clone();
+    let silent = |c: &Value| {
+        c["resources"]["requests"].as_object().is_none_or(Map::is_empty)
+            && c["resources"]["limits"].as_object().is_none_or(Map::is_empty)
+    };
+    let guaranteed = |c: &Value| {
+        ["cpu", "memory"].iter().all(|name| {
+            let (limit, request) = (resources(c, "limits", name), resources(c, "requests", name));
+            !limit.is_null() && (request.is_null() || request == limit)
+        })
+    };
+    if containers.iter().all(silent) {
+        "BestEffort"
+    } else if containers.iter().all(guaranteed) {
+        "Guaranteed"
+    } else {
+        "Burstable"
+    }
 }
 
 /// Secrets are opaque unless they say otherwise; `stringData` moves into `data`.
@@ -60,9 +159,56 @@ pub(super) fn secret(object: &mut Value) {
     }
 }
 
-/// Deployments have one replica unless they say otherwise.
+/// Ports of slices have a name, perhaps empty, and a protocol.
+pub(super) fn endpoint_slice(object: &mut Value) {
+    each(object, "/ports", |port| {
+        fill(port, &["name"], json!(""));
+        fill(port, &["protocol"], json!("TCP"));
+    });
+    fill(object, &["endpoints"], json!([]));
+}
+
+/// Events name their source, even when it is nobody.
+pub(super) fn event(object: &mut Value) {
+    fill(object, &["source"], json!({}));
+    fill(object, &["reportingComponent"], json!(""));
+    fill(object, &["reportingInstance"], json!(""));
+}
+
+/// Deployments have one replica and replace their pods by rolling unless they say otherwise.
 pub(super) fn deployment(object: &mut Value) {
     fill(object, &["spec", "replicas"], json!(1));
+    fill(object, &["spec", "progressDeadlineSeconds"], json!(600));
+    fill(object, &["spec", "revisionHistoryLimit"], json!(10));
+    fill(object, &["spec", "strategy", "type"], json!("RollingUpdate"));
+    if object["spec"]["strategy"]["type"] == "RollingUpdate" {
+        fill(object, &["spec", "strategy", "rollingUpdate", "maxSurge"], json!("25%"));
+        fill(object, &["spec", "strategy", "rollingUpdate", "maxUnavailable"], json!("25%"));
+    }
+    template(object);
+}
+
+/// ReplicaSets have one replica unless they say otherwise.
+pub(super) fn replica_set(object: &mut Value) {
+    fill(object, &["spec", "replicas"], json!(1));
+    fill(object, &["status", "replicas"], json!(0));
+    template(object);
+}
+
+fn template(object: &mut Value) {
+    if let Some(spec) = object.pointer_mut("/spec/template/spec").filter(|spec| spec.is_object()) {
+        pod_spec(spec);
+    }
+}
+
+/// Names and conversion of a definition. Its status is the store's business.
+pub(super) fn custom_resource_definition(object: &mut Value) {
+    fill(object, &["spec", "conversion", "strategy"], json!("None"));
+    let kind = object["spec"]["names"]["kind"].as_str().unwrap_or_default().to_owned();
+    if !kind.is_empty() {
+        fill(object, &["spec", "names", "singular"], json!(kind.to_lowercase()));
+        fill(object, &["spec", "names", "listKind"], json!(format!("{kind}List")));
+    }
 }
 
 #[cfg(test)]
@@ -74,6 +220,7 @@ mod tests {
         let mut service_object = json!({"spec": {"type": "NodePort", "ports": [{"port": 80}]}});
         service(&mut service_object);
         assert_eq!(service_object["spec"]["type"], "NodePort");
+        assert_eq!(service_object["spec"]["externalTrafficPolicy"], "Cluster");
         assert_eq!(
             service_object["spec"]["ports"][0],
             json!({"port": 80, "protocol": "TCP", "targetPort": 80})
@@ -86,5 +233,20 @@ mod tests {
         secret(&mut object);
         assert_eq!(object["data"], json!({"a": "eA==", "b": "aGVsbG8="}));
         assert!(object.get("stringData").is_none());
+    }
+
+    #[test]
+    fn a_deployment_and_its_pods_get_their_policies() {
+        let mut object = json!({"spec": {"template": {"spec": {"containers": [
+            {"name": "a", "image": "registry:5000/app"}, {"name": "b", "image": "app:v1"}]}}}});
+        deployment(&mut object);
+        let spec = &object["spec"];
+        assert_eq!((&spec["replicas"], &spec["revisionHistoryLimit"]), (&json!(1), &json!(10)));
+        assert_eq!(spec["strategy"]["rollingUpdate"]["maxSurge"], "25%");
+        let pod = &spec["template"]["spec"];
+        assert_eq!((&pod["restartPolicy"], &pod["dnsPolicy"]), (&json!("Always"), &json!("ClusterFirst")));
+        assert_eq!(pod["containers"][0]["imagePullPolicy"], "Always");
+        assert_eq!(pod["containers"][1]["imagePullPolicy"], "IfNotPresent");
+        assert!(pod.get("serviceAccountName").is_none(), "templates do not name the default account");
     }
 }

@@ -1,13 +1,17 @@
 //! The documents by which clients learn what a server serves; generated from the table of kinds.
 
+use std::collections::HashSet;
+
 use serde_json::{Value, json};
 
-use super::kinds::{self, KINDS, Kind};
+use super::definition;
+use super::kinds::{Kind, Kinds};
 
 /// The Kubernetes version this server claims.
 pub(super) const GIT_VERSION: &str = "v1.35.4";
 
-const VERBS: [&str; 8] = ["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"];
+pub(super) const VERBS: [&str; 8] =
+    ["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"];
 
 /// `/version`.
 pub(super) fn version() -> Value {
@@ -34,32 +38,44 @@ pub(super) fn core_versions(address: &str) -> Value {
 }
 
 /// `/apis`.
-pub(super) fn groups() -> Value {
-    let named = kinds::group_versions().into_iter().map(|(group, _)| group).filter(|g| !g.is_empty());
-    let groups: Vec<Value> = named.map(group_entry).collect();
+pub(super) fn groups(kinds: &Kinds) -> Value {
+    let groups: Vec<Value> = group_names(kinds).iter().map(|group| group_entry(kinds, group)).collect();
     json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": groups})
 }
 
+/// The groups with a name, each once.
+pub(super) fn group_names(kinds: &Kinds) -> Vec<String> {
+    let mut groups: Vec<String> = kinds.group_versions().into_iter().map(|(group, _)| group).collect();
+    let mut seen = HashSet::new();
+    groups.retain(|group| !group.is_empty() && seen.insert(group.clone()));
+    groups
+}
+
 /// `/apis/<group>`.
-pub(super) fn group(name: &str) -> Value {
-    let mut entry = group_entry(name);
+pub(super) fn group(kinds: &Kinds, name: &str) -> Value {
+    let mut entry = group_entry(kinds, name);
     entry["kind"] = json!("APIGroup");
     entry["apiVersion"] = json!("v1");
     entry
 }
 
-fn group_entry(name: &str) -> Value {
-    let versions: Vec<Value> = kinds::group_versions()
-        .into_iter()
-        .filter(|(group, _)| *group == name)
-        .map(|(group, version)| json!({"groupVersion": format!("{group}/{version}"), "version": version}))
-        .collect();
+fn group_entry(kinds: &Kinds, name: &str) -> Value {
+    let entry = |version: &String| json!({"groupVersion": format!("{name}/{version}"), "version": version});
+    let versions: Vec<Value> = versions(kinds, name).iter().map(entry).collect();
     json!({"name": name, "versions": versions, "preferredVersion": versions[0]})
 }
 
+/// The versions of a group, the preferred one first.
+pub(super) fn versions(kinds: &Kinds, group: &str) -> Vec<String> {
+    let of_group = kinds.group_versions().into_iter().filter(|(g, _)| g == group);
+    let mut versions: Vec<String> = of_group.map(|(_, version)| version).collect();
+    versions.sort_by_key(|version| std::cmp::Reverse(definition::priority(version)));
+    versions
+}
+
 /// `/api/v1` and `/apis/<group>/<version>`.
-pub(super) fn resources(group: &str, version: &str) -> Value {
-    let rows = KINDS.iter().filter(|kind| kind.group == group && kind.version == version);
+pub(super) fn resources(kinds: &Kinds, group: &str, version: &str) -> Value {
+    let rows = kinds.iter().filter(|kind| kind.group == group && kind.version == version);
     let resources: Vec<Value> = rows.flat_map(|kind| resource_entries(kind)).collect();
     let group_version = if group.is_empty() { version.to_owned() } else { format!("{group}/{version}") };
     json!({
@@ -94,14 +110,14 @@ fn resource_entries(kind: &Kind) -> Vec<Value> {
             "verbs": ["get", "patch", "update"],
         })
     };
-    if kind.has_scale {
+    if kind.has_scale() {
         let mut scale = part("scale", "Scale");
         scale["group"] = json!("autoscaling");
         scale["version"] = json!("v1");
         entries.push(scale);
     }
     if kind.has_status {
-        entries.push(part("status", kind.kind));
+        entries.push(part("status", &kind.kind));
     }
     entries
 }
@@ -112,21 +128,22 @@ mod tests {
 
     #[test]
     fn discovery_lists_every_kind_of_a_group() {
-        let core = resources("", "v1");
+        let kinds = Kinds::default();
+        let core = resources(&kinds, "", "v1");
         assert_eq!(core["groupVersion"], "v1");
         let names: Vec<&str> =
             core["resources"].as_array().unwrap().iter().filter_map(|r| r["name"].as_str()).collect();
         assert!(names.contains(&"pods") && names.contains(&"pods/status") && names.contains(&"namespaces"));
         assert!(!names.contains(&"deployments"));
-        let apps = resources("apps", "v1");
+        let apps = resources(&kinds, "apps", "v1");
         assert_eq!(apps["resources"][0]["shortNames"], json!(["deploy"]));
     }
 
     #[test]
     fn groups_leave_the_core_group_to_its_own_path() {
-        let groups = groups();
+        let groups = groups(&Kinds::default());
         let names: Vec<&str> =
             groups["groups"].as_array().unwrap().iter().filter_map(|g| g["name"].as_str()).collect();
-        assert_eq!(names, ["apps", "discovery.k8s.io"]);
+        assert_eq!(names, ["apps", "coordination.k8s.io", "discovery.k8s.io", "apiextensions.k8s.io"]);
     }
 }

@@ -42,7 +42,7 @@ pub enum ApiError {
     /// *Fatal* for the request: a field has a value the kind does not allow.
     #[error("{kind} {name:?} is invalid: {field}: {why}")]
     Invalid {
-        /// The object's kind.
+        /// The object's kind, with its group behind a dot when it has one.
         kind: String,
         /// Object name, perhaps empty.
         name: String,
@@ -70,7 +70,7 @@ pub enum ApiError {
     #[error("{0}")]
     Expired(String),
     /// *Retried* by the caller later: the version asked for lies in the future of this server.
-    #[error("Too large resource version: {asked}, current: {current}")]
+    #[error("Timeout: Too large resource version: {asked}, current: {current}")]
     FutureVersion {
         /// The version asked for.
         asked: u64,
@@ -80,6 +80,21 @@ pub enum ApiError {
 }
 
 impl ApiError {
+    /// An option of a list or watch that is not allowed beside the others.
+    pub(super) fn forbidden_option(field: &str, why: &str) -> Self {
+        Self::Invalid {
+            kind: "ListOptions.meta.k8s.io".into(),
+            name: String::new(),
+            field: field.to_owned(),
+            why: format!("Forbidden: {why}"),
+        }
+    }
+
+    /// Seconds after which the request may be sent again, where that is known.
+    pub(super) fn retry_after(&self) -> Option<u64> {
+        matches!(self, Self::FutureVersion { .. }).then_some(1)
+    }
+
     /// HTTP status code.
     pub fn code(&self) -> u16 {
         match self {
@@ -144,17 +159,35 @@ impl ApiError {
                 }
                 Some(details)
             }
-            Self::Invalid { kind, name, field, why } => Some(json!({
-                "name": name,
-                "kind": kind,
-                "causes": [{"reason": "FieldValueInvalid", "message": why, "field": field}],
-            })),
+            Self::Invalid { kind, name, field, why } => {
+                let (kind, group) = kind.split_once('.').unwrap_or((kind, ""));
+                let mut details = json!({
+                    "name": name,
+                    "kind": kind,
+                    "causes": [{"reason": cause(why), "message": why, "field": field}],
+                });
+                if !group.is_empty() {
+                    details["group"] = json!(group);
+                }
+                Some(details)
+            }
             Self::FutureVersion { .. } => Some(json!({
                 "retryAfterSeconds": 1,
                 "causes": [{"reason": "ResourceVersionTooLarge", "message": "Too large resource version"}],
             })),
             _ => None,
         }
+    }
+}
+
+/// The machine-readable form of what is wrong with a field; messages begin with it in words.
+fn cause(why: &str) -> &'static str {
+    match why.split(':').next().unwrap_or_default() {
+        "Required value" => "FieldValueRequired",
+        "Forbidden" => "FieldValueForbidden",
+        "Unsupported value" => "FieldValueNotSupported",
+        "Duplicate value" => "FieldValueDuplicate",
+        _ => "FieldValueInvalid",
     }
 }
 

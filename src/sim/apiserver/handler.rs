@@ -9,10 +9,12 @@ use http_body_util::{BodyExt as _, Limited};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
+use super::aggregated;
 use super::body::{self, Body};
+use super::deletion::{self, DeleteOptions};
 use super::discovery;
 use super::error::ApiError;
-use super::kinds::{self, Kind};
+use super::kinds::{self, Kinds};
 use super::list;
 use super::object::{self, ObjectKey};
 use super::openapi;
@@ -20,7 +22,8 @@ use super::patch;
 use super::requests::RequestLog;
 use super::route::{self, Query, Resource, Subresource, Target, Verb};
 use super::scale;
-use super::store::{Part, Preconditions, Store};
+use super::scale::Scale;
+use super::store::{Part, Store};
 use super::table::{self, Form};
 use super::watch::{Signal, WatchRequest};
 
@@ -35,6 +38,8 @@ pub(super) struct Context {
     pub(super) address: String,
     pub(super) signals: watch::Receiver<Signal>,
     pub(super) bookmark_every: Duration,
+    /// How long a list waits for a version that is still to come.
+    pub(super) future_wait: Duration,
     pub(super) requests: RequestLog,
 }
 
@@ -64,9 +69,13 @@ where
 {
     let (parts, body) = request.into_parts();
     let query = Query::parse(parts.uri.query().unwrap_or_default());
-    let target = route::resolve(parts.uri.path());
-    let verb = match &target {
-        Ok(Target::Objects(resource)) => Verb::of(&parts.method, resource, &query).ok(),
+    let kinds = context.store.kinds();
+    let target = route::resolve(&kinds, parts.uri.path());
+    let asked = match &target {
+        Ok(Target::Objects(resource)) => {
+            let verb = Verb::of(&parts.method, resource, &query).ok();
+            verb.map(|verb| (verb, resource.kind.resource()))
+        }
         _ => None,
     };
     let answer = match authorize(&context, &target, &parts.headers) {
@@ -75,14 +84,20 @@ where
             Ok(Target::Objects(resource)) => {
                 objects(&context, &parts.method, &parts.headers, resource, &query, body).await
             }
-            Ok(target) => document(&context, &parts.method, &target),
+            Ok(target @ (Target::CoreVersions | Target::Groups))
+                if aggregated::is_accepted(accept(&parts.headers)) =>
+            {
+                let document = aggregated::document(&kinds, target == Target::CoreVersions);
+                Ok(body::typed(aggregated::MEDIA, &document))
+            }
+            Ok(target) => document(&context, &kinds, &parts.method, &target),
             Err(error) => Err(error),
         },
     };
     let response = answer.unwrap_or_else(|error| body::error(&error));
     let agent = parts.headers.get(header::USER_AGENT).and_then(|v| v.to_str().ok());
     let path = parts.uri.path_and_query().map_or("", |path| path.as_str());
-    context.requests.record(parts.method.as_str(), verb, path, response.status().as_u16(), agent);
+    context.requests.record(parts.method.as_str(), asked, path, response.status().as_u16(), agent);
     response
 }
 
@@ -104,7 +119,12 @@ fn authorize(
     }
 }
 
-fn document(context: &Context, method: &Method, target: &Target) -> Result<Response<Body>, ApiError> {
+fn document(
+    context: &Context,
+    kinds: &Kinds,
+    method: &Method,
+    target: &Target,
+) -> Result<Response<Body>, ApiError> {
     if !matches!(*method, Method::GET | Method::HEAD) {
         return Err(ApiError::MethodNotAllowed);
     }
@@ -117,10 +137,10 @@ fn document(context: &Context, method: &Method, target: &Target) -> Result<Respo
         }
         Target::Version => discovery::version(),
         Target::CoreVersions => discovery::core_versions(&context.address),
-        Target::Groups => discovery::groups(),
-        Target::Group(name) => discovery::group(name),
-        Target::Resources(group, version) => discovery::resources(group, version),
-        Target::OpenApi(path) => openapi::document(path).ok_or(ApiError::NoSuchPath)?,
+        Target::Groups => discovery::groups(kinds),
+        Target::Group(name) => discovery::group(kinds, name),
+        Target::Resources(group, version) => discovery::resources(kinds, group, version),
+        Target::OpenApi(path) => openapi::document(kinds, path).ok_or(ApiError::NoSuchPath)?,
         Target::Objects(_) => return Err(ApiError::NoSuchPath),
     };
     Ok(body::value(StatusCode::OK, &value))
@@ -139,23 +159,36 @@ where
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     let verb = Verb::of(method, &resource, query)?;
-    let accept = headers.get(header::ACCEPT).and_then(|v| v.to_str().ok()).unwrap_or_default();
-    let form = Form::negotiate(accept, query.get("includeObject"))?;
+    let form = Form::negotiate(accept(headers), query.get("includeObject"))?;
     if !query.get("dryRun").is_empty() {
         return Err(ApiError::BadRequest("dryRun is not offered by this server".into()));
     }
     match verb {
         Verb::Get => get(context, &resource, form),
-        Verb::List => list(context, &resource, query, form),
-        Verb::Watch => watch(context, &resource, query, form),
-        Verb::DeleteCollection => delete_collection(context, &resource, query),
+        Verb::List => {
+            wait_for_version(context, query).await?;
+            list(context, &resource, query, form)
+        }
+        Verb::Watch => {
+            if query.is_set("sendInitialEvents") {
+                wait_for_version(context, query).await?;
+            }
+            watch(context, &resource, query, form)
+        }
+        Verb::DeleteCollection => {
+            let options = DeleteOptions::parse(query, &read(body).await?)?;
+            delete_collection(context, &resource, query, &options)
+        }
         Verb::Create => create(context, &resource, read_object(headers, body).await?),
         Verb::Update => update(context, &resource, read_object(headers, body).await?),
         Verb::Patch => {
             let patch = patch::Patch::parse(content_type(headers), &read(body).await?)?;
             patch_object(context, &resource, &patch)
         }
-        Verb::Delete => delete(context, &resource, &read(body).await?),
+        Verb::Delete => {
+            let options = DeleteOptions::parse(query, &read(body).await?)?;
+            delete(context, &resource, &options)
+        }
     }
 }
 
@@ -169,6 +202,10 @@ where
         Err(error) if error.is::<http_body_util::LengthLimitError>() => Err(ApiError::TooLarge(BODY_LIMIT)),
         Err(error) => Err(ApiError::BadRequest(format!("the request body could not be read: {error}"))),
     }
+}
+
+fn accept(headers: &HeaderMap) -> &str {
+    headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default()
 }
 
 fn content_type(headers: &HeaderMap) -> &str {
@@ -199,18 +236,27 @@ fn key_of(resource: &Resource) -> ObjectKey {
 }
 
 fn get(context: &Context, resource: &Resource, form: Form) -> Result<Response<Body>, ApiError> {
-    let stored = context.store.stored(resource.kind, &key_of(resource))?;
-    if resource.subresource == Subresource::Scale {
-        return Ok(body::value(StatusCode::OK, &scale::of(&stored.value)));
+    let kind = &resource.kind;
+    let stored = context.store.stored(kind, &key_of(resource))?.seen_as(kind);
+    if let (Subresource::Scale, Some(scale)) = (resource.subresource, &kind.scale) {
+        return Ok(body::value(StatusCode::OK, &scale::of(scale, &stored.value())));
     }
     Ok(match form {
         Form::Objects => body::json_response(StatusCode::OK, body::full(stored.json())),
         Form::Table(include) => {
             let metadata = json!({"resourceVersion": stored.version.to_string()});
-            let table = table::table(resource.kind, std::iter::once(&*stored.value), include, &metadata);
+            let table = table::table(kind, std::iter::once(stored.value()), include, &metadata);
             body::value(StatusCode::OK, &table)
         }
     })
+}
+
+/// A read of a version that is still to come waits for it a while, as a cache that lags behind would.
+async fn wait_for_version(context: &Context, query: &Query) -> Result<(), ApiError> {
+    if let Some(version) = query.number("resourceVersion")? {
+        context.store.wait_for(version, context.future_wait).await;
+    }
+    Ok(())
 }
 
 fn list(
@@ -219,15 +265,15 @@ fn list(
     query: &Query,
     form: Form,
 ) -> Result<Response<Body>, ApiError> {
-    let page = list::page(&context.store, resource.kind, &resource.namespace, query)?;
+    let page = list::page(&context.store, &resource.kind, &resource.namespace, query)?;
     Ok(match form {
         Form::Objects => {
-            let chunks = body::join(page.pieces(resource.kind)).map(Ok);
+            let chunks = body::join(page.pieces(&resource.kind)).map(Ok);
             body::json_response(StatusCode::OK, body::stream(futures::stream::iter(chunks)))
         }
         Form::Table(include) => {
-            let values = page.items.iter().map(|stored| &*stored.value);
-            let table = table::table(resource.kind, values, include, &page.metadata());
+            let values = page.items.iter().map(|stored| stored.value());
+            let table = table::table(&resource.kind, values, include, &page.metadata());
             body::value(StatusCode::OK, &table)
         }
     })
@@ -239,7 +285,7 @@ fn watch(
     query: &Query,
     form: Form,
 ) -> Result<Response<Body>, ApiError> {
-    let request = WatchRequest::parse(resource.kind, &resource.namespace, query, form)?;
+    let request = WatchRequest::parse(&resource.kind, &resource.namespace, query, form)?;
     let stream =
         super::watch::open(&context.store, request, context.signals.clone(), context.bookmark_every)?;
     Ok(body::json_response(StatusCode::OK, body::stream(stream)))
@@ -247,8 +293,8 @@ fn watch(
 
 /// Checks that the body is of the kind the path names, and completes what may be left out.
 fn settle(resource: &Resource, mut object: Value) -> Result<Value, ApiError> {
-    let kind = resource.kind;
-    for (field, wanted) in [("apiVersion", kind.api_version()), ("kind", kind.kind.to_owned())] {
+    let kind = &resource.kind;
+    for (field, wanted) in [("apiVersion", kind.api_version()), ("kind", kind.kind.clone())] {
         match object[field].as_str() {
             Some(given) if given != wanted => {
                 return Err(ApiError::BadRequest(format!(
@@ -264,7 +310,7 @@ fn settle(resource: &Resource, mut object: Value) -> Result<Value, ApiError> {
         metadata.insert("namespace".into(), json!(resource.namespace));
     } else if kind.is_namespaced() && namespace != resource.namespace {
         return Err(ApiError::Invalid {
-            kind: kind.kind.to_owned(),
+            kind: kind.qualified(),
             name: metadata.get("name").and_then(Value::as_str).unwrap_or_default().to_owned(),
             field: "metadata.namespace".to_owned(),
             why: format!(
@@ -278,7 +324,7 @@ fn settle(resource: &Resource, mut object: Value) -> Result<Value, ApiError> {
 }
 
 fn create(context: &Context, resource: &Resource, object: Value) -> Result<Response<Body>, ApiError> {
-    let kind = resource.kind;
+    let kind = &resource.kind;
     if kind.is_namespaced() && resource.namespace.is_empty() {
         return Err(ApiError::BadRequest("an empty namespace may not be set during creation".into()));
     }
@@ -291,7 +337,7 @@ fn create(context: &Context, resource: &Resource, object: Value) -> Result<Respo
     if kind.is_namespaced() {
         context.store.stored(&kinds::NAMESPACES, &ObjectKey::new("", resource.namespace.as_str()))?;
     }
-    let stored = context.store.create_part(kind, object, Part::Main)?;
+    let stored = context.store.create_part(kind, object, Part::Main)?.seen_as(kind);
     Ok(body::json_response(StatusCode::CREATED, body::full(stored.json())))
 }
 
@@ -305,12 +351,12 @@ fn part(resource: &Resource) -> Part {
 
 fn update(context: &Context, resource: &Resource, object: Value) -> Result<Response<Body>, ApiError> {
     let key = key_of(resource);
-    if resource.subresource == Subresource::Scale {
-        return rescale(context, resource, |_| Ok(object));
+    if let (Subresource::Scale, Some(scale)) = (resource.subresource, &resource.kind.scale) {
+        return rescale(context, resource, scale, |_| Ok(object));
     }
     let object = settle(resource, object)?;
-    let stored = context.store.modify(resource.kind, &key, part(resource), |_| Ok(object))?;
-    Ok(body::json_response(StatusCode::OK, body::full(stored.json())))
+    let stored = context.store.modify(&resource.kind, &key, part(resource), |_| Ok(object))?;
+    Ok(body::json_response(StatusCode::OK, body::full(stored.seen_as(&resource.kind).json())))
 }
 
 fn patch_object(
@@ -318,62 +364,54 @@ fn patch_object(
     resource: &Resource,
     patch: &patch::Patch,
 ) -> Result<Response<Body>, ApiError> {
-    if resource.subresource == Subresource::Scale {
-        return rescale(context, resource, |scale| patch.apply(scale));
+    if let (Subresource::Scale, Some(scale)) = (resource.subresource, &resource.kind.scale) {
+        return rescale(context, resource, scale, |current| patch.apply(current));
     }
     let change = |current: &Value| patch.apply(current);
-    let stored = context.store.modify(resource.kind, &key_of(resource), part(resource), change)?;
-    Ok(body::json_response(StatusCode::OK, body::full(stored.json())))
+    let stored = context.store.modify(&resource.kind, &key_of(resource), part(resource), change)?;
+    Ok(body::json_response(StatusCode::OK, body::full(stored.seen_as(&resource.kind).json())))
 }
 
 fn rescale(
     context: &Context,
     resource: &Resource,
+    scale: &Scale,
     change: impl FnOnce(&Value) -> Result<Value, ApiError>,
 ) -> Result<Response<Body>, ApiError> {
-    let stored = context.store.modify(resource.kind, &key_of(resource), Part::Main, |current| {
-        scale::apply(current, &change(&scale::of(current))?)
+    let stored = context.store.modify(&resource.kind, &key_of(resource), Part::Main, |current| {
+        scale::apply(scale, current, &change(&scale::of(scale, current))?)
     })?;
-    Ok(body::value(StatusCode::OK, &scale::of(&stored.value)))
+    Ok(body::value(StatusCode::OK, &scale::of(scale, &stored.value())))
 }
 
-fn delete(context: &Context, resource: &Resource, options: &Bytes) -> Result<Response<Body>, ApiError> {
-    let preconditions = match options.is_empty() {
-        true => Preconditions::default(),
-        false => Preconditions::parse(options)?,
-    };
-    let removed = context.store.remove(resource.kind, &key_of(resource), &preconditions)?;
-    if removed.value["metadata"]["deletionTimestamp"].is_string() {
-        // Finalizers hold it: the object is still there, and the client sees that.
-        return Ok(body::json_response(StatusCode::OK, body::full(removed.json())));
+fn delete(
+    context: &Context,
+    resource: &Resource,
+    options: &DeleteOptions,
+) -> Result<Response<Body>, ApiError> {
+    let kind = &resource.kind;
+    let removed = context.store.remove(kind, &key_of(resource), options)?.seen_as(kind);
+    if removed.is_deleted() {
+        return Ok(body::value(StatusCode::OK, &deletion::answer(kind, removed.value())));
     }
-    let mut details = json!({
-        "name": removed.value["metadata"]["name"],
-        "kind": resource.kind.plural,
-        "uid": removed.value["metadata"]["uid"],
-    });
-    if !resource.kind.group.is_empty() {
-        details["group"] = json!(resource.kind.group);
-    }
-    let status = json!({
-        "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "details": details,
-    });
-    Ok(body::value(StatusCode::OK, &status))
+    // Something holds it: the object is still there, and the client sees that.
+    Ok(body::json_response(StatusCode::OK, body::full(removed.json())))
 }
 
 fn delete_collection(
     context: &Context,
     resource: &Resource,
     query: &Query,
+    options: &DeleteOptions,
 ) -> Result<Response<Body>, ApiError> {
-    let kind: &'static Kind = resource.kind;
+    let kind = &resource.kind;
     if kind.is_namespaced() && resource.namespace.is_empty() {
         return Err(ApiError::MethodNotAllowed);
     }
     let mut page = list::page(&context.store, kind, &resource.namespace, query)?;
     let mut removed = Vec::with_capacity(page.items.len());
     for stored in page.items {
-        match context.store.remove(kind, &ObjectKey::of(&stored.value), &Preconditions::default()) {
+        match context.store.remove(kind, &stored.key, options) {
             Ok(last) => removed.push(last),
             // Somebody else was faster; it is gone, which is what was asked for.
             Err(ApiError::NotFound { .. }) => {}

@@ -36,7 +36,14 @@ pub(super) fn token() -> Result<String, ApiError> {
 
 /// Now, as Kubernetes writes times: RFC 3339, whole seconds, UTC.
 pub(super) fn timestamp() -> String {
-    jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+    timestamp_in(0)
+}
+
+/// As [`timestamp`], this many seconds from now; now, if that is beyond what can be written.
+pub(super) fn timestamp_in(seconds: u64) -> String {
+    let now = jiff::Timestamp::now();
+    let then = now.checked_add(std::time::Duration::from_secs(seconds)).unwrap_or(now);
+    then.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
 
 fn hex(bytes: &[u8]) -> String {

@@ -1,4 +1,4 @@
-//! Objects at rest: the value, its bytes, its key, and the rules for its metadata.
+//! Objects at rest: their bytes, their key and labels, and the rules for their metadata.
 
 use std::sync::Arc;
 
@@ -8,17 +8,17 @@ use serde_json::{Map, Value, json};
 use super::error::ApiError;
 use super::kinds::{Kind, NameRule};
 
-/// Where an object is found within its kind. The order is the order of lists.
+/// Where an object is found within its kind. The order is the order of lists. Clones share the text.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct ObjectKey {
     /// Namespace; empty for cluster-scoped kinds.
-    pub(super) namespace: String,
+    pub(super) namespace: Arc<str>,
     /// Object name.
-    pub(super) name: String,
+    pub(super) name: Arc<str>,
 }
 
 impl ObjectKey {
-    pub(super) fn new(namespace: impl Into<String>, name: impl Into<String>) -> Self {
+    pub(super) fn new(namespace: impl Into<Arc<str>>, name: impl Into<Arc<str>>) -> Self {
         Self { namespace: namespace.into(), name: name.into() }
     }
 
@@ -38,6 +38,15 @@ pub(super) enum Change {
 }
 
 impl Change {
+    /// The type of the watch event.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Added => "ADDED",
+            Self::Modified => "MODIFIED",
+            Self::Deleted => "DELETED",
+        }
+    }
+
     fn prefix(self) -> &'static [u8] {
         match self {
             Self::Added => br#"{"type":"ADDED","object":"#,
@@ -50,26 +59,53 @@ impl Change {
 const SUFFIX: &[u8] = b"}\n";
 
 /// One version of one object, serialised once: lists use [`Stored::json`], watches [`Stored::line`].
+///
+/// Nothing parsed is kept but what selection needs most, key and labels: an object costs its text and about
+/// 200 bytes. [`Stored::value`] parses anew.
 #[derive(Debug)]
 pub(super) struct Stored {
-    pub(super) value: Arc<Value>,
+    pub(super) key: ObjectKey,
     pub(super) version: u64,
     change: Change,
+    labels: Labels,
     line: Bytes,
 }
 
 impl Stored {
     /// Serialises `value` as the outcome of `change`.
-    pub(super) fn new(value: Value, version: u64, change: Change) -> Arc<Self> {
-        let mut line = change.prefix().to_vec();
-        serde_json::to_writer(&mut line, &value).expect("a JSON value is serialisable into memory");
+    pub(super) fn new(value: &Value, version: u64, change: Change) -> Arc<Self> {
+        let mut line = Vec::with_capacity(1024);
+        line.extend_from_slice(change.prefix());
+        serde_json::to_writer(&mut line, value).expect("a JSON value is serialisable into memory");
         line.extend_from_slice(SUFFIX);
-        Arc::new(Self { value: Arc::new(value), version, change, line: line.into() })
+        let labels = Labels::of(value);
+        // Boxed first, so that nothing but the text stays.
+        let line = Bytes::from(line.into_boxed_slice());
+        Arc::new(Self { key: ObjectKey::of(value), version, change, labels, line })
     }
 
-    /// The object as JSON.
+    /// The object, parsed. Cost: its length.
+    pub(super) fn value(&self) -> Value {
+        serde_json::from_slice(&self.json_slice()).expect("it was serialised from a JSON value")
+    }
+
+    /// Whether this is the last state of an object that is gone.
+    pub(super) fn is_deleted(&self) -> bool {
+        self.change == Change::Deleted
+    }
+
+    /// The labels.
+    pub(super) fn labels(&self) -> &Labels {
+        &self.labels
+    }
+
+    fn json_slice(&self) -> &[u8] {
+        &self.line[self.change.prefix().len()..self.line.len() - SUFFIX.len()]
+    }
+
+    /// The object as JSON; shared bytes.
     pub(super) fn json(&self) -> Bytes {
-        self.line.slice(self.change.prefix().len()..self.line.len() - SUFFIX.len())
+        self.line.slice_ref(self.json_slice())
     }
 
     /// The watch event `change` with this object, newline included. Shared when `change` is the one that
@@ -78,8 +114,51 @@ impl Stored {
         if change == self.change {
             return self.line.clone();
         }
-        let json = self.json();
-        [change.prefix(), &json, SUFFIX].concat().into()
+        [change.prefix(), self.json_slice(), SUFFIX].concat().into()
+    }
+
+    /// This object as `kind` shows it: itself in the stored version, else a copy with its `apiVersion`.
+    pub(super) fn seen_as(self: &Arc<Self>, kind: &Kind) -> Arc<Self> {
+        if kind.stored_version.is_none() {
+            return Arc::clone(self);
+        }
+        let mut value = self.value();
+        value["apiVersion"] = json!(kind.api_version());
+        Self::new(&value, self.version, self.change)
+    }
+}
+
+/// A watch event made of parts.
+pub(super) fn event_line(event_type: &str, object: &Value) -> Bytes {
+    let mut line = json!({"type": event_type, "object": object}).to_string();
+    line.push('\n');
+    line.into()
+}
+
+/// The labels of an object in one text: key, unit separator, value, record separator, and so on. Validated
+/// labels hold neither separator.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Labels(Box<str>);
+
+const UNIT: char = '\u{1f}';
+const RECORD: char = '\u{1e}';
+
+impl Labels {
+    /// The labels of `object`.
+    pub(super) fn of(object: &Value) -> Self {
+        let mut text = String::new();
+        for (key, value) in object["metadata"]["labels"].as_object().into_iter().flatten() {
+            text.push_str(key);
+            text.push(UNIT);
+            text.push_str(value.as_str().unwrap_or_default());
+            text.push(RECORD);
+        }
+        Self(text.into())
+    }
+
+    /// The value of `key`, if the label is there.
+    pub(super) fn get(&self, key: &str) -> Option<&str> {
+        self.0.split_terminator(RECORD).find_map(|label| label.strip_prefix(key)?.strip_prefix(UNIT))
     }
 }
 
@@ -104,8 +183,8 @@ pub(super) fn metadata(object: &mut Value) -> &mut Map<String, Value> {
 pub(super) fn validate(kind: &Kind, object: &Value) -> Result<(), ApiError> {
     let key = ObjectKey::of(object);
     let invalid = |field: &str, why: String| ApiError::Invalid {
-        kind: kind.kind.to_owned(),
-        name: key.name.clone(),
+        kind: kind.qualified(),
+        name: key.name.to_string(),
         field: field.to_owned(),
         why,
     };
@@ -138,7 +217,32 @@ pub(super) fn validate(kind: &Kind, object: &Value) -> Result<(), ApiError> {
             return Err(invalid(&format!("metadata.{field}"), "Invalid value: must map text to text".into()));
         }
     }
+    for (key, value) in object["metadata"]["labels"].as_object().into_iter().flatten() {
+        let value = value.as_str().unwrap_or_default();
+        if !is_label_key(key) || !is_label_value(value) {
+            let why = format!(
+                "Invalid value: {key:?}={value:?}: a label is [prefix/]name=value, name and value of at most 63 \
+                 letters, digits, '-', '_' and '.', starting and ending with a letter or digit"
+            );
+            return Err(invalid("metadata.labels", why));
+        }
+    }
     Ok(())
+}
+
+fn is_label_key(key: &str) -> bool {
+    let (prefix, name) = key.rsplit_once('/').map_or((None, key), |(prefix, name)| (Some(prefix), name));
+    prefix.is_none_or(is_dns_subdomain) && !name.is_empty() && is_label_value(name)
+}
+
+/// A label's value, or the name of its key: perhaps empty.
+fn is_label_value(text: &str) -> bool {
+    let ends = |c: Option<&u8>| c.is_none_or(u8::is_ascii_alphanumeric);
+    let bytes = text.as_bytes();
+    bytes.len() <= 63
+        && ends(bytes.first())
+        && ends(bytes.last())
+        && bytes.iter().all(|c| c.is_ascii_alphanumeric() || b"-_.".contains(c))
 }
 
 fn is_dns_label(text: &str) -> bool {
@@ -197,11 +301,26 @@ mod tests {
     fn labels_that_are_not_text_are_refused() {
         let object = json!({"metadata": {"name": "a", "namespace": "n", "labels": {"x": 1}}});
         assert_eq!(invalid_field(&PODS, &object).as_deref(), Some("metadata.labels"));
+        for (key, value) in [("a b", "x"), ("a", "x y"), ("-a", "x"), ("a/b/c", "x"), ("", "x"), ("a", "x-")]
+        {
+            let object = json!({"metadata": {"name": "a", "namespace": "n", "labels": {key: value}}});
+            assert_eq!(invalid_field(&PODS, &object).as_deref(), Some("metadata.labels"), "{key}={value}");
+        }
+        let object =
+            json!({"metadata": {"name": "a", "namespace": "n", "labels": {"a.b/c_d": "", "x": "A.b"}}});
+        assert_eq!(invalid_field(&PODS, &object), None);
+    }
+
+    #[test]
+    fn labels_are_found_by_their_whole_key() {
+        let labels = Labels::of(&json!({"metadata": {"labels": {"app": "web", "app2": "", "tier": "a"}}}));
+        assert_eq!(labels.get("app"), Some("web"));
+        assert_eq!((labels.get("app2"), labels.get("ap"), labels.get("web")), (Some(""), None, None));
     }
 
     #[test]
     fn an_event_line_shares_the_bytes_of_the_list_item() {
-        let stored = Stored::new(json!({"a": 1}), 7, Change::Added);
+        let stored = Stored::new(&json!({"a": 1}), 7, Change::Added);
         assert_eq!(&stored.json()[..], br#"{"a":1}"#);
         assert_eq!(&stored.line(Change::Added)[..], b"{\"type\":\"ADDED\",\"object\":{\"a\":1}}\n");
         assert_eq!(&stored.line(Change::Deleted)[..], b"{\"type\":\"DELETED\",\"object\":{\"a\":1}}\n");

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::route::{self, Target, Verb};
+use super::route::Verb;
 
 /// Requests kept in the log.
 const KEPT: usize = 1000;
@@ -43,17 +43,15 @@ impl RequestLog {
     pub(super) fn record(
         &self,
         method: &str,
-        verb: Option<Verb>,
+        asked: Option<(Verb, String)>,
         path: &str,
         status: u16,
         agent: Option<&str>,
     ) {
         tracing::debug!(method, path, status, agent, "request answered");
         let mut inner = self.lock();
-        if let (Some(verb), Ok(Target::Objects(resource))) =
-            (verb, route::resolve(path.split('?').next().unwrap_or_default()))
-        {
-            *inner.counts.entry((verb.name(), resource.kind.resource())).or_default() += 1;
+        if let Some((verb, resource)) = asked {
+            *inner.counts.entry((verb.name(), resource)).or_default() += 1;
         }
         if inner.records.len() == KEPT {
             inner.records.pop_front();

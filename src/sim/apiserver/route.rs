@@ -1,11 +1,12 @@
 //! From method, path and query to what the client asks for; pure.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use http::Method;
 
 use super::error::ApiError;
-use super::kinds::{self, Kind};
+use super::kinds::{self, Kind, Kinds};
 
 /// What a path points at.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,9 +20,9 @@ pub(super) enum Target {
     /// `/apis`.
     Groups,
     /// `/apis/<group>`.
-    Group(&'static str),
+    Group(String),
     /// `/api/v1` or `/apis/<group>/<version>`.
-    Resources(&'static str, &'static str),
+    Resources(String, String),
     /// `/openapi/v3` and below, with the rest of the path.
     OpenApi(String),
     /// Objects of one kind.
@@ -31,7 +32,7 @@ pub(super) enum Target {
 /// Objects of one kind, as a path names them.
 #[derive(Debug, Clone)]
 pub(super) struct Resource {
-    pub(super) kind: &'static Kind,
+    pub(super) kind: Arc<Kind>,
     /// Empty for all namespaces and for cluster-scoped kinds.
     pub(super) namespace: String,
     /// One object, or the collection.
@@ -122,7 +123,7 @@ fn decode(text: &str, plus: Plus) -> String {
 ///
 /// # Errors
 /// [`ApiError::NoSuchPath`] for everything this server does not have.
-pub(super) fn resolve(path: &str) -> Result<Target, ApiError> {
+pub(super) fn resolve(kinds: &Kinds, path: &str) -> Result<Target, ApiError> {
     let segments: Vec<String> =
         path.split('/').filter(|s| !s.is_empty()).map(|s| decode(s, Plus::Literal)).collect();
     let segments: Vec<&str> = segments.iter().map(String::as_str).collect();
@@ -133,20 +134,24 @@ pub(super) fn resolve(path: &str) -> Result<Target, ApiError> {
         ["apis"] => Ok(Target::Groups),
         ["openapi", ref rest @ ..] => Ok(Target::OpenApi(rest.join("/"))),
         ["apis", group] => {
-            let known = kinds::group_versions().into_iter().find(|(g, _)| *g == group && !g.is_empty());
+            let known = kinds.group_versions().into_iter().find(|(g, _)| *g == group && !g.is_empty());
             known.map(|(g, _)| Target::Group(g)).ok_or(ApiError::NoSuchPath)
         }
-        ["api", version, ref rest @ ..] => resources("", version, rest),
-        ["apis", group, version, ref rest @ ..] if !group.is_empty() => resources(group, version, rest),
+        ["api", version, ref rest @ ..] => resources(kinds, "", version, rest),
+        ["apis", group, version, ref rest @ ..] if !group.is_empty() => {
+            resources(kinds, group, version, rest)
+        }
         _ => Err(ApiError::NoSuchPath),
     }
 }
 
-fn resources(group: &str, version: &str, rest: &[&str]) -> Result<Target, ApiError> {
-    let known = kinds::group_versions().into_iter().find(|(g, v)| *g == group && *v == version);
-    let (group, version) = known.ok_or(ApiError::NoSuchPath)?;
-    let kind = |plural: &str| kinds::by_plural(group, version, plural).ok_or(ApiError::NoSuchPath);
-    let objects = |kind, namespace: &str, name: Option<&str>, subresource| {
+fn resources(kinds: &Kinds, group: &str, version: &str, rest: &[&str]) -> Result<Target, ApiError> {
+    let known = kinds.iter().any(|kind| kind.group == group && kind.version == version);
+    if !known {
+        return Err(ApiError::NoSuchPath);
+    }
+    let kind = |plural: &str| kinds.by_plural(group, version, plural).cloned().ok_or(ApiError::NoSuchPath);
+    let objects = |kind: Arc<Kind>, namespace: &str, name: Option<&str>, subresource| {
         Ok(Target::Objects(Resource {
             kind,
             namespace: namespace.to_owned(),
@@ -156,7 +161,7 @@ fn resources(group: &str, version: &str, rest: &[&str]) -> Result<Target, ApiErr
     };
     let none = Subresource::None;
     match *rest {
-        [] => Ok(Target::Resources(group, version)),
+        [] => Ok(Target::Resources(group.to_owned(), version.to_owned())),
         [plural] => objects(kind(plural)?, "", None, none),
         ["namespaces", namespace, plural] if subresource(&kinds::NAMESPACES, plural).is_err() => {
             objects(namespaced(kind(plural)?)?, namespace, None, none)
@@ -167,28 +172,30 @@ fn resources(group: &str, version: &str, rest: &[&str]) -> Result<Target, ApiErr
         }
         [plural, name, sub] => {
             let kind = cluster_scoped(kind(plural)?)?;
-            objects(kind, "", Some(name), subresource(kind, sub)?)
+            let subresource = subresource(&kind, sub)?;
+            objects(kind, "", Some(name), subresource)
         }
         ["namespaces", namespace, plural, name, sub] => {
             let kind = namespaced(kind(plural)?)?;
-            objects(kind, namespace, Some(name), subresource(kind, sub)?)
+            let subresource = subresource(&kind, sub)?;
+            objects(kind, namespace, Some(name), subresource)
         }
         _ => Err(ApiError::NoSuchPath),
     }
 }
 
-fn namespaced(kind: &'static Kind) -> Result<&'static Kind, ApiError> {
+fn namespaced(kind: Arc<Kind>) -> Result<Arc<Kind>, ApiError> {
     if kind.is_namespaced() { Ok(kind) } else { Err(ApiError::NoSuchPath) }
 }
 
-fn cluster_scoped(kind: &'static Kind) -> Result<&'static Kind, ApiError> {
+fn cluster_scoped(kind: Arc<Kind>) -> Result<Arc<Kind>, ApiError> {
     if kind.is_namespaced() { Err(ApiError::NoSuchPath) } else { Ok(kind) }
 }
 
 fn subresource(kind: &Kind, name: &str) -> Result<Subresource, ApiError> {
     match name {
         "status" if kind.has_status => Ok(Subresource::Status),
-        "scale" if kind.has_scale => Ok(Subresource::Scale),
+        "scale" if kind.has_scale() => Ok(Subresource::Scale),
         _ => Err(ApiError::NoSuchPath),
     }
 }
@@ -242,7 +249,7 @@ mod tests {
     use super::*;
 
     fn objects(path: &str) -> (String, String, Option<String>, Subresource) {
-        match resolve(path).unwrap() {
+        match resolve(&Kinds::default(), path).unwrap() {
             Target::Objects(r) => (r.kind.resource(), r.namespace, r.name, r.subresource),
             other => panic!("{path}: {other:?}"),
         }
@@ -283,7 +290,7 @@ mod tests {
             "/apis/apps/v2/deployments",
             "/apis//v1/pods",
         ] {
-            assert_eq!(resolve(path), Err(ApiError::NoSuchPath), "{path}");
+            assert_eq!(resolve(&Kinds::default(), path), Err(ApiError::NoSuchPath), "{path}");
         }
     }
 

@@ -4,6 +4,7 @@ use serde_json::Value;
 
 use super::error::ApiError;
 use super::kinds::Kind;
+use super::object::{Labels, Stored};
 
 /// A parsed label selector and field selector; both must match.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -52,15 +53,31 @@ impl Selector {
         self.labels.is_empty() && self.fields.is_empty()
     }
 
-    /// Whether `object` is selected.
-    pub(super) fn matches(&self, object: &Value) -> bool {
-        self.labels.iter().all(|rule| rule.matches(object)) && self.fields.iter().all(|r| r.matches(object))
+    /// Whether `object` is selected. Cost: nothing of note with labels, name and namespace; the length of the
+    /// object with other fields.
+    pub(super) fn matches(&self, object: &Stored) -> bool {
+        self.may_match(object) && (!self.reads_fields() || self.matches_fields(&object.value()))
+    }
+
+    /// Whether labels, name and namespace are right. Cheap; enough unless [`Self::reads_fields`].
+    pub(super) fn may_match(&self, object: &Stored) -> bool {
+        self.labels.iter().all(|rule| rule.matches(object.labels()))
+            && self.fields.iter().all(|rule| rule.matches_key(object).unwrap_or(true))
+    }
+
+    /// Whether an object must be read to be selected.
+    pub(super) fn reads_fields(&self) -> bool {
+        self.fields.iter().any(|rule| !rule.is_of_key())
+    }
+
+    fn matches_fields(&self, value: &Value) -> bool {
+        self.fields.iter().all(|rule| rule.is_of_key() || rule.matches(value))
     }
 }
 
 impl LabelRule {
-    fn matches(&self, object: &Value) -> bool {
-        let label = |key: &str| object["metadata"]["labels"].get(key).and_then(Value::as_str);
+    fn matches(&self, labels: &Labels) -> bool {
+        let label = |key: &str| labels.get(key);
         let number = |key: &str| label(key).and_then(|text| text.parse::<i64>().ok());
         match self {
             Self::In(key, values) => label(key).is_some_and(|v| values.iter().any(|w| w == v)),
@@ -74,6 +91,18 @@ impl LabelRule {
 }
 
 impl FieldRule {
+    fn is_of_key(&self) -> bool {
+        matches!(self.path[..], [ref parent, ref field] if parent == "metadata" && (field == "name" || field == "namespace"))
+    }
+
+    /// The answer of a rule on name or namespace.
+    fn matches_key(&self, object: &Stored) -> Option<bool> {
+        self.is_of_key().then(|| {
+            let part = if self.path[1] == "name" { &object.key.name } else { &object.key.namespace };
+            (**part == *self.value) == self.wanted
+        })
+    }
+
     fn matches(&self, object: &Value) -> bool {
         let field = self.path.iter().fold(object, |value, step| &value[step.as_str()]);
         let same = match field {
@@ -157,7 +186,7 @@ fn parse_field_rule(kind: &Kind, text: &str) -> Result<FieldRule, ApiError> {
     };
     let path = path.trim();
     let always = path == "metadata.name" || (path == "metadata.namespace" && kind.is_namespaced());
-    if !always && !kind.selectable.contains(&path) {
+    if !always && !kind.selectable.iter().any(|field| field == path) {
         return Err(ApiError::BadRequest(format!(
             "field label not supported: {path} (of {})",
             kind.resource()
@@ -175,6 +204,7 @@ mod tests {
     use serde_json::json;
 
     use super::super::kinds::PODS;
+    use super::super::object::Change;
     use super::*;
 
     fn pod() -> Value {
@@ -183,7 +213,8 @@ mod tests {
     }
 
     fn selects(labels: &str, fields: &str) -> bool {
-        Selector::parse(&PODS, labels, fields).unwrap().matches(&pod())
+        let pod = Stored::new(&pod(), 1, Change::Added);
+        Selector::parse(&PODS, labels, fields).unwrap().matches(&pod)
     }
 
     #[test]

@@ -4,16 +4,18 @@
 //! the watchers of that kind. Cost of a write: its own bytes and one wake-up per watcher of its kind. Reads
 //! clone pointers. The lock is never held across an `.await`.
 
-use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
 use super::collection::{Collection, Event, TooOld};
+use super::definition::Definition;
+use super::deletion::{self, DeleteOptions, Fate};
 use super::error::ApiError;
 use super::identity;
-use super::kinds::{self, KINDS, Kind};
+use super::kinds::{self, Kind, Kinds};
 use super::object::{self, ObjectKey, Stored};
 
 /// Events kept per kind unless the builder says otherwise.
@@ -40,18 +42,34 @@ pub(super) enum Part {
     Status,
 }
 
-/// What must hold for a delete to happen.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Preconditions {
-    pub(super) uid: Option<String>,
-    pub(super) resource_version: Option<String>,
-}
-
 #[derive(Debug)]
 struct Core {
     version: u64,
-    collections: HashMap<(&'static str, &'static str), Collection>,
+    /// Carries `version` to those who wait for one.
+    progress: watch::Sender<u64>,
+    kinds: Arc<Kinds>,
+    shelves: Vec<Shelf>,
+    history: usize,
     next_address: u32,
+}
+
+/// The objects of one resource, whatever the version they are asked in.
+#[derive(Debug)]
+struct Shelf {
+    group: String,
+    plural: String,
+    collection: Collection,
+}
+
+impl Shelf {
+    fn new(kind: &Kind, history: usize, floor: u64) -> Self {
+        let collection = Collection::new(history, floor);
+        Self { group: kind.group.clone(), plural: kind.plural.clone(), collection }
+    }
+
+    fn is_of(&self, kind: &Kind) -> bool {
+        self.plural == kind.plural && self.group == kind.group
+    }
 }
 
 impl Default for Store {
@@ -63,9 +81,11 @@ impl Default for Store {
 impl Store {
     /// An empty store that remembers the last `history` events of each kind.
     pub fn new(history: usize) -> Self {
-        let collections =
-            KINDS.iter().map(|kind| ((kind.group, kind.plural), Collection::new(history))).collect();
-        Self { core: Arc::new(Mutex::new(Core { version: 1, collections, next_address: 1 })) }
+        let kinds = Arc::new(Kinds::default());
+        let shelves = kinds.iter().map(|kind| Shelf::new(kind, history, 0)).collect();
+        let progress = watch::Sender::new(1);
+        let core = Core { version: 1, progress, kinds, shelves, history, next_address: 1 };
+        Self { core: Arc::new(Mutex::new(core)) }
     }
 
     fn lock(&self) -> MutexGuard<'_, Core> {
@@ -78,13 +98,18 @@ impl Store {
         self.lock().version
     }
 
+    /// The kinds this store has now: the built-in ones and those of its CustomResourceDefinitions.
+    pub fn kinds(&self) -> Arc<Kinds> {
+        Arc::clone(&self.lock().kinds)
+    }
+
     /// Creates `object`; its kind comes from `apiVersion` and `kind`, a missing namespace is `default`.
     ///
     /// # Errors
     /// Unknown kind, invalid metadata, or the object exists.
     pub fn create(&self, object: Value) -> Result<Arc<Value>, ApiError> {
-        let (kind, object) = self::identify(object)?;
-        self.create_part(kind, object, Part::All).map(|stored| Arc::clone(&stored.value))
+        let (kind, object) = self.identify(object)?;
+        self.create_part(&kind, object, Part::All).map(|stored| Arc::new(stored.value()))
     }
 
     /// Replaces `object`. With a `metadata.resourceVersion` it must be the current one.
@@ -92,20 +117,31 @@ impl Store {
     /// # Errors
     /// Unknown kind, invalid metadata, no such object, or a conflict.
     pub fn update(&self, object: Value) -> Result<Arc<Value>, ApiError> {
-        let (kind, object) = self::identify(object)?;
+        let (kind, object) = self.identify(object)?;
         let key = ObjectKey::of(&object);
-        self.modify(kind, &key, Part::All, |_| Ok(object)).map(|stored| Arc::clone(&stored.value))
+        self.modify(&kind, &key, Part::All, |_| Ok(object)).map(|stored| Arc::new(stored.value()))
     }
 
     /// Creates `object`, or replaces the one of that name whatever its version.
     ///
     /// # Errors
     /// Unknown kind or invalid metadata.
-    pub fn apply(&self, mut object: Value) -> Result<Arc<Value>, ApiError> {
+    pub fn apply(&self, object: Value) -> Result<Arc<Value>, ApiError> {
+        self.load(object).map(|stored| Arc::new(stored.value()))
+    }
+
+    /// As [`Self::apply`], without parsing the outcome.
+    pub(super) fn load(&self, object: Value) -> Result<Arc<Stored>, ApiError> {
+        let (kind, mut object) = self.identify(object)?;
         object::metadata(&mut object).remove("resourceVersion");
-        match self.create(object.clone()) {
-            Err(ApiError::AlreadyExists { .. }) => self.update(object),
-            other => other,
+        let key = ObjectKey::of(&object);
+        let mut core = self.lock();
+        match core.collection(&kind).get(&key).cloned() {
+            None => core.create(&kind, object, Part::All),
+            Some(current) => {
+                let value = current.value();
+                core.replace(&kind, &current, &value, object, Part::All)
+            }
         }
     }
 
@@ -115,7 +151,7 @@ impl Store {
     /// No such object, or the outcome is invalid or conflicts.
     pub fn patch(
         &self,
-        kind: &'static Kind,
+        kind: &Kind,
         namespace: &str,
         name: &str,
         patch: &Value,
@@ -126,51 +162,52 @@ impl Store {
             super::patch::merge(&mut next, patch);
             Ok(next)
         })?;
-        Ok(Arc::clone(&stored.value))
+        Ok(Arc::new(stored.value()))
     }
 
-    /// Deletes an object, and with a namespace everything in it.
+    /// Deletes an object, and with a namespace everything in it. Pods go at once, whatever their grace period.
     ///
     /// # Errors
     /// No such object.
-    pub fn delete(&self, kind: &'static Kind, namespace: &str, name: &str) -> Result<(), ApiError> {
-        self.remove(kind, &ObjectKey::new(namespace, name), &Preconditions::default()).map(|_| ())
+    pub fn delete(&self, kind: &Kind, namespace: &str, name: &str) -> Result<(), ApiError> {
+        self.remove(kind, &ObjectKey::new(namespace, name), &DeleteOptions::at_once()).map(|_| ())
     }
 
     /// The object, if it exists.
-    pub fn get(&self, kind: &'static Kind, namespace: &str, name: &str) -> Option<Arc<Value>> {
-        self.stored(kind, &ObjectKey::new(namespace, name)).ok().map(|stored| Arc::clone(&stored.value))
+    pub fn get(&self, kind: &Kind, namespace: &str, name: &str) -> Option<Arc<Value>> {
+        self.stored(kind, &ObjectKey::new(namespace, name)).ok().map(|stored| Arc::new(stored.value()))
     }
 
     /// All objects of `kind`, of one namespace or of all, in name order.
-    pub fn list(&self, kind: &'static Kind, namespace: Option<&str>) -> Vec<Arc<Value>> {
-        let core = self.lock();
-        let mut out = Vec::new();
-        let all = core.collection(kind).scan_at(core.version, namespace, None, |_, stored| {
-            out.push(Arc::clone(&stored.value));
-            true
+    pub fn list(&self, kind: &Kind, namespace: Option<&str>) -> Vec<Arc<Value>> {
+        let mut stored = Vec::new();
+        self.read(kind, |collection, version| {
+            let all = collection.scan_at(version, namespace, None, |_, object| {
+                stored.push(Arc::clone(object));
+                true
+            });
+            debug_assert!(all.is_ok(), "the present is always readable");
         });
-        debug_assert!(all.is_ok(), "the present is always readable");
-        out
+        stored.iter().map(|object| Arc::new(object.value())).collect()
     }
 
     /// Forgets all history: continued lists and watches from before now are answered with 410.
     pub fn compact(&self) {
         let mut core = self.lock();
         let version = core.version;
-        for collection in core.collections.values_mut() {
-            collection.compact(version);
+        for shelf in &mut core.shelves {
+            shelf.collection.compact(version);
         }
     }
 
-    pub(super) fn stored(&self, kind: &'static Kind, key: &ObjectKey) -> Result<Arc<Stored>, ApiError> {
+    pub(super) fn stored(&self, kind: &Kind, key: &ObjectKey) -> Result<Arc<Stored>, ApiError> {
         let core = self.lock();
         core.collection(kind).get(key).cloned().ok_or_else(|| not_found(kind, key))
     }
 
     pub(super) fn create_part(
         &self,
-        kind: &'static Kind,
+        kind: &Kind,
         object: Value,
         part: Part,
     ) -> Result<Arc<Stored>, ApiError> {
@@ -180,164 +217,215 @@ impl Store {
     /// Replaces `key` by what `change` makes of it, atomically.
     pub(super) fn modify(
         &self,
-        kind: &'static Kind,
+        kind: &Kind,
         key: &ObjectKey,
         part: Part,
         change: impl FnOnce(&Value) -> Result<Value, ApiError>,
     ) -> Result<Arc<Stored>, ApiError> {
         let mut core = self.lock();
         let current = core.collection(kind).get(key).cloned().ok_or_else(|| not_found(kind, key))?;
-        let next = change(&current.value)?;
-        core.replace(kind, key, &current, next, part)
+        let value = current.value();
+        // The writer sees its own version of the kind; replacing keeps the stored one.
+        let next = change(&current.seen_as(kind).value())?;
+        core.replace(kind, &current, &value, next, part)
     }
 
     pub(super) fn remove(
         &self,
-        kind: &'static Kind,
+        kind: &Kind,
         key: &ObjectKey,
-        preconditions: &Preconditions,
+        options: &DeleteOptions,
     ) -> Result<Arc<Stored>, ApiError> {
         let mut core = self.lock();
         let current = core.collection(kind).get(key).cloned().ok_or_else(|| not_found(kind, key))?;
-        preconditions.check(kind, key, &current.value)?;
-        if kind.plural == kinds::NAMESPACES.plural {
-            core.empty_namespace(&key.name);
+        if let Some(why) = options.unmet(&current.value()) {
+            return Err(conflict(kind, key, why));
         }
-        core.remove(kind, key).ok_or_else(|| not_found(kind, key))
+        core.remove(kind, key, options).ok_or_else(|| not_found(kind, key))
     }
 
-    pub(super) fn subscribe(&self, kind: &'static Kind) -> watch::Receiver<u64> {
+    /// Waits until `version` is reached, at most this long.
+    pub(super) async fn wait_for(&self, version: u64, at_most: Duration) {
+        let mut progress = self.lock().progress.subscribe();
+        // Whoever asks looks again at what there is then; a timeout is not an error here.
+        let _ = tokio::time::timeout(at_most, progress.wait_for(|reached| *reached >= version)).await;
+    }
+
+    pub(super) fn subscribe(&self, kind: &Kind) -> watch::Receiver<u64> {
         self.lock().collection(kind).subscribe()
     }
 
-    pub(super) fn read<R>(&self, kind: &'static Kind, read: impl FnOnce(&Collection, u64) -> R) -> R {
+    pub(super) fn read<R>(&self, kind: &Kind, read: impl FnOnce(&Collection, u64) -> R) -> R {
         let core = self.lock();
         read(core.collection(kind), core.version)
     }
 
-    /// Events after `version` and the version up to which this answer is complete.
-    pub(super) fn events_after(
-        &self,
-        kind: &'static Kind,
-        version: u64,
-        max: usize,
-    ) -> Result<(Vec<Event>, u64), TooOld> {
+    /// Events after `version`.
+    pub(super) fn events_after(&self, kind: &Kind, version: u64, max: usize) -> Result<Events, TooOld> {
         let core = self.lock();
-        let events = core.collection(kind).events_after(version, max)?;
+        let collection = core.collection(kind);
+        let events = collection.events_after(version, max)?;
         let complete = match events.last() {
             Some(last) if events.len() == max => last.version,
-            _ => core.version,
+            // Not below where the reader is: it may wait for a version that is still to come.
+            _ => core.version.max(version),
         };
-        Ok((events, complete))
+        Ok(Events { events, complete, retired: collection.is_retired() })
     }
+
+    /// Finds the kind of an object and settles its namespace.
+    fn identify(&self, mut object: Value) -> Result<(Arc<Kind>, Value), ApiError> {
+        let text = |field: &str| object[field].as_str().unwrap_or_default();
+        let kinds = self.kinds();
+        let kind = kinds.of_object(text("apiVersion"), text("kind")).ok_or_else(|| {
+            ApiError::BadRequest(format!("no kind {:?} in version {:?}", text("kind"), text("apiVersion")))
+        })?;
+        if kind.is_namespaced() {
+            object::metadata(&mut object).entry("namespace").or_insert_with(|| json!("default"));
+        }
+        Ok((Arc::clone(kind), object))
+    }
+}
+
+/// What a watch reads at a time.
+#[derive(Debug)]
+pub(super) struct Events {
+    pub(super) events: Vec<Event>,
+    /// The version up to which these events are all there are.
+    pub(super) complete: u64,
+    /// The kind is gone: nothing follows.
+    pub(super) retired: bool,
 }
 
 impl Core {
     fn collection(&self, kind: &Kind) -> &Collection {
-        self.collections.get(&(kind.group, kind.plural)).expect("every row of the table has its collection")
+        let shelf = self.shelves.iter().find(|shelf| shelf.is_of(kind));
+        &shelf.expect("kinds come with their shelf, and shelves stay when kinds go").collection
     }
 
     fn collection_mut(&mut self, kind: &Kind) -> &mut Collection {
-        self.collections
-            .get_mut(&(kind.group, kind.plural))
-            .expect("every row of the table has its collection")
+        let shelf = self.shelves.iter_mut().find(|shelf| shelf.is_of(kind));
+        &mut shelf.expect("kinds come with their shelf, and shelves stay when kinds go").collection
     }
 
     fn next_version(&mut self) -> u64 {
         self.version += 1;
+        // Readers that this wakes wait for the lock, hence for the write itself.
+        self.progress.send_replace(self.version);
         self.version
     }
 
-    fn create(
-        &mut self,
-        kind: &'static Kind,
-        mut object: Value,
-        part: Part,
-    ) -> Result<Arc<Stored>, ApiError> {
+    fn create(&mut self, kind: &Kind, mut object: Value, part: Part) -> Result<Arc<Stored>, ApiError> {
+        if self.collection(kind).is_retired() {
+            return Err(ApiError::NoSuchPath);
+        }
         if part == Part::Main && kind.has_status {
             strip_status(&mut object);
         }
-        (kind.defaults)(&mut object);
         name_generated(&mut object)?;
+        (kind.defaults)(&mut object);
         object::validate(kind, &object)?;
         let key = ObjectKey::of(&object);
         if self.collection(kind).get(&key).is_some() {
-            return Err(ApiError::AlreadyExists { resource: kind.resource(), name: key.name });
+            return Err(ApiError::AlreadyExists { resource: kind.resource(), name: key.name.to_string() });
         }
-        if kind.plural == kinds::SERVICES.plural {
+        if kind.is(&kinds::SERVICES) {
             self.allocate_cluster_address(&mut object);
         }
-        stamp_created(&mut object, part)?;
-        let version = self.next_version();
-        set_version(&mut object, version);
-        Ok(self.collection_mut(kind).put(key, object, version))
+        stamp_created(kind, &mut object, part)?;
+        object["apiVersion"] = json!(kind.stored_api_version());
+        let definition = self.define(kind, None, &mut object)?;
+        Ok(self.put(kind, &key, object, definition))
     }
 
     fn replace(
         &mut self,
-        kind: &'static Kind,
-        key: &ObjectKey,
-        current: &Stored,
-        next: Value,
+        kind: &Kind,
+        current: &Arc<Stored>,
+        value: &Value,
+        mut next: Value,
         part: Part,
     ) -> Result<Arc<Stored>, ApiError> {
-        let mut next = next;
+        let key = &current.key;
         object::metadata(&mut next);
-        check_same(kind, key, &current.value, &next)?;
-        let mut next = combine(kind, &current.value, next, part);
-        keep_system_metadata(&current.value, &mut next);
+        check_same(kind, key, value, &next)?;
+        let mut next = combine(kind, value, next, part);
+        keep_system_metadata(value, &mut next);
+        (kind.defaults)(&mut next);
         object::validate(kind, &next)?;
-        if next == *current.value {
+        let definition = self.define(kind, Some(value), &mut next)?;
+        if next == *value {
             // Nothing changed: no new version, no event.
-            return self.collection(kind).get(key).cloned().ok_or_else(|| not_found(kind, key));
+            return Ok(Arc::clone(current));
         }
-        if is_finished_deletion(&next) {
+        if deletion::is_finished(&next) {
+            self.remove_contents(kind, key);
             return self.remove_as(kind, key, next).ok_or_else(|| not_found(kind, key));
         }
-        if spec_differs(&current.value, &next) {
-            let generation = current.value["metadata"]["generation"].as_u64().unwrap_or(0) + 1;
+        if kind.has_generation && wants_differ(kind, value, &next) {
+            let generation = value["metadata"]["generation"].as_u64().unwrap_or(0) + 1;
             object::metadata(&mut next).insert("generation".into(), json!(generation));
         }
+        Ok(self.put(kind, key, next, definition))
+    }
+
+    fn put(
+        &mut self,
+        kind: &Kind,
+        key: &ObjectKey,
+        mut object: Value,
+        defined: Option<Definition>,
+    ) -> Arc<Stored> {
         let version = self.next_version();
-        set_version(&mut next, version);
-        Ok(self.collection_mut(kind).put(key.clone(), next, version))
-    }
-
-    /// Removes `key`, or marks it as being deleted while it has finalizers.
-    fn remove(&mut self, kind: &'static Kind, key: &ObjectKey) -> Option<Arc<Stored>> {
-        let current = Arc::clone(self.collection(kind).get(key)?);
-        let mut last = Value::clone(&current.value);
-        let metadata = object::metadata(&mut last);
-        if metadata.get("finalizers").and_then(Value::as_array).is_some_and(|list| !list.is_empty()) {
-            if metadata.contains_key("deletionTimestamp") {
-                return Some(current);
-            }
-            metadata.insert("deletionTimestamp".into(), json!(identity::timestamp()));
-            metadata.insert("deletionGracePeriodSeconds".into(), json!(0));
-            let version = self.next_version();
-            set_version(&mut last, version);
-            return Some(self.collection_mut(kind).put(key.clone(), last, version));
+        set_version(&mut object, version);
+        let stored = self.collection_mut(kind).put(key, &object, version);
+        if let Some(definition) = defined {
+            self.serve(definition);
         }
-        self.remove_as(kind, key, last)
+        stored
     }
 
-    fn remove_as(&mut self, kind: &'static Kind, key: &ObjectKey, mut last: Value) -> Option<Arc<Stored>> {
+    /// Removes `key`, or marks it as being deleted while it is held.
+    fn remove(&mut self, kind: &Kind, key: &ObjectKey, options: &DeleteOptions) -> Option<Arc<Stored>> {
+        let current = Arc::clone(self.collection(kind).get(key)?);
+        let value = current.value();
+        match deletion::fate(kind, &value, options) {
+            Fate::Waiting => Some(current),
+            Fate::Marked(next) => Some(self.put(kind, key, next, None)),
+            Fate::Gone => {
+                self.remove_contents(kind, key);
+                self.remove_as(kind, key, value)
+            }
+        }
+    }
+
+    fn remove_as(&mut self, kind: &Kind, key: &ObjectKey, mut last: Value) -> Option<Arc<Stored>> {
         let version = self.next_version();
         set_version(&mut last, version);
-        self.collection_mut(kind).remove(key, last, version)
+        self.collection_mut(kind).remove(key, &last, version)
     }
 
-    fn empty_namespace(&mut self, namespace: &str) {
-        for kind in KINDS.iter().copied().filter(|kind| kind.is_namespaced()) {
-            let mut keys = Vec::new();
-            let scanned = self.collection(kind).scan_at(self.version, Some(namespace), None, |key, _| {
-                keys.push(key.clone());
-                true
-            });
-            debug_assert!(scanned.is_ok(), "the present is always readable");
-            for key in keys {
-                self.remove(kind, &key);
+    /// What goes together with an object: a namespace's contents, a definition's objects.
+    fn remove_contents(&mut self, kind: &Kind, key: &ObjectKey) {
+        if kind.is(&kinds::NAMESPACES) {
+            for kind in self.kinds.clone().resources().filter(|kind| kind.is_namespaced()) {
+                self.remove_all(kind, Some(&key.name));
             }
+        } else if kind.is(&kinds::CUSTOM_RESOURCE_DEFINITIONS) {
+            self.forget(&key.name);
+        }
+    }
+
+    /// Removes every object of `kind`, of one namespace or of all.
+    fn remove_all(&mut self, kind: &Kind, namespace: Option<&str>) {
+        let mut keys = Vec::new();
+        let scanned = self.collection(kind).scan_at(self.version, namespace, None, |key, _| {
+            keys.push(key.clone());
+            true
+        });
+        debug_assert!(scanned.is_ok(), "the present is always readable");
+        for key in keys {
+            self.remove(kind, &key, &DeleteOptions::at_once());
         }
     }
 
@@ -358,50 +446,55 @@ impl Core {
     }
 }
 
-impl Preconditions {
-    /// Reads the preconditions of a `DeleteOptions` body.
-    pub(super) fn parse(options: &[u8]) -> Result<Self, ApiError> {
-        let options: Value = serde_json::from_slice(options).map_err(|error| {
-            ApiError::BadRequest(format!("the delete options are not valid JSON: {error}"))
-        })?;
-        let text = |field: &str| options["preconditions"][field].as_str().map(str::to_owned);
-        Ok(Self { uid: text("uid"), resource_version: text("resourceVersion") })
+/// The part of the store that serves the kinds of CustomResourceDefinitions.
+impl Core {
+    /// Checks a definition that is being written and completes its status; nothing for other kinds.
+    fn define(
+        &self,
+        kind: &Kind,
+        current: Option<&Value>,
+        object: &mut Value,
+    ) -> Result<Option<Definition>, ApiError> {
+        if !kind.is(&kinds::CUSTOM_RESOURCE_DEFINITIONS) {
+            return Ok(None);
+        }
+        Definition::settle(object, current, &self.kinds).map(Some)
     }
 
-    fn check(&self, kind: &Kind, key: &ObjectKey, current: &Value) -> Result<(), ApiError> {
-        for (field, wanted) in [("uid", &self.uid), ("resourceVersion", &self.resource_version)] {
-            let Some(wanted) = wanted else { continue };
-            let actual = current["metadata"][field].as_str().unwrap_or_default();
-            if wanted != actual {
-                return Err(conflict(
-                    kind,
-                    key,
-                    format!("Precondition failed: {field} in precondition: {wanted}, in object: {actual}"),
-                ));
+    /// Serves the kinds of `definition` from now on.
+    fn serve(&mut self, definition: Definition) {
+        let Some(versions) = definition.versions else { return };
+        if let Some(kind) = versions.first() {
+            let fresh = Shelf::new(kind, self.history, self.version);
+            match self.shelves.iter_mut().find(|shelf| shelf.is_of(kind)) {
+                None => self.shelves.push(fresh),
+                Some(shelf) if shelf.collection.is_retired() => *shelf = fresh,
+                Some(_) => {}
             }
         }
-        Ok(())
+        self.kinds = Arc::new(self.kinds.with(&definition.group, &definition.plural, versions));
     }
-}
 
-/// Finds the kind of an object and settles its namespace.
-fn identify(mut object: Value) -> Result<(&'static Kind, Value), ApiError> {
-    let text = |field: &str| object[field].as_str().unwrap_or_default();
-    let kind = kinds::of_object(text("apiVersion"), text("kind")).ok_or_else(|| {
-        ApiError::BadRequest(format!("no kind {:?} in version {:?}", text("kind"), text("apiVersion")))
-    })?;
-    if kind.is_namespaced() {
-        object::metadata(&mut object).entry("namespace").or_insert_with(|| json!("default"));
+    /// Deletes every object of the definition `name`, ends their watches, and serves the kind no longer.
+    fn forget(&mut self, name: &str) {
+        let kinds = Arc::clone(&self.kinds);
+        let Some(kind) = kinds.resources().find(|kind| kind.resource() == name) else { return };
+        if kinds::KINDS.iter().any(|built_in| built_in.is(kind)) {
+            return;
+        }
+        self.remove_all(kind, None);
+        let version = self.version;
+        self.collection_mut(kind).retire(version);
+        self.kinds = Arc::new(kinds.with(&kind.group, &kind.plural, Vec::new()));
     }
-    Ok((kind, object))
 }
 
 pub(super) fn not_found(kind: &Kind, key: &ObjectKey) -> ApiError {
-    ApiError::NotFound { resource: kind.resource(), name: key.name.clone() }
+    ApiError::NotFound { resource: kind.resource(), name: key.name.to_string() }
 }
 
 fn conflict(kind: &Kind, key: &ObjectKey, why: String) -> ApiError {
-    ApiError::Conflict { resource: kind.resource(), name: key.name.clone(), why }
+    ApiError::Conflict { resource: kind.resource(), name: key.name.to_string(), why }
 }
 
 fn strip_status(object: &mut Value) {
@@ -421,7 +514,7 @@ fn name_generated(object: &mut Value) -> Result<(), ApiError> {
     Ok(())
 }
 
-fn stamp_created(object: &mut Value, part: Part) -> Result<(), ApiError> {
+fn stamp_created(kind: &Kind, object: &mut Value, part: Part) -> Result<(), ApiError> {
     let metadata = object::metadata(object);
     if part != Part::All {
         for field in ["uid", "creationTimestamp", "deletionTimestamp", "generation", "selfLink"] {
@@ -432,7 +525,9 @@ fn stamp_created(object: &mut Value, part: Part) -> Result<(), ApiError> {
         metadata.insert("uid".into(), json!(identity::uid()?));
     }
     metadata.entry("creationTimestamp").or_insert_with(|| json!(identity::timestamp()));
-    metadata.entry("generation").or_insert_with(|| json!(1));
+    if kind.has_generation {
+        metadata.entry("generation").or_insert_with(|| json!(1));
+    }
     Ok(())
 }
 
@@ -455,7 +550,7 @@ fn check_same(kind: &Kind, key: &ObjectKey, current: &Value, next: &Value) -> Re
         return Err(conflict(kind, key, why));
     }
     for (field, wanted) in [("name", &key.name), ("namespace", &key.namespace)] {
-        if let Some(other) = given(field).filter(|text| text != wanted) {
+        if let Some(other) = given(field).filter(|text| *text != &**wanted) {
             return Err(ApiError::BadRequest(format!(
                 "the {field} of the object ({other}) does not match the {field} on the URL ({wanted})"
             )));
@@ -518,18 +613,13 @@ fn keep_system_metadata(current: &Value, next: &mut Value) {
     }
 }
 
-fn is_finished_deletion(object: &Value) -> bool {
-    let metadata = &object["metadata"];
-    !metadata["deletionTimestamp"].is_null() && metadata["finalizers"].as_array().is_none_or(Vec::is_empty)
-}
-
-/// Whether anything besides metadata and status differs.
-fn spec_differs(current: &Value, next: &Value) -> bool {
-    let parts = |object: &Value| {
-        let mut map = object.as_object().cloned().unwrap_or_default();
-        map.remove("metadata");
-        map.remove("status");
-        map
+/// Whether anything besides metadata, and status where it is a part of its own, differs.
+fn wants_differ(kind: &Kind, current: &Value, next: &Value) -> bool {
+    let counts =
+        |(name, _): &(&String, &Value)| *name != "metadata" && !(kind.has_status && *name == "status");
+    let parts = |object: &Value| -> Vec<(String, Value)> {
+        let map = object.as_object().into_iter().flatten();
+        map.filter(counts).map(|(name, value)| (name.clone(), value.clone())).collect()
     };
     parts(current) != parts(next)
 }

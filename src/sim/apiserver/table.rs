@@ -1,12 +1,14 @@
 //! The two forms of an answer: objects as they are, or the table `kubectl get` prints.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use serde_json::{Value, json};
 
 use super::columns::Column;
 use super::error::ApiError;
 use super::kinds::Kind;
-use super::object::{Change, Stored};
+use super::object::{Change, Stored, event_line};
 
 /// The form a client accepts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,13 +61,14 @@ impl Form {
     }
 
     /// One watch event in this form.
-    pub(super) fn line(self, kind: &Kind, stored: &Stored, change: Change) -> Bytes {
+    pub(super) fn line(self, kind: &Kind, stored: &Arc<Stored>, change: Change) -> Bytes {
+        let stored = stored.seen_as(kind);
         match self {
             Self::Objects => stored.line(change),
             Self::Table(include) => {
                 let metadata = json!({"resourceVersion": stored.version.to_string()});
-                let table = table(kind, std::iter::once(&*stored.value), include, &metadata);
-                Stored::new(table, stored.version, change).line(change)
+                let table = table(kind, std::iter::once(stored.value()), include, &metadata);
+                event_line(change.name(), &table)
             }
         }
     }
@@ -76,63 +79,48 @@ impl Form {
             Self::Objects => object,
             Self::Table(include) => {
                 let metadata = json!({"resourceVersion": object["metadata"]["resourceVersion"]});
-                table(kind, std::iter::once(&object), include, &metadata)
+                table(kind, std::iter::once(object), include, &metadata)
             }
         }
     }
 }
 
 /// A table of `objects`, in their order.
-pub(super) fn table<'a>(
+pub(super) fn table(
     kind: &Kind,
-    objects: impl Iterator<Item = &'a Value>,
+    objects: impl Iterator<Item = Value>,
     include: Include,
     metadata: &Value,
 ) -> Value {
-    let column = |name: &str, cell_type: &str, format: &str| json!({"name": name, "type": cell_type, "format": format, "description": "", "priority": 0});
-    let mut definitions = vec![column("Name", "string", "name")];
-    definitions.extend(kind.columns.iter().map(|c: &Column| column(c.name, c.cell_type, "")));
-    definitions.push(column("Age", "string", ""));
-    let now = jiff::Timestamp::now();
-    let rows: Vec<Value> = objects
-        .map(|object| {
-            let mut cells = vec![object["metadata"]["name"].clone()];
-            cells.extend(kind.columns.iter().map(|column| (column.cell)(object)));
-            cells.push(json!(age(&object["metadata"]["creationTimestamp"], now)));
-            let mut row = json!({"cells": cells});
-            match include {
-                Include::None => {}
-                Include::Object => row["object"] = object.clone(),
-                Include::Metadata => {
-                    row["object"] = json!({
-                        "kind": "PartialObjectMetadata",
-                        "apiVersion": "meta.k8s.io/v1",
-                        "metadata": object["metadata"],
-                    });
-                }
-            }
-            row
-        })
-        .collect();
     json!({
         "kind": "Table",
         "apiVersion": "meta.k8s.io/v1",
         "metadata": metadata,
-        "columnDefinitions": definitions,
-        "rows": rows,
+        "columnDefinitions": kind.columns.iter().map(definition).collect::<Vec<_>>(),
+        "rows": objects.map(|object| row(kind, object, include)).collect::<Vec<_>>(),
     })
 }
 
-/// Time since `created` in kubectl's short form: `42s`, `5m`, `3h`, `12d`.
-fn age(created: &Value, now: jiff::Timestamp) -> String {
-    let Some(created) = created.as_str().and_then(|text| text.parse::<jiff::Timestamp>().ok()) else {
-        return "<unknown>".into();
-    };
-    match now.as_second().saturating_sub(created.as_second()).max(0) {
-        seconds @ 0..120 => format!("{seconds}s"),
-        seconds @ 120..7200 => format!("{}m", seconds / 60),
-        seconds @ 7200..172_800 => format!("{}h", seconds / 3600),
-        seconds => format!("{}d", seconds / 86_400),
+fn definition(column: &Column) -> Value {
+    json!({
+        "name": column.name,
+        "type": column.cell_type,
+        "format": column.format,
+        "description": column.description,
+        "priority": column.priority,
+    })
+}
+
+fn row(kind: &Kind, object: Value, include: Include) -> Value {
+    let cells: Vec<Value> = kind.columns.iter().map(|column| column.cell(&object)).collect();
+    match include {
+        Include::None => json!({"cells": cells}),
+        Include::Object => json!({"cells": cells, "object": object}),
+        Include::Metadata => json!({"cells": cells, "object": {
+            "kind": "PartialObjectMetadata",
+            "apiVersion": "meta.k8s.io/v1",
+            "metadata": object["metadata"],
+        }}),
     }
 }
 
@@ -160,23 +148,9 @@ mod tests {
     fn rows_have_one_cell_per_column() {
         let service =
             json!({"metadata": {"name": "a", "creationTimestamp": "2020-01-01T00:00:00Z"}, "spec": {}});
-        let table = table(&SERVICES, std::iter::once(&service), Include::Metadata, &json!({}));
+        let table = table(&SERVICES, std::iter::once(service), Include::Metadata, &json!({}));
         let columns = table["columnDefinitions"].as_array().unwrap().len();
         assert_eq!(table["rows"][0]["cells"].as_array().unwrap().len(), columns);
         assert_eq!(table["rows"][0]["object"]["metadata"]["name"], "a");
-    }
-
-    #[test]
-    fn ages_are_short() {
-        let now: jiff::Timestamp = "2024-01-03T00:00:00Z".parse().unwrap();
-        for (created, want) in [
-            ("2024-01-02T23:59:30Z", "30s"),
-            ("2024-01-02T23:00:00Z", "60m"),
-            ("2024-01-02T00:00:00Z", "24h"),
-            ("2023-12-01T00:00:00Z", "33d"),
-        ] {
-            assert_eq!(age(&json!(created), now), want);
-        }
-        assert_eq!(age(&Value::Null, now), "<unknown>");
     }
 }

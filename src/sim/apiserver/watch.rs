@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::Stream;
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -18,7 +18,7 @@ use super::body;
 use super::collection::{Event, TooOld};
 use super::error::ApiError;
 use super::kinds::Kind;
-use super::object::{self, Change, Stored};
+use super::object::{self, Change, Stored, event_line};
 use super::route::Query;
 use super::selector::Selector;
 use super::store::Store;
@@ -43,10 +43,11 @@ pub(super) enum Signal {
 /// What a client asks of a watch.
 #[derive(Debug)]
 pub(super) struct WatchRequest {
-    pub(super) kind: &'static Kind,
+    pub(super) kind: Arc<Kind>,
     pub(super) namespace: String,
     selector: Selector,
     start: Start,
+    version: Option<u64>,
     bookmarks: bool,
     timeout: Duration,
     form: Form,
@@ -64,7 +65,7 @@ enum Start {
 
 impl WatchRequest {
     pub(super) fn parse(
-        kind: &'static Kind,
+        kind: &Arc<Kind>,
         namespace: &str,
         query: &Query,
         form: Form,
@@ -90,10 +91,11 @@ impl WatchRequest {
         };
         let timeout = query.number("timeoutSeconds")?.filter(|seconds| *seconds > 0);
         Ok(Self {
-            kind,
+            kind: Arc::clone(kind),
             namespace: namespace.to_owned(),
             selector,
             start,
+            version,
             bookmarks,
             timeout: timeout.map_or(DEFAULT_TIMEOUT, Duration::from_secs),
             form,
@@ -101,14 +103,14 @@ impl WatchRequest {
     }
 
     /// Whether this watch sees an object in this state.
-    fn selects(&self, value: &Value) -> bool {
-        let here = self.namespace.is_empty() || value["metadata"]["namespace"] == *self.namespace;
-        here && self.selector.matches(value)
+    fn selects(&self, object: &Stored) -> bool {
+        let here = self.namespace.is_empty() || *object.key.namespace == *self.namespace;
+        here && self.selector.matches(object)
     }
 }
 
 fn forbidden(why: &str) -> ApiError {
-    ApiError::BadRequest(why.to_owned())
+    ApiError::forbidden_option("resourceVersionMatch", why)
 }
 
 /// A running watch: [`WatchStream::next`] gives its bytes until it ends.
@@ -129,8 +131,10 @@ struct WatchStream {
 
 /// Opens a watch. The stream ends at its timeout or at shutdown, and fails when the server cuts watches.
 ///
+/// A watch after a version that this server has not reached is silent until it is passed.
+///
 /// # Errors
-/// [`ApiError::FutureVersion`] for a version this server has not reached.
+/// [`ApiError::FutureVersion`] for the state at such a version.
 pub(super) fn open(
     store: &Store,
     request: WatchRequest,
@@ -138,7 +142,7 @@ pub(super) fn open(
     bookmark_every: Duration,
 ) -> Result<impl Stream<Item = io::Result<Bytes>> + Send + use<>, ApiError> {
     // Subscribe before reading the state: a write in between is then a wake-up, not a loss.
-    let changed = store.subscribe(request.kind);
+    let changed = store.subscribe(&request.kind);
     let now = Instant::now();
     let opened = *server.borrow();
     let mut stream = WatchStream {
@@ -165,7 +169,6 @@ impl WatchStream {
     fn begin(&mut self) -> Result<(), ApiError> {
         let current = self.store.resource_version();
         match self.request.start {
-            Start::After(asked) if asked > current => Err(ApiError::FutureVersion { asked, current }),
             // Without a version and without initial events, only what happens from now on counts.
             Start::After(0) => {
                 self.cursor = current;
@@ -176,6 +179,9 @@ impl WatchStream {
                 Ok(())
             }
             start => {
+                if let Some(asked) = self.request.version.filter(|asked| *asked > current) {
+                    return Err(ApiError::FutureVersion { asked, current });
+                }
                 self.load_state();
                 if start == Start::StateThenBookmark {
                     self.pending.push_back(self.bookmark(Some(INITIAL_EVENTS_END)));
@@ -188,10 +194,10 @@ impl WatchStream {
     fn load_state(&mut self) {
         let request = &self.request;
         let namespace = Some(request.namespace.as_str()).filter(|n| !n.is_empty());
-        let (version, items) = self.store.read(request.kind, |collection, version| {
+        let (version, items) = self.store.read(&request.kind, |collection, version| {
             let mut items: Vec<Arc<Stored>> = Vec::new();
             let scanned = collection.scan_at(version, namespace, None, |_, stored| {
-                if request.selector.matches(&stored.value) {
+                if request.selector.may_match(stored) {
                     items.push(Arc::clone(stored));
                 }
                 true
@@ -199,7 +205,8 @@ impl WatchStream {
             debug_assert!(scanned.is_ok(), "the present is always readable");
             (version, items)
         });
-        let lines = items.iter().map(|item| self.request.form.line(self.request.kind, item, Change::Added));
+        let selected = items.iter().filter(|item| self.request.selector.matches(item));
+        let lines = selected.map(|item| self.request.form.line(&self.request.kind, item, Change::Added));
         self.pending = body::join(lines.collect::<Vec<_>>().into_iter()).collect();
         self.cursor = version;
     }
@@ -213,17 +220,18 @@ impl WatchStream {
                 return None;
             }
             self.changed.mark_unchanged();
-            match self.store.events_after(self.request.kind, self.cursor, BATCH) {
+            match self.store.events_after(&self.request.kind, self.cursor, BATCH) {
                 Err(TooOld { oldest }) => {
                     self.pending.push_back(too_old(self.cursor, oldest));
                     self.ended = true;
                     continue;
                 }
-                Ok((events, complete)) => {
-                    let lines: Vec<Bytes> = events.iter().filter_map(|event| self.line(event)).collect();
+                Ok(read) => {
+                    let lines: Vec<Bytes> = read.events.iter().filter_map(|event| self.line(event)).collect();
                     self.pending = body::join(lines.into_iter()).collect();
-                    self.cursor = complete;
-                    if !self.pending.is_empty() || events.len() == BATCH {
+                    self.cursor = read.complete;
+                    self.ended = read.retired && read.events.len() < BATCH;
+                    if self.ended || !self.pending.is_empty() || read.events.len() == BATCH {
                         continue;
                     }
                 }
@@ -253,7 +261,10 @@ impl WatchStream {
         };
         if end.is_none() && bookmarks && Instant::now() >= self.next_bookmark {
             self.next_bookmark = Instant::now() + self.bookmark_every;
-            self.pending.push_back(self.bookmark(None));
+            // A version that is still to come is not confirmed.
+            if self.cursor <= self.store.resource_version() {
+                self.pending.push_back(self.bookmark(None));
+            }
         }
         end
     }
@@ -261,7 +272,7 @@ impl WatchStream {
     /// The event as this watch's selection sees it: objects enter and leave a selection.
     fn line(&self, event: &Event) -> Option<Bytes> {
         let request = &self.request;
-        let selected = |stored: &Arc<Stored>| request.selects(&stored.value);
+        let selected = |stored: &Arc<Stored>| request.selects(stored);
         let is = event.change != Change::Deleted && selected(&event.object);
         let was = event.previous.as_ref().is_some_and(selected);
         let change = match (was, is) {
@@ -273,17 +284,17 @@ impl WatchStream {
         if change == Change::Deleted && event.change != Change::Deleted {
             // It left the selection: clients get its last selected state under the new version.
             let previous = event.previous.as_ref()?;
-            let mut last = Value::clone(&previous.value);
+            let mut last = previous.value();
             object::metadata(&mut last).insert("resourceVersion".into(), json!(event.version.to_string()));
-            let last = Stored::new(last, event.version, Change::Deleted);
-            return Some(request.form.line(request.kind, &last, Change::Deleted));
+            let last = Stored::new(&last, event.version, Change::Deleted);
+            return Some(request.form.line(&request.kind, &last, Change::Deleted));
         }
-        Some(request.form.line(request.kind, &event.object, change))
+        Some(request.form.line(&request.kind, &event.object, change))
     }
 
     /// A bookmark at the cursor.
     fn bookmark(&self, annotation: Option<&str>) -> Bytes {
-        let kind = self.request.kind;
+        let kind = &self.request.kind;
         let mut metadata = json!({"resourceVersion": self.cursor.to_string(), "creationTimestamp": null});
         if let Some(annotation) = annotation {
             metadata["annotations"] = json!({annotation: "true"});
@@ -296,10 +307,4 @@ impl WatchStream {
 fn too_old(cursor: u64, oldest: u64) -> Bytes {
     let error = ApiError::Expired(format!("too old resource version: {cursor} ({oldest})"));
     event_line("ERROR", &error.status())
-}
-
-fn event_line(event_type: &str, object: &Value) -> Bytes {
-    let mut line = json!({"type": event_type, "object": object}).to_string();
-    line.push('\n');
-    line.into()
 }
