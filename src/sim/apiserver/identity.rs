@@ -30,7 +30,7 @@ pub(super) fn suffix() -> Result<String, ApiError> {
 }
 
 /// A bearer token nobody guesses.
-pub(super) fn token() -> Result<String, ApiError> {
+pub(in crate::sim) fn token() -> Result<String, ApiError> {
     Ok(hex(&random::<24>()?))
 }
 

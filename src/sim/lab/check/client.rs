@@ -8,7 +8,7 @@ use serde_json::Value;
 use tokio::io::{BufReader, Lines};
 use tokio::process::ChildStdout;
 
-use super::super::part::{Part, terminate};
+use super::super::part::Part;
 use super::super::plan::{AppService, ClusterPlan, NAMESPACE};
 use super::super::pod::RunningPod;
 use super::super::{Lab, LabError, Mode};
@@ -164,9 +164,7 @@ impl Load {
 
     /// Ends the load; a single failed request is an error.
     pub(super) async fn finish(mut self) -> Result<LoadTotal, LabError> {
-        if let Some(pid) = self.part.pid() {
-            terminate(pid).await;
-        }
+        self.part.terminate();
         let last = tokio::time::timeout(END_LIMIT, async {
             let mut last = None;
             while let Some(report) = self.next().await? {

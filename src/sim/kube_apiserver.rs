@@ -1,0 +1,376 @@
+//! A real Kubernetes API server: kube-apiserver and its etcd as child processes.
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), tombolo::sim::kube_apiserver::KubeApiServerError> {
+//! use tombolo::sim::kube_apiserver::{KubeApiServer, KubeAssets};
+//!
+//! let assets = KubeAssets::find(None)?; // `make kube-assets` builds them
+//! let server = KubeApiServer::builder().cluster("east").start(&assets).await?;
+//! std::fs::write("east.kubeconfig", server.kubeconfig()).expect("a writable directory");
+//! server.stop().await;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! A server takes two to three seconds to start and some 300 MB. It has no controllers, no scheduler and no
+//! kubelets: pods stay as they are written, and Services get no EndpointSlices but by who writes them. From the
+//! start it holds the Service `kubernetes` in the namespace `default`, with an EndpointSlice unless it listens on
+//! a loopback address.
+//!
+//! The server outlives neither its handle nor, where `setpriv` exists, this process.
+
+mod assets;
+mod commands;
+mod error;
+mod files;
+mod process;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use tokio::net::TcpSocket;
+use tokio::time::{Instant, sleep, timeout};
+
+pub use self::assets::KubeAssets;
+pub use self::error::KubeApiServerError;
+use self::files::Directory;
+use self::process::Process;
+use super::apiserver::{Authority, fresh_token};
+use super::child::Signal;
+use super::kubeconfig;
+use crate::trust::Secret;
+
+const ETCD: &str = "etcd";
+const KUBE_APISERVER: &str = "kube-apiserver";
+/// Two to three seconds on an idle machine; this is for one under load.
+const READY_LIMIT: Duration = Duration::from_secs(90);
+/// One question whether it is ready.
+const ANSWER_LIMIT: Duration = Duration::from_secs(5);
+/// Between two such questions.
+const PAUSE: Duration = Duration::from_millis(50);
+/// How long each process may take to end.
+const GRACE: Duration = Duration::from_secs(5);
+/// What answers 200 once clients can work: namespaces are made shortly after the server calls itself ready.
+const READY_PATHS: [&str; 3] = ["/readyz", "/api/v1/namespaces/default", "/api/v1/namespaces/kube-system"];
+
+/// The way to a real API server: [`KubeApiServer::builder`].
+#[derive(Debug)]
+pub struct KubeApiServer;
+
+impl KubeApiServer {
+    /// A builder with the defaults: cluster `Kubernetes`, `127.0.0.1:0`, services in `10.96.0.0/16`, a temporary
+    /// directory.
+    pub fn builder() -> KubeApiServerBuilder {
+        KubeApiServerBuilder {
+            cluster: "Kubernetes".into(),
+            listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+            names: Vec::new(),
+            server_url: None,
+            service_range: "10.96.0.0/16".into(),
+            dir: None,
+            logs: None,
+        }
+    }
+}
+
+/// Settings of an API server to start.
+#[derive(Debug)]
+#[must_use = "a builder does nothing until start is awaited"]
+pub struct KubeApiServerBuilder {
+    cluster: String,
+    listen: SocketAddr,
+    names: Vec<String>,
+    server_url: Option<String>,
+    service_range: String,
+    dir: Option<PathBuf>,
+    logs: Option<PathBuf>,
+}
+
+impl KubeApiServerBuilder {
+    /// Names the cluster, its context and its user in the kubeconfig.
+    pub fn cluster(mut self, name: impl Into<String>) -> Self {
+        self.cluster = name.into();
+        self
+    }
+
+    /// Where to listen; port 0 takes a free one.
+    pub fn listen(mut self, address: SocketAddr) -> Self {
+        self.listen = address;
+        self
+    }
+
+    /// A further DNS name or IP address in the certificate.
+    pub fn tls_san(mut self, name: impl Into<String>) -> Self {
+        self.names.push(name.into());
+        self
+    }
+
+    /// The URL the kubeconfig names instead of the listening address.
+    pub fn server_url(mut self, url: impl Into<String>) -> Self {
+        self.server_url = Some(url.into());
+        self
+    }
+
+    /// Where Services get their cluster IPs from, as a CIDR.
+    pub fn service_range(mut self, range: impl Into<String>) -> Self {
+        self.service_range = range.into();
+        self
+    }
+
+    /// The server's own directory, made if missing, closed to other users and left behind, with all the server
+    /// held. Without one a temporary directory is made and removed.
+    pub fn dir(mut self, dir: PathBuf) -> Self {
+        self.dir = Some(dir);
+        self
+    }
+
+    /// An existing directory for `<cluster>-etcd.log` and `<cluster>-kube-apiserver.log`, instead of the
+    /// server's own.
+    pub fn logs(mut self, dir: PathBuf) -> Self {
+        self.logs = Some(dir);
+        self
+    }
+
+    /// Starts etcd and kube-apiserver; returns when clients can work.
+    ///
+    /// # Errors
+    /// See [`KubeApiServerError`]. Nothing is left running.
+    pub async fn start(self, assets: &KubeAssets) -> Result<RunningKubeApiServer, KubeApiServerError> {
+        let cluster = self.cluster;
+        let directory = Directory::make(self.dir)?;
+        let held = hold(self.listen).map_err(|source| KubeApiServerError::Listen {
+            cluster: cluster.clone(),
+            address: self.listen,
+            source,
+        })?;
+        let token = fresh_token().map_err(|error| KubeApiServerError::Token {
+            cluster: cluster.clone(),
+            problem: error.to_string(),
+        })?;
+        let token = Secret::new(token);
+        let authority = Authority::generate(&cluster)
+            .map_err(|source| KubeApiServerError::Certificate { cluster: cluster.clone(), source })?;
+        directory.fill(&cluster, &authority, (held.address.ip(), &self.names), &token)?;
+        let url = self.server_url.unwrap_or_else(|| format!("https://{}", held.address));
+        let here = kubeconfig::inline(
+            &cluster,
+            &format!("https://{}", held.address),
+            authority.pem(),
+            token.reveal(),
+        );
+        let logs = self.logs.unwrap_or_else(|| directory.path().to_owned());
+        let launch = Launch { assets: assets.clone(), logs, service_range: self.service_range };
+        let etcd = launch.etcd(&cluster, &directory)?;
+        let mut server = RunningKubeApiServer {
+            client: client(&cluster, &here).await?,
+            api: None,
+            etcd,
+            launch,
+            held,
+            ca_pem: authority.pem().to_owned(),
+            token,
+            url,
+            directory,
+            cluster,
+        };
+        server.resume_api().await?;
+        Ok(server)
+    }
+}
+
+/// What it takes to start the processes, the same every time.
+#[derive(Debug)]
+struct Launch {
+    assets: KubeAssets,
+    logs: PathBuf,
+    service_range: String,
+}
+
+impl Launch {
+    fn etcd(&self, cluster: &str, directory: &Directory) -> Result<Process, KubeApiServerError> {
+        let command = commands::etcd(&self.assets, directory.path());
+        Process::spawn(cluster, ETCD, command, &self.log(cluster, ETCD))
+    }
+
+    fn api(
+        &self,
+        cluster: &str,
+        directory: &Directory,
+        listen: SocketAddr,
+    ) -> Result<Process, KubeApiServerError> {
+        let command = commands::kube_apiserver(&self.assets, directory.path(), listen, &self.service_range);
+        Process::spawn(cluster, KUBE_APISERVER, command, &self.log(cluster, KUBE_APISERVER))
+    }
+
+    fn log(&self, cluster: &str, program: &str) -> PathBuf {
+        self.logs.join(format!("{}-{program}.log", cluster.replace('/', "-")))
+    }
+}
+
+/// An address that stays this server's while no process listens on it: a bound socket that never listens. The
+/// kernel gives connections to sockets that do.
+#[derive(Debug)]
+struct HeldAddress {
+    address: SocketAddr,
+    _socket: TcpSocket,
+}
+
+fn hold(wanted: SocketAddr) -> std::io::Result<HeldAddress> {
+    if wanted.port() != 0 {
+        // Sharing is for our own process only: one that listens already is in the way.
+        std::net::TcpListener::bind(wanted)?;
+    }
+    let socket = if wanted.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    socket.set_reuseport(true)?;
+    socket.bind(wanted)?;
+    Ok(HeldAddress { address: socket.local_addr()?, _socket: socket })
+}
+
+async fn client(cluster: &str, kubeconfig: &str) -> Result<kube::Client, KubeApiServerError> {
+    let failed = |problem: String| KubeApiServerError::Kubeconfig { cluster: cluster.to_owned(), problem };
+    let parsed = Kubeconfig::from_yaml(kubeconfig).map_err(|error| failed(error.to_string()))?;
+    let mut config = kube::Config::from_custom_kubeconfig(parsed, &KubeConfigOptions::default())
+        .await
+        .map_err(|error| failed(error.to_string()))?;
+    // The server is on this machine; a proxy named by the environment is not.
+    config.proxy_url = None;
+    config.default_retry = false;
+    kube::Client::try_from(config).map_err(|error| failed(error.to_string()))
+}
+
+/// A running API server. Dropping it kills both processes; [`Self::stop`] ends them in order.
+pub struct RunningKubeApiServer {
+    // Processes first: what they use goes after them.
+    api: Option<Process>,
+    etcd: Process,
+    held: HeldAddress,
+    directory: Directory,
+    launch: Launch,
+    client: kube::Client,
+    cluster: String,
+    url: String,
+    ca_pem: String,
+    token: Secret,
+}
+
+impl std::fmt::Debug for RunningKubeApiServer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RunningKubeApiServer")
+            .field("cluster", &self.cluster)
+            .field("url", &self.url)
+            .finish_non_exhaustive()
+    }
+}
+
+impl RunningKubeApiServer {
+    /// The cluster's name.
+    pub fn cluster(&self) -> &str {
+        &self.cluster
+    }
+
+    /// The URL in the kubeconfig.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// The address the server listens on.
+    pub fn address(&self) -> SocketAddr {
+        self.held.address
+    }
+
+    /// The certificate clients must trust, as PEM.
+    pub fn ca_pem(&self) -> &str {
+        &self.ca_pem
+    }
+
+    /// The administrator's bearer token. Keep it out of logs.
+    pub fn token(&self) -> &str {
+        self.token.reveal()
+    }
+
+    /// The administrator's kubeconfig with everything inline: cluster, context and user are named after the
+    /// cluster.
+    pub fn kubeconfig(&self) -> String {
+        kubeconfig::inline(&self.cluster, &self.url, &self.ca_pem, self.token())
+    }
+
+    /// Fault: kills kube-apiserver. Connections break, new ones are refused; etcd keeps every object for
+    /// [`Self::resume_api`].
+    pub async fn kill_api(&mut self) {
+        if let Some(api) = self.api.take() {
+            api.kill().await;
+        }
+    }
+
+    /// Starts kube-apiserver unless it runs, with the same address and credentials; returns when clients can
+    /// work. Where it knows no history from before, watches from then are answered with 410.
+    ///
+    /// # Errors
+    /// [`KubeApiServerError::Run`], [`KubeApiServerError::Ended`], [`KubeApiServerError::NotReady`].
+    pub async fn resume_api(&mut self) -> Result<(), KubeApiServerError> {
+        if self.api.is_none() {
+            self.api = Some(self.launch.api(&self.cluster, &self.directory, self.held.address)?);
+        }
+        let start = Instant::now();
+        loop {
+            self.check_running()?;
+            match self.ask_ready().await {
+                Ok(()) => return Ok(()),
+                Err(_) if start.elapsed() < READY_LIMIT => sleep(PAUSE).await,
+                Err(seen) => {
+                    let cluster = self.cluster.clone();
+                    return Err(KubeApiServerError::NotReady { cluster, limit: READY_LIMIT, seen });
+                }
+            }
+        }
+    }
+
+    async fn ask_ready(&self) -> Result<(), String> {
+        for path in READY_PATHS {
+            let request = http::Request::get(path).body(Vec::new()).map_err(|error| error.to_string())?;
+            let answer = timeout(ANSWER_LIMIT, self.client.request_text(request)).await;
+            match answer {
+                Ok(Ok(_)) => {}
+                Ok(Err(error)) => return Err(format!("{path}: {error}")),
+                Err(_) => return Err(format!("{path}: no answer within {ANSWER_LIMIT:?}")),
+            }
+        }
+        Ok(())
+    }
+
+    /// Fault: stops kube-apiserver without ending it: the kernel accepts connections, nobody answers, watches
+    /// fall silent.
+    pub fn hang(&self) {
+        self.signal(Signal::STOP);
+    }
+
+    /// Lets a hanging kube-apiserver go on where it was.
+    pub fn unhang(&self) {
+        self.signal(Signal::CONT);
+    }
+
+    fn signal(&self, signal: Signal) {
+        if let Some(api) = &self.api {
+            api.send(signal);
+        }
+    }
+
+    /// An error if a process ended that was not killed by [`Self::kill_api`].
+    ///
+    /// # Errors
+    /// [`KubeApiServerError::Ended`] with the end of its log.
+    pub fn check_running(&mut self) -> Result<(), KubeApiServerError> {
+        self.etcd.check_running()?;
+        self.api.as_mut().map_or(Ok(()), Process::check_running)
+    }
+
+    /// Ends kube-apiserver, then etcd, and returns when both are gone and the address is free.
+    pub async fn stop(self) {
+        if let Some(api) = self.api {
+            api.stop(GRACE).await;
+        }
+        self.etcd.stop(GRACE).await;
+    }
+}
