@@ -63,11 +63,8 @@ pub use self::authority::{Authority, CertificateError};
 pub use self::columns::{Cell, Column};
 pub use self::error::ApiError;
 use self::handler::{Context, Secret};
-<<<<<<< HEAD
 pub use self::json_path::JsonPath;
-=======
 pub(super) use self::identity::token as fresh_token;
->>>>>>> real
 pub use self::requests::{RequestCounts, RequestRecord};
 pub use self::scale::Scale;
 pub use self::store::{DEFAULT_HISTORY, Store};
