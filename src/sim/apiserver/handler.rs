@@ -16,7 +16,7 @@ use super::deletion::{self, DeleteOptions};
 use super::discovery;
 use super::effect::Effect;
 use super::error::ApiError;
-use super::kinds::{self, Kinds};
+use super::kinds::{self, Kind, Kinds};
 use super::list;
 use super::media::{self, Media, Purpose};
 use super::object::{self, ObjectKey};
@@ -304,6 +304,21 @@ fn create(
     Ok(manner.media.object(StatusCode::CREATED, kind, &stored))
 }
 
+/// Some kinds are never replaced blindly.
+fn check_version_given(kind: &Kind, object: &Value) -> Result<(), ApiError> {
+    let metadata = &object["metadata"];
+    if !kind.needs_version || metadata["resourceVersion"].as_str().is_some_and(|version| !version.is_empty())
+    {
+        return Ok(());
+    }
+    Err(ApiError::Invalid {
+        kind: kind.qualified(),
+        name: metadata["name"].as_str().unwrap_or_default().to_owned(),
+        field: "metadata.resourceVersion".into(),
+        why: "Invalid value: 0x0: must be specified for an update".into(),
+    })
+}
+
 /// The part of an object a write through this path changes.
 fn part(resource: &Resource) -> Part {
     match resource.subresource {
@@ -324,6 +339,7 @@ fn update(
     }
     let object = settle(resource, object)?;
     let kind = &resource.kind;
+    check_version_given(kind, &object)?;
     let stored = context.store.modify(kind, &key, part(resource), manner.effect, |_| Ok(object))?;
     Ok(manner.media.object(StatusCode::OK, kind, &stored))
 }
@@ -350,9 +366,10 @@ fn rescale(
     manner: Manner,
     change: impl FnOnce(&Value) -> Result<Value, ApiError>,
 ) -> Result<Response<Body>, ApiError> {
-    let stored = context.store.modify(&resource.kind, &key_of(resource), Part::Main, manner.effect, |current| {
-        scale::apply(scale, current, &change(&scale::of(scale, current))?)
-    })?;
+    let stored =
+        context.store.modify(&resource.kind, &key_of(resource), Part::Main, manner.effect, |current| {
+            scale::apply(scale, current, &change(&scale::of(scale, current))?)
+        })?;
     Ok(manner.media.document(StatusCode::OK, &scale::of(scale, &stored.value())))
 }
 
