@@ -5,6 +5,8 @@
 //! enforced, unknown fields are kept, defaults of the schema are not filled in. Versions differ in nothing but
 //! `apiVersion`; conversion webhooks are not called.
 
+use std::sync::Arc;
+
 use serde_json::{Value, json};
 
 use super::columns;
@@ -203,11 +205,13 @@ fn kind(spec: &Value, version: &Value) -> Kind {
         has_status: subresources["status"].is_object(),
         scale: Scale::of_definition(&subresources["scale"]),
         has_generation: true,
+        needs_version: true,
         stored_version: Some(stored_version(spec)).filter(|stored| *stored != text(&version["name"])),
         selectable: selectable
             .map(|field| text(&field["jsonPath"]).trim_start_matches('.').to_owned())
             .collect(),
         columns: columns::of_definition(version),
+        schema: Some(Arc::new(version["schema"]["openAPIV3Schema"].clone())),
         ..Kind::plain()
     }
 }
