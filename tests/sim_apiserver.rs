@@ -19,6 +19,10 @@ use tombolo::sim::apiserver::{ApiServer, RunningApiServer, kinds};
 mod access;
 #[path = "sim_apiserver/freeze.rs"]
 mod freeze;
+#[path = "sim_apiserver/definitions.rs"]
+mod definitions;
+#[path = "sim_apiserver/deletions.rs"]
+mod deletions;
 #[path = "sim_apiserver/lists.rs"]
 mod lists;
 #[path = "sim_apiserver/objects.rs"]

@@ -98,6 +98,7 @@ async fn play(args: &Args) -> anyhow::Result<bool> {
         Reply::Row(row) if args.output == Output::Table => {
             print(&(head.take().unwrap_or_default() + &text::row(&row, look)));
         }
+        Reply::Row(row) => row.marks.iter().for_each(|mark| talk(begun, &mark.what)),
         _ => {}
     });
     let leaving = async {

@@ -5,6 +5,8 @@
 //! enforced, unknown fields are kept, defaults of the schema are not filled in. Versions differ in nothing but
 //! `apiVersion`; conversion webhooks are not called.
 
+use std::sync::Arc;
+
 use serde_json::{Value, json};
 
 use super::columns;
@@ -208,6 +210,7 @@ fn kind(spec: &Value, version: &Value) -> Kind {
             .map(|field| text(&field["jsonPath"]).trim_start_matches('.').to_owned())
             .collect(),
         columns: columns::of_definition(version),
+        schema: Some(Arc::new(version["schema"]["openAPIV3Schema"].clone())),
         ..Kind::plain()
     }
 }

@@ -6,6 +6,7 @@
 
 use serde_json::{Value, json};
 
+use super::effect::Effect;
 use super::error::ApiError;
 use super::identity;
 use super::kinds::{self, Kind};
@@ -26,6 +27,8 @@ pub(super) struct DeleteOptions {
     pub(super) resource_version: Option<String>,
     /// Seconds to wait before the object goes, where its kind waits at all.
     pub(super) grace: Option<u64>,
+    /// Whether it happens at all.
+    pub(super) effect: Effect,
 }
 
 impl DeleteOptions {
@@ -34,17 +37,11 @@ impl DeleteOptions {
         Self { grace: Some(0), ..Self::default() }
     }
 
-    /// Reads the options of a request: its `DeleteOptions` body, and its query where the body says nothing.
+    /// Reads the options of a request: its `DeleteOptions`, perhaps `null`, and its query where the body says nothing.
     ///
     /// # Errors
-    /// [`ApiError::BadRequest`] for what cannot be read, [`ApiError::Invalid`] for an unknown policy.
-    pub(super) fn parse(query: &Query, body: &[u8]) -> Result<Self, ApiError> {
-        let options: Value = match body.is_empty() {
-            true => json!({}),
-            false => serde_json::from_slice(body).map_err(|error| {
-                ApiError::BadRequest(format!("the delete options are not valid JSON: {error}"))
-            })?,
-        };
+    /// [`ApiError::BadRequest`] for a query that cannot be read, [`ApiError::Invalid`] for an unknown policy.
+    pub(super) fn parse(query: &Query, options: &Value) -> Result<Self, ApiError> {
         let policy = options["propagationPolicy"].as_str().unwrap_or(query.get("propagationPolicy"));
         if !policy.is_empty() && !POLICIES.contains(&policy) {
             return Err(ApiError::Invalid {
@@ -59,14 +56,23 @@ impl DeleteOptions {
             Value::Null => query.number("gracePeriodSeconds")?,
             given => Some(given.as_i64().map_or(0, |seconds| seconds.max(0).unsigned_abs())),
         };
-        Ok(Self { uid: text("uid"), resource_version: text("resourceVersion"), grace })
+        let effect = Effect::of_options(&options)?;
+        Ok(Self { uid: text("uid"), resource_version: text("resourceVersion"), grace, effect })
+    }
+
+    /// The same, rehearsed when `asked` says so.
+    pub(super) fn or(self, asked: Effect) -> Self {
+        let effect = if asked == Effect::Rehearsed { asked } else { self.effect };
+        Self { effect, ..self }
     }
 
     /// The first precondition that `current` does not meet, in words.
     pub(super) fn unmet(&self, current: &Value) -> Option<String> {
-        let rules = [("uid", "UID", &self.uid), ("resourceVersion", "ResourceVersion", &self.resource_version)];
+        let rules =
+            [("uid", "UID", &self.uid), ("resourceVersion", "ResourceVersion", &self.resource_version)];
         rules.into_iter().find_map(|(field, word, wanted)| {
-            let (wanted, actual) = (wanted.as_deref()?, current["metadata"][field].as_str().unwrap_or_default());
+            let (wanted, actual) =
+                (wanted.as_deref()?, current["metadata"][field].as_str().unwrap_or_default());
             let why = format!(
                 "Precondition failed: {word} in precondition: {wanted}, {word} in object meta: {actual}"
             );
@@ -123,7 +129,9 @@ fn mark(kind: &Kind, current: &Value, grace: u64) -> Value {
     let metadata = object::metadata(&mut next);
     metadata.insert("deletionTimestamp".into(), json!(identity::timestamp_in(grace)));
     metadata.insert("deletionGracePeriodSeconds".into(), json!(grace));
-    if let Some(generation) = metadata.get("generation").and_then(Value::as_u64).filter(|_| kind.has_generation) {
+    if let Some(generation) =
+        metadata.get("generation").and_then(Value::as_u64).filter(|_| kind.has_generation)
+    {
         metadata.insert("generation".into(), json!(generation + 1));
     }
     next
@@ -207,9 +215,9 @@ mod tests {
     #[test]
     fn options_come_from_body_or_query() {
         let query = Query::parse("gracePeriodSeconds=5&propagationPolicy=Foreground");
-        assert_eq!(DeleteOptions::parse(&query, b"").unwrap(), within(5));
-        assert_eq!(DeleteOptions::parse(&query, br#"{"gracePeriodSeconds":1}"#).unwrap(), within(1));
+        assert_eq!(DeleteOptions::parse(&query, &Value::Null).unwrap(), within(5));
+        assert_eq!(DeleteOptions::parse(&query, &json!({"gracePeriodSeconds": 1})).unwrap(), within(1));
         let bad = Query::parse("propagationPolicy=Sideways");
-        assert_eq!(DeleteOptions::parse(&bad, b"").unwrap_err().code(), 422);
+        assert_eq!(DeleteOptions::parse(&bad, &Value::Null).unwrap_err().code(), 422);
     }
 }

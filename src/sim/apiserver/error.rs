@@ -58,11 +58,14 @@ pub enum ApiError {
     #[error("the server does not allow this method on the requested resource")]
     MethodNotAllowed,
     /// *Fatal* for the request: none of the accepted response types is served.
-    #[error("only the following media types are accepted: application/json")]
-    NotAcceptable,
+    #[error("only the following media types are accepted: {0}")]
+    NotAcceptable(String),
     /// *Fatal* for the request: the body is in a form this server does not read.
-    #[error("the body of the request was in an unknown format: {0}")]
+    #[error("{0}")]
     UnsupportedMediaType(String),
+    /// *Fatal* for the request: the patch is well formed but does not fit the object.
+    #[error("the server rejected our request due to an error in our request: {0}")]
+    Unprocessable(String),
     /// *Fatal* for the request: the body exceeds the limit, in bytes.
     #[error("Request entity too large: limit is {0}")]
     TooLarge(usize),
@@ -101,10 +104,10 @@ impl ApiError {
             Self::Unauthorized => 401,
             Self::NoSuchPath | Self::NotFound { .. } => 404,
             Self::AlreadyExists { .. } | Self::Conflict { .. } => 409,
-            Self::Invalid { .. } => 422,
+            Self::Invalid { .. } | Self::Unprocessable(_) => 422,
             Self::BadRequest(_) => 400,
             Self::MethodNotAllowed => 405,
-            Self::NotAcceptable => 406,
+            Self::NotAcceptable(_) => 406,
             Self::UnsupportedMediaType(_) => 415,
             Self::TooLarge(_) => 413,
             Self::Expired(_) => 410,
@@ -119,10 +122,10 @@ impl ApiError {
             Self::NoSuchPath | Self::NotFound { .. } => "NotFound",
             Self::AlreadyExists { .. } => "AlreadyExists",
             Self::Conflict { .. } => "Conflict",
-            Self::Invalid { .. } => "Invalid",
+            Self::Invalid { .. } | Self::Unprocessable(_) => "Invalid",
             Self::BadRequest(_) => "BadRequest",
             Self::MethodNotAllowed => "MethodNotAllowed",
-            Self::NotAcceptable => "NotAcceptable",
+            Self::NotAcceptable(_) => "NotAcceptable",
             Self::UnsupportedMediaType(_) => "UnsupportedMediaType",
             Self::TooLarge(_) => "RequestEntityTooLarge",
             Self::Expired(_) => "Expired",

@@ -48,6 +48,8 @@ pub struct Kind {
     pub defaults: fn(&mut Value),
     /// Columns of the table form.
     pub columns: Vec<Column>,
+    /// The OpenAPI schema of a custom kind, as its definition has it.
+    pub schema: Option<Arc<Value>>,
 }
 
 /// Where objects of a kind live.
@@ -95,6 +97,7 @@ impl Kind {
             selectable: Vec::new(),
             defaults: |_| {},
             columns: columns::plain(),
+            schema: None,
         }
     }
 

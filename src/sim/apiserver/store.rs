@@ -13,10 +13,11 @@ use tokio::sync::watch;
 use super::collection::{Collection, Event, TooOld};
 use super::definition::Definition;
 use super::deletion::{self, DeleteOptions, Fate};
+use super::effect::Effect;
 use super::error::ApiError;
 use super::identity;
 use super::kinds::{self, Kind, Kinds};
-use super::object::{self, ObjectKey, Stored};
+use super::object::{self, Change, ObjectKey, Stored};
 
 /// Events kept per kind unless the builder says otherwise.
 pub const DEFAULT_HISTORY: usize = 10_000;
@@ -109,7 +110,7 @@ impl Store {
     /// Unknown kind, invalid metadata, or the object exists.
     pub fn create(&self, object: Value) -> Result<Arc<Value>, ApiError> {
         let (kind, object) = self.identify(object)?;
-        self.create_part(&kind, object, Part::All).map(|stored| Arc::new(stored.value()))
+        self.create_part(&kind, object, Part::All, Effect::Stored).map(|stored| Arc::new(stored.value()))
     }
 
     /// Replaces `object`. With a `metadata.resourceVersion` it must be the current one.
@@ -119,7 +120,8 @@ impl Store {
     pub fn update(&self, object: Value) -> Result<Arc<Value>, ApiError> {
         let (kind, object) = self.identify(object)?;
         let key = ObjectKey::of(&object);
-        self.modify(&kind, &key, Part::All, |_| Ok(object)).map(|stored| Arc::new(stored.value()))
+        self.modify(&kind, &key, Part::All, Effect::Stored, |_| Ok(object))
+            .map(|stored| Arc::new(stored.value()))
     }
 
     /// Creates `object`, or replaces the one of that name whatever its version.
@@ -137,10 +139,10 @@ impl Store {
         let key = ObjectKey::of(&object);
         let mut core = self.lock();
         match core.collection(&kind).get(&key).cloned() {
-            None => core.create(&kind, object, Part::All),
+            None => core.create(&kind, object, Part::All, Effect::Stored),
             Some(current) => {
                 let value = current.value();
-                core.replace(&kind, &current, &value, object, Part::All)
+                core.replace(&kind, &current, &value, object, Part::All, Effect::Stored)
             }
         }
     }
@@ -157,7 +159,7 @@ impl Store {
         patch: &Value,
     ) -> Result<Arc<Value>, ApiError> {
         let key = ObjectKey::new(namespace, name);
-        let stored = self.modify(kind, &key, Part::All, |current| {
+        let stored = self.modify(kind, &key, Part::All, Effect::Stored, |current| {
             let mut next = current.clone();
             super::patch::merge(&mut next, patch);
             Ok(next)
@@ -210,8 +212,9 @@ impl Store {
         kind: &Kind,
         object: Value,
         part: Part,
+        effect: Effect,
     ) -> Result<Arc<Stored>, ApiError> {
-        self.lock().create(kind, object, part)
+        self.lock().create(kind, object, part, effect)
     }
 
     /// Replaces `key` by what `change` makes of it, atomically.
@@ -220,6 +223,7 @@ impl Store {
         kind: &Kind,
         key: &ObjectKey,
         part: Part,
+        effect: Effect,
         change: impl FnOnce(&Value) -> Result<Value, ApiError>,
     ) -> Result<Arc<Stored>, ApiError> {
         let mut core = self.lock();
@@ -227,7 +231,7 @@ impl Store {
         let value = current.value();
         // The writer sees its own version of the kind; replacing keeps the stored one.
         let next = change(&current.seen_as(kind).value())?;
-        core.replace(kind, &current, &value, next, part)
+        core.replace(kind, &current, &value, next, part, effect)
     }
 
     pub(super) fn remove(
@@ -315,7 +319,13 @@ impl Core {
         self.version
     }
 
-    fn create(&mut self, kind: &Kind, mut object: Value, part: Part) -> Result<Arc<Stored>, ApiError> {
+    fn create(
+        &mut self,
+        kind: &Kind,
+        mut object: Value,
+        part: Part,
+        effect: Effect,
+    ) -> Result<Arc<Stored>, ApiError> {
         if self.collection(kind).is_retired() {
             return Err(ApiError::NoSuchPath);
         }
@@ -330,12 +340,16 @@ impl Core {
             return Err(ApiError::AlreadyExists { resource: kind.resource(), name: key.name.to_string() });
         }
         if kind.is(&kinds::SERVICES) {
+            let next_address = self.next_address;
             self.allocate_cluster_address(&mut object);
+            if effect == Effect::Rehearsed {
+                self.next_address = next_address;
+            }
         }
         stamp_created(kind, &mut object, part)?;
         object["apiVersion"] = json!(kind.stored_api_version());
         let definition = self.define(kind, None, &mut object)?;
-        Ok(self.put(kind, &key, object, definition))
+        Ok(self.put(kind, &key, object, definition, effect))
     }
 
     fn replace(
@@ -345,6 +359,7 @@ impl Core {
         value: &Value,
         mut next: Value,
         part: Part,
+        effect: Effect,
     ) -> Result<Arc<Stored>, ApiError> {
         let key = &current.key;
         object::metadata(&mut next);
@@ -359,14 +374,16 @@ impl Core {
             return Ok(Arc::clone(current));
         }
         if deletion::is_finished(&next) {
-            self.remove_contents(kind, key);
-            return self.remove_as(kind, key, next).ok_or_else(|| not_found(kind, key));
+            if effect == Effect::Stored {
+                self.remove_contents(kind, key);
+            }
+            return self.remove_as(kind, key, next, effect).ok_or_else(|| not_found(kind, key));
         }
         if kind.has_generation && wants_differ(kind, value, &next) {
             let generation = value["metadata"]["generation"].as_u64().unwrap_or(0) + 1;
             object::metadata(&mut next).insert("generation".into(), json!(generation));
         }
-        Ok(self.put(kind, key, next, definition))
+        Ok(self.put(kind, key, next, definition, effect))
     }
 
     fn put(
@@ -375,7 +392,11 @@ impl Core {
         key: &ObjectKey,
         mut object: Value,
         defined: Option<Definition>,
+        effect: Effect,
     ) -> Arc<Stored> {
+        if effect == Effect::Rehearsed {
+            return Stored::new(&object, self.version, Change::Modified);
+        }
         let version = self.next_version();
         set_version(&mut object, version);
         let stored = self.collection_mut(kind).put(key, &object, version);
@@ -391,15 +412,26 @@ impl Core {
         let value = current.value();
         match deletion::fate(kind, &value, options) {
             Fate::Waiting => Some(current),
-            Fate::Marked(next) => Some(self.put(kind, key, next, None)),
+            Fate::Marked(next) => Some(self.put(kind, key, next, None, options.effect)),
             Fate::Gone => {
-                self.remove_contents(kind, key);
-                self.remove_as(kind, key, value)
+                if options.effect == Effect::Stored {
+                    self.remove_contents(kind, key);
+                }
+                self.remove_as(kind, key, value, options.effect)
             }
         }
     }
 
-    fn remove_as(&mut self, kind: &Kind, key: &ObjectKey, mut last: Value) -> Option<Arc<Stored>> {
+    fn remove_as(
+        &mut self,
+        kind: &Kind,
+        key: &ObjectKey,
+        mut last: Value,
+        effect: Effect,
+    ) -> Option<Arc<Stored>> {
+        if effect == Effect::Rehearsed {
+            return Some(Stored::new(&last, self.version, Change::Deleted));
+        }
         let version = self.next_version();
         set_version(&mut last, version);
         self.collection_mut(kind).remove(key, &last, version)

@@ -49,7 +49,7 @@ fn the_main_and_the_status_part_do_not_touch_each_other() {
     store.create(service("a")).unwrap();
     let key = ObjectKey::new("n", "a");
     let write = |part| {
-        store.modify(&SERVICES, &key, part, |current| {
+        store.modify(&SERVICES, &key, part, Effect::Stored, |current| {
             let mut next = current.clone();
             next["spec"]["type"] = json!("LoadBalancer");
             next["status"]["loadBalancer"] = json!({"ingress": [{"ip": "192.0.2.1"}]});
@@ -60,7 +60,7 @@ fn the_main_and_the_status_part_do_not_touch_each_other() {
     assert_eq!(status["spec"]["type"], "ClusterIP");
     assert_eq!(status["status"]["loadBalancer"]["ingress"][0]["ip"], "192.0.2.1");
     let main = store
-        .modify(&SERVICES, &key, Part::Main, |current| {
+        .modify(&SERVICES, &key, Part::Main, Effect::Stored, |current| {
             let mut next = current.clone();
             next["spec"]["type"] = json!("NodePort");
             next["status"] = json!({});

@@ -74,9 +74,7 @@ impl Stage {
 
     /// Marks in the timeline that something was done.
     pub(super) fn done(&self, what: impl Into<String>) {
-        let what = what.into();
-        self.say(what.clone());
-        self.record.note(Observation::Done(what));
+        self.record.note(Observation::Done(what.into()));
     }
 
     /// Notes what came of an expectation.

@@ -1,0 +1,125 @@
+//! Takes out of answers what no two servers have in common: identifiers, versions, times, addresses.
+
+use serde_json::Value;
+
+/// What differs by nature between the two servers.
+#[derive(Debug, Clone)]
+pub(super) struct Own {
+    /// The server's URL.
+    pub(super) url: String,
+    /// The directory the commands run in.
+    pub(super) directory: String,
+}
+
+/// Text a command printed, word by word.
+pub(super) fn text(printed: &str, own: &Own) -> String {
+    let printed = printed.replace(&own.url, "<server>").replace(&own.directory, "<dir>");
+    let printed = without_colours(&printed);
+    match serde_json::from_str::<Value>(&printed) {
+        // A raw document: its layout does not matter.
+        Ok(document @ Value::Object(_)) => object(document).to_string(),
+        _ => printed.lines().map(line).collect::<Vec<_>>().join("\n"),
+    }
+}
+
+fn without_colours(text: &str) -> String {
+    let mut out = String::new();
+    let mut parts = text.split('\u{1b}');
+    out.push_str(parts.next().unwrap_or_default());
+    for part in parts {
+        out.push_str(part.split_once('m').map_or("", |(_, rest)| rest));
+    }
+    out
+}
+
+fn line(line: &str) -> String {
+    let indent = line.len() - line.trim_start().len();
+    let mut words: Vec<String> = Vec::new();
+    for token in line.split_whitespace() {
+        let label = words.last().map(String::as_str).unwrap_or_default();
+        words.push(word(token, label));
+    }
+    // Columns are as wide as their widest cell.
+    format!("{}{}", " ".repeat(indent), words.join(" "))
+}
+
+fn word(token: &str, label: &str) -> String {
+    let bare = token.trim_matches(|c: char| matches!(c, '"' | ',' | '\'' | '{' | '}' | ';'));
+    let what = match label.trim_matches(|c: char| matches!(c, '"' | ',')) {
+        "resourceVersion:" => Some("<version>"),
+        _ => identity(bare),
+    };
+    match what {
+        Some(what) if !bare.is_empty() => token.replace(bare, what),
+        _ => token.to_owned(),
+    }
+}
+
+/// The word for a value that is different everywhere.
+fn identity(text: &str) -> Option<&'static str> {
+    if is_uid(text) {
+        Some("<uid>")
+    } else if text.starts_with("eyJ") && text.matches('.').count() == 2 {
+        Some("<token>")
+    } else if text.len() >= 20 && text.parse::<jiff::Timestamp>().is_ok() {
+        Some("<time>")
+    } else if is_age(text) {
+        Some("<age>")
+    } else if is_service_address(text) {
+        Some("<service-address>")
+    } else {
+        None
+    }
+}
+
+fn is_uid(text: &str) -> bool {
+    text.len() == 36
+        && text.char_indices().all(|(at, c)| match at {
+            8 | 13 | 18 | 23 => c == '-',
+            _ => c.is_ascii_hexdigit(),
+        })
+}
+
+/// `0s`, `12s`, `3m4s`: only small ones, times in specifications are larger.
+fn is_age(text: &str) -> bool {
+    let number = |text: &str| !text.is_empty() && text.bytes().all(|c| c.is_ascii_digit());
+    match text.strip_suffix('s') {
+        Some(seconds) => match seconds.split_once('m') {
+            None => number(seconds) && seconds.len() <= 3,
+            Some((minutes, seconds)) => number(minutes) && number(seconds),
+        },
+        None => false,
+    }
+}
+
+fn is_service_address(text: &str) -> bool {
+    text.parse::<std::net::Ipv4Addr>().is_ok_and(|address| {
+        let [a, b, ..] = address.octets();
+        a == 10 && (96..112).contains(&b)
+    })
+}
+
+/// An object without what the server alone decides.
+pub(super) fn object(mut object: Value) -> Value {
+    if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
+        metadata.remove("managedFields");
+        if metadata.contains_key("resourceVersion") {
+            metadata.insert("resourceVersion".into(), "<version>".into());
+        }
+    }
+    replace(&mut object);
+    object
+}
+
+fn replace(value: &mut Value) {
+    match value {
+        Value::String(text) => {
+            if let Some(what) = identity(text).filter(|what| *what != "<age>") {
+                *text = what.to_owned();
+            }
+        }
+        Value::Array(list) => list.iter_mut().for_each(replace),
+        Value::Object(map) => map.values_mut().for_each(replace),
+        _ => {}
+    }
+}
