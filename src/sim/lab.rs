@@ -30,6 +30,7 @@ pub mod pod;
 mod rollout;
 pub mod rundir;
 pub mod scenario;
+mod server;
 mod site;
 mod start;
 pub mod timeline;
@@ -51,6 +52,8 @@ use self::netns::OpenBox;
 use self::plan::{Plan, Range, Shape};
 pub use self::pod::RunningPod;
 use self::site::Site;
+use self::world::file::WorldObject;
+use super::kube_apiserver::KubeAssets;
 
 /// How a lab keeps its networks apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,6 +74,15 @@ impl Mode {
     }
 }
 
+/// Which API servers a lab has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ApiServers {
+    /// This program's own, in process.
+    Synthetic,
+    /// etcd and kube-apiserver.
+    Real(KubeAssets),
+}
+
 /// Receives short lines about what is going on.
 pub type Progress = Arc<dyn Fn(&str) + Send + Sync>;
 
@@ -79,6 +91,10 @@ pub type Progress = Arc<dyn Fn(&str) + Send + Sync>;
 pub struct Options {
     /// What the lab is to be.
     pub shape: Shape,
+    /// Which API servers it has.
+    pub api: ApiServers,
+    /// What runs in it besides its own application.
+    pub world: Vec<WorldObject>,
     /// The `tombolo` binary: control planes and applications are children of it.
     pub exe: PathBuf,
     /// An Envoy binary (not a launcher script): [`machine::find_envoy`].
@@ -177,13 +193,14 @@ impl Lab {
         self.control_plane(&self.cluster(cluster)?.plan().control_plane)
     }
 
-    /// An error that quotes the log of the first control plane that ended by itself. Pods are the node agents'
+    /// An error that quotes the log of the first control plane or API server that ended by itself. Pods are the node agents'
     /// matter: what dies there starts again.
     ///
     /// # Errors
-    /// [`LabError::Ended`].
+    /// [`LabError::Ended`], [`LabError::KubeApiServer`].
     pub fn check_running(&self) -> Result<(), LabError> {
-        self.control_planes.iter().try_for_each(ControlPlane::check_running)
+        self.control_planes.iter().try_for_each(ControlPlane::check_running)?;
+        self.clusters.iter().try_for_each(Cluster::check_running)
     }
 
     /// The ends of all logs that say something.
@@ -207,7 +224,7 @@ impl Lab {
         join_all(self.clusters.iter().map(Cluster::end_life)).await;
         join_all(self.pods().iter().map(|pod| pod.kill())).await;
         join_all(self.control_planes.iter().map(ControlPlane::close)).await;
-        join_all(self.clusters.iter().map(Cluster::kill_api)).await;
+        join_all(self.clusters.iter().map(Cluster::close)).await;
         let routers =
             std::mem::take(&mut *self.routers.lock().unwrap_or_else(std::sync::PoisonError::into_inner));
         join_all(routers.into_iter().map(OpenBox::close)).await;

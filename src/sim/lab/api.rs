@@ -43,6 +43,8 @@ impl ApiClient {
             .map_err(|error| unusable(error.to_string()))?;
         // The API server is in the lab; a proxy named by the environment is not.
         config.proxy_url = None;
+        // Who asks again, and when, is decided where it is known why.
+        config.default_retry = false;
         let client = kube::Client::try_from(config).map_err(|error| unusable(error.to_string()))?;
         Ok(Self { client })
     }
@@ -96,6 +98,24 @@ impl ApiClient {
         match &object["status"] {
             Value::Null => Ok(()),
             status => self.patch_status(place, &json!({"status": status})).await,
+        }
+    }
+
+    /// Creates the namespace of `object` if it lives in one that is not there.
+    ///
+    /// # Errors
+    /// [`LabError::Http`], [`LabError::Refused`].
+    pub async fn ensure_namespace(&self, object: &Value) -> Result<(), LabError> {
+        let Some(namespace) = self.place_of(object).await?.namespace().map(str::to_owned) else {
+            return Ok(());
+        };
+        if self.get(("Namespace", "", namespace.as_str())).await?.is_some() {
+            return Ok(());
+        }
+        let object = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}});
+        match self.create(&object).await {
+            Err(refused) if refused.has_code(409) => Ok(()),
+            outcome => outcome,
         }
     }
 

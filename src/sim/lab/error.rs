@@ -87,6 +87,20 @@ pub enum LabError {
         /// What the server said.
         problem: String,
     },
+    /// An object of the user's own world was refused.
+    #[error("{at}, in {cluster}: {source}")]
+    World {
+        /// File, line, document and object.
+        at: String,
+        /// The cluster that was to have it.
+        cluster: String,
+        /// What the API server said.
+        #[source]
+        source: Box<LabError>,
+    },
+    /// A real API server could not be started or brought back.
+    #[error(transparent)]
+    KubeApiServer(#[from] crate::sim::kube_apiserver::KubeApiServerError),
     /// Something did not become true in time.
     #[error("{what} did not happen within {limit:?}; last seen: {seen}")]
     Deadline {

@@ -105,6 +105,11 @@ impl ClusterPlan {
         Ipv4Addr::new(10, 96 + self.index, 100, last)
     }
 
+    /// Where its Services get their addresses from, as a CIDR.
+    pub fn service_range(&self) -> String {
+        format!("10.{}.0.0/16", 96 + self.index)
+    }
+
     /// `https://…` of the API server.
     pub fn api_url(&self) -> String {
         format!("https://{}:{API_PORT}", self.api)

@@ -12,7 +12,9 @@ use super::control_plane::{ControlPlane, Making};
 use super::netns::{self, BoxPlan, HostSide, OpenBox};
 use super::place::{self, Place};
 use super::plan::Plan;
+use super::server::Making as ServerMaking;
 use super::site::{Ground, Site};
+use super::world::file::WorldObject;
 use super::{Lab, LabError, Mode, Options, machine, usage, world};
 
 /// The boxes that are there from the start.
@@ -43,7 +45,8 @@ impl Lab {
         let say = |line: &str| (options.progress)(line);
         let (boxes, envoy) =
             futures::try_join!(make_networks(&options, &plan, &logs), take_envoy(&options, &plan, &files))?;
-        let clusters = try_join_all(plan.clusters.iter().map(Cluster::start)).await?;
+        let making = ServerMaking { api: &options.api, files: &files, logs: &logs };
+        let clusters = try_join_all(plan.clusters.iter().map(|plan| Cluster::start(plan, &making))).await?;
         say("networks and API servers are up");
         let first_number = boxes.routers.len() + boxes.control_planes.len();
         let mut opened = boxes.control_planes.into_iter();
@@ -71,7 +74,7 @@ impl Lab {
         let host_pid = options.host_pid;
         let routers = Mutex::new(boxes.routers);
         let lab = Self { site, host_pid, clusters, control_planes, routers };
-        lab.fill().await?;
+        lab.fill(&options.world).await?;
         usage::write_files(&lab)?;
         let crossed = lab.first_crossing().await?;
         lab.say(&crossed);
@@ -79,9 +82,12 @@ impl Lab {
     }
 
     /// Creates the world and lets it come to life.
-    async fn fill(&self) -> Result<(), LabError> {
-        let worlds =
-            self.clusters.iter().map(async |cluster| cluster.apply_all(&world::world(cluster.plan())).await);
+    async fn fill(&self, own: &[WorldObject]) -> Result<(), LabError> {
+        let worlds = self.clusters.iter().map(async |cluster| {
+            cluster.define_kinds().await?;
+            cluster.apply_all(&world::world(cluster.plan())).await?;
+            cluster.apply_own(own).await
+        });
         try_join_all(worlds).await?;
         self.add_remotes().await?;
         let gates: Vec<watch::Sender<bool>> =

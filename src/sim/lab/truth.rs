@@ -97,6 +97,18 @@ impl Truth {
         self.gateways.values().flatten()
     }
 
+    /// Whether a gateway of `network` that has `hosts` has every ready endpoint there, and nothing else.
+    pub(super) fn within(&self, network: &str, hosts: &Hosts) -> Result<(), String> {
+        let near = self.endpoints.values().filter(|endpoints| endpoints.network == network);
+        let wanted: BTreeSet<String> =
+            near.flat_map(|near| &near.ready).map(|address| format!("{address}:{}", self.port)).collect();
+        if hosts.keys().eq(wanted.iter()) {
+            Ok(())
+        } else {
+            Err(format!("{}, not {wanted:?}", written(hosts)))
+        }
+    }
+
     /// Whether a proxy of `network` that has `hosts` has what it must; else what is wrong.
     ///
     /// Weights are compared as shares: where several gateways stand for one network, all weights are scaled.
@@ -105,8 +117,14 @@ impl Truth {
         let everything: u64 = groups.iter().map(|group| group.endpoints).sum();
         let weight: u64 = hosts.values().map(|host| u64::from(host.weight)).sum();
         let wrong = |what: String| Err(format!("{what}: {}", written(hosts)));
-        if let Some(stray) = hosts.keys().find(|host| !groups.iter().any(|group| group.hosts.contains(*host))) {
+        if let Some(stray) = hosts.keys().find(|host| !groups.iter().any(|group| group.hosts.contains(*host)))
+        {
             return wrong(format!("{stray} should not be there"));
+        }
+        let lacking =
+            |group: &&Group| group.endpoints > 0 && !group.hosts.iter().any(|host| hosts.contains_key(host));
+        if let Some(group) = groups.iter().find(lacking) {
+            return wrong(format!("{:?} is missing", group.hosts));
         }
         for group in &groups {
             let present = hosts.iter().filter(|(host, _)| group.hosts.contains(*host));

@@ -1,5 +1,7 @@
 //! The Kubernetes objects of one of the lab's clusters at its start. Pure. Nothing else defines what runs.
 
+pub mod file;
+
 use base64::Engine as _;
 use serde_json::{Value, json};
 
@@ -28,6 +30,12 @@ pub fn world(cluster: &ClusterPlan) -> Vec<Value> {
     items.extend(SERVICES.iter().map(|service| app_service(cluster, service)));
     items.extend([gateway_deployment(), client_deployment(), app_deployment(cluster)]);
     items
+}
+
+/// Definitions of Istio's kinds, for one's own policies.
+pub fn custom_kinds() -> Vec<Value> {
+    const DEFINITIONS: &str = include_str!("../../../deploy/istio-crds.yaml");
+    serde_saphyr::from_multiple(DEFINITIONS).expect("a file of this repository, held by a test")
 }
 
 /// Name of the application's Deployment in `cluster`.
@@ -206,6 +214,19 @@ mod tests {
             let deployment: Deployment = serde_json::from_value(deployment).unwrap();
             let spec = deployment.spec;
             assert_eq!(spec.selector.match_labels, spec.template.metadata.unwrap().labels);
+        }
+    }
+
+    #[test]
+    fn custom_kinds_are_definitions_with_one_stored_version_each() {
+        let definitions = custom_kinds();
+        assert!(
+            definitions.iter().any(|one| one["metadata"]["name"] == "destinationrules.networking.istio.io")
+        );
+        for definition in definitions {
+            assert_eq!(definition["kind"], "CustomResourceDefinition");
+            let versions = definition["spec"]["versions"].as_array().unwrap();
+            assert_eq!(versions.iter().filter(|version| version["storage"] == true).count(), 1);
         }
     }
 

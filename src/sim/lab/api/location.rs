@@ -88,6 +88,12 @@ impl Location {
         self.found().map(|found| found.collection.clone())
     }
 
+    /// The namespace it is in, if it is in one.
+    pub(super) fn namespace(&self) -> Option<&str> {
+        let collection = &self.0.as_ref().ok()?.collection;
+        collection.split_once("/namespaces/")?.1.split('/').next()
+    }
+
     fn found(&self) -> Result<&Found, LabError> {
         self.0.as_ref().map_err(|kind| LabError::Missing {
             what: format!("the lab does not know where objects of kind {kind} live"),

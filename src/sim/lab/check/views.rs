@@ -19,7 +19,8 @@ use super::{Seen, wrong};
 /// The most pods a cluster is scaled to in search of an address of its own.
 const MOST: usize = 4;
 
-/// Each client's Envoy has other networks only by their gateways, with the weight of what is behind them.
+/// Each client's Envoy has other networks only by their gateways, with the weight of what is behind them; each
+/// gateway has all of its own network and nothing else.
 pub(super) async fn remote_by_gateway(lab: &Lab) -> Seen {
     let truth = truth(lab, &HELLOWORLD).await?;
     let mut seen = Vec::new();
@@ -30,6 +31,15 @@ pub(super) async fn remote_by_gateway(lab: &Lab) -> Seen {
             return Err(wrong(format!("{from} has what the API servers say"), problem));
         }
         seen.push(format!("{from}: {}", written(&hosts)));
+    }
+    let gateways = lab.pods().into_iter().filter(|pod| pod.role() == Role::Gateway && pod.is_ready());
+    for gateway in gateways {
+        let hosts =
+            gateway.admin().hosts(&format!("outbound_.{}_._.{}", HELLOWORLD.port, HELLOWORLD.host())).await?;
+        let network = network_of(lab, &gateway).map_or("", String::as_str);
+        if let Err(problem) = truth.within(network, &hosts) {
+            return Err(wrong(format!("{} has what is in {network}", gateway.path()), problem));
+        }
     }
     Ok(seen.join("; "))
 }

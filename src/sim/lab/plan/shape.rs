@@ -102,6 +102,11 @@ impl Shape {
         self.clusters
     }
 
+    /// Names of the clusters.
+    pub fn cluster_names(&self) -> Vec<String> {
+        (0..self.clusters).map(cluster_name).collect()
+    }
+
     /// How many networks.
     pub fn networks(&self) -> u8 {
         self.networks
