@@ -91,3 +91,76 @@ fn xds_cluster(address: &str) -> Value {
 fn socket_address(address: &str, port: u16) -> Value {
     json!({"socket_address": {"address": address, "port_value": port}})
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use k8s_openapi::api::core::v1::Pod;
+
+    use super::super::kubelet::workload_for_tests;
+    use super::super::plan::{Plan, Range, Shape};
+    use super::*;
+
+    const LINK: Range = Range::HostLink(Ipv4Addr::new(172, 31, 240, 0));
+
+    fn made(range: Range, cluster: usize, pod: Value) -> (Value, Addresses) {
+        let plan = Plan::new(Shape::default(), range);
+        let pod: Pod = serde_json::from_value(pod).unwrap();
+        let (workload, addresses) = workload_for_tests(&plan.clusters[cluster], &pod);
+        (bootstrap(&plan.clusters[cluster], &workload, &addresses, range.mode()), addresses)
+    }
+
+    fn client() -> Value {
+        json!({
+            "metadata": {"namespace": "sample", "name": "sleep-1", "uid": "u", "labels": {"app": "sleep"}},
+            "spec": {"containers": [{"name": "sleep"}]},
+        })
+    }
+
+    #[test]
+    fn a_sidecar_in_a_namespace_is_captured_and_says_who_it_is() {
+        let (made, _) = made(LINK, 0, client());
+        assert_eq!(made["node"]["id"], "sidecar~10.10.16.1~sleep-1.sample~sample.svc.cluster.local");
+        let metadata = &made["node"]["metadata"];
+        assert_eq!(metadata["CLUSTER_ID"], "east");
+        assert_eq!(metadata["NETWORK"], "net-east");
+        assert_eq!(metadata["INTERCEPTION_MODE"], "REDIRECT");
+        assert_eq!(metadata["LABELS"]["app"], "sleep");
+        assert_eq!(metadata["TOMBOLO_OUTBOUND_ADDRESS"], Value::Null);
+        assert_eq!(made["admin"]["address"]["socket_address"]["address"], "127.0.0.1");
+        assert_eq!(made["dynamic_resources"]["ads_config"]["api_type"], "DELTA_GRPC");
+    }
+
+    #[test]
+    fn an_explicit_sidecar_in_a_namespace_keeps_its_listeners_and_its_application_apart() {
+        let mut pod = client();
+        pod["metadata"]["annotations"] = json!({"sidecar.istio.io/interceptionMode": "NONE"});
+        let (made, _) = made(LINK, 0, pod);
+        let metadata = &made["node"]["metadata"];
+        assert_eq!(metadata["INTERCEPTION_MODE"], "NONE");
+        assert_eq!(metadata["TOMBOLO_OUTBOUND_ADDRESS"], "127.0.0.1");
+        assert_eq!(metadata["TOMBOLO_APP_ADDRESS"], "127.0.0.2");
+    }
+
+    #[test]
+    fn a_gateway_asks_for_its_own_network_only() {
+        let mut pod = client();
+        pod["metadata"]["labels"]["istio"] = json!("eastwestgateway");
+        let (made, _) = made(LINK, 1, pod);
+        assert!(made["node"]["id"].as_str().unwrap().starts_with("router~10.10.16.1~"));
+        assert_eq!(made["node"]["metadata"]["REQUESTED_NETWORK_VIEW"], "net-west");
+        assert_eq!(made["node"]["metadata"]["INTERCEPTION_MODE"], Value::Null);
+        assert_eq!(made["dynamic_resources"]["ads_config"]["api_type"], "GRPC");
+    }
+
+    #[test]
+    fn a_sidecar_on_loopback_binds_addresses_of_its_own() {
+        let (made, addresses) = made(Range::Loopback(80), 0, client());
+        let metadata = &made["node"]["metadata"];
+        assert_eq!(metadata["INTERCEPTION_MODE"], "NONE");
+        assert_eq!(metadata["TOMBOLO_OUTBOUND_ADDRESS"], addresses.outbound.to_string());
+        assert_eq!(metadata["TOMBOLO_APP_ADDRESS"], addresses.app.to_string());
+        assert_eq!(made["admin"]["address"]["socket_address"]["address"], addresses.pod.to_string());
+    }
+}

@@ -178,3 +178,11 @@ fn is_passing(error: &LabError) -> bool {
         _ => true,
     }
 }
+
+/// What a first pod of `cluster` would be and where.
+#[cfg(test)]
+pub(super) fn workload_for_tests(cluster: &ClusterPlan, pod: &Pod) -> (Workload, Addresses) {
+    let workload = Workload::of(cluster, pod, super::plan::Sidecars::Captured).expect("a pod with a name");
+    let addresses = Pool::new(cluster).take(workload.proxy).expect("a first address");
+    (workload, addresses)
+}

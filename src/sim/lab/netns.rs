@@ -295,12 +295,49 @@ async fn entered(name: &str, keeper: &mut Part) -> Result<u32, LabError> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::kubelet::workload_for_tests;
     use super::super::plan::{Range, Shape, Sidecars, Topology};
     use super::*;
 
     fn plan(clusters: u8, networks: u8, topology: Topology) -> Plan {
         let shape = Shape::new(clusters, networks, topology, Sidecars::Captured).unwrap();
         Plan::new(shape, Range::HostLink(Ipv4Addr::new(172, 31, 240, 0)))
+    }
+
+    fn pod(labels: serde_json::Value, annotations: serde_json::Value) -> String {
+        let plan = plan(2, 2, Topology::MultiPrimary);
+        let object = serde_json::from_value(serde_json::json!({
+            "metadata": {
+                "namespace": "sample", "name": "a", "uid": "u", "labels": labels, "annotations": annotations,
+            },
+            "spec": {"containers": [{"name": "a"}]},
+        }));
+        let (workload, addresses) = workload_for_tests(&plan.clusters[1], &object.unwrap());
+        BoxPlan::pod(&plan.networks[1], &workload, &addresses, PathBuf::from("/run/x/hosts")).script()
+    }
+
+    #[test]
+    fn a_client_is_captured_and_has_a_way_out() {
+        let script = pod(serde_json::json!({"app": "sleep"}), serde_json::json!({}));
+        assert!(script.contains("meta skuid 1337 return") && script.contains("redirect to :15001"));
+        assert!(script.contains("route add default via 10.10.0.1"));
+        assert!(script.contains("mount --bind '/run/x/hosts' /etc/hosts"));
+    }
+
+    #[test]
+    fn an_explicit_sidecar_is_not_captured() {
+        let mode = serde_json::json!({"sidecar.istio.io/interceptionMode": "NONE"});
+        let script = pod(serde_json::json!({}), mode);
+        assert!(!script.contains("redirect") && script.contains("route add default via 10.10.0.1"));
+    }
+
+    #[test]
+    fn a_gateway_stands_in_both_worlds_and_forwards_no_packet() {
+        let script = pod(serde_json::json!({"istio": "eastwestgateway"}), serde_json::json!({}));
+        assert!(script.contains("addr add 10.10.16.1/16 dev eth0"));
+        assert!(script.contains("addr add 172.30.0.48/24 dev wan0"));
+        assert!(script.contains("echo 0 > /proc/sys/net/ipv4/ip_forward"));
+        assert!(!script.contains("redirect") && !script.contains("default"));
     }
 
     #[test]

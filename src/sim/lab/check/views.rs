@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::super::cluster::Cluster;
 use super::super::kubelet::Role;
 use super::super::place::{self, Place};
-use super::super::plan::{ClusterPlan, HELLOWORLD};
+use super::super::plan::{ClusterPlan, HELLOWORLD, NAMESPACE};
 use super::super::pod::RunningPod;
 use super::super::truth::{Truth, truth, written};
 use super::super::world::app_deployment_name;
@@ -71,7 +71,9 @@ fn near_addresses(lab: &Lab, truth: &Truth, cluster: &ClusterPlan) -> BTreeSet<S
     let pods = pods.iter().filter(|pod| network_of(lab, pod) == Some(&cluster.network));
     let own = pods.flat_map(|pod| [pod.address(), pod.addresses().app]);
     let own = own.chain([cluster.xds, Ipv4Addr::LOCALHOST]).map(|address| address.to_string());
-    own.chain(truth.gateways().cloned()).collect()
+    // A real API server announces itself as an endpoint of the Service `kubernetes`.
+    let servers = lab.plan().clusters.iter().filter(|other| other.network == cluster.network);
+    own.chain(servers.map(|other| other.api.to_string())).chain(truth.gateways().cloned()).collect()
 }
 
 fn network_of<'a>(lab: &'a Lab, pod: &RunningPod) -> Option<&'a String> {
@@ -141,8 +143,8 @@ async fn try_to_cross(lab: &Lab, near: &Cluster, target: &Arc<RunningPod>) -> Se
 /// An address of an application in `cluster` that a pod of `network` has too.
 fn shared_address(lab: &Lab, cluster: &str, network: &str) -> Option<Ipv4Addr> {
     let pods = lab.pods();
-    let own = pods.iter().filter(|pod| pod.cluster() == cluster && pod.role() == Role::App);
-    let mut own = own.map(|pod| pod.address());
+    let own = pods.iter().filter(|pod| pod.cluster() == cluster && pod.namespace() == NAMESPACE);
+    let mut own = own.filter(|pod| pod.workload().app() == "helloworld").map(|pod| pod.address());
     own.find(|address| {
         let far = |pod: &&Arc<RunningPod>| network_of(lab, pod).is_some_and(|name| name == network);
         pods.iter().filter(far).any(|pod| pod.address() == *address)

@@ -73,7 +73,8 @@ async fn is_called(stage: &Stage, what: &str, fit: impl Fn(&str) -> bool) -> See
     let start = Instant::now();
     let words = until(&format!("every control plane says that {name} is {what}"), NOTICE_LIMIT, async || {
         let planes = stage.record.latest().control_planes;
-        let words = planes.iter().map(|(plane, health)| (plane, health.get(name).map_or("unknown", String::as_str)));
+        let words =
+            planes.iter().map(|(plane, health)| (plane, health.get(name).map_or("unknown", String::as_str)));
         let text: Vec<String> = words.clone().map(|(plane, word)| format!("{plane} says {word}")).collect();
         let all = !planes.is_empty() && words.clone().all(|(_, word)| fit(word));
         if all { Ok(text.join(", ")) } else { Err(text.join(", ")) }

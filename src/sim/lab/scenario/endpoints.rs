@@ -122,7 +122,10 @@ pub(super) async fn drain(stage: &Stage) -> Result<(), LabError> {
         Ok(()) => stage.record.answered_by(&stage.client_names(), &who, ANSWER_LIMIT).await,
         Err(error) => Err(error),
     };
-    stage.expect("comes-back", answered.map(|()| format!("{before} ready in {name}, and {who} answers again")));
+    stage.expect(
+        "comes-back",
+        answered.map(|()| format!("{before} ready in {name}, and {who} answers again")),
+    );
     Ok(())
 }
 
@@ -148,7 +151,11 @@ async fn app_pods(lab: &Lab, cluster: &str) -> Result<Vec<String>, LabError> {
 async fn nobody_left(stage: &Stage) -> Seen {
     let start = has_ready(&stage.lab, &stage.cluster.name, 0).await?;
     stage.follow(&stage.clients, FOLLOW_LIMIT * 3).await?;
-    let seen = in_time(&format!("no client has an endpoint of {}", stage.cluster.name), start.elapsed(), FOLLOW_LIMIT);
+    let seen = in_time(
+        &format!("no client has an endpoint of {}", stage.cluster.name),
+        start.elapsed(),
+        FOLLOW_LIMIT,
+    );
     stage.done(format!("no client has an endpoint of {}", stage.cluster.name));
     seen
 }

@@ -124,8 +124,12 @@ fn retried(before: &[Counts], after: &[Counts]) -> Seen {
     let mut seen = Vec::new();
     for (before, after) in before.iter().zip(after) {
         let refused = after.grew(before, "upstream_cx_connect_fail");
-        let (retries, saved) = (after.grew(before, "upstream_rq_retry"), after.grew(before, "upstream_rq_retry_success"));
-        let text = format!("{}: {refused} connections refused, {saved} of {retries} retries succeeded", after.client);
+        let (retries, saved) =
+            (after.grew(before, "upstream_rq_retry"), after.grew(before, "upstream_rq_retry_success"));
+        let text = format!(
+            "{}: {refused} connections refused, {saved} of {retries} retries succeeded",
+            after.client
+        );
         if refused == 0 || saved == 0 {
             return Err(wrong("connections are refused and retries succeed", text));
         }

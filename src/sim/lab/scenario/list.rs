@@ -53,7 +53,10 @@ pub const SCENARIOS: &[Scenario] = &[
         takes: &[],
         subject: Subject::Last,
         own: &[
-            expect("retried-elsewhere", "clients of other networks are refused connections, and retries succeed"),
+            expect(
+                "retried-elsewhere",
+                "clients of other networks are refused connections, and retries succeed",
+            ),
             expect("known-hosts-only", "Envoy's own counts: every connection went to a host of its list"),
             expect("comes-back", "once it runs again the cluster answers other networks again"),
         ],
@@ -124,7 +127,10 @@ pub const SCENARIOS: &[Scenario] = &[
         takes: &["--for"],
         subject: Subject::Last,
         own: &[
-            expect("leaves-after-grace", "its endpoints stay for 5 s, then leave; the others stay throughout"),
+            expect(
+                "leaves-after-grace",
+                "its endpoints stay for 5 s, then leave; the others stay throughout",
+            ),
             expect("one-push", "each client gets one push of endpoints for it"),
             expect("comes-back", "with the Secret its endpoints are back"),
         ],

@@ -50,12 +50,16 @@ impl News {
         for client in &stage.clients {
             let what = format!("{} knows Service {name} of {cluster}", client.pod.path());
             until_every(&what, limit, PAUSE, async || {
-                let hosts = client.pod.admin().hosts(&envoy_cluster).await.map_err(|error| error.to_string())?;
+                let hosts =
+                    client.pod.admin().hosts(&envoy_cluster).await.map_err(|error| error.to_string())?;
                 if hosts.is_empty() { Err("it does not".to_owned()) } else { Ok(()) }
             })
             .await?;
         }
-        Ok(format!("Service {name} of {cluster} reached every client within {} ms", created.elapsed().as_millis()))
+        Ok(format!(
+            "Service {name} of {cluster} reached every client within {} ms",
+            created.elapsed().as_millis()
+        ))
     }
 }
 

@@ -9,8 +9,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::super::control::{Refusal, Replies, Reply, Request};
 use super::super::plan::{ClusterPlan, HELLOWORLD, Plan};
-use super::super::truth::{Truth, truth};
 use super::super::timeline::Row;
+use super::super::truth::{Truth, truth};
 use super::super::wait::until;
 use super::super::{Lab, LabError};
 use super::record::summary;
@@ -49,7 +49,11 @@ pub async fn play(lab: Arc<Lab>, request: Request, replies: Replies, cancel: Can
 }
 
 /// The scenario and its stage; else what is wrong with the request.
-fn prepare(lab: &Arc<Lab>, request: &Request, replies: &Replies) -> Result<(&'static Scenario, Stage), String> {
+fn prepare(
+    lab: &Arc<Lab>,
+    request: &Request,
+    replies: &Replies,
+) -> Result<(&'static Scenario, Stage), String> {
     let scenario = SCENARIOS.iter().find(|scenario| scenario.name == request.scenario);
     let scenario = scenario.ok_or_else(|| format!("this lab knows no scenario {:?}", request.scenario))?;
     check_options(scenario, request)?;
@@ -64,9 +68,13 @@ fn prepare(lab: &Arc<Lab>, request: &Request, replies: &Replies) -> Result<(&'st
 }
 
 fn check_options(scenario: &Scenario, request: &Request) -> Result<(), String> {
-    let given =
-        [("--for", request.for_ms.is_some()), ("--to", request.to.is_some()), ("--times", request.times.is_some())];
-    if let Some((option, _)) = given.iter().find(|(option, given)| *given && !scenario.takes.contains(option)) {
+    let given = [
+        ("--for", request.for_ms.is_some()),
+        ("--to", request.to.is_some()),
+        ("--times", request.times.is_some()),
+    ];
+    if let Some((option, _)) = given.iter().find(|(option, given)| *given && !scenario.takes.contains(option))
+    {
         return Err(format!("scenario {} takes no {option}", scenario.name));
     }
     if request.for_ms.is_some_and(|ms| Duration::from_millis(ms) > LONGEST) {
@@ -90,7 +98,11 @@ fn subject(plan: &Plan, scenario: &Scenario, asked: Option<&str>) -> Result<Clus
     };
     found.cloned().ok_or_else(|| {
         let names: Vec<&str> = plan.clusters.iter().map(|cluster| cluster.name.as_str()).collect();
-        format!("the lab has no cluster {:?}; its clusters are {}", asked.unwrap_or_default(), names.join(", "))
+        format!(
+            "the lab has no cluster {:?}; its clusters are {}",
+            asked.unwrap_or_default(),
+            names.join(", ")
+        )
     })
 }
 
@@ -140,7 +152,8 @@ async fn is_restored(stage: &Stage, before: &Truth, undone: Result<(), LabError>
     undone?;
     let as_before = async || {
         let now = truth(&stage.lab, &HELLOWORLD).await.map_err(|error| error.to_string())?;
-        let differs = stage.lab.plan().clusters.iter().find(|of| now.count(&of.name) != before.count(&of.name));
+        let differs =
+            stage.lab.plan().clusters.iter().find(|of| now.count(&of.name) != before.count(&of.name));
         differs.map_or(Ok(()), |of| {
             let (now, then) = (now.count(&of.name), before.count(&of.name));
             Err(format!("{} has {now} ready endpoints instead of {then}", of.name))
@@ -157,7 +170,8 @@ fn no_request_fails(stage: &Stage, loads: Result<(), LabError>) -> Seen {
     loads?;
     let totals = stage.record.totals();
     let text = summary(&totals);
-    let unserved = stage.clients.iter().any(|client| totals.get(&client.cluster.name).is_none_or(|sum| sum.ok == 0));
+    let unserved =
+        stage.clients.iter().any(|client| totals.get(&client.cluster.name).is_none_or(|sum| sum.ok == 0));
     if unserved || totals.iter().any(|(name, sum)| sum.failed > stage.excused(name)) {
         return Err(wrong("every request is answered", text));
     }
@@ -179,12 +193,15 @@ fn nothing_refused(stage: &Stage) -> Seen {
     let refused = |row: &Row| -> BTreeMap<String, u64> {
         row.clients.iter().map(|(name, client)| (name.clone(), client.updates.rejected)).collect()
     };
-    let (first, last) = (rows.first().map(refused).unwrap_or_default(), rows.last().map(refused).unwrap_or_default());
+    let (first, last) =
+        (rows.first().map(refused).unwrap_or_default(), rows.last().map(refused).unwrap_or_default());
     if last.is_empty() {
         return Err(wrong("clients' counters are read", "they were not"));
     }
     match last.iter().find(|(name, count)| **count > first.get(*name).copied().unwrap_or(0)) {
-        Some((name, count)) => Err(wrong("no client refuses configuration", format!("{name} refused {count}"))),
+        Some((name, count)) => {
+            Err(wrong("no client refuses configuration", format!("{name} refused {count}")))
+        }
         None => Ok("no client refused configuration".to_owned()),
     }
 }
@@ -194,7 +211,11 @@ fn complete(scenario: &Scenario, found: Vec<Expectation>, ended: Result<(), LabE
     let why = ended.err().map_or_else(|| "it was not looked at".to_owned(), |error| error.to_string());
     let one = |name: &'static str| {
         let seen = found.iter().find(|found| found.name == name).cloned();
-        seen.unwrap_or_else(|| Expectation { name: name.to_owned(), ok: false, detail: format!("not reached: {why}") })
+        seen.unwrap_or_else(|| Expectation {
+            name: name.to_owned(),
+            ok: false,
+            detail: format!("not reached: {why}"),
+        })
     };
     scenario.expects().map(|expected| one(expected.name)).collect()
 }
@@ -247,7 +268,8 @@ mod tests {
     #[test]
     fn the_cluster_is_the_last_or_the_one_named() {
         let plan = Plan::new(Shape::default(), Range::Loopback(70));
-        let name = |scenario_name, asked| subject(&plan, scenario(scenario_name), asked).map(|found| found.name);
+        let name =
+            |scenario_name, asked| subject(&plan, scenario(scenario_name), asked).map(|found| found.name);
         assert_eq!(name("kill-api", None).as_deref(), Ok("west"));
         assert_eq!(name("kill-control-plane", None).as_deref(), Ok("east"));
         assert_eq!(name("kill-api", Some("east")).as_deref(), Ok("east"));

@@ -13,7 +13,8 @@ use super::{Seen, wrong};
 /// What changes whenever a proxy takes or refuses configuration of any kind.
 pub(super) const ANY: &str = r"(^|\.)(version|update_success|update_rejected|update_failure)$";
 /// What changes whenever a proxy takes or refuses a list of Envoy clusters.
-pub(super) const LISTS: &str = r"^cluster_manager\.cds\.(version|update_success|update_rejected|update_failure)$";
+pub(super) const LISTS: &str =
+    r"^cluster_manager\.cds\.(version|update_success|update_rejected|update_failure)$";
 /// Between two looks: nothing is on its way if they are equal.
 const PAUSE: Duration = Duration::from_millis(400);
 

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::super::LabError;
 use super::super::timeline::{Observation, Requests, Row, Timeline};
 use super::super::wait::until;
-use super::super::LabError;
 
 /// Everything observed since the scenario began.
 #[derive(Debug)]

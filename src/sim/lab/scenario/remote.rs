@@ -73,7 +73,10 @@ pub(super) async fn delete(stage: &Stage) -> Result<(), LabError> {
     let gone = left.is_ok();
     stage.expect("leaves-after-grace", left);
     let after = pushes(&clients).await?;
-    stage.expect("one-push", if gone { one_push(&before, &after) } else { Err(wrong("it leaves", "it stays")) });
+    stage.expect(
+        "one-push",
+        if gone { one_push(&before, &after) } else { Err(wrong("it leaves", "it stays")) },
+    );
     stage.lasting().await;
     stage.answered(20).await?;
     stage.back().await?;
@@ -106,14 +109,22 @@ async fn leaves(stage: &Stage, clients: &[Client], without: &Truth, start: Insta
     if earliest + TOLERANCE < GRACE {
         return Err(wrong(format!("endpoints stay for {GRACE:?}"), format!("they left after {earliest:?}")));
     }
-    in_time(&format!("they left {} ms after the Secret, all", earliest.as_millis()), start.elapsed(), GRACE + FOLLOW_LIMIT)
+    in_time(
+        &format!("they left {} ms after the Secret, all", earliest.as_millis()),
+        start.elapsed(),
+        GRACE + FOLLOW_LIMIT,
+    )
 }
 
 /// How often each client's Envoy took endpoints of the watched service.
 async fn pushes(clients: &[Client]) -> Result<Vec<(String, u64)>, LabError> {
     let mut all = Vec::new();
     for client in clients {
-        let stats = client.pod.admin().stats(&format!("^cluster.outbound.{}.*update_success$", HELLOWORLD.port)).await?;
+        let stats = client
+            .pod
+            .admin()
+            .stats(&format!("^cluster.outbound.{}.*update_success$", HELLOWORLD.port))
+            .await?;
         all.push((client.pod.path(), stats.values().sum()));
     }
     Ok(all)
@@ -172,10 +183,13 @@ async fn account(stage: &Stage, account: &str) -> Result<String, LabError> {
         api.delete(("ServiceAccount", SYSTEM_NAMESPACE, called.as_str())).await
     });
     let cluster = stage.lab.cluster(&name)?;
-    cluster.api().apply(&json!({
-        "apiVersion": "v1", "kind": "ServiceAccount",
-        "metadata": {"name": account, "namespace": SYSTEM_NAMESPACE},
-    })).await?;
+    cluster
+        .api()
+        .apply(&json!({
+            "apiVersion": "v1", "kind": "ServiceAccount",
+            "metadata": {"name": account, "namespace": SYSTEM_NAMESPACE},
+        }))
+        .await?;
     let bound = cluster.api().apply(&json!({
         "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding",
         "metadata": {"name": account},
@@ -210,7 +224,8 @@ fn with_token(kubeconfig: &str, token: &str) -> Result<String, LabError> {
         url: "the API server's kubeconfig".to_owned(),
         problem,
     };
-    let mut parsed: Value = serde_saphyr::from_str(kubeconfig).map_err(|error| unusable(error.to_string()))?;
+    let mut parsed: Value =
+        serde_saphyr::from_str(kubeconfig).map_err(|error| unusable(error.to_string()))?;
     let users = parsed["users"].as_array_mut().filter(|users| !users.is_empty());
     for user in users.ok_or_else(|| unusable("it has no user".to_owned()))? {
         user["user"] = json!({"token": token});

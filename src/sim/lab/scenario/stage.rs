@@ -9,8 +9,8 @@ use futures::future::LocalBoxFuture;
 
 use super::super::client::Client;
 use super::super::control::{Replies, Reply};
-use super::super::plan::{ClusterPlan, HELLOWORLD};
 use super::super::envoy::Hosts;
+use super::super::plan::{ClusterPlan, HELLOWORLD};
 use super::super::timeline::Observation;
 use super::super::truth::{Truth, truth};
 use super::super::wait::until;

@@ -24,7 +24,8 @@ use super::stage::Stage;
 /// Between two looks.
 const SECOND: Duration = Duration::from_secs(1);
 /// What a client's Envoy says about updates.
-const UPDATES: &str = r"^cluster_manager\.cds\.update_success$|^cluster\..*update_(success|rejected)$|update_rejected$";
+const UPDATES: &str =
+    r"^cluster_manager\.cds\.update_success$|^cluster\..*update_(success|rejected)$|update_rejected$";
 
 /// The watchers. Dropping them ends them.
 pub(super) struct Watch {
@@ -134,7 +135,9 @@ async fn look_at_client(client: Client, lab: Arc<Lab>, record: Arc<Record>) {
         // An Envoy that does not answer keeps what was seen last.
         if let Ok(clusters) = client.pod.admin().clusters().await {
             near.meet(&lab);
-            for host in near.strangers(clusters.iter().flat_map(|(of, hosts)| hosts.keys().map(move |h| (of, h)))) {
+            for host in
+                near.strangers(clusters.iter().flat_map(|(of, hosts)| hosts.keys().map(move |h| (of, h))))
+            {
                 record.violation(format!("{}: {host}", client.pod.path()));
             }
             let hosts = clusters.get(&HELLOWORLD.envoy_cluster()).cloned().unwrap_or_default();
@@ -175,7 +178,8 @@ impl Near {
     /// The hosts of outbound Envoy clusters that are none of those.
     fn strangers<'a>(&self, hosts: impl Iterator<Item = (&'a String, &'a String)>) -> Vec<String> {
         let met = self.met.lock().unwrap_or_else(PoisonError::into_inner);
-        let address = |host: &str| host.rsplit_once(':').map_or(host.to_owned(), |(start, _)| start.to_owned());
+        let address =
+            |host: &str| host.rsplit_once(':').map_or(host.to_owned(), |(start, _)| start.to_owned());
         hosts
             .filter(|(cluster, _)| cluster.starts_with("outbound|"))
             .filter(|(_, host)| !met.contains(&address(host)))
@@ -190,7 +194,8 @@ fn is_in(plan: &Plan, cluster: &str, network: &str) -> bool {
 
 fn updates(stats: &BTreeMap<String, u64>) -> Updates {
     let of_service = format!("cluster.{}", HELLOWORLD.envoy_cluster());
-    let sum = |wanted: &dyn Fn(&str) -> bool| stats.iter().filter(|(name, _)| wanted(name)).map(|(_, n)| n).sum();
+    let sum =
+        |wanted: &dyn Fn(&str) -> bool| stats.iter().filter(|(name, _)| wanted(name)).map(|(_, n)| n).sum();
     Updates {
         cds: sum(&|name| name == "cluster_manager.cds.update_success"),
         eds: sum(&|name| name.starts_with(&of_service) && name.ends_with("update_success")),
@@ -237,7 +242,8 @@ mod tests {
 
     #[test]
     fn a_report_of_the_load_is_read() {
-        let report = json!({"ok": 9, "failed": 1, "by": {"v1/east": 9}, "errors": {"timeout": 1}, "t_ms": 250});
+        let report =
+            json!({"ok": 9, "failed": 1, "by": {"v1/east": 9}, "errors": {"timeout": 1}, "t_ms": 250});
         let read = requests(&report);
         assert_eq!((read.ok, read.failed, read.by["v1/east"], read.errors["timeout"]), (9, 1, 9, 1));
     }
@@ -256,7 +262,8 @@ mod tests {
 
     #[test]
     fn a_control_planes_page_is_read() {
-        let page = r#"{"clusters":[{"id":"east","health":"live"},{"id":"west","health":"stale"}],"problems":[]}"#;
+        let page =
+            r#"{"clusters":[{"id":"east","health":"live"},{"id":"west","health":"stale"}],"problems":[]}"#;
         assert_eq!(health(page)["west"], "stale");
         assert!(health("").is_empty());
     }
@@ -267,7 +274,8 @@ mod tests {
         let of = "outbound|5000||h".to_owned();
         let inbound = "inbound|5000||".to_owned();
         let hosts = ["10.10.16.1:5000".to_owned(), "10.10.16.2:5000".to_owned()];
-        let strangers = near.strangers([(&of, &hosts[0]), (&of, &hosts[1]), (&inbound, &hosts[1])].into_iter());
+        let strangers =
+            near.strangers([(&of, &hosts[0]), (&of, &hosts[1]), (&inbound, &hosts[1])].into_iter());
         assert_eq!(strangers, ["10.10.16.2:5000 in outbound|5000||h"]);
     }
 }
