@@ -56,7 +56,7 @@ impl DeleteOptions {
             Value::Null => query.number("gracePeriodSeconds")?,
             given => Some(given.as_i64().map_or(0, |seconds| seconds.max(0).unsigned_abs())),
         };
-        let effect = Effect::of_options(&options)?;
+        let effect = Effect::of_options(options)?;
         Ok(Self { uid: text("uid"), resource_version: text("resourceVersion"), grace, effect })
     }
 
