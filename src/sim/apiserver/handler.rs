@@ -365,9 +365,10 @@ fn rescale(
     manner: Manner,
     change: impl FnOnce(&Value) -> Result<Value, ApiError>,
 ) -> Result<Response<Body>, ApiError> {
-    let stored = context.store.modify(&resource.kind, &key_of(resource), Part::Main, manner.effect, |current| {
-        scale::apply(scale, current, &change(&scale::of(scale, current))?)
-    })?;
+    let stored =
+        context.store.modify(&resource.kind, &key_of(resource), Part::Main, manner.effect, |current| {
+            scale::apply(scale, current, &change(&scale::of(scale, current))?)
+        })?;
     Ok(manner.media.document(StatusCode::OK, &scale::of(scale, &stored.value())))
 }
 
