@@ -21,12 +21,18 @@
 //! A server starts in milliseconds and any number of them run side by side. What it holds is a [`Store`],
 //! usable in process with the same checks, versions and watch events as over HTTP. Stopping a server and
 //! starting another with its store, [`Authority`], token and address is an outage as clients see it.
+//!
+//! Who sends the server's token, or one of a ServiceAccount (`kubectl create token`), may do everything: there
+//! is no authorisation.
 
+mod access;
+mod accounts;
 mod age;
 mod authority;
 mod body;
 mod collection;
 mod columns;
+mod compress;
 mod defaults;
 mod definition;
 mod deletion;
@@ -38,16 +44,21 @@ mod identity;
 mod json_path;
 pub mod kinds;
 mod list;
+mod media;
 mod object;
 mod openapi;
 mod patch;
+mod payload;
+mod protobuf;
 mod requests;
+mod reviews;
 mod route;
 mod scale;
 mod selector;
 mod serve;
 mod store;
 mod table;
+mod tokens;
 mod watch;
 
 use std::net::{IpAddr, SocketAddr};
@@ -59,6 +70,7 @@ use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
+use self::accounts::Accounts;
 pub use self::authority::{Authority, CertificateError};
 pub use self::columns::{Cell, Column};
 pub use self::error::ApiError;
@@ -270,6 +282,7 @@ impl ApiServerBuilder {
         let context = Arc::new(Context {
             store,
             token: Secret(token),
+            token_key: authority.token_key().clone(),
             address: address.to_string(),
             signals: signals.subscribe(),
             bookmark_every: self.bookmark_every,
@@ -364,6 +377,21 @@ impl RunningApiServer {
     /// A kubeconfig with everything inline: cluster, context and user are named after the cluster.
     pub fn kubeconfig(&self) -> String {
         kubeconfig::inline(&self.cluster, &self.url, self.ca_pem(), self.token())
+    }
+
+    /// A bearer token of a service account, valid at this server for `lifetime` from now, which may be shorter
+    /// than a TokenRequest allows: of no length it has expired at once. Keep it out of logs.
+    ///
+    /// # Errors
+    /// No such service account.
+    pub fn service_account_token(
+        &self,
+        namespace: &str,
+        name: &str,
+        lifetime: Duration,
+    ) -> Result<String, ApiError> {
+        let accounts = Accounts { store: &self.context.store, key: &self.context.token_key };
+        accounts.token(namespace, name, lifetime, access::now())
     }
 
     /// The objects, for direct use in process.

@@ -10,11 +10,15 @@ use rcgen::{
 use rustls::ServerConfig;
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 
-/// A certificate authority that issues serving certificates. Clones share the key.
+use super::tokens::TokenKey;
+
+/// What clients of a server trust, and keep trusting when another takes its place: the certificate authority
+/// that issues serving certificates, and the key that signs tokens of service accounts. Clones share the keys.
 #[derive(Clone)]
 pub struct Authority {
     issuer: Arc<Issuer<'static, KeyPair>>,
     pem: String,
+    token_key: TokenKey,
 }
 
 impl std::fmt::Debug for Authority {
@@ -41,12 +45,18 @@ impl Authority {
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         let key = KeyPair::generate().map_err(explain)?;
         let certificate = params.self_signed(&key).map_err(explain)?;
-        Ok(Self { pem: certificate.pem(), issuer: Arc::new(Issuer::new(params, key)) })
+        let token_key = TokenKey::generate().map_err(|error| CertificateError(error.to_string()))?;
+        Ok(Self { pem: certificate.pem(), issuer: Arc::new(Issuer::new(params, key)), token_key })
     }
 
     /// The authority's certificate, as clients need it to trust the server.
     pub fn pem(&self) -> &str {
         &self.pem
+    }
+
+    /// The key of service accounts' tokens.
+    pub(super) fn token_key(&self) -> &TokenKey {
+        &self.token_key
     }
 
     /// A certificate and its key for a server reachable by `ip` and `names`.

@@ -4,13 +4,14 @@ use std::io;
 
 use bytes::{Bytes, BytesMut};
 use futures::{Stream, TryStreamExt as _};
-use http::{Response, StatusCode, header};
+use http::{HeaderMap, Response, StatusCode, header};
 use http_body::Frame;
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, Full, StreamBody};
 use serde_json::Value;
 
 use super::error::ApiError;
+use super::media::Media;
 
 pub(super) type Body = UnsyncBoxBody<Bytes, io::Error>;
 
@@ -55,9 +56,10 @@ pub(super) fn value(status: StatusCode, value: &Value) -> Response<Body> {
     json_response(status, full(value.to_string()))
 }
 
-pub(super) fn error(error: &ApiError) -> Response<Body> {
+/// A refusal, in a form the client accepts where it said so.
+pub(super) fn error(error: &ApiError, headers: &HeaderMap) -> Response<Body> {
     let code = StatusCode::from_u16(error.code()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    let mut response = value(code, &error.status());
+    let mut response = Media::of_refusals(headers, error).document(code, &error.status());
     if code == StatusCode::UNAUTHORIZED {
         let challenge = http::HeaderValue::from_static("Bearer realm=\"kubernetes\"");
         response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);

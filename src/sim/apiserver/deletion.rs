@@ -37,17 +37,11 @@ impl DeleteOptions {
         Self { grace: Some(0), ..Self::default() }
     }
 
-    /// Reads the options of a request: its `DeleteOptions` body, and its query where the body says nothing.
+    /// Reads the options of a request: its `DeleteOptions`, and its query where those say nothing.
     ///
     /// # Errors
-    /// [`ApiError::BadRequest`] for what cannot be read, [`ApiError::Invalid`] for an unknown policy.
-    pub(super) fn parse(query: &Query, body: &[u8]) -> Result<Self, ApiError> {
-        let options: Value = match body.is_empty() {
-            true => json!({}),
-            false => serde_json::from_slice(body).map_err(|error| {
-                ApiError::BadRequest(format!("the delete options are not valid JSON: {error}"))
-            })?,
-        };
+    /// [`ApiError::BadRequest`] for what cannot be read, [`ApiError::Invalid`] for an unknown policy or dry run.
+    pub(super) fn of(query: &Query, options: &Value) -> Result<Self, ApiError> {
         let policy = options["propagationPolicy"].as_str().unwrap_or(query.get("propagationPolicy"));
         if !policy.is_empty() && !POLICIES.contains(&policy) {
             return Err(ApiError::Invalid {
@@ -62,7 +56,7 @@ impl DeleteOptions {
             Value::Null => query.number("gracePeriodSeconds")?,
             given => Some(given.as_i64().map_or(0, |seconds| seconds.max(0).unsigned_abs())),
         };
-        let effect = Effect::of_options(&options)?;
+        let effect = Effect::of_options(options)?;
         Ok(Self { uid: text("uid"), resource_version: text("resourceVersion"), grace, effect })
     }
 
@@ -221,9 +215,9 @@ mod tests {
     #[test]
     fn options_come_from_body_or_query() {
         let query = Query::parse("gracePeriodSeconds=5&propagationPolicy=Foreground");
-        assert_eq!(DeleteOptions::parse(&query, b"").unwrap(), within(5));
-        assert_eq!(DeleteOptions::parse(&query, br#"{"gracePeriodSeconds":1}"#).unwrap(), within(1));
+        assert_eq!(DeleteOptions::of(&query, &Value::Null).unwrap(), within(5));
+        assert_eq!(DeleteOptions::of(&query, &json!({"gracePeriodSeconds": 1})).unwrap(), within(1));
         let bad = Query::parse("propagationPolicy=Sideways");
-        assert_eq!(DeleteOptions::parse(&bad, b"").unwrap_err().code(), 422);
+        assert_eq!(DeleteOptions::of(&bad, &Value::Null).unwrap_err().code(), 422);
     }
 }

@@ -5,7 +5,8 @@ use std::collections::HashSet;
 use serde_json::{Value, json};
 
 use super::definition;
-use super::kinds::{Kind, Kinds};
+use super::kinds::{self, Kind, Kinds};
+use super::reviews::{self, REVIEWS, Review};
 
 /// The Kubernetes version this server claims.
 pub(super) const GIT_VERSION: &str = "v1.35.4";
@@ -39,6 +40,7 @@ pub(super) fn core_versions(address: &str) -> Value {
 /// `/apis`.
 pub(super) fn groups(kinds: &Kinds) -> Value {
     let mut groups: Vec<String> = kinds.group_versions().into_iter().map(|(group, _)| group).collect();
+    groups.extend(REVIEWS.iter().map(|review| review.group.to_owned()));
     let mut seen = HashSet::new();
     groups.retain(|group| !group.is_empty() && seen.insert(group.clone()));
     let groups: Vec<Value> = groups.iter().map(|group| group_entry(kinds, group)).collect();
@@ -63,6 +65,9 @@ fn group_entry(kinds: &Kinds, name: &str) -> Value {
 fn versions(kinds: &Kinds, group: &str) -> Vec<String> {
     let of_group = kinds.group_versions().into_iter().filter(|(g, _)| g == group);
     let mut versions: Vec<String> = of_group.map(|(_, version)| version).collect();
+    if versions.is_empty() && REVIEWS.iter().any(|review| review.group == group) {
+        versions.push(reviews::VERSION.to_owned());
+    }
     versions.sort_by_key(|version| std::cmp::Reverse(definition::priority(version)));
     versions
 }
@@ -70,13 +75,25 @@ fn versions(kinds: &Kinds, group: &str) -> Vec<String> {
 /// `/api/v1` and `/apis/<group>/<version>`.
 pub(super) fn resources(kinds: &Kinds, group: &str, version: &str) -> Value {
     let rows = kinds.iter().filter(|kind| kind.group == group && kind.version == version);
-    let resources: Vec<Value> = rows.flat_map(|kind| resource_entries(kind)).collect();
+    let reviews =
+        REVIEWS.iter().filter(|r| r.group == group && version == reviews::VERSION).map(review_entry);
+    let resources: Vec<Value> = rows.flat_map(|kind| resource_entries(kind)).chain(reviews).collect();
     let group_version = if group.is_empty() { version.to_owned() } else { format!("{group}/{version}") };
     json!({
         "kind": "APIResourceList",
         "apiVersion": "v1",
         "groupVersion": group_version,
         "resources": resources,
+    })
+}
+
+fn review_entry(review: &Review) -> Value {
+    json!({
+        "name": review.plural,
+        "singularName": review.kind.to_lowercase(),
+        "namespaced": false,
+        "kind": review.kind,
+        "verbs": ["create"],
     })
 }
 
@@ -110,6 +127,13 @@ fn resource_entries(kind: &Kind) -> Vec<Value> {
         scale["version"] = json!("v1");
         entries.push(scale);
     }
+    if kind.is(&kinds::SERVICE_ACCOUNTS) {
+        let mut token = part("token", "TokenRequest");
+        token["group"] = json!("authentication.k8s.io");
+        token["version"] = json!("v1");
+        token["verbs"] = json!(["create"]);
+        entries.push(token);
+    }
     if kind.has_status {
         entries.push(part("status", &kind.kind));
     }
@@ -138,6 +162,14 @@ mod tests {
         let groups = groups(&Kinds::default());
         let names: Vec<&str> =
             groups["groups"].as_array().unwrap().iter().filter_map(|g| g["name"].as_str()).collect();
-        assert_eq!(names, ["apps", "coordination.k8s.io", "discovery.k8s.io", "apiextensions.k8s.io"]);
+        let wanted = [
+            "apps",
+            "coordination.k8s.io",
+            "discovery.k8s.io",
+            "apiextensions.k8s.io",
+            "authentication.k8s.io",
+            "authorization.k8s.io",
+        ];
+        assert_eq!(names, wanted);
     }
 }

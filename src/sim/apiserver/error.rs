@@ -58,8 +58,8 @@ pub enum ApiError {
     #[error("the server does not allow this method on the requested resource")]
     MethodNotAllowed,
     /// *Fatal* for the request: none of the accepted response types is served.
-    #[error("only the following media types are accepted: application/json")]
-    NotAcceptable,
+    #[error("only the following media types are accepted: {0}")]
+    NotAcceptable(String),
     /// *Fatal* for the request: the body is in a form this server does not read.
     #[error("{0}")]
     UnsupportedMediaType(String),
@@ -107,7 +107,7 @@ impl ApiError {
             Self::Invalid { .. } | Self::Unprocessable(_) => 422,
             Self::BadRequest(_) => 400,
             Self::MethodNotAllowed => 405,
-            Self::NotAcceptable => 406,
+            Self::NotAcceptable(_) => 406,
             Self::UnsupportedMediaType(_) => 415,
             Self::TooLarge(_) => 413,
             Self::Expired(_) => 410,
@@ -125,7 +125,7 @@ impl ApiError {
             Self::Invalid { .. } | Self::Unprocessable(_) => "Invalid",
             Self::BadRequest(_) => "BadRequest",
             Self::MethodNotAllowed => "MethodNotAllowed",
-            Self::NotAcceptable => "NotAcceptable",
+            Self::NotAcceptable(_) => "NotAcceptable",
             Self::UnsupportedMediaType(_) => "UnsupportedMediaType",
             Self::TooLarge(_) => "RequestEntityTooLarge",
             Self::Expired(_) => "Expired",

@@ -5,36 +5,38 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, Response, StatusCode, header, request};
-use http_body_util::{BodyExt as _, Limited};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
+use super::access;
 use super::body::{self, Body};
+use super::compress;
 use super::deletion::{self, DeleteOptions};
 use super::discovery;
 use super::effect::Effect;
 use super::error::ApiError;
 use super::kinds::{self, Kinds};
 use super::list;
+use super::media::{Media, Purpose};
 use super::object::{self, ObjectKey};
 use super::openapi;
 use super::patch;
+use super::payload;
+use super::protobuf;
 use super::requests::RequestLog;
 use super::route::{self, Query, Resource, Subresource, Target, Verb};
 use super::scale;
 use super::scale::Scale;
 use super::store::{Part, Store};
-use super::table::{self, Form};
+use super::tokens::TokenKey;
 use super::watch::{Signal, WatchRequest};
-
-/// Largest accepted request body, in bytes: what a real API server accepts.
-const BODY_LIMIT: usize = 3 * 1024 * 1024;
 
 /// Everything a request may touch.
 #[derive(Debug)]
 pub(super) struct Context {
     pub(super) store: Store,
     pub(super) token: Secret,
+    pub(super) token_key: TokenKey,
     pub(super) address: String,
     pub(super) signals: watch::Receiver<Signal>,
     pub(super) bookmark_every: Duration,
@@ -55,7 +57,7 @@ impl std::fmt::Debug for Secret {
 
 impl Secret {
     /// Compares in a time that depends on the lengths only.
-    fn matches(&self, offered: &str) -> bool {
+    pub(super) fn matches(&self, offered: &str) -> bool {
         let (a, b) = (self.0.as_bytes(), offered.as_bytes());
         a.len() == b.len() && a.iter().zip(b).fold(0, |diff, (x, y)| diff | (x ^ y)) == 0
     }
@@ -78,39 +80,28 @@ where
         }
         _ => None,
     };
-    let answer = match authorize(&context, &target, &parts.headers) {
+    let answer = match access::identify(&context, &target, &parts.headers) {
         Err(error) => Err(error),
-        Ok(()) => match target {
+        Ok(asker) => match target {
             Ok(Target::Objects(resource)) => {
                 objects(&context, &parts.method, &parts.headers, resource, &query, body).await
+            }
+            Ok(Target::Review(review)) => {
+                access::review(&context, review, &parts.method, &parts.headers, &asker, body).await
             }
             Ok(target) => document(&context, &kinds, &parts, &target),
             Err(error) => Err(error),
         },
     };
-    let response = answer.unwrap_or_else(|error| body::error(&error));
+    let mut response = answer.unwrap_or_else(|error| body::error(&error, &parts.headers));
+    let reads = asked.as_ref().is_none_or(|(verb, _)| matches!(verb, Verb::Get | Verb::List));
+    if parts.method == Method::GET && reads && compress::is_accepted(&parts.headers) {
+        response = compress::large(response).await;
+    }
     let agent = parts.headers.get(header::USER_AGENT).and_then(|v| v.to_str().ok());
     let path = parts.uri.path_and_query().map_or("", |path| path.as_str());
     context.requests.record(parts.method.as_str(), asked, path, response.status().as_u16(), agent);
     response
-}
-
-/// Health and version are open to everybody, as on a real server; the rest needs the token.
-fn authorize(
-    context: &Context,
-    target: &Result<Target, ApiError>,
-    headers: &HeaderMap,
-) -> Result<(), ApiError> {
-    let offered = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-    match offered.and_then(|value| value.split_once(' ')) {
-        Some((scheme, token))
-            if scheme.eq_ignore_ascii_case("bearer") && context.token.matches(token.trim()) =>
-        {
-            Ok(())
-        }
-        None if offered.is_none() && matches!(target, Ok(Target::Health | Target::Version)) => Ok(()),
-        _ => Err(ApiError::Unauthorized),
-    }
 }
 
 fn document(
@@ -129,17 +120,21 @@ fn document(
             response.headers_mut().insert(header::CONTENT_TYPE, plain);
             return Ok(response);
         }
-        Target::Version => discovery::version(),
+        Target::Version => return Ok(body::value(StatusCode::OK, &discovery::version())),
+        Target::OpenApi(path) => {
+            let document = openapi::document(kinds, path).ok_or(ApiError::NoSuchPath)?;
+            return Ok(body::value(StatusCode::OK, &document));
+        }
         Target::CoreVersions => discovery::core_versions(&context.address),
         Target::Groups => discovery::groups(kinds),
         Target::Group(name) => discovery::group(kinds, name),
         Target::Resources(group, version) => discovery::resources(kinds, group, version),
-        // Documents are JSON only: clients that insist on protobuf fall back to what they know themselves.
-        Target::OpenApi(_) if !accepts_json(&parts.headers) => return Err(ApiError::NotAcceptable),
-        Target::OpenApi(path) => openapi::document(kinds, path).ok_or(ApiError::NoSuchPath)?,
-        Target::Objects(_) => return Err(ApiError::NoSuchPath),
+        Target::Objects(_) | Target::Review(_) => return Err(ApiError::NoSuchPath),
     };
-    Ok(body::value(StatusCode::OK, &value))
+    let text = |field: &str| value[field].as_str().unwrap_or_default();
+    let messages = protobuf::speaks(text("apiVersion"), text("kind"));
+    let media = Media::negotiate(&parts.headers, Purpose::Document, "", messages)?;
+    Ok(media.document(StatusCode::OK, &value))
 }
 
 async fn objects<B>(
@@ -155,95 +150,42 @@ where
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     let verb = Verb::of(method, &resource, query)?;
-    let accept = headers.get(header::ACCEPT).and_then(|v| v.to_str().ok()).unwrap_or_default();
-    let form = Form::negotiate(accept, query.get("includeObject"))?;
+    if resource.subresource == Subresource::Token {
+        return access::token(context, &resource, headers, body).await;
+    }
+    let media = media_for(&resource, verb, headers, query)?;
     let effect = Effect::of_query(verb, query.get("dryRun"))?;
     match verb {
-        Verb::Get => get(context, &resource, form),
+        Verb::Get => get(context, &resource, media),
         Verb::List => {
             wait_for_version(context, query).await?;
-            list(context, &resource, query, form)
+            let page = list::page(&context.store, &resource.kind, &resource.namespace, query)?;
+            Ok(media.page(&resource.kind, page).await)
         }
         Verb::Watch => {
             if query.is_set("sendInitialEvents") {
                 wait_for_version(context, query).await?;
             }
-            watch(context, &resource, query, form)
+            watch(context, &resource, query, media)
         }
         Verb::DeleteCollection => {
-            let options = DeleteOptions::parse(query, &read(body).await?)?.or(effect);
-            delete_collection(context, &resource, query, &options)
+            let options = DeleteOptions::of(query, &payload::options(headers, body).await?)?.or(effect);
+            let removed = delete_collection(context, &resource, query, &options)?;
+            Ok(media.page(&resource.kind, removed).await)
         }
-        Verb::Create => create(context, &resource, read_object(headers, body).await?, effect),
-        Verb::Update => update(context, &resource, read_object(headers, body).await?, effect),
+        Verb::Create => create(context, &resource, payload::object(headers, body).await?, effect, media),
+        Verb::Update => update(context, &resource, payload::object(headers, body).await?, effect, media),
         Verb::Patch => {
             let shape = patch::shape::of(&resource.kind.group, &resource.kind.kind);
-            let patch = patch::Patch::parse(content_type(headers), &read(body).await?, shape)?;
-            patch_object(context, &resource, &patch, effect)
+            let patch =
+                patch::Patch::parse(payload::media_type(headers), &payload::bytes(body).await?, shape)?;
+            patch_object(context, &resource, &patch, effect, media)
         }
         Verb::Delete => {
-            let options = DeleteOptions::parse(query, &read(body).await?)?.or(effect);
-            delete(context, &resource, &options)
+            let options = DeleteOptions::of(query, &payload::options(headers, body).await?)?.or(effect);
+            delete(context, &resource, &options, media)
         }
     }
-}
-
-async fn read<B>(body: B) -> Result<Bytes, ApiError>
-where
-    B: http_body::Body<Data = Bytes>,
-    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-{
-    match Limited::new(body, BODY_LIMIT).collect().await {
-        Ok(collected) => Ok(collected.to_bytes()),
-        Err(error) if error.is::<http_body_util::LengthLimitError>() => Err(ApiError::TooLarge(BODY_LIMIT)),
-        Err(error) => Err(ApiError::BadRequest(format!("the request body could not be read: {error}"))),
-    }
-}
-
-fn content_type(headers: &HeaderMap) -> &str {
-    let value = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    value.split(';').next().unwrap_or_default().trim()
-}
-
-async fn read_object<B>(headers: &HeaderMap, body: B) -> Result<Value, ApiError>
-where
-    B: http_body::Body<Data = Bytes>,
-    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-{
-    let media = content_type(headers);
-    if !matches!(media, "" | "application/json") {
-        return Err(ApiError::UnsupportedMediaType(
-            "the body of the request was in an unknown format - accepted media types include: application/json"
-                .into(),
-        ));
-    }
-    let object: Value = serde_json::from_slice(&read(body).await?)
-        .map_err(|error| ApiError::BadRequest(format!("the request body is not valid JSON: {error}")))?;
-    if object.is_object() {
-        Ok(object)
-    } else {
-        Err(ApiError::BadRequest("the request body must be one JSON object".into()))
-    }
-}
-
-fn key_of(resource: &Resource) -> ObjectKey {
-    ObjectKey::new(resource.namespace.as_str(), resource.name.as_deref().unwrap_or_default())
-}
-
-fn get(context: &Context, resource: &Resource, form: Form) -> Result<Response<Body>, ApiError> {
-    let kind = &resource.kind;
-    let stored = context.store.stored(kind, &key_of(resource))?.seen_as(kind);
-    if let (Subresource::Scale, Some(scale)) = (resource.subresource, &kind.scale) {
-        return Ok(body::value(StatusCode::OK, &scale::of(scale, &stored.value())));
-    }
-    Ok(match form {
-        Form::Objects => body::json_response(StatusCode::OK, body::full(stored.json())),
-        Form::Table(include) => {
-            let metadata = json!({"resourceVersion": stored.version.to_string()});
-            let table = table::table(kind, std::iter::once(stored.value()), include, &metadata);
-            body::value(StatusCode::OK, &table)
-        }
-    })
 }
 
 /// A read of a version that is still to come waits for it a while, as a cache that lags behind would.
@@ -254,42 +196,40 @@ async fn wait_for_version(context: &Context, query: &Query) -> Result<(), ApiErr
     Ok(())
 }
 
-fn list(
-    context: &Context,
-    resource: &Resource,
-    query: &Query,
-    form: Form,
-) -> Result<Response<Body>, ApiError> {
-    let page = list::page(&context.store, &resource.kind, &resource.namespace, query)?;
-    Ok(match form {
-        Form::Objects => {
-            let chunks = body::join(page.pieces(&resource.kind)).map(Ok);
-            body::json_response(StatusCode::OK, body::stream(futures::stream::iter(chunks)))
-        }
-        Form::Table(include) => {
-            let values = page.items.iter().map(|stored| stored.value());
-            let table = table::table(&resource.kind, values, include, &page.metadata());
-            body::value(StatusCode::OK, &table)
-        }
-    })
+/// The form of the answer.
+fn media_for(resource: &Resource, verb: Verb, headers: &HeaderMap, query: &Query) -> Result<Media, ApiError> {
+    let purpose = match (verb, resource.subresource) {
+        (_, Subresource::Scale) => return Media::negotiate(headers, Purpose::Document, "", true),
+        (Verb::List | Verb::DeleteCollection, _) => Purpose::List,
+        (Verb::Watch, _) => Purpose::Watch,
+        _ => Purpose::Object,
+    };
+    Media::of_kind(headers, purpose, query.get("includeObject"), &resource.kind)
+}
+
+fn key_of(resource: &Resource) -> ObjectKey {
+    ObjectKey::new(resource.namespace.as_str(), resource.name.as_deref().unwrap_or_default())
+}
+
+fn get(context: &Context, resource: &Resource, media: Media) -> Result<Response<Body>, ApiError> {
+    let kind = &resource.kind;
+    let stored = context.store.stored(kind, &key_of(resource))?;
+    if let (Subresource::Scale, Some(scale)) = (resource.subresource, &kind.scale) {
+        return Ok(media.document(StatusCode::OK, &scale::of(scale, &stored.value())));
+    }
+    Ok(media.object(StatusCode::OK, kind, &stored))
 }
 
 fn watch(
     context: &Context,
     resource: &Resource,
     query: &Query,
-    form: Form,
+    media: Media,
 ) -> Result<Response<Body>, ApiError> {
-    let request = WatchRequest::parse(&resource.kind, &resource.namespace, query, form)?;
+    let request = WatchRequest::parse(&resource.kind, &resource.namespace, query, media)?;
     let stream =
         super::watch::open(&context.store, request, context.signals.clone(), context.bookmark_every)?;
-    Ok(body::json_response(StatusCode::OK, body::stream(stream)))
-}
-
-fn accepts_json(headers: &HeaderMap) -> bool {
-    let accept = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let media = |offer: &str| offer.split(';').next().unwrap_or_default().trim().to_owned();
-    accept.split(',').map(media).any(|m| matches!(&*m, "" | "*/*" | "application/*" | "application/json"))
+    Ok(media.watch(body::stream(stream)))
 }
 
 /// Checks that the body is of the kind the path names, and completes what may be left out.
@@ -329,6 +269,7 @@ fn create(
     resource: &Resource,
     object: Value,
     effect: Effect,
+    media: Media,
 ) -> Result<Response<Body>, ApiError> {
     let kind = &resource.kind;
     if kind.is_namespaced() && resource.namespace.is_empty() {
@@ -343,15 +284,15 @@ fn create(
     if kind.is_namespaced() {
         context.store.stored(&kinds::NAMESPACES, &ObjectKey::new("", resource.namespace.as_str()))?;
     }
-    let stored = context.store.create_part(kind, object, Part::Main, effect)?.seen_as(kind);
-    Ok(body::json_response(StatusCode::CREATED, body::full(stored.json())))
+    let stored = context.store.create_part(kind, object, Part::Main, effect)?;
+    Ok(media.object(StatusCode::CREATED, kind, &stored))
 }
 
 /// The part of an object a write through this path changes.
 fn part(resource: &Resource) -> Part {
     match resource.subresource {
         Subresource::Status => Part::Status,
-        Subresource::None | Subresource::Scale => Part::Main,
+        Subresource::None | Subresource::Scale | Subresource::Token => Part::Main,
     }
 }
 
@@ -360,14 +301,15 @@ fn update(
     resource: &Resource,
     object: Value,
     effect: Effect,
+    media: Media,
 ) -> Result<Response<Body>, ApiError> {
     let key = key_of(resource);
     if let (Subresource::Scale, Some(scale)) = (resource.subresource, &resource.kind.scale) {
-        return rescale(context, resource, scale, effect, |_| Ok(object));
+        return rescale(context, resource, scale, effect, media, |_| Ok(object));
     }
     let object = settle(resource, object)?;
     let stored = context.store.modify(&resource.kind, &key, part(resource), effect, |_| Ok(object))?;
-    Ok(body::json_response(StatusCode::OK, body::full(stored.seen_as(&resource.kind).json())))
+    Ok(media.object(StatusCode::OK, &resource.kind, &stored))
 }
 
 fn patch_object(
@@ -375,13 +317,14 @@ fn patch_object(
     resource: &Resource,
     patch: &patch::Patch,
     effect: Effect,
+    media: Media,
 ) -> Result<Response<Body>, ApiError> {
     if let (Subresource::Scale, Some(scale)) = (resource.subresource, &resource.kind.scale) {
-        return rescale(context, resource, scale, effect, |current| patch.apply(current));
+        return rescale(context, resource, scale, effect, media, |current| patch.apply(current));
     }
     let change = |current: &Value| patch.apply(current);
     let stored = context.store.modify(&resource.kind, &key_of(resource), part(resource), effect, change)?;
-    Ok(body::json_response(StatusCode::OK, body::full(stored.seen_as(&resource.kind).json())))
+    Ok(media.object(StatusCode::OK, &resource.kind, &stored))
 }
 
 fn rescale(
@@ -389,26 +332,28 @@ fn rescale(
     resource: &Resource,
     scale: &Scale,
     effect: Effect,
+    media: Media,
     change: impl FnOnce(&Value) -> Result<Value, ApiError>,
 ) -> Result<Response<Body>, ApiError> {
     let stored = context.store.modify(&resource.kind, &key_of(resource), Part::Main, effect, |current| {
         scale::apply(scale, current, &change(&scale::of(scale, current))?)
     })?;
-    Ok(body::value(StatusCode::OK, &scale::of(scale, &stored.value())))
+    Ok(media.document(StatusCode::OK, &scale::of(scale, &stored.value())))
 }
 
 fn delete(
     context: &Context,
     resource: &Resource,
     options: &DeleteOptions,
+    media: Media,
 ) -> Result<Response<Body>, ApiError> {
     let kind = &resource.kind;
-    let removed = context.store.remove(kind, &key_of(resource), options)?.seen_as(kind);
+    let removed = context.store.remove(kind, &key_of(resource), options)?;
     if removed.is_deleted() {
-        return Ok(body::value(StatusCode::OK, &deletion::answer(kind, removed.value())));
+        return Ok(media.document(StatusCode::OK, &deletion::answer(kind, removed.value())));
     }
     // Something holds it: the object is still there, and the client sees that.
-    Ok(body::json_response(StatusCode::OK, body::full(removed.json())))
+    Ok(media.object(StatusCode::OK, kind, &removed))
 }
 
 fn delete_collection(
@@ -416,7 +361,7 @@ fn delete_collection(
     resource: &Resource,
     query: &Query,
     options: &DeleteOptions,
-) -> Result<Response<Body>, ApiError> {
+) -> Result<list::Page, ApiError> {
     let kind = &resource.kind;
     if kind.is_namespaced() && resource.namespace.is_empty() {
         return Err(ApiError::MethodNotAllowed);
@@ -432,6 +377,5 @@ fn delete_collection(
         }
     }
     page.items = removed;
-    let chunks = body::join(page.pieces(kind)).map(Ok);
-    Ok(body::json_response(StatusCode::OK, body::stream(futures::stream::iter(chunks))))
+    Ok(page)
 }

@@ -1,12 +1,13 @@
 //! Objects at rest: their bytes, their key and labels, and the rules for their metadata.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use serde_json::{Map, Value, json};
 
 use super::error::ApiError;
 use super::kinds::{Kind, NameRule};
+use super::protobuf;
 
 /// Where an object is found within its kind. The order is the order of lists. Clones share the text.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -69,6 +70,8 @@ pub(super) struct Stored {
     change: Change,
     labels: Labels,
     line: Bytes,
+    /// Made when a client first asks for it.
+    protobuf: OnceLock<Bytes>,
 }
 
 impl Stored {
@@ -81,7 +84,7 @@ impl Stored {
         let labels = Labels::of(value);
         // Boxed first, so that nothing but the text stays.
         let line = Bytes::from(line.into_boxed_slice());
-        Arc::new(Self { key: ObjectKey::of(value), version, change, labels, line })
+        Arc::new(Self { key: ObjectKey::of(value), version, change, labels, line, protobuf: OnceLock::new() })
     }
 
     /// The object, parsed. Cost: its length.
@@ -106,6 +109,12 @@ impl Stored {
     /// The object as JSON; shared bytes.
     pub(super) fn json(&self) -> Bytes {
         self.line.slice_ref(self.json_slice())
+    }
+
+    /// The bare protobuf message of the object; shared bytes, empty for kinds without messages. The first call
+    /// costs a few times the length of the object.
+    pub(super) fn protobuf(&self) -> Bytes {
+        self.protobuf.get_or_init(|| protobuf::message(&self.value()).unwrap_or_default()).clone()
     }
 
     /// The watch event `change` with this object, newline included. Shared when `change` is the one that

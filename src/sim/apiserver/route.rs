@@ -7,6 +7,7 @@ use http::Method;
 
 use super::error::ApiError;
 use super::kinds::{self, Kind, Kinds};
+use super::reviews::{self, REVIEWS, Review};
 
 /// What a path points at.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,6 +26,8 @@ pub(super) enum Target {
     Resources(String, String),
     /// `/openapi/v3` and below, with the rest of the path.
     OpenApi(String),
+    /// Where reviews are posted.
+    Review(Review),
     /// Objects of one kind.
     Objects(Resource),
 }
@@ -55,6 +58,8 @@ pub(super) enum Subresource {
     None,
     Status,
     Scale,
+    /// Where tokens of a service account are asked for.
+    Token,
 }
 
 /// Query parameters; the last of a repeated one counts.
@@ -134,8 +139,13 @@ pub(super) fn resolve(kinds: &Kinds, path: &str) -> Result<Target, ApiError> {
         ["apis"] => Ok(Target::Groups),
         ["openapi", ref rest @ ..] => Ok(Target::OpenApi(rest.join("/"))),
         ["apis", group] => {
-            let known = kinds.group_versions().into_iter().find(|(g, _)| *g == group && !g.is_empty());
-            known.map(|(g, _)| Target::Group(g)).ok_or(ApiError::NoSuchPath)
+            let reviews = REVIEWS.iter().any(|review| review.group == group);
+            let known = reviews || kinds.group_versions().iter().any(|(g, _)| *g == group);
+            if known && !group.is_empty() {
+                Ok(Target::Group(group.to_owned()))
+            } else {
+                Err(ApiError::NoSuchPath)
+            }
         }
         ["api", version, ref rest @ ..] => resources(kinds, "", version, rest),
         ["apis", group, version, ref rest @ ..] if !group.is_empty() => {
@@ -146,7 +156,13 @@ pub(super) fn resolve(kinds: &Kinds, path: &str) -> Result<Target, ApiError> {
 }
 
 fn resources(kinds: &Kinds, group: &str, version: &str, rest: &[&str]) -> Result<Target, ApiError> {
-    let known = kinds.iter().any(|kind| kind.group == group && kind.version == version);
+    if let [plural] = *rest
+        && let Some(review) = Review::find(group, version, plural)
+    {
+        return Ok(Target::Review(review));
+    }
+    let reviews = version == reviews::VERSION && REVIEWS.iter().any(|review| review.group == group);
+    let known = reviews || kinds.iter().any(|kind| kind.group == group && kind.version == version);
     if !known {
         return Err(ApiError::NoSuchPath);
     }
@@ -196,6 +212,7 @@ fn subresource(kind: &Kind, name: &str) -> Result<Subresource, ApiError> {
     match name {
         "status" if kind.has_status => Ok(Subresource::Status),
         "scale" if kind.has_scale() => Ok(Subresource::Scale),
+        "token" if kind.is(&kinds::SERVICE_ACCOUNTS) => Ok(Subresource::Token),
         _ => Err(ApiError::NoSuchPath),
     }
 }
@@ -217,6 +234,9 @@ impl Verb {
     /// The verb of a request on `resource`.
     pub(super) fn of(method: &Method, resource: &Resource, query: &Query) -> Result<Self, ApiError> {
         let plain = resource.subresource == Subresource::None;
+        if resource.subresource == Subresource::Token {
+            return if *method == Method::POST { Ok(Self::Create) } else { Err(ApiError::MethodNotAllowed) };
+        }
         Ok(match (method.as_str(), resource.name.is_some()) {
             ("GET" | "HEAD", true) => Self::Get,
             ("GET" | "HEAD", false) if query.is_set("watch") => Self::Watch,

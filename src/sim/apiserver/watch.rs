@@ -18,11 +18,11 @@ use super::body;
 use super::collection::{Event, TooOld};
 use super::error::ApiError;
 use super::kinds::Kind;
-use super::object::{self, Change, Stored, event_line};
+use super::media::Media;
+use super::object::{self, Change, Stored};
 use super::route::Query;
 use super::selector::Selector;
 use super::store::Store;
-use super::table::Form;
 
 /// Events read from the history at a time.
 const BATCH: usize = 256;
@@ -50,7 +50,7 @@ pub(super) struct WatchRequest {
     version: Option<u64>,
     bookmarks: bool,
     timeout: Duration,
-    form: Form,
+    media: Media,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,7 +68,7 @@ impl WatchRequest {
         kind: &Arc<Kind>,
         namespace: &str,
         query: &Query,
-        form: Form,
+        media: Media,
     ) -> Result<Self, ApiError> {
         let selector = Selector::parse(kind, query.get("labelSelector"), query.get("fieldSelector"))?;
         let version = query.number("resourceVersion")?.filter(|version| *version > 0);
@@ -98,7 +98,7 @@ impl WatchRequest {
             version,
             bookmarks,
             timeout: timeout.map_or(DEFAULT_TIMEOUT, Duration::from_secs),
-            form,
+            media,
         })
     }
 
@@ -205,7 +205,8 @@ impl WatchStream {
             debug_assert!(scanned.is_ok(), "the present is always readable");
             (version, items)
         });
-        let lines = items.iter().map(|item| self.request.form.line(&self.request.kind, item, Change::Added));
+        let lines =
+            items.iter().map(|item| self.request.media.event(&self.request.kind, item, Change::Added));
         self.pending = body::join(lines.collect::<Vec<_>>().into_iter()).collect();
         self.cursor = version;
     }
@@ -221,7 +222,7 @@ impl WatchStream {
             self.changed.mark_unchanged();
             match self.store.events_after(&self.request.kind, self.cursor, BATCH) {
                 Err(TooOld { oldest }) => {
-                    self.pending.push_back(too_old(self.cursor, oldest));
+                    self.pending.push_back(self.too_old(oldest));
                     self.ended = true;
                     continue;
                 }
@@ -286,9 +287,9 @@ impl WatchStream {
             let mut last = previous.value();
             object::metadata(&mut last).insert("resourceVersion".into(), json!(event.version.to_string()));
             let last = Stored::new(&last, event.version, Change::Deleted);
-            return Some(request.form.line(&request.kind, &last, Change::Deleted));
+            return Some(request.media.event(&request.kind, &last, Change::Deleted));
         }
-        Some(request.form.line(&request.kind, &event.object, change))
+        Some(request.media.event(&request.kind, &event.object, change))
     }
 
     /// A bookmark at the cursor.
@@ -299,11 +300,12 @@ impl WatchStream {
             metadata["annotations"] = json!({annotation: "true"});
         }
         let object = json!({"kind": kind.kind, "apiVersion": kind.api_version(), "metadata": metadata});
-        event_line("BOOKMARK", &self.request.form.bookmark(kind, object))
+        self.request.media.bookmark(kind, object)
     }
-}
 
-fn too_old(cursor: u64, oldest: u64) -> Bytes {
-    let error = ApiError::Expired(format!("too old resource version: {cursor} ({oldest})"));
-    event_line("ERROR", &error.status())
+    /// The history does not reach back to the cursor.
+    fn too_old(&self, oldest: u64) -> Bytes {
+        let error = ApiError::Expired(format!("too old resource version: {} ({oldest})", self.cursor));
+        self.request.media.error_event(&error)
+    }
 }
