@@ -17,6 +17,10 @@ use tombolo::sim::apiserver::{ApiServer, RunningApiServer, kinds};
 
 #[path = "sim_apiserver/access.rs"]
 mod access;
+#[path = "sim_apiserver/definitions.rs"]
+mod definitions;
+#[path = "sim_apiserver/deletions.rs"]
+mod deletions;
 #[path = "sim_apiserver/lists.rs"]
 mod lists;
 #[path = "sim_apiserver/objects.rs"]

@@ -28,6 +28,7 @@
 mod access;
 mod accounts;
 mod age;
+mod aggregated;
 mod authority;
 mod body;
 mod collection;

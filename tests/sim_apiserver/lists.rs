@@ -50,7 +50,7 @@ async fn a_list_continued_after_compaction_is_gone() {
 
 #[tokio::test]
 async fn versions_are_matched_as_asked() {
-    let server = east().await;
+    let server = start(ApiServer::builder().future_wait(Duration::from_millis(10))).await;
     let store = server.store();
     let old = store.create(service("a")).unwrap()["metadata"]["resourceVersion"].as_str().unwrap().to_owned();
     store.create(service("b")).unwrap();
@@ -66,6 +66,94 @@ async fn versions_are_matched_as_asked() {
     assert_eq!(code(api.list(&at("999999", VersionMatch::NotOlderThan)).await), 504);
     server.compact();
     assert_eq!(code(api.list(&at(&old, VersionMatch::Exact)).await), 410);
+}
+
+fn get(path: &str) -> http::Request<Vec<u8>> {
+    http::Request::get(path).body(Vec::new()).unwrap()
+}
+
+/// §2.2b: refused after a wait, with the cause and the delay clients look for.
+#[tokio::test]
+async fn a_list_from_the_future_waits_and_is_refused_with_a_delay() {
+    let server = start(ApiServer::builder().future_wait(Duration::from_millis(10))).await;
+    let client = client(&server).await;
+    let far = "/api/v1/services?resourceVersion=999999&resourceVersionMatch=NotOlderThan";
+    let refused = client.send(get(far).map(Into::into)).await.unwrap();
+    assert_eq!(refused.status(), 504);
+    assert_eq!(refused.headers()["retry-after"], "1");
+    match client.request::<Value>(get(far)).await {
+        Err(kube::Error::Api(status)) => {
+            assert_eq!(status.reason, "Timeout");
+            assert_eq!(status.details.as_ref().unwrap().causes[0].reason, "ResourceVersionTooLarge");
+        }
+        other => panic!("expected a Status, got {other:?}"),
+    }
+}
+
+/// A version that is reached while the list waits is answered.
+#[tokio::test]
+async fn a_list_of_a_version_that_comes_soon_is_answered() {
+    let server = start(ApiServer::builder().future_wait(Duration::from_secs(20))).await;
+    let client = client(&server).await;
+    let next = server.store().resource_version() + 1;
+    let path = format!("/api/v1/services?resourceVersion={next}&resourceVersionMatch=NotOlderThan");
+    let list = tokio::spawn(async move { client.request::<Value>(get(&path)).await });
+    server.store().create(service("a")).unwrap();
+    assert_eq!(soon(list).await.unwrap().unwrap()["items"][0]["metadata"]["name"], "a");
+}
+
+#[tokio::test]
+async fn options_that_exclude_each_other_are_refused() {
+    let server = east().await;
+    let client = client(&server).await;
+    for (query, want) in [
+        ("resourceVersionMatch=Exact", 422),
+        ("resourceVersionMatch=Exact&resourceVersion=0", 422),
+        ("resourceVersionMatch=Sideways&resourceVersion=1", 422),
+        ("sendInitialEvents=true&resourceVersionMatch=NotOlderThan", 422),
+        ("continue=garbage", 400),
+        ("watch=1&resourceVersionMatch=NotOlderThan", 422),
+        ("watch=1&sendInitialEvents=true", 422),
+        ("resourceVersion=abc", 400),
+    ] {
+        let refused = client.request::<Value>(get(&format!("/api/v1/services?{query}"))).await;
+        assert_eq!(code(refused), want, "{query}");
+    }
+}
+
+/// What follows is counted in a namespace too, and not when a selector filters.
+#[tokio::test]
+async fn the_first_page_says_how_many_follow() {
+    let server = east().await;
+    for name in ["a", "b", "c"] {
+        server.store().create(service(name)).unwrap();
+    }
+    let api = in_sample(&client(&server).await, &kinds::SERVICES);
+    let left = async |params: ListParams| api.list(&params).await.unwrap().metadata.remaining_item_count;
+    assert_eq!(left(params(1, None)).await, Some(2));
+    assert_eq!(left(params(1, None).labels("app")).await, None);
+    assert_eq!(left(params(1, None).fields("spec.type=ClusterIP")).await, None);
+    assert_eq!(left(params(5, None)).await, None);
+}
+
+#[tokio::test]
+async fn events_are_selected_by_the_object_they_are_about() {
+    let server = east().await;
+    for (name, about, event_type) in [("a", "web", "Normal"), ("b", "web", "Warning"), ("c", "db", "Normal")]
+    {
+        let event = json!({"apiVersion": "v1", "kind": "Event", "metadata": {"namespace": "sample", "name": name},
+            "involvedObject": {"kind": "Pod", "namespace": "sample", "name": about, "uid": format!("uid-{about}")},
+            "reason": "Started", "type": event_type, "message": "told"});
+        server.store().create(event).unwrap();
+    }
+    let api = in_sample(&client(&server).await, &kinds::EVENTS);
+    let names = async |fields: &str| {
+        let list = api.list(&ListParams::default().fields(fields)).await.unwrap();
+        list.items.iter().map(name).collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(names("involvedObject.name=web,involvedObject.namespace=sample").await, "a b");
+    assert_eq!(names("involvedObject.uid=uid-db,involvedObject.kind=Pod").await, "c");
+    assert_eq!(names("reason=Started,type!=Normal").await, "b");
 }
 
 #[tokio::test]

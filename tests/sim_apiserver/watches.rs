@@ -82,7 +82,21 @@ async fn a_watch_from_before_the_history_is_told_410_and_ends() {
     let api = in_sample(&client(&server).await, &kinds::SERVICES);
     let mut watch = api.watch(&WatchParams::default(), &old).await.unwrap().boxed();
     assert_eq!(events(&mut watch, 2).await, ["ERROR 410", "END"]);
-    assert_eq!(code(api.watch(&WatchParams::default(), "999999").await.map(|_| ())), 504);
+}
+
+/// §2.2b: no error, no event, no bookmark until the version is passed.
+#[tokio::test]
+async fn a_watch_from_the_future_is_silent_until_it_is_reached() {
+    let server = start(ApiServer::builder().bookmark_interval(Duration::from_millis(5))).await;
+    let store = server.store();
+    let api = in_sample(&client(&server).await, &kinds::SERVICES);
+    let ahead = (store.resource_version() + 2).to_string();
+    let mut watch = api.watch(&WatchParams::default(), &ahead).await.unwrap().boxed();
+    store.create(service("early")).unwrap();
+    store.create(service("reached")).unwrap();
+    store.create(service("after")).unwrap();
+    let first = soon(watch.next()).await.unwrap().unwrap();
+    assert_eq!(told(&first), "ADDED after");
 }
 
 #[tokio::test]

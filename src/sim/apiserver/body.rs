@@ -56,6 +56,13 @@ pub(super) fn value(status: StatusCode, value: &Value) -> Response<Body> {
     json_response(status, full(value.to_string()))
 }
 
+/// A whole document of another JSON media type.
+pub(super) fn typed(media: &'static str, document: &Value) -> Response<Body> {
+    let mut response = value(StatusCode::OK, document);
+    response.headers_mut().insert(header::CONTENT_TYPE, http::HeaderValue::from_static(media));
+    response
+}
+
 /// A refusal, in a form the client accepts where it said so.
 pub(super) fn error(error: &ApiError, headers: &HeaderMap) -> Response<Body> {
     let code = StatusCode::from_u16(error.code()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);

@@ -41,7 +41,7 @@ impl DeleteOptions {
     ///
     /// # Errors
     /// [`ApiError::BadRequest`] for what cannot be read, [`ApiError::Invalid`] for an unknown policy or dry run.
-    pub(super) fn of(query: &Query, options: &Value) -> Result<Self, ApiError> {
+    pub(super) fn parse(query: &Query, options: &Value) -> Result<Self, ApiError> {
         let policy = options["propagationPolicy"].as_str().unwrap_or(query.get("propagationPolicy"));
         if !policy.is_empty() && !POLICIES.contains(&policy) {
             return Err(ApiError::Invalid {
@@ -215,9 +215,9 @@ mod tests {
     #[test]
     fn options_come_from_body_or_query() {
         let query = Query::parse("gracePeriodSeconds=5&propagationPolicy=Foreground");
-        assert_eq!(DeleteOptions::of(&query, &Value::Null).unwrap(), within(5));
-        assert_eq!(DeleteOptions::of(&query, &json!({"gracePeriodSeconds": 1})).unwrap(), within(1));
+        assert_eq!(DeleteOptions::parse(&query, &Value::Null).unwrap(), within(5));
+        assert_eq!(DeleteOptions::parse(&query, &json!({"gracePeriodSeconds": 1})).unwrap(), within(1));
         let bad = Query::parse("propagationPolicy=Sideways");
-        assert_eq!(DeleteOptions::of(&bad, &Value::Null).unwrap_err().code(), 422);
+        assert_eq!(DeleteOptions::parse(&bad, &Value::Null).unwrap_err().code(), 422);
     }
 }

@@ -11,7 +11,8 @@ use super::reviews::{self, REVIEWS, Review};
 /// The Kubernetes version this server claims.
 pub(super) const GIT_VERSION: &str = "v1.35.4";
 
-const VERBS: [&str; 8] = ["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"];
+pub(super) const VERBS: [&str; 8] =
+    ["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"];
 
 /// `/version`.
 pub(super) fn version() -> Value {
@@ -39,12 +40,17 @@ pub(super) fn core_versions(address: &str) -> Value {
 
 /// `/apis`.
 pub(super) fn groups(kinds: &Kinds) -> Value {
+    let groups: Vec<Value> = group_names(kinds).iter().map(|group| group_entry(kinds, group)).collect();
+    json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": groups})
+}
+
+/// The groups with a name, each once.
+pub(super) fn group_names(kinds: &Kinds) -> Vec<String> {
     let mut groups: Vec<String> = kinds.group_versions().into_iter().map(|(group, _)| group).collect();
     groups.extend(REVIEWS.iter().map(|review| review.group.to_owned()));
     let mut seen = HashSet::new();
     groups.retain(|group| !group.is_empty() && seen.insert(group.clone()));
-    let groups: Vec<Value> = groups.iter().map(|group| group_entry(kinds, group)).collect();
-    json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": groups})
+    groups
 }
 
 /// `/apis/<group>`.
@@ -62,7 +68,7 @@ fn group_entry(kinds: &Kinds, name: &str) -> Value {
 }
 
 /// The versions of a group, the preferred one first.
-fn versions(kinds: &Kinds, group: &str) -> Vec<String> {
+pub(super) fn versions(kinds: &Kinds, group: &str) -> Vec<String> {
     let of_group = kinds.group_versions().into_iter().filter(|(g, _)| g == group);
     let mut versions: Vec<String> = of_group.map(|(_, version)| version).collect();
     if versions.is_empty() && REVIEWS.iter().any(|review| review.group == group) {

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 
 use super::access;
+use super::aggregated;
 use super::body::{self, Body};
 use super::compress;
 use super::deletion::{self, DeleteOptions};
@@ -17,7 +18,7 @@ use super::effect::Effect;
 use super::error::ApiError;
 use super::kinds::{self, Kinds};
 use super::list;
-use super::media::{Media, Purpose};
+use super::media::{self, Media, Purpose};
 use super::object::{self, ObjectKey};
 use super::openapi;
 use super::patch;
@@ -88,6 +89,12 @@ where
             }
             Ok(Target::Review(review)) => {
                 access::review(&context, review, &parts.method, &parts.headers, &asker, body).await
+            }
+            Ok(target @ (Target::CoreVersions | Target::Groups))
+                if aggregated::is_accepted(&media::accept(&parts.headers)) =>
+            {
+                let document = aggregated::document(&kinds, target == Target::CoreVersions);
+                Ok(body::typed(aggregated::MEDIA, &document))
             }
             Ok(target) => document(&context, &kinds, &parts, &target),
             Err(error) => Err(error),
@@ -169,7 +176,7 @@ where
             watch(context, &resource, query, media)
         }
         Verb::DeleteCollection => {
-            let options = DeleteOptions::of(query, &payload::options(headers, body).await?)?.or(effect);
+            let options = DeleteOptions::parse(query, &payload::options(headers, body).await?)?.or(effect);
             let removed = delete_collection(context, &resource, query, &options)?;
             Ok(media.page(&resource.kind, removed).await)
         }
@@ -182,7 +189,7 @@ where
             patch_object(context, &resource, &patch, effect, media)
         }
         Verb::Delete => {
-            let options = DeleteOptions::of(query, &payload::options(headers, body).await?)?.or(effect);
+            let options = DeleteOptions::parse(query, &payload::options(headers, body).await?)?.or(effect);
             delete(context, &resource, &options, media)
         }
     }

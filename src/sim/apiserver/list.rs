@@ -8,7 +8,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::collection::TooOld;
+use super::collection::{Collection, TooOld};
 use super::error::ApiError;
 use super::kinds::Kind;
 use super::object::{ObjectKey, Stored};
@@ -70,53 +70,98 @@ fn parse_at(query: &Query, current: u64) -> Result<At, ApiError> {
     }
 }
 
-/// Answers one list request. Cost: the objects passed over on this page and the events since its version.
+/// What a list request asks for.
+struct Asked<'a> {
+    namespace: Option<&'a str>,
+    query: &'a Query,
+    selector: Selector,
+    limit: usize,
+    token: Option<Token>,
+}
+
+/// Answers one list request. Cost: the objects passed over on this page and the events since its version; the
+/// first page of a namespace also counts what follows.
 pub(super) fn page(store: &Store, kind: &Kind, namespace: &str, query: &Query) -> Result<Page, ApiError> {
-    if !query.get("sendInitialEvents").is_empty() {
-        let why = "sendInitialEvents is forbidden for list";
-        return Err(ApiError::forbidden_option("sendInitialEvents", why));
+    let asked = Asked::parse(kind, namespace, query)?;
+    let (version, mut items, total) = store.read(kind, |collection, now| asked.gather(collection, now))?;
+    if asked.selector.reads_fields() {
+        // Reading objects takes time: not while everybody waits for the lock.
+        let selected = items.into_iter().filter(|item| asked.selector.matches(item));
+        items = selected.take(asked.limit.saturating_add(1)).collect();
     }
-    let selector = Selector::parse(kind, query.get("labelSelector"), query.get("fieldSelector"))?;
-    let limit = query.number("limit")?.filter(|n| *n > 0).map_or(usize::MAX, |n| n as usize);
-    let token = match query.get("continue") {
-        "" => None,
-        text => Some(parse_token(text, query)?),
+    let more = items.len() > asked.limit;
+    items.truncate(asked.limit);
+    let remaining = total.map(|n| n.saturating_sub(items.len() as u64)).filter(|_| more);
+    let next = match items.last() {
+        Some(last) if more => token_for(version, &last.key, remaining),
+        _ => String::new(),
     };
-    let namespace = Some(namespace).filter(|n| !n.is_empty());
-    store.read(kind, |collection, current| {
-        let version = match &token {
-            Some(token) if token.rv > current => return Err(expired(token.rv)),
-            Some(token) => token.rv,
-            None => match parse_at(query, current)? {
+    let items = items.iter().map(|item| item.seen_as(kind)).collect();
+    Ok(Page { version, items, next, remaining })
+}
+
+impl<'a> Asked<'a> {
+    fn parse(kind: &Kind, namespace: &'a str, query: &'a Query) -> Result<Self, ApiError> {
+        if !query.get("sendInitialEvents").is_empty() {
+            let why = "sendInitialEvents is forbidden for list";
+            return Err(ApiError::forbidden_option("sendInitialEvents", why));
+        }
+        let limit = query.number("limit")?.filter(|n| *n > 0);
+        Ok(Self {
+            namespace: Some(namespace).filter(|n| !n.is_empty()),
+            query,
+            selector: Selector::parse(kind, query.get("labelSelector"), query.get("fieldSelector"))?,
+            limit: limit.and_then(|n| usize::try_from(n).ok()).unwrap_or(usize::MAX),
+            token: match query.get("continue") {
+                "" => None,
+                text => Some(parse_token(text, query)?),
+            },
+        })
+    }
+
+    fn version(&self, current: u64) -> Result<u64, ApiError> {
+        match &self.token {
+            Some(token) if token.rv > current => Err(expired(token.rv)),
+            Some(token) => Ok(token.rv),
+            None => Ok(match parse_at(self.query, current)? {
                 At::Newest => current,
                 At::Exact(version) => version,
-            },
+            }),
+        }
+    }
+
+    /// The version, the objects of this page and one more, and how many there are from here on, when nothing
+    /// is filtered. With a selection by fields: every object that may be on this page.
+    #[expect(clippy::type_complexity, reason = "used once, right above")]
+    fn gather(
+        &self,
+        collection: &Collection,
+        current: u64,
+    ) -> Result<(u64, Vec<Arc<Stored>>, Option<u64>), ApiError> {
+        let version = self.version(current)?;
+        let after = self.token.as_ref().map(|t| ObjectKey::new(t.ns.as_str(), t.name.as_str()));
+        let everything = self.selector.is_everything();
+        let known = match &self.token {
+            Some(token) => token.left,
+            None if self.namespace.is_none() && version == current => Some(collection.len() as u64),
+            None => None,
         };
-        let after = token.as_ref().map(|t| ObjectKey::new(t.ns.as_str(), t.name.as_str()));
-        let (mut items, mut more): (Vec<Arc<Stored>>, bool) = (Vec::new(), false);
-        let scanned = collection.scan_at(version, namespace, after.as_ref(), |_, stored| {
-            if !selector.is_everything() && !selector.matches(stored) {
-                return true;
+        let counts = everything && known.is_none() && self.token.is_none();
+        let enough = if self.selector.reads_fields() { usize::MAX } else { self.limit.saturating_add(1) };
+        let (mut items, mut counted) = (Vec::new(), 0);
+        let scanned = collection.scan_at(version, self.namespace, after.as_ref(), |_, stored| {
+            if everything || self.selector.may_match(stored) {
+                counted += 1;
+                if items.len() < enough {
+                    items.push(Arc::clone(stored));
+                }
             }
-            more = items.len() == limit;
-            if !more {
-                items.push(stored.seen_as(kind));
-            }
-            !more
+            counts || items.len() < enough
         });
         scanned.map_err(|TooOld { .. }| expired(version))?;
-        let counted = selector.is_everything() && namespace.is_none() && version == current;
-        let total = match &token {
-            Some(token) => token.left,
-            None => counted.then_some(collection.len() as u64),
-        };
-        let remaining = total.map(|n| n.saturating_sub(items.len() as u64)).filter(|_| more);
-        let next = match items.last() {
-            Some(last) if more => token_for(version, &last.key, remaining),
-            _ => String::new(),
-        };
-        Ok(Page { version, items, next, remaining })
-    })
+        let total = everything.then(|| known.or(counts.then_some(counted))).flatten();
+        Ok((version, items, total))
+    }
 }
 
 fn forbidden(why: &str) -> ApiError {

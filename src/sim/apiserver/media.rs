@@ -102,7 +102,8 @@ fn clauses(accept: &str) -> Vec<Clause<'_>> {
     clauses
 }
 
-fn accept(headers: &HeaderMap) -> String {
+/// The `Accept` headers in one.
+pub(super) fn accept(headers: &HeaderMap) -> String {
     let values = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
     values.collect::<Vec<_>>().join(",")
 }

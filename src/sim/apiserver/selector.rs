@@ -56,9 +56,13 @@ impl Selector {
     /// Whether `object` is selected. Cost: nothing of note with labels, name and namespace; the length of the
     /// object with other fields.
     pub(super) fn matches(&self, object: &Stored) -> bool {
+        self.may_match(object) && (!self.reads_fields() || self.matches_fields(&object.value()))
+    }
+
+    /// Whether labels, name and namespace are right. Cheap; enough unless [`Self::reads_fields`].
+    pub(super) fn may_match(&self, object: &Stored) -> bool {
         self.labels.iter().all(|rule| rule.matches(object.labels()))
             && self.fields.iter().all(|rule| rule.matches_key(object).unwrap_or(true))
-            && (!self.reads_fields() || self.matches_fields(&object.value()))
     }
 
     /// Whether an object must be read to be selected.

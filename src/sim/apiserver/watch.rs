@@ -197,7 +197,7 @@ impl WatchStream {
         let (version, items) = self.store.read(&request.kind, |collection, version| {
             let mut items: Vec<Arc<Stored>> = Vec::new();
             let scanned = collection.scan_at(version, namespace, None, |_, stored| {
-                if request.selector.matches(stored) {
+                if request.selector.may_match(stored) {
                     items.push(Arc::clone(stored));
                 }
                 true
@@ -205,8 +205,8 @@ impl WatchStream {
             debug_assert!(scanned.is_ok(), "the present is always readable");
             (version, items)
         });
-        let lines =
-            items.iter().map(|item| self.request.media.event(&self.request.kind, item, Change::Added));
+        let selected = items.iter().filter(|item| self.request.selector.matches(item));
+        let lines = selected.map(|item| self.request.media.event(&self.request.kind, item, Change::Added));
         self.pending = body::join(lines.collect::<Vec<_>>().into_iter()).collect();
         self.cursor = version;
     }
