@@ -357,9 +357,12 @@ fn delete(
     let kind = &resource.kind;
     let removed = context.store.remove(kind, &key_of(resource), options)?;
     if removed.is_deleted() {
-        return Ok(media.document(StatusCode::OK, &deletion::answer(kind, removed.value())));
+        let answer = deletion::answer(kind, removed.value());
+        if answer["kind"] == "Status" {
+            return Ok(media.document(StatusCode::OK, &answer));
+        }
     }
-    // Something holds it: the object is still there, and the client sees that.
+    // Some kinds answer with the last state; and what something holds is still there, as the client sees.
     Ok(media.object(StatusCode::OK, kind, &removed))
 }
 
