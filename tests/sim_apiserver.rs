@@ -21,6 +21,8 @@ mod access;
 mod definitions;
 #[path = "sim_apiserver/deletions.rs"]
 mod deletions;
+#[path = "sim_apiserver/freeze.rs"]
+mod freeze;
 #[path = "sim_apiserver/lists.rs"]
 mod lists;
 #[path = "sim_apiserver/objects.rs"]

@@ -33,9 +33,11 @@ type settings struct {
 // answer is what a dump prints.
 type answer struct {
 	// Synced is whether every informer has had its initial list.
-	Synced   bool             `json:"synced"`
-	Requests counts           `json:"requests"`
-	Objects  map[string][]any `json:"objects"`
+	Synced   bool   `json:"synced"`
+	Requests counts `json:"requests"`
+	// Versions are how far each watch has come, by events and by bookmarks.
+	Versions map[string]string `json:"versions"`
+	Objects  map[string][]any  `json:"objects"`
 }
 
 func main() {
@@ -110,10 +112,16 @@ func start(client kubernetes.Interface, pageSize int64) map[string]cache.SharedI
 }
 
 func dump(held map[string]cache.SharedIndexInformer, requests *requestLog) answer {
-	told := answer{Synced: true, Requests: requests.counts(), Objects: map[string][]any{}}
+	told := answer{
+		Synced:   true,
+		Requests: requests.counts(),
+		Versions: map[string]string{},
+		Objects:  map[string][]any{},
+	}
 	for resource, informer := range held {
 		// Looked at before the store: what is called synced is complete.
 		told.Synced = told.Synced && informer.HasSynced()
+		told.Versions[resource] = informer.LastSyncResourceVersion()
 		told.Objects[resource] = sorted(informer.GetStore().List())
 	}
 	return told
