@@ -30,6 +30,7 @@ use super::scale;
 use super::scale::Scale;
 use super::store::{Part, Store};
 use super::tokens::TokenKey;
+use super::validation::{self, Validation};
 use super::watch::{Signal, WatchRequest};
 
 /// Everything a request may touch.
@@ -128,6 +129,9 @@ fn document(
             return Ok(response);
         }
         Target::Version => return Ok(body::value(StatusCode::OK, &discovery::version())),
+        Target::OpenApi(path) if openapi::binary::is_asked(path, &media::accept(&parts.headers)) => {
+            return Ok(body::bytes(openapi::binary::MEDIA, openapi::binary::document()));
+        }
         Target::OpenApi(path) => {
             let document = openapi::document(kinds, path).ok_or(ApiError::NoSuchPath)?;
             return Ok(body::value(StatusCode::OK, &document));
@@ -162,6 +166,8 @@ where
     }
     let media = media_for(&resource, verb, headers, query)?;
     let effect = Effect::of_query(verb, query.get("dryRun"))?;
+    let validation = Validation::parse(query.get("fieldValidation"))?;
+    let write = Write { effect, validation, media };
     match verb {
         Verb::Get => get(context, &resource, media),
         Verb::List => {
@@ -180,13 +186,13 @@ where
             let removed = delete_collection(context, &resource, query, &options)?;
             Ok(media.page(&resource.kind, removed).await)
         }
-        Verb::Create => create(context, &resource, payload::object(headers, body).await?, effect, media),
-        Verb::Update => update(context, &resource, payload::object(headers, body).await?, effect, media),
+        Verb::Create => create(context, &resource, payload::object(headers, body).await?, write),
+        Verb::Update => update(context, &resource, payload::object(headers, body).await?, write),
         Verb::Patch => {
             let shape = patch::shape::of(&resource.kind.group, &resource.kind.kind);
             let patch =
                 patch::Patch::parse(payload::media_type(headers), &payload::bytes(body).await?, shape)?;
-            patch_object(context, &resource, &patch, effect, media)
+            patch_object(context, &resource, &patch, write)
         }
         Verb::Delete => {
             let options = DeleteOptions::parse(query, &payload::options(headers, body).await?)?.or(effect);
@@ -201,6 +207,14 @@ async fn wait_for_version(context: &Context, query: &Query) -> Result<(), ApiErr
         context.store.wait_for(version, context.future_wait).await;
     }
     Ok(())
+}
+
+/// How a write is checked, whether it happens, and the form of its answer.
+#[derive(Clone, Copy)]
+struct Write {
+    effect: Effect,
+    validation: Validation,
+    media: Media,
 }
 
 /// The form of the answer.
@@ -275,14 +289,14 @@ fn create(
     context: &Context,
     resource: &Resource,
     object: Value,
-    effect: Effect,
-    media: Media,
+    write: Write,
 ) -> Result<Response<Body>, ApiError> {
     let kind = &resource.kind;
     if kind.is_namespaced() && resource.namespace.is_empty() {
         return Err(ApiError::BadRequest("an empty namespace may not be set during creation".into()));
     }
-    let object = settle(resource, object)?;
+    let mut object = settle(resource, object)?;
+    let warnings = write.validation.check(kind, &mut object)?;
     if !object["metadata"]["resourceVersion"].as_str().unwrap_or_default().is_empty() {
         return Err(ApiError::BadRequest(
             "resourceVersion should not be set on objects to be created".into(),
@@ -291,8 +305,8 @@ fn create(
     if kind.is_namespaced() {
         context.store.stored(&kinds::NAMESPACES, &ObjectKey::new("", resource.namespace.as_str()))?;
     }
-    let stored = context.store.create_part(kind, object, Part::Main, effect)?;
-    Ok(media.object(StatusCode::CREATED, kind, &stored))
+    let stored = context.store.create_part(kind, object, Part::Main, write.effect)?;
+    Ok(validation::warn(write.media.object(StatusCode::CREATED, kind, &stored), &warnings))
 }
 
 /// The part of an object a write through this path changes.
@@ -307,45 +321,51 @@ fn update(
     context: &Context,
     resource: &Resource,
     object: Value,
-    effect: Effect,
-    media: Media,
+    write: Write,
 ) -> Result<Response<Body>, ApiError> {
     let key = key_of(resource);
     if let (Subresource::Scale, Some(scale)) = (resource.subresource, &resource.kind.scale) {
-        return rescale(context, resource, scale, effect, media, |_| Ok(object));
+        return rescale(context, resource, scale, write, |_| Ok(object));
     }
-    let object = settle(resource, object)?;
-    let stored = context.store.modify(&resource.kind, &key, part(resource), effect, |_| Ok(object))?;
-    Ok(media.object(StatusCode::OK, &resource.kind, &stored))
+    let kind = &resource.kind;
+    let mut object = settle(resource, object)?;
+    let warnings = write.validation.check(kind, &mut object)?;
+    let stored = context.store.modify(kind, &key, part(resource), write.effect, |_| Ok(object))?;
+    Ok(validation::warn(write.media.object(StatusCode::OK, kind, &stored), &warnings))
 }
 
 fn patch_object(
     context: &Context,
     resource: &Resource,
     patch: &patch::Patch,
-    effect: Effect,
-    media: Media,
+    write: Write,
 ) -> Result<Response<Body>, ApiError> {
     if let (Subresource::Scale, Some(scale)) = (resource.subresource, &resource.kind.scale) {
-        return rescale(context, resource, scale, effect, media, |current| patch.apply(current));
+        return rescale(context, resource, scale, write, |current| patch.apply(current));
     }
-    let change = |current: &Value| patch.apply(current);
-    let stored = context.store.modify(&resource.kind, &key_of(resource), part(resource), effect, change)?;
-    Ok(media.object(StatusCode::OK, &resource.kind, &stored))
+    let kind = &resource.kind;
+    let mut warnings = Vec::new();
+    let change = |current: &Value| {
+        let mut next = patch.apply(current)?;
+        warnings = write.validation.check(kind, &mut next)?;
+        Ok(next)
+    };
+    let stored = context.store.modify(kind, &key_of(resource), part(resource), write.effect, change)?;
+    Ok(validation::warn(write.media.object(StatusCode::OK, kind, &stored), &warnings))
 }
 
 fn rescale(
     context: &Context,
     resource: &Resource,
     scale: &Scale,
-    effect: Effect,
-    media: Media,
+    write: Write,
     change: impl FnOnce(&Value) -> Result<Value, ApiError>,
 ) -> Result<Response<Body>, ApiError> {
-    let stored = context.store.modify(&resource.kind, &key_of(resource), Part::Main, effect, |current| {
-        scale::apply(scale, current, &change(&scale::of(scale, current))?)
-    })?;
-    Ok(media.document(StatusCode::OK, &scale::of(scale, &stored.value())))
+    let stored =
+        context.store.modify(&resource.kind, &key_of(resource), Part::Main, write.effect, |current| {
+            scale::apply(scale, current, &change(&scale::of(scale, current))?)
+        })?;
+    Ok(write.media.document(StatusCode::OK, &scale::of(scale, &stored.value())))
 }
 
 fn delete(
