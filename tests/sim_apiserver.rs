@@ -21,12 +21,22 @@ mod access;
 mod definitions;
 #[path = "sim_apiserver/deletions.rs"]
 mod deletions;
+#[path = "sim_apiserver/forms.rs"]
+mod forms;
 #[path = "sim_apiserver/freeze.rs"]
 mod freeze;
 #[path = "sim_apiserver/lists.rs"]
 mod lists;
 #[path = "sim_apiserver/objects.rs"]
 mod objects;
+#[path = "sim_apiserver/patches.rs"]
+mod patches;
+#[path = "sim_apiserver/protobuf.rs"]
+mod protobuf;
+#[path = "sim_apiserver/raw.rs"]
+mod raw;
+#[path = "sim_apiserver/tokens.rs"]
+mod tokens;
 #[path = "sim_apiserver/watches.rs"]
 mod watches;
 

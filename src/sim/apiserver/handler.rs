@@ -133,6 +133,8 @@ fn document(
             return Ok(body::bytes(openapi::binary::MEDIA, openapi::binary::document()));
         }
         Target::OpenApi(path) => {
+            // JSON only: clients that insist on protobuf fall back to what they know themselves.
+            Media::negotiate(&parts.headers, Purpose::Document, "", false)?;
             let document = openapi::document(kinds, path).ok_or(ApiError::NoSuchPath)?;
             return Ok(body::value(StatusCode::OK, &document));
         }
@@ -167,7 +169,7 @@ where
     let media = media_for(&resource, verb, headers, query)?;
     let effect = Effect::of_query(verb, query.get("dryRun"))?;
     let validation = Validation::parse(query.get("fieldValidation"))?;
-    let write = Write { effect, validation, media };
+    let manner = Manner { effect, validation, media };
     match verb {
         Verb::Get => get(context, &resource, media),
         Verb::List => {
@@ -186,13 +188,13 @@ where
             let removed = delete_collection(context, &resource, query, &options)?;
             Ok(media.page(&resource.kind, removed).await)
         }
-        Verb::Create => create(context, &resource, payload::object(headers, body).await?, write),
-        Verb::Update => update(context, &resource, payload::object(headers, body).await?, write),
+        Verb::Create => create(context, &resource, payload::object(headers, body).await?, manner),
+        Verb::Update => update(context, &resource, payload::object(headers, body).await?, manner),
         Verb::Patch => {
             let shape = patch::shape::of(&resource.kind.group, &resource.kind.kind);
             let patch =
                 patch::Patch::parse(payload::media_type(headers), &payload::bytes(body).await?, shape)?;
-            patch_object(context, &resource, &patch, write)
+            patch_object(context, &resource, &patch, manner)
         }
         Verb::Delete => {
             let options = DeleteOptions::parse(query, &payload::options(headers, body).await?)?.or(effect);
@@ -211,7 +213,7 @@ async fn wait_for_version(context: &Context, query: &Query) -> Result<(), ApiErr
 
 /// How a write is checked, whether it happens, and the form of its answer.
 #[derive(Clone, Copy)]
-struct Write {
+struct Manner {
     effect: Effect,
     validation: Validation,
     media: Media,
@@ -289,14 +291,14 @@ fn create(
     context: &Context,
     resource: &Resource,
     object: Value,
-    write: Write,
+    manner: Manner,
 ) -> Result<Response<Body>, ApiError> {
     let kind = &resource.kind;
     if kind.is_namespaced() && resource.namespace.is_empty() {
         return Err(ApiError::BadRequest("an empty namespace may not be set during creation".into()));
     }
     let mut object = settle(resource, object)?;
-    let warnings = write.validation.check(kind, &mut object)?;
+    let warnings = manner.validation.check(kind, &mut object)?;
     if !object["metadata"]["resourceVersion"].as_str().unwrap_or_default().is_empty() {
         return Err(ApiError::BadRequest(
             "resourceVersion should not be set on objects to be created".into(),
@@ -305,8 +307,8 @@ fn create(
     if kind.is_namespaced() {
         context.store.stored(&kinds::NAMESPACES, &ObjectKey::new("", resource.namespace.as_str()))?;
     }
-    let stored = context.store.create_part(kind, object, Part::Main, write.effect)?;
-    Ok(validation::warn(write.media.object(StatusCode::CREATED, kind, &stored), &warnings))
+    let stored = context.store.create_part(kind, object, Part::Main, manner.effect)?;
+    Ok(validation::warn(manner.media.object(StatusCode::CREATED, kind, &stored), &warnings))
 }
 
 /// The part of an object a write through this path changes.
@@ -321,51 +323,51 @@ fn update(
     context: &Context,
     resource: &Resource,
     object: Value,
-    write: Write,
+    manner: Manner,
 ) -> Result<Response<Body>, ApiError> {
     let key = key_of(resource);
     if let (Subresource::Scale, Some(scale)) = (resource.subresource, &resource.kind.scale) {
-        return rescale(context, resource, scale, write, |_| Ok(object));
+        return rescale(context, resource, scale, manner, |_| Ok(object));
     }
     let kind = &resource.kind;
     let mut object = settle(resource, object)?;
-    let warnings = write.validation.check(kind, &mut object)?;
-    let stored = context.store.modify(kind, &key, part(resource), write.effect, |_| Ok(object))?;
-    Ok(validation::warn(write.media.object(StatusCode::OK, kind, &stored), &warnings))
+    let warnings = manner.validation.check(kind, &mut object)?;
+    let stored = context.store.modify(kind, &key, part(resource), manner.effect, |_| Ok(object))?;
+    Ok(validation::warn(manner.media.object(StatusCode::OK, kind, &stored), &warnings))
 }
 
 fn patch_object(
     context: &Context,
     resource: &Resource,
     patch: &patch::Patch,
-    write: Write,
+    manner: Manner,
 ) -> Result<Response<Body>, ApiError> {
     if let (Subresource::Scale, Some(scale)) = (resource.subresource, &resource.kind.scale) {
-        return rescale(context, resource, scale, write, |current| patch.apply(current));
+        return rescale(context, resource, scale, manner, |current| patch.apply(current));
     }
     let kind = &resource.kind;
     let mut warnings = Vec::new();
     let change = |current: &Value| {
         let mut next = patch.apply(current)?;
-        warnings = write.validation.check(kind, &mut next)?;
+        warnings = manner.validation.check(kind, &mut next)?;
         Ok(next)
     };
-    let stored = context.store.modify(kind, &key_of(resource), part(resource), write.effect, change)?;
-    Ok(validation::warn(write.media.object(StatusCode::OK, kind, &stored), &warnings))
+    let stored = context.store.modify(kind, &key_of(resource), part(resource), manner.effect, change)?;
+    Ok(validation::warn(manner.media.object(StatusCode::OK, kind, &stored), &warnings))
 }
 
 fn rescale(
     context: &Context,
     resource: &Resource,
     scale: &Scale,
-    write: Write,
+    manner: Manner,
     change: impl FnOnce(&Value) -> Result<Value, ApiError>,
 ) -> Result<Response<Body>, ApiError> {
     let stored =
-        context.store.modify(&resource.kind, &key_of(resource), Part::Main, write.effect, |current| {
+        context.store.modify(&resource.kind, &key_of(resource), Part::Main, manner.effect, |current| {
             scale::apply(scale, current, &change(&scale::of(scale, current))?)
         })?;
-    Ok(write.media.document(StatusCode::OK, &scale::of(scale, &stored.value())))
+    Ok(manner.media.document(StatusCode::OK, &scale::of(scale, &stored.value())))
 }
 
 fn delete(
