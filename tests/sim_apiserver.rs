@@ -23,10 +23,14 @@ mod definitions;
 mod deletions;
 #[path = "sim_apiserver/forms.rs"]
 mod forms;
+#[path = "sim_apiserver/freeze.rs"]
+mod freeze;
 #[path = "sim_apiserver/lists.rs"]
 mod lists;
 #[path = "sim_apiserver/objects.rs"]
 mod objects;
+#[path = "sim_apiserver/patches.rs"]
+mod patches;
 #[path = "sim_apiserver/protobuf.rs"]
 mod protobuf;
 #[path = "sim_apiserver/raw.rs"]

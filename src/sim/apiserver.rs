@@ -43,6 +43,7 @@ mod deletion;
 mod discovery;
 mod effect;
 mod error;
+mod freeze;
 mod handler;
 mod identity;
 mod json_path;
@@ -57,12 +58,14 @@ mod protobuf;
 mod requests;
 mod reviews;
 mod route;
+mod rules;
 mod scale;
 mod selector;
 mod serve;
 mod store;
 mod table;
 mod tokens;
+mod validation;
 mod watch;
 
 use std::net::{IpAddr, SocketAddr};
@@ -78,6 +81,7 @@ use self::accounts::Accounts;
 pub use self::authority::{Authority, CertificateError};
 pub use self::columns::{Cell, Column};
 pub use self::error::ApiError;
+use self::freeze::Motion;
 use self::handler::{Context, Secret};
 pub(super) use self::identity::token as fresh_token;
 pub use self::json_path::JsonPath;
@@ -293,9 +297,11 @@ impl ApiServerBuilder {
             future_wait: self.future_wait,
             requests: requests::RequestLog::default(),
         });
-        let task = tokio::spawn(serve::run(listener, Arc::new(tls), Arc::clone(&context)));
+        let motion = tokio::sync::watch::Sender::new(Motion::Runs);
+        let run = serve::run(listener, Arc::new(tls), Arc::clone(&context), motion.subscribe());
+        let task = tokio::spawn(run);
         let url = self.server_url.unwrap_or_else(|| format!("https://{}", reachable(address)));
-        Ok(RunningApiServer { cluster, url, address, authority, context, signals, task: Some(task) })
+        Ok(RunningApiServer { cluster, url, address, authority, context, signals, motion, task: Some(task) })
     }
 }
 
@@ -344,6 +350,7 @@ pub struct RunningApiServer {
     authority: Authority,
     context: Arc<Context>,
     signals: tokio::sync::watch::Sender<Signal>,
+    motion: tokio::sync::watch::Sender<Motion>,
     task: Option<JoinHandle<()>>,
 }
 
@@ -417,6 +424,17 @@ impl RunningApiServer {
         });
     }
 
+    /// Fault: stands still as a stopped process does. The kernel accepts connections and takes what clients send,
+    /// but nothing is read, written or closed, and watches are silent. The store stays writable in process.
+    pub fn freeze(&self) {
+        self.motion.send_replace(Motion::Frozen);
+    }
+
+    /// Goes on where [`Self::freeze`] stopped: requests sent meanwhile are answered, watches catch up.
+    pub fn thaw(&self) {
+        self.motion.send_replace(Motion::Runs);
+    }
+
     /// The last requests answered, oldest first; at most 1000.
     pub fn requests(&self) -> Vec<RequestRecord> {
         self.context.requests.records()
@@ -427,8 +445,10 @@ impl RunningApiServer {
         self.context.requests.counts()
     }
 
-    /// Frees the port, ends watches in order, lets running requests finish for a moment, then closes.
+    /// Frees the port, ends watches in order, lets running requests finish for a moment, then closes. A frozen
+    /// server is thawed for that.
     pub async fn shutdown(mut self) {
+        self.thaw();
         self.signals.send_replace(Signal::Closing);
         if let Some(task) = self.task.take() {
             // The task ends by itself within its grace period; a panic in it has been reported by tokio.

@@ -12,6 +12,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 
+use super::freeze::{Motion, while_running};
 use super::handler::{self, Context};
 use super::watch::Signal;
 use crate::sim::accept;
@@ -21,14 +22,21 @@ const HANDSHAKE: Duration = Duration::from_secs(10);
 /// How long running requests may finish after the shutdown began.
 const GRACE: Duration = Duration::from_secs(2);
 
-/// Serves until the context says closing. Owns every connection: dropping this future closes them.
-pub(super) async fn run(listener: TcpListener, tls: Arc<ServerConfig>, context: Arc<Context>) {
+/// Serves until the context says closing, except while `motion` says frozen. Owns every connection: dropping this
+/// future closes them.
+pub(super) async fn run(
+    listener: TcpListener,
+    tls: Arc<ServerConfig>,
+    context: Arc<Context>,
+    motion: watch::Receiver<Motion>,
+) {
     let acceptor = TlsAcceptor::from(tls);
     let mut closing = context.signals.clone();
-    accept::serve(listener, closed(&mut closing), GRACE, |stream| {
-        connection(stream, acceptor.clone(), Arc::clone(&context))
-    })
-    .await;
+    let connection = |stream| {
+        let connection = connection(stream, acceptor.clone(), Arc::clone(&context));
+        while_running(motion.clone(), connection)
+    };
+    while_running(motion.clone(), accept::serve(listener, closed(&mut closing), GRACE, connection)).await;
 }
 
 /// Completes when the server is to close, also when its handle is gone.

@@ -33,16 +33,18 @@ type settings struct {
 // answer is what a dump prints.
 type answer struct {
 	// Synced is whether every informer has had its initial list.
-	Synced   bool             `json:"synced"`
-	Requests counts           `json:"requests"`
-	Objects  map[string][]any `json:"objects"`
+	Synced   bool   `json:"synced"`
+	Requests counts `json:"requests"`
+	// Versions are how far each watch has come, by events and by bookmarks.
+	Versions map[string]string `json:"versions"`
+	Objects  map[string][]any  `json:"objects"`
 }
 
 func main() {
 	var given settings
 	flag.StringVar(&given.kubeconfig, "kubeconfig", "", "`file` that says where the API server is")
 	flag.Int64Var(&given.pageSize, "page-size", 0, "objects per page of a list; 0 lists as informers do by default")
-	flag.BoolVar(&given.protobuf, "protobuf", false, "ask for protobuf")
+	flag.BoolVar(&given.protobuf, "protobuf", false, "ask for protobuf instead of JSON")
 	flag.BoolVar(&given.watchList, "watch-list", false, "ask for streaming lists")
 	flag.Parse()
 	if err := run(given); err != nil {
@@ -79,9 +81,12 @@ func connect(given settings, requests *requestLog) (kubernetes.Interface, error)
 	if err != nil {
 		return nil, err
 	}
+	// Nothing else is taken: by default client-go would take both.
+	media := "application/json"
 	if given.protobuf {
-		config.ContentConfig = rest.ContentConfig{ContentType: protobuf, AcceptContentTypes: protobuf}
+		media = protobuf
 	}
+	config.ContentConfig = rest.ContentConfig{ContentType: media, AcceptContentTypes: media}
 	config.Wrap(requests.around)
 	return kubernetes.NewForConfig(config)
 }
@@ -89,15 +94,14 @@ func connect(given settings, requests *requestLog) (kubernetes.Interface, error)
 // start runs an informer for each kind, by the name of its resource.
 func start(client kubernetes.Interface, pageSize int64) map[string]cache.SharedIndexInformer {
 	paged := informers.WithTweakListOptions(func(options *metav1.ListOptions) {
-		// Only watches ask for bookmarks; only lists have pages.
-		if pageSize == 0 || options.AllowWatchBookmarks {
+		// Only watches ask for bookmarks, and only lists of the newest or of any state have pages.
+		newest := options.ResourceVersion == "" || options.ResourceVersion == "0"
+		if pageSize == 0 || options.AllowWatchBookmarks || !newest {
 			return
 		}
 		options.Limit = pageSize
 		// From its cache the API server answers with everything at once: ask for the newest.
-		if options.ResourceVersion == "0" {
-			options.ResourceVersion = ""
-		}
+		options.ResourceVersion = ""
 	})
 	factory := informers.NewSharedInformerFactoryWithOptions(client, 0, paged)
 	held := map[string]cache.SharedIndexInformer{
@@ -110,10 +114,16 @@ func start(client kubernetes.Interface, pageSize int64) map[string]cache.SharedI
 }
 
 func dump(held map[string]cache.SharedIndexInformer, requests *requestLog) answer {
-	told := answer{Synced: true, Requests: requests.counts(), Objects: map[string][]any{}}
+	told := answer{
+		Synced:   true,
+		Requests: requests.counts(),
+		Versions: map[string]string{},
+		Objects:  map[string][]any{},
+	}
 	for resource, informer := range held {
 		// Looked at before the store: what is called synced is complete.
 		told.Synced = told.Synced && informer.HasSynced()
+		told.Versions[resource] = informer.LastSyncResourceVersion()
 		told.Objects[resource] = sorted(informer.GetStore().List())
 	}
 	return told
