@@ -1,14 +1,18 @@
-//! The controllers over a synthetic API server, with a fake node agent: HTTPS on loopback, kube's client.
+//! The controllers over API servers, synthetic and real, with a fake node agent.
+//!
+//! The real one needs the programs of `make kube-assets`. Without them its test is skipped loudly; with `CI=true`
+//! that is a failure.
 // The allowance for tests covers test functions only, not what they share.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::print_stdout)]
 
 use std::collections::BTreeSet;
+use std::future::Future;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use futures::StreamExt as _;
 use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::{Node, Pod, Service};
+use k8s_openapi::api::core::v1::{Namespace, Node, Pod, Service};
 use k8s_openapi::api::discovery::v1::{Endpoint, EndpointSlice};
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
@@ -18,13 +22,57 @@ use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 use tombolo::sim::apiserver::{ApiServer, RunningApiServer};
 use tombolo::sim::controllers::{Controllers, RunningControllers, Settings};
+use tombolo::sim::kube_apiserver::{KubeApiServer, KubeAssets, RunningKubeApiServer};
 
 /// What a working machine never needs, however busy.
 const DEADLINE: Duration = Duration::from_secs(60);
 
-/// A cluster with two nodes, the controllers, and an agent that runs every pod it is told to.
+/// An API server of either sort.
+enum Server {
+    Synthetic(RunningApiServer),
+    Real(Box<RunningKubeApiServer>),
+}
+
+impl Server {
+    fn kubeconfig(&self) -> String {
+        match self {
+            Self::Synthetic(server) => server.kubeconfig(),
+            Self::Real(server) => server.kubeconfig(),
+        }
+    }
+
+    /// Stops answering, and answers again at the same place with the same objects after `meanwhile`.
+    async fn outage(self, meanwhile: impl Future<Output = ()>) -> Self {
+        match self {
+            Self::Synthetic(server) => {
+                let (address, token) = (server.address(), server.token().to_owned());
+                let (store, authority) = (server.store(), server.authority().clone());
+                server.shutdown().await;
+                meanwhile.await;
+                let builder = ApiServer::builder().store(store).authority(authority).token(token);
+                Self::Synthetic(builder.listen(address).start().await.unwrap())
+            }
+            Self::Real(mut server) => {
+                server.kill_api().await;
+                meanwhile.await;
+                server.resume_api().await.unwrap();
+                Self::Real(server)
+            }
+        }
+    }
+
+    async fn stop(self) {
+        match self {
+            Self::Synthetic(server) => server.shutdown().await,
+            Self::Real(server) => server.stop().await,
+        }
+    }
+}
+
+/// A namespace of a cluster with two nodes, the controllers, and an agent that runs every pod it is told to.
 struct World {
-    server: RunningApiServer,
+    server: Server,
+    client: Client,
     controllers: RunningControllers,
     agent: Agent,
     deployments: Api<Deployment>,
@@ -35,31 +83,56 @@ struct World {
 }
 
 impl World {
-    async fn start() -> Self {
-        Self::with_nodes(false).await
+    async fn synthetic() -> Self {
+        Self::start(Server::Synthetic(ApiServer::builder().start().await.unwrap())).await
     }
 
-    async fn with_nodes(unschedulable: bool) -> Self {
-        let node = |name: &str| {
-            let labels = json!({"topology.kubernetes.io/zone": format!("zone-of-{name}")});
-            json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name, "labels": labels},
-                   "spec": {"unschedulable": unschedulable}})
-        };
-        let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "sample"}});
-        let server = ApiServer::builder().world([namespace, node("n1"), node("n2")]).start().await.unwrap();
-        let client = client(&server).await;
+    async fn start(server: Server) -> Self {
+        let client = client(&server.kubeconfig()).await;
         let controllers = Controllers::start(client.clone(), Settings::default());
         soon("the controllers have seen everything", async || controllers.healthy().then_some(())).await;
         let agent = Agent::start(client.clone());
+        let nodes: Api<Node> = Api::all(client.clone());
+        for name in ["n1", "n2"] {
+            let labels = json!({"topology.kubernetes.io/zone": format!("zone-of-{name}")});
+            let node = object(json!({"metadata": {"name": name, "labels": labels}}));
+            nodes.create(&PostParams::default(), &node).await.unwrap();
+        }
         Self {
             server,
             controllers,
             agent,
-            deployments: Api::namespaced(client.clone(), "sample"),
-            pods: Api::namespaced(client.clone(), "sample"),
-            services: Api::namespaced(client.clone(), "sample"),
-            slices: Api::namespaced(client.clone(), "sample"),
-            nodes: Api::all(client),
+            deployments: Api::default_namespaced(client.clone()),
+            pods: Api::default_namespaced(client.clone()),
+            services: Api::default_namespaced(client.clone()),
+            slices: Api::default_namespaced(client.clone()),
+            nodes,
+            client,
+        }
+        .move_to("first")
+        .await
+    }
+
+    /// The same cluster in a new namespace.
+    async fn move_to(self, namespace: &str) -> Self {
+        let client = self.client.clone();
+        let namespaces: Api<Namespace> = Api::all(client.clone());
+        let object = object(json!({"metadata": {"name": namespace}}));
+        namespaces.create(&PostParams::default(), &object).await.unwrap();
+        Self {
+            deployments: Api::namespaced(client.clone(), namespace),
+            pods: Api::namespaced(client.clone(), namespace),
+            services: Api::namespaced(client.clone(), namespace),
+            slices: Api::namespaced(client, namespace),
+            ..self
+        }
+    }
+
+    /// Closes the nodes to new pods, or opens them.
+    async fn cordon(&self, nodes: &[&str], unschedulable: bool) {
+        let patch = json!({"spec": {"unschedulable": unschedulable}});
+        for node in nodes {
+            self.nodes.patch(node, &PatchParams::default(), &Patch::Merge(&patch)).await.unwrap();
         }
     }
 
@@ -127,7 +200,7 @@ impl World {
     async fn end(self) {
         self.controllers.stop().await;
         self.agent.end();
-        self.server.shutdown().await;
+        self.server.stop().await;
     }
 }
 
@@ -170,8 +243,8 @@ fn deployment(name: &str, replicas: i32) -> Deployment {
     }))
 }
 
-async fn client(server: &RunningApiServer) -> Client {
-    let kubeconfig = Kubeconfig::from_yaml(&server.kubeconfig()).unwrap();
+async fn client(kubeconfig: &str) -> Client {
+    let kubeconfig = Kubeconfig::from_yaml(kubeconfig).unwrap();
     let mut config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.unwrap();
     config.default_retry = false;
     Client::try_from(config).unwrap()
@@ -251,9 +324,7 @@ async fn mark(
     api.patch_status(name, &PatchParams::default(), &Patch::Merge(&patch)).await
 }
 
-#[tokio::test]
-async fn scaling_up_and_down_keeps_endpoints_in_step() {
-    let world = World::start().await;
+async fn scaling_up_and_down_keeps_endpoints_in_step(world: World) -> World {
     world.deploy("web", 1).await;
     world.serve("web").await;
     let first = world.ready_endpoints("web", 1).await.remove(0);
@@ -294,12 +365,10 @@ async fn scaling_up_and_down_keeps_endpoints_in_step() {
     let again = world.ready_endpoints("web", 1).await.remove(0);
     assert_ne!(first.target_ref.unwrap().name, again.target_ref.unwrap().name, "names do not come back");
     assert!(world.controllers.healthy(), "{:?}", world.controllers.last_error());
-    world.end().await;
+    world
 }
 
-#[tokio::test]
-async fn a_pods_readiness_costs_one_write_per_service() {
-    let world = World::start().await;
+async fn a_pods_readiness_costs_one_write_per_service(world: World) -> World {
     world.deploy("web", 3).await;
     world.serve("web").await;
     world.ready_endpoints("web", 3).await;
@@ -315,12 +384,10 @@ async fn a_pods_readiness_costs_one_write_per_service() {
     .await;
     let after = world.slices_of("web").await.remove(0).metadata.generation;
     assert_eq!(after, before.map(|generation| generation + 1));
-    world.end().await;
+    world
 }
 
-#[tokio::test]
-async fn many_pods_fill_slices_of_a_hundred() {
-    let world = World::start().await;
+async fn many_pods_fill_slices_of_a_hundred(world: World) -> World {
     world.serve("many").await;
     world.deploy("many", 250).await;
     let endpoints = world.ready_endpoints("many", 250).await;
@@ -336,12 +403,10 @@ async fn many_pods_fill_slices_of_a_hundred() {
     assert_eq!(sizes.len(), 3, "{sizes:?}");
     assert!(sizes.iter().all(|size| *size <= 100), "{sizes:?}");
     assert_eq!(world.pod_names().await.len(), 250, "no pod was made twice");
-    world.end().await;
+    world
 }
 
-#[tokio::test]
-async fn a_deleted_service_takes_its_slices_along_and_leaves_those_of_others() {
-    let world = World::start().await;
+async fn a_deleted_service_takes_its_own_slices_along(world: World) -> World {
     world.deploy("web", 1).await;
     world.serve("web").await;
     let foreign = object(json!({
@@ -357,12 +422,10 @@ async fn a_deleted_service_takes_its_slices_along_and_leaves_those_of_others() {
         (names == ["by-hand"]).then_some(())
     })
     .await;
-    world.end().await;
+    world
 }
 
-#[tokio::test]
-async fn a_new_template_replaces_pods_without_too_few_of_them() {
-    let world = World::start().await;
+async fn a_new_template_replaces_pods_without_too_few_of_them(world: World) -> World {
     world.deploy("web", 3).await;
     world.serve("web").await;
     world.ready_endpoints("web", 3).await;
@@ -377,12 +440,10 @@ async fn a_new_template_replaces_pods_without_too_few_of_them() {
         (done && names.is_disjoint(&before) && names.len() == 3).then_some(())
     })
     .await;
-    world.end().await;
+    world
 }
 
-#[tokio::test]
-async fn failed_and_vanished_pods_are_replaced_and_a_deleted_deployment_takes_its_pods_along() {
-    let world = World::start().await;
+async fn lost_pods_are_replaced_and_a_deleted_deployment_takes_its_own(world: World) -> World {
     world.deploy("web", 2).await;
     world.serve("web").await;
     world.ready_endpoints("web", 2).await;
@@ -400,27 +461,23 @@ async fn failed_and_vanished_pods_are_replaced_and_a_deleted_deployment_takes_it
     world.deployments.delete("web", &DeleteParams::default()).await.unwrap();
     soon("no pod is left", async || world.pod_names().await.is_empty().then_some(())).await;
     world.ready_endpoints("web", 0).await;
-    world.end().await;
+    world
 }
 
-#[tokio::test]
-async fn an_outage_deletes_nothing_and_work_goes_on_afterwards() {
-    let world = World::start().await;
+async fn an_outage_deletes_nothing_and_work_goes_on_afterwards(world: World) -> World {
     world.deploy("web", 2).await;
     world.serve("web").await;
     world.ready_endpoints("web", 2).await;
     world.rolled_out("web").await;
     let before = world.pod_names().await;
 
-    let World { server, controllers, agent, .. } = world;
-    let (address, token) = (server.address(), server.token().to_owned());
-    let (store, authority) = (server.store(), server.authority().clone());
-    server.shutdown().await;
-    soon("the outage is noticed", async || (!controllers.healthy()).then_some(())).await;
-    assert!(controllers.last_error().is_some());
-    let builder = ApiServer::builder().store(store).authority(authority).token(token).listen(address);
-    let server = builder.start().await.unwrap();
-    let world = World { server, controllers, agent, ..world };
+    let World { server, controllers, .. } = world;
+    let noticed = async {
+        soon("the outage is noticed", async || (!controllers.healthy()).then_some(())).await;
+        assert!(controllers.last_error().is_some());
+    };
+    let server = server.outage(noticed).await;
+    let world = World { server, controllers, ..world };
 
     assert_eq!(world.pod_names().await, before);
     world.scale("web", 3).await;
@@ -428,38 +485,83 @@ async fn an_outage_deletes_nothing_and_work_goes_on_afterwards() {
     assert_eq!(endpoints.len(), 3);
     assert!(world.pod_names().await.is_superset(&before), "the old ones are still there");
     soon("all is well again", async || world.controllers.healthy().then_some(())).await;
-    world.end().await;
+    world
 }
 
-#[tokio::test]
-async fn pods_wait_for_a_schedulable_node_and_say_so() {
-    let world = World::with_nodes(true).await;
+async fn pods_wait_for_a_schedulable_node_and_say_so(world: World) -> World {
+    world.cordon(&["n1", "n2"], true).await;
     world.deploy("web", 1).await;
     soon("the Deployment says why", async || {
         let deployment = world.deployments.get("web").await.unwrap();
         condition(&deployment, "ReplicaFailure").filter(|(_, reason)| reason == "Unschedulable").map(drop)
     })
     .await;
-    let uncordon = json!({"spec": {"unschedulable": false}});
-    world.nodes.patch("n2", &PatchParams::default(), &Patch::Merge(uncordon)).await.unwrap();
+    world.cordon(&["n2"], false).await;
     let deployment = world.rolled_out("web").await;
     assert_eq!(condition(&deployment, "ReplicaFailure"), None);
     let pods = world.pods.list(&ListParams::default()).await.unwrap();
     assert_eq!(pods.items[0].spec.as_ref().unwrap().node_name.as_deref(), Some("n2"));
-    world.end().await;
+    world
 }
 
-#[tokio::test]
-async fn an_invalid_selector_is_refused_in_the_status() {
-    let world = World::start().await;
+async fn an_invalid_selector_is_refused_in_the_status(world: World) -> World {
     let mut wrong = deployment("web", 1);
     wrong.spec.selector = object(json!({"matchLabels": {"app": "other"}}));
-    world.deployments.create(&PostParams::default(), &wrong).await.unwrap();
+    if let Err(error) = world.deployments.create(&PostParams::default(), &wrong).await {
+        // A real server lets no such Deployment in.
+        assert!(matches!(&error, kube::Error::Api(status) if status.code == 422), "{error}");
+        return world;
+    }
     soon("the Deployment says why", async || {
         let deployment = world.deployments.get("web").await.unwrap();
         condition(&deployment, "ReplicaFailure").filter(|(_, reason)| reason == "InvalidSelector").map(drop)
     })
     .await;
     assert!(world.pod_names().await.is_empty());
-    world.end().await;
+    world
+}
+
+/// Each story is a test on a synthetic server of its own.
+macro_rules! stories {
+    ($($story:ident,)+) => {
+        mod on_a_synthetic_server {
+            use super::World;
+
+            $(#[tokio::test]
+            async fn $story() {
+                super::$story(World::synthetic().await).await.end().await;
+            })+
+        }
+        /// Tells them one after the other, each in a namespace of its own.
+        async fn all_stories(mut world: World) -> World {
+            $(world = $story(world.move_to(&stringify!($story).replace('_', "-")).await).await;)+
+            world
+        }
+    };
+}
+
+stories! {
+    scaling_up_and_down_keeps_endpoints_in_step,
+    a_pods_readiness_costs_one_write_per_service,
+    many_pods_fill_slices_of_a_hundred,
+    a_deleted_service_takes_its_own_slices_along,
+    a_new_template_replaces_pods_without_too_few_of_them,
+    lost_pods_are_replaced_and_a_deleted_deployment_takes_its_own,
+    an_outage_deletes_nothing_and_work_goes_on_afterwards,
+    pods_wait_for_a_schedulable_node_and_say_so,
+    an_invalid_selector_is_refused_in_the_status,
+}
+
+#[tokio::test]
+async fn all_stories_on_a_real_api_server() {
+    let assets = match KubeAssets::find(None) {
+        Ok(assets) => assets,
+        Err(error) => {
+            assert!(std::env::var_os("CI").is_none(), "cannot run in CI without this: {error}");
+            println!("SKIPPED: {error}");
+            return;
+        }
+    };
+    let server = KubeApiServer::builder().start(&assets).await.unwrap_or_else(|error| panic!("{error}"));
+    all_stories(World::start(Server::Real(Box::new(server))).await).await.end().await;
 }

@@ -17,18 +17,20 @@ use tombolo::sim::apiserver::{ApiServer, RunningApiServer, kinds};
 
 #[path = "sim_apiserver/access.rs"]
 mod access;
-#[path = "sim_apiserver/freeze.rs"]
-mod freeze;
 #[path = "sim_apiserver/definitions.rs"]
 mod definitions;
 #[path = "sim_apiserver/deletions.rs"]
 mod deletions;
 #[path = "sim_apiserver/forms.rs"]
 mod forms;
+#[path = "sim_apiserver/freeze.rs"]
+mod freeze;
 #[path = "sim_apiserver/lists.rs"]
 mod lists;
 #[path = "sim_apiserver/objects.rs"]
 mod objects;
+#[path = "sim_apiserver/patches.rs"]
+mod patches;
 #[path = "sim_apiserver/protobuf.rs"]
 mod protobuf;
 #[path = "sim_apiserver/raw.rs"]

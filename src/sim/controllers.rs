@@ -176,7 +176,7 @@ impl RunningControllers {
     }
 
     /// Whether everything there is has been seen, no watch is known to be broken, and nothing is being retried.
-    /// After an outage this takes up to eight seconds to become true again.
+    /// After an outage this takes up to four seconds to become true again.
     pub fn healthy(&self) -> bool {
         self.caches.are_synced() && self.health.watches_work() && self.failing() == 0
     }

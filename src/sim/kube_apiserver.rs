@@ -22,6 +22,7 @@
 mod assets;
 mod commands;
 mod error;
+mod etcd;
 mod files;
 mod process;
 
@@ -30,6 +31,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use kube::config::{KubeConfigOptions, Kubeconfig};
+use serde_json::Value;
 use tokio::net::TcpSocket;
 use tokio::time::{Instant, sleep, timeout};
 
@@ -355,6 +357,33 @@ impl RunningKubeApiServer {
         if let Some(api) = &self.api {
             api.send(signal);
         }
+    }
+
+    /// Fault: etcd forgets its history. Lists that continue, and watches and lists of a version from before now,
+    /// are answered with 410 unless the API server still has that history in memory; it has none from before its
+    /// start.
+    ///
+    /// # Errors
+    /// [`KubeApiServerError::Compact`].
+    pub async fn compact(&self) -> Result<(), KubeApiServerError> {
+        let compacted = async {
+            let pid = self.etcd.pid().ok_or("it has ended")?;
+            etcd::compact(pid, self.revision().await?).await
+        };
+        let failed = |problem| KubeApiServerError::Compact { cluster: self.cluster.clone(), problem };
+        match timeout(ANSWER_LIMIT, compacted).await {
+            Ok(done) => done.map_err(failed),
+            Err(_) => Err(failed(format!("no answer within {ANSWER_LIMIT:?}"))),
+        }
+    }
+
+    /// The newest revision in etcd.
+    async fn revision(&self) -> Result<u64, String> {
+        let request = http::Request::get("/api/v1/namespaces?limit=1").body(Vec::new());
+        let request = request.map_err(|error| error.to_string())?;
+        let list: Value = self.client.request(request).await.map_err(|error| error.to_string())?;
+        let revision = list["metadata"]["resourceVersion"].as_str().and_then(|text| text.parse().ok());
+        revision.ok_or_else(|| "the API server lists without a version".to_owned())
     }
 
     /// An error if a process ended that was not killed by [`Self::kill_api`].

@@ -82,13 +82,18 @@ impl Held {
 }
 
 /// A running informer. Dropping it kills the process.
-#[derive(Debug)]
 pub struct Informer {
     mode: Mode,
     child: Child,
     input: ChildStdin,
     output: Lines<BufReader<ChildStdout>>,
     _files: TempDir,
+}
+
+impl std::fmt::Debug for Informer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "informer by {:?}, {:?}", self.mode.encoding, self.mode.start)
+    }
 }
 
 impl Informer {
@@ -133,7 +138,7 @@ impl Informer {
             match difference(&held) {
                 None if held.synced => return,
                 seen if start.elapsed() > LIMIT => {
-                    panic!("{:?} after {LIMIT:?}: {seen:?}; {:?}", self.mode, held.requests)
+                    panic!("{self:?} after {LIMIT:?}: {seen:?}; {:?}", held.requests)
                 }
                 _ => sleep(PAUSE).await,
             }

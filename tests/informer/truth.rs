@@ -11,6 +11,10 @@ use super::world::NAMESPACES;
 const CHOSEN: [&str; 6] =
     ["uid", "resourceVersion", "creationTimestamp", "managedFields", "generation", "selfLink"];
 
+/// Fields of a pod's spec that admission fills in: of ServiceAccounts, off on the real server where nobody makes
+/// them, and of tolerations, which only a scheduler reads.
+const ADMITTED: [&str; 3] = ["serviceAccount", "serviceAccountName", "tolerations"];
+
 /// Objects by resource, namespace and name.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Truth(BTreeMap<String, Value>);
@@ -49,10 +53,10 @@ impl Truth {
     }
 
     /// Holds every object against its twin, with both texts where they differ.
-    pub fn assert_same_as(&self, other: &Self) {
-        assert_eq!(self.0.keys().collect::<Vec<_>>(), other.0.keys().collect::<Vec<_>>());
+    pub fn assert_same_as(&self, other: &Self, what: &str) {
+        assert_eq!(self.0.keys().collect::<Vec<_>>(), other.0.keys().collect::<Vec<_>>(), "{what}");
         for (name, object) in &self.0 {
-            assert_eq!(object, &other.0[name], "{name}");
+            assert_eq!(object, &other.0[name], "{what}: {name}");
         }
     }
 }
@@ -69,5 +73,27 @@ fn without_choices(mut object: Value) -> Value {
         object["spec"]["clusterIP"] = json!("chosen");
         object["spec"]["clusterIPs"] = json!(["chosen"]);
     }
-    object
+    if let Some(spec) = object["spec"].as_object_mut() {
+        spec.retain(|field, _| !ADMITTED.contains(&field.as_str()));
+    }
+    without_nothing(object)
+}
+
+/// Protobuf does not tell an empty list from none.
+fn without_nothing(value: Value) -> Value {
+    let nothing = |value: &Value| match value {
+        Value::Null => true,
+        Value::Array(items) => items.is_empty(),
+        Value::Object(fields) => fields.is_empty(),
+        _ => false,
+    };
+    match value {
+        Value::Array(items) => items.into_iter().map(without_nothing).collect(),
+        Value::Object(fields) => fields
+            .into_iter()
+            .map(|(name, value)| (name, without_nothing(value)))
+            .filter(|(_, value)| !nothing(value))
+            .collect(),
+        other => other,
+    }
 }

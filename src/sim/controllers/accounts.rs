@@ -1,9 +1,10 @@
 //! The ServiceAccount `default` of each namespace, which a real API server wants before it admits pods.
 
+use std::sync::Arc;
+
 use k8s_openapi::api::core::v1::{Namespace, ServiceAccount};
 use kube::api::{ObjectMeta, PostParams};
 use kube::{Api, Client};
-use std::sync::Arc;
 
 use super::Caches;
 use super::cache::{Change, Key};

@@ -14,7 +14,7 @@ use super::health::Health;
 
 /// The pause after the first failure; it doubles with each further one up to [`RETRY_MOST`].
 const RETRY_FIRST: Duration = Duration::from_millis(50);
-const RETRY_MOST: Duration = Duration::from_secs(3);
+const RETRY_MOST: Duration = Duration::from_secs(1);
 /// How long one watch request lasts: a dead connection is noticed soon after.
 const WATCH_SECONDS: u32 = 60;
 

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 /// How long a watch counts as broken after its last error. Attempts follow each other more quickly than this;
 /// a resumed watch says nothing until something changes.
-const GRACE: Duration = Duration::from_secs(8);
+const GRACE: Duration = Duration::from_secs(4);
 
 /// Errors of watches and of work, as they come in.
 #[derive(Debug, Default)]

@@ -254,3 +254,6 @@ impl Reconcile for SliceController {
         self.write(slices(&service, &pods, node, &existing)).await
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -30,6 +30,11 @@ impl WorkError {
     pub(super) fn request(verb: &'static str, kind: &'static str, key: &Key, source: kube::Error) -> Self {
         Self::Request { verb, kind, key: key.clone(), source: Box::new(source) }
     }
+
+    /// Whether somebody else was quicker: ordinary, and mended by the next attempt.
+    fn is_race(&self) -> bool {
+        matches!(self, Self::Request { source, .. } if code(source) == 409)
+    }
 }
 
 /// The HTTP code of a refusal; 0 if there was no answer.
@@ -65,7 +70,9 @@ pub(super) async fn work<R: Reconcile>(
     while let Some(key) = stop.run_until_cancelled(queue.next()).await {
         let outcome = tokio::time::timeout(WORK_LIMIT, reconciler.reconcile(&key)).await;
         let outcome = outcome.unwrap_or(Err(WorkError::Late)).unwrap_or_else(|error| {
-            health.work_failed(format!("{} {key}: {}; it is tried again", R::KIND, chain(&error)));
+            if !error.is_race() {
+                health.work_failed(format!("{} {key}: {}; it is tried again", R::KIND, chain(&error)));
+            }
             Outcome::Failed
         });
         queue.done(key, outcome);

@@ -10,7 +10,7 @@ use super::KubeAssets;
 use super::files::{ACCOUNT_KEY, ACCOUNT_PUBLIC_KEY, CERTIFICATE, KEY, TOKENS};
 
 /// Where etcd answers: a socket in the server's directory, which no other user can enter and no other server
-/// can take. The port is part of the name.
+/// can take. The port is part of its name, [`super::etcd::SOCKET`].
 const ETCD_URL: &str = "unix://etcd:0";
 /// etcd insists on an address for further members.
 const PEER_URL: &str = "unix://peer:0";

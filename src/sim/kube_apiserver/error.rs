@@ -92,6 +92,14 @@ pub enum KubeApiServerError {
         /// What it answered instead.
         seen: String,
     },
+    /// etcd did not forget its history.
+    #[error("cannot compact the etcd of cluster {cluster}: {problem}")]
+    Compact {
+        /// Cluster name.
+        cluster: String,
+        /// The reason.
+        problem: String,
+    },
     /// Its kubeconfig could not be used.
     #[error("cannot use the kubeconfig of cluster {cluster}: {problem}")]
     Kubeconfig {

@@ -63,6 +63,11 @@ impl Process {
         }
     }
 
+    /// Its process id, while it runs.
+    pub(super) fn pid(&self) -> Option<u32> {
+        self.child.id()
+    }
+
     /// Sends a signal; a process that is gone needs none.
     pub(super) fn send(&self, signal: Signal) {
         child::send(&self.child, signal);

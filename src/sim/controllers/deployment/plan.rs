@@ -331,3 +331,6 @@ fn deletions(input: &Input<'_>, sorted: &Sorted<'_>, limits: Limits) -> Vec<Arc<
     going.extend(first(&serving, spare));
     going
 }
+
+#[cfg(test)]
+mod tests;

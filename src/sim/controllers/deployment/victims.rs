@@ -16,7 +16,7 @@ const DELETION_COST: &str = "controller.kubernetes.io/pod-deletion-cost";
 type Rank<'a> = (bool, u8, bool, i32, Reverse<Timestamp>, Reverse<i32>, Reverse<Timestamp>, &'a str);
 
 /// `candidates`, those that should go first in front.
-pub(super) fn ranked<'a>(mut candidates: Vec<&'a Pod>) -> Vec<&'a Pod> {
+pub(super) fn ranked(mut candidates: Vec<&Pod>) -> Vec<&Pod> {
     candidates.sort_by(|a, b| rank(a).cmp(&rank(b)));
     candidates
 }

@@ -137,7 +137,6 @@ fn endpoints(slice: &EndpointSlice) -> &[Endpoint] {
 }
 
 /// The existing slices of each group, and those of none.
-#[expect(clippy::type_complexity, reason = "one caller, next door")]
 fn assign<'a>(
     groups: &[Group],
     existing: &'a [Arc<EndpointSlice>],
@@ -211,3 +210,6 @@ fn reuse(
     let same = ports(old) == content.ports && endpoints(old) == content.endpoints.as_slice();
     (dressed || !same).then(|| SliceChange::Update(Box::new(content.into(slice))))
 }
+
+#[cfg(test)]
+mod tests;

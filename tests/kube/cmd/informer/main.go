@@ -44,7 +44,7 @@ func main() {
 	var given settings
 	flag.StringVar(&given.kubeconfig, "kubeconfig", "", "`file` that says where the API server is")
 	flag.Int64Var(&given.pageSize, "page-size", 0, "objects per page of a list; 0 lists as informers do by default")
-	flag.BoolVar(&given.protobuf, "protobuf", false, "ask for protobuf")
+	flag.BoolVar(&given.protobuf, "protobuf", false, "ask for protobuf instead of JSON")
 	flag.BoolVar(&given.watchList, "watch-list", false, "ask for streaming lists")
 	flag.Parse()
 	if err := run(given); err != nil {
@@ -81,9 +81,12 @@ func connect(given settings, requests *requestLog) (kubernetes.Interface, error)
 	if err != nil {
 		return nil, err
 	}
+	// Nothing else is taken: by default client-go would take both.
+	media := "application/json"
 	if given.protobuf {
-		config.ContentConfig = rest.ContentConfig{ContentType: protobuf, AcceptContentTypes: protobuf}
+		media = protobuf
 	}
+	config.ContentConfig = rest.ContentConfig{ContentType: media, AcceptContentTypes: media}
 	config.Wrap(requests.around)
 	return kubernetes.NewForConfig(config)
 }
@@ -91,15 +94,14 @@ func connect(given settings, requests *requestLog) (kubernetes.Interface, error)
 // start runs an informer for each kind, by the name of its resource.
 func start(client kubernetes.Interface, pageSize int64) map[string]cache.SharedIndexInformer {
 	paged := informers.WithTweakListOptions(func(options *metav1.ListOptions) {
-		// Only watches ask for bookmarks; only lists have pages.
-		if pageSize == 0 || options.AllowWatchBookmarks {
+		// Only watches ask for bookmarks, and only lists of the newest or of any state have pages.
+		newest := options.ResourceVersion == "" || options.ResourceVersion == "0"
+		if pageSize == 0 || options.AllowWatchBookmarks || !newest {
 			return
 		}
 		options.Limit = pageSize
 		// From its cache the API server answers with everything at once: ask for the newest.
-		if options.ResourceVersion == "0" {
-			options.ResourceVersion = ""
-		}
+		options.ResourceVersion = ""
 	})
 	factory := informers.NewSharedInformerFactoryWithOptions(client, 0, paged)
 	held := map[string]cache.SharedIndexInformer{
