@@ -29,6 +29,8 @@ mod freeze;
 mod lists;
 #[path = "sim_apiserver/objects.rs"]
 mod objects;
+#[path = "sim_apiserver/patches.rs"]
+mod patches;
 #[path = "sim_apiserver/protobuf.rs"]
 mod protobuf;
 #[path = "sim_apiserver/raw.rs"]

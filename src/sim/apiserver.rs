@@ -58,12 +58,14 @@ mod protobuf;
 mod requests;
 mod reviews;
 mod route;
+mod rules;
 mod scale;
 mod selector;
 mod serve;
 mod store;
 mod table;
 mod tokens;
+mod validation;
 mod watch;
 
 use std::net::{IpAddr, SocketAddr};

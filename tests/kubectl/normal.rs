@@ -11,13 +11,25 @@ pub(super) struct Own {
     pub(super) directory: String,
 }
 
+/// After these the two servers explain in their own words.
+const EXPLANATIONS: [&str; 3] = ["Invalid value:", "unable to parse requirement:", "json:"];
+
+/// A message on stderr: what happened to which field of which object, without the explanation.
+pub(super) fn message(printed: &str, own: &Own) -> String {
+    let short = |line: &str| {
+        let end = EXPLANATIONS.iter().filter_map(|word| Some(line.find(word)? + word.len())).min();
+        line[..end.unwrap_or(line.len())].to_owned()
+    };
+    text(printed, own).lines().map(short).collect::<Vec<_>>().join("\n")
+}
+
 /// Text a command printed, word by word.
 pub(super) fn text(printed: &str, own: &Own) -> String {
     let printed = printed.replace(&own.url, "<server>").replace(&own.directory, "<dir>");
     let printed = without_colours(&printed);
     match serde_json::from_str::<Value>(&printed) {
         // A raw document: its layout does not matter.
-        Ok(document @ Value::Object(_)) => object(document).to_string(),
+        Ok(document @ Value::Object(_)) => without_identity(document).to_string(),
         _ => printed.lines().map(line).collect::<Vec<_>>().join("\n"),
     }
 }
@@ -33,6 +45,9 @@ fn without_colours(text: &str) -> String {
 }
 
 fn line(line: &str) -> String {
+    if let Some((label, _)) = line.split_once("CreationTimestamp:") {
+        return format!("{label}CreationTimestamp: <time>");
+    }
     let indent = line.len() - line.trim_start().len();
     let mut words: Vec<String> = Vec::new();
     for token in line.split_whitespace() {
@@ -101,6 +116,15 @@ fn is_service_address(text: &str) -> bool {
 
 /// An object without what the server alone decides.
 pub(super) fn object(mut object: Value) -> Value {
+    // Known from where it was read; a real server leaves it out of most lists.
+    if let Some(map) = object.as_object_mut() {
+        map.remove("apiVersion");
+        map.remove("kind");
+    }
+    without_identity(object)
+}
+
+fn without_identity(mut object: Value) -> Value {
     if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
         metadata.remove("managedFields");
         if metadata.contains_key("resourceVersion") {

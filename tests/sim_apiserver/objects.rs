@@ -75,8 +75,9 @@ async fn status_is_written_through_its_own_path() {
 async fn scale_changes_the_replicas() {
     let server = east().await;
     let api = in_sample(&client(&server).await, &kinds::DEPLOYMENTS);
-    let deployment =
-        json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "d"}, "spec": {}});
+    let deployment = json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "d"},
+               "spec": {"selector": {"matchLabels": {"app": "d"}},
+                        "template": {"metadata": {"labels": {"app": "d"}}}}});
     api.create(&PostParams::default(), &object(deployment)).await.unwrap();
     let patch = Patch::Merge(json!({"spec": {"replicas": 3}}));
     let scale = api.patch_scale("d", &PatchParams::default(), &patch).await.unwrap();
@@ -137,6 +138,7 @@ async fn unknown_forms_and_methods_are_refused() {
         assert_eq!(send("PATCH", one, media, "{}").await, 415, "{media}");
     }
     assert_eq!(send("POST", all, "application/cbor", "k8s").await, 415);
+    assert_eq!(send("POST", all, "application/vnd.kubernetes.protobuf", "k8s").await, 400);
     assert_eq!(send("POST", all, "application/json", "{").await, 400);
     assert_eq!(send("POST", all, "application/json", "[]").await, 400);
     assert_eq!(send("POST", one, "application/json", "{}").await, 405);
@@ -145,4 +147,8 @@ async fn unknown_forms_and_methods_are_refused() {
     assert_eq!(send("GET", "/api/v1/widgets", "", "").await, 404);
     assert_eq!(send("PUT", one, "application/json", &"x".repeat(4 << 20)).await, 413);
     assert_eq!(send("PATCH", &format!("{one}?dryRun=Some"), "application/merge-patch+json", "{}").await, 422);
+    assert_eq!(
+        send("PATCH", &format!("{one}?fieldValidation=So"), "application/merge-patch+json", "{}").await,
+        422
+    );
 }

@@ -98,6 +98,7 @@ async fn play(args: &Args) -> anyhow::Result<bool> {
         Reply::Row(row) if args.output == Output::Table => {
             print(&(head.take().unwrap_or_default() + &text::row(&row, look)));
         }
+        Reply::Row(row) => row.marks.iter().for_each(|mark| talk(begun, &mark.what)),
         _ => {}
     });
     let leaving = async {
@@ -143,10 +144,19 @@ fn show(output: Output, report: &Report, look: Look) -> anyhow::Result<()> {
 
 fn list(output: Output) -> anyhow::Result<()> {
     match output {
-        Output::Json => print(&document(table::Output::Json, &SCENARIOS)?),
+        Output::Json => print(&document(table::Output::Json, &described_all())?),
         Output::Table => print(&SCENARIOS.iter().map(described).collect::<Vec<_>>().join("\n")),
     }
     Ok(())
+}
+
+fn described_all() -> Vec<serde_json::Value> {
+    let one = |scenario: &Scenario| {
+        let expects: Vec<_> = scenario.expects().collect();
+        let Scenario { name, about, takes, .. } = scenario;
+        serde_json::json!({"name": name, "about": about, "takes": takes, "expects": expects})
+    };
+    SCENARIOS.iter().map(one).collect()
 }
 
 fn described(scenario: &Scenario) -> String {

@@ -56,6 +56,13 @@ pub(super) fn value(status: StatusCode, value: &Value) -> Response<Body> {
     json_response(status, full(value.to_string()))
 }
 
+/// A whole document that is not JSON.
+pub(super) fn bytes(media: &'static str, document: Vec<u8>) -> Response<Body> {
+    let mut response = json_response(StatusCode::OK, full(document));
+    response.headers_mut().insert(header::CONTENT_TYPE, http::HeaderValue::from_static(media));
+    response
+}
+
 /// A whole document of another JSON media type.
 pub(super) fn typed(media: &'static str, document: &Value) -> Response<Body> {
     let mut response = value(StatusCode::OK, document);

@@ -241,7 +241,7 @@ pub(super) fn config_map() -> Vec<Column> {
 }
 
 pub(super) fn service_account() -> Vec<Column> {
-    vec![name(), number("Secrets", |o| json!(list(&o["secrets"]).len())), created()]
+    plain()
 }
 
 pub(super) fn event() -> Vec<Column> {

@@ -28,6 +28,20 @@ fn each(object: &mut Value, pointer: &str, mut change: impl FnMut(&mut Value)) {
     items.into_iter().flatten().for_each(&mut change);
 }
 
+/// What a kubelet reports of its machine.
+const NODE_INFO: [&str; 10] = [
+    "architecture",
+    "bootID",
+    "containerRuntimeVersion",
+    "kernelVersion",
+    "kubeProxyVersion",
+    "kubeletVersion",
+    "machineID",
+    "operatingSystem",
+    "osImage",
+    "systemUUID",
+];
+
 /// Namespaces are active, carry their name as a label, and are finished by the server.
 pub(super) fn namespace(object: &mut Value) {
     let name = object["metadata"]["name"].clone();
@@ -61,6 +75,17 @@ pub(super) fn service(object: &mut Value) {
     }
     if service_type == "LoadBalancer" {
         fill(object, &["spec", "allocateLoadBalancerNodePorts"], json!(true));
+    }
+}
+
+/// Nodes list their address ranges and say what runs them, empty until a kubelet reports.
+pub(super) fn node(object: &mut Value) {
+    if let Some(range) = object["spec"]["podCIDR"].as_str().map(str::to_owned) {
+        fill(object, &["spec", "podCIDRs"], json!([range]));
+    }
+    fill(object, &["status", "daemonEndpoints", "kubeletEndpoint", "Port"], json!(0));
+    for field in NODE_INFO {
+        fill(object, &["status", "nodeInfo", field], json!(""));
     }
 }
 
@@ -185,6 +210,7 @@ pub(super) fn deployment(object: &mut Value) {
         fill(object, &["spec", "strategy", "rollingUpdate", "maxSurge"], json!("25%"));
         fill(object, &["spec", "strategy", "rollingUpdate", "maxUnavailable"], json!("25%"));
     }
+    fill(object, &["status"], json!({}));
     template(object);
 }
 

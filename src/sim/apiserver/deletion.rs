@@ -37,10 +37,10 @@ impl DeleteOptions {
         Self { grace: Some(0), ..Self::default() }
     }
 
-    /// Reads the options of a request: its `DeleteOptions`, perhaps `null`, and its query where the body says nothing.
+    /// Reads the options of a request: its `DeleteOptions`, and its query where those say nothing.
     ///
     /// # Errors
-    /// [`ApiError::BadRequest`] for a query that cannot be read, [`ApiError::Invalid`] for an unknown policy.
+    /// [`ApiError::BadRequest`] for what cannot be read, [`ApiError::Invalid`] for an unknown policy or dry run.
     pub(super) fn parse(query: &Query, options: &Value) -> Result<Self, ApiError> {
         let policy = options["propagationPolicy"].as_str().unwrap_or(query.get("propagationPolicy"));
         if !policy.is_empty() && !POLICIES.contains(&policy) {

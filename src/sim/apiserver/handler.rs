@@ -30,6 +30,7 @@ use super::scale;
 use super::scale::Scale;
 use super::store::{Part, Store};
 use super::tokens::TokenKey;
+use super::validation::{self, Validation};
 use super::watch::{Signal, WatchRequest};
 
 /// Everything a request may touch.
@@ -128,6 +129,9 @@ fn document(
             return Ok(response);
         }
         Target::Version => return Ok(body::value(StatusCode::OK, &discovery::version())),
+        Target::OpenApi(path) if openapi::binary::is_asked(path, &media::accept(&parts.headers)) => {
+            return Ok(body::bytes(openapi::binary::MEDIA, openapi::binary::document()));
+        }
         Target::OpenApi(path) => {
             // JSON only: clients that insist on protobuf fall back to what they know themselves.
             Media::negotiate(&parts.headers, Purpose::Document, "", false)?;
@@ -164,7 +168,8 @@ where
     }
     let media = media_for(&resource, verb, headers, query)?;
     let effect = Effect::of_query(verb, query.get("dryRun"))?;
-    let manner = Manner { effect, media };
+    let validation = Validation::parse(query.get("fieldValidation"))?;
+    let manner = Manner { effect, validation, media };
     match verb {
         Verb::Get => get(context, &resource, media),
         Verb::List => {
@@ -187,8 +192,8 @@ where
         Verb::Update => update(context, &resource, payload::object(headers, body).await?, manner),
         Verb::Patch => {
             let shape = patch::shape::of(&resource.kind.group, &resource.kind.kind);
-            let bytes = payload::bytes(body).await?;
-            let patch = patch::Patch::parse(payload::media_type(headers), &bytes, shape)?;
+            let patch =
+                patch::Patch::parse(payload::media_type(headers), &payload::bytes(body).await?, shape)?;
             patch_object(context, &resource, &patch, manner)
         }
         Verb::Delete => {
@@ -198,10 +203,19 @@ where
     }
 }
 
-/// How a write is done and answered.
+/// A read of a version that is still to come waits for it a while, as a cache that lags behind would.
+async fn wait_for_version(context: &Context, query: &Query) -> Result<(), ApiError> {
+    if let Some(version) = query.number("resourceVersion")? {
+        context.store.wait_for(version, context.future_wait).await;
+    }
+    Ok(())
+}
+
+/// How a write is checked, whether it happens, and the form of its answer.
 #[derive(Clone, Copy)]
 struct Manner {
     effect: Effect,
+    validation: Validation,
     media: Media,
 }
 
@@ -227,14 +241,6 @@ fn get(context: &Context, resource: &Resource, media: Media) -> Result<Response<
         return Ok(media.document(StatusCode::OK, &scale::of(scale, &stored.value())));
     }
     Ok(media.object(StatusCode::OK, kind, &stored))
-}
-
-/// A read of a version that is still to come waits for it a while, as a cache that lags behind would.
-async fn wait_for_version(context: &Context, query: &Query) -> Result<(), ApiError> {
-    if let Some(version) = query.number("resourceVersion")? {
-        context.store.wait_for(version, context.future_wait).await;
-    }
-    Ok(())
 }
 
 fn watch(
@@ -291,7 +297,8 @@ fn create(
     if kind.is_namespaced() && resource.namespace.is_empty() {
         return Err(ApiError::BadRequest("an empty namespace may not be set during creation".into()));
     }
-    let object = settle(resource, object)?;
+    let mut object = settle(resource, object)?;
+    let warnings = manner.validation.check(kind, &mut object)?;
     if !object["metadata"]["resourceVersion"].as_str().unwrap_or_default().is_empty() {
         return Err(ApiError::BadRequest(
             "resourceVersion should not be set on objects to be created".into(),
@@ -301,7 +308,7 @@ fn create(
         context.store.stored(&kinds::NAMESPACES, &ObjectKey::new("", resource.namespace.as_str()))?;
     }
     let stored = context.store.create_part(kind, object, Part::Main, manner.effect)?;
-    Ok(manner.media.object(StatusCode::CREATED, kind, &stored))
+    Ok(validation::warn(manner.media.object(StatusCode::CREATED, kind, &stored), &warnings))
 }
 
 /// Some kinds are never replaced blindly.
@@ -337,11 +344,12 @@ fn update(
     if let (Subresource::Scale, Some(scale)) = (resource.subresource, &resource.kind.scale) {
         return rescale(context, resource, scale, manner, |_| Ok(object));
     }
-    let object = settle(resource, object)?;
     let kind = &resource.kind;
+    let mut object = settle(resource, object)?;
     check_version_given(kind, &object)?;
+    let warnings = manner.validation.check(kind, &mut object)?;
     let stored = context.store.modify(kind, &key, part(resource), manner.effect, |_| Ok(object))?;
-    Ok(manner.media.object(StatusCode::OK, kind, &stored))
+    Ok(validation::warn(manner.media.object(StatusCode::OK, kind, &stored), &warnings))
 }
 
 fn patch_object(
@@ -353,10 +361,15 @@ fn patch_object(
     if let (Subresource::Scale, Some(scale)) = (resource.subresource, &resource.kind.scale) {
         return rescale(context, resource, scale, manner, |current| patch.apply(current));
     }
-    let change = |current: &Value| patch.apply(current);
-    let (kind, key) = (&resource.kind, key_of(resource));
-    let stored = context.store.modify(kind, &key, part(resource), manner.effect, change)?;
-    Ok(manner.media.object(StatusCode::OK, kind, &stored))
+    let kind = &resource.kind;
+    let mut warnings = Vec::new();
+    let change = |current: &Value| {
+        let mut next = patch.apply(current)?;
+        warnings = manner.validation.check(kind, &mut next)?;
+        Ok(next)
+    };
+    let stored = context.store.modify(kind, &key_of(resource), part(resource), manner.effect, change)?;
+    Ok(validation::warn(manner.media.object(StatusCode::OK, kind, &stored), &warnings))
 }
 
 fn rescale(

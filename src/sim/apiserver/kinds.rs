@@ -229,6 +229,7 @@ pub static NODES: BuiltIn = BuiltIn::new(|| {
         scope: Scope::Cluster,
         has_status: true,
         selectable: words(&["spec.unschedulable"]),
+        defaults: defaults::node,
         columns: columns::node(),
         ..named("Node", "nodes", &["no"])
     })

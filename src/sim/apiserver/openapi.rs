@@ -4,6 +4,8 @@
 //! schemas. Of the operations they tell what clients look for: the kind, the parameters by which the server
 //! checks fields and takes dry runs, the patch types. Schemas of custom kinds are those of their definitions.
 
+pub(super) mod binary;
+mod fields;
 mod schemas;
 
 use serde_json::{Map, Value, json};
@@ -23,6 +25,14 @@ pub(super) fn document(kinds: &Kinds, path: &str) -> Option<Value> {
             let (group, version) = groups.into_iter().find(|(g, v)| prefix(g, v) == path)?;
             Some(group_document(kinds, &group, &version))
         }
+    }
+}
+
+/// Removes the fields that `kind` does not have from `object`. Custom objects are left as they are.
+pub(super) fn prune(kind: &Kind, object: &mut Value) -> fields::Findings {
+    match schemas::built_in_name(kind) {
+        Some(name) => fields::prune(name, object),
+        None => fields::Findings::default(),
     }
 }
 

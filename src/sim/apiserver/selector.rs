@@ -134,7 +134,7 @@ fn split_requirements(text: &str) -> Vec<&str> {
 }
 
 fn parse_label_rule(text: &str) -> Result<LabelRule, ApiError> {
-    let bad = || ApiError::BadRequest(format!("unable to parse requirement {text:?} of the label selector"));
+    let bad = || ApiError::BadRequest(format!("unable to parse requirement: {text:?}"));
     let rule = if let Some((key, value)) = text.split_once("!=") {
         LabelRule::NotIn(key.trim().into(), vec![value.trim().into()])
     } else if let Some((key, value)) = text.split_once('=') {
@@ -187,10 +187,7 @@ fn parse_field_rule(kind: &Kind, text: &str) -> Result<FieldRule, ApiError> {
     let path = path.trim();
     let always = path == "metadata.name" || (path == "metadata.namespace" && kind.is_namespaced());
     if !always && !kind.selectable.iter().any(|field| field == path) {
-        return Err(ApiError::BadRequest(format!(
-            "field label not supported: {path} (of {})",
-            kind.resource()
-        )));
+        return Err(ApiError::BadRequest(format!("field label not supported: {path}")));
     }
     Ok(FieldRule {
         path: path.split('.').map(str::to_owned).collect(),

@@ -18,6 +18,7 @@ use super::error::ApiError;
 use super::identity;
 use super::kinds::{self, Kind, Kinds};
 use super::object::{self, Change, ObjectKey, Stored};
+use super::rules;
 
 /// Events kept per kind unless the builder says otherwise.
 pub const DEFAULT_HISTORY: usize = 10_000;
@@ -335,6 +336,9 @@ impl Core {
         name_generated(&mut object)?;
         (kind.defaults)(&mut object);
         object::validate(kind, &object)?;
+        if part == Part::Main {
+            rules::check(kind, None, &object)?;
+        }
         let key = ObjectKey::of(&object);
         if self.collection(kind).get(&key).is_some() {
             return Err(ApiError::AlreadyExists { resource: kind.resource(), name: key.name.to_string() });
@@ -368,6 +372,9 @@ impl Core {
         keep_system_metadata(value, &mut next);
         (kind.defaults)(&mut next);
         object::validate(kind, &next)?;
+        if part == Part::Main {
+            rules::check(kind, Some(value), &next)?;
+        }
         let definition = self.define(kind, Some(value), &mut next)?;
         if next == *value {
             // Nothing changed: no new version, no event.
@@ -653,7 +660,10 @@ fn wants_differ(kind: &Kind, current: &Value, next: &Value) -> bool {
         let map = object.as_object().into_iter().flatten();
         map.filter(counts).map(|(name, value)| (name.clone(), value.clone())).collect()
     };
-    parts(current) != parts(next)
+    // Rollouts are steered by annotations too.
+    let annotations =
+        kind.is(&kinds::DEPLOYMENTS) && current["metadata"]["annotations"] != next["metadata"]["annotations"];
+    annotations || parts(current) != parts(next)
 }
 
 #[cfg(test)]

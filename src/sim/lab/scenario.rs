@@ -56,7 +56,7 @@ enum Subject {
 }
 
 /// A scenario: what it does and what must hold.
-#[derive(Debug, Serialize)]
+#[derive(Debug)]
 pub struct Scenario {
     /// Its name on the command line.
     pub name: &'static str,
@@ -65,11 +65,8 @@ pub struct Scenario {
     /// Options that mean something to it, besides `--cluster`.
     pub takes: &'static [&'static str],
     /// What must hold, besides [`ALWAYS`].
-    #[serde(rename = "expects")]
     pub own: &'static [Expected],
-    #[serde(skip)]
     subject: Subject,
-    #[serde(skip)]
     steps: Steps,
 }
 

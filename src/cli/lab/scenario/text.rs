@@ -11,12 +11,12 @@ const COLUMNS: [(&str, usize); 9] = [
     ("T", 4),
     ("CLIENT", 7),
     ("OK", 4),
-    ("FAILED", 7),
-    ("ANSWERED BY", 13),
-    ("WEIGHTS OF HELLOWORLD", 41),
-    ("CDS", 5),
-    ("EDS", 5),
-    ("CLUSTERS (ITS CONTROL PLANE)", 28),
+    ("FAIL", 5),
+    ("ANSWERED BY", 23),
+    ("WEIGHTS OF HELLOWORLD", 42),
+    ("CDS", 4),
+    ("EDS", 4),
+    ("CLUSTERS, IT IS TOLD", 27),
 ];
 const BOLD: &str = "\u{1b}[1m";
 const RED: &str = "\u{1b}[31m";
@@ -76,14 +76,15 @@ pub(super) fn row(row: &Row, look: Look) -> String {
 }
 
 fn client_lines(seconds: String, name: &str, client: &ClientRow, health: Vec<String>, look: Look) -> String {
-    let by = client.requests.by.iter().map(|(who, count)| format!("{} {count}", plain(who))).collect();
+    let by: Vec<String> =
+        client.requests.by.iter().map(|(who, count)| format!("{} {count}", plain(who))).collect();
     let errors = client.requests.errors.iter().map(|(why, count)| format!("{count} x {}", plain(why)));
     let lists: [Vec<String>; 9] = [
         vec![seconds],
         vec![plain(name)],
         vec![client.requests.ok.to_string()],
         vec![client.requests.failed.to_string()],
-        by,
+        pack(&by, COLUMNS[4].1 - 1),
         pack(&grouped(&client.weights), COLUMNS[5].1 - 1),
         vec![client.updates.cds.to_string()],
         vec![client.updates.eds.to_string()],

@@ -70,12 +70,16 @@ fn mark(schema: &mut Value, group: &str, version: &str, kind: &str) {
     schema["x-kubernetes-group-version-kind"] = json!([{"group": group, "version": version, "kind": kind}]);
 }
 
+/// The name of the schema of a built-in kind.
+pub(super) fn built_in_name(kind: &Kind) -> Option<&'static str> {
+    let wanted = (&*kind.group, &*kind.version, &*kind.kind);
+    BUILT_IN.kinds.iter().find(|(key, _)| **key == wanted).map(|(_, name)| name.as_str())
+}
+
 /// Name and schema of `kind`: the built-in type, or what its definition says.
 pub(super) fn of_kind(kind: &Kind) -> (String, Value) {
-    let wanted = (&*kind.group, &*kind.version, &*kind.kind);
-    let built_in = BUILT_IN.kinds.iter().find(|(key, _)| **key == wanted);
-    if let Some((name, schema)) = built_in.and_then(|(_, name)| Some((name, get(name)?))) {
-        return (name.clone(), schema.clone());
+    if let Some((name, schema)) = built_in_name(kind).and_then(|name| Some((name, get(name)?))) {
+        return (name.to_owned(), schema.clone());
     }
     let mut schema = kind.schema.as_deref().cloned().unwrap_or_else(|| json!({}));
     schema["type"] = json!("object");

@@ -31,6 +31,7 @@ pub const SCENARIOS: &[Scenario] = &[
             expect("nothing-moves", "while it is away no Envoy of the lab gets or loses anything"),
             expect("others-change", "a Service created in another cluster meanwhile reaches every client"),
             expect("catches-up", "one created in it afterwards reaches every client"),
+            expect("says-so", "control planes say that it is not live, and live afterwards"),
         ],
         steps: steps!(api_server::kill),
     },

@@ -1,5 +1,6 @@
 //! What a scenario's steps work with: the lab, the record, and a list of how to undo what they did.
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -47,6 +48,7 @@ pub(super) struct Stage {
     pub(super) clients: Vec<Client>,
     pub(super) record: Arc<Record>,
     replies: Replies,
+    excused: Mutex<BTreeMap<String, u64>>,
     found: Mutex<Vec<Expectation>>,
     undo: Mutex<Vec<Undo>>,
 }
@@ -62,6 +64,7 @@ impl Stage {
             times: super::DEFAULT_TIMES,
             record: Arc::new(Record::new()),
             replies,
+            excused: Mutex::default(),
             found: Mutex::default(),
             undo: Mutex::default(),
         }
@@ -74,9 +77,7 @@ impl Stage {
 
     /// Marks in the timeline that something was done.
     pub(super) fn done(&self, what: impl Into<String>) {
-        let what = what.into();
-        self.say(what.clone());
-        self.record.note(Observation::Done(what));
+        self.record.note(Observation::Done(what.into()));
     }
 
     /// Notes what came of an expectation.
@@ -91,6 +92,17 @@ impl Stage {
 
     fn found(&self) -> MutexGuard<'_, Vec<Expectation>> {
         self.found.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes that `count` requests of `client` were under way in what was killed: nobody can save those.
+    pub(super) fn excuse(&self, client: &str, count: u64) {
+        let mut excused = self.excused.lock().unwrap_or_else(PoisonError::into_inner);
+        *excused.entry(client.to_owned()).or_default() += count;
+    }
+
+    /// How many failed requests of `client` are excused.
+    pub(super) fn excused(&self, client: &str) -> u64 {
+        self.excused.lock().unwrap_or_else(PoisonError::into_inner).get(client).copied().unwrap_or(0)
     }
 
     /// What was noted so far.

@@ -150,7 +150,8 @@ async fn look_at_client(client: Client, lab: Arc<Lab>, record: Arc<Record>) {
     }
 }
 
-/// The addresses that a client may have: those that pods of its network have or had, and gateways'.
+/// The addresses that a client may have: those that pods of its network have or had, gateways', and those of its
+/// network's API servers, which real ones publish as Service `kubernetes`.
 struct Near {
     network: String,
     met: Mutex<BTreeSet<String>>,
@@ -164,6 +165,8 @@ impl Near {
     /// Notes who is there now.
     fn meet(&self, lab: &Lab) {
         let mut met = self.met.lock().unwrap_or_else(PoisonError::into_inner);
+        let own = lab.plan().clusters.iter().filter(|cluster| cluster.network == self.network);
+        met.extend(own.map(|cluster| cluster.api.to_string()));
         for pod in lab.pods() {
             if is_in(lab.plan(), pod.cluster(), &self.network) {
                 met.insert(pod.address().to_string());
