@@ -117,6 +117,7 @@ fn wrong_arguments_are_usage_errors_that_say_what_would_be_right() {
     refused(&["lab", "up", "--clusters", "2", "--networks", "3"], &["3 networks for 2 clusters"]);
     refused(&["lab", "--topology", "flat"], &["multi-primary", "primary-remote", "external"]);
     refused(&["lab", "--world", "/nonexistent/shop.yaml"], &["/nonexistent/shop.yaml"]);
+    refused(&["lab", "--netns", "off", "--api-server", "real"], &["loopback", "--api-server synthetic"]);
     refused(&["lab", "--envoy", "/nonexistent/envoy"], &["/nonexistent/envoy", "make envoy"]);
 }
 
