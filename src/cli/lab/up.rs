@@ -33,9 +33,10 @@ pub(super) struct Args {
     /// Number of clusters, 1 to 8: east, west, north, south, c5, …
     #[arg(long, env = "TOMBOLO_LAB_CLUSTERS", value_name = "N", default_value_t = 2)]
     clusters: u8,
-    /// Number of networks, at most as many as clusters; cluster i is in network i modulo N
-    #[arg(long, env = "TOMBOLO_LAB_NETWORKS", value_name = "N", default_value_t = 2)]
-    networks: u8,
+    /// Number of networks, at most as many as clusters; cluster i is in network i modulo N [default: 2, or 1 for
+    /// one cluster]
+    #[arg(long, env = "TOMBOLO_LAB_NETWORKS", value_name = "N")]
+    networks: Option<u8>,
     /// Which control plane serves which cluster
     #[arg(long, env = "TOMBOLO_LAB_TOPOLOGY", value_enum, default_value_t = Topology::MultiPrimary)]
     topology: Topology,
@@ -66,6 +67,12 @@ pub(super) struct Args {
     /// For the lab itself: this process is already in the lab's namespaces
     #[arg(long, hide = true)]
     inside: bool,
+}
+
+impl Args {
+    fn networks(&self) -> u8 {
+        self.networks.unwrap_or_else(|| self.clusters.clamp(1, 2))
+    }
 }
 
 /// Which API servers.
@@ -102,7 +109,7 @@ impl Wanted {
     }
 
     fn meaning(args: &Args) -> anyhow::Result<(Shape, Vec<WorldObject>)> {
-        let shape = Shape::new(args.clusters, args.networks, args.topology, args.sidecars)?;
+        let shape = Shape::new(args.clusters, args.networks(), args.topology, args.sidecars)?;
         let mut world = Vec::new();
         for path in &args.world {
             world.extend(file::read(path)?);
@@ -210,7 +217,7 @@ fn inner_arguments(args: &Args, wanted: &Wanted, run_dir: &RunDir) -> anyhow::Re
         |value: Option<clap::builder::PossibleValue>| value.map(|value| OsString::from(value.get_name()));
     let mut arguments: Vec<OsString> = vec!["lab".into(), "up".into(), "--inside".into()];
     arguments.extend(["--clusters".into(), args.clusters.to_string().into()]);
-    arguments.extend(["--networks".into(), args.networks.to_string().into()]);
+    arguments.extend(["--networks".into(), args.networks().to_string().into()]);
     for (flag, value) in [
         ("--topology", word(args.topology.to_possible_value())),
         ("--sidecars", word(args.sidecars.to_possible_value())),
