@@ -72,9 +72,9 @@ fn the_main_job_on_loopback_addresses() {
 }
 
 #[test]
-fn three_clusters_on_two_networks_two_of_them_side_by_side() {
+fn three_clusters_on_two_networks_with_a_world_of_ones_own() {
     if has_namespaces() {
-        lab("--netns on --clusters 3 --networks 2", "namespaces");
+        lab("--netns on --clusters 3 --networks 2 --world tests/lab/shop.yaml", "namespaces");
     }
 }
 
