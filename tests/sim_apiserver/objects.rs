@@ -121,7 +121,8 @@ async fn unknown_forms_and_methods_are_refused() {
     for media in ["application/apply-patch+yaml", "text/plain", ""] {
         assert_eq!(send("PATCH", one, media, "{}").await, 415, "{media}");
     }
-    assert_eq!(send("POST", all, "application/vnd.kubernetes.protobuf", "k8s").await, 415);
+    assert_eq!(send("POST", all, "application/yaml", "a: b").await, 415);
+    assert_eq!(send("POST", all, "application/vnd.kubernetes.protobuf", "k8s").await, 400);
     assert_eq!(send("POST", all, "application/json", "{").await, 400);
     assert_eq!(send("POST", all, "application/json", "[]").await, 400);
     assert_eq!(send("POST", one, "application/json", "{}").await, 405);
