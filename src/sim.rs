@@ -4,6 +4,7 @@ mod accept;
 pub mod apiserver;
 pub mod app;
 mod child;
+pub mod controllers;
 pub mod kube_apiserver;
 mod kubeconfig;
 pub mod lab;

@@ -18,6 +18,9 @@
 //! # }
 //! ```
 //!
+//! Answers come as JSON, as tables, as metadata alone, or for the built-in kinds in Kubernetes protobuf, as the
+//! client accepts; large ones compressed for who takes gzip.
+//!
 //! A server starts in milliseconds and any number of them run side by side. What it holds is a [`Store`],
 //! usable in process with the same checks, versions and watch events as over HTTP. Stopping a server and
 //! starting another with its store, [`Authority`], token and address is an outage as clients see it.

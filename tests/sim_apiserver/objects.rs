@@ -5,6 +5,22 @@ use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
 use super::*;
 
 #[tokio::test]
+async fn leases_are_not_replaced_blindly() {
+    let server = east().await;
+    let api = in_sample(&client(&server).await, &kinds::LEASES);
+    let lease = |version: Option<&str>| {
+        object(json!({"apiVersion": "coordination.k8s.io/v1", "kind": "Lease",
+                      "metadata": {"namespace": "sample", "name": "a", "resourceVersion": version},
+                      "spec": {"holderIdentity": "me"}}))
+    };
+    let made = api.create(&PostParams::default(), &lease(None)).await.unwrap();
+    assert_eq!(code(api.replace("a", &PostParams::default(), &lease(None)).await), 422);
+    assert_eq!(code(api.replace("a", &PostParams::default(), &lease(Some("1"))).await), 409);
+    let version = made.metadata.resource_version.unwrap();
+    api.replace("a", &PostParams::default(), &lease(Some(&version))).await.unwrap();
+}
+
+#[tokio::test]
 async fn an_object_lives_its_life() {
     let server = east().await;
     let api = in_sample(&client(&server).await, &kinds::SERVICES);
@@ -121,7 +137,7 @@ async fn unknown_forms_and_methods_are_refused() {
     for media in ["application/apply-patch+yaml", "text/plain", ""] {
         assert_eq!(send("PATCH", one, media, "{}").await, 415, "{media}");
     }
-    assert_eq!(send("POST", all, "application/yaml", "a: b").await, 415);
+    assert_eq!(send("POST", all, "application/cbor", "k8s").await, 415);
     assert_eq!(send("POST", all, "application/vnd.kubernetes.protobuf", "k8s").await, 400);
     assert_eq!(send("POST", all, "application/json", "{").await, 400);
     assert_eq!(send("POST", all, "application/json", "[]").await, 400);

@@ -178,6 +178,26 @@ async fn a_streaming_list_and_its_changes_come_in_frames() {
 }
 
 #[tokio::test]
+async fn a_large_initial_state_comes_whole_and_in_order_before_its_bookmark() {
+    for count in [512, 600] {
+        let server = east().await;
+        let names: Vec<String> = (0..count).map(|at| format!("s{at:03}")).collect();
+        for name in &names {
+            server.store().create(service(name)).unwrap();
+        }
+        let client = client(&server).await;
+        let path = format!(
+            "{SERVICES}?watch=1&sendInitialEvents=true&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=true"
+        );
+        let mut frames = Frames::open(&client, &path, PROTOBUF).await;
+        for name in &names {
+            assert_eq!(frames.told().await, format!("ADDED {name}"));
+        }
+        assert!(frames.told().await.starts_with("BOOKMARK"));
+    }
+}
+
+#[tokio::test]
 async fn a_watch_from_a_forgotten_version_ends_with_a_status() {
     let server = east().await;
     server.store().create(service("a")).unwrap();

@@ -1,5 +1,7 @@
 //! Plain requests with their headers, and bytes read with nobody's help.
 
+use std::sync::LazyLock;
+
 use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode};
 use http_body_util::BodyExt as _;
@@ -56,15 +58,15 @@ pub(super) async fn get(client: &Client, path: &str, accept: &str) -> Answer {
 }
 
 /// The messages of Kubernetes' own schema.
-pub(super) fn schema() -> DescriptorPool {
+static SCHEMA: LazyLock<DescriptorPool> = LazyLock::new(|| {
     let packed: &[u8] = include_bytes!("../../proto/kubernetes-descriptors.bin.gz");
     let mut bytes = Vec::new();
     std::io::Read::read_to_end(&mut flate2::read::GzDecoder::new(packed), &mut bytes).unwrap();
     DescriptorPool::decode(&bytes[..]).unwrap()
-}
+});
 
 pub(super) fn message(name: &str, bytes: &[u8]) -> DynamicMessage {
-    let descriptor = schema().get_message_by_name(&format!("k8s.io.{name}")).unwrap();
+    let descriptor = SCHEMA.get_message_by_name(&format!("k8s.io.{name}")).unwrap();
     DynamicMessage::decode(descriptor, bytes).unwrap()
 }
 

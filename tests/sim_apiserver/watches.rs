@@ -84,6 +84,23 @@ async fn a_watch_from_before_the_history_is_told_410_and_ends() {
     assert_eq!(events(&mut watch, 2).await, ["ERROR 410", "END"]);
 }
 
+/// §2.2b: HTTP 200 and one ERROR event that says from where to where history is lost.
+#[tokio::test]
+async fn the_error_event_says_what_was_too_old() {
+    let server = east().await;
+    let old = version(&server);
+    server.store().create(service("a")).unwrap();
+    server.compact();
+    let path = format!("/api/v1/services?watch=1&resourceVersion={old}");
+    let request = http::Request::get(path).body(Vec::new()).unwrap();
+    let text = soon(client(&server).await.request_text(request)).await.unwrap();
+    let event: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(event["type"], "ERROR");
+    assert_eq!((&event["object"]["reason"], &event["object"]["code"]), (&json!("Expired"), &json!(410)));
+    let message = format!("too old resource version: {old} ({})", version(&server));
+    assert_eq!(event["object"]["message"], message);
+}
+
 /// §2.2b: no error, no event, no bookmark until the version is passed.
 #[tokio::test]
 async fn a_watch_from_the_future_is_silent_until_it_is_reached() {
@@ -95,7 +112,13 @@ async fn a_watch_from_the_future_is_silent_until_it_is_reached() {
     store.create(service("early")).unwrap();
     store.create(service("reached")).unwrap();
     store.create(service("after")).unwrap();
-    let first = soon(watch.next()).await.unwrap().unwrap();
+    // Once it is reached, a bookmark may say so before the first event after it.
+    let first = loop {
+        match soon(watch.next()).await.unwrap().unwrap() {
+            WatchEvent::Bookmark(bookmark) => assert_eq!(bookmark.metadata.resource_version, ahead),
+            event => break event,
+        }
+    };
     assert_eq!(told(&first), "ADDED after");
 }
 

@@ -205,6 +205,7 @@ fn kind(spec: &Value, version: &Value) -> Kind {
         has_status: subresources["status"].is_object(),
         scale: Scale::of_definition(&subresources["scale"]),
         has_generation: true,
+        needs_version: true,
         stored_version: Some(stored_version(spec)).filter(|stored| *stored != text(&version["name"])),
         selectable: selectable
             .map(|field| text(&field["jsonPath"]).trim_start_matches('.').to_owned())

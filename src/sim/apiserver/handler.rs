@@ -16,7 +16,7 @@ use super::deletion::{self, DeleteOptions};
 use super::discovery;
 use super::effect::Effect;
 use super::error::ApiError;
-use super::kinds::{self, Kinds};
+use super::kinds::{self, Kind, Kinds};
 use super::list;
 use super::media::{self, Media, Purpose};
 use super::object::{self, ObjectKey};
@@ -311,6 +311,20 @@ fn create(
     Ok(validation::warn(manner.media.object(StatusCode::CREATED, kind, &stored), &warnings))
 }
 
+/// Some kinds are never replaced blindly.
+fn check_version_given(kind: &Kind, object: &Value) -> Result<(), ApiError> {
+    let metadata = &object["metadata"];
+    if !kind.needs_version || metadata["resourceVersion"].as_str().is_some_and(|version| !version.is_empty()) {
+        return Ok(());
+    }
+    Err(ApiError::Invalid {
+        kind: kind.qualified(),
+        name: metadata["name"].as_str().unwrap_or_default().to_owned(),
+        field: "metadata.resourceVersion".into(),
+        why: "Invalid value: 0x0: must be specified for an update".into(),
+    })
+}
+
 /// The part of an object a write through this path changes.
 fn part(resource: &Resource) -> Part {
     match resource.subresource {
@@ -331,6 +345,7 @@ fn update(
     }
     let kind = &resource.kind;
     let mut object = settle(resource, object)?;
+    check_version_given(kind, &object)?;
     let warnings = manner.validation.check(kind, &mut object)?;
     let stored = context.store.modify(kind, &key, part(resource), manner.effect, |_| Ok(object))?;
     Ok(validation::warn(manner.media.object(StatusCode::OK, kind, &stored), &warnings))

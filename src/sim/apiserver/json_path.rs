@@ -54,7 +54,7 @@ impl Step {
                 let same = |item: &&Value| match fields.iter().try_fold(*item, |value, name| value.get(name))
                 {
                     Some(Value::String(text)) => text == wanted,
-                    Some(other) => other.to_string() == *wanted,
+                    Some(other) => *wanted == format!("{other}"),
                     None => false,
                 };
                 items().iter().filter(same).collect()

@@ -40,6 +40,8 @@ pub struct Kind {
     pub has_generation: bool,
     /// The version objects are stored in, where it is another: then this one is a view of them.
     pub stored_version: Option<String>,
+    /// Whether a PUT must say which version it replaces.
+    pub needs_version: bool,
     /// How names are checked.
     pub names: NameRule,
     /// Field paths usable in a field selector, besides `metadata.name` and `metadata.namespace`.
@@ -93,6 +95,7 @@ impl Kind {
             scale: None,
             has_generation: false,
             stored_version: None,
+            needs_version: false,
             names: NameRule::Subdomain,
             selectable: Vec::new(),
             defaults: |_| {},
@@ -281,6 +284,7 @@ pub static EVENTS: BuiltIn = BuiltIn::new(|| {
 pub static LEASES: BuiltIn = BuiltIn::new(|| {
     Arc::new(Kind {
         group: "coordination.k8s.io".into(),
+        needs_version: true,
         columns: columns::lease(),
         ..named("Lease", "leases", &[])
     })
@@ -330,6 +334,7 @@ pub static REPLICA_SETS: BuiltIn = BuiltIn::new(|| {
 pub static CUSTOM_RESOURCE_DEFINITIONS: BuiltIn = BuiltIn::new(|| {
     Arc::new(Kind {
         group: "apiextensions.k8s.io".into(),
+        needs_version: true,
         categories: words(&["api-extensions"]),
         scope: Scope::Cluster,
         has_status: true,

@@ -89,7 +89,7 @@ impl Stored {
 
     /// The object, parsed. Cost: its length.
     pub(super) fn value(&self) -> Value {
-        serde_json::from_slice(&self.json_slice()).expect("it was serialised from a JSON value")
+        serde_json::from_slice(self.json_slice()).expect("it was serialised from a JSON value")
     }
 
     /// Whether this is the last state of an object that is gone.

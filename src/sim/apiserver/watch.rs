@@ -123,6 +123,8 @@ struct WatchStream {
     server: watch::Receiver<Signal>,
     opened: Signal,
     pending: VecDeque<Bytes>,
+    /// What is left of the state at the start, until all of it and the bookmark after it are pending.
+    initial: Option<std::vec::IntoIter<Arc<Stored>>>,
     ends_at: Instant,
     bookmark_every: Duration,
     next_bookmark: Instant,
@@ -152,6 +154,7 @@ pub(super) fn open(
         opened,
         server,
         pending: VecDeque::new(),
+        initial: None,
         ends_at: now + request.timeout,
         bookmark_every,
         next_bookmark: now + bookmark_every,
@@ -178,14 +181,11 @@ impl WatchStream {
                 self.cursor = version;
                 Ok(())
             }
-            start => {
+            Start::State | Start::StateThenBookmark => {
                 if let Some(asked) = self.request.version.filter(|asked| *asked > current) {
                     return Err(ApiError::FutureVersion { asked, current });
                 }
                 self.load_state();
-                if start == Start::StateThenBookmark {
-                    self.pending.push_back(self.bookmark(Some(INITIAL_EVENTS_END)));
-                }
                 Ok(())
             }
         }
@@ -205,16 +205,37 @@ impl WatchStream {
             debug_assert!(scanned.is_ok(), "the present is always readable");
             (version, items)
         });
-        let selected = items.iter().filter(|item| self.request.selector.matches(item));
-        let lines = selected.map(|item| self.request.media.event(&self.request.kind, item, Change::Added));
-        self.pending = body::join(lines.collect::<Vec<_>>().into_iter()).collect();
+        self.initial = Some(items.into_iter());
         self.cursor = version;
+    }
+
+    /// Makes the next part of the initial state pending; `false` when there is none left. In parts, because a
+    /// large state in another form than the stored one takes time and memory.
+    fn load_more(&mut self) -> bool {
+        let Some(initial) = &mut self.initial else { return false };
+        let WatchRequest { kind, selector, media, .. } = &self.request;
+        let batch: Vec<Arc<Stored>> = initial.by_ref().take(BATCH).collect();
+        let selected = batch.iter().filter(|item| selector.matches(item));
+        let lines: Vec<Bytes> = selected.map(|item| media.event(kind, item, Change::Added)).collect();
+        self.pending = body::join(lines.into_iter()).collect();
+        if batch.len() < BATCH {
+            self.initial = None;
+            if self.request.start == Start::StateThenBookmark {
+                self.pending.push_back(self.bookmark(Some(INITIAL_EVENTS_END)));
+            }
+        }
+        true
     }
 
     async fn next(&mut self) -> Option<io::Result<Bytes>> {
         loop {
             if let Some(bytes) = self.pending.pop_front() {
                 return Some(Ok(bytes));
+            }
+            if self.load_more() {
+                // Others' requests go on meanwhile.
+                tokio::task::yield_now().await;
+                continue;
             }
             if self.ended {
                 return None;
