@@ -184,12 +184,8 @@ fn holds(lab: &Lab, (name, options, own): Case) {
         .unwrap_or_else(|error| panic!("{name}: {error}\n{}\n{}", stderr(&output), lab.log()));
     let checks = report["checks"].as_array().expect("checks");
     let failed: Vec<_> = checks.iter().filter(|check| check["ok"] != true).collect();
-    assert!(
-        failed.is_empty() && report["ok"] == true,
-        "{name}: {failed:#?}\n{}\n{}",
-        stderr(&output),
-        lab.log()
-    );
+    let held = failed.is_empty() && report["ok"] == true;
+    assert!(held, "{}\n{}\n{name}: {failed:#?}", lab.log(), stderr(&output));
     assert_eq!(output.status.code(), Some(0), "{name}: the exit status is the verdict");
     let names: Vec<_> = checks.iter().filter_map(|check| check["name"].as_str()).collect();
     assert_eq!(names, [own, &ALWAYS].concat(), "{name}");

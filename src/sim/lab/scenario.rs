@@ -87,7 +87,10 @@ pub const ALWAYS: &[Expected] = &[
         what: "no client's Envoy ever has a pod address of another network",
     },
     Expected { name: "nothing-refused", what: "no client's Envoy refuses what its control plane sends" },
-    Expected { name: "restored", what: "afterwards every client has the hosts it had before" },
+    Expected {
+        name: "restored",
+        what: "afterwards every client has the Services and as many endpoints as before",
+    },
 ];
 
 impl Scenario {

@@ -1,17 +1,18 @@
 //! Plays a scenario: watchers on, steps, everything undone, verdict.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use tokio_util::sync::CancellationToken;
 
+use super::super::client::Client;
 use super::super::control::{Refusal, Replies, Reply, Request};
 use super::super::plan::{ClusterPlan, HELLOWORLD, Plan};
 use super::super::timeline::Row;
 use super::super::truth::{Truth, truth};
-use super::super::wait::until;
+use super::super::wait::{until, until_every};
 use super::super::{Lab, LabError};
 use super::record::summary;
 use super::stage::{PATIENCE, Stage};
@@ -22,6 +23,8 @@ use super::{
 
 /// Answers each client gets before the first step and after the last.
 const SOME: u64 = 10;
+/// Between two looks at all Envoy clusters.
+const LOOK: Duration = Duration::from_millis(100);
 /// How many reports of one scenario a run directory may hold.
 const MOST_REPORTS: u32 = 10_000;
 
@@ -114,7 +117,7 @@ async fn perform(
     cancel: &CancellationToken,
 ) -> Vec<Expectation> {
     let watch = Watch::start(stage, replies);
-    let before = truth(&stage.lab, &HELLOWORLD).await;
+    let before = Before::look(stage).await;
     let ended = match &before {
         // Unbiased: a scenario that is cut short at its very end may be complete.
         Ok(_) => tokio::select! {
@@ -147,15 +150,46 @@ async fn take_steps(scenario: &Scenario, stage: &Stage) -> Result<(), LabError> 
     (scenario.steps)(stage).await
 }
 
-/// Whether every client has as many endpoints of each cluster as before, and answers.
-async fn is_restored(stage: &Stage, before: &Truth, undone: Result<(), LabError>) -> Seen {
+/// What the lab was like before the first step.
+struct Before {
+    truth: Truth,
+    /// Outbound Envoy clusters by client, in the order of the stage's.
+    clusters: Vec<BTreeSet<String>>,
+}
+
+impl Before {
+    async fn look(stage: &Stage) -> Result<Self, LabError> {
+        let mut clusters = Vec::new();
+        for client in &stage.clients {
+            clusters.push(outbound(client).await?);
+        }
+        Ok(Self { truth: truth(&stage.lab, &HELLOWORLD).await?, clusters })
+    }
+}
+
+async fn outbound(client: &Client) -> Result<BTreeSet<String>, LabError> {
+    let names = client.pod.admin().clusters().await?.into_keys();
+    Ok(names.filter(|name| name.starts_with("outbound|")).collect())
+}
+
+/// Whether every client has the Services it had before, as many endpoints of each cluster, and answers.
+async fn is_restored(stage: &Stage, before: &Before, undone: Result<(), LabError>) -> Seen {
     undone?;
+    for (client, wanted) in stage.clients.iter().zip(&before.clusters) {
+        // Those of a deleted Service stay for a few seconds (D25).
+        until_every("clients have the Services they had before", PATIENCE, LOOK, async || {
+            let now = outbound(client).await.map_err(|error| error.to_string())?;
+            let odd: Vec<&str> = now.symmetric_difference(wanted).map(String::as_str).collect();
+            if odd.is_empty() { Ok(()) } else { Err(format!("{}: {}", client.pod.path(), odd.join(", "))) }
+        })
+        .await?;
+    }
     let as_before = async || {
         let now = truth(&stage.lab, &HELLOWORLD).await.map_err(|error| error.to_string())?;
         let differs =
-            stage.lab.plan().clusters.iter().find(|of| now.count(&of.name) != before.count(&of.name));
+            stage.lab.plan().clusters.iter().find(|of| now.count(&of.name) != before.truth.count(&of.name));
         differs.map_or(Ok(()), |of| {
-            let (now, then) = (now.count(&of.name), before.count(&of.name));
+            let (now, then) = (now.count(&of.name), before.truth.count(&of.name));
             Err(format!("{} has {now} ready endpoints instead of {then}", of.name))
         })
     };
