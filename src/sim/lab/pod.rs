@@ -197,7 +197,7 @@ impl RunningPod {
 
     /// The command of the Envoy, its bootstrap written.
     fn envoy_command(&self, site: &Site) -> Result<tokio::process::Command, LabError> {
-        let file = site.files.join(format!("{}.json", file_name(&self.workload)));
+        let file = bootstrap_file(site, &self.workload);
         let mode = site.plan.mode();
         let text = bootstrap::bootstrap(&self.cluster, &self.workload, &self.addresses, mode).to_string();
         std::fs::write(&file, text).map_err(LabError::file("write", &file))?;
@@ -223,6 +223,19 @@ impl RunningPod {
 /// The file that is the pod's `/etc/hosts`.
 pub(super) fn hosts_file(site: &Site, workload: &Workload) -> std::path::PathBuf {
     site.files.join(format!("{}.hosts", file_name(workload)))
+}
+
+/// The file that is its Envoy's bootstrap.
+fn bootstrap_file(site: &Site, workload: &Workload) -> std::path::PathBuf {
+    site.files.join(format!("{}.json", file_name(workload)))
+}
+
+/// Removes what was written for a pod that is gone.
+pub(super) fn remove_files(site: &Site, workload: &Workload) {
+    for file in [hosts_file(site, workload), bootstrap_file(site, workload)] {
+        // A pod without an Envoy has no bootstrap; what cannot be removed goes with the lab.
+        let _ = std::fs::remove_file(file);
+    }
 }
 
 fn file_name(workload: &Workload) -> String {

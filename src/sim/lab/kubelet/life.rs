@@ -12,7 +12,7 @@ use super::addresses::Addresses;
 use super::status::{ContainerState, PodState, now};
 use super::{Agent, Workload, is_passing};
 use crate::sim::lab::LabError;
-use crate::sim::lab::pod::{Health, RunningPod, hosts_file};
+use crate::sim::lab::pod::{Health, RunningPod, hosts_file, remove_files};
 use crate::sim::lab::wait::Patience;
 
 /// Between two looks at the processes of a pod.
@@ -121,7 +121,7 @@ impl Life {
             self.leave(&pod).await;
         }
         pod.kill().await;
-        let _ = std::fs::remove_file(hosts);
+        remove_files(&self.agent.site, &self.workload);
         self.agent.site.release(&pod)?;
         outcome
     }
