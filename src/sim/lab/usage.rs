@@ -87,6 +87,9 @@ pub fn what_to_try(lab: &Lab) -> String {
             let _ = writeln!(text, "    debug pages:               {url}/debug");
         }
     }
+    let _ = writeln!(text, "  faults and changes, with a timeline:");
+    let _ = writeln!(text, "    what there is:             {exe} lab scenario list");
+    let _ = writeln!(text, "    a dead gateway:            {exe} lab scenario kill-gateway --run-dir {run}");
     let _ = writeln!(text, "  logs: {run}/logs\nCtrl-C ends the lab.");
     text
 }
