@@ -146,6 +146,30 @@ async fn real(assets: &KubeAssets, kubectl: &Path) -> Vec<Outcome> {
     outcomes
 }
 
+/// Every list that patches merge: `type.field` to its strategy and key.
+type MergeKeys = BTreeMap<String, (String, String)>;
+
+/// The types and the merge keys that a server's OpenAPI documents publish.
+async fn merge_keys(client: &Client) -> (BTreeSet<String>, MergeKeys) {
+    let (mut types, mut keys) = (BTreeSet::new(), MergeKeys::new());
+    for path in ["api/v1", "apis/apps/v1", "apis/discovery.k8s.io/v1", "apis/coordination.k8s.io/v1"] {
+        let request = http::Request::get(format!("/openapi/v3/{path}")).body(Vec::new()).unwrap();
+        let document: Value = client.request(request).await.unwrap();
+        for (name, schema) in document["components"]["schemas"].as_object().unwrap() {
+            types.insert(name.clone());
+            for (field, property) in schema["properties"].as_object().into_iter().flatten() {
+                let text = |key: &str| property[key].as_str().unwrap_or_default().to_owned();
+                let strategy = text("x-kubernetes-patch-strategy");
+                if !strategy.is_empty() {
+                    let entry = (strategy, text("x-kubernetes-patch-merge-key"));
+                    keys.insert(format!("{name}.{field}"), entry);
+                }
+            }
+        }
+    }
+    (types, keys)
+}
+
 /// What differs between two outcomes of a command, with both sides.
 fn differences(synthetic: &Outcome, real: &Outcome) -> Vec<(What, String)> {
     let mut found = Vec::new();
@@ -250,6 +274,31 @@ async fn commands_do_the_same_on_a_synthetic_and_on_a_real_server() {
     }
     println!("\n{} commands, {} deviations listed", script::COMMANDS.len(), DEVIATIONS.len());
     assert!(wrong.is_empty(), "\n{}\n{} findings", wrong.join("\n"), wrong.len());
+}
+
+#[tokio::test]
+async fn patches_merge_by_the_keys_a_real_server_publishes() {
+    let assets = match KubeAssets::find(None) {
+        Ok(assets) => assets,
+        Err(error) => {
+            assert!(std::env::var_os("CI").is_none(), "cannot run in CI without this: {error}");
+            return println!("SKIPPED: {error}");
+        }
+    };
+    let client = async |kubeconfig: &str| {
+        let kubeconfig = Kubeconfig::from_yaml(kubeconfig).unwrap();
+        let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.unwrap();
+        Client::try_from(config).unwrap()
+    };
+    let synthetic = ApiServer::builder().start().await.unwrap();
+    let (types, ours) = merge_keys(&client(&synthetic.kubeconfig()).await).await;
+    let real = KubeApiServer::builder().start(&assets).await.unwrap_or_else(|error| panic!("{error}"));
+    let (_, theirs) = merge_keys(&client(&real.kubeconfig()).await).await;
+    real.stop().await;
+    let of_shared_type = |path: &str| path.rsplit_once('.').is_some_and(|(name, _)| types.contains(name));
+    let theirs: MergeKeys = theirs.into_iter().filter(|(path, _)| of_shared_type(path)).collect();
+    assert!(theirs.len() > 20, "{theirs:?}");
+    assert_eq!(ours, theirs);
 }
 
 fn kubectl_on_path() -> Option<PathBuf> {

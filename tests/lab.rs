@@ -72,9 +72,9 @@ fn the_main_job_on_loopback_addresses() {
 }
 
 #[test]
-fn three_clusters_on_two_networks_two_of_them_side_by_side() {
+fn three_clusters_on_two_networks_with_a_world_of_ones_own() {
     if has_namespaces() {
-        lab("--netns on --clusters 3 --networks 2", "namespaces");
+        lab("--netns on --clusters 3 --networks 2 --world tests/lab/shop.yaml", "namespaces");
     }
 }
 
@@ -117,6 +117,7 @@ fn wrong_arguments_are_usage_errors_that_say_what_would_be_right() {
     refused(&["lab", "up", "--clusters", "2", "--networks", "3"], &["3 networks for 2 clusters"]);
     refused(&["lab", "--topology", "flat"], &["multi-primary", "primary-remote", "external"]);
     refused(&["lab", "--world", "/nonexistent/shop.yaml"], &["/nonexistent/shop.yaml"]);
+    refused(&["lab", "--netns", "off", "--api-server", "real"], &["loopback", "--api-server synthetic"]);
     refused(&["lab", "--envoy", "/nonexistent/envoy"], &["/nonexistent/envoy", "make envoy"]);
 }
 

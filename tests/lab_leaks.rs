@@ -180,7 +180,7 @@ fn leaves_nothing(netns: &str, ends: &[End]) {
         let lab = TestLab::start(&envoy, netns, temporary.path(), &mark);
         // Directories of labs that were killed before are gone by now.
         let run_dir = lab.run_dir();
-        assert_eq!(entries(temporary.path()), [run_dir.clone()], "before {end:?}");
+        assert_eq!(entries(temporary.path()), std::slice::from_ref(&run_dir), "before {end:?}");
         let link = link(&run_dir);
         assert!(!remains(&mark, &run_dir, link.as_deref()).is_empty(), "a running lab is seen");
         lab.end(*end);

@@ -168,7 +168,7 @@ fn slice(namespace: &str, n: usize) -> Value {
     let endpoint = |host: usize| {
         json!({
             "addresses": [format!("10.10.{n}.{host}")],
-            "conditions": {"ready": host % 2 == 0, "serving": true, "terminating": false},
+            "conditions": {"ready": host.is_multiple_of(2), "serving": true, "terminating": false},
             "nodeName": "node-1",
             "zone": "zone-a",
             "targetRef": {"kind": "Pod", "namespace": namespace, "name": format!("p{n}")},

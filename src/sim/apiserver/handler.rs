@@ -314,7 +314,8 @@ fn create(
 /// Some kinds are never replaced blindly.
 fn check_version_given(kind: &Kind, object: &Value) -> Result<(), ApiError> {
     let metadata = &object["metadata"];
-    if !kind.needs_version || metadata["resourceVersion"].as_str().is_some_and(|version| !version.is_empty()) {
+    if !kind.needs_version || metadata["resourceVersion"].as_str().is_some_and(|version| !version.is_empty())
+    {
         return Ok(());
     }
     Err(ApiError::Invalid {

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use futures::future::try_join_all;
 use serde_json::Value;
 
 use super::envoy::Hosts;
@@ -29,11 +30,14 @@ struct Endpoints {
 /// What all API servers say about `service` now.
 pub(super) async fn truth(lab: &Lab, service: &AppService) -> Result<Truth, LabError> {
     let mut truth = Truth { port: service.port, endpoints: BTreeMap::new(), gateways: BTreeMap::new() };
-    for cluster in lab.clusters() {
+    let asking = lab.clusters().iter().map(async |cluster| {
+        futures::try_join!(ready(cluster, service), cluster.api().list(("Service", "", "")))
+    });
+    for (cluster, (ready, services)) in lab.clusters().iter().zip(try_join_all(asking).await?) {
         let plan = cluster.plan();
-        let endpoints = Endpoints { network: plan.network.clone(), ready: ready(cluster, service).await? };
+        let endpoints = Endpoints { network: plan.network.clone(), ready };
         truth.endpoints.insert(plan.name.clone(), endpoints);
-        for gateway in cluster.api().list(("Service", "", "")).await? {
+        for gateway in services {
             if let Some(network) = gateway["metadata"]["labels"][NETWORK_LABEL].as_str() {
                 truth.gateways.entry(network.to_owned()).or_default().extend(ingress(&gateway));
             }

@@ -87,11 +87,32 @@ pub fn what_to_try(lab: &Lab) -> String {
             let _ = writeln!(text, "    debug pages:               {url}/debug");
         }
     }
-    let _ = writeln!(text, "  faults and changes, with a timeline:");
+    let _ = writeln!(text, "  scenarios");
     let _ = writeln!(text, "    what there is:             {exe} lab scenario list");
-    let _ = writeln!(text, "    a dead gateway:            {exe} lab scenario kill-gateway --run-dir {run}");
+    let _ = writeln!(text, "    for example:               {exe} lab scenario kill-gateway --run-dir {run}");
+    let _ = writeln!(text, "  an Envoy of your own");
+    let _ = writeln!(text, "    {}", own_envoy(lab));
     let _ = writeln!(text, "  logs: {run}/logs\nCtrl-C ends the lab.");
     text
+}
+
+/// How an Envoy that the lab does not run gets its configuration.
+fn own_envoy(lab: &Lab) -> String {
+    let bootstraps = lab.site.files.display();
+    let Some(client) = lab.clients().into_iter().next() else { return String::new() };
+    let xds = client.cluster.xds;
+    match lab.plan().mode() {
+        Mode::Namespaces => format!(
+            "its xDS server, within pods of {}: {xds}:{XDS_PORT} (plaintext ADS; bootstraps to copy from: \
+             {}/exec {}/{CLIENT} ls {bootstraps})",
+            client.cluster.name,
+            lab.run_dir().display(),
+            client.cluster.name
+        ),
+        Mode::Loopback => format!(
+            "its xDS server: {xds}:{XDS_PORT} (plaintext ADS; bootstraps to copy from: {bootstraps}/*.json)"
+        ),
+    }
 }
 
 /// Asks the control plane what it sends to the client's Envoy.

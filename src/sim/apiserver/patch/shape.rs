@@ -110,6 +110,12 @@ static POD_STATUS: Shape = Shape::new(
     ],
 );
 
+/// Published only: statuses of containers are replaced as a whole list.
+static CONTAINER_STATUS: Shape = Shape::new(
+    &["io.k8s.api.core.v1.ContainerStatus"],
+    &[("allocatedResourcesStatus", List("name", &PLAIN)), ("volumeMounts", List("mountPath", &PLAIN))],
+);
+
 static POD: Shape = Shape::new(
     &[],
     &[("metadata", Object(&METADATA)), ("spec", Object(&POD_SPEC)), ("status", Object(&POD_STATUS))],
@@ -159,7 +165,8 @@ static NAMESPACE: Shape =
 static OTHER: Shape = Shape::new(&[], &[("metadata", Object(&METADATA))]);
 
 /// The shapes with types of their own.
-static TYPES: [&Shape; 10] = [
+static TYPES: [&Shape; 11] = [
+    &CONTAINER_STATUS,
     &METADATA,
     &CONDITIONS,
     &CONTAINER,

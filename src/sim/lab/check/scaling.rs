@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::future::try_join_all;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
@@ -122,15 +123,16 @@ pub(super) async fn follow(lab: &Lab) -> Result<(), LabError> {
 /// Like [`follow`], with a limit for each client.
 pub(super) async fn follow_within(lab: &Lab, limit: Duration) -> Result<(), LabError> {
     let truth = truth(lab, &HELLOWORLD).await?;
-    for client in lab.clients() {
+    let clients = lab.clients();
+    let following = clients.iter().map(async |client| {
         let what = format!("{} has what the API servers say", client.pod.path());
         until(&what, limit, async || {
             let hosts = client.pod.admin().hosts(&HELLOWORLD.envoy_cluster()).await;
             truth.holds(&client.cluster.network, &hosts.map_err(|error| error.to_string())?)
         })
-        .await?;
-    }
-    Ok(())
+        .await
+    });
+    try_join_all(following).await.map(|_| ())
 }
 
 /// `helloworld` is deleted in all clusters and created again, first at once, then after the proxies have

@@ -19,6 +19,8 @@ use crate::sim::lab::wait::Patience;
 const LOOK: Duration = Duration::from_millis(100);
 /// Between two looks at the sidecar of a pod that is ready; each costs a process.
 const PROBE: Duration = Duration::from_secs(2);
+/// How many looks in a row must fail before a pod with all its processes is not ready any more.
+const MISSES: u32 = 3;
 /// Between two tries to tell the API server something.
 const RETRY: Duration = Duration::from_millis(300);
 /// How long proxies may take to forget a pod before it goes regardless.
@@ -146,12 +148,15 @@ impl Life {
             _ = self.wish.wait_for(|wish| *wish != Wish::Run) => {}
         }
         let mut probed: Option<Instant> = None;
+        let mut misses = 0;
         while self.wished() == Wish::Run {
             let health = pod.tend(&self.agent.site);
             let alive = health.iter().all(|one| one.started_at.is_some());
             let due = !self.state.ready || probed.is_none_or(|last| last.elapsed() >= PROBE);
             if !alive || due {
-                let ready = alive && self.probe(pod).await;
+                misses = if alive && self.probe(pod).await { 0 } else { misses + 1 };
+                // A sidecar that was live may be slow for a moment; a process that is gone is gone.
+                let ready = alive && (misses == 0 || (self.state.ready && misses < MISSES));
                 probed = Some(Instant::now());
                 pod.set_ready(ready);
                 self.note(&health, ready);

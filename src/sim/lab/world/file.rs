@@ -109,7 +109,7 @@ fn documents(text: &str) -> Vec<(usize, &str)> {
         offset += line.len();
     }
     documents.push((first, &text[start..]));
-    documents.retain(|(_, document)| document.lines().any(|line| has_content(line)));
+    documents.retain(|(_, document)| document.lines().any(has_content));
     documents
 }
 
