@@ -318,7 +318,7 @@ mod tests {
         let names: Vec<_> = checks.iter().map(|check| (check.name.as_str(), check.ok)).collect();
         assert_eq!(names[..3], [("nothing-moves", false), ("others-change", false), ("catches-up", true)]);
         assert_eq!(checks[0].detail, "not reached: expected: a; seen: b");
-        assert_eq!(checks.len(), 7);
+        assert_eq!(checks.len(), 8);
     }
 
     #[test]
