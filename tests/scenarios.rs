@@ -4,19 +4,19 @@
 //! Needs root with `ip` and `nft`, an Envoy (`$ENVOY` or `PATH`; `make test` installs one) and, for the real ones,
 //! `make kube-assets` (`$TOMBOLO_KUBE_ASSETS`). Without them a test is skipped loudly; with `CI=true` that is a
 //! failure.
-#![allow(missing_docs, clippy::print_stdout)]
+#![allow(missing_docs, unreachable_pub, clippy::print_stdout)]
+
+#[path = "lab/machine.rs"]
+mod machine;
 
 use std::io::{BufRead as _, BufReader};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-/// One lab at a time: each runs a dozen processes and times what it promises.
-static MACHINE: Mutex<()> = Mutex::new(());
 /// For a lab to start and check itself.
 const START_LIMIT: Duration = Duration::from_secs(300);
 /// For a lab to stop, or a scenario to be undone.
@@ -39,25 +39,6 @@ const CASES: [Case; 10] = [
     ("flap", &["--times", "10"], &["truth-in-the-end", "endpoints-only", "pushed-as-needed"]),
     ("kill-gateway", &[], &["retried-elsewhere", "known-hosts-only", "comes-back"]),
 ];
-
-fn skip(why: &str) {
-    assert!(std::env::var_os("CI").is_none(), "cannot run in CI without this: {why}");
-    println!("SKIPPED: {why}");
-}
-
-fn found(variable: &str, program: &str) -> Option<PathBuf> {
-    let named = std::env::var_os(variable).map(PathBuf::from).filter(|path| path.exists());
-    named.or_else(|| on_path(program))
-}
-
-fn on_path(program: &str) -> Option<PathBuf> {
-    let path = std::env::var_os("PATH")?;
-    std::env::split_paths(&path).map(|dir| dir.join(program)).find(|file| file.exists())
-}
-
-fn is_root() -> bool {
-    Command::new("id").arg("-u").output().expect("id runs").stdout.starts_with(b"0\n")
-}
 
 fn tombolo() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tombolo"));
@@ -134,23 +115,15 @@ fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
-/// What a run of every scenario needs; else it is skipped.
-fn machine() -> Option<PathBuf> {
-    if !is_root() || on_path("ip").is_none() || on_path("nft").is_none() {
-        skip("network namespaces need root, `ip` (iproute2) and `nft` (nftables)");
-        return None;
-    }
-    let envoy = found("ENVOY", "envoy");
-    if envoy.is_none() {
-        skip("no Envoy: run `make envoy`, or set ENVOY");
-    }
-    envoy
+/// The Envoy of a run of every scenario; none if the machine lacks something.
+fn envoy() -> Option<PathBuf> {
+    machine::has_namespaces().then(machine::envoy).flatten()
 }
 
 #[test]
 fn every_scenario_holds_on_synthetic_api_servers() {
-    let Some(envoy) = machine() else { return };
-    let _alone = MACHINE.lock().unwrap_or_else(PoisonError::into_inner);
+    let Some(envoy) = envoy() else { return };
+    let _alone = machine::alone();
     let lab = Lab::start(&envoy, &[]);
     is_refused_what_is_wrong(&lab);
     all_hold(&lab);
@@ -159,13 +132,13 @@ fn every_scenario_holds_on_synthetic_api_servers() {
 
 #[test]
 fn every_scenario_holds_on_real_api_servers() {
-    let Some(envoy) = machine() else { return };
+    let Some(envoy) = envoy() else { return };
     let assets = std::env::var_os("TOMBOLO_KUBE_ASSETS")
         .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("target/kube-assets"), PathBuf::from);
     if !assets.join("kube-apiserver").exists() {
-        return skip("no kube-apiserver: run `make kube-assets`, or set TOMBOLO_KUBE_ASSETS");
+        return machine::skip("no kube-apiserver: run `make kube-assets`, or set TOMBOLO_KUBE_ASSETS");
     }
-    let _alone = MACHINE.lock().unwrap_or_else(PoisonError::into_inner);
+    let _alone = machine::alone();
     all_hold(&Lab::start(&envoy, &["--api-server", "real"]));
 }
 

@@ -12,8 +12,8 @@ use tokio::sync::Notify;
 
 use self::text::Look;
 use super::Output;
-use crate::cli::table::{document, print};
-use crate::cli::{EXIT_FAILURE, EXIT_USAGE, fail, table};
+use crate::cli::table::print;
+use crate::cli::{EXIT_FAILURE, EXIT_USAGE, fail};
 use crate::lifecycle;
 use crate::sim::lab::control::{ControlError, Reply, Request, ask, find};
 use crate::sim::lab::scenario::{Report, SCENARIOS, Scenario};
@@ -33,7 +33,7 @@ pub(super) struct Args {
     /// The lab's directory [default: that of the only lab running]
     #[arg(long, env = "TOMBOLO_LAB_RUN_DIR", value_name = "DIR")]
     run_dir: Option<PathBuf>,
-    /// The cluster it happens to [default: the last one; for kill-control-plane the first that has one]
+    /// The cluster it happens to [default: the last one; for kill-control-plane the first]
     #[arg(long, env = "TOMBOLO_LAB_CLUSTER", value_name = "CLUSTER")]
     cluster: Option<String>,
     /// How long the fault lasts [default: 5s]
@@ -136,7 +136,7 @@ fn request(name: &str, args: &Args) -> Request {
 
 fn show(output: Output, report: &Report, look: Look) -> anyhow::Result<()> {
     match output {
-        Output::Json => print(&document(table::Output::Json, report)?),
+        Output::Json => print(&(serde_json::to_string(report)? + "\n")),
         Output::Table => print(&text::verdict(report, look)),
     }
     Ok(())
@@ -144,7 +144,7 @@ fn show(output: Output, report: &Report, look: Look) -> anyhow::Result<()> {
 
 fn list(output: Output) -> anyhow::Result<()> {
     match output {
-        Output::Json => print(&document(table::Output::Json, &described_all())?),
+        Output::Json => print(&(serde_json::to_string(&described_all())? + "\n")),
         Output::Table => print(&SCENARIOS.iter().map(described).collect::<Vec<_>>().join("\n")),
     }
     Ok(())

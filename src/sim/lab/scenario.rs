@@ -55,6 +55,19 @@ enum Subject {
     Last,
 }
 
+/// What a lab must be for a scenario to mean something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Needs {
+    /// Any lab.
+    Nothing,
+    /// Another cluster: who else answers?
+    OtherCluster,
+    /// A cluster in another network: who else uses the gateway?
+    OtherNetwork,
+    /// A control plane that knows the cluster by a remote Secret.
+    Secret,
+}
+
 /// A scenario: what it does and what must hold.
 #[derive(Debug)]
 pub struct Scenario {
@@ -67,6 +80,7 @@ pub struct Scenario {
     /// What must hold, besides [`ALWAYS`].
     pub own: &'static [Expected],
     subject: Subject,
+    needs: Needs,
     steps: Steps,
 }
 

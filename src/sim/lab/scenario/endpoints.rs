@@ -46,9 +46,7 @@ pub(super) async fn scale(stage: &Stage) -> Result<(), LabError> {
         stage.expect("answers-again", Ok("it was scaled to nothing in the end".to_owned()));
         return Ok(());
     }
-    let who = Stage::answer_of(&stage.cluster);
-    let answered = stage.record.answered_by(&stage.client_names(), &who, ANSWER_LIMIT).await;
-    stage.expect("answers-again", answered.map(|()| format!("{who} answers every client")));
+    stage.expect("answers-again", stage.answers(&stage.clients, ANSWER_LIMIT).await);
     Ok(())
 }
 
@@ -117,15 +115,12 @@ pub(super) async fn drain(stage: &Stage) -> Result<(), LabError> {
     stage.back().await?;
     has_ready(&stage.lab, &name, before).await?;
     let followed = stage.follow(&stage.clients, PATIENCE).await;
-    let who = Stage::answer_of(&stage.cluster);
     let answered = match followed {
-        Ok(()) => stage.record.answered_by(&stage.client_names(), &who, ANSWER_LIMIT).await,
+        Ok(()) => stage.answers(&stage.clients, ANSWER_LIMIT).await,
         Err(error) => Err(error),
     };
-    stage.expect(
-        "comes-back",
-        answered.map(|()| format!("{before} ready in {name}, and {who} answers again")),
-    );
+    let back = answered.map(|answers| format!("{before} ready in {name}, and {answers} again"));
+    stage.expect("comes-back", back);
     Ok(())
 }
 

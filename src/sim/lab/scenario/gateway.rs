@@ -70,17 +70,15 @@ pub(super) async fn kill(stage: &Stage) -> Result<(), LabError> {
     }
     stage.expect("retried-elsewhere", retried(&before, &after));
     stage.expect("known-hosts-only", known_hosts(&before, &after));
-    let names: Vec<String> = far.iter().map(|client| client.cluster.name.clone()).collect();
-    let who = Stage::answer_of(&stage.cluster);
     until("the gateway's restart", RESTART_LIMIT, async || match gateway.admin().live().await {
         Ok(()) => Ok(()),
         Err(error) => Err(error.to_string()),
     })
     .await?;
     stage.done(format!("the Envoy of {} is live again", gateway.path()));
-    let answered = stage.record.answered_by(&names, &who, PATIENCE).await;
-    let back = format!("{who} answers other networks again {} s after the kill", killed.elapsed().as_secs());
-    stage.expect("comes-back", answered.map(|()| back));
+    let answered = stage.answers(&far, PATIENCE).await;
+    let since = killed.elapsed().as_secs();
+    stage.expect("comes-back", answered.map(|answers| format!("{answers} again {since} s after the kill")));
     Ok(())
 }
 
@@ -189,10 +187,8 @@ pub(super) async fn relocate(stage: &Stage) -> Result<(), LabError> {
     });
     let there = moving(stage, &far, &new, &old).await;
     stage.answered(40).await?;
-    let who = Stage::answer_of(&stage.cluster);
-    let names: Vec<String> = far.iter().map(|client| client.cluster.name.clone()).collect();
-    let answered = stage.record.answered_by(&names, &who, ANSWER_LIMIT).await;
-    stage.expect("answers-by-the-new-one", answered.map(|()| format!("{who} answers through {new}")));
+    let answered = stage.answers(&far, ANSWER_LIMIT).await;
+    stage.expect("answers-by-the-new-one", answered.map(|answers| format!("{answers} through {new}")));
     let back = moving(stage, &far, &old, &new).await;
     let both = there.and_then(|there| Ok(format!("{there}; {}", back?)));
     stage.expect("clients-follow", both);

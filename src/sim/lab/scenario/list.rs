@@ -4,7 +4,7 @@ use futures::future::LocalBoxFuture;
 
 use super::super::LabError;
 use super::stage::Stage;
-use super::{Expected, Scenario, Subject, api_server, control_plane, endpoints, gateway, remote};
+use super::{Expected, Needs, Scenario, Subject, api_server, control_plane, endpoints, gateway, remote};
 
 /// Boxes an `async fn` of the stage, so that it fits a table.
 macro_rules! steps {
@@ -27,6 +27,7 @@ pub const SCENARIOS: &[Scenario] = &[
         about: "the API server of a cluster is killed for a while",
         takes: &["--for"],
         subject: Subject::Last,
+        needs: Needs::OtherCluster,
         own: &[
             expect("nothing-moves", "while it is away no Envoy of the lab gets or loses anything"),
             expect("others-change", "a Service created in another cluster meanwhile reaches every client"),
@@ -40,6 +41,7 @@ pub const SCENARIOS: &[Scenario] = &[
         about: "the API server of a cluster is frozen for a while: connections stay, nothing comes",
         takes: &["--for"],
         subject: Subject::Last,
+        needs: Needs::OtherCluster,
         own: &[
             expect("nothing-moves", "while it is frozen no Envoy of the lab gets or loses anything"),
             expect("others-change", "a Service created in another cluster meanwhile reaches every client"),
@@ -52,6 +54,7 @@ pub const SCENARIOS: &[Scenario] = &[
         about: "the Envoy of a cluster's gateway is killed; its node starts it again after a pause",
         takes: &[],
         subject: Subject::Last,
+        needs: Needs::OtherNetwork,
         own: &[
             expect(
                 "retried-elsewhere",
@@ -67,6 +70,7 @@ pub const SCENARIOS: &[Scenario] = &[
         about: "a cluster's load balancer moves to a second gateway at another address, and back",
         takes: &[],
         subject: Subject::Last,
+        needs: Needs::OtherNetwork,
         own: &[
             expect("answers-by-the-new-one", "the cluster answers other networks through the second gateway"),
             expect("clients-follow", "every client of another network has the new address within a second"),
@@ -79,6 +83,7 @@ pub const SCENARIOS: &[Scenario] = &[
         about: "the control plane of a cluster is killed and started again after a while",
         takes: &["--for"],
         subject: Subject::First,
+        needs: Needs::Nothing,
         own: &[
             expect("reconnects", "every Envoy it serves is connected again"),
             expect("catches-up", "a Service created meanwhile reaches every client afterwards"),
@@ -91,6 +96,7 @@ pub const SCENARIOS: &[Scenario] = &[
         about: "the nodes of a cluster are cordoned for a while and its application's pods deleted gracefully",
         takes: &["--for"],
         subject: Subject::Last,
+        needs: Needs::OtherCluster,
         own: &[
             expect("nobody-left", "no client has an endpoint of it within a second of its EndpointSlices"),
             expect("others-answer", "requests are answered by other clusters only"),
@@ -103,6 +109,7 @@ pub const SCENARIOS: &[Scenario] = &[
         about: "the application of a cluster is scaled as kubectl does",
         takes: &["--to"],
         subject: Subject::Last,
+        needs: Needs::Nothing,
         own: &[
             expect("weights-follow", "every client's weights follow within a second of the EndpointSlices"),
             expect("answers-again", "in the end it answers every client"),
@@ -114,6 +121,7 @@ pub const SCENARIOS: &[Scenario] = &[
         about: "the credential by which control planes read a cluster is replaced, the old one revoked",
         takes: &["--for"],
         subject: Subject::Last,
+        needs: Needs::Secret,
         own: &[
             expect("old-one-refused", "the API server refuses the old credential"),
             expect("no-push", "no Envoy gets or loses anything for it"),
@@ -126,6 +134,7 @@ pub const SCENARIOS: &[Scenario] = &[
         about: "the remote Secret of a cluster is deleted for a while",
         takes: &["--for"],
         subject: Subject::Last,
+        needs: Needs::Secret,
         own: &[
             expect(
                 "leaves-after-grace",
@@ -141,6 +150,7 @@ pub const SCENARIOS: &[Scenario] = &[
         about: "the application's pods of a cluster stop and start being ready, again and again",
         takes: &["--times"],
         subject: Subject::Last,
+        needs: Needs::OtherCluster,
         own: &[
             expect("truth-in-the-end", "every client ends with what the API servers say"),
             expect("endpoints-only", "no Envoy gets a list of Envoy clusters for it (CDS)"),

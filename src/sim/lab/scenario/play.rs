@@ -18,7 +18,7 @@ use super::record::summary;
 use super::stage::{PATIENCE, Stage};
 use super::watch::Watch;
 use super::{
-    Expectation, LONGEST, MOST_REPLICAS, MOST_TIMES, Report, SCENARIOS, Scenario, Seen, Subject, wrong,
+    Expectation, LONGEST, MOST_REPLICAS, MOST_TIMES, Needs, Report, SCENARIOS, Scenario, Seen, Subject, wrong,
 };
 
 /// Answers each client gets before the first step and after the last.
@@ -61,6 +61,7 @@ fn prepare(
     let scenario = scenario.ok_or_else(|| format!("this lab knows no scenario {:?}", request.scenario))?;
     check_options(scenario, request)?;
     let cluster = subject(lab.plan(), scenario, request.cluster.as_deref())?;
+    check_needs(lab.plan(), scenario, &cluster)?;
     let mut stage = Stage::new(Arc::clone(lab), cluster, replies.clone());
     if let Some(ms) = request.for_ms {
         stage.lasts = Duration::from_millis(ms);
@@ -107,6 +108,27 @@ fn subject(plan: &Plan, scenario: &Scenario, asked: Option<&str>) -> Result<Clus
             names.join(", ")
         )
     })
+}
+
+/// What a scenario on `cluster` lacks in such a lab, and how to start one that has it.
+fn check_needs(plan: &Plan, scenario: &Scenario, cluster: &ClusterPlan) -> Result<(), String> {
+    let others = || plan.clusters.iter().filter(|other| other.name != cluster.name);
+    let (met, lack) = match scenario.needs {
+        Needs::Nothing => (true, ""),
+        Needs::OtherCluster => {
+            (others().next().is_some(), "another cluster: start the lab with --clusters 2")
+        }
+        Needs::OtherNetwork => (
+            others().any(|other| other.network != cluster.network),
+            "a cluster in another network: start the lab with --networks 2",
+        ),
+        Needs::Secret => (
+            plan.control_planes.iter().any(|one| one.home.is_some() && one.remotes.contains(&cluster.name)),
+            "a control plane that knows it by a remote Secret: name another --cluster or start the lab with \
+             another --topology",
+        ),
+    };
+    if met { Ok(()) } else { Err(format!("scenario {} on {} needs {lack}", scenario.name, cluster.name)) }
 }
 
 /// Everything that had to hold, in the order of the scenario's description.
@@ -278,7 +300,7 @@ fn free_name(dir: &Path, scenario: &str) -> PathBuf {
 
 #[cfg(test)]
 mod tests {
-    use super::super::super::plan::{Range, Shape};
+    use super::super::super::plan::{Range, Shape, Sidecars, Topology};
     use super::*;
 
     fn scenario(name: &str) -> &'static Scenario {
@@ -312,13 +334,37 @@ mod tests {
     }
 
     #[test]
+    fn a_lab_that_lacks_what_a_scenario_needs_is_told() {
+        let needs = |shape: Shape, name: &str, at: usize| {
+            let plan = Plan::new(shape, Range::Loopback(70));
+            check_needs(&plan, scenario(name), &plan.clusters[at])
+        };
+        let shape = |clusters, networks, topology| {
+            Shape::new(clusters, networks, topology, Sidecars::Captured).unwrap()
+        };
+        for scenario in SCENARIOS {
+            let subject = usize::from(scenario.subject == Subject::Last);
+            assert_eq!(needs(Shape::default(), scenario.name, subject), Ok(()));
+        }
+        let alone = shape(1, 1, Topology::MultiPrimary);
+        assert!(needs(alone, "flap", 0).unwrap_err().ends_with("--clusters 2"));
+        assert_eq!(needs(alone, "scale", 0), Ok(()));
+        let near = shape(2, 1, Topology::MultiPrimary);
+        assert!(needs(near, "kill-gateway", 1).unwrap_err().ends_with("--networks 2"));
+        assert!(needs(shape(2, 2, Topology::External), "rotate-secret", 1).is_err());
+        let remote = shape(2, 2, Topology::PrimaryRemote);
+        assert_eq!(needs(remote, "delete-cluster", 1), Ok(()));
+        assert!(needs(remote, "delete-cluster", 0).unwrap_err().contains("on east needs a control plane"));
+    }
+
+    #[test]
     fn what_was_not_reached_did_not_hold() {
         let found = vec![Expectation { name: "catches-up".to_owned(), ok: true, detail: String::new() }];
         let checks = complete(scenario("kill-api"), found, Err(wrong("a", "b")));
         let names: Vec<_> = checks.iter().map(|check| (check.name.as_str(), check.ok)).collect();
         assert_eq!(names[..3], [("nothing-moves", false), ("others-change", false), ("catches-up", true)]);
         assert_eq!(checks[0].detail, "not reached: expected: a; seen: b");
-        assert_eq!(checks.len(), 7);
+        assert_eq!(checks.len(), 8);
     }
 
     #[test]

@@ -85,21 +85,23 @@ impl Record {
         .await
     }
 
-    /// Waits until every one of `clients` got another good answer by `who` (`version/cluster`).
+    /// Waits until every one of `clients` got another good answer by one of `whom` (`version/cluster`).
     ///
     /// # Errors
     /// [`LabError::Deadline`].
     pub(super) async fn answered_by(
         &self,
         clients: &[String],
-        who: &str,
+        whom: &[String],
         limit: Duration,
     ) -> Result<(), LabError> {
         let before = self.totals();
-        let by = |of: &BTreeMap<String, Requests>, name: &String| {
-            of.get(name).and_then(|requests| requests.by.get(who)).copied().unwrap_or(0)
+        let by = |of: &BTreeMap<String, Requests>, name: &String| -> u64 {
+            let counts = of.get(name).map(|requests| &requests.by);
+            whom.iter().filter_map(|who| counts?.get(who)).sum()
         };
-        self.until_totals(&format!("an answer by {who} to every client"), limit, |totals| {
+        let what = format!("an answer by {} to {}", whom.join(" or "), clients.join(", "));
+        self.until_totals(&what, limit, |totals| {
             clients.iter().all(|name| by(totals, name) > by(&before, name))
         })
         .await
@@ -158,7 +160,8 @@ mod tests {
         };
         let (waited, ()) = tokio::join!(waiting, feeding);
         waited.unwrap();
-        let error = record.answered_by(&clients, "v2/west", Duration::from_secs(1)).await.unwrap_err();
+        let error =
+            record.answered_by(&clients, &["v2/west".to_owned()], Duration::from_secs(1)).await.unwrap_err();
         assert!(error.to_string().contains("east 8 ok (v1/east 8), 0 failed"), "{error}");
     }
 

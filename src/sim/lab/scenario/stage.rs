@@ -173,6 +173,22 @@ impl Stage {
         format!("{}/{}", cluster.version, cluster.name)
     }
 
+    /// Waits until the cluster has answered every client anew: those of its network itself, those of others from
+    /// within its network, since a connection through a gateway stays with the pod that the gateway chose.
+    pub(super) async fn answers(&self, clients: &[Client], limit: Duration) -> Seen {
+        let network = &self.cluster.network;
+        let mates = self.lab.plan().clusters.iter().filter(|cluster| cluster.network == *network);
+        let mates: Vec<String> = mates.map(Self::answer_of).collect();
+        let names = |near: bool| -> Vec<String> {
+            let chosen = clients.iter().filter(|client| (client.cluster.network == *network) == near);
+            chosen.map(|client| client.cluster.name.clone()).collect()
+        };
+        let own = [Self::answer_of(&self.cluster)];
+        self.record.answered_by(&names(true), &own, limit).await?;
+        self.record.answered_by(&names(false), &mates, limit).await?;
+        Ok(format!("{} answers", own.concat()))
+    }
+
     /// Waits until every client got `count` more answers.
     pub(super) async fn answered(&self, count: u64) -> Result<(), LabError> {
         self.record.answered(&self.client_names(), count, ANSWER_LIMIT).await

@@ -40,10 +40,10 @@ fn second(failed: u64) -> Row {
 fn a_second_is_a_line_per_client_under_what_was_done() {
     let text = head(Look::Plain) + &row(&second(0), Look::Plain);
     let wanted = "\
-T   CLIENT OK  FAILED ANSWERED BY  WEIGHTS OF HELLOWORLD                    CDS  EDS  CLUSTERS (ITS CONTROL PLANE)
+T   CLIENT OK  FAIL ANSWERED BY            WEIGHTS OF HELLOWORLD                     CDS EDS CLUSTERS, IT IS TOLD
   > 3.2 s: the API server of west is killed
-3   east   39  0      v1/east 39   10.10.2.1:5000 w1, 172.30.0.48:15443 w2  12   7    east live, west stale
-    west   40  0      v1/east 40   10.10.2.1:5000 w1, 172.30.0.48:15443 w2  12   7    does not answer
+3   east   39  0    v1/east 39             10.10.2.1:5000 w1, 172.30.0.48:15443 w2   12  7   east live, west stale
+    west   40  0    v1/east 40             10.10.2.1:5000 w1, 172.30.0.48:15443 w2   12  7   does not answer
 ";
     assert_eq!(text, wanted);
     assert!(text.lines().all(|line| line.len() <= 120));
@@ -83,7 +83,7 @@ fn what_does_not_fit_a_line_continues_below() {
     let text = super::row(&row, Look::Plain);
     let lines: Vec<_> = text.lines().collect();
     assert!(lines[1].ends_with("external: east live"), "{text}");
-    let below = "                                   172.30.0.32:15443 w3   ";
+    let below = "                                           172.30.0.32:15443 w3   ";
     assert!(lines[2].starts_with(below) && lines[2].ends_with("external: north live"), "{text}");
     assert_eq!(lines[3].trim_start(), "172.30.0.48:15443 w2");
     assert!(lines.iter().all(|line| line.len() <= 120));
