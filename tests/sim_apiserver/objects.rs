@@ -152,3 +152,12 @@ async fn unknown_forms_and_methods_are_refused() {
         422
     );
 }
+
+#[tokio::test]
+async fn an_object_of_another_namespace_is_a_bad_request() {
+    let server = east().await;
+    let request = http::Request::post("/api/v1/namespaces/default/services");
+    let request = request.header("content-type", "application/json");
+    let request = request.body(service("a").to_string().into_bytes()).unwrap();
+    assert_eq!(code(client(&server).await.request_text(request).await), 400);
+}

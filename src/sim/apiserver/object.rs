@@ -239,13 +239,14 @@ pub(super) fn validate(kind: &Kind, object: &Value) -> Result<(), ApiError> {
     Ok(())
 }
 
-fn is_label_key(key: &str) -> bool {
+/// Whether a label may be called so: `[prefix/]name`.
+pub(super) fn is_label_key(key: &str) -> bool {
     let (prefix, name) = key.rsplit_once('/').map_or((None, key), |(prefix, name)| (Some(prefix), name));
     prefix.is_none_or(is_dns_subdomain) && !name.is_empty() && is_label_value(name)
 }
 
 /// A label's value, or the name of its key: perhaps empty.
-fn is_label_value(text: &str) -> bool {
+pub(super) fn is_label_value(text: &str) -> bool {
     let ends = |c: Option<&u8>| c.is_none_or(u8::is_ascii_alphanumeric);
     let bytes = text.as_bytes();
     bytes.len() <= 63

@@ -28,6 +28,8 @@ use super::store::Store;
 const BATCH: usize = 256;
 /// How long a watch lasts when the client names no time.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30 * 60);
+/// A watch lasts no longer, whatever the client names: a year, which clocks can count.
+const LONGEST: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 /// Marks the bookmark that ends the initial events of a streaming list.
 const INITIAL_EVENTS_END: &str = "k8s.io/initial-events-end";
 
@@ -85,8 +87,8 @@ impl WatchRequest {
                     "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan",
                 ));
             }
-            ("true" | "1", _) if bookmarks => Start::StateThenBookmark,
-            ("true" | "1", _) => Start::State,
+            _ if query.is_set("sendInitialEvents") && bookmarks => Start::StateThenBookmark,
+            _ if query.is_set("sendInitialEvents") => Start::State,
             _ => Start::After(version.unwrap_or(0)),
         };
         let timeout = query.number("timeoutSeconds")?.filter(|seconds| *seconds > 0);
@@ -97,7 +99,7 @@ impl WatchRequest {
             start,
             version,
             bookmarks,
-            timeout: timeout.map_or(DEFAULT_TIMEOUT, Duration::from_secs),
+            timeout: timeout.map_or(DEFAULT_TIMEOUT, Duration::from_secs).min(LONGEST),
             media,
         })
     }
@@ -269,7 +271,7 @@ impl WatchStream {
         // Biased: an end decided by the server or by time wins over further events.
         let end = tokio::select! {
             biased;
-            signal = self.server.wait_for(|signal| *signal != self.opened) => match signal.map(|signal| *signal) {
+            signal = self.server.wait_for(|signal| *signal != self.opened || *signal == Signal::Closing) => match signal.map(|signal| *signal) {
                 Ok(Signal::Open(_)) => Some(Some(Err(io::Error::from(io::ErrorKind::ConnectionReset)))),
                 Ok(Signal::Closing) | Err(_) => Some(None),
             },
