@@ -118,7 +118,7 @@ pub enum ApiServerError {
     World {
         /// Cluster name.
         cluster: String,
-        /// Position in the world, from 1.
+        /// Position among the objects of one [`ApiServerBuilder::world`], from 1; 0 for those every server has.
         index: usize,
         /// Kind and name as far as known.
         object: String,

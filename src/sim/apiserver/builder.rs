@@ -203,7 +203,7 @@ fn apply_world(cluster: &str, store: &Store, world: Vec<World>) -> Result<(), Ap
             })?;
         }
     }
-    for (at, object) in world.into_iter().flatten().enumerate() {
+    for (at, object) in world.into_iter().flat_map(Iterator::enumerate) {
         let text = |value: &Value| value.as_str().unwrap_or("?").to_owned();
         let label = format!("{} {}", text(&object["kind"]), text(&object["metadata"]["name"]));
         store.load(object).map_err(|source| ApiServerError::World {
