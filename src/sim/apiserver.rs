@@ -51,6 +51,7 @@ mod json_path;
 pub mod kinds;
 mod list;
 mod media;
+mod metadata;
 mod object;
 mod openapi;
 mod patch;

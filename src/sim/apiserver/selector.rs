@@ -4,7 +4,8 @@ use serde_json::Value;
 
 use super::error::ApiError;
 use super::kinds::Kind;
-use super::object::{Labels, Stored, is_label_key, is_label_value};
+use super::metadata::{is_label_key, is_label_value};
+use super::object::{Labels, Stored};
 
 /// A parsed label selector and field selector; both must match.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -11,6 +11,7 @@ use super::super::deletion::{self, DeleteOptions, Fate};
 use super::super::effect::Effect;
 use super::super::error::ApiError;
 use super::super::kinds::{self, Kind, Kinds};
+use super::super::metadata;
 use super::super::object::{self, Change, ObjectKey, Stored};
 use super::super::rules;
 use super::addresses::Addresses;
@@ -102,7 +103,7 @@ impl Core {
         }
         write::name_generated(&mut object)?;
         (kind.defaults)(&mut object);
-        object::validate(kind, &object)?;
+        metadata::validate(kind, &object)?;
         if part == Part::Main {
             rules::check(kind, None, &object)?;
         }
@@ -134,7 +135,7 @@ impl Core {
         let mut next = write::combine(kind, value, next, part);
         write::keep_system_metadata(value, &mut next);
         (kind.defaults)(&mut next);
-        object::validate(kind, &next)?;
+        metadata::validate(kind, &next)?;
         if part == Part::Main {
             rules::check(kind, Some(value), &next)?;
         }
