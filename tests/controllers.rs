@@ -15,14 +15,21 @@ use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{Namespace, Node, Pod, Service};
 use k8s_openapi::api::discovery::v1::{Endpoint, EndpointSlice};
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
-use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::runtime::watcher::{self, watcher};
-use kube::{Api, Client, Config};
+use kube::{Api, Client};
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 use tombolo::sim::apiserver::{ApiServer, RunningApiServer};
 use tombolo::sim::controllers::{Controllers, RunningControllers, Settings};
-use tombolo::sim::kube_apiserver::{KubeApiServer, KubeAssets, RunningKubeApiServer};
+use tombolo::sim::kube_apiserver::{KubeApiServer, RunningKubeApiServer};
+
+#[path = "kube/assets.rs"]
+mod assets;
+#[path = "kube/client.rs"]
+mod client;
+
+use self::assets::assets;
+use self::client::client;
 
 /// What a working machine never needs, however busy.
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -241,13 +248,6 @@ fn deployment(name: &str, replicas: i32) -> Deployment {
             },
         },
     }))
-}
-
-async fn client(kubeconfig: &str) -> Client {
-    let kubeconfig = Kubeconfig::from_yaml(kubeconfig).unwrap();
-    let mut config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.unwrap();
-    config.default_retry = false;
-    Client::try_from(config).unwrap()
 }
 
 /// Waits until `probe` gives something.
@@ -554,14 +554,7 @@ stories! {
 
 #[tokio::test]
 async fn all_stories_on_a_real_api_server() {
-    let assets = match KubeAssets::find(None) {
-        Ok(assets) => assets,
-        Err(error) => {
-            assert!(std::env::var_os("CI").is_none(), "cannot run in CI without this: {error}");
-            println!("SKIPPED: {error}");
-            return;
-        }
-    };
+    let Some(assets) = assets() else { return };
     let server = KubeApiServer::builder().start(&assets).await.unwrap_or_else(|error| panic!("{error}"));
     all_stories(World::start(Server::Real(Box::new(server))).await).await.end().await;
 }

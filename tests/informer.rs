@@ -8,11 +8,13 @@
 
 use std::time::Duration;
 
-use kube::config::{KubeConfigOptions, Kubeconfig};
-use kube::{Client, Config};
 use tombolo::sim::apiserver::{ApiServer, RunningApiServer};
 use tombolo::sim::kube_apiserver::{KubeApiServer, KubeAssets};
 
+#[path = "kube/assets.rs"]
+mod assets;
+#[path = "kube/client.rs"]
+mod client;
 #[path = "informer/program.rs"]
 mod program;
 #[path = "informer/truth.rs"]
@@ -20,6 +22,8 @@ mod truth;
 #[path = "informer/world.rs"]
 mod world;
 
+use self::assets::assets;
+use self::client::client;
 use self::program::{Encoding, Informer, Mode, Start};
 use self::truth::Truth;
 use self::world::World;
@@ -33,24 +37,6 @@ const MODES: [Mode; 4] = [
 ];
 /// What an informer holds: services, EndpointSlices and pods.
 const KINDS: u64 = 3;
-
-fn assets() -> Option<KubeAssets> {
-    match KubeAssets::find(None) {
-        Ok(assets) => Some(assets),
-        Err(error) => {
-            assert!(std::env::var_os("CI").is_none(), "cannot run in CI without this: {error}");
-            println!("SKIPPED: {error}");
-            None
-        }
-    }
-}
-
-async fn client(kubeconfig: &str) -> Client {
-    let kubeconfig = Kubeconfig::from_yaml(kubeconfig).unwrap();
-    let mut config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.unwrap();
-    config.default_retry = false;
-    Client::try_from(config).unwrap()
-}
 
 /// Starts an informer of every mode; returns when each holds what the server holds.
 async fn start_all(assets: &KubeAssets, kubeconfig: &str, world: &World) -> Vec<Informer> {

@@ -12,32 +12,21 @@ use std::time::Duration;
 use futures::{StreamExt as _, TryStreamExt as _};
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
+use kube::Api;
 use kube::api::{ListParams, PostParams, WatchEvent, WatchParams};
-use kube::config::{KubeConfigOptions, Kubeconfig};
-use kube::{Api, Client, Config};
 use serde_json::json;
 use tombolo::sim::kube_apiserver::{KubeApiServer, KubeApiServerBuilder, KubeAssets, RunningKubeApiServer};
 
-fn assets() -> Option<KubeAssets> {
-    match KubeAssets::find(None) {
-        Ok(assets) => Some(assets),
-        Err(error) => {
-            assert!(std::env::var_os("CI").is_none(), "cannot run in CI without this: {error}");
-            println!("SKIPPED: {error}");
-            None
-        }
-    }
-}
+#[path = "kube/assets.rs"]
+mod assets;
+#[path = "kube/client.rs"]
+mod client;
+
+use self::assets::assets;
+use self::client::client;
 
 async fn start(assets: &KubeAssets, builder: KubeApiServerBuilder) -> RunningKubeApiServer {
     builder.cluster("east").start(assets).await.unwrap_or_else(|error| panic!("{error}"))
-}
-
-async fn client(server: &RunningKubeApiServer) -> Client {
-    let kubeconfig = Kubeconfig::from_yaml(&server.kubeconfig()).unwrap();
-    let mut config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.unwrap();
-    config.default_retry = false;
-    Client::try_from(config).unwrap()
 }
 
 fn config_map(name: &str) -> ConfigMap {
@@ -78,7 +67,7 @@ async fn objects_outlive_a_killed_server_and_nothing_outlives_a_stopped_one() {
     let dir = temporary.path().canonicalize().unwrap();
     let mut server = start(&assets, KubeApiServer::builder().dir(dir.clone())).await;
     assert_eq!(server.url(), format!("https://{}", server.address()));
-    let maps: Api<ConfigMap> = Api::default_namespaced(client(&server).await);
+    let maps: Api<ConfigMap> = Api::default_namespaced(client(&server.kubeconfig()).await);
     let version = maps.list(&ListParams::default()).await.unwrap().metadata.resource_version.unwrap();
     let mut events = maps.watch(&WatchParams::default(), &version).await.unwrap().boxed();
     maps.create(&PostParams::default(), &config_map("one")).await.unwrap();
@@ -105,7 +94,7 @@ async fn objects_outlive_a_killed_server_and_nothing_outlives_a_stopped_one() {
 async fn a_hanging_server_takes_requests_and_answers_when_it_goes_on() {
     let Some(assets) = assets() else { return };
     let server = start(&assets, KubeApiServer::builder()).await;
-    let client = client(&server).await;
+    let client = client(&server.kubeconfig()).await;
     let maps: Api<ConfigMap> = Api::default_namespaced(client.clone());
     server.hang();
     let (settings, late) = (PostParams::default(), config_map("late"));
@@ -127,9 +116,9 @@ async fn two_servers_run_side_by_side_and_a_dropped_one_is_gone() {
         start(&assets, KubeApiServer::builder().dir(dir.join("second")).logs(dir.clone())),
     );
     assert!(dir.join("east-kube-apiserver.log").is_file() && dir.join("east-etcd.log").is_file());
-    let maps: Api<ConfigMap> = Api::default_namespaced(client(&first).await);
+    let maps: Api<ConfigMap> = Api::default_namespaced(client(&first.kubeconfig()).await);
     maps.create(&PostParams::default(), &config_map("here")).await.unwrap();
-    let there: Api<ConfigMap> = Api::default_namespaced(client(&second).await);
+    let there: Api<ConfigMap> = Api::default_namespaced(client(&second.kubeconfig()).await);
     assert!(there.get_opt("here").await.unwrap().is_none());
     drop((first, second));
     nothing_left_in(&dir).await;
@@ -139,7 +128,7 @@ async fn two_servers_run_side_by_side_and_a_dropped_one_is_gone() {
 async fn what_a_fresh_server_holds_is_known() {
     let Some(assets) = assets() else { return };
     let server = start(&assets, KubeApiServer::builder().service_range("10.20.0.0/16")).await;
-    let client = client(&server).await;
+    let client = client(&server.kubeconfig()).await;
     let namespaces = Api::<Namespace>::all(client.clone()).list(&ListParams::default()).await.unwrap();
     let names: Vec<_> = namespaces.items.iter().filter_map(|item| item.metadata.name.as_deref()).collect();
     assert!(names.contains(&"default") && names.contains(&"kube-system"), "{names:?}");

@@ -13,14 +13,17 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use kube::api::{ApiResource, DynamicObject, ListParams};
-use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::core::GroupVersionKind;
-use kube::{Api, Client, Config};
+use kube::{Api, Client};
 use serde_json::Value;
 use tokio::process::Command;
 use tombolo::sim::apiserver::ApiServer;
 use tombolo::sim::kube_apiserver::{KubeApiServer, KubeAssets};
 
+#[path = "kube/assets.rs"]
+mod assets;
+#[path = "kube/client.rs"]
+mod client;
 #[path = "kubectl/deviations.rs"]
 mod deviations;
 #[path = "kubectl/normal.rs"]
@@ -28,6 +31,8 @@ mod normal;
 #[path = "kubectl/script.rs"]
 mod script;
 
+use self::assets::assets;
+use self::client::client;
 use deviations::{DEVIATIONS, What};
 use normal::Own;
 
@@ -79,10 +84,8 @@ impl Server {
         }
         std::fs::create_dir(directory.path().join("bin")).unwrap();
         std::os::unix::fs::symlink(kubectl, directory.path().join("bin/kubectl")).unwrap();
-        let kubeconfig = Kubeconfig::from_yaml(kubeconfig).unwrap();
-        let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.unwrap();
         let own = Own { url: url.to_owned(), directory: directory.path().display().to_string() };
-        Self { directory, own, client: Client::try_from(config).unwrap() }
+        Self { directory, own, client: client(kubeconfig).await }
     }
 
     async fn run(&self, line: &str) -> Outcome {
@@ -223,14 +226,7 @@ fn cell(text: &str) -> String {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn commands_do_the_same_on_a_synthetic_and_on_a_real_server() {
-    let assets = match KubeAssets::find(None) {
-        Ok(assets) => Some(assets),
-        Err(error) => {
-            assert!(std::env::var_os("CI").is_none(), "cannot run in CI without this: {error}");
-            println!("SKIPPED: the real half: {error}");
-            None
-        }
-    };
+    let assets = assets();
     let kubectl = assets.as_ref().map(KubeAssets::kubectl).or_else(kubectl_on_path);
     let Some(kubectl) = kubectl else {
         return println!("SKIPPED: there is no kubectl");
@@ -278,18 +274,7 @@ async fn commands_do_the_same_on_a_synthetic_and_on_a_real_server() {
 
 #[tokio::test]
 async fn patches_merge_by_the_keys_a_real_server_publishes() {
-    let assets = match KubeAssets::find(None) {
-        Ok(assets) => assets,
-        Err(error) => {
-            assert!(std::env::var_os("CI").is_none(), "cannot run in CI without this: {error}");
-            return println!("SKIPPED: {error}");
-        }
-    };
-    let client = async |kubeconfig: &str| {
-        let kubeconfig = Kubeconfig::from_yaml(kubeconfig).unwrap();
-        let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.unwrap();
-        Client::try_from(config).unwrap()
-    };
+    let Some(assets) = assets() else { return };
     let synthetic = ApiServer::builder().start().await.unwrap();
     let (types, ours) = merge_keys(&client(&synthetic.kubeconfig()).await).await;
     let real = KubeApiServer::builder().start(&assets).await.unwrap_or_else(|error| panic!("{error}"));

@@ -9,9 +9,8 @@ use std::future::Future;
 use std::time::Duration;
 
 use kube::api::{ApiResource, DynamicObject, WatchEvent};
-use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::core::GroupVersionKind;
-use kube::{Api, Client, Config};
+use kube::{Api, Client};
 use serde_json::{Value, json};
 use tombolo::sim::apiserver::{ApiServer, RunningApiServer, kinds};
 
@@ -25,6 +24,8 @@ mod deletions;
 mod forms;
 #[path = "sim_apiserver/freeze.rs"]
 mod freeze;
+#[path = "kube/client.rs"]
+mod from_kubeconfig;
 #[path = "sim_apiserver/lists.rs"]
 mod lists;
 #[path = "sim_apiserver/objects.rs"]
@@ -40,6 +41,8 @@ mod tokens;
 #[path = "sim_apiserver/watches.rs"]
 mod watches;
 
+use self::from_kubeconfig::client as client_from;
+
 /// A server with the namespace `sample`.
 async fn east() -> RunningApiServer {
     start(ApiServer::builder().cluster("east")).await
@@ -53,14 +56,6 @@ async fn start(builder: tombolo::sim::apiserver::ApiServerBuilder) -> RunningApi
 /// kube's client, set up as a user does: from the kubeconfig alone.
 async fn client(server: &RunningApiServer) -> Client {
     client_from(&server.kubeconfig()).await
-}
-
-async fn client_from(kubeconfig: &str) -> Client {
-    let kubeconfig = Kubeconfig::from_yaml(kubeconfig).unwrap();
-    let mut config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.unwrap();
-    // Refusals are looked at, not retried.
-    config.default_retry = false;
-    Client::try_from(config).unwrap()
 }
 
 fn resource(kind: &kinds::Kind) -> ApiResource {

@@ -51,3 +51,9 @@ fn print_line(line: &impl std::fmt::Display) {
     // A reader that went away wants nothing more.
     let _ = std::io::stdout().flush();
 }
+
+/// Tells the user something on stderr that is no error.
+#[allow(clippy::print_stderr)]
+fn print_note(text: &str) {
+    eprintln!("tombolo: {text}");
+}

@@ -34,6 +34,7 @@ mod age;
 mod aggregated;
 mod authority;
 mod body;
+mod builder;
 mod collection;
 mod columns;
 mod compress;
@@ -50,6 +51,7 @@ mod json_path;
 pub mod kinds;
 mod list;
 mod media;
+mod metadata;
 mod object;
 mod openapi;
 mod patch;
@@ -66,23 +68,23 @@ mod store;
 mod table;
 mod tokens;
 mod validation;
+mod verbs;
 mod watch;
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde_json::{Value, json};
 use thiserror::Error;
-use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
 use self::accounts::Accounts;
 pub use self::authority::{Authority, CertificateError};
+pub use self::builder::ApiServerBuilder;
 pub use self::columns::{Cell, Column};
 pub use self::error::ApiError;
 use self::freeze::Motion;
-use self::handler::{Context, Secret};
+use self::handler::Context;
 pub(super) use self::identity::token as fresh_token;
 pub use self::json_path::JsonPath;
 pub use self::requests::{RequestCounts, RequestRecord};
@@ -90,12 +92,6 @@ pub use self::scale::Scale;
 pub use self::store::{DEFAULT_HISTORY, Store};
 use self::watch::Signal;
 use super::kubeconfig;
-
-/// How often watches that want bookmarks get one.
-const BOOKMARK_INTERVAL: Duration = Duration::from_secs(10);
-
-/// How long a list waits for a version that is still to come, as a real server does.
-const FUTURE_WAIT: Duration = Duration::from_secs(3);
 
 /// Why an API server did not start. Every variant is *Fatal* for the start; the reason is its source.
 #[derive(Debug, Error)]
@@ -123,7 +119,7 @@ pub enum ApiServerError {
     World {
         /// Cluster name.
         cluster: String,
-        /// Position in the world, from 1.
+        /// Position among the objects of one [`ApiServerBuilder::world`], from 1; 0 for those every server has.
         index: usize,
         /// Kind and name as far as known.
         object: String,
@@ -147,198 +143,8 @@ pub struct ApiServer;
 impl ApiServer {
     /// A builder with the defaults: cluster `Kubernetes`, `127.0.0.1:0`, a generated token, an empty world.
     pub fn builder() -> ApiServerBuilder {
-        ApiServerBuilder {
-            cluster: "Kubernetes".into(),
-            token: None,
-            listen: SocketAddr::from(([127, 0, 0, 1], 0)),
-            names: Vec::new(),
-            server_url: None,
-            world: Vec::new(),
-            history: DEFAULT_HISTORY,
-            bookmark_every: BOOKMARK_INTERVAL,
-            future_wait: FUTURE_WAIT,
-            store: None,
-            authority: None,
-        }
+        ApiServerBuilder::new()
     }
-}
-
-/// Objects to start with, made one at a time: a large world never exists twice.
-type World = Box<dyn Iterator<Item = Value> + Send>;
-
-/// Settings of an API server to start.
-#[must_use = "a builder does nothing until start is awaited"]
-pub struct ApiServerBuilder {
-    cluster: String,
-    token: Option<String>,
-    listen: SocketAddr,
-    names: Vec<String>,
-    server_url: Option<String>,
-    world: Vec<World>,
-    history: usize,
-    bookmark_every: Duration,
-    future_wait: Duration,
-    store: Option<Store>,
-    authority: Option<Authority>,
-}
-
-impl std::fmt::Debug for ApiServerBuilder {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("ApiServerBuilder")
-            .field("cluster", &self.cluster)
-            .field("listen", &self.listen)
-            .finish_non_exhaustive()
-    }
-}
-
-impl ApiServerBuilder {
-    /// Names the cluster, its context and its user in the kubeconfig.
-    pub fn cluster(mut self, name: impl Into<String>) -> Self {
-        self.cluster = name.into();
-        self
-    }
-
-    /// The bearer token clients must send; generated if not given.
-    pub fn token(mut self, token: impl Into<String>) -> Self {
-        self.token = Some(token.into());
-        self
-    }
-
-    /// Where to listen; port 0 takes a free one.
-    pub fn listen(mut self, address: SocketAddr) -> Self {
-        self.listen = address;
-        self
-    }
-
-    /// A further DNS name or IP address in the certificate.
-    pub fn tls_san(mut self, name: impl Into<String>) -> Self {
-        self.names.push(name.into());
-        self
-    }
-
-    /// The URL the kubeconfig names instead of the listening address.
-    pub fn server_url(mut self, url: impl Into<String>) -> Self {
-        self.server_url = Some(url.into());
-        self
-    }
-
-    /// Objects applied in order before the server listens, after those of earlier calls.
-    pub fn world<I>(mut self, objects: I) -> Self
-    where
-        I: IntoIterator<Item = Value>,
-        I::IntoIter: Send + 'static,
-    {
-        self.world.push(Box::new(objects.into_iter()));
-        self
-    }
-
-    /// How many events of each kind can be watched and paged from; older ones are answered with 410. A
-    /// store given by [`Self::store`] brings its own.
-    pub fn history(mut self, events: usize) -> Self {
-        self.history = events;
-        self
-    }
-
-    /// How often watches that want bookmarks get one.
-    pub fn bookmark_interval(mut self, interval: Duration) -> Self {
-        self.bookmark_every = interval;
-        self
-    }
-
-    /// How long a list of a version that is still to come waits for it before it is refused.
-    pub fn future_wait(mut self, wait: Duration) -> Self {
-        self.future_wait = wait;
-        self
-    }
-
-    /// Serves an existing store: the server comes back with what it had.
-    pub fn store(mut self, store: Store) -> Self {
-        self.store = Some(store);
-        self
-    }
-
-    /// Issues the certificate from an existing authority: clients that trusted it still do.
-    pub fn authority(mut self, authority: Authority) -> Self {
-        self.authority = Some(authority);
-        self
-    }
-
-    /// Applies the world, makes the certificate, listens.
-    ///
-    /// # Errors
-    /// See [`ApiServerError`]. Nothing is left listening.
-    pub async fn start(self) -> Result<RunningApiServer, ApiServerError> {
-        let cluster = self.cluster;
-        let store = self.store.unwrap_or_else(|| Store::new(self.history));
-        apply_world(&cluster, &store, self.world)?;
-        let token = match self.token {
-            Some(token) => token,
-            None => identity::token()
-                .map_err(|source| ApiServerError::Token { cluster: cluster.clone(), source })?,
-        };
-        let certificate = |source| ApiServerError::Certificate { cluster: cluster.clone(), source };
-        let authority = match self.authority {
-            Some(authority) => authority,
-            None => Authority::generate(&cluster).map_err(certificate)?,
-        };
-        let tls = authority.server_config(self.listen.ip(), &self.names).map_err(certificate)?;
-        let listen =
-            |source| ApiServerError::Listen { cluster: cluster.clone(), address: self.listen, source };
-        let listener = TcpListener::bind(self.listen).await.map_err(listen)?;
-        let address = listener.local_addr().map_err(listen)?;
-        let signals = tokio::sync::watch::Sender::new(Signal::Open(0));
-        let context = Arc::new(Context {
-            store,
-            token: Secret(token),
-            token_key: authority.token_key().clone(),
-            address: address.to_string(),
-            signals: signals.subscribe(),
-            bookmark_every: self.bookmark_every,
-            future_wait: self.future_wait,
-            requests: requests::RequestLog::default(),
-        });
-        let motion = tokio::sync::watch::Sender::new(Motion::Runs);
-        let run = serve::run(listener, Arc::new(tls), Arc::clone(&context), motion.subscribe());
-        let task = tokio::spawn(run);
-        let url = self.server_url.unwrap_or_else(|| format!("https://{}", reachable(address)));
-        Ok(RunningApiServer { cluster, url, address, authority, context, signals, motion, task: Some(task) })
-    }
-}
-
-/// The address a client on this machine connects to.
-fn reachable(address: SocketAddr) -> SocketAddr {
-    match address.ip() {
-        IpAddr::V4(ip) if ip.is_unspecified() => SocketAddr::from(([127, 0, 0, 1], address.port())),
-        IpAddr::V6(ip) if ip.is_unspecified() => {
-            SocketAddr::from((std::net::Ipv6Addr::LOCALHOST, address.port()))
-        }
-        _ => address,
-    }
-}
-
-fn apply_world(cluster: &str, store: &Store, world: Vec<World>) -> Result<(), ApiServerError> {
-    for name in ["default", "kube-system"] {
-        if store.get(&kinds::NAMESPACES, "", name).is_none() {
-            let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}});
-            store.apply(namespace).map_err(|source| ApiServerError::World {
-                cluster: cluster.to_owned(),
-                index: 0,
-                object: format!("Namespace {name}"),
-                source: Box::new(source),
-            })?;
-        }
-    }
-    for (at, object) in world.into_iter().flatten().enumerate() {
-        let text = |value: &Value| value.as_str().unwrap_or("?").to_owned();
-        let label = format!("{} {}", text(&object["kind"]), text(&object["metadata"]["name"]));
-        store.load(object).map_err(|source| ApiServerError::World {
-            cluster: cluster.to_owned(),
-            index: at + 1,
-            object: label,
-            source: Box::new(source),
-        })?;
-    }
-    Ok(())
 }
 
 /// A listening API server. Dropping it closes everything at once; [`Self::shutdown`] does so in order.
@@ -377,7 +183,7 @@ impl RunningApiServer {
 
     /// The bearer token clients must send. Keep it out of logs.
     pub fn token(&self) -> &str {
-        &self.context.token.0
+        self.context.token.reveal()
     }
 
     /// The authority behind the certificate, for a later server at the same place.

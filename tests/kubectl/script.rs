@@ -101,6 +101,9 @@ pub(super) const COMMANDS: &[&str] = &[
     "kubectl get --raw /api/v1/namespaces/shop/pods/missing",
     "kubectl get --raw /nowhere",
     "kubectl get --raw /readyz",
+    "kubectl get --raw '/api/v1/namespaces/default/pods?watch=True&timeoutSeconds=1'",
+    "kubectl create --raw /api/v1/namespaces/default/configmaps -f elsewhere.json",
+    "kubectl create -f long-name.json --dry-run=server -o name | wc -c",
     // What a server says of itself.
     "kubectl api-resources -o name | sort",
     "kubectl api-resources --api-group=apps -o name --cached=false | grep -E '^(deployments|replicasets)'",
@@ -127,6 +130,14 @@ pub(super) const COMMANDS: &[&str] = &[
 
 /// Files in the directory the commands run in.
 pub(super) const FILES: &[(&str, &str)] = &[
+    (
+        "elsewhere.json",
+        r#"{"apiVersion":"v1","kind":"ConfigMap","metadata":{"namespace":"shop","name":"elsewhere"}}"#,
+    ),
+    (
+        "long-name.json",
+        r#"{"apiVersion":"v1","kind":"ConfigMap","metadata":{"generateName":"seventy-letters-seventy-letters-seventy-letters-seventy-letters-seventy"}}"#,
+    ),
     (
         "web.yaml",
         r#"

@@ -63,7 +63,7 @@ async fn servers_side_by_side_share_nothing() {
         "a"
     );
     assert_ne!(east.token(), west.token());
-    let kubeconfig = Kubeconfig::from_yaml(&west.kubeconfig()).unwrap();
+    let kubeconfig = kube::config::Kubeconfig::from_yaml(&west.kubeconfig()).unwrap();
     assert_eq!(kubeconfig.current_context.as_deref(), Some("west"));
     assert_eq!(kubeconfig.clusters[0].name, "west");
 }

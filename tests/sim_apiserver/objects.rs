@@ -111,7 +111,7 @@ async fn bad_objects_are_refused_with_a_reason() {
     assert_eq!(code(create(service("Not_DNS")).await), 422);
     let mut elsewhere = service("a");
     elsewhere["metadata"]["namespace"] = json!("other");
-    assert_eq!(code(create(elsewhere).await), 422);
+    assert_eq!(code(create(elsewhere).await), 400);
     let mut pod = service("a");
     pod["kind"] = json!("Pod");
     assert_eq!(code(create(pod).await), 400);

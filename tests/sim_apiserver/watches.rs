@@ -242,3 +242,18 @@ async fn a_thousand_events_arrive_without_a_gap() {
     let names: Vec<String> = soon(names.take(1000).try_collect()).await.unwrap();
     assert!(names.iter().enumerate().all(|(number, told)| *told == format!("ADDED s{number:04}")));
 }
+
+#[tokio::test]
+async fn a_watch_is_asked_for_as_loosely_as_of_a_real_server() {
+    let server = east().await;
+    let client = client(&server).await;
+    let asked =
+        |query: &str| http::Request::get(format!("/api/v1/namespaces?{query}")).body(Vec::new()).unwrap();
+    let lines = client.request_text(asked("watch=True&timeoutSeconds=1")).await.unwrap();
+    assert!(lines.starts_with("{\"type\":\"ADDED\""), "{lines}");
+    // Longer than a clock counts.
+    let endless =
+        client.request_stream(asked(&format!("watch=1&timeoutSeconds={}", u64::MAX))).await.unwrap();
+    let mut lines = std::pin::pin!(futures::AsyncBufReadExt::lines(endless));
+    assert!(soon(lines.next()).await.unwrap().unwrap().starts_with("{\"type\":\"ADDED\""));
+}

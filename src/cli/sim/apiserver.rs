@@ -1,5 +1,6 @@
 //! `tombolo sim apiserver`.
 
+use std::convert::Infallible;
 use std::io::Write as _;
 use std::net::SocketAddr;
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
@@ -12,6 +13,7 @@ use serde_json::{Value, json};
 use crate::cli::{EXIT_FAILURE, EXIT_USAGE, fail};
 use crate::sim::apiserver::{ApiServer, ApiServerError, DEFAULT_HISTORY, RunningApiServer};
 use crate::sim::world::{self, Generate};
+use crate::trust::Secret;
 
 /// Arguments of `tombolo sim apiserver`.
 #[derive(Debug, clap::Args)]
@@ -28,9 +30,9 @@ pub struct Args {
     /// Generate a world: services=N,endpoints=M[,seed=S]
     #[arg(long, env = "TOMBOLO_SIM_GENERATE", value_name = "SIZE", value_parser = parse_generate)]
     generate: Option<Generate>,
-    /// Bearer token clients must send [default: generated]
-    #[arg(long, env = "TOMBOLO_SIM_TOKEN", hide_env_values = true, value_name = "TOKEN")]
-    token: Option<Token>,
+    /// Bearer token clients must send [default: generated, and told in the kubeconfig only]
+    #[arg(long, env = "TOMBOLO_SIM_TOKEN", hide_env_values = true, value_name = "TOKEN", value_parser = parse_token)]
+    token: Option<Secret>,
     /// Further name or address in the certificate; may be repeated
     #[arg(long, env = "TOMBOLO_SIM_TLS_SAN", value_name = "NAME", value_delimiter = ',')]
     tls_san: Vec<String>,
@@ -48,20 +50,9 @@ pub struct Args {
     verbose: bool,
 }
 
-/// A token that does not show itself.
-#[derive(Clone)]
-struct Token(String);
-
-impl std::fmt::Debug for Token {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Token(…)")
-    }
-}
-
-impl From<String> for Token {
-    fn from(text: String) -> Self {
-        Self(text)
-    }
+/// Never fails: a refusal here would repeat the token.
+fn parse_token(text: &str) -> Result<Secret, Infallible> {
+    Ok(Secret::new(text))
 }
 
 fn parse_generate(text: &str) -> Result<Generate, String> {
@@ -90,7 +81,7 @@ pub(super) async fn run(args: Args) -> ExitCode {
 }
 
 fn load_world(args: &Args) -> anyhow::Result<Vec<Value>> {
-    if args.token.as_ref().is_some_and(|token| !is_token(&token.0)) {
+    if args.token.as_ref().is_some_and(|token| !is_token(token.reveal())) {
         anyhow::bail!("--token: a token is made of visible ASCII characters without spaces");
     }
     let mut objects = Vec::new();
@@ -106,6 +97,11 @@ fn is_token(text: &str) -> bool {
 
 async fn serve(args: Args, objects: Vec<Value>) -> anyhow::Result<()> {
     let stop = crate::lifecycle::interrupted().context("cannot catch signals")?;
+    if args.token.is_none() && args.kubeconfig_out.is_none() {
+        super::print_note(
+            "the token is generated and told nowhere, so nobody can log in: give --kubeconfig-out FILE or --token TOKEN",
+        );
+    }
     let generated = args.generate.into_iter().flat_map(world::generate);
     let mut builder = ApiServer::builder()
         .cluster(&args.cluster)
@@ -114,7 +110,7 @@ async fn serve(args: Args, objects: Vec<Value>) -> anyhow::Result<()> {
         .world(generated)
         .world(objects);
     if let Some(token) = args.token {
-        builder = builder.token(token.0);
+        builder = builder.token(token.reveal());
     }
     if let Some(url) = args.server_url {
         builder = builder.server_url(url);

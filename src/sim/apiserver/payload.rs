@@ -11,6 +11,13 @@ use super::protobuf;
 /// Largest accepted request body, in bytes: what a real API server accepts.
 const LIMIT: usize = 3 * 1024 * 1024;
 
+/// The body of a request, as it comes in.
+pub(super) trait Incoming: http_body::Body<Data = Bytes, Error: Into<BoxError>> {}
+
+impl<B: http_body::Body<Data = Bytes, Error: Into<BoxError>>> Incoming for B {}
+
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
 /// The media type of the body, without parameters.
 pub(super) fn media_type(headers: &HeaderMap) -> &str {
     let value = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
@@ -21,11 +28,7 @@ pub(super) fn media_type(headers: &HeaderMap) -> &str {
 ///
 /// # Errors
 /// [`ApiError::TooLarge`] above 3 MiB, [`ApiError::BadRequest`] when the client breaks off.
-pub(super) async fn bytes<B>(body: B) -> Result<Bytes, ApiError>
-where
-    B: http_body::Body<Data = Bytes>,
-    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-{
+pub(super) async fn bytes(body: impl Incoming) -> Result<Bytes, ApiError> {
     match Limited::new(body, LIMIT).collect().await {
         Ok(collected) => Ok(collected.to_bytes()),
         Err(error) if error.is::<http_body_util::LengthLimitError>() => Err(ApiError::TooLarge(LIMIT)),
@@ -38,11 +41,7 @@ where
 /// # Errors
 /// As [`bytes`], [`ApiError::UnsupportedMediaType`] for other types, and [`ApiError::BadRequest`] for a body that
 /// is not what its type says.
-pub(super) async fn object<B>(headers: &HeaderMap, body: B) -> Result<Value, ApiError>
-where
-    B: http_body::Body<Data = Bytes>,
-    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-{
+pub(super) async fn object(headers: &HeaderMap, body: impl Incoming) -> Result<Value, ApiError> {
     parse(media_type(headers), &bytes(body).await?)
 }
 
@@ -50,11 +49,7 @@ where
 ///
 /// # Errors
 /// As [`object`].
-pub(super) async fn options<B>(headers: &HeaderMap, body: B) -> Result<Value, ApiError>
-where
-    B: http_body::Body<Data = Bytes>,
-    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-{
+pub(super) async fn options(headers: &HeaderMap, body: impl Incoming) -> Result<Value, ApiError> {
     let bytes = bytes(body).await?;
     if bytes.is_empty() { Ok(Value::Null) } else { parse(media_type(headers), &bytes) }
 }
@@ -76,4 +71,19 @@ fn parse(media_type: &str, body: &[u8]) -> Result<Value, ApiError> {
         Ok(_) => Err(ApiError::BadRequest("the request body must be one object".into())),
         Err(problem) => Err(ApiError::BadRequest(format!("the request body cannot be read: {problem}"))),
     }
+}
+
+/// Checks that a body is what is posted here, as far as it says what it is.
+///
+/// # Errors
+/// [`ApiError::BadRequest`] naming what it says.
+pub(super) fn check_type(object: &Value, api_version: &str, kind: &str) -> Result<(), ApiError> {
+    for (field, wanted) in [("apiVersion", api_version), ("kind", kind)] {
+        if let Some(given) = object[field].as_str().filter(|given| *given != wanted) {
+            return Err(ApiError::BadRequest(format!(
+                "the {field} of the object ({given}) does not match the expected {field} ({wanted})"
+            )));
+        }
+    }
+    Ok(())
 }

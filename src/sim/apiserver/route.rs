@@ -80,9 +80,10 @@ impl Query {
         self.0.get(key).map_or("", String::as_str)
     }
 
-    /// Whether the parameter says yes.
+    /// Whether the parameter says yes. As on a real server only its absence, `false` and `0` say no: clients write
+    /// `true`, `True`, `1` or the bare name.
     pub(super) fn is_set(&self, key: &str) -> bool {
-        matches!(self.0.get(key).map(String::as_str), Some("true" | "1"))
+        self.0.get(key).is_some_and(|value| value != "0" && !value.eq_ignore_ascii_case("false"))
     }
 
     /// A number, if given.
@@ -322,5 +323,12 @@ mod tests {
         assert_eq!(query.number("limit").unwrap(), Some(5));
         assert_eq!(query.get("bad"), "%zz");
         assert!(query.number("bad").is_err());
+    }
+
+    #[test]
+    fn only_absence_false_and_zero_say_no() {
+        let query = Query::parse("a=true&b=True&c=1&d&e=&f=yes&g=false&h=False&i=0");
+        let said: Vec<bool> = "abcdefghij".chars().map(|key| query.is_set(&key.to_string())).collect();
+        assert_eq!(said, [true, true, true, true, true, true, false, false, false, false]);
     }
 }

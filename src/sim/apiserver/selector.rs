@@ -4,6 +4,7 @@ use serde_json::Value;
 
 use super::error::ApiError;
 use super::kinds::Kind;
+use super::metadata::{is_label_key, is_label_value};
 use super::object::{Labels, Stored};
 
 /// A parsed label selector and field selector; both must match.
@@ -138,7 +139,7 @@ fn parse_label_rule(text: &str) -> Result<LabelRule, ApiError> {
     let rule = if let Some((key, value)) = text.split_once("!=") {
         LabelRule::NotIn(key.trim().into(), vec![value.trim().into()])
     } else if let Some((key, value)) = text.split_once('=') {
-        LabelRule::In(key.trim().into(), vec![value.trim_start_matches('=').trim().into()])
+        LabelRule::In(key.trim().into(), vec![value.strip_prefix('=').unwrap_or(value).trim().into()])
     } else if let Some((head, set)) = text.split_once('(') {
         let set = set.strip_suffix(')').ok_or_else(bad)?;
         let values = set.split(',').map(|v| v.trim().to_owned()).collect();
@@ -156,7 +157,11 @@ fn parse_label_rule(text: &str) -> Result<LabelRule, ApiError> {
     } else {
         LabelRule::Exists(text.into())
     };
-    if is_label_key(rule.key()) { Ok(rule) } else { Err(bad()) }
+    if is_label_key(rule.key()) && rule.values().iter().all(|value| is_label_value(value)) {
+        Ok(rule)
+    } else {
+        Err(bad())
+    }
 }
 
 impl LabelRule {
@@ -170,10 +175,13 @@ impl LabelRule {
             | Self::Less(key, _) => key,
         }
     }
-}
 
-fn is_label_key(key: &str) -> bool {
-    !key.is_empty() && key.chars().all(|c| c.is_ascii_alphanumeric() || "-_./".contains(c))
+    fn values(&self) -> &[String] {
+        match self {
+            Self::In(_, values) | Self::NotIn(_, values) => values,
+            Self::Exists(_) | Self::Missing(_) | Self::Greater(..) | Self::Less(..) => &[],
+        }
+    }
 }
 
 fn parse_field_rule(kind: &Kind, text: &str) -> Result<FieldRule, ApiError> {
@@ -250,7 +258,9 @@ mod tests {
 
     #[test]
     fn unreadable_requirements_are_named() {
-        for bad in ["app in web", "app in (a", "=x", "rank>many", "a b"] {
+        for bad in
+            ["app in web", "app in (a", "=x", "rank>many", "a b", "app===x", "app=x y", "app notin (x, -)"]
+        {
             let error = Selector::parse(&PODS, bad, "").unwrap_err();
             assert_eq!(error.code(), 400, "{bad}");
         }

@@ -3,6 +3,8 @@
 //! A watch is a cursor into its kind's history, not a queue: a slow client costs no memory, and one that
 //! falls behind the history is told 410 in an ERROR event and ends.
 
+mod request;
+
 use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
@@ -14,20 +16,16 @@ use serde_json::json;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use self::request::Start;
+pub(super) use self::request::WatchRequest;
 use super::body;
 use super::collection::{Event, TooOld};
 use super::error::ApiError;
-use super::kinds::Kind;
-use super::media::Media;
 use super::object::{self, Change, Stored};
-use super::route::Query;
-use super::selector::Selector;
 use super::store::Store;
 
 /// Events read from the history at a time.
 const BATCH: usize = 256;
-/// How long a watch lasts when the client names no time.
-const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30 * 60);
 /// Marks the bookmark that ends the initial events of a streaming list.
 const INITIAL_EVENTS_END: &str = "k8s.io/initial-events-end";
 
@@ -38,79 +36,6 @@ pub(super) enum Signal {
     Open(u64),
     /// The server shuts down: watches end in order.
     Closing,
-}
-
-/// What a client asks of a watch.
-#[derive(Debug)]
-pub(super) struct WatchRequest {
-    pub(super) kind: Arc<Kind>,
-    pub(super) namespace: String,
-    selector: Selector,
-    start: Start,
-    version: Option<u64>,
-    bookmarks: bool,
-    timeout: Duration,
-    media: Media,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Start {
-    /// The present state as ADDED events, then changes.
-    State,
-    /// As `State`, and then a bookmark that says the initial events are complete.
-    StateThenBookmark,
-    /// Changes after this version.
-    After(u64),
-}
-
-impl WatchRequest {
-    pub(super) fn parse(
-        kind: &Arc<Kind>,
-        namespace: &str,
-        query: &Query,
-        media: Media,
-    ) -> Result<Self, ApiError> {
-        let selector = Selector::parse(kind, query.get("labelSelector"), query.get("fieldSelector"))?;
-        let version = query.number("resourceVersion")?.filter(|version| *version > 0);
-        let bookmarks = query.is_set("allowWatchBookmarks");
-        let start = match (query.get("sendInitialEvents"), query.get("resourceVersionMatch")) {
-            ("", "") => version.map_or(Start::State, Start::After),
-            ("", _) => {
-                return Err(forbidden(
-                    "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided",
-                ));
-            }
-            (_, matching) if matching != "NotOlderThan" => {
-                return Err(forbidden(
-                    "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan",
-                ));
-            }
-            ("true" | "1", _) if bookmarks => Start::StateThenBookmark,
-            ("true" | "1", _) => Start::State,
-            _ => Start::After(version.unwrap_or(0)),
-        };
-        let timeout = query.number("timeoutSeconds")?.filter(|seconds| *seconds > 0);
-        Ok(Self {
-            kind: Arc::clone(kind),
-            namespace: namespace.to_owned(),
-            selector,
-            start,
-            version,
-            bookmarks,
-            timeout: timeout.map_or(DEFAULT_TIMEOUT, Duration::from_secs),
-            media,
-        })
-    }
-
-    /// Whether this watch sees an object in this state.
-    fn selects(&self, object: &Stored) -> bool {
-        let here = self.namespace.is_empty() || *object.key.namespace == *self.namespace;
-        here && self.selector.matches(object)
-    }
-}
-
-fn forbidden(why: &str) -> ApiError {
-    ApiError::forbidden_option("resourceVersionMatch", why)
 }
 
 /// A running watch: [`WatchStream::next`] gives its bytes until it ends.
@@ -269,7 +194,7 @@ impl WatchStream {
         // Biased: an end decided by the server or by time wins over further events.
         let end = tokio::select! {
             biased;
-            signal = self.server.wait_for(|signal| *signal != self.opened) => match signal.map(|signal| *signal) {
+            signal = self.server.wait_for(|signal| *signal != self.opened || *signal == Signal::Closing) => match signal.map(|signal| *signal) {
                 Ok(Signal::Open(_)) => Some(Some(Err(io::Error::from(io::ErrorKind::ConnectionReset)))),
                 Ok(Signal::Closing) | Err(_) => Some(None),
             },

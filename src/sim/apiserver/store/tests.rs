@@ -1,4 +1,4 @@
-use super::super::kinds::{NAMESPACES, PODS, SERVICES};
+use super::super::kinds::{self, NAMESPACES, PODS, SERVICES};
 use super::*;
 
 fn service(name: &str) -> Value {
@@ -139,4 +139,65 @@ fn what_is_wanted_is_counted_where_a_real_server_counts_it() {
     assert_eq!(generation(&reported), Some(1));
     let scaled = store.patch(kind, "n", "d", &json!({"spec": {"replicas": 2}})).unwrap();
     assert_eq!(generation(&scaled), Some(2));
+}
+
+#[test]
+fn a_store_shows_no_object() {
+    let store = Store::default();
+    let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s"},
+                        "stringData": {"password": "hush"}});
+    store.create(secret).unwrap();
+    let shown = format!("{store:?}");
+    // Neither as it was written nor as it is stored.
+    assert!(!shown.contains("hush") && !shown.contains("aHVzaA") && shown.contains("version: 2"), "{shown}");
+}
+
+#[test]
+fn generated_names_fit_into_a_label() {
+    let mut object = service("");
+    object["metadata"] = json!({"generateName": "x".repeat(80), "namespace": "n"});
+    let made = Store::default().create(object).unwrap();
+    assert_eq!(made["metadata"]["name"].as_str().unwrap().len(), 63);
+}
+
+#[test]
+fn an_address_is_given_to_one_service_only() {
+    let store = Store::default();
+    let mut asked = service("asked");
+    asked["spec"]["clusterIP"] = json!("10.96.0.2");
+    store.create(asked).unwrap();
+    let addresses: Vec<Value> =
+        ["a", "b"].map(|name| store.create(service(name)).unwrap()["spec"]["clusterIP"].clone()).into();
+    assert_eq!(addresses, [json!("10.96.0.1"), json!("10.96.0.3")]);
+}
+
+fn widgets(served: bool) -> Value {
+    json!({"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+           "metadata": {"name": "widgets.example.org"},
+           "spec": {"group": "example.org", "scope": "Cluster", "names": {"plural": "widgets", "kind": "Widget"},
+                    "versions": [{"name": "v1", "served": served, "storage": true,
+                                  "schema": {"openAPIV3Schema": {"type": "object"}}}]}})
+}
+
+#[test]
+fn a_definition_takes_every_object_along() {
+    let store = Store::default();
+    let widget = |name: &str| {
+        json!({"apiVersion": "example.org/v1", "kind": "Widget",
+               "metadata": {"name": name, "finalizers": ["example.org/hold"]}})
+    };
+    for served_at_the_end in [true, false] {
+        store.apply(widgets(true)).unwrap();
+        let kinds = store.kinds();
+        let kind = kinds.of_object("example.org/v1", "Widget").unwrap();
+        assert!(store.list(kind, None).is_empty(), "nothing is left from before");
+        store.create(widget("w")).unwrap();
+        let before = store.resource_version();
+        store.apply(widgets(served_at_the_end)).unwrap();
+        store.delete(&kinds::CUSTOM_RESOURCE_DEFINITIONS, "", "widgets.example.org").unwrap();
+        assert_eq!(changes(&store, kind, before), [object::Change::Deleted]);
+    }
+    store.apply(widgets(true)).unwrap();
+    let kinds = store.kinds();
+    assert!(store.list(kinds.of_object("example.org/v1", "Widget").unwrap(), None).is_empty());
 }
