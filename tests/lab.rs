@@ -5,12 +5,14 @@
 //! Without them a test is skipped loudly; with `CI=true` that is a failure.
 #![allow(missing_docs, unreachable_pub, clippy::print_stdout)]
 
+#[path = "kube/assets.rs"]
+mod assets;
 #[path = "lab/machine.rs"]
 mod machine;
 
 use std::process::{Command, Output, Stdio};
 
-use machine::{alone, envoy, has_namespaces, skip};
+use machine::{alone, envoy, has_namespaces};
 
 /// What every lab of more than one cluster checks.
 const CHECKS: [&str; 10] = [
@@ -92,11 +94,7 @@ fn a_control_plane_outside_of_two_clusters_that_share_a_network() {
 
 #[test]
 fn the_main_job_with_real_api_servers() {
-    let beside = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("target/kube-assets/kube-apiserver");
-    if std::env::var_os("TOMBOLO_KUBE_ASSETS").is_none() && !beside.exists() {
-        return skip("no kube-apiserver: run `make kube-assets`");
-    }
-    if has_namespaces() {
+    if has_namespaces() && assets::assets().is_some() {
         lab("--netns on --api-server real", "namespaces");
     }
 }

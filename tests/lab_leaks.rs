@@ -4,9 +4,12 @@
 #![cfg(target_os = "linux")]
 #![allow(missing_docs, unreachable_pub, clippy::print_stdout)]
 
+#[path = "kube/assets.rs"]
+mod assets;
 #[path = "lab/machine.rs"]
 mod machine;
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
@@ -19,6 +22,8 @@ use machine::{alone, envoy, has_namespaces};
 const UP_LIMIT: Duration = Duration::from_secs(150);
 /// What is to vanish vanishes within this.
 const GONE_LIMIT: Duration = Duration::from_secs(30);
+/// Between two looks at what is left.
+const LOOK: Duration = Duration::from_millis(20);
 /// Variable that every process of a lab inherits.
 const MARK: &str = "TOMBOLO_LEAK_TEST";
 
@@ -31,6 +36,8 @@ enum End {
     KillOuter,
     /// SIGKILL of the lab itself, inside its namespaces.
     KillInner,
+    /// SIGABRT of the process that was started: what a panic that cannot unwind ends in.
+    AbortOuter,
 }
 
 /// A lab of this test, in a temporary directory of this test.
@@ -42,10 +49,11 @@ struct TestLab {
 
 impl TestLab {
     /// Starts a lab; returns when all its pods are ready.
-    fn start(envoy: &Path, netns: &str, temporary: &Path, mark: &str) -> Self {
+    fn start(envoy: &Path, arguments: &[&str], temporary: &Path, mark: &str) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_tombolo"))
-            .args(["lab", "--netns", netns, "--envoy"])
+            .args(["lab", "--envoy"])
             .arg(envoy)
+            .args(arguments)
             .env("TMPDIR", temporary)
             .env(MARK, mark)
             .stdin(Stdio::null())
@@ -92,15 +100,25 @@ impl TestLab {
             End::Terminate => ("TERM", self.child.id()),
             End::KillOuter => ("KILL", self.child.id()),
             End::KillInner => ("KILL", inner(&self.mark)),
+            End::AbortOuter => ("ABRT", self.child.id()),
         };
         let killed = Command::new("kill").args([format!("-{signal}"), pid.to_string()]).status();
         assert!(killed.expect("kill runs").success());
         let (start, mut ended) = (Instant::now(), false);
         while !ended && start.elapsed() < GONE_LIMIT {
             ended = self.child.try_wait().expect("a child").is_some();
-            std::thread::yield_now();
+            std::thread::park_timeout(LOOK);
         }
         assert!(ended, "the lab did not end by {how:?}");
+    }
+}
+
+/// A lab of a test that failed.
+impl Drop for TestLab {
+    fn drop(&mut self) {
+        // An error means that it ended as it should.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 
@@ -129,8 +147,36 @@ fn entries(dir: &Path) -> Vec<PathBuf> {
     fs::read_dir(dir).expect("a directory").flatten().map(|entry| entry.path()).collect()
 }
 
-/// What of a lab with this directory and these addresses is still on the host.
-fn remains(mark: &str, run_dir: &Path, link: Option<&str>) -> Vec<String> {
+/// By what a lab is found on its host.
+struct Traces {
+    mark: String,
+    run_dir: PathBuf,
+    /// The host's address on its link to the lab.
+    link: Option<String>,
+    /// The namespaces of its processes, but for the host's own.
+    namespaces: BTreeSet<PathBuf>,
+}
+
+impl Traces {
+    /// Those of a lab that is up.
+    fn of(lab: &TestLab) -> Self {
+        let run_dir = lab.run_dir();
+        let own = namespaces("self");
+        let all = processes(&lab.mark).into_iter().flat_map(|pid| namespaces(&pid.to_string()));
+        let namespaces = all.filter(|namespace| !own.contains(namespace)).collect();
+        Self { mark: lab.mark.clone(), link: link(&run_dir), run_dir, namespaces }
+    }
+}
+
+/// The network, mount and process namespaces of a process; none if it is gone.
+fn namespaces(pid: &str) -> Vec<PathBuf> {
+    let kinds = ["net", "mnt", "pid"];
+    kinds.iter().filter_map(|kind| fs::read_link(format!("/proc/{pid}/ns/{kind}")).ok()).collect()
+}
+
+/// What of a lab is still on the host.
+fn remains(traces: &Traces) -> Vec<String> {
+    let Traces { mark, run_dir, link, namespaces: held } = traces;
     let mut left: Vec<String> = processes(mark)
         .into_iter()
         .map(|pid| {
@@ -138,6 +184,11 @@ fn remains(mark: &str, run_dir: &Path, link: Option<&str>) -> Vec<String> {
             format!("process {pid}: {}", String::from_utf8_lossy(&line).replace('\0', " "))
         })
         .collect();
+    let all = fs::read_dir("/proc").expect("a proc file system").flatten();
+    let inside = all.flat_map(|entry| namespaces(&entry.file_name().to_string_lossy()));
+    left.extend(
+        inside.filter(|namespace| held.contains(namespace)).map(|name| format!("in {}", name.display())),
+    );
     let run_dir = run_dir.display().to_string();
     let mounts = fs::read_to_string("/proc/self/mounts").expect("mounts");
     left.extend(mounts.lines().filter(|line| line.contains(&run_dir)).map(str::to_owned));
@@ -160,35 +211,41 @@ fn link(run_dir: &Path) -> Option<String> {
     (!api.is_loopback()).then(|| format!(" {}/", std::net::Ipv4Addr::from(u32::from(api) - 10)))
 }
 
-fn until_nothing_remains(mark: &str, run_dir: &Path, link: Option<&str>) {
+fn until_nothing_remains(traces: &Traces) {
     let start = Instant::now();
-    let mut left = remains(mark, run_dir, link);
+    let mut left = remains(traces);
     while !left.is_empty() && start.elapsed() < GONE_LIMIT {
-        std::thread::yield_now();
-        left = remains(mark, run_dir, link);
+        std::thread::park_timeout(LOOK);
+        left = remains(traces);
     }
     assert!(left.is_empty(), "{left:#?}");
 }
 
 /// Starts a lab, ends it, and looks for what is left.
-fn leaves_nothing(netns: &str, ends: &[End]) {
+fn leaves_nothing(arguments: &[&str], ends: &[End]) {
     let Some(envoy) = envoy() else { return };
     let _alone = alone();
     let temporary = tempfile::tempdir().expect("a temporary directory");
     for end in ends {
-        let mark = format!("{netns}-{end:?}-{}", std::process::id());
-        let lab = TestLab::start(&envoy, netns, temporary.path(), &mark);
+        let mark = format!("{}-{end:?}-{}", arguments.concat(), std::process::id());
+        let lab = TestLab::start(&envoy, arguments, temporary.path(), &mark);
+        let traces = Traces::of(&lab);
         // Directories of labs that were killed before are gone by now.
-        let run_dir = lab.run_dir();
-        assert_eq!(entries(temporary.path()), std::slice::from_ref(&run_dir), "before {end:?}");
-        let link = link(&run_dir);
-        assert!(!remains(&mark, &run_dir, link.as_deref()).is_empty(), "a running lab is seen");
+        assert_eq!(entries(temporary.path()), std::slice::from_ref(&traces.run_dir), "before {end:?}");
+        assert!(!remains(&traces).is_empty(), "a running lab is seen");
+        assert_eq!(
+            traces.link.is_some(),
+            !traces.namespaces.is_empty(),
+            "namespaces have a link to the host"
+        );
         lab.end(*end);
-        until_nothing_remains(&mark, &run_dir, link.as_deref());
+        until_nothing_remains(&traces);
         let left = entries(temporary.path());
         match end {
             End::Interrupt | End::Terminate => assert!(left.is_empty(), "{end:?}: {left:?}"),
-            End::KillOuter | End::KillInner => assert!(left.len() <= 1, "{end:?}: {left:?}"),
+            End::KillOuter | End::KillInner | End::AbortOuter => {
+                assert!(left.len() <= 1, "{end:?}: {left:?}");
+            }
         }
     }
 }
@@ -196,13 +253,21 @@ fn leaves_nothing(netns: &str, ends: &[End]) {
 #[test]
 fn a_lab_in_namespaces_leaves_nothing() {
     if has_namespaces() {
-        leaves_nothing("on", &[End::KillOuter, End::KillInner, End::Terminate, End::Interrupt]);
+        let ends = [End::KillOuter, End::KillInner, End::AbortOuter, End::Terminate, End::Interrupt];
+        leaves_nothing(&["--netns", "on"], &ends);
+    }
+}
+
+#[test]
+fn a_lab_of_real_api_servers_leaves_nothing() {
+    if has_namespaces() && assets::assets().is_some() {
+        leaves_nothing(&["--netns", "on", "--api-server", "real"], &[End::KillOuter, End::Interrupt]);
     }
 }
 
 #[test]
 fn a_lab_on_loopback_leaves_nothing() {
-    leaves_nothing("off", &[End::KillOuter, End::Terminate, End::Interrupt]);
+    leaves_nothing(&["--netns", "off"], &[End::KillOuter, End::Terminate, End::Interrupt]);
 }
 
 #[test]
@@ -215,15 +280,14 @@ fn two_labs_run_side_by_side_and_the_end_of_one_is_not_the_others() {
     for netns in ["on", "off"] {
         let dirs = [0, 1].map(|_| tempfile::tempdir().expect("a temporary directory"));
         let marks = [0, 1].map(|n| format!("side-{n}-{netns}-{}", std::process::id()));
-        let one = TestLab::start(&envoy, netns, dirs[0].path(), &marks[0]);
-        let two = TestLab::start(&envoy, netns, dirs[1].path(), &marks[1]);
-        let (run_one, run_two) = (one.run_dir(), two.run_dir());
-        let (link_one, link_two) = (link(&run_one), link(&run_two));
+        let one = TestLab::start(&envoy, &["--netns", netns], dirs[0].path(), &marks[0]);
+        let two = TestLab::start(&envoy, &["--netns", netns], dirs[1].path(), &marks[1]);
+        let (traces_one, traces_two) = (Traces::of(&one), Traces::of(&two));
         let before = processes(&marks[1]).len();
         one.end(End::Interrupt);
-        until_nothing_remains(&marks[0], &run_one, link_one.as_deref().filter(|_| false));
+        until_nothing_remains(&traces_one);
         assert!(processes(&marks[1]).len() >= before.min(10), "the other lab runs on");
         two.end(End::Interrupt);
-        until_nothing_remains(&marks[1], &run_two, link_two.as_deref());
+        until_nothing_remains(&traces_two);
     }
 }
