@@ -169,12 +169,14 @@ impl ApiClient {
         present(self.request("DELETE", place.into().path()?, None).await).map(|_| ())
     }
 
-    /// Deletes an object at once: nothing is left to wait for.
+    /// Deletes the object with this uid at once: nothing is left to wait for. Another one of its name stays.
     ///
     /// # Errors
     /// [`LabError::Http`], [`LabError::Refused`].
-    pub async fn delete_now(&self, place: impl Into<Location>) -> Result<(), LabError> {
-        let options = json!({"apiVersion": "v1", "kind": "DeleteOptions", "gracePeriodSeconds": 0});
+    pub async fn delete_now(&self, place: impl Into<Location>, uid: &str) -> Result<(), LabError> {
+        let options = json!({
+            "apiVersion": "v1", "kind": "DeleteOptions", "gracePeriodSeconds": 0, "preconditions": {"uid": uid},
+        });
         present(self.request("DELETE", place.into().path()?, Some(&options)).await).map(|_| ())
     }
 

@@ -1,5 +1,6 @@
 //! What can go wrong in a lab.
 
+use std::error::Error as _;
 use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -88,7 +89,7 @@ pub enum LabError {
         problem: String,
     },
     /// An object of the user's own world was refused.
-    #[error("{at}, in {cluster}: {source}")]
+    #[error("{at}, in {cluster}")]
     World {
         /// File, line, document and object.
         at: String,
@@ -130,6 +131,16 @@ impl LabError {
         matches!(self, Self::Refused { code, .. } if *code == wanted)
     }
 
+    /// The error with its causes, on one line.
+    pub(super) fn in_full(&self) -> String {
+        let (mut text, mut cause) = (self.to_string(), self.source());
+        while let Some(error) = cause {
+            text = format!("{text}: {error}");
+            cause = error.source();
+        }
+        text
+    }
+
     /// "cannot `action` `path`".
     pub(super) fn file(action: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
         let path = path.into();
@@ -143,5 +154,17 @@ fn said(tail: &str) -> String {
         "it logged nothing: is it the right program?".to_owned()
     } else {
         format!("the end of its log:\n{tail}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_cause_is_told_once() {
+        let source = LabError::file("write", "/x")(io::Error::other("full"));
+        let error = LabError::World { at: "a.yaml:1".into(), cluster: "east".into(), source: source.into() };
+        assert_eq!(error.in_full(), "a.yaml:1, in east: cannot write /x: full");
     }
 }

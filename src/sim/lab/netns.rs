@@ -47,6 +47,10 @@ const FIRST_TABLE: usize = 101;
 /// namespace, and with it the host's link, in the kernel. One attempt (half a second) instead of eight (minutes).
 const ORPHANS: &str = "echo 1 > /proc/sys/net/ipv4/tcp_orphan_retries\n";
 
+/// The machine's resolvers are out of a pod's reach: without any, a name that is not in the pod's `/etc/hosts` is
+/// refused at once.
+const NO_RESOLVER: &str = "if [ -e /etc/resolv.conf ]; then mount --bind /dev/null /etc/resolv.conf; fi";
+
 /// One interface of a box.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Interface {
@@ -137,7 +141,7 @@ impl BoxPlan {
             let _ = write!(script, "nft -f - <<'END'\n{}END\n", self.nftables);
         }
         if let Some(hosts) = &self.hosts {
-            let _ = writeln!(script, "mount --bind '{}' /etc/hosts", hosts.display());
+            let _ = writeln!(script, "mount --bind '{}' /etc/hosts\n{NO_RESOLVER}", hosts.display());
         }
         script
     }
@@ -323,6 +327,7 @@ mod tests {
         assert!(script.contains("meta skuid 1337 return") && script.contains("redirect to :15001"));
         assert!(script.contains("route add default via 10.10.0.1"));
         assert!(script.contains("mount --bind '/run/x/hosts' /etc/hosts"));
+        assert!(script.contains("mount --bind /dev/null /etc/resolv.conf"));
     }
 
     #[test]

@@ -222,7 +222,8 @@ impl RunningPod {
 
 /// The file that is the pod's `/etc/hosts`.
 pub(super) fn hosts_file(site: &Site, workload: &Workload) -> std::path::PathBuf {
-    site.files.join(format!("{}.hosts", file_name(workload)))
+    // With the identity: it stays mounted, and a pod that still leaves may have the name of the next one.
+    site.files.join(format!("{}-{}.hosts", file_name(workload), workload.uid))
 }
 
 /// The file that is its Envoy's bootstrap.
@@ -230,9 +231,12 @@ fn bootstrap_file(site: &Site, workload: &Workload) -> std::path::PathBuf {
     site.files.join(format!("{}.json", file_name(workload)))
 }
 
-/// Removes what was written for a pod that is gone.
+/// Removes what was written for a pod that is gone. A bootstrap that the next pod of its name has written stays.
 pub(super) fn remove_files(site: &Site, workload: &Workload) {
-    for file in [hosts_file(site, workload), bootstrap_file(site, workload)] {
+    let own = (workload.cluster.as_str(), workload.namespace.as_str(), workload.name.as_str());
+    let replaced = site.pods().iter().any(|pod| pod.key() == own && pod.uid() != workload.uid);
+    let bootstrap = (!replaced).then(|| bootstrap_file(site, workload));
+    for file in [hosts_file(site, workload)].into_iter().chain(bootstrap) {
         // A pod without an Envoy has no bootstrap; what cannot be removed goes with the lab.
         let _ = std::fs::remove_file(file);
     }

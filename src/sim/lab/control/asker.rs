@@ -34,7 +34,7 @@ pub enum ControlError {
         runs: Vec<PathBuf>,
     },
     /// The named directory has no running lab.
-    #[error("no lab answers in {dir} ({source}); is it running, and past its start?", dir = dir.display())]
+    #[error("no lab answers in {dir}; is it running, and past its start?", dir = dir.display())]
     NotThere {
         /// The directory.
         dir: PathBuf,

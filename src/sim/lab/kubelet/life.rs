@@ -12,7 +12,7 @@ use super::addresses::Addresses;
 use super::status::{ContainerState, PodState, now};
 use super::{Agent, Workload, is_passing};
 use crate::sim::lab::LabError;
-use crate::sim::lab::pod::{Health, RunningPod, hosts_file, remove_files};
+use crate::sim::lab::pod::{Health, RunningPod, remove_files};
 use crate::sim::lab::wait::Patience;
 
 /// Between two looks at the processes of a pod.
@@ -23,6 +23,10 @@ const PROBE: Duration = Duration::from_secs(2);
 const MISSES: u32 = 3;
 /// Between two tries to tell the API server something.
 const RETRY: Duration = Duration::from_millis(300);
+/// Between a start that failed and the next one at first; each further time twice as long.
+const FIRST_BACKOFF: Duration = Duration::from_secs(1);
+/// The longest time between two starts.
+const LONGEST_BACKOFF: Duration = Duration::from_secs(30);
 /// How long proxies may take to forget a pod before it goes regardless.
 const FORGET_LIMIT: Duration = Duration::from_secs(20);
 const FORGET_PAUSE: Duration = Duration::from_millis(50);
@@ -81,14 +85,14 @@ impl Life {
         Self { agent, object, workload, wish, state, reported: None }
     }
 
-    /// Runs the pod until its object is gone.
+    /// Runs the pod until its object is gone. One that cannot run says so and is tried again.
     pub(super) async fn run(mut self) {
-        let mut addresses = None;
-        if let Err(error) = self.exist(&mut addresses).await {
-            self.fail(&error).await;
-        }
-        if let Some(addresses) = addresses {
-            self.agent.pool.give_back(&addresses);
+        let mut backoff = FIRST_BACKOFF;
+        while self.wished() == Wish::Run {
+            if let Err(error) = self.exist().await {
+                self.fail(&error, backoff).await;
+                backoff = (backoff * 2).min(LONGEST_BACKOFF);
+            }
         }
         if self.wished() != Wish::Gone {
             self.delete_object().await;
@@ -99,31 +103,39 @@ impl Life {
         *self.wish.borrow()
     }
 
-    async fn exist(&mut self, addresses: &mut Option<Addresses>) -> Result<(), LabError> {
-        if self.wished() != Wish::Run {
-            return Ok(());
-        }
+    /// Runs it at an address of its own until it is to leave.
+    async fn exist(&mut self) -> Result<(), LabError> {
         self.label().await?;
         let taken = self.agent.pool.take(self.workload.proxy).ok_or_else(|| LabError::Missing {
             what: format!("no address of {} is free", self.agent.cluster.name),
             hint: "scale something down".to_owned(),
         })?;
-        *addresses = Some(taken);
-        let (site, cluster) = (&self.agent.site, &self.agent.cluster);
-        let hosts = hosts_file(site, &self.workload);
-        let text = self.agent.services.hosts(&self.workload, &taken);
-        std::fs::write(&hosts, text).map_err(LabError::file("write", &hosts))?;
-        let pod = Arc::new(RunningPod::open(site, cluster, self.workload.clone(), taken).await?);
-        site.adopt(Arc::clone(&pod))?;
-        let outcome = self.serve(&pod).await;
+        let outcome = self.exist_at(taken).await;
+        remove_files(&self.agent.site, &self.workload);
+        self.agent.pool.give_back(&taken);
+        outcome
+    }
+
+    async fn exist_at(&mut self, addresses: Addresses) -> Result<(), LabError> {
+        let agent = Arc::clone(&self.agent);
+        let site = &agent.site;
+        agent.services.write_hosts(site, &self.workload, &addresses)?;
+        let pod = RunningPod::open(site, &agent.cluster, self.workload.clone(), addresses).await?;
+        let pod = Arc::new(pod);
+        let mut outcome = site.adopt(Arc::clone(&pod));
+        if outcome.is_ok() {
+            // From now on others write it; what was new while it opened is not in it yet.
+            outcome = agent.services.write_hosts(site, &self.workload, &addresses);
+        }
+        if outcome.is_ok() {
+            outcome = self.serve(&pod).await;
+        }
         pod.set_leaving();
         if outcome.is_ok() {
             self.leave(&pod).await;
         }
         pod.kill().await;
-        remove_files(&self.agent.site, &self.workload);
-        self.agent.site.release(&pod)?;
-        outcome
+        outcome.and(site.release(&pod))
     }
 
     /// Adds the labels of an injected sidecar, as the admission of a real cluster does before.
@@ -132,13 +144,14 @@ impl Life {
         if missing.is_empty() {
             return Ok(());
         }
-        let patch = json!({"metadata": {"labels": missing}});
+        let patch = json!({"metadata": {"uid": self.workload.uid, "labels": missing}});
         self.tell(&Message::Object(patch)).await
     }
 
     /// Runs its processes and reports how it is, until it is to leave.
     async fn serve(&mut self, pod: &RunningPod) -> Result<(), LabError> {
         self.state.address = Some(pod.address());
+        self.state.problem = None;
         self.note(&pod.tend(&self.agent.site), false);
         self.report().await?;
         let mut gate = self.agent.gate.clone();
@@ -188,11 +201,15 @@ impl Life {
         ports.iter().all(|port| clusters.contains_key(&format!("inbound|{port}||")))
     }
 
-    fn note(&mut self, health: &[Health], ready: bool) {
+    fn be_ready(&mut self, ready: bool) {
         if self.state.ready != ready {
             self.state.ready = ready;
             self.state.changed = now();
         }
+    }
+
+    fn note(&mut self, health: &[Health], ready: bool) {
+        self.be_ready(ready);
         for container in &mut self.state.containers {
             let own: Vec<&Health> = health.iter().filter(|one| one.container == container.name).collect();
             container.restarts = own.iter().map(|one| one.restarts).sum();
@@ -205,7 +222,9 @@ impl Life {
     /// Tells the API server how the pod is, if that is new. While the server is away the next look tries again:
     /// processes are looked after all the same.
     async fn report(&mut self) -> Result<(), LabError> {
-        let patch = self.state.patch();
+        let mut patch = self.state.patch();
+        // Another pod of its name is none of its business.
+        patch["metadata"] = json!({"uid": self.workload.uid});
         if self.reported.as_ref() == Some(&patch) {
             return Ok(());
         }
@@ -223,7 +242,7 @@ impl Life {
         loop {
             let told = match message {
                 Message::Object(patch) => api.patch(self.place(), patch).await,
-                Message::End => api.delete_now(self.place()).await,
+                Message::End => api.delete_now(self.place(), &self.workload.uid).await,
             };
             match told {
                 Ok(()) => return Ok(()),
@@ -267,22 +286,32 @@ impl Life {
         Ok(())
     }
 
-    /// A pod that cannot run says so until somebody deletes it.
-    async fn fail(&mut self, error: &LabError) {
-        self.agent.site.say(&format!("pod {} cannot run: {error}", self.workload.path()));
-        self.state.problem = Some(error.to_string());
+    /// A pod that cannot run says so until it is tried again, after `pause`, or is to leave.
+    async fn fail(&mut self, error: &LabError, pause: Duration) {
+        let (path, problem) = (self.workload.path(), Some(error.in_full()));
+        if self.state.problem != problem {
+            self.agent.site.say(&format!("pod {path} cannot run: {}; it is tried again", error.in_full()));
+        }
+        self.state.problem = problem;
         self.state.address = None;
-        self.state.ready = false;
-        // Nothing more can be done for it.
-        let _ = self.report().await;
-        // An error means that the node agent ends.
-        let _ = self.wish.wait_for(|wish| *wish != Wish::Run).await;
+        self.be_ready(false);
+        self.state.containers.iter_mut().for_each(|container| container.started_at = None);
+        let due = Instant::now() + pause;
+        while self.wished() == Wish::Run && Instant::now() < due {
+            // One that is refused may be what failed; the object keeps what it says.
+            let _ = self.report().await;
+            // Unbiased: both lead to another look.
+            tokio::select! {
+                _ = self.wish.changed() => {}
+                () = sleep(LOOK) => {}
+            }
+        }
     }
 
     async fn delete_object(&self) {
-        let deleted = self.tell(&Message::End).await;
-        if let Err(error) = deleted {
-            self.agent.site.say(&format!("pod {} is gone, its object is not: {error}", self.workload.path()));
+        if let Err(error) = self.tell(&Message::End).await {
+            let (path, error) = (self.workload.path(), error.in_full());
+            self.agent.site.say(&format!("pod {path} is gone, its object is not: {error}"));
         }
     }
 

@@ -16,6 +16,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use super::{Addresses, Agent, WATCH_PAUSE, Workload};
 use crate::sim::lab::LabError;
 use crate::sim::lab::pod::{RunningPod, hosts_file};
+use crate::sim::lab::site::Site;
 
 /// Between two looks at the load balancers.
 const BALANCE: Duration = Duration::from_millis(200);
@@ -51,23 +52,39 @@ impl Services {
         workload.served_ports(self.all().values())
     }
 
-    /// The `/etc/hosts` of a pod: its cluster's VIPs by the names its cluster's DNS would know.
-    pub(super) fn hosts(&self, workload: &Workload, addresses: &Addresses) -> String {
-        let mut hosts = format!("127.0.0.1 localhost\n{} {}\n", addresses.pod, workload.name);
-        for ((namespace, name), service) in self.all() {
-            let vip = service.spec.and_then(|spec| spec.cluster_ip).unwrap_or_default();
-            // Headless Services have no VIP.
-            if vip.parse::<std::net::IpAddr>().is_err() {
-                continue;
-            }
-            let long = format!("{name}.{namespace}");
-            let _ = writeln!(hosts, "{vip} {long} {long}.svc {long}.svc.cluster.local");
-            if namespace == workload.namespace {
-                let _ = writeln!(hosts, "{vip} {name}");
-            }
-        }
-        hosts
+    /// Writes the `/etc/hosts` of a pod, in place: the file is mounted over the pod's.
+    ///
+    /// # Errors
+    /// [`LabError::File`].
+    pub(super) fn write_hosts(
+        &self,
+        site: &Site,
+        workload: &Workload,
+        addresses: &Addresses,
+    ) -> Result<(), LabError> {
+        // Locked while writing: an older text must not follow a newer one.
+        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let path = hosts_file(site, workload);
+        std::fs::write(&path, hosts(&all, workload, addresses)).map_err(LabError::file("write", &path))
     }
+}
+
+/// The names of a pod: its cluster's VIPs by the names its cluster's DNS would know.
+fn hosts(all: &BTreeMap<(String, String), Service>, workload: &Workload, addresses: &Addresses) -> String {
+    let mut hosts = format!("127.0.0.1 localhost\n{} {}\n", addresses.pod, workload.name);
+    for ((namespace, name), service) in all {
+        let vip = service.spec.as_ref().and_then(|spec| spec.cluster_ip.as_deref()).unwrap_or_default();
+        // Headless Services have no VIP.
+        if vip.parse::<std::net::IpAddr>().is_err() {
+            continue;
+        }
+        let long = format!("{name}.{namespace}");
+        let _ = writeln!(hosts, "{vip} {long} {long}.svc {long}.svc.cluster.local");
+        if *namespace == workload.namespace {
+            let _ = writeln!(hosts, "{vip} {name}");
+        }
+    }
+    hosts
 }
 
 fn key(service: &Service) -> (String, String) {
@@ -101,11 +118,8 @@ pub(super) async fn follow(agent: Arc<Agent>) {
 
 fn rewrite_hosts(agent: &Agent) {
     for pod in agent.site.pods().iter().filter(|pod| pod.cluster() == agent.cluster.name) {
-        let path = hosts_file(&agent.site, pod.workload());
-        let text = agent.services.hosts(pod.workload(), pod.addresses());
-        // In place: the file is mounted over the pod's.
-        if let Err(error) = std::fs::write(&path, text) {
-            agent.site.say(&LabError::file("write", &path)(error).to_string());
+        if let Err(error) = agent.services.write_hosts(&agent.site, pod.workload(), pod.addresses()) {
+            agent.site.say(&error.in_full());
         }
     }
 }
@@ -177,7 +191,7 @@ mod tests {
         ] {
             services.take(Event::Apply(one), &mut BTreeMap::new());
         }
-        let hosts = services.hosts(&workload, &addresses);
+        let hosts = hosts(&services.all(), &workload, &addresses);
         assert!(hosts.contains("10.96.0.10 helloworld\n"));
         assert!(hosts.contains("10.96.0.11 shop.other shop.other.svc shop.other.svc.cluster.local\n"));
         assert!(!hosts.contains(" shop\n") && !hosts.contains("headless"));

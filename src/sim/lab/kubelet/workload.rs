@@ -126,8 +126,8 @@ impl Workload {
         label.unwrap_or(&self.name)
     }
 
-    /// `cluster/name`, as in the exec script; names of pods outside of the lab's namespace may repeat, so logs
-    /// and files of those carry the namespace too.
+    /// `cluster/name`, as in the exec script and in the names of logs: pods of one name in two namespaces share
+    /// those.
     pub fn path(&self) -> String {
         format!("{}/{}", self.cluster, self.name)
     }

@@ -108,7 +108,7 @@ impl Process {
             && let Err(error) = self.start(pod, site)
         {
             self.due = Some(Instant::now() + self.backoff);
-            site.say(&error.to_string());
+            site.say(&error.in_full());
         }
         Health {
             container: self.container.clone(),
