@@ -186,3 +186,6 @@ pub(super) fn workload_for_tests(cluster: &ClusterPlan, pod: &Pod) -> (Workload,
     let addresses = Pool::new(cluster).take(workload.proxy).expect("a first address");
     (workload, addresses)
 }
+
+#[cfg(test)]
+mod tests;

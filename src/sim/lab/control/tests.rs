@@ -123,6 +123,9 @@ async fn the_only_running_lab_is_found() {
     assert_eq!(find(Some(&two), temporary.path()).await.unwrap(), two);
     let wrong = find(Some(temporary.path()), temporary.path()).await.unwrap_err().to_string();
     assert!(wrong.contains("no lab answers in"), "{wrong}");
+    let nowhere = temporary.path().join("nowhere");
+    let wrong = anyhow::Error::from(find(Some(&nowhere), temporary.path()).await.unwrap_err());
+    assert_eq!(format!("{wrong:#}").matches("No such file").count(), 1, "{wrong:#}");
     lab.abort();
     other.abort();
 }
