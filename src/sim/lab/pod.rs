@@ -6,6 +6,7 @@ mod process;
 use std::net::Ipv4Addr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 pub(super) use self::process::Health;
 use self::process::{Process, Program};
@@ -16,7 +17,13 @@ use super::netns::{self, BoxPlan, OpenBox};
 use super::place::Place;
 use super::plan::ClusterPlan;
 use super::site::Site;
+use super::wait::until_every;
 use super::{LabError, Mode};
+
+/// What an Envoy says of its control plane.
+const CONNECTED: &str = "control_plane.connected_state";
+/// Looking costs a process each time.
+const CONNECTED_PAUSE: Duration = Duration::from_millis(100);
 
 /// A pod whose namespaces are open. Its processes are started, watched and ended by the kubelet; everybody else
 /// looks, and may break something.
@@ -153,6 +160,22 @@ impl RunningPod {
     /// Whether its object is being deleted.
     pub fn is_leaving(&self) -> bool {
         self.leaving.load(Ordering::Relaxed)
+    }
+
+    /// Waits until its Envoy says that it has its control plane (`state` is 1) or has not (0).
+    ///
+    /// # Errors
+    /// [`LabError::Deadline`] with what it said last once `limit` is over.
+    pub(super) async fn connected(&self, state: u64, limit: Duration) -> Result<(), LabError> {
+        let what = format!("{CONNECTED} of {} is {state}", self.path());
+        until_every(&what, limit, CONNECTED_PAUSE, async || {
+            let stats = self.admin.stats(&format!("^{CONNECTED}$")).await;
+            match stats.map_err(|error| error.to_string())?.get(CONNECTED) {
+                Some(found) if *found == state => Ok(()),
+                found => Err(format!("{found:?}")),
+            }
+        })
+        .await
     }
 
     /// Kills its Envoy at once, without a word: the kubelet has to notice.

@@ -21,8 +21,6 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// Requests sent by each client while a part is away.
 const REQUESTS: u64 = 60;
 const REQUESTS_LIMIT: Duration = Duration::from_secs(20);
-/// 1 while Envoy has a stream to its control plane.
-const CONNECTED: &str = "control_plane.connected_state";
 /// What changes whenever a proxy takes a configuration.
 const UPDATES: &str = r"(^|\.)(version|update_success|update_rejected|update_failure)$";
 
@@ -59,15 +57,7 @@ async fn all_connected(lab: &Lab, state: u64) -> Result<(), LabError> {
     let name = lab.control_planes()[0].name();
     let served = |cluster: &str| lab.plan().cluster(cluster).is_some_and(|c| c.control_plane == name);
     for pod in onlookers(lab).iter().filter(|pod| served(pod.cluster())) {
-        let what = format!("{CONNECTED} of {} is {state}", pod.path());
-        until_every(&what, RECONNECT_LIMIT, PAUSE, async || {
-            let stats = pod.admin().stats("^control_plane.connected_state$").await;
-            match stats.map_err(|error| error.to_string())?.get(CONNECTED) {
-                Some(found) if *found == state => Ok(()),
-                found => Err(format!("{found:?}")),
-            }
-        })
-        .await?;
+        pod.connected(state, RECONNECT_LIMIT).await?;
     }
     Ok(())
 }

@@ -1,19 +1,13 @@
 //! `kill-control-plane`: the proxies of a cluster go on with what they have.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use super::super::client::Client;
 use super::super::envoy::Hosts;
 use super::super::truth::written;
-use super::super::wait::until_every;
 use super::super::{Lab, LabError};
 use super::stage::{PATIENCE, Stage, hosts_of};
 use super::{Seen, news, wrong};
-
-/// 1 while Envoy has a stream to its control plane.
-const CONNECTED: &str = "control_plane.connected_state";
-const PAUSE: Duration = Duration::from_millis(150);
 
 /// SIGKILL, a change nobody hears of, a start.
 pub(super) async fn kill(stage: &Stage) -> Result<(), LabError> {
@@ -77,15 +71,7 @@ async fn connected(lab: &Lab, name: &str, state: u64) -> Seen {
     let pods: Vec<_> = lab.pods().into_iter().filter(|pod| clusters.contains(&pod.cluster())).collect();
     let start = tokio::time::Instant::now();
     for pod in pods.iter().filter(|pod| pod.has_envoy()) {
-        let what = format!("{CONNECTED} of {} is {state}", pod.path());
-        until_every(&what, PATIENCE, PAUSE, async || {
-            let stats = pod.admin().stats("^control_plane.connected_state$").await;
-            match stats.map_err(|error| error.to_string())?.get(CONNECTED) {
-                Some(found) if *found == state => Ok(()),
-                found => Err(format!("{found:?}")),
-            }
-        })
-        .await?;
+        pod.connected(state, PATIENCE).await?;
     }
     Ok(format!("{} Envoys within {} ms", pods.len(), start.elapsed().as_millis()))
 }
