@@ -246,10 +246,11 @@ fn golden(name: &str, text: &str) {
 
 #[test]
 fn help_texts_are_the_known_ones() {
-    let commands: [&[&str]; 12] = [
+    let commands: [&[&str]; 13] = [
         &[],
         &["serve"],
         &["lab"],
+        &["lab", "scenario"],
         &["sim"],
         &["sim", "apiserver"],
         &["sim", "app"],

@@ -1,98 +1,135 @@
-//! The main job with real Envoys: `tombolo lab --exit-after-check`, in network namespaces and on loopback.
+//! The main job with real Envoys: `tombolo lab --exit-after-check`, in network namespaces and on loopback, in
+//! several shapes.
 //!
 //! Needs an Envoy (`$ENVOY` or `PATH`; `make test` installs one) and, for namespaces, root with `ip` and `nft`.
 //! Without them a test is skipped loudly; with `CI=true` that is a failure.
-#![allow(missing_docs, clippy::print_stdout)]
+#![allow(missing_docs, unreachable_pub, clippy::print_stdout)]
 
-use std::path::PathBuf;
-use std::process::{Command, Stdio};
-use std::sync::{Mutex, PoisonError};
+#[path = "lab/machine.rs"]
+mod machine;
 
-/// One lab at a time: each runs a dozen processes and times what it promises.
-static MACHINE: Mutex<()> = Mutex::new(());
+use std::process::{Command, Output, Stdio};
 
-fn skip(why: &str) {
-    assert!(std::env::var_os("CI").is_none(), "cannot run in CI without this: {why}");
-    println!("SKIPPED: {why}");
-}
+use machine::{alone, envoy, has_namespaces, skip};
 
-fn envoy() -> Option<PathBuf> {
-    let named = std::env::var_os("ENVOY").map(PathBuf::from).filter(|path| path.exists());
-    let found = || {
-        let path = std::env::var_os("PATH")?;
-        std::env::split_paths(&path).map(|dir| dir.join("envoy")).find(|envoy| envoy.exists())
-    };
-    named.or_else(found)
-}
+/// What every lab of more than one cluster checks.
+const CHECKS: [&str; 10] = [
+    "both-versions",
+    "remote-network-by-gateway",
+    "identity-crosses",
+    "http2-crosses",
+    "tcp-crosses",
+    "scale-follows",
+    "service-recreated",
+    "control-plane-restart",
+    "api-server-outage",
+    "no-foreign-address",
+];
 
-fn on_path(program: &str) -> bool {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&path).any(|dir| dir.join(program).exists())
-}
-
-fn root() -> bool {
-    let id = Command::new("id").arg("-u").output().expect("id runs");
-    id.stdout.starts_with(b"0\n")
-}
-
-/// Runs the lab in one mode and holds its verdict.
-fn lab(mode: &str, expected: &str) {
-    let Some(envoy) = envoy() else { return skip("no Envoy: run `make envoy`, or set ENVOY") };
-    let _alone = MACHINE.lock().unwrap_or_else(PoisonError::into_inner);
-    let output = Command::new(env!("CARGO_BIN_EXE_tombolo"))
-        .args(["lab", "--exit-after-check", "-o", "json", "--netns", mode])
-        .env("ENVOY", envoy)
+fn tombolo(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_tombolo"))
+        .args(arguments)
         .stdin(Stdio::null())
         .output()
-        .expect("the lab runs");
+        .expect("the binary runs")
+}
+
+/// Runs a lab with these arguments and holds its verdict.
+fn lab(arguments: &str, mode: &str) {
+    let Some(envoy) = envoy() else { return };
+    let envoy = envoy.to_str().expect("a path in UTF-8");
+    let _alone = alone();
+    let mut all = vec!["lab", "--exit-after-check", "-o", "json", "--envoy", envoy];
+    all.extend(arguments.split_whitespace());
+    let output = tombolo(&all);
     let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     let last = stdout.lines().last().unwrap_or_default();
     let verdict: serde_json::Value =
         serde_json::from_str(last).unwrap_or_else(|error| panic!("{error}: {last:?}\n{stderr}"));
-    assert_eq!(verdict["mode"], expected, "{stderr}");
+    assert_eq!(verdict["mode"], mode, "{stderr}");
     let checks = verdict["checks"].as_array().expect("checks");
     let failed: Vec<_> = checks.iter().filter(|check| check["ok"] != true).collect();
     assert!(failed.is_empty() && verdict["ok"] == true, "{failed:#?}\n{stderr}");
     assert_eq!(output.status.code(), Some(0), "the exit status is the verdict");
     let names: Vec<_> = checks.iter().filter_map(|check| check["name"].as_str()).collect();
-    for name in [
-        "both-versions",
-        "remote-network-by-gateway",
-        "identity-crosses",
-        "http2-crosses",
-        "tcp-crosses",
-        "scale-follows",
-        "service-recreated",
-        "control-plane-restart",
-        "api-server-outage",
-        "no-foreign-address",
-    ] {
+    for name in CHECKS {
         assert!(names.contains(&name), "{name} was not checked: {names:?}");
     }
-    assert_eq!(names.contains(&"networks-apart"), expected == "namespaces", "{names:?}");
+    let apart = mode == "namespaces" && !arguments.contains("--networks 1");
+    assert_eq!(names.contains(&"networks-apart"), apart, "{names:?}");
 }
 
 #[test]
 fn the_main_job_in_network_namespaces_with_transparent_capture() {
-    if !root() || !on_path("ip") || !on_path("nft") {
-        return skip("network namespaces need root, `ip` (iproute2) and `nft` (nftables)");
+    if has_namespaces() {
+        lab("--netns on", "namespaces");
     }
-    lab("on", "namespaces");
 }
 
 #[test]
 fn the_main_job_on_loopback_addresses() {
-    lab("off", "loopback");
+    lab("--netns off", "loopback");
 }
 
 #[test]
-fn without_an_envoy_the_lab_says_what_to_do() {
-    let output = Command::new(env!("CARGO_BIN_EXE_tombolo"))
-        .args(["lab", "--exit-after-check", "-o", "json", "--envoy", "/nonexistent/envoy"])
-        .stdin(Stdio::null())
-        .output()
-        .expect("the lab runs");
-    assert_ne!(output.status.code(), Some(0));
+fn three_clusters_on_two_networks_with_a_world_of_ones_own() {
+    if has_namespaces() {
+        lab("--netns on --clusters 3 --networks 2 --world tests/lab/shop.yaml", "namespaces");
+    }
+}
+
+#[test]
+fn one_control_plane_serves_a_remote_cluster_with_vanilla_sidecars() {
+    if has_namespaces() {
+        lab("--netns on --topology primary-remote --sidecars none", "namespaces");
+    }
+}
+
+#[test]
+fn a_control_plane_outside_of_two_clusters_that_share_a_network() {
+    lab("--netns off --topology external --networks 1", "loopback");
+}
+
+#[test]
+fn the_main_job_with_real_api_servers() {
+    let beside = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("target/kube-assets/kube-apiserver");
+    if std::env::var_os("TOMBOLO_KUBE_ASSETS").is_none() && !beside.exists() {
+        return skip("no kube-apiserver: run `make kube-assets`");
+    }
+    if has_namespaces() {
+        lab("--netns on --api-server real", "namespaces");
+    }
+}
+
+/// The exit status is 2 and standard error says all of `words`.
+fn refused(arguments: &[&str], words: &[&str]) {
+    let output = tombolo(arguments);
     let stderr = String::from_utf8_lossy(&output.stderr);
-    assert!(stderr.contains("/nonexistent/envoy") && stderr.contains("make envoy"), "{stderr}");
+    assert_eq!(output.status.code(), Some(2), "{arguments:?}: {stderr}");
+    for word in words {
+        assert!(stderr.contains(word), "{arguments:?} says {word:?}: {stderr}");
+    }
+}
+
+#[test]
+fn wrong_arguments_are_usage_errors_that_say_what_would_be_right() {
+    refused(&["lab", "--clusters", "9"], &["9 clusters", "1 to 8"]);
+    refused(&["lab", "up", "--clusters", "2", "--networks", "3"], &["3 networks for 2 clusters"]);
+    refused(&["lab", "--topology", "flat"], &["multi-primary", "primary-remote", "external"]);
+    refused(&["lab", "--world", "/nonexistent/shop.yaml"], &["/nonexistent/shop.yaml"]);
+    refused(&["lab", "--netns", "off", "--api-server", "real"], &["loopback", "--api-server synthetic"]);
+    refused(&["lab", "--envoy", "/nonexistent/envoy"], &["/nonexistent/envoy", "make envoy"]);
+}
+
+#[test]
+fn a_world_that_cannot_be_is_refused_with_its_place_in_the_file() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let path = dir.path().join("shop.yaml");
+    let text = "kind: Service\napiVersion: v1\nmetadata: {name: a}\n---\nkind: Pod\napiVersion: v1\n";
+    std::fs::write(&path, text).expect("a writable directory");
+    let path = path.to_str().expect("a path in UTF-8");
+    refused(&["lab", "--world", path], &["shop.yaml:5: document 2, Pod", "metadata.name"]);
+    let stray = "kind: Pod\napiVersion: v1\nmetadata: {name: a, annotations: {tombolo.dev/cluster: nord}}\n";
+    std::fs::write(path, stray).expect("a writable directory");
+    refused(&["lab", "--world", path], &["Pod a", "\"nord\"", "east, west"]);
 }

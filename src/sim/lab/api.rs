@@ -1,36 +1,18 @@
-//! The cluster's API server as the lab uses it: plain REST over TLS, like any other client.
+//! A cluster's API server as the lab uses it: plain REST over TLS, like any other client.
+
+mod location;
+
+use std::time::Duration;
 
 use kube::config::{KubeConfigOptions, Kubeconfig};
-use serde_json::Value;
+use serde_json::{Value, json};
 
+pub use self::location::Location;
 use super::LabError;
-use super::plan::{AppService, NAMESPACE, SYSTEM_NAMESPACE};
+use super::plan::NAMESPACE;
 
-/// Where a kind's objects of one namespace live.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Collection {
-    /// Pods of the application.
-    Pods,
-    /// Services of the application.
-    Services,
-    /// EndpointSlices of the application.
-    EndpointSlices,
-    /// Secrets of the system namespace.
-    Secrets,
-}
-
-impl Collection {
-    fn path(self) -> String {
-        match self {
-            Self::Pods => format!("/api/v1/namespaces/{NAMESPACE}/pods"),
-            Self::Services => format!("/api/v1/namespaces/{NAMESPACE}/services"),
-            Self::EndpointSlices => {
-                format!("/apis/discovery.k8s.io/v1/namespaces/{NAMESPACE}/endpointslices")
-            }
-            Self::Secrets => format!("/api/v1/namespaces/{SYSTEM_NAMESPACE}/secrets"),
-        }
-    }
-}
+/// A request that takes longer is as good as lost.
+const LIMIT: Duration = Duration::from_secs(10);
 
 /// A client of one API server.
 #[derive(Clone)]
@@ -61,40 +43,155 @@ impl ApiClient {
             .map_err(|error| unusable(error.to_string()))?;
         // The API server is in the lab; a proxy named by the environment is not.
         config.proxy_url = None;
+        // Who asks again, and when, is decided where it is known why.
+        config.default_retry = false;
         let client = kube::Client::try_from(config).map_err(|error| unusable(error.to_string()))?;
         Ok(Self { client })
+    }
+
+    /// The client below, for watches and controllers.
+    pub fn kube(&self) -> kube::Client {
+        self.client.clone()
+    }
+
+    /// The object at `place`, if it is there.
+    ///
+    /// # Errors
+    /// [`LabError::Http`], [`LabError::Refused`].
+    pub async fn get(&self, place: impl Into<Location>) -> Result<Option<Value>, LabError> {
+        present(self.request("GET", place.into().path()?, None).await)
+    }
+
+    /// The objects of a collection: a path, or a kind and a namespace with an empty name.
+    ///
+    /// # Errors
+    /// [`LabError::Http`], [`LabError::Refused`].
+    pub async fn list(&self, place: impl Into<Location>) -> Result<Vec<Value>, LabError> {
+        let mut list = self.request("GET", place.into().path()?, None).await?;
+        match list["items"].take() {
+            Value::Array(items) => Ok(items),
+            _ => Ok(Vec::new()),
+        }
     }
 
     /// Creates `object`.
     ///
     /// # Errors
-    /// [`LabError::Http`].
-    pub async fn create(&self, kind: Collection, object: &Value) -> Result<(), LabError> {
-        self.request("POST", kind.path(), Some(object)).await.map(|_| ())
+    /// [`LabError::Http`], [`LabError::Refused`].
+    pub async fn create(&self, object: &Value) -> Result<(), LabError> {
+        let place = self.place_of(object).await?;
+        self.request("POST", place.collection()?, Some(object)).await.map(|_| ())
+    }
+
+    /// Creates `object`, or replaces the one of its name. A status goes to where statuses live.
+    ///
+    /// # Errors
+    /// [`LabError::Http`], [`LabError::Refused`].
+    pub async fn apply(&self, object: &Value) -> Result<(), LabError> {
+        let place = self.place_of(object).await?;
+        if let Err(refused) = self.request("POST", place.collection()?, Some(object)).await {
+            if !refused.has_code(409) {
+                return Err(refused);
+            }
+            self.replace(&place, object).await?;
+        }
+        match &object["status"] {
+            Value::Null => Ok(()),
+            status => self.patch_status(place, &json!({"status": status})).await,
+        }
+    }
+
+    /// Creates the namespace of `object` if it lives in one that is not there.
+    ///
+    /// # Errors
+    /// [`LabError::Http`], [`LabError::Refused`].
+    pub async fn ensure_namespace(&self, object: &Value) -> Result<(), LabError> {
+        let Some(namespace) = self.place_of(object).await?.namespace().map(str::to_owned) else {
+            return Ok(());
+        };
+        if self.get(("Namespace", "", namespace.as_str())).await?.is_some() {
+            return Ok(());
+        }
+        let object = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}});
+        match self.create(&object).await {
+            Err(refused) if refused.has_code(409) => Ok(()),
+            outcome => outcome,
+        }
+    }
+
+    /// A merge patch replaces what is named and keeps what the server added.
+    async fn replace(&self, place: &Location, object: &Value) -> Result<(), LabError> {
+        self.request("PATCH", place.path()?, Some(object)).await.map(|_| ())
     }
 
     /// Merges `patch` into an object.
     ///
     /// # Errors
-    /// [`LabError::Http`].
-    pub async fn patch(&self, kind: Collection, name: &str, patch: &Value) -> Result<(), LabError> {
-        self.request("PATCH", format!("{}/{name}", kind.path()), Some(patch)).await.map(|_| ())
+    /// [`LabError::Http`], [`LabError::Refused`].
+    pub async fn patch(&self, place: impl Into<Location>, patch: &Value) -> Result<(), LabError> {
+        self.request("PATCH", place.into().path()?, Some(patch)).await.map(|_| ())
     }
 
-    /// Merges `patch` into an object's status.
+    /// Merges `patch` into an object's status: `{"status": …}`.
     ///
     /// # Errors
-    /// [`LabError::Http`].
-    pub async fn patch_status(&self, kind: Collection, name: &str, patch: &Value) -> Result<(), LabError> {
-        self.request("PATCH", format!("{}/{name}/status", kind.path()), Some(patch)).await.map(|_| ())
+    /// [`LabError::Http`], [`LabError::Refused`].
+    pub async fn patch_status(&self, place: impl Into<Location>, patch: &Value) -> Result<(), LabError> {
+        let path = format!("{}/status", place.into().path()?);
+        self.request("PATCH", path, Some(patch)).await.map(|_| ())
     }
 
-    /// Deletes an object.
+    /// Asks for `count` replicas of `deployment`, as `kubectl scale` does: through its `/scale`. Its name is
+    /// `namespace/name`, or a name of the lab's own namespace.
     ///
     /// # Errors
-    /// [`LabError::Http`].
-    pub async fn delete(&self, kind: Collection, name: &str) -> Result<(), LabError> {
-        self.request("DELETE", format!("{}/{name}", kind.path()), None).await.map(|_| ())
+    /// [`LabError::Http`], [`LabError::Refused`].
+    pub async fn scale(&self, deployment: &str, count: usize) -> Result<(), LabError> {
+        let (namespace, deployment) = deployment.split_once('/').unwrap_or((NAMESPACE, deployment));
+        let place = Location::from(("Deployment", namespace, deployment));
+        let patch = json!({"spec": {"replicas": count}});
+        self.request("PATCH", format!("{}/scale", place.path()?), Some(&patch)).await.map(|_| ())
+    }
+
+    /// Sends `body` to a path of its own kind: a subresource that answers.
+    ///
+    /// # Errors
+    /// [`LabError::Http`], [`LabError::Refused`].
+    pub async fn post(&self, path: &str, body: &Value) -> Result<Value, LabError> {
+        self.request("POST", path.to_owned(), Some(body)).await
+    }
+
+    /// Deletes an object; one that is not there is as good as deleted.
+    ///
+    /// # Errors
+    /// [`LabError::Http`], [`LabError::Refused`].
+    pub async fn delete(&self, place: impl Into<Location>) -> Result<(), LabError> {
+        present(self.request("DELETE", place.into().path()?, None).await).map(|_| ())
+    }
+
+    /// Deletes an object at once: nothing is left to wait for.
+    ///
+    /// # Errors
+    /// [`LabError::Http`], [`LabError::Refused`].
+    pub async fn delete_now(&self, place: impl Into<Location>) -> Result<(), LabError> {
+        let options = json!({"apiVersion": "v1", "kind": "DeleteOptions", "gracePeriodSeconds": 0});
+        present(self.request("DELETE", place.into().path()?, Some(&options)).await).map(|_| ())
+    }
+
+    /// Where `object` lives. Kinds of others are asked for at the server.
+    async fn place_of(&self, object: &Value) -> Result<Location, LabError> {
+        if let Some(place) = Location::of(object) {
+            return Ok(place);
+        }
+        let version = object["apiVersion"].as_str().unwrap_or_default();
+        let kinds = self.request("GET", format!("/apis/{version}"), None).await?;
+        Location::discovered(object, &kinds).ok_or_else(|| LabError::Missing {
+            what: format!(
+                "the API server has no kind {} in {version}",
+                object["kind"].as_str().unwrap_or("?")
+            ),
+            hint: "apply its CustomResourceDefinition first".to_owned(),
+        })
     }
 
     async fn request(&self, method: &str, path: String, body: Option<&Value>) -> Result<Value, LabError> {
@@ -107,20 +204,25 @@ impl ApiClient {
             .header(http::header::CONTENT_TYPE, media)
             .body(body.map(|body| body.to_string().into_bytes()).unwrap_or_default())
             .map_err(|error| failed(error.to_string()))?;
-        self.client.request(request).await.map_err(|error| failed(error.to_string()))
+        let answer = tokio::time::timeout(LIMIT, self.client.request(request)).await;
+        let answer = answer.map_err(|_| failed(format!("no answer within {LIMIT:?}")))?;
+        answer.map_err(|error| match error {
+            kube::Error::Api(status) => LabError::Refused {
+                method: method.to_owned(),
+                url: path.clone(),
+                code: status.code,
+                problem: status.message.clone(),
+            },
+            error => failed(error.to_string()),
+        })
     }
 }
 
-/// The merge patch that makes `slice`'s endpoints those of an EndpointSlice object.
-pub fn endpoints_of(slice: &Value) -> Value {
-    serde_json::json!({"endpoints": slice["endpoints"]})
-}
-
-/// Deletes the Service and its slice at once.
-///
-/// # Errors
-/// [`LabError::Http`].
-pub async fn delete_service(api: &ApiClient, service: &AppService) -> Result<(), LabError> {
-    api.delete(Collection::Services, service.name).await?;
-    api.delete(Collection::EndpointSlices, &super::world::slice_name(service)).await
+/// "Not found" is an answer.
+fn present(outcome: Result<Value, LabError>) -> Result<Option<Value>, LabError> {
+    match outcome {
+        Ok(object) => Ok(Some(object)),
+        Err(refused) if refused.has_code(404) => Ok(None),
+        Err(error) => Err(error),
+    }
 }

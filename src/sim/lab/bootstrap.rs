@@ -3,24 +3,24 @@
 use serde_json::{Value, json};
 
 use super::Mode;
-use super::plan::{ADMIN_PORT, ClusterPlan, PodPlan, Protocol, Role, XDS_PORT};
-use super::world::pod_labels;
+use super::kubelet::{Addresses, Proxy, Workload};
+use super::plan::{ADMIN_PORT, ClusterPlan, Protocol, XDS_PORT};
 
 const HTTP_OPTIONS: &str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
 
-/// The bootstrap of `pod`'s Envoy. Its admin pages listen on the pod's own loopback; in loopback mode, where
-/// that is shared, on the pod's address.
-pub fn bootstrap(cluster: &ClusterPlan, pod: &PodPlan, mode: Mode) -> Value {
+/// The bootstrap of the Envoy of `pod` at `addresses`. Its admin pages listen on the pod's own loopback; in
+/// loopback mode, where that is shared, on the pod's address.
+pub fn bootstrap(cluster: &ClusterPlan, pod: &Workload, addresses: &Addresses, mode: Mode) -> Value {
     let admin = match mode {
         Mode::Namespaces => "127.0.0.1".to_owned(),
-        Mode::Loopback => pod.address.to_string(),
+        Mode::Loopback => addresses.pod.to_string(),
     };
     json!({
         "node": {
-            "id": node_id(pod),
-            "cluster": format!("{}.{}", pod.app_label(), pod.namespace()),
+            "id": node_id(pod, addresses),
+            "cluster": format!("{}.{}", pod.app(), pod.namespace),
             "locality": {"region": cluster.region, "zone": cluster.zone},
-            "metadata": metadata(cluster, pod, mode),
+            "metadata": metadata(cluster, pod, addresses, mode),
         },
         "admin": {"address": socket_address(&admin, ADMIN_PORT)},
         "dynamic_resources": {
@@ -38,33 +38,33 @@ pub fn bootstrap(cluster: &ClusterPlan, pod: &PodPlan, mode: Mode) -> Value {
 }
 
 /// `type~address~pod.namespace~domain`.
-pub(super) fn node_id(pod: &PodPlan) -> String {
-    let kind = if pod.role == Role::Gateway { "router" } else { "sidecar" };
-    let namespace = pod.namespace();
-    format!("{kind}~{}~{}.{namespace}~{namespace}.svc.cluster.local", pod.address, pod.name)
+pub(super) fn node_id(pod: &Workload, addresses: &Addresses) -> String {
+    let kind = if pod.proxy == Proxy::Router { "router" } else { "sidecar" };
+    let Workload { namespace, name, .. } = pod;
+    format!("{kind}~{}~{name}.{namespace}~{namespace}.svc.cluster.local", addresses.pod)
 }
 
-fn metadata(cluster: &ClusterPlan, pod: &PodPlan, mode: Mode) -> Value {
+fn metadata(cluster: &ClusterPlan, pod: &Workload, addresses: &Addresses, mode: Mode) -> Value {
     let mut metadata = json!({
         "CLUSTER_ID": cluster.name,
         "NETWORK": cluster.network,
-        "NAMESPACE": pod.namespace(),
+        "NAMESPACE": pod.namespace,
         "NAME": pod.name,
-        "INSTANCE_IPS": pod.address.to_string(),
-        "LABELS": pod_labels(cluster, pod),
-        "SERVICE_ACCOUNT": pod.service_account(),
-        "WORKLOAD_NAME": pod.app_label(),
+        "INSTANCE_IPS": addresses.pod.to_string(),
+        "LABELS": pod.labels,
+        "SERVICE_ACCOUNT": pod.service_account,
+        "WORKLOAD_NAME": pod.deployment.as_deref().unwrap_or(&pod.name),
     });
-    if pod.role == Role::Gateway {
+    if pod.proxy == Proxy::Router {
         metadata["REQUESTED_NETWORK_VIEW"] = json!(cluster.network);
-    } else if mode == Mode::Namespaces {
+    } else if pod.proxy == Proxy::Captured && mode == Mode::Namespaces {
         metadata["INTERCEPTION_MODE"] = json!("REDIRECT");
     }
-    if mode == Mode::Loopback {
+    if pod.proxy == Proxy::Explicit || mode == Mode::Loopback {
         // Gateways too: each must bind its own address, where all of them share one host.
         metadata["INTERCEPTION_MODE"] = json!("NONE");
-        metadata["TOMBOLO_OUTBOUND_ADDRESS"] = json!(pod.outbound.to_string());
-        metadata["TOMBOLO_APP_ADDRESS"] = json!(pod.app.to_string());
+        metadata["TOMBOLO_OUTBOUND_ADDRESS"] = json!(addresses.outbound.to_string());
+        metadata["TOMBOLO_APP_ADDRESS"] = json!(addresses.app.to_string());
     }
     metadata
 }
@@ -96,15 +96,32 @@ fn socket_address(address: &str, port: u16) -> Value {
 mod tests {
     use std::net::Ipv4Addr;
 
-    use super::super::plan::{Plan, Range};
+    use k8s_openapi::api::core::v1::Pod;
+
+    use super::super::kubelet::workload_for_tests;
+    use super::super::plan::{Plan, Range, Shape};
     use super::*;
+
+    const LINK: Range = Range::HostLink(Ipv4Addr::new(172, 31, 240, 0));
+
+    fn made(range: Range, cluster: usize, pod: Value) -> (Value, Addresses) {
+        let plan = Plan::new(Shape::default(), range);
+        let pod: Pod = serde_json::from_value(pod).unwrap();
+        let (workload, addresses) = workload_for_tests(&plan.clusters[cluster], &pod);
+        (bootstrap(&plan.clusters[cluster], &workload, &addresses, range.mode()), addresses)
+    }
+
+    fn client() -> Value {
+        json!({
+            "metadata": {"namespace": "sample", "name": "sleep-1", "uid": "u", "labels": {"app": "sleep"}},
+            "spec": {"containers": [{"name": "sleep"}]},
+        })
+    }
 
     #[test]
     fn a_sidecar_in_a_namespace_is_captured_and_says_who_it_is() {
-        let plan = Plan::new(Range::HostLink(Ipv4Addr::new(172, 31, 240, 0)));
-        let east = &plan.clusters[0];
-        let made = bootstrap(east, &east.client, Mode::Namespaces);
-        assert_eq!(made["node"]["id"], "sidecar~10.10.1.1~sleep.sample~sample.svc.cluster.local");
+        let (made, _) = made(LINK, 0, client());
+        assert_eq!(made["node"]["id"], "sidecar~10.10.16.1~sleep-1.sample~sample.svc.cluster.local");
         let metadata = &made["node"]["metadata"];
         assert_eq!(metadata["CLUSTER_ID"], "east");
         assert_eq!(metadata["NETWORK"], "net-east");
@@ -116,11 +133,22 @@ mod tests {
     }
 
     #[test]
+    fn an_explicit_sidecar_in_a_namespace_keeps_its_listeners_and_its_application_apart() {
+        let mut pod = client();
+        pod["metadata"]["annotations"] = json!({"sidecar.istio.io/interceptionMode": "NONE"});
+        let (made, _) = made(LINK, 0, pod);
+        let metadata = &made["node"]["metadata"];
+        assert_eq!(metadata["INTERCEPTION_MODE"], "NONE");
+        assert_eq!(metadata["TOMBOLO_OUTBOUND_ADDRESS"], "127.0.0.1");
+        assert_eq!(metadata["TOMBOLO_APP_ADDRESS"], "127.0.0.2");
+    }
+
+    #[test]
     fn a_gateway_asks_for_its_own_network_only() {
-        let plan = Plan::new(Range::HostLink(Ipv4Addr::new(172, 31, 240, 0)));
-        let west = &plan.clusters[1];
-        let made = bootstrap(west, &west.gateway, Mode::Namespaces);
-        assert!(made["node"]["id"].as_str().unwrap().starts_with("router~10.10.0.3~"));
+        let mut pod = client();
+        pod["metadata"]["labels"]["istio"] = json!("eastwestgateway");
+        let (made, _) = made(LINK, 1, pod);
+        assert!(made["node"]["id"].as_str().unwrap().starts_with("router~10.10.16.1~"));
         assert_eq!(made["node"]["metadata"]["REQUESTED_NETWORK_VIEW"], "net-west");
         assert_eq!(made["node"]["metadata"]["INTERCEPTION_MODE"], Value::Null);
         assert_eq!(made["dynamic_resources"]["ads_config"]["api_type"], "GRPC");
@@ -128,13 +156,11 @@ mod tests {
 
     #[test]
     fn a_sidecar_on_loopback_binds_addresses_of_its_own() {
-        let plan = Plan::new(Range::Loopback(80));
-        let east = &plan.clusters[0];
-        let made = bootstrap(east, &east.client, Mode::Loopback);
+        let (made, addresses) = made(Range::Loopback(80), 0, client());
         let metadata = &made["node"]["metadata"];
         assert_eq!(metadata["INTERCEPTION_MODE"], "NONE");
-        assert_eq!(metadata["TOMBOLO_OUTBOUND_ADDRESS"], east.client.outbound.to_string());
-        assert_eq!(metadata["TOMBOLO_APP_ADDRESS"], east.client.app.to_string());
-        assert_eq!(made["admin"]["address"]["socket_address"]["address"], east.client.address.to_string());
+        assert_eq!(metadata["TOMBOLO_OUTBOUND_ADDRESS"], addresses.outbound.to_string());
+        assert_eq!(metadata["TOMBOLO_APP_ADDRESS"], addresses.app.to_string());
+        assert_eq!(made["admin"]["address"]["socket_address"]["address"], addresses.pod.to_string());
     }
 }

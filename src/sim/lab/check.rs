@@ -1,14 +1,11 @@
 //! The lab's check: named claims about the running lab, each tried for real.
 
-mod client;
 mod outage;
 mod paths;
 mod scaling;
 mod views;
 
 use serde::Serialize;
-
-pub(super) use self::client::target as client_target;
 
 use super::{Lab, LabError, Mode};
 
@@ -41,26 +38,26 @@ impl Verdict {
 }
 
 /// What a check saw when its claim held; otherwise what it saw instead.
-type Seen = Result<String, LabError>;
+pub(super) type Seen = Result<String, LabError>;
 
 /// "This claim does not hold: …".
-fn wrong(what: impl Into<String>, seen: impl Into<String>) -> LabError {
+pub(super) fn wrong(what: impl Into<String>, seen: impl Into<String>) -> LabError {
     LabError::Claim { what: what.into(), seen: seen.into() }
 }
 
 impl Lab {
     /// Runs every check, one after the other; each restores what it changed. A check that fails does not keep
     /// the next ones from running.
-    pub async fn check(&mut self) -> Verdict {
+    pub async fn check(&self) -> Verdict {
         let mut checks = Vec::new();
-        let seen = paths::both_versions(self).await;
+        let seen = paths::all_versions(self).await;
         self.note(&mut checks, "both-versions", seen);
         let seen = views::remote_by_gateway(self).await;
         self.note(&mut checks, "remote-network-by-gateway", seen);
         let seen = paths::identity_crosses(self).await;
         self.note(&mut checks, "identity-crosses", seen);
         // Loopback has one network for all: nothing to try there; `no-foreign-address` holds in both modes.
-        if self.plan.mode() == Mode::Namespaces {
+        if self.plan().mode() == Mode::Namespaces && self.plan().networks.len() > 1 {
             let seen = views::networks_apart(self).await;
             self.note(&mut checks, "networks-apart", seen);
         }
@@ -76,7 +73,7 @@ impl Lab {
         self.note(&mut checks, "control-plane-restart", seen);
         let seen = outage::api_server_outage(self).await;
         self.note(&mut checks, "api-server-outage", seen);
-        let seen = paths::both_versions(self).await;
+        let seen = paths::all_versions(self).await;
         self.note(&mut checks, "restored", seen);
         let seen = views::no_foreign_address(self).await;
         self.note(&mut checks, "no-foreign-address", seen);

@@ -1,79 +1,120 @@
-//! One running cluster: its API server and its control plane.
+//! One running cluster: its API server, its controllers, its node agent.
 
-use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use serde_json::Value;
-use tokio::process::Command;
+use tokio::sync::{Mutex as AsyncMutex, watch};
 
-use super::api::{ApiClient, Collection};
-use super::http::fetch;
-use super::part::Part;
-use super::place::Place;
-use super::plan::{API_PORT, ClusterPlan, HTTP_PORT, MONITORING_PORT, XDS_PORT};
+use super::api::ApiClient;
+use super::kubelet::Kubelet;
+use super::plan::ClusterPlan;
+use super::server::{Making, Server};
+use super::site::Site;
 use super::wait::until;
-use super::{LabError, Mode, world};
-use crate::sim::apiserver::{ApiServer, Authority, RunningApiServer, Store};
+use super::world::file::WorldObject;
+use super::{LabError, world};
+use crate::sim::controllers::{Controllers, RunningControllers, Settings};
 use crate::trust::Secret;
 
-/// A control plane that has its clusters is ready at once; a debug build under load needs longer.
-const READY_LIMIT: Duration = Duration::from_secs(45);
-/// How long a control plane may drain.
-const STOP_GRACE: Duration = Duration::from_secs(5);
+/// Definitions of kinds take effect at once, or within a second or two on a real server.
+const DEFINED_LIMIT: Duration = Duration::from_secs(30);
 
-/// The API server of a cluster, as a client needs it and as a later server at the same place needs it.
+/// A cluster. What it holds outlives its API server's outages.
 #[derive(Debug)]
-pub struct RunningCluster {
+pub struct Cluster {
     plan: ClusterPlan,
-    running: Option<RunningApiServer>,
-    store: Store,
-    authority: Authority,
-    token: Secret,
+    server: AsyncMutex<Option<Server>>,
     kubeconfig: Secret,
     api: ApiClient,
-    control_plane: Option<Part>,
+    life: Mutex<Option<Life>>,
 }
 
-/// How to start a control plane; the same every time.
-#[derive(Debug, Clone)]
-pub struct ControlPlane {
-    /// This binary.
-    pub exe: PathBuf,
-    /// Where it runs.
-    pub place: Place,
-    /// Its kubeconfig and CA.
-    pub files: PathBuf,
-    /// Its log.
-    pub logs: PathBuf,
-    /// Loopback API servers must be allowed explicitly.
-    pub mode: Mode,
+/// What makes objects into running pods.
+#[derive(Debug)]
+struct Life {
+    controllers: RunningControllers,
+    kubelet: Kubelet,
 }
 
-impl RunningCluster {
-    /// Starts the API server of `plan` with `world` in it.
+impl Cluster {
+    /// Starts the API server of `plan`, empty.
     ///
     /// # Errors
-    /// [`LabError::Http`] naming what could not be started.
-    pub async fn start(plan: &ClusterPlan, world: &Value) -> Result<Self, LabError> {
-        let items = world["items"].as_array().cloned().unwrap_or_default();
-        let builder = ApiServer::builder()
-            .cluster(plan.name)
-            .listen(address(plan))
-            .server_url(plan.api_url())
-            .world(items);
-        let running = builder.start().await.map_err(|error| failed(plan, error))?;
-        let kubeconfig = running.kubeconfig();
+    /// [`LabError`] naming what could not be started.
+    pub(super) async fn start(plan: &ClusterPlan, making: &Making<'_>) -> Result<Self, LabError> {
+        let (server, kubeconfig) = Server::start(plan, making).await?;
         Ok(Self {
             plan: plan.clone(),
-            store: running.store(),
-            authority: running.authority().clone(),
-            token: Secret::new(running.token()),
-            api: ApiClient::from_kubeconfig(&kubeconfig).await?,
-            kubeconfig: Secret::new(kubeconfig),
-            running: Some(running),
-            control_plane: None,
+            api: ApiClient::from_kubeconfig(kubeconfig.reveal()).await?,
+            kubeconfig,
+            server: AsyncMutex::new(Some(server)),
+            life: Mutex::new(None),
         })
+    }
+
+    /// Starts what makes objects into running pods. Envoys wait until `gate` is true.
+    pub(super) fn live(&self, site: &Arc<Site>, gate: watch::Receiver<bool>) {
+        let controllers = Controllers::start(self.api.kube(), Settings::default());
+        let kubelet = Kubelet::start(site, &self.plan, &self.api, gate);
+        *self.life.lock().unwrap_or_else(PoisonError::into_inner) = Some(Life { controllers, kubelet });
+    }
+
+    /// Applies objects, in order.
+    ///
+    /// # Errors
+    /// [`LabError::Http`], [`LabError::Refused`].
+    pub(super) async fn apply_all(&self, objects: &[Value]) -> Result<(), LabError> {
+        for object in objects {
+            self.api.apply(object).await?;
+        }
+        Ok(())
+    }
+
+    /// Makes the server know the custom kinds a lab may use.
+    ///
+    /// # Errors
+    /// [`LabError::Http`], [`LabError::Refused`], [`LabError::Deadline`].
+    pub(super) async fn define_kinds(&self) -> Result<(), LabError> {
+        let definitions = world::custom_kinds();
+        self.apply_all(&definitions).await?;
+        for definition in &definitions {
+            let name = definition["metadata"]["name"].as_str().unwrap_or_default();
+            let place = ("CustomResourceDefinition", "", name);
+            until(&format!("kind {name} in {}", self.plan.name), DEFINED_LIMIT, async || {
+                let found = self.api.get(place).await.map_err(|error| error.to_string())?.unwrap_or_default();
+                let conditions = found["status"]["conditions"].as_array().cloned().unwrap_or_default();
+                let established = |one: &Value| one["type"] == "Established" && one["status"] == "True";
+                if conditions.iter().any(established) { Ok(()) } else { Err(format!("{conditions:?}")) }
+            })
+            .await?;
+        }
+        Ok(())
+    }
+
+    /// Applies what is for this cluster of the user's own objects, their namespaces first.
+    ///
+    /// # Errors
+    /// [`LabError::World`].
+    pub(super) async fn apply_own(&self, own: &[WorldObject]) -> Result<(), LabError> {
+        let here = |one: &&WorldObject| one.cluster.as_ref().is_none_or(|name| *name == self.plan.name);
+        for one in own.iter().filter(here) {
+            let applied = async {
+                self.api.ensure_namespace(&one.object).await?;
+                self.api.apply(&one.object).await
+            };
+            applied.await.map_err(|source| LabError::World {
+                at: one.at.clone(),
+                cluster: self.plan.name.clone(),
+                source: Box::new(source),
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Where everything is.
+    pub fn plan(&self) -> &ClusterPlan {
+        &self.plan
     }
 
     /// A client of the API server.
@@ -86,98 +127,66 @@ impl RunningCluster {
         &self.kubeconfig
     }
 
-    /// Tells this cluster's control plane of `peer`, as `create-remote-secret | kubectl apply` would.
+    /// Tells the control planes at home here of `peer`, as `create-remote-secret | kubectl apply` would.
     ///
     /// # Errors
-    /// [`LabError::Http`].
-    pub async fn add_remote(&self, peer: &RunningCluster) -> Result<(), LabError> {
-        let secret = world::remote_secret(peer.plan.name, peer.kubeconfig.reveal());
-        self.api.create(Collection::Secrets, &secret).await
+    /// [`LabError::Http`], [`LabError::Refused`].
+    pub async fn add_remote(&self, peer: &Cluster) -> Result<(), LabError> {
+        self.api.apply(&world::remote_secret(&peer.plan.name, peer.kubeconfig.reveal())).await
     }
 
-    /// Stops the API server: its port closes, watches end. What it holds stays for [`Self::resume_api`].
-    pub async fn stop_api(&mut self) {
-        if let Some(running) = self.running.take() {
-            running.shutdown().await;
+    /// Kills the API server: its port closes, watches end. What it holds stays for [`Self::resume_api`].
+    pub async fn kill_api(&self) {
+        if let Some(server) = self.server.lock().await.as_mut() {
+            server.kill().await;
         }
     }
 
     /// Starts the API server again, with what it held, at the same address, with the same credentials.
     ///
     /// # Errors
-    /// [`LabError::Http`].
-    pub async fn resume_api(&mut self) -> Result<(), LabError> {
-        let builder = ApiServer::builder()
-            .cluster(self.plan.name)
-            .listen(address(&self.plan))
-            .server_url(self.plan.api_url())
-            .token(self.token.reveal())
-            .store(self.store.clone())
-            .authority(self.authority.clone());
-        self.running = Some(builder.start().await.map_err(|error| failed(&self.plan, error))?);
-        Ok(())
-    }
-
-    /// Starts the control plane and waits until it serves.
-    ///
-    /// # Errors
-    /// [`LabError::Ended`] with its log if it ends, [`LabError::Deadline`] with what it says instead.
-    pub async fn start_control_plane(&mut self, setup: &ControlPlane) -> Result<(), LabError> {
-        let kubeconfig = setup.files.join(format!("{}.kubeconfig", self.plan.name));
-        std::fs::write(&kubeconfig, self.kubeconfig.reveal())
-            .map_err(LabError::file("write", &kubeconfig))?;
-        let name = format!("{}/control-plane", self.plan.name);
-        let part = Part::spawn(&name, serve_command(&self.plan, setup, &kubeconfig), &setup.logs)?;
-        let part = self.control_plane.insert(part);
-        let url = format!("{}/ready", self.plan.http_url());
-        until(&format!("{name} ready"), READY_LIMIT, async || {
-            if let Err(ended) = part.check_running() {
-                return Ok(Err(ended));
-            }
-            fetch(Place::Here, "GET", &url).await.map(|_| Ok(())).map_err(|error| error.to_string())
-        })
-        .await?
-    }
-
-    /// Stops the control plane.
-    pub async fn stop_control_plane(&mut self) {
-        if let Some(part) = self.control_plane.take() {
-            part.stop(STOP_GRACE).await;
+    /// [`LabError::Http`], [`LabError::KubeApiServer`].
+    pub async fn resume_api(&self) -> Result<(), LabError> {
+        match self.server.lock().await.as_mut() {
+            Some(server) => server.resume().await,
+            None => Ok(()),
         }
     }
 
-    /// An error if the control plane ended by itself.
-    ///
-    /// # Errors
-    /// [`LabError::Ended`].
-    pub fn check_running(&mut self) -> Result<(), LabError> {
-        self.control_plane.as_mut().map_or(Ok(()), Part::check_running)
+    /// Freezes the API server: connections stay open, nothing comes.
+    pub async fn hang_api(&self) {
+        if let Some(server) = self.server.lock().await.as_ref() {
+            server.hang();
+        }
     }
 
-    /// Stops everything.
-    pub async fn stop(mut self) {
-        self.stop_control_plane().await;
-        self.stop_api().await;
+    /// Lets it go on where it was frozen.
+    pub async fn unhang_api(&self) {
+        if let Some(server) = self.server.lock().await.as_ref() {
+            server.unhang();
+        }
     }
-}
 
-fn address(plan: &ClusterPlan) -> SocketAddr {
-    SocketAddr::from((plan.api, API_PORT))
-}
-
-fn failed(plan: &ClusterPlan, error: impl std::fmt::Display) -> LabError {
-    LabError::Http { method: "starting".to_owned(), url: plan.api_url(), problem: error.to_string() }
-}
-
-fn serve_command(plan: &ClusterPlan, setup: &ControlPlane, kubeconfig: &Path) -> Command {
-    let mut command = setup.place.command(&setup.exe);
-    command.arg("serve").args(["--cluster-id", plan.name]).arg("--kubeconfig").arg(kubeconfig);
-    command.arg("--grpc-addr").arg(format!("{}:{XDS_PORT}", plan.xds));
-    command.arg("--http-addr").arg(format!("{}:{HTTP_PORT}", plan.management));
-    command.arg("--monitoring-addr").arg(format!("{}:{MONITORING_PORT}", plan.management));
-    command.arg("--ca-dir").arg(setup.files.join("ca").join(plan.name)).arg("--insecure-plaintext-sds");
-    if setup.mode == Mode::Loopback {
-        command.arg("--allow-loopback-clusters");
+    /// An error if the API server ended by itself. While somebody kills or starts it there is none.
+    pub(super) fn check_running(&self) -> Result<(), LabError> {
+        let Ok(mut server) = self.server.try_lock() else { return Ok(()) };
+        server.as_mut().map_or(Ok(()), Server::check_running)
     }
-    command
+
+    /// Ends the API server for good.
+    pub(super) async fn close(&self) {
+        let server = self.server.lock().await.take();
+        if let Some(server) = server {
+            server.close().await;
+        }
+    }
+
+    /// Ends what makes objects into running pods.
+    pub(super) async fn end_life(&self) {
+        let life = self.life.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(life) = life {
+            life.kubelet.stop().await;
+            life.controllers.stop().await;
+        }
+    }
 }

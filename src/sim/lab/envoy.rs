@@ -1,6 +1,7 @@
 //! One Envoy: how it is started and what its admin pages say.
 
 use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
 use std::path::Path;
 
 use serde::Deserialize;
@@ -8,7 +9,7 @@ use tokio::process::Command;
 
 use super::http::fetch;
 use super::place::Place;
-use super::plan::{ADMIN_PORT, PodPlan};
+use super::plan::ADMIN_PORT;
 use super::{LabError, Mode};
 
 /// Seconds between the order to drain and the end of an Envoy's listeners.
@@ -49,11 +50,11 @@ pub struct Admin {
 }
 
 impl Admin {
-    /// The pages of `pod`'s Envoy.
-    pub fn new(place: Place, pod: &PodPlan, mode: Mode) -> Self {
+    /// The pages of the Envoy of the pod at `address`.
+    pub fn new(place: Place, address: Ipv4Addr, mode: Mode) -> Self {
         let host = match mode {
             Mode::Namespaces => "127.0.0.1".to_owned(),
-            Mode::Loopback => pod.address.to_string(),
+            Mode::Loopback => address.to_string(),
         };
         Self { place, base: format!("http://{host}:{ADMIN_PORT}") }
     }
@@ -90,6 +91,19 @@ impl Admin {
     /// [`LabError::Http`].
     pub async fn hosts(&self, cluster: &str) -> Result<Hosts, LabError> {
         Ok(self.clusters().await?.remove(cluster).unwrap_or_default())
+    }
+
+    /// How often each host of one Envoy cluster was connected to.
+    ///
+    /// # Errors
+    /// [`LabError::Http`].
+    pub async fn connections(&self, cluster: &str) -> Result<BTreeMap<String, Connections>, LabError> {
+        let page = self.get("/clusters?format=json").await?;
+        parse_connections(&page, cluster).map_err(|error| LabError::Http {
+            method: "reading".to_owned(),
+            url: format!("{}/clusters", self.base),
+            problem: error.to_string(),
+        })
     }
 
     /// Counters and gauges whose names match the regular expression `filter`.
@@ -150,6 +164,25 @@ struct HostStatus {
     address: HostAddress,
     #[serde(default)]
     weight: u32,
+    #[serde(default)]
+    stats: Vec<HostStat>,
+}
+
+/// Numbers are texts, and left out when 0.
+#[derive(Deserialize)]
+struct HostStat {
+    name: String,
+    #[serde(default)]
+    value: String,
+}
+
+/// How often a host was connected to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Connections {
+    /// Tries.
+    pub total: u64,
+    /// Those that failed.
+    pub failed: u64,
 }
 
 #[derive(Deserialize)]
@@ -179,6 +212,23 @@ fn parse_clusters(page: &str) -> Result<BTreeMap<String, Hosts>, serde_json::Err
         .collect())
 }
 
+fn parse_connections(page: &str, cluster: &str) -> Result<BTreeMap<String, Connections>, serde_json::Error> {
+    let page: ClustersPage = serde_json::from_str(page)?;
+    let mut hosts = BTreeMap::new();
+    for status in page.cluster_statuses.into_iter().filter(|status| status.name == cluster) {
+        for host in status.host_statuses {
+            let count = |name: &str| {
+                let found = host.stats.iter().find(|stat| stat.name == name);
+                found.and_then(|stat| stat.value.parse().ok()).unwrap_or(0)
+            };
+            let connections = Connections { total: count("cx_total"), failed: count("cx_connect_fail") };
+            let SocketAddress { address, port_value } = host.address.socket_address;
+            hosts.insert(format!("{address}:{port_value}"), connections);
+        }
+    }
+    Ok(hosts)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -193,6 +243,22 @@ mod tests {
         let clusters = parse_clusters(page).unwrap();
         assert!(clusters["BlackHoleCluster"].is_empty());
         assert_eq!(clusters["outbound|5000||h"]["172.30.0.12:15443"], Host { weight: 3 });
+    }
+
+    #[test]
+    fn connections_are_counted_by_host() {
+        let page = r#"{"cluster_statuses":[
+            {"name":"other","host_statuses":[
+                {"address":{"socket_address":{"address":"10.10.2.9","port_value":5000}}}]},
+            {"name":"h","host_statuses":[
+                {"address":{"socket_address":{"address":"10.10.2.1","port_value":5000}},"stats":[
+                    {"name":"cx_connect_fail"},{"name":"cx_total","value":"12"},{"type":"GAUGE","name":"cx_active"}]},
+                {"address":{"socket_address":{"address":"172.30.0.48","port_value":15443}},"stats":[
+                    {"name":"cx_connect_fail","value":"3"},{"name":"cx_total","value":"5"}]}]}]}"#;
+        let found = parse_connections(page, "h").unwrap();
+        assert_eq!(found["10.10.2.1:5000"], Connections { total: 12, failed: 0 });
+        assert_eq!(found["172.30.0.48:15443"], Connections { total: 5, failed: 3 });
+        assert_eq!(found.len(), 2);
     }
 
     #[test]

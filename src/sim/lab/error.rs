@@ -75,6 +75,32 @@ pub enum LabError {
         /// What went wrong.
         problem: String,
     },
+    /// An API server answered, and the answer was no.
+    #[error("{method} {url}: {code} {problem}")]
+    Refused {
+        /// The method.
+        method: String,
+        /// The path.
+        url: String,
+        /// The HTTP status.
+        code: u16,
+        /// What the server said.
+        problem: String,
+    },
+    /// An object of the user's own world was refused.
+    #[error("{at}, in {cluster}: {source}")]
+    World {
+        /// File, line, document and object.
+        at: String,
+        /// The cluster that was to have it.
+        cluster: String,
+        /// What the API server said.
+        #[source]
+        source: Box<LabError>,
+    },
+    /// A real API server could not be started or brought back.
+    #[error(transparent)]
+    KubeApiServer(#[from] crate::sim::kube_apiserver::KubeApiServerError),
     /// Something did not become true in time.
     #[error("{what} did not happen within {limit:?}; last seen: {seen}")]
     Deadline {
@@ -99,6 +125,11 @@ pub enum LabError {
 }
 
 impl LabError {
+    /// Whether an API server refused with this HTTP status.
+    pub fn has_code(&self, wanted: u16) -> bool {
+        matches!(self, Self::Refused { code, .. } if *code == wanted)
+    }
+
     /// "cannot `action` `path`".
     pub(super) fn file(action: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
         let path = path.into();

@@ -2,29 +2,31 @@
 //!
 //! ```text
 //!            net-east (10.10.0.0/16)                     net-west (10.10.0.0/16)
-//!   sleep ── helloworld-v1-1 ── gateway              gateway ── helloworld-v2-1 ── sleep
-//!     │            │               │                    │              │             │
-//!   router    control plane        └────── wan ─────────┘       control plane     router
-//!     └──────────── │ ───────────── 172.30.0.0/24 ──────────────────── │ ────────────┘
-//!                   └─────────────────── management ───────────────────┘── host
+//!   sleep ── helloworld-v1 ── gateway                gateway ── helloworld-v2 ── sleep
+//!     │            │             │                      │             │            │
+//!   router    control plane      └──────── wan ─────────┘       control plane    router
+//!     └──────────── │ ───────────── 172.30.0.0/24 ─────────────────── │ ───────────┘
+//!                   └─────────────────── management ──────────────────┘── host
 //! ```
 //!
-//! The two pod networks are bridges that share nothing. A pod's way out is its router, which forwards to the
-//! gateways' addresses on the wan and refuses everything else. Control planes have one foot in their own pod
-//! network and one in the management network, where the API servers and the host are; they forward nothing.
+//! The pod networks are bridges that share nothing. A pod's way out is its network's router, which forwards to
+//! the gateways' addresses on the wan and refuses everything else. Control planes have one foot in each pod
+//! network they serve and one in the management network, where the API servers and the host are; they forward
+//! nothing.
 
 use std::fmt::Write as _;
 use std::net::Ipv4Addr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tokio::process::Command;
 
 use super::LabError;
+use super::kubelet::{Addresses, Proxy, Workload};
 use super::part::Part;
 use super::place::{PROXY_UID, Place};
-use super::plan::{ClusterPlan, GATEWAY_PORT, NAMESPACE, PodPlan, Role, SERVICES};
-use super::wait::until;
+use super::plan::{ControlPlanePlan, GATEWAY_PORT, MANAGEMENT_PREFIX, NetworkPlan, Plan};
+use super::wait::Patience;
 
 /// Bridge between routers and gateways.
 const WAN: &str = "wan";
@@ -34,13 +36,17 @@ const MANAGEMENT: &str = "management";
 pub const HOST_LINK: &str = "host0";
 /// Prefix length of the pod networks.
 const POD_PREFIX: u8 = 16;
-/// Prefix length of the management network.
-pub const MANAGEMENT_PREFIX: u8 = 28;
+/// All of them use it.
+const POD_RANGE: &str = "10.10.0.0/16";
+/// Outer addresses of gateways.
+const OUTER: &str = "172.30.0.32-172.30.0.254";
+/// First of the routing tables by source address.
+const FIRST_TABLE: usize = 101;
 
 /// One interface of a box.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Interface {
-    name: &'static str,
+    name: String,
     bridge: String,
     address: Ipv4Addr,
     prefix: u8,
@@ -55,62 +61,64 @@ pub struct BoxPlan {
     default_route: Option<Ipv4Addr>,
     forwards: bool,
     nftables: String,
-    hosts: String,
+    hosts: Option<PathBuf>,
 }
 
 impl BoxPlan {
-    /// A pod; all but gateways are captured.
-    pub fn pod(cluster: &ClusterPlan, pod: &PodPlan) -> Self {
-        let mut interfaces = vec![pod_interface(cluster, pod.address)];
-        let captured = pod.role != Role::Gateway;
-        if !captured {
-            interfaces.push(wan_interface("wan0", cluster.gateway_wan));
-        }
+    /// A pod of `network`; its names are those of the file `hosts`.
+    pub fn pod(network: &NetworkPlan, workload: &Workload, addresses: &Addresses, hosts: PathBuf) -> Self {
+        let mut interfaces = vec![pod_interface("eth0", network, addresses.pod)];
+        interfaces.extend(addresses.outer.map(wan_interface));
+        let captured = workload.proxy == Proxy::Captured;
         Self {
-            name: pod.path(),
+            name: workload.path(),
             interfaces,
-            default_route: captured.then_some(cluster.router),
+            default_route: (workload.proxy != Proxy::Router).then_some(network.router),
             forwards: false,
             nftables: if captured { capture() } else { String::new() },
-            hosts: hosts(cluster, pod),
+            hosts: Some(hosts),
         }
     }
 
     /// The router of a pod network: to the gateways of all networks and nowhere else.
-    pub fn router(cluster: &ClusterPlan, gateways: &[Ipv4Addr]) -> Self {
+    pub fn router(network: &NetworkPlan) -> Self {
         Self {
-            name: format!("{}/router", cluster.name),
+            name: format!("{}/router", network.name),
             interfaces: vec![
-                pod_interface(cluster, cluster.router),
-                wan_interface("wan0", cluster.router_wan),
+                pod_interface("eth0", network, network.router),
+                wan_interface(network.router_wan),
             ],
             default_route: None,
             forwards: true,
-            nftables: routing(gateways),
-            hosts: String::new(),
+            nftables: routing(),
+            hosts: None,
         }
     }
 
-    /// The namespaces of a cluster's control plane.
-    pub fn control_plane(cluster: &ClusterPlan) -> Self {
+    /// The namespaces of a control plane.
+    pub fn control_plane(plan: &Plan, control_plane: &ControlPlanePlan) -> Self {
         let management = Interface {
-            name: "mgmt0",
+            name: "mgmt0".to_owned(),
             bridge: MANAGEMENT.to_owned(),
-            address: cluster.management,
+            address: control_plane.management,
             prefix: MANAGEMENT_PREFIX,
         };
+        let feet = control_plane.feet.iter().enumerate();
+        let feet = feet.filter_map(|(at, foot)| {
+            Some(pod_interface(&format!("eth{at}"), plan.network(&foot.network)?, foot.address))
+        });
         Self {
-            name: format!("{}/control-plane", cluster.name),
-            interfaces: vec![pod_interface(cluster, cluster.xds), management],
+            name: format!("{}/control-plane", control_plane.name),
+            interfaces: feet.chain([management]).collect(),
             default_route: None,
             forwards: false,
             nftables: String::new(),
-            hosts: String::new(),
+            hosts: None,
         }
     }
 
     /// The script that sets the box up from within, its interfaces being there.
-    fn script(&self, hosts_file: &Path) -> String {
+    fn script(&self) -> String {
         let mut script = String::from("ip -batch - <<'END'\nlink set lo up\n");
         for Interface { name, address, prefix, .. } in &self.interfaces {
             let _ = writeln!(script, "addr add {address}/{prefix} dev {name}\nlink set {name} up");
@@ -118,29 +126,41 @@ impl BoxPlan {
         if let Some(router) = self.default_route {
             let _ = writeln!(script, "route add default via {router}");
         }
+        script.push_str(&self.routes_by_source());
         let forward = u8::from(self.forwards);
         let _ = write!(script, "END\necho {forward} > /proc/sys/net/ipv4/ip_forward\n");
         if !self.nftables.is_empty() {
             let _ = write!(script, "nft -f - <<'END'\n{}END\n", self.nftables);
         }
-        if !self.hosts.is_empty() {
-            let _ = write!(
-                script,
-                "cat > '{0}' <<'END'\n{1}END\nmount --bind '{0}' /etc/hosts\n",
-                hosts_file.display(),
-                self.hosts
-            );
+        if let Some(hosts) = &self.hosts {
+            let _ = writeln!(script, "mount --bind '{}' /etc/hosts", hosts.display());
         }
         script
     }
+
+    /// Pod networks use the same addresses: an answer leaves by the interface whose address was asked.
+    fn routes_by_source(&self) -> String {
+        let feet: Vec<_> =
+            self.interfaces.iter().filter(|interface| interface.prefix == POD_PREFIX).collect();
+        if feet.len() < 2 {
+            return String::new();
+        }
+        let tables = feet.iter().zip(FIRST_TABLE..);
+        let lines = tables.map(|(Interface { name, address, .. }, table)| {
+            format!(
+                "route add {POD_RANGE} dev {name} table {table}\nrule add from {address} lookup {table}\n"
+            )
+        });
+        lines.collect()
+    }
 }
 
-fn pod_interface(cluster: &ClusterPlan, address: Ipv4Addr) -> Interface {
-    Interface { name: "eth0", bridge: cluster.network.to_owned(), address, prefix: POD_PREFIX }
+fn pod_interface(name: &str, network: &NetworkPlan, address: Ipv4Addr) -> Interface {
+    Interface { name: name.to_owned(), bridge: network.bridge.clone(), address, prefix: POD_PREFIX }
 }
 
-fn wan_interface(name: &'static str, address: Ipv4Addr) -> Interface {
-    Interface { name, bridge: WAN.to_owned(), address, prefix: 24 }
+fn wan_interface(address: Ipv4Addr) -> Interface {
+    Interface { name: "wan0".to_owned(), bridge: WAN.to_owned(), address, prefix: 24 }
 }
 
 /// Transparent capture as in a real pod: what the application sends goes to Envoy's 15001, what arrives for
@@ -164,14 +184,13 @@ fn capture() -> String {
     )
 }
 
-fn routing(gateways: &[Ipv4Addr]) -> String {
-    let gateways: Vec<String> = gateways.iter().map(ToString::to_string).collect();
+fn routing() -> String {
     format!(
         "table ip tombolo {{
   chain forward {{
     type filter hook forward priority 0; policy drop;
     ct state established,related accept
-    iifname \"eth0\" oifname \"wan0\" ip daddr {{ {} }} tcp dport {GATEWAY_PORT} accept
+    iifname \"eth0\" oifname \"wan0\" ip daddr {OUTER} tcp dport {GATEWAY_PORT} accept
     iifname \"eth0\" reject with icmp type net-unreachable
   }}
   chain postrouting {{
@@ -179,23 +198,8 @@ fn routing(gateways: &[Ipv4Addr]) -> String {
     oifname \"wan0\" masquerade
   }}
 }}
-",
-        gateways.join(", ")
+"
     )
-}
-
-/// The pod's `/etc/hosts`: its cluster's VIPs by the names its cluster's DNS would know.
-fn hosts(cluster: &ClusterPlan, pod: &PodPlan) -> String {
-    let mut hosts = format!("127.0.0.1 localhost\n{} {}\n", pod.address, pod.name);
-    for service in &SERVICES {
-        let vip = cluster.vip(service);
-        let name = service.name;
-        let _ = writeln!(hosts, "{vip} {name}.{NAMESPACE} {name}.{NAMESPACE}.svc {}", service.host());
-        if pod.namespace() == NAMESPACE {
-            let _ = writeln!(hosts, "{vip} {name}");
-        }
-    }
-    hosts
 }
 
 /// A box that is open: its namespaces live as long as this value.
@@ -226,13 +230,13 @@ pub enum HostSide {
 ///
 /// # Errors
 /// [`LabError::Command`].
-pub async fn make_bridges(clusters: &[ClusterPlan], host: HostSide) -> Result<(), LabError> {
+pub async fn make_bridges(plan: &Plan, host: HostSide) -> Result<(), LabError> {
     let mut batch = String::from("ip -batch - <<'END'\nlink set lo up\n");
-    let networks = clusters.iter().map(|cluster| cluster.network);
+    let networks = plan.networks.iter().map(|network| network.bridge.as_str());
     for bridge in networks.chain([WAN, MANAGEMENT]) {
         let _ = writeln!(batch, "link add {bridge} type bridge\nlink set {bridge} up");
     }
-    for cluster in clusters {
+    for cluster in &plan.clusters {
         let _ = writeln!(batch, "addr add {}/{MANAGEMENT_PREFIX} dev {MANAGEMENT}", cluster.api);
     }
     if host == HostSide::Linked {
@@ -250,23 +254,15 @@ link set {HOST_LINK} up"
 }
 
 /// Opens `plan`: makes its namespaces, connects them to the bridges and sets them up. `number` must be unique
-/// in the lab; it names the bridge's ends of its links. `files` receives its `/etc/hosts`.
+/// in the lab; it names the bridge's ends of its links.
 ///
 /// # Errors
 /// [`LabError`].
-pub async fn open(plan: &BoxPlan, number: usize, files: &Path, logs: &Path) -> Result<OpenBox, LabError> {
+pub async fn open(plan: &BoxPlan, number: usize, logs: &Path) -> Result<OpenBox, LabError> {
     let mut command = Command::new("unshare");
     command.args(["--net", "--mount", "--", "sleep", "infinity"]);
     let mut keeper = Part::spawn(&format!("{}/namespaces", plan.name), command, logs)?;
-    let pid = until(&format!("the namespaces of {}", plan.name), Duration::from_secs(10), async || {
-        keeper.check_running().map_err(|error| error.to_string())?;
-        let pid = keeper.pid().ok_or("its keeper has no process id")?;
-        match std::fs::read_to_string(format!("/proc/{pid}/comm")) {
-            Ok(name) if name.trim() == "sleep" => Ok(pid),
-            other => Err(format!("its keeper is {other:?}")),
-        }
-    })
-    .await?;
+    let pid = entered(&plan.name, &mut keeper).await?;
     let place = Place::Namespace { pid };
     let mut links = String::from("ip -batch - <<'END'\n");
     for (index, Interface { name, bridge, .. }) in plan.interfaces.iter().enumerate() {
@@ -279,49 +275,93 @@ link set v{number}-{index} up"
     }
     links.push_str("END\n");
     Place::Here.script(&format!("connecting {}", plan.name), &links).await?;
-    let hosts = files.join(format!("{}.hosts", plan.name.replace('/', "-")));
-    place.script(&format!("setting up {}", plan.name), &plan.script(&hosts)).await?;
+    place.script(&format!("setting up {}", plan.name), &plan.script()).await?;
     Ok(OpenBox { keeper, place })
+}
+
+/// The keeper's process id, once it is where it is to be.
+async fn entered(name: &str, keeper: &mut Part) -> Result<u32, LabError> {
+    let what = format!("the namespaces of {name}");
+    let patience = Patience::new(&what, Duration::from_secs(10), Duration::from_millis(10));
+    loop {
+        keeper.check_running()?;
+        let pid = keeper.pid().unwrap_or_default();
+        match std::fs::read_to_string(format!("/proc/{pid}/comm")) {
+            Ok(name) if name.trim() == "sleep" => return Ok(pid),
+            other => patience.after(format!("its keeper is {other:?}")).await?,
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::plan::{Plan, Range};
+    use super::super::kubelet::workload_for_tests;
+    use super::super::plan::{Range, Shape, Sidecars, Topology};
     use super::*;
 
-    fn plan() -> Plan {
-        Plan::new(Range::HostLink(Ipv4Addr::new(172, 31, 240, 0)))
+    fn plan(clusters: u8, networks: u8, topology: Topology) -> Plan {
+        let shape = Shape::new(clusters, networks, topology, Sidecars::Captured).unwrap();
+        Plan::new(shape, Range::HostLink(Ipv4Addr::new(172, 31, 240, 0)))
+    }
+
+    fn pod(labels: serde_json::Value, annotations: serde_json::Value) -> String {
+        let plan = plan(2, 2, Topology::MultiPrimary);
+        let object = serde_json::from_value(serde_json::json!({
+            "metadata": {
+                "namespace": "sample", "name": "a", "uid": "u", "labels": labels, "annotations": annotations,
+            },
+            "spec": {"containers": [{"name": "a"}]},
+        }));
+        let (workload, addresses) = workload_for_tests(&plan.clusters[1], &object.unwrap());
+        BoxPlan::pod(&plan.networks[1], &workload, &addresses, PathBuf::from("/run/x/hosts")).script()
     }
 
     #[test]
-    fn a_client_is_captured_and_knows_its_own_clusters_vips() {
-        let plan = plan();
-        let east = &plan.clusters[0];
-        let script = BoxPlan::pod(east, &east.client).script(Path::new("/run/x/hosts"));
+    fn a_client_is_captured_and_has_a_way_out() {
+        let script = pod(serde_json::json!({"app": "sleep"}), serde_json::json!({}));
         assert!(script.contains("meta skuid 1337 return") && script.contains("redirect to :15001"));
         assert!(script.contains("route add default via 10.10.0.1"));
-        assert!(script.contains("10.96.0.10 helloworld.sample "));
-        assert!(!script.contains("10.97."), "no VIP of the other cluster");
+        assert!(script.contains("mount --bind '/run/x/hosts' /etc/hosts"));
+    }
+
+    #[test]
+    fn an_explicit_sidecar_is_not_captured() {
+        let mode = serde_json::json!({"sidecar.istio.io/interceptionMode": "NONE"});
+        let script = pod(serde_json::json!({}), mode);
+        assert!(!script.contains("redirect") && script.contains("route add default via 10.10.0.1"));
     }
 
     #[test]
     fn a_gateway_stands_in_both_worlds_and_forwards_no_packet() {
-        let plan = plan();
-        let west = &plan.clusters[1];
-        let script = BoxPlan::pod(west, &west.gateway).script(Path::new("/run/x/hosts"));
-        assert!(script.contains("addr add 10.10.0.3/16 dev eth0"));
-        assert!(script.contains("addr add 172.30.0.12/24 dev wan0"));
+        let script = pod(serde_json::json!({"istio": "eastwestgateway"}), serde_json::json!({}));
+        assert!(script.contains("addr add 10.10.16.1/16 dev eth0"));
+        assert!(script.contains("addr add 172.30.0.48/24 dev wan0"));
         assert!(script.contains("echo 0 > /proc/sys/net/ipv4/ip_forward"));
-        assert!(!script.contains("redirect"));
+        assert!(!script.contains("redirect") && !script.contains("default"));
     }
 
     #[test]
     fn a_router_lets_pods_reach_gateways_only() {
-        let plan = plan();
-        let gateways: Vec<Ipv4Addr> = plan.clusters.iter().map(|cluster| cluster.gateway_wan).collect();
-        let script = BoxPlan::router(&plan.clusters[0], &gateways).script(Path::new("/run/x/hosts"));
+        let plan = plan(2, 2, Topology::MultiPrimary);
+        let script = BoxPlan::router(&plan.networks[0]).script();
         assert!(script.contains("policy drop"));
-        assert!(script.contains("ip daddr { 172.30.0.11, 172.30.0.12 } tcp dport 15443 accept"));
+        assert!(script.contains("ip daddr 172.30.0.32-172.30.0.254 tcp dport 15443 accept"));
         assert!(script.contains("echo 1 > /proc/sys/net/ipv4/ip_forward"));
+    }
+
+    #[test]
+    fn a_control_plane_of_two_networks_answers_each_by_its_own_interface() {
+        let plan = plan(2, 2, Topology::External);
+        let script = BoxPlan::control_plane(&plan, &plan.control_planes[0]).script();
+        assert!(script.contains("rule add from 10.10.1.13 lookup 101"), "{script}");
+        assert!(script.contains("route add 10.10.0.0/16 dev eth1 table 102"));
+        assert!(script.contains("echo 0 > /proc/sys/net/ipv4/ip_forward"));
+    }
+
+    #[test]
+    fn a_control_plane_of_one_network_needs_no_rule() {
+        let plan = plan(2, 2, Topology::MultiPrimary);
+        let script = BoxPlan::control_plane(&plan, &plan.control_planes[0]).script();
+        assert!(!script.contains("rule add"));
     }
 }

@@ -17,16 +17,18 @@ use tokio::process::{Child, Command};
 use tokio::sync::oneshot;
 
 use super::LabError;
-use super::netns::{HOST_LINK, MANAGEMENT_PREFIX};
+use super::netns::HOST_LINK;
 use super::place::{self, Place};
-use super::plan::Range;
+use super::plan::{MANAGEMENT_PREFIX, Range};
 use super::wait::until;
 use crate::sim::child::tied;
 
 /// First of the ranges for the link between host and lab.
 const FIRST_LINK: Ipv4Addr = Ipv4Addr::new(172, 31, 240, 0);
 /// How many there are.
-const LINKS: u32 = 256;
+const LINKS: u32 = 128;
+/// Addresses of one.
+const LINK_SIZE: u32 = 1 << (32 - MANAGEMENT_PREFIX);
 /// Port whose binding on 127.n.0.1 claims 127.n.0.0/16.
 const CLAIM_PORT: u16 = 15999;
 /// Loopback ranges a lab may take.
@@ -165,7 +167,7 @@ async fn link_host(pid: u32) -> Result<(String, Ipv4Addr), LabError> {
     let routes = place::run(show, "reading the host's routes", None).await?;
     let mut last = "every range is in use".to_owned();
     for n in 0..LINKS {
-        let range = Ipv4Addr::from(u32::from(FIRST_LINK) + n * 16);
+        let range = Ipv4Addr::from(u32::from(FIRST_LINK) + n * LINK_SIZE);
         if is_routed(&routes, range) {
             continue;
         }
@@ -185,7 +187,7 @@ ip link set {device} up
     Err(LabError::Command { what: "linking the host to the lab".to_owned(), output: last })
 }
 
-/// Whether a route of the host, other than the default, overlaps the /28 at `range`.
+/// Whether a route of the host, other than the default, overlaps the lab's at `range`.
 fn is_routed(routes: &str, range: Ipv4Addr) -> bool {
     let first = u32::from(range);
     routes.split_whitespace().filter_map(parse_prefix).any(|(base, length)| {
@@ -258,10 +260,10 @@ mod tests {
 
     #[test]
     fn ranges_in_use_are_left_alone() {
-        let routes = "default via 192.0.2.1 dev eth0\n172.31.240.16/28 dev tombolo1\n172.31.250.0/24 dev x\n";
+        let routes = "default via 192.0.2.1 dev eth0\n172.31.240.32/27 dev tombolo1\n172.31.250.0/24 dev x\n";
         let routed = |text: &str| is_routed(routes, text.parse().unwrap());
         assert!(!routed("172.31.240.0"));
-        assert!(routed("172.31.240.16"));
+        assert!(routed("172.31.240.32"));
         assert!(routed("172.31.250.32"));
         assert!(is_routed("172.16.0.0/12 dev vpn", FIRST_LINK));
         assert!(is_routed("local 172.31.240.5 dev x", FIRST_LINK));

@@ -89,6 +89,12 @@ impl Part {
         tail(&self.log)
     }
 
+    /// Sends SIGKILL and does not wait.
+    pub(super) fn kill_now(&mut self) {
+        // An error means that it is gone already.
+        let _ = self.child.start_kill();
+    }
+
     /// Asks it to end (SIGTERM).
     pub(super) fn terminate(&self) {
         child::send(&self.child, Signal::TERM);

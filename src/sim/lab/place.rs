@@ -30,6 +30,14 @@ pub enum Place {
 }
 
 impl Place {
+    /// The process that holds the namespaces open.
+    pub fn pid(&self) -> Option<u32> {
+        match self {
+            Place::Here => None,
+            Place::Namespace { pid } => Some(*pid),
+        }
+    }
+
     /// A command for `program` in this place.
     pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
         let mut command = self.bare_command(program.as_ref());

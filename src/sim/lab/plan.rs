@@ -1,15 +1,22 @@
-//! Who lives where: clusters, pods, addresses. Pure; the same input gives the same lab.
+//! Who lives where: clusters, networks, control planes, addresses. Pure; the same input gives the same lab.
+//!
+//! What runs in a cluster is not planned here: that is said by the objects its API server holds.
+
+mod address;
+mod service;
+mod shape;
 
 use std::net::Ipv4Addr;
 
+pub use self::address::{MANAGEMENT_PREFIX, Range};
+pub use self::service::{AppService, ECHO, GREETER, HELLOWORLD, SERVICES};
+pub use self::shape::{MAX_CLUSTERS, Shape, Sidecars, Topology};
 use super::Mode;
 
 /// Namespace of the lab's workloads.
 pub const NAMESPACE: &str = "sample";
 /// Namespace of the gateways and remote secrets.
 pub const SYSTEM_NAMESPACE: &str = "istio-system";
-/// The most `helloworld` pods a cluster runs.
-pub const MAX_HELLOWORLD: u8 = 3;
 /// Where a gateway listens for other networks.
 pub const GATEWAY_PORT: u16 = 15443;
 /// Plain xDS of a control plane.
@@ -23,94 +30,6 @@ pub const API_PORT: u16 = 6443;
 /// Admin pages of an Envoy, on its pod's own loopback (or its pod's address in loopback mode).
 pub const ADMIN_PORT: u16 = 15000;
 
-/// One Service of the lab's application.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct AppService {
-    /// Service name in [`NAMESPACE`].
-    pub name: &'static str,
-    /// Name of its one port, which tells the protocol.
-    pub port_name: &'static str,
-    /// The Service's port and its target port.
-    pub port: u16,
-    /// Last octet of its VIP.
-    vip: u8,
-}
-
-/// One Service per protocol, all in front of the same pods.
-pub const SERVICES: [AppService; 3] = [HELLOWORLD, GREETER, ECHO];
-/// HTTP/1.1.
-pub const HELLOWORLD: AppService = AppService { name: "helloworld", port_name: "http", port: 5000, vip: 10 };
-/// HTTP/2.
-pub const GREETER: AppService = AppService { name: "greeter", port_name: "http2", port: 7000, vip: 11 };
-/// Opaque TCP.
-pub const ECHO: AppService = AppService { name: "echo", port_name: "tcp", port: 9000, vip: 12 };
-
-impl AppService {
-    /// The fully qualified name.
-    pub fn host(&self) -> String {
-        format!("{}.{NAMESPACE}.svc.cluster.local", self.name)
-    }
-
-    /// Name of Envoy's cluster for it.
-    pub fn envoy_cluster(&self) -> String {
-        format!("outbound|{}||{}", self.port, self.host())
-    }
-}
-
-/// What a pod is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Role {
-    /// The client.
-    Sleep,
-    /// The n-th replica of the application, from 1.
-    Helloworld(u8),
-    /// The east-west gateway.
-    Gateway,
-}
-
-/// One pod with its Envoy.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PodPlan {
-    /// Pod name.
-    pub name: String,
-    /// Cluster name.
-    pub cluster: &'static str,
-    /// What it is.
-    pub role: Role,
-    /// The pod's address in its network.
-    pub address: Ipv4Addr,
-    /// Loopback mode: where its Envoy's outbound listeners bind.
-    pub outbound: Ipv4Addr,
-    /// Loopback mode: where its application listens.
-    pub app: Ipv4Addr,
-}
-
-impl PodPlan {
-    /// The Kubernetes namespace.
-    pub fn namespace(&self) -> &'static str {
-        if self.role == Role::Gateway { SYSTEM_NAMESPACE } else { NAMESPACE }
-    }
-
-    /// The value of the label `app`.
-    pub fn app_label(&self) -> &'static str {
-        match self.role {
-            Role::Sleep => "sleep",
-            Role::Helloworld(_) => "helloworld",
-            Role::Gateway => "istio-eastwestgateway",
-        }
-    }
-
-    /// The service account; named like the application.
-    pub fn service_account(&self) -> &'static str {
-        self.app_label()
-    }
-
-    /// `cluster/pod`, as in the exec script and in file names.
-    pub fn path(&self) -> String {
-        format!("{}/{}", self.cluster, self.name)
-    }
-}
-
 /// How an Envoy talks to its control plane; both protocols run in one lab.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Protocol {
@@ -120,127 +39,150 @@ pub enum Protocol {
     Sotw,
 }
 
-/// One cluster, alone on its network, with its own control plane.
+/// One cluster.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClusterPlan {
     /// Cluster id.
-    pub name: &'static str,
-    /// The other cluster's id.
-    pub peer: &'static str,
+    pub name: String,
     /// Network id.
-    pub network: &'static str,
+    pub network: String,
     /// Version its `helloworld` answers with.
-    pub version: &'static str,
+    pub version: String,
     /// Node label `topology.kubernetes.io/region`.
-    pub region: &'static str,
+    pub region: String,
     /// Node label `topology.kubernetes.io/zone`.
-    pub zone: &'static str,
+    pub zone: String,
     /// What its sidecars speak.
     pub protocol: Protocol,
+    /// Name of the control plane that serves its sidecars.
+    pub control_plane: String,
     /// Where control planes and the host reach the API server.
     pub api: Ipv4Addr,
-    /// Where the host reaches the control plane's pages.
-    pub management: Ipv4Addr,
-    /// Where its own pods reach the control plane.
+    /// Where its own pods reach their control plane.
     pub xds: Ipv4Addr,
-    /// The pod network's router (namespaces mode).
+    /// Its network's way out (namespaces mode).
     pub router: Ipv4Addr,
-    /// The router's address outside of the pod network (namespaces mode).
-    pub router_wan: Ipv4Addr,
-    /// The gateway's address as the other network sees it.
-    pub gateway_wan: Ipv4Addr,
-    /// The gateway pod.
-    pub gateway: PodPlan,
-    /// The client pod.
-    pub client: PodPlan,
-    /// The application's pods, first to last; how many run is the controller's matter.
-    pub helloworld: Vec<PodPlan>,
-    vip_base: [u8; 3],
+    range: Range,
+    /// From 1, in the lab.
+    index: u8,
+    /// From 0, in its network.
+    place: u8,
 }
 
 impl ClusterPlan {
-    /// The VIP of `service` in this cluster.
+    /// Name of its one node.
+    pub fn node_name(&self) -> String {
+        format!("{}-node-1", self.name)
+    }
+
+    /// Address of its one node.
+    pub fn node_address(&self) -> Ipv4Addr {
+        self.range.infrastructure(self.index, address::NODE)
+    }
+
+    /// The address of its `n`-th pod, from 0; none beyond the range. Disjoint from the ranges of other clusters
+    /// of its network; in namespaces mode other networks use the same addresses.
+    pub fn pod_address(&self, n: u16) -> Option<Ipv4Addr> {
+        self.range.pod(self.index, self.place, n)
+    }
+
+    /// The address at which other networks reach its `n`-th gateway pod, from 0, whose own address is `pod`.
+    pub fn outer_address(&self, n: u8, pod: Ipv4Addr) -> Option<Ipv4Addr> {
+        self.range.outer(self.index, n, pod)
+    }
+
+    /// The VIP of `service`.
     pub fn vip(&self, service: &AppService) -> Ipv4Addr {
-        let [a, b, c] = self.vip_base;
-        Ipv4Addr::new(a, b, c, service.vip)
+        self.virtual_address(service.vip)
     }
 
-    /// The VIP of the gateway's Service in this cluster.
+    /// The VIP of the gateway's Service.
     pub fn gateway_vip(&self) -> Ipv4Addr {
-        let [a, b, c] = self.vip_base;
-        Ipv4Addr::new(a, b, c, 20)
+        self.virtual_address(20)
     }
 
-    /// All pods that may run.
-    pub fn pods(&self) -> impl Iterator<Item = &PodPlan> {
-        [&self.gateway, &self.client].into_iter().chain(&self.helloworld)
+    fn virtual_address(&self, last: u8) -> Ipv4Addr {
+        Ipv4Addr::new(10, 96 + self.index, 100, last)
+    }
+
+    /// Where its Services get their addresses from, as a CIDR.
+    pub fn service_range(&self) -> String {
+        format!("10.{}.0.0/16", 96 + self.index)
     }
 
     /// `https://…` of the API server.
     pub fn api_url(&self) -> String {
         format!("https://{}:{API_PORT}", self.api)
     }
+}
 
-    /// `http://…` of the control plane's readiness and debug pages.
+/// One control plane.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ControlPlanePlan {
+    /// Its name: its home cluster's, or `external`.
+    pub name: String,
+    /// The cluster it runs in and reads its remote secrets from; none when it is outside of all.
+    pub home: Option<String>,
+    /// The clusters it watches besides its home.
+    pub remotes: Vec<String>,
+    /// Where the host reaches its pages.
+    pub management: Ipv4Addr,
+    /// Its address in each network whose sidecars it serves.
+    pub feet: Vec<Foot>,
+}
+
+/// A control plane's address in one network.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Foot {
+    /// Network id.
+    pub network: String,
+    /// The address.
+    pub address: Ipv4Addr,
+}
+
+impl ControlPlanePlan {
+    /// `http://…` of its readiness and debug pages.
     pub fn http_url(&self) -> String {
         format!("http://{}:{HTTP_PORT}", self.management)
     }
 }
 
-/// The range a lab takes from its host, so that several can run side by side.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Range {
-    /// Namespaces mode: a /28 between the host and the lab. The host has the first address.
-    HostLink(Ipv4Addr),
-    /// Loopback mode: 127.`n`.0.0/16.
-    Loopback(u8),
-}
-
-impl Range {
-    /// The mode such a range belongs to.
-    pub fn mode(&self) -> Mode {
-        match self {
-            Range::HostLink(_) => Mode::Namespaces,
-            Range::Loopback(_) => Mode::Loopback,
-        }
-    }
+/// One network: a router between its pods and everybody's gateways (namespaces mode).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NetworkPlan {
+    /// Network id.
+    pub name: String,
+    /// Its bridge's name; device names are short.
+    pub bridge: String,
+    /// The router's address within.
+    pub router: Ipv4Addr,
+    /// The router's address outside.
+    pub router_wan: Ipv4Addr,
 }
 
 /// A whole lab.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Plan {
+    /// What was asked for.
+    pub shape: Shape,
     /// What it took from the host.
     pub range: Range,
-    /// East, then west.
-    pub clusters: [ClusterPlan; 2],
+    /// In the order of their names' list; the first is `east`.
+    pub clusters: Vec<ClusterPlan>,
+    /// One, or one per cluster.
+    pub control_planes: Vec<ControlPlanePlan>,
+    /// In the order of their first clusters.
+    pub networks: Vec<NetworkPlan>,
 }
 
 impl Plan {
-    /// Lays out a lab in `range`.
-    pub fn new(range: Range) -> Self {
-        let east = ClusterPlan::new(&Seed {
-            index: 1,
-            name: "east",
-            peer: "west",
-            network: "net-east",
-            version: "v1",
-            region: "region-east",
-            zone: "zone-east-1",
-            protocol: Protocol::Delta,
-            range,
-        });
-        let west = ClusterPlan::new(&Seed {
-            index: 2,
-            name: "west",
-            peer: "east",
-            network: "net-west",
-            version: "v2",
-            region: "region-west",
-            zone: "zone-west-1",
-            protocol: Protocol::Sotw,
-            range,
-        });
-        Self { range, clusters: [east, west] }
+    /// Lays out a lab of `shape` in `range`.
+    pub fn new(shape: Shape, range: Range) -> Self {
+        let networks: Vec<NetworkPlan> = (0..shape.networks()).map(|at| network(range, at)).collect();
+        let clusters: Vec<ClusterPlan> =
+            (0..shape.clusters()).map(|at| cluster(shape, range, &networks, at)).collect();
+        let control_planes = control_planes(shape, range, &clusters, &networks);
+        Self { shape, range, clusters, control_planes, networks }
     }
 
     /// Namespaces or loopback.
@@ -253,82 +195,84 @@ impl Plan {
         self.clusters.iter().find(|cluster| cluster.name == name)
     }
 
-    /// All pods that may run, of both clusters.
-    pub fn pods(&self) -> impl Iterator<Item = &PodPlan> {
-        self.clusters.iter().flat_map(ClusterPlan::pods)
+    /// The network called `name`.
+    pub fn network(&self, name: &str) -> Option<&NetworkPlan> {
+        self.networks.iter().find(|network| network.name == name)
+    }
+
+    /// Names of all clusters.
+    pub fn cluster_names(&self) -> Vec<String> {
+        self.clusters.iter().map(|cluster| cluster.name.clone()).collect()
     }
 }
 
-struct Seed {
-    index: u8,
-    name: &'static str,
-    peer: &'static str,
-    network: &'static str,
-    version: &'static str,
-    region: &'static str,
-    zone: &'static str,
-    protocol: Protocol,
+fn network(range: Range, at: u8) -> NetworkPlan {
+    NetworkPlan {
+        name: format!("net-{}", shape::cluster_name(at)),
+        bridge: format!("net{}", at + 1),
+        router: range.infrastructure(at + 1, address::ROUTER),
+        router_wan: Ipv4Addr::new(172, 30, 0, at + 1),
+    }
+}
+
+fn cluster(shape: Shape, range: Range, networks: &[NetworkPlan], at: u8) -> ClusterPlan {
+    let name = shape::cluster_name(at);
+    let network_at = at % shape.networks();
+    let network = &networks[usize::from(network_at)];
+    let server = match shape.topology {
+        Topology::MultiPrimary => at,
+        Topology::PrimaryRemote => 0,
+        Topology::External => shape.clusters(),
+    };
+    ClusterPlan {
+        region: format!("region-{name}"),
+        zone: format!("zone-{name}-1"),
+        network: network.name.clone(),
+        version: format!("v{}", at + 1),
+        protocol: if at.is_multiple_of(2) { Protocol::Delta } else { Protocol::Sotw },
+        control_plane: control_plane_name(shape, server),
+        api: range.api(at + 1),
+        xds: range.control_plane(server + 1, network_at),
+        router: network.router,
+        range,
+        index: at + 1,
+        place: at / shape.networks(),
+        name,
+    }
+}
+
+fn control_plane_name(shape: Shape, at: u8) -> String {
+    if at < shape.clusters() { shape::cluster_name(at) } else { "external".to_owned() }
+}
+
+fn control_planes(
+    shape: Shape,
     range: Range,
-}
-
-impl Seed {
-    /// The address of a pod. In namespaces mode it does not depend on the cluster: both networks use the same
-    /// range, as separately built clusters do.
-    fn pod_address(&self, third: u8, last: u8) -> Ipv4Addr {
-        match self.range {
-            Range::HostLink(_) => Ipv4Addr::new(10, 10, third, last),
-            Range::Loopback(n) => Ipv4Addr::new(127, n, self.index, third * 20 + last),
-        }
-    }
-
-    fn pod(&self, name: String, role: Role, third: u8, last: u8) -> PodPlan {
-        let address = self.pod_address(third, last);
-        let beside = |offset: u8| match self.range {
-            Range::HostLink(_) => address,
-            Range::Loopback(_) => {
-                let [a, b, c, d] = address.octets();
-                Ipv4Addr::new(a, b, c + offset, d)
-            }
-        };
-        PodPlan { name, cluster: self.name, role, address, outbound: beside(100), app: beside(200) }
-    }
-}
-
-impl ClusterPlan {
-    fn new(seed: &Seed) -> Self {
-        let index = seed.index;
-        let gateway = seed.pod("istio-eastwestgateway-1".to_owned(), Role::Gateway, 0, 3);
-        let (api, management, gateway_wan) = match seed.range {
-            Range::HostLink(net) => {
-                let [a, b, c, d] = net.octets();
-                let link = |last: u8| Ipv4Addr::new(a, b, c, d + last + index);
-                (link(7), link(3), Ipv4Addr::new(172, 30, 0, 10 + index))
-            }
-            Range::Loopback(_) => (seed.pod_address(0, 4), seed.pod_address(0, 2), gateway.address),
-        };
-        let helloworld = (1..=MAX_HELLOWORLD)
-            .map(|n| seed.pod(format!("helloworld-{}-{n}", seed.version), Role::Helloworld(n), 2, n))
-            .collect();
-        Self {
-            name: seed.name,
-            peer: seed.peer,
-            network: seed.network,
-            version: seed.version,
-            region: seed.region,
-            zone: seed.zone,
-            protocol: seed.protocol,
-            api,
-            management,
-            xds: seed.pod_address(0, 2),
-            router: seed.pod_address(0, 1),
-            router_wan: Ipv4Addr::new(172, 30, 0, index),
-            gateway_wan,
-            gateway,
-            client: seed.pod("sleep".to_owned(), Role::Sleep, 1, 1),
-            helloworld,
-            vip_base: [10, 95 + index, 0],
-        }
-    }
+    clusters: &[ClusterPlan],
+    networks: &[NetworkPlan],
+) -> Vec<ControlPlanePlan> {
+    let which = match shape.topology {
+        Topology::MultiPrimary => 0..shape.clusters(),
+        Topology::PrimaryRemote => 0..1,
+        Topology::External => shape.clusters()..shape.clusters() + 1,
+    };
+    which
+        .map(|at| {
+            let name = control_plane_name(shape, at);
+            let home = clusters.get(usize::from(at)).map(|cluster| cluster.name.clone());
+            let served = |network: &NetworkPlan| {
+                clusters.iter().any(|c| c.control_plane == name && c.network == network.name)
+            };
+            let foot = |(network_at, network): (u8, &NetworkPlan)| Foot {
+                network: network.name.clone(),
+                address: range.control_plane(at + 1, network_at),
+            };
+            let feet = (0..).zip(networks).filter(|(_, network)| served(network)).map(foot).collect();
+            let others = clusters.iter().map(|c| &c.name).filter(|other| Some(*other) != home.as_ref());
+            let remotes = others.cloned().collect();
+            ControlPlanePlan { remotes, management: range.management(at + 1), feet, home, name }
+        })
+        .collect()
 }
 
 #[cfg(test)]
@@ -337,44 +281,70 @@ mod tests {
 
     use super::*;
 
-    fn addresses(plan: &Plan) -> Vec<Ipv4Addr> {
-        plan.pods().map(|pod| pod.address).collect()
+    const LINK: Range = Range::HostLink(Ipv4Addr::new(172, 31, 240, 32));
+
+    fn pods(cluster: &ClusterPlan) -> Vec<Ipv4Addr> {
+        (0..4).filter_map(|n| cluster.pod_address(n)).collect()
     }
 
     #[test]
     fn networks_share_their_pod_addresses_in_namespaces() {
-        let plan = Plan::new(Range::HostLink(Ipv4Addr::new(172, 31, 240, 16)));
-        let [east, west] = &plan.clusters;
-        let of = |cluster: &ClusterPlan| cluster.pods().map(|pod| pod.address).collect::<Vec<_>>();
-        assert_eq!(of(east), of(west));
-        assert_ne!(east.gateway_wan, west.gateway_wan);
+        let plan = Plan::new(Shape::default(), LINK);
+        let [east, west] = &plan.clusters[..] else { panic!("two clusters") };
+        assert_eq!((east.name.as_str(), east.network.as_str()), ("east", "net-east"));
+        assert_eq!((west.name.as_str(), west.network.as_str()), ("west", "net-west"));
+        assert_eq!(pods(east), pods(west));
+        let outer = |cluster: &ClusterPlan| cluster.outer_address(0, Ipv4Addr::LOCALHOST);
+        assert_ne!(outer(east), outer(west));
         assert_ne!(east.vip(&HELLOWORLD), west.vip(&HELLOWORLD));
-        assert_eq!(east.management, Ipv4Addr::new(172, 31, 240, 20));
-        assert_eq!(west.api, Ipv4Addr::new(172, 31, 240, 25));
     }
 
     #[test]
-    fn every_loopback_address_is_used_once() {
-        let plan = Plan::new(Range::Loopback(77));
-        let all: Vec<Ipv4Addr> = plan
-            .pods()
-            .flat_map(|pod| [pod.address, pod.outbound, pod.app])
-            .chain(plan.clusters.iter().flat_map(|cluster| [cluster.management, cluster.api]))
-            .collect();
-        assert_eq!(all.iter().collect::<BTreeSet<_>>().len(), all.len());
-        assert!(all.iter().all(|address| address.octets()[..2] == [127, 77]));
-        assert_eq!(plan.clusters[0].gateway_wan, plan.clusters[0].gateway.address);
+    fn clusters_of_one_network_have_disjoint_pod_ranges() {
+        let plan = Plan::new(Shape::new(3, 2, Topology::MultiPrimary, Sidecars::Captured).unwrap(), LINK);
+        let [east, west, north] = &plan.clusters[..] else { panic!("three clusters") };
+        assert_eq!(east.network, north.network);
+        assert_ne!(east.network, west.network);
+        assert!(pods(east).iter().all(|address| !pods(north).contains(address)));
+        assert_ne!(east.xds, north.xds);
     }
 
     #[test]
-    fn two_labs_do_not_meet() {
-        let one = addresses(&Plan::new(Range::Loopback(70)));
-        let two = addresses(&Plan::new(Range::Loopback(71)));
-        assert!(one.iter().all(|address| !two.contains(address)));
+    fn every_address_of_the_host_link_and_of_loopback_is_used_once() {
+        for range in [LINK, Range::Loopback(77)] {
+            let plan =
+                Plan::new(Shape::new(8, 8, Topology::MultiPrimary, Sidecars::Captured).unwrap(), range);
+            let apis = plan.clusters.iter().map(|cluster| cluster.api);
+            let mut all: Vec<Ipv4Addr> =
+                apis.chain(plan.control_planes.iter().map(|c| c.management)).collect();
+            if range.mode() == Mode::Loopback {
+                all.extend(plan.clusters.iter().flat_map(pods));
+                assert!(all.iter().all(|address| address.octets()[..2] == [127, 77]));
+            } else {
+                assert!(
+                    all.iter().all(|a| u32::from(*a) >> 5 == u32::from(Ipv4Addr::new(172, 31, 240, 32)) >> 5)
+                );
+            }
+            assert_eq!(all.iter().collect::<BTreeSet<_>>().len(), all.len(), "{all:?}");
+        }
     }
 
     #[test]
-    fn envoy_cluster_names_are_istios() {
-        assert_eq!(HELLOWORLD.envoy_cluster(), "outbound|5000||helloworld.sample.svc.cluster.local");
+    fn a_primary_serves_the_remote_clusters_too() {
+        let plan = Plan::new(Shape::new(2, 2, Topology::PrimaryRemote, Sidecars::Captured).unwrap(), LINK);
+        let [primary] = &plan.control_planes[..] else { panic!("one control plane") };
+        assert_eq!((primary.home.as_deref(), &primary.remotes[..]), (Some("east"), &["west".to_owned()][..]));
+        assert_eq!(primary.feet.len(), 2);
+        assert_eq!(plan.clusters[1].xds, primary.feet[1].address);
+    }
+
+    #[test]
+    fn an_external_control_plane_is_at_home_nowhere() {
+        let plan = Plan::new(Shape::new(2, 1, Topology::External, Sidecars::Captured).unwrap(), LINK);
+        let [external] = &plan.control_planes[..] else { panic!("one control plane") };
+        assert_eq!((external.name.as_str(), &external.home), ("external", &None));
+        assert_eq!(external.remotes, ["east", "west"]);
+        assert_eq!(external.feet.len(), 1);
+        assert!(plan.clusters.iter().all(|cluster| cluster.xds == external.feet[0].address));
     }
 }

@@ -1,137 +1,143 @@
 //! One running pod: its namespaces, its application, its Envoy.
 
-use std::collections::BTreeMap;
+mod drain;
+mod process;
+
 use std::net::Ipv4Addr;
-use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use tokio::time::Instant;
-
+pub(super) use self::process::Health;
+use self::process::{Process, Program};
+use super::bootstrap;
 use super::envoy::{self, Admin};
+use super::kubelet::{Addresses, Proxy, Role, Workload};
 use super::netns::{self, BoxPlan, OpenBox};
-use super::part::Part;
 use super::place::Place;
-use super::plan::{ClusterPlan, PodPlan, Role, SERVICES};
-use super::wait::until_every;
-use super::{LabError, Mode, bootstrap};
+use super::plan::ClusterPlan;
+use super::site::Site;
+use super::{LabError, Mode};
 
-/// An Envoy is live in about a second; several at once on a small machine take longer.
-const LIVE_LIMIT: Duration = Duration::from_secs(60);
-/// Looking costs a process each time.
-const LIVE_PAUSE: Duration = Duration::from_millis(80);
-/// How long requests in flight may take before a leaving pod stops regardless.
-const SETTLE_LIMIT: Duration = Duration::from_secs(10);
-/// How long a leaving pod waits for peers to close connections that are idle: a peer behind a gateway cannot
-/// know which of its connections end here, and closes one only after its next request.
-const IDLE_LIMIT: Duration = Duration::from_secs(2);
-/// How long an Envoy may take to end.
-const STOP_GRACE: Duration = Duration::from_secs(3);
-
-/// What every pod is started with.
-#[derive(Debug, Clone)]
-pub struct PodSetup {
-    /// This binary.
-    pub exe: PathBuf,
-    /// Envoy's.
-    pub envoy: PathBuf,
-    /// Generated files, for the lab's processes.
-    pub files: PathBuf,
-    /// Logs.
-    pub logs: PathBuf,
-    /// Namespaces or loopback.
-    pub mode: Mode,
-}
-
-/// A pod whose application runs and whose Envoy does not yet.
+/// A pod whose namespaces are open. Its processes are started, watched and ended by the kubelet; everybody else
+/// looks, and may break something.
 #[derive(Debug)]
-pub struct OpenPod {
+pub struct RunningPod {
+    workload: Workload,
     cluster: ClusterPlan,
-    plan: PodPlan,
+    addresses: Addresses,
     place: Place,
-    opened: Option<OpenBox>,
-    apps: Vec<Part>,
+    admin: Admin,
+    opened: Mutex<Option<OpenBox>>,
+    processes: Mutex<Vec<Process>>,
+    ready: AtomicBool,
+    leaving: AtomicBool,
 }
 
-impl OpenPod {
-    /// Makes the pod's namespaces and starts its application. `number` is unique in the lab.
+impl RunningPod {
+    /// Makes the pod's namespaces and starts its application.
     ///
     /// # Errors
     /// [`LabError`].
-    pub async fn open(
-        setup: &PodSetup,
+    pub(super) async fn open(
+        site: &Site,
         cluster: &ClusterPlan,
-        plan: &PodPlan,
-        number: usize,
+        workload: Workload,
+        addresses: Addresses,
     ) -> Result<Self, LabError> {
-        let opened = match setup.mode {
-            Mode::Loopback => None,
-            Mode::Namespaces => {
-                let plan = BoxPlan::pod(cluster, plan);
-                Some(netns::open(&plan, number, &setup.files, &setup.logs).await?)
+        let mode = site.plan.mode();
+        let opened = match site.plan.network(&cluster.network) {
+            Some(network) if mode == Mode::Namespaces => {
+                let hosts = hosts_file(site, &workload);
+                let plan = BoxPlan::pod(network, &workload, &addresses, hosts);
+                Some(netns::open(&plan, site.next_number(), &site.logs).await?)
             }
+            _ => None,
         };
         let place = opened.as_ref().map_or(Place::Here, |opened| opened.place);
-        let mut pod = Self { cluster: cluster.clone(), plan: plan.clone(), place, opened, apps: Vec::new() };
-        if matches!(plan.role, Role::Helloworld(_)) {
-            pod.start_apps(setup)?;
-        }
+        let pod = Self {
+            admin: Admin::new(place, addresses.pod, mode),
+            processes: Mutex::new(Process::all(&workload)),
+            cluster: cluster.clone(),
+            opened: Mutex::new(opened),
+            ready: AtomicBool::new(false),
+            leaving: AtomicBool::new(false),
+            workload,
+            addresses,
+            place,
+        };
+        pod.start(site, |program| matches!(program, Program::App(_)))?;
         Ok(pod)
     }
 
-    /// One process per port: the application knows one address and no proxy.
-    fn start_apps(&mut self, setup: &PodSetup) -> Result<(), LabError> {
-        let address = match setup.mode {
-            Mode::Namespaces => Ipv4Addr::UNSPECIFIED,
-            Mode::Loopback => self.plan.app,
-        };
-        for service in &SERVICES {
-            let mut command = self.place.command(&setup.exe);
-            command.args(["sim", "app", "--version", self.cluster.version, "--cluster", self.cluster.name]);
-            command.args(["--instance", &self.plan.name, "--listen"]);
-            command.arg(format!("{address}:{}", service.port));
-            let name = format!("{}/{}", self.plan.path(), service.name);
-            self.apps.push(Part::spawn(&name, command, &setup.logs)?);
+    /// Starts the Envoy, if the pod has one.
+    ///
+    /// # Errors
+    /// [`LabError`].
+    pub(super) fn start_envoy(&self, site: &Site) -> Result<(), LabError> {
+        self.start(site, |program| matches!(program, Program::Envoy))
+    }
+
+    fn start(&self, site: &Site, which: impl Fn(&Program) -> bool) -> Result<(), LabError> {
+        let mut processes = self.lock();
+        for process in processes.iter_mut().filter(|process| which(&process.program)) {
+            process.start(self, site)?;
         }
         Ok(())
     }
 
-    /// Starts the Envoy.
-    ///
-    /// # Errors
-    /// [`LabError`].
-    pub fn start_envoy(self, setup: &PodSetup) -> Result<RunningPod, LabError> {
-        let file = setup.files.join(format!("{}-{}.json", self.plan.cluster, self.plan.name));
-        let text = bootstrap::bootstrap(&self.cluster, &self.plan, setup.mode).to_string();
-        std::fs::write(&file, text).map_err(LabError::file("write", &file))?;
-        let command = envoy::command(self.place, &setup.envoy, &file);
-        let envoy = Part::spawn(&format!("{}/envoy", self.plan.path()), command, &setup.logs)?;
-        let admin = Admin::new(self.place, &self.plan, setup.mode);
-        Ok(RunningPod {
-            plan: self.plan,
-            place: self.place,
-            opened: self.opened,
-            apps: self.apps,
-            envoy,
-            admin,
-        })
+    /// Looks after its processes: one that died is started again once its backoff is over.
+    pub(super) fn tend(&self, site: &Site) -> Vec<Health> {
+        self.lock().iter_mut().map(|process| process.tend(self, site)).collect()
     }
-}
 
-/// A pod with its Envoy.
-#[derive(Debug)]
-pub struct RunningPod {
-    plan: PodPlan,
-    place: Place,
-    opened: Option<OpenBox>,
-    apps: Vec<Part>,
-    envoy: Part,
-    admin: Admin,
-}
+    /// Cluster id.
+    pub fn cluster(&self) -> &str {
+        &self.workload.cluster
+    }
 
-impl RunningPod {
-    /// What it was planned as.
-    pub fn plan(&self) -> &PodPlan {
-        &self.plan
+    /// Kubernetes namespace.
+    pub fn namespace(&self) -> &str {
+        &self.workload.namespace
+    }
+
+    /// Name of the Pod object.
+    pub fn name(&self) -> &str {
+        &self.workload.name
+    }
+
+    /// The Deployment it belongs to.
+    pub fn deployment(&self) -> Option<&str> {
+        self.workload.deployment.as_deref()
+    }
+
+    /// What it is.
+    pub fn role(&self) -> Role {
+        self.workload.role()
+    }
+
+    /// Its address in its network.
+    pub fn address(&self) -> Ipv4Addr {
+        self.addresses.pod
+    }
+
+    /// Where other networks reach it: gateways only.
+    pub fn outer_address(&self) -> Option<Ipv4Addr> {
+        self.addresses.outer
+    }
+
+    /// Its Envoy's admin pages. Without an Envoy nobody answers there.
+    pub fn admin(&self) -> &Admin {
+        &self.admin
+    }
+
+    /// Whether it has an Envoy at all.
+    pub fn has_envoy(&self) -> bool {
+        self.workload.proxy != Proxy::None
+    }
+
+    /// `cluster/name`.
+    pub fn path(&self) -> String {
+        self.workload.path()
     }
 
     /// Where its processes run.
@@ -139,107 +145,99 @@ impl RunningPod {
         self.place
     }
 
-    /// Its Envoy's admin pages.
-    pub fn admin(&self) -> &Admin {
-        &self.admin
+    /// Whether the kubelet found it ready last.
+    pub fn is_ready(&self) -> bool {
+        self.ready.load(Ordering::Relaxed)
     }
 
-    /// Waits until its Envoy is live and, for an application, takes requests for every port.
-    ///
-    /// # Errors
-    /// [`LabError::Ended`] with the log of what ended, [`LabError::Deadline`].
-    pub async fn live(&mut self) -> Result<(), LabError> {
-        let wanted: Vec<String> = match self.plan.role {
-            Role::Helloworld(_) => {
-                SERVICES.iter().map(|service| format!("inbound|{}||", service.port)).collect()
-            }
-            Role::Sleep | Role::Gateway => Vec::new(),
-        };
-        let what = format!("Envoy of {} live", self.plan.path());
-        until_every(&what, LIVE_LIMIT, LIVE_PAUSE, async || {
-            if let Err(ended) = self.check_running() {
-                return Ok(Err(ended));
-            }
-            self.admin.live().await.map_err(|error| error.to_string())?;
-            let clusters = self.admin.clusters().await.map_err(|error| error.to_string())?;
-            match wanted.iter().find(|name| !clusters.contains_key(*name)) {
-                Some(missing) => Err(format!("live, without {missing}")),
-                None => Ok(Ok(())),
-            }
-        })
-        .await?
+    /// Whether its object is being deleted.
+    pub fn is_leaving(&self) -> bool {
+        self.leaving.load(Ordering::Relaxed)
     }
 
-    /// An error if one of its processes ended by itself.
-    ///
-    /// # Errors
-    /// [`LabError::Ended`].
-    pub fn check_running(&mut self) -> Result<(), LabError> {
-        self.apps.iter_mut().chain([&mut self.envoy]).try_for_each(Part::check_running)
-    }
-
-    /// Leaves without losing a request: peers are told to close their connections, what is in flight
-    /// finishes, then everything stops. The pod must be out of every EndpointSlice.
-    pub async fn drain(self) {
-        if self.admin.fail_health_checks().await.is_ok() {
-            let start = Instant::now();
-            // Requests that outlast the limit are cut off, as a kubelet does.
-            let _ = until_every("requests in flight", SETTLE_LIMIT, LIVE_PAUSE, async || {
-                let stats = self.admin.stats("downstream_rq_active|downstream_cx_active").await;
-                let stats = stats.map_err(|error| error.to_string())?;
-                let requests = active(&stats, "downstream_rq_active");
-                let connections = active(&stats, "downstream_cx_active");
-                if requests == 0 && (connections == 0 || start.elapsed() > IDLE_LIMIT) {
-                    return Ok(());
-                }
-                Err(format!("{requests} requests, {connections} connections"))
-            })
-            .await;
+    /// Kills its Envoy at once, without a word: the kubelet has to notice.
+    pub fn kill_envoy(&self) {
+        let mut processes = self.lock();
+        for process in processes.iter_mut().filter(|process| process.program == Program::Envoy) {
+            process.kill_now();
         }
-        self.envoy.stop(STOP_GRACE).await;
-        close(self.apps, self.opened).await;
     }
 
-    /// Ends everything at once.
-    pub async fn kill(self) {
-        self.envoy.kill().await;
-        close(self.apps, self.opened).await;
+    /// The Pod object's identity.
+    pub(super) fn uid(&self) -> &str {
+        &self.workload.uid
+    }
+
+    /// What it was made from.
+    pub(super) fn workload(&self) -> &Workload {
+        &self.workload
+    }
+
+    /// Its addresses.
+    pub(super) fn addresses(&self) -> &Addresses {
+        &self.addresses
+    }
+
+    /// What it is sorted by.
+    pub(super) fn key(&self) -> (&str, &str, &str) {
+        (self.cluster(), self.namespace(), self.name())
+    }
+
+    pub(super) fn set_ready(&self, ready: bool) {
+        self.ready.store(ready, Ordering::Relaxed);
+    }
+
+    pub(super) fn set_leaving(&self) {
+        self.leaving.store(true, Ordering::Relaxed);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Process>> {
+        self.processes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The command of the Envoy, its bootstrap written.
+    fn envoy_command(&self, site: &Site) -> Result<tokio::process::Command, LabError> {
+        let file = bootstrap_file(site, &self.workload);
+        let mode = site.plan.mode();
+        let text = bootstrap::bootstrap(&self.cluster, &self.workload, &self.addresses, mode).to_string();
+        std::fs::write(&file, text).map_err(LabError::file("write", &file))?;
+        Ok(envoy::command(self.place, &site.envoy, &file))
+    }
+
+    /// The command of the application on `port`: it knows one address and no proxy.
+    fn app_command(&self, site: &Site, port: u16) -> tokio::process::Command {
+        let address = match (site.plan.mode(), self.workload.proxy) {
+            (Mode::Loopback, Proxy::None) => self.addresses.pod,
+            (Mode::Loopback, _) | (Mode::Namespaces, Proxy::Explicit) => self.addresses.app,
+            (Mode::Namespaces, _) => Ipv4Addr::UNSPECIFIED,
+        };
+        let version = self.workload.labels.get("version").map_or("v1", String::as_str);
+        let mut command = self.place.command(&site.exe);
+        command.args(["sim", "app", "--version", version, "--cluster", self.cluster()]);
+        command.args(["--name", self.workload.app(), "--instance", self.name(), "--listen"]);
+        command.arg(format!("{address}:{port}"));
+        command
     }
 }
 
-async fn close(apps: Vec<Part>, opened: Option<OpenBox>) {
-    futures::future::join_all(apps.into_iter().map(Part::kill)).await;
-    if let Some(opened) = opened {
-        opened.close().await;
+/// The file that is the pod's `/etc/hosts`.
+pub(super) fn hosts_file(site: &Site, workload: &Workload) -> std::path::PathBuf {
+    site.files.join(format!("{}.hosts", file_name(workload)))
+}
+
+/// The file that is its Envoy's bootstrap.
+fn bootstrap_file(site: &Site, workload: &Workload) -> std::path::PathBuf {
+    site.files.join(format!("{}.json", file_name(workload)))
+}
+
+/// Removes what was written for a pod that is gone.
+pub(super) fn remove_files(site: &Site, workload: &Workload) {
+    for file in [hosts_file(site, workload), bootstrap_file(site, workload)] {
+        // A pod without an Envoy has no bootstrap; what cannot be removed goes with the lab.
+        let _ = std::fs::remove_file(file);
     }
 }
 
-/// The sum of a gauge over all HTTP listeners but the admin pages' own.
-fn active(stats: &BTreeMap<String, u64>, gauge: &str) -> u64 {
-    let counts =
-        |name: &str| name.starts_with("http.") && !name.starts_with("http.admin.") && name.ends_with(gauge);
-    stats.iter().filter(|(name, _)| counts(name)).map(|(_, value)| value).sum()
-}
-
-/// A directory entry that tells the exec script where a pod is.
-pub fn pid_file(run_dir: &Path, pod: &PodPlan) -> PathBuf {
-    run_dir.join("pods").join(pod.cluster).join(&pod.name)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_admin_pages_own_request_is_not_in_flight() {
-        let stats = [
-            ("http.admin.downstream_rq_active", 1),
-            ("http.inbound_0.0.0.0_5000;.downstream_rq_active", 2),
-            ("http.inbound_0.0.0.0_5000;.downstream_cx_active", 9),
-            ("listener.0.0.0.0_15006.downstream_cx_active", 20),
-        ];
-        let stats = stats.map(|(name, value)| (name.to_owned(), value)).into();
-        assert_eq!(active(&stats, "downstream_rq_active"), 2);
-        assert_eq!(active(&stats, "downstream_cx_active"), 9);
-    }
+fn file_name(workload: &Workload) -> String {
+    format!("{}-{}-{}", workload.cluster, workload.namespace, workload.name)
 }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use super::LabError;
 
 /// How temporary run directories are called, before the process id.
-const PREFIX: &str = "tombolo-lab-";
+pub(super) const PREFIX: &str = "tombolo-lab-";
 /// How many names a run directory may try.
 const MAX_NAMES: u32 = 16;
 /// Locked as long as the lab runs.
@@ -87,15 +87,19 @@ fn make_fresh(temporary: &Path) -> Result<PathBuf, LabError> {
     Ok(tried)
 }
 
+/// The temporary run directories in `temporary`, of labs that run and of labs that are gone, by name.
+pub(super) fn candidates(temporary: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(temporary).into_iter().flatten().flatten();
+    let named = entries.filter(|entry| entry.file_name().to_string_lossy().starts_with(PREFIX));
+    let mut found: Vec<PathBuf> = named.map(|entry| entry.path()).collect();
+    found.sort();
+    found
+}
+
 /// Removes run directories whose lab is gone.
 fn remove_abandoned(temporary: &Path) {
-    let Ok(entries) = fs::read_dir(temporary) else {
-        return;
-    };
-    for entry in entries.flatten() {
-        if entry.file_name().to_string_lossy().starts_with(PREFIX) && is_abandoned(&entry.path()) {
-            let _ = fs::remove_dir_all(entry.path());
-        }
+    for dir in candidates(temporary).into_iter().filter(|dir| is_abandoned(dir)) {
+        let _ = fs::remove_dir_all(dir);
     }
 }
 

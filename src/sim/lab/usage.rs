@@ -4,23 +4,24 @@ use std::fmt::Write as _;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 
-use super::bootstrap::node_id;
-use super::check::client_target;
-use super::place::PROXY_VARIABLES;
-use super::plan::{ADMIN_PORT, ClusterPlan, HELLOWORLD, NAMESPACE, XDS_PORT};
-use super::{Lab, LabError, Mode};
 use serde_json::json;
+
+use super::bootstrap::node_id;
+use super::client::Client;
+use super::place::PROXY_VARIABLES;
+use super::plan::{ADMIN_PORT, HELLOWORLD, NAMESPACE, XDS_PORT};
+use super::world::{CLIENT, app_deployment_name};
+use super::{Lab, LabError, Mode};
 
 /// Writes a kubeconfig per cluster and, in namespaces mode, the `exec` script.
 pub(super) fn write_files(lab: &Lab) -> Result<(), LabError> {
-    for cluster in &lab.plan.clusters {
-        let path = lab.run_dir().join(format!("{}.kubeconfig", cluster.name));
-        let text = lab.cluster(cluster.name)?.kubeconfig();
-        fs::write(&path, text.reveal()).map_err(LabError::file("write", &path))?;
+    for cluster in lab.clusters() {
+        let path = lab.run_dir().join(format!("{}.kubeconfig", cluster.plan().name));
+        fs::write(&path, cluster.kubeconfig().reveal()).map_err(LabError::file("write", &path))?;
         let private = fs::Permissions::from_mode(0o600);
         fs::set_permissions(&path, private).map_err(LabError::file("protect", &path))?;
     }
-    let Some(host_pid) = lab.options.host_pid else {
+    let Some(host_pid) = lab.host_pid else {
         return Ok(());
     };
     let path = lab.run_dir().join("exec");
@@ -50,54 +51,78 @@ exec nsenter --target {host_pid} --mount --pid --net -- nsenter --target \"$pid\
 /// The commands to try, one per line, each with a line that says what it does.
 pub fn what_to_try(lab: &Lab) -> String {
     let mut text = String::from("\nTry, in another terminal:\n");
-    let run = lab.run_dir().display();
-    for cluster in &lab.plan.clusters {
-        let (url, host) = client_target(cluster, lab.plan.mode(), &HELLOWORLD, "/hello");
-        let client = cluster.client.path();
-        let (curl, admin) = match lab.plan.mode() {
-            Mode::Namespaces => (
-                format!("{run}/exec {client} curl {url}"),
-                format!("{run}/exec {client} curl 'http://127.0.0.1:{ADMIN_PORT}/clusters'"),
-            ),
-            Mode::Loopback => (
-                format!("curl -H 'Host: {}' {url}", host.unwrap_or_default()),
-                format!("curl http://{}:{ADMIN_PORT}/clusters", cluster.client.address),
-            ),
+    let (run, exe) = (lab.run_dir().display(), lab.site.exe.display());
+    for client in lab.clients() {
+        let cluster = &client.cluster;
+        let (url, host) = client.target(&HELLOWORLD, "/hello");
+        let header = host.map(|host| format!("-H 'Host: {host}' ")).unwrap_or_default();
+        let (within, admin) = match lab.plan().mode() {
+            Mode::Namespaces => (format!("{run}/exec {}/{CLIENT} ", cluster.name), "127.0.0.1".to_owned()),
+            Mode::Loopback => (String::new(), client.pod.address().to_string()),
         };
-        let _ = writeln!(text, "  {}", cluster.name);
-        let _ = writeln!(text, "    a request, several times:  {curl}");
-        let _ = writeln!(text, "    its Envoy's endpoints:     {admin}");
+        let kubectl = format!("kubectl --kubeconfig {run}/{}.kubeconfig", cluster.name);
+        let _ = writeln!(text, "  {} ({})", cluster.name, cluster.network);
+        let _ = writeln!(text, "    a request, several times:  {within}curl {header}{url}");
         let _ = writeln!(
             text,
-            "    the cluster:               kubectl --kubeconfig {run}/{}.kubeconfig get pods,svc -A",
-            cluster.name
+            "    its Envoy's endpoints:     {within}curl http://{admin}:{ADMIN_PORT}/clusters"
         );
-        let (exe, url) = (lab.options.exe.display(), cluster.http_url());
-        let _ = writeln!(text, "    its proxies:               {exe} proxies --server {url}");
+        let _ =
+            writeln!(text, "    the cluster:               {kubectl} get deploy,pods,svc,endpointslices -A");
+        let deployment = app_deployment_name(cluster);
         let _ = writeln!(
             text,
-            "    what its client gets:      {exe} endpoints {}.{NAMESPACE} --proxy sleep --server {url}",
-            HELLOWORLD.name
+            "    more endpoints:            {kubectl} -n {NAMESPACE} scale deployment {deployment} --replicas 3"
         );
-        let _ = writeln!(text, "    the same as a proxy:       {}", dump(lab, cluster));
-        let _ = writeln!(text, "    debug pages:               {url}/debug");
+        if let Ok(control_plane) = lab.control_plane(&cluster.control_plane) {
+            let url = control_plane.http_url();
+            let _ = writeln!(text, "    its proxies:               {exe} proxies --server {url}");
+            let _ = writeln!(
+                text,
+                "    what its client gets:      {exe} endpoints {}.{NAMESPACE} --proxy {} --server {url}",
+                HELLOWORLD.name,
+                client.pod.name()
+            );
+            let _ = writeln!(text, "    the same as a proxy:       {within}{}", dump(lab, &client));
+            let _ = writeln!(text, "    debug pages:               {url}/debug");
+        }
     }
+    let _ = writeln!(text, "  scenarios");
+    let _ = writeln!(text, "    what there is:             {exe} lab scenario list");
+    let _ = writeln!(text, "    for example:               {exe} lab scenario kill-gateway --run-dir {run}");
+    let _ = writeln!(text, "  an Envoy of your own");
+    let _ = writeln!(text, "    {}", own_envoy(lab));
     let _ = writeln!(text, "  logs: {run}/logs\nCtrl-C ends the lab.");
     text
 }
 
+/// How an Envoy that the lab does not run gets its configuration.
+fn own_envoy(lab: &Lab) -> String {
+    let bootstraps = lab.site.files.display();
+    let Some(client) = lab.clients().into_iter().next() else { return String::new() };
+    let xds = client.cluster.xds;
+    match lab.plan().mode() {
+        Mode::Namespaces => format!(
+            "its xDS server, within pods of {}: {xds}:{XDS_PORT} (plaintext ADS; bootstraps to copy from: \
+             {}/exec {}/{CLIENT} ls {bootstraps})",
+            client.cluster.name,
+            lab.run_dir().display(),
+            client.cluster.name
+        ),
+        Mode::Loopback => format!(
+            "its xDS server: {xds}:{XDS_PORT} (plaintext ADS; bootstraps to copy from: {bootstraps}/*.json)"
+        ),
+    }
+}
+
 /// Asks the control plane what it sends to the client's Envoy.
-fn dump(lab: &Lab, cluster: &ClusterPlan) -> String {
+fn dump(lab: &Lab, client: &Client) -> String {
+    let cluster = &client.cluster;
     let node = json!({
-        "id": node_id(&cluster.client),
+        "id": node_id(client.pod.workload(), client.pod.addresses()),
         "metadata": {"CLUSTER_ID": cluster.name, "NETWORK": cluster.network},
     });
-    let (exe, xds) = (lab.options.exe.display(), cluster.xds);
-    let dump = format!("{exe} dump --xds {xds}:{XDS_PORT} --type eds --as '{node}'");
-    match lab.plan.mode() {
-        Mode::Namespaces => format!("{}/exec {} {dump}", lab.run_dir().display(), cluster.client.path()),
-        Mode::Loopback => dump,
-    }
+    format!("{} dump --xds {}:{XDS_PORT} --type eds --as '{node}'", lab.site.exe.display(), cluster.xds)
 }
 
 #[cfg(test)]

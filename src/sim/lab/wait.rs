@@ -31,15 +31,39 @@ pub(super) async fn until_every<T>(
     pause: Duration,
     mut look: impl AsyncFnMut() -> Result<T, String>,
 ) -> Result<T, LabError> {
-    let start = Instant::now();
+    let patience = Patience::new(what, limit, pause);
     loop {
         match look().await {
             Ok(found) => return Ok(found),
-            Err(seen) if start.elapsed() >= limit => {
-                return Err(LabError::Deadline { what: what.to_owned(), limit, seen });
-            }
-            Err(_) => sleep(pause).await,
+            Err(seen) => patience.after(seen).await?,
         }
+    }
+}
+
+/// For loops that run in tasks of their own, where an asynchronous closure is not known to be `Send`.
+#[derive(Debug)]
+pub(super) struct Patience<'a> {
+    what: &'a str,
+    start: Instant,
+    limit: Duration,
+    pause: Duration,
+}
+
+impl<'a> Patience<'a> {
+    pub(super) fn new(what: &'a str, limit: Duration, pause: Duration) -> Self {
+        Self { what, start: Instant::now(), limit, pause }
+    }
+
+    /// Waits for the next look, having `seen` something else than was hoped for.
+    ///
+    /// # Errors
+    /// [`LabError::Deadline`] once the limit is over.
+    pub(super) async fn after(&self, seen: String) -> Result<(), LabError> {
+        if self.start.elapsed() >= self.limit {
+            return Err(LabError::Deadline { what: self.what.to_owned(), limit: self.limit, seen });
+        }
+        sleep(self.pause).await;
+        Ok(())
     }
 }
 

@@ -1,91 +1,46 @@
-//! What the lab's API servers hold: the Kubernetes objects of one cluster. Pure.
+//! The Kubernetes objects of one of the lab's clusters at its start. Pure. Nothing else defines what runs.
+
+pub mod file;
 
 use base64::Engine as _;
 use serde_json::{Value, json};
 
-use super::plan::{
-    AppService, ClusterPlan, GATEWAY_PORT, NAMESPACE, PodPlan, Role, SERVICES, SYSTEM_NAMESPACE,
-};
+use super::plan::{AppService, ClusterPlan, GATEWAY_PORT, NAMESPACE, SERVICES, SYSTEM_NAMESPACE};
 
 /// Label that carries a network's name on namespaces, pods and gateway Services.
-const NETWORK_LABEL: &str = "topology.istio.io/network";
-/// The gateway's Service.
-const GATEWAY_SERVICE: &str = "istio-eastwestgateway";
+pub const NETWORK_LABEL: &str = "topology.istio.io/network";
+/// The gateway's Service, Deployment, ServiceAccount and label `app`.
+pub const GATEWAY: &str = "istio-eastwestgateway";
+/// Value of the label `istio` of a gateway's pods.
+pub const GATEWAY_LABEL: &str = "eastwestgateway";
+/// The client's Deployment.
+pub const CLIENT: &str = "sleep";
 
-/// Whether a pod passes its readiness probe.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Readiness {
-    /// Its sidecar is live.
-    Ready,
-    /// It exists and nobody may send it traffic yet.
-    NotReady,
-}
-
-/// Everything of `cluster` at the start: namespaces, a node, Services, and the pods in `running`, all ready.
-pub fn world(cluster: &ClusterPlan, running: &[&PodPlan]) -> Value {
+/// Everything of `cluster` at the start, in the order of creation.
+pub fn world(cluster: &ClusterPlan) -> Vec<Value> {
     let mut items = vec![
-        namespace(NAMESPACE, json!({})),
+        namespace(NAMESPACE, json!({"istio-injection": "enabled"})),
         namespace(SYSTEM_NAMESPACE, json!({NETWORK_LABEL: cluster.network})),
         node(cluster),
+        service_account(NAMESPACE, CLIENT),
+        service_account(NAMESPACE, "helloworld"),
+        service_account(SYSTEM_NAMESPACE, GATEWAY),
         gateway_service(cluster),
-        gateway_slice(cluster),
     ];
     items.extend(SERVICES.iter().map(|service| app_service(cluster, service)));
-    items.extend(running.iter().map(|pod| pod_object(cluster, pod, Readiness::Ready)));
-    let app = running.iter().filter(|pod| matches!(pod.role, Role::Helloworld(_)));
-    let app: Vec<_> = app.map(|pod| (*pod, Readiness::Ready)).collect();
-    items.extend(SERVICES.iter().map(|service| app_slice(cluster, service, &app)));
-    json!({"apiVersion": "v1", "kind": "List", "items": items})
+    items.extend([gateway_deployment(), client_deployment(), app_deployment(cluster)]);
+    items
 }
 
-/// Labels of a pod, as its object and its proxy's metadata carry them.
-pub fn pod_labels(cluster: &ClusterPlan, pod: &PodPlan) -> Value {
-    let mut labels = json!({"app": pod.app_label(), NETWORK_LABEL: cluster.network});
-    match pod.role {
-        Role::Helloworld(_) => labels["version"] = json!(cluster.version),
-        Role::Sleep => {}
-        Role::Gateway => labels["istio"] = json!("eastwestgateway"),
-    }
-    if pod.role != Role::Gateway {
-        labels["security.istio.io/tlsMode"] = json!("istio");
-    }
-    labels
+/// Definitions of Istio's kinds, for one's own policies.
+pub fn custom_kinds() -> Vec<Value> {
+    const DEFINITIONS: &str = include_str!("../../../deploy/istio-crds.yaml");
+    serde_saphyr::from_multiple(DEFINITIONS).expect("a file of this repository, held by a test")
 }
 
-/// The Pod object of `pod`.
-pub fn pod_object(cluster: &ClusterPlan, pod: &PodPlan, readiness: Readiness) -> Value {
-    let ready = if readiness == Readiness::Ready { "True" } else { "False" };
-    let conditions: Vec<Value> = [("Initialized", "True"), ("Ready", ready), ("PodScheduled", "True")]
-        .into_iter()
-        .map(|(kind, status)| json!({"type": kind, "status": status}))
-        .collect();
-    json!({
-        "apiVersion": "v1",
-        "kind": "Pod",
-        "metadata": {
-            "name": pod.name,
-            "namespace": pod.namespace(),
-            "labels": pod_labels(cluster, pod),
-        },
-        "spec": {
-            "nodeName": node_name(cluster),
-            "serviceAccountName": pod.service_account(),
-            "containers": [{"name": pod.app_label(), "image": "tombolo"}],
-        },
-        "status": {
-            "phase": "Running",
-            "podIP": pod.address.to_string(),
-            "podIPs": [{"ip": pod.address.to_string()}],
-            "conditions": conditions,
-            "containerStatuses": [{
-                "name": pod.app_label(),
-                "image": "tombolo",
-                "imageID": "",
-                "ready": readiness == Readiness::Ready,
-                "restartCount": 0,
-            }],
-        },
-    })
+/// Name of the application's Deployment in `cluster`.
+pub fn app_deployment_name(cluster: &ClusterPlan) -> String {
+    format!("helloworld-{}", cluster.version)
 }
 
 /// The Service object of `service`.
@@ -111,18 +66,7 @@ pub fn app_service(cluster: &ClusterPlan, service: &AppService) -> Value {
     })
 }
 
-/// Name of the one EndpointSlice of `service`.
-pub fn slice_name(service: &AppService) -> String {
-    format!("{}-lab", service.name)
-}
-
-/// The EndpointSlice of `service` with these pods.
-pub fn app_slice(cluster: &ClusterPlan, service: &AppService, pods: &[(&PodPlan, Readiness)]) -> Value {
-    let ports = json!([{"name": service.port_name, "protocol": "TCP", "port": service.port}]);
-    slice(cluster, NAMESPACE, &slice_name(service), service.name, &ports, pods)
-}
-
-/// The Secret by which one control plane learns of the other cluster `peer`.
+/// The Secret by which a control plane learns of the cluster `peer`.
 pub fn remote_secret(peer: &str, kubeconfig: &str) -> Value {
     let encoded = base64::engine::general_purpose::STANDARD.encode(kubeconfig);
     json!({
@@ -144,29 +88,37 @@ pub fn remote_secret_name(peer: &str) -> String {
     format!("istio-remote-secret-{peer}")
 }
 
-fn namespace(name: &str, labels: Value) -> Value {
-    json!({
-        "apiVersion": "v1",
-        "kind": "Namespace",
-        "metadata": {"name": name, "labels": labels},
-        "status": {"phase": "Active"},
-    })
+/// A Namespace object.
+pub fn namespace(name: &str, labels: Value) -> Value {
+    json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}})
 }
 
-fn node_name(cluster: &ClusterPlan) -> String {
-    format!("{}-node-1", cluster.name)
+fn service_account(namespace: &str, name: &str) -> Value {
+    json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": name, "namespace": namespace}})
 }
 
 fn node(cluster: &ClusterPlan) -> Value {
+    let name = cluster.node_name();
     json!({
         "apiVersion": "v1",
         "kind": "Node",
-        "metadata": {"name": node_name(cluster), "labels": {
-            "kubernetes.io/hostname": node_name(cluster),
+        "metadata": {"name": name, "labels": {
+            "kubernetes.io/hostname": name,
             "topology.kubernetes.io/region": cluster.region,
             "topology.kubernetes.io/zone": cluster.zone,
         }},
-        "status": {"conditions": [{"type": "Ready", "status": "True"}]},
+        "status": {
+            "addresses": [
+                {"type": "InternalIP", "address": cluster.node_address().to_string()},
+                {"type": "Hostname", "address": name},
+            ],
+            "conditions": [{
+                "type": "Ready",
+                "status": "True",
+                "reason": "LabRuns",
+                "message": "the lab runs this node's pods",
+            }],
+        },
     })
 }
 
@@ -175,9 +127,9 @@ fn gateway_service(cluster: &ClusterPlan) -> Value {
     json!({
         "apiVersion": "v1",
         "kind": "Service",
-        "metadata": {"name": GATEWAY_SERVICE, "namespace": SYSTEM_NAMESPACE, "labels": {
-            "app": GATEWAY_SERVICE,
-            "istio": "eastwestgateway",
+        "metadata": {"name": GATEWAY, "namespace": SYSTEM_NAMESPACE, "labels": {
+            "app": GATEWAY,
+            "istio": GATEWAY_LABEL,
             NETWORK_LABEL: cluster.network,
         }},
         "spec": {
@@ -185,114 +137,109 @@ fn gateway_service(cluster: &ClusterPlan) -> Value {
             "clusterIP": vip,
             "clusterIPs": [vip],
             "ipFamilies": ["IPv4"],
-            "selector": {"istio": "eastwestgateway"},
+            "selector": {"istio": GATEWAY_LABEL},
             "ports": [
                 {"name": "status-port", "protocol": "TCP", "port": 15021, "targetPort": 15021},
                 {"name": "tls", "protocol": "TCP", "port": GATEWAY_PORT, "targetPort": GATEWAY_PORT},
             ],
         },
-        "status": {"loadBalancer": {"ingress": [{"ip": cluster.gateway_wan.to_string()}]}},
     })
 }
 
-fn gateway_slice(cluster: &ClusterPlan) -> Value {
-    let ports = json!([
-        {"name": "status-port", "protocol": "TCP", "port": 15021},
-        {"name": "tls", "protocol": "TCP", "port": GATEWAY_PORT},
-    ]);
-    let name = format!("{GATEWAY_SERVICE}-lab");
-    slice(cluster, SYSTEM_NAMESPACE, &name, GATEWAY_SERVICE, &ports, &[(&cluster.gateway, Readiness::Ready)])
+fn app_deployment(cluster: &ClusterPlan) -> Value {
+    let ports: Vec<Value> = SERVICES
+        .iter()
+        .map(|service| json!({"name": service.port_name, "containerPort": service.port, "protocol": "TCP"}))
+        .collect();
+    let labels = json!({"app": "helloworld", "version": cluster.version});
+    let container = json!({"name": "helloworld", "image": "tombolo", "ports": ports});
+    deployment(NAMESPACE, &app_deployment_name(cluster), &labels, "helloworld", &container)
 }
 
-fn slice(
-    cluster: &ClusterPlan,
-    namespace: &str,
-    name: &str,
-    service: &str,
-    ports: &Value,
-    pods: &[(&PodPlan, Readiness)],
-) -> Value {
-    let endpoints: Vec<Value> = pods
-        .iter()
-        .map(|(pod, readiness)| {
-            let ready = matches!(readiness, Readiness::Ready);
-            json!({
-                "addresses": [pod.address.to_string()],
-                "conditions": {"ready": ready, "serving": ready, "terminating": false},
-                "nodeName": node_name(cluster),
-                "zone": cluster.zone,
-                "targetRef": {"kind": "Pod", "name": pod.name, "namespace": pod.namespace()},
-            })
-        })
-        .collect();
+fn client_deployment() -> Value {
+    let container = json!({"name": "sleep", "image": "tombolo"});
+    deployment(NAMESPACE, CLIENT, &json!({"app": CLIENT}), CLIENT, &container)
+}
+
+fn gateway_deployment() -> Value {
+    let container = json!({
+        "name": "istio-proxy",
+        "image": "envoy",
+        "ports": [{"name": "tls", "containerPort": GATEWAY_PORT, "protocol": "TCP"}],
+    });
+    let labels = json!({"app": GATEWAY, "istio": GATEWAY_LABEL});
+    deployment(SYSTEM_NAMESPACE, GATEWAY, &labels, GATEWAY, &container)
+}
+
+fn deployment(namespace: &str, name: &str, labels: &Value, account: &str, container: &Value) -> Value {
     json!({
-        "apiVersion": "discovery.k8s.io/v1",
-        "kind": "EndpointSlice",
-        "metadata": {"name": name, "namespace": namespace, "labels": {
-            "kubernetes.io/service-name": service,
-            "endpointslice.kubernetes.io/managed-by": "lab.tombolo.dev",
-        }},
-        "addressType": "IPv4",
-        "ports": ports,
-        "endpoints": endpoints,
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": name, "namespace": namespace, "labels": labels},
+        "spec": {
+            "replicas": 1,
+            "selector": {"matchLabels": labels},
+            "template": {
+                "metadata": {"labels": labels},
+                "spec": {"serviceAccountName": account, "containers": [container]},
+            },
+        },
     })
 }
 
 #[cfg(test)]
 mod tests {
-    use k8s_openapi::api::core::v1::{Pod, Service};
-    use k8s_openapi::api::discovery::v1::EndpointSlice;
+    use k8s_openapi::api::apps::v1::Deployment;
+    use k8s_openapi::api::core::v1::Service;
 
-    use super::super::plan::{HELLOWORLD, Plan, Range};
+    use super::super::plan::{Plan, Range, Shape};
     use super::*;
 
     fn west() -> ClusterPlan {
-        Plan::new(Range::Loopback(90)).clusters[1].clone()
+        Plan::new(Shape::default(), Range::Loopback(90)).clusters[1].clone()
     }
 
-    fn items(world: &Value, kind: &str) -> Vec<Value> {
-        let items = world["items"].as_array().unwrap();
-        items.iter().filter(|item| item["kind"] == kind).cloned().collect()
+    fn items(kind: &str) -> Vec<Value> {
+        world(&west()).into_iter().filter(|item| item["kind"] == kind).collect()
     }
 
     #[test]
     fn objects_are_what_kubernetes_types_say() {
-        let cluster = west();
-        let world = world(&cluster, &[&cluster.gateway, &cluster.client, &cluster.helloworld[0]]);
-        for pod in items(&world, "Pod") {
-            let pod: Pod = serde_json::from_value(pod).unwrap();
-            assert!(pod.status.unwrap().conditions.unwrap().iter().any(|c| c.type_ == "Ready"));
-        }
-        for service in items(&world, "Service") {
+        for service in items("Service") {
             serde_json::from_value::<Service>(service).unwrap();
         }
-        let slices = items(&world, "EndpointSlice");
-        assert_eq!(slices.len(), SERVICES.len() + 1);
-        for slice in slices {
-            let slice: EndpointSlice = serde_json::from_value(slice).unwrap();
-            assert_eq!(slice.endpoints.unwrap_or_default().len(), 1);
+        let deployments = items("Deployment");
+        assert_eq!(deployments.len(), 3);
+        for deployment in deployments {
+            let deployment: Deployment = serde_json::from_value(deployment).unwrap();
+            let spec = deployment.spec;
+            assert_eq!(spec.selector.match_labels, spec.template.metadata.unwrap().labels);
         }
     }
 
     #[test]
-    fn only_running_application_pods_are_endpoints() {
-        let cluster = west();
-        let world = world(&cluster, &[&cluster.gateway, &cluster.client]);
-        let slices = items(&world, "EndpointSlice");
-        let app = slices.iter().find(|slice| slice["metadata"]["name"] == slice_name(&HELLOWORLD)).unwrap();
-        assert_eq!(app["endpoints"], json!([]));
-        assert_eq!(items(&world, "Pod").len(), 2);
+    fn custom_kinds_are_definitions_with_one_stored_version_each() {
+        let definitions = custom_kinds();
+        assert!(
+            definitions.iter().any(|one| one["metadata"]["name"] == "destinationrules.networking.istio.io")
+        );
+        for definition in definitions {
+            assert_eq!(definition["kind"], "CustomResourceDefinition");
+            let versions = definition["spec"]["versions"].as_array().unwrap();
+            assert_eq!(versions.iter().filter(|version| version["storage"] == true).count(), 1);
+        }
     }
 
     #[test]
-    fn gateway_is_named_for_its_network_and_shown_at_its_outer_address() {
-        let cluster = west();
-        let world = world(&cluster, &[&cluster.gateway]);
-        let services = items(&world, "Service");
-        let gateway = services.iter().find(|s| s["metadata"]["name"] == GATEWAY_SERVICE).unwrap();
+    fn pods_and_endpoints_are_the_controllers_matter() {
+        assert!(items("Pod").is_empty() && items("EndpointSlice").is_empty());
+    }
+
+    #[test]
+    fn gateway_is_named_for_its_network() {
+        let services = items("Service");
+        let gateway = services.iter().find(|s| s["metadata"]["name"] == GATEWAY).unwrap();
         assert_eq!(gateway["metadata"]["labels"]["topology.istio.io/network"], "net-west");
-        let ingress = &gateway["status"]["loadBalancer"]["ingress"][0]["ip"];
-        assert_eq!(ingress, &cluster.gateway_wan.to_string());
     }
 
     #[test]

@@ -3,16 +3,20 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::super::client::Load;
 use super::super::plan::HELLOWORLD;
-use super::super::wait::until_every;
+use super::super::truth::{ready, written};
+use super::super::wait::{until, until_every};
+use super::super::world::app_deployment_name;
 use super::super::{Lab, LabError};
-use super::client::{Load, clients};
-use super::scaling::{finish, loads};
-use super::views::{expected, onlookers, written};
+use super::scaling::{finish, follow_within, loads, scale_and_wait, scaled};
+use super::views::onlookers;
 use super::{Seen, wrong};
 
 /// Envoy tries again after a random delay that grows from half a second.
 const RECONNECT_LIMIT: Duration = Duration::from_secs(30);
+/// Watches come back, and a pod starts.
+const HEAL_LIMIT: Duration = Duration::from_secs(60);
 const PAUSE: Duration = Duration::from_millis(100);
 /// Requests sent by each client while a part is away.
 const REQUESTS: u64 = 60;
@@ -22,8 +26,8 @@ const CONNECTED: &str = "control_plane.connected_state";
 /// What changes whenever a proxy takes a configuration.
 const UPDATES: &str = r"(^|\.)(version|update_success|update_rejected|update_failure)$";
 
-/// East's control plane stops and starts: its Envoys keep serving, reconnect, and have what they had.
-pub(super) async fn control_plane_restart(lab: &mut Lab) -> Seen {
+/// The first control plane stops and starts: its Envoys keep serving, reconnect, and have what they had.
+pub(super) async fn control_plane_restart(lab: &Lab) -> Seen {
     let before = client_hosts(lab).await?;
     let mut loads = loads(lab)?;
     let outcome = restart(lab, &mut loads).await;
@@ -36,11 +40,11 @@ pub(super) async fn control_plane_restart(lab: &mut Lab) -> Seen {
     total
 }
 
-async fn restart(lab: &mut Lab, loads: &mut [Load]) -> Result<(), LabError> {
-    lab.cluster_mut("east")?.stop_control_plane().await;
+async fn restart(lab: &Lab, loads: &mut [Load]) -> Result<(), LabError> {
+    let control_plane = &lab.control_planes()[0];
+    control_plane.stop().await;
     let outcome = while_away(lab, loads).await;
-    let setup = lab.control_plane_setup("east");
-    lab.cluster_mut("east")?.start_control_plane(&setup).await?;
+    control_plane.start().await?;
     outcome?;
     all_connected(lab, 1).await
 }
@@ -50,10 +54,12 @@ async fn while_away(lab: &Lab, loads: &mut [Load]) -> Result<(), LabError> {
     answered(loads).await
 }
 
-/// Waits until every onlooker in east says `state`.
+/// Waits until every onlooker served by the first control plane says `state`.
 async fn all_connected(lab: &Lab, state: u64) -> Result<(), LabError> {
-    for pod in onlookers(lab).filter(|pod| pod.plan().cluster == "east") {
-        let what = format!("{CONNECTED} of {} is {state}", pod.plan().path());
+    let name = lab.control_planes()[0].name();
+    let served = |cluster: &str| lab.plan().cluster(cluster).is_some_and(|c| c.control_plane == name);
+    for pod in onlookers(lab).iter().filter(|pod| served(pod.cluster())) {
+        let what = format!("{CONNECTED} of {} is {state}", pod.path());
         until_every(&what, RECONNECT_LIMIT, PAUSE, async || {
             let stats = pod.admin().stats("^control_plane.connected_state$").await;
             match stats.map_err(|error| error.to_string())?.get(CONNECTED) {
@@ -66,39 +72,34 @@ async fn all_connected(lab: &Lab, state: u64) -> Result<(), LabError> {
     Ok(())
 }
 
-/// West's API server stops and comes back: meanwhile no proxy of either cluster gets anything new and requests
-/// go on; afterwards changes arrive again.
-pub(super) async fn api_server_outage(lab: &mut Lab) -> Seen {
+/// An API server stops and comes back: meanwhile no proxy of any cluster gets anything new and requests go on;
+/// afterwards changes arrive again.
+pub(super) async fn api_server_outage(lab: &Lab) -> Seen {
     let before = settled(lab).await?;
     let mut loads = loads(lab)?;
-    lab.cluster_mut("west")?.stop_api().await;
+    scaled(lab).kill_api().await;
     let sent = answered(&mut loads).await;
     let during = updates(lab).await;
-    lab.cluster_mut("west")?.resume_api().await?;
+    scaled(lab).resume_api().await?;
     let total = finish(loads).await?;
     sent?;
     same(&before, &during?)?;
     let healed = heals(lab).await;
-    lab.scale("west", 1).await?;
+    scale_and_wait(lab, scaled(lab), 1).await?;
     healed?;
-    Ok(format!("{total}; {} counters of {} Envoys unchanged", before.len(), onlookers(lab).count()))
+    Ok(format!("{total}; {} counters of {} Envoys unchanged", before.len(), onlookers(lab).len()))
 }
 
-/// A further endpoint in west reaches both clients: the control planes watch again.
-async fn heals(lab: &mut Lab) -> Result<(), LabError> {
-    lab.prepare("west", 2).await?;
-    lab.announce("west", 2).await?;
-    let counts = BTreeMap::from([("east", 1), ("west", 2)]);
-    for client in clients(lab)? {
-        let wanted = expected(lab, client.cluster, &counts);
-        until_every("a change after the outage", RECONNECT_LIMIT, PAUSE, async || {
-            let hosts = client.pod.admin().hosts(&HELLOWORLD.envoy_cluster()).await;
-            let hosts = hosts.map_err(|error| error.to_string())?;
-            if hosts == wanted { Ok(()) } else { Err(written(&hosts)) }
-        })
-        .await?;
-    }
-    Ok(())
+/// A further endpoint reaches all clients: controllers, node agent and control planes watch again.
+async fn heals(lab: &Lab) -> Result<(), LabError> {
+    let cluster = scaled(lab);
+    cluster.api().scale(&app_deployment_name(cluster.plan()), 2).await?;
+    until("a second endpoint after the outage", HEAL_LIMIT, async || {
+        let found = ready(cluster, &HELLOWORLD).await.map_err(|error| error.to_string())?.len();
+        if found == 2 { Ok(()) } else { Err(format!("{found}")) }
+    })
+    .await?;
+    follow_within(lab, RECONNECT_LIMIT).await
 }
 
 fn same(before: &BTreeMap<String, u64>, after: &BTreeMap<String, u64>) -> Result<(), LabError> {
@@ -128,7 +129,7 @@ async fn settled(lab: &Lab) -> Result<BTreeMap<String, u64>, LabError> {
 async fn updates(lab: &Lab) -> Result<BTreeMap<String, u64>, LabError> {
     let mut all = BTreeMap::new();
     for pod in onlookers(lab) {
-        let path = pod.plan().path();
+        let path = pod.path();
         let stats = pod.admin().stats(UPDATES).await?;
         all.extend(stats.into_iter().map(|(name, value)| (format!("{path} {name}"), value)));
     }
@@ -144,7 +145,7 @@ async fn answered(loads: &mut [Load]) -> Result<(), LabError> {
 
 async fn client_hosts(lab: &Lab) -> Result<Vec<String>, LabError> {
     let mut all = Vec::new();
-    for client in clients(lab)? {
+    for client in lab.clients() {
         all.push(written(&client.pod.admin().hosts(&HELLOWORLD.envoy_cluster()).await?));
     }
     Ok(all)

@@ -63,7 +63,7 @@ fn d42_a_dead_endpoint_costs_a_retry_elsewhere() {
     let retry = action(0).retry_policy.expect("retry");
     assert!(retry.retry_on.starts_with("connect-failure,"));
     assert_eq!(retry.num_retries.map(|n| n.value), Some(2));
-    assert_eq!((retry.retry_host_predicate.len(), retry.host_selection_retry_max_attempts), (1, 5));
+    assert_eq!((retry.retry_host_predicate.len(), retry.host_selection_retry_max_attempts), (1, 20));
     assert_eq!(action(0).timeout.map(|timeout| timeout.seconds), Some(0));
     assert_eq!(table.virtual_hosts[1].name, "allow_any");
     let passthrough = rds::route_action::ClusterSpecifier::Cluster("PassthroughCluster".to_owned());

@@ -1,0 +1,393 @@
+//! Plays a scenario: watchers on, steps, everything undone, verdict.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use tokio_util::sync::CancellationToken;
+
+use super::super::client::Client;
+use super::super::control::{Refusal, Replies, Reply, Request};
+use super::super::plan::{ClusterPlan, HELLOWORLD, Plan};
+use super::super::timeline::Row;
+use super::super::truth::{Truth, truth};
+use super::super::wait::{until, until_every};
+use super::super::{Lab, LabError};
+use super::record::summary;
+use super::stage::{PATIENCE, Stage};
+use super::watch::Watch;
+use super::{
+    Expectation, LONGEST, MOST_REPLICAS, MOST_TIMES, Needs, Report, SCENARIOS, Scenario, Seen, Subject, wrong,
+};
+
+/// Answers each client gets before the first step and after the last.
+const SOME: u64 = 10;
+/// Between two looks at all Envoy clusters.
+const LOOK: Duration = Duration::from_millis(100);
+/// How many reports of one scenario a run directory may hold.
+const MOST_REPORTS: u32 = 10_000;
+
+/// Plays what `request` asks for; cut short, and undone, once `cancel` is cancelled. The last line for the asker.
+pub async fn play(lab: Arc<Lab>, request: Request, replies: Replies, cancel: CancellationToken) -> Reply {
+    let refuse = |why| Reply::Refused(Refusal { why, usage: true });
+    let (scenario, stage) = match prepare(&lab, &request, &replies) {
+        Ok(prepared) => prepared,
+        Err(why) => return refuse(why),
+    };
+    let started_at = humantime::format_rfc3339_millis(SystemTime::now()).to_string();
+    let checks = perform(scenario, &stage, &replies, &cancel).await;
+    let mut report = Report {
+        scenario: scenario.name.to_owned(),
+        ok: checks.iter().all(|check| check.ok),
+        cluster: stage.cluster.name.clone(),
+        mode: lab.plan().mode().as_str().to_owned(),
+        started_at,
+        checks,
+        rows: stage.record.rows(),
+        kept: None,
+    };
+    keep(lab.run_dir(), &mut report, |problem| stage.say(problem));
+    Reply::Report(Box::new(report))
+}
+
+/// The scenario and its stage; else what is wrong with the request.
+fn prepare(
+    lab: &Arc<Lab>,
+    request: &Request,
+    replies: &Replies,
+) -> Result<(&'static Scenario, Stage), String> {
+    let scenario = SCENARIOS.iter().find(|scenario| scenario.name == request.scenario);
+    let scenario = scenario.ok_or_else(|| format!("this lab knows no scenario {:?}", request.scenario))?;
+    check_options(scenario, request)?;
+    let cluster = subject(lab.plan(), scenario, request.cluster.as_deref())?;
+    check_needs(lab.plan(), scenario, &cluster)?;
+    let mut stage = Stage::new(Arc::clone(lab), cluster, replies.clone());
+    if let Some(ms) = request.for_ms {
+        stage.lasts = Duration::from_millis(ms);
+    }
+    stage.to = request.to.clone().unwrap_or(stage.to);
+    stage.times = request.times.unwrap_or(stage.times);
+    Ok((scenario, stage))
+}
+
+fn check_options(scenario: &Scenario, request: &Request) -> Result<(), String> {
+    let given = [
+        ("--for", request.for_ms.is_some()),
+        ("--to", request.to.is_some()),
+        ("--times", request.times.is_some()),
+    ];
+    if let Some((option, _)) = given.iter().find(|(option, given)| *given && !scenario.takes.contains(option))
+    {
+        return Err(format!("scenario {} takes no {option}", scenario.name));
+    }
+    if request.for_ms.is_some_and(|ms| Duration::from_millis(ms) > LONGEST) {
+        return Err(format!("--for is at most {}", humantime::format_duration(LONGEST)));
+    }
+    let to = request.to.as_deref().unwrap_or(&[1]);
+    if to.is_empty() || to.iter().any(|count| *count > MOST_REPLICAS) {
+        return Err(format!("--to is a list of 0 to {MOST_REPLICAS}"));
+    }
+    if request.times.is_some_and(|times| times == 0 || times > MOST_TIMES) {
+        return Err(format!("--times is 1 to {MOST_TIMES}"));
+    }
+    Ok(())
+}
+
+fn subject(plan: &Plan, scenario: &Scenario, asked: Option<&str>) -> Result<ClusterPlan, String> {
+    let found = match (asked, scenario.subject) {
+        (Some(name), _) => plan.cluster(name),
+        (None, Subject::First) => plan.clusters.first(),
+        (None, Subject::Last) => plan.clusters.last(),
+    };
+    found.cloned().ok_or_else(|| {
+        let names: Vec<&str> = plan.clusters.iter().map(|cluster| cluster.name.as_str()).collect();
+        format!(
+            "the lab has no cluster {:?}; its clusters are {}",
+            asked.unwrap_or_default(),
+            names.join(", ")
+        )
+    })
+}
+
+/// What a scenario on `cluster` lacks in such a lab, and how to start one that has it.
+fn check_needs(plan: &Plan, scenario: &Scenario, cluster: &ClusterPlan) -> Result<(), String> {
+    let others = || plan.clusters.iter().filter(|other| other.name != cluster.name);
+    let (met, lack) = match scenario.needs {
+        Needs::Nothing => (true, ""),
+        Needs::OtherCluster => {
+            (others().next().is_some(), "another cluster: start the lab with --clusters 2")
+        }
+        Needs::OtherNetwork => (
+            others().any(|other| other.network != cluster.network),
+            "a cluster in another network: start the lab with --networks 2",
+        ),
+        Needs::Secret => (
+            plan.control_planes.iter().any(|one| one.home.is_some() && one.remotes.contains(&cluster.name)),
+            "a control plane that knows it by a remote Secret: name another --cluster or start the lab with \
+             another --topology",
+        ),
+    };
+    if met { Ok(()) } else { Err(format!("scenario {} on {} needs {lack}", scenario.name, cluster.name)) }
+}
+
+/// Everything that had to hold, in the order of the scenario's description.
+async fn perform(
+    scenario: &Scenario,
+    stage: &Stage,
+    replies: &Replies,
+    cancel: &CancellationToken,
+) -> Vec<Expectation> {
+    let watch = Watch::start(stage, replies);
+    let before = Before::look(stage).await;
+    let ended = match &before {
+        // Unbiased: a scenario that is cut short at its very end may be complete.
+        Ok(_) => tokio::select! {
+            steps = take_steps(scenario, stage) => steps,
+            () = cancel.cancelled() => Err(wrong("the scenario runs to its end", "it was cut short")),
+        },
+        Err(_) => Err(wrong("the API servers answer before the scenario", "they do not")),
+    };
+    if let Err(error) = &ended {
+        stage.done(error.to_string());
+    }
+    let undone = stage.back().await;
+    let restored = match before {
+        Ok(before) => is_restored(stage, &before, undone).await,
+        Err(error) => Err(error),
+    };
+    let loads = match watch {
+        Ok(watch) => watch.end(replies).await,
+        Err(error) => Err(error),
+    };
+    stage.expect("no-request-fails", no_request_fails(stage, loads));
+    stage.expect("no-foreign-address", no_foreign_address(stage));
+    stage.expect("nothing-refused", nothing_refused(stage));
+    stage.expect("restored", restored);
+    complete(scenario, stage.expectations(), ended)
+}
+
+async fn take_steps(scenario: &Scenario, stage: &Stage) -> Result<(), LabError> {
+    stage.answered(SOME).await?;
+    (scenario.steps)(stage).await
+}
+
+/// What the lab was like before the first step.
+struct Before {
+    truth: Truth,
+    /// Outbound Envoy clusters by client, in the order of the stage's.
+    clusters: Vec<BTreeSet<String>>,
+}
+
+impl Before {
+    async fn look(stage: &Stage) -> Result<Self, LabError> {
+        let mut clusters = Vec::new();
+        for client in &stage.clients {
+            clusters.push(outbound(client).await?);
+        }
+        Ok(Self { truth: truth(&stage.lab, &HELLOWORLD).await?, clusters })
+    }
+}
+
+async fn outbound(client: &Client) -> Result<BTreeSet<String>, LabError> {
+    let names = client.pod.admin().clusters().await?.into_keys();
+    Ok(names.filter(|name| name.starts_with("outbound|")).collect())
+}
+
+/// Whether every client has the Services it had before, as many endpoints of each cluster, and answers.
+async fn is_restored(stage: &Stage, before: &Before, undone: Result<(), LabError>) -> Seen {
+    undone?;
+    for (client, wanted) in stage.clients.iter().zip(&before.clusters) {
+        // Those of a deleted Service stay for a few seconds (D25).
+        until_every("clients have the Services they had before", PATIENCE, LOOK, async || {
+            let now = outbound(client).await.map_err(|error| error.to_string())?;
+            let odd: Vec<&str> = now.symmetric_difference(wanted).map(String::as_str).collect();
+            if odd.is_empty() { Ok(()) } else { Err(format!("{}: {}", client.pod.path(), odd.join(", "))) }
+        })
+        .await?;
+    }
+    let as_before = async || {
+        let now = truth(&stage.lab, &HELLOWORLD).await.map_err(|error| error.to_string())?;
+        let differs =
+            stage.lab.plan().clusters.iter().find(|of| now.count(&of.name) != before.truth.count(&of.name));
+        differs.map_or(Ok(()), |of| {
+            let (now, then) = (now.count(&of.name), before.truth.count(&of.name));
+            Err(format!("{} has {now} ready endpoints instead of {then}", of.name))
+        })
+    };
+    until("the API servers say what they said before", PATIENCE, as_before).await?;
+    stage.follow(&stage.clients, PATIENCE).await?;
+    stage.answered(SOME).await?;
+    let clients = stage.clients.iter().map(|client| client.cluster.name.as_str()).collect::<Vec<_>>();
+    Ok(format!("{} have what the API servers say, which is as much as before", clients.join(", ")))
+}
+
+fn no_request_fails(stage: &Stage, loads: Result<(), LabError>) -> Seen {
+    loads?;
+    let totals = stage.record.totals();
+    let text = summary(&totals);
+    let unserved =
+        stage.clients.iter().any(|client| totals.get(&client.cluster.name).is_none_or(|sum| sum.ok == 0));
+    if unserved || totals.iter().any(|(name, sum)| sum.failed > stage.excused(name)) {
+        return Err(wrong("every request is answered", text));
+    }
+    let failed: u64 = totals.values().map(|sum| sum.failed).sum();
+    let cut_off = if failed > 0 { "; those that failed were under way in what was killed" } else { "" };
+    Ok(format!("{text}{cut_off}"))
+}
+
+fn no_foreign_address(stage: &Stage) -> Seen {
+    let violations = stage.record.violations();
+    if !violations.is_empty() {
+        return Err(wrong("hosts are pods of the client's network or gateways", violations.join("; ")));
+    }
+    Ok(format!("looked each second for {} s", stage.record.rows().len()))
+}
+
+fn nothing_refused(stage: &Stage) -> Seen {
+    let rows = stage.record.rows();
+    let refused = |row: &Row| -> BTreeMap<String, u64> {
+        row.clients.iter().map(|(name, client)| (name.clone(), client.updates.rejected)).collect()
+    };
+    let (first, last) =
+        (rows.first().map(refused).unwrap_or_default(), rows.last().map(refused).unwrap_or_default());
+    if last.is_empty() {
+        return Err(wrong("clients' counters are read", "they were not"));
+    }
+    match last.iter().find(|(name, count)| **count > first.get(*name).copied().unwrap_or(0)) {
+        Some((name, count)) => {
+            Err(wrong("no client refuses configuration", format!("{name} refused {count}")))
+        }
+        None => Ok("no client refused configuration".to_owned()),
+    }
+}
+
+/// All that had to hold, in the order of the description. What was not reached did not hold.
+fn complete(scenario: &Scenario, found: Vec<Expectation>, ended: Result<(), LabError>) -> Vec<Expectation> {
+    let why = ended.err().map_or_else(|| "it was not looked at".to_owned(), |error| error.to_string());
+    let one = |name: &'static str| {
+        let seen = found.iter().find(|found| found.name == name).cloned();
+        seen.unwrap_or_else(|| Expectation {
+            name: name.to_owned(),
+            ok: false,
+            detail: format!("not reached: {why}"),
+        })
+    };
+    scenario.expects().map(|expected| one(expected.name)).collect()
+}
+
+/// Writes the report to the run directory, which others may read as they may read its logs.
+fn keep(run_dir: &Path, report: &mut Report, complain: impl Fn(String)) {
+    let dir = run_dir.join("scenarios");
+    let written = std::fs::create_dir_all(&dir).and_then(|()| {
+        let path = free_name(&dir, &report.scenario);
+        report.kept = Some(path.clone());
+        let mut text = serde_json::to_string_pretty(report)?;
+        text.push('\n');
+        std::fs::write(path, text)
+    });
+    if let Err(error) = written {
+        report.kept = None;
+        complain(format!("cannot keep the report in {}: {error}", dir.display()));
+    }
+}
+
+/// `NAME-N.json` with the first free N. One scenario plays at a time.
+fn free_name(dir: &Path, scenario: &str) -> PathBuf {
+    let path = |n: u32| dir.join(format!("{scenario}-{n}.json"));
+    (1..MOST_REPORTS).map(path).find(|path| !path.exists()).unwrap_or_else(|| path(MOST_REPORTS))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::plan::{Range, Shape, Sidecars, Topology};
+    use super::*;
+
+    fn scenario(name: &str) -> &'static Scenario {
+        SCENARIOS.iter().find(|scenario| scenario.name == name).unwrap()
+    }
+
+    #[test]
+    fn options_that_mean_nothing_are_refused() {
+        let request = Request { times: Some(3), ..Request::default() };
+        assert_eq!(check_options(scenario("flap"), &request), Ok(()));
+        let error = check_options(scenario("kill-api"), &request).unwrap_err();
+        assert_eq!(error, "scenario kill-api takes no --times");
+        let to = |to: &[u32]| Request { to: Some(to.to_vec()), ..Request::default() };
+        assert!(check_options(scenario("scale"), &to(&[])).is_err());
+        assert!(check_options(scenario("scale"), &to(&[1, 51])).is_err());
+        assert!(check_options(scenario("scale"), &to(&[0, 50])).is_ok());
+        let long = Request { for_ms: Some(u64::MAX), ..Request::default() };
+        assert!(check_options(scenario("kill-api"), &long).unwrap_err().contains("at most 30m"));
+    }
+
+    #[test]
+    fn the_cluster_is_the_last_or_the_one_named() {
+        let plan = Plan::new(Shape::default(), Range::Loopback(70));
+        let name =
+            |scenario_name, asked| subject(&plan, scenario(scenario_name), asked).map(|found| found.name);
+        assert_eq!(name("kill-api", None).as_deref(), Ok("west"));
+        assert_eq!(name("kill-control-plane", None).as_deref(), Ok("east"));
+        assert_eq!(name("kill-api", Some("east")).as_deref(), Ok("east"));
+        let error = name("kill-api", Some("north")).unwrap_err();
+        assert_eq!(error, "the lab has no cluster \"north\"; its clusters are east, west");
+    }
+
+    #[test]
+    fn a_lab_that_lacks_what_a_scenario_needs_is_told() {
+        let needs = |shape: Shape, name: &str, at: usize| {
+            let plan = Plan::new(shape, Range::Loopback(70));
+            check_needs(&plan, scenario(name), &plan.clusters[at])
+        };
+        let shape = |clusters, networks, topology| {
+            Shape::new(clusters, networks, topology, Sidecars::Captured).unwrap()
+        };
+        for scenario in SCENARIOS {
+            let subject = usize::from(scenario.subject == Subject::Last);
+            assert_eq!(needs(Shape::default(), scenario.name, subject), Ok(()));
+        }
+        let alone = shape(1, 1, Topology::MultiPrimary);
+        assert!(needs(alone, "flap", 0).unwrap_err().ends_with("--clusters 2"));
+        assert_eq!(needs(alone, "scale", 0), Ok(()));
+        let near = shape(2, 1, Topology::MultiPrimary);
+        assert!(needs(near, "kill-gateway", 1).unwrap_err().ends_with("--networks 2"));
+        assert!(needs(shape(2, 2, Topology::External), "rotate-secret", 1).is_err());
+        let remote = shape(2, 2, Topology::PrimaryRemote);
+        assert_eq!(needs(remote, "delete-cluster", 1), Ok(()));
+        assert!(needs(remote, "delete-cluster", 0).unwrap_err().contains("on east needs a control plane"));
+    }
+
+    #[test]
+    fn what_was_not_reached_did_not_hold() {
+        let found = vec![Expectation { name: "catches-up".to_owned(), ok: true, detail: String::new() }];
+        let checks = complete(scenario("kill-api"), found, Err(wrong("a", "b")));
+        let names: Vec<_> = checks.iter().map(|check| (check.name.as_str(), check.ok)).collect();
+        assert_eq!(names[..3], [("nothing-moves", false), ("others-change", false), ("catches-up", true)]);
+        assert_eq!(checks[0].detail, "not reached: expected: a; seen: b");
+        assert_eq!(checks.len(), 8);
+    }
+
+    #[test]
+    fn reports_are_numbered() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut report = Report { scenario: "flap".to_owned(), ..Report::default() };
+        for n in [1, 2] {
+            keep(dir.path(), &mut report, |problem| panic!("{problem}"));
+            let path = dir.path().join(format!("scenarios/flap-{n}.json"));
+            assert_eq!(report.kept.as_ref(), Some(&path));
+            let text = std::fs::read_to_string(path).unwrap();
+            assert_eq!(serde_json::from_str::<Report>(&text).unwrap(), report);
+        }
+    }
+
+    #[test]
+    fn names_are_told_apart_and_described() {
+        let mut names = std::collections::BTreeSet::new();
+        for scenario in SCENARIOS {
+            assert!(names.insert(scenario.name) && !scenario.about.is_empty() && !scenario.own.is_empty());
+            let expected: std::collections::BTreeSet<_> = scenario.expects().map(|one| one.name).collect();
+            assert_eq!(expected.len(), scenario.expects().count(), "{}", scenario.name);
+        }
+        assert!(!names.contains("list"), "the command line's own word");
+    }
+}
