@@ -99,14 +99,20 @@ async fn finish(informers: Vec<Informer>, world: &World) -> Truth {
     truth
 }
 
-/// The whole way on the synthetic server.
-async fn on_synthetic(assets: &KubeAssets) -> Truth {
-    let server = ApiServer::builder().cluster("east").start().await.unwrap();
-    let world = World::create(client(&server.kubeconfig()).await).await;
-    let mut informers = start_all(assets, &server.kubeconfig(), &world).await;
+/// The first steps on any server: a world, informers that hold it, and a change that they see.
+async fn begin(assets: &KubeAssets, kubeconfig: &str) -> (World, Vec<Informer>) {
+    let world = World::create(client(kubeconfig).await).await;
+    let mut informers = start_all(assets, kubeconfig, &world).await;
     world.change().await;
     agree(&mut informers, &world).await;
     assert_eq!(full_reads(&mut informers).await, [KINDS; MODES.len()], "changes come by watch");
+    (world, informers)
+}
+
+/// The whole way on the synthetic server.
+async fn on_synthetic(assets: &KubeAssets) -> Truth {
+    let server = ApiServer::builder().cluster("east").start().await.unwrap();
+    let (world, mut informers) = begin(assets, &server.kubeconfig()).await;
 
     informers.iter().for_each(Informer::suspend);
     let server = restart(server).await;
@@ -139,11 +145,7 @@ async fn restart(server: RunningApiServer) -> RunningApiServer {
 /// The same way on the real server.
 async fn on_real(assets: &KubeAssets) -> Truth {
     let mut server = KubeApiServer::builder().cluster("east").start(assets).await.unwrap();
-    let world = World::create(client(&server.kubeconfig()).await).await;
-    let mut informers = start_all(assets, &server.kubeconfig(), &world).await;
-    world.change().await;
-    agree(&mut informers, &world).await;
-    assert_eq!(full_reads(&mut informers).await, [KINDS; MODES.len()], "changes come by watch");
+    let (world, mut informers) = begin(assets, &server.kubeconfig()).await;
 
     // A restarted server knows no history from before. What is written between two restarts is in no watch.
     informers.iter().for_each(Informer::suspend);

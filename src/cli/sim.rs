@@ -4,6 +4,7 @@ mod apiserver;
 mod app;
 mod load;
 
+use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
 use clap::Subcommand;
@@ -39,8 +40,12 @@ pub async fn run(args: Args) -> ExitCode {
 /// Logs this crate's debug messages to stderr.
 fn log_verbosely() {
     // A second subscriber is refused; the first one then already logs.
-    let _ =
-        tracing_subscriber::fmt().with_writer(std::io::stderr).with_env_filter("tombolo=debug").try_init();
+    let _ = tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        // Colours are for people.
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_env_filter("tombolo=debug")
+        .try_init();
 }
 
 /// Prints one line of data and flushes it, so that a reading process sees it at once.

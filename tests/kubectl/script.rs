@@ -102,6 +102,8 @@ pub(super) const COMMANDS: &[&str] = &[
     "kubectl get --raw /nowhere",
     "kubectl get --raw /readyz",
     "kubectl get --raw '/api/v1/namespaces/default/pods?watch=True&timeoutSeconds=1'",
+    "kubectl delete --raw /api/v1/namespaces",
+    "kubectl delete namespace default --wait=false",
     "kubectl create --raw /api/v1/namespaces/default/configmaps -f elsewhere.json",
     "kubectl create -f long-name.json --dry-run=server -o name | wc -c",
     // What a server says of itself.

@@ -95,3 +95,14 @@ async fn every_propagation_policy_ends_and_preconditions_hold() {
     let params = DeleteParams { preconditions: Some(other), ..DeleteParams::default() };
     assert_eq!(code(api.delete("d", &params).await), 409);
 }
+
+#[tokio::test]
+async fn namespaces_go_one_at_a_time_and_some_never() {
+    let server = east().await;
+    let namespaces = everywhere(&client(&server).await, &kinds::NAMESPACES);
+    let params = DeleteParams::default();
+    assert_eq!(code(namespaces.delete_collection(&params, &Default::default()).await), 405);
+    assert_eq!(code(namespaces.delete("default", &params).await), 403);
+    namespaces.delete("sample", &params).await.unwrap();
+    assert_eq!(server.store().list(&kinds::NAMESPACES, None).len(), 2);
+}

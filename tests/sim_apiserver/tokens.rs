@@ -101,6 +101,14 @@ async fn a_token_says_whose_it_is_and_opens_the_api() {
 }
 
 #[tokio::test]
+async fn a_malformed_order_is_refused() {
+    let (_server, client) = with_accounts().await;
+    for spec in [json!("text"), json!([]), json!(1)] {
+        assert_eq!(ask(&client, "web", spec.clone()).await.status.as_u16(), 400, "{spec}");
+    }
+}
+
+#[tokio::test]
 async fn an_expired_or_foreign_token_is_refused() {
     let (server, admin) = with_accounts().await;
     let expired = server.service_account_token("sample", "web", Duration::ZERO).unwrap();

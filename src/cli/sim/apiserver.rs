@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context as _;
+use clap::builder::RangedU64ValueParser;
 use serde_json::{Value, json};
 
 use crate::cli::{EXIT_FAILURE, EXIT_USAGE, fail};
@@ -43,7 +44,8 @@ pub struct Args {
     #[arg(long, env = "TOMBOLO_SIM_SERVER_URL", value_name = "URL")]
     server_url: Option<String>,
     /// Events of each kind that can be watched and paged from; older ones are answered with 410
-    #[arg(long, env = "TOMBOLO_SIM_HISTORY", value_name = "EVENTS", default_value_t = DEFAULT_HISTORY)]
+    #[arg(long, env = "TOMBOLO_SIM_HISTORY", value_name = "EVENTS", default_value_t = DEFAULT_HISTORY,
+          value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
     history: usize,
     /// Log requests to stderr
     #[arg(long, short)]
@@ -97,11 +99,7 @@ fn is_token(text: &str) -> bool {
 
 async fn serve(args: Args, objects: Vec<Value>) -> anyhow::Result<()> {
     let stop = crate::lifecycle::interrupted().context("cannot catch signals")?;
-    if args.token.is_none() && args.kubeconfig_out.is_none() {
-        super::print_note(
-            "the token is generated and told nowhere, so nobody can log in: give --kubeconfig-out FILE or --token TOKEN",
-        );
-    }
+    let nobody_knows_the_token = args.token.is_none() && args.kubeconfig_out.is_none();
     let generated = args.generate.into_iter().flat_map(world::generate);
     let mut builder = ApiServer::builder()
         .cluster(&args.cluster)
@@ -119,6 +117,11 @@ async fn serve(args: Args, objects: Vec<Value>) -> anyhow::Result<()> {
         builder = builder.tls_san(name);
     }
     let server = builder.start().await?;
+    if nobody_knows_the_token {
+        super::print_note(
+            "the token is generated and told nowhere, so nobody can log in: give --kubeconfig-out FILE or --token TOKEN",
+        );
+    }
     let announced = announce(&server, args.kubeconfig_out.as_deref());
     if announced.is_ok() {
         stop.await;

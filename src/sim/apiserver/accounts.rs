@@ -115,6 +115,9 @@ impl Accounts<'_> {
     ) -> Result<Value, ApiError> {
         let account = self.reference(&kinds::SERVICE_ACCOUNTS, namespace, name)?;
         let spec = &request["spec"];
+        if !spec.is_object() && !spec.is_null() {
+            return Err(ApiError::BadRequest("the spec of a TokenRequest must be an object".into()));
+        }
         let audiences = audiences(spec);
         let lifetime = lifetime(spec, name)?;
         let mut order = Order { audiences, lifetime, pod: None, secret: None, node: None };

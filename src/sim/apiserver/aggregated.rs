@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use super::discovery::{self, VERBS};
+use super::discovery;
 use super::kinds::{self, Kind, Kinds};
 use super::reviews::{self, REVIEWS, Review};
 
@@ -77,7 +77,7 @@ fn resource(kind: &Kind) -> Value {
         "responseKind": own,
         "scope": if kind.is_namespaced() { "Namespaced" } else { "Cluster" },
         "singularResource": kind.singular,
-        "verbs": VERBS,
+        "verbs": discovery::verbs(kind),
     });
     for (field, values) in [("shortNames", &kind.short_names), ("categories", &kind.categories)] {
         if !values.is_empty() {

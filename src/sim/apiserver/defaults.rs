@@ -3,6 +3,8 @@
 //! As on a real server the same defaults apply to a creation and to every update: a field that a client
 //! removes comes back.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use serde_json::{Map, Value, json};
 
 /// Sets `object[path…] = value` unless there is something already; keeps non-objects on the way as they are.
@@ -174,12 +176,14 @@ pub(super) fn secret(object: &mut Value) {
     let Some(Value::Object(plain)) = map.remove("stringData") else {
         return;
     };
+    let data = map.entry("data").or_insert(Value::Null);
+    if data.is_null() {
+        *data = json!({});
+    }
+    let Some(data) = data.as_object_mut() else { return };
     for (key, text) in plain {
         if let Value::String(text) = text {
-            use base64::Engine as _;
-            let encoded = base64::engine::general_purpose::STANDARD.encode(text);
-            let data = map.entry("data").or_insert_with(|| json!({}));
-            data[key] = json!(encoded);
+            data.insert(key, json!(BASE64.encode(text)));
         }
     }
 }
@@ -259,6 +263,11 @@ mod tests {
         secret(&mut object);
         assert_eq!(object["data"], json!({"a": "eA==", "b": "aGVsbG8="}));
         assert!(object.get("stringData").is_none());
+        for data in [Value::Null, json!("text")] {
+            let mut odd = json!({"data": data, "stringData": {"b": "hello"}});
+            secret(&mut odd);
+            assert_eq!(odd["data"]["b"] == "aGVsbG8=", data.is_null(), "{odd}");
+        }
     }
 
     #[test]

@@ -11,8 +11,13 @@ use super::reviews::{self, REVIEWS, Review};
 /// The Kubernetes version this server claims.
 pub(super) const GIT_VERSION: &str = "v1.35.4";
 
-pub(super) const VERBS: [&str; 8] =
-    ["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"];
+/// What may be done to objects of `kind`.
+pub(super) fn verbs(kind: &Kind) -> Vec<&'static str> {
+    let mut verbs = vec!["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"];
+    // Namespaces go one at a time.
+    verbs.retain(|verb| *verb != "deletecollection" || !kind.is(&kinds::NAMESPACES));
+    verbs
+}
 
 /// `/version`.
 pub(super) fn version() -> Value {
@@ -109,7 +114,7 @@ fn resource_entries(kind: &Kind) -> Vec<Value> {
         "singularName": kind.singular,
         "namespaced": kind.is_namespaced(),
         "kind": kind.kind,
-        "verbs": VERBS,
+        "verbs": verbs(kind),
     });
     if !kind.short_names.is_empty() {
         entry["shortNames"] = json!(kind.short_names);

@@ -39,6 +39,16 @@ pub enum ApiError {
         /// What did not match.
         why: String,
     },
+    /// *Fatal* for the request: nobody may do this.
+    #[error("{resource} {name:?} is forbidden: {why}")]
+    Forbidden {
+        /// Resource (plural), with its group when it has one.
+        resource: String,
+        /// Object name.
+        name: String,
+        /// The rule.
+        why: String,
+    },
     /// *Fatal* for the request: a field has a value the kind does not allow.
     #[error("{kind} {name:?} is invalid: {field}: {why}")]
     Invalid {
@@ -102,6 +112,7 @@ impl ApiError {
     pub fn code(&self) -> u16 {
         match self {
             Self::Unauthorized => 401,
+            Self::Forbidden { .. } => 403,
             Self::NoSuchPath | Self::NotFound { .. } => 404,
             Self::AlreadyExists { .. } | Self::Conflict { .. } => 409,
             Self::Invalid { .. } | Self::Unprocessable(_) => 422,
@@ -119,6 +130,7 @@ impl ApiError {
     pub fn reason(&self) -> &'static str {
         match self {
             Self::Unauthorized => "Unauthorized",
+            Self::Forbidden { .. } => "Forbidden",
             Self::NoSuchPath | Self::NotFound { .. } => "NotFound",
             Self::AlreadyExists { .. } => "AlreadyExists",
             Self::Conflict { .. } => "Conflict",
@@ -154,7 +166,8 @@ impl ApiError {
         match self {
             Self::NotFound { resource, name }
             | Self::AlreadyExists { resource, name }
-            | Self::Conflict { resource, name, .. } => {
+            | Self::Conflict { resource, name, .. }
+            | Self::Forbidden { resource, name, .. } => {
                 let (plural, group) = resource.split_once('.').unwrap_or((resource, ""));
                 let mut details = json!({"name": name, "kind": plural});
                 if !group.is_empty() {

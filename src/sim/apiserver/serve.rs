@@ -1,11 +1,13 @@
 //! Connections: TLS, HTTP/1.1 and HTTP/2, and an orderly end.
 
 use std::convert::Infallible;
+use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
+use hyper::rt::Executor;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use rustls::ServerConfig;
 use tokio::net::{TcpListener, TcpStream};
@@ -22,6 +24,16 @@ const HANDSHAKE: Duration = Duration::from_secs(10);
 /// How long running requests may finish after the shutdown began.
 const GRACE: Duration = Duration::from_secs(2);
 
+/// Runs the requests of HTTP/2 beside their connection; they stand still as it does.
+#[derive(Clone)]
+struct Beside(watch::Receiver<Motion>);
+
+impl<F: Future<Output = ()> + Send + 'static> Executor<F> for Beside {
+    fn execute(&self, request: F) {
+        tokio::spawn(while_running(self.0.clone(), request));
+    }
+}
+
 /// Serves until the context says closing, except while `motion` says frozen. Owns every connection: dropping this
 /// future closes them.
 pub(super) async fn run(
@@ -33,7 +45,8 @@ pub(super) async fn run(
     let acceptor = TlsAcceptor::from(tls);
     let mut closing = context.signals.clone();
     let connection = |stream| {
-        let connection = connection(stream, acceptor.clone(), Arc::clone(&context));
+        let beside = Beside(motion.clone());
+        let connection = connection(stream, acceptor.clone(), Arc::clone(&context), beside);
         while_running(motion.clone(), connection)
     };
     while_running(motion.clone(), accept::serve(listener, closed(&mut closing), GRACE, connection)).await;
@@ -44,7 +57,7 @@ async fn closed(signals: &mut watch::Receiver<Signal>) {
     let _ = signals.wait_for(|signal| *signal == Signal::Closing).await;
 }
 
-async fn connection(stream: TcpStream, acceptor: TlsAcceptor, context: Arc<Context>) {
+async fn connection(stream: TcpStream, acceptor: TlsAcceptor, context: Arc<Context>, beside: Beside) {
     let mut closing = context.signals.clone();
     // Events are small and urgent.
     let _ = stream.set_nodelay(true);
@@ -62,7 +75,7 @@ async fn connection(stream: TcpStream, acceptor: TlsAcceptor, context: Arc<Conte
         let context = Arc::clone(&context);
         async move { Ok::<_, Infallible>(handler::handle(context, request).await) }
     });
-    let mut builder = auto::Builder::new(TokioExecutor::new());
+    let mut builder = auto::Builder::new(beside);
     builder.http1().timer(TokioTimer::new());
     builder.http2().timer(TokioTimer::new()).max_concurrent_streams(1000);
     let connection = builder.serve_connection(TokioIo::new(stream), service);

@@ -21,6 +21,9 @@ use super::store::Part;
 use super::validation::{self, Validation};
 use super::watch::WatchRequest;
 
+/// Namespaces that no client may delete.
+const IMMORTAL: [&str; 3] = ["default", "kube-public", "kube-system"];
+
 /// Answers a request about objects.
 ///
 /// # Errors
@@ -250,7 +253,15 @@ fn delete(
     media: Media,
 ) -> Result<Response<Body>, ApiError> {
     let kind = &resource.kind;
-    let removed = context.store.remove(kind, &key_of(resource), options)?;
+    let key = key_of(resource);
+    if kind.is(&kinds::NAMESPACES) && IMMORTAL.contains(&&*key.name) {
+        return Err(ApiError::Forbidden {
+            resource: kind.resource(),
+            name: key.name.to_string(),
+            why: "this namespace may not be deleted".into(),
+        });
+    }
+    let removed = context.store.remove(kind, &key, options)?;
     if removed.is_deleted() {
         let answer = deletion::answer(kind, removed.value());
         if answer["kind"] == "Status" {
@@ -268,7 +279,8 @@ fn delete_collection(
     options: &DeleteOptions,
 ) -> Result<list::Page, ApiError> {
     let kind = &resource.kind;
-    if kind.is_namespaced() && resource.namespace.is_empty() {
+    // Neither through all namespaces nor all of them.
+    if (kind.is_namespaced() && resource.namespace.is_empty()) || kind.is(&kinds::NAMESPACES) {
         return Err(ApiError::MethodNotAllowed);
     }
     let mut page = list::page(&context.store, kind, &resource.namespace, query)?;

@@ -255,3 +255,22 @@ impl WatchStream {
         self.request.media.error_event(&error)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use futures::StreamExt as _;
+
+    use super::super::kinds::PODS;
+    use super::super::media::Media;
+    use super::super::route::Query;
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_watch_that_opens_while_the_server_closes_ends() {
+        let signals = watch::Sender::new(Signal::Closing);
+        let request = WatchRequest::parse(&PODS, "", &Query::default(), Media::JSON).unwrap();
+        let stream = open(&Store::default(), request, signals.subscribe(), Duration::from_secs(1)).unwrap();
+        let events = tokio::time::timeout(Duration::from_secs(60), stream.count()).await;
+        assert_eq!(events, Ok(0));
+    }
+}

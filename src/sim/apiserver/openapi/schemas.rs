@@ -83,6 +83,9 @@ pub(super) fn of_kind(kind: &Kind) -> (String, Value) {
     }
     let mut schema = kind.schema.as_deref().cloned().unwrap_or_else(|| json!({}));
     schema["type"] = json!("object");
+    if !schema["properties"].is_object() {
+        schema["properties"] = json!({});
+    }
     for field in ["apiVersion", "kind"] {
         schema["properties"][field] = json!({"type": "string"});
     }
@@ -150,6 +153,13 @@ fn references(schema: &Value) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_schema_of_another_form_is_shown_as_an_object() {
+        let schema = Some(std::sync::Arc::new(json!({"properties": "none"})));
+        let (_, shown) = of_kind(&Kind { kind: "Widget".into(), schema, ..Kind::plain() });
+        assert_eq!(shown["properties"]["kind"]["type"], "string");
+    }
 
     #[test]
     fn schemas_carry_their_kind_and_their_merge_keys() {

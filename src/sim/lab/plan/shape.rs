@@ -81,7 +81,7 @@ impl Shape {
     /// `clusters` on `networks`: the i-th cluster is in network i modulo `networks`.
     ///
     /// # Errors
-    /// [`ShapeError`].
+    /// `ShapeError`.
     pub fn new(
         clusters: u8,
         networks: u8,
