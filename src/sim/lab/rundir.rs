@@ -87,11 +87,16 @@ fn make_fresh(temporary: &Path) -> Result<PathBuf, LabError> {
     Ok(tried)
 }
 
-/// The temporary run directories in `temporary`, of labs that run and of labs that are gone, by name.
+/// The temporary run directories in `temporary`, of labs that run and of labs that are gone, by name. Those of other
+/// users are left alone: in a directory for all, anybody can make one.
 pub(super) fn candidates(temporary: &Path) -> Vec<PathBuf> {
+    use std::os::unix::fs::MetadataExt as _;
+    let this_user = fs::metadata("/proc/self").map(|own| own.uid()).ok();
     let entries = fs::read_dir(temporary).into_iter().flatten().flatten();
     let named = entries.filter(|entry| entry.file_name().to_string_lossy().starts_with(PREFIX));
-    let mut found: Vec<PathBuf> = named.map(|entry| entry.path()).collect();
+    let own = named
+        .filter(|entry| entry.metadata().is_ok_and(|meta| meta.is_dir() && Some(meta.uid()) == this_user));
+    let mut found: Vec<PathBuf> = own.map(|entry| entry.path()).collect();
     found.sort();
     found
 }
@@ -149,5 +154,19 @@ mod tests {
         let _first = RunDir::open(path.clone(), Fate::Keep).unwrap();
         let error = RunDir::open(path, Fate::Keep).unwrap_err().to_string();
         assert!(error.contains("another lab runs in"), "{error}");
+    }
+
+    #[test]
+    fn directories_of_others_are_no_labs() {
+        let temporary = tempfile::tempdir().unwrap();
+        let path = |name: &str| temporary.path().join(format!("{PREFIX}{name}"));
+        fs::create_dir(path("own")).unwrap();
+        std::os::unix::fs::symlink(path("own"), path("link")).unwrap();
+        fs::create_dir(path("other")).unwrap();
+        // Only root can give a directory away.
+        if std::os::unix::fs::chown(path("other"), Some(4711), None).is_err() {
+            fs::remove_dir(path("other")).unwrap();
+        }
+        assert_eq!(candidates(temporary.path()), [path("own")]);
     }
 }
