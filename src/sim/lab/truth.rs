@@ -2,14 +2,20 @@
 //! another network by its gateways, each with its share of the load.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use futures::future::try_join_all;
 use serde_json::Value;
+use tokio::time::Instant;
 
 use super::envoy::Hosts;
 use super::plan::{AppService, GATEWAY_PORT, NAMESPACE};
+use super::wait::until_every;
 use super::world::NETWORK_LABEL;
 use super::{Cluster, Lab, LabError};
+
+/// Between two looks at EndpointSlices: what is measured counts from them.
+const LOOK: Duration = Duration::from_millis(10);
 
 /// Ready endpoints and gateways at one moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,6 +62,32 @@ pub(super) async fn ready(cluster: &Cluster, service: &AppService) -> Result<BTr
     let ready = endpoints.filter(|endpoint| endpoint["conditions"]["ready"] != false);
     let addresses = ready.filter_map(|endpoint| endpoint["addresses"].as_array()).flatten();
     Ok(addresses.filter_map(|address| address.as_str().map(str::to_owned)).collect())
+}
+
+/// Waits until `service` has `count` ready endpoints in `cluster`, by its EndpointSlices. Returns when it had not yet:
+/// what follows is measured from there at the earliest.
+///
+/// # Errors
+/// [`LabError::Deadline`] with what there was instead once `limit` is over.
+pub(super) async fn until_ready(
+    cluster: &Cluster,
+    service: &AppService,
+    count: usize,
+    limit: Duration,
+) -> Result<Instant, LabError> {
+    let what = format!("{count} ready endpoints in {}", cluster.plan().name);
+    let mut before = Instant::now();
+    until_every(&what, limit, LOOK, async || {
+        let looked = Instant::now();
+        let found = ready(cluster, service).await.map_err(|error| error.to_string())?.len();
+        if found == count {
+            return Ok(());
+        }
+        before = looked;
+        Err(format!("{found} are"))
+    })
+    .await?;
+    Ok(before)
 }
 
 fn ingress(service: &Value) -> Vec<String> {

@@ -12,7 +12,7 @@ use super::super::client::Load;
 use super::super::cluster::Cluster;
 use super::super::plan::{ClusterPlan, HELLOWORLD, NAMESPACE};
 use super::super::pod::RunningPod;
-use super::super::truth::{ready, truth};
+use super::super::truth::{ready, truth, until_ready};
 use super::super::wait::until;
 use super::super::world::app_deployment_name;
 use super::super::{Lab, LabError};
@@ -77,19 +77,7 @@ async fn scale_steps(lab: &Lab, loads: &mut [Load]) -> Seen {
 /// Scales the application of `cluster`; returns how long after the EndpointSlices the last client had its weights.
 async fn scale(lab: &Lab, cluster: &Cluster, count: usize) -> Result<Duration, LabError> {
     cluster.api().scale(&app_deployment_name(cluster.plan()), count).await?;
-    let mut start = Instant::now();
-    let what = format!("{count} endpoints in {}", cluster.plan().name);
-    until(&what, POD_LIMIT, async || {
-        let looked = Instant::now();
-        let found = ready(cluster, &HELLOWORLD).await.map_err(|error| error.to_string())?.len();
-        if found == count {
-            return Ok(());
-        }
-        // It became true after this look: what follows is measured from here at the earliest.
-        start = looked;
-        Err(format!("{found}"))
-    })
-    .await?;
+    let start = until_ready(cluster, &HELLOWORLD, count, POD_LIMIT).await?;
     follow(lab).await?;
     Ok(start.elapsed())
 }

@@ -9,8 +9,8 @@ use tokio::time::Instant;
 use super::super::kubelet::now;
 use super::super::plan::{HELLOWORLD, NAMESPACE};
 use super::super::timeline::Requests;
-use super::super::truth::ready;
-use super::super::wait::{until, until_every};
+use super::super::truth::{ready, until_ready};
+use super::super::wait::until;
 use super::super::world::app_deployment_name;
 use super::super::{Lab, LabError};
 use super::quiet::{LISTS, Quiet};
@@ -19,8 +19,6 @@ use super::{Seen, wrong};
 
 /// Between two flips.
 const FLIP_PAUSE: Duration = Duration::from_millis(120);
-/// Between two looks at EndpointSlices: what is measured counts from them.
-const LOOK: Duration = Duration::from_millis(10);
 
 /// Steps through the replicas asked for.
 pub(super) async fn scale(stage: &Stage) -> Result<(), LabError> {
@@ -71,23 +69,8 @@ async fn scale_to(stage: &Stage, deployment: &str, count: usize) -> Seen {
     Ok(seen)
 }
 
-/// Waits until the EndpointSlices of `cluster` have `count` ready endpoints. Returns when they had not yet: what
-/// follows is measured from there at the earliest.
 async fn has_ready(lab: &Lab, cluster: &str, count: usize) -> Result<Instant, LabError> {
-    let what = format!("{count} ready endpoints in {cluster}");
-    let mut before = Instant::now();
-    let cluster = lab.cluster(cluster)?;
-    until_every(&what, PATIENCE, LOOK, async || {
-        let looked = Instant::now();
-        let found = ready(cluster, &HELLOWORLD).await.map_err(|error| error.to_string())?.len();
-        if found == count {
-            return Ok(());
-        }
-        before = looked;
-        Err(format!("{found} are"))
-    })
-    .await?;
-    Ok(before)
+    until_ready(lab.cluster(cluster)?, &HELLOWORLD, count, PATIENCE).await
 }
 
 /// The nodes are cordoned and the application's pods deleted, as `kubectl drain` does.
