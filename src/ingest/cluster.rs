@@ -25,7 +25,7 @@ use super::counts::Counts;
 use super::objects::ObjectKind;
 use super::problems::Problems;
 use super::staging::{StagedEvent, Staging};
-use super::watch::{Failure, KubeSource, ObjectSource, RetryPolicy, SourceEvent};
+use super::watch::{KubeSource, ObjectSource, RetryPolicy, SourceEvent};
 use crate::model::Name;
 use crate::registry::{ClusterWriter, Registry};
 
@@ -67,6 +67,7 @@ impl Generation {
             Arc::clone(&self.problems),
             self.context.cluster.clone(),
             self.predecessor.is_some(),
+            ObjectKind::ALL,
         );
         let mut events = self.events();
         let mut staging =
@@ -187,15 +188,10 @@ impl Generation {
                 tracing::debug!(kind = kind.name(), failure = failure.text(), "watch failed");
                 status.down(kind, failure);
             }
-            // A complete list is not yet a watch.
-            SourceEvent::InitApply(_) | SourceEvent::InitDone => status.contact(),
-            SourceEvent::Connected | SourceEvent::Apply(_) | SourceEvent::Delete(_) => status.up(kind),
+            SourceEvent::InitApply(_) => status.heard(kind),
+            SourceEvent::InitDone => status.listed(kind),
+            SourceEvent::Connected => status.up(kind),
+            SourceEvent::Apply(_) | SourceEvent::Delete(_) => status.event(kind),
         }
-    }
-}
-
-impl Failure {
-    fn is_unauthorized(&self) -> bool {
-        matches!(self, Self::Unauthorized(_))
     }
 }

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::SystemTime;
 
 use tokio::sync::Mutex;
 use tokio::time::Instant;
@@ -144,7 +143,10 @@ impl ClusterSet {
     /// to keep and stops at once.
     fn exchange(&mut self, mut running: Running, start: &Start) -> Running {
         if let Some((_, health)) = running.removal.take() {
-            self.registry.clusters().update(&start.id, |row| row.health = health);
+            let now = Instant::now().into_std().into();
+            self.registry.clusters().update(&start.id, |row| {
+                row.set_health(health, now);
+            });
         }
         self.registry.clusters().update(&start.id, |row| row.source.clone_from(&start.source));
         if let Some(candidate) = running.candidate.take() {
@@ -206,9 +208,9 @@ impl ClusterSet {
         running.removal =
             Some((Instant::now() + self.options.removal_grace, before.unwrap_or(ClusterHealth::Connecting)));
         tracing::info!(cluster = %id, grace = ?self.options.removal_grace, "cluster is being removed");
+        let now = Instant::now().into_std().into();
         self.registry.clusters().update(id, |row| {
-            row.health = ClusterHealth::Removing;
-            row.since = SystemTime::now();
+            row.set_health(ClusterHealth::Removing, now);
         });
     }
 
