@@ -12,13 +12,14 @@ mod moment;
 mod node;
 mod proxy;
 mod service;
+mod standing;
 mod workload;
 
 pub use endpoint::{Endpoint, EndpointShard, Health};
 pub use gateway::{DEFAULT_GATEWAY_PORT, HBONE_GATEWAY_PORT, NetworkGateway};
 pub use health::{
     ApiFacts, ClusterHealth, ClusterRole, ClusterStatus, Restored, Served, SourceCounters, SourceState,
-    SourceStatus, StaleCause, StalePolicy, StartOption,
+    SourceStatus, StaleCause,
 };
 pub use ids::{ClusterId, Hostname, Name, NetworkId, ServiceKey, WorkloadId};
 pub use locality::Locality;
@@ -26,4 +27,5 @@ pub use moment::Moment;
 pub use node::{Dialect, InterceptionMode, Node, NodeError, NodeMetadata, ProxyKind};
 pub use proxy::{IpFamilies, ProxyView, RequestedView};
 pub use service::{ExportTo, PortProtocol, Resolution, Service, ServicePort, Transport};
+pub use standing::{Standing, StartRule};
 pub use workload::{SpiffeId, TlsMode, Workload};

@@ -8,7 +8,7 @@ use std::fmt;
 use serde::Serialize;
 
 pub use source::{SourceCounters, SourceState, SourceStatus};
-pub use status::{ApiFacts, ClusterStatus, Restored, StalePolicy, StartOption};
+pub use status::{ApiFacts, ClusterStatus, Restored};
 
 use super::Moment;
 

@@ -87,7 +87,7 @@ fn full(cluster: &ClusterStatus, now: Moment) -> Value {
         "lastContact": cluster.last_contact().map(time),
         "lastContactSeconds": cluster.last_contact().map(|at| ago(at, now)),
         "network": cluster.network, "objects": cluster.objects,
-        "start": cluster.start, "stalePolicy": cluster.stale_policy.to_string(),
+        "start": cluster.start, "standing": cluster.standing, "stalePolicy": cluster.stale_policy, "uid": cluster.uid,
         "credentialsExpire": cluster.credentials_expire.map(seconds), "api": cluster.api,
         "lists": relists, "rvRegressions": counters().map(|counters| counters.regressions).sum::<u64>(),
         "bytesIn": counters().map(|counters| counters.bytes).sum::<u64>(),

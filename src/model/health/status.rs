@@ -1,56 +1,12 @@
 //! The row of one cluster.
 
 use std::collections::BTreeMap;
-use std::fmt;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use serde::Serialize;
 
 use super::{ClusterHealth, ClusterRole, SourceStatus};
-use crate::model::{ClusterId, Moment, Name, NetworkId};
-
-/// Whether the server starts without a cluster (D35).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum StartOption {
-    /// The start waits for it without limit.
-    Required,
-    /// The start waits for it for a time, or until its snapshot is served.
-    #[default]
-    Optional,
-}
-
-impl StartOption {
-    /// The word in annotations and tables.
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Required => "required",
-            Self::Optional => "optional",
-        }
-    }
-}
-
-/// What becomes of the endpoints of a cluster that is stale (D35).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum StalePolicy {
-    /// They stay as they are.
-    #[default]
-    Hold,
-    /// After this time they get a lower priority (D6).
-    Demote(Duration),
-    /// After this time they go, but never the last ones of a service.
-    Drop(Duration),
-}
-
-impl fmt::Display for StalePolicy {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Hold => f.write_str("hold"),
-            Self::Demote(after) => write!(f, "demote after {after:?}"),
-            Self::Drop(after) => write!(f, "drop after {after:?}"),
-        }
-    }
-}
+use crate::model::{ClusterId, Moment, Name, NetworkId, Standing, StartRule};
 
 /// What is known of an API server besides its objects; what nobody found out yet is empty.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -62,8 +18,6 @@ pub struct ApiFacts {
     pub encoding: Option<&'static str>,
     /// Whether lists arrive as streams (`sendInitialEvents`) or in pages.
     pub streaming_lists: Option<bool>,
-    /// UID of its `kube-system` namespace: which cluster it is, whatever its name and address (K-20).
-    pub uid: Name,
 }
 
 /// The snapshot a cluster is, or was at first, served from.
@@ -94,10 +48,14 @@ pub struct ClusterStatus {
     pub timed_out: bool,
     /// The snapshot that is served until it syncs; afterwards `None`.
     pub restored: Option<Restored>,
-    /// Whether the start waits for it.
-    pub start: StartOption,
-    /// What becomes of its endpoints while it is stale.
-    pub stale_policy: StalePolicy,
+    /// Whether the start gate waits for it without limit (D35).
+    pub start: StartRule,
+    /// What its endpoints are worth while it is stale.
+    pub standing: Standing,
+    /// What becomes of its endpoints while it is stale: `hold`, `demote after 5m`, `drop after 5m` (D35).
+    pub stale_policy: String,
+    /// The uid of its `kube-system` namespace: which cluster answers (K-20). Empty when it cannot be read.
+    pub uid: Name,
     /// When the credentials expire, as far as they say (K-18).
     pub credentials_expire: Option<SystemTime>,
     /// What is known of its API server.
@@ -132,11 +90,10 @@ impl ClusterStatus {
             synced: false,
             timed_out: false,
             restored: None,
-            start: match role {
-                ClusterRole::Config => StartOption::Required,
-                ClusterRole::Remote => StartOption::Optional,
-            },
-            stale_policy: StalePolicy::default(),
+            start: StartRule::Optional,
+            standing: Standing::Regular,
+            stale_policy: "hold".to_owned(),
+            uid: Name::default(),
             credentials_expire: None,
             api: ApiFacts::default(),
             network: NetworkId::default(),
@@ -162,8 +119,8 @@ impl ClusterStatus {
 
     /// Whether the start need not wait for it (R1.18): it synced, or its time is over, or its snapshot is served.
     pub fn gate_open(&self) -> bool {
-        let optional = self.start == StartOption::Optional;
-        self.synced || (optional && (self.timed_out || self.restored.is_some()))
+        let waits = self.start == StartRule::Required;
+        self.synced || (!waits && (self.timed_out || self.restored.is_some()))
     }
 
     /// Since when what is served of it may be out of date; `None` while it is not, or nothing is served.

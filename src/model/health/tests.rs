@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::*;
-use crate::model::{ClusterId, ClusterStatus};
+use crate::model::{ClusterId, ClusterStatus, StartRule};
 
 fn at(start: Moment, seconds: u64) -> Moment {
     // Moments are made by going back from one that is far ahead of nothing: relative order is all that counts.
@@ -141,7 +141,7 @@ fn the_gate_waits_for_required_clusters_whatever_a_snapshot_says() {
     assert!(!row.gate_open());
     row.restored = Some(Restored { path: "x".to_owned(), confirmed: Moment::now() });
     assert!(row.gate_open() && row.sync_status() == "syncing");
-    row.start = StartOption::Required;
+    row.start = StartRule::Required;
     assert!(!row.gate_open());
     row.synced = true;
     assert!(row.gate_open() && row.sync_status() == "synced");
