@@ -9,6 +9,7 @@
 //! Kubernetes types stop here. Nothing that goes wrong with one object, one Secret, one file or one cluster
 //! touches another (contract 9); an outage never takes anything away (contract 11).
 
+mod adopted;
 pub mod client;
 mod cluster;
 mod cluster_set;
@@ -20,28 +21,32 @@ pub mod objects;
 mod problems;
 mod roster;
 mod secrets;
+pub mod snapshot;
 pub mod staging;
 pub mod watch;
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tokio::sync::watch as signal;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 
+use adopted::Adopted;
 use client::{AddressPolicy, ApiServer, ClientError};
 use cluster_set::{ClusterSet, Start};
 use directory::DirectoryWatch;
 use roster::{Contest, Roster};
 use secrets::SecretWatch;
+use snapshot::{Keeper, Pin, SnapshotError, SnapshotStore};
 
 pub use counts::{Counts, EventKind};
 pub use kubeconfig::{ConfigSource, OwnError};
 pub use objects::ObjectKind;
 pub use problems::{Problem, Problems};
+pub use snapshot::SnapshotOptions;
 pub use watch::RetryPolicy;
 
 use crate::model::{ClusterId, ClusterRole, Name};
@@ -90,6 +95,8 @@ pub struct IngestOptions {
     pub allow_loopback_clusters: bool,
     /// Pauses between attempts.
     pub retry: RetryPolicy,
+    /// Keeps what clusters amounted to on disk, for a restart while one cannot be reached.
+    pub snapshots: Option<SnapshotOptions>,
 }
 
 impl Default for IngestOptions {
@@ -104,6 +111,7 @@ impl Default for IngestOptions {
             removal_grace: Duration::from_secs(5),
             allow_loopback_clusters: false,
             retry: RetryPolicy::default(),
+            snapshots: None,
         }
     }
 }
@@ -128,6 +136,9 @@ pub enum IngestError {
     /// Somebody else writes for the config cluster.
     #[error(transparent)]
     Taken(#[from] DuplicateWriter),
+    /// The directory of snapshots.
+    #[error(transparent)]
+    Snapshots(#[from] SnapshotError),
     /// The directory of kubeconfigs.
     #[error("cannot read directory {path}: {error}; check --kubeconfig-dir")]
     Directory {
@@ -220,9 +231,20 @@ pub async fn start(
         Arc::clone(&problems),
         cancel.clone(),
     );
-    let server = config.as_ref().map(|(_, server)| Arc::clone(server));
-    if let Some((config, server)) = config {
-        start_config(&mut set, config, server)?;
+    set.snapshots = match &options.snapshots {
+        Some(snapshots) => {
+            let store = SnapshotStore::open(snapshots, SystemTime::now())?;
+            Some(Arc::new(Keeper::new(store, Arc::clone(&registry), Arc::clone(&problems))))
+        }
+        None => None,
+    };
+    let server = config.as_ref().map(|(_, (server, _))| Arc::clone(server));
+    if let Some((config, (server, pin))) = config {
+        start_config(&mut set, config, server, pin)?;
+    }
+    if let Some(keeper) = &set.snapshots {
+        let keeping = Arc::clone(keeper).run(cancel.clone());
+        set.tasks.spawn(keeping.instrument(tracing::info_span!("snapshots")));
     }
     let source = match (&options.remotes, server, directory) {
         (Remotes::Directory(_), _, Some(directory)) => RemoteSource::Directory(directory),
@@ -250,19 +272,20 @@ pub async fn start(
     Ok(Ingest { counts, problems, ready, known_set, tasks })
 }
 
-async fn config_server(config: &ConfigCluster) -> Result<Arc<ApiServer>, IngestError> {
+async fn config_server(config: &ConfigCluster) -> Result<(Arc<ApiServer>, Pin), IngestError> {
     kubeconfig::check_cluster_id(&config.id).map_err(IngestError::ClusterId)?;
     let credentials = kubeconfig::load(&config.source).await?;
     let server = ApiServer::new(&credentials, AddressPolicy::Any);
     let server =
         server.map_err(|error| IngestError::Credentials { origin: config.source.to_string(), error })?;
-    Ok(Arc::new(server))
+    Ok((Arc::new(server), Pin::of(&credentials)))
 }
 
 fn start_config(
     set: &mut ClusterSet,
     config: &ConfigCluster,
     server: Arc<ApiServer>,
+    pin: Pin,
 ) -> Result<(), IngestError> {
     let started = set.start(Start {
         id: config.id.clone(),
@@ -270,6 +293,7 @@ fn start_config(
         source: config.source.to_string(),
         server,
         hash: 0,
+        pin,
     });
     started.map_err(|error| match error {
         cluster_set::StartError::Client(error) => {
@@ -319,14 +343,31 @@ async fn follow_remotes(
     let problems = Arc::clone(&set.problems);
     let mut complete = matches!(source, RemoteSource::None);
     known_set.send_replace(complete);
+    // Directories are known at once, and Secrets only when the config cluster is.
+    let adopts = matches!(source, RemoteSource::Secrets(_));
+    let keeper = set.snapshots.clone().filter(|_| adopts);
+    let mut adopted = keeper.map(|keeper| Adopted::new(Arc::clone(&set.registry), keeper));
+    let mut adopting = adopted.is_some();
     loop {
         let removal = set.next_removal();
         tokio::select! {
+            () = async {
+                match &mut adopted {
+                    Some(adopted) => adopted.adopt().await,
+                    None => std::future::pending().await,
+                }
+            }, if adopting && !complete => {
+                adopting = false;
+                known_set.send_replace(true);
+            }
             // Unbiased: both are rare.
             news = source.next(!complete, &problems) => {
                 set.perform(roster.update(news.claims, &problems));
                 if news.complete && !complete {
                     complete = true;
+                    if let Some(adopted) = &mut adopted {
+                        adopted.settle(set.ids()).await;
+                    }
                     known_set.send_replace(true);
                 }
             }

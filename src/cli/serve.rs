@@ -12,7 +12,7 @@ use serde_json::json;
 use super::{EXIT_FAILURE, EXIT_USAGE, fail};
 use crate::app::{Addresses, AppError, Bound, Server};
 use crate::config::{self, Config, Settings};
-use crate::ingest::{ConfigCluster, ConfigSource, IngestOptions, Remotes, RetryPolicy};
+use crate::ingest::{ConfigCluster, ConfigSource, IngestOptions, Remotes, RetryPolicy, SnapshotOptions};
 use crate::lifecycle;
 use crate::telemetry::{self, LogFormat};
 
@@ -76,6 +76,13 @@ pub struct Args {
     /// Labs and tests only: permit API servers and endpoints on loopback addresses
     #[arg(long, env = "TOMBOLO_ALLOW_LOOPBACK_CLUSTERS")]
     allow_loopback_clusters: bool,
+    /// Keep the last known state of clusters in DIR; a cluster that cannot be reached after a restart is served
+    /// from there, marked stale
+    #[arg(long, env = "TOMBOLO_SNAPSHOT_DIR", value_name = "DIR")]
+    snapshot_dir: Option<PathBuf>,
+    /// How old a state in --snapshot-dir may be [default: 24h]
+    #[arg(long, env = "TOMBOLO_SNAPSHOT_MAX_AGE", value_name = "TIME", value_parser = humantime::parse_duration)]
+    snapshot_max_age: Option<Duration>,
     /// Write {"grpc":"ip:port","http":…,"monitoring":…} to FILE once bound; port 0 takes a free port
     #[arg(long, env = "TOMBOLO_PORTS_FILE", value_name = "FILE")]
     ports_file: Option<PathBuf>,
@@ -107,6 +114,8 @@ impl Args {
             ca_dir: self.ca_dir,
             insecure_plaintext_sds: self.insecure_plaintext_sds.then_some(true),
             allow_loopback_clusters: self.allow_loopback_clusters.then_some(true),
+            snapshot_dir: self.snapshot_dir,
+            snapshot_max_age: self.snapshot_max_age,
             ports_file: self.ports_file,
             log_format: self.log_format,
             log_level: self.log_level,
@@ -200,6 +209,10 @@ fn ingest_options(config: &Config) -> IngestOptions {
         removal_grace: config.removal_grace,
         allow_loopback_clusters: config.allow_loopback_clusters,
         retry: RetryPolicy::default(),
+        snapshots: config
+            .snapshot_dir
+            .clone()
+            .map(|dir| SnapshotOptions { dir, max_age: config.snapshot_max_age }),
     }
 }
 

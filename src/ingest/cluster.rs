@@ -4,6 +4,7 @@
 //! from the generation before it if there is one: the cluster appears, or is exchanged, in one step
 //! (contract 2), and credentials that do not work never replace ones that do (K-30, K-31).
 
+mod restore;
 mod status;
 
 use std::sync::Arc;
@@ -16,6 +17,7 @@ use tokio::sync::{Mutex, OwnedMutexGuard};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+pub(super) use restore::Restore;
 use status::Status;
 pub(super) use status::rotation_subject;
 
@@ -51,6 +53,8 @@ pub(super) struct Generation {
     pub(super) seat: Seat,
     /// The generation that serves meanwhile; stopped once this one is ready.
     pub(super) predecessor: Option<CancellationToken>,
+    /// What is served until this generation is ready, if snapshots are kept.
+    pub(super) restore: Option<Restore>,
     /// Set once this generation serves.
     pub(super) serving: Arc<AtomicBool>,
 }
@@ -61,7 +65,7 @@ impl Generation {
         let _ = cancel.run_until_cancelled(self.serve()).await;
     }
 
-    async fn serve(self) {
+    async fn serve(mut self) {
         let mut status = Status::new(
             Arc::clone(&self.registry),
             Arc::clone(&self.problems),
@@ -72,7 +76,11 @@ impl Generation {
         let mut events = self.events();
         let mut staging =
             Staging::new(self.context.clone(), self.system_namespace.clone(), Arc::clone(&self.counts));
-        self.sync(&mut events, &mut staging, &mut status).await;
+        let mut restore = self.restore.take();
+        if let Some(restore) = restore.as_mut().filter(|_| self.predecessor.is_none()) {
+            restore.load().await;
+        }
+        self.sync(&mut events, &mut staging, &mut status, &mut restore).await;
         let mut seat = self.take_over().await;
         let Some(writer) = seat.as_mut() else {
             return; // The cluster is being removed.
@@ -80,6 +88,7 @@ impl Generation {
         writer.replace(staging.state());
         self.serving.store(true, Ordering::Release);
         status.synced(&staging);
+        restore.iter_mut().for_each(Restore::synced);
         self.follow(&mut events, &mut staging, &mut status, writer).await;
     }
 
@@ -102,16 +111,26 @@ impl Generation {
         events: &mut SelectAll<BoxStream<'static, StagedEvent>>,
         staging: &mut Staging,
         status: &mut Status,
+        restore: &mut Option<Restore>,
     ) {
         let deadline = self.timeout.map(|timeout| Instant::now() + timeout);
         let mut waiting = deadline.is_some();
         while !staging.is_complete() {
+            let old = restore.as_ref().and_then(Restore::due);
             tokio::select! {
                 // Unbiased: neither a flood of events nor the deadline may starve the other.
                 event = events.next() => {
                     let Some(event) = event else { return std::future::pending().await };
                     self.take_in(event, staging, status);
                     status.flush(staging);
+                    if let Some(restore) = restore.as_mut().filter(|_| status.is_failing()) {
+                        restore.hurry();
+                    }
+                }
+                () = tokio::time::sleep_until(old.unwrap_or_else(Instant::now)), if old.is_some() => {
+                    if let Some(restore) = restore {
+                        restore.serve(&self.seat, status).await;
+                    }
                 }
                 () = tokio::time::sleep_until(deadline.unwrap_or_else(Instant::now)), if waiting => {
                     waiting = false;

@@ -12,12 +12,13 @@ use tracing::Instrument;
 
 use super::IngestOptions;
 use super::client::{AddressPolicy, ApiServer, ClientError};
-use super::cluster::{Generation, Seat, rotation_subject};
+use super::cluster::{Generation, Restore, Seat, rotation_subject};
 use super::convert::{ClusterContext, SpecialAddresses};
 use super::counts::Counts;
 use super::kubeconfig::RemoteKubeconfig;
 use super::problems::Problems;
 use super::roster::Action;
+use super::snapshot::{Keeper, Pin};
 use crate::model::{ClusterHealth, ClusterId, ClusterRole, ClusterStatus};
 use crate::registry::{DuplicateWriter, Registry};
 
@@ -40,6 +41,7 @@ pub(super) struct ClusterSet {
     pub(super) problems: Arc<Problems>,
     pub(super) tasks: TaskTracker,
     pub(super) cancel: CancellationToken,
+    pub(super) snapshots: Option<Arc<Keeper>>,
     running: BTreeMap<ClusterId, Running>,
 }
 
@@ -66,6 +68,8 @@ pub(super) struct Start {
     pub(super) server: Arc<ApiServer>,
     /// What the credentials are told apart by.
     pub(super) hash: u128,
+    /// Which API server it is.
+    pub(super) pin: Pin,
 }
 
 impl ClusterSet {
@@ -83,6 +87,7 @@ impl ClusterSet {
             problems,
             tasks: TaskTracker::new(),
             cancel,
+            snapshots: None,
             running: BTreeMap::new(),
         }
     }
@@ -107,6 +112,7 @@ impl ClusterSet {
                 source,
                 server: Arc::new(server),
                 hash: kubeconfig.hash,
+                pin: Pin::of(&kubeconfig.config),
             })
         });
         match started {
@@ -192,6 +198,10 @@ impl ClusterSet {
             problems: Arc::clone(&self.problems),
             seat: Arc::clone(seat),
             predecessor,
+            restore: self
+                .snapshots
+                .as_ref()
+                .map(|keeper| Restore::new(Arc::clone(keeper), start.id.clone(), start.pin.clone())),
             serving: Arc::clone(&serving),
         };
         let span = tracing::info_span!("cluster", id = %start.id);
@@ -214,6 +224,11 @@ impl ClusterSet {
         });
     }
 
+    /// The clusters that run.
+    pub(super) fn ids(&self) -> impl Iterator<Item = &ClusterId> {
+        self.running.keys()
+    }
+
     /// When the next cluster is to be withdrawn.
     pub(super) fn next_removal(&self) -> Option<Instant> {
         self.running.values().filter_map(|running| running.removal.as_ref().map(|(at, _)| *at)).min()
@@ -233,6 +248,9 @@ impl ClusterSet {
             }
             if let Some(writer) = running.seat.lock().await.take() {
                 writer.withdraw();
+            }
+            if let Some(keeper) = &self.snapshots {
+                keeper.forget(&id).await;
             }
             self.registry.clusters().remove(&id);
             let prefixes = [format!("cluster {id},"), format!("cluster {id}")];

@@ -10,7 +10,7 @@ use crate::ingest::problems::Problems;
 use crate::ingest::staging::Staging;
 use crate::ingest::watch::Failure;
 use crate::model::{
-    ApiFacts, ClusterHealth, ClusterId, Moment, Restored, Served, SourceState, SourceStatus, StaleCause,
+    ApiFacts, ClusterHealth, ClusterId, Moment, Name, Restored, Served, SourceState, SourceStatus, StaleCause,
 };
 use crate::registry::Registry;
 
@@ -117,9 +117,12 @@ impl Status {
     }
 
     /// A snapshot is served until this generation is ready.
-    pub(super) fn restored(&mut self, restored: Restored) {
+    pub(super) fn restored(&mut self, restored: Restored, uid: Name) {
         self.served = Served::Snapshot(restored.confirmed);
-        self.registry.clusters().update(&self.cluster, |row| row.restored = Some(restored));
+        self.registry.clusters().update(&self.cluster, |row| {
+            row.restored = Some(restored);
+            row.uid = uid;
+        });
         self.write_health();
     }
 
