@@ -47,6 +47,14 @@ pub struct Counts {
     pub failures: AtomicU64,
     /// Remote clusters that did not sync in time (`remote_cluster_sync_timeouts_total`).
     pub sync_timeouts: AtomicU64,
+    /// Endpoints that came before the pod they name (`pilot_k8s_endpoints_with_no_pods`).
+    pub endpoints_without_pods: AtomicU64,
+    /// Remote clusters that were added (`remote_cluster_secret_events_total`).
+    pub clusters_added: AtomicU64,
+    /// Remote clusters that got other credentials.
+    pub clusters_changed: AtomicU64,
+    /// Remote clusters that were removed.
+    pub clusters_removed: AtomicU64,
     events: [[AtomicU64; EventKind::ALL.len()]; ObjectKind::ALL.len()],
 }
 
