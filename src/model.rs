@@ -10,6 +10,7 @@ mod ids;
 mod locality;
 mod node;
 mod proxy;
+mod quirks;
 mod service;
 mod workload;
 
@@ -20,5 +21,6 @@ pub use ids::{ClusterId, Hostname, Name, NetworkId, ServiceKey, WorkloadId};
 pub use locality::Locality;
 pub use node::{Dialect, InterceptionMode, Node, NodeError, NodeMetadata, ProxyKind};
 pub use proxy::{IpFamilies, ProxyView, RequestedView};
+pub use quirks::{Quirk, Quirks};
 pub use service::{ExportTo, PortProtocol, Resolution, Service, ServicePort, Transport};
 pub use workload::{SpiffeId, TlsMode, Workload};

@@ -2,16 +2,18 @@
 
 mod endpoints;
 mod gateways;
+mod mcs;
 mod protocol;
 mod service;
 mod workload;
 
-use crate::model::{ClusterId, Hostname, Name, NetworkId, ServiceKey};
+use crate::model::{ClusterId, Hostname, Name, NetworkId, Quirks, ServiceKey};
 
 use super::objects::ObjectKey;
 
 pub use endpoints::{EndpointInput, Endpoints, PodLookup, endpoints};
 pub use gateways::{Gateways, gateways, is_gateway};
+pub use mcs::McsOptions;
 pub use service::service;
 pub use workload::{bare_workload, pod_workload};
 
@@ -26,6 +28,14 @@ pub struct ClusterContext {
     pub trust_domain: Name,
     /// Whether loopback and other special addresses may be endpoints and gateways (K-40, D34).
     pub special_addresses: SpecialAddresses,
+    /// Where to answer as the peer does (D1).
+    pub quirks: Quirks,
+    /// R5.15: one endpoint with every address of its pod, `ISTIO_DUAL_STACK`.
+    pub dual_stack: bool,
+    /// Multi-cluster services (R4.38–R4.40).
+    pub mcs: McsOptions,
+    /// D9: whether endpoints are served from slices alone while Pods may not be read.
+    pub serve_without_pods: bool,
 }
 
 /// What to do with endpoint and gateway addresses that belong to one machine or link only.
@@ -63,11 +73,15 @@ fn network(label: Option<&Name>, of_cluster: &NetworkId) -> NetworkId {
 }
 
 #[cfg(test)]
-fn test_context() -> ClusterContext {
+pub(in crate::ingest) fn test_context() -> ClusterContext {
     ClusterContext {
         cluster: "c1".into(),
         domain: "cluster.local".into(),
         trust_domain: "cluster.local".into(),
         special_addresses: SpecialAddresses::Drop,
+        quirks: Quirks::OURS,
+        dual_stack: false,
+        mcs: McsOptions::default(),
+        serve_without_pods: false,
     }
 }
