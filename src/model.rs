@@ -14,7 +14,7 @@ mod quirks;
 mod service;
 mod workload;
 
-pub use endpoint::{Endpoint, EndpointShard, Health};
+pub use endpoint::{Discoverability, Endpoint, EndpointShard, Health};
 pub use gateway::{DEFAULT_GATEWAY_PORT, HBONE_GATEWAY_PORT, NetworkGateway};
 pub use health::{ClusterHealth, ClusterRole, ClusterStatus, StaleCause};
 pub use ids::{ClusterId, Hostname, Name, NetworkId, ServiceKey, WorkloadId};
@@ -22,5 +22,5 @@ pub use locality::Locality;
 pub use node::{Dialect, InterceptionMode, Node, NodeError, NodeMetadata, ProxyKind};
 pub use proxy::{IpFamilies, ProxyView, RequestedView};
 pub use quirks::{Quirk, Quirks};
-pub use service::{ExportTo, PortProtocol, Resolution, Service, ServicePort, Transport};
+pub use service::{ExportTo, Import, PortProtocol, Resolution, Service, ServicePort, TrafficDistribution, Transport};
 pub use workload::{SpiffeId, TlsMode, Workload};

@@ -130,14 +130,12 @@ impl ClusterWriter {
         self.registry.note(changes);
     }
 
-    /// Publishes one shard; a shard that lost its endpoints keeps the accounts last seen (R6.1).
+    /// Publishes one shard; writing what was written last does nothing at all.
     fn shard(&mut self, key: ServiceKey, shard: Option<Arc<EndpointShard>>) -> ChangeSet {
-        let shard = match (shard, self.published.shards.get(&key)) {
-            (Some(new), Some(old)) if new.endpoints.is_empty() && new.accounts.is_empty() => {
-                Some(Arc::new(EndpointShard { accounts: Arc::clone(&old.accounts), ..(*new).clone() }))
-            }
-            (new, _) => new,
-        };
+        if shard.is_some() && shard.as_ref() == self.published.shards.get(&key) {
+            self.registry.unchanged();
+            return ChangeSet::default();
+        }
         let changes = self.registry.write_service(&key, &self.cluster, shard.as_ref());
         match shard {
             Some(shard) => self.published.shards.insert(key, shard),

@@ -127,12 +127,9 @@ fn endpoint(cluster: &str, network: &str, port_name: &str, pod: &Pod) -> Endpoin
         ..Workload::default()
     };
     Endpoint {
-        addresses: vec![address],
-        port: 5000,
-        port_name: port_name.into(),
         health: pod.health,
         weight: std::num::NonZeroU32::new(pod.weight),
-        workload: Arc::new(workload),
+        ..Endpoint::new(address, 5000, port_name, Arc::new(workload))
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::{ClusterContext, bare_workload};
 use crate::ingest::objects::{Labels, ObjectKey, SliceEndpoint, SliceObject, SlicePort};
-use crate::model::{Endpoint, Health, Name, NetworkId, Workload};
+use crate::model::{Discoverability, Endpoint, Health, Name, NetworkId, Workload};
 
 /// Where endpoints find their pods.
 pub trait PodLookup {
@@ -72,6 +72,8 @@ pub fn endpoints<P: PodLookup>(input: EndpointInput<'_, P>) -> Endpoints {
                     port_name: Name::clone(name),
                     health,
                     weight: None,
+                    discoverability: Discoverability::Always,
+                    send_unhealthy: true,
                     workload: Arc::clone(&workload),
                 }));
             }

@@ -5,7 +5,9 @@ use std::net::IpAddr;
 
 use super::{ClusterContext, protocol};
 use crate::ingest::objects::{ObjectKey, PortObject, ServiceObject, ServiceType};
-use crate::model::{ExportTo, Name, Resolution, Service, ServicePort, SpiffeId, Transport};
+use crate::model::{
+    ExportTo, Import, Name, Resolution, Service, ServicePort, SpiffeId, TrafficDistribution, Transport,
+};
 
 /// R0.5, R5.21–R5.23, R5.32. Ports that are not 1…65535 are left out. A Service without any VIP has none
 /// (where R5.22 has `0.0.0.0`): nothing listens for an address that nobody was given.
@@ -27,6 +29,8 @@ pub fn service(context: &ClusterContext, key: &ObjectKey, object: &ServiceObject
         node_local: object.node_local,
         publish_not_ready: object.publish_not_ready,
         created: object.created,
+        traffic_distribution: TrafficDistribution::Any,
+        import: Import::No,
         accounts: accounts(context, &key.namespace, object),
     }
 }
