@@ -11,10 +11,10 @@ use crate::model::{ClusterId, Hostname, Name, NetworkId, Quirks, ServiceKey};
 
 use super::objects::ObjectKey;
 
-pub use endpoints::{EndpointInput, Endpoints, PodLookup, endpoints};
+pub use endpoints::{EndpointInput, Endpoints, HealthBasis, PodLookup, SliceInput, endpoints};
 pub use gateways::{Gateways, gateways, is_gateway};
-pub use mcs::McsOptions;
-pub use service::service;
+pub use mcs::{McsOptions, discoverability, imported, imported_key};
+pub use service::{service, traffic_distribution};
 pub use workload::{bare_workload, pod_workload};
 
 /// What is the same for every object of one cluster.
@@ -52,6 +52,11 @@ impl ClusterContext {
     pub fn service_key(&self, key: &ObjectKey) -> ServiceKey {
         let hostname = format!("{}.{}.svc.{}", key.name, key.namespace, self.domain);
         ServiceKey { namespace: key.namespace.clone(), hostname: Hostname::from(hostname) }
+    }
+
+    /// Whether others may connect to an address (K-40).
+    fn permits(&self, address: std::net::IpAddr) -> bool {
+        self.special_addresses == SpecialAddresses::Keep || super::client::special_kind(address).is_none()
     }
 
     /// Reads an address that others are to connect to; says why it cannot be used.

@@ -29,6 +29,8 @@ pub const NETWORK_LABEL: &str = "topology.istio.io/network";
 pub struct NamespaceObject {
     /// Label `topology.istio.io/network`; empty when absent.
     pub network: Name,
+    /// Annotation `networking.istio.io/traffic-distribution`; empty when absent (R4.30).
+    pub traffic_distribution: Name,
 }
 
 /// A Node: only where it stands (R5.11).
@@ -116,6 +118,10 @@ pub struct ServiceObject {
     pub node_local: bool,
     /// `publishNotReadyAddresses`.
     pub publish_not_ready: bool,
+    /// `spec.trafficDistribution`; empty when absent (R4.30).
+    pub traffic_distribution_spec: Name,
+    /// Annotation `networking.istio.io/traffic-distribution` (R4.30).
+    pub traffic_distribution: Option<Name>,
 }
 
 /// One port of a Service.
@@ -137,6 +143,8 @@ pub struct PortObject {
 pub struct SliceObject {
     /// The Service it belongs to, when it is one we read (R5.1).
     pub service: Option<Name>,
+    /// `IPv4` or `IPv6`.
+    pub address_type: Name,
     /// Its endpoints.
     pub endpoints: Vec<SliceEndpoint>,
     /// Its ports.
