@@ -175,6 +175,18 @@ pub struct SlicePort {
     pub port: i64,
 }
 
+/// A ServiceExport: that it is there says all (R4.38).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+pub struct ServiceExportObject {}
+
+/// A ServiceImport (R4.39).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(from = "raw::ServiceImport")]
+pub struct ServiceImportObject {
+    /// `spec.ips`, as the object spells them.
+    pub ips: Vec<Name>,
+}
+
 /// A Secret with kubeconfigs of remote clusters (R1.1, R1.2). Its content is never shown.
 #[derive(Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(from = "raw::Secret")]

@@ -8,7 +8,7 @@ use serde::{Deserialize, Deserializer};
 
 use super::{
     Controller, Labels, NETWORK_LABEL, NamespaceObject, NodeObject, ObjectKey, PodObject, PortObject,
-    SecretObject, ServiceObject, ServiceType, SliceEndpoint, SliceObject, SlicePort,
+    SecretObject, ServiceImportObject, ServiceObject, ServiceType, SliceEndpoint, SliceObject, SlicePort,
 };
 use crate::model::{Locality, Name};
 
@@ -57,6 +57,8 @@ wire! {
     Conditions { ready: Option<bool>, serving: Option<bool>, terminating: Option<bool>, }
     TargetRef { kind: Name, namespace: Name, name: Name, }
     EndpointPort { name: Name, port: i64, }
+    ServiceImport { spec: ImportSpec, }
+    ImportSpec { ips: Vec<Name>, }
     Secret { metadata: Meta, data: BTreeMap<String, String>, }
 }
 
@@ -236,6 +238,12 @@ impl From<EndpointSlice> for SliceObject {
             endpoints: raw.endpoints.into_iter().map(endpoint).collect(),
             ports: raw.ports.into_iter().map(|port| SlicePort { name: port.name, port: port.port }).collect(),
         }
+    }
+}
+
+impl From<ServiceImport> for ServiceImportObject {
+    fn from(raw: ServiceImport) -> Self {
+        Self { ips: raw.spec.ips.into_iter().filter(|ip| !ip.is_empty()).collect() }
     }
 }
 
