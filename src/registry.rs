@@ -14,6 +14,7 @@ mod networks;
 mod store;
 #[cfg(test)]
 mod tests;
+mod workloads;
 mod writer;
 
 pub use cell::{ServiceCell, ServiceSnapshot};

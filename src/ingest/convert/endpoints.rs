@@ -67,7 +67,7 @@ pub fn endpoints<P: PodLookup>(input: EndpointInput<'_, P>) -> Endpoints {
                 };
                 let fresh = ports.iter().filter(|(name, _)| seen.insert((address, Name::clone(name))));
                 result.endpoints.extend(fresh.map(|(name, port)| Endpoint {
-                    addresses: vec![address],
+                    addresses: address.into(),
                     port: *port,
                     port_name: Name::clone(name),
                     health,
@@ -132,6 +132,7 @@ mod tests {
 
     use super::super::test_context;
     use super::*;
+    use crate::model::WorkloadParts;
 
     #[derive(Default)]
     struct Pods {
@@ -150,7 +151,7 @@ mod tests {
     }
 
     fn named(name: &str) -> Arc<Workload> {
-        Arc::new(Workload { name: name.into(), ..Workload::default() })
+        Arc::new(WorkloadParts { name: name.into(), ..WorkloadParts::default() }.into())
     }
 
     fn convert(slices: &[(&str, Value)], labels: Option<Value>, pods: &Pods) -> Endpoints {
@@ -221,7 +222,7 @@ mod tests {
         let result = convert(&[("s-1", entry)], None, &pods);
         assert_eq!(&*result.endpoints[0].workload.name, "p1");
         let plain = &result.endpoints[1].workload;
-        assert!(plain.name.is_empty() && plain.account.is_none() && plain.locality.is_empty());
+        assert!(plain.name.is_empty() && plain.account.is_none() && plain.locality().is_empty());
         assert_eq!(&*plain.network, "n-sys");
     }
 
