@@ -16,6 +16,7 @@ mod networks;
 mod store;
 #[cfg(test)]
 mod tests;
+mod workloads;
 mod writer;
 
 pub use cell::{ServiceCell, ServiceSnapshot};

@@ -30,7 +30,10 @@ use super::objects::{
     ServiceObject, SliceObject,
 };
 use super::watch::SourceEvent;
-use crate::model::{EndpointShard, Name, NetworkGateway, NetworkId, Quirk, ServiceKey, Workload, WorkloadId};
+use crate::model::{
+    EndpointShard, Name, NetworkGateway, NetworkId, NodePlace, Quirk, ServiceKey, Shared, Workload,
+    WorkloadCell, WorkloadId, WorkloadProfile,
+};
 use crate::registry::ClusterState;
 
 /// An event of any of the sources.
@@ -61,7 +64,7 @@ pub struct Batch {
     /// The networks part, if it differs.
     pub networks: Option<Networks>,
     /// Pods; `None` are gone.
-    pub workloads: Vec<(WorkloadId, Option<Arc<Workload>>)>,
+    pub workloads: Vec<(WorkloadId, Option<WorkloadCell>)>,
     /// Shares of services; `None` are gone.
     pub shards: Vec<(ServiceKey, Option<Arc<EndpointShard>>)>,
 }
@@ -112,7 +115,13 @@ pub struct Staging {
     compat: Compat,
     quarantine: Quarantine,
     dirty: Dirty,
+    /// What was told of networks and services.
     current: ClusterState,
+    /// What was told of pods.
+    told: HashMap<ObjectKey, WorkloadCell>,
+    profiles: Shared<WorkloadProfile>,
+    places: Shared<NodePlace>,
+    service_sets: Shared<BTreeSet<ServiceKey>>,
 }
 
 impl Staging {
@@ -144,6 +153,10 @@ impl Staging {
             quarantine: Quarantine::default(),
             dirty: Dirty::default(),
             current: ClusterState::default(),
+            told: HashMap::new(),
+            profiles: Shared::default(),
+            places: Shared::default(),
+            service_sets: Shared::default(),
         }
     }
 
@@ -312,7 +325,7 @@ impl Staging {
     /// Everything this cluster amounts to now.
     pub fn state(&mut self) -> ClusterState {
         self.take();
-        self.current.clone()
+        ClusterState { workloads: self.told.values().cloned().collect(), ..self.current.clone() }
     }
 
     fn namespace_changed(&mut self, key: ObjectKey, old: Option<NamespaceObject>) {
@@ -425,7 +438,11 @@ impl Staging {
         };
         let converted = self.pods.get(key).filter(|pod| !pod.failed).map(|pod| {
             Counts::add(&self.counts.pod_conversions, 1);
-            convert::pod_workload(&self.context, key, pod, locality.as_ref(), &self.network)
+            let locality = locality.as_ref();
+            let mut workload = convert::pod_workload(&self.context, key, pod, locality, &self.network);
+            self.profiles.unify(&mut workload.profile);
+            self.places.unify(&mut workload.place);
+            workload
         });
         if self.converted.get(key).map(|old| &**old) == converted.as_ref() {
             return;
@@ -443,7 +460,7 @@ impl Staging {
     }
 
     /// The pod as its proxy sees it: with the services that name it.
-    fn publish_pod(&mut self, key: &ObjectKey) -> Option<(WorkloadId, Option<Arc<Workload>>)> {
+    fn publish_pod(&mut self, key: &ObjectKey) -> Option<(WorkloadId, Option<WorkloadCell>)> {
         let id = WorkloadId {
             cluster: self.context.cluster.clone(),
             namespace: key.namespace.clone(),
@@ -451,19 +468,15 @@ impl Staging {
         };
         let services: BTreeSet<_> =
             self.references.naming(key).map(|service| self.context.service_key(&service)).collect();
-        let next = self.converted.get(key).map(|workload| {
-            if services.is_empty() {
-                Arc::clone(workload)
-            } else {
-                Arc::new(Workload { services, ..Workload::clone(workload) })
-            }
-        });
-        if self.current.workloads.get(&id) == next.as_ref() {
+        let services = self.service_sets.of(services);
+        let next =
+            self.converted.get(key).map(|workload| WorkloadCell { workload: Arc::clone(workload), services });
+        if self.told.get(key) == next.as_ref() {
             return None;
         }
         match &next {
-            Some(workload) => self.current.workloads.insert(id.clone(), Arc::clone(workload)),
-            None => self.current.workloads.remove(&id),
+            Some(cell) => self.told.insert(key.clone(), cell.clone()),
+            None => self.told.remove(key),
         };
         Some((id, next))
     }

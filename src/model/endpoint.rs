@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use super::{ClusterId, Name, Service, SpiffeId, Workload};
+use super::{Addresses, ClusterId, Name, Service, SpiffeId, Workload};
 
 /// Health of an endpoint as its EndpointSlice and Service tell it (R5.13, D46).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize)]
@@ -46,7 +46,7 @@ impl Discoverability {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Endpoint {
     /// The addresses; the first is the identity. Never empty.
-    pub addresses: Vec<IpAddr>,
+    pub addresses: Addresses,
     /// The target port.
     pub port: u16,
     /// The service port's name in its own cluster, as the EndpointSlice spells it (R5.2).
@@ -65,16 +65,21 @@ pub struct Endpoint {
 
 impl Endpoint {
     /// A healthy endpoint of weight 1.
-    pub fn new(address: IpAddr, port: u16, port_name: impl Into<Name>, workload: Arc<Workload>) -> Self {
+    pub fn new(
+        address: IpAddr,
+        port: u16,
+        port_name: impl Into<Name>,
+        workload: impl Into<Arc<Workload>>,
+    ) -> Self {
         Self {
-            addresses: vec![address],
+            addresses: address.into(),
             port,
             port_name: port_name.into(),
             health: Health::Healthy,
             weight: None,
             discoverability: Discoverability::Always,
             send_unhealthy: true,
-            workload,
+            workload: workload.into(),
         }
     }
 

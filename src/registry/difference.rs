@@ -34,7 +34,7 @@ pub(super) fn is_seen(old: Option<&EndpointShard>, new: Option<&EndpointShard>) 
 /// R0.3: the order of the addresses does not matter.
 fn is_same(a: &Endpoint, b: &Endpoint) -> bool {
     let sorted = |endpoint: &Endpoint| {
-        let mut addresses = endpoint.addresses.clone();
+        let mut addresses = endpoint.addresses.to_vec();
         addresses.sort();
         addresses
     };
@@ -80,7 +80,7 @@ mod tests {
         let with = |addresses: &[&str], port| {
             let addresses: Vec<IpAddr> = addresses.iter().map(|a| a.parse().expect("address")).collect();
             let endpoint = Endpoint::new(addresses[0], port, "http", Arc::<Workload>::default());
-            EndpointShard::new("c1".into(), None, vec![Endpoint { addresses, ..endpoint }])
+            EndpointShard::new("c1".into(), None, vec![Endpoint { addresses: addresses.into(), ..endpoint }])
         };
         let three = with(&["10.0.0.1", "fd00::1", "fd00::2"], 80);
         assert!(!is_seen(Some(&three), Some(&with(&["10.0.0.1", "fd00::2", "fd00::1"], 80))));

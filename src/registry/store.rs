@@ -11,10 +11,11 @@ use super::cell::{Outcome, Rank, ServiceCell, Written};
 use super::changes::{ChangeLog, ChangeSet, ServiceChange};
 use super::clusters::ClusterTable;
 use super::networks::NetworkSnapshot;
-use super::writer::{ClusterState, ClusterWriter, DuplicateWriter};
+use super::workloads::WorkloadTable;
+use super::writer::{ClusterWriter, DuplicateWriter};
 use crate::model::{
     ClusterId, ClusterRole, EndpointShard, Hostname, NetworkGateway, NetworkId, Quirk, Quirks, ServiceKey,
-    Workload, WorkloadId,
+    WorkloadCell, WorkloadId,
 };
 
 /// Work done by the registry since it was made. Counted, not timed, so that tests can bound it.
@@ -49,7 +50,8 @@ pub struct Registry {
     services: DashMap<ServiceKey, Arc<ServiceCell>>,
     /// Host name → keys. Kubernetes gives one namespace per host name.
     hosts: DashMap<Hostname, BTreeSet<ServiceKey>>,
-    workloads: DashMap<WorkloadId, Arc<Workload>>,
+    /// By cluster; a table stays with its writer and goes when the cluster withdraws.
+    workloads: DashMap<ClusterId, Arc<WorkloadTable>>,
     networks: ArcSwap<NetworkSnapshot>,
     writers: DashSet<ClusterId>,
     config_cluster: ArcSwapOption<ClusterId>,
@@ -103,24 +105,15 @@ impl Registry {
                 all.iter().cloned().chain(new).collect::<Vec<_>>()
             });
         }
-        let published = self.told_by(&cluster);
-        Ok(ClusterWriter::new(Arc::clone(self), cluster, published))
+        let left_behind = self.services_of(&cluster);
+        let workloads = Arc::clone(&self.workloads.entry(cluster.clone()).or_default());
+        Ok(ClusterWriter::new(Arc::clone(self), cluster, left_behind, workloads))
     }
 
-    /// What a former writer of this cluster left behind: the next one must be able to sweep it.
-    fn told_by(&self, cluster: &ClusterId) -> ClusterState {
-        let networks = self.networks();
-        let network = Some(networks.of_cluster(cluster)).filter(|network| !network.is_empty());
-        let gateways = networks.gateways().filter(|gateway| gateway.cluster == *cluster).cloned();
-        let shard =
-            |cell: &Arc<ServiceCell>| Some((cell.key().clone(), Arc::clone(cell.load().shard(cluster)?)));
-        let own = self.workloads.iter().filter(|entry| entry.key().cluster == *cluster);
-        ClusterState {
-            network,
-            gateways: gateways.collect(),
-            shards: self.services.iter().filter_map(|entry| shard(entry.value())).collect(),
-            workloads: own.map(|entry| (entry.key().clone(), Arc::clone(entry.value()))).collect(),
-        }
+    /// Services that a former writer of this cluster left behind: the next one must be able to sweep them.
+    fn services_of(&self, cluster: &ClusterId) -> BTreeSet<ServiceKey> {
+        let told = self.services.iter().filter(|cell| cell.load().shard(cluster).is_some());
+        told.map(|cell| cell.key().clone()).collect()
     }
 
     /// The cell of a service.
@@ -142,13 +135,14 @@ impl Registry {
     }
 
     /// What is known of a pod.
-    pub fn workload(&self, id: &WorkloadId) -> Option<Arc<Workload>> {
-        self.workloads.get(id).map(|workload| Arc::clone(&workload))
+    pub fn workload(&self, id: &WorkloadId) -> Option<WorkloadCell> {
+        let table = self.workloads.get(&id.cluster).map(|table| Arc::clone(&table))?;
+        table.get(&id.namespace, &id.name)
     }
 
     /// How many pods are known.
     pub fn workload_count(&self) -> usize {
-        self.workloads.len()
+        self.workloads.iter().map(|table| table.len()).sum()
     }
 
     /// The networks. Lock-free.
@@ -175,17 +169,14 @@ impl Registry {
         self.versions.fetch_add(1, Ordering::Relaxed) + 1
     }
 
-    fn count(&self, published: bool) {
+    pub(super) fn count(&self, published: bool) {
         let counter = if published { &self.counts.publishes } else { &self.counts.unchanged };
         counter.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Counts a write that changed nothing.
-    pub(super) fn unchanged(&self) {
-        self.count(false);
-    }
-
+    /// Frees a cluster's seat. The table of a cluster without pods goes with its writer.
     pub(super) fn release_writer(&self, cluster: &ClusterId) {
+        self.workloads.remove_if(cluster, |_, table| table.len() == 0);
         self.writers.remove(cluster);
     }
 
@@ -193,21 +184,18 @@ impl Registry {
         self.changes.note(changes);
     }
 
-    /// Writes one cluster's shard and says what changed; the caller notes it.
+    /// Writes one cluster's shard and adds what changed to `changes`; the caller notes it.
     pub(super) fn write_service(
         &self,
         key: &ServiceKey,
         cluster: &ClusterId,
         shard: Option<&Arc<EndpointShard>>,
-    ) -> ChangeSet {
+        changes: &mut ChangeSet,
+    ) {
         let cell = match (shard, self.service(key)) {
             (_, Some(cell)) => cell,
-            // R6.1: an empty share of a service that nobody told of makes no service.
-            (Some(shard), None) if shard.service.is_none() && shard.endpoints.is_empty() => {
-                return ChangeSet::service(key.clone(), ServiceChange { record: false });
-            }
             (Some(_), None) => self.cell(key),
-            (None, None) => return ChangeSet::default(),
+            (None, None) => return,
         };
         let order = Order { config: self.config_cluster.load_full(), arrivals: self.arrivals.load_full() };
         let Outcome { written, conflicting } =
@@ -224,9 +212,9 @@ impl Registry {
             self.bury(key);
         }
         match written {
-            Written::Nothing | Written::Unseen => ChangeSet::default(),
-            Written::Endpoints => ChangeSet::service(key.clone(), ServiceChange { record: false }),
-            Written::Record => ChangeSet::service(key.clone(), ServiceChange { record: true }),
+            Written::Nothing | Written::Unseen => {}
+            Written::Endpoints => changes.add_service(key, ServiceChange { record: false }),
+            Written::Record => changes.add_service(key, ServiceChange { record: true }),
         }
     }
 
@@ -264,26 +252,13 @@ impl Registry {
         });
     }
 
-    pub(super) fn write_workload(&self, id: WorkloadId, workload: Option<Arc<Workload>>) -> ChangeSet {
-        let old = match workload.clone() {
-            Some(workload) => self.workloads.insert(id.clone(), workload),
-            None => self.workloads.remove(&id).map(|(_, old)| old),
-        };
-        let changed = old != workload;
-        self.count(changed);
-        let mut changes = ChangeSet::default();
-        if changed {
-            changes.workloads.insert(id);
-        }
-        changes
-    }
-
     pub(super) fn write_networks(
         &self,
         cluster: &ClusterId,
         network: Option<&NetworkId>,
         gateways: &[NetworkGateway],
-    ) -> ChangeSet {
+        changes: &mut ChangeSet,
+    ) {
         let mut changed = None;
         self.networks.rcu(|current| {
             let mut next = NetworkSnapshot::clone(current);
@@ -291,11 +266,9 @@ impl Registry {
             if changed.is_some() { Arc::new(next) } else { Arc::clone(current) }
         });
         self.count(changed.is_some());
-        let mut changes = ChangeSet::default();
         if let Some(difference) = changed {
             changes.networks.extend(difference.networks);
             changes.clusters.extend(difference.moved.then(|| cluster.clone()));
         }
-        changes
     }
 }

@@ -176,13 +176,13 @@ impl Pass<'_> {
         match self.route(endpoint) {
             Err(hidden) => hidden,
             Ok(Route::Direct) => {
-                weighing.direct(&endpoint.workload.locality, direct(endpoint, mtls));
+                weighing.direct(endpoint.workload.locality(), direct(endpoint, mtls));
                 Decision::Direct
             }
             Ok(Route::Gateways(_)) if !mtls => Decision::MtlsRequired,
             Ok(Route::Gateways(_)) if endpoint.health != Health::Healthy => Decision::NotReadyBehindGateway,
             Ok(Route::Gateways(gateways)) => {
-                weighing.via(&endpoint.workload.locality, gateways, endpoint.weight());
+                weighing.via(endpoint.workload.locality(), gateways, endpoint.weight());
                 Decision::ViaGateway
             }
         }
@@ -191,7 +191,7 @@ impl Pass<'_> {
     /// The filter of R4.9; `None` keeps the endpoint.
     fn filter(&self, endpoint: &Endpoint) -> Option<Decision> {
         let pod = &endpoint.workload;
-        if self.key.node.as_ref().is_some_and(|node| *node != pod.node || *self.key.cluster != *pod.cluster) {
+        if self.key.node.as_ref().is_some_and(|node| node != pod.node() || *self.key.cluster != *pod.cluster) {
             return Some(Decision::OtherNode);
         }
         if !self.key.requested_view.sees(&pod.network) {
@@ -229,7 +229,7 @@ impl Pass<'_> {
 }
 
 fn draining(endpoint: &Endpoint) -> bool {
-    let label = endpoint.workload.labels.get(DRAINING_LABEL);
+    let label = endpoint.workload.label(DRAINING_LABEL);
     endpoint.health == Health::Draining || label.is_some_and(|value| !value.is_empty())
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::{ClusterContext, bare_workload};
 use crate::ingest::objects::{ObjectKey, ServiceObject, SliceEndpoint, SliceObject, SlicePort};
-use crate::model::{Discoverability, Endpoint, Health, Name, NetworkId, Workload};
+use crate::model::{Addresses, Discoverability, Endpoint, Health, Name, NetworkId, Workload};
 
 /// Where endpoints find their pods.
 pub trait PodLookup {
@@ -136,12 +136,12 @@ fn addresses<P>(
     entry: &SliceEndpoint,
     address: IpAddr,
     pod: &Workload,
-) -> Vec<IpAddr> {
+) -> Addresses {
     let dual_service = input.service.is_some_and(|service| service.cluster_ips.len() > 1);
     let dual = input.context.dual_stack && entry.pod.is_some() && dual_service && pod.addresses.len() > 1;
     match (dual, &*slice.address_type) {
-        (false, _) => vec![address],
-        (true, "IPv6") => Vec::new(),
+        (false, _) => address.into(),
+        (true, "IPv6") => Addresses::default(),
         (true, _) => pod.addresses.iter().copied().filter(|ip| input.context.permits(*ip)).collect(),
     }
 }
@@ -196,6 +196,7 @@ mod tests {
 
     use super::super::test_context;
     use super::*;
+    use crate::model::WorkloadParts;
 
     #[derive(Default)]
     struct Pods {
@@ -214,7 +215,7 @@ mod tests {
     }
 
     fn named(name: &str) -> Arc<Workload> {
-        Arc::new(Workload { name: name.into(), ..Workload::default() })
+        Arc::new(WorkloadParts { name: name.into(), ..WorkloadParts::default() }.into())
     }
 
     fn convert(slices: &[(&str, Value)], labels: Option<Value>, pods: &Pods) -> Endpoints {
@@ -302,7 +303,7 @@ mod tests {
         let result = convert(&[("s-1", entry)], None, &pods);
         assert_eq!(&*result.endpoints[0].workload.name, "p1");
         let plain = &result.endpoints[1].workload;
-        assert!(plain.name.is_empty() && plain.account.is_none() && plain.locality.is_empty());
+        assert!(plain.name.is_empty() && plain.account.is_none() && plain.locality().is_empty());
         assert_eq!(&*plain.network, "n-sys");
     }
 
@@ -338,9 +339,9 @@ mod tests {
             slice["addressType"] = json!(family);
             serde_json::from_value(slice).unwrap()
         };
-        let both = ["10.0.0.1", "fd00::1"].map(|text| text.parse().unwrap());
+        let both: [IpAddr; 2] = ["10.0.0.1", "fd00::1"].map(|text| text.parse().unwrap());
         let mut pods = Pods::default();
-        let pod = Workload { name: "p1".into(), addresses: both.to_vec(), ..Workload::default() };
+        let pod = Workload { name: "p1".into(), addresses: both[..].into(), ..Workload::default() };
         pods.named.insert(ObjectKey::new("a", "p1"), Arc::new(pod));
         let slices = BTreeMap::from([("s-4", object("10.0.0.1", "IPv4")), ("s-6", object("fd00::1", "IPv6"))]);
         let service = |ips: &[&str]| ServiceObject {

@@ -87,7 +87,7 @@ impl Staging {
         if !self.waits.begin(key) {
             return Some(None);
         }
-        let before = self.converted.get(key).filter(|workload| workload.node == name);
-        before.map(|workload| Some(workload.locality.clone()))
+        let before = self.converted.get(key).filter(|workload| *workload.node() == name);
+        before.map(|workload| Some(workload.locality().clone()))
     }
 }

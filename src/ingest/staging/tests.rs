@@ -94,6 +94,11 @@ fn workload_id(name: &str) -> WorkloadId {
     WorkloadId { cluster: "c1".into(), namespace: "a".into(), name: name.into() }
 }
 
+/// What a state tells of a pod.
+fn told<'a>(state: &'a ClusterState, pod: &str) -> Option<&'a WorkloadCell> {
+    state.workloads.iter().find(|cell| cell.id() == workload_id(pod))
+}
+
 fn endpoints(staging: &mut Staging, service: &str) -> Vec<String> {
     let state = staging.state();
     let shard = &state.shards[&key(service)];
@@ -162,8 +167,8 @@ fn q20_one_node_change_converts_only_the_pods_on_it() {
     assert_eq!(pod_conversions(&staging) - before, 5);
     assert_eq!((batch.shards.len(), batch.workloads.len()), (5, 5));
     let state = staging.state();
-    assert_eq!(state.workloads[&workload_id("p0")].locality.to_string(), "r2");
-    assert_eq!(state.workloads[&workload_id("p1")].locality.to_string(), "r1");
+    assert_eq!(told(&state, "p0").unwrap().locality().to_string(), "r2");
+    assert_eq!(told(&state, "p1").unwrap().locality().to_string(), "r1");
 }
 
 #[test]
@@ -207,7 +212,7 @@ fn r5_3_a_failed_pod_counts_as_absent() {
     failed["status"]["phase"] = json!("Failed");
     staging.apply(apply(&failed));
     assert!(endpoints(&mut staging, "s0").is_empty());
-    assert!(!staging.state().workloads.contains_key(&workload_id("p0")));
+    assert!(told(&staging.state(), "p0").is_none());
 }
 
 #[test]
@@ -249,7 +254,7 @@ fn d12_a_pod_knows_the_services_whose_slices_name_it() {
     let batch = staging.take();
     let touched: Vec<_> = batch.workloads.iter().map(|(id, _)| &*id.name).collect();
     assert_eq!(touched, ["p0"]);
-    let services = |staging: &mut Staging| staging.state().workloads[&workload_id("p0")].services.clone();
+    let services = |staging: &mut Staging| told(&staging.state(), "p0").unwrap().services.as_ref().clone();
     assert_eq!(services(&mut staging), BTreeSet::from([key("s0"), key("s1")]));
     assert_eq!(batch.shards.len(), 1, "other services of the pod are not touched");
     staging.apply(delete(&slice("s0", &[])));
@@ -455,10 +460,8 @@ fn publish(state: &mut ClusterState, batch: Batch) {
         state.gateways = gateways;
     }
     for (id, workload) in batch.workloads {
-        match workload {
-            Some(workload) => state.workloads.insert(id, workload),
-            None => state.workloads.remove(&id),
-        };
+        state.workloads.retain(|cell| cell.id() != id);
+        state.workloads.extend(workload);
     }
     for (key, shard) in batch.shards {
         match shard {
