@@ -1,11 +1,15 @@
 //! Connections to one API server.
 
+mod error;
+mod exchange;
 mod guard;
 
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::StreamExt as _;
 use futures::future::BoxFuture;
 use http::{Request, Response};
 use http_body_util::combinators::UnsyncBoxBody;
@@ -16,8 +20,10 @@ use hyper_util::rt::TokioExecutor;
 use kube::client::{Body, ConfigExt};
 use tokio::sync::mpsc;
 use tower::util::BoxCloneSyncService;
-use tower::{BoxError, Service, ServiceBuilder};
+use tower::{BoxError, Service, ServiceBuilder, ServiceExt as _};
 
+pub use error::{Ending, TransportError};
+pub use exchange::{Answer, ByteStream, Exchange};
 use guard::GuardedResolver;
 pub use guard::{AddressPolicy, ForbiddenAddress, special_kind};
 
@@ -33,7 +39,7 @@ const PAGE_TIMEOUT: Duration = Duration::from_secs(60);
 /// Largest list page.
 const MAX_PAGE: usize = 64 << 20;
 
-type Answer = UnsyncBoxBody<Bytes, BoxError>;
+type Page = UnsyncBoxBody<Bytes, BoxError>;
 type Transport = BoxCloneSyncService<Request<Body>, Response<Incoming>, BoxError>;
 
 /// *Fatal* for this cluster until its configuration changes.
@@ -45,6 +51,7 @@ pub struct ClientError(#[source] Box<kube::Error>);
 pub struct ApiServer {
     transport: Transport,
     namespace: String,
+    server: Arc<str>,
 }
 
 impl std::fmt::Debug for ApiServer {
@@ -81,6 +88,7 @@ impl ApiServer {
         Ok(Self {
             transport: BoxCloneSyncService::new(transport),
             namespace: config.default_namespace.clone(),
+            server: config.cluster_url.authority().map_or("", |authority| authority.as_str()).into(),
         })
     }
 
@@ -88,6 +96,33 @@ impl ApiServer {
     pub(super) fn client(&self, connected: mpsc::Sender<()>) -> kube::Client {
         let observed = Observed { transport: self.transport.clone(), connected };
         kube::Client::new(observed, self.namespace.clone())
+    }
+}
+
+impl Exchange for ApiServer {
+    fn get(
+        &self,
+        path_and_query: String,
+        accept: &'static str,
+    ) -> BoxFuture<'static, Result<Answer, TransportError>> {
+        let transport = self.transport.clone();
+        let server = Arc::clone(&self.server);
+        Box::pin(async move {
+            let request = Request::get(path_and_query).header(http::header::ACCEPT, accept);
+            let request = request.body(Body::empty()).map_err(|error| TransportError::Request {
+                server: Arc::clone(&server),
+                cause: error.to_string().into(),
+            })?;
+            let closed = move |cause: String| TransportError::Closed {
+                server: Arc::clone(&server),
+                ending: Ending::Connection(cause.into()),
+            };
+            let response = transport.oneshot(request).await.map_err(|error| closed(error.to_string()))?;
+            let (parts, body) = response.into_parts();
+            let body =
+                body.into_data_stream().map(move |chunk| chunk.map_err(|error| closed(error.to_string())));
+            Ok(Answer { status: parts.status, headers: parts.headers, body: body.boxed() })
+        })
     }
 }
 
@@ -129,9 +164,9 @@ const EXPIRED: &str = concat!(
 );
 
 impl Service<Request<Body>> for Observed {
-    type Response = Response<Answer>;
+    type Response = Response<Page>;
     type Error = BoxError;
-    type Future = BoxFuture<'static, Result<Response<Answer>, BoxError>>;
+    type Future = BoxFuture<'static, Result<Response<Page>, BoxError>>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
         self.transport.poll_ready(cx)
@@ -161,7 +196,7 @@ impl Service<Request<Body>> for Observed {
 }
 
 /// Reads a list page within its limits of time and size (K-03, K-37).
-async fn page(response: Response<Incoming>) -> Result<Response<Answer>, BoxError> {
+async fn page(response: Response<Incoming>) -> Result<Response<Page>, BoxError> {
     let (parts, body) = response.into_parts();
     let body = tokio::time::timeout(PAGE_TIMEOUT, Limited::new(body, MAX_PAGE).collect()).await;
     let body = Full::new(body.map_err(|_| NoPage)??.to_bytes());
