@@ -100,6 +100,10 @@ impl ApiServer {
 }
 
 impl Exchange for ApiServer {
+    fn server(&self) -> &str {
+        &self.server
+    }
+
     fn get(
         &self,
         path_and_query: String,

@@ -69,6 +69,7 @@ pub struct SourceCounts {
     failures: AtomicU64,
     probes: AtomicU64,
     fallbacks: AtomicU64,
+    restarts: AtomicU64,
     retry_after: AtomicU64,
     last_event: AtomicU64,
     last_contact: AtomicU64,
@@ -90,6 +91,7 @@ impl SourceCounts {
             failures: AtomicU64::new(0),
             probes: AtomicU64::new(0),
             fallbacks: AtomicU64::new(0),
+            restarts: AtomicU64::new(0),
             retry_after: AtomicU64::new(0),
             last_event: AtomicU64::new(0),
             last_contact: AtomicU64::new(0),
@@ -146,6 +148,11 @@ impl SourceCounts {
     /// Times this source gave up streaming lists or protobuf for a while (K-25, K-26).
     pub fn fallbacks(&self) -> u64 {
         self.fallbacks.load(Ordering::Relaxed)
+    }
+
+    /// Lists that began again because their pages had expired (K-11).
+    pub fn restarts(&self) -> u64 {
+        self.restarts.load(Ordering::Relaxed)
     }
 
     /// The `Retry-After` that is being waited for, as the server said it; zero when none is:
@@ -222,6 +229,10 @@ impl SourceCounts {
 
     pub(super) fn fell_back(&self) {
         bump(&self.fallbacks, 1);
+    }
+
+    pub(super) fn restarted(&self) {
+        bump(&self.restarts, 1);
     }
 
     pub(super) fn set_retry_after(&self, pause: Duration) {

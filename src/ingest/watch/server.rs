@@ -108,6 +108,11 @@ impl Server {
         self.state().down.as_ref().filter(|down| !down.scouting).map(|down| down.next)
     }
 
+    /// Whether it can be reached, as far as is known.
+    pub(super) fn is_up(&self) -> bool {
+        self.state().down.is_none()
+    }
+
     /// An attempt found no server. Only the first one and the scout's lengthen the pause: those that were under
     /// way say nothing new.
     pub(super) fn lost(&self, now: Instant, scout: Option<Scout>, random: &mut Random) {
