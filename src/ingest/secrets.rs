@@ -144,7 +144,11 @@ mod tests {
         });
         Received {
             key: ObjectKey::new("istio-system", name),
-            object: Ok(SecretObject { created: 1, data: data.collect() }),
+            object: Ok(SecretObject {
+                created: 1,
+                annotations: crate::ingest::objects::Labels::new(),
+                data: data.collect(),
+            }),
         }
     }
 
