@@ -148,7 +148,11 @@ mod tests {
             key: ObjectKey::new("istio-system", name),
             uid: "".into(),
             revision: Some(1),
-            object: Ok(SecretObject { created: 1, data: data.collect() }),
+            object: Ok(SecretObject {
+                created: 1,
+                annotations: crate::ingest::objects::Labels::new(),
+                data: data.collect(),
+            }),
         }
     }
 
