@@ -96,3 +96,44 @@ pub enum Ending {
     #[error("the server broke the protocol ({0})")]
     Protocol(Arc<str>),
 }
+
+/// An error and its causes in one short line: the innermost one says what really happened.
+pub(super) fn cause(error: &(dyn std::error::Error + 'static)) -> Arc<str> {
+    let mut text = error.to_string();
+    for inner in causes(error).skip(1) {
+        let inner = inner.to_string();
+        if !text.contains(&inner) {
+            text.push_str(": ");
+            text.push_str(&inner);
+        }
+    }
+    text.chars().filter(|c| !c.is_control()).take(300).collect::<String>().into()
+}
+
+/// An error, its cause, that one's cause and so on.
+pub(super) fn causes<'a>(
+    error: &'a (dyn std::error::Error + 'static),
+) -> impl Iterator<Item = &'a (dyn std::error::Error + 'static)> {
+    std::iter::successors(Some(error), |error| error.source())
+}
+
+impl Ending {
+    /// What an error of the HTTP library means when the connection itself has left no word.
+    pub(super) fn of(error: &(dyn std::error::Error + 'static)) -> Self {
+        let h2 = causes(error).find_map(|error| error.downcast_ref::<h2::Error>());
+        let timed_out = causes(error)
+            .filter_map(|error| error.downcast_ref::<hyper::Error>())
+            .any(hyper::Error::is_timeout);
+        let reason = |error: &h2::Error| {
+            let reason = error.reason().map(|reason| reason.to_string());
+            reason.unwrap_or_default().into()
+        };
+        match h2 {
+            _ if timed_out => Self::Ping,
+            Some(error) if error.is_library() => Self::Protocol(reason(error)),
+            Some(error) if error.is_go_away() => Self::GoAway(reason(error)),
+            Some(error) if error.is_reset() => Self::Reset(reason(error)),
+            _ => Self::Connection(cause(error)),
+        }
+    }
+}
