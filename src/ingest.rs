@@ -42,6 +42,7 @@ use roster::{Contest, Roster};
 use secrets::SecretWatch;
 use snapshot::{Keeper, Pin, SnapshotError, SnapshotStore};
 
+pub use convert::McsOptions;
 pub use counts::{Counts, EventKind};
 pub use kubeconfig::{ConfigSource, OwnError};
 pub use objects::ObjectKind;
@@ -49,7 +50,7 @@ pub use problems::{Problem, Problems};
 pub use snapshot::SnapshotOptions;
 pub use watch::RetryPolicy;
 
-use crate::model::{ClusterId, ClusterRole, Name};
+use crate::model::{ClusterId, ClusterRole, Name, Quirks};
 use crate::registry::{DuplicateWriter, Registry};
 
 /// The control plane's own cluster.
@@ -97,6 +98,14 @@ pub struct IngestOptions {
     pub retry: RetryPolicy,
     /// Keeps what clusters amounted to on disk, for a restart while one cannot be reached.
     pub snapshots: Option<SnapshotOptions>,
+    /// Where to answer as the peer does (D1).
+    pub quirks: Quirks,
+    /// One endpoint with every address of its pod, `ISTIO_DUAL_STACK` (R5.15).
+    pub dual_stack: bool,
+    /// Multi-cluster services (R4.38–R4.40).
+    pub mcs: McsOptions,
+    /// Whether endpoints are served from slices alone where Pods may not be read (D9).
+    pub serve_without_pods: bool,
 }
 
 impl Default for IngestOptions {
@@ -112,6 +121,10 @@ impl Default for IngestOptions {
             allow_loopback_clusters: false,
             retry: RetryPolicy::default(),
             snapshots: None,
+            quirks: Quirks::OURS,
+            dual_stack: false,
+            mcs: McsOptions::default(),
+            serve_without_pods: false,
         }
     }
 }
@@ -251,7 +264,7 @@ pub async fn start(
         (Remotes::Secrets, Some(server), _) => RemoteSource::Secrets(Box::new(SecretWatch::new(
             server,
             &options.system_namespace,
-            options.retry,
+            Arc::clone(&set.limits),
             options.kubeconfig_addresses(),
         ))),
         _ => RemoteSource::None,

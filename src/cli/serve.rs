@@ -12,7 +12,7 @@ use serde_json::json;
 use super::{EXIT_FAILURE, EXIT_USAGE, fail};
 use crate::app::{Addresses, AppError, Bound, Server};
 use crate::config::{self, Config, Settings};
-use crate::ingest::{ConfigCluster, ConfigSource, IngestOptions, Remotes, RetryPolicy, SnapshotOptions};
+use crate::ingest::{ConfigCluster, ConfigSource, IngestOptions, Remotes, SnapshotOptions};
 use crate::lifecycle;
 use crate::telemetry::{self, LogFormat};
 
@@ -208,11 +208,11 @@ fn ingest_options(config: &Config) -> IngestOptions {
         remote_cluster_timeout: config.remote_cluster_timeout,
         removal_grace: config.removal_grace,
         allow_loopback_clusters: config.allow_loopback_clusters,
-        retry: RetryPolicy::default(),
         snapshots: config
             .snapshot_dir
             .clone()
             .map(|dir| SnapshotOptions { dir, max_age: config.snapshot_max_age }),
+        ..IngestOptions::default()
     }
 }
 

@@ -19,6 +19,7 @@ use super::kubeconfig::RemoteKubeconfig;
 use super::problems::Problems;
 use super::roster::Action;
 use super::snapshot::{Keeper, Pin};
+use super::watch::SourceLimits;
 use crate::model::{ClusterHealth, ClusterId, ClusterRole, ClusterStatus};
 use crate::registry::{DuplicateWriter, Registry};
 
@@ -36,6 +37,8 @@ pub(super) enum StartError {
 /// Everything generations share.
 pub(super) struct ClusterSet {
     pub(super) options: Arc<IngestOptions>,
+    /// Shared by every source of the process.
+    pub(super) limits: Arc<SourceLimits>,
     pub(super) registry: Arc<Registry>,
     pub(super) counts: Arc<Counts>,
     pub(super) problems: Arc<Problems>,
@@ -81,6 +84,7 @@ impl ClusterSet {
         cancel: CancellationToken,
     ) -> Self {
         Self {
+            limits: Arc::new(SourceLimits::new(options.retry)),
             options,
             registry,
             counts,
@@ -188,10 +192,14 @@ impl ClusterSet {
                 domain: self.options.domain.clone(),
                 trust_domain: self.options.trust_domain.clone(),
                 special_addresses: self.options.special_addresses(),
+                quirks: self.options.quirks,
+                dual_stack: self.options.dual_stack,
+                mcs: self.options.mcs.clone(),
+                serve_without_pods: self.options.serve_without_pods,
             },
             server: Arc::clone(&start.server),
             system_namespace: self.options.system_namespace.clone(),
-            retry: self.options.retry,
+            limits: Arc::clone(&self.limits),
             timeout: (remote && !timeout.is_zero()).then_some(timeout),
             registry: Arc::clone(&self.registry),
             counts: Arc::clone(&self.counts),

@@ -251,5 +251,7 @@ fn state(failure: &Failure) -> SourceState {
         Failure::Unreachable(why) => SourceState::Failing(StaleCause::Unreachable(why.clone())),
         Failure::Refused(why) => SourceState::Failing(StaleCause::Refused(why.clone())),
         Failure::Unauthorized(why) => SourceState::Unauthorized(why.clone()),
+        Failure::Forbidden(why) => SourceState::Forbidden(why.clone()),
+        Failure::NotServed(why) => SourceState::NotServed(why.clone()),
     }
 }
