@@ -19,6 +19,6 @@ mod writer;
 pub use cell::{ServiceCell, ServiceSnapshot};
 pub use changes::{ChangeLog, ChangeSet, ServiceChange};
 pub use clusters::ClusterTable;
-pub use networks::{NetworkPart, NetworkSnapshot};
+pub use networks::{NetworkClaim, NetworkPart, NetworkSnapshot};
 pub use store::{Registry, RegistryCounts};
 pub use writer::{ClusterState, ClusterWriter, DuplicateWriter};

@@ -14,6 +14,7 @@ use futures::FutureExt;
 use futures::stream::{BoxStream, SelectAll, StreamExt};
 use tokio::sync::{Mutex, OwnedMutexGuard};
 use tokio::time::Instant;
+use tokio_stream::wrappers::WatchStream;
 use tokio_util::sync::CancellationToken;
 
 use status::Status;
@@ -22,6 +23,7 @@ pub(super) use status::rotation_subject;
 use super::client::ApiServer;
 use super::convert::ClusterContext;
 use super::counts::Counts;
+use super::networks::MeshFeed;
 use super::objects::ObjectKind;
 use super::problems::Problems;
 use super::staging::{StagedEvent, Staging};
@@ -41,6 +43,7 @@ pub(super) type Seat = Arc<Mutex<Option<ClusterWriter>>>;
 pub(super) struct Generation {
     pub(super) context: ClusterContext,
     pub(super) server: Arc<ApiServer>,
+    pub(super) mesh: MeshFeed,
     pub(super) system_namespace: Name,
     pub(super) retry: RetryPolicy,
     /// When to stop waiting for it at the start gate (R1.17).
@@ -71,6 +74,7 @@ impl Generation {
         let mut events = self.events();
         let mut staging =
             Staging::new(self.context.clone(), self.system_namespace.clone(), Arc::clone(&self.counts));
+        staging.await_mesh_networks();
         self.sync(&mut events, &mut staging, &mut status).await;
         let mut seat = self.take_over().await;
         let Some(writer) = seat.as_mut() else {
@@ -82,7 +86,7 @@ impl Generation {
         self.follow(&mut events, &mut staging, &mut status, writer).await;
     }
 
-    /// The five watches as one stream, in the order of arrival.
+    /// The watches and the document `meshNetworks` as one stream, in the order of arrival.
     fn events(&self) -> SelectAll<BoxStream<'static, StagedEvent>> {
         let source = || KubeSource::new(Arc::clone(&self.server), self.retry);
         let mut all = SelectAll::new();
@@ -92,6 +96,11 @@ impl Generation {
         all.push(ObjectSource::events(pods).map(StagedEvent::Pod).boxed());
         all.push(ObjectSource::events(source()).map(StagedEvent::Service).boxed());
         all.push(ObjectSource::events(source()).map(StagedEvent::Slice).boxed());
+        if self.context.gateways.gateway_api {
+            all.push(ObjectSource::events(source()).map(StagedEvent::Gateway).boxed());
+        }
+        let mesh = WatchStream::new(self.mesh.clone()).filter_map(std::future::ready);
+        all.push(mesh.map(StagedEvent::MeshNetworks).boxed());
         all
     }
 
@@ -149,8 +158,8 @@ impl Generation {
                         self.take_in(event, staging, status);
                     }
                     let batch = staging.take();
-                    if let Some((network, gateways)) = batch.networks {
-                        writer.set_networks(network, gateways);
+                    if let Some(claim) = batch.networks {
+                        writer.claim_networks(claim);
                     }
                     if !batch.workloads.is_empty() || !batch.shards.is_empty() {
                         writer.apply(batch.workloads, batch.shards);
@@ -175,6 +184,8 @@ impl Generation {
             StagedEvent::Pod(event) => self.observe(ObjectKind::Pod, event, status),
             StagedEvent::Service(event) => self.observe(ObjectKind::Service, event, status),
             StagedEvent::Slice(event) => self.observe(ObjectKind::EndpointSlice, event, status),
+            StagedEvent::Gateway(event) => self.observe(ObjectKind::Gateway, event, status),
+            StagedEvent::MeshNetworks(_) => {}
         }
         staging.apply(event);
     }
@@ -182,6 +193,8 @@ impl Generation {
     fn observe<T>(&self, kind: ObjectKind, event: &SourceEvent<T>, status: &mut Status) {
         match event {
             SourceEvent::Init => {}
+            // The kind is optional.
+            SourceEvent::Failed(Failure::NotServed(_)) if kind == ObjectKind::Gateway => status.up(kind),
             SourceEvent::Failed(failure) => {
                 Counts::add(&self.counts.failures, 1);
                 tracing::debug!(kind = kind.name(), failure = failure.text(), "watch failed");

@@ -10,6 +10,7 @@ mod raw;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use serde::Deserialize;
 
@@ -23,6 +24,9 @@ pub type Labels = BTreeMap<Name, Name>;
 /// Label with the network of a namespace, pod or Service (R2.1, R3.1).
 pub const NETWORK_LABEL: &str = "topology.istio.io/network";
 
+/// Annotation with where the gateways of a Service or Gateway are reached instead.
+pub const GATEWAY_ADDRESS_ANNOTATION: &str = "tombolo.dev/gateway-address";
+
 /// A Namespace: only the label that says where its cluster belongs.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(from = "raw::Namespace")]
@@ -31,12 +35,16 @@ pub struct NamespaceObject {
     pub network: Name,
 }
 
-/// A Node: only where it stands (R5.11).
+/// A Node: where it stands (R5.11), and what NodePort gateways need of it (R3.4).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(from = "raw::Node")]
 pub struct NodeObject {
     /// From its topology labels.
     pub locality: Locality,
+    /// Its first address of type `ExternalIP`.
+    pub external_ip: Option<IpAddr>,
+    /// Its labels; empty for a node without an ExternalIP, which is never a gateway.
+    pub labels: Labels,
 }
 
 /// Who made a pod.
@@ -116,6 +124,14 @@ pub struct ServiceObject {
     pub node_local: bool,
     /// `publishNotReadyAddresses`.
     pub publish_not_ready: bool,
+    /// Whether `spec.type` is `NodePort`.
+    pub node_port_type: bool,
+    /// Annotation `traffic.istio.io/nodeSelector` (R3.4).
+    pub node_selector: Option<Name>,
+    /// Annotation `tombolo.dev/gateway-address`: where its gateways are reached instead.
+    pub gateway_address: Option<Name>,
+    /// `externalTrafficPolicy: Local`.
+    pub external_traffic_local: bool,
 }
 
 /// One port of a Service.
@@ -129,6 +145,8 @@ pub struct PortObject {
     pub protocol: Name,
     /// `appProtocol`.
     pub app_protocol: Name,
+    /// Its port on every node; 0 when it has none.
+    pub node_port: i64,
 }
 
 /// An EndpointSlice.
@@ -165,6 +183,43 @@ pub struct SlicePort {
     pub name: Name,
     /// Its number, as written; 0 when missing.
     pub port: i64,
+}
+
+/// A Gateway of the Gateway API, as far as it tells of east-west gateways (R3.9–R3.11).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(from = "raw::Gateway")]
+pub struct GatewayObject {
+    /// Its labels.
+    pub labels: Labels,
+    /// `spec.gatewayClassName`.
+    pub class: Name,
+    /// `spec.addresses`: type (`IPAddress` when not said) and value.
+    pub addresses: Vec<(Name, Name)>,
+    /// `spec.listeners`.
+    pub listeners: Vec<ListenerObject>,
+    /// Annotation `gateway.istio.io/service-account` (R3.11).
+    pub service_account: Option<Name>,
+    /// Annotation `tombolo.dev/gateway-address`.
+    pub gateway_address: Option<Name>,
+}
+
+/// One listener of a Gateway.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ListenerObject {
+    /// Its port, as written.
+    pub port: i64,
+    /// `TLS`, `HBONE`, …
+    pub protocol: Name,
+    /// `tls.options`; `None` without `tls`.
+    pub tls_options: Option<Labels>,
+}
+
+/// The mesh ConfigMap: only the keys we read.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(from = "raw::ConfigMap")]
+pub struct ConfigMapObject {
+    /// Keys `mesh` and `meshNetworks`.
+    pub data: BTreeMap<Name, Arc<str>>,
 }
 
 /// A Secret with kubeconfigs of remote clusters (R1.1, R1.2). Its content is never shown.

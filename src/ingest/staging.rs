@@ -7,6 +7,7 @@
 
 mod held;
 mod index;
+mod networks;
 mod quarantine;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -15,18 +16,20 @@ use std::sync::Arc;
 
 pub use held::Held;
 use index::{PodIndex, References};
+use networks::NetworkStaging;
 use quarantine::Quarantine;
 
 use super::convert::{self, ClusterContext, EndpointInput, PodLookup};
 use super::counts::{Counts, EventKind};
+use super::networks::MeshNetworks;
 use super::objects::{
-    NamespaceObject, NodeObject, ObjectKey, ObjectKind, PodObject, ServiceObject, SliceObject,
+    GatewayObject, NamespaceObject, NodeObject, ObjectKey, ObjectKind, PodObject, ServiceObject, SliceObject,
 };
 use super::watch::SourceEvent;
-use crate::model::{EndpointShard, Name, NetworkGateway, NetworkId, ServiceKey, Workload, WorkloadId};
-use crate::registry::ClusterState;
+use crate::model::{EndpointShard, Name, NetworkId, ServiceKey, Workload, WorkloadId};
+use crate::registry::{ClusterState, NetworkClaim};
 
-/// An event of any of the five sources.
+/// An event of any source.
 #[derive(Clone, Debug)]
 pub enum StagedEvent {
     /// About a Namespace.
@@ -39,16 +42,17 @@ pub enum StagedEvent {
     Service(SourceEvent<ServiceObject>),
     /// About an EndpointSlice.
     Slice(SourceEvent<SliceObject>),
+    /// About a Gateway.
+    Gateway(SourceEvent<GatewayObject>),
+    /// The document `meshNetworks`, now.
+    MeshNetworks(Arc<MeshNetworks>),
 }
-
-/// Where a cluster belongs and its gateways.
-pub type Networks = (Option<NetworkId>, Vec<NetworkGateway>);
 
 /// What differs since the last one: to be published together.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Batch {
     /// The networks part, if it differs.
-    pub networks: Option<Networks>,
+    pub networks: Option<NetworkClaim>,
     /// Pods; `None` are gone.
     pub workloads: Vec<(WorkloadId, Option<Arc<Workload>>)>,
     /// Shares of services; `None` are gone.
@@ -83,9 +87,7 @@ pub struct Staging {
     slices: Held<SliceObject>,
     /// Names of slices by the Service they belong to.
     by_service: HashMap<ObjectKey, BTreeSet<Name>>,
-    /// The network of the system namespace.
-    network: NetworkId,
-    gateway_services: BTreeSet<ObjectKey>,
+    networks: NetworkStaging,
     pod_index: PodIndex,
     references: References,
     /// Pods as endpoints see them (without `services`).
@@ -109,8 +111,7 @@ impl Staging {
             services: Held::default(),
             slices: Held::default(),
             by_service: HashMap::new(),
-            network: NetworkId::default(),
-            gateway_services: BTreeSet::new(),
+            networks: NetworkStaging::default(),
             pod_index: PodIndex::default(),
             references: References::default(),
             converted: HashMap::new(),
@@ -144,6 +145,8 @@ impl Staging {
                 let changes = self.slices.apply(event, ObjectKind::EndpointSlice, &mut self.quarantine);
                 self.note(ObjectKind::EndpointSlice, changes, Self::slice_changed);
             }
+            StagedEvent::Gateway(event) => self.apply_gateway(event),
+            StagedEvent::MeshNetworks(mesh) => self.apply_mesh_networks(mesh),
         }
     }
 
@@ -171,11 +174,12 @@ impl Staging {
             && self.pods.is_listed()
             && self.services.is_listed()
             && self.slices.is_listed()
+            && self.networks.is_complete(self.context.gateways.gateway_api)
     }
 
-    /// The network of the cluster: the label of its system namespace (R2.1).
+    /// The network of the cluster: the label of its system namespace, else the one that claims it (R2.1).
     pub fn network(&self) -> &NetworkId {
-        &self.network
+        self.networks.of_cluster().own()
     }
 
     /// Objects held, by kind.
@@ -186,6 +190,7 @@ impl Staging {
             (ObjectKind::Pod.name(), self.pods.len()),
             (ObjectKind::Service.name(), self.services.len()),
             (ObjectKind::EndpointSlice.name(), self.slices.len()),
+            (ObjectKind::Gateway.name(), self.networks.api_gateways()),
         ])
     }
 
@@ -201,7 +206,8 @@ impl Staging {
 
     /// Converts what was touched and returns what differs. Cost ∝ what was touched.
     pub fn take(&mut self) -> Batch {
-        let dirty = std::mem::take(&mut self.dirty);
+        let mut dirty = std::mem::take(&mut self.dirty);
+        self.networks.touch(&mut dirty);
         let mut batch = Batch::default();
         if dirty.networks {
             batch.networks = self.convert_networks();
@@ -221,29 +227,12 @@ impl Staging {
         self.current.clone()
     }
 
-    fn namespace_changed(&mut self, key: ObjectKey, _: Option<NamespaceObject>) {
-        if key.name != self.system_namespace {
-            return;
-        }
-        let namespace = self.namespaces.get(&key);
-        let network = namespace.map(|namespace| NetworkId::from(&*namespace.network)).unwrap_or_default();
-        if network == self.network {
-            return;
-        }
-        self.network = network;
-        self.dirty.networks = true;
-        for pod in self.pods.keys().cloned().collect::<Vec<_>>() {
-            self.convert_pod(&pod);
-        }
-        // Bare addresses take the cluster's network.
-        self.dirty.services.extend(self.by_service.keys().cloned());
-    }
-
     /// R5.11 and Q20: pods that run on it move with it.
     fn node_changed(&mut self, key: ObjectKey, _: Option<NodeObject>) {
         for pod in self.pod_index.on_node(&key.name) {
             self.convert_pod(&pod);
         }
+        self.gateway_node_changed(&key);
     }
 
     fn pod_changed(&mut self, key: ObjectKey, old: Option<PodObject>) {
@@ -256,17 +245,8 @@ impl Staging {
         self.convert_pod(&key);
     }
 
-    fn service_changed(&mut self, key: ObjectKey, old: Option<ServiceObject>) {
-        let new = self.services.get(&key);
-        let was = old.as_ref().is_some_and(convert::is_gateway);
-        let is = new.is_some_and(convert::is_gateway);
-        if is {
-            self.gateway_services.insert(key.clone());
-        } else {
-            self.gateway_services.remove(&key);
-        }
-        // Q6: always evaluated again.
-        self.dirty.networks |= was || is;
+    fn service_changed(&mut self, key: ObjectKey, _: Option<ServiceObject>) {
+        self.gateway_service_changed(&key);
         self.dirty.services.insert(key);
     }
 
@@ -299,7 +279,7 @@ impl Staging {
             Counts::add(&self.counts.pod_conversions, 1);
             let node = self.nodes.get(&ObjectKey::new("", pod.node.clone()));
             let locality = node.map(|node| &node.locality);
-            convert::pod_workload(&self.context, key, pod, locality, &self.network)
+            convert::pod_workload(&self.context, key, pod, locality, self.networks.of_cluster())
         });
         if self.converted.get(key).map(|old| &**old) == converted.as_ref() {
             return;
@@ -356,7 +336,7 @@ impl Staging {
             let slices: Vec<_> = slices.into_iter().flatten().filter_map(slice).collect();
             let result = convert::endpoints(EndpointInput {
                 context: &self.context,
-                of_cluster: &self.network,
+                of_cluster: self.networks.of_cluster(),
                 namespace: &key.namespace,
                 service_labels: object.map(|service| &service.labels),
                 slices: &slices,
@@ -380,30 +360,6 @@ impl Staging {
             None => self.current.shards.remove(&id),
         };
         Some((id, next))
-    }
-
-    fn convert_networks(&mut self) -> Option<Networks> {
-        let of_cluster = self.network.clone();
-        let mut all = Vec::new();
-        let mut notes = BTreeMap::new();
-        for key in &self.gateway_services {
-            let Some(service) = self.services.get(key) else {
-                continue;
-            };
-            let result = convert::gateways(&self.context, service, &of_cluster);
-            all.extend(result.gateways);
-            notes.insert(key.clone(), result.notes);
-        }
-        self.quarantine.set_gateways(notes);
-        all.sort();
-        all.dedup();
-        let network = (!of_cluster.is_empty()).then_some(of_cluster);
-        if self.current.network == network && self.current.gateways == all {
-            return None;
-        }
-        self.current.network.clone_from(&network);
-        self.current.gateways.clone_from(&all);
-        Some((network, all))
     }
 }
 

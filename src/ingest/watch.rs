@@ -36,13 +36,18 @@ pub enum Failure {
     Refused(String),
     /// *Retried.* 401 or 403: the credentials are not accepted, or may not read this kind.
     Unauthorized(String),
+    /// *Retried.* 404: the API server does not serve this kind.
+    NotServed(String),
 }
 
 impl Failure {
     /// What happened, in words; never credentials.
     pub fn text(&self) -> &str {
         match self {
-            Self::Unreachable(text) | Self::Refused(text) | Self::Unauthorized(text) => text,
+            Self::Unreachable(text)
+            | Self::Refused(text)
+            | Self::Unauthorized(text)
+            | Self::NotServed(text) => text,
         }
     }
 }
@@ -197,7 +202,11 @@ fn failure(error: &watcher::Error) -> Failure {
 fn refused(code: u16, message: &str) -> Failure {
     let message: String = message.chars().take(200).filter(|c| !c.is_control()).collect();
     let text = format!("HTTP {code}: {message}");
-    if matches!(code, 401 | 403) { Failure::Unauthorized(text) } else { Failure::Refused(text) }
+    match code {
+        401 | 403 => Failure::Unauthorized(text),
+        404 => Failure::NotServed(text),
+        _ => Failure::Refused(text),
+    }
 }
 
 /// An error and its causes in one line. The innermost ones say what really happened.

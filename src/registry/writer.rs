@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::changes::ChangeSet;
+use super::networks::NetworkClaim;
 use super::store::Registry;
 use crate::model::{ClusterId, EndpointShard, NetworkGateway, NetworkId, ServiceKey, Workload, WorkloadId};
 
@@ -18,10 +19,8 @@ pub struct DuplicateWriter {
 /// Everything a cluster tells at one moment: what it appears with, and what a relist replaces.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ClusterState {
-    /// The network the cluster belongs to, if its system namespace says so.
-    pub network: Option<NetworkId>,
-    /// Its gateways.
-    pub gateways: Vec<NetworkGateway>,
+    /// Where the cluster belongs, and its gateways.
+    pub networks: NetworkClaim,
     /// Its share of every service.
     pub shards: BTreeMap<ServiceKey, Arc<EndpointShard>>,
     /// Its pods.
@@ -59,7 +58,7 @@ impl ClusterWriter {
     /// Replaces everything this cluster tells by `state`, in one note: its networks before its cells (D15),
     /// what vanished last. Used when a cluster appears and after a relist; cost ∝ size of `state`.
     pub fn replace(&mut self, state: ClusterState) {
-        let mut changes = self.networks(state.network.clone(), state.gateways.clone());
+        let mut changes = self.networks(state.networks.clone());
         for (id, workload) in &state.workloads {
             changes.merge(self.workload(id.clone(), Some(Arc::clone(workload))));
         }
@@ -111,9 +110,14 @@ impl ClusterWriter {
         self.apply([], [(key.clone(), None)]);
     }
 
-    /// Publishes where the cluster belongs and its gateways.
+    /// Publishes where the cluster belongs and its gateways, none of them known by host name.
     pub fn set_networks(&mut self, network: Option<NetworkId>, gateways: Vec<NetworkGateway>) {
-        let changes = self.networks(network, gateways);
+        self.claim_networks(NetworkClaim { network, gateways, hosts: Vec::new() });
+    }
+
+    /// Publishes where the cluster belongs and its gateways.
+    pub fn claim_networks(&mut self, claim: NetworkClaim) {
+        let changes = self.networks(claim);
         self.registry.note(changes);
     }
 
@@ -126,7 +130,7 @@ impl ClusterWriter {
         for id in self.published.workloads.keys().cloned().collect::<Vec<_>>() {
             changes.merge(self.workload(id, None));
         }
-        changes.merge(self.networks(None, Vec::new()));
+        changes.merge(self.networks(NetworkClaim::default()));
         self.registry.note(changes);
     }
 
@@ -155,10 +159,9 @@ impl ClusterWriter {
         changes
     }
 
-    fn networks(&mut self, network: Option<NetworkId>, gateways: Vec<NetworkGateway>) -> ChangeSet {
-        let changes = self.registry.write_networks(&self.cluster, network.as_ref(), &gateways);
-        self.published.network = network;
-        self.published.gateways = gateways;
+    fn networks(&mut self, claim: NetworkClaim) -> ChangeSet {
+        let changes = self.registry.write_networks(&self.cluster, claim.clone());
+        self.published.networks = claim;
         changes
     }
 }

@@ -185,11 +185,11 @@ impl Status {
             (Some((_, Failure::Unreachable(why))), true) => {
                 ClusterHealth::Stale { since, cause: StaleCause::Unreachable(why.clone()) }
             }
-            (Some((_, Failure::Refused(why))), true) => {
+            (Some((_, Failure::Refused(why) | Failure::NotServed(why))), true) => {
                 ClusterHealth::Stale { since, cause: StaleCause::Refused(why.clone()) }
             }
             (Some(_), false) => ClusterHealth::Connecting,
-            (None, true) if self.watches.len() == ObjectKind::ALL.len() => ClusterHealth::Live,
+            (None, true) if ObjectKind::BUILT_IN.iter().all(|kind| self.watches.contains_key(kind)) => ClusterHealth::Live,
             (None, _) if self.contacted => ClusterHealth::Syncing,
             (None, _) => ClusterHealth::Connecting,
         }

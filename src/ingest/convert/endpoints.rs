@@ -4,9 +4,9 @@ use std::collections::HashSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::{ClusterContext, bare_workload};
+use super::{ClusterContext, ClusterNetwork, bare_workload};
 use crate::ingest::objects::{Labels, ObjectKey, SliceEndpoint, SliceObject, SlicePort};
-use crate::model::{Endpoint, Health, Name, NetworkId, Workload};
+use crate::model::{Endpoint, Health, Name, Workload};
 
 /// Where endpoints find their pods.
 pub trait PodLookup {
@@ -22,8 +22,8 @@ pub trait PodLookup {
 pub struct EndpointInput<'a, P> {
     /// The cluster.
     pub context: &'a ClusterContext,
-    /// The network of its system namespace.
-    pub of_cluster: &'a NetworkId,
+    /// Where its addresses belong.
+    pub of_cluster: &'a ClusterNetwork,
     /// The service's namespace.
     pub namespace: &'a Name,
     /// The labels of its Service, once that is known (D46).

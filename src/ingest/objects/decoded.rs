@@ -7,7 +7,10 @@ use kube::core::{ClusterResourceScope, NamespaceResourceScope, ObjectMeta};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer};
 
-use super::{NamespaceObject, NodeObject, PodObject, SecretObject, ServiceObject, SliceObject};
+use super::{
+    ConfigMapObject, GatewayObject, NamespaceObject, NodeObject, PodObject, SecretObject, ServiceObject,
+    SliceObject,
+};
 use crate::model::Name;
 
 /// Namespace and name of an object; the namespace of cluster-wide objects is empty.
@@ -49,11 +52,27 @@ pub enum ObjectKind {
     Service,
     /// EndpointSlices.
     EndpointSlice,
+    /// Gateways of the Gateway API.
+    Gateway,
+    /// The mesh ConfigMap of the config cluster.
+    ConfigMap,
 }
 
 impl ObjectKind {
     /// Every kind.
-    pub const ALL: [Self; 5] = [Self::Namespace, Self::Node, Self::Pod, Self::Service, Self::EndpointSlice];
+    pub const ALL: [Self; 7] = [
+        Self::Namespace,
+        Self::Node,
+        Self::Pod,
+        Self::Service,
+        Self::EndpointSlice,
+        Self::Gateway,
+        Self::ConfigMap,
+    ];
+
+    /// The kinds that every API server has, and that every cluster is read by.
+    pub const BUILT_IN: [Self; 5] =
+        [Self::Namespace, Self::Node, Self::Pod, Self::Service, Self::EndpointSlice];
 
     /// Its name as Kubernetes spells it.
     pub fn name(self) -> &'static str {
@@ -63,6 +82,8 @@ impl ObjectKind {
             Self::Pod => "Pod",
             Self::Service => "Service",
             Self::EndpointSlice => "EndpointSlice",
+            Self::Gateway => "Gateway",
+            Self::ConfigMap => "ConfigMap",
         }
     }
 }
@@ -104,6 +125,8 @@ objects! {
     ServiceObject: NamespaceResourceScope, "Service", "", "services", in_namespace;
     SecretObject: NamespaceResourceScope, "Secret", "", "secrets", in_namespace;
     SliceObject: NamespaceResourceScope, "EndpointSlice", "discovery.k8s.io", "endpointslices", in_namespace;
+    GatewayObject: NamespaceResourceScope, "Gateway", "gateway.networking.k8s.io", "gateways", in_namespace;
+    ConfigMapObject: NamespaceResourceScope, "ConfigMap", "", "configmaps", in_namespace;
 }
 
 fn cluster_wide<T: Object>(client: kube::Client, _: Option<&str>) -> kube::Api<Decoded<T>> {

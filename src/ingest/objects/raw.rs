@@ -1,14 +1,16 @@
 //! The wire form of the objects: everything optional, reduced at once.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Deserializer};
 
 use super::{
-    Controller, Labels, NETWORK_LABEL, NamespaceObject, NodeObject, ObjectKey, PodObject, PortObject,
-    SecretObject, ServiceObject, ServiceType, SliceEndpoint, SliceObject, SlicePort,
+    ConfigMapObject, Controller, GATEWAY_ADDRESS_ANNOTATION, GatewayObject, Labels, ListenerObject,
+    NETWORK_LABEL, NamespaceObject, NodeObject, ObjectKey, PodObject, PortObject, SecretObject,
+    ServiceObject, ServiceType, SliceEndpoint, SliceObject, SlicePort,
 };
 use crate::model::{Locality, Name};
 
@@ -37,13 +39,22 @@ wire! {
     }
     Owner { kind: Name, name: Name, controller: bool, }
     Namespace { metadata: Meta, }
-    Node { metadata: Meta, }
+    Node { metadata: Meta, status: NodeStatus, }
+    NodeStatus { addresses: Vec<NodeAddress>, }
+    NodeAddress { r#type: Name, address: String, }
+    Gateway { metadata: Meta, spec: GatewaySpec, }
+    GatewaySpec { gateway_class_name: Name, addresses: Vec<GatewayAddress>, listeners: Vec<Listener>, }
+    GatewayAddress { r#type: Name, value: Name, }
+    Listener { port: i64, protocol: Name, tls: Option<ListenerTls>, }
+    ListenerTls { options: Labels, }
+    ConfigMap { data: ConfigMapData, }
+    ConfigMapData { mesh: Option<Arc<str>>, mesh_networks: Option<Arc<str>>, }
     Pod { metadata: Meta, spec: PodSpec, status: PodStatus, }
     PodSpec { service_account_name: Name, node_name: Name, hostname: Name, subdomain: Name, }
     Condition { r#type: Name, status: Name, }
     PodIp { ip: String, }
     Service { metadata: Meta, spec: ServiceSpec, status: ServiceStatus, }
-    ServicePort { name: Name, port: i64, protocol: Name, app_protocol: Name, }
+    ServicePort { name: Name, port: i64, protocol: Name, app_protocol: Name, node_port: i64, }
     ServiceStatus { load_balancer: LoadBalancer, }
     LoadBalancer { ingress: Vec<Ingress>, }
     Ingress { ip: Name, hostname: Name, }
@@ -89,6 +100,8 @@ pub(super) struct ServiceSpec {
     internal_traffic_policy: Name,
     #[serde(default, deserialize_with = "lenient")]
     publish_not_ready_addresses: bool,
+    #[serde(default, deserialize_with = "lenient")]
+    external_traffic_policy: Name,
 }
 
 impl Meta {
@@ -114,12 +127,16 @@ impl From<Node> for NodeObject {
             let mut found = names.iter().map(|name| raw.metadata.label(name));
             found.find(|value| !value.is_empty()).unwrap_or_default()
         };
+        let mut external = raw.status.addresses.iter().filter(|address| &*address.r#type == "ExternalIP");
+        let external_ip = external.find_map(|address| address.address.parse().ok());
         Self {
             locality: Locality {
                 region: first(["topology.kubernetes.io/region", "failure-domain.beta.kubernetes.io/region"]),
                 zone: first(["topology.kubernetes.io/zone", "failure-domain.beta.kubernetes.io/zone"]),
                 subzone: raw.metadata.label("topology.istio.io/subzone"),
             },
+            labels: if external_ip.is_some() { raw.metadata.labels } else { Labels::new() },
+            external_ip,
         }
     }
 }
@@ -173,6 +190,10 @@ impl From<Service> for ServiceObject {
             export_to: annotation("networking.istio.io/exportTo"),
             canonical_accounts: annotation("alpha.istio.io/canonical-serviceaccounts"),
             kubernetes_accounts: annotation("alpha.istio.io/kubernetes-serviceaccounts"),
+            node_selector: annotation("traffic.istio.io/nodeSelector"),
+            gateway_address: annotation(GATEWAY_ADDRESS_ANNOTATION),
+            node_port_type: &*spec.r#type == "NodePort",
+            external_traffic_local: &*spec.external_traffic_policy == "Local",
             created,
             service_type: match &*spec.r#type {
                 "LoadBalancer" => ServiceType::LoadBalancer,
@@ -189,6 +210,7 @@ impl From<Service> for ServiceObject {
                     port: port.port,
                     protocol: port.protocol,
                     app_protocol: port.app_protocol,
+                    node_port: port.node_port,
                 })
                 .collect(),
             external_ips: filled(spec.external_ips),
@@ -223,6 +245,39 @@ impl From<EndpointSlice> for SliceObject {
             service: usable.then_some(service),
             endpoints: raw.endpoints.into_iter().map(endpoint).collect(),
             ports: raw.ports.into_iter().map(|port| SlicePort { name: port.name, port: port.port }).collect(),
+        }
+    }
+}
+
+impl From<Gateway> for GatewayObject {
+    fn from(raw: Gateway) -> Self {
+        let mut annotations = raw.metadata.annotations;
+        let kind = |name: Name| if name.is_empty() { Name::from("IPAddress") } else { name };
+        Self {
+            labels: raw.metadata.labels,
+            class: raw.spec.gateway_class_name,
+            addresses: raw.spec.addresses.into_iter().map(|a| (kind(a.r#type), a.value)).collect(),
+            listeners: raw
+                .spec
+                .listeners
+                .into_iter()
+                .map(|listener| ListenerObject {
+                    port: listener.port,
+                    protocol: listener.protocol,
+                    tls_options: listener.tls.map(|tls| tls.options),
+                })
+                .collect(),
+            service_account: annotations.remove("gateway.istio.io/service-account"),
+            gateway_address: annotations.remove(GATEWAY_ADDRESS_ANNOTATION),
+        }
+    }
+}
+
+impl From<ConfigMap> for ConfigMapObject {
+    fn from(raw: ConfigMap) -> Self {
+        let keys = [("mesh", raw.data.mesh), ("meshNetworks", raw.data.mesh_networks)];
+        Self {
+            data: keys.into_iter().filter_map(|(key, text)| Some((Name::from(key), text?))).collect(),
         }
     }
 }
