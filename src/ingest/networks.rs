@@ -1,12 +1,14 @@
 //! Networks: the document that says which there are, and the host names of gateways.
 
 mod mesh;
+mod of_objects;
 mod source;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
 pub use mesh::{HostNames, MeshNetworks, Reading, StaticGateway};
+pub use of_objects::gateways_of;
 pub(super) use source::{MeshFeed, MeshFile, MeshPublisher, follow_config_map};
 
 /// How networks are read.

@@ -134,36 +134,33 @@ impl NetworkSnapshot {
             true => self.tellers.remove(cluster),
             false => self.tellers.insert(cluster.clone(), told.clone()),
         };
-        for network in told.union(&before.unwrap_or_default()) {
-            self.tell(network, cluster, claim, &version, &mut difference);
+        let touched = told.union(&before.unwrap_or_default()).cloned().collect::<Vec<_>>();
+        let retold = touched.into_iter().filter_map(|network| self.retell(network, cluster, claim));
+        let retold: Vec<_> = retold.collect();
+        // Names first: one that moves from network to network keeps its addresses.
+        difference.hosts = self.hosts.rename(retold.iter().map(|told| (&told.network, &*told.before, &*told.hosts)));
+        for Retold { network, addressed, hosts, .. } in retold {
+            let gateways = self.hosts.resolve(&addressed, &hosts);
+            let part = NetworkPart { version: version(), gateways, addressed, hosts };
+            self.parts.insert(network.clone(), part);
+            difference.networks.insert(network);
         }
         difference.if_any()
     }
 
-    fn tell(
-        &mut self,
-        network: &NetworkId,
-        cluster: &ClusterId,
-        claim: &NetworkClaim,
-        version: &impl Fn() -> u64,
-        difference: &mut NetworkDifference,
-    ) {
-        let part = self.parts.entry(network.clone()).or_default();
+    /// What is told of a network once one cluster tells something else; `None` if that is the same.
+    fn retell(&self, network: NetworkId, cluster: &ClusterId, claim: &NetworkClaim) -> Option<Retold> {
+        let part = self.part(&network);
         let addressed = united(
             part.addressed.iter().filter(|gateway| gateway.cluster != *cluster),
-            claim.gateways.iter().filter(|gateway| gateway.network == *network),
+            claim.gateways.iter().filter(|gateway| gateway.network == network),
         );
         let hosts = united(
             part.hosts.iter().filter(|gateway| gateway.cluster != *cluster),
-            claim.hosts.iter().filter(|gateway| gateway.network == *network),
+            claim.hosts.iter().filter(|gateway| gateway.network == network),
         );
-        if *addressed == *part.addressed && *hosts == *part.hosts {
-            return;
-        }
-        difference.hosts |= self.hosts.rename(network, &part.hosts, &hosts);
-        let gateways = self.hosts.resolve(&addressed, &hosts);
-        *part = NetworkPart { version: version(), gateways, addressed, hosts };
-        difference.networks.insert(network.clone());
+        let differs = *addressed != *part.addressed || *hosts != *part.hosts;
+        differs.then_some(Retold { network, before: part.hosts, addressed, hosts })
     }
 
     /// Takes in the addresses of a host name; says what differs. Looks only at networks that name it.
@@ -185,6 +182,14 @@ impl NetworkSnapshot {
         // Addresses that are all told otherwise change no part, but are to be kept.
         Some(difference)
     }
+}
+
+/// A network of which other things are told than before.
+struct Retold {
+    network: NetworkId,
+    before: Arc<[GatewayHost]>,
+    addressed: Arc<[NetworkGateway]>,
+    hosts: Arc<[GatewayHost]>,
 }
 
 /// In order, each once.

@@ -161,7 +161,7 @@ mod tests {
         let labels: Option<Labels> = labels.map(|labels| serde_json::from_value(labels).unwrap());
         endpoints(EndpointInput {
             context: &test_context(),
-            of_cluster: &"n-sys".into(),
+            of_cluster: &ClusterNetwork::new("n-sys".into(), Arc::default()),
             namespace: &"a".into(),
             service_labels: labels.as_ref(),
             slices: &slices.values().collect::<Vec<_>>(),

@@ -23,24 +23,27 @@ impl Hosts {
         self.0.keys()
     }
 
-    /// A network names other hosts than before; says whether the set of names differs. A name that nobody has
-    /// any more is forgotten with its addresses.
-    pub(super) fn rename(&mut self, network: &NetworkId, before: &[GatewayHost], after: &[GatewayHost]) -> bool {
-        let names = |hosts: &[GatewayHost]| -> BTreeSet<Hostname> {
-            hosts.iter().map(|gateway| gateway.host.clone()).collect()
-        };
-        let (before, after) = (names(before), names(after));
+    /// Networks name other hosts than before (network, before, after); says whether the set of names differs. A
+    /// name that nobody has any more is forgotten with its addresses.
+    pub(super) fn rename<'a>(
+        &mut self,
+        changes: impl Iterator<Item = (&'a NetworkId, &'a [GatewayHost], &'a [GatewayHost])> + Clone,
+    ) -> bool {
         let mut differs = false;
-        for name in after.difference(&before) {
-            differs |= !self.0.contains_key(name);
-            self.0.entry(name.clone()).or_default().networks.insert(network.clone());
+        for (network, _, after) in changes.clone() {
+            for gateway in after {
+                differs |= !self.0.contains_key(&gateway.host);
+                self.0.entry(gateway.host.clone()).or_default().networks.insert(network.clone());
+            }
         }
-        for name in before.difference(&after) {
-            let Some(host) = self.0.get_mut(name) else { continue };
-            host.networks.remove(network);
-            if host.networks.is_empty() {
-                self.0.remove(name);
-                differs = true;
+        for (network, before, after) in changes {
+            for gone in before.iter().filter(|gone| after.iter().all(|kept| kept.host != gone.host)) {
+                let Some(host) = self.0.get_mut(&gone.host) else { continue };
+                host.networks.remove(network);
+                if host.networks.is_empty() {
+                    self.0.remove(&gone.host);
+                    differs = true;
+                }
             }
         }
         differs

@@ -127,6 +127,18 @@ fn q09_both_views_change_in_one_step_and_unused_names_are_forgotten() {
     assert!(world.shown("n").is_empty(), "what x resolved to was forgotten with it");
 }
 
+#[test]
+fn a_name_that_moves_to_another_network_keeps_its_addresses() {
+    let mut world = World::default();
+    for (from, to) in [("m", "n"), ("n", "m")] {
+        world.tell("a", &claim(&[], &[named(from, "a", "x")]));
+        world.resolve("x", &["10.0.0.1"]);
+        let difference = world.tell("a", &claim(&[], &[named(to, "a", "x")])).expect("differs");
+        assert!(!difference.hosts);
+        assert_eq!((world.shown(from).len(), world.shown(to).len()), (0, 1));
+    }
+}
+
 /// One write: a cluster's claim by small numbers, or an answer of the resolver.
 #[derive(Clone, Debug)]
 enum Write {
