@@ -14,6 +14,7 @@ use futures::FutureExt;
 use futures::stream::{BoxStream, SelectAll, StreamExt};
 use tokio::sync::{Mutex, OwnedMutexGuard};
 use tokio::time::Instant;
+use tokio_stream::wrappers::WatchStream;
 use tokio_util::sync::CancellationToken;
 
 use status::Status;
@@ -22,6 +23,7 @@ pub(super) use status::rotation_subject;
 use super::client::{ApiServer, Exchange};
 use super::convert::ClusterContext;
 use super::counts::Counts;
+use super::networks::MeshFeed;
 use super::objects::{Object, ObjectKind};
 use super::problems::Problems;
 use super::staging::{Batch, StagedEvent, Staging};
@@ -41,6 +43,7 @@ pub(super) type Seat = Arc<Mutex<Option<ClusterWriter>>>;
 pub(super) struct Generation {
     pub(super) context: ClusterContext,
     pub(super) server: Arc<ApiServer>,
+    pub(super) mesh: MeshFeed,
     pub(super) system_namespace: Name,
     pub(super) limits: Arc<SourceLimits>,
     /// When to stop waiting for it at the start gate (R1.17).
@@ -71,6 +74,7 @@ impl Generation {
         let mut events = self.events();
         let mut staging =
             Staging::new(self.context.clone(), self.system_namespace.clone(), Arc::clone(&self.counts));
+        staging.await_mesh_networks();
         self.sync(&mut events, &mut staging, &mut status).await;
         let mut seat = self.take_over().await;
         let Some(writer) = seat.as_mut() else {
@@ -82,7 +86,7 @@ impl Generation {
         self.follow(&mut events, &mut staging, &mut status, writer).await;
     }
 
-    /// The five watches as one stream, in the order of arrival.
+    /// The watches and the document `meshNetworks` as one stream, in the order of arrival.
     fn events(&self) -> SelectAll<BoxStream<'static, StagedEvent>> {
         let exchange = Arc::clone(&self.server) as Arc<dyn Exchange>;
         let source = KubeSource::new(exchange, Arc::clone(&self.limits));
@@ -96,7 +100,12 @@ impl Generation {
             all.push(events(source.clone(), StagedEvent::Export));
             all.push(events(source.clone(), StagedEvent::Import));
         }
+        if self.context.gateways.gateway_api {
+            all.push(events(source.clone(), StagedEvent::Gateway));
+        }
         all.push(events(source, StagedEvent::Slice));
+        let mesh = WatchStream::new(self.mesh.clone()).filter_map(std::future::ready);
+        all.push(mesh.map(StagedEvent::MeshNetworks).boxed());
         all
     }
 
@@ -181,6 +190,8 @@ impl Generation {
             StagedEvent::Slice(event) => self.observe(ObjectKind::EndpointSlice, event, status),
             StagedEvent::Export(event) => self.observe(ObjectKind::ServiceExport, event, status),
             StagedEvent::Import(event) => self.observe(ObjectKind::ServiceImport, event, status),
+            StagedEvent::Gateway(event) => self.observe(ObjectKind::Gateway, event, status),
+            StagedEvent::MeshNetworks(_) => {}
         }
         staging.advance(Instant::now().into_std());
         staging.apply(event);
@@ -189,6 +200,8 @@ impl Generation {
     fn observe<T>(&self, kind: ObjectKind, event: &SourceEvent<T>, status: &mut Status) {
         match event {
             SourceEvent::Init => {}
+            // The kind is optional.
+            SourceEvent::Failed(Failure::NotServed(_)) if kind == ObjectKind::Gateway => status.up(kind),
             SourceEvent::Failed(failure) => {
                 Counts::add(&self.counts.failures, 1);
                 tracing::debug!(kind = kind.name(), failure = failure.text(), "watch failed");
@@ -206,8 +219,8 @@ impl Generation {
 
 /// Publishes what differs: where the cluster belongs before what runs in it (D15).
 fn publish(batch: Batch, writer: &mut ClusterWriter) {
-    if let Some((network, gateways)) = batch.networks {
-        writer.set_networks(network, gateways);
+    if let Some(claim) = batch.networks {
+        writer.claim_networks(claim);
     }
     if !batch.workloads.is_empty() || !batch.shards.is_empty() {
         writer.apply(batch.workloads, batch.shards);
