@@ -15,6 +15,7 @@ use futures::FutureExt;
 use futures::stream::{BoxStream, SelectAll, StreamExt};
 use tokio::sync::{Mutex, OwnedMutexGuard};
 use tokio::time::Instant;
+use tokio_stream::wrappers::WatchStream;
 use tokio_util::sync::CancellationToken;
 
 pub(super) use restore::Restore;
@@ -24,6 +25,7 @@ pub(super) use status::rotation_subject;
 use super::client::{ApiServer, Exchange};
 use super::convert::ClusterContext;
 use super::counts::Counts;
+use super::networks::MeshFeed;
 use super::objects::{Object, ObjectKind};
 use super::problems::Problems;
 use super::staging::{Batch, StagedEvent, Staging};
@@ -43,6 +45,7 @@ pub(super) type Seat = Arc<Mutex<Option<ClusterWriter>>>;
 pub(super) struct Generation {
     pub(super) context: ClusterContext,
     pub(super) server: Arc<ApiServer>,
+    pub(super) mesh: MeshFeed,
     pub(super) system_namespace: Name,
     pub(super) limits: Arc<SourceLimits>,
     /// When to stop waiting for it at the start gate (R1.17).
@@ -76,6 +79,7 @@ impl Generation {
         let mut events = self.events();
         let mut staging =
             Staging::new(self.context.clone(), self.system_namespace.clone(), Arc::clone(&self.counts));
+        staging.await_mesh_networks();
         let mut restore = self.restore.take();
         if let Some(restore) = restore.as_mut().filter(|_| self.predecessor.is_none()) {
             restore.load().await;
@@ -92,7 +96,7 @@ impl Generation {
         self.follow(&mut events, &mut staging, &mut status, writer).await;
     }
 
-    /// The five watches as one stream, in the order of arrival.
+    /// The watches and the document `meshNetworks` as one stream, in the order of arrival.
     fn events(&self) -> SelectAll<BoxStream<'static, StagedEvent>> {
         let exchange = Arc::clone(&self.server) as Arc<dyn Exchange>;
         let source = KubeSource::new(exchange, Arc::clone(&self.limits));
@@ -106,7 +110,12 @@ impl Generation {
             all.push(events(source.clone(), StagedEvent::Export));
             all.push(events(source.clone(), StagedEvent::Import));
         }
+        if self.context.gateways.gateway_api {
+            all.push(events(source.clone(), StagedEvent::Gateway));
+        }
         all.push(events(source, StagedEvent::Slice));
+        let mesh = WatchStream::new(self.mesh.clone()).filter_map(std::future::ready);
+        all.push(mesh.map(StagedEvent::MeshNetworks).boxed());
         all
     }
 
@@ -201,6 +210,8 @@ impl Generation {
             StagedEvent::Slice(event) => self.observe(ObjectKind::EndpointSlice, event, status),
             StagedEvent::Export(event) => self.observe(ObjectKind::ServiceExport, event, status),
             StagedEvent::Import(event) => self.observe(ObjectKind::ServiceImport, event, status),
+            StagedEvent::Gateway(event) => self.observe(ObjectKind::Gateway, event, status),
+            StagedEvent::MeshNetworks(_) => {}
         }
         staging.advance(Instant::now().into_std());
         staging.apply(event);
@@ -224,8 +235,8 @@ impl Generation {
 
 /// Publishes what differs: where the cluster belongs before what runs in it (D15).
 fn publish(batch: Batch, writer: &mut ClusterWriter) {
-    if let Some((network, gateways)) = batch.networks {
-        writer.set_networks(network, gateways);
+    if let Some(claim) = batch.networks {
+        writer.claim_networks(claim);
     }
     if !batch.workloads.is_empty() || !batch.shards.is_empty() {
         writer.apply(batch.workloads, batch.shards);

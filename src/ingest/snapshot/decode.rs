@@ -10,12 +10,12 @@ use prost::Message as _;
 
 use super::{Pin, Snapshot};
 use crate::model::{
-    ClusterId, Discoverability, Endpoint, EndpointShard, ExportTo, Health, Hostname, Import, Locality, Name,
+    ClusterId, Discoverability, Endpoint, EndpointShard, ExportTo, GatewayHost, Health, Hostname, Import, Locality, Name,
     NetworkGateway, NetworkId, NodePlace, PortProtocol, Resolution, Service, ServiceKey, ServicePort, Shared,
     SpiffeId, TlsMode, TrafficDistribution, Transport, Workload, WorkloadCell, WorkloadParts, WorkloadProfile,
 };
 use crate::proto::snapshot as proto;
-use crate::registry::ClusterState;
+use crate::registry::{ClusterState, NetworkClaim};
 
 type Decoded<T> = Result<T, String>;
 
@@ -37,8 +37,11 @@ pub(super) fn decode(body: &[u8]) -> Decoded<Snapshot> {
         message.workloads.iter().map(|workload| decoder.workload(workload)).collect::<Decoded<_>>()?;
     let network = decoder.network(message.network)?;
     let state = ClusterState {
-        network: (!network.is_empty()).then_some(network),
-        gateways: message.gateways.iter().map(|gateway| decoder.gateway(gateway)).collect::<Decoded<_>>()?,
+        networks: NetworkClaim {
+            network: (!network.is_empty()).then_some(network),
+            gateways: message.gateways.iter().map(|gateway| decoder.gateway(gateway)).collect::<Decoded<_>>()?,
+            hosts: message.gateway_hosts.iter().map(|host| decoder.gateway_host(host)).collect::<Decoded<_>>()?,
+        },
         shards: message.shards.into_iter().map(|shard| decoder.shard(shard)).collect::<Decoded<_>>()?,
         workloads: decoder.pods(&message.pods)?,
     };
@@ -116,6 +119,16 @@ impl Decoder {
             address: address(&gateway.address)?,
             port: port(gateway.port)?,
             hbone_port: port(gateway.hbone_port)?,
+        })
+    }
+
+    fn gateway_host(&self, gateway: &proto::GatewayHost) -> Decoded<GatewayHost> {
+        Ok(GatewayHost {
+            network: self.network(gateway.network)?,
+            host: Hostname::from(&*self.text(gateway.host)?),
+            port: port(gateway.port)?,
+            hbone_port: port(gateway.hbone_port)?,
+            cluster: self.cluster.clone(),
         })
     }
 

@@ -10,7 +10,7 @@ use prost::Message as _;
 
 use super::Snapshot;
 use crate::model::{
-    Discoverability, Endpoint, EndpointShard, ExportTo, Health, Import, Name, NetworkGateway, NodePlace,
+    Discoverability, Endpoint, EndpointShard, ExportTo, GatewayHost, Health, Import, Name, NetworkGateway, NodePlace,
     PortProtocol, Resolution, Service, ServiceKey, ServicePort, SpiffeId, TlsMode, TrafficDistribution, Transport,
     Workload, WorkloadProfile,
 };
@@ -27,8 +27,10 @@ pub(super) fn encode(snapshot: &Snapshot, into: &mut Vec<u8>) {
     };
     let state = &snapshot.state;
     let since = snapshot.confirmed.duration_since(UNIX_EPOCH).unwrap_or_default();
-    let network = state.network.as_ref().map_or(0, |network| encoder.text(network));
-    let gateways = state.gateways.iter().map(|gateway| encoder.gateway(gateway)).collect();
+    let networks = &state.networks;
+    let network = networks.network.as_ref().map_or(0, |network| encoder.text(network));
+    let gateways = networks.gateways.iter().map(|gateway| encoder.gateway(gateway)).collect();
+    let gateway_hosts = networks.hosts.iter().map(|gateway| encoder.gateway_host(gateway)).collect();
     encoder.piece(&proto::Snapshot {
         cluster: snapshot.cluster.to_string(),
         server: snapshot.pin.server.clone(),
@@ -37,6 +39,7 @@ pub(super) fn encode(snapshot: &Snapshot, into: &mut Vec<u8>) {
         confirmed_ms: u64::try_from(since.as_millis()).unwrap_or(u64::MAX),
         network,
         gateways,
+        gateway_hosts,
         ..proto::Snapshot::default()
     });
     for pod in &state.workloads {
@@ -100,6 +103,15 @@ impl Encoder<'_> {
         proto::Gateway {
             network: self.text(&gateway.network),
             address: bytes(&gateway.address),
+            port: gateway.port.into(),
+            hbone_port: gateway.hbone_port.into(),
+        }
+    }
+
+    fn gateway_host(&mut self, gateway: &GatewayHost) -> proto::GatewayHost {
+        proto::GatewayHost {
+            network: self.text(&gateway.network),
+            host: self.text(&gateway.host),
             port: gateway.port.into(),
             hbone_port: gateway.hbone_port.into(),
         }

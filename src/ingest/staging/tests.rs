@@ -283,15 +283,16 @@ fn r2_1_a_change_of_the_system_namespaces_label_moves_the_whole_cluster() {
     let mut staging = world(3);
     staging.apply(apply(&gateway("2.3.4.5")));
     staging.take();
-    assert_eq!(staging.state().gateways.len(), 1);
+    assert_eq!(staging.state().networks.gateways.len(), 1);
     staging.apply(apply(&system_namespace("n2")));
     let batch = staging.take();
     assert_eq!(batch.shards.len(), 3);
     assert_eq!(batch.workloads.len(), 3);
-    assert_eq!(batch.networks, Some((Some("n2".into()), Vec::new())), "D10: n1 is no longer its own");
+    let claim = |network: Option<&str>| Some(NetworkClaim { network: network.map(Into::into), ..NetworkClaim::default() });
+    assert_eq!(batch.networks, claim(Some("n2")), "D10: n1 is no longer its own");
     assert!(staging.quarantined()[0].contains("istio-system/gw"));
     staging.apply(delete(&system_namespace("")));
-    assert_eq!(staging.take().networks, Some((None, Vec::new())));
+    assert_eq!(staging.take().networks, claim(None));
     assert!(staging.network().is_empty());
 }
 
@@ -300,16 +301,16 @@ fn q6_a_gateway_that_loses_its_address_is_gone_at_once() {
     let mut staging = empty();
     staging.apply(apply(&system_namespace("n1")));
     staging.apply(apply(&gateway("2.3.4.5")));
-    assert_eq!(staging.state().gateways[0].address.to_string(), "2.3.4.5");
+    assert_eq!(staging.state().networks.gateways[0].address.to_string(), "2.3.4.5");
     staging.apply(apply(&gateway("2.3.4.6")));
-    assert_eq!(staging.state().gateways[0].address.to_string(), "2.3.4.6");
+    assert_eq!(staging.state().networks.gateways[0].address.to_string(), "2.3.4.6");
     let mut pending = gateway("");
     pending["status"] = json!({});
     staging.apply(apply(&pending));
-    assert!(staging.state().gateways.is_empty());
+    assert!(staging.state().networks.gateways.is_empty());
     staging.apply(apply(&gateway("2.3.4.5")));
     staging.apply(delete(&gateway("")));
-    assert!(staging.state().gateways.is_empty());
+    assert!(staging.state().networks.gateways.is_empty());
 }
 
 #[test]
@@ -457,9 +458,8 @@ proptest! {
 }
 
 fn publish(state: &mut ClusterState, batch: Batch) {
-    if let Some((network, gateways)) = batch.networks {
-        state.network = network;
-        state.gateways = gateways;
+    if let Some(claim) = batch.networks {
+        state.networks = claim;
     }
     for (id, workload) in batch.workloads {
         state.workloads.retain(|cell| cell.id() != id);
