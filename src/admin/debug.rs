@@ -2,18 +2,16 @@
 
 mod clusters;
 mod endpoints;
+mod gateways;
 mod proxies;
+mod services;
 
-use axum::extract::State;
-use axum::response::Response;
-use serde::Serialize;
-
-use super::query::Query;
-use super::{Shared, reply};
 use crate::model::Moment;
 
 pub(super) use clusters::{clusters, clusterz};
 pub(super) use endpoints::endpointz;
+pub(super) use gateways::{gateways, networkz};
+pub(super) use services::services;
 pub(super) use proxies::{proxies, syncz};
 
 /// A moment as RFC 3339, by the present wall clock.
@@ -29,40 +27,4 @@ fn seconds(time: std::time::SystemTime) -> String {
 /// An age in seconds, to the millisecond.
 fn ago(moment: Moment, now: Moment) -> f64 {
     (moment.age(now).as_secs_f64() * 1000.0).round() / 1000.0
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "PascalCase")]
-struct GatewayRow {
-    network: String,
-    cluster: String,
-    addr: String,
-    port: u16,
-    #[serde(rename = "HBONEPort")]
-    hbone_port: u16,
-    service_account: Account,
-}
-
-#[derive(Default, Serialize)]
-#[serde(rename_all = "PascalCase")]
-struct Account {
-    namespace: &'static str,
-    name: &'static str,
-}
-
-/// The gateways of every network.
-pub(super) async fn networkz(State(sources): Shared, query: Query) -> Response {
-    let networks = sources.registry.networks();
-    let rows: Vec<_> = networks
-        .gateways()
-        .map(|gateway| GatewayRow {
-            network: gateway.network.to_string(),
-            cluster: gateway.cluster.to_string(),
-            addr: gateway.address.to_string(),
-            port: gateway.port,
-            hbone_port: gateway.hbone_port,
-            service_account: Account::default(),
-        })
-        .collect();
-    reply::json(&query, &rows)
 }

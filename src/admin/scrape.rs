@@ -25,6 +25,11 @@ pub(super) fn pull(sources: &Sources, refresh: &Refresh<'_>) {
     refresh.proxies(streams.iter().map(|stream| stream.node.version.as_str()));
     pull_registry(sources, refresh);
     pull_clusters(sources, refresh);
+    if let Some(names) = &sources.gateway_names {
+        let names = names.all();
+        let failing = names.iter().filter(|name| name.last_error.is_some()).count();
+        refresh.gateway_dns(names.iter().filter_map(|name| name.age).max().unwrap_or_default(), failing);
+    }
     if let Some(counts) = &sources.ingest {
         pull_ingest(counts, refresh);
     }

@@ -96,6 +96,7 @@ fn sources() -> Arc<Sources> {
         domain: "cluster.local".into(),
         ingest: None,
         problems: None,
+        gateway_names: None,
         xds: Arc::new(OneProxy),
         lifecycle: Lifecycle::new(watch::Sender::new(false).subscribe(), CancellationToken::new()),
         metrics: Arc::new(Metrics::new(&histogram)),

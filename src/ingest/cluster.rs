@@ -74,7 +74,7 @@ impl Generation {
             Arc::clone(&self.problems),
             self.context.cluster.clone(),
             self.predecessor.is_some(),
-            ObjectKind::ALL,
+            self.kinds(),
         );
         let mut events = self.events();
         let mut staging =
@@ -94,6 +94,16 @@ impl Generation {
         status.synced(&staging);
         restore.iter_mut().for_each(Restore::synced);
         self.follow(&mut events, &mut staging, &mut status, writer).await;
+    }
+
+    /// The kinds that are watched.
+    fn kinds(&self) -> Vec<ObjectKind> {
+        let mut kinds = ObjectKind::BUILT_IN.to_vec();
+        if self.context.mcs.discovery {
+            kinds.extend([ObjectKind::ServiceExport, ObjectKind::ServiceImport]);
+        }
+        kinds.extend(self.context.gateways.gateway_api.then_some(ObjectKind::Gateway));
+        kinds
     }
 
     /// The watches and the document `meshNetworks` as one stream, in the order of arrival.
