@@ -6,6 +6,7 @@
 
 mod decoded;
 mod raw;
+pub mod wire;
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -75,8 +75,16 @@ pub trait Object: Clone + fmt::Debug + DeserializeOwned + Send + Sync + 'static 
     const KIND: &'static str;
     /// The API group; empty for the core group.
     const GROUP: &'static str;
+    /// The version of that group.
+    const VERSION: &'static str;
+    /// `ServiceList`, …
+    const LIST_KIND: &'static str;
     /// The name in URLs.
     const PLURAL: &'static str;
+    /// Whether its objects are in namespaces.
+    const NAMESPACED: bool;
+    /// Whether API servers speak protobuf about it; custom resources are JSON only.
+    const PROTOBUF: bool;
 
     /// The API of this kind, of one namespace where the kind has namespaces and one is given.
     fn api(client: kube::Client, namespace: Option<&str>) -> kube::Api<Decoded<Self>>;
@@ -88,6 +96,10 @@ macro_rules! objects {
             type Scope = $scope;
             const KIND: &'static str = $kind;
             const GROUP: &'static str = $group;
+            const VERSION: &'static str = "v1";
+            const LIST_KIND: &'static str = concat!($kind, "List");
+            const NAMESPACED: bool = stringify!($scope).len() == "NamespaceResourceScope".len();
+            const PROTOBUF: bool = true;
             const PLURAL: &'static str = $plural;
 
             fn api(client: kube::Client, namespace: Option<&str>) -> kube::Api<Decoded<Self>> {
