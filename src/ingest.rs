@@ -38,13 +38,14 @@ use directory::DirectoryWatch;
 use roster::{Contest, Roster};
 use secrets::SecretWatch;
 
+pub use convert::McsOptions;
 pub use counts::{Counts, EventKind};
 pub use kubeconfig::{ConfigSource, OwnError};
 pub use objects::ObjectKind;
 pub use problems::{Problem, Problems};
 pub use watch::RetryPolicy;
 
-use crate::model::{ClusterId, ClusterRole, Name};
+use crate::model::{ClusterId, ClusterRole, Name, Quirks};
 use crate::registry::{DuplicateWriter, Registry};
 
 /// The control plane's own cluster.
@@ -90,6 +91,14 @@ pub struct IngestOptions {
     pub allow_loopback_clusters: bool,
     /// Pauses between attempts.
     pub retry: RetryPolicy,
+    /// Where to answer as the peer does (D1).
+    pub quirks: Quirks,
+    /// One endpoint with every address of its pod, `ISTIO_DUAL_STACK` (R5.15).
+    pub dual_stack: bool,
+    /// Multi-cluster services (R4.38–R4.40).
+    pub mcs: McsOptions,
+    /// Whether endpoints are served from slices alone where Pods may not be read (D9).
+    pub serve_without_pods: bool,
 }
 
 impl Default for IngestOptions {
@@ -104,6 +113,10 @@ impl Default for IngestOptions {
             removal_grace: Duration::from_secs(5),
             allow_loopback_clusters: false,
             retry: RetryPolicy::default(),
+            quirks: Quirks::OURS,
+            dual_stack: false,
+            mcs: McsOptions::default(),
+            serve_without_pods: false,
         }
     }
 }

@@ -9,6 +9,8 @@
 mod cell;
 mod changes;
 mod clusters;
+mod conflicts;
+mod difference;
 mod merge;
 mod networks;
 mod store;
@@ -20,6 +22,7 @@ mod writer;
 pub use cell::{ServiceCell, ServiceSnapshot};
 pub use changes::{ChangeLog, ChangeSet, ServiceChange};
 pub use clusters::ClusterTable;
+pub use conflicts::{PortConflict, PortDifference, conflicts};
 pub use networks::{NetworkPart, NetworkSnapshot};
 pub use store::{Registry, RegistryCounts};
 pub use writer::{ClusterState, ClusterWriter, DuplicateWriter};

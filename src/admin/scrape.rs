@@ -77,5 +77,7 @@ fn label(object: ObjectKind) -> &'static str {
         ObjectKind::Pod => "Pods",
         ObjectKind::Service => "Services",
         ObjectKind::EndpointSlice => "EndpointSlice",
+        ObjectKind::ServiceExport => "ServiceExports",
+        ObjectKind::ServiceImport => "ServiceImports",
     }
 }

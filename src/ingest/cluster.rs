@@ -24,7 +24,7 @@ use super::convert::ClusterContext;
 use super::counts::Counts;
 use super::objects::ObjectKind;
 use super::problems::Problems;
-use super::staging::{StagedEvent, Staging};
+use super::staging::{Batch, StagedEvent, Staging};
 use super::watch::{Failure, KubeSource, ObjectSource, RetryPolicy, SourceEvent};
 use crate::model::Name;
 use crate::registry::{ClusterWriter, Registry};
@@ -92,6 +92,10 @@ impl Generation {
         all.push(ObjectSource::events(pods).map(StagedEvent::Pod).boxed());
         all.push(ObjectSource::events(source()).map(StagedEvent::Service).boxed());
         all.push(ObjectSource::events(source()).map(StagedEvent::Slice).boxed());
+        if self.context.mcs.discovery {
+            all.push(ObjectSource::events(source()).map(StagedEvent::Export).boxed());
+            all.push(ObjectSource::events(source()).map(StagedEvent::Import).boxed());
+        }
         all
     }
 
@@ -139,6 +143,7 @@ impl Generation {
     ) {
         let mut status_due: Option<Instant> = None;
         loop {
+            let deadline = staging.next_deadline().map(Instant::from_std);
             tokio::select! {
                 // Unbiased: a flood of events must not hold back the table for ever.
                 event = events.next() => {
@@ -148,15 +153,13 @@ impl Generation {
                         let Some(Some(event)) = events.next().now_or_never() else { break };
                         self.take_in(event, staging, status);
                     }
-                    let batch = staging.take();
-                    if let Some((network, gateways)) = batch.networks {
-                        writer.set_networks(network, gateways);
-                    }
-                    if !batch.workloads.is_empty() || !batch.shards.is_empty() {
-                        writer.apply(batch.workloads, batch.shards);
-                    }
+                    publish(staging.take(), writer);
                     status.flush_health();
                     status_due.get_or_insert_with(|| Instant::now() + STATUS_DELAY);
+                }
+                () = tokio::time::sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => {
+                    staging.advance(Instant::now().into_std());
+                    publish(staging.take(), writer);
                 }
                 () = tokio::time::sleep_until(status_due.unwrap_or_else(Instant::now)),
                     if status_due.is_some() =>
@@ -175,7 +178,10 @@ impl Generation {
             StagedEvent::Pod(event) => self.observe(ObjectKind::Pod, event, status),
             StagedEvent::Service(event) => self.observe(ObjectKind::Service, event, status),
             StagedEvent::Slice(event) => self.observe(ObjectKind::EndpointSlice, event, status),
+            StagedEvent::Export(event) => self.observe(ObjectKind::ServiceExport, event, status),
+            StagedEvent::Import(event) => self.observe(ObjectKind::ServiceImport, event, status),
         }
+        staging.advance(Instant::now().into_std());
         staging.apply(event);
     }
 
@@ -191,6 +197,16 @@ impl Generation {
             SourceEvent::InitApply(_) | SourceEvent::InitDone => status.contact(),
             SourceEvent::Connected | SourceEvent::Apply(_) | SourceEvent::Delete(_) => status.up(kind),
         }
+    }
+}
+
+/// Publishes what differs: where the cluster belongs before what runs in it (D15).
+fn publish(batch: Batch, writer: &mut ClusterWriter) {
+    if let Some((network, gateways)) = batch.networks {
+        writer.set_networks(network, gateways);
+    }
+    if !batch.workloads.is_empty() || !batch.shards.is_empty() {
+        writer.apply(batch.workloads, batch.shards);
     }
 }
 

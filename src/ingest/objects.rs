@@ -30,6 +30,8 @@ pub const NETWORK_LABEL: &str = "topology.istio.io/network";
 pub struct NamespaceObject {
     /// Label `topology.istio.io/network`; empty when absent.
     pub network: Name,
+    /// Annotation `networking.istio.io/traffic-distribution`; empty when absent (R4.30).
+    pub traffic_distribution: Name,
 }
 
 /// A Node: only where it stands (R5.11).
@@ -117,6 +119,10 @@ pub struct ServiceObject {
     pub node_local: bool,
     /// `publishNotReadyAddresses`.
     pub publish_not_ready: bool,
+    /// `spec.trafficDistribution`; empty when absent (R4.30).
+    pub traffic_distribution_spec: Name,
+    /// Annotation `networking.istio.io/traffic-distribution` (R4.30).
+    pub traffic_distribution: Option<Name>,
 }
 
 /// One port of a Service.
@@ -138,6 +144,8 @@ pub struct PortObject {
 pub struct SliceObject {
     /// The Service it belongs to, when it is one we read (R5.1).
     pub service: Option<Name>,
+    /// `IPv4` or `IPv6`.
+    pub address_type: Name,
     /// Its endpoints.
     pub endpoints: Vec<SliceEndpoint>,
     /// Its ports.
@@ -166,6 +174,18 @@ pub struct SlicePort {
     pub name: Name,
     /// Its number, as written; 0 when missing.
     pub port: i64,
+}
+
+/// A ServiceExport: that it is there says all (R4.38).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+pub struct ServiceExportObject {}
+
+/// A ServiceImport (R4.39).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(from = "raw::ServiceImport")]
+pub struct ServiceImportObject {
+    /// `spec.ips`, as the object spells them.
+    pub ips: Vec<Name>,
 }
 
 /// A Secret with kubeconfigs of remote clusters (R1.1, R1.2). Its content is never shown.

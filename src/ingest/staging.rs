@@ -5,31 +5,38 @@
 //! once, and hands out only what differs. The result depends on the objects held, never on the order in
 //! which they came.
 
+mod compat;
 mod held;
 mod index;
+mod nodes;
 mod quarantine;
+mod services;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Instant;
 
+use compat::Compat;
 pub use held::Held;
 use index::{PodIndex, References};
+use nodes::NodeWaits;
 use quarantine::Quarantine;
 
-use super::convert::{self, ClusterContext, EndpointInput, PodLookup};
+use super::convert::{self, ClusterContext, PodLookup};
 use super::counts::{Counts, EventKind};
 use super::objects::{
-    NamespaceObject, NodeObject, ObjectKey, ObjectKind, PodObject, ServiceObject, SliceObject,
+    NamespaceObject, NodeObject, ObjectKey, ObjectKind, PodObject, ServiceExportObject, ServiceImportObject,
+    ServiceObject, SliceObject,
 };
 use super::watch::SourceEvent;
 use crate::model::{
-    EndpointShard, Name, NetworkGateway, NetworkId, NodePlace, ServiceKey, Shared, Workload, WorkloadCell,
-    WorkloadId, WorkloadProfile,
+    EndpointShard, Name, NetworkGateway, NetworkId, NodePlace, Quirk, ServiceKey, Shared, Workload,
+    WorkloadCell, WorkloadId, WorkloadProfile,
 };
 use crate::registry::ClusterState;
 
-/// An event of any of the five sources.
+/// An event of any of the sources.
 #[derive(Clone, Debug)]
 pub enum StagedEvent {
     /// About a Namespace.
@@ -42,6 +49,10 @@ pub enum StagedEvent {
     Service(SourceEvent<ServiceObject>),
     /// About an EndpointSlice.
     Slice(SourceEvent<SliceObject>),
+    /// About a ServiceExport; such sources run only where multi-cluster services are on (R4.38).
+    Export(SourceEvent<ServiceExportObject>),
+    /// About a ServiceImport (R4.39).
+    Import(SourceEvent<ServiceImportObject>),
 }
 
 /// Where a cluster belongs and its gateways.
@@ -84,6 +95,12 @@ pub struct Staging {
     pods: Held<PodObject>,
     services: Held<ServiceObject>,
     slices: Held<SliceObject>,
+    exports: Held<ServiceExportObject>,
+    imports: Held<ServiceImportObject>,
+    /// Kinds that may not be read: nothing waits for them (K-45, D9).
+    unavailable: BTreeSet<ObjectKind>,
+    /// Keys of the Services, by namespace.
+    service_keys: BTreeSet<ObjectKey>,
     /// Names of slices by the Service they belong to.
     by_service: HashMap<ObjectKey, BTreeSet<Name>>,
     /// The network of the system namespace.
@@ -94,6 +111,8 @@ pub struct Staging {
     /// Pods as endpoints see them (without `services`).
     converted: HashMap<ObjectKey, Arc<Workload>>,
     withheld: HashMap<ObjectKey, usize>,
+    waits: NodeWaits,
+    compat: Compat,
     quarantine: Quarantine,
     dirty: Dirty,
     /// What was told of networks and services.
@@ -108,6 +127,7 @@ pub struct Staging {
 impl Staging {
     /// Nothing held yet.
     pub fn new(context: ClusterContext, system_namespace: Name, counts: Arc<Counts>) -> Self {
+        let compat = Compat::new(context.quirks);
         Self {
             context,
             system_namespace,
@@ -117,6 +137,10 @@ impl Staging {
             pods: Held::default(),
             services: Held::default(),
             slices: Held::default(),
+            exports: Held::default(),
+            imports: Held::default(),
+            unavailable: BTreeSet::new(),
+            service_keys: BTreeSet::new(),
             by_service: HashMap::new(),
             network: NetworkId::default(),
             gateway_services: BTreeSet::new(),
@@ -124,6 +148,8 @@ impl Staging {
             references: References::default(),
             converted: HashMap::new(),
             withheld: HashMap::new(),
+            waits: NodeWaits::default(),
+            compat,
             quarantine: Quarantine::default(),
             dirty: Dirty::default(),
             current: ClusterState::default(),
@@ -144,10 +170,12 @@ impl Staging {
             StagedEvent::Node(event) => {
                 let changes = self.nodes.apply(event, ObjectKind::Node, &mut self.quarantine);
                 self.note(ObjectKind::Node, changes, Self::node_changed);
+                self.is_available(ObjectKind::Node);
             }
             StagedEvent::Pod(event) => {
                 let changes = self.pods.apply(event, ObjectKind::Pod, &mut self.quarantine);
                 self.note(ObjectKind::Pod, changes, Self::pod_changed);
+                self.is_available(ObjectKind::Pod);
             }
             StagedEvent::Service(event) => {
                 let changes = self.services.apply(event, ObjectKind::Service, &mut self.quarantine);
@@ -156,6 +184,14 @@ impl Staging {
             StagedEvent::Slice(event) => {
                 let changes = self.slices.apply(event, ObjectKind::EndpointSlice, &mut self.quarantine);
                 self.note(ObjectKind::EndpointSlice, changes, Self::slice_changed);
+            }
+            StagedEvent::Export(event) => {
+                let changes = self.exports.apply(event, ObjectKind::ServiceExport, &mut self.quarantine);
+                self.note(ObjectKind::ServiceExport, changes, Self::export_changed);
+            }
+            StagedEvent::Import(event) => {
+                let changes = self.imports.apply(event, ObjectKind::ServiceImport, &mut self.quarantine);
+                self.note(ObjectKind::ServiceImport, changes, Self::import_changed);
             }
         }
     }
@@ -177,13 +213,69 @@ impl Staging {
         }
     }
 
-    /// Whether every kind has been listed completely at least once (contract 2).
+    /// Whether every kind has been listed completely at least once (contract 2), but for those that may not be
+    /// read.
     pub fn is_complete(&self) -> bool {
+        let there = |kind, listed| listed || self.unavailable.contains(&kind);
         self.namespaces.is_listed()
-            && self.nodes.is_listed()
-            && self.pods.is_listed()
+            && there(ObjectKind::Node, self.nodes.is_listed())
+            && there(ObjectKind::Pod, self.pods.is_listed())
             && self.services.is_listed()
             && self.slices.is_listed()
+            && (!self.context.mcs.discovery
+                || there(ObjectKind::ServiceExport, self.exports.is_listed())
+                    && there(ObjectKind::ServiceImport, self.imports.is_listed()))
+    }
+
+    /// Nothing waits any longer for a kind that the credentials may not read, or that the server does not have.
+    /// Without Nodes localities come from pods' labels alone (K-45); without Pods endpoints that name one are
+    /// withheld, unless the configuration has them served from their slices (D9). What was listed before
+    /// stays, and a list that comes after all ends it.
+    pub fn set_unavailable(&mut self, kind: ObjectKind) {
+        let listed = match kind {
+            ObjectKind::Node => self.nodes.is_listed(),
+            ObjectKind::Pod => self.pods.is_listed(),
+            ObjectKind::ServiceExport => self.exports.is_listed(),
+            ObjectKind::ServiceImport => self.imports.is_listed(),
+            _ => true,
+        };
+        if listed || !self.unavailable.insert(kind) {
+            return;
+        }
+        match kind {
+            ObjectKind::Pod => self.dirty.services.extend(self.by_service.keys().cloned()),
+            ObjectKind::Node => self.waits.give_up().iter().for_each(|pod| self.convert_pod(pod)),
+            _ => {}
+        }
+    }
+
+    /// Kinds that may not be read: the cluster is degraded.
+    pub fn unavailable(&self) -> &BTreeSet<ObjectKind> {
+        &self.unavailable
+    }
+
+    /// A list of this kind may have been completed.
+    fn is_available(&mut self, kind: ObjectKind) {
+        let listed = match kind {
+            ObjectKind::Pod => self.pods.is_listed(),
+            _ => self.nodes.is_listed(),
+        };
+        if listed && self.unavailable.remove(&kind) && kind == ObjectKind::Pod {
+            self.dirty.services.extend(self.by_service.keys().cloned());
+        }
+    }
+
+    /// Tells the time, which nothing else does: what was waited for long enough is waited for no longer (D9).
+    /// Without a clock nothing is waited for.
+    pub fn advance(&mut self, now: Instant) {
+        for pod in self.waits.advance(now) {
+            self.convert_pod(&pod);
+        }
+    }
+
+    /// When to call [`advance`](Self::advance) next, at the latest.
+    pub fn next_deadline(&self) -> Option<Instant> {
+        self.waits.next_deadline()
     }
 
     /// The network of the cluster: the label of its system namespace (R2.1).
@@ -199,6 +291,8 @@ impl Staging {
             (ObjectKind::Pod.name(), self.pods.len()),
             (ObjectKind::Service.name(), self.services.len()),
             (ObjectKind::EndpointSlice.name(), self.slices.len()),
+            (ObjectKind::ServiceExport.name(), self.exports.len()),
+            (ObjectKind::ServiceImport.name(), self.imports.len()),
         ])
     }
 
@@ -234,11 +328,20 @@ impl Staging {
         ClusterState { workloads: self.told.values().cloned().collect(), ..self.current.clone() }
     }
 
-    fn namespace_changed(&mut self, key: ObjectKey, _: Option<NamespaceObject>) {
+    fn namespace_changed(&mut self, key: ObjectKey, old: Option<NamespaceObject>) {
+        let namespace = self.namespaces.get(&key);
+        let distribution = |namespace: Option<&NamespaceObject>| {
+            namespace.map(|namespace| namespace.traffic_distribution.clone()).unwrap_or_default()
+        };
+        if distribution(namespace) != distribution(old.as_ref()) {
+            // R4.30.
+            let first = ObjectKey::new(key.name.clone(), "");
+            let inside = self.service_keys.range(first..).take_while(|service| service.namespace == key.name);
+            self.dirty.services.extend(inside.cloned());
+        }
         if key.name != self.system_namespace {
             return;
         }
-        let namespace = self.namespaces.get(&key);
         let network = namespace.map(|namespace| NetworkId::from(&*namespace.network)).unwrap_or_default();
         if network == self.network {
             return;
@@ -254,6 +357,9 @@ impl Staging {
 
     /// R5.11 and Q20: pods that run on it move with it.
     fn node_changed(&mut self, key: ObjectKey, _: Option<NodeObject>) {
+        if self.context.quirks.has(Quirk::Q20) {
+            return;
+        }
         for pod in self.pod_index.on_node(&key.name) {
             self.convert_pod(&pod);
         }
@@ -266,11 +372,19 @@ impl Staging {
             let borrowers = self.references.borrowers(&key.namespace, address);
             self.dirty.services.extend(borrowers);
         }
+        if new.is_some_and(|pod| pod.lends) && self.compat.ready(&key) {
+            self.dirty.services.extend(self.references.naming(&key));
+        }
         self.convert_pod(&key);
     }
 
     fn service_changed(&mut self, key: ObjectKey, old: Option<ServiceObject>) {
         let new = self.services.get(&key);
+        if new.is_some() {
+            self.service_keys.insert(key.clone());
+        } else {
+            self.service_keys.remove(&key);
+        }
         let was = old.as_ref().is_some_and(convert::is_gateway);
         let is = new.is_some_and(convert::is_gateway);
         if is {
@@ -283,8 +397,19 @@ impl Staging {
         self.dirty.services.insert(key);
     }
 
+    fn export_changed(&mut self, key: ObjectKey, _: Option<ServiceExportObject>) {
+        self.dirty.services.insert(key);
+    }
+
+    fn import_changed(&mut self, key: ObjectKey, _: Option<ServiceImportObject>) {
+        self.dirty.services.insert(key);
+    }
+
     fn slice_changed(&mut self, key: ObjectKey, old: Option<SliceObject>) {
         let new = self.slices.get(&key).cloned();
+        if self.compat.is_used() {
+            self.remember_slice(&key, new.as_ref());
+        }
         let of = |slice: &SliceObject| {
             let service = slice.service.clone();
             service.map(|name| ObjectKey::new(key.namespace.clone(), name))
@@ -308,10 +433,12 @@ impl Staging {
 
     /// Converts one pod; when it differs, itself and the services whose slices name it are touched.
     fn convert_pod(&mut self, key: &ObjectKey) {
+        let Some(locality) = self.locality(key) else {
+            return; // It waits for its node.
+        };
         let converted = self.pods.get(key).filter(|pod| !pod.failed).map(|pod| {
             Counts::add(&self.counts.pod_conversions, 1);
-            let node = self.nodes.get(&ObjectKey::new("", pod.node.clone()));
-            let locality = node.map(|node| &node.locality);
+            let locality = locality.as_ref();
             let mut workload = convert::pod_workload(&self.context, key, pod, locality, &self.network);
             self.profiles.unify(&mut workload.profile);
             self.places.unify(&mut workload.place);
@@ -350,46 +477,6 @@ impl Staging {
         match &next {
             Some(cell) => self.told.insert(key.clone(), cell.clone()),
             None => self.told.remove(key),
-        };
-        Some((id, next))
-    }
-
-    fn convert_service(&mut self, key: &ObjectKey) -> Option<(ServiceKey, Option<Arc<EndpointShard>>)> {
-        let id = self.context.service_key(key);
-        let object = self.services.get(key);
-        let slices = self.by_service.get(key);
-        let next = if object.is_none() && slices.is_none() {
-            self.withheld.remove(key);
-            self.quarantine.forget_parts(key);
-            None
-        } else {
-            Counts::add(&self.counts.conversions, 1);
-            let slice = |name: &Name| self.slices.get(&ObjectKey::new(key.namespace.clone(), name.clone()));
-            let slices: Vec<_> = slices.into_iter().flatten().filter_map(slice).collect();
-            let result = convert::endpoints(EndpointInput {
-                context: &self.context,
-                of_cluster: &self.network,
-                namespace: &key.namespace,
-                service_labels: object.map(|service| &service.labels),
-                slices: &slices,
-                pods: &Pods { index: &self.pod_index, converted: &self.converted },
-            });
-            let service = object.map(|object| Arc::new(convert::service(&self.context, key, object)));
-            if result.withheld == 0 {
-                self.withheld.remove(key);
-            } else {
-                self.withheld.insert(key.clone(), result.withheld);
-            }
-            self.quarantine.set_parts(key, &result.skipped);
-            let cluster = self.context.cluster.clone();
-            Some(Arc::new(EndpointShard::new(cluster, service, result.endpoints)))
-        };
-        if self.current.shards.get(&id) == next.as_ref() {
-            return None;
-        }
-        match &next {
-            Some(shard) => self.current.shards.insert(id.clone(), Arc::clone(shard)),
-            None => self.current.shards.remove(&id),
         };
         Some((id, next))
     }

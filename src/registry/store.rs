@@ -7,15 +7,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 use arc_swap::{ArcSwap, ArcSwapOption};
 use dashmap::{DashMap, DashSet};
 
-use super::cell::{ServiceCell, Written};
+use super::cell::{Outcome, Rank, ServiceCell, Written};
 use super::changes::{ChangeLog, ChangeSet, ServiceChange};
 use super::clusters::ClusterTable;
 use super::networks::NetworkSnapshot;
 use super::workloads::WorkloadTable;
 use super::writer::{ClusterWriter, DuplicateWriter};
 use crate::model::{
-    ClusterId, ClusterRole, EndpointShard, Hostname, NetworkGateway, NetworkId, ServiceKey, WorkloadCell,
-    WorkloadId,
+    ClusterId, ClusterRole, EndpointShard, Hostname, NetworkGateway, NetworkId, Quirk, Quirks, ServiceKey,
+    WorkloadCell, WorkloadId,
 };
 
 /// Work done by the registry since it was made. Counted, not timed, so that tests can bound it.
@@ -25,6 +25,23 @@ pub struct RegistryCounts {
     pub publishes: AtomicU64,
     /// Writes that changed nothing and published nothing.
     pub unchanged: AtomicU64,
+    /// Services about whose ports the clusters disagree now (D7).
+    pub conflicts: AtomicU64,
+}
+
+/// R5.25: the config cluster, then the others by id, or under Q21 in the order in which they came.
+struct Order {
+    config: Option<Arc<ClusterId>>,
+    arrivals: Arc<Vec<ClusterId>>,
+}
+
+impl Rank for Order {
+    type Place = (bool, usize, ClusterId);
+
+    fn place(&self, cluster: &ClusterId) -> Self::Place {
+        let arrival = self.arrivals.iter().position(|other| other == cluster).unwrap_or_default();
+        (self.config.as_deref() != Some(cluster), arrival, cluster.clone())
+    }
 }
 
 /// The store. Cheap to share; every method may be called from any thread.
@@ -38,6 +55,9 @@ pub struct Registry {
     networks: ArcSwap<NetworkSnapshot>,
     writers: DashSet<ClusterId>,
     config_cluster: ArcSwapOption<ClusterId>,
+    /// Clusters in the order in which they came; kept under Q21 only.
+    arrivals: ArcSwap<Vec<ClusterId>>,
+    quirks: Quirks,
     changes: ChangeLog,
     clusters: ClusterTable,
     versions: AtomicU64,
@@ -50,6 +70,16 @@ impl Registry {
     /// An empty registry.
     pub fn new() -> Arc<Self> {
         Arc::default()
+    }
+
+    /// An empty registry that answers as the peer does in the given rows (D1).
+    pub fn with_quirks(quirks: Quirks) -> Arc<Self> {
+        Arc::new(Self { quirks, ..Self::default() })
+    }
+
+    /// Where it answers as the peer does.
+    pub fn quirks(&self) -> Quirks {
+        self.quirks
     }
 
     /// The one writer of a cluster. The config cluster's records come first in merges (R5.25); name it before
@@ -67,6 +97,13 @@ impl Registry {
         }
         if role == ClusterRole::Config {
             self.config_cluster.store(Some(Arc::new(cluster.clone())));
+        }
+        if self.quirks.has(Quirk::Q21) {
+            self.arrivals.rcu(|all| {
+                let known = all.contains(&cluster);
+                let new = (!known).then(|| cluster.clone());
+                all.iter().cloned().chain(new).collect::<Vec<_>>()
+            });
         }
         let left_behind = self.services_of(&cluster);
         let workloads = Arc::clone(&self.workloads.entry(cluster.clone()).or_default());
@@ -155,23 +192,27 @@ impl Registry {
         shard: Option<&Arc<EndpointShard>>,
         changes: &mut ChangeSet,
     ) {
-        let config = self.config_cluster.load_full();
-        let cell = match shard {
-            Some(_) => self.cell(key),
-            None => match self.service(key) {
-                Some(cell) => cell,
-                None => return,
-            },
+        let cell = match (shard, self.service(key)) {
+            (_, Some(cell)) => cell,
+            (Some(_), None) => self.cell(key),
+            (None, None) => return,
         };
-        let written = cell.write(cluster, shard, config.as_deref(), || self.next_version());
+        let order = Order { config: self.config_cluster.load_full(), arrivals: self.arrivals.load_full() };
+        let Outcome { written, conflicting } =
+            cell.write(cluster, shard, &order, self.quirks, || self.next_version());
         self.count(written != Written::Nothing);
+        match conflicting {
+            (false, true) => self.counts.conflicts.fetch_add(1, Ordering::Relaxed),
+            (true, false) => self.counts.conflicts.fetch_sub(1, Ordering::Relaxed),
+            _ => 0,
+        };
         let gone = cell.load().shards.is_empty();
         drop(cell);
         if gone {
             self.bury(key);
         }
         match written {
-            Written::Nothing => {}
+            Written::Nothing | Written::Unseen => {}
             Written::Endpoints => changes.add_service(key, ServiceChange { record: false }),
             Written::Record => changes.add_service(key, ServiceChange { record: true }),
         }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::changes::ChangeSet;
+use super::changes::{ChangeSet, ServiceChange};
 use super::store::Registry;
 use super::workloads::WorkloadTable;
 use crate::model::{
@@ -150,28 +150,21 @@ impl ClusterWriter {
         self.registry.note(changes);
     }
 
-    /// Publishes one shard; a shard that lost its endpoints keeps the accounts last seen (R6.1).
+    /// Publishes one shard. An empty share of a service that nobody told of makes no service (R6.1): it is told
+    /// once, and then only remembered.
     fn shard(&mut self, key: &ServiceKey, shard: Option<Arc<EndpointShard>>, changes: &mut ChangeSet) {
-        let shard = shard.map(|new| self.with_last_accounts(key, new));
+        let empty = shard.as_ref().is_some_and(|shard| shard.service.is_none() && shard.endpoints.is_empty());
+        if empty && self.registry.service(key).is_none() {
+            if self.services.insert(key.clone()) {
+                changes.add_service(key, ServiceChange { record: false });
+            }
+            return;
+        }
         self.registry.write_service(key, &self.cluster, shard.as_ref(), changes);
         match shard {
             Some(_) if self.services.contains(key) => {}
             Some(_) => _ = self.services.insert(key.clone()),
             None => _ = self.services.remove(key),
-        }
-    }
-
-    fn with_last_accounts(&self, key: &ServiceKey, shard: Arc<EndpointShard>) -> Arc<EndpointShard> {
-        if !shard.endpoints.is_empty() || !shard.accounts.is_empty() {
-            return shard;
-        }
-        let cell = self.registry.service(key).map(|cell| cell.load());
-        let last = cell.as_deref().and_then(|snapshot| snapshot.shard(&self.cluster));
-        match last.filter(|last| !last.accounts.is_empty()) {
-            Some(last) => {
-                Arc::new(EndpointShard { accounts: Arc::clone(&last.accounts), ..(*shard).clone() })
-            }
-            None => shard,
         }
     }
 

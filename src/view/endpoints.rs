@@ -39,6 +39,12 @@ pub enum Decision {
     /// In another cluster, and the host is cluster-local (R4.5).
     #[serde(rename = "hidden/other-cluster")]
     OtherCluster,
+    /// In another cluster, and its own does not export the service (R4.38).
+    #[serde(rename = "hidden/not-exported")]
+    NotExported,
+    /// Not ready, and the service does not send such endpoints (R4.10).
+    #[serde(rename = "hidden/unhealthy")]
+    Unhealthy,
     /// Terminating (R4.9).
     #[serde(rename = "hidden/terminating")]
     Terminating,
@@ -69,6 +75,8 @@ impl Decision {
             Self::OtherNode => "hidden/other-node",
             Self::NetworkView => "hidden/network-view",
             Self::OtherCluster => "hidden/other-cluster",
+            Self::NotExported => "hidden/not-exported",
+            Self::Unhealthy => "hidden/unhealthy",
             Self::Terminating => "hidden/terminating",
             Self::Draining => "hidden/draining",
             Self::NoGateway => "hidden/no-gateway",
@@ -192,7 +200,11 @@ impl Pass<'_> {
         if pod.cluster != self.key.cluster && self.inputs.mesh.cluster_local(&self.name.host) {
             return Some(Decision::OtherCluster);
         }
+        if !endpoint.discoverability.permits(&pod.cluster, &self.key.cluster) {
+            return Some(Decision::NotExported);
+        }
         match endpoint.health {
+            Health::Unhealthy if !endpoint.send_unhealthy => Some(Decision::Unhealthy),
             Health::Terminating => Some(Decision::Terminating),
             _ if draining(endpoint) && !sticky(self.service) => Some(Decision::Draining),
             _ => None,

@@ -127,12 +127,9 @@ fn endpoint(cluster: &str, network: &str, port_name: &str, pod: &Pod) -> Endpoin
         ..WorkloadParts::default()
     };
     Endpoint {
-        addresses: address.into(),
-        port: 5000,
-        port_name: port_name.into(),
         health: pod.health,
         weight: std::num::NonZeroU32::new(pod.weight),
-        workload: workload.into(),
+        ..Endpoint::new(address, 5000, port_name, workload)
     }
 }
 

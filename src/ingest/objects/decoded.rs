@@ -7,7 +7,10 @@ use kube::core::{ClusterResourceScope, NamespaceResourceScope, ObjectMeta};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer};
 
-use super::{NamespaceObject, NodeObject, PodObject, SecretObject, ServiceObject, SliceObject};
+use super::{
+    NamespaceObject, NodeObject, PodObject, SecretObject, ServiceExportObject, ServiceImportObject,
+    ServiceObject, SliceObject,
+};
 use crate::model::Name;
 
 /// Namespace and name of an object; the namespace of cluster-wide objects is empty.
@@ -49,11 +52,26 @@ pub enum ObjectKind {
     Service,
     /// EndpointSlices.
     EndpointSlice,
+    /// ServiceExports, where multi-cluster services are on.
+    ServiceExport,
+    /// ServiceImports, where multi-cluster services are on.
+    ServiceImport,
 }
 
 impl ObjectKind {
     /// Every kind.
-    pub const ALL: [Self; 5] = [Self::Namespace, Self::Node, Self::Pod, Self::Service, Self::EndpointSlice];
+    pub const ALL: [Self; 7] = [
+        Self::Namespace,
+        Self::Node,
+        Self::Pod,
+        Self::Service,
+        Self::EndpointSlice,
+        Self::ServiceExport,
+        Self::ServiceImport,
+    ];
+
+    /// The kinds every cluster has, and must have listed before it serves.
+    pub const CORE: [Self; 5] = [Self::Namespace, Self::Node, Self::Pod, Self::Service, Self::EndpointSlice];
 
     /// Its name as Kubernetes spells it.
     pub fn name(self) -> &'static str {
@@ -63,6 +81,8 @@ impl ObjectKind {
             Self::Pod => "Pod",
             Self::Service => "Service",
             Self::EndpointSlice => "EndpointSlice",
+            Self::ServiceExport => "ServiceExport",
+            Self::ServiceImport => "ServiceImport",
         }
     }
 }
@@ -115,6 +135,8 @@ objects! {
     PodObject: NamespaceResourceScope, "Pod", "", "pods", in_namespace;
     ServiceObject: NamespaceResourceScope, "Service", "", "services", in_namespace;
     SecretObject: NamespaceResourceScope, "Secret", "", "secrets", in_namespace;
+    ServiceExportObject: NamespaceResourceScope, "ServiceExport", "multicluster.x-k8s.io", "serviceexports", in_namespace;
+    ServiceImportObject: NamespaceResourceScope, "ServiceImport", "multicluster.x-k8s.io", "serviceimports", in_namespace;
     SliceObject: NamespaceResourceScope, "EndpointSlice", "discovery.k8s.io", "endpointslices", in_namespace;
 }
 

@@ -8,9 +8,12 @@ use serde::{Deserialize, Deserializer};
 
 use super::{
     Controller, Labels, NETWORK_LABEL, NamespaceObject, NodeObject, ObjectKey, PodObject, PortObject,
-    SecretObject, ServiceObject, ServiceType, SliceEndpoint, SliceObject, SlicePort,
+    SecretObject, ServiceImportObject, ServiceObject, ServiceType, SliceEndpoint, SliceObject, SlicePort,
 };
 use crate::model::{Locality, Name};
+
+/// Annotation of Services and Namespaces (R4.30).
+const TRAFFIC_DISTRIBUTION: &str = "networking.istio.io/traffic-distribution";
 
 /// `null` counts as missing, as it does for the API server.
 pub(super) fn lenient<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(deserializer: D) -> Result<T, D::Error> {
@@ -54,6 +57,8 @@ wire! {
     Conditions { ready: Option<bool>, serving: Option<bool>, terminating: Option<bool>, }
     TargetRef { kind: Name, namespace: Name, name: Name, }
     EndpointPort { name: Name, port: i64, }
+    ServiceImport { spec: ImportSpec, }
+    ImportSpec { ips: Vec<Name>, }
     Secret { metadata: Meta, data: BTreeMap<String, String>, }
 }
 
@@ -89,6 +94,8 @@ pub(super) struct ServiceSpec {
     internal_traffic_policy: Name,
     #[serde(default, deserialize_with = "lenient")]
     publish_not_ready_addresses: bool,
+    #[serde(default, deserialize_with = "lenient")]
+    traffic_distribution: Name,
 }
 
 impl Meta {
@@ -103,7 +110,11 @@ impl Meta {
 
 impl From<Namespace> for NamespaceObject {
     fn from(raw: Namespace) -> Self {
-        Self { network: raw.metadata.label(NETWORK_LABEL) }
+        let annotation = raw.metadata.annotations.get(TRAFFIC_DISTRIBUTION);
+        Self {
+            network: raw.metadata.label(NETWORK_LABEL),
+            traffic_distribution: annotation.cloned().unwrap_or_default(),
+        }
     }
 }
 
@@ -173,6 +184,8 @@ impl From<Service> for ServiceObject {
             export_to: annotation("networking.istio.io/exportTo"),
             canonical_accounts: annotation("alpha.istio.io/canonical-serviceaccounts"),
             kubernetes_accounts: annotation("alpha.istio.io/kubernetes-serviceaccounts"),
+            traffic_distribution: annotation(TRAFFIC_DISTRIBUTION),
+            traffic_distribution_spec: spec.traffic_distribution,
             created,
             service_type: match &*spec.r#type {
                 "LoadBalancer" => ServiceType::LoadBalancer,
@@ -221,9 +234,16 @@ impl From<EndpointSlice> for SliceObject {
         };
         Self {
             service: usable.then_some(service),
+            address_type: raw.address_type,
             endpoints: raw.endpoints.into_iter().map(endpoint).collect(),
             ports: raw.ports.into_iter().map(|port| SlicePort { name: port.name, port: port.port }).collect(),
         }
+    }
+}
+
+impl From<ServiceImport> for ServiceImportObject {
+    fn from(raw: ServiceImport) -> Self {
+        Self { ips: raw.spec.ips.into_iter().filter(|ip| !ip.is_empty()).collect() }
     }
 }
 

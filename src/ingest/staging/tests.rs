@@ -2,18 +2,11 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::ingest::convert::SpecialAddresses;
 use crate::ingest::watch::Received;
 use crate::model::Health;
 
 fn empty() -> Staging {
-    let context = ClusterContext {
-        cluster: "c1".into(),
-        domain: "cluster.local".into(),
-        trust_domain: "cluster.local".into(),
-        special_addresses: SpecialAddresses::Drop,
-    };
-    Staging::new(context, "istio-system".into(), Arc::default())
+    Staging::new(convert::test_context(), "istio-system".into(), Arc::default())
 }
 
 fn received<T: serde::de::DeserializeOwned>(object: &Value) -> Received<T> {
