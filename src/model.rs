@@ -19,7 +19,7 @@ mod workload;
 
 pub use addresses::Addresses;
 pub use endpoint::{Discoverability, Endpoint, EndpointShard, Health};
-pub use gateway::{DEFAULT_GATEWAY_PORT, HBONE_GATEWAY_PORT, NetworkGateway};
+pub use gateway::{DEFAULT_GATEWAY_PORT, GatewayAddress, GatewayHost, HBONE_GATEWAY_PORT, NetworkGateway};
 pub use health::{ClusterHealth, ClusterRole, ClusterStatus, StaleCause};
 pub use ids::{ClusterId, Hostname, Name, NetworkId, ServiceKey, WorkloadId};
 pub use locality::Locality;

@@ -23,6 +23,6 @@ pub use cell::{ServiceCell, ServiceSnapshot};
 pub use changes::{ChangeLog, ChangeSet, ServiceChange};
 pub use clusters::ClusterTable;
 pub use conflicts::{PortConflict, PortDifference, conflicts};
-pub use networks::{NetworkPart, NetworkSnapshot};
+pub use networks::{NetworkClaim, NetworkPart, NetworkSnapshot};
 pub use store::{Registry, RegistryCounts};
 pub use writer::{ClusterState, ClusterWriter, DuplicateWriter};

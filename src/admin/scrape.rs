@@ -77,6 +77,8 @@ fn label(object: ObjectKind) -> &'static str {
         ObjectKind::Pod => "Pods",
         ObjectKind::Service => "Services",
         ObjectKind::EndpointSlice => "EndpointSlice",
+        ObjectKind::Gateway => "Gateways",
+        ObjectKind::ConfigMap => "ConfigMaps",
         ObjectKind::ServiceExport => "ServiceExports",
         ObjectKind::ServiceImport => "ServiceImports",
     }

@@ -14,18 +14,20 @@ use futures::FutureExt;
 use futures::stream::{BoxStream, SelectAll, StreamExt};
 use tokio::sync::{Mutex, OwnedMutexGuard};
 use tokio::time::Instant;
+use tokio_stream::wrappers::WatchStream;
 use tokio_util::sync::CancellationToken;
 
 use status::Status;
 pub(super) use status::rotation_subject;
 
-use super::client::ApiServer;
+use super::client::{ApiServer, Exchange};
 use super::convert::ClusterContext;
 use super::counts::Counts;
-use super::objects::ObjectKind;
+use super::networks::MeshFeed;
+use super::objects::{Object, ObjectKind};
 use super::problems::Problems;
 use super::staging::{Batch, StagedEvent, Staging};
-use super::watch::{Failure, KubeSource, ObjectSource, RetryPolicy, SourceEvent};
+use super::watch::{Failure, KubeSource, ObjectSource, Source, SourceEvent, SourceLimits};
 use crate::model::Name;
 use crate::registry::{ClusterWriter, Registry};
 
@@ -41,8 +43,9 @@ pub(super) type Seat = Arc<Mutex<Option<ClusterWriter>>>;
 pub(super) struct Generation {
     pub(super) context: ClusterContext,
     pub(super) server: Arc<ApiServer>,
+    pub(super) mesh: MeshFeed,
     pub(super) system_namespace: Name,
-    pub(super) retry: RetryPolicy,
+    pub(super) limits: Arc<SourceLimits>,
     /// When to stop waiting for it at the start gate (R1.17).
     pub(super) timeout: Option<Duration>,
     pub(super) registry: Arc<Registry>,
@@ -71,6 +74,7 @@ impl Generation {
         let mut events = self.events();
         let mut staging =
             Staging::new(self.context.clone(), self.system_namespace.clone(), Arc::clone(&self.counts));
+        staging.await_mesh_networks();
         self.sync(&mut events, &mut staging, &mut status).await;
         let mut seat = self.take_over().await;
         let Some(writer) = seat.as_mut() else {
@@ -82,20 +86,26 @@ impl Generation {
         self.follow(&mut events, &mut staging, &mut status, writer).await;
     }
 
-    /// The five watches as one stream, in the order of arrival.
+    /// The watches and the document `meshNetworks` as one stream, in the order of arrival.
     fn events(&self) -> SelectAll<BoxStream<'static, StagedEvent>> {
-        let source = || KubeSource::new(Arc::clone(&self.server), self.retry);
+        let exchange = Arc::clone(&self.server) as Arc<dyn Exchange>;
+        let source = KubeSource::new(exchange, Arc::clone(&self.limits));
+        let pods = source.clone().with_fields("status.phase!=Failed");
         let mut all = SelectAll::new();
-        all.push(ObjectSource::events(source()).map(StagedEvent::Namespace).boxed());
-        all.push(ObjectSource::events(source()).map(StagedEvent::Node).boxed());
-        let pods = source().with_fields("status.phase!=Failed");
-        all.push(ObjectSource::events(pods).map(StagedEvent::Pod).boxed());
-        all.push(ObjectSource::events(source()).map(StagedEvent::Service).boxed());
-        all.push(ObjectSource::events(source()).map(StagedEvent::Slice).boxed());
+        all.push(events(source.clone(), StagedEvent::Namespace));
+        all.push(events(source.clone(), StagedEvent::Node));
+        all.push(events(pods, StagedEvent::Pod));
+        all.push(events(source.clone(), StagedEvent::Service));
         if self.context.mcs.discovery {
-            all.push(ObjectSource::events(source()).map(StagedEvent::Export).boxed());
-            all.push(ObjectSource::events(source()).map(StagedEvent::Import).boxed());
+            all.push(events(source.clone(), StagedEvent::Export));
+            all.push(events(source.clone(), StagedEvent::Import));
         }
+        if self.context.gateways.gateway_api {
+            all.push(events(source.clone(), StagedEvent::Gateway));
+        }
+        all.push(events(source, StagedEvent::Slice));
+        let mesh = WatchStream::new(self.mesh.clone()).filter_map(std::future::ready);
+        all.push(mesh.map(StagedEvent::MeshNetworks).boxed());
         all
     }
 
@@ -180,6 +190,8 @@ impl Generation {
             StagedEvent::Slice(event) => self.observe(ObjectKind::EndpointSlice, event, status),
             StagedEvent::Export(event) => self.observe(ObjectKind::ServiceExport, event, status),
             StagedEvent::Import(event) => self.observe(ObjectKind::ServiceImport, event, status),
+            StagedEvent::Gateway(event) => self.observe(ObjectKind::Gateway, event, status),
+            StagedEvent::MeshNetworks(_) => {}
         }
         staging.advance(Instant::now().into_std());
         staging.apply(event);
@@ -188,30 +200,44 @@ impl Generation {
     fn observe<T>(&self, kind: ObjectKind, event: &SourceEvent<T>, status: &mut Status) {
         match event {
             SourceEvent::Init => {}
+            // The kind is optional.
+            SourceEvent::Failed(Failure::NotServed(_)) if kind == ObjectKind::Gateway => status.up(kind),
             SourceEvent::Failed(failure) => {
                 Counts::add(&self.counts.failures, 1);
                 tracing::debug!(kind = kind.name(), failure = failure.text(), "watch failed");
                 status.down(kind, failure);
             }
             // A complete list is not yet a watch.
-            SourceEvent::InitApply(_) | SourceEvent::InitDone => status.contact(),
-            SourceEvent::Connected | SourceEvent::Apply(_) | SourceEvent::Delete(_) => status.up(kind),
+            SourceEvent::InitApply(_) | SourceEvent::InitDone { .. } => status.contact(),
+            SourceEvent::Connected
+            | SourceEvent::Idle
+            | SourceEvent::Apply(_)
+            | SourceEvent::Delete { .. } => status.up(kind),
         }
     }
 }
 
 /// Publishes what differs: where the cluster belongs before what runs in it (D15).
 fn publish(batch: Batch, writer: &mut ClusterWriter) {
-    if let Some((network, gateways)) = batch.networks {
-        writer.set_networks(network, gateways);
+    if let Some(claim) = batch.networks {
+        writer.claim_networks(claim);
     }
     if !batch.workloads.is_empty() || !batch.shards.is_empty() {
         writer.apply(batch.workloads, batch.shards);
     }
 }
 
+/// The events of one kind.
+fn events<T: Object>(
+    source: KubeSource,
+    staged: fn(SourceEvent<T>) -> StagedEvent,
+) -> BoxStream<'static, StagedEvent> {
+    let Source { events, .. } = source.start();
+    events.map(staged).boxed()
+}
+
 impl Failure {
     fn is_unauthorized(&self) -> bool {
-        matches!(self, Self::Unauthorized(_))
+        matches!(self, Self::Unauthorized(_) | Self::Forbidden(_))
     }
 }

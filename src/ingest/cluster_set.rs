@@ -14,11 +14,13 @@ use tracing::Instrument;
 use super::IngestOptions;
 use super::client::{AddressPolicy, ApiServer, ClientError};
 use super::cluster::{Generation, Seat, rotation_subject};
-use super::convert::{ClusterContext, SpecialAddresses};
+use super::convert::{ClusterContext, GatewayOptions, SpecialAddresses};
 use super::counts::Counts;
 use super::kubeconfig::RemoteKubeconfig;
+use super::networks::MeshFeed;
 use super::problems::Problems;
 use super::roster::Action;
+use super::watch::SourceLimits;
 use crate::model::{ClusterHealth, ClusterId, ClusterRole, ClusterStatus};
 use crate::registry::{DuplicateWriter, Registry};
 
@@ -36,6 +38,9 @@ pub(super) enum StartError {
 /// Everything generations share.
 pub(super) struct ClusterSet {
     pub(super) options: Arc<IngestOptions>,
+    /// Shared by every source of the process.
+    pub(super) limits: Arc<SourceLimits>,
+    mesh: MeshFeed,
     pub(super) registry: Arc<Registry>,
     pub(super) counts: Arc<Counts>,
     pub(super) problems: Arc<Problems>,
@@ -72,13 +77,16 @@ pub(super) struct Start {
 impl ClusterSet {
     pub(super) fn new(
         options: Arc<IngestOptions>,
+        mesh: MeshFeed,
         registry: Arc<Registry>,
         counts: Arc<Counts>,
         problems: Arc<Problems>,
         cancel: CancellationToken,
     ) -> Self {
         Self {
+            limits: Arc::new(SourceLimits::new(options.retry)),
             options,
+            mesh,
             registry,
             counts,
             problems,
@@ -183,11 +191,17 @@ impl ClusterSet {
                 quirks: self.options.quirks,
                 dual_stack: self.options.dual_stack,
                 mcs: self.options.mcs.clone(),
+                gateways: GatewayOptions {
+                    gateway_api: self.options.networks.gateway_api,
+                    config_cluster: start.role == ClusterRole::Config,
+                    ..GatewayOptions::default()
+                },
                 serve_without_pods: self.options.serve_without_pods,
             },
             server: Arc::clone(&start.server),
+            mesh: self.mesh.clone(),
             system_namespace: self.options.system_namespace.clone(),
-            retry: self.options.retry,
+            limits: Arc::clone(&self.limits),
             timeout: (remote && !timeout.is_zero()).then_some(timeout),
             registry: Arc::clone(&self.registry),
             counts: Arc::clone(&self.counts),
@@ -250,7 +264,7 @@ impl IngestOptions {
         if self.allow_loopback_clusters { AddressPolicy::Any } else { AddressPolicy::Remote }
     }
 
-    fn special_addresses(&self) -> SpecialAddresses {
+    pub(super) fn special_addresses(&self) -> SpecialAddresses {
         if self.allow_loopback_clusters { SpecialAddresses::Keep } else { SpecialAddresses::Drop }
     }
 

@@ -3,17 +3,22 @@
 mod endpoints;
 mod gateways;
 mod mcs;
+mod network;
 mod protocol;
 mod service;
 mod workload;
 
-use crate::model::{ClusterId, Hostname, Name, NetworkId, Quirks, ServiceKey};
+use crate::model::{ClusterId, Hostname, Name, Quirks, ServiceKey};
 
 use super::objects::ObjectKey;
 
 pub use endpoints::{EndpointInput, Endpoints, HealthBasis, PodLookup, SliceInput, endpoints};
-pub use gateways::{Gateways, gateways, is_gateway};
+pub use gateways::{
+    Advertised, ClusterNetworks, GatewayInput, GatewayNodes, GatewayOptions, Gateways, TrustedNetworks,
+    api_gateways, is_api_gateway, is_labelled, service_gateways,
+};
 pub use mcs::{McsOptions, discoverability, imported, imported_key};
+pub use network::{Blocks, ClusterNetwork, Overlap};
 pub use service::{service, traffic_distribution};
 pub use workload::{bare_workload, pod_workload};
 
@@ -34,6 +39,8 @@ pub struct ClusterContext {
     pub dual_stack: bool,
     /// Multi-cluster services (R4.38–R4.40).
     pub mcs: McsOptions,
+    /// How its gateways are found.
+    pub gateways: GatewayOptions,
     /// D9: whether endpoints are served from slices alone while Pods may not be read.
     pub serve_without_pods: bool,
 }
@@ -58,6 +65,7 @@ impl ClusterContext {
             quirks: Quirks::OURS,
             dual_stack: false,
             mcs: McsOptions::default(),
+            gateways: GatewayOptions::default(),
             serve_without_pods: false,
         }
     }
@@ -80,14 +88,6 @@ impl ClusterContext {
             (SpecialAddresses::Drop, Some(kind)) => Err(format!("{address} is a {kind} address")),
             _ => Ok(address.to_canonical()),
         }
-    }
-}
-
-/// The network of a pod or an address: its label, else its cluster's (R2.1, rules 1, 2 and 5).
-fn network(label: Option<&Name>, of_cluster: &NetworkId) -> NetworkId {
-    match label {
-        Some(label) if !label.is_empty() => NetworkId::from(&**label),
-        _ => of_cluster.clone(),
     }
 }
 

@@ -8,6 +8,7 @@
 mod compat;
 mod held;
 mod index;
+mod networks;
 mod nodes;
 mod quarantine;
 mod services;
@@ -20,23 +21,25 @@ use std::time::Instant;
 use compat::Compat;
 pub use held::Held;
 use index::{PodIndex, References};
+use networks::NetworkStaging;
 use nodes::NodeWaits;
 use quarantine::Quarantine;
 
 use super::convert::{self, ClusterContext, PodLookup};
 use super::counts::{Counts, EventKind};
+use super::networks::MeshNetworks;
 use super::objects::{
-    NamespaceObject, NodeObject, ObjectKey, ObjectKind, PodObject, ServiceExportObject, ServiceImportObject,
-    ServiceObject, SliceObject,
+    GatewayObject, NamespaceObject, NodeObject, ObjectKey, ObjectKind, PodObject, ServiceExportObject,
+    ServiceImportObject, ServiceObject, SliceObject,
 };
 use super::watch::SourceEvent;
 use crate::model::{
-    EndpointShard, Name, NetworkGateway, NetworkId, NodePlace, Quirk, ServiceKey, Shared, Workload,
-    WorkloadCell, WorkloadId, WorkloadProfile,
+    EndpointShard, Name, NetworkId, NodePlace, Quirk, ServiceKey, Shared, Workload, WorkloadCell, WorkloadId,
+    WorkloadProfile,
 };
-use crate::registry::ClusterState;
+use crate::registry::{ClusterState, NetworkClaim};
 
-/// An event of any of the sources.
+/// An event of any source.
 #[derive(Clone, Debug)]
 pub enum StagedEvent {
     /// About a Namespace.
@@ -53,16 +56,17 @@ pub enum StagedEvent {
     Export(SourceEvent<ServiceExportObject>),
     /// About a ServiceImport (R4.39).
     Import(SourceEvent<ServiceImportObject>),
+    /// About a Gateway.
+    Gateway(SourceEvent<GatewayObject>),
+    /// The document `meshNetworks`, now.
+    MeshNetworks(Arc<MeshNetworks>),
 }
-
-/// Where a cluster belongs and its gateways.
-pub type Networks = (Option<NetworkId>, Vec<NetworkGateway>);
 
 /// What differs since the last one: to be published together.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Batch {
     /// The networks part, if it differs.
-    pub networks: Option<Networks>,
+    pub networks: Option<NetworkClaim>,
     /// Pods; `None` are gone.
     pub workloads: Vec<(WorkloadId, Option<WorkloadCell>)>,
     /// Shares of services; `None` are gone.
@@ -103,9 +107,7 @@ pub struct Staging {
     service_keys: BTreeSet<ObjectKey>,
     /// Names of slices by the Service they belong to.
     by_service: HashMap<ObjectKey, BTreeSet<Name>>,
-    /// The network of the system namespace.
-    network: NetworkId,
-    gateway_services: BTreeSet<ObjectKey>,
+    networks: NetworkStaging,
     pod_index: PodIndex,
     references: References,
     /// Pods as endpoints see them (without `services`).
@@ -142,8 +144,7 @@ impl Staging {
             unavailable: BTreeSet::new(),
             service_keys: BTreeSet::new(),
             by_service: HashMap::new(),
-            network: NetworkId::default(),
-            gateway_services: BTreeSet::new(),
+            networks: NetworkStaging::default(),
             pod_index: PodIndex::default(),
             references: References::default(),
             converted: HashMap::new(),
@@ -193,6 +194,8 @@ impl Staging {
                 let changes = self.imports.apply(event, ObjectKind::ServiceImport, &mut self.quarantine);
                 self.note(ObjectKind::ServiceImport, changes, Self::import_changed);
             }
+            StagedEvent::Gateway(event) => self.apply_gateway(event),
+            StagedEvent::MeshNetworks(mesh) => self.apply_mesh_networks(mesh),
         }
     }
 
@@ -222,6 +225,7 @@ impl Staging {
             && there(ObjectKind::Pod, self.pods.is_listed())
             && self.services.is_listed()
             && self.slices.is_listed()
+            && self.networks.is_complete(self.context.gateways.gateway_api)
             && (!self.context.mcs.discovery
                 || there(ObjectKind::ServiceExport, self.exports.is_listed())
                     && there(ObjectKind::ServiceImport, self.imports.is_listed()))
@@ -278,9 +282,9 @@ impl Staging {
         self.waits.next_deadline()
     }
 
-    /// The network of the cluster: the label of its system namespace (R2.1).
+    /// The network of the cluster: the label of its system namespace, else the one that claims it (R2.1).
     pub fn network(&self) -> &NetworkId {
-        &self.network
+        self.networks.of_cluster().own()
     }
 
     /// Objects held, by kind.
@@ -293,6 +297,7 @@ impl Staging {
             (ObjectKind::EndpointSlice.name(), self.slices.len()),
             (ObjectKind::ServiceExport.name(), self.exports.len()),
             (ObjectKind::ServiceImport.name(), self.imports.len()),
+            (ObjectKind::Gateway.name(), self.networks.api_gateways()),
         ])
     }
 
@@ -308,7 +313,8 @@ impl Staging {
 
     /// Converts what was touched and returns what differs. Cost ∝ what was touched.
     pub fn take(&mut self) -> Batch {
-        let dirty = std::mem::take(&mut self.dirty);
+        let mut dirty = std::mem::take(&mut self.dirty);
+        self.networks.touch(&mut dirty);
         let mut batch = Batch::default();
         if dirty.networks {
             batch.networks = self.convert_networks();
@@ -328,33 +334,6 @@ impl Staging {
         ClusterState { workloads: self.told.values().cloned().collect(), ..self.current.clone() }
     }
 
-    fn namespace_changed(&mut self, key: ObjectKey, old: Option<NamespaceObject>) {
-        let namespace = self.namespaces.get(&key);
-        let distribution = |namespace: Option<&NamespaceObject>| {
-            namespace.map(|namespace| namespace.traffic_distribution.clone()).unwrap_or_default()
-        };
-        if distribution(namespace) != distribution(old.as_ref()) {
-            // R4.30.
-            let first = ObjectKey::new(key.name.clone(), "");
-            let inside = self.service_keys.range(first..).take_while(|service| service.namespace == key.name);
-            self.dirty.services.extend(inside.cloned());
-        }
-        if key.name != self.system_namespace {
-            return;
-        }
-        let network = namespace.map(|namespace| NetworkId::from(&*namespace.network)).unwrap_or_default();
-        if network == self.network {
-            return;
-        }
-        self.network = network;
-        self.dirty.networks = true;
-        for pod in self.pods.keys().cloned().collect::<Vec<_>>() {
-            self.convert_pod(&pod);
-        }
-        // Bare addresses take the cluster's network.
-        self.dirty.services.extend(self.by_service.keys().cloned());
-    }
-
     /// R5.11 and Q20: pods that run on it move with it.
     fn node_changed(&mut self, key: ObjectKey, _: Option<NodeObject>) {
         if self.context.quirks.has(Quirk::Q20) {
@@ -363,6 +342,7 @@ impl Staging {
         for pod in self.pod_index.on_node(&key.name) {
             self.convert_pod(&pod);
         }
+        self.gateway_node_changed(&key);
     }
 
     fn pod_changed(&mut self, key: ObjectKey, old: Option<PodObject>) {
@@ -378,22 +358,13 @@ impl Staging {
         self.convert_pod(&key);
     }
 
-    fn service_changed(&mut self, key: ObjectKey, old: Option<ServiceObject>) {
-        let new = self.services.get(&key);
-        if new.is_some() {
+    fn service_changed(&mut self, key: ObjectKey, _: Option<ServiceObject>) {
+        if self.services.get(&key).is_some() {
             self.service_keys.insert(key.clone());
         } else {
             self.service_keys.remove(&key);
         }
-        let was = old.as_ref().is_some_and(convert::is_gateway);
-        let is = new.is_some_and(convert::is_gateway);
-        if is {
-            self.gateway_services.insert(key.clone());
-        } else {
-            self.gateway_services.remove(&key);
-        }
-        // Q6: always evaluated again.
-        self.dirty.networks |= was || is;
+        self.gateway_service_changed(&key);
         self.dirty.services.insert(key);
     }
 
@@ -438,8 +409,8 @@ impl Staging {
         };
         let converted = self.pods.get(key).filter(|pod| !pod.failed).map(|pod| {
             Counts::add(&self.counts.pod_conversions, 1);
-            let locality = locality.as_ref();
-            let mut workload = convert::pod_workload(&self.context, key, pod, locality, &self.network);
+            let (locality, network) = (locality.as_ref(), self.networks.of_cluster());
+            let mut workload = convert::pod_workload(&self.context, key, pod, locality, network);
             self.profiles.unify(&mut workload.profile);
             self.places.unify(&mut workload.place);
             workload
@@ -479,30 +450,6 @@ impl Staging {
             None => self.told.remove(key),
         };
         Some((id, next))
-    }
-
-    fn convert_networks(&mut self) -> Option<Networks> {
-        let of_cluster = self.network.clone();
-        let mut all = Vec::new();
-        let mut notes = BTreeMap::new();
-        for key in &self.gateway_services {
-            let Some(service) = self.services.get(key) else {
-                continue;
-            };
-            let result = convert::gateways(&self.context, service, &of_cluster);
-            all.extend(result.gateways);
-            notes.insert(key.clone(), result.notes);
-        }
-        self.quarantine.set_gateways(notes);
-        all.sort();
-        all.dedup();
-        let network = (!of_cluster.is_empty()).then_some(of_cluster);
-        if self.current.network == network && self.current.gateways == all {
-            return None;
-        }
-        self.current.network.clone_from(&network);
-        self.current.gateways.clone_from(&all);
-        Some((network, all))
     }
 }
 

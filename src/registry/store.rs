@@ -1,20 +1,22 @@
 //! The index of cells.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use dashmap::{DashMap, DashSet};
+use tokio::sync::watch;
 
 use super::cell::{Outcome, Rank, ServiceCell, Written};
 use super::changes::{ChangeLog, ChangeSet, ServiceChange};
 use super::clusters::ClusterTable;
-use super::networks::NetworkSnapshot;
+use super::networks::{NetworkClaim, NetworkDifference, NetworkSnapshot};
 use super::workloads::WorkloadTable;
 use super::writer::{ClusterWriter, DuplicateWriter};
 use crate::model::{
-    ClusterId, ClusterRole, EndpointShard, Hostname, NetworkGateway, NetworkId, Quirk, Quirks, ServiceKey,
+    ClusterId, ClusterRole, EndpointShard, GatewayHost, Hostname, NetworkGateway, Quirk, Quirks, ServiceKey,
     WorkloadCell, WorkloadId,
 };
 
@@ -53,6 +55,8 @@ pub struct Registry {
     /// By cluster; a table stays with its writer and goes when the cluster withdraws.
     workloads: DashMap<ClusterId, Arc<WorkloadTable>>,
     networks: ArcSwap<NetworkSnapshot>,
+    /// Wakes the resolver when other host names are to be resolved.
+    hosts_changed: watch::Sender<()>,
     writers: DashSet<ClusterId>,
     config_cluster: ArcSwapOption<ClusterId>,
     /// Clusters in the order in which they came; kept under Q21 only.
@@ -252,23 +256,54 @@ impl Registry {
         });
     }
 
-    pub(super) fn write_networks(
+    /// Static gateways, which belong to no cluster (R3.13), instead of those told before. One caller at a time.
+    pub fn set_static_gateways(&self, gateways: Vec<NetworkGateway>, hosts: Vec<GatewayHost>) {
+        let claim = NetworkClaim { network: None, gateways, hosts };
+        let mut changes = ChangeSet::default();
+        self.write_networks(&ClusterId::default(), claim, &mut changes);
+        self.note(changes);
+    }
+
+    /// Wakes when [`NetworkSnapshot::host_names`] may differ.
+    pub fn host_names_changed(&self) -> watch::Receiver<()> {
+        self.hosts_changed.subscribe()
+    }
+
+    /// The addresses that a gateway's host name has now. The resolver calls this; equal addresses and names
+    /// that nobody has change nothing.
+    pub fn set_host_addresses(&self, host: &Hostname, addresses: &[IpAddr]) {
+        let (changes, _) = self.change_networks(|networks| networks.resolved(host, addresses, || self.next_version()));
+        self.note(changes);
+    }
+
+    /// Z-10: gateways are of the cluster that tells of them, whatever they say.
+    pub(super) fn write_networks(&self, cluster: &ClusterId, mut claim: NetworkClaim, changes: &mut ChangeSet) {
+        claim.gateways.iter_mut().for_each(|gateway| gateway.cluster.clone_from(cluster));
+        claim.hosts.iter_mut().for_each(|gateway| gateway.cluster.clone_from(cluster));
+        let replace =
+            |networks: &mut NetworkSnapshot| networks.replace(cluster, &claim, || self.next_version());
+        let (changed, moved) = self.change_networks(replace);
+        changes.merge(changed);
+        changes.clusters.extend(moved.then(|| cluster.clone()));
+    }
+
+    /// What changed, and whether the writing cluster moved to another network.
+    fn change_networks(
         &self,
-        cluster: &ClusterId,
-        network: Option<&NetworkId>,
-        gateways: &[NetworkGateway],
-        changes: &mut ChangeSet,
-    ) {
+        change: impl Fn(&mut NetworkSnapshot) -> Option<NetworkDifference>,
+    ) -> (ChangeSet, bool) {
         let mut changed = None;
         self.networks.rcu(|current| {
             let mut next = NetworkSnapshot::clone(current);
-            changed = next.replace(cluster, network, gateways, || self.next_version());
+            changed = change(&mut next);
             if changed.is_some() { Arc::new(next) } else { Arc::clone(current) }
         });
         self.count(changed.is_some());
-        if let Some(difference) = changed {
-            changes.networks.extend(difference.networks);
-            changes.clusters.extend(difference.moved.then(|| cluster.clone()));
+        let difference = changed.unwrap_or_default();
+        if difference.hosts {
+            self.hosts_changed.send_replace(());
         }
+        let networks = difference.networks.into_iter().collect();
+        (ChangeSet { networks, ..ChangeSet::default() }, difference.moved)
     }
 }

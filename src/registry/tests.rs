@@ -41,8 +41,11 @@ fn writer(registry: &Arc<Registry>, cluster: &str, role: ClusterRole) -> Cluster
 fn state(shards: impl IntoIterator<Item = (ServiceKey, EndpointShard)>) -> ClusterState {
     let pod = WorkloadId { cluster: "c1".into(), namespace: "ns".into(), name: "p".into() };
     ClusterState {
-        network: Some("n1".into()),
-        gateways: vec![gateway("n1", "c1", "172.30.0.1")],
+        networks: NetworkClaim {
+            network: Some("n1".into()),
+            gateways: vec![gateway("n1", "c1", "172.30.0.1")],
+            hosts: Vec::new(),
+        },
         shards: shards.into_iter().map(|(key, shard)| (key, Arc::new(shard))).collect(),
         workloads: vec![WorkloadParts::of(&pod).into()],
     }

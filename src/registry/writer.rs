@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::changes::{ChangeSet, ServiceChange};
+use super::networks::NetworkClaim;
 use super::store::Registry;
 use super::workloads::WorkloadTable;
 use crate::model::{
@@ -21,10 +22,8 @@ pub struct DuplicateWriter {
 /// Everything a cluster tells at one moment: what it appears with, and what a relist replaces.
 #[derive(Clone, Debug, Default)]
 pub struct ClusterState {
-    /// The network the cluster belongs to, if its system namespace says so.
-    pub network: Option<NetworkId>,
-    /// Its gateways.
-    pub gateways: Vec<NetworkGateway>,
+    /// Where the cluster belongs, and its gateways.
+    pub networks: NetworkClaim,
     /// Its share of every service.
     pub shards: BTreeMap<ServiceKey, Arc<EndpointShard>>,
     /// Its pods, in any order, each once.
@@ -39,8 +38,7 @@ impl PartialEq for ClusterState {
             cells.sort_by_cached_key(|cell| cell.id());
             cells
         };
-        self.network == other.network
-            && self.gateways == other.gateways
+        self.networks == other.networks
             && self.shards == other.shards
             && sorted(self) == sorted(other)
     }
@@ -86,7 +84,7 @@ impl ClusterWriter {
     /// what vanished last. Used when a cluster appears and after a relist; cost ∝ size of `state`.
     pub fn replace(&mut self, state: ClusterState) {
         let mut changes = ChangeSet::default();
-        self.networks(state.network.as_ref(), &state.gateways, &mut changes);
+        self.networks(state.networks.clone(), &mut changes);
         for cell in &state.workloads {
             self.workload(cell.id(), Some(cell.clone()), &mut changes);
         }
@@ -130,10 +128,15 @@ impl ClusterWriter {
         self.apply([], [(key.clone(), None)]);
     }
 
-    /// Publishes where the cluster belongs and its gateways.
+    /// Publishes where the cluster belongs and its gateways, none of them known by host name.
     pub fn set_networks(&mut self, network: Option<NetworkId>, gateways: Vec<NetworkGateway>) {
+        self.claim_networks(NetworkClaim { network, gateways, hosts: Vec::new() });
+    }
+
+    /// Publishes where the cluster belongs and its gateways.
+    pub fn claim_networks(&mut self, claim: NetworkClaim) {
         let mut changes = ChangeSet::default();
-        self.networks(network.as_ref(), &gateways, &mut changes);
+        self.networks(claim, &mut changes);
         self.registry.note(changes);
     }
 
@@ -146,7 +149,7 @@ impl ClusterWriter {
         for id in self.workloads.missing(&[], &self.cluster) {
             self.workload(id, None, &mut changes);
         }
-        self.networks(None, &[], &mut changes);
+        self.networks(NetworkClaim::default(), &mut changes);
         self.registry.note(changes);
     }
 
@@ -180,13 +183,8 @@ impl ClusterWriter {
         }
     }
 
-    fn networks(
-        &mut self,
-        network: Option<&NetworkId>,
-        gateways: &[NetworkGateway],
-        changes: &mut ChangeSet,
-    ) {
-        self.registry.write_networks(&self.cluster, network, gateways, changes);
+    fn networks(&mut self, claim: NetworkClaim, changes: &mut ChangeSet) {
+        self.registry.write_networks(&self.cluster, claim, changes);
     }
 }
 

@@ -4,9 +4,9 @@ use std::collections::HashSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::{ClusterContext, bare_workload};
+use super::{ClusterContext, ClusterNetwork, bare_workload};
 use crate::ingest::objects::{ObjectKey, ServiceObject, SliceEndpoint, SliceObject, SlicePort};
-use crate::model::{Addresses, Discoverability, Endpoint, Health, Name, NetworkId, Workload};
+use crate::model::{Addresses, Discoverability, Endpoint, Health, Name, Workload};
 
 /// Where endpoints find their pods.
 pub trait PodLookup {
@@ -59,8 +59,8 @@ pub struct SliceInput<'a> {
 pub struct EndpointInput<'a, P> {
     /// The cluster.
     pub context: &'a ClusterContext,
-    /// The network of its system namespace.
-    pub of_cluster: &'a NetworkId,
+    /// Where its addresses belong.
+    pub of_cluster: &'a ClusterNetwork,
     /// The service's namespace.
     pub namespace: &'a Name,
     /// Its Service, once that is known.
@@ -240,7 +240,7 @@ mod tests {
         let slices: Vec<_> = slices.values().map(|slice| SliceInput { slice, basis, late: None }).collect();
         endpoints(EndpointInput {
             context,
-            of_cluster: &"n-sys".into(),
+            of_cluster: &ClusterNetwork::new("n-sys".into(), Arc::default()),
             namespace: &"a".into(),
             service,
             slices: &slices,

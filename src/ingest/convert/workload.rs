@@ -2,21 +2,21 @@
 
 use std::net::IpAddr;
 
-use super::{ClusterContext, network};
+use super::{ClusterContext, ClusterNetwork};
 use crate::ingest::objects::{Labels, NETWORK_LABEL, ObjectKey, PodObject};
 use crate::model::{Locality, Name, NetworkId, SpiffeId, TlsMode, Workload, WorkloadParts};
 
 /// R2.1, R4.14, R5.8–R5.12. `node` is the locality of the pod's node, empty while that is unknown;
-/// `of_cluster` the network of the cluster's system namespace.
+/// `of_cluster` where addresses of the cluster belong.
 pub fn pod_workload(
     context: &ClusterContext,
     key: &ObjectKey,
     pod: &PodObject,
     node: Option<&Locality>,
-    of_cluster: &NetworkId,
+    of_cluster: &ClusterNetwork,
 ) -> Workload {
     let locality = locality(pod, node);
-    let network = network(pod.labels.get(NETWORK_LABEL), of_cluster);
+    let network = of_cluster.of(pod.labels.get(NETWORK_LABEL), &pod.addresses);
     let workload_name = workload_name(key, pod);
     let labels = &pod.labels;
     let account = (!pod.service_account.is_empty()).then(|| SpiffeId {
@@ -46,11 +46,11 @@ pub fn pod_workload(
 }
 
 /// R5.5: an address that no pod stands behind: plain, without identity, namespace or locality.
-pub fn bare_workload(context: &ClusterContext, address: IpAddr, of_cluster: &NetworkId) -> Workload {
+pub fn bare_workload(context: &ClusterContext, address: IpAddr, of_cluster: &ClusterNetwork) -> Workload {
     WorkloadParts {
         cluster: context.cluster.clone(),
         addresses: address.into(),
-        network: network(None, of_cluster),
+        network: of_cluster.of(None, &[address]),
         ..WorkloadParts::default()
     }
     .into()
@@ -124,6 +124,8 @@ fn first_label(labels: &Labels, names: &[&str]) -> Option<Name> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use serde_json::{Value, json};
 
     use super::super::test_context;
@@ -138,7 +140,7 @@ mod tests {
             &ObjectKey::new("a", "p"),
             &object.unwrap(),
             Some(&node),
-            &"n-sys".into(),
+            &ClusterNetwork::new("n-sys".into(), Arc::default()),
         )
     }
 
@@ -151,7 +153,7 @@ mod tests {
         assert_eq!(&*labelled(json!({"topology.istio.io/network": "n-pod"})).network, "n-pod");
         assert_eq!(&*labelled(json!({"topology.istio.io/network": ""})).network, "n-sys");
         assert_eq!(&*labelled(json!({})).network, "n-sys");
-        let bare = bare_workload(&test_context(), "10.0.0.9".parse().unwrap(), &NetworkId::default());
+        let bare = bare_workload(&test_context(), "10.0.0.9".parse().unwrap(), &ClusterNetwork::default());
         assert!(bare.network.is_empty());
     }
 
@@ -252,10 +254,10 @@ mod tests {
             &ObjectKey::new("a", "p"),
             &PodObject::default(),
             None,
-            &NetworkId::default(),
+            &ClusterNetwork::default(),
         );
         assert_eq!(nowhere.label(NETWORK_LABEL), Some(""), "the label is there even without a network");
-        let bare = bare_workload(&test_context(), "10.0.0.9".parse().unwrap(), &NetworkId::default());
+        let bare = bare_workload(&test_context(), "10.0.0.9".parse().unwrap(), &ClusterNetwork::default());
         assert_eq!(bare.labels().len(), 2);
     }
 }

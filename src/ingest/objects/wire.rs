@@ -11,7 +11,10 @@
 
 mod encoding;
 mod frames;
+mod identity;
 mod json;
+mod page;
+mod protobuf;
 mod revision;
 mod status;
 
@@ -22,7 +25,12 @@ pub use frames::{FrameError, Framer};
 pub use revision::Revision;
 pub use status::{ApiStatus, decode_status};
 
+pub(super) use revision::number as revision_number;
+
 use super::{Object, ObjectKey};
+
+/// Why an object without a name is not read.
+pub(super) const NAMELESS: &str = "it has no metadata.name";
 
 /// One object a source told of, readable or not.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -77,7 +85,7 @@ pub struct ListPage<T> {
 pub fn decode_frame<T: Object>(encoding: Encoding, frame: &[u8]) -> Result<WatchFrame<T>, FrameError> {
     match encoding {
         Encoding::Json => json::frame(frame),
-        Encoding::Protobuf => Err(FrameError::NotServed),
+        Encoding::Protobuf => protobuf::frame(frame),
     }
 }
 
@@ -88,7 +96,7 @@ pub fn decode_frame<T: Object>(encoding: Encoding, frame: &[u8]) -> Result<Watch
 pub fn decode_list<T: Object>(encoding: Encoding, body: &[u8]) -> Result<ListPage<T>, FrameError> {
     match encoding {
         Encoding::Json => json::list(body),
-        Encoding::Protobuf => Err(FrameError::NotServed),
+        Encoding::Protobuf => protobuf::list(body),
     }
 }
 
@@ -99,6 +107,6 @@ pub fn decode_list<T: Object>(encoding: Encoding, body: &[u8]) -> Result<ListPag
 pub fn decode_one<T: Object>(encoding: Encoding, body: &[u8]) -> Result<Received<T>, FrameError> {
     match encoding {
         Encoding::Json => json::one(body),
-        Encoding::Protobuf => Err(FrameError::NotServed),
+        Encoding::Protobuf => protobuf::one(body),
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::{Pods, Staging};
 use crate::ingest::convert::{self, EndpointInput, HealthBasis, SliceInput};
 use crate::ingest::counts::Counts;
-use crate::ingest::objects::{ObjectKey, ObjectKind};
+use crate::ingest::objects::{NamespaceObject, ObjectKey, ObjectKind};
 use crate::model::{EndpointShard, ServiceKey};
 
 /// A share to be published; `None` is gone.
@@ -46,7 +46,7 @@ impl Staging {
             .collect();
         let result = convert::endpoints(EndpointInput {
             context: &self.context,
-            of_cluster: &self.network,
+            of_cluster: self.networks.of_cluster(),
             namespace: &key.namespace,
             service: object,
             slices: &slices,
@@ -65,6 +65,18 @@ impl Staging {
         }
         self.quarantine.set_parts(key, &result.skipped);
         Some(EndpointShard::new(self.context.cluster.clone(), service, result.endpoints))
+    }
+
+    /// R4.30: what a Namespace says of traffic distribution holds for its Services.
+    pub(super) fn distribution_changed(&mut self, key: &ObjectKey, old: Option<&NamespaceObject>) {
+        let said = |namespace: Option<&NamespaceObject>| {
+            namespace.map(|namespace| namespace.traffic_distribution.clone()).unwrap_or_default()
+        };
+        if said(self.namespaces.get(key)) != said(old) {
+            let first = ObjectKey::new(key.name.clone(), "");
+            let inside = self.service_keys.range(first..).take_while(|service| service.namespace == key.name);
+            self.dirty.services.extend(inside.cloned());
+        }
     }
 
     /// Remembers a share; `None` when it is what it was.

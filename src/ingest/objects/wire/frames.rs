@@ -4,6 +4,7 @@ use bytes::{Buf, Bytes, BytesMut};
 use thiserror::Error;
 
 use super::Encoding;
+use super::status::short;
 
 /// Why bytes of an API server are not what was asked for. *Retried*: the exchange is given up, state stays.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -39,12 +40,23 @@ pub enum FrameError {
     /// *Retried.* A list or bookmark without a revision (K-22).
     #[error("{0} without metadata.resourceVersion")]
     NoRevision(&'static str),
-    /// *Retried.* This kind has no messages in this encoding.
-    #[error("this encoding is not spoken here")]
-    NotServed,
     /// *Retried.* An event of a type that does not exist.
     #[error("a watch event of the unknown type {0:?}")]
     UnknownEvent(String),
+}
+
+impl FrameError {
+    pub(super) fn json(reason: &str) -> Self {
+        Self::Malformed { encoding: "JSON", reason: short(reason) }
+    }
+
+    pub(super) fn protobuf(reason: &str) -> Self {
+        Self::Malformed { encoding: "Kubernetes protobuf", reason: short(reason) }
+    }
+
+    pub(super) fn wrong_kind(wanted: &'static str, api_version: &str, kind: &str) -> Self {
+        Self::WrongKind { wanted, found: short(format!("{api_version} {kind}").trim()) }
+    }
 }
 
 /// Where an API server's frames begin and end: lines of JSON, or messages after their lengths. Never holds more

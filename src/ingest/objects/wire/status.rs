@@ -2,9 +2,8 @@
 
 use std::time::Duration;
 
-use serde::Deserialize;
-
-use super::super::raw::lenient;
+use super::{json, protobuf};
+use crate::ingest::objects::raw::Status;
 
 /// A Kubernetes `Status`, or what could be made of an answer that is none.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -26,56 +25,23 @@ const MESSAGE: usize = 200;
 /// Causes that are kept.
 const CAUSES: usize = 8;
 
-#[derive(Default, Deserialize)]
-pub(super) struct RawStatus {
-    #[serde(default, deserialize_with = "lenient")]
-    kind: String,
-    #[serde(default, deserialize_with = "lenient")]
-    code: i64,
-    #[serde(default, deserialize_with = "lenient")]
-    reason: String,
-    #[serde(default, deserialize_with = "lenient")]
-    message: String,
-    #[serde(default, deserialize_with = "lenient")]
-    details: Details,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Details {
-    #[serde(default, deserialize_with = "lenient")]
-    retry_after_seconds: i64,
-    #[serde(default, deserialize_with = "lenient")]
-    causes: Vec<Cause>,
-}
-
-#[derive(Default, Deserialize)]
-struct Cause {
-    #[serde(default, deserialize_with = "lenient")]
-    reason: String,
-}
-
-impl RawStatus {
-    pub(super) fn into_status(self, http: u16) -> ApiStatus {
-        let seconds = u64::try_from(self.details.retry_after_seconds).unwrap_or_default();
-        let causes = self.details.causes.into_iter().map(|cause| short(&cause.reason));
-        ApiStatus {
-            code: u16::try_from(self.code).ok().filter(|code| *code > 0).unwrap_or(http),
-            reason: short(&self.reason),
-            message: short(&self.message),
-            retry_after: (seconds > 0).then(|| Duration::from_secs(seconds)),
-            causes: causes.filter(|cause| !cause.is_empty()).take(CAUSES).collect(),
-        }
+pub(super) fn read(raw: &Status<'_>, http: u16) -> ApiStatus {
+    let seconds = u64::try_from(raw.details.retry_after_seconds).unwrap_or_default();
+    let causes = raw.details.causes.iter().map(|cause| short(&cause.reason));
+    ApiStatus {
+        code: u16::try_from(raw.code).ok().filter(|code| *code > 0).unwrap_or(http),
+        reason: short(&raw.reason),
+        message: short(&raw.message),
+        retry_after: (seconds > 0).then(|| Duration::from_secs(seconds)),
+        causes: causes.filter(|cause| !cause.is_empty()).take(CAUSES).collect(),
     }
 }
 
 /// Reads the body of an answer that is not what was asked for. Never fails: what is no `Status` becomes a
 /// message about what it is.
 pub fn decode_status(body: &[u8], content_type: Option<&str>, http: u16) -> ApiStatus {
-    if let Ok(raw) = serde_json::from_slice::<RawStatus>(body)
-        && raw.kind == "Status"
-    {
-        return raw.into_status(http);
+    if let Some(status) = protobuf::status(body, http).or_else(|| json::http_status(body, http)) {
+        return status;
     }
     let message = short(&format!(
         "an answer of type {} with {} bytes, which is no Status",
