@@ -79,5 +79,7 @@ fn label(object: ObjectKind) -> &'static str {
         ObjectKind::EndpointSlice => "EndpointSlice",
         ObjectKind::Gateway => "Gateways",
         ObjectKind::ConfigMap => "ConfigMaps",
+        ObjectKind::ServiceExport => "ServiceExports",
+        ObjectKind::ServiceImport => "ServiceImports",
     }
 }

@@ -20,14 +20,14 @@ use tokio_util::sync::CancellationToken;
 use status::Status;
 pub(super) use status::rotation_subject;
 
-use super::client::ApiServer;
+use super::client::{ApiServer, Exchange};
 use super::convert::ClusterContext;
 use super::counts::Counts;
 use super::networks::MeshFeed;
-use super::objects::ObjectKind;
+use super::objects::{Object, ObjectKind};
 use super::problems::Problems;
-use super::staging::{StagedEvent, Staging};
-use super::watch::{Failure, KubeSource, ObjectSource, RetryPolicy, SourceEvent};
+use super::staging::{Batch, StagedEvent, Staging};
+use super::watch::{Failure, KubeSource, ObjectSource, Source, SourceEvent, SourceLimits};
 use crate::model::Name;
 use crate::registry::{ClusterWriter, Registry};
 
@@ -45,7 +45,7 @@ pub(super) struct Generation {
     pub(super) server: Arc<ApiServer>,
     pub(super) mesh: MeshFeed,
     pub(super) system_namespace: Name,
-    pub(super) retry: RetryPolicy,
+    pub(super) limits: Arc<SourceLimits>,
     /// When to stop waiting for it at the start gate (R1.17).
     pub(super) timeout: Option<Duration>,
     pub(super) registry: Arc<Registry>,
@@ -88,17 +88,22 @@ impl Generation {
 
     /// The watches and the document `meshNetworks` as one stream, in the order of arrival.
     fn events(&self) -> SelectAll<BoxStream<'static, StagedEvent>> {
-        let source = || KubeSource::new(Arc::clone(&self.server), self.retry);
+        let exchange = Arc::clone(&self.server) as Arc<dyn Exchange>;
+        let source = KubeSource::new(exchange, Arc::clone(&self.limits));
+        let pods = source.clone().with_fields("status.phase!=Failed");
         let mut all = SelectAll::new();
-        all.push(ObjectSource::events(source()).map(StagedEvent::Namespace).boxed());
-        all.push(ObjectSource::events(source()).map(StagedEvent::Node).boxed());
-        let pods = source().with_fields("status.phase!=Failed");
-        all.push(ObjectSource::events(pods).map(StagedEvent::Pod).boxed());
-        all.push(ObjectSource::events(source()).map(StagedEvent::Service).boxed());
-        all.push(ObjectSource::events(source()).map(StagedEvent::Slice).boxed());
-        if self.context.gateways.gateway_api {
-            all.push(ObjectSource::events(source()).map(StagedEvent::Gateway).boxed());
+        all.push(events(source.clone(), StagedEvent::Namespace));
+        all.push(events(source.clone(), StagedEvent::Node));
+        all.push(events(pods, StagedEvent::Pod));
+        all.push(events(source.clone(), StagedEvent::Service));
+        if self.context.mcs.discovery {
+            all.push(events(source.clone(), StagedEvent::Export));
+            all.push(events(source.clone(), StagedEvent::Import));
         }
+        if self.context.gateways.gateway_api {
+            all.push(events(source.clone(), StagedEvent::Gateway));
+        }
+        all.push(events(source, StagedEvent::Slice));
         let mesh = WatchStream::new(self.mesh.clone()).filter_map(std::future::ready);
         all.push(mesh.map(StagedEvent::MeshNetworks).boxed());
         all
@@ -148,6 +153,7 @@ impl Generation {
     ) {
         let mut status_due: Option<Instant> = None;
         loop {
+            let deadline = staging.next_deadline().map(Instant::from_std);
             tokio::select! {
                 // Unbiased: a flood of events must not hold back the table for ever.
                 event = events.next() => {
@@ -157,15 +163,13 @@ impl Generation {
                         let Some(Some(event)) = events.next().now_or_never() else { break };
                         self.take_in(event, staging, status);
                     }
-                    let batch = staging.take();
-                    if let Some(claim) = batch.networks {
-                        writer.claim_networks(claim);
-                    }
-                    if !batch.workloads.is_empty() || !batch.shards.is_empty() {
-                        writer.apply(batch.workloads, batch.shards);
-                    }
+                    publish(staging.take(), writer);
                     status.flush_health();
                     status_due.get_or_insert_with(|| Instant::now() + STATUS_DELAY);
+                }
+                () = tokio::time::sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => {
+                    staging.advance(Instant::now().into_std());
+                    publish(staging.take(), writer);
                 }
                 () = tokio::time::sleep_until(status_due.unwrap_or_else(Instant::now)),
                     if status_due.is_some() =>
@@ -184,9 +188,12 @@ impl Generation {
             StagedEvent::Pod(event) => self.observe(ObjectKind::Pod, event, status),
             StagedEvent::Service(event) => self.observe(ObjectKind::Service, event, status),
             StagedEvent::Slice(event) => self.observe(ObjectKind::EndpointSlice, event, status),
+            StagedEvent::Export(event) => self.observe(ObjectKind::ServiceExport, event, status),
+            StagedEvent::Import(event) => self.observe(ObjectKind::ServiceImport, event, status),
             StagedEvent::Gateway(event) => self.observe(ObjectKind::Gateway, event, status),
             StagedEvent::MeshNetworks(_) => {}
         }
+        staging.advance(Instant::now().into_std());
         staging.apply(event);
     }
 
@@ -201,14 +208,36 @@ impl Generation {
                 status.down(kind, failure);
             }
             // A complete list is not yet a watch.
-            SourceEvent::InitApply(_) | SourceEvent::InitDone => status.contact(),
-            SourceEvent::Connected | SourceEvent::Apply(_) | SourceEvent::Delete(_) => status.up(kind),
+            SourceEvent::InitApply(_) | SourceEvent::InitDone { .. } => status.contact(),
+            SourceEvent::Connected
+            | SourceEvent::Idle
+            | SourceEvent::Apply(_)
+            | SourceEvent::Delete { .. } => status.up(kind),
         }
     }
 }
 
+/// Publishes what differs: where the cluster belongs before what runs in it (D15).
+fn publish(batch: Batch, writer: &mut ClusterWriter) {
+    if let Some(claim) = batch.networks {
+        writer.claim_networks(claim);
+    }
+    if !batch.workloads.is_empty() || !batch.shards.is_empty() {
+        writer.apply(batch.workloads, batch.shards);
+    }
+}
+
+/// The events of one kind.
+fn events<T: Object>(
+    source: KubeSource,
+    staged: fn(SourceEvent<T>) -> StagedEvent,
+) -> BoxStream<'static, StagedEvent> {
+    let Source { events, .. } = source.start();
+    events.map(staged).boxed()
+}
+
 impl Failure {
     fn is_unauthorized(&self) -> bool {
-        matches!(self, Self::Unauthorized(_))
+        matches!(self, Self::Unauthorized(_) | Self::Forbidden(_))
     }
 }

@@ -20,6 +20,7 @@ use super::kubeconfig::RemoteKubeconfig;
 use super::networks::MeshFeed;
 use super::problems::Problems;
 use super::roster::Action;
+use super::watch::SourceLimits;
 use crate::model::{ClusterHealth, ClusterId, ClusterRole, ClusterStatus};
 use crate::registry::{DuplicateWriter, Registry};
 
@@ -37,6 +38,8 @@ pub(super) enum StartError {
 /// Everything generations share.
 pub(super) struct ClusterSet {
     pub(super) options: Arc<IngestOptions>,
+    /// Shared by every source of the process.
+    pub(super) limits: Arc<SourceLimits>,
     mesh: MeshFeed,
     pub(super) registry: Arc<Registry>,
     pub(super) counts: Arc<Counts>,
@@ -81,6 +84,7 @@ impl ClusterSet {
         cancel: CancellationToken,
     ) -> Self {
         Self {
+            limits: Arc::new(SourceLimits::new(options.retry)),
             options,
             mesh,
             registry,
@@ -197,7 +201,7 @@ impl ClusterSet {
             server: Arc::clone(&start.server),
             mesh: self.mesh.clone(),
             system_namespace: self.options.system_namespace.clone(),
-            retry: self.options.retry,
+            limits: Arc::clone(&self.limits),
             timeout: (remote && !timeout.is_zero()).then_some(timeout),
             registry: Arc::clone(&self.registry),
             counts: Arc::clone(&self.counts),

@@ -12,14 +12,14 @@ use crate::model::{ClusterId, Hostname, Name, Quirks, ServiceKey};
 
 use super::objects::ObjectKey;
 
-pub use endpoints::{EndpointInput, Endpoints, PodLookup, endpoints};
+pub use endpoints::{EndpointInput, Endpoints, HealthBasis, PodLookup, SliceInput, endpoints};
 pub use gateways::{
     Advertised, ClusterNetworks, GatewayInput, GatewayNodes, GatewayOptions, Gateways, TrustedNetworks,
     api_gateways, is_api_gateway, is_labelled, service_gateways,
 };
-pub use mcs::McsOptions;
+pub use mcs::{McsOptions, discoverability, imported, imported_key};
 pub use network::{Blocks, ClusterNetwork, Overlap};
-pub use service::service;
+pub use service::{service, traffic_distribution};
 pub use workload::{bare_workload, pod_workload};
 
 /// What is the same for every object of one cluster.
@@ -55,10 +55,30 @@ pub enum SpecialAddresses {
 }
 
 impl ClusterContext {
+    /// A cluster with the usual domains and our own answers.
+    pub fn new(cluster: ClusterId) -> Self {
+        Self {
+            cluster,
+            domain: "cluster.local".into(),
+            trust_domain: "cluster.local".into(),
+            special_addresses: SpecialAddresses::Drop,
+            quirks: Quirks::OURS,
+            dual_stack: false,
+            mcs: McsOptions::default(),
+            gateways: GatewayOptions::default(),
+            serve_without_pods: false,
+        }
+    }
+
     /// The key of a Kubernetes Service: `<name>.<namespace>.svc.<domain>` (R0.5).
     pub fn service_key(&self, key: &ObjectKey) -> ServiceKey {
         let hostname = format!("{}.{}.svc.{}", key.name, key.namespace, self.domain);
         ServiceKey { namespace: key.namespace.clone(), hostname: Hostname::from(hostname) }
+    }
+
+    /// Whether others may connect to an address (K-40).
+    fn permits(&self, address: std::net::IpAddr) -> bool {
+        self.special_addresses == SpecialAddresses::Keep || super::client::special_kind(address).is_none()
     }
 
     /// Reads an address that others are to connect to; says why it cannot be used.
@@ -73,15 +93,5 @@ impl ClusterContext {
 
 #[cfg(test)]
 pub(in crate::ingest) fn test_context() -> ClusterContext {
-    ClusterContext {
-        cluster: "c1".into(),
-        domain: "cluster.local".into(),
-        trust_domain: "cluster.local".into(),
-        special_addresses: SpecialAddresses::Drop,
-        quirks: Quirks::OURS,
-        dual_stack: false,
-        mcs: McsOptions::default(),
-        gateways: GatewayOptions::default(),
-        serve_without_pods: false,
-    }
+    ClusterContext::new("c1".into())
 }

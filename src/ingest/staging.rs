@@ -5,28 +5,38 @@
 //! once, and hands out only what differs. The result depends on the objects held, never on the order in
 //! which they came.
 
+mod compat;
 mod held;
 mod index;
 mod networks;
+mod nodes;
 mod quarantine;
+mod services;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Instant;
 
+use compat::Compat;
 pub use held::Held;
 use index::{PodIndex, References};
 use networks::NetworkStaging;
+use nodes::NodeWaits;
 use quarantine::Quarantine;
 
-use super::convert::{self, ClusterContext, EndpointInput, PodLookup};
+use super::convert::{self, ClusterContext, PodLookup};
 use super::counts::{Counts, EventKind};
 use super::networks::MeshNetworks;
 use super::objects::{
-    GatewayObject, NamespaceObject, NodeObject, ObjectKey, ObjectKind, PodObject, ServiceObject, SliceObject,
+    GatewayObject, NamespaceObject, NodeObject, ObjectKey, ObjectKind, PodObject, ServiceExportObject,
+    ServiceImportObject, ServiceObject, SliceObject,
 };
 use super::watch::SourceEvent;
-use crate::model::{EndpointShard, Name, NetworkId, ServiceKey, Workload, WorkloadId};
+use crate::model::{
+    EndpointShard, Name, NetworkId, NodePlace, Quirk, ServiceKey, Shared, Workload, WorkloadCell, WorkloadId,
+    WorkloadProfile,
+};
 use crate::registry::{ClusterState, NetworkClaim};
 
 /// An event of any source.
@@ -42,6 +52,10 @@ pub enum StagedEvent {
     Service(SourceEvent<ServiceObject>),
     /// About an EndpointSlice.
     Slice(SourceEvent<SliceObject>),
+    /// About a ServiceExport; such sources run only where multi-cluster services are on (R4.38).
+    Export(SourceEvent<ServiceExportObject>),
+    /// About a ServiceImport (R4.39).
+    Import(SourceEvent<ServiceImportObject>),
     /// About a Gateway.
     Gateway(SourceEvent<GatewayObject>),
     /// The document `meshNetworks`, now.
@@ -54,7 +68,7 @@ pub struct Batch {
     /// The networks part, if it differs.
     pub networks: Option<NetworkClaim>,
     /// Pods; `None` are gone.
-    pub workloads: Vec<(WorkloadId, Option<Arc<Workload>>)>,
+    pub workloads: Vec<(WorkloadId, Option<WorkloadCell>)>,
     /// Shares of services; `None` are gone.
     pub shards: Vec<(ServiceKey, Option<Arc<EndpointShard>>)>,
 }
@@ -85,6 +99,12 @@ pub struct Staging {
     pods: Held<PodObject>,
     services: Held<ServiceObject>,
     slices: Held<SliceObject>,
+    exports: Held<ServiceExportObject>,
+    imports: Held<ServiceImportObject>,
+    /// Kinds that may not be read: nothing waits for them (K-45, D9).
+    unavailable: BTreeSet<ObjectKind>,
+    /// Keys of the Services, by namespace.
+    service_keys: BTreeSet<ObjectKey>,
     /// Names of slices by the Service they belong to.
     by_service: HashMap<ObjectKey, BTreeSet<Name>>,
     networks: NetworkStaging,
@@ -93,14 +113,23 @@ pub struct Staging {
     /// Pods as endpoints see them (without `services`).
     converted: HashMap<ObjectKey, Arc<Workload>>,
     withheld: HashMap<ObjectKey, usize>,
+    waits: NodeWaits,
+    compat: Compat,
     quarantine: Quarantine,
     dirty: Dirty,
+    /// What was told of networks and services.
     current: ClusterState,
+    /// What was told of pods.
+    told: HashMap<ObjectKey, WorkloadCell>,
+    profiles: Shared<WorkloadProfile>,
+    places: Shared<NodePlace>,
+    service_sets: Shared<BTreeSet<ServiceKey>>,
 }
 
 impl Staging {
     /// Nothing held yet.
     pub fn new(context: ClusterContext, system_namespace: Name, counts: Arc<Counts>) -> Self {
+        let compat = Compat::new(context.quirks);
         Self {
             context,
             system_namespace,
@@ -110,15 +139,25 @@ impl Staging {
             pods: Held::default(),
             services: Held::default(),
             slices: Held::default(),
+            exports: Held::default(),
+            imports: Held::default(),
+            unavailable: BTreeSet::new(),
+            service_keys: BTreeSet::new(),
             by_service: HashMap::new(),
             networks: NetworkStaging::default(),
             pod_index: PodIndex::default(),
             references: References::default(),
             converted: HashMap::new(),
             withheld: HashMap::new(),
+            waits: NodeWaits::default(),
+            compat,
             quarantine: Quarantine::default(),
             dirty: Dirty::default(),
             current: ClusterState::default(),
+            told: HashMap::new(),
+            profiles: Shared::default(),
+            places: Shared::default(),
+            service_sets: Shared::default(),
         }
     }
 
@@ -132,10 +171,12 @@ impl Staging {
             StagedEvent::Node(event) => {
                 let changes = self.nodes.apply(event, ObjectKind::Node, &mut self.quarantine);
                 self.note(ObjectKind::Node, changes, Self::node_changed);
+                self.is_available(ObjectKind::Node);
             }
             StagedEvent::Pod(event) => {
                 let changes = self.pods.apply(event, ObjectKind::Pod, &mut self.quarantine);
                 self.note(ObjectKind::Pod, changes, Self::pod_changed);
+                self.is_available(ObjectKind::Pod);
             }
             StagedEvent::Service(event) => {
                 let changes = self.services.apply(event, ObjectKind::Service, &mut self.quarantine);
@@ -144,6 +185,14 @@ impl Staging {
             StagedEvent::Slice(event) => {
                 let changes = self.slices.apply(event, ObjectKind::EndpointSlice, &mut self.quarantine);
                 self.note(ObjectKind::EndpointSlice, changes, Self::slice_changed);
+            }
+            StagedEvent::Export(event) => {
+                let changes = self.exports.apply(event, ObjectKind::ServiceExport, &mut self.quarantine);
+                self.note(ObjectKind::ServiceExport, changes, Self::export_changed);
+            }
+            StagedEvent::Import(event) => {
+                let changes = self.imports.apply(event, ObjectKind::ServiceImport, &mut self.quarantine);
+                self.note(ObjectKind::ServiceImport, changes, Self::import_changed);
             }
             StagedEvent::Gateway(event) => self.apply_gateway(event),
             StagedEvent::MeshNetworks(mesh) => self.apply_mesh_networks(mesh),
@@ -167,14 +216,70 @@ impl Staging {
         }
     }
 
-    /// Whether every kind has been listed completely at least once (contract 2).
+    /// Whether every kind has been listed completely at least once (contract 2), but for those that may not be
+    /// read.
     pub fn is_complete(&self) -> bool {
+        let there = |kind, listed| listed || self.unavailable.contains(&kind);
         self.namespaces.is_listed()
-            && self.nodes.is_listed()
-            && self.pods.is_listed()
+            && there(ObjectKind::Node, self.nodes.is_listed())
+            && there(ObjectKind::Pod, self.pods.is_listed())
             && self.services.is_listed()
             && self.slices.is_listed()
             && self.networks.is_complete(self.context.gateways.gateway_api)
+            && (!self.context.mcs.discovery
+                || there(ObjectKind::ServiceExport, self.exports.is_listed())
+                    && there(ObjectKind::ServiceImport, self.imports.is_listed()))
+    }
+
+    /// Nothing waits any longer for a kind that the credentials may not read, or that the server does not have.
+    /// Without Nodes localities come from pods' labels alone (K-45); without Pods endpoints that name one are
+    /// withheld, unless the configuration has them served from their slices (D9). What was listed before
+    /// stays, and a list that comes after all ends it.
+    pub fn set_unavailable(&mut self, kind: ObjectKind) {
+        let listed = match kind {
+            ObjectKind::Node => self.nodes.is_listed(),
+            ObjectKind::Pod => self.pods.is_listed(),
+            ObjectKind::ServiceExport => self.exports.is_listed(),
+            ObjectKind::ServiceImport => self.imports.is_listed(),
+            _ => true,
+        };
+        if listed || !self.unavailable.insert(kind) {
+            return;
+        }
+        match kind {
+            ObjectKind::Pod => self.dirty.services.extend(self.by_service.keys().cloned()),
+            ObjectKind::Node => self.waits.give_up().iter().for_each(|pod| self.convert_pod(pod)),
+            _ => {}
+        }
+    }
+
+    /// Kinds that may not be read: the cluster is degraded.
+    pub fn unavailable(&self) -> &BTreeSet<ObjectKind> {
+        &self.unavailable
+    }
+
+    /// A list of this kind may have been completed.
+    fn is_available(&mut self, kind: ObjectKind) {
+        let listed = match kind {
+            ObjectKind::Pod => self.pods.is_listed(),
+            _ => self.nodes.is_listed(),
+        };
+        if listed && self.unavailable.remove(&kind) && kind == ObjectKind::Pod {
+            self.dirty.services.extend(self.by_service.keys().cloned());
+        }
+    }
+
+    /// Tells the time, which nothing else does: what was waited for long enough is waited for no longer (D9).
+    /// Without a clock nothing is waited for.
+    pub fn advance(&mut self, now: Instant) {
+        for pod in self.waits.advance(now) {
+            self.convert_pod(&pod);
+        }
+    }
+
+    /// When to call [`advance`](Self::advance) next, at the latest.
+    pub fn next_deadline(&self) -> Option<Instant> {
+        self.waits.next_deadline()
     }
 
     /// The network of the cluster: the label of its system namespace, else the one that claims it (R2.1).
@@ -190,6 +295,8 @@ impl Staging {
             (ObjectKind::Pod.name(), self.pods.len()),
             (ObjectKind::Service.name(), self.services.len()),
             (ObjectKind::EndpointSlice.name(), self.slices.len()),
+            (ObjectKind::ServiceExport.name(), self.exports.len()),
+            (ObjectKind::ServiceImport.name(), self.imports.len()),
             (ObjectKind::Gateway.name(), self.networks.api_gateways()),
         ])
     }
@@ -224,11 +331,14 @@ impl Staging {
     /// Everything this cluster amounts to now.
     pub fn state(&mut self) -> ClusterState {
         self.take();
-        self.current.clone()
+        ClusterState { workloads: self.told.values().cloned().collect(), ..self.current.clone() }
     }
 
     /// R5.11 and Q20: pods that run on it move with it.
     fn node_changed(&mut self, key: ObjectKey, _: Option<NodeObject>) {
+        if self.context.quirks.has(Quirk::Q20) {
+            return;
+        }
         for pod in self.pod_index.on_node(&key.name) {
             self.convert_pod(&pod);
         }
@@ -242,16 +352,35 @@ impl Staging {
             let borrowers = self.references.borrowers(&key.namespace, address);
             self.dirty.services.extend(borrowers);
         }
+        if new.is_some_and(|pod| pod.lends) && self.compat.ready(&key) {
+            self.dirty.services.extend(self.references.naming(&key));
+        }
         self.convert_pod(&key);
     }
 
     fn service_changed(&mut self, key: ObjectKey, _: Option<ServiceObject>) {
+        if self.services.get(&key).is_some() {
+            self.service_keys.insert(key.clone());
+        } else {
+            self.service_keys.remove(&key);
+        }
         self.gateway_service_changed(&key);
+        self.dirty.services.insert(key);
+    }
+
+    fn export_changed(&mut self, key: ObjectKey, _: Option<ServiceExportObject>) {
+        self.dirty.services.insert(key);
+    }
+
+    fn import_changed(&mut self, key: ObjectKey, _: Option<ServiceImportObject>) {
         self.dirty.services.insert(key);
     }
 
     fn slice_changed(&mut self, key: ObjectKey, old: Option<SliceObject>) {
         let new = self.slices.get(&key).cloned();
+        if self.compat.is_used() {
+            self.remember_slice(&key, new.as_ref());
+        }
         let of = |slice: &SliceObject| {
             let service = slice.service.clone();
             service.map(|name| ObjectKey::new(key.namespace.clone(), name))
@@ -275,11 +404,16 @@ impl Staging {
 
     /// Converts one pod; when it differs, itself and the services whose slices name it are touched.
     fn convert_pod(&mut self, key: &ObjectKey) {
+        let Some(locality) = self.locality(key) else {
+            return; // It waits for its node.
+        };
         let converted = self.pods.get(key).filter(|pod| !pod.failed).map(|pod| {
             Counts::add(&self.counts.pod_conversions, 1);
-            let node = self.nodes.get(&ObjectKey::new("", pod.node.clone()));
-            let locality = node.map(|node| &node.locality);
-            convert::pod_workload(&self.context, key, pod, locality, self.networks.of_cluster())
+            let (locality, network) = (locality.as_ref(), self.networks.of_cluster());
+            let mut workload = convert::pod_workload(&self.context, key, pod, locality, network);
+            self.profiles.unify(&mut workload.profile);
+            self.places.unify(&mut workload.place);
+            workload
         });
         if self.converted.get(key).map(|old| &**old) == converted.as_ref() {
             return;
@@ -297,7 +431,7 @@ impl Staging {
     }
 
     /// The pod as its proxy sees it: with the services that name it.
-    fn publish_pod(&mut self, key: &ObjectKey) -> Option<(WorkloadId, Option<Arc<Workload>>)> {
+    fn publish_pod(&mut self, key: &ObjectKey) -> Option<(WorkloadId, Option<WorkloadCell>)> {
         let id = WorkloadId {
             cluster: self.context.cluster.clone(),
             namespace: key.namespace.clone(),
@@ -305,59 +439,15 @@ impl Staging {
         };
         let services: BTreeSet<_> =
             self.references.naming(key).map(|service| self.context.service_key(&service)).collect();
-        let next = self.converted.get(key).map(|workload| {
-            if services.is_empty() {
-                Arc::clone(workload)
-            } else {
-                Arc::new(Workload { services, ..Workload::clone(workload) })
-            }
-        });
-        if self.current.workloads.get(&id) == next.as_ref() {
+        let services = self.service_sets.of(services);
+        let next =
+            self.converted.get(key).map(|workload| WorkloadCell { workload: Arc::clone(workload), services });
+        if self.told.get(key) == next.as_ref() {
             return None;
         }
         match &next {
-            Some(workload) => self.current.workloads.insert(id.clone(), Arc::clone(workload)),
-            None => self.current.workloads.remove(&id),
-        };
-        Some((id, next))
-    }
-
-    fn convert_service(&mut self, key: &ObjectKey) -> Option<(ServiceKey, Option<Arc<EndpointShard>>)> {
-        let id = self.context.service_key(key);
-        let object = self.services.get(key);
-        let slices = self.by_service.get(key);
-        let next = if object.is_none() && slices.is_none() {
-            self.withheld.remove(key);
-            self.quarantine.forget_parts(key);
-            None
-        } else {
-            Counts::add(&self.counts.conversions, 1);
-            let slice = |name: &Name| self.slices.get(&ObjectKey::new(key.namespace.clone(), name.clone()));
-            let slices: Vec<_> = slices.into_iter().flatten().filter_map(slice).collect();
-            let result = convert::endpoints(EndpointInput {
-                context: &self.context,
-                of_cluster: self.networks.of_cluster(),
-                namespace: &key.namespace,
-                service_labels: object.map(|service| &service.labels),
-                slices: &slices,
-                pods: &Pods { index: &self.pod_index, converted: &self.converted },
-            });
-            let service = object.map(|object| Arc::new(convert::service(&self.context, key, object)));
-            if result.withheld == 0 {
-                self.withheld.remove(key);
-            } else {
-                self.withheld.insert(key.clone(), result.withheld);
-            }
-            self.quarantine.set_parts(key, &result.skipped);
-            let cluster = self.context.cluster.clone();
-            Some(Arc::new(EndpointShard::new(cluster, service, result.endpoints)))
-        };
-        if self.current.shards.get(&id) == next.as_ref() {
-            return None;
-        }
-        match &next {
-            Some(shard) => self.current.shards.insert(id.clone(), Arc::clone(shard)),
-            None => self.current.shards.remove(&id),
+            Some(cell) => self.told.insert(key.clone(), cell.clone()),
+            None => self.told.remove(key),
         };
         Some((id, next))
     }

@@ -181,7 +181,7 @@ impl Status {
     fn health(&self) -> ClusterHealth {
         let since = SystemTime::now();
         match (self.worst(), self.synced) {
-            (Some((_, Failure::Unauthorized(_))), _) => ClusterHealth::Unauthorized { since },
+            (Some((_, Failure::Unauthorized(_) | Failure::Forbidden(_))), _) => ClusterHealth::Unauthorized { since },
             (Some((_, Failure::Unreachable(why))), true) => {
                 ClusterHealth::Stale { since, cause: StaleCause::Unreachable(why.clone()) }
             }
@@ -189,7 +189,9 @@ impl Status {
                 ClusterHealth::Stale { since, cause: StaleCause::Refused(why.clone()) }
             }
             (Some(_), false) => ClusterHealth::Connecting,
-            (None, true) if ObjectKind::BUILT_IN.iter().all(|kind| self.watches.contains_key(kind)) => ClusterHealth::Live,
+            (None, true) if ObjectKind::BUILT_IN.iter().all(|kind| self.watches.contains_key(kind)) => {
+                ClusterHealth::Live
+            }
             (None, _) if self.contacted => ClusterHealth::Syncing,
             (None, _) => ClusterHealth::Connecting,
         }

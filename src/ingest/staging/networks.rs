@@ -85,10 +85,10 @@ impl Staging {
     pub(super) fn apply_gateway(&mut self, event: SourceEvent<GatewayObject>) {
         match &event {
             // Optional: a cluster without the kind, or that does not give it, has no such gateways.
-            SourceEvent::Failed(Failure::NotServed(_) | Failure::Unauthorized(_)) => {
+            SourceEvent::Failed(Failure::NotServed(_) | Failure::Forbidden(_) | Failure::Unauthorized(_)) => {
                 self.networks.api_absent = true;
             }
-            SourceEvent::InitDone => self.networks.api_absent = false,
+            SourceEvent::InitDone { .. } => self.networks.api_absent = false,
             _ => {}
         }
         let changes = self.networks.api.apply(event, ObjectKind::Gateway, &mut self.quarantine);
@@ -103,7 +103,8 @@ impl Staging {
         self.dirty.networks |= touched;
     }
 
-    pub(super) fn namespace_changed(&mut self, key: ObjectKey, _: Option<NamespaceObject>) {
+    pub(super) fn namespace_changed(&mut self, key: ObjectKey, old: Option<NamespaceObject>) {
+        self.distribution_changed(&key, old.as_ref());
         if key.name != self.system_namespace {
             return;
         }
