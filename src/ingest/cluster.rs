@@ -76,7 +76,7 @@ impl Generation {
             self.predecessor.is_some(),
             self.kinds(),
         );
-        let mut events = self.events();
+        let mut events = self.events(&mut status);
         let mut staging =
             Staging::new(self.context.clone(), self.system_namespace.clone(), Arc::clone(&self.counts));
         staging.await_mesh_networks();
@@ -107,23 +107,23 @@ impl Generation {
     }
 
     /// The watches and the document `meshNetworks` as one stream, in the order of arrival.
-    fn events(&self) -> SelectAll<BoxStream<'static, StagedEvent>> {
+    fn events(&self, status: &mut Status) -> SelectAll<BoxStream<'static, StagedEvent>> {
         let exchange = Arc::clone(&self.server) as Arc<dyn Exchange>;
         let source = KubeSource::new(exchange, Arc::clone(&self.limits));
         let pods = source.clone().with_fields("status.phase!=Failed");
         let mut all = SelectAll::new();
-        all.push(events(source.clone(), StagedEvent::Namespace));
-        all.push(events(source.clone(), StagedEvent::Node));
-        all.push(events(pods, StagedEvent::Pod));
-        all.push(events(source.clone(), StagedEvent::Service));
+        all.push(events(status, source.clone(), StagedEvent::Namespace));
+        all.push(events(status, source.clone(), StagedEvent::Node));
+        all.push(events(status, pods, StagedEvent::Pod));
+        all.push(events(status, source.clone(), StagedEvent::Service));
         if self.context.mcs.discovery {
-            all.push(events(source.clone(), StagedEvent::Export));
-            all.push(events(source.clone(), StagedEvent::Import));
+            all.push(events(status, source.clone(), StagedEvent::Export));
+            all.push(events(status, source.clone(), StagedEvent::Import));
         }
         if self.context.gateways.gateway_api {
-            all.push(events(source.clone(), StagedEvent::Gateway));
+            all.push(events(status, source.clone(), StagedEvent::Gateway));
         }
-        all.push(events(source, StagedEvent::Slice));
+        all.push(events(status, source, StagedEvent::Slice));
         let mesh = WatchStream::new(self.mesh.clone()).filter_map(std::future::ready);
         all.push(mesh.map(StagedEvent::MeshNetworks).boxed());
         all
@@ -255,9 +255,11 @@ fn publish(batch: Batch, writer: &mut ClusterWriter) {
 
 /// The events of one kind.
 fn events<T: Object>(
+    status: &mut Status,
     source: KubeSource,
     staged: fn(SourceEvent<T>) -> StagedEvent,
 ) -> BoxStream<'static, StagedEvent> {
-    let Source { events, .. } = source.start();
+    let Source { events, control } = source.start();
+    status.count(T::KIND, Arc::clone(control.counts()));
     events.map(staged).boxed()
 }

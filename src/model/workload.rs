@@ -75,24 +75,12 @@ pub struct WorkloadProfile {
     /// Canonical revision (R4.14); `latest` is written as empty.
     pub canonical_revision: Name,
     // What would be the pod's own name is `None`, so that pods that differ in nothing else share this.
-    workload_name: Option<Name>,
-    canonical_name: Option<Name>,
+    pub(crate) workload_name: Option<Name>,
+    pub(crate) canonical_name: Option<Name>,
     /// `spec.hostname` and `spec.subdomain` (R5.12).
-    pod_dns: Option<(Option<Name>, Name)>,
+    pub(crate) pod_dns: Option<(Option<Name>, Name)>,
     /// The pod's own labels. Rules look at [`Workload::label`], which knows the topology labels too (R5.20).
-    own_labels: BTreeMap<Name, Name>,
-}
-
-impl WorkloadProfile {
-    /// The pods' own labels, without the topology labels.
-    pub fn own_labels(&self) -> &BTreeMap<Name, Name> {
-        &self.own_labels
-    }
-
-    /// `spec.hostname`, empty for the pod's name, and `spec.subdomain`.
-    pub fn dns_names(&self) -> Option<&(Name, Name)> {
-        self.pod_dns.as_ref()
-    }
+    pub(crate) own_labels: BTreeMap<Name, Name>,
 }
 
 /// Where the pods of one node run. Shared by all of them.

@@ -8,9 +8,9 @@ use tokio::time::Instant;
 use crate::ingest::objects::ObjectKind;
 use crate::ingest::problems::Problems;
 use crate::ingest::staging::Staging;
-use crate::ingest::watch::Failure;
+use crate::ingest::watch::{Failure, ListReason, SourceCounts};
 use crate::model::{
-    ApiFacts, ClusterHealth, ClusterId, Moment, Name, Restored, Served, SourceState, SourceStatus, StaleCause,
+    ApiFacts, ClusterHealth, ClusterId, Moment, Name, Restored, Served, SourceCounters, SourceState, SourceStatus, StaleCause,
 };
 use crate::registry::Registry;
 
@@ -28,6 +28,9 @@ pub(super) struct Status {
     follower: bool,
     served: Served,
     sources: BTreeMap<ObjectKind, SourceStatus>,
+    /// What the sources of each kind count, and what those of earlier generations counted.
+    counts: BTreeMap<ObjectKind, Vec<Arc<SourceCounts>>>,
+    earlier: BTreeMap<ObjectKind, SourceCounters>,
     /// Health may differ from what the row says.
     changed: bool,
 }
@@ -39,12 +42,12 @@ fn now() -> Moment {
 
 /// Whether nothing can be served without this kind (K-45).
 fn is_required(kind: ObjectKind) -> bool {
-    !matches!(kind, ObjectKind::Node | ObjectKind::Pod)
+    matches!(kind, ObjectKind::Service | ObjectKind::EndpointSlice)
 }
 
 /// Whether every API server has this kind.
-fn is_expected(_: ObjectKind) -> bool {
-    true
+fn is_expected(kind: ObjectKind) -> bool {
+    ObjectKind::BUILT_IN.contains(&kind)
 }
 
 impl Status {
@@ -65,7 +68,23 @@ impl Status {
             follower,
             served: Served::Nothing,
             sources: kinds.into_iter().map(source).collect(),
+            counts: BTreeMap::new(),
+            earlier: BTreeMap::new(),
             changed: false,
+        }
+    }
+
+    /// The kind is also read by a source that counts here. Forget those of before by [`Self::recount`].
+    pub(super) fn count(&mut self, kind: ObjectKind, counts: Arc<SourceCounts>) {
+        self.counts.entry(kind).or_default().push(counts);
+    }
+
+    /// The sources are started anew: what they counted so far stays counted.
+    pub(super) fn recount(&mut self) {
+        for kind in self.sources.keys() {
+            let sum = counters(self.counts.remove(kind).iter().flatten());
+            let earlier = self.earlier.entry(*kind).or_default();
+            *earlier = sum.after(earlier);
         }
     }
 
@@ -91,10 +110,7 @@ impl Status {
 
     /// The watch of a kind does not work.
     pub(super) fn down(&mut self, kind: ObjectKind, failure: &Failure) {
-        self.source(kind, |source, now| {
-            source.counters.failures += 1;
-            source.failed(now, state(failure))
-        });
+        self.source(kind, |source, now| source.failed(now, state(failure)));
     }
 
     fn source(&mut self, kind: ObjectKind, change: impl FnOnce(&mut SourceStatus, Moment) -> bool) {
@@ -161,9 +177,10 @@ impl Status {
         let Some(row) = self.registry.clusters().get(&self.cluster) else {
             return;
         };
-        for (kind, source) in &mut self.sources {
-            if let Some(earlier) = row.sources.get(kind.name()) {
-                source.counters = std::mem::take(&mut source.counters).after(&earlier.counters);
+        for kind in self.sources.keys() {
+            if let Some(source) = row.sources.get(kind.name()) {
+                let own = self.earlier.remove(kind).unwrap_or_default();
+                self.earlier.insert(*kind, own.after(&source.counters));
             }
         }
     }
@@ -185,6 +202,8 @@ impl Status {
         let objects = staging.objects();
         for (kind, source) in &mut self.sources {
             source.objects = objects.get(kind.name()).copied().unwrap_or_default();
+            let now = counters(self.counts.get(kind).into_iter().flatten());
+            source.counters = now.after(self.earlier.get(kind).unwrap_or(&SourceCounters::default()));
         }
         let sources = self.sources.iter().map(|(kind, source)| (kind.name(), source.clone())).collect();
         let serving = self.served == Served::Live;
@@ -243,6 +262,22 @@ impl Status {
         let first = failures.clone().find(unauthorized).or_else(|| failures.next());
         first.map(|(kind, source)| format!("{}s: {}", kind.name(), source.state.detail()))
     }
+}
+
+/// What these sources have done together.
+fn counters<'a>(all: impl IntoIterator<Item = &'a Arc<SourceCounts>>) -> SourceCounters {
+    all.into_iter().fold(SourceCounters::default(), |sum, counts| {
+        let lists = ListReason::ALL.map(|reason| (reason.label(), counts.relists(reason)));
+        let retry_after = counts.retry_after();
+        SourceCounters {
+            lists: lists.into_iter().filter(|(_, count)| *count > 0).collect(),
+            regressions: counts.rv_regressions(),
+            bytes: counts.bytes_in(),
+            failures: counts.failures(),
+            retry_after: (!retry_after.is_zero()).then_some(retry_after),
+        }
+        .after(&sum)
+    })
 }
 
 /// The state a failure leads to.

@@ -12,7 +12,7 @@ use super::{Pin, Snapshot};
 use crate::model::{
     ClusterId, Discoverability, Endpoint, EndpointShard, ExportTo, GatewayHost, Health, Hostname, Import, Locality, Name,
     NetworkGateway, NetworkId, NodePlace, PortProtocol, Resolution, Service, ServiceKey, ServicePort, Shared,
-    SpiffeId, TlsMode, TrafficDistribution, Transport, Workload, WorkloadCell, WorkloadParts, WorkloadProfile,
+    SpiffeId, TlsMode, TrafficDistribution, Transport, Workload, WorkloadCell, WorkloadProfile,
 };
 use crate::proto::snapshot as proto;
 use crate::registry::{ClusterState, NetworkClaim};
@@ -151,23 +151,20 @@ impl Decoder {
     }
 
     fn profile(&self, profile: proto::Profile) -> Decoded<Arc<WorkloadProfile>> {
-        let pod_dns = |dns: proto::PodDns| -> Decoded<_> {
-            Ok((self.text(dns.hostname)?, self.text(dns.subdomain)?))
-        };
-        let nameless = Workload::from(WorkloadParts {
+        let own = |place: Option<u32>| place.map(|place| self.text(place)).transpose();
+        let pod_dns = |dns: proto::PodDns| -> Decoded<_> { Ok((own(dns.hostname)?, self.text(dns.subdomain)?)) };
+        Ok(Arc::new(WorkloadProfile {
             cluster: self.cluster.clone(),
             namespace: self.text(profile.namespace)?,
             network: self.network(profile.network)?,
             tls_mode: if profile.mtls { TlsMode::Istio } else { TlsMode::Disabled },
             account: profile.account.map(|account| self.account(&account)).transpose()?,
-            workload_name: self.text(profile.workload_name)?,
-            canonical_name: self.text(profile.canonical_name)?,
             canonical_revision: self.text(profile.canonical_revision)?,
-            labels: self.map(&profile.labels)?,
+            workload_name: own(profile.workload_name)?,
+            canonical_name: own(profile.canonical_name)?,
             pod_dns: profile.pod_dns.map(pod_dns).transpose()?,
-            ..WorkloadParts::default()
-        });
-        Ok(nameless.profile)
+            own_labels: self.map(&profile.labels)?,
+        }))
     }
 
     fn place(&self, place: &proto::Place) -> Decoded<Arc<NodePlace>> {
@@ -183,8 +180,8 @@ impl Decoder {
         Ok(Arc::new(Workload {
             name: self.text(workload.name)?,
             addresses: addresses(&workload.addresses)?.into(),
-            profile: Arc::clone(at(&self.profiles, workload.profile)?),
-            place: Arc::clone(at(&self.places, workload.place)?),
+            profile: Arc::clone(at(&self.profiles, "profile", workload.profile)?),
+            place: Arc::clone(at(&self.places, "place", workload.place)?),
         }))
     }
 
@@ -193,7 +190,7 @@ impl Decoder {
         let mut sets = Shared::default();
         let pod = |pod: &proto::Pod| {
             let services = pod.services.iter().map(|key| self.key(Some(key))).collect::<Decoded<_>>()?;
-            let workload = Arc::clone(at(&self.workloads, pod.workload)?);
+            let workload = Arc::clone(at(&self.workloads, "workload", pod.workload)?);
             Ok(WorkloadCell { workload, services: sets.of(services) })
         };
         pods.iter().map(pod).collect()
@@ -234,7 +231,7 @@ impl Decoder {
                 false => Discoverability::Always,
             },
             send_unhealthy: !endpoint.hide_unhealthy,
-            workload: Arc::clone(at(&self.workloads, endpoint.workload)?),
+            workload: Arc::clone(at(&self.workloads, "workload", endpoint.workload)?),
         })
     }
 
@@ -301,7 +298,7 @@ impl Decoder {
     }
 }
 
-fn at<T>(all: &[T], place: u32) -> Decoded<&T> {
+fn at<'a, T>(all: &'a [T], what: &str, place: u32) -> Decoded<&'a T> {
     let item = usize::try_from(place).ok().and_then(|place| all.get(place));
-    item.ok_or_else(|| format!("there is no {} {place}", std::any::type_name::<T>()))
+    item.ok_or_else(|| format!("there is no {what} {place}"))
 }

@@ -169,12 +169,12 @@ impl Encoder<'_> {
             network: self.text(&profile.network),
             mtls: profile.tls_mode == TlsMode::Istio,
             account: profile.account.as_ref().map(|account| self.account(account)),
-            workload_name: self.text(&profile.workload_name),
-            canonical_name: self.text(&profile.canonical_name),
+            workload_name: profile.workload_name.as_ref().map(|name| self.text(name)),
+            canonical_name: profile.canonical_name.as_ref().map(|name| self.text(name)),
             canonical_revision: self.text(&profile.canonical_revision),
-            labels: self.map(profile.own_labels()),
-            pod_dns: profile.dns_names().map(|(hostname, subdomain)| proto::PodDns {
-                hostname: self.text(hostname),
+            labels: self.map(&profile.own_labels),
+            pod_dns: profile.pod_dns.as_ref().map(|(hostname, subdomain)| proto::PodDns {
+                hostname: hostname.as_ref().map(|name| self.text(name)),
                 subdomain: self.text(subdomain),
             }),
         };

@@ -9,9 +9,11 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::model::{
-    Endpoint, EndpointShard, ExportTo, Health, Locality, NetworkGateway, PortProtocol, Resolution, Service,
-    ServiceKey, ServicePort, SpiffeId, TlsMode, Transport, Workload, WorkloadId,
+    Discoverability, Endpoint, EndpointShard, ExportTo, GatewayHost, Health, Import, Locality, NetworkGateway,
+    PortProtocol, Resolution, Service, ServiceKey, ServicePort, SpiffeId, TlsMode, TrafficDistribution, Transport,
+    Workload, WorkloadCell, WorkloadParts,
 };
+use crate::registry::NetworkClaim;
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -27,24 +29,27 @@ fn account(name: &str) -> SpiffeId {
     SpiffeId { trust_domain: "td".into(), namespace: "sample".into(), service_account: name.into() }
 }
 
-fn workload(name: &str, address: &str) -> Workload {
-    Workload {
+fn parts(name: &str, address: &str) -> WorkloadParts {
+    WorkloadParts {
         cluster: "west".into(),
         namespace: "sample".into(),
         name: name.into(),
-        addresses: vec![address.parse().unwrap(), "fd00::9".parse().unwrap()],
+        addresses: vec![address.parse().unwrap(), "fd00::9".parse().unwrap()].into(),
         network: "net-west".into(),
         locality: Locality::parse("r1/z1/s1"),
         node: "n1".into(),
         tls_mode: TlsMode::Istio,
         account: Some(account("hello")),
         workload_name: "hello".into(),
-        canonical_name: "hello".into(),
+        canonical_name: name.into(),
         canonical_revision: "v1".into(),
         labels: BTreeMap::from([("app".into(), "hello".into()), ("empty".into(), "".into())]),
         pod_dns: Some(("h".into(), "s".into())),
-        services: BTreeSet::new(),
     }
+}
+
+fn workload(name: &str, address: &str) -> Workload {
+    parts(name, address).into()
 }
 
 fn record(key: &ServiceKey, resolution: Resolution, export_to: ExportTo) -> Service {
@@ -71,18 +76,22 @@ fn record(key: &ServiceKey, resolution: Resolution, export_to: ExportTo) -> Serv
         node_local: true,
         publish_not_ready: true,
         created: -5,
+        traffic_distribution: TrafficDistribution::PreferSameZone,
+        import: Import::Own,
         accounts: BTreeSet::from([account("extra")]),
     }
 }
 
 fn state() -> ClusterState {
     let hello = Arc::new(workload("hello-1", "10.0.0.1"));
-    let bare =
-        Arc::new(Workload { name: "".into(), pod_dns: None, account: None, ..workload("", "10.0.0.2") });
+    let bare = WorkloadParts { workload_name: "".into(), pod_dns: None, account: None, ..parts("", "10.0.0.2") };
+    let bare: Arc<Workload> = bare.into();
     let key = |name: &str| ServiceKey::new("sample", format!("{name}.sample.svc.cluster.local"));
     let mut first = Endpoint::new("10.0.0.1".parse().unwrap(), 8080, "http", Arc::clone(&hello));
     first.weight = NonZeroU32::new(3);
     first.health = Health::Draining;
+    first.discoverability = Discoverability::SameCluster;
+    first.send_unhealthy = false;
     let second =
         Endpoint { health: Health::Unhealthy, ..Endpoint::new("fd00::2".parse().unwrap(), 1, "", bare) };
     let shard = |name, resolution, export_to, endpoints| {
@@ -96,18 +105,28 @@ fn state() -> ClusterState {
         accounts: Arc::new(BTreeSet::from([account("gone")])),
         ..EndpointShard::new("west".into(), None, Vec::new())
     };
-    let id = WorkloadId { cluster: "west".into(), namespace: "sample".into(), name: "hello-1".into() };
-    let services = BTreeSet::from([key("a")]);
+    let services = Arc::new(BTreeSet::from([key("a")]));
+    let gateway = NetworkGateway::new("net-west".into(), "west".into(), "192.0.2.9".parse().unwrap());
+    let host = GatewayHost {
+        network: "net-west".into(),
+        host: "gw.example.com".into(),
+        port: 15443,
+        hbone_port: 15008,
+        cluster: "west".into(),
+    };
     ClusterState {
-        network: Some("net-west".into()),
-        gateways: vec![NetworkGateway::new("net-west".into(), "west".into(), "192.0.2.9".parse().unwrap())],
+        networks: NetworkClaim {
+            network: Some("net-west".into()),
+            gateways: vec![gateway],
+            hosts: vec![host],
+        },
         shards: BTreeMap::from([
             shard("a", Resolution::ClientSide, ExportTo::Everywhere, vec![first, second]),
             shard("b", Resolution::Passthrough, ExportTo::Nowhere, Vec::new()),
             shard("c", Resolution::Alias("example.com".into()), only, Vec::new()),
             (key("emptied"), Arc::new(emptied)),
         ]),
-        workloads: BTreeMap::from([(id, Arc::new(Workload { services, ..Workload::clone(&hello) }))]),
+        workloads: vec![WorkloadCell { workload: hello, services }],
     }
 }
 
@@ -193,6 +212,8 @@ fn content_that_makes_no_sense_is_refused_whatever_its_checksum_says() {
     use prost::Message as _;
     let endpoint = proto::Endpoint { addresses: vec![vec![1, 2, 3, 4]], ..proto::Endpoint::default() };
     let shard = |endpoint: proto::Endpoint| proto::Snapshot {
+        profiles: vec![proto::Profile::default()],
+        places: vec![proto::Place::default()],
         workloads: vec![proto::Workload::default()],
         shards: vec![proto::Shard {
             key: Some(proto::Key::default()),

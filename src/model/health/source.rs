@@ -77,7 +77,7 @@ pub struct SourceCounters {
 }
 
 impl SourceCounters {
-    /// Adds the work of an earlier source of the same kind.
+    /// Adds the work of another source of the same kind.
     pub fn after(mut self, earlier: &Self) -> Self {
         for (reason, count) in &earlier.lists {
             *self.lists.entry(reason).or_default() += count;
@@ -85,6 +85,7 @@ impl SourceCounters {
         self.regressions += earlier.regressions;
         self.bytes += earlier.bytes;
         self.failures += earlier.failures;
+        self.retry_after = self.retry_after.max(earlier.retry_after);
         self
     }
 }
