@@ -17,12 +17,14 @@ pub mod counts;
 mod directory;
 pub mod kubeconfig;
 pub mod objects;
+pub mod options;
 mod problems;
 mod roster;
 mod secrets;
 pub mod staging;
 pub mod watch;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -33,14 +35,17 @@ use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 
 use client::{AddressPolicy, ApiServer, ClientError};
+use cluster::KubeFeeds;
 use cluster_set::{ClusterSet, Start};
 use directory::DirectoryWatch;
+use options::Texts;
 use roster::{Contest, Roster};
 use secrets::SecretWatch;
 
 pub use counts::{Counts, EventKind};
 pub use kubeconfig::{ConfigSource, OwnError};
 pub use objects::ObjectKind;
+pub use options::ClusterOptions;
 pub use problems::{Problem, Problems};
 pub use watch::RetryPolicy;
 
@@ -90,6 +95,12 @@ pub struct IngestOptions {
     pub allow_loopback_clusters: bool,
     /// Pauses between attempts.
     pub retry: RetryPolicy,
+    /// What the file of settings says of single clusters (D35).
+    pub clusters: BTreeMap<ClusterId, Texts>,
+    /// Whether a list that takes most of a cluster away is confirmed before it counts (K-21).
+    pub mass_delete_guard: bool,
+    /// Who reads the Secrets, if not the config cluster (R1.9).
+    pub secrets_by: Option<ConfigSource>,
 }
 
 impl Default for IngestOptions {
@@ -104,6 +115,9 @@ impl Default for IngestOptions {
             removal_grace: Duration::from_secs(5),
             allow_loopback_clusters: false,
             retry: RetryPolicy::default(),
+            clusters: BTreeMap::new(),
+            mass_delete_guard: true,
+            secrets_by: None,
         }
     }
 }
@@ -205,6 +219,10 @@ pub async fn start(
         Some(config) => Some((config, config_server(config).await?)),
         None => None,
     };
+    let secrets = match (&options.remotes, &options.secrets_by) {
+        (Remotes::Secrets, Some(source)) => Some(own_server(source).await?),
+        _ => config.as_ref().map(|(_, server)| Arc::clone(server)),
+    };
     let directory = match &options.remotes {
         Remotes::Directory(path) => {
             let opened = DirectoryWatch::open(path, options.kubeconfig_addresses(), &problems);
@@ -220,11 +238,10 @@ pub async fn start(
         Arc::clone(&problems),
         cancel.clone(),
     );
-    let server = config.as_ref().map(|(_, server)| Arc::clone(server));
     if let Some((config, server)) = config {
         start_config(&mut set, config, server)?;
     }
-    let source = match (&options.remotes, server, directory) {
+    let source = match (&options.remotes, secrets, directory) {
         (Remotes::Directory(_), _, Some(directory)) => RemoteSource::Directory(directory),
         (Remotes::Secrets, Some(server), _) => RemoteSource::Secrets(Box::new(SecretWatch::new(
             server,
@@ -252,10 +269,13 @@ pub async fn start(
 
 async fn config_server(config: &ConfigCluster) -> Result<Arc<ApiServer>, IngestError> {
     kubeconfig::check_cluster_id(&config.id).map_err(IngestError::ClusterId)?;
-    let credentials = kubeconfig::load(&config.source).await?;
+    own_server(&config.source).await
+}
+
+async fn own_server(source: &ConfigSource) -> Result<Arc<ApiServer>, IngestError> {
+    let credentials = kubeconfig::load(source).await?;
     let server = ApiServer::new(&credentials, AddressPolicy::Any);
-    let server =
-        server.map_err(|error| IngestError::Credentials { origin: config.source.to_string(), error })?;
+    let server = server.map_err(|error| IngestError::Credentials { origin: source.to_string(), error })?;
     Ok(Arc::new(server))
 }
 
@@ -264,12 +284,14 @@ fn start_config(
     config: &ConfigCluster,
     server: Arc<ApiServer>,
 ) -> Result<(), IngestError> {
+    let options = set.read_options(&config.id, &Texts::new());
     let started = set.start(Start {
         id: config.id.clone(),
         role: ClusterRole::Config,
         source: config.source.to_string(),
-        server,
+        feeds: Arc::new(KubeFeeds::new(server, set.options.retry)),
         hash: 0,
+        options,
     });
     started.map_err(|error| match error {
         cluster_set::StartError::Client(error) => {

@@ -11,6 +11,7 @@ mod locality;
 mod node;
 mod proxy;
 mod service;
+mod standing;
 mod workload;
 
 pub use endpoint::{Endpoint, EndpointShard, Health};
@@ -21,4 +22,5 @@ pub use locality::Locality;
 pub use node::{Dialect, InterceptionMode, Node, NodeError, NodeMetadata, ProxyKind};
 pub use proxy::{IpFamilies, ProxyView, RequestedView};
 pub use service::{ExportTo, PortProtocol, Resolution, Service, ServicePort, Transport};
+pub use standing::{Standing, StartRule};
 pub use workload::{SpiffeId, TlsMode, Workload};

@@ -11,6 +11,7 @@ mod changes;
 mod clusters;
 mod merge;
 mod networks;
+mod standing;
 mod store;
 #[cfg(test)]
 mod tests;
@@ -20,5 +21,6 @@ pub use cell::{ServiceCell, ServiceSnapshot};
 pub use changes::{ChangeLog, ChangeSet, ServiceChange};
 pub use clusters::ClusterTable;
 pub use networks::{NetworkPart, NetworkSnapshot};
+pub use standing::{StandingPart, StandingSnapshot};
 pub use store::{Registry, RegistryCounts};
 pub use writer::{ClusterState, ClusterWriter, DuplicateWriter};

@@ -29,6 +29,10 @@ pub const NETWORK_LABEL: &str = "topology.istio.io/network";
 pub struct NamespaceObject {
     /// Label `topology.istio.io/network`; empty when absent.
     pub network: Name,
+    /// Its labels.
+    pub labels: Labels,
+    /// Its uid; that of `kube-system` says which cluster it is (K-20).
+    pub uid: Name,
 }
 
 /// A Node: only where it stands (R5.11).
@@ -173,6 +177,8 @@ pub struct SlicePort {
 pub struct SecretObject {
     /// Creation time, seconds since the epoch.
     pub created: i64,
+    /// Annotations under `tombolo.dev/`: they say how its clusters are treated (D35).
+    pub annotations: Labels,
     /// Decoded values by key; `None` when the value is not base64.
     pub data: BTreeMap<String, Option<Vec<u8>>>,
 }

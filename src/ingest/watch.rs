@@ -34,15 +34,23 @@ pub enum Failure {
     Unreachable(String),
     /// *Retried.* The API server answered with an error.
     Refused(String),
-    /// *Retried.* 401 or 403: the credentials are not accepted, or may not read this kind.
+    /// *Retried.* 401: the credentials are not accepted.
     Unauthorized(String),
+    /// *Retried.* 403: the credentials may not read this kind.
+    Forbidden(String),
+    /// *Retried.* 404: the API server does not know this kind.
+    NotServed(String),
 }
 
 impl Failure {
     /// What happened, in words; never credentials.
     pub fn text(&self) -> &str {
         match self {
-            Self::Unreachable(text) | Self::Refused(text) | Self::Unauthorized(text) => text,
+            Self::Unreachable(text)
+            | Self::Refused(text)
+            | Self::Unauthorized(text)
+            | Self::Forbidden(text)
+            | Self::NotServed(text) => text,
         }
     }
 }
@@ -197,7 +205,12 @@ fn failure(error: &watcher::Error) -> Failure {
 fn refused(code: u16, message: &str) -> Failure {
     let message: String = message.chars().take(200).filter(|c| !c.is_control()).collect();
     let text = format!("HTTP {code}: {message}");
-    if matches!(code, 401 | 403) { Failure::Unauthorized(text) } else { Failure::Refused(text) }
+    match code {
+        401 => Failure::Unauthorized(text),
+        403 => Failure::Forbidden(text),
+        404 => Failure::NotServed(text),
+        _ => Failure::Refused(text),
+    }
 }
 
 /// An error and its causes in one line. The innermost ones say what really happened.

@@ -6,7 +6,7 @@ use std::time::SystemTime;
 
 use serde::Serialize;
 
-use super::{ClusterId, NetworkId};
+use super::{ClusterId, Name, NetworkId, Standing, StartRule};
 
 /// Why the data of a cluster is no longer fresh.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -93,6 +93,12 @@ pub struct ClusterStatus {
     pub synced: bool,
     /// Whether it did not sync within the start gate's time (R1.17).
     pub timed_out: bool,
+    /// Whether the start gate waits for it without limit (D35).
+    pub start: StartRule,
+    /// What its endpoints are worth while it is stale.
+    pub standing: Standing,
+    /// The uid of its `kube-system` namespace: which cluster answers (K-20). Empty when it cannot be read.
+    pub uid: Name,
     /// The network of its system namespace; empty when it has no label.
     pub network: NetworkId,
     /// When the last event came from it.
@@ -116,6 +122,9 @@ impl ClusterStatus {
             since: SystemTime::now(),
             synced: false,
             timed_out: false,
+            start: StartRule::Optional,
+            standing: Standing::Regular,
+            uid: Name::default(),
             network: NetworkId::default(),
             last_event: None,
             objects: BTreeMap::new(),

@@ -5,7 +5,7 @@ use std::sync::{Mutex, PoisonError};
 
 use tokio::sync::watch;
 
-use crate::model::{ClusterId, ClusterRole, ClusterStatus};
+use crate::model::{ClusterId, ClusterRole, ClusterStatus, StartRule};
 
 /// Status of every configured cluster. Written by their watchers on state changes, read by operators, the
 /// start gate and the removal rule (D27); never on the path of an endpoint event.
@@ -65,10 +65,11 @@ impl ClusterTable {
         self.rows.lock().unwrap_or_else(PoisonError::into_inner).values().all(|status| status.synced)
     }
 
-    /// Whether every configured cluster has synced or timed out: the start gate (R1.18).
+    /// Whether every configured cluster has synced, or timed out unless it is required: the start gate (R1.18,
+    /// D35).
     pub fn gate_open(&self) -> bool {
         let rows = self.rows.lock().unwrap_or_else(PoisonError::into_inner);
-        rows.values().all(|status| status.synced || status.timed_out)
+        rows.values().all(|status| status.synced || (status.timed_out && status.start != StartRule::Required))
     }
 
     fn touch(&self) {

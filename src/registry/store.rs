@@ -11,10 +11,11 @@ use super::cell::{ServiceCell, Written};
 use super::changes::{ChangeLog, ChangeSet, ServiceChange};
 use super::clusters::ClusterTable;
 use super::networks::NetworkSnapshot;
+use super::standing::StandingSnapshot;
 use super::writer::{ClusterState, ClusterWriter, DuplicateWriter};
 use crate::model::{
-    ClusterId, ClusterRole, EndpointShard, Hostname, NetworkGateway, NetworkId, ServiceKey, Workload,
-    WorkloadId,
+    ClusterId, ClusterRole, EndpointShard, Hostname, NetworkGateway, NetworkId, ServiceKey, Standing,
+    Workload, WorkloadId,
 };
 
 /// Work done by the registry since it was made. Counted, not timed, so that tests can bound it.
@@ -34,6 +35,7 @@ pub struct Registry {
     hosts: DashMap<Hostname, BTreeSet<ServiceKey>>,
     workloads: DashMap<WorkloadId, Arc<Workload>>,
     networks: ArcSwap<NetworkSnapshot>,
+    standings: ArcSwap<StandingSnapshot>,
     writers: DashSet<ClusterId>,
     config_cluster: ArcSwapOption<ClusterId>,
     changes: ChangeLog,
@@ -117,6 +119,18 @@ impl Registry {
     /// The networks. Lock-free.
     pub fn networks(&self) -> Arc<NetworkSnapshot> {
         self.networks.load_full()
+    }
+
+    /// What the endpoints of each cluster are worth. Lock-free.
+    pub fn standings(&self) -> Arc<StandingSnapshot> {
+        self.standings.load_full()
+    }
+
+    /// How many endpoints a cluster has here. Looks at every service: for exchanges of a whole cluster only.
+    pub fn endpoints_of(&self, cluster: &ClusterId) -> usize {
+        let of =
+            |cell: &Arc<ServiceCell>| cell.load().shard(cluster).map_or(0, |shard| shard.endpoints.len());
+        self.services.iter().map(|entry| of(entry.value())).sum()
     }
 
     /// The change signal. It has one reader.
@@ -226,6 +240,23 @@ impl Registry {
             changes.workloads.insert(id);
         }
         changes
+    }
+
+    /// Says whether it differs; the caller notes the services that are touched.
+    pub(super) fn write_standing(&self, cluster: &ClusterId, standing: Standing) -> bool {
+        let mut changed = false;
+        self.standings.rcu(|current| match current.with(cluster, standing, || self.next_version()) {
+            Some(next) => {
+                changed = true;
+                Arc::new(next)
+            }
+            None => {
+                changed = false;
+                Arc::clone(current)
+            }
+        });
+        self.count(changed);
+        changed
     }
 
     pub(super) fn write_networks(

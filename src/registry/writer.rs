@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::changes::ChangeSet;
+use super::changes::{ChangeSet, ServiceChange};
 use super::store::Registry;
-use crate::model::{ClusterId, EndpointShard, NetworkGateway, NetworkId, ServiceKey, Workload, WorkloadId};
+use crate::model::{ClusterId, EndpointShard, NetworkGateway, NetworkId, ServiceKey, Standing, Workload, WorkloadId};
 
 /// *Fatal* for the second writer: a cluster has one writer at a time.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -117,6 +117,18 @@ impl ClusterWriter {
         self.registry.note(changes);
     }
 
+    /// Publishes what the endpoints of this cluster are worth; says whether it differs. Cost ∝ its services when
+    /// it does, else a look.
+    pub fn set_standing(&mut self, standing: Standing) -> bool {
+        if self.registry.standings().part(&self.cluster).standing == standing {
+            return false;
+        }
+        self.registry.write_standing(&self.cluster, standing);
+        let touched = self.published.shards.keys().map(|key| (key.clone(), ServiceChange::default()));
+        self.registry.note(ChangeSet { services: touched.collect(), ..ChangeSet::default() });
+        true
+    }
+
     /// Takes everything of this cluster back in one pass and one note: its cells before its networks (D15).
     pub fn withdraw(mut self) {
         let mut changes = ChangeSet::default();
@@ -127,6 +139,8 @@ impl ClusterWriter {
             changes.merge(self.workload(id, None));
         }
         changes.merge(self.networks(None, Vec::new()));
+        // Nothing is served any more that it could count for.
+        self.registry.write_standing(&self.cluster, Standing::Regular);
         self.registry.note(changes);
     }
 

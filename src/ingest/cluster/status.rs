@@ -21,6 +21,8 @@ pub(in crate::ingest) fn rotation_subject(cluster: &ClusterId) -> String {
 enum Watch {
     Up,
     Down(Failure),
+    /// Its kind is done without (K-45).
+    Without,
 }
 
 /// The health of a generation, from the state of its watches.
@@ -71,9 +73,13 @@ impl Status {
     /// The watch of a kind works.
     pub(super) fn up(&mut self, kind: ObjectKind) {
         self.contact();
-        if self.watches.get(&kind) != Some(&Watch::Up) {
-            self.watches.insert(kind, Watch::Up);
-            self.changed = true;
+        match self.watches.insert(kind, Watch::Up) {
+            Some(Watch::Up) => {}
+            Some(Watch::Without) => {
+                self.problems.clear(&self.without_subject(kind));
+                self.changed = true;
+            }
+            Some(Watch::Down(_)) | None => self.changed = true,
         }
     }
 
@@ -84,6 +90,26 @@ impl Status {
             self.watches.insert(kind, down);
             self.changed = true;
         }
+    }
+
+    /// The API server will not show a kind, and the cluster is served without it (K-45).
+    pub(super) fn without(&mut self, kind: ObjectKind, failure: &Failure) {
+        self.contact();
+        if self.watches.get(&kind) != Some(&Watch::Without) {
+            self.watches.insert(kind, Watch::Without);
+            self.changed = true;
+            let text = format!("the cluster is served without them: {}", failure.text());
+            self.problems.set(self.without_subject(kind), text);
+        }
+    }
+
+    fn without_subject(&self, kind: ObjectKind) -> String {
+        format!("cluster {}, {}s are not shown", self.cluster, kind.name())
+    }
+
+    /// Whether a watch is lost: the data grows old.
+    pub(super) fn is_stale(&self) -> bool {
+        matches!(self.health(), ClusterHealth::Stale { .. } | ClusterHealth::Unauthorized { .. })
     }
 
     /// It did not sync in time (R1.17).
@@ -172,7 +198,7 @@ impl Status {
         let failures = || {
             self.watches.iter().filter_map(|(kind, watch)| match watch {
                 Watch::Down(failure) => Some((*kind, failure)),
-                Watch::Up => None,
+                Watch::Up | Watch::Without => None,
             })
         };
         failures().find(|(_, failure)| failure.is_unauthorized()).or_else(|| failures().next())
@@ -181,11 +207,13 @@ impl Status {
     fn health(&self) -> ClusterHealth {
         let since = SystemTime::now();
         match (self.worst(), self.synced) {
-            (Some((_, Failure::Unauthorized(_))), _) => ClusterHealth::Unauthorized { since },
+            (Some((_, Failure::Unauthorized(_) | Failure::Forbidden(_))), _) => {
+                ClusterHealth::Unauthorized { since }
+            }
             (Some((_, Failure::Unreachable(why))), true) => {
                 ClusterHealth::Stale { since, cause: StaleCause::Unreachable(why.clone()) }
             }
-            (Some((_, Failure::Refused(why))), true) => {
+            (Some((_, Failure::Refused(why) | Failure::NotServed(why))), true) => {
                 ClusterHealth::Stale { since, cause: StaleCause::Refused(why.clone()) }
             }
             (Some(_), false) => ClusterHealth::Connecting,

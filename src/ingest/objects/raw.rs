@@ -31,7 +31,7 @@ macro_rules! wire {
 
 wire! {
     Meta {
-        namespace: Name, labels: Labels, annotations: Labels, generate_name: Name,
+        namespace: Name, uid: Name, labels: Labels, annotations: Labels, generate_name: Name,
         creation_timestamp: Option<jiff::Timestamp>, deletion_timestamp: Option<String>,
         owner_references: Vec<Owner>,
     }
@@ -103,7 +103,8 @@ impl Meta {
 
 impl From<Namespace> for NamespaceObject {
     fn from(raw: Namespace) -> Self {
-        Self { network: raw.metadata.label(NETWORK_LABEL) }
+        let network = raw.metadata.label(NETWORK_LABEL);
+        Self { network, labels: raw.metadata.labels, uid: raw.metadata.uid }
     }
 }
 
@@ -230,6 +231,9 @@ impl From<EndpointSlice> for SliceObject {
 impl From<Secret> for SecretObject {
     fn from(raw: Secret) -> Self {
         let decoded = raw.data.into_iter().map(|(key, text)| (key, STANDARD.decode(text.trim()).ok()));
-        Self { created: raw.metadata.created(), data: decoded.collect() }
+        let created = raw.metadata.created();
+        let mut annotations = raw.metadata.annotations;
+        annotations.retain(|key, _| key.starts_with("tombolo.dev/"));
+        Self { created, annotations, data: decoded.collect() }
     }
 }
