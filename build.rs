@@ -2,7 +2,7 @@
 
 use std::error::Error;
 
-const FILES: [&str; 2] = ["proto/discovery.proto", "proto/assignment.proto"];
+const FILES: [&str; 3] = ["proto/discovery.proto", "proto/assignment.proto", "proto/snapshot.proto"];
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed=proto");

@@ -59,6 +59,11 @@ pub struct Settings {
     pub insecure_plaintext_sds: Option<bool>,
     /// API servers and endpoints on loopback.
     pub allow_loopback_clusters: Option<bool>,
+    /// Directory of the last known states of clusters.
+    pub snapshot_dir: Option<PathBuf>,
+    /// How old they may be.
+    #[serde(deserialize_with = "file::duration")]
+    pub snapshot_max_age: Option<Duration>,
     /// Where the chosen ports are written.
     pub ports_file: Option<PathBuf>,
     /// `text` or `json`.
@@ -104,6 +109,8 @@ impl Settings {
             ca_dir,
             insecure_plaintext_sds,
             allow_loopback_clusters,
+            snapshot_dir,
+            snapshot_max_age,
             ports_file,
             log_format,
             log_level,
@@ -144,6 +151,8 @@ impl Settings {
             ca_dir: self.ca_dir,
             insecure_plaintext_sds: self.insecure_plaintext_sds.unwrap_or_default(),
             allow_loopback_clusters: self.allow_loopback_clusters.unwrap_or_default(),
+            snapshot_dir: self.snapshot_dir,
+            snapshot_max_age: self.snapshot_max_age.unwrap_or(Duration::from_secs(24 * 3600)),
             ports_file: self.ports_file,
             reachable_networks: self.reachable_networks.unwrap_or_default(),
             cluster_aliases: clusters::aliases(self.cluster_aliases.as_deref()).unwrap_or_default(),
@@ -186,6 +195,12 @@ impl Settings {
         if self.insecure_plaintext_sds == Some(true) && self.ca_dir.is_none() {
             problems.push("--insecure-plaintext-sds has no CA to answer from: give --ca-dir".to_owned());
         }
+        if self.snapshot_max_age.is_some() && self.snapshot_dir.is_none() {
+            problems.push("--snapshot-max-age has no effect without --snapshot-dir".to_owned());
+        }
+        if self.snapshot_max_age.is_some_and(|age| age.is_zero()) {
+            problems.push("--snapshot-max-age is 0: leave --snapshot-dir out to keep nothing".to_owned());
+        }
         problems
     }
 }
@@ -211,6 +226,8 @@ pub struct Config {
     pub ca_dir: Option<PathBuf>,
     pub insecure_plaintext_sds: bool,
     pub allow_loopback_clusters: bool,
+    pub snapshot_dir: Option<PathBuf>,
+    pub snapshot_max_age: Duration,
     pub ports_file: Option<PathBuf>,
     pub reachable_networks: Vec<(NetworkId, NetworkId)>,
     pub cluster_aliases: BTreeMap<ClusterId, ClusterId>,

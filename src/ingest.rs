@@ -9,6 +9,7 @@
 //! Kubernetes types stop here. Nothing that goes wrong with one object, one Secret, one file or one cluster
 //! touches another (contract 9); an outage never takes anything away (contract 11).
 
+mod adopted;
 pub mod client;
 mod cluster;
 mod cluster_set;
@@ -21,19 +22,21 @@ pub mod options;
 mod problems;
 mod roster;
 mod secrets;
+pub mod snapshot;
 pub mod staging;
 pub mod watch;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tokio::sync::watch as signal;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 
+use adopted::Adopted;
 use client::{AddressPolicy, ApiServer, ClientError};
 use cluster::KubeFeeds;
 use cluster_set::{ClusterSet, Start};
@@ -41,12 +44,14 @@ use directory::DirectoryWatch;
 use options::Texts;
 use roster::{Contest, Roster};
 use secrets::SecretWatch;
+use snapshot::{Keeper, Pin, SnapshotError, SnapshotStore};
 
 pub use counts::{Counts, EventKind};
 pub use kubeconfig::{ConfigSource, OwnError};
 pub use objects::ObjectKind;
 pub use options::ClusterOptions;
 pub use problems::{Problem, Problems};
+pub use snapshot::SnapshotOptions;
 pub use watch::RetryPolicy;
 
 use crate::model::{ClusterId, ClusterRole, Name};
@@ -101,6 +106,8 @@ pub struct IngestOptions {
     pub mass_delete_guard: bool,
     /// Who reads the Secrets, if not the config cluster (R1.9).
     pub secrets_by: Option<ConfigSource>,
+    /// Keeps what clusters amounted to on disk, for a restart while one cannot be reached.
+    pub snapshots: Option<SnapshotOptions>,
 }
 
 impl Default for IngestOptions {
@@ -118,6 +125,7 @@ impl Default for IngestOptions {
             clusters: BTreeMap::new(),
             mass_delete_guard: true,
             secrets_by: None,
+            snapshots: None,
         }
     }
 }
@@ -142,6 +150,9 @@ pub enum IngestError {
     /// Somebody else writes for the config cluster.
     #[error(transparent)]
     Taken(#[from] DuplicateWriter),
+    /// The directory of snapshots.
+    #[error(transparent)]
+    Snapshots(#[from] SnapshotError),
     /// The directory of kubeconfigs.
     #[error("cannot read directory {path}: {error}; check --kubeconfig-dir")]
     Directory {
@@ -220,8 +231,8 @@ pub async fn start(
         None => None,
     };
     let secrets = match (&options.remotes, &options.secrets_by) {
-        (Remotes::Secrets, Some(source)) => Some(own_server(source).await?),
-        _ => config.as_ref().map(|(_, server)| Arc::clone(server)),
+        (Remotes::Secrets, Some(source)) => Some(own_server(source).await?.0),
+        _ => config.as_ref().map(|(_, (server, _))| Arc::clone(server)),
     };
     let directory = match &options.remotes {
         Remotes::Directory(path) => {
@@ -238,8 +249,19 @@ pub async fn start(
         Arc::clone(&problems),
         cancel.clone(),
     );
-    if let Some((config, server)) = config {
-        start_config(&mut set, config, server)?;
+    set.snapshots = match &options.snapshots {
+        Some(snapshots) => {
+            let store = SnapshotStore::open(snapshots, SystemTime::now())?;
+            Some(Arc::new(Keeper::new(store, Arc::clone(&registry), Arc::clone(&problems))))
+        }
+        None => None,
+    };
+    if let Some((config, (server, pin))) = config {
+        start_config(&mut set, config, server, pin)?;
+    }
+    if let Some(keeper) = &set.snapshots {
+        let keeping = Arc::clone(keeper).run(cancel.clone());
+        set.tasks.spawn(keeping.instrument(tracing::info_span!("snapshots")));
     }
     let source = match (&options.remotes, secrets, directory) {
         (Remotes::Directory(_), _, Some(directory)) => RemoteSource::Directory(directory),
@@ -267,22 +289,23 @@ pub async fn start(
     Ok(Ingest { counts, problems, ready, known_set, tasks })
 }
 
-async fn config_server(config: &ConfigCluster) -> Result<Arc<ApiServer>, IngestError> {
+async fn config_server(config: &ConfigCluster) -> Result<(Arc<ApiServer>, Pin), IngestError> {
     kubeconfig::check_cluster_id(&config.id).map_err(IngestError::ClusterId)?;
     own_server(&config.source).await
 }
 
-async fn own_server(source: &ConfigSource) -> Result<Arc<ApiServer>, IngestError> {
+async fn own_server(source: &ConfigSource) -> Result<(Arc<ApiServer>, Pin), IngestError> {
     let credentials = kubeconfig::load(source).await?;
     let server = ApiServer::new(&credentials, AddressPolicy::Any);
     let server = server.map_err(|error| IngestError::Credentials { origin: source.to_string(), error })?;
-    Ok(Arc::new(server))
+    Ok((Arc::new(server), Pin::of(&credentials)))
 }
 
 fn start_config(
     set: &mut ClusterSet,
     config: &ConfigCluster,
     server: Arc<ApiServer>,
+    pin: Pin,
 ) -> Result<(), IngestError> {
     let options = set.read_options(&config.id, &Texts::new());
     let started = set.start(Start {
@@ -292,6 +315,7 @@ fn start_config(
         feeds: Arc::new(KubeFeeds::new(server, set.options.retry)),
         hash: 0,
         options,
+        pin: Some(pin),
     });
     started.map_err(|error| match error {
         cluster_set::StartError::Client(error) => {
@@ -341,14 +365,31 @@ async fn follow_remotes(
     let problems = Arc::clone(&set.problems);
     let mut complete = matches!(source, RemoteSource::None);
     known_set.send_replace(complete);
+    // Directories are known at once, and Secrets only when the config cluster is.
+    let adopts = matches!(source, RemoteSource::Secrets(_));
+    let keeper = set.snapshots.clone().filter(|_| adopts);
+    let mut adopted = keeper.map(|keeper| Adopted::new(Arc::clone(&set.registry), keeper));
+    let mut adopting = adopted.is_some();
     loop {
         let removal = set.next_removal();
         tokio::select! {
+            () = async {
+                match &mut adopted {
+                    Some(adopted) => adopted.adopt().await,
+                    None => std::future::pending().await,
+                }
+            }, if adopting && !complete => {
+                adopting = false;
+                known_set.send_replace(true);
+            }
             // Unbiased: both are rare.
             news = source.next(!complete, &problems) => {
                 set.perform(roster.update(news.claims, &problems));
                 if news.complete && !complete {
                     complete = true;
+                    if let Some(adopted) = &mut adopted {
+                        adopted.settle(set.ids()).await;
+                    }
                     known_set.send_replace(true);
                 }
             }

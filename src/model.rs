@@ -8,6 +8,7 @@ mod gateway;
 mod health;
 mod ids;
 mod locality;
+mod moment;
 mod node;
 mod proxy;
 mod service;
@@ -16,9 +17,13 @@ mod workload;
 
 pub use endpoint::{Endpoint, EndpointShard, Health};
 pub use gateway::{DEFAULT_GATEWAY_PORT, HBONE_GATEWAY_PORT, NetworkGateway};
-pub use health::{ClusterHealth, ClusterRole, ClusterStatus, StaleCause};
+pub use health::{
+    ApiFacts, ClusterHealth, ClusterRole, ClusterStatus, Restored, Served, SourceCounters, SourceState,
+    SourceStatus, StaleCause,
+};
 pub use ids::{ClusterId, Hostname, Name, NetworkId, ServiceKey, WorkloadId};
 pub use locality::Locality;
+pub use moment::Moment;
 pub use node::{Dialect, InterceptionMode, Node, NodeError, NodeMetadata, ProxyKind};
 pub use proxy::{IpFamilies, ProxyView, RequestedView};
 pub use service::{ExportTo, PortProtocol, Resolution, Service, ServicePort, Transport};

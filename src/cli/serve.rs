@@ -12,7 +12,9 @@ use serde_json::json;
 use super::{EXIT_FAILURE, EXIT_USAGE, fail};
 use crate::app::{Addresses, AppError, Bound, Server};
 use crate::config::{self, Config, Settings};
-use crate::ingest::{ClusterOptions, ConfigCluster, ConfigSource, IngestOptions, Remotes, RetryPolicy};
+use crate::ingest::{
+    ClusterOptions, ConfigCluster, ConfigSource, IngestOptions, Remotes, RetryPolicy, SnapshotOptions,
+};
 use crate::lifecycle;
 use crate::telemetry::{self, LogFormat};
 
@@ -86,6 +88,13 @@ pub struct Args {
     /// Ask again before a list takes more than half of a cluster's endpoints away: on or off [default: on]
     #[arg(long, env = "TOMBOLO_MASS_DELETE_GUARD", value_name = "on|off", value_parser = ["on", "off"])]
     mass_delete_guard: Option<String>,
+    /// Keep the last known state of clusters in DIR; a cluster that cannot be reached after a restart is served
+    /// from there, marked stale
+    #[arg(long, env = "TOMBOLO_SNAPSHOT_DIR", value_name = "DIR")]
+    snapshot_dir: Option<PathBuf>,
+    /// How old a state in --snapshot-dir may be [default: 24h]
+    #[arg(long, env = "TOMBOLO_SNAPSHOT_MAX_AGE", value_name = "TIME", value_parser = humantime::parse_duration)]
+    snapshot_max_age: Option<Duration>,
     /// Write {"grpc":"ip:port","http":…,"monitoring":…} to FILE once bound; port 0 takes a free port
     #[arg(long, env = "TOMBOLO_PORTS_FILE", value_name = "FILE")]
     ports_file: Option<PathBuf>,
@@ -117,6 +126,8 @@ impl Args {
             ca_dir: self.ca_dir,
             insecure_plaintext_sds: self.insecure_plaintext_sds.then_some(true),
             allow_loopback_clusters: self.allow_loopback_clusters.then_some(true),
+            snapshot_dir: self.snapshot_dir,
+            snapshot_max_age: self.snapshot_max_age,
             ports_file: self.ports_file,
             log_format: self.log_format,
             log_level: self.log_level,
@@ -228,6 +239,10 @@ fn ingest_options(config: &Config) -> IngestOptions {
         clusters: config.clusters.iter().map(|(id, said)| (id.clone(), said.texts())).collect(),
         mass_delete_guard: config.mass_delete_guard,
         secrets_by: config.local_cluster_secret_watcher.then_some(ConfigSource::InCluster),
+        snapshots: config
+            .snapshot_dir
+            .clone()
+            .map(|dir| SnapshotOptions { dir, max_age: config.snapshot_max_age }),
     }
 }
 

@@ -11,6 +11,7 @@ mod feeds;
 mod holds;
 mod identity;
 mod plan;
+mod restore;
 mod status;
 
 use std::sync::Arc;
@@ -30,6 +31,7 @@ use holds::{CONFIRM_AFTER, Holds};
 pub(super) use identity::Identities;
 use identity::Verdict;
 use plan::Plan;
+pub(super) use restore::Restore;
 use status::Status;
 pub(super) use status::rotation_subject;
 
@@ -73,6 +75,8 @@ pub(super) struct Generation {
     pub(super) seat: Seat,
     /// The generation that serves meanwhile; stopped once this one is ready.
     pub(super) predecessor: Option<CancellationToken>,
+    /// What is served until this generation is ready, if snapshots are kept.
+    pub(super) restore: Option<Restore>,
     /// Set once this generation serves.
     pub(super) serving: Arc<AtomicBool>,
 }
@@ -104,7 +108,11 @@ impl Generation {
             Arc::clone(&self.problems),
             self.context.cluster.clone(),
             self.predecessor.is_some(),
+            ObjectKind::ALL,
         );
+        if let Some(restore) = self.restore.as_mut().filter(|_| self.predecessor.is_none()) {
+            restore.load().await;
+        }
         let mut gathered = self.gather(&mut status).await;
         let mut seat = self.take_over().await;
         let Some(writer) = seat.as_mut() else {
@@ -115,6 +123,7 @@ impl Generation {
             writer.replace(gathered.staging.state());
             self.serving.store(true, Ordering::Release);
             status.synced(&gathered.staging);
+            self.restore.iter_mut().for_each(Restore::synced);
             match self.follow(&mut gathered, &mut status, writer).await {
                 Again::OtherCluster => {
                     Counts::add(&self.counts.cluster_swaps, 1);
@@ -192,15 +201,24 @@ impl Generation {
         let mut waiting = deadline.is_some();
         let mut events = 0_usize;
         while !staging.is_complete() || self.is_nothing_for_something(staging) {
+            let old = self.restore.as_ref().and_then(Restore::due);
             tokio::select! {
                 // Unbiased: neither a flood of events nor the deadline may starve the other.
                 event = feed.events.next() => {
                     let Some(event) = event else { return std::future::pending().await };
                     self.take_in(event, staging, status);
                     status.flush(staging);
+                    if let Some(restore) = self.restore.as_mut().filter(|_| status.is_failing()) {
+                        restore.hurry();
+                    }
                     events += 1;
                     if events.is_multiple_of(BATCH) {
                         tokio::task::yield_now().await;
+                    }
+                }
+                () = tokio::time::sleep_until(old.unwrap_or_else(Instant::now)), if old.is_some() => {
+                    if let Some(restore) = &mut self.restore {
+                        restore.serve(&self.seat, status).await;
                     }
                 }
                 () = tokio::time::sleep_until(deadline.unwrap_or_else(Instant::now)), if waiting => {
@@ -248,7 +266,7 @@ impl Generation {
         let mut age = Age::new(self.options.borrow().stale);
         loop {
             let now = Instant::now();
-            age.observe(status.is_stale(), now);
+            age.observe(status.stale_since(), now);
             self.stand(age.standing(now), writer);
             let due = [status_due, replan_due, holds.due(), age.due().filter(|due| *due > now)];
             let due = due.into_iter().flatten().min();
@@ -264,6 +282,7 @@ impl Generation {
                     }
                     self.publish(staging, writer);
                     holds.update(&staging.held_back(), &self.context.cluster, &self.problems, Instant::now());
+                    status.holds(staging.held_back().len());
                     status.flush_health();
                     status_due.get_or_insert_with(|| Instant::now() + STATUS_DELAY);
                     if replan_due.is_none() && self.plan(Some(staging)) != *plan {
@@ -378,15 +397,13 @@ impl Generation {
             SourceEvent::Failed(failure) => {
                 Counts::add(&self.counts.failures, 1);
                 tracing::debug!(kind = kind.name(), failure = failure.text(), "watch failed");
-                if is_refusal(failure) && self.is_optional(kind) {
-                    status.without(kind, failure);
-                    return true;
-                }
                 status.down(kind, failure);
+                return is_refusal(failure) && self.is_optional(kind);
             }
-            // A complete list is not yet a watch.
-            SourceEvent::InitApply(_) | SourceEvent::InitDone => status.contact(),
-            SourceEvent::Connected | SourceEvent::Apply(_) | SourceEvent::Delete(_) => status.up(kind),
+            SourceEvent::InitApply(_) => status.heard(kind),
+            SourceEvent::InitDone => status.listed(kind),
+            SourceEvent::Connected => status.up(kind),
+            SourceEvent::Apply(_) | SourceEvent::Delete(_) => status.event(kind),
         }
         false
     }
@@ -395,7 +412,11 @@ impl Generation {
     fn is_optional(&self, kind: ObjectKind) -> bool {
         match kind {
             ObjectKind::Service | ObjectKind::EndpointSlice => false,
-            ObjectKind::Pod => self.options.borrow().serve_without_pods,
+            // Endpoints that are served are not given up for a view without pods.
+            ObjectKind::Pod => {
+                self.options.borrow().serve_without_pods
+                    || self.registry.endpoints_of(&self.context.cluster) == 0
+            }
             ObjectKind::Namespace | ObjectKind::Node => true,
         }
     }
@@ -423,10 +444,4 @@ fn ends_list(event: &StagedEvent) -> bool {
 
 fn is_refusal(failure: &Failure) -> bool {
     matches!(failure, Failure::Forbidden(_) | Failure::NotServed(_))
-}
-
-impl Failure {
-    fn is_unauthorized(&self) -> bool {
-        matches!(self, Self::Unauthorized(_) | Self::Forbidden(_))
-    }
 }

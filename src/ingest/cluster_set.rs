@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::SystemTime;
 
 use tokio::sync::{Mutex, watch as signal};
 use tokio::time::Instant;
@@ -13,13 +12,14 @@ use tracing::Instrument;
 
 use super::IngestOptions;
 use super::client::{AddressPolicy, ApiServer, ClientError};
-use super::cluster::{Feeds, Generation, Identities, KubeFeeds, Seat, rotation_subject};
+use super::cluster::{Feeds, Generation, Identities, KubeFeeds, Restore, Seat, rotation_subject};
 use super::convert::{ClusterContext, SpecialAddresses};
 use super::counts::Counts;
 use super::kubeconfig::RemoteKubeconfig;
 use super::options::{ClusterOptions, Texts};
 use super::problems::Problems;
 use super::roster::Action;
+use super::snapshot::{Keeper, Pin};
 use super::staging::Guard;
 use crate::model::{ClusterHealth, ClusterId, ClusterRole, ClusterStatus};
 use crate::registry::{DuplicateWriter, Registry};
@@ -44,6 +44,7 @@ pub(super) struct ClusterSet {
     pub(super) tasks: TaskTracker,
     pub(super) cancel: CancellationToken,
     identities: Arc<Identities>,
+    pub(super) snapshots: Option<Arc<Keeper>>,
     running: BTreeMap<ClusterId, Running>,
 }
 
@@ -73,6 +74,8 @@ pub(super) struct Start {
     /// What the credentials are told apart by.
     pub(super) hash: u128,
     pub(super) options: Arc<ClusterOptions>,
+    /// Which API server its snapshots are of; `None` keeps none.
+    pub(super) pin: Option<Pin>,
 }
 
 impl ClusterSet {
@@ -92,6 +95,7 @@ impl ClusterSet {
             problems,
             tasks: TaskTracker::new(),
             cancel,
+            snapshots: None,
             running: BTreeMap::new(),
         }
     }
@@ -115,8 +119,8 @@ impl ClusterSet {
         let server = ApiServer::new(&kubeconfig.config, self.options.remote_addresses());
         let started = server.map_err(StartError::from).and_then(|server| {
             let feeds = Arc::new(KubeFeeds::new(Arc::new(server), self.options.retry));
-            let role = ClusterRole::Remote;
-            self.start(Start { id, role, source, feeds, hash: kubeconfig.hash, options })
+            let (role, hash, pin) = (ClusterRole::Remote, kubeconfig.hash, Some(Pin::of(&kubeconfig.config)));
+            self.start(Start { id, role, source, feeds, hash, options, pin })
         });
         match started {
             Ok(()) => self.problems.clear(&subject),
@@ -184,7 +188,10 @@ impl ClusterSet {
     /// to keep and stops at once.
     fn exchange(&mut self, mut running: Running, start: &Start) -> Running {
         if let Some((_, health)) = running.removal.take() {
-            self.registry.clusters().update(&start.id, |row| row.health = health);
+            let now = Instant::now().into_std().into();
+            self.registry.clusters().update(&start.id, |row| {
+                row.set_health(health, now);
+            });
         }
         self.registry.clusters().update(&start.id, |row| {
             row.source.clone_from(&start.source);
@@ -247,6 +254,11 @@ impl ClusterSet {
             identities: Arc::clone(&self.identities),
             seat: Arc::clone(seat),
             predecessor,
+            restore: self
+                .snapshots
+                .as_ref()
+                .zip(start.pin.clone())
+                .map(|(keeper, pin)| Restore::new(Arc::clone(keeper), start.id.clone(), pin)),
             serving: Arc::clone(&serving),
         };
         let span = tracing::info_span!("cluster", id = %start.id);
@@ -263,10 +275,15 @@ impl ClusterSet {
         running.removal =
             Some((Instant::now() + self.options.removal_grace, before.unwrap_or(ClusterHealth::Connecting)));
         tracing::info!(cluster = %id, grace = ?self.options.removal_grace, "cluster is being removed");
+        let now = Instant::now().into_std().into();
         self.registry.clusters().update(id, |row| {
-            row.health = ClusterHealth::Removing;
-            row.since = SystemTime::now();
+            row.set_health(ClusterHealth::Removing, now);
         });
+    }
+
+    /// The clusters that run.
+    pub(super) fn ids(&self) -> impl Iterator<Item = &ClusterId> {
+        self.running.keys()
     }
 
     /// When the next cluster is to be withdrawn.
@@ -288,6 +305,9 @@ impl ClusterSet {
             }
             if let Some(writer) = running.seat.lock().await.take() {
                 writer.withdraw();
+            }
+            if let Some(keeper) = &self.snapshots {
+                keeper.forget(&id).await;
             }
             self.registry.clusters().remove(&id);
             self.identities.forget(&id);

@@ -281,6 +281,11 @@ impl Staging {
         self.quarantine.all()
     }
 
+    /// How many objects are set aside or used in part.
+    pub fn quarantined_objects(&self) -> usize {
+        self.quarantine.len()
+    }
+
     /// Endpoint addresses withheld because the pod they name is not known (D9).
     pub fn pending_pods(&self) -> usize {
         self.withheld.values().sum()

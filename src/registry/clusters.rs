@@ -5,7 +5,7 @@ use std::sync::{Mutex, PoisonError};
 
 use tokio::sync::watch;
 
-use crate::model::{ClusterId, ClusterRole, ClusterStatus, StartRule};
+use crate::model::{ClusterId, ClusterRole, ClusterStatus};
 
 /// Status of every configured cluster. Written by their watchers on state changes, read by operators, the
 /// start gate and the removal rule (D27); never on the path of an endpoint event.
@@ -33,6 +33,11 @@ impl ClusterTable {
     /// One cluster.
     pub fn get(&self, id: &ClusterId) -> Option<ClusterStatus> {
         self.rows.lock().unwrap_or_else(PoisonError::into_inner).get(id).cloned()
+    }
+
+    /// Looks at one row without a copy.
+    pub fn look<T>(&self, id: &ClusterId, look: impl FnOnce(&ClusterStatus) -> T) -> Option<T> {
+        self.rows.lock().unwrap_or_else(PoisonError::into_inner).get(id).map(look)
     }
 
     /// Adds or replaces a row.
@@ -65,11 +70,10 @@ impl ClusterTable {
         self.rows.lock().unwrap_or_else(PoisonError::into_inner).values().all(|status| status.synced)
     }
 
-    /// Whether every configured cluster has synced, or timed out unless it is required: the start gate (R1.18,
-    /// D35).
+    /// Whether the start waits for no cluster (R1.18): see [`ClusterStatus::gate_open`].
     pub fn gate_open(&self) -> bool {
         let rows = self.rows.lock().unwrap_or_else(PoisonError::into_inner);
-        rows.values().all(|status| status.synced || (status.timed_out && status.start != StartRule::Required))
+        rows.values().all(ClusterStatus::gate_open)
     }
 
     fn touch(&self) {

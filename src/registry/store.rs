@@ -1,6 +1,6 @@
 //! The index of cells.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -37,6 +37,8 @@ pub struct Registry {
     networks: ArcSwap<NetworkSnapshot>,
     standings: ArcSwap<StandingSnapshot>,
     writers: DashSet<ClusterId>,
+    /// How often each cluster changed.
+    revisions: DashMap<ClusterId, Arc<AtomicU64>>,
     config_cluster: ArcSwapOption<ClusterId>,
     changes: ChangeLog,
     clusters: ClusterTable,
@@ -69,23 +71,49 @@ impl Registry {
             self.config_cluster.store(Some(Arc::new(cluster.clone())));
         }
         let published = self.told_by(&cluster);
-        Ok(ClusterWriter::new(Arc::clone(self), cluster, published))
+        let revision = Arc::clone(&self.revisions.entry(cluster.clone()).or_default());
+        Ok(ClusterWriter::new(Arc::clone(self), cluster, published, revision))
     }
 
     /// What a former writer of this cluster left behind: the next one must be able to sweep it.
     fn told_by(&self, cluster: &ClusterId) -> ClusterState {
+        self.states(&BTreeSet::from([cluster.clone()])).remove(cluster).unwrap_or_default()
+    }
+
+    /// What each of these clusters tells now, in one pass over all services: for snapshots. What is written
+    /// meanwhile may be in it or not.
+    pub fn states(&self, of: &BTreeSet<ClusterId>) -> BTreeMap<ClusterId, ClusterState> {
         let networks = self.networks();
-        let network = Some(networks.of_cluster(cluster)).filter(|network| !network.is_empty());
-        let gateways = networks.gateways().filter(|gateway| gateway.cluster == *cluster).cloned();
-        let shard =
-            |cell: &Arc<ServiceCell>| Some((cell.key().clone(), Arc::clone(cell.load().shard(cluster)?)));
-        let own = self.workloads.iter().filter(|entry| entry.key().cluster == *cluster);
-        ClusterState {
-            network,
-            gateways: gateways.collect(),
-            shards: self.services.iter().filter_map(|entry| shard(entry.value())).collect(),
-            workloads: own.map(|entry| (entry.key().clone(), Arc::clone(entry.value()))).collect(),
+        let mut states: BTreeMap<_, _> = of
+            .iter()
+            .map(|id| {
+                let network = Some(networks.of_cluster(id)).filter(|network| !network.is_empty());
+                (id.clone(), ClusterState { network, ..ClusterState::default() })
+            })
+            .collect();
+        for gateway in networks.gateways() {
+            if let Some(state) = states.get_mut(&gateway.cluster) {
+                state.gateways.push(gateway.clone());
+            }
         }
+        for cell in &self.services {
+            for shard in &cell.load().shards {
+                if let Some(state) = states.get_mut(&shard.cluster) {
+                    state.shards.insert(cell.key().clone(), Arc::clone(shard));
+                }
+            }
+        }
+        for entry in &self.workloads {
+            if let Some(state) = states.get_mut(&entry.key().cluster) {
+                state.workloads.insert(entry.key().clone(), Arc::clone(entry.value()));
+            }
+        }
+        states
+    }
+
+    /// Grows with every change that the writer of a cluster published.
+    pub fn revision(&self, cluster: &ClusterId) -> u64 {
+        self.revisions.get(cluster).map_or(0, |revision| revision.load(Ordering::Acquire))
     }
 
     /// The cell of a service.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::changes::{ChangeSet, ServiceChange};
 use super::store::Registry;
@@ -39,11 +40,18 @@ pub struct ClusterWriter {
     cluster: ClusterId,
     /// What this writer, or one before it, has published: the sweep of a relist and the withdrawal go by it.
     published: ClusterState,
+    /// How often the cluster changed.
+    revision: Arc<AtomicU64>,
 }
 
 impl ClusterWriter {
-    pub(super) fn new(registry: Arc<Registry>, cluster: ClusterId, published: ClusterState) -> Self {
-        Self { registry, cluster, published }
+    pub(super) fn new(
+        registry: Arc<Registry>,
+        cluster: ClusterId,
+        published: ClusterState,
+        revision: Arc<AtomicU64>,
+    ) -> Self {
+        Self { registry, cluster, published, revision }
     }
 
     /// The cluster this writer speaks for.
@@ -81,7 +89,7 @@ impl ClusterWriter {
         for id in vanished {
             changes.merge(self.workload(id, None));
         }
-        self.registry.note(changes);
+        self.note(changes);
     }
 
     /// Publishes a batch of shards and pods that belong together and notes them at once. `None` removes.
@@ -98,7 +106,7 @@ impl ClusterWriter {
         for (key, shard) in shards {
             changes.merge(self.shard(key, shard));
         }
-        self.registry.note(changes);
+        self.note(changes);
     }
 
     /// Publishes one shard.
@@ -114,7 +122,7 @@ impl ClusterWriter {
     /// Publishes where the cluster belongs and its gateways.
     pub fn set_networks(&mut self, network: Option<NetworkId>, gateways: Vec<NetworkGateway>) {
         let changes = self.networks(network, gateways);
-        self.registry.note(changes);
+        self.note(changes);
     }
 
     /// Publishes what the endpoints of this cluster are worth; says whether it differs. Cost ∝ its services when
@@ -141,6 +149,14 @@ impl ClusterWriter {
         changes.merge(self.networks(None, Vec::new()));
         // Nothing is served any more that it could count for.
         self.registry.write_standing(&self.cluster, Standing::Regular);
+        self.note(changes);
+    }
+
+    /// Tells of what was published.
+    fn note(&self, changes: ChangeSet) {
+        if !changes.is_empty() {
+            self.revision.fetch_add(1, Ordering::Release);
+        }
         self.registry.note(changes);
     }
 

@@ -3,7 +3,7 @@
 use tokio::time::Instant;
 
 use crate::ingest::options::StalePolicy;
-use crate::model::Standing;
+use crate::model::{Moment, Standing};
 
 /// How long a cluster has not been heard, and what follows from it. Time is monotonic (K-41).
 #[derive(Debug)]
@@ -21,13 +21,10 @@ impl Age {
         self.policy = policy;
     }
 
-    /// Coming back counts at once.
-    pub(super) fn observe(&mut self, stale: bool, now: Instant) {
-        match (stale, self.stale_since) {
-            (true, None) => self.stale_since = Some(now),
-            (false, _) => self.stale_since = None,
-            (true, Some(_)) => {}
-        }
+    /// Since when it has not been heard. Coming back counts at once.
+    pub(super) fn observe(&mut self, stale_since: Option<Moment>, now: Instant) {
+        let age = |since: Moment| since.age(now.into_std().into());
+        self.stale_since = stale_since.map(|since| now.checked_sub(age(since)).unwrap_or(now));
     }
 
     /// When the standing changes if nothing is heard until then.
@@ -67,11 +64,12 @@ mod tests {
         ] {
             let mut age = Age::new(policy);
             assert_eq!(age.standing(start + 10 * minute), Standing::Regular);
-            age.observe(true, start);
-            age.observe(true, start + minute / 2);
+            let lost = Some(Moment::from(start.into_std()));
+            age.observe(lost, start);
+            age.observe(lost, start + minute / 2);
             assert_eq!(age.standing(start + minute / 2), Standing::Regular);
             assert_eq!(age.standing(start + minute), aged, "counted from when it was lost");
-            age.observe(false, start + 2 * minute);
+            age.observe(None, start + 2 * minute);
             assert_eq!((age.standing(start + 9 * minute), age.due()), (Standing::Regular, None));
         }
     }
