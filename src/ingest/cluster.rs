@@ -14,6 +14,9 @@ mod plan;
 mod restore;
 mod status;
 
+#[cfg(test)]
+pub(super) mod fake;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -27,7 +30,8 @@ use tokio_util::sync::CancellationToken;
 use age::Age;
 use feeds::{Arrival, Feed, Unknown};
 pub(super) use feeds::{Feeds, KubeFeeds};
-use holds::{CONFIRM_AFTER, Holds};
+pub(super) use holds::CONFIRM_AFTER;
+use holds::Holds;
 pub(super) use identity::Identities;
 use identity::Verdict;
 use plan::Plan;
@@ -329,7 +333,9 @@ impl Generation {
         let mut listed = ends_list(&first.event);
         self.take_in(first, staging, status);
         for _ in 1..BATCH {
-            let Some(Some(event)) = feed.events.next().now_or_never() else { break };
+            // Without the runtime's own budget, which would cut a turn short: the turn is ours to bound.
+            let next = tokio::task::unconstrained(feed.events.next()).now_or_never();
+            let Some(Some(event)) = next else { break };
             listed |= ends_list(&event.event);
             self.take_in(event, staging, status);
         }

@@ -333,3 +333,6 @@ impl IngestOptions {
         self.remote_addresses()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,16 +4,22 @@ use std::sync::Arc;
 
 use futures::future::BoxFuture;
 use futures::stream::{self, BoxStream, SelectAll, StreamExt};
+use http::StatusCode;
 use tokio::sync::watch as signal;
 
 use super::plan::Plan;
-use crate::ingest::client::ApiServer;
+use crate::ingest::client::{ApiServer, ByteStream, Exchange as _};
 use crate::ingest::objects::{
     NamespaceObject, NodeObject, Object, ObjectKind, PodObject, ServiceObject, SliceObject,
 };
 use crate::ingest::staging::{Scope, StagedEvent};
 use crate::ingest::watch::{KubeSource, ObjectSource, Received, RetryPolicy, SourceEvent};
 use crate::model::Name;
+
+/// The namespace that every cluster has, and whose uid says which one it is (K-20).
+const HOME_PATH: &str = "/api/v1/namespaces/kube-system";
+/// Largest answer about it.
+const MAX_HOME: usize = 1 << 20;
 
 /// One event and the part of its kind that its source reads.
 #[derive(Debug)]
@@ -108,8 +114,37 @@ impl Feeds for KubeFeeds {
     }
 
     fn uid(&self) -> BoxFuture<'static, Result<Name, Unknown>> {
-        Box::pin(std::future::ready(Err(Unknown::Untold)))
+        let answer = self.server.get(HOME_PATH.to_owned(), "application/json");
+        Box::pin(async move {
+            let answer = answer.await.map_err(|_| Unknown::Unreachable)?;
+            let transient = answer.status.is_server_error() || answer.status == StatusCode::TOO_MANY_REQUESTS;
+            if !answer.status.is_success() {
+                return Err(if transient { Unknown::Unreachable } else { Unknown::Untold });
+            }
+            uid_of(answer.body).await
+        })
     }
+}
+
+/// Reads the uid of one object, of a body that is not larger than one may be.
+async fn uid_of(mut body: ByteStream) -> Result<Name, Unknown> {
+    #[derive(serde::Deserialize)]
+    struct Object {
+        metadata: Metadata,
+    }
+    #[derive(serde::Deserialize)]
+    struct Metadata {
+        uid: Name,
+    }
+    let mut bytes = Vec::new();
+    while let Some(chunk) = body.next().await {
+        bytes.extend_from_slice(&chunk.map_err(|_| Unknown::Unreachable)?);
+        if bytes.len() > MAX_HOME {
+            return Err(Unknown::Untold);
+        }
+    }
+    let object: Object = serde_json::from_slice(&bytes).map_err(|_| Unknown::Untold)?;
+    Ok(object.metadata.uid)
 }
 
 /// A source that is opened anew when its kind is asked for.

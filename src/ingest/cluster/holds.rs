@@ -11,7 +11,7 @@ use crate::ingest::staging::HeldBack;
 use crate::model::ClusterId;
 
 /// A list that takes most of a cluster away is asked for again after this time.
-pub(super) const CONFIRM_AFTER: Duration = Duration::from_secs(30);
+pub(in crate::ingest) const CONFIRM_AFTER: Duration = Duration::from_secs(30);
 
 /// Removals that wait, by kind.
 #[derive(Debug, Default)]

@@ -10,7 +10,8 @@ use crate::ingest::problems::Problems;
 use crate::ingest::staging::Staging;
 use crate::ingest::watch::Failure;
 use crate::model::{
-    ApiFacts, ClusterHealth, ClusterId, ClusterStatus, Moment, Name, Restored, Served, SourceState, SourceStatus, StaleCause,
+    ApiFacts, ClusterHealth, ClusterId, ClusterStatus, Moment, Name, Restored, Served, SourceState,
+    SourceStatus, StaleCause,
 };
 use crate::registry::Registry;
 
