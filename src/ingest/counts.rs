@@ -53,6 +53,14 @@ pub struct Counts {
     pub cluster_swaps: AtomicU64,
     /// Times that the endpoints of a cluster were demoted or dropped for their age (D35).
     pub stale_actions: AtomicU64,
+    /// Endpoints that came before the pod they name (`pilot_k8s_endpoints_with_no_pods`).
+    pub endpoints_without_pods: AtomicU64,
+    /// Remote clusters that were added (`remote_cluster_secret_events_total`).
+    pub clusters_added: AtomicU64,
+    /// Remote clusters that got other credentials.
+    pub clusters_changed: AtomicU64,
+    /// Remote clusters that were removed.
+    pub clusters_removed: AtomicU64,
     events: [[AtomicU64; EventKind::ALL.len()]; ObjectKind::ALL.len()],
 }
 

@@ -118,7 +118,10 @@ impl Status {
     pub(super) fn timed_out(&mut self) {
         tracing::warn!(cluster = %self.cluster, "cluster did not sync in time; going on without it");
         if !self.follower {
-            self.registry.clusters().update(&self.cluster, |row| row.timed_out = true);
+            self.registry.clusters().update(&self.cluster, |row| {
+                row.timed_out = true;
+                row.sync_timeouts += 1;
+            });
         }
     }
 

@@ -10,9 +10,9 @@ use prost::Message as _;
 
 use super::{Pin, Snapshot};
 use crate::model::{
-    ClusterId, Endpoint, EndpointShard, ExportTo, Health, Hostname, Locality, Name, NetworkGateway, NetworkId,
-    PortProtocol, Resolution, Service, ServiceKey, ServicePort, SpiffeId, TlsMode, Transport, Workload,
-    WorkloadId,
+    ClusterId, Endpoint, EndpointShard, ExportTo, Health, Hostname, Locality, Name, NetworkGateway,
+    NetworkId, PortProtocol, Resolution, Service, ServiceKey, ServicePort, SpiffeId, TlsMode, Transport,
+    Workload, WorkloadId,
 };
 use crate::proto::snapshot as proto;
 use crate::registry::ClusterState;
@@ -29,8 +29,11 @@ pub(super) fn decode(body: &[u8]) -> Decoded<Snapshot> {
     let texts = std::iter::once(Name::default()).chain(message.texts.into_iter().map(Name::from)).collect();
     let decoder = Decoder { cluster: cluster.clone(), texts };
     let confirmed = UNIX_EPOCH.checked_add(Duration::from_millis(message.confirmed_ms));
-    let workloads: Vec<_> =
-        message.workloads.into_iter().map(|workload| decoder.workload(workload).map(Arc::new)).collect::<Decoded<_>>()?;
+    let workloads: Vec<_> = message
+        .workloads
+        .into_iter()
+        .map(|workload| decoder.workload(workload).map(Arc::new))
+        .collect::<Decoded<_>>()?;
     let network = decoder.network(message.network)?;
     let state = ClusterState {
         network: (!network.is_empty()).then_some(network),
@@ -140,9 +143,8 @@ impl Decoder {
             zone: self.text(workload.zone)?,
             subzone: self.text(workload.subzone)?,
         };
-        let pod_dns = |dns: proto::PodDns| -> Decoded<_> {
-            Ok((self.text(dns.hostname)?, self.text(dns.subdomain)?))
-        };
+        let pod_dns =
+            |dns: proto::PodDns| -> Decoded<_> { Ok((self.text(dns.hostname)?, self.text(dns.subdomain)?)) };
         Ok(Workload {
             cluster: self.cluster.clone(),
             namespace: self.text(workload.namespace)?,
@@ -180,10 +182,14 @@ impl Decoder {
     ) -> Decoded<(ServiceKey, Arc<EndpointShard>)> {
         let key = self.key(shard.key.as_ref())?;
         let service = shard.service.map(|service| self.service(&key, service).map(Arc::new)).transpose()?;
-        let endpoints =
-            shard.endpoints.iter().map(|endpoint| self.endpoint(endpoint, workloads)).collect::<Decoded<_>>()?;
+        let endpoints = shard
+            .endpoints
+            .iter()
+            .map(|endpoint| self.endpoint(endpoint, workloads))
+            .collect::<Decoded<_>>()?;
         let accounts = Arc::new(self.accounts(&shard.accounts)?);
-        let shard = EndpointShard { accounts, ..EndpointShard::new(self.cluster.clone(), service, endpoints) };
+        let shard =
+            EndpointShard { accounts, ..EndpointShard::new(self.cluster.clone(), service, endpoints) };
         Ok((key, Arc::new(shard)))
     }
 

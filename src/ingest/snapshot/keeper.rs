@@ -150,7 +150,8 @@ impl Keeper {
             // Read before the state: what changes in between is written once more.
             let revision = self.registry.revision(id);
             let current = kept.written.is_some_and(|written| {
-                written.revision == revision && (status.stale_since().is_some() || written.at.elapsed() < confirm)
+                written.revision == revision
+                    && (status.stale_since().is_some() || written.at.elapsed() < confirm)
             });
             (!current).then(|| Due { id: id.clone(), pin: kept.pin.clone(), status, revision })
         });

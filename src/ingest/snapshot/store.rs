@@ -123,12 +123,7 @@ impl SnapshotStore {
     ///
     /// # Errors
     /// There is one and it is not to be used.
-    pub fn load(
-        &self,
-        cluster: &ClusterId,
-        pin: &Pin,
-        now: SystemTime,
-    ) -> Result<Option<Loaded>, Unusable> {
+    pub fn load(&self, cluster: &ClusterId, pin: &Pin, now: SystemTime) -> Result<Option<Loaded>, Unusable> {
         let path = self.path(cluster);
         let Some(bytes) = read(&path)? else {
             return Ok(None);

@@ -46,6 +46,8 @@ pub struct ClusterStatus {
     pub synced: bool,
     /// Whether it did not sync within the start gate's time (R1.17).
     pub timed_out: bool,
+    /// How often that happened.
+    pub sync_timeouts: u64,
     /// The snapshot that is served until it syncs; afterwards `None`.
     pub restored: Option<Restored>,
     /// Whether the start gate waits for it without limit (D35).
@@ -89,6 +91,7 @@ impl ClusterStatus {
             since: Moment::now(),
             synced: false,
             timed_out: false,
+            sync_timeouts: 0,
             restored: None,
             start: StartRule::Optional,
             standing: Standing::Regular,
