@@ -287,6 +287,65 @@ mod tests {
         assert_eq!(fixture.scan().await, ["remove south"]);
     }
 
+    #[tokio::test]
+    async fn file_01_files_come_change_go_bad_and_go() {
+        let mut fixture = Fixture::new();
+        fixture.write("a.yaml", &kubeconfig("remote-1", "token-1"));
+        assert_eq!(fixture.scan().await, ["run remote-1"]);
+        assert_eq!(fixture.scan().await, NOTHING, "same bytes");
+        fixture.write("a.yaml", &kubeconfig("remote-1", "token-2"));
+        assert_eq!(fixture.scan().await, ["run remote-1"]);
+        fixture.write("a.yaml", "]");
+        assert_eq!(fixture.scan().await, NOTHING, "the last good content stays in force");
+        assert_eq!(fixture.problems.all().len(), 1);
+        fixture.write("a.yaml", &kubeconfig("remote-1", "token-2"));
+        assert_eq!(fixture.scan().await, NOTHING);
+        assert_eq!(fixture.problems.all(), []);
+        fixture.write("a.yaml", &kubeconfig("remote-2", "token-2"));
+        assert_eq!(
+            fixture.scan().await,
+            ["remove remote-1", "run remote-2"],
+            "another id is another cluster"
+        );
+        std::fs::remove_file(fixture.dir.path().join("a.yaml")).unwrap();
+        assert_eq!(fixture.scan().await, ["remove remote-2"]);
+    }
+
+    #[tokio::test]
+    async fn file_02_two_files_for_one_cluster_at_start_neither_is_used_until_one_goes() {
+        let mut fixture = Fixture::new();
+        fixture.write("a.yaml", &kubeconfig("remote-1", "token-1"));
+        fixture.write("b.yaml", &kubeconfig("remote-1", "token-2"));
+        assert_eq!(fixture.scan().await, NOTHING);
+        assert!(fixture.problems.all()[0].text.contains("a.yaml and "), "{:?}", fixture.problems.all());
+        std::fs::remove_file(fixture.dir.path().join("b.yaml")).unwrap();
+        let news = fixture.watch.scan(&fixture.problems).await;
+        let actions = fixture.roster.update(news, &fixture.problems);
+        let [Action::Run(id, source, kubeconfig, _)] = &actions[..] else { panic!("{actions:?}") };
+        assert_eq!(id, &"remote-1".into());
+        assert!(source.ends_with("/a.yaml"));
+        let first = RemoteKubeconfig::parse(
+            &std::fs::read(fixture.dir.path().join("a.yaml")).unwrap(),
+            AddressPolicy::Remote,
+        );
+        assert_eq!(kubeconfig.hash, first.unwrap().hash, "remote-1@token-1");
+        assert_eq!(fixture.problems.all(), []);
+    }
+
+    #[tokio::test]
+    async fn file_03_a_second_file_for_a_running_cluster_changes_nothing_and_takes_over_when_the_first_goes()
+    {
+        let mut fixture = Fixture::new();
+        fixture.write("b.yaml", &kubeconfig("remote-1", "token-1"));
+        assert_eq!(fixture.scan().await, ["run remote-1"]);
+        fixture.write("a.yaml", &kubeconfig("remote-1", "token-2"));
+        assert_eq!(fixture.scan().await, NOTHING);
+        assert_eq!(fixture.problems.all().len(), 1);
+        std::fs::remove_file(fixture.dir.path().join("b.yaml")).unwrap();
+        assert_eq!(fixture.scan().await, ["run remote-1"]);
+        assert_eq!(fixture.problems.all(), []);
+    }
+
     #[cfg(unix)]
     #[tokio::test]
     async fn a_mounted_volume_is_exchanged_by_its_link() {

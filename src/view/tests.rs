@@ -13,6 +13,8 @@ use crate::model::{
 };
 use crate::registry::{ClusterWriter, Registry};
 
+mod standing;
+
 const HOST: &str = "helloworld.sample.svc.cluster.local";
 
 /// An endpoint in a few words.

@@ -314,3 +314,29 @@ async fn k49_nothing_but_a_heard_api_server_or_the_operator_takes_endpoints_away
     plane.pass(Duration::from_secs(10)).await;
     assert_eq!(plane.web(), web(&[]));
 }
+
+/// What `/debug/clusterz` says of each cluster while they sync, and when one is gone.
+#[tokio::test(start_paused = true)]
+async fn secret_04_clusters_are_listed_as_syncing_synced_and_not_at_all() {
+    let servers = [(); 3].map(|()| FakeServer::with(world("n1", "", 1, 1)));
+    let mut plane = Plane::new();
+    let listing = |plane: &Plane| -> Vec<String> {
+        let all = plane.set.registry.clusters().all().into_iter();
+        all.map(|row| format!("{} {}", row.id, row.sync_status())).collect()
+    };
+    for (id, server) in ["config", "c0", "c1"].iter().zip(&servers) {
+        server.hold_new_lists(true);
+        plane.run(id, server);
+    }
+    plane.settle().await;
+    assert_eq!(listing(&plane), ["c0 syncing", "c1 syncing", "config syncing"]);
+    servers[..2].iter().for_each(|server| server.hold_new_lists(false));
+    plane.settle().await;
+    assert_eq!(listing(&plane), ["c0 synced", "c1 syncing", "config synced"]);
+    servers[2].hold_new_lists(false);
+    plane.settle().await;
+    assert_eq!(listing(&plane), ["c0 synced", "c1 synced", "config synced"]);
+    plane.remove("c1");
+    plane.pass(Duration::from_secs(6)).await;
+    assert_eq!(listing(&plane), ["c0 synced", "config synced"]);
+}

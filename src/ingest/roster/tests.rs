@@ -54,7 +54,7 @@ fn shown(actions: &[Action]) -> Vec<String> {
 const NOTHING: [&str; 0] = [];
 
 #[test]
-fn r1_5_the_life_of_secrets() {
+fn secret_01_r1_5_the_life_of_secrets() {
     let mut table = Table::new(Contest::First);
     assert_eq!(table.say(&[(1, "s0", &[("c0", "k0")])]), ["run c0 of s0"]);
     assert_eq!(table.say(&[(1, "s0", &[("c0", "k1")])]), ["run c0 of s0"]);
@@ -89,7 +89,7 @@ fn k34_the_oldest_claims_first_whatever_the_order_of_arrival() {
 }
 
 #[test]
-fn r1_6_a_bad_kubeconfig_stops_nobody_and_replaces_nothing() {
+fn secret_03_r1_6_a_bad_kubeconfig_stops_nobody_and_replaces_nothing() {
     let mut table = Table::new(Contest::First);
     assert_eq!(table.say(&[(1, "s", &[("bad-one", "bad"), ("good", "k1")])]), ["run good of s"]);
     assert_eq!(table.problems.all()[0].subject, "s, cluster bad-one");
