@@ -17,6 +17,7 @@ pub mod convert;
 pub mod counts;
 mod directory;
 pub mod kubeconfig;
+pub mod networks;
 pub mod objects;
 pub mod options;
 mod problems;
@@ -41,20 +42,24 @@ use client::{AddressPolicy, ApiServer, ClientError};
 use cluster::KubeFeeds;
 use cluster_set::{ClusterSet, Start};
 use directory::DirectoryWatch;
+use networks::{MeshFile, MeshPublisher};
 use options::Texts;
 use roster::{Contest, Roster};
 use secrets::SecretWatch;
 use snapshot::{Keeper, Pin, SnapshotError, SnapshotStore};
 
+pub use convert::McsOptions;
 pub use counts::{Counts, EventKind};
 pub use kubeconfig::{ConfigSource, OwnError};
+pub use networks::NetworkOptions;
 pub use objects::ObjectKind;
 pub use options::ClusterOptions;
 pub use problems::{Problem, Problems};
 pub use snapshot::SnapshotOptions;
 pub use watch::RetryPolicy;
+use watch::{KubeSource, ObjectSource};
 
-use crate::model::{ClusterId, ClusterRole, Name};
+use crate::model::{ClusterId, ClusterRole, Name, Quirks};
 use crate::registry::{DuplicateWriter, Registry};
 
 /// The control plane's own cluster.
@@ -108,6 +113,16 @@ pub struct IngestOptions {
     pub secrets_by: Option<ConfigSource>,
     /// Keeps what clusters amounted to on disk, for a restart while one cannot be reached.
     pub snapshots: Option<SnapshotOptions>,
+    /// Where to answer as the peer does (D1).
+    pub quirks: Quirks,
+    /// One endpoint with every address of its pod, `ISTIO_DUAL_STACK` (R5.15).
+    pub dual_stack: bool,
+    /// Multi-cluster services (R4.38–R4.40).
+    pub mcs: McsOptions,
+    /// Whether endpoints are served from slices alone where Pods may not be read (D9).
+    pub serve_without_pods: bool,
+    /// How networks and their gateways are read.
+    pub networks: NetworkOptions,
 }
 
 impl Default for IngestOptions {
@@ -126,6 +141,11 @@ impl Default for IngestOptions {
             mass_delete_guard: true,
             secrets_by: None,
             snapshots: None,
+            quirks: Quirks::OURS,
+            dual_stack: false,
+            mcs: McsOptions::default(),
+            serve_without_pods: false,
+            networks: NetworkOptions::default(),
         }
     }
 }
@@ -160,6 +180,14 @@ pub enum IngestError {
         path: PathBuf,
         /// Why.
         error: std::io::Error,
+    },
+    /// The file of the document `meshNetworks`.
+    #[error("{path}: {problem}; check --networks-config")]
+    MeshNetworks {
+        /// The file.
+        path: PathBuf,
+        /// Everything that is wrong.
+        problem: String,
     },
 }
 
@@ -242,8 +270,17 @@ pub async fn start(
         }
         _ => None,
     };
+    let publisher = MeshPublisher::new(
+        Arc::clone(&registry),
+        Arc::clone(&problems),
+        options.networks.host_names(),
+        options.special_addresses(),
+    );
+    let mesh = publisher.feed();
+    let mesh_file = open_mesh(&options, &publisher)?;
     let mut set = ClusterSet::new(
         Arc::clone(&options),
+        mesh.clone(),
         Arc::clone(&registry),
         Arc::clone(&counts),
         Arc::clone(&problems),
@@ -256,6 +293,7 @@ pub async fn start(
         }
         None => None,
     };
+    let mesh_server = config.as_ref().map(|(_, (server, _))| Arc::clone(server));
     if let Some((config, (server, pin))) = config {
         start_config(&mut set, config, server, pin)?;
     }
@@ -268,12 +306,17 @@ pub async fn start(
         (Remotes::Secrets, Some(server), _) => RemoteSource::Secrets(Box::new(SecretWatch::new(
             server,
             &options.system_namespace,
-            options.retry,
+            Arc::clone(&set.limits),
             options.kubeconfig_addresses(),
         ))),
         _ => RemoteSource::None,
     };
     let tasks = set.tasks.clone();
+    let mesh_source = follow_mesh(mesh_file, mesh_server, Arc::clone(&set.limits), publisher, Arc::clone(&options));
+    let token = cancel.clone();
+    tasks.spawn(
+        async move { token.run_until_cancelled(mesh_source).await }.instrument(tracing::info_span!("networks")),
+    );
     let (known_sender, known_set) = signal::channel(false);
     let (ready_sender, ready) = signal::channel(false);
     let reserved = options.config.iter().map(|config| config.id.clone());
@@ -287,6 +330,40 @@ pub async fn start(
     tasks
         .spawn(async move { cancel.run_until_cancelled(gate).await }.instrument(tracing::info_span!("gate")));
     Ok(Ingest { counts, problems, ready, known_set, tasks })
+}
+
+/// The file of the document, read for the first time: one that cannot be used stops the start.
+fn open_mesh(options: &IngestOptions, publisher: &MeshPublisher) -> Result<Option<MeshFile>, IngestError> {
+    let Some(path) = &options.networks.config else {
+        return Ok(None);
+    };
+    let wrong = |problem: String| IngestError::MeshNetworks { path: path.clone(), problem };
+    let file = MeshFile::open(path).map_err(|error| wrong(format!("cannot be read: {error}")))?;
+    publisher.take(file.text(), "--networks-config").map_err(wrong)?;
+    Ok(Some(file))
+}
+
+/// Follows the document: the file if there is one, else the ConfigMap of the config cluster, else nothing.
+async fn follow_mesh(
+    file: Option<MeshFile>,
+    server: Option<Arc<ApiServer>>,
+    limits: Arc<watch::SourceLimits>,
+    publisher: MeshPublisher,
+    options: Arc<IngestOptions>,
+) {
+    match (file, server) {
+        (Some(file), _) => file.follow(publisher).await,
+        (None, Some(server)) => {
+            let source = KubeSource::new(server, limits)
+                .in_namespace(&options.system_namespace)
+                .with_fields("metadata.name=istio");
+            let patience = options.remote_cluster_timeout;
+            let namespace = options.system_namespace.to_string();
+            let watch::Source { events, control: _control } = ObjectSource::start(source);
+            networks::follow_config_map(events, publisher, namespace, patience).await;
+        }
+        (None, None) => publisher.nothing(),
+    }
 }
 
 async fn config_server(config: &ConfigCluster) -> Result<(Arc<ApiServer>, Pin), IngestError> {
@@ -312,7 +389,7 @@ fn start_config(
         id: config.id.clone(),
         role: ClusterRole::Config,
         source: config.source.to_string(),
-        feeds: Arc::new(KubeFeeds::new(server, set.options.retry)),
+        feeds: Arc::new(KubeFeeds::new(server, Arc::clone(&set.limits))),
         hash: 0,
         options,
         pin: Some(pin),

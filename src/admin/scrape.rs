@@ -35,11 +35,9 @@ fn read(counter: &AtomicU64) -> u64 {
 }
 
 fn pull_registry(sources: &Sources, refresh: &Refresh<'_>) {
-    let registry = &sources.registry;
-    let services = registry.services();
-    let present = services.iter().filter(|cell| cell.load().service.is_some()).count();
-    let counts = registry.counts();
-    refresh.registry(present, read(&counts.publishes), read(&counts.unchanged));
+    let counts = sources.registry.counts();
+    refresh.registry(read(&counts.services), read(&counts.publishes), read(&counts.unchanged));
+    refresh.conflicts(read(&counts.conflicts));
 }
 
 fn pull_clusters(sources: &Sources, refresh: &Refresh<'_>) {
@@ -120,5 +118,9 @@ fn label(object: ObjectKind) -> &'static str {
         ObjectKind::Pod => "Pods",
         ObjectKind::Service => "Services",
         ObjectKind::EndpointSlice => "EndpointSlice",
+        ObjectKind::Gateway => "Gateways",
+        ObjectKind::ConfigMap => "ConfigMaps",
+        ObjectKind::ServiceExport => "ServiceExports",
+        ObjectKind::ServiceImport => "ServiceImports",
     }
 }

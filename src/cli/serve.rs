@@ -12,9 +12,7 @@ use serde_json::json;
 use super::{EXIT_FAILURE, EXIT_USAGE, fail};
 use crate::app::{Addresses, AppError, Bound, Server};
 use crate::config::{self, Config, Settings};
-use crate::ingest::{
-    ClusterOptions, ConfigCluster, ConfigSource, IngestOptions, Remotes, RetryPolicy, SnapshotOptions,
-};
+use crate::ingest::{ClusterOptions, ConfigCluster, ConfigSource, IngestOptions, Remotes, SnapshotOptions};
 use crate::lifecycle;
 use crate::telemetry::{self, LogFormat};
 
@@ -235,7 +233,6 @@ fn ingest_options(config: &Config) -> IngestOptions {
         remote_cluster_timeout: config.remote_cluster_timeout,
         removal_grace: config.removal_grace,
         allow_loopback_clusters: config.allow_loopback_clusters,
-        retry: RetryPolicy::default(),
         clusters: config.clusters.iter().map(|(id, said)| (id.clone(), said.texts())).collect(),
         mass_delete_guard: config.mass_delete_guard,
         secrets_by: config.local_cluster_secret_watcher.then_some(ConfigSource::InCluster),
@@ -243,6 +240,7 @@ fn ingest_options(config: &Config) -> IngestOptions {
             .snapshot_dir
             .clone()
             .map(|dir| SnapshotOptions { dir, max_age: config.snapshot_max_age }),
+        ..IngestOptions::default()
     }
 }
 

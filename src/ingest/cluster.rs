@@ -22,9 +22,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures::FutureExt;
-use futures::stream::StreamExt;
+use futures::stream::{self, StreamExt};
 use tokio::sync::{Mutex, OwnedMutexGuard, watch as signal};
 use tokio::time::Instant;
+use tokio_stream::wrappers::WatchStream;
 use tokio_util::sync::CancellationToken;
 
 use age::Age;
@@ -39,12 +40,13 @@ pub(super) use restore::Restore;
 use status::Status;
 pub(super) use status::rotation_subject;
 
-use super::convert::ClusterContext;
+use super::convert::{ClusterContext, GatewayOptions, TrustedNetworks};
 use super::counts::Counts;
+use super::networks::MeshFeed;
 use super::objects::ObjectKind;
 use super::options::ClusterOptions;
 use super::problems::Problems;
-use super::staging::{Guard, StagedEvent, Staging};
+use super::staging::{Batch, Guard, StagedEvent, Staging};
 use super::watch::{Failure, SourceEvent};
 use crate::model::{Name, Standing};
 use crate::registry::{ClusterWriter, Registry};
@@ -67,6 +69,8 @@ pub(super) type Seat = Arc<Mutex<Option<ClusterWriter>>>;
 pub(super) struct Generation {
     pub(super) context: ClusterContext,
     pub(super) feeds: Arc<dyn Feeds>,
+    /// The document `meshNetworks`.
+    pub(super) mesh: MeshFeed,
     pub(super) system_namespace: Name,
     pub(super) options: signal::Receiver<Arc<ClusterOptions>>,
     pub(super) guard: Guard,
@@ -112,7 +116,7 @@ impl Generation {
             Arc::clone(&self.problems),
             self.context.cluster.clone(),
             self.predecessor.is_some(),
-            ObjectKind::ALL,
+            self.kinds(),
         );
         if let Some(restore) = self.restore.as_mut().filter(|_| self.predecessor.is_none()) {
             restore.load().await;
@@ -153,7 +157,7 @@ impl Generation {
         let mut plan = self.plan(None);
         let mut confirmed = false;
         loop {
-            let mut feed = self.feeds.open(&plan);
+            let mut feed = self.open(&plan);
             let mut staging = self.staging(&plan);
             self.sync(&mut feed, &mut staging, status).await;
             let wanted = self.plan(Some(&staging));
@@ -189,14 +193,47 @@ impl Generation {
         Plan::new(&options.selection, &self.system_namespace, namespaces)
     }
 
+    /// What is read of this cluster.
+    fn kinds(&self) -> Vec<ObjectKind> {
+        let mut kinds = ObjectKind::BUILT_IN.to_vec();
+        if self.context.mcs.discovery {
+            kinds.extend([ObjectKind::ServiceExport, ObjectKind::ServiceImport]);
+        }
+        if self.context.gateways.gateway_api {
+            kinds.push(ObjectKind::Gateway);
+        }
+        kinds
+    }
+
+    /// The watches and the document `meshNetworks` as one stream, in the order of arrival.
+    fn open(&self, plan: &Plan) -> Feed {
+        let Feed { events, relist } = self.feeds.open(plan, &self.kinds());
+        let mesh = WatchStream::new(self.mesh.clone()).filter_map(std::future::ready);
+        let mesh = mesh.map(|mesh| Arrival { scope: None, event: StagedEvent::MeshNetworks(mesh) });
+        Feed { events: stream::select(mesh, events).boxed(), relist }
+    }
+
     fn staging(&self, plan: &Plan) -> Staging {
         let (context, counts) = (self.context.clone(), Arc::clone(&self.counts));
         let staging = Staging::new(context, self.system_namespace.clone(), counts);
         let mut staging = staging.guarded(self.guard);
-        for kind in ObjectKind::ALL {
+        staging.await_mesh_networks();
+        for kind in self.kinds() {
             staging.await_lists(kind, plan.scopes(kind).len());
         }
+        self.configure(&mut staging);
         staging
+    }
+
+    /// Options that staging follows.
+    fn configure(&self, staging: &mut Staging) {
+        let options = self.options.borrow();
+        let gateways = GatewayOptions {
+            trusted: TrustedNetworks::Only(options.trusted_networks.clone()),
+            advertised: options.gateway_address.clone(),
+            ..self.context.gateways.clone()
+        };
+        staging.reconfigure(gateways, self.context.serve_without_pods || options.serve_without_pods);
     }
 
     /// Until every initial list is complete. Nothing is published.
@@ -272,7 +309,8 @@ impl Generation {
             let now = Instant::now();
             age.observe(status.stale_since(), now);
             self.stand(age.standing(now), writer);
-            let due = [status_due, replan_due, holds.due(), age.due().filter(|due| *due > now)];
+            let waits = staging.next_deadline().map(Instant::from_std);
+            let due = [status_due, replan_due, waits, holds.due(), age.due().filter(|due| *due > now)];
             let due = due.into_iter().flatten().min();
             tokio::select! {
                 // Unbiased: a flood of events must not hold back the rest for ever.
@@ -284,7 +322,7 @@ impl Generation {
                     if self.identities.check(&self.context.cluster, &staging.uid()) == Verdict::Other {
                         return Again::OtherCluster;
                     }
-                    self.publish(staging, writer);
+                    publish(staging.take(), writer);
                     holds.update(&staging.held_back(), &self.context.cluster, &self.problems, Instant::now());
                     status.holds(staging.held_back().len());
                     status.flush_health();
@@ -299,6 +337,8 @@ impl Generation {
                         return std::future::pending().await; // The set is gone: so are we, at once.
                     }
                     age.set_policy(self.options.borrow_and_update().stale);
+                    self.configure(staging);
+                    publish(staging.take(), writer);
                     replan_due = Some(Instant::now());
                 }
                 () = tokio::time::sleep_until(due.unwrap_or(now)), if due.is_some() => {
@@ -307,6 +347,8 @@ impl Generation {
                         status_due = None;
                         status.flush(staging);
                     }
+                    staging.advance(now.into_std());
+                    publish(staging.take(), writer);
                     for kind in holds.ripe(now) {
                         staging.confirm(kind);
                         (feed.relist)(kind);
@@ -342,16 +384,6 @@ impl Generation {
         listed
     }
 
-    fn publish(&self, staging: &mut Staging, writer: &mut ClusterWriter) {
-        let batch = staging.take();
-        if let Some((network, gateways)) = batch.networks {
-            writer.set_networks(network, gateways);
-        }
-        if !batch.workloads.is_empty() || !batch.shards.is_empty() {
-            writer.apply(batch.workloads, batch.shards);
-        }
-    }
-
     /// K-20: a list that came after a break may be another cluster's. Asked before anything of it is published;
     /// where the answer cannot be had, the list counts.
     async fn is_still_itself(&self) -> bool {
@@ -382,36 +414,45 @@ impl Generation {
 
     fn take_in(&self, arrival: Arrival, staging: &mut Staging, status: &mut Status) {
         let Arrival { scope, event } = arrival;
-        let kind = kind_of(&event);
         let refused = match &event {
-            StagedEvent::Namespace(event) => self.observe(kind, event, status),
-            StagedEvent::Node(event) => self.observe(kind, event, status),
-            StagedEvent::Pod(event) => self.observe(kind, event, status),
-            StagedEvent::Service(event) => self.observe(kind, event, status),
-            StagedEvent::Slice(event) => self.observe(kind, event, status),
+            StagedEvent::Namespace(event) => self.observe(ObjectKind::Namespace, event, status),
+            StagedEvent::Node(event) => self.observe(ObjectKind::Node, event, status),
+            StagedEvent::Pod(event) => self.observe(ObjectKind::Pod, event, status),
+            StagedEvent::Service(event) => self.observe(ObjectKind::Service, event, status),
+            StagedEvent::Slice(event) => self.observe(ObjectKind::EndpointSlice, event, status),
+            StagedEvent::Export(event) => self.observe(ObjectKind::ServiceExport, event, status),
+            StagedEvent::Import(event) => self.observe(ObjectKind::ServiceImport, event, status),
+            StagedEvent::Gateway(event) => self.observe(ObjectKind::Gateway, event, status),
+            StagedEvent::MeshNetworks(_) => None,
         };
-        if refused {
-            staging.await_lists(kind, 0);
-        }
+        staging.advance(Instant::now().into_std());
         staging.apply_in(scope, event);
+        if let Some(kind) = refused {
+            staging.set_unavailable(kind);
+        }
     }
 
-    /// Says whether this kind is done without from now on (K-45).
-    fn observe<T>(&self, kind: ObjectKind, event: &SourceEvent<T>, status: &mut Status) -> bool {
+    /// Says whether the kind is done without from now on (K-45).
+    fn observe<T>(
+        &self,
+        kind: ObjectKind,
+        event: &SourceEvent<T>,
+        status: &mut Status,
+    ) -> Option<ObjectKind> {
         match event {
             SourceEvent::Init => {}
             SourceEvent::Failed(failure) => {
                 Counts::add(&self.counts.failures, 1);
                 tracing::debug!(kind = kind.name(), failure = failure.text(), "watch failed");
                 status.down(kind, failure);
-                return is_refusal(failure) && self.is_optional(kind);
+                return (is_refusal(failure) && self.is_optional(kind)).then_some(kind);
             }
             SourceEvent::InitApply(_) => status.heard(kind),
-            SourceEvent::InitDone => status.listed(kind),
-            SourceEvent::Connected => status.up(kind),
-            SourceEvent::Apply(_) | SourceEvent::Delete(_) => status.event(kind),
+            SourceEvent::InitDone { .. } => status.listed(kind),
+            SourceEvent::Connected | SourceEvent::Idle => status.up(kind),
+            SourceEvent::Apply(_) | SourceEvent::Delete { .. } => status.event(kind),
         }
-        false
+        None
     }
 
     /// K-45: what a cluster is served without, if its API server will not show it.
@@ -420,31 +461,37 @@ impl Generation {
             ObjectKind::Service | ObjectKind::EndpointSlice => false,
             // Endpoints that are served are not given up for a view without pods.
             ObjectKind::Pod => {
-                self.options.borrow().serve_without_pods
+                self.context.serve_without_pods
+                    || self.options.borrow().serve_without_pods
                     || self.registry.endpoints_of(&self.context.cluster) == 0
             }
-            ObjectKind::Namespace | ObjectKind::Node => true,
+            _ => true,
         }
     }
 }
 
-fn kind_of(event: &StagedEvent) -> ObjectKind {
-    match event {
-        StagedEvent::Namespace(_) => ObjectKind::Namespace,
-        StagedEvent::Node(_) => ObjectKind::Node,
-        StagedEvent::Pod(_) => ObjectKind::Pod,
-        StagedEvent::Service(_) => ObjectKind::Service,
-        StagedEvent::Slice(_) => ObjectKind::EndpointSlice,
+/// Publishes what differs: where the cluster belongs before what runs in it (D15).
+fn publish(batch: Batch, writer: &mut ClusterWriter) {
+    if let Some(claim) = batch.networks {
+        writer.claim_networks(claim);
+    }
+    if !batch.workloads.is_empty() || !batch.shards.is_empty() {
+        writer.apply(batch.workloads, batch.shards);
     }
 }
 
+/// Whether a list of something that endpoints and gateways are made of is complete.
 fn ends_list(event: &StagedEvent) -> bool {
     match event {
-        StagedEvent::Namespace(event) => matches!(event, SourceEvent::InitDone),
-        StagedEvent::Node(event) => matches!(event, SourceEvent::InitDone),
-        StagedEvent::Pod(event) => matches!(event, SourceEvent::InitDone),
-        StagedEvent::Service(event) => matches!(event, SourceEvent::InitDone),
-        StagedEvent::Slice(event) => matches!(event, SourceEvent::InitDone),
+        StagedEvent::Namespace(event) => matches!(event, SourceEvent::InitDone { .. }),
+        StagedEvent::Node(event) => matches!(event, SourceEvent::InitDone { .. }),
+        StagedEvent::Pod(event) => matches!(event, SourceEvent::InitDone { .. }),
+        StagedEvent::Service(event) => matches!(event, SourceEvent::InitDone { .. }),
+        StagedEvent::Slice(event) => matches!(event, SourceEvent::InitDone { .. }),
+        StagedEvent::Export(event) => matches!(event, SourceEvent::InitDone { .. }),
+        StagedEvent::Import(event) => matches!(event, SourceEvent::InitDone { .. }),
+        StagedEvent::Gateway(event) => matches!(event, SourceEvent::InitDone { .. }),
+        StagedEvent::MeshNetworks(_) => false,
     }
 }
 

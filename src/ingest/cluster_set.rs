@@ -12,15 +12,19 @@ use tracing::Instrument;
 
 use super::IngestOptions;
 use super::client::{AddressPolicy, ApiServer, ClientError};
-use super::cluster::{Feeds, Generation, Identities, KubeFeeds, Restore, Seat, rotation_subject};
-use super::convert::{ClusterContext, SpecialAddresses};
+use super::cluster::{
+    Feeds, Generation, Identities, KubeFeeds, Restore, Seat, rotation_subject,
+};
+use super::convert::{ClusterContext, GatewayOptions, SpecialAddresses};
 use super::counts::Counts;
 use super::kubeconfig::RemoteKubeconfig;
+use super::networks::MeshFeed;
 use super::options::{ClusterOptions, Texts};
 use super::problems::Problems;
 use super::roster::Action;
 use super::snapshot::{Keeper, Pin};
 use super::staging::Guard;
+use super::watch::SourceLimits;
 use crate::model::{ClusterHealth, ClusterId, ClusterRole, ClusterStatus};
 use crate::registry::{DuplicateWriter, Registry};
 
@@ -38,6 +42,9 @@ pub(super) enum StartError {
 /// Everything generations share.
 pub(super) struct ClusterSet {
     pub(super) options: Arc<IngestOptions>,
+    /// Shared by every source of the process.
+    pub(super) limits: Arc<SourceLimits>,
+    mesh: MeshFeed,
     pub(super) registry: Arc<Registry>,
     pub(super) counts: Arc<Counts>,
     pub(super) problems: Arc<Problems>,
@@ -81,6 +88,7 @@ pub(super) struct Start {
 impl ClusterSet {
     pub(super) fn new(
         options: Arc<IngestOptions>,
+        mesh: MeshFeed,
         registry: Arc<Registry>,
         counts: Arc<Counts>,
         problems: Arc<Problems>,
@@ -89,7 +97,9 @@ impl ClusterSet {
         let identities = Arc::new(Identities::new(Arc::clone(&problems)));
         Self {
             identities,
+            limits: Arc::new(SourceLimits::new(options.retry)),
             options,
+            mesh,
             registry,
             counts,
             problems,
@@ -118,7 +128,7 @@ impl ClusterSet {
         let options = self.read_options(&id, texts);
         let server = ApiServer::new(&kubeconfig.config, self.options.remote_addresses());
         let started = server.map_err(StartError::from).and_then(|server| {
-            let feeds = Arc::new(KubeFeeds::new(Arc::new(server), self.options.retry));
+            let feeds = Arc::new(KubeFeeds::new(Arc::new(server), Arc::clone(&self.limits)));
             let (role, hash, pin) = (ClusterRole::Remote, kubeconfig.hash, Some(Pin::of(&kubeconfig.config)));
             self.start(Start { id, role, source, feeds, hash, options, pin })
         });
@@ -242,8 +252,18 @@ impl ClusterSet {
                 domain: self.options.domain.clone(),
                 trust_domain: self.options.trust_domain.clone(),
                 special_addresses: self.options.special_addresses(),
+                quirks: self.options.quirks,
+                dual_stack: self.options.dual_stack,
+                mcs: self.options.mcs.clone(),
+                gateways: GatewayOptions {
+                    gateway_api: self.options.networks.gateway_api,
+                    config_cluster: start.role == ClusterRole::Config,
+                    ..GatewayOptions::default()
+                },
+                serve_without_pods: self.options.serve_without_pods,
             },
             feeds: Arc::clone(&start.feeds),
+            mesh: self.mesh.clone(),
             system_namespace: self.options.system_namespace.clone(),
             options: options.subscribe(),
             guard: if self.options.mass_delete_guard { Guard::On } else { Guard::Off },
@@ -324,7 +344,7 @@ impl IngestOptions {
         if self.allow_loopback_clusters { AddressPolicy::Any } else { AddressPolicy::Remote }
     }
 
-    fn special_addresses(&self) -> SpecialAddresses {
+    pub(super) fn special_addresses(&self) -> SpecialAddresses {
         if self.allow_loopback_clusters { SpecialAddresses::Keep } else { SpecialAddresses::Drop }
     }
 

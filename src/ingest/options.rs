@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use super::convert::Advertised;
 use crate::model::{Name, NetworkId, StartRule};
 
 /// What the annotations begin with.
@@ -78,8 +79,8 @@ pub struct ClusterOptions {
     pub start: StartRule,
     /// `stale` and `stale-after`.
     pub stale: StalePolicy,
-    /// `gateway-address`: the address its gateways are reached at, instead of what their objects say.
-    pub gateway_address: Option<Name>,
+    /// `gateway-address`: where its gateways are reached, unless their objects have an annotation of their own.
+    pub gateway_address: Option<Advertised>,
     /// `trusted-networks`: networks it may have gateways of without belonging to them (D10).
     pub trusted_networks: BTreeSet<NetworkId>,
     /// `namespaces` and `namespace-selector`.
@@ -167,12 +168,9 @@ fn stale_after(options: &mut ClusterOptions, text: &str) -> Result<(), String> {
 }
 
 fn gateway_address(options: &mut ClusterOptions, text: &str) -> Result<(), String> {
-    let address = text.parse::<std::net::IpAddr>().is_ok();
-    if !address && !is_host_name(text) {
-        return Err(unusable(text, "an IP address or a host name"));
-    }
-    options.gateway_address = Some(text.into());
-    Ok(())
+    let (advertised, problems) = Advertised::parse(text);
+    options.gateway_address = advertised;
+    if problems.is_empty() { Ok(()) } else { Err(problems.join("; ")) }
 }
 
 fn trusted_networks(options: &mut ClusterOptions, text: &str) -> Result<(), String> {
@@ -251,13 +249,6 @@ fn is_label(text: &str) -> bool {
         && !text.ends_with('-')
 }
 
-fn is_host_name(text: &str) -> bool {
-    let text = text.strip_suffix('.').unwrap_or(text);
-    text.len() <= 253
-        && text.split('.').all(|label| is_label(&label.to_ascii_lowercase().replace('_', "-")))
-        && text.bytes().any(|b| b.is_ascii_alphabetic())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -283,7 +274,7 @@ mod tests {
         assert_eq!(problems, [""; 0]);
         assert_eq!(options.start, StartRule::Optional);
         assert_eq!(options.stale, StalePolicy::Demote(Duration::from_secs(90)));
-        assert_eq!(options.gateway_address, Some("gw.example.com".into()));
+        assert_eq!(options.gateway_address, Advertised::parse("gw.example.com").0);
         assert_eq!(options.trusted_networks, ["n1".into(), "n2".into()].into());
         assert_eq!(options.selection.only, Some(["a".into(), "b".into()].into()));
         assert_eq!(options.selection.except, ["c".into()].into());

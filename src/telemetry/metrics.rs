@@ -304,8 +304,8 @@ impl Refresh<'_> {
     }
 
     /// Work and size of the registry.
-    pub fn registry(&self, services: usize, publishes: u64, unchanged: u64) {
-        self.metrics.pilot_services.set(whole(services));
+    pub fn registry(&self, services: u64, publishes: u64, unchanged: u64) {
+        self.metrics.pilot_services.set(i64::try_from(services).unwrap_or(i64::MAX));
         set(&self.metrics.tombolo_publishes, publishes);
         set(&self.metrics.tombolo_writes_unchanged, unchanged);
     }

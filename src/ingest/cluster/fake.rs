@@ -14,7 +14,7 @@ use super::feeds::{Arrival, Feed, Feeds, Unknown};
 use super::plan::Plan;
 use crate::ingest::objects::{ObjectKey, ObjectKind};
 use crate::ingest::staging::{Scope, StagedEvent};
-use crate::ingest::watch::{Failure, Received, SourceEvent};
+use crate::ingest::watch::{Failure, ListReason, Received, SourceEvent};
 use crate::model::Name;
 
 /// The server. Clones are the same one.
@@ -54,6 +54,8 @@ fn kind(object: &Value) -> ObjectKind {
 fn received<T: DeserializeOwned>(object: &Value) -> Received<T> {
     Received {
         key: key(object),
+        uid: Name::default(),
+        revision: None,
         object: serde_json::from_value(object.clone()).map_err(|error| error.to_string()),
     }
 }
@@ -66,7 +68,7 @@ macro_rules! of_kind {
             ObjectKind::Node => StagedEvent::Node($event),
             ObjectKind::Pod => StagedEvent::Pod($event),
             ObjectKind::Service => StagedEvent::Service($event),
-            ObjectKind::EndpointSlice => StagedEvent::Slice($event),
+            _ => StagedEvent::Slice($event),
         }
     };
 }
@@ -97,7 +99,7 @@ impl FakeServer {
         let mut inner = self.inner();
         inner.objects.remove(&(kind(object), key(object)));
         inner.tell(kind(object), &key(object).namespace, || {
-            of_kind!(kind(object), SourceEvent::Delete(key(object)))
+            of_kind!(kind(object), SourceEvent::Delete { key: key(object), revision: None })
         });
     }
 
@@ -116,7 +118,7 @@ impl FakeServer {
 
     /// Every source lists everything anew.
     pub(in crate::ingest) fn relist(&self) {
-        for kind in ObjectKind::ALL {
+        for kind in ObjectKind::BUILT_IN {
             self.relist_kind(kind);
         }
     }
@@ -238,7 +240,7 @@ impl Inner {
 
     fn fail_all(&mut self, failure: &Failure) {
         for (plan, feed) in self.open() {
-            for kind in ObjectKind::ALL {
+            for kind in ObjectKind::BUILT_IN {
                 for scope in plan.scopes(kind) {
                     let event = of_kind!(kind, SourceEvent::Failed(failure.clone()));
                     let _ = feed.send(Arrival { scope, event });
@@ -281,13 +283,13 @@ impl Inner {
                 send(of_kind!(kind, SourceEvent::InitApply(received(object))));
             }
         }
-        send(of_kind!(kind, SourceEvent::InitDone));
+        send(of_kind!(kind, SourceEvent::InitDone { reason: ListReason::First }));
         send(of_kind!(kind, SourceEvent::Connected));
     }
 }
 
 impl Feeds for FakeServer {
-    fn open(&self, plan: &Plan) -> Feed {
+    fn open(&self, plan: &Plan, _: &[ObjectKind]) -> Feed {
         let (sender, receiver) = mpsc::unbounded_channel();
         let mut inner = self.inner();
         inner.opened += 1;
@@ -295,7 +297,7 @@ impl Feeds for FakeServer {
         if inner.down {
             inner.fail_all(&Failure::Unreachable("gone".to_owned()));
         } else if !inner.silent {
-            for kind in ObjectKind::ALL {
+            for kind in ObjectKind::BUILT_IN {
                 inner.list(kind, plan, &sender);
             }
         }

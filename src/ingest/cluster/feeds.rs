@@ -3,17 +3,16 @@
 use std::sync::Arc;
 
 use futures::future::BoxFuture;
-use futures::stream::{self, BoxStream, SelectAll, StreamExt};
+use futures::stream::{BoxStream, SelectAll, StreamExt};
 use http::StatusCode;
-use tokio::sync::watch as signal;
 
 use super::plan::Plan;
-use crate::ingest::client::{ApiServer, ByteStream, Exchange as _};
-use crate::ingest::objects::{
-    NamespaceObject, NodeObject, Object, ObjectKind, PodObject, ServiceObject, SliceObject,
-};
+use crate::ingest::client::{ByteStream, Exchange};
+use crate::ingest::objects::{Object, ObjectKind};
 use crate::ingest::staging::{Scope, StagedEvent};
-use crate::ingest::watch::{KubeSource, ObjectSource, Received, RetryPolicy, SourceEvent};
+use crate::ingest::watch::{
+    KubeSource, ListReason, ObjectSource, Received, Source, SourceControl, SourceEvent, SourceLimits,
+};
 use crate::model::Name;
 
 /// The namespace that every cluster has, and whose uid says which one it is (K-20).
@@ -39,8 +38,8 @@ pub(in crate::ingest) enum Unknown {
 
 /// One API server, as a generation sees it.
 pub(in crate::ingest) trait Feeds: Send + Sync + 'static {
-    /// Begins to list and watch what a plan says.
-    fn open(&self, plan: &Plan) -> Feed;
+    /// Begins to list and watch these kinds as a plan says.
+    fn open(&self, plan: &Plan, kinds: &[ObjectKind]) -> Feed;
 
     /// Asks for the uid of `kube-system`: which cluster answers (K-20).
     fn uid(&self) -> BoxFuture<'static, Result<Name, Unknown>>;
@@ -56,65 +55,74 @@ pub(in crate::ingest) struct Feed {
 
 /// An API server read by lists and watches.
 pub(in crate::ingest) struct KubeFeeds {
-    server: Arc<ApiServer>,
-    retry: RetryPolicy,
+    exchange: Arc<dyn Exchange>,
+    /// Shared by every source of the process.
+    limits: Arc<SourceLimits>,
+}
+
+/// Sources of one API server that are being opened.
+struct Opening<'a> {
+    source: KubeSource,
+    plan: &'a Plan,
+    events: SelectAll<BoxStream<'static, Arrival>>,
+    controls: Vec<(ObjectKind, SourceControl)>,
 }
 
 impl KubeFeeds {
-    pub(in crate::ingest) fn new(server: Arc<ApiServer>, retry: RetryPolicy) -> Self {
-        Self { server, retry }
+    pub(in crate::ingest) fn new(exchange: Arc<dyn Exchange>, limits: Arc<SourceLimits>) -> Self {
+        Self { exchange, limits }
     }
+}
 
-    fn add<T: Object>(
-        &self,
-        kind: ObjectKind,
-        wrap: fn(SourceEvent<T>) -> StagedEvent,
-        plan: &Plan,
-        relists: &signal::Sender<Option<ObjectKind>>,
-        all: &mut SelectAll<BoxStream<'static, Arrival>>,
-    ) where
-        KubeSource: ObjectSource<T>,
-    {
-        for scope in plan.scopes(kind) {
-            let (server, retry, fields) =
-                (Arc::clone(&self.server), self.retry, plan.fields(kind, scope.as_ref()));
-            let namespace = scope.clone();
-            let open = move || {
-                let mut source = KubeSource::new(Arc::clone(&server), retry);
-                if let Some(namespace) = &namespace {
-                    source = source.in_namespace(namespace);
-                }
-                if let Some(fields) = &fields {
-                    source = source.with_fields(fields);
-                }
-                ObjectSource::<T>::events(source)
-            };
-            let plan = plan.clone();
-            let events = restartable(kind, open, relists.subscribe());
+impl Opening<'_> {
+    fn add<T: Object>(&mut self, kind: ObjectKind, wrap: fn(SourceEvent<T>) -> StagedEvent) {
+        for scope in self.plan.scopes(kind) {
+            let mut source = self.source.clone();
+            if let Some(namespace) = &scope {
+                source = source.in_namespace(namespace);
+            }
+            if let Some(fields) = self.plan.fields(kind, scope.as_ref()) {
+                source = source.with_fields(&fields);
+            }
+            let Source { events, control } = ObjectSource::<T>::start(source);
+            let plan = self.plan.clone();
             let events = events.filter(move |event| std::future::ready(admitted(event, &plan)));
             let events = events.map(move |event| Arrival { scope: scope.clone(), event: wrap(event) });
-            all.push(events.boxed());
+            self.events.push(events.boxed());
+            self.controls.push((kind, control));
         }
     }
 }
 
 impl Feeds for KubeFeeds {
-    fn open(&self, plan: &Plan) -> Feed {
-        let (relists, _) = signal::channel(None);
-        let mut all = SelectAll::new();
-        self.add::<NamespaceObject>(ObjectKind::Namespace, StagedEvent::Namespace, plan, &relists, &mut all);
-        self.add::<NodeObject>(ObjectKind::Node, StagedEvent::Node, plan, &relists, &mut all);
-        self.add::<PodObject>(ObjectKind::Pod, StagedEvent::Pod, plan, &relists, &mut all);
-        self.add::<ServiceObject>(ObjectKind::Service, StagedEvent::Service, plan, &relists, &mut all);
-        self.add::<SliceObject>(ObjectKind::EndpointSlice, StagedEvent::Slice, plan, &relists, &mut all);
-        let relist = Box::new(move |kind| {
-            relists.send_replace(Some(kind));
+    fn open(&self, plan: &Plan, kinds: &[ObjectKind]) -> Feed {
+        // Clones of one source share what is known of the server.
+        let source = KubeSource::new(Arc::clone(&self.exchange), Arc::clone(&self.limits));
+        let mut opening = Opening { source, plan, events: SelectAll::new(), controls: Vec::new() };
+        for kind in kinds {
+            match kind {
+                ObjectKind::Namespace => opening.add(*kind, StagedEvent::Namespace),
+                ObjectKind::Node => opening.add(*kind, StagedEvent::Node),
+                ObjectKind::Pod => opening.add(*kind, StagedEvent::Pod),
+                ObjectKind::Service => opening.add(*kind, StagedEvent::Service),
+                ObjectKind::EndpointSlice => opening.add(*kind, StagedEvent::Slice),
+                ObjectKind::Gateway => opening.add(*kind, StagedEvent::Gateway),
+                ObjectKind::ServiceExport => opening.add(*kind, StagedEvent::Export),
+                ObjectKind::ServiceImport => opening.add(*kind, StagedEvent::Import),
+                // Read of the config cluster only, and not by generations.
+                ObjectKind::ConfigMap => {}
+            }
+        }
+        let Opening { events, controls, .. } = opening;
+        let relist = Box::new(move |wanted| {
+            let asked = controls.iter().filter(|(kind, _)| *kind == wanted);
+            asked.for_each(|(_, control)| control.relist(ListReason::Requested));
         });
-        Feed { events: all.boxed(), relist }
+        Feed { events: events.boxed(), relist }
     }
 
     fn uid(&self) -> BoxFuture<'static, Result<Name, Unknown>> {
-        let answer = self.server.get(HOME_PATH.to_owned(), "application/json");
+        let answer = self.exchange.get(HOME_PATH.to_owned(), "application/json");
         Box::pin(async move {
             let answer = answer.await.map_err(|_| Unknown::Unreachable)?;
             let transient = answer.status.is_server_error() || answer.status == StatusCode::TOO_MANY_REQUESTS;
@@ -147,36 +155,13 @@ async fn uid_of(mut body: ByteStream) -> Result<Name, Unknown> {
     Ok(object.metadata.uid)
 }
 
-/// A source that is opened anew when its kind is asked for.
-fn restartable<T: 'static>(
-    kind: ObjectKind,
-    open: impl Fn() -> BoxStream<'static, SourceEvent<T>> + Send + 'static,
-    asked: signal::Receiver<Option<ObjectKind>>,
-) -> BoxStream<'static, SourceEvent<T>> {
-    let state = (open(), asked, open);
-    let events = stream::unfold(state, move |(mut events, mut asked, open)| async move {
-        loop {
-            tokio::select! {
-                // Unbiased: a flood of events must not hold back the question for ever.
-                event = events.next() => return event.map(|event| (event, (events, asked, open))),
-                Ok(()) = asked.changed() => {
-                    if *asked.borrow_and_update() == Some(kind) {
-                        events = open();
-                    }
-                }
-            }
-        }
-    });
-    events.boxed()
-}
-
 /// Whether an event is about an object that is read at all.
 fn admitted<T>(event: &SourceEvent<T>, plan: &Plan) -> bool {
     match event {
         SourceEvent::InitApply(Received { key, .. }) | SourceEvent::Apply(Received { key, .. }) => {
             plan.admits(&key.namespace)
         }
-        SourceEvent::Delete(key) => plan.admits(&key.namespace),
+        SourceEvent::Delete { key, .. } => plan.admits(&key.namespace),
         _ => true,
     }
 }

@@ -44,8 +44,8 @@ fn is_required(kind: ObjectKind) -> bool {
 }
 
 /// Whether every API server has this kind.
-fn is_expected(_: ObjectKind) -> bool {
-    true
+fn is_expected(kind: ObjectKind) -> bool {
+    ObjectKind::BUILT_IN.contains(&kind)
 }
 
 impl Status {

@@ -10,12 +10,12 @@ use prost::Message as _;
 
 use super::{Pin, Snapshot};
 use crate::model::{
-    ClusterId, Endpoint, EndpointShard, ExportTo, Health, Hostname, Locality, Name, NetworkGateway,
-    NetworkId, PortProtocol, Resolution, Service, ServiceKey, ServicePort, SpiffeId, TlsMode, Transport,
-    Workload, WorkloadId,
+    ClusterId, Discoverability, Endpoint, EndpointShard, ExportTo, GatewayHost, Health, Hostname, Import, Locality, Name,
+    NetworkGateway, NetworkId, NodePlace, PortProtocol, Resolution, Service, ServiceKey, ServicePort, Shared,
+    SpiffeId, TlsMode, TrafficDistribution, Transport, Workload, WorkloadCell, WorkloadParts, WorkloadProfile,
 };
 use crate::proto::snapshot as proto;
-use crate::registry::ClusterState;
+use crate::registry::{ClusterState, NetworkClaim};
 
 type Decoded<T> = Result<T, String>;
 
@@ -27,23 +27,23 @@ pub(super) fn decode(body: &[u8]) -> Decoded<Snapshot> {
     let message = proto::Snapshot::decode(body).map_err(|error| error.to_string())?;
     let cluster = ClusterId::from(message.cluster);
     let texts = std::iter::once(Name::default()).chain(message.texts.into_iter().map(Name::from)).collect();
-    let decoder = Decoder { cluster: cluster.clone(), texts };
+    let mut decoder =
+        Decoder { cluster: cluster.clone(), texts, profiles: Vec::new(), places: Vec::new(), workloads: Vec::new() };
     let confirmed = UNIX_EPOCH.checked_add(Duration::from_millis(message.confirmed_ms));
-    let workloads: Vec<_> = message
-        .workloads
-        .into_iter()
-        .map(|workload| decoder.workload(workload).map(Arc::new))
-        .collect::<Decoded<_>>()?;
+    decoder.profiles =
+        message.profiles.into_iter().map(|profile| decoder.profile(profile)).collect::<Decoded<_>>()?;
+    decoder.places = message.places.iter().map(|place| decoder.place(place)).collect::<Decoded<_>>()?;
+    decoder.workloads =
+        message.workloads.iter().map(|workload| decoder.workload(workload)).collect::<Decoded<_>>()?;
     let network = decoder.network(message.network)?;
     let state = ClusterState {
-        network: (!network.is_empty()).then_some(network),
-        gateways: message.gateways.iter().map(|gateway| decoder.gateway(gateway)).collect::<Decoded<_>>()?,
-        shards: message
-            .shards
-            .into_iter()
-            .map(|shard| decoder.shard(shard, &workloads))
-            .collect::<Decoded<_>>()?,
-        workloads: message.pods.iter().map(|pod| decoder.pod(pod, &workloads)).collect::<Decoded<_>>()?,
+        networks: NetworkClaim {
+            network: (!network.is_empty()).then_some(network),
+            gateways: message.gateways.iter().map(|gateway| decoder.gateway(gateway)).collect::<Decoded<_>>()?,
+            hosts: message.gateway_hosts.iter().map(|host| decoder.gateway_host(host)).collect::<Decoded<_>>()?,
+        },
+        shards: message.shards.into_iter().map(|shard| decoder.shard(shard)).collect::<Decoded<_>>()?,
+        workloads: decoder.pods(&message.pods)?,
     };
     Ok(Snapshot {
         cluster,
@@ -85,6 +85,9 @@ fn known<T: TryFrom<i32>>(number: i32) -> Decoded<T> {
 struct Decoder {
     cluster: ClusterId,
     texts: Vec<Name>,
+    profiles: Vec<Arc<WorkloadProfile>>,
+    places: Vec<Arc<NodePlace>>,
+    workloads: Vec<Arc<Workload>>,
 }
 
 impl Decoder {
@@ -119,6 +122,16 @@ impl Decoder {
         })
     }
 
+    fn gateway_host(&self, gateway: &proto::GatewayHost) -> Decoded<GatewayHost> {
+        Ok(GatewayHost {
+            network: self.network(gateway.network)?,
+            host: Hostname::from(&*self.text(gateway.host)?),
+            port: port(gateway.port)?,
+            hbone_port: port(gateway.hbone_port)?,
+            cluster: self.cluster.clone(),
+        })
+    }
+
     fn key(&self, key: Option<&proto::Key>) -> Decoded<ServiceKey> {
         let key = key.ok_or("a service without a key")?;
         let hostname = Hostname::from(&*self.text(key.hostname)?);
@@ -137,55 +150,62 @@ impl Decoder {
         accounts.iter().map(|account| self.account(account)).collect()
     }
 
-    fn workload(&self, workload: proto::Workload) -> Decoded<Workload> {
+    fn profile(&self, profile: proto::Profile) -> Decoded<Arc<WorkloadProfile>> {
+        let pod_dns = |dns: proto::PodDns| -> Decoded<_> {
+            Ok((self.text(dns.hostname)?, self.text(dns.subdomain)?))
+        };
+        let nameless = Workload::from(WorkloadParts {
+            cluster: self.cluster.clone(),
+            namespace: self.text(profile.namespace)?,
+            network: self.network(profile.network)?,
+            tls_mode: if profile.mtls { TlsMode::Istio } else { TlsMode::Disabled },
+            account: profile.account.map(|account| self.account(&account)).transpose()?,
+            workload_name: self.text(profile.workload_name)?,
+            canonical_name: self.text(profile.canonical_name)?,
+            canonical_revision: self.text(profile.canonical_revision)?,
+            labels: self.map(&profile.labels)?,
+            pod_dns: profile.pod_dns.map(pod_dns).transpose()?,
+            ..WorkloadParts::default()
+        });
+        Ok(nameless.profile)
+    }
+
+    fn place(&self, place: &proto::Place) -> Decoded<Arc<NodePlace>> {
         let locality = Locality {
-            region: self.text(workload.region)?,
-            zone: self.text(workload.zone)?,
-            subzone: self.text(workload.subzone)?,
+            region: self.text(place.region)?,
+            zone: self.text(place.zone)?,
+            subzone: self.text(place.subzone)?,
         };
-        let pod_dns =
-            |dns: proto::PodDns| -> Decoded<_> { Ok((self.text(dns.hostname)?, self.text(dns.subdomain)?)) };
-        Ok(Workload {
-            cluster: self.cluster.clone(),
-            namespace: self.text(workload.namespace)?,
+        Ok(Arc::new(NodePlace { node: self.text(place.node)?, locality }))
+    }
+
+    fn workload(&self, workload: &proto::Workload) -> Decoded<Arc<Workload>> {
+        Ok(Arc::new(Workload {
             name: self.text(workload.name)?,
-            addresses: addresses(&workload.addresses)?,
-            network: self.network(workload.network)?,
-            locality,
-            node: self.text(workload.node)?,
-            tls_mode: if workload.mtls { TlsMode::Istio } else { TlsMode::Disabled },
-            account: workload.account.map(|account| self.account(&account)).transpose()?,
-            workload_name: self.text(workload.workload_name)?,
-            canonical_name: self.text(workload.canonical_name)?,
-            canonical_revision: self.text(workload.canonical_revision)?,
-            labels: self.map(&workload.labels)?,
-            pod_dns: workload.pod_dns.map(pod_dns).transpose()?,
-            services: BTreeSet::new(),
-        })
+            addresses: addresses(&workload.addresses)?.into(),
+            profile: Arc::clone(at(&self.profiles, workload.profile)?),
+            place: Arc::clone(at(&self.places, workload.place)?),
+        }))
     }
 
-    fn pod(&self, pod: &proto::Pod, workloads: &[Arc<Workload>]) -> Decoded<(WorkloadId, Arc<Workload>)> {
-        let workload = at(workloads, pod.workload)?;
-        let services = pod.services.iter().map(|key| self.key(Some(key))).collect::<Decoded<_>>()?;
-        let id = WorkloadId {
-            cluster: self.cluster.clone(),
-            namespace: workload.namespace.clone(),
-            name: workload.name.clone(),
+    /// Pods of one deployment share the set of services that name them.
+    fn pods(&self, pods: &[proto::Pod]) -> Decoded<Vec<WorkloadCell>> {
+        let mut sets = Shared::default();
+        let pod = |pod: &proto::Pod| {
+            let services = pod.services.iter().map(|key| self.key(Some(key))).collect::<Decoded<_>>()?;
+            let workload = Arc::clone(at(&self.workloads, pod.workload)?);
+            Ok(WorkloadCell { workload, services: sets.of(services) })
         };
-        Ok((id, Arc::new(Workload { services, ..Workload::clone(workload) })))
+        pods.iter().map(pod).collect()
     }
 
-    fn shard(
-        &self,
-        shard: proto::Shard,
-        workloads: &[Arc<Workload>],
-    ) -> Decoded<(ServiceKey, Arc<EndpointShard>)> {
+    fn shard(&self, shard: proto::Shard) -> Decoded<(ServiceKey, Arc<EndpointShard>)> {
         let key = self.key(shard.key.as_ref())?;
         let service = shard.service.map(|service| self.service(&key, service).map(Arc::new)).transpose()?;
         let endpoints = shard
             .endpoints
             .iter()
-            .map(|endpoint| self.endpoint(endpoint, workloads))
+            .map(|endpoint| self.endpoint(endpoint))
             .collect::<Decoded<_>>()?;
         let accounts = Arc::new(self.accounts(&shard.accounts)?);
         let shard =
@@ -193,13 +213,13 @@ impl Decoder {
         Ok((key, Arc::new(shard)))
     }
 
-    fn endpoint(&self, endpoint: &proto::Endpoint, workloads: &[Arc<Workload>]) -> Decoded<Endpoint> {
+    fn endpoint(&self, endpoint: &proto::Endpoint) -> Decoded<Endpoint> {
         let addresses = addresses(&endpoint.addresses)?;
         if addresses.is_empty() {
             return Err("an endpoint without an address".to_owned());
         }
         Ok(Endpoint {
-            addresses,
+            addresses: addresses.into(),
             port: port(endpoint.port)?,
             port_name: self.text(endpoint.port_name)?,
             health: match known(endpoint.health)? {
@@ -209,7 +229,12 @@ impl Decoder {
                 proto::Health::Terminating => Health::Terminating,
             },
             weight: NonZeroU32::new(endpoint.weight),
-            workload: Arc::clone(at(workloads, endpoint.workload)?),
+            discoverability: match endpoint.same_cluster {
+                true => Discoverability::SameCluster,
+                false => Discoverability::Always,
+            },
+            send_unhealthy: !endpoint.hide_unhealthy,
+            workload: Arc::clone(at(&self.workloads, endpoint.workload)?),
         })
     }
 
@@ -237,6 +262,17 @@ impl Decoder {
             node_local: service.node_local,
             publish_not_ready: service.publish_not_ready,
             created: service.created,
+            traffic_distribution: match known(service.traffic_distribution)? {
+                proto::TrafficDistribution::Any => TrafficDistribution::Any,
+                proto::TrafficDistribution::PreferSameZone => TrafficDistribution::PreferSameZone,
+                proto::TrafficDistribution::PreferSameNode => TrafficDistribution::PreferSameNode,
+            },
+            import: match known(service.import)? {
+                proto::Import::No => Import::No,
+                proto::Import::Offered => Import::Offered,
+                proto::Import::Own => Import::Own,
+                proto::Import::Foreign => Import::Foreign,
+            },
             accounts: self.accounts(&service.accounts)?,
         })
     }
@@ -265,7 +301,7 @@ impl Decoder {
     }
 }
 
-fn at(workloads: &[Arc<Workload>], place: u32) -> Decoded<&Arc<Workload>> {
-    let workload = usize::try_from(place).ok().and_then(|place| workloads.get(place));
-    workload.ok_or_else(|| format!("there is no workload {place}"))
+fn at<T>(all: &[T], place: u32) -> Decoded<&T> {
+    let item = usize::try_from(place).ok().and_then(|place| all.get(place));
+    item.ok_or_else(|| format!("there is no {} {place}", std::any::type_name::<T>()))
 }

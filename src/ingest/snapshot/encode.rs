@@ -10,18 +10,27 @@ use prost::Message as _;
 
 use super::Snapshot;
 use crate::model::{
-    Endpoint, EndpointShard, ExportTo, Health, Name, NetworkGateway, PortProtocol, Resolution, Service,
-    ServiceKey, ServicePort, SpiffeId, TlsMode, Transport, Workload,
+    Discoverability, Endpoint, EndpointShard, ExportTo, GatewayHost, Health, Import, Name, NetworkGateway, NodePlace,
+    PortProtocol, Resolution, Service, ServiceKey, ServicePort, SpiffeId, TlsMode, TrafficDistribution, Transport,
+    Workload, WorkloadProfile,
 };
 use crate::proto::snapshot as proto;
 
 /// Appends the message of a snapshot. Equal snapshots give equal bytes.
 pub(super) fn encode(snapshot: &Snapshot, into: &mut Vec<u8>) {
-    let mut encoder = Encoder { into, texts: HashMap::new(), workloads: HashMap::new() };
+    let mut encoder = Encoder {
+        into,
+        texts: HashMap::new(),
+        workloads: HashMap::new(),
+        profiles: HashMap::new(),
+        places: HashMap::new(),
+    };
     let state = &snapshot.state;
     let since = snapshot.confirmed.duration_since(UNIX_EPOCH).unwrap_or_default();
-    let network = state.network.as_ref().map_or(0, |network| encoder.text(network));
-    let gateways = state.gateways.iter().map(|gateway| encoder.gateway(gateway)).collect();
+    let networks = &state.networks;
+    let network = networks.network.as_ref().map_or(0, |network| encoder.text(network));
+    let gateways = networks.gateways.iter().map(|gateway| encoder.gateway(gateway)).collect();
+    let gateway_hosts = networks.hosts.iter().map(|gateway| encoder.gateway_host(gateway)).collect();
     encoder.piece(&proto::Snapshot {
         cluster: snapshot.cluster.to_string(),
         server: snapshot.pin.server.clone(),
@@ -30,10 +39,11 @@ pub(super) fn encode(snapshot: &Snapshot, into: &mut Vec<u8>) {
         confirmed_ms: u64::try_from(since.as_millis()).unwrap_or(u64::MAX),
         network,
         gateways,
+        gateway_hosts,
         ..proto::Snapshot::default()
     });
-    for pod in state.workloads.values() {
-        let workload = encoder.workload(pod);
+    for pod in &state.workloads {
+        let workload = encoder.workload(&pod.workload);
         let services = encoder.keys(&pod.services);
         encoder.piece(&proto::Snapshot {
             pods: vec![proto::Pod { workload, services }],
@@ -51,6 +61,8 @@ struct Encoder<'a> {
     texts: HashMap<String, u32>,
     /// By identity: what is shared is written once.
     workloads: HashMap<*const Workload, u32>,
+    profiles: HashMap<*const WorkloadProfile, u32>,
+    places: HashMap<*const NodePlace, u32>,
 }
 
 /// Places are 32-bit: a file of the largest size has fewer.
@@ -96,6 +108,15 @@ impl Encoder<'_> {
         }
     }
 
+    fn gateway_host(&mut self, gateway: &GatewayHost) -> proto::GatewayHost {
+        proto::GatewayHost {
+            network: self.text(&gateway.network),
+            host: self.text(&gateway.host),
+            port: gateway.port.into(),
+            hbone_port: gateway.hbone_port.into(),
+        }
+    }
+
     fn key(&mut self, key: &ServiceKey) -> proto::Key {
         proto::Key { namespace: self.text(&key.namespace), hostname: self.text(&key.hostname) }
     }
@@ -131,25 +152,53 @@ impl Encoder<'_> {
 
     fn workload_message(&mut self, workload: &Workload) -> proto::Workload {
         proto::Workload {
-            namespace: self.text(&workload.namespace),
             name: self.text(&workload.name),
             addresses: workload.addresses.iter().map(bytes).collect(),
-            network: self.text(&workload.network),
-            region: self.text(&workload.locality.region),
-            zone: self.text(&workload.locality.zone),
-            subzone: self.text(&workload.locality.subzone),
-            node: self.text(&workload.node),
-            mtls: workload.tls_mode == TlsMode::Istio,
-            account: workload.account.as_ref().map(|account| self.account(account)),
-            workload_name: self.text(&workload.workload_name),
-            canonical_name: self.text(&workload.canonical_name),
-            canonical_revision: self.text(&workload.canonical_revision),
-            labels: self.map(&workload.labels),
-            pod_dns: workload.pod_dns.as_ref().map(|(hostname, subdomain)| proto::PodDns {
+            profile: self.profile(&workload.profile),
+            place: self.place(&workload.place),
+        }
+    }
+
+    fn profile(&mut self, profile: &Arc<WorkloadProfile>) -> u32 {
+        let identity = Arc::as_ptr(profile);
+        if let Some(place) = self.profiles.get(&identity) {
+            return *place;
+        }
+        let message = proto::Profile {
+            namespace: self.text(&profile.namespace),
+            network: self.text(&profile.network),
+            mtls: profile.tls_mode == TlsMode::Istio,
+            account: profile.account.as_ref().map(|account| self.account(account)),
+            workload_name: self.text(&profile.workload_name),
+            canonical_name: self.text(&profile.canonical_name),
+            canonical_revision: self.text(&profile.canonical_revision),
+            labels: self.map(profile.own_labels()),
+            pod_dns: profile.dns_names().map(|(hostname, subdomain)| proto::PodDns {
                 hostname: self.text(hostname),
                 subdomain: self.text(subdomain),
             }),
+        };
+        self.piece(&proto::Snapshot { profiles: vec![message], ..proto::Snapshot::default() });
+        let place = u32::try_from(self.profiles.len()).expect(FITS);
+        self.profiles.insert(identity, place);
+        place
+    }
+
+    fn place(&mut self, node: &Arc<NodePlace>) -> u32 {
+        let identity = Arc::as_ptr(node);
+        if let Some(place) = self.places.get(&identity) {
+            return *place;
         }
+        let message = proto::Place {
+            node: self.text(&node.node),
+            region: self.text(&node.locality.region),
+            zone: self.text(&node.locality.zone),
+            subzone: self.text(&node.locality.subzone),
+        };
+        self.piece(&proto::Snapshot { places: vec![message], ..proto::Snapshot::default() });
+        let place = u32::try_from(self.places.len()).expect(FITS);
+        self.places.insert(identity, place);
+        place
     }
 
     fn shard(&mut self, key: &ServiceKey, shard: &EndpointShard) -> proto::Shard {
@@ -175,6 +224,8 @@ impl Encoder<'_> {
             health: health.into(),
             weight: endpoint.weight.map_or(0, NonZeroU32::get),
             workload: self.workload(&endpoint.workload),
+            same_cluster: endpoint.discoverability == Discoverability::SameCluster,
+            hide_unhealthy: !endpoint.send_unhealthy,
         }
     }
 
@@ -189,8 +240,21 @@ impl Encoder<'_> {
             node_local,
             publish_not_ready,
             created,
+            traffic_distribution,
+            import,
             accounts,
         } = service;
+        let traffic_distribution = match traffic_distribution {
+            TrafficDistribution::Any => proto::TrafficDistribution::Any,
+            TrafficDistribution::PreferSameZone => proto::TrafficDistribution::PreferSameZone,
+            TrafficDistribution::PreferSameNode => proto::TrafficDistribution::PreferSameNode,
+        };
+        let import = match import {
+            Import::No => proto::Import::No,
+            Import::Offered => proto::Import::Offered,
+            Import::Own => proto::Import::Own,
+            Import::Foreign => proto::Import::Foreign,
+        };
         let (resolution, alias) = match resolution {
             Resolution::ClientSide => (proto::Resolution::ClientSide, 0),
             Resolution::Passthrough => (proto::Resolution::Passthrough, 0),
@@ -221,6 +285,8 @@ impl Encoder<'_> {
             publish_not_ready: *publish_not_ready,
             created: *created,
             accounts: self.accounts(accounts),
+            traffic_distribution: traffic_distribution.into(),
+            import: import.into(),
         }
     }
 

@@ -41,6 +41,11 @@ struct Listing<T> {
     confirms: bool,
 }
 
+/// For kinds that no endpoint hangs on.
+pub(super) fn weightless<T>(_: &ObjectKey, _: &T) -> usize {
+    0
+}
+
 /// What an event needs to know of its surroundings.
 pub(super) struct Door<'a, W> {
     pub(super) kind: ObjectKind,
@@ -57,7 +62,7 @@ pub struct Held<T> {
     objects: HashMap<ObjectKey, T>,
     listings: HashMap<Scope, Listing<T>>,
     listed: HashSet<Scope>,
-    /// Lists that make this kind complete; 0 when it is done without (K-45).
+    /// Lists that make this kind complete.
     awaited: usize,
     /// What the last list took away and nobody confirmed: gone, or with fewer endpoints.
     doubtful: HashMap<ObjectKey, Option<T>>,
@@ -133,26 +138,26 @@ impl<T: PartialEq> Held<T> {
                 let listing = Listing { objects: HashMap::new(), confirms: self.confirming };
                 self.listings.insert(door.scope, listing);
             }
-            SourceEvent::InitApply(Received { key, object }) => {
+            SourceEvent::InitApply(Received { key, object, .. }) => {
                 if let Some(listing) = self.listings.get_mut(&door.scope) {
                     listing.objects.insert(key, object);
                 }
             }
-            SourceEvent::InitDone => {
+            SourceEvent::InitDone { .. } => {
                 if let Some(listing) = self.listings.remove(&door.scope) {
                     self.swap(listing, door, &mut changes);
                 }
             }
-            SourceEvent::Apply(Received { key, object }) => {
+            SourceEvent::Apply(Received { key, object, .. }) => {
                 self.forget_doubt(&key);
                 self.upsert(key, object, door.kind, door.quarantine, &mut changes);
             }
-            SourceEvent::Delete(key) => {
+            SourceEvent::Delete { key, .. } => {
                 self.forget_doubt(&key);
                 door.quarantine.clear(door.kind, &key);
                 self.remove(key, &mut changes);
             }
-            SourceEvent::Connected | SourceEvent::Failed(_) => {}
+            SourceEvent::Connected | SourceEvent::Idle | SourceEvent::Failed(_) => {}
         }
         changes
     }

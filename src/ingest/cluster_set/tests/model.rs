@@ -132,7 +132,7 @@ impl World {
             }
             Step::Relist(c) => self.servers[c].relist(),
             Step::BreakList(c) => {
-                ObjectKind::ALL.into_iter().for_each(|kind| self.servers[c].break_list(kind))
+                ObjectKind::BUILT_IN.into_iter().for_each(|kind| self.servers[c].break_list(kind))
             }
             Step::Down(c) => {
                 self.servers[c].go_down();
