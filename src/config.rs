@@ -1,14 +1,17 @@
 //! What `serve` works by: flags over environment over file over defaults.
 
+mod clusters;
 mod environment;
 mod file;
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::Deserialize;
 
+pub use clusters::ClusterSettings;
 pub use environment::{VariableError, from_istiod_variables};
 pub use file::{FileError, read};
 
@@ -70,6 +73,14 @@ pub struct Settings {
     /// Pairs of networks that reach each other without gateways (D2); in files only.
     #[serde(rename = "reachableNetworks")]
     pub reachable_networks: Option<Vec<(NetworkId, NetworkId)>>,
+    /// `alias=id,…`: cluster ids that proxies report, and the clusters they mean (R1.8).
+    pub cluster_aliases: Option<String>,
+    /// Remote Secrets are read by the service account of this pod (R1.9).
+    pub local_cluster_secret_watcher: Option<bool>,
+    /// `on` or `off` (K-21).
+    pub mass_delete_guard: Option<String>,
+    /// Options by cluster id (D35); in files only.
+    pub clusters: Option<BTreeMap<ClusterId, ClusterSettings>>,
 }
 
 impl Settings {
@@ -104,6 +115,10 @@ impl Settings {
             log_format,
             log_level,
             reachable_networks,
+            cluster_aliases,
+            local_cluster_secret_watcher,
+            mass_delete_guard,
+            clusters,
         )
     }
 
@@ -140,6 +155,10 @@ impl Settings {
             snapshot_max_age: self.snapshot_max_age.unwrap_or(Duration::from_secs(24 * 3600)),
             ports_file: self.ports_file,
             reachable_networks: self.reachable_networks.unwrap_or_default(),
+            cluster_aliases: clusters::aliases(self.cluster_aliases.as_deref()).unwrap_or_default(),
+            local_cluster_secret_watcher: self.local_cluster_secret_watcher.unwrap_or_default(),
+            mass_delete_guard: self.mass_delete_guard.as_deref() != Some("off"),
+            clusters: self.clusters.unwrap_or_default(),
         })
     }
 
@@ -158,6 +177,12 @@ impl Settings {
             if value.as_deref().is_some_and(|text| text.trim().is_empty()) {
                 problems.push(format!("{flag} is empty: leave it out for its default"));
             }
+        }
+        if let Err(problem) = clusters::aliases(self.cluster_aliases.as_deref()) {
+            problems.push(problem);
+        }
+        if self.mass_delete_guard.as_deref().is_some_and(|text| !matches!(text, "on" | "off")) {
+            problems.push("--mass-delete-guard is neither `on` nor `off`".to_owned());
         }
         let max = self.debounce_max.unwrap_or(Duration::from_secs(10));
         if let Some(after) = self.debounce_after.filter(|after| *after > max) {
@@ -205,6 +230,10 @@ pub struct Config {
     pub snapshot_max_age: Duration,
     pub ports_file: Option<PathBuf>,
     pub reachable_networks: Vec<(NetworkId, NetworkId)>,
+    pub cluster_aliases: BTreeMap<ClusterId, ClusterId>,
+    pub local_cluster_secret_watcher: bool,
+    pub mass_delete_guard: bool,
+    pub clusters: BTreeMap<ClusterId, ClusterSettings>,
 }
 
 /// *Fatal* at start: settings that do not fit together.

@@ -19,6 +19,7 @@ mod directory;
 pub mod kubeconfig;
 pub mod networks;
 pub mod objects;
+pub mod options;
 mod problems;
 mod roster;
 mod secrets;
@@ -26,6 +27,7 @@ pub mod snapshot;
 pub mod staging;
 pub mod watch;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -37,9 +39,11 @@ use tracing::Instrument;
 
 use adopted::Adopted;
 use client::{AddressPolicy, ApiServer, ClientError};
+use cluster::KubeFeeds;
 use cluster_set::{ClusterSet, Start};
 use directory::DirectoryWatch;
 use networks::{Dns, MeshFile, MeshPublisher, Resolver};
+use options::Texts;
 use roster::{Contest, Roster};
 use secrets::SecretWatch;
 use snapshot::{Keeper, Pin, SnapshotError, SnapshotStore};
@@ -49,6 +53,7 @@ pub use counts::{Counts, EventKind};
 pub use kubeconfig::{ConfigSource, OwnError};
 pub use networks::{GatewayNames, NameStatus, NetworkOptions};
 pub use objects::ObjectKind;
+pub use options::ClusterOptions;
 pub use problems::{Problem, Problems};
 pub use snapshot::SnapshotOptions;
 pub use watch::RetryPolicy;
@@ -103,6 +108,12 @@ pub struct IngestOptions {
     pub allow_loopback_clusters: bool,
     /// Pauses between attempts.
     pub retry: RetryPolicy,
+    /// What the file of settings says of single clusters (D35).
+    pub clusters: BTreeMap<ClusterId, Texts>,
+    /// Whether a list that takes most of a cluster away is confirmed before it counts (K-21).
+    pub mass_delete_guard: bool,
+    /// Who reads the Secrets, if not the config cluster (R1.9).
+    pub secrets_by: Option<ConfigSource>,
     /// Keeps what clusters amounted to on disk, for a restart while one cannot be reached.
     pub snapshots: Option<SnapshotOptions>,
     /// Where to answer as the peer does (D1).
@@ -129,6 +140,9 @@ impl Default for IngestOptions {
             removal_grace: Duration::from_secs(5),
             allow_loopback_clusters: false,
             retry: RetryPolicy::default(),
+            clusters: BTreeMap::new(),
+            mass_delete_guard: true,
+            secrets_by: None,
             snapshots: None,
             quirks: Quirks::OURS,
             dual_stack: false,
@@ -253,6 +267,10 @@ pub async fn start(
         Some(config) => Some((config, config_server(config).await?)),
         None => None,
     };
+    let secrets = match (&options.remotes, &options.secrets_by) {
+        (Remotes::Secrets, Some(source)) => Some(own_server(source).await?.0),
+        _ => config.as_ref().map(|(_, (server, _))| Arc::clone(server)),
+    };
     let directory = match &options.remotes {
         Remotes::Directory(path) => {
             let opened = DirectoryWatch::open(path, options.kubeconfig_addresses(), &problems);
@@ -284,8 +302,7 @@ pub async fn start(
         }
         None => None,
     };
-    let server = config.as_ref().map(|(_, (server, _))| Arc::clone(server));
-    let mesh_server = server.clone();
+    let mesh_server = config.as_ref().map(|(_, (server, _))| Arc::clone(server));
     if let Some((config, (server, pin))) = config {
         start_config(&mut set, config, server, pin)?;
     }
@@ -293,7 +310,7 @@ pub async fn start(
         let keeping = Arc::clone(keeper).run(cancel.clone());
         set.tasks.spawn(keeping.instrument(tracing::info_span!("snapshots")));
     }
-    let source = match (&options.remotes, server, directory) {
+    let source = match (&options.remotes, secrets, directory) {
         (Remotes::Directory(_), _, Some(directory)) => RemoteSource::Directory(directory),
         (Remotes::Secrets, Some(server), _) => RemoteSource::Secrets(Box::new(SecretWatch::new(
             server,
@@ -375,10 +392,13 @@ async fn follow_mesh(
 
 async fn config_server(config: &ConfigCluster) -> Result<(Arc<ApiServer>, Pin), IngestError> {
     kubeconfig::check_cluster_id(&config.id).map_err(IngestError::ClusterId)?;
-    let credentials = kubeconfig::load(&config.source).await?;
+    own_server(&config.source).await
+}
+
+async fn own_server(source: &ConfigSource) -> Result<(Arc<ApiServer>, Pin), IngestError> {
+    let credentials = kubeconfig::load(source).await?;
     let server = ApiServer::new(&credentials, AddressPolicy::Any);
-    let server =
-        server.map_err(|error| IngestError::Credentials { origin: config.source.to_string(), error })?;
+    let server = server.map_err(|error| IngestError::Credentials { origin: source.to_string(), error })?;
     Ok((Arc::new(server), Pin::of(&credentials)))
 }
 
@@ -388,13 +408,15 @@ fn start_config(
     server: Arc<ApiServer>,
     pin: Pin,
 ) -> Result<(), IngestError> {
+    let options = set.read_options(&config.id, &Texts::new());
     let started = set.start(Start {
         id: config.id.clone(),
         role: ClusterRole::Config,
         source: config.source.to_string(),
-        server,
+        feeds: Arc::new(KubeFeeds::new(server, Arc::clone(&set.limits))),
         hash: 0,
-        pin,
+        options,
+        pin: Some(pin),
     });
     started.map_err(|error| match error {
         cluster_set::StartError::Client(error) => {

@@ -35,6 +35,11 @@ impl ClusterTable {
         self.rows.lock().unwrap_or_else(PoisonError::into_inner).get(id).cloned()
     }
 
+    /// Looks at one row without a copy.
+    pub fn look<T>(&self, id: &ClusterId, look: impl FnOnce(&ClusterStatus) -> T) -> Option<T> {
+        self.rows.lock().unwrap_or_else(PoisonError::into_inner).get(id).map(look)
+    }
+
     /// Adds or replaces a row.
     pub fn put(&self, status: ClusterStatus) {
         self.rows.lock().unwrap_or_else(PoisonError::into_inner).insert(status.id.clone(), status);

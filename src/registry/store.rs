@@ -13,11 +13,12 @@ use super::cell::{Outcome, Rank, ServiceCell, Written};
 use super::changes::{ChangeLog, ChangeSet, ServiceChange};
 use super::clusters::ClusterTable;
 use super::networks::{NetworkClaim, NetworkDifference, NetworkSnapshot};
+use super::standing::StandingSnapshot;
 use super::workloads::WorkloadTable;
 use super::writer::{ClusterState, ClusterWriter, DuplicateWriter};
 use crate::model::{
     ClusterId, ClusterRole, EndpointShard, GatewayHost, Hostname, NetworkGateway, Quirk, Quirks, ServiceKey,
-    WorkloadCell, WorkloadId,
+    Standing, WorkloadCell, WorkloadId,
 };
 
 /// Work done by the registry since it was made. Counted, not timed, so that tests can bound it.
@@ -57,6 +58,7 @@ pub struct Registry {
     /// By cluster; a table stays with its writer and goes when the cluster withdraws.
     workloads: DashMap<ClusterId, Arc<WorkloadTable>>,
     networks: ArcSwap<NetworkSnapshot>,
+    standings: ArcSwap<StandingSnapshot>,
     /// Wakes the resolver when other host names are to be resolved.
     hosts_changed: watch::Sender<()>,
     writers: DashSet<ClusterId>,
@@ -187,6 +189,17 @@ impl Registry {
         self.networks.load_full()
     }
 
+    /// What the endpoints of each cluster are worth. Lock-free.
+    pub fn standings(&self) -> Arc<StandingSnapshot> {
+        self.standings.load_full()
+    }
+
+    /// How many endpoints a cluster has here. Looks at every service: for exchanges of a whole cluster only.
+    pub fn endpoints_of(&self, cluster: &ClusterId) -> usize {
+        let of = |cell: &Arc<ServiceCell>| cell.load().shard(cluster).map_or(0, |shard| shard.endpoints.len());
+        self.services.iter().map(|entry| of(entry.value())).sum()
+    }
+
     /// The change signal. It has one reader.
     pub fn changes(&self) -> &ChangeLog {
         &self.changes
@@ -297,6 +310,23 @@ impl Registry {
         let mut changes = ChangeSet::default();
         self.write_networks(&ClusterId::default(), claim, &mut changes);
         self.note(changes);
+    }
+
+    /// Says whether it differs; the caller notes the services that are touched.
+    pub(super) fn write_standing(&self, cluster: &ClusterId, standing: Standing) -> bool {
+        let mut changed = false;
+        self.standings.rcu(|current| match current.with(cluster, standing, || self.next_version()) {
+            Some(next) => {
+                changed = true;
+                Arc::new(next)
+            }
+            None => {
+                changed = false;
+                Arc::clone(current)
+            }
+        });
+        self.count(changed);
+        changed
     }
 
     /// Wakes when [`NetworkSnapshot::host_names`] may differ.

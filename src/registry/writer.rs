@@ -9,7 +9,7 @@ use super::networks::NetworkClaim;
 use super::store::Registry;
 use super::workloads::WorkloadTable;
 use crate::model::{
-    ClusterId, EndpointShard, NetworkGateway, NetworkId, ServiceKey, WorkloadCell, WorkloadId,
+    ClusterId, EndpointShard, NetworkGateway, NetworkId, ServiceKey, Standing, WorkloadCell, WorkloadId,
 };
 
 /// *Fatal* for the second writer: a cluster has one writer at a time.
@@ -144,6 +144,18 @@ impl ClusterWriter {
         self.note(changes);
     }
 
+    /// Publishes what the endpoints of this cluster are worth; says whether it differs. Cost ∝ its services when
+    /// it does, else a look.
+    pub fn set_standing(&mut self, standing: Standing) -> bool {
+        if self.registry.standings().part(&self.cluster).standing == standing {
+            return false;
+        }
+        self.registry.write_standing(&self.cluster, standing);
+        let touched = self.services.iter().map(|key| (key.clone(), ServiceChange::default()));
+        self.registry.note(ChangeSet { services: touched.collect(), ..ChangeSet::default() });
+        true
+    }
+
     /// Takes everything of this cluster back in one pass and one note: its cells before its networks (D15).
     pub fn withdraw(mut self) {
         let mut changes = ChangeSet::default();
@@ -154,6 +166,8 @@ impl ClusterWriter {
             self.workload(id, None, &mut changes);
         }
         self.networks(NetworkClaim::default(), &mut changes);
+        // Nothing is served any more that it could count for.
+        self.registry.write_standing(&self.cluster, Standing::Regular);
         self.note(changes);
     }
 

@@ -10,7 +10,8 @@ use crate::ingest::problems::Problems;
 use crate::ingest::staging::Staging;
 use crate::ingest::watch::{Failure, ListReason, SourceCounts};
 use crate::model::{
-    ApiFacts, ClusterHealth, ClusterId, Moment, Name, Restored, Served, SourceCounters, SourceState, SourceStatus, StaleCause,
+    ApiFacts, ClusterHealth, ClusterId, ClusterStatus, Moment, Name, Restored, Served, SourceCounters, SourceState,
+    SourceStatus, StaleCause,
 };
 use crate::registry::Registry;
 
@@ -74,17 +75,15 @@ impl Status {
         }
     }
 
-    /// The kind is also read by a source that counts here. Forget those of before by [`Self::recount`].
-    pub(super) fn count(&mut self, kind: ObjectKind, counts: Arc<SourceCounts>) {
-        self.counts.entry(kind).or_default().push(counts);
-    }
-
-    /// The sources are started anew: what they counted so far stays counted.
-    pub(super) fn recount(&mut self) {
+    /// These sources count from now on; what those before them counted stays counted.
+    pub(super) fn recount(&mut self, sources: &[(ObjectKind, Arc<SourceCounts>)]) {
         for kind in self.sources.keys() {
             let sum = counters(self.counts.remove(kind).iter().flatten());
             let earlier = self.earlier.entry(*kind).or_default();
             *earlier = sum.after(earlier);
+        }
+        for (kind, counts) in sources {
+            self.counts.entry(*kind).or_default().push(Arc::clone(counts));
         }
     }
 
@@ -122,6 +121,11 @@ impl Status {
     /// Whether an attempt has failed and nothing worked since.
     pub(super) fn is_failing(&self) -> bool {
         self.sources.values().any(|source| !source.state.detail().is_empty())
+    }
+
+    /// Since when what is served may be out of date, by the runtime's clock; `None` while it is not.
+    pub(super) fn stale_since(&self) -> Option<Moment> {
+        self.registry.clusters().look(&self.cluster, ClusterStatus::stale_since)?
     }
 
     /// It did not sync in time (R1.17).
