@@ -308,7 +308,11 @@ impl Feeds for FakeServer {
             Some((event, (receiver, taken)))
         });
         let server = self.clone();
-        Feed { events: events.boxed(), relist: Box::new(move |kind| server.relist_kind(kind)) }
+        Feed {
+            events: events.boxed(),
+            relist: Box::new(move |kind| server.relist_kind(kind)),
+            counts: Vec::new(),
+        }
     }
 
     fn uid(&self) -> BoxFuture<'static, Result<Name, Unknown>> {
