@@ -81,7 +81,8 @@ impl ObjectKind {
     ];
 
     /// The kinds every cluster has, and must have listed before it serves.
-    pub const BUILT_IN: [Self; 5] = [Self::Namespace, Self::Node, Self::Pod, Self::Service, Self::EndpointSlice];
+    pub const BUILT_IN: [Self; 5] =
+        [Self::Namespace, Self::Node, Self::Pod, Self::Service, Self::EndpointSlice];
 
     /// Its name as Kubernetes spells it.
     pub fn name(self) -> &'static str {
