@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use tombolo::model::{
     ClusterRole, Endpoint, EndpointShard, IpFamilies, NetworkGateway, PortProtocol, ProxyKind, RequestedView,
-    Service, ServiceKey, ServicePort, TlsMode, Transport, Workload,
+    Service, ServiceKey, ServicePort, TlsMode, Transport, WorkloadParts,
 };
 use tombolo::registry::{ClusterWriter, Registry};
 use tombolo::view::{EdsKey, EdsName, Inputs, MeshRules, assign};
@@ -32,17 +32,17 @@ fn shard(cluster: &str, network: &str, service: usize, endpoints: usize) -> Endp
     let record = Service { key: key(service), ports: vec![port], ..Service::default() };
     let endpoint = |index: usize| {
         let address = IpAddr::V4(Ipv4Addr::from(0x0a00_0000 + index as u32));
-        let workload = Workload {
+        let workload = WorkloadParts {
             cluster: cluster.into(),
             namespace: "bench".into(),
             name: format!("p{index}").into(),
-            addresses: vec![address],
+            addresses: address.into(),
             network: network.into(),
             tls_mode: TlsMode::Istio,
             workload_name: "bench".into(),
-            ..Workload::default()
+            ..WorkloadParts::default()
         };
-        Endpoint::new(address, 8080, "http", Arc::new(workload))
+        Endpoint::new(address, 8080, "http", workload)
     };
     EndpointShard::new(cluster.into(), Some(Arc::new(record)), (0..endpoints).map(endpoint).collect())
 }
@@ -96,9 +96,14 @@ fn view(bencher: divan::Bencher<'_, '_>, endpoints: usize) {
     let (registry, _east, _west) = world(1, endpoints);
     let (name, key, mesh) = (EdsName::outbound(80, &key(0).hostname), from_east(), MeshRules::default());
     let service = registry.host(&name.host)[0].load();
-    let networks = registry.networks();
+    let (networks, standings) = (registry.networks(), registry.standings());
     bencher.bench_local(|| {
-        assign(Inputs { service: &service, networks: &networks, mesh: &mesh }, &name, &key, &mut ())
+        assign(
+            Inputs { service: &service, networks: &networks, mesh: &mesh, standings: &standings },
+            &name,
+            &key,
+            &mut (),
+        )
     });
 }
 
@@ -107,9 +112,13 @@ fn encode(bencher: divan::Bencher<'_, '_>, endpoints: usize) {
     let (registry, _east, _west) = world(1, endpoints);
     let (name, key, mesh) = (EdsName::outbound(80, &key(0).hostname), from_east(), MeshRules::default());
     let service = registry.host(&name.host)[0].load();
-    let networks = registry.networks();
-    let assignment =
-        assign(Inputs { service: &service, networks: &networks, mesh: &mesh }, &name, &key, &mut ());
+    let (networks, standings) = (registry.networks(), registry.standings());
+    let assignment = assign(
+        Inputs { service: &service, networks: &networks, mesh: &mesh, standings: &standings },
+        &name,
+        &key,
+        &mut (),
+    );
     let text = name.to_string();
     bencher.bench_local(|| resources::assignment(&text, &assignment));
 }

@@ -12,7 +12,7 @@ use tower::ServiceExt as _;
 use super::*;
 use crate::model::{
     ClusterRole, ClusterStatus, Endpoint, EndpointShard, Locality, NetworkGateway, Node, NodeMetadata,
-    ProxyView, Service, ServiceKey, ServicePort, TlsMode, Workload,
+    ProxyView, Service, ServiceKey, ServicePort, TlsMode, WorkloadParts,
 };
 use crate::xds::resource::ResourceType;
 use crate::xds::status::TypeStatus;
@@ -63,15 +63,15 @@ fn feed(registry: &Arc<Registry>, cluster: &str, role: ClusterRole, gateway: &st
         }],
         ..Service::default()
     };
-    let workload = Workload {
+    let workload = WorkloadParts {
         cluster: cluster.into(),
         network: format!("net-{cluster}").into(),
         name: format!("{cluster}-pod").into(),
         tls_mode: TlsMode::Istio,
-        ..Workload::default()
+        ..WorkloadParts::default()
     };
     let address = "10.0.0.1".parse().expect("an address");
-    let endpoint = Endpoint::new(address, 8080, "http", Arc::new(workload));
+    let endpoint = Endpoint::new(address, 8080, "http", workload);
     let mut writer = registry.writer(cluster.into(), role).expect("the only writer");
     let gateway = NetworkGateway::new(
         format!("net-{cluster}").into(),
@@ -96,6 +96,7 @@ fn sources() -> Arc<Sources> {
         domain: "cluster.local".into(),
         ingest: None,
         problems: None,
+        gateway_names: None,
         xds: Arc::new(OneProxy),
         lifecycle: Lifecycle::new(watch::Sender::new(false).subscribe(), CancellationToken::new()),
         metrics: Arc::new(Metrics::new(&histogram)),
@@ -119,11 +120,11 @@ async fn page(path: &str) -> Value {
 
 #[tokio::test]
 async fn clusterz_has_the_local_cluster_first_without_secret() {
-    let expected = json!([
-        {"id": "east", "secretName": "", "syncStatus": "syncing"},
-        {"id": "west", "secretName": "istio-system/west", "syncStatus": "syncing"}
-    ]);
-    assert_eq!(page("/debug/clusterz").await, expected);
+    let rows = page("/debug/clusterz").await;
+    let peers_fields = |row: &Value| json!([row["id"], row["secretName"], row["syncStatus"], row["health"]]);
+    assert_eq!(peers_fields(&rows[0]), json!(["east", "", "syncing", "connecting"]));
+    assert_eq!(peers_fields(&rows[1]), json!(["west", "istio-system/west", "syncing", "connecting"]));
+    assert!(rows[1]["since"].is_string());
 }
 
 #[tokio::test]

@@ -1,20 +1,24 @@
 //! The index of cells.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use dashmap::{DashMap, DashSet};
+use tokio::sync::watch;
 
-use super::cell::{ServiceCell, Written};
+use super::cell::{Outcome, Rank, ServiceCell, Written};
 use super::changes::{ChangeLog, ChangeSet, ServiceChange};
 use super::clusters::ClusterTable;
-use super::networks::NetworkSnapshot;
+use super::networks::{NetworkClaim, NetworkDifference, NetworkSnapshot};
+use super::standing::StandingSnapshot;
+use super::workloads::WorkloadTable;
 use super::writer::{ClusterState, ClusterWriter, DuplicateWriter};
 use crate::model::{
-    ClusterId, ClusterRole, EndpointShard, Hostname, NetworkGateway, NetworkId, ServiceKey, Workload,
-    WorkloadId,
+    ClusterId, ClusterRole, EndpointShard, GatewayHost, Hostname, NetworkGateway, Quirk, Quirks, ServiceKey,
+    Standing, WorkloadCell, WorkloadId,
 };
 
 /// Work done by the registry since it was made. Counted, not timed, so that tests can bound it.
@@ -24,6 +28,25 @@ pub struct RegistryCounts {
     pub publishes: AtomicU64,
     /// Writes that changed nothing and published nothing.
     pub unchanged: AtomicU64,
+    /// Services about whose ports the clusters disagree now (D7).
+    pub conflicts: AtomicU64,
+    /// Services that any cluster has now.
+    pub services: AtomicU64,
+}
+
+/// R5.25: the config cluster, then the others by id, or under Q21 in the order in which they came.
+struct Order {
+    config: Option<Arc<ClusterId>>,
+    arrivals: Arc<Vec<ClusterId>>,
+}
+
+impl Rank for Order {
+    type Place = (bool, usize, ClusterId);
+
+    fn place(&self, cluster: &ClusterId) -> Self::Place {
+        let arrival = self.arrivals.iter().position(|other| other == cluster).unwrap_or_default();
+        (self.config.as_deref() != Some(cluster), arrival, cluster.clone())
+    }
 }
 
 /// The store. Cheap to share; every method may be called from any thread.
@@ -32,10 +55,19 @@ pub struct Registry {
     services: DashMap<ServiceKey, Arc<ServiceCell>>,
     /// Host name → keys. Kubernetes gives one namespace per host name.
     hosts: DashMap<Hostname, BTreeSet<ServiceKey>>,
-    workloads: DashMap<WorkloadId, Arc<Workload>>,
+    /// By cluster; a table stays with its writer and goes when the cluster withdraws.
+    workloads: DashMap<ClusterId, Arc<WorkloadTable>>,
     networks: ArcSwap<NetworkSnapshot>,
+    standings: ArcSwap<StandingSnapshot>,
+    /// Wakes the resolver when other host names are to be resolved.
+    hosts_changed: watch::Sender<()>,
     writers: DashSet<ClusterId>,
+    /// How often each cluster changed.
+    revisions: DashMap<ClusterId, Arc<AtomicU64>>,
     config_cluster: ArcSwapOption<ClusterId>,
+    /// Clusters in the order in which they came; kept under Q21 only.
+    arrivals: ArcSwap<Vec<ClusterId>>,
+    quirks: Quirks,
     changes: ChangeLog,
     clusters: ClusterTable,
     versions: AtomicU64,
@@ -48,6 +80,16 @@ impl Registry {
     /// An empty registry.
     pub fn new() -> Arc<Self> {
         Arc::default()
+    }
+
+    /// An empty registry that answers as the peer does in the given rows (D1).
+    pub fn with_quirks(quirks: Quirks) -> Arc<Self> {
+        Arc::new(Self { quirks, ..Self::default() })
+    }
+
+    /// Where it answers as the peer does.
+    pub fn quirks(&self) -> Quirks {
+        self.quirks
     }
 
     /// The one writer of a cluster. The config cluster's records come first in merges (R5.25); name it before
@@ -66,24 +108,51 @@ impl Registry {
         if role == ClusterRole::Config {
             self.config_cluster.store(Some(Arc::new(cluster.clone())));
         }
-        let published = self.told_by(&cluster);
-        Ok(ClusterWriter::new(Arc::clone(self), cluster, published))
+        if self.quirks.has(Quirk::Q21) {
+            self.arrivals.rcu(|all| {
+                let known = all.contains(&cluster);
+                let new = (!known).then(|| cluster.clone());
+                all.iter().cloned().chain(new).collect::<Vec<_>>()
+            });
+        }
+        let left_behind = self.services_of(&cluster);
+        let workloads = Arc::clone(&self.workloads.entry(cluster.clone()).or_default());
+        let revision = Arc::clone(&self.revisions.entry(cluster.clone()).or_default());
+        Ok(ClusterWriter::new(Arc::clone(self), cluster, left_behind, workloads, revision))
     }
 
-    /// What a former writer of this cluster left behind: the next one must be able to sweep it.
-    fn told_by(&self, cluster: &ClusterId) -> ClusterState {
+    /// Services that a former writer of this cluster left behind: the next one must be able to sweep them.
+    fn services_of(&self, cluster: &ClusterId) -> BTreeSet<ServiceKey> {
+        let told = self.services.iter().filter(|cell| cell.load().shard(cluster).is_some());
+        told.map(|cell| cell.key().clone()).collect()
+    }
+
+    /// What each of these clusters tells now, in one pass over all services: for snapshots. What is written
+    /// meanwhile may be in it or not.
+    pub fn states(&self, of: &BTreeSet<ClusterId>) -> BTreeMap<ClusterId, ClusterState> {
         let networks = self.networks();
-        let network = Some(networks.of_cluster(cluster)).filter(|network| !network.is_empty());
-        let gateways = networks.gateways().filter(|gateway| gateway.cluster == *cluster).cloned();
-        let shard =
-            |cell: &Arc<ServiceCell>| Some((cell.key().clone(), Arc::clone(cell.load().shard(cluster)?)));
-        let own = self.workloads.iter().filter(|entry| entry.key().cluster == *cluster);
-        ClusterState {
-            network,
-            gateways: gateways.collect(),
-            shards: self.services.iter().filter_map(|entry| shard(entry.value())).collect(),
-            workloads: own.map(|entry| (entry.key().clone(), Arc::clone(entry.value()))).collect(),
+        let mut states: BTreeMap<_, _> = of
+            .iter()
+            .map(|id| {
+                let table = self.workloads.get(id).map(|table| Arc::clone(&table));
+                let workloads = table.map(|table| table.all()).unwrap_or_default();
+                let networks = networks.told_by(id);
+                (id.clone(), ClusterState { networks, workloads, ..ClusterState::default() })
+            })
+            .collect();
+        for cell in &self.services {
+            for shard in &cell.load().shards {
+                if let Some(state) = states.get_mut(&shard.cluster) {
+                    state.shards.insert(cell.key().clone(), Arc::clone(shard));
+                }
+            }
         }
+        states
+    }
+
+    /// Grows with every change that the writer of a cluster published.
+    pub fn revision(&self, cluster: &ClusterId) -> u64 {
+        self.revisions.get(cluster).map_or(0, |revision| revision.load(Ordering::Acquire))
     }
 
     /// The cell of a service.
@@ -105,18 +174,31 @@ impl Registry {
     }
 
     /// What is known of a pod.
-    pub fn workload(&self, id: &WorkloadId) -> Option<Arc<Workload>> {
-        self.workloads.get(id).map(|workload| Arc::clone(&workload))
+    pub fn workload(&self, id: &WorkloadId) -> Option<WorkloadCell> {
+        let table = self.workloads.get(&id.cluster).map(|table| Arc::clone(&table))?;
+        table.get(&id.namespace, &id.name)
     }
 
     /// How many pods are known.
     pub fn workload_count(&self) -> usize {
-        self.workloads.len()
+        self.workloads.iter().map(|table| table.len()).sum()
     }
 
     /// The networks. Lock-free.
     pub fn networks(&self) -> Arc<NetworkSnapshot> {
         self.networks.load_full()
+    }
+
+    /// What the endpoints of each cluster are worth. Lock-free.
+    pub fn standings(&self) -> Arc<StandingSnapshot> {
+        self.standings.load_full()
+    }
+
+    /// How many endpoints a cluster has here. Looks at every service: for exchanges of a whole cluster only.
+    pub fn endpoints_of(&self, cluster: &ClusterId) -> usize {
+        let of =
+            |cell: &Arc<ServiceCell>| cell.load().shard(cluster).map_or(0, |shard| shard.endpoints.len());
+        self.services.iter().map(|entry| of(entry.value())).sum()
     }
 
     /// The change signal. It has one reader.
@@ -138,12 +220,14 @@ impl Registry {
         self.versions.fetch_add(1, Ordering::Relaxed) + 1
     }
 
-    fn count(&self, published: bool) {
+    pub(super) fn count(&self, published: bool) {
         let counter = if published { &self.counts.publishes } else { &self.counts.unchanged };
         counter.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// Frees a cluster's seat. The table of a cluster without pods goes with its writer.
     pub(super) fn release_writer(&self, cluster: &ClusterId) {
+        self.workloads.remove_if(cluster, |_, table| table.len() == 0);
         self.writers.remove(cluster);
     }
 
@@ -151,32 +235,39 @@ impl Registry {
         self.changes.note(changes);
     }
 
-    /// Writes one cluster's shard and says what changed; the caller notes it.
+    /// Writes one cluster's shard and adds what changed to `changes`; the caller notes it.
     pub(super) fn write_service(
         &self,
         key: &ServiceKey,
         cluster: &ClusterId,
         shard: Option<&Arc<EndpointShard>>,
-    ) -> ChangeSet {
-        let config = self.config_cluster.load_full();
-        let cell = match shard {
-            Some(_) => self.cell(key),
-            None => match self.service(key) {
-                Some(cell) => cell,
-                None => return ChangeSet::default(),
-            },
+        changes: &mut ChangeSet,
+    ) {
+        let cell = match (shard, self.service(key)) {
+            (_, Some(cell)) => cell,
+            (Some(_), None) => self.cell(key),
+            (None, None) => return,
         };
-        let written = cell.write(cluster, shard, config.as_deref(), || self.next_version());
+        let order = Order { config: self.config_cluster.load_full(), arrivals: self.arrivals.load_full() };
+        let Outcome { written, conflicting, present } =
+            cell.write(cluster, shard, &order, self.quirks, || self.next_version());
         self.count(written != Written::Nothing);
+        for (gauge, change) in [(&self.counts.conflicts, conflicting), (&self.counts.services, present)] {
+            match change {
+                (false, true) => gauge.fetch_add(1, Ordering::Relaxed),
+                (true, false) => gauge.fetch_sub(1, Ordering::Relaxed),
+                _ => 0,
+            };
+        }
         let gone = cell.load().shards.is_empty();
         drop(cell);
         if gone {
             self.bury(key);
         }
         match written {
-            Written::Nothing => ChangeSet::default(),
-            Written::Endpoints => ChangeSet::service(key.clone(), ServiceChange { record: false }),
-            Written::Record => ChangeSet::service(key.clone(), ServiceChange { record: true }),
+            Written::Nothing | Written::Unseen => {}
+            Written::Endpoints => changes.add_service(key, ServiceChange { record: false }),
+            Written::Record => changes.add_service(key, ServiceChange { record: true }),
         }
     }
 
@@ -214,38 +305,77 @@ impl Registry {
         });
     }
 
-    pub(super) fn write_workload(&self, id: WorkloadId, workload: Option<Arc<Workload>>) -> ChangeSet {
-        let old = match workload.clone() {
-            Some(workload) => self.workloads.insert(id.clone(), workload),
-            None => self.workloads.remove(&id).map(|(_, old)| old),
-        };
-        let changed = old != workload;
-        self.count(changed);
+    /// Static gateways, which belong to no cluster (R3.13), instead of those told before. One caller at a time.
+    pub fn set_static_gateways(&self, gateways: Vec<NetworkGateway>, hosts: Vec<GatewayHost>) {
+        let claim = NetworkClaim { network: None, gateways, hosts };
         let mut changes = ChangeSet::default();
-        if changed {
-            changes.workloads.insert(id);
-        }
-        changes
+        self.write_networks(&ClusterId::default(), claim, &mut changes);
+        self.note(changes);
     }
 
+    /// Says whether it differs; the caller notes the services that are touched.
+    pub(super) fn write_standing(&self, cluster: &ClusterId, standing: Standing) -> bool {
+        let mut changed = false;
+        self.standings.rcu(|current| match current.with(cluster, standing, || self.next_version()) {
+            Some(next) => {
+                changed = true;
+                Arc::new(next)
+            }
+            None => {
+                changed = false;
+                Arc::clone(current)
+            }
+        });
+        self.count(changed);
+        changed
+    }
+
+    /// Wakes when [`NetworkSnapshot::host_names`] may differ.
+    pub fn host_names_changed(&self) -> watch::Receiver<()> {
+        self.hosts_changed.subscribe()
+    }
+
+    /// The addresses that a gateway's host name has now. The resolver calls this; equal addresses and names
+    /// that nobody has change nothing.
+    pub fn set_host_addresses(&self, host: &Hostname, addresses: &[IpAddr]) {
+        let (changes, _) =
+            self.change_networks(|networks| networks.resolved(host, addresses, || self.next_version()));
+        self.note(changes);
+    }
+
+    /// Z-10: gateways are of the cluster that tells of them, whatever they say.
     pub(super) fn write_networks(
         &self,
         cluster: &ClusterId,
-        network: Option<&NetworkId>,
-        gateways: &[NetworkGateway],
-    ) -> ChangeSet {
+        mut claim: NetworkClaim,
+        changes: &mut ChangeSet,
+    ) {
+        claim.gateways.iter_mut().for_each(|gateway| gateway.cluster.clone_from(cluster));
+        claim.hosts.iter_mut().for_each(|gateway| gateway.cluster.clone_from(cluster));
+        let replace =
+            |networks: &mut NetworkSnapshot| networks.replace(cluster, &claim, || self.next_version());
+        let (changed, moved) = self.change_networks(replace);
+        changes.merge(changed);
+        changes.clusters.extend(moved.then(|| cluster.clone()));
+    }
+
+    /// What changed, and whether the writing cluster moved to another network.
+    fn change_networks(
+        &self,
+        change: impl Fn(&mut NetworkSnapshot) -> Option<NetworkDifference>,
+    ) -> (ChangeSet, bool) {
         let mut changed = None;
         self.networks.rcu(|current| {
             let mut next = NetworkSnapshot::clone(current);
-            changed = next.replace(cluster, network, gateways, || self.next_version());
+            changed = change(&mut next);
             if changed.is_some() { Arc::new(next) } else { Arc::clone(current) }
         });
         self.count(changed.is_some());
-        let mut changes = ChangeSet::default();
-        if let Some(difference) = changed {
-            changes.networks.extend(difference.networks);
-            changes.clusters.extend(difference.moved.then(|| cluster.clone()));
+        let difference = changed.unwrap_or_default();
+        if difference.hosts {
+            self.hosts_changed.send_replace(());
         }
-        changes
+        let networks = difference.networks.into_iter().collect();
+        (ChangeSet { networks, ..ChangeSet::default() }, difference.moved)
     }
 }

@@ -10,8 +10,8 @@ use serde::Serialize;
 use super::assignment::{AssignedEndpoint, Assignment, Origin};
 use super::split_horizon::{self, Route, Weighing};
 use super::{EdsKey, EdsName, MeshRules};
-use crate::model::{Endpoint, EndpointShard, Health, Name, NetworkId, Service, TlsMode, Transport};
-use crate::registry::{NetworkPart, NetworkSnapshot, ServiceSnapshot};
+use crate::model::{Endpoint, EndpointShard, Health, Name, NetworkId, Service, Standing, TlsMode, Transport};
+use crate::registry::{NetworkPart, NetworkSnapshot, ServiceSnapshot, StandingSnapshot};
 
 /// Label that marks a draining pod (R4.9).
 const DRAINING_LABEL: &str = "istio.io/draining";
@@ -39,6 +39,12 @@ pub enum Decision {
     /// In another cluster, and the host is cluster-local (R4.5).
     #[serde(rename = "hidden/other-cluster")]
     OtherCluster,
+    /// In another cluster, and its own does not export the service (R4.38).
+    #[serde(rename = "hidden/not-exported")]
+    NotExported,
+    /// Not ready, and the service does not send such endpoints (R4.10).
+    #[serde(rename = "hidden/unhealthy")]
+    Unhealthy,
     /// Terminating (R4.9).
     #[serde(rename = "hidden/terminating")]
     Terminating,
@@ -57,6 +63,9 @@ pub enum Decision {
     /// Behind a gateway and not ready: gives no weight (D4).
     #[serde(rename = "hidden/not-ready-behind-gateway")]
     NotReadyBehindGateway,
+    /// Its cluster has not been heard for longer than it may serve, and others serve (D35).
+    #[serde(rename = "hidden/stale-cluster")]
+    StaleCluster,
 }
 
 impl Decision {
@@ -69,12 +78,15 @@ impl Decision {
             Self::OtherNode => "hidden/other-node",
             Self::NetworkView => "hidden/network-view",
             Self::OtherCluster => "hidden/other-cluster",
+            Self::NotExported => "hidden/not-exported",
+            Self::Unhealthy => "hidden/unhealthy",
             Self::Terminating => "hidden/terminating",
             Self::Draining => "hidden/draining",
             Self::NoGateway => "hidden/no-gateway",
             Self::GatewayFamily => "hidden/gateway-family",
             Self::MtlsRequired => "hidden/mtls-required",
             Self::NotReadyBehindGateway => "hidden/not-ready-behind-gateway",
+            Self::StaleCluster => "hidden/stale-cluster",
         }
     }
 }
@@ -106,6 +118,8 @@ pub struct Inputs<'a> {
     pub networks: &'a NetworkSnapshot,
     /// Mesh-wide rules.
     pub mesh: &'a MeshRules,
+    /// What the endpoints of each cluster are worth.
+    pub standings: &'a StandingSnapshot,
 }
 
 /// The endpoints that proxies with projection `key` get for `name`. Cost ∝ the service's endpoints.
@@ -121,16 +135,33 @@ pub fn assign(inputs: Inputs<'_>, name: &EdsName, key: &EdsKey, recorder: &mut i
     let mut pass = Pass { inputs, service, name, key, read: BTreeMap::new() };
     let mut weighing = Weighing::default();
     let mut shards: Vec<&EndpointShard> = inputs.service.shards.iter().map(AsRef::as_ref).collect();
-    shards.sort_by(|a, b| a.cluster.cmp(&b.cluster));
+    let standing = |shard: &EndpointShard| inputs.standings.part(&shard.cluster).standing;
+    // Dropped clusters last: they serve only where nothing else does.
+    shards.sort_by(|a, b| {
+        let dropped = |shard| standing(shard) == Standing::Dropped;
+        (dropped(a), &a.cluster).cmp(&(dropped(b), &b.cluster))
+    });
     for shard in shards {
+        let standing = standing(shard);
         let names = port_names(shard, name.port);
+        weighing.rank(standing);
+        let spare = standing == Standing::Dropped && weighing.serves();
         for endpoint in shard.endpoints.iter() {
-            let decision = pass.decide(endpoint, &names, &mut weighing);
+            let decision = match pass.matches(endpoint, &names) {
+                Err(hidden) => hidden,
+                Ok(()) if spare => Decision::StaleCluster,
+                Ok(()) => pass.decide(endpoint, &mut weighing),
+            };
             recorder.decided(endpoint, decision);
         }
     }
     let networks_read = pass.read.into_iter().map(|(id, part)| (id, part.version)).collect();
-    Assignment { groups: weighing.finish(), networks_read }
+    let clusters = inputs.service.shards.iter().map(|shard| &shard.cluster);
+    Assignment {
+        groups: weighing.finish(),
+        networks_read,
+        standings_read: inputs.standings.version(clusters),
+    }
 }
 
 /// The names under which a cluster's own record carries this port number (D7). Without a record the cluster's
@@ -154,13 +185,15 @@ struct Pass<'a> {
 }
 
 impl Pass<'_> {
-    fn decide(&mut self, endpoint: &Endpoint, names: &[&Name], weighing: &mut Weighing) -> Decision {
+    /// Whether an endpoint is one of this name at all, and one the proxy may have.
+    fn matches(&self, endpoint: &Endpoint, names: &[&Name]) -> Result<(), Decision> {
         if !names.contains(&&endpoint.port_name) {
-            return Decision::OtherPort;
+            return Err(Decision::OtherPort);
         }
-        if let Some(hidden) = self.filter(endpoint) {
-            return hidden;
-        }
+        self.filter(endpoint).map_or(Ok(()), Err)
+    }
+
+    fn decide(&mut self, endpoint: &Endpoint, weighing: &mut Weighing) -> Decision {
         let mtls = endpoint.workload.tls_mode == TlsMode::Istio;
         if self.name.sni_dnat && !mtls {
             return Decision::MtlsRequired;
@@ -168,13 +201,13 @@ impl Pass<'_> {
         match self.route(endpoint) {
             Err(hidden) => hidden,
             Ok(Route::Direct) => {
-                weighing.direct(&endpoint.workload.locality, direct(endpoint, mtls));
+                weighing.direct(endpoint.workload.locality(), direct(endpoint, mtls));
                 Decision::Direct
             }
             Ok(Route::Gateways(_)) if !mtls => Decision::MtlsRequired,
             Ok(Route::Gateways(_)) if endpoint.health != Health::Healthy => Decision::NotReadyBehindGateway,
             Ok(Route::Gateways(gateways)) => {
-                weighing.via(&endpoint.workload.locality, gateways, endpoint.weight());
+                weighing.via(endpoint.workload.locality(), gateways, endpoint.weight());
                 Decision::ViaGateway
             }
         }
@@ -183,7 +216,7 @@ impl Pass<'_> {
     /// The filter of R4.9; `None` keeps the endpoint.
     fn filter(&self, endpoint: &Endpoint) -> Option<Decision> {
         let pod = &endpoint.workload;
-        if self.key.node.as_ref().is_some_and(|node| *node != pod.node || *self.key.cluster != *pod.cluster) {
+        if self.key.node.as_ref().is_some_and(|node| node != pod.node() || *self.key.cluster != *pod.cluster) {
             return Some(Decision::OtherNode);
         }
         if !self.key.requested_view.sees(&pod.network) {
@@ -192,7 +225,11 @@ impl Pass<'_> {
         if pod.cluster != self.key.cluster && self.inputs.mesh.cluster_local(&self.name.host) {
             return Some(Decision::OtherCluster);
         }
+        if !endpoint.discoverability.permits(&pod.cluster, &self.key.cluster) {
+            return Some(Decision::NotExported);
+        }
         match endpoint.health {
+            Health::Unhealthy if !endpoint.send_unhealthy => Some(Decision::Unhealthy),
             Health::Terminating => Some(Decision::Terminating),
             _ if draining(endpoint) && !sticky(self.service) => Some(Decision::Draining),
             _ => None,
@@ -217,7 +254,7 @@ impl Pass<'_> {
 }
 
 fn draining(endpoint: &Endpoint) -> bool {
-    let label = endpoint.workload.labels.get(DRAINING_LABEL);
+    let label = endpoint.workload.label(DRAINING_LABEL);
     endpoint.health == Health::Draining || label.is_some_and(|value| !value.is_empty())
 }
 

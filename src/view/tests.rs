@@ -9,9 +9,11 @@ use proptest::prelude::*;
 use super::{Assignment, Decision, EdsKey, EdsName, Inputs, MeshRules, Origin, assign};
 use crate::model::{
     ClusterRole, Endpoint, EndpointShard, Health, IpFamilies, Locality, NetworkGateway, PortProtocol,
-    ProxyKind, RequestedView, Service, ServiceKey, ServicePort, TlsMode, Transport, Workload,
+    ProxyKind, RequestedView, Service, ServiceKey, ServicePort, TlsMode, Transport, WorkloadParts,
 };
 use crate::registry::{ClusterWriter, Registry};
+
+mod standing;
 
 const HOST: &str = "helloworld.sample.svc.cluster.local";
 
@@ -114,25 +116,22 @@ impl World {
 
 fn endpoint(cluster: &str, network: &str, port_name: &str, pod: &Pod) -> Endpoint {
     let address: IpAddr = pod.address.parse().expect("address");
-    let workload = Workload {
+    let workload = WorkloadParts {
         cluster: cluster.into(),
         namespace: "sample".into(),
         name: pod.address.into(),
-        addresses: vec![address],
+        addresses: address.into(),
         network: pod.network.unwrap_or(network).into(),
         locality: Locality::parse(pod.locality),
         tls_mode: if pod.mtls { TlsMode::Istio } else { TlsMode::Disabled },
         labels: pod.labels.iter().map(|&(key, value)| (key.into(), value.into())).collect(),
         node: pod.node.into(),
-        ..Workload::default()
+        ..WorkloadParts::default()
     };
     Endpoint {
-        addresses: vec![address],
-        port: 5000,
-        port_name: port_name.into(),
         health: pod.health,
         weight: std::num::NonZeroU32::new(pod.weight),
-        workload: Arc::new(workload),
+        ..Endpoint::new(address, 5000, port_name, workload)
     }
 }
 
@@ -150,7 +149,9 @@ impl Viewer<'_> {
     fn assignment(&self, name: &EdsName) -> (Assignment, Vec<(Endpoint, Decision)>) {
         let service = self.world.registry.host(&name.host).first().expect("service").load();
         let networks = self.world.registry.networks();
-        let inputs = Inputs { service: &service, networks: &networks, mesh: &self.world.mesh };
+        let standings = self.world.registry.standings();
+        let (mesh, standings) = (&self.world.mesh, &*standings);
+        let inputs = Inputs { service: &service, networks: &networks, mesh, standings };
         let mut decisions = Vec::new();
         let assignment = assign(inputs, name, &self.key, &mut decisions);
         assert_eq!(assignment, assign(inputs, name, &self.key, &mut ()), "recording changes nothing");
