@@ -46,6 +46,7 @@ pub use kubeconfig::{ConfigSource, OwnError};
 pub use networks::NetworkOptions;
 pub use objects::ObjectKind;
 pub use problems::{Problem, Problems};
+pub use roster::Rehearsal;
 pub use watch::RetryPolicy;
 use watch::{KubeSource, ObjectSource};
 
@@ -281,7 +282,7 @@ pub async fn start(
     let (known_sender, known_set) = signal::channel(false);
     let (ready_sender, ready) = signal::channel(false);
     let reserved = options.config.iter().map(|config| config.id.clone());
-    let roster = Roster::new(source.contest(), reserved);
+    let roster = Roster::new(source.contest(), reserved).with_quirks(options.quirks);
     let remotes = follow_remotes(set, source, roster, known_sender);
     let token = cancel.clone();
     tasks.spawn(

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use super::Swept;
 use super::quarantine::Quarantine;
+use super::revisions::Revisions;
 use crate::ingest::counts::EventKind;
 use crate::ingest::objects::{ObjectKey, ObjectKind};
 use crate::ingest::watch::{Received, SourceEvent};
@@ -34,11 +35,12 @@ pub struct Held<T> {
     /// A list in progress: nothing of it is seen until it is complete.
     listing: Option<HashMap<ObjectKey, Result<T, String>>>,
     listed: bool,
+    revisions: Revisions,
 }
 
 impl<T> Default for Held<T> {
     fn default() -> Self {
-        Self { objects: HashMap::new(), listing: None, listed: false }
+        Self { objects: HashMap::new(), listing: None, listed: false, revisions: Revisions::default() }
     }
 }
 
@@ -75,6 +77,10 @@ impl<T: PartialEq> Held<T> {
         quarantine: &mut Quarantine,
     ) -> Changes<T> {
         let mut changes = Changes::default();
+        if !self.revisions.admits(&event) {
+            changes.same += 1;
+            return changes;
+        }
         match event {
             SourceEvent::Init => self.listing = Some(HashMap::new()),
             SourceEvent::InitApply(Received { key, object, .. }) => {
