@@ -76,14 +76,15 @@ pub(super) enum Unresolved {
     Forbidden(#[from] ForbiddenAddress),
 }
 
-type Lookup = BoxCloneSyncService<Name, Vec<SocketAddr>, io::Error>;
+/// From a name to its addresses.
+pub(super) type Lookup = BoxCloneSyncService<Name, Vec<SocketAddr>, io::Error>;
 
 /// The system's resolver; what it answers is checked right before connecting, so a name that changes its
 /// address later gains nothing.
 #[derive(Clone)]
 pub(super) struct GuardedResolver {
-    lookup: Lookup,
-    policy: AddressPolicy,
+    pub(super) lookup: Lookup,
+    pub(super) policy: AddressPolicy,
 }
 
 impl GuardedResolver {
