@@ -33,8 +33,9 @@ fn client(config: &kube::Config) -> ApiServer {
     ApiServer::new(config, AddressPolicy::Any).unwrap()
 }
 
-fn hasty(config: &kube::Config) -> ApiServer {
-    let short = Duration::from_millis(100);
-    let patience = Patience { tls: short, ping: short, pong: short, ..Patience::default() };
+/// With other deadlines than the usual ones.
+fn patient(config: &kube::Config, change: impl FnOnce(&mut Patience)) -> ApiServer {
+    let mut patience = Patience::default();
+    change(&mut patience);
     ApiServer::with(config, GuardedResolver::new(AddressPolicy::Any), patience).unwrap()
 }

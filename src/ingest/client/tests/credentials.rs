@@ -150,16 +150,19 @@ async fn k17_new_connections_use_the_new_ca_while_the_old_one_serves_until_it_en
     let (old, new, dir) = (Ca::new("old"), Ca::new("new"), tempfile::tempdir().unwrap());
     let file = dir.path().join("ca.crt");
     std::fs::write(&file, &old.pem).unwrap();
-    let server = Server::start(old.server(&["h2"]), |stream| {
-        frames(stream, |kind, id| {
+    let first = std::sync::atomic::AtomicBool::new(true);
+    let server = Server::start(old.server(&["h2"]), move |stream| {
+        let first = first.swap(false, std::sync::atomic::Ordering::SeqCst);
+        frames(stream, move |kind, id| {
             Some(match kind {
-                frame::HEADERS if id == 1 => frame::write(frame::HEADERS, 4, 1, frame::OK),
-                // The watch gets an event for each list.
-                frame::HEADERS => [
+                frame::HEADERS if first && id == 1 => frame::write(frame::HEADERS, 4, 1, frame::OK),
+                // The watch gets an event for each list of its connection.
+                frame::HEADERS if first => [
                     frame::write(frame::HEADERS, 5, id, frame::OK),
                     frame::write(frame::DATA, 0, 1, b"event"),
                 ]
                 .concat(),
+                frame::HEADERS => frame::write(frame::HEADERS, 5, id, frame::OK),
                 _ => Vec::new(),
             })
         })

@@ -11,6 +11,7 @@ use super::server::{Ca, Server, frame, frames, until};
 use super::*;
 
 const H2: &[&str] = &["h2"];
+const SHORT: Duration = Duration::from_millis(100);
 
 /// Opens a stream, gets one chunk, then meets `last` when it opens another one. The end of the first.
 async fn ending(last: impl Fn() -> Option<Vec<u8>> + Clone + Send + Sync + 'static) -> Ending {
@@ -27,7 +28,7 @@ async fn ending(last: impl Fn() -> Option<Vec<u8>> + Clone + Send + Sync + 'stat
         })
     });
     let server = server.await;
-    let api = hasty(&server.config(&ca));
+    let api = client(&server.config(&ca));
     let mut watch = api.get("/watch".to_owned(), JSON).await.unwrap();
     assert_eq!(watch.body.next().await, Some(Ok("x".into())));
     let poke = api.get("/poke".to_owned(), JSON);
@@ -86,7 +87,7 @@ async fn k_05_a_peer_that_does_not_answer_pings_is_given_up() {
         })
     });
     let server = server.await;
-    let api = hasty(&server.config(&ca));
+    let api = patient(&server.config(&ca), |patience| (patience.ping, patience.pong) = (SHORT, SHORT));
     let mut watch = api.get("/watch".to_owned(), JSON).await.unwrap();
     let end = tokio::time::timeout(Duration::from_secs(10), watch.body.next()).await.expect("in time");
     let error = end.expect("an end").unwrap_err();
@@ -114,7 +115,7 @@ async fn k_05_pings_go_on_while_nothing_is_asked() {
         })
     });
     let server = server.await;
-    let api = hasty(&server.config(&ca));
+    let api = patient(&server.config(&ca), |patience| (patience.ping, patience.pong) = (SHORT, SHORT));
     assert_eq!(get(&api, "/list").await.unwrap().0, 200);
     until("a PING on an idle connection", || pings.load(SeqCst) > 0).await;
     until("an idle connection that does not answer is given up", || api.traffic().connections_open() == 0)
@@ -125,7 +126,7 @@ async fn k_05_pings_go_on_while_nothing_is_asked() {
 async fn a_server_that_never_shakes_hands_is_given_up() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("https://{}", listener.local_addr().unwrap());
-    let api = hasty(&kube::Config::new(url.parse().unwrap()));
+    let api = patient(&kube::Config::new(url.parse().unwrap()), |patience| patience.tls = SHORT);
     let error = get(&api, "/").await.unwrap_err();
     assert!(matches!(error, TransportError::Deadline { phase: "the TLS handshake", .. }), "{error}");
 }
