@@ -302,3 +302,99 @@ fn credentials_that_cannot_be_used_are_refused_at_once() {
     let text = refused(&|config| config.root_cert = Some(vec![b"canary".to_vec()]));
     assert!(!text.contains("canary"), "{text}");
 }
+
+/// A remote kubeconfig whose user is what R1.14 permits.
+fn permitted(ca: &Ca, server: &Server, user: serde_json::Value, options: &str) -> ApiServer {
+    use crate::ingest::kubeconfig::{KubeconfigPolicy, KubeconfigRules, RemoteKubeconfig};
+    let kubeconfig = serde_json::json!({
+        "clusters": [{"name": "c", "cluster": {
+            "server": format!("https://{}", server.address),
+            "certificate-authority-data":
+                base64::Engine::encode(&base64::engine::general_purpose::STANDARD, &ca.pem),
+        }}],
+        "contexts": [{"name": "x", "context": {"cluster": "c", "user": "u"}}],
+        "users": [{"name": "u", "user": user}],
+    });
+    let policy = KubeconfigPolicy::parse(options).unwrap();
+    let rules = KubeconfigRules { addresses: AddressPolicy::Any, policy };
+    let remote = RemoteKubeconfig::parse(kubeconfig.to_string().as_bytes(), rules).unwrap();
+    client(&remote.config)
+}
+
+/// A program that prints a file, and a line into another one each time.
+fn plugin(dir: &Path) -> serde_json::Value {
+    let script = format!("cat {0}/answer; echo run >> {0}/runs; echo noise >&2; cat", dir.display());
+    serde_json::json!({"apiVersion": "client.authentication.k8s.io/v1", "command": "/bin/sh",
+        "args": ["-c", script], "interactiveMode": "Always"})
+}
+
+fn answer(dir: &Path, status: serde_json::Value) {
+    let credential = serde_json::json!({"apiVersion": "client.authentication.k8s.io/v1",
+        "kind": "ExecCredential", "status": status});
+    std::fs::write(dir.join("answer"), credential.to_string()).unwrap();
+}
+
+#[tokio::test]
+async fn r1_14_a_permitted_plugin_gives_tokens_and_is_asked_again_after_a_refusal() {
+    let (ca, dir) = (Ca::new("ca"), tempfile::tempdir().unwrap());
+    let server = TokenServer::start(&ca, "one").await;
+    let user = serde_json::json!({"exec": plugin(dir.path())});
+    let api = permitted(&ca, &server.server, user, "exec");
+    answer(dir.path(), serde_json::json!({"token": "one"}));
+    assert_eq!(status(&api, "/list").await, 200);
+    let runs = || std::fs::read_to_string(dir.path().join("runs")).unwrap().lines().count();
+    let after_one = runs();
+    assert_eq!(status(&api, "/list").await, 200);
+    assert_eq!(runs(), after_one, "a token without an end is kept");
+    server.accept("two");
+    answer(dir.path(), serde_json::json!({"token": "two", "expirationTimestamp": "2100-01-01T00:00:00Z"}));
+    assert_eq!(status(&api, "/list").await, 401);
+    api.unauthorized();
+    assert_eq!(status(&api, "/list").await, 200);
+    assert_eq!(api.credentials().kinds, [CredentialKind::Exec]);
+    // What it prints may be a token: it is never repeated.
+    std::fs::write(dir.path().join("answer"), "canary: [").unwrap();
+    api.unauthorized();
+    let error = get(&api, "/list").await.unwrap_err().to_string();
+    assert!(error.contains("exec plugin /bin/sh") && !error.contains("canary"), "{error}");
+}
+
+#[tokio::test]
+async fn r1_14_a_permitted_plugin_gives_client_certificates() {
+    let (ca, dir) = (Ca::new("ca"), tempfile::tempdir().unwrap());
+    let server = whoami(&ca).await;
+    let plant = |name: &str| {
+        let (certificate, key) = ca.client(name, DAY);
+        answer(dir.path(), serde_json::json!({"clientCertificateData": certificate, "clientKeyData": key}));
+    };
+    plant("one");
+    let api = permitted(&ca, &server, serde_json::json!({"exec": plugin(dir.path())}), "exec");
+    assert_eq!(get(&api, "/").await.unwrap().1, "CN=one");
+    plant("two");
+    assert_eq!(get(&api, "/").await.unwrap().1, "CN=one");
+    api.unauthorized();
+    assert_eq!(get(&api, "/").await.unwrap().1, "CN=two");
+}
+
+#[tokio::test]
+async fn r1_14_permitted_files_are_read_and_read_again() {
+    let (ca, dir) = (Ca::new("ca"), tempfile::tempdir().unwrap());
+    let server = TokenServer::start(&ca, "one").await;
+    let file = dir.path().join("token");
+    std::fs::write(&file, "one").unwrap();
+    let user = serde_json::json!({"tokenFile": file.to_str().unwrap()});
+    let api = permitted(&ca, &server.server, user, "tokenFile");
+    assert_eq!(status(&api, "/list").await, 200);
+    server.accept("two");
+    std::fs::write(&file, "two").unwrap();
+    api.unauthorized();
+    assert_eq!(status(&api, "/list").await, 200);
+    let server = whoami(&ca).await;
+    let (certificate, key) = ca.client("me", DAY);
+    let encoded = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, certificate);
+    std::fs::write(dir.path().join("key"), key).unwrap();
+    let user = serde_json::json!({
+        "client-certificate-data": encoded, "client-key": dir.path().join("key").to_str().unwrap(),
+    });
+    assert_eq!(get(&permitted(&ca, &server, user, "clientKey"), "/").await.unwrap().1, "CN=me");
+}
