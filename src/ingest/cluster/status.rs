@@ -189,7 +189,7 @@ impl Status {
                 ClusterHealth::Stale { since, cause: StaleCause::Refused(why.clone()) }
             }
             (Some(_), false) => ClusterHealth::Connecting,
-            (None, true) if self.watches.len() == ObjectKind::ALL.len() => ClusterHealth::Live,
+            (None, true) if self.watches.len() == super::SOURCES => ClusterHealth::Live,
             (None, _) if self.contacted => ClusterHealth::Syncing,
             (None, _) => ClusterHealth::Connecting,
         }
