@@ -77,5 +77,9 @@ fn label(object: ObjectKind) -> &'static str {
         ObjectKind::Pod => "Pods",
         ObjectKind::Service => "Services",
         ObjectKind::EndpointSlice => "EndpointSlice",
+        ObjectKind::Gateway => "Gateways",
+        ObjectKind::ConfigMap => "ConfigMaps",
+        ObjectKind::ServiceExport => "ServiceExports",
+        ObjectKind::ServiceImport => "ServiceImports",
     }
 }

@@ -6,12 +6,12 @@
 
 mod decoded;
 mod raw;
+pub mod wire;
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
-
-use serde::Deserialize;
+use std::sync::Arc;
 
 pub use decoded::{Decoded, Object, ObjectKey, ObjectKind};
 
@@ -23,20 +23,34 @@ pub type Labels = BTreeMap<Name, Name>;
 /// Label with the network of a namespace, pod or Service (R2.1, R3.1).
 pub const NETWORK_LABEL: &str = "topology.istio.io/network";
 
-/// A Namespace: only the label that says where its cluster belongs.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(from = "raw::Namespace")]
+/// Annotation with where the gateways of a Service or Gateway are reached instead.
+pub const GATEWAY_ADDRESS_ANNOTATION: &str = "tombolo.dev/gateway-address";
+
+/// Annotation with how the traffic to a Service, or to those of a namespace, is distributed (R4.30).
+pub const TRAFFIC_DISTRIBUTION_ANNOTATION: &str = "networking.istio.io/traffic-distribution";
+
+/// A Namespace.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct NamespaceObject {
     /// Label `topology.istio.io/network`; empty when absent.
     pub network: Name,
+    /// Annotation `networking.istio.io/traffic-distribution`; empty when absent.
+    pub traffic_distribution: Name,
+    /// Its labels.
+    pub labels: Labels,
+    /// Its uid; that of `kube-system` says which cluster it is (K-20).
+    pub uid: Name,
 }
 
-/// A Node: only where it stands (R5.11).
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(from = "raw::Node")]
+/// A Node: where it stands (R5.11), and what NodePort gateways need of it (R3.4).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct NodeObject {
     /// From its topology labels.
     pub locality: Locality,
+    /// Its first address of type `ExternalIP`.
+    pub external_ip: Option<IpAddr>,
+    /// Its labels; empty for a node without an ExternalIP, which is never a gateway.
+    pub labels: Labels,
 }
 
 /// Who made a pod.
@@ -49,8 +63,7 @@ pub struct Controller {
 }
 
 /// A Pod.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(from = "raw::Pod")]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PodObject {
     /// Its labels.
     pub labels: Labels,
@@ -87,8 +100,7 @@ pub enum ServiceType {
 }
 
 /// A Service.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(from = "raw::Service")]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ServiceObject {
     /// Its labels.
     pub labels: Labels,
@@ -116,6 +128,20 @@ pub struct ServiceObject {
     pub node_local: bool,
     /// `publishNotReadyAddresses`.
     pub publish_not_ready: bool,
+    /// Whether `spec.type` is `NodePort`.
+    pub node_port_type: bool,
+    /// Annotation `traffic.istio.io/nodeSelector` (R3.4).
+    pub node_selector: Option<Name>,
+    /// Annotation `tombolo.dev/gateway-address`: where its gateways are reached instead.
+    pub gateway_address: Option<Name>,
+    /// `externalTrafficPolicy: Local`.
+    pub external_traffic_local: bool,
+    /// `spec.trafficDistribution`, whatever it says; empty when absent (R4.30).
+    pub traffic_distribution_spec: Name,
+    /// Annotation `networking.istio.io/traffic-distribution` (R4.30).
+    pub traffic_distribution: Option<Name>,
+    /// `spec.selector`.
+    pub selector: Labels,
 }
 
 /// One port of a Service.
@@ -129,14 +155,19 @@ pub struct PortObject {
     pub protocol: Name,
     /// `appProtocol`.
     pub app_protocol: Name,
+    /// Its port on every node; 0 when it has none.
+    pub node_port: i64,
+    /// `targetPort`: a number in digits, or a name; empty when not said.
+    pub target_port: Name,
 }
 
 /// An EndpointSlice.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(from = "raw::EndpointSlice")]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SliceObject {
     /// The Service it belongs to, when it is one we read (R5.1).
     pub service: Option<Name>,
+    /// `addressType`, whatever it says.
+    pub address_type: Name,
     /// Its endpoints.
     pub endpoints: Vec<SliceEndpoint>,
     /// Its ports.
@@ -167,12 +198,59 @@ pub struct SlicePort {
     pub port: i64,
 }
 
+/// A Gateway of the Gateway API, as far as it tells of east-west gateways (R3.9–R3.11).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct GatewayObject {
+    /// Its labels.
+    pub labels: Labels,
+    /// `spec.gatewayClassName`.
+    pub class: Name,
+    /// `spec.addresses`: type (`IPAddress` when not said) and value.
+    pub addresses: Vec<(Name, Name)>,
+    /// `spec.listeners`.
+    pub listeners: Vec<ListenerObject>,
+    /// Annotation `gateway.istio.io/service-account` (R3.11).
+    pub service_account: Option<Name>,
+    /// Annotation `tombolo.dev/gateway-address`.
+    pub gateway_address: Option<Name>,
+}
+
+/// One listener of a Gateway.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ListenerObject {
+    /// Its port, as written.
+    pub port: i64,
+    /// `TLS`, `HBONE`, …
+    pub protocol: Name,
+    /// `tls.options`; `None` without `tls`.
+    pub tls_options: Option<Labels>,
+}
+
+/// A ServiceExport: that there is one is all it says (R4.38).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ServiceExportObject {}
+
+/// A ServiceImport (R4.39).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ServiceImportObject {
+    /// `spec.ips`: its virtual addresses.
+    pub ips: Vec<Name>,
+}
+
+/// The mesh ConfigMap: only the keys we read.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ConfigMapObject {
+    /// Keys `mesh` and `meshNetworks`.
+    pub data: BTreeMap<Name, Arc<str>>,
+}
+
 /// A Secret with kubeconfigs of remote clusters (R1.1, R1.2). Its content is never shown.
-#[derive(Clone, Default, PartialEq, Eq, Deserialize)]
-#[serde(from = "raw::Secret")]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct SecretObject {
     /// Creation time, seconds since the epoch.
     pub created: i64,
+    /// Annotations under `tombolo.dev/`: they say how its clusters are treated (D35).
+    pub annotations: Labels,
     /// Decoded values by key; `None` when the value is not base64.
     pub data: BTreeMap<String, Option<Vec<u8>>>,
 }
@@ -187,76 +265,4 @@ impl fmt::Debug for SecretObject {
 }
 
 #[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    #[test]
-    fn missing_and_null_fields_default() {
-        let service: ServiceObject = serde_json::from_value(json!({
-            "metadata": {"name": "a", "labels": null, "annotations": null},
-            "spec": {"ports": null, "clusterIPs": null, "somethingNew": {"x": 1}},
-            "status": null,
-        }))
-        .unwrap();
-        assert_eq!(service, ServiceObject::default());
-        assert_eq!(serde_json::from_value::<PodObject>(json!({})).unwrap(), PodObject::default());
-        assert_eq!(
-            serde_json::from_value::<SliceObject>(json!({"endpoints": [{"conditions": null}]}))
-                .unwrap()
-                .endpoints,
-            vec![SliceEndpoint::default()]
-        );
-    }
-
-    #[test]
-    fn r5_1_slices_of_other_kinds_belong_to_no_service() {
-        let service = |labels: serde_json::Value, address_type: &str| {
-            serde_json::from_value::<SliceObject>(
-                json!({"metadata": {"labels": labels}, "addressType": address_type}),
-            )
-            .unwrap()
-            .service
-        };
-        assert_eq!(service(json!({"kubernetes.io/service-name": "s"}), "IPv4"), Some("s".into()));
-        assert_eq!(service(json!({"kubernetes.io/service-name": "s"}), "FQDN"), None);
-        assert_eq!(
-            service(
-                json!({"kubernetes.io/service-name": "s", "multicluster.kubernetes.io/service-name": "s"}),
-                "IPv4"
-            ),
-            None
-        );
-        assert_eq!(service(json!({}), "IPv4"), None);
-    }
-
-    #[test]
-    fn r5_7_a_pod_lends_its_metadata_only_while_ready_running_and_not_leaving() {
-        let pod = |phase: &str, ready: &str, leaving: bool| -> PodObject {
-            let mut meta = json!({"name": "p"});
-            if leaving {
-                meta["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
-            }
-            serde_json::from_value(json!({"metadata": meta, "status": {
-                "phase": phase, "podIP": "10.0.0.1", "conditions": [{"type": "Ready", "status": ready}]}}))
-            .unwrap()
-        };
-        assert!(pod("Running", "True", false).lends);
-        assert!(!pod("Running", "False", false).lends);
-        assert!(!pod("Succeeded", "True", false).lends);
-        assert!(!pod("Failed", "True", false).lends);
-        assert!(!pod("Running", "True", true).lends);
-        assert!(pod("Failed", "True", false).failed);
-    }
-
-    #[test]
-    fn a_secret_never_shows_its_values() {
-        let secret: SecretObject =
-            serde_json::from_value(json!({"data": {"west": "Y2FuYXJ5", "bad": "***"}})).unwrap();
-        assert_eq!(secret.data["west"].as_deref(), Some(&b"canary"[..]));
-        assert_eq!(secret.data["bad"], None);
-        let shown = format!("{secret:?}");
-        assert!(shown.contains("west") && !shown.contains("canary") && !shown.contains("99"));
-    }
-}
+mod tests;

@@ -36,6 +36,11 @@ pub trait Exchange: Send + Sync + 'static {
         accept: &'static str,
     ) -> BoxFuture<'static, Result<Answer, TransportError>>;
 
+    /// The server as `host:port`, for messages.
+    fn server(&self) -> &str {
+        ""
+    }
+
     /// Told once after a 401, so that credentials are read again before the next attempt (K-16).
     fn unauthorized(&self) {}
 }

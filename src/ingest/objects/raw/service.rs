@@ -1,0 +1,69 @@
+//! Services.
+
+use super::{Service, ServicePort, ServiceSpec, ServiceStatus, Text, filled};
+use crate::ingest::objects::{
+    GATEWAY_ADDRESS_ANNOTATION, PortObject, ServiceObject, ServiceType, TRAFFIC_DISTRIBUTION_ANNOTATION,
+};
+use crate::model::Name;
+
+impl From<Service<'_>> for ServiceObject {
+    fn from(raw: Service<'_>) -> Self {
+        let (meta, spec) = (raw.metadata, raw.spec);
+        let headless = &*spec.cluster_ip == "None";
+        Self {
+            export_to: meta.annotation("networking.istio.io/exportTo"),
+            canonical_accounts: meta.annotation("alpha.istio.io/canonical-serviceaccounts"),
+            kubernetes_accounts: meta.annotation("alpha.istio.io/kubernetes-serviceaccounts"),
+            traffic_distribution: meta.annotation(TRAFFIC_DISTRIBUTION_ANNOTATION),
+            node_selector: meta.annotation("traffic.istio.io/nodeSelector"),
+            gateway_address: meta.annotation(GATEWAY_ADDRESS_ANNOTATION),
+            created: meta.creation_timestamp.seconds(),
+            labels: meta.labels.into_labels(),
+            service_type: match &*spec.r#type {
+                "LoadBalancer" => ServiceType::LoadBalancer,
+                "ExternalName" => ServiceType::ExternalName(spec.external_name.name()),
+                _ => ServiceType::Internal,
+            },
+            node_port_type: &*spec.r#type == "NodePort",
+            headless,
+            cluster_ips: if headless { Vec::new() } else { cluster_ips(&spec) },
+            node_local: &*spec.internal_traffic_policy == "Local",
+            external_traffic_local: &*spec.external_traffic_policy == "Local",
+            traffic_distribution_spec: spec.traffic_distribution.name(),
+            publish_not_ready: spec.publish_not_ready_addresses,
+            ports: spec.ports.iter().map(PortObject::from).collect(),
+            external_ips: filled(spec.external_ips),
+            selector: spec.selector.into_labels(),
+            ingress: ingress(&raw.status),
+        }
+    }
+}
+
+fn cluster_ips(spec: &ServiceSpec<'_>) -> Vec<Name> {
+    let filled = |texts: &[Text<'_>]| -> Vec<Name> {
+        texts.iter().filter(|text| !text.is_empty()).map(Text::name).collect()
+    };
+    match filled(&spec.cluster_ips) {
+        several if several.len() > 1 => several,
+        _ => filled(std::slice::from_ref(&spec.cluster_ip)),
+    }
+}
+
+fn ingress(status: &ServiceStatus<'_>) -> Vec<Name> {
+    let entries = status.load_balancer.ingress.iter();
+    let named = entries.map(|entry| if entry.ip.is_empty() { &entry.hostname } else { &entry.ip });
+    named.filter(|name| !name.is_empty()).map(Text::name).collect()
+}
+
+impl From<&ServicePort<'_>> for PortObject {
+    fn from(raw: &ServicePort<'_>) -> Self {
+        Self {
+            name: raw.name.name(),
+            port: raw.port,
+            protocol: raw.protocol.name(),
+            app_protocol: raw.app_protocol.name(),
+            node_port: raw.node_port,
+            target_port: raw.target_port.name(),
+        }
+    }
+}

@@ -1,0 +1,73 @@
+//! Objects by what is written in them.
+
+use serde_json::json;
+
+use super::*;
+
+#[test]
+fn missing_and_null_fields_default() {
+    let service: ServiceObject = serde_json::from_value(json!({
+        "metadata": {"name": "a", "labels": null, "annotations": null},
+        "spec": {"ports": null, "clusterIPs": null, "somethingNew": {"x": 1}},
+        "status": null,
+    }))
+    .unwrap();
+    assert_eq!(service, ServiceObject::default());
+    assert_eq!(serde_json::from_value::<PodObject>(json!({})).unwrap(), PodObject::default());
+    assert_eq!(
+        serde_json::from_value::<SliceObject>(json!({"endpoints": [{"conditions": null}]}))
+            .unwrap()
+            .endpoints,
+        vec![SliceEndpoint::default()]
+    );
+}
+
+#[test]
+fn r5_1_slices_of_other_kinds_belong_to_no_service() {
+    let service = |labels: serde_json::Value, address_type: &str| {
+        serde_json::from_value::<SliceObject>(
+            json!({"metadata": {"labels": labels}, "addressType": address_type}),
+        )
+        .unwrap()
+        .service
+    };
+    assert_eq!(service(json!({"kubernetes.io/service-name": "s"}), "IPv4"), Some("s".into()));
+    assert_eq!(service(json!({"kubernetes.io/service-name": "s"}), "FQDN"), None);
+    assert_eq!(
+        service(
+            json!({"kubernetes.io/service-name": "s", "multicluster.kubernetes.io/service-name": "s"}),
+            "IPv4"
+        ),
+        None
+    );
+    assert_eq!(service(json!({}), "IPv4"), None);
+}
+
+#[test]
+fn r5_7_a_pod_lends_its_metadata_only_while_ready_running_and_not_leaving() {
+    let pod = |phase: &str, ready: &str, leaving: bool| -> PodObject {
+        let mut meta = json!({"name": "p"});
+        if leaving {
+            meta["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
+        }
+        serde_json::from_value(json!({"metadata": meta, "status": {
+            "phase": phase, "podIP": "10.0.0.1", "conditions": [{"type": "Ready", "status": ready}]}}))
+        .unwrap()
+    };
+    assert!(pod("Running", "True", false).lends);
+    assert!(!pod("Running", "False", false).lends);
+    assert!(!pod("Succeeded", "True", false).lends);
+    assert!(!pod("Failed", "True", false).lends);
+    assert!(!pod("Running", "True", true).lends);
+    assert!(pod("Failed", "True", false).failed);
+}
+
+#[test]
+fn a_secret_never_shows_its_values() {
+    let secret: SecretObject =
+        serde_json::from_value(json!({"data": {"west": "Y2FuYXJ5", "bad": "***"}})).unwrap();
+    assert_eq!(secret.data["west"].as_deref(), Some(&b"canary"[..]));
+    assert_eq!(secret.data["bad"], None);
+    let shown = format!("{secret:?}");
+    assert!(shown.contains("west") && !shown.contains("canary") && !shown.contains("99"));
+}
