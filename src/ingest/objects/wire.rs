@@ -110,3 +110,6 @@ pub fn decode_one<T: Object>(encoding: Encoding, body: &[u8]) -> Result<Received
         Encoding::Protobuf => protobuf::one(body),
     }
 }
+
+#[cfg(test)]
+mod tests;
