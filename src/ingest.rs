@@ -229,7 +229,7 @@ pub async fn start(
         (Remotes::Secrets, Some(server), _) => RemoteSource::Secrets(Box::new(SecretWatch::new(
             server,
             &options.system_namespace,
-            options.retry,
+            Arc::clone(&set.limits),
             options.kubeconfig_addresses(),
         ))),
         _ => RemoteSource::None,

@@ -1,183 +1,216 @@
-//! Connections to one API server.
+//! Connections to API servers.
+//!
+//! ```text
+//! ApiServer (Exchange) ── authorization: the header of a request
+//!   pool ──── which connection a request goes on; sends again what the server has not looked at
+//!     dial ── guard (resolved addresses) → TCP → tls (files read again) → HTTP by ALPN
+//!       connection, body ── one exchange, and how it ended
+//! ```
+//!
+//! One connection per API server while it speaks HTTP/2 (K-43), PING on it also when nothing is asked (K-05).
+//! Neither proxies nor environment variables are involved (Z-05, Z-08), redirects are not followed (Z-06), and
+//! nothing is retried that a server may have processed (D31).
 
+mod authorization;
+mod body;
+mod connection;
+mod credentials;
+mod dial;
+mod error;
+mod exchange;
 mod guard;
+mod library;
+mod pool;
+mod tls;
+mod traffic;
 
-use std::task::{Context, Poll};
-use std::time::Duration;
+use std::sync::Arc;
 
-use bytes::Bytes;
+use futures::FutureExt as _;
 use futures::future::BoxFuture;
-use http::{Request, Response};
-use http_body_util::combinators::UnsyncBoxBody;
-use http_body_util::{BodyExt, Full, Limited};
-use hyper::body::Incoming;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::TokioExecutor;
-use kube::client::{Body, ConfigExt};
-use tokio::sync::mpsc;
-use tower::util::BoxCloneSyncService;
-use tower::{BoxError, Service, ServiceBuilder};
+use http::header::{ACCEPT, AUTHORIZATION, HeaderValue, USER_AGENT};
+use http::{HeaderMap, Request, Response, Uri};
+use http_body_util::Empty;
+use kube::client::ConfigExt;
+use tower::{BoxError, Layer as _, ServiceExt as _};
 
+use authorization::Authorization;
+use connection::Outgoing;
+pub use credentials::{CredentialKind, Credentials, Expiry};
+use dial::{Dialer, Patience};
+pub use error::{Ending, TransportError};
+pub use exchange::{Answer, ByteStream, Exchange};
 use guard::GuardedResolver;
 pub use guard::{AddressPolicy, ForbiddenAddress, special_kind};
-
-/// How long an API server may take to connect and to send response headers (K-03, K-04).
-const HEADERS_TIMEOUT: Duration = Duration::from_secs(30);
-/// How long a TCP connection may be silent before the kernel probes it, and how often it probes (K-05).
-const KEEPALIVE: Duration = Duration::from_secs(10);
-/// Probes without an answer after which the kernel gives a connection up.
-const KEEPALIVE_PROBES: u32 = 3;
-
-/// How long one list page may take once its headers are there.
-const PAGE_TIMEOUT: Duration = Duration::from_secs(60);
-/// Largest list page.
-const MAX_PAGE: usize = 64 << 20;
-
-type Answer = UnsyncBoxBody<Bytes, BoxError>;
-type Transport = BoxCloneSyncService<Request<Body>, Response<Incoming>, BoxError>;
+pub(super) use library::UnusableAnswer;
+use pool::Pool;
+use tls::Tls;
+pub use traffic::Traffic;
 
 /// *Fatal* for this cluster until its configuration changes.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot use the credentials: {0}")]
-pub struct ClientError(#[source] Box<kube::Error>);
+pub struct ClientError(Arc<str>);
 
-/// One API server with its credentials. All sources of a cluster share its connection pool.
+/// One API server with its credentials. All sources of a cluster share its connection.
 pub struct ApiServer {
-    transport: Transport,
+    inner: Arc<Inner>,
     namespace: String,
+}
+
+struct Inner {
+    url: Uri,
+    /// `host:port`, for errors.
+    server: Arc<str>,
+    headers: HeaderMap,
+    authorization: Authorization,
+    tls: Option<Arc<Tls>>,
+    pool: Pool,
+    traffic: Arc<Traffic>,
 }
 
 impl std::fmt::Debug for ApiServer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("ApiServer").finish_non_exhaustive()
+        f.debug_struct("ApiServer").field("server", &self.inner.server).finish_non_exhaustive()
     }
 }
 
 impl ApiServer {
-    /// Prepares connections; nothing is sent yet. Neither proxies nor retries nor environment variables are
-    /// involved (Z-05, Z-08), redirects are not followed (Z-06).
+    /// Prepares connections; nothing is sent, asked or run yet. Files that `config` names are read now and
+    /// whenever a connection or a token is needed; while they cannot be read the last good content counts.
     ///
     /// # Errors
-    /// The certificates or the key cannot be used.
+    /// Certificates, keys or tokens that are given inline cannot be used.
     pub fn new(config: &kube::Config, addresses: AddressPolicy) -> Result<Self, ClientError> {
-        let fail = |error| ClientError(Box::new(error));
-        let mut tcp = HttpConnector::new_with_resolver(GuardedResolver::new(addresses));
-        tcp.enforce_http(false);
-        tcp.set_nodelay(true);
-        tcp.set_connect_timeout(Some(HEADERS_TIMEOUT));
-        tcp.set_keepalive(Some(KEEPALIVE));
-        tcp.set_keepalive_interval(Some(KEEPALIVE));
-        tcp.set_keepalive_retries(Some(KEEPALIVE_PROBES));
-        let tls = config.rustls_https_connector_with_connector(tcp).map_err(fail)?;
-        let http = hyper_util::client::legacy::Client::builder(TokioExecutor::new()).build(tls);
-        let auth = config.auth_layer().map_err(fail)?;
-        let service = ServiceBuilder::new()
-            .layer(config.base_uri_layer())
-            .option_layer(auth)
-            .layer(config.extra_headers_layer().map_err(fail)?)
-            .map_err(BoxError::from)
-            .service(http);
-        let transport = service;
-        Ok(Self {
-            transport: BoxCloneSyncService::new(transport),
-            namespace: config.default_namespace.clone(),
-        })
+        Self::patient(config, addresses, Patience::default())
     }
 
-    /// A client that says on `connected` when a watch is established.
-    pub(super) fn client(&self, connected: mpsc::Sender<()>) -> kube::Client {
-        let observed = Observed { transport: self.transport.clone(), connected };
-        kube::Client::new(observed, self.namespace.clone())
-    }
-}
-
-/// Gives every request a deadline for its headers, tells of established watches, and sorts out answers that
-/// are not what was asked for: an error page must not be read as events (K-12), and an expired revision must
-/// lead to a new list whether it comes as a status or as an event (K-09, K-10).
-#[derive(Clone)]
-struct Observed {
-    transport: Transport,
-    connected: mpsc::Sender<()>,
-}
-
-/// *Retried.* No response headers in time.
-#[derive(Debug, thiserror::Error)]
-#[error("no answer within {}", humantime::format_duration(HEADERS_TIMEOUT))]
-struct NoAnswer;
-
-/// *Retried.* A list page that did not end in time.
-#[derive(Debug, thiserror::Error)]
-#[error("no complete page within {}", humantime::format_duration(PAGE_TIMEOUT))]
-struct NoPage;
-
-/// *Retried.* An answer that is not a list or a watch.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum UnusableAnswer {
-    /// A watch was answered with an error status.
-    #[error("HTTP {0}")]
-    Status(http::StatusCode),
-    /// The answer is not JSON: something else answers in the API server's place.
-    #[error("the answer is not JSON but `{0}`")]
-    ContentType(String),
-}
-
-/// What a watch from an expired revision is told on a stream.
-const EXPIRED: &str = concat!(
-    r#"{"type":"ERROR","object":{"kind":"Status","apiVersion":"v1","metadata":{},"status":"Failure","#,
-    r#""message":"the revision has expired","reason":"Expired","code":410}}"#,
-    "\n"
-);
-
-impl Service<Request<Body>> for Observed {
-    type Response = Response<Answer>;
-    type Error = BoxError;
-    type Future = BoxFuture<'static, Result<Response<Answer>, BoxError>>;
-
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
-        self.transport.poll_ready(cx)
-    }
-
-    fn call(&mut self, request: Request<Body>) -> Self::Future {
-        let query = request.uri().query().unwrap_or_default();
-        let watch = query.split('&').any(|part| matches!(part, "watch=true" | "watch=1"));
-        let connected = self.connected.clone();
-        let answer = self.transport.call(request);
-        Box::pin(async move {
-            let answer = tokio::time::timeout(HEADERS_TIMEOUT, answer).await;
-            let response = answer.map_err(|_| NoAnswer)??;
-            if watch && response.status() == http::StatusCode::GONE {
-                let event = Full::new(Bytes::from_static(EXPIRED.as_bytes()));
-                return Ok(Response::new(event.map_err(|never| match never {}).boxed_unsync()));
+    fn patient(
+        config: &kube::Config,
+        addresses: AddressPolicy,
+        patience: Patience,
+    ) -> Result<Self, ClientError> {
+        let url = config.cluster_url.clone();
+        let server: Arc<str> = url.authority().map_or("", |authority| authority.as_str()).into();
+        let tls = match url.scheme_str() {
+            Some("https") => {
+                Some(Tls::new(config).map_err(|problem| ClientError(problem.to_string().into()))?)
             }
-            check(&response, watch)?;
-            if !watch {
-                return page(response).await;
-            }
-            // Full means that the same notice is already waiting.
-            let _ = connected.try_send(());
-            Ok(response.map(|body| body.map_err(BoxError::from).boxed_unsync()))
-        })
+            _ => None,
+        };
+        let tls = tls.map(Arc::new);
+        let traffic = Arc::<Traffic>::default();
+        let dialer = Dialer {
+            target: url.clone(),
+            server: Arc::clone(&server),
+            addresses,
+            resolver: GuardedResolver::new(addresses),
+            tls: tls.clone(),
+            traffic: Arc::clone(&traffic),
+            patience,
+        };
+        let authorization = Authorization::new(config).map_err(ClientError)?;
+        let headers = headers(config)?;
+        let pool = Pool::new(dialer);
+        let inner = Inner { url, server, headers, authorization, tls, pool, traffic };
+        Ok(Self { inner: Arc::new(inner), namespace: config.default_namespace.clone() })
     }
-}
 
-/// Reads a list page within its limits of time and size (K-03, K-37).
-async fn page(response: Response<Incoming>) -> Result<Response<Answer>, BoxError> {
-    let (parts, body) = response.into_parts();
-    let body = tokio::time::timeout(PAGE_TIMEOUT, Limited::new(body, MAX_PAGE).collect()).await;
-    let body = Full::new(body.map_err(|_| NoPage)??.to_bytes());
-    Ok(Response::from_parts(parts, body.map_err(|never| match never {}).boxed_unsync()))
-}
-
-/// Error statuses of lists carry a reason in their body, which the client reads.
-fn check(response: &Response<Incoming>, watch: bool) -> Result<(), UnusableAnswer> {
-    if !response.status().is_success() {
-        return if watch { Err(UnusableAnswer::Status(response.status())) } else { Ok(()) };
-    }
-    let header = response.headers().get(http::header::CONTENT_TYPE);
-    match header.and_then(|value| value.to_str().ok()) {
-        Some(kind) if !kind.contains("json") => {
-            Err(UnusableAnswer::ContentType(kind.chars().take(60).collect()))
+    /// What is known of the credentials in use; nothing secret.
+    pub fn credentials(&self) -> Credentials {
+        let Inner { url, authorization, tls, .. } = &*self.inner;
+        let (facts, tls_problem) = tls.as_ref().map(|tls| tls.facts()).unwrap_or_default();
+        let (token_expires, token_problem) = authorization.facts();
+        let certificate = tls.as_ref().and_then(|tls| tls.kind());
+        let mut kinds: Vec<_> = authorization.kind().into_iter().chain(certificate).collect();
+        kinds.sort_unstable();
+        Credentials {
+            server: url.to_string(),
+            ca_sha256: facts.ca_sha256,
+            kinds,
+            client_certificate_not_after: facts.not_after,
+            token_expires,
+            problem: tls_problem.or(token_problem).map(|problem| problem.to_string()),
         }
-        _ => Ok(()),
     }
+
+    /// What went over the wire.
+    pub fn traffic(&self) -> &Traffic {
+        &self.inner.traffic
+    }
+}
+
+impl Exchange for ApiServer {
+    fn server(&self) -> &str {
+        &self.server
+    }
+
+    fn get(
+        &self,
+        path_and_query: String,
+        accept: &'static str,
+    ) -> BoxFuture<'static, Result<Answer, TransportError>> {
+        let inner = Arc::clone(&self.inner);
+        async move { inner.get(&path_and_query, accept).await }.boxed()
+    }
+
+    fn unauthorized(&self) {
+        let Inner { authorization, tls, pool, .. } = &*self.inner;
+        authorization.distrust();
+        if let Some(tls) = tls.as_ref().filter(|tls| tls.identity_may_change()) {
+            // Who we are was settled when the connection was made.
+            tls.distrust();
+            pool.retire();
+        }
+    }
+}
+
+impl Inner {
+    async fn get(&self, path_and_query: &str, accept: &'static str) -> Result<Answer, TransportError> {
+        let uri = self.uri(path_and_query)?;
+        let mut headers = self.headers.clone();
+        headers.insert(ACCEPT, HeaderValue::from_static(accept));
+        let credentials = self.authorization.header().await;
+        let server = || Arc::clone(&self.server);
+        if let Some(header) =
+            credentials.map_err(|cause| TransportError::Credentials { server: server(), cause })?
+        {
+            headers.insert(AUTHORIZATION, header);
+        }
+        let request = || -> Outgoing {
+            let mut request = Request::new(Empty::new());
+            *request.uri_mut() = uri.clone();
+            request.headers_mut().clone_from(&headers);
+            request
+        };
+        let (response, held) = self.pool.send(request).await?;
+        self.traffic.contact();
+        let (parts, body) = response.into_parts();
+        let body = body::stream(body, held, server(), Arc::clone(&self.traffic));
+        Ok(Answer { status: parts.status, headers: parts.headers, body })
+    }
+
+    /// The server's URL may have a path of its own, as behind a gateway for many clusters.
+    fn uri(&self, path_and_query: &str) -> Result<Uri, TransportError> {
+        let mut parts = self.url.clone().into_parts();
+        let prefix = self.url.path().trim_end_matches('/');
+        let path = format!("{prefix}/{}", path_and_query.trim_start_matches('/')).parse();
+        let failed =
+            |cause: String| TransportError::Request { server: Arc::clone(&self.server), cause: cause.into() };
+        parts.path_and_query = Some(path.map_err(|error: http::uri::InvalidUri| failed(error.to_string()))?);
+        Uri::from_parts(parts).map_err(|error| failed(error.to_string()))
+    }
+}
+
+/// Headers of every request: those of the kubeconfig, impersonation included if it is the operator's own.
+fn headers(config: &kube::Config) -> Result<HeaderMap, ClientError> {
+    let failed = || ClientError("its user cannot be named in a header".into());
+    let echo = tower::service_fn(async |request: Request<()>| {
+        Ok::<_, BoxError>(Response::new(request.headers().clone()))
+    });
+    let layer = config.extra_headers_layer().map_err(|_| failed())?;
+    let answer = layer.layer(echo).oneshot(Request::new(())).now_or_never();
+    let mut headers = answer.and_then(Result::ok).ok_or_else(failed)?.into_body();
+    headers.insert(USER_AGENT, HeaderValue::from_static(concat!("tombolo/", env!("CARGO_PKG_VERSION"))));
+    Ok(headers)
 }

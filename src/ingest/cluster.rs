@@ -19,13 +19,13 @@ use tokio_util::sync::CancellationToken;
 use status::Status;
 pub(super) use status::rotation_subject;
 
-use super::client::ApiServer;
+use super::client::{ApiServer, Exchange};
 use super::convert::ClusterContext;
 use super::counts::Counts;
-use super::objects::ObjectKind;
+use super::objects::{Object, ObjectKind};
 use super::problems::Problems;
 use super::staging::{StagedEvent, Staging};
-use super::watch::{Failure, KubeSource, ObjectSource, RetryPolicy, SourceEvent};
+use super::watch::{Failure, KubeSource, ObjectSource, Source, SourceEvent, SourceLimits};
 use crate::model::Name;
 use crate::registry::{ClusterWriter, Registry};
 
@@ -42,7 +42,7 @@ pub(super) struct Generation {
     pub(super) context: ClusterContext,
     pub(super) server: Arc<ApiServer>,
     pub(super) system_namespace: Name,
-    pub(super) retry: RetryPolicy,
+    pub(super) limits: Arc<SourceLimits>,
     /// When to stop waiting for it at the start gate (R1.17).
     pub(super) timeout: Option<Duration>,
     pub(super) registry: Arc<Registry>,
@@ -84,14 +84,15 @@ impl Generation {
 
     /// The five watches as one stream, in the order of arrival.
     fn events(&self) -> SelectAll<BoxStream<'static, StagedEvent>> {
-        let source = || KubeSource::new(Arc::clone(&self.server), self.retry);
+        let exchange = Arc::clone(&self.server) as Arc<dyn Exchange>;
+        let source = KubeSource::new(exchange, Arc::clone(&self.limits));
+        let pods = source.clone().with_fields("status.phase!=Failed");
         let mut all = SelectAll::new();
-        all.push(ObjectSource::events(source()).map(StagedEvent::Namespace).boxed());
-        all.push(ObjectSource::events(source()).map(StagedEvent::Node).boxed());
-        let pods = source().with_fields("status.phase!=Failed");
-        all.push(ObjectSource::events(pods).map(StagedEvent::Pod).boxed());
-        all.push(ObjectSource::events(source()).map(StagedEvent::Service).boxed());
-        all.push(ObjectSource::events(source()).map(StagedEvent::Slice).boxed());
+        all.push(events(source.clone(), StagedEvent::Namespace));
+        all.push(events(source.clone(), StagedEvent::Node));
+        all.push(events(pods, StagedEvent::Pod));
+        all.push(events(source.clone(), StagedEvent::Service));
+        all.push(events(source, StagedEvent::Slice));
         all
     }
 
@@ -188,14 +189,26 @@ impl Generation {
                 status.down(kind, failure);
             }
             // A complete list is not yet a watch.
-            SourceEvent::InitApply(_) | SourceEvent::InitDone => status.contact(),
-            SourceEvent::Connected | SourceEvent::Apply(_) | SourceEvent::Delete(_) => status.up(kind),
+            SourceEvent::InitApply(_) | SourceEvent::InitDone { .. } => status.contact(),
+            SourceEvent::Connected
+            | SourceEvent::Idle
+            | SourceEvent::Apply(_)
+            | SourceEvent::Delete { .. } => status.up(kind),
         }
     }
 }
 
+/// The events of one kind.
+fn events<T: Object>(
+    source: KubeSource,
+    staged: fn(SourceEvent<T>) -> StagedEvent,
+) -> BoxStream<'static, StagedEvent> {
+    let Source { events, .. } = source.start();
+    events.map(staged).boxed()
+}
+
 impl Failure {
     fn is_unauthorized(&self) -> bool {
-        matches!(self, Self::Unauthorized(_))
+        matches!(self, Self::Unauthorized(_) | Self::Forbidden(_))
     }
 }

@@ -19,6 +19,7 @@ use super::counts::Counts;
 use super::kubeconfig::RemoteKubeconfig;
 use super::problems::Problems;
 use super::roster::Action;
+use super::watch::SourceLimits;
 use crate::model::{ClusterHealth, ClusterId, ClusterRole, ClusterStatus};
 use crate::registry::{DuplicateWriter, Registry};
 
@@ -36,6 +37,8 @@ pub(super) enum StartError {
 /// Everything generations share.
 pub(super) struct ClusterSet {
     pub(super) options: Arc<IngestOptions>,
+    /// Shared by every source of the process.
+    pub(super) limits: Arc<SourceLimits>,
     pub(super) registry: Arc<Registry>,
     pub(super) counts: Arc<Counts>,
     pub(super) problems: Arc<Problems>,
@@ -78,6 +81,7 @@ impl ClusterSet {
         cancel: CancellationToken,
     ) -> Self {
         Self {
+            limits: Arc::new(SourceLimits::new(options.retry)),
             options,
             registry,
             counts,
@@ -183,7 +187,7 @@ impl ClusterSet {
             },
             server: Arc::clone(&start.server),
             system_namespace: self.options.system_namespace.clone(),
-            retry: self.options.retry,
+            limits: Arc::clone(&self.limits),
             timeout: (remote && !timeout.is_zero()).then_some(timeout),
             registry: Arc::clone(&self.registry),
             counts: Arc::clone(&self.counts),

@@ -10,7 +10,7 @@ use super::kubeconfig::{RemoteKubeconfig, check_cluster_id};
 use super::objects::{ObjectKey, SecretObject};
 use super::problems::Problems;
 use super::roster::{Claims, Source};
-use super::watch::{KubeSource, ObjectSource, Received, RetryPolicy, SourceEvent};
+use super::watch::{KubeSource, ObjectSource, Received, Source as Watched, SourceEvent, SourceLimits};
 
 /// Secrets with this label hold kubeconfigs (R1.1).
 const SELECTOR: &str = "istio/multiCluster=true";
@@ -36,11 +36,12 @@ impl SecretWatch {
     pub(super) fn new(
         server: Arc<ApiServer>,
         namespace: &str,
-        retry: RetryPolicy,
+        limits: Arc<SourceLimits>,
         addresses: AddressPolicy,
     ) -> Self {
-        let source = KubeSource::new(server, retry).in_namespace(namespace).labelled(SELECTOR);
-        Self::from_events(ObjectSource::events(source), addresses)
+        let source = KubeSource::new(server, limits).in_namespace(namespace).labelled(SELECTOR);
+        let Watched { events, .. } = source.start();
+        Self::from_events(events, addresses)
     }
 
     fn from_events(events: BoxStream<'static, SourceEvent<SecretObject>>, addresses: AddressPolicy) -> Self {
@@ -58,7 +59,7 @@ impl SecretWatch {
                     problems
                         .set(SUBJECT, format!("cannot be read, what is known stands: {}", failure.text()));
                 }
-                SourceEvent::Connected => problems.clear(SUBJECT),
+                SourceEvent::Connected | SourceEvent::Idle => problems.clear(SUBJECT),
                 event => {
                     if let Some(news) = self.take_in(event) {
                         return news;
@@ -76,7 +77,7 @@ impl SecretWatch {
                     listing.push(received);
                 }
             }
-            SourceEvent::InitDone => {
+            SourceEvent::InitDone { .. } => {
                 let listing = self.listing.take()?;
                 return Some(self.swap(listing));
             }
@@ -84,11 +85,11 @@ impl SecretWatch {
                 let claims = vec![self.claims(received)];
                 return Some(News { claims, complete: false });
             }
-            SourceEvent::Delete(key) => {
+            SourceEvent::Delete { key, .. } => {
                 let claims = vec![self.gone(&key)];
                 return Some(News { claims, complete: false });
             }
-            SourceEvent::Connected | SourceEvent::Failed(_) => {}
+            SourceEvent::Connected | SourceEvent::Idle | SourceEvent::Failed(_) => {}
         }
         None
     }
@@ -136,6 +137,7 @@ mod tests {
 
     use super::*;
     use crate::ingest::roster::{Contest, Roster};
+    use crate::ingest::watch::ListReason;
 
     fn received(name: &str, data: &[(&str, &str)]) -> Received<SecretObject> {
         let data = data.iter().map(|(id, server)| {
@@ -144,6 +146,8 @@ mod tests {
         });
         Received {
             key: ObjectKey::new("istio-system", name),
+            uid: "".into(),
+            revision: Some(1),
             object: Ok(SecretObject {
                 created: 1,
                 annotations: crate::ingest::objects::Labels::new(),
@@ -159,10 +163,10 @@ mod tests {
             SourceEvent::Init,
             SourceEvent::InitApply(received("a", &[("west", good), ("bad id", good), ("north", "http://x")])),
             SourceEvent::InitApply(received("b", &[("south", good)])),
-            SourceEvent::InitDone,
+            SourceEvent::InitDone { reason: ListReason::First },
             SourceEvent::Init,
             SourceEvent::InitApply(received("b", &[("south", good)])),
-            SourceEvent::InitDone,
+            SourceEvent::InitDone { reason: ListReason::First },
         ];
         let events = stream::iter(events).chain(stream::pending()).boxed();
         let mut watch = SecretWatch::from_events(events, AddressPolicy::Remote);

@@ -1,54 +1,125 @@
-//! Lists and watches behind a trait of our own.
+//! Lists and watches: every object of one kind of one API server, and its changes, for ever.
 //!
-//! Nothing outside this file names the library's list/watch loop: whoever consumes [`SourceEvent`]s does not
-//! know how they are made.
+//! ```text
+//! machine ── what to ask next and what an answer means: pure, driven by bytes and instants
+//! driver ─── owns the exchanges, the timers and the permits of one machine
+//! server ─── what the sources of one cluster know together: can it be reached, does it stream lists
+//! limits ─── what the sources of the process share: deadlines, sizes, permits
+//! ```
+//!
+//! Whoever consumes [`SourceEvent`]s does not know how they are made. Nothing that goes wrong here takes an
+//! object away: objects go by a delete event or by a complete list that does not have them (contract 11).
 
 mod backoff;
+mod counts;
+mod driver;
+mod limits;
+mod machine;
+mod permits;
+mod random;
+mod server;
+mod urls;
+
+#[cfg(test)]
+pub(super) mod script;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use futures::stream::{self, BoxStream, StreamExt};
-use kube::runtime::watcher;
+use futures::stream::BoxStream;
 use tokio::sync::mpsc;
 
-use backoff::Backoff;
 pub use backoff::RetryPolicy;
+pub use counts::{SourceCounts, SourcePhase};
+pub use limits::{Deadlines, Sizes, SourceLimits};
+pub use permits::ListPermits;
+use server::Server;
 
-use super::client::{ApiServer, UnusableAnswer};
-use super::objects::{Decoded, Object, ObjectKey};
+use super::client::Exchange;
+use super::objects::{Object, ObjectKey};
 
-/// One object a source told of, readable or not.
-#[derive(Clone, Debug)]
-pub struct Received<T> {
-    /// Which object.
-    pub key: ObjectKey,
-    /// What it says, or why it cannot be read.
-    pub object: Result<T, String>,
-}
+pub use super::objects::wire::Received;
 
-/// Why a source delivers nothing at the moment. It keeps trying by itself.
+/// Why a source delivers nothing at the moment. It keeps trying by itself. Every text names the request's
+/// path and the server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Failure {
     /// *Retried.* No answer, or a broken connection.
     Unreachable(String),
-    /// *Retried.* The API server answered with an error.
+    /// *Retried.* The server answered with an error, or with something else than what was asked for.
     Refused(String),
-    /// *Retried.* 401 or 403: the credentials are not accepted, or may not read this kind.
+    /// *Retried* once at once, then slowly. 401: the credentials are not accepted (K-15).
     Unauthorized(String),
+    /// *Retried* slowly. 403: the credentials may not read this kind (K-15, K-45).
+    Forbidden(String),
+    /// *Retried* every 10 minutes. 404: the server does not have this kind (K-46).
+    NotServed(String),
 }
 
 impl Failure {
     /// What happened, in words; never credentials.
     pub fn text(&self) -> &str {
         match self {
-            Self::Unreachable(text) | Self::Refused(text) | Self::Unauthorized(text) => text,
+            Self::Unreachable(text)
+            | Self::Refused(text)
+            | Self::Unauthorized(text)
+            | Self::Forbidden(text)
+            | Self::NotServed(text) => text,
+        }
+    }
+}
+
+/// Why a complete list was read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum ListReason {
+    /// It is the first one of this source.
+    First,
+    /// The server no longer has the history since our revision: 410, or etcd's compaction (K-09, K-10, K-11).
+    Expired,
+    /// Revisions went back, or reads by name contradict what was listed: etcd was restored (K-19).
+    Regressed,
+    /// Events came out of order: what was missed cannot be told (K-27).
+    Disordered,
+    /// Watches from our revision bring frames that cannot be read, time and again.
+    Unreadable,
+    /// Watches stay open and show nothing although the server's revision moves on (K-05).
+    Silent,
+    /// The consumer wants to be sure (K-21).
+    Requested,
+}
+
+impl ListReason {
+    /// Every reason.
+    pub const ALL: [Self; 7] = [
+        Self::First,
+        Self::Expired,
+        Self::Regressed,
+        Self::Disordered,
+        Self::Unreadable,
+        Self::Silent,
+        Self::Requested,
+    ];
+
+    /// The value of label `reason` of metric `relists_total`.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::First => "first",
+            Self::Expired => "expired",
+            Self::Regressed => "regressed",
+            Self::Disordered => "disordered",
+            Self::Unreadable => "unreadable",
+            Self::Silent => "silent",
+            Self::Requested => "requested",
         }
     }
 }
 
 /// What a source delivers. Between `Init` and `InitDone` every object there is arrives as `InitApply`; an
-/// `Init` in between starts over. Objects held but not listed are gone (mark and sweep).
+/// `Init` in between starts over, and nothing of an incomplete list may be applied (K-24). Objects held but
+/// not listed are gone (mark and sweep). A complete list replaces what is held whatever the revisions say;
+/// within one generation (from one `InitDone` to the next `Init`) an event whose revision is not newer than
+/// that of the object held changes nothing (D32).
 #[derive(Clone, Debug)]
 pub enum SourceEvent<T> {
     /// A complete list begins.
@@ -56,164 +127,119 @@ pub enum SourceEvent<T> {
     /// An object of that list.
     InitApply(Received<T>),
     /// The list is complete.
-    InitDone,
+    InitDone {
+        /// Why it was read.
+        reason: ListReason,
+    },
     /// An object was added or changed.
     Apply(Received<T>),
     /// An object was deleted.
-    Delete(ObjectKey),
-    /// A watch is established: what was missed arrives next, then the source is current.
+    Delete {
+        /// Which one.
+        key: ObjectKey,
+        /// The revision of its deletion, if that is a number.
+        revision: Option<u64>,
+    },
+    /// The source is current again, after a list or after failures: what was missed has arrived or arrives next.
     Connected,
+    /// Nothing happened and nothing is missed: the server itself said so just now, in a bookmark or to a probe.
+    Idle,
     /// Nothing arrives for now; another attempt follows.
     Failed(Failure),
 }
 
-/// Something that delivers all objects of one kind, and their changes, for ever.
-pub trait ObjectSource<T>: Send + 'static {
-    /// The events. The stream ends only when the source is dropped.
-    fn events(self) -> BoxStream<'static, SourceEvent<T>>;
+/// A running source.
+pub struct Source<T> {
+    /// The events, in order. They end only when this is dropped, which also stops every exchange.
+    pub events: BoxStream<'static, SourceEvent<T>>,
+    /// Its other side.
+    pub control: SourceControl,
 }
 
-/// Objects of one kind of one API server.
-#[derive(Debug)]
+impl<T> std::fmt::Debug for Source<T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Source").field("control", &self.control).finish_non_exhaustive()
+    }
+}
+
+/// What can be asked of a running source.
+#[derive(Clone, Debug)]
+pub struct SourceControl {
+    relist: mpsc::Sender<ListReason>,
+    counts: Arc<SourceCounts>,
+}
+
+impl SourceControl {
+    /// Asks for a complete quorum list now (K-21). A request that is already waiting is enough.
+    pub fn relist(&self, reason: ListReason) {
+        // Full: the same is asked already. Closed: nobody is interested any more.
+        let _ = self.relist.try_send(reason);
+    }
+
+    /// What this source did so far.
+    pub fn counts(&self) -> &Arc<SourceCounts> {
+        &self.counts
+    }
+}
+
+/// Something that delivers all objects of one kind, and their changes, for ever.
+pub trait ObjectSource<T>: Send + 'static {
+    /// Starts it. Needs a Tokio runtime.
+    fn start(self) -> Source<T>;
+}
+
+/// Objects of one kind of one API server. Clones share what is known of the server: make the sources of one
+/// cluster by cloning one.
+#[derive(Clone)]
 pub struct KubeSource {
-    server: Arc<ApiServer>,
+    exchange: Arc<dyn Exchange>,
+    limits: Arc<SourceLimits>,
+    server: Arc<Server>,
+    selection: Selection,
+}
+
+/// Which objects of a kind.
+#[derive(Clone, Debug, Default)]
+struct Selection {
     namespace: Option<String>,
     labels: Option<String>,
     fields: Option<String>,
-    retry: RetryPolicy,
+}
+
+impl std::fmt::Debug for KubeSource {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("KubeSource").field("selection", &self.selection).finish_non_exhaustive()
+    }
 }
 
 impl KubeSource {
     /// Every object of a kind.
-    pub fn new(server: Arc<ApiServer>, retry: RetryPolicy) -> Self {
-        Self { server, namespace: None, labels: None, fields: None, retry }
+    pub fn new(exchange: Arc<dyn Exchange>, limits: Arc<SourceLimits>) -> Self {
+        let server = Arc::new(Server::new(limits.retry));
+        Self { exchange, limits, server, selection: Selection::default() }
     }
 
-    /// Only objects of one namespace.
+    /// Only objects of one namespace, of kinds that have namespaces.
     pub fn in_namespace(mut self, namespace: &str) -> Self {
-        self.namespace = Some(namespace.to_owned());
+        self.selection.namespace = Some(namespace.to_owned());
         self
     }
 
     /// Only objects that match a label selector.
     pub fn labelled(mut self, selector: &str) -> Self {
-        self.labels = Some(selector.to_owned());
+        self.selection.labels = Some(selector.to_owned());
         self
     }
 
     /// Only objects that match a field selector.
     pub fn with_fields(mut self, selector: &str) -> Self {
-        self.fields = Some(selector.to_owned());
+        self.selection.fields = Some(selector.to_owned());
         self
     }
 }
 
-/// How long a watch may last: the server ends it, and the next one goes on from the last revision.
-const WATCH_TIMEOUT: Duration = Duration::from_secs(280);
-/// Objects per list page.
-const PAGE_SIZE: u32 = 500;
-/// Notices of established watches that are not yet consumed. One is enough: they all say the same.
-const CONNECTED_NOTICES: usize = 1;
-
 impl<T: Object> ObjectSource<T> for KubeSource {
-    fn events(self) -> BoxStream<'static, SourceEvent<T>> {
-        let (connected, notices) = mpsc::channel(CONNECTED_NOTICES);
-        let client = self.server.client(connected);
-        let api = T::api(client, self.namespace.as_deref());
-        let config = watcher::Config {
-            label_selector: self.labels,
-            field_selector: self.fields,
-            timeout: u32::try_from(WATCH_TIMEOUT.as_secs()).ok(),
-            page_size: Some(PAGE_SIZE),
-            ..watcher::Config::default()
-        };
-        let objects =
-            Attempts { events: watcher(api, config).boxed(), backoff: Backoff::new(self.retry), wait: None };
-        let objects = stream::unfold(objects, async |mut attempts| {
-            let event = attempts.next().await;
-            event.map(|event| (event, attempts))
-        });
-        let notices = stream::unfold(notices, async |mut notices| {
-            notices.recv().await.map(|()| (SourceEvent::Connected, notices))
-        });
-        stream::select(notices, objects).boxed()
+    fn start(self) -> Source<T> {
+        driver::start(self)
     }
 }
-
-/// The library's loop with our pauses between attempts.
-struct Attempts<T> {
-    events: BoxStream<'static, watcher::Result<watcher::Event<Decoded<T>>>>,
-    backoff: Backoff,
-    wait: Option<Duration>,
-}
-
-impl<T> Attempts<T> {
-    async fn next(&mut self) -> Option<SourceEvent<T>> {
-        if let Some(wait) = self.wait.take() {
-            tokio::time::sleep(wait).await;
-        }
-        Some(match self.events.next().await? {
-            Ok(watcher::Event::Init) => SourceEvent::Init,
-            Ok(watcher::Event::InitApply(object)) => SourceEvent::InitApply(received(object)),
-            Ok(watcher::Event::InitDone) => SourceEvent::InitDone,
-            Ok(watcher::Event::Apply(object)) => SourceEvent::Apply(received(object)),
-            Ok(watcher::Event::Delete(object)) => SourceEvent::Delete(object.key()),
-            Err(error) => {
-                self.wait = Some(self.backoff.next());
-                SourceEvent::Failed(failure(&error))
-            }
-        })
-    }
-}
-
-fn received<T>(decoded: Decoded<T>) -> Received<T> {
-    Received { key: decoded.key(), object: decoded.object }
-}
-
-/// Sorts an error of the loop by what an operator does about it.
-fn failure(error: &watcher::Error) -> Failure {
-    let cause = match error {
-        watcher::Error::InitialListFailed(cause)
-        | watcher::Error::WatchStartFailed(cause)
-        | watcher::Error::WatchFailed(cause) => cause,
-        watcher::Error::WatchError(status) => return refused(status.code, &status.message),
-        watcher::Error::NoResourceVersion => {
-            return Failure::Refused("a list or an event without a resourceVersion".to_owned());
-        }
-    };
-    match cause {
-        kube::Error::Api(status) => refused(status.code, &status.message),
-        kube::Error::Service(error) => match error.downcast_ref::<UnusableAnswer>() {
-            Some(UnusableAnswer::Status(status)) => {
-                refused(status.as_u16(), status.canonical_reason().unwrap_or_default())
-            }
-            Some(other) => Failure::Refused(other.to_string()),
-            None => Failure::Unreachable(chain(&**error)),
-        },
-        other => Failure::Unreachable(chain(other)),
-    }
-}
-
-fn refused(code: u16, message: &str) -> Failure {
-    let message: String = message.chars().take(200).filter(|c| !c.is_control()).collect();
-    let text = format!("HTTP {code}: {message}");
-    if matches!(code, 401 | 403) { Failure::Unauthorized(text) } else { Failure::Refused(text) }
-}
-
-/// An error and its causes in one line. The innermost ones say what really happened.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        let inner_text = inner.to_string();
-        if !text.contains(&inner_text) {
-            text.push_str(": ");
-            text.push_str(&inner_text);
-        }
-        cause = inner.source();
-    }
-    text.chars().take(300).filter(|c| !c.is_control()).collect()
-}
-
-#[cfg(test)]
-mod tests;

@@ -7,7 +7,8 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use hyper_util::client::legacy::connect::dns::{GaiResolver, Name};
-use tower::Service;
+use tower::util::BoxCloneSyncService;
+use tower::{Service, ServiceExt as _};
 
 /// Which addresses are connected to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,39 +62,55 @@ impl AddressPolicy {
     }
 }
 
+/// Why a name gives no address to connect to.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Unresolved {
+    /// The resolver's answer.
+    #[error(transparent)]
+    Lookup(#[from] io::Error),
+    /// The name exists, without an address.
+    #[error("it has no address")]
+    Empty,
+    /// One of its addresses is not permitted.
+    #[error(transparent)]
+    Forbidden(#[from] ForbiddenAddress),
+}
+
+type Lookup = BoxCloneSyncService<Name, Vec<SocketAddr>, io::Error>;
+
 /// The system's resolver; what it answers is checked right before connecting, so a name that changes its
 /// address later gains nothing.
 #[derive(Clone)]
 pub(super) struct GuardedResolver {
-    resolver: GaiResolver,
+    lookup: Lookup,
     policy: AddressPolicy,
 }
 
 impl GuardedResolver {
     pub(super) fn new(policy: AddressPolicy) -> Self {
-        Self { resolver: GaiResolver::new(), policy }
+        let system = GaiResolver::new().map_response(|addresses| addresses.collect::<Vec<_>>());
+        Self { lookup: BoxCloneSyncService::new(system), policy }
     }
 }
 
 impl Service<Name> for GuardedResolver {
     type Response = std::vec::IntoIter<SocketAddr>;
-    type Error = io::Error;
-    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, io::Error>> + Send>>;
+    type Error = Unresolved;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Unresolved>> + Send>>;
 
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), io::Error>> {
-        self.resolver.poll_ready(cx)
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Unresolved>> {
+        self.lookup.poll_ready(cx).map_err(Unresolved::from)
     }
 
     fn call(&mut self, name: Name) -> Self::Future {
         let policy = self.policy;
-        let answer = self.resolver.call(name);
+        let answer = self.lookup.call(name);
         Box::pin(async move {
-            let addresses: Vec<SocketAddr> = answer.await?.collect();
+            let addresses = answer.await?;
             for address in &addresses {
-                let checked = policy.check(address.ip());
-                checked.map_err(|error| io::Error::new(io::ErrorKind::PermissionDenied, error))?;
+                policy.check(address.ip())?;
             }
-            Ok(addresses.into_iter())
+            if addresses.is_empty() { Err(Unresolved::Empty) } else { Ok(addresses.into_iter()) }
         })
     }
 }

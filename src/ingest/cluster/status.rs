@@ -181,11 +181,11 @@ impl Status {
     fn health(&self) -> ClusterHealth {
         let since = SystemTime::now();
         match (self.worst(), self.synced) {
-            (Some((_, Failure::Unauthorized(_))), _) => ClusterHealth::Unauthorized { since },
+            (Some((_, Failure::Unauthorized(_) | Failure::Forbidden(_))), _) => ClusterHealth::Unauthorized { since },
             (Some((_, Failure::Unreachable(why))), true) => {
                 ClusterHealth::Stale { since, cause: StaleCause::Unreachable(why.clone()) }
             }
-            (Some((_, Failure::Refused(why))), true) => {
+            (Some((_, Failure::Refused(why) | Failure::NotServed(why))), true) => {
                 ClusterHealth::Stale { since, cause: StaleCause::Refused(why.clone()) }
             }
             (Some(_), false) => ClusterHealth::Connecting,

@@ -77,24 +77,24 @@ impl<T: PartialEq> Held<T> {
         let mut changes = Changes::default();
         match event {
             SourceEvent::Init => self.listing = Some(HashMap::new()),
-            SourceEvent::InitApply(Received { key, object }) => {
+            SourceEvent::InitApply(Received { key, object, .. }) => {
                 if let Some(listing) = &mut self.listing {
                     listing.insert(key, object);
                 }
             }
-            SourceEvent::InitDone => {
+            SourceEvent::InitDone { .. } => {
                 if let Some(listing) = self.listing.take() {
                     self.swap(listing, kind, quarantine, &mut changes);
                 }
             }
-            SourceEvent::Apply(Received { key, object }) => {
+            SourceEvent::Apply(Received { key, object, .. }) => {
                 self.upsert(key, object, kind, quarantine, &mut changes);
             }
-            SourceEvent::Delete(key) => {
+            SourceEvent::Delete { key, .. } => {
                 quarantine.clear(kind, &key);
                 self.remove(key, &mut changes);
             }
-            SourceEvent::Connected | SourceEvent::Failed(_) => {}
+            SourceEvent::Connected | SourceEvent::Idle | SourceEvent::Failed(_) => {}
         }
         changes
     }

@@ -3,7 +3,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::ingest::convert::SpecialAddresses;
-use crate::ingest::watch::Received;
+use crate::ingest::watch::{ListReason, Received};
 use crate::model::Health;
 
 fn empty() -> Staging {
@@ -20,6 +20,8 @@ fn received<T: serde::de::DeserializeOwned>(object: &Value) -> Received<T> {
     let text = |name: &str| object["metadata"][name].as_str().unwrap_or_default().to_owned();
     Received {
         key: ObjectKey::new(text("namespace"), text("name")),
+        uid: text("uid").into(),
+        revision: text("resourceVersion").parse().ok(),
         object: serde_json::from_value(object.clone()).map_err(|error| error.to_string()),
     }
 }
@@ -39,11 +41,11 @@ fn delete(object: &Value) -> StagedEvent {
     let text = |name: &str| object["metadata"][name].as_str().unwrap_or_default().to_owned();
     let key = ObjectKey::new(text("namespace"), text("name"));
     match object["kind"].as_str().unwrap() {
-        "Namespace" => StagedEvent::Namespace(SourceEvent::Delete(key)),
-        "Node" => StagedEvent::Node(SourceEvent::Delete(key)),
-        "Pod" => StagedEvent::Pod(SourceEvent::Delete(key)),
-        "Service" => StagedEvent::Service(SourceEvent::Delete(key)),
-        _ => StagedEvent::Slice(SourceEvent::Delete(key)),
+        "Namespace" => StagedEvent::Namespace(SourceEvent::Delete { key, revision: None }),
+        "Node" => StagedEvent::Node(SourceEvent::Delete { key, revision: None }),
+        "Pod" => StagedEvent::Pod(SourceEvent::Delete { key, revision: None }),
+        "Service" => StagedEvent::Service(SourceEvent::Delete { key, revision: None }),
+        _ => StagedEvent::Slice(SourceEvent::Delete { key, revision: None }),
     }
 }
 
@@ -332,7 +334,7 @@ fn relist(staging: &mut Staging, slices: &[Value]) {
     for slice in slices {
         staging.apply(StagedEvent::Slice(SourceEvent::InitApply(received(slice))));
     }
-    staging.apply(StagedEvent::Slice(SourceEvent::InitDone));
+    staging.apply(StagedEvent::Slice(SourceEvent::InitDone { reason: ListReason::First }));
 }
 
 #[test]
@@ -373,7 +375,7 @@ fn contract_2_complete_means_every_kind_was_listed() {
         ($kind:ident) => {
             assert!(!staging.is_complete());
             staging.apply(StagedEvent::$kind(SourceEvent::Init));
-            staging.apply(StagedEvent::$kind(SourceEvent::InitDone));
+            staging.apply(StagedEvent::$kind(SourceEvent::InitDone { reason: ListReason::First }));
         };
     }
     list!(Namespace);

@@ -1,9 +1,8 @@
 //! Pauses between attempts.
 
-use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
 
-use tokio::time::Instant;
+use super::random::Random;
 
 /// How long to wait between attempts: exponential with jitter (K-01).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -12,7 +11,7 @@ pub struct RetryPolicy {
     pub first: Duration,
     /// The longest pause.
     pub longest: Duration,
-    /// A source that worked for this long starts over with the first pause.
+    /// A watch that worked for this long starts over with the first pause.
     pub healthy_after: Duration,
 }
 
@@ -26,58 +25,63 @@ impl Default for RetryPolicy {
     }
 }
 
-/// The pauses of one source.
+/// A series of growing pauses.
 #[derive(Debug)]
 pub(super) struct Backoff {
-    policy: RetryPolicy,
-    pause: Duration,
-    /// When the last pause ends.
-    resumed: Option<Instant>,
+    first: Duration,
+    longest: Duration,
+    /// How much of a pause is certain; the rest is jitter.
+    certain: f64,
+    step: Duration,
 }
 
 impl Backoff {
-    pub(super) fn new(policy: RetryPolicy) -> Self {
-        Self { policy, pause: policy.first, resumed: None }
+    /// Pauses between half and all of a step that doubles.
+    pub(super) fn new(first: Duration, longest: Duration) -> Self {
+        Self { first, longest, certain: 0.5, step: first }
     }
 
-    /// The pause after one more failure: between half and all of the current step.
-    pub(super) fn next(&mut self) -> Duration {
-        let now = Instant::now();
-        let healthy = |resumed: Instant| now.saturating_duration_since(resumed) >= self.policy.healthy_after;
-        if self.resumed.is_some_and(healthy) {
-            self.pause = self.policy.first;
-        }
-        let step = self.pause;
-        self.pause = (step * 2).min(self.policy.longest);
-        let jittered = step.mul_f64(0.5 + 0.5 * random_fraction());
-        self.resumed = Some(now + jittered);
-        jittered
+    /// Less jitter: at least this part of every step.
+    pub(super) fn at_least(mut self, certain: f64) -> Self {
+        self.certain = certain;
+        self
     }
-}
 
-/// A number in [0, 1), different for every call and process.
-fn random_fraction() -> f64 {
-    f64::from(u32::try_from(RandomState::new().hash_one(()) >> 32).unwrap_or(0)) / (f64::from(u32::MAX) + 1.0)
+    /// The next pause.
+    pub(super) fn next(&mut self, random: &mut Random) -> Duration {
+        self.next_up_to(self.longest, random)
+    }
+
+    /// The next pause, with another longest one.
+    pub(super) fn next_up_to(&mut self, longest: Duration, random: &mut Random) -> Duration {
+        let step = self.step.min(longest);
+        self.step = (step * 2).min(self.longest);
+        random.between(step.mul_f64(self.certain), step)
+    }
+
+    /// Starts over.
+    pub(super) fn reset(&mut self) {
+        self.step = self.first;
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[tokio::test(start_paused = true)]
-    async fn pauses_grow_to_the_longest_and_start_over_after_a_healthy_time() {
+    #[test]
+    fn pauses_grow_to_the_longest_and_start_over() {
         let policy = RetryPolicy::default();
-        let mut backoff = Backoff::new(policy);
-        let mut attempts = 0;
-        let start = Instant::now();
-        while start.elapsed() < Duration::from_secs(300) {
-            let pause = backoff.next();
-            assert!(pause <= policy.longest);
-            tokio::time::sleep(pause).await;
-            attempts += 1;
+        for seed in 0..100 {
+            let mut random = Random::new(seed);
+            let mut backoff = Backoff::new(policy.first, policy.longest);
+            let pauses: Vec<_> = (0..20).map(|_| backoff.next(&mut random)).collect();
+            for (n, pause) in pauses.iter().enumerate() {
+                let step = (policy.first * (1 << n.min(10))).min(policy.longest);
+                assert!((step / 2..=step).contains(pause), "{n}: {pause:?} of {step:?}");
+            }
+            backoff.reset();
+            assert!(backoff.next(&mut random) <= policy.first);
         }
-        assert!(attempts <= 20, "{attempts} attempts in 5 minutes (K-01)");
-        tokio::time::sleep(policy.healthy_after).await;
-        assert!(backoff.next() <= policy.first);
     }
 }

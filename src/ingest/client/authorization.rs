@@ -1,0 +1,314 @@
+//! The Authorization header of requests, and where it comes from (K-16).
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::SystemTime;
+
+use base64::Engine;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use bytes::Bytes;
+use http::header::{AUTHORIZATION, HeaderValue};
+use http::{HeaderMap, Request, Response};
+use http_body_util::Empty;
+use kube::client::ConfigExt;
+use kube::config::{AuthInfo, ExecInteractiveMode};
+use secrecy::ExposeSecret;
+use tokio::time::{Duration, Instant};
+use tower::util::BoxCloneSyncService;
+use tower::{BoxError, Layer, ServiceExt as _};
+
+use super::credentials::CredentialKind;
+
+/// How long what a token file said is taken for granted.
+const FILE_AGE: Duration = Duration::from_secs(60);
+/// How long a plugin may run.
+const PLUGIN_LIMIT: Duration = Duration::from_secs(60);
+
+/// Why there is no header. Never says what the credentials are.
+pub(super) type NoHeader = Arc<str>;
+
+/// Where the header comes from.
+pub(super) enum Authorization {
+    /// Requests go without: a client certificate, or nothing at all.
+    None,
+    /// Given once and for all.
+    Fixed { header: HeaderValue, kind: CredentialKind, expires: Option<SystemTime> },
+    /// A file that somebody keeps current.
+    File(TokenFile),
+    /// A program that is asked.
+    Plugin(Box<Plugin>),
+}
+
+impl Authorization {
+    /// Credentials by the order of kubeconfigs: auth-provider, user and password, token file, token, exec.
+    ///
+    /// # Errors
+    /// They cannot be in a header.
+    pub(super) fn new(config: &kube::Config) -> Result<Self, NoHeader> {
+        let auth = &config.auth_info;
+        let set = |text: Option<&str>| text.filter(|text| !text.is_empty()).map(str::to_owned);
+        let token = set(auth.token.as_ref().map(|token| token.expose_secret()));
+        let password = auth.password.as_ref().map(|password| password.expose_secret());
+        Ok(if let Some(provider) = &auth.auth_provider {
+            let name = format!("auth-provider {}", provider.name);
+            Self::Plugin(Box::new(Plugin::new(config, name, CredentialKind::AuthProvider)))
+        } else if let (Some(user), Some(password)) = (&auth.username, password) {
+            let header = sensitive(&format!("Basic {}", STANDARD.encode(format!("{user}:{password}"))))?;
+            Self::Fixed { header, kind: CredentialKind::Basic, expires: None }
+        } else if let Some(path) = set(auth.token_file.as_deref()) {
+            Self::File(TokenFile::new(path.into(), token.as_deref()))
+        } else if let Some(token) = token {
+            let header = bearer(&token)?;
+            Self::Fixed { header, kind: CredentialKind::Token, expires: expiry(&token) }
+        } else if let Some(exec) = &auth.exec {
+            let name = format!("exec plugin {}", exec.command.as_deref().unwrap_or_default());
+            Self::Plugin(Box::new(Plugin::new(config, name, CredentialKind::Exec)))
+        } else {
+            Self::None
+        })
+    }
+
+    /// The header for a request that is sent now.
+    ///
+    /// # Errors
+    /// A file was never readable, or the plugin fails.
+    pub(super) async fn header(&self) -> Result<Option<HeaderValue>, NoHeader> {
+        match self {
+            Self::None => Ok(None),
+            Self::Fixed { header, .. } => Ok(Some(header.clone())),
+            Self::File(file) => file.header().await.map(Some),
+            Self::Plugin(plugin) => plugin.header().await,
+        }
+    }
+
+    /// The server did not accept the header: the next one is obtained anew.
+    pub(super) fn distrust(&self) {
+        match self {
+            Self::None | Self::Fixed { .. } => {}
+            Self::File(file) => file.stale.store(true, Relaxed),
+            Self::Plugin(plugin) => plugin.stale.store(true, Relaxed),
+        }
+    }
+
+    pub(super) fn kind(&self) -> Option<CredentialKind> {
+        match self {
+            Self::None => None,
+            Self::Fixed { kind, .. } => Some(*kind),
+            Self::File(_) => Some(CredentialKind::TokenFile),
+            Self::Plugin(plugin) => Some(plugin.kind),
+        }
+    }
+
+    /// When the token in use expires, if it says so, and what is wrong with its source.
+    pub(super) fn facts(&self) -> (Option<SystemTime>, Option<Arc<str>>) {
+        match self {
+            Self::None => (None, None),
+            Self::Fixed { expires, .. } => (*expires, None),
+            Self::File(file) => file.facts(),
+            Self::Plugin(plugin) => plugin.facts(),
+        }
+    }
+}
+
+fn sensitive(text: &str) -> Result<HeaderValue, NoHeader> {
+    let mut header = HeaderValue::from_str(text).map_err(|_| "they cannot be in a header")?;
+    header.set_sensitive(true);
+    Ok(header)
+}
+
+fn bearer(token: &str) -> Result<HeaderValue, NoHeader> {
+    sensitive(&format!("Bearer {}", token.trim()))
+}
+
+/// The `exp` of a JWT, unverified: it only says when to expect a refusal.
+fn expiry(token: &str) -> Option<SystemTime> {
+    #[derive(serde::Deserialize)]
+    struct Claims {
+        exp: f64,
+    }
+    let claims = URL_SAFE_NO_PAD.decode(token.trim().split('.').nth(1)?).ok()?;
+    let claims: Claims = serde_json::from_slice(&claims).ok()?;
+    SystemTime::UNIX_EPOCH.checked_add(Duration::try_from_secs_f64(claims.exp).ok()?)
+}
+
+/// What is known of a token that may change.
+#[derive(Default)]
+struct Known {
+    header: Option<HeaderValue>,
+    expires: Option<SystemTime>,
+    problem: Option<Arc<str>>,
+}
+
+/// A token in a file, read again at most once a minute, and at once when the server refused it. When the
+/// file cannot be read the last token stays in use.
+pub(super) struct TokenFile {
+    path: PathBuf,
+    stale: AtomicBool,
+    /// Held while the file is read: one reader at a time.
+    read_at: tokio::sync::Mutex<Option<Instant>>,
+    known: Mutex<Known>,
+}
+
+impl TokenFile {
+    fn new(path: PathBuf, fallback: Option<&str>) -> Self {
+        let header = fallback.and_then(|token| bearer(token).ok());
+        let known = Known { header, expires: fallback.and_then(expiry), problem: None };
+        Self { path, stale: AtomicBool::new(false), read_at: Default::default(), known: Mutex::new(known) }
+    }
+
+    async fn header(&self) -> Result<HeaderValue, NoHeader> {
+        let mut read_at = self.read_at.lock().await;
+        let fresh = read_at.is_some_and(|at| at.elapsed() < FILE_AGE);
+        if !fresh || self.stale.load(Relaxed) {
+            self.stale.store(false, Relaxed);
+            let text = tokio::fs::read_to_string(&self.path).await;
+            self.take(text);
+            *read_at = Some(Instant::now());
+        }
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let missing = || known.problem.clone().unwrap_or_else(|| "the token file was not read".into());
+        known.header.clone().ok_or_else(missing)
+    }
+
+    fn take(&self, text: std::io::Result<String>) {
+        let path = self.path.display();
+        let header = match &text {
+            Ok(text) if text.trim().is_empty() => Err(format!("token file {path} is empty").into()),
+            Ok(text) => bearer(text).map_err(|_| format!("token file {path} holds no token").into()),
+            Err(error) => Err(format!("cannot read token file {path}: {error}").into()),
+        };
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        match header {
+            Ok(header) => {
+                let expires = text.ok().as_deref().and_then(expiry);
+                *known = Known { header: Some(header), expires, problem: None };
+            }
+            Err(problem) => {
+                if known.problem.is_none() {
+                    tracing::warn!(%problem, "the last token stays in use");
+                }
+                known.problem = Some(problem);
+            }
+        }
+    }
+
+    fn facts(&self) -> (Option<SystemTime>, Option<Arc<str>>) {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        (known.expires, known.problem.clone())
+    }
+}
+
+type Signer = BoxCloneSyncService<Request<Empty<Bytes>>, Response<HeaderMap>, BoxError>;
+
+/// A program that gives tokens, run by the Kubernetes client library, which also runs it again before its
+/// token expires.
+pub(super) struct Plugin {
+    config: kube::Config,
+    name: String,
+    kind: CredentialKind,
+    stale: AtomicBool,
+    signer: tokio::sync::Mutex<Option<Signer>>,
+    known: Mutex<Known>,
+}
+
+impl Plugin {
+    fn new(config: &kube::Config, name: String, kind: CredentialKind) -> Self {
+        let mut exec = config.auth_info.exec.clone();
+        if let Some(exec) = &mut exec {
+            // Nobody sits at a server's terminal.
+            exec.interactive_mode = Some(ExecInteractiveMode::Never);
+        }
+        let auth_provider = config.auth_info.auth_provider.clone();
+        let mut bare = kube::Config::new(config.cluster_url.clone());
+        bare.auth_info = AuthInfo { auth_provider, exec, ..AuthInfo::default() };
+        let (signer, known) = Default::default();
+        Self { config: bare, name, kind, stale: AtomicBool::new(false), signer, known }
+    }
+
+    async fn header(&self) -> Result<Option<HeaderValue>, NoHeader> {
+        let obtained = match tokio::time::timeout(PLUGIN_LIMIT, self.obtain()).await {
+            Ok(obtained) => obtained,
+            Err(_) => Err(format!("it took longer than {}", humantime::format_duration(PLUGIN_LIMIT))),
+        };
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        match obtained {
+            Ok(header) => {
+                if known.header != header {
+                    let token =
+                        header.as_ref().and_then(|header| header.to_str().ok()?.strip_prefix("Bearer "));
+                    known.expires = token.and_then(expiry);
+                }
+                known.header.clone_from(&header);
+                known.problem = None;
+                Ok(header)
+            }
+            Err(problem) => {
+                let problem: Arc<str> = format!("{}: {problem}", self.name).into();
+                known.problem = Some(Arc::clone(&problem));
+                Err(problem)
+            }
+        }
+    }
+
+    async fn obtain(&self) -> Result<Option<HeaderValue>, String> {
+        let mut signer = self.signer.lock().await;
+        if self.stale.swap(false, Relaxed) {
+            *signer = None;
+        }
+        let ready = match &*signer {
+            Some(ready) => ready.clone(),
+            None => {
+                let config = self.config.clone();
+                let made = tokio::task::spawn_blocking(move || sign(&config)).await;
+                let made = made.map_err(|_| "it ended abnormally".to_owned())?;
+                signer.insert(made.map_err(|error| words(&error))?).clone()
+            }
+        };
+        drop(signer);
+        let signed = ready.oneshot(Request::new(Empty::new())).await;
+        let signed = signed.map_err(|error| match error.downcast_ref::<kube::client::AuthError>() {
+            Some(error) => auth_words(error),
+            None => "its token cannot be used".to_owned(),
+        })?;
+        Ok(signed.body().get(AUTHORIZATION).cloned())
+    }
+
+    fn facts(&self) -> (Option<SystemTime>, Option<Arc<str>>) {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        (known.expires, known.problem.clone())
+    }
+}
+
+/// Runs the plugin and returns what puts its token on requests. Blocks.
+fn sign(config: &kube::Config) -> kube::Result<Signer> {
+    let echo = tower::service_fn(async |request: Request<Empty<Bytes>>| {
+        Ok::<_, BoxError>(Response::new(request.headers().clone()))
+    });
+    Ok(match config.auth_layer()? {
+        Some(layer) => BoxCloneSyncService::new(layer.layer(echo).map_err(BoxError::from)),
+        None => BoxCloneSyncService::new(echo),
+    })
+}
+
+fn words(error: &kube::Error) -> String {
+    match error {
+        kube::Error::Auth(error) => auth_words(error),
+        _ => "its answer cannot be used".to_owned(),
+    }
+}
+
+/// What a plugin did wrong, without what it printed: that may be a token.
+fn auth_words(error: &kube::client::AuthError) -> String {
+    use kube::client::AuthError as E;
+    match error {
+        E::AuthExecStart(error) => format!("cannot be run: {error}"),
+        E::AuthExecRun { out, .. } => format!("failed with {}", out.status),
+        E::AuthExecParse(_) | E::ParseTokenKey(_) => "its output cannot be read".to_owned(),
+        E::ExecPluginFailed | E::UnrefreshableTokenResponse => "it gave no credentials".to_owned(),
+        E::MissingCommand => "it names no command".to_owned(),
+        E::MalformedTokenExpirationDate(_) => "its expiration date cannot be read".to_owned(),
+        E::AuthExec(_) => "it is not supported or its output cannot be used".to_owned(),
+        _ => "its answer cannot be used".to_owned(),
+    }
+}

@@ -1,0 +1,265 @@
+//! One connection and the exchanges on it.
+
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{HOST, HeaderValue};
+use http::{Request, Response};
+use http_body_util::Empty;
+use hyper::body::Incoming;
+use hyper::client::conn::{http1, http2};
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use tokio_util::sync::CancellationToken;
+
+use super::dial::{Patience, WireIo};
+use super::error::{Ending, causes};
+use super::traffic::Epitaph;
+
+/// Requests have no body.
+pub(super) type Outgoing = Request<Empty<Bytes>>;
+
+/// Streams that share one connection. Beyond that another one is opened: servers allow 100 and more, and a
+/// stream too many would wait without a word.
+pub(super) const MAX_STREAMS: usize = 80;
+/// What a server may send on one stream before we read it: 10 MB/s over 100 ms.
+const STREAM_WINDOW: u32 = 1 << 20;
+/// What it may send on all of them: streams that nobody reads for a while must not hold up the others.
+const CONNECTION_WINDOW: u32 = STREAM_WINDOW * MAX_STREAMS as u32;
+/// Largest frame: list pages come in few pieces.
+const MAX_FRAME: u32 = 256 << 10;
+/// Largest response header list (Z-35's limit, for servers we talk to).
+const MAX_HEADERS: u32 = 64 << 10;
+/// How long a stream that broke waits for its connection's last word.
+const LAST_WORD: Duration = Duration::from_secs(1);
+
+/// A request that got no answer.
+pub(super) enum Unanswered {
+    /// The server has not looked at it, by its own word or because it was never sent: it may be sent again.
+    Unprocessed(Ending),
+    /// It may have been processed.
+    Broken(Ending),
+}
+
+/// How a connection ended, and that it did.
+#[derive(Clone)]
+pub(super) struct Fate {
+    epitaph: Epitaph,
+    over: CancellationToken,
+}
+
+impl Fate {
+    fn new(epitaph: Epitaph) -> Self {
+        Self { epitaph, over: CancellationToken::new() }
+    }
+
+    /// Why an exchange on this connection broke.
+    pub(super) fn explain<'a>(
+        &'a self,
+        error: &(dyn std::error::Error + 'static),
+    ) -> impl Future<Output = Ending> + Send + use<'a> {
+        let own = Ending::of(error);
+        async move {
+            if !matches!(own, Ending::Connection(_)) {
+                return own;
+            }
+            if self.epitaph.get().is_none() {
+                // A missed PING ends the streams before the connection's task can say so.
+                let _ = tokio::time::timeout(LAST_WORD, self.over.cancelled()).await;
+            }
+            self.epitaph.get().cloned().unwrap_or(own)
+        }
+    }
+
+    fn close(&self, result: hyper::Result<()>) {
+        if let Err(error) = result {
+            let _ = self.epitaph.set(Ending::of(&error));
+        }
+        self.over.cancel();
+    }
+}
+
+/// An HTTP/2 connection.
+pub(super) struct Http2 {
+    sender: http2::SendRequest<Empty<Bytes>>,
+    fate: Fate,
+    streams: AtomicUsize,
+    /// What the server permits, as of the last request.
+    permitted: Arc<AtomicUsize>,
+}
+
+impl Http2 {
+    pub(super) async fn open(io: WireIo, epitaph: Epitaph, patience: Patience) -> Result<Self, Ending> {
+        let mut builder = http2::Builder::new(TokioExecutor::new());
+        builder
+            .timer(TokioTimer::new())
+            .keep_alive_interval(patience.ping)
+            .keep_alive_timeout(patience.pong)
+            .keep_alive_while_idle(true)
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .max_frame_size(MAX_FRAME)
+            .max_header_list_size(MAX_HEADERS);
+        let (sender, mut connection) =
+            builder.handshake::<_, Empty<Bytes>>(io).await.map_err(|error| Ending::of(&error))?;
+        let fate = Fate::new(epitaph);
+        let permitted = Arc::new(AtomicUsize::new(connection.current_max_send_streams()));
+        // Ends with the connection, at the latest when the last handle and stream of it is dropped.
+        tokio::spawn({
+            let (fate, permitted) = (fate.clone(), Arc::clone(&permitted));
+            async move {
+                let result = std::future::poll_fn(|cx| {
+                    let polled = std::pin::Pin::new(&mut connection).poll(cx);
+                    permitted.store(connection.current_max_send_streams(), Relaxed);
+                    polled
+                });
+                fate.close(result.await);
+            }
+        });
+        Ok(Self { sender, fate, streams: AtomicUsize::new(0), permitted })
+    }
+
+    /// No new streams: closed, or the server took leave.
+    pub(super) fn is_closed(&self) -> bool {
+        self.sender.is_closed()
+    }
+
+    /// A place for one more exchange, if there is one.
+    pub(super) fn place(self: &Arc<Self>) -> Option<Place> {
+        let limit = self.permitted.load(Relaxed).min(MAX_STREAMS);
+        let more = |streams: usize| (streams < limit).then_some(streams + 1);
+        let taken = self.streams.fetch_update(Relaxed, Relaxed, more).is_ok();
+        taken.then(|| Place(Arc::clone(self)))
+    }
+}
+
+/// The right to one stream; gives it back when dropped.
+pub(super) struct Place(Arc<Http2>);
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.streams.fetch_sub(1, Relaxed);
+    }
+}
+
+/// An HTTP/1.1 connection: one exchange at a time.
+pub(super) struct Http1 {
+    sender: http1::SendRequest<Empty<Bytes>>,
+    fate: Fate,
+    used: bool,
+}
+
+impl Http1 {
+    pub(super) async fn open(io: WireIo, epitaph: Epitaph) -> Result<Self, Ending> {
+        let (sender, connection) = http1::Builder::new()
+            .max_buf_size(MAX_HEADERS as usize)
+            .handshake(io)
+            .await
+            .map_err(|error| Ending::of(&error))?;
+        let fate = Fate::new(epitaph);
+        // Ends with the connection, at the latest when its handle is dropped.
+        tokio::spawn({
+            let fate = fate.clone();
+            async move { fate.close(connection.await) }
+        });
+        Ok(Self { sender, fate, used: false })
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.sender.is_closed()
+    }
+}
+
+/// Connections that wait for their next exchange.
+pub(super) type Shelf = Arc<Mutex<Vec<Http1>>>;
+/// How many of them are kept.
+const SHELF: usize = 4;
+
+/// A connection while an exchange is on it.
+pub(super) enum Held {
+    Http1 { connection: Http1, shelf: Shelf },
+    Http2(Place),
+}
+
+impl Held {
+    /// Sends a request with an absolute URI and waits for the headers of its answer.
+    pub(super) async fn send(&mut self, request: Outgoing) -> Result<Response<Incoming>, Unanswered> {
+        match self {
+            Self::Http1 { connection, .. } => {
+                let again = std::mem::replace(&mut connection.used, true);
+                if let Err(error) = connection.sender.ready().await {
+                    return Err(Unanswered::Unprocessed(connection.fate.explain(&error).await));
+                }
+                match connection.sender.try_send_request(origin_form(request)).await {
+                    Ok(response) => Ok(response),
+                    Err(mut failed) => {
+                        let unsent = failed.take_message().is_some();
+                        let error = failed.into_error();
+                        let ending = connection.fate.explain(&error).await;
+                        // The server may close an idle connection at any time; reading has no effect to repeat.
+                        Err(unanswered(ending, unsent || (again && error.is_incomplete_message())))
+                    }
+                }
+            }
+            Self::Http2(place) => match place.0.sender.clone().try_send_request(request).await {
+                Ok(response) => Ok(response),
+                Err(mut failed) => {
+                    let unsent = failed.take_message().is_some();
+                    let error = failed.into_error();
+                    let ending = place.0.fate.explain(&error).await;
+                    Err(unanswered(ending, unsent || is_refused(&error)))
+                }
+            },
+        }
+    }
+
+    /// How the connection ended.
+    pub(super) fn fate(&self) -> &Fate {
+        match self {
+            Self::Http1 { connection, .. } => &connection.fate,
+            Self::Http2(place) => &place.0.fate,
+        }
+    }
+
+    /// Whether the end of a body must be marked as such: HTTP/2 also ends them when a stream is reset.
+    pub(super) fn marks_ends(&self) -> bool {
+        matches!(self, Self::Http2(_))
+    }
+
+    /// After a complete exchange: the connection may be used again.
+    pub(super) fn release(self) {
+        if let Self::Http1 { connection, shelf } = self {
+            let mut shelf = shelf.lock().unwrap_or_else(PoisonError::into_inner);
+            if shelf.len() < SHELF && !connection.sender.is_closed() {
+                shelf.push(connection);
+            }
+        }
+    }
+}
+
+/// HTTP/1.1 has the host in a header of its own.
+fn origin_form(mut request: Outgoing) -> Outgoing {
+    let host = request.uri().authority().and_then(|host| HeaderValue::from_str(host.as_str()).ok());
+    if let Some(host) = host {
+        request.headers_mut().insert(HOST, host);
+    }
+    if let Some(path) = request.uri().path_and_query() {
+        *request.uri_mut() = path.clone().into();
+    }
+    request
+}
+
+fn unanswered(ending: Ending, unprocessed: bool) -> Unanswered {
+    if unprocessed { Unanswered::Unprocessed(ending) } else { Unanswered::Broken(ending) }
+}
+
+/// The server says that it has not processed the request: a stream above GOAWAY's last one, or REFUSED_STREAM.
+fn is_refused(error: &(dyn std::error::Error + 'static)) -> bool {
+    let error = causes(error).find_map(|error| error.downcast_ref::<h2::Error>());
+    error.is_some_and(|error| {
+        error.is_remote()
+            && (error.is_reset() && error.reason() == Some(h2::Reason::REFUSED_STREAM)
+                || error.is_go_away() && error.reason() == Some(h2::Reason::NO_ERROR))
+    })
+}

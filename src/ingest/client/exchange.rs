@@ -1,0 +1,46 @@
+//! One request to an API server and its answer.
+
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use futures::stream::BoxStream;
+
+use super::TransportError;
+
+/// Body bytes as they come. Ends after the last chunk; an error ends it.
+pub type ByteStream = BoxStream<'static, Result<Bytes, TransportError>>;
+
+/// An answer whose headers are there.
+pub struct Answer {
+    /// What the server says. Redirects and errors are not interpreted.
+    pub status: http::StatusCode,
+    /// The headers.
+    pub headers: http::HeaderMap,
+    /// The body. Dropping it cancels the exchange.
+    pub body: ByteStream,
+}
+
+impl std::fmt::Debug for Answer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Answer").field("status", &self.status).finish_non_exhaustive()
+    }
+}
+
+/// One exchange with an API server: request out, headers in, body as a stream. No retries, no redirects, no
+/// deadlines of the caller's kind (connecting and TLS have their own). Implemented by
+/// [`ApiServer`](super::ApiServer) and, in tests, by scripts.
+pub trait Exchange: Send + Sync + 'static {
+    /// `path_and_query` such as `/api/v1/pods?limit=500`; `accept` = value of the Accept header.
+    fn get(
+        &self,
+        path_and_query: String,
+        accept: &'static str,
+    ) -> BoxFuture<'static, Result<Answer, TransportError>>;
+
+    /// The server as `host:port`, for messages.
+    fn server(&self) -> &str {
+        ""
+    }
+
+    /// Told once after a 401, so that credentials are read again before the next attempt (K-16).
+    fn unauthorized(&self) {}
+}

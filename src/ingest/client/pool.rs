@@ -1,0 +1,137 @@
+//! Which connection a request goes on: one for all while the server speaks HTTP/2 (K-43).
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use futures::FutureExt as _;
+use futures::future::{BoxFuture, Shared, WeakShared};
+
+use super::TransportError;
+use super::connection::{Held, Http2, Outgoing, Shelf, Unanswered};
+use super::dial::{Dialed, Dialer};
+
+/// How often a request that the server has not looked at is sent again, on another connection.
+const REPLAYS: usize = 3;
+/// How often one request looks for a place before it gives up: others may take what was dialled for it.
+const LOOKS: usize = 16;
+
+type Dial = Shared<BoxFuture<'static, Result<(), TransportError>>>;
+
+/// The connections to one API server.
+#[derive(Clone)]
+pub(super) struct Pool {
+    dialer: Arc<Dialer>,
+    open: Arc<Mutex<Open>>,
+    shelf: Shelf,
+}
+
+#[derive(Default)]
+struct Open {
+    /// Usually one; another one when streams run out.
+    http2: Vec<Arc<Http2>>,
+    /// The last connection could only speak HTTP/1.1: requests do not wait for each other's.
+    http1: bool,
+    /// The connection attempt that all who need one wait for. Gone when nobody waits any more.
+    dialing: Option<WeakShared<BoxFuture<'static, Result<(), TransportError>>>>,
+}
+
+impl Pool {
+    pub(super) fn new(dialer: Dialer) -> Self {
+        Self { dialer: Arc::new(dialer), open: Arc::default(), shelf: Shelf::default() }
+    }
+
+    /// Sends what `request` makes and returns the answer with the connection that it comes on. GOAWAY and
+    /// refused streams are invisible here: what the server has not processed goes to another connection.
+    ///
+    /// # Errors
+    /// No connection, or it ended before the headers came.
+    pub(super) async fn send(
+        &self,
+        request: impl Fn() -> Outgoing,
+    ) -> Result<(http::Response<hyper::body::Incoming>, Held), TransportError> {
+        let mut replays = 0;
+        loop {
+            let mut held = self.connection().await?;
+            let ending = match held.send(request()).await {
+                Ok(response) => return Ok((response, held)),
+                Err(Unanswered::Unprocessed(_)) if replays < REPLAYS => {
+                    replays += 1;
+                    continue;
+                }
+                Err(Unanswered::Unprocessed(ending) | Unanswered::Broken(ending)) => ending,
+            };
+            return Err(TransportError::Closed { server: Arc::clone(&self.dialer.server), ending });
+        }
+    }
+
+    /// New requests take new connections, made with what the credentials are then; running exchanges stay.
+    pub(super) fn retire(&self) {
+        self.lock().http2.clear();
+        self.shelf.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Open> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn connection(&self) -> Result<Held, TransportError> {
+        for _ in 0..LOOKS {
+            if let Some(held) = self.idle() {
+                return Ok(held);
+            }
+            match self.dialing() {
+                Some(dial) => dial.await?,
+                None => match self.dialer.dial().await? {
+                    Dialed::Http1(connection) => {
+                        return Ok(Held::Http1 { connection, shelf: Arc::clone(&self.shelf) });
+                    }
+                    dialed @ Dialed::Http2(_) => self.keep(&mut self.lock(), dialed),
+                },
+            }
+        }
+        let cause = "every new connection was full at once".into();
+        Err(TransportError::Connect { server: Arc::clone(&self.dialer.server), cause })
+    }
+
+    /// A place on a connection that is there.
+    fn idle(&self) -> Option<Held> {
+        let mut open = self.lock();
+        open.http2.retain(|connection| !connection.is_closed());
+        if let Some(place) = open.http2.iter().find_map(Http2::place) {
+            return Some(Held::Http2(place));
+        }
+        let mut shelf = self.shelf.lock().unwrap_or_else(PoisonError::into_inner);
+        let ready = std::iter::from_fn(|| shelf.pop()).find(|connection| !connection.is_closed());
+        ready.map(|connection| Held::Http1 { connection, shelf: Arc::clone(&self.shelf) })
+    }
+
+    /// The one connection attempt there is, or a new one; `None` when each request needs its own.
+    fn dialing(&self) -> Option<Dial> {
+        let mut open = self.lock();
+        if open.http1 {
+            return None;
+        }
+        if let Some(dial) = open.dialing.as_ref().and_then(WeakShared::upgrade) {
+            return Some(dial);
+        }
+        let pool = self.clone();
+        let dial = async move {
+            let dialed = pool.dialer.dial().await;
+            let mut open = pool.lock();
+            open.dialing = None;
+            dialed.map(|dialed| pool.keep(&mut open, dialed))
+        };
+        let dial = dial.boxed().shared();
+        open.dialing = dial.downgrade();
+        Some(dial)
+    }
+
+    fn keep(&self, open: &mut Open, dialed: Dialed) {
+        open.http1 = matches!(dialed, Dialed::Http1(_));
+        match dialed {
+            Dialed::Http1(connection) => {
+                self.shelf.lock().unwrap_or_else(PoisonError::into_inner).push(connection);
+            }
+            Dialed::Http2(connection) => open.http2.push(Arc::new(connection)),
+        }
+    }
+}

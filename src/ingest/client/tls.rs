@@ -1,0 +1,317 @@
+//! TLS settings of one API server, made anew when the files behind them change (K-17).
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use kube::client::ConfigExt;
+use kube::config::AuthInfo;
+use rustls::ClientConfig;
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, ServerName};
+use secrecy::ExposeSecret;
+use tokio::time::{Duration, Instant};
+
+use super::error::cause;
+use super::{CredentialKind, TransportError};
+
+/// How long settings with a certificate from a plugin serve new connections before the plugin runs again.
+const PLUGIN_AGE: Duration = Duration::from_secs(300);
+
+/// Why no TLS settings can be made.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum TlsProblem {
+    /// A file cannot be read: perhaps it can later.
+    #[error("cannot read {path}: {error}")]
+    Unreadable { path: PathBuf, error: Arc<str> },
+    /// What there is cannot be used.
+    #[error("{0}")]
+    Unusable(Arc<str>),
+}
+
+/// Where PEM text is.
+enum Pem {
+    /// Here.
+    Inline(Vec<u8>),
+    /// In a file that may change.
+    File(PathBuf),
+}
+
+impl Pem {
+    fn load(&self) -> Result<Vec<u8>, TlsProblem> {
+        match self {
+            Self::Inline(pem) => Ok(pem.clone()),
+            Self::File(path) => read(path),
+        }
+    }
+
+    /// Inline data win over a file.
+    fn given(data: Option<&str>, file: Option<&str>, what: &str) -> Result<Option<Self>, TlsProblem> {
+        match (data, file) {
+            (Some(data), _) => {
+                let pem =
+                    STANDARD.decode(data.trim()).map_err(|_| unusable(&format!("{what} is not base64")))?;
+                Ok(Some(Self::Inline(pem)))
+            }
+            (None, Some(path)) => Ok(Some(Self::File(path.into()))),
+            (None, None) => Ok(None),
+        }
+    }
+}
+
+/// Makes TLS settings for new connections. Connections that are there keep theirs.
+pub(super) struct Tls {
+    config: kube::Config,
+    ca_file: Option<PathBuf>,
+    identity: Option<(Pem, Pem)>,
+    server_name: ServerName<'static>,
+    plugin: bool,
+    stale: AtomicBool,
+    current: Mutex<Current>,
+}
+
+#[derive(Default)]
+struct Current {
+    made: Option<Made>,
+    problem: Option<Arc<str>>,
+}
+
+#[derive(Clone)]
+struct Made {
+    inputs: Inputs,
+    config: Arc<ClientConfig>,
+    at: Instant,
+    facts: TlsFacts,
+}
+
+/// What the settings in use are made of.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct TlsFacts {
+    /// Over the certificates of the CA, in order of their bytes; `None`: the system's roots.
+    pub(super) ca_sha256: Option<[u8; 32]>,
+    /// The earliest end of the client certificates.
+    pub(super) not_after: Option<SystemTime>,
+}
+
+/// Everything that settings depend on.
+#[derive(Clone, PartialEq, Eq)]
+struct Inputs {
+    ca: Option<Vec<Vec<u8>>>,
+    /// Certificate and key, PEM.
+    identity: Option<(Vec<u8>, Vec<u8>)>,
+}
+
+impl Tls {
+    /// Settings for what `config` says. Inline data are checked now, files may come later.
+    ///
+    /// # Errors
+    /// Something inline cannot be used.
+    pub(super) fn new(config: &kube::Config) -> Result<Self, TlsProblem> {
+        let host = config.cluster_url.host().unwrap_or_default().trim_matches(['[', ']']);
+        let name = config.tls_server_name.as_deref().unwrap_or(host);
+        let server_name = ServerName::try_from(name.to_owned());
+        let server_name =
+            server_name.map_err(|_| unusable("the server's name cannot be in a certificate"))?;
+        let auth = &config.auth_info;
+        let plugin = auth.exec.is_some();
+        let tls = Self {
+            ca_file: config.root_cert_file.clone(),
+            identity: identity(auth)?,
+            server_name,
+            plugin,
+            stale: AtomicBool::new(false),
+            current: Mutex::default(),
+            config: bare(config),
+        };
+        // A plugin may take its time: it runs when a connection is needed.
+        if !plugin && let Err(problem @ TlsProblem::Unusable(_)) = tls.refresh() {
+            return Err(problem);
+        }
+        Ok(tls)
+    }
+
+    pub(super) fn server_name(&self) -> ServerName<'static> {
+        self.server_name.clone()
+    }
+
+    /// Settings for a new connection, by what the files say now. Files that cannot be read or used leave the
+    /// last good settings in force.
+    ///
+    /// # Errors
+    /// There were never any good ones.
+    pub(super) async fn config(
+        self: &Arc<Self>,
+        server: &Arc<str>,
+    ) -> Result<Arc<ClientConfig>, TransportError> {
+        let tls = Arc::clone(self);
+        let made = tokio::task::spawn_blocking(move || tls.refresh()).await;
+        let cause = match made {
+            Ok(Ok(config)) => return Ok(config),
+            Ok(Err(problem)) => problem.to_string().into(),
+            Err(_) => "the credential plugin ended abnormally".into(),
+        };
+        Err(TransportError::Credentials { server: Arc::clone(server), cause })
+    }
+
+    /// The next settings are made from what a plugin says then.
+    pub(super) fn distrust(&self) {
+        self.stale.store(true, Relaxed);
+    }
+
+    /// Whether another connection may authenticate as somebody else.
+    pub(super) fn identity_may_change(&self) -> bool {
+        let file = |pem: &Pem| matches!(pem, Pem::File(_));
+        self.plugin || self.identity.as_ref().is_some_and(|(one, other)| file(one) || file(other))
+    }
+
+    /// How a client certificate is given; a plugin's is told by the plugin's kind.
+    pub(super) fn kind(&self) -> Option<CredentialKind> {
+        match self.identity.as_ref()? {
+            (Pem::Inline(_), Pem::Inline(_)) => Some(CredentialKind::ClientCertificate),
+            _ => Some(CredentialKind::ClientCertificateFile),
+        }
+    }
+
+    /// What the settings in use are made of, and what is wrong with the files.
+    pub(super) fn facts(&self) -> (TlsFacts, Option<Arc<str>>) {
+        let current = self.lock();
+        let facts = current.made.as_ref().map(|made| made.facts.clone()).unwrap_or_default();
+        (facts, current.problem.clone())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Current> {
+        self.current.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Blocks: reads files and may run a plugin.
+    fn refresh(&self) -> Result<Arc<ClientConfig>, TlsProblem> {
+        let last = self.lock().made.clone();
+        let made = self.inputs().and_then(|inputs| match last {
+            Some(last) if last.inputs == inputs && !self.is_due(&last) => Ok(last),
+            _ => self.make(inputs),
+        });
+        let mut current = self.lock();
+        match (made, &current.made) {
+            (Ok(made), _) => {
+                let config = Arc::clone(&made.config);
+                *current = Current { made: Some(made), problem: None };
+                Ok(config)
+            }
+            (Err(problem), None) => Err(problem),
+            (Err(problem), Some(last)) => {
+                let config = Arc::clone(&last.config);
+                let text: Arc<str> = problem.to_string().into();
+                if current.problem.as_ref() != Some(&text) {
+                    tracing::warn!(%problem, "TLS files are not usable, the last good ones stay in force");
+                }
+                current.problem = Some(text);
+                Ok(config)
+            }
+        }
+    }
+
+    fn is_due(&self, made: &Made) -> bool {
+        self.plugin && (made.at.elapsed() > PLUGIN_AGE || self.stale.swap(false, Relaxed))
+    }
+
+    fn inputs(&self) -> Result<Inputs, TlsProblem> {
+        let ca = match &self.ca_file {
+            Some(path) => Some(certificates(&read(path)?, path)?),
+            None => self.config.root_cert.clone(),
+        };
+        let identity = match &self.identity {
+            Some((certificate, key)) => Some((certificate.load()?, key.load()?)),
+            None => None,
+        };
+        Ok(Inputs { ca, identity })
+    }
+
+    fn make(&self, inputs: Inputs) -> Result<Made, TlsProblem> {
+        let mut config = self.config.clone();
+        config.root_cert.clone_from(&inputs.ca);
+        if let Some((certificate, key)) = &inputs.identity {
+            config.auth_info.client_certificate_data = Some(STANDARD.encode(certificate));
+            config.auth_info.client_key_data = Some(STANDARD.encode(key).into());
+        }
+        let facts = TlsFacts {
+            ca_sha256: inputs.ca.as_deref().map(fingerprint),
+            not_after: inputs.identity.as_ref().and_then(|(certificate, _)| earliest_end(certificate)),
+        };
+        let mut rustls = config.rustls_client_config().map_err(|error| unusable(&words(&error)))?;
+        rustls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        Ok(Made { inputs, config: Arc::new(rustls), at: Instant::now(), facts })
+    }
+}
+
+/// Only what TLS settings are made of: no token is read and no provider asked for them.
+fn bare(config: &kube::Config) -> kube::Config {
+    let auth = &config.auth_info;
+    let mut bare = kube::Config::new(config.cluster_url.clone());
+    bare.root_cert.clone_from(&config.root_cert);
+    bare.accept_invalid_certs = config.accept_invalid_certs;
+    bare.auth_info = AuthInfo { exec: auth.exec.clone(), ..AuthInfo::default() };
+    bare
+}
+
+fn identity(auth: &AuthInfo) -> Result<Option<(Pem, Pem)>, TlsProblem> {
+    let set = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
+    let (data, file) = (set(&auth.client_certificate_data), set(&auth.client_certificate));
+    let certificate = Pem::given(data.as_deref(), file.as_deref(), "client-certificate-data")?;
+    let data = auth.client_key_data.as_ref().map(|key| key.expose_secret()).filter(|key| !key.is_empty());
+    let key = Pem::given(data, set(&auth.client_key).as_deref(), "client-key-data")?;
+    match (certificate, key) {
+        (Some(certificate), Some(key)) => Ok(Some((certificate, key))),
+        (None, None) => Ok(None),
+        (Some(_), None) => Err(unusable("there is a client certificate without its key")),
+        (None, Some(_)) => Err(unusable("there is a client key without its certificate")),
+    }
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, TlsProblem> {
+    std::fs::read(path)
+        .map_err(|error| TlsProblem::Unreadable { path: path.to_owned(), error: error.to_string().into() })
+}
+
+fn certificates(pem: &[u8], path: &Path) -> Result<Vec<Vec<u8>>, TlsProblem> {
+    let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
+    match certificates {
+        Ok(found) if !found.is_empty() => Ok(found.into_iter().map(|der| der.to_vec()).collect()),
+        _ => Err(unusable(&format!("{} holds no certificate", path.display()))),
+    }
+}
+
+fn fingerprint(certificates: &[Vec<u8>]) -> [u8; 32] {
+    let mut sorted: Vec<_> = certificates.iter().collect();
+    sorted.sort();
+    sorted.dedup();
+    let mut context = ring::digest::Context::new(&ring::digest::SHA256);
+    sorted.into_iter().for_each(|certificate| context.update(certificate));
+    let mut hash = [0; 32];
+    hash.copy_from_slice(context.finish().as_ref());
+    hash
+}
+
+fn earliest_end(pem: &[u8]) -> Option<SystemTime> {
+    let ends = CertificateDer::pem_slice_iter(pem).filter_map(|certificate| {
+        let certificate = certificate.ok()?;
+        let (_, parsed) = x509_parser::parse_x509_certificate(&certificate).ok()?;
+        let seconds = u64::try_from(parsed.validity().not_after.timestamp()).unwrap_or(0);
+        SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(seconds))
+    });
+    ends.min()
+}
+
+fn unusable(why: &str) -> TlsProblem {
+    TlsProblem::Unusable(why.into())
+}
+
+/// What the library says, unless a plugin's output may be in it.
+fn words(error: &kube::Error) -> String {
+    match error {
+        kube::Error::Auth(_) => "the credential plugin failed".to_owned(),
+        other => cause(other).to_string(),
+    }
+}
