@@ -80,6 +80,9 @@ impl ObjectKind {
         Self::ServiceImport,
     ];
 
+    /// The kinds every cluster has, and must have listed before it serves.
+    pub const BUILT_IN: [Self; 5] = [Self::Namespace, Self::Node, Self::Pod, Self::Service, Self::EndpointSlice];
+
     /// Its name as Kubernetes spells it.
     pub fn name(self) -> &'static str {
         match self {
