@@ -19,7 +19,6 @@ mod dial;
 mod error;
 mod exchange;
 mod guard;
-mod library;
 mod pool;
 mod tls;
 mod traffic;
@@ -42,7 +41,6 @@ pub use error::{Ending, TransportError};
 pub use exchange::{Answer, ByteStream, Exchange};
 use guard::GuardedResolver;
 pub use guard::{AddressPolicy, ForbiddenAddress, special_kind};
-pub(super) use library::UnusableAnswer;
 use pool::Pool;
 use tls::Tls;
 pub use traffic::Traffic;
@@ -55,7 +53,6 @@ pub struct ClientError(Arc<str>);
 /// One API server with its credentials. All sources of a cluster share its connection.
 pub struct ApiServer {
     inner: Arc<Inner>,
-    namespace: String,
 }
 
 struct Inner {
@@ -113,7 +110,7 @@ impl ApiServer {
         let headers = headers(config)?;
         let pool = Pool::new(dialer);
         let inner = Inner { url, server, headers, authorization, tls, pool, traffic };
-        Ok(Self { inner: Arc::new(inner), namespace: config.default_namespace.clone() })
+        Ok(Self { inner: Arc::new(inner) })
     }
 
     /// What is known of the credentials in use; nothing secret.
@@ -142,7 +139,7 @@ impl ApiServer {
 
 impl Exchange for ApiServer {
     fn server(&self) -> &str {
-        &self.server
+        &self.inner.server
     }
 
     fn get(

@@ -62,9 +62,7 @@ pub(super) enum Turn {
     Go,
     /// It cannot, and it is this source that tries.
     Scout(Scout),
-    /// Not before this time.
-    At(Instant),
-    /// Another source is trying; its result is [news](Server::news).
+    /// Not yet: see [`Server::next_turn`] and [news](Server::news).
     Wait,
 }
 
@@ -94,8 +92,7 @@ impl Server {
     pub(super) fn turn(self: &Arc<Self>, now: Instant) -> Turn {
         match &mut self.state().down {
             None => Turn::Go,
-            Some(down) if down.scouting => Turn::Wait,
-            Some(down) if down.next > now => Turn::At(down.next),
+            Some(down) if down.scouting || down.next > now => Turn::Wait,
             Some(down) => {
                 down.scouting = true;
                 Turn::Scout(Scout { server: Arc::clone(self) })

@@ -80,7 +80,7 @@ impl<T: Object> Machine<T> {
         match self.server.turn(now) {
             Turn::Go => {}
             Turn::Scout(scout) => self.scout = Some(scout),
-            Turn::At(_) | Turn::Wait => {
+            Turn::Wait => {
                 self.counts.set_phase(SourcePhase::Unreachable);
                 self.main = Main::Waiting(Waiting::for_server());
                 return;

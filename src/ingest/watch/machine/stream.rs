@@ -12,7 +12,7 @@ use super::rate::Rate;
 use super::watch::{Open, Watching};
 use super::{Head, Lane, Machine, Main};
 use crate::ingest::objects::wire::{
-    ApiStatus, Encoding, FrameError, Framer, Revision, WatchFrame, accept_watch, decode_frame,
+    ApiStatus, Encoding, Framer, Revision, WatchFrame, accept_watch, decode_frame,
 };
 use crate::ingest::objects::{Object, ObjectKey};
 use crate::ingest::watch::counts::SourcePhase;
@@ -152,7 +152,6 @@ impl<T: Object> Machine<T> {
             self.counts.frame();
             match frame {
                 Ok(frame) => self.stream_frame(now, frame),
-                Err(FrameError::NotServed) => self.ask_for_json(now),
                 Err(error) => {
                     self.pages_next = true;
                     self.unreadable_list(now, encoding, &error);

@@ -276,11 +276,6 @@ impl<T: Object> Machine<T> {
         if encoding == Encoding::Protobuf {
             self.distrust_protobuf(now);
         }
-        if *error == FrameError::NotServed {
-            self.abandon();
-            self.begin(now);
-            return;
-        }
         self.unreadable += 1;
         if self.unreadable < UNREADABLE {
             self.unusable(now, error);
