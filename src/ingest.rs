@@ -273,7 +273,7 @@ pub async fn start(
         _ => RemoteSource::None,
     };
     let tasks = set.tasks.clone();
-    let mesh_source = follow_mesh(mesh_file, mesh_server, publisher, Arc::clone(&options));
+    let mesh_source = follow_mesh(mesh_file, mesh_server, Arc::clone(&set.limits), publisher, Arc::clone(&options));
     let token = cancel.clone();
     tasks.spawn(
         async move { token.run_until_cancelled(mesh_source).await }.instrument(tracing::info_span!("networks")),
@@ -308,18 +308,20 @@ fn open_mesh(options: &IngestOptions, publisher: &MeshPublisher) -> Result<Optio
 async fn follow_mesh(
     file: Option<MeshFile>,
     server: Option<Arc<ApiServer>>,
+    limits: Arc<watch::SourceLimits>,
     publisher: MeshPublisher,
     options: Arc<IngestOptions>,
 ) {
     match (file, server) {
         (Some(file), _) => file.follow(publisher).await,
         (None, Some(server)) => {
-            let source = KubeSource::new(server, options.retry)
+            let source = KubeSource::new(server, limits)
                 .in_namespace(&options.system_namespace)
                 .with_fields("metadata.name=istio");
             let patience = options.remote_cluster_timeout;
             let namespace = options.system_namespace.to_string();
-            networks::follow_config_map(ObjectSource::events(source), publisher, namespace, patience).await;
+            let watch::Source { events, control: _control } = ObjectSource::start(source);
+            networks::follow_config_map(events, publisher, namespace, patience).await;
         }
         (None, None) => publisher.nothing(),
     }

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use super::{ClusterContext, ClusterNetwork};
 use crate::ingest::objects::{Labels, NETWORK_LABEL, ObjectKey, PodObject};
-use crate::model::{Locality, Name, NetworkId, SpiffeId, TlsMode, Workload, WorkloadParts};
+use crate::model::{Locality, Name, SpiffeId, TlsMode, Workload, WorkloadParts};
 
 /// R2.1, R4.14, R5.8–R5.12. `node` is the locality of the pod's node, empty while that is unknown;
 /// `of_cluster` where addresses of the cluster belong.

@@ -67,5 +67,5 @@ fn applied<T: DeserializeOwned>(object: &Value) -> Result<SourceEvent<T>, String
     };
     let key = ObjectKey::new(meta("namespace"), meta("name"));
     let decoded = serde_json::from_value(object.clone()).map_err(|error| format!("{key}: {error}"))?;
-    Ok(SourceEvent::Apply(Received { key, object: Ok(decoded) }))
+    Ok(SourceEvent::Apply(Received { key, uid: Name::default(), revision: None, object: Ok(decoded) }))
 }

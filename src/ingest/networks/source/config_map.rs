@@ -40,12 +40,12 @@ pub(in crate::ingest) async fn follow_config_map(
         match event {
             SourceEvent::Init => listing = Some(None),
             SourceEvent::InitApply(received) if is_ours(&received.key) => listing = Some(Some(received)),
-            SourceEvent::InitDone => match listing.take().flatten() {
+            SourceEvent::InitDone { .. } => match listing.take().flatten() {
                 Some(received) => take(&publisher, &origin, received),
                 None => publish(&publisher, &origin, ""),
             },
             SourceEvent::Apply(received) if is_ours(&received.key) => take(&publisher, &origin, received),
-            SourceEvent::Delete(key) if is_ours(&key) => publish(&publisher, &origin, ""),
+            SourceEvent::Delete { key, .. } if is_ours(&key) => publish(&publisher, &origin, ""),
             SourceEvent::Failed(failure) => {
                 if !publisher.is_known() && matches!(failure, Failure::Unauthorized(_) | Failure::NotServed(_)) {
                     publisher.unreadable(&origin, failure.text());
