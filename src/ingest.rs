@@ -36,14 +36,14 @@ use tracing::Instrument;
 use client::{AddressPolicy, ApiServer, ClientError};
 use cluster_set::{ClusterSet, Start};
 use directory::DirectoryWatch;
-use networks::{MeshFile, MeshPublisher};
+use networks::{Dns, MeshFile, MeshPublisher, Resolver};
 use roster::{Contest, Roster};
 use secrets::SecretWatch;
 
 pub use convert::McsOptions;
 pub use counts::{Counts, EventKind};
 pub use kubeconfig::{ConfigSource, OwnError};
-pub use networks::NetworkOptions;
+pub use networks::{GatewayNames, NameStatus, NetworkOptions};
 pub use objects::ObjectKind;
 pub use problems::{Problem, Problems};
 pub use roster::Rehearsal;
@@ -52,6 +52,9 @@ use watch::{KubeSource, ObjectSource};
 
 use crate::model::{ClusterId, ClusterRole, Name, Quirks};
 use crate::registry::{DuplicateWriter, Registry};
+
+/// How long the start waits for the first answers to host names of gateways.
+const FIRST_ANSWERS: Duration = Duration::from_secs(10);
 
 /// The control plane's own cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -174,6 +177,7 @@ pub struct Ingest {
     problems: Arc<Problems>,
     ready: signal::Receiver<bool>,
     known_set: signal::Receiver<bool>,
+    gateway_names: Arc<GatewayNames>,
     tasks: TaskTracker,
 }
 
@@ -208,6 +212,11 @@ impl Ingest {
     /// Whether the Secrets or files that were there at the start have been looked at (R1.18).
     pub fn known_set_complete(&self) -> bool {
         *self.known_set.borrow()
+    }
+
+    /// The host names of gateways and what they resolve to.
+    pub fn gateway_names(&self) -> &Arc<GatewayNames> {
+        &self.gateway_names
     }
 
     /// Waits until every task has ended after the token was cancelled.
@@ -275,6 +284,20 @@ pub async fn start(
     };
     let tasks = set.tasks.clone();
     let mesh_source = follow_mesh(mesh_file, mesh_server, Arc::clone(&set.limits), publisher, Arc::clone(&options));
+    let gateway_names = Arc::<GatewayNames>::default();
+    if options.networks.resolve_hosts {
+        let resolver = Resolver::new(
+            Dns::new(options.networks.dns_servers.clone()),
+            Arc::clone(&registry),
+            Arc::clone(&gateway_names),
+            options.special_addresses(),
+            options.quirks,
+        );
+        let token = cancel.clone();
+        tasks.spawn(
+            async move { token.run_until_cancelled(resolver.run()).await }.instrument(tracing::info_span!("dns")),
+        );
+    }
     let token = cancel.clone();
     tasks.spawn(
         async move { token.run_until_cancelled(mesh_source).await }.instrument(tracing::info_span!("networks")),
@@ -288,10 +311,11 @@ pub async fn start(
     tasks.spawn(
         async move { token.run_until_cancelled(remotes).await }.instrument(tracing::info_span!("remotes")),
     );
-    let gate = hold_gate(registry, known_set.clone(), ready_sender);
+    let names = options.networks.resolve_hosts.then(|| Arc::clone(&gateway_names));
+    let gate = hold_gate(registry, known_set.clone(), names, ready_sender);
     tasks
         .spawn(async move { cancel.run_until_cancelled(gate).await }.instrument(tracing::info_span!("gate")));
-    Ok(Ingest { counts, problems, ready, known_set, tasks })
+    Ok(Ingest { counts, problems, ready, known_set, gateway_names, tasks })
 }
 
 /// The file of the document, read for the first time: one that cannot be used stops the start.
@@ -421,6 +445,7 @@ async fn follow_remotes(
 async fn hold_gate(
     registry: Arc<Registry>,
     mut known_set: signal::Receiver<bool>,
+    names: Option<Arc<GatewayNames>>,
     ready: signal::Sender<bool>,
 ) {
     let mut table = registry.clusters().watch();
@@ -431,6 +456,11 @@ async fn hold_gate(
         if table.changed().await.is_err() {
             return;
         }
+    }
+    if let Some(names) = names {
+        // Endpoints behind a gateway that is not resolved yet are hidden: not a state to begin with.
+        let wanted = || registry.networks().host_names().cloned().collect();
+        let _ = tokio::time::timeout(FIRST_ANSWERS, names.asked(wanted)).await;
     }
     ready.send_replace(true);
 }
