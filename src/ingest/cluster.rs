@@ -33,8 +33,6 @@ use crate::registry::{ClusterWriter, Registry};
 
 /// Events taken in before anything is published: bounds the time that one flood can hold back a publish.
 const BATCH: usize = 2048;
-/// Kinds that are watched.
-const SOURCES: usize = 5;
 /// How much later than the events the table of clusters may be.
 const STATUS_DELAY: Duration = Duration::from_secs(1);
 

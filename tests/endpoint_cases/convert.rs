@@ -225,7 +225,7 @@ fn shown(key: &ServiceKey, endpoint: &Endpoint) -> Value {
         "health": health,
         "nodeName": pod.node().as_str(),
         "namespace": pod.namespace.as_str(),
-        "workloadName": pod.workload_name.as_str(),
+        "workloadName": pod.workload_name().as_str(),
         "weight": endpoint.weight.map_or(0, std::num::NonZeroU32::get),
         "discoverability": discoverability,
         "hostname": hostname.as_str(),
