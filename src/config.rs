@@ -1,5 +1,6 @@
 //! What `serve` works by: flags over environment over file over defaults.
 
+mod dns_server;
 mod environment;
 mod file;
 
@@ -9,6 +10,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+pub use dns_server::DnsServer;
 pub use environment::{VariableError, from_istiod_variables};
 pub use file::{FileError, read};
 
@@ -62,6 +64,14 @@ pub struct Settings {
     pub log_format: Option<String>,
     /// Log filter.
     pub log_level: Option<String>,
+    /// File of the document `meshNetworks`.
+    pub networks_config: Option<PathBuf>,
+    /// Whether host names of gateways are resolved.
+    pub resolve_hostname_gateways: Option<bool>,
+    /// Whether Gateways of the Gateway API are read.
+    pub discover_gateway_api: Option<bool>,
+    /// DNS servers to ask.
+    pub dns_servers: Option<Vec<DnsServer>>,
     /// Pairs of networks that reach each other without gateways (D2); in files only.
     #[serde(rename = "reachableNetworks")]
     pub reachable_networks: Option<Vec<(NetworkId, NetworkId)>>,
@@ -96,6 +106,10 @@ impl Settings {
             ports_file,
             log_format,
             log_level,
+            networks_config,
+            resolve_hostname_gateways,
+            discover_gateway_api,
+            dns_servers,
             reachable_networks,
         )
     }
@@ -130,6 +144,10 @@ impl Settings {
             insecure_plaintext_sds: self.insecure_plaintext_sds.unwrap_or_default(),
             allow_loopback_clusters: self.allow_loopback_clusters.unwrap_or_default(),
             ports_file: self.ports_file,
+            networks_config: self.networks_config,
+            resolve_hostname_gateways: self.resolve_hostname_gateways.unwrap_or(true),
+            discover_gateway_api: self.discover_gateway_api.unwrap_or(true),
+            dns_servers: self.dns_servers.unwrap_or_default(),
             reachable_networks: self.reachable_networks.unwrap_or_default(),
         })
     }
@@ -187,6 +205,10 @@ pub struct Config {
     pub insecure_plaintext_sds: bool,
     pub allow_loopback_clusters: bool,
     pub ports_file: Option<PathBuf>,
+    pub networks_config: Option<PathBuf>,
+    pub resolve_hostname_gateways: bool,
+    pub discover_gateway_api: bool,
+    pub dns_servers: Vec<DnsServer>,
     pub reachable_networks: Vec<(NetworkId, NetworkId)>,
 }
 

@@ -343,7 +343,7 @@ async fn follow_mesh(
             let source = KubeSource::new(server, limits)
                 .in_namespace(&options.system_namespace)
                 .with_fields("metadata.name=istio");
-            let patience = options.remote_cluster_timeout;
+            let patience = Some(options.remote_cluster_timeout).filter(|timeout| !timeout.is_zero());
             let namespace = options.system_namespace.to_string();
             let watch::Source { events, control: _control } = ObjectSource::start(source);
             networks::follow_config_map(events, publisher, namespace, patience).await;
