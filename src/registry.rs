@@ -13,6 +13,7 @@ mod conflicts;
 mod difference;
 mod merge;
 mod networks;
+mod standing;
 mod store;
 #[cfg(test)]
 mod tests;
@@ -24,5 +25,6 @@ pub use changes::{ChangeLog, ChangeSet, ServiceChange};
 pub use clusters::ClusterTable;
 pub use conflicts::{PortConflict, PortDifference, conflicts};
 pub use networks::{NetworkClaim, NetworkPart, NetworkSnapshot};
+pub use standing::{StandingPart, StandingSnapshot};
 pub use store::{Registry, RegistryCounts};
 pub use writer::{ClusterState, ClusterWriter, DuplicateWriter};

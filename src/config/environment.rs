@@ -43,6 +43,7 @@ pub fn from_istiod_variables(get: impl Fn(&str) -> Option<String>) -> Result<Set
             _ => Err(VariableError { name, value, problem: "neither true nor false".to_owned(), flag }),
         }
     };
+    let flag = |name: &str| text(name).is_some_and(|value| value.eq_ignore_ascii_case("true") || value == "1");
     Ok(Settings {
         cluster_id: text("CLUSTER_ID"),
         kubeconfig_dir: text("PILOT_MULTICLUSTER_KUBECONFIG_PATH").map(PathBuf::from),
@@ -52,6 +53,9 @@ pub fn from_istiod_variables(get: impl Fn(&str) -> Option<String>) -> Result<Set
         resolve_hostname_gateways: switch("RESOLVE_HOSTNAME_GATEWAYS", "--resolve-hostname-gateways")?,
         discover_gateway_api: switch("PILOT_MULTI_NETWORK_DISCOVER_GATEWAY_API", "--discover-gateway-api")?,
         ca_dir: text("ROOT_CA_DIR").map(PathBuf::from),
+        // R1.9: both are needed.
+        local_cluster_secret_watcher: (flag("EXTERNAL_ISTIOD") && flag("LOCAL_CLUSTER_SECRET_WATCHER"))
+            .then_some(true),
         ..Settings::default()
     })
 }
@@ -69,6 +73,11 @@ mod tests {
         let name = "PILOT_MULTI_NETWORK_DISCOVER_GATEWAY_API";
         let error = from_istiod_variables(|asked| (asked == name).then(|| "no".to_owned())).expect_err("no switch");
         assert!(error.to_string().contains("--discover-gateway-api"), "{error}");
+        let external = |other: &'static str| {
+            let get = move |name: &str| (name == "EXTERNAL_ISTIOD" || name == other).then(|| "true".to_owned());
+            from_istiod_variables(get).expect("valid").local_cluster_secret_watcher
+        };
+        assert_eq!((external("x"), external("LOCAL_CLUSTER_SECRET_WATCHER")), (None, Some(true)), "R1.9");
         let error = from_istiod_variables(|name| (name == "PILOT_DEBOUNCE_MAX").then(|| "soon".to_owned()))
             .expect_err("not a duration")
             .to_string();

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::{Action, Claims, Contest, Roster, Source};
 use crate::ingest::client::AddressPolicy;
 use crate::ingest::kubeconfig::RemoteKubeconfig;
+use crate::ingest::options::Texts;
 use crate::ingest::problems::Problems;
 use crate::model::{ClusterId, Quirks};
 
@@ -35,7 +36,7 @@ impl Rehearsal {
             let read = RemoteKubeconfig::parse(text.as_bytes(), AddressPolicy::Any);
             (ClusterId::from(key.as_str()), read.map_err(|refusal| refusal.to_string()))
         };
-        let claims = Claims::Of(kubeconfigs.iter().map(claim).collect());
+        let claims = Claims::Of(kubeconfigs.iter().map(claim).collect(), Texts::default());
         self.take(Source { created, name: format!("secret {name}") }, claims);
     }
 
@@ -56,6 +57,7 @@ impl Rehearsal {
                     self.made += 1;
                     self.running.insert(id, self.made);
                 }
+                Action::Tell(..) => {}
                 Action::Remove(id) => {
                     self.running.remove(&id);
                 }
