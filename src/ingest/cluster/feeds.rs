@@ -11,7 +11,8 @@ use crate::ingest::client::{ByteStream, Exchange};
 use crate::ingest::objects::{Object, ObjectKind};
 use crate::ingest::staging::{Scope, StagedEvent};
 use crate::ingest::watch::{
-    KubeSource, ListReason, ObjectSource, Received, Source, SourceControl, SourceCounts, SourceEvent, SourceLimits,
+    KubeSource, ListReason, ObjectSource, Received, Source, SourceControl, SourceCounts, SourceEvent,
+    SourceLimits,
 };
 use crate::model::Name;
 
