@@ -403,7 +403,8 @@ async fn own_server(source: &ConfigSource) -> Result<(Arc<ApiServer>, Pin), Inge
     let credentials = kubeconfig::load(source).await?;
     let server = ApiServer::new(&credentials, AddressPolicy::Any);
     let server = server.map_err(|error| IngestError::Credentials { origin: source.to_string(), error })?;
-    Ok((Arc::new(server), Pin::of(&credentials)))
+    let pin = Pin::of(&server);
+    Ok((Arc::new(server), pin))
 }
 
 fn start_config(

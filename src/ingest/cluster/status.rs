@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use tokio::time::Instant;
 
@@ -149,9 +150,11 @@ impl Status {
         self.write_health();
     }
 
-    /// What is known of the API server.
-    pub(super) fn api(&mut self, facts: impl FnOnce(&mut ApiFacts)) {
-        self.registry.clusters().update(&self.cluster, |row| facts(&mut row.api));
+    /// When the credentials in use expire (K-18).
+    pub(super) fn credentials(&mut self, expire: Option<SystemTime>) {
+        if !self.follower {
+            self.registry.clusters().update(&self.cluster, |row| row.credentials_expire = expire);
+        }
     }
 
     /// How many kinds have a mass deletion held back (K-21).
