@@ -18,7 +18,9 @@ impl FromStr for DnsServer {
         let bare = text.parse::<IpAddr>().map(|address| SocketAddr::new(address, 53));
         let address = bare.or_else(|_| text.parse::<SocketAddr>());
         let usable = address.ok().filter(|address| address.port() != 0);
-        usable.map(Self).ok_or_else(|| format!("{text:?} is not a DNS server such as 10.96.0.10 or 127.0.0.1:5353"))
+        usable
+            .map(Self)
+            .ok_or_else(|| format!("{text:?} is not a DNS server such as 10.96.0.10 or 127.0.0.1:5353"))
     }
 }
 

@@ -43,7 +43,8 @@ pub fn from_istiod_variables(get: impl Fn(&str) -> Option<String>) -> Result<Set
             _ => Err(VariableError { name, value, problem: "neither true nor false".to_owned(), flag }),
         }
     };
-    let flag = |name: &str| text(name).is_some_and(|value| value.eq_ignore_ascii_case("true") || value == "1");
+    let flag =
+        |name: &str| text(name).is_some_and(|value| value.eq_ignore_ascii_case("true") || value == "1");
     Ok(Settings {
         cluster_id: text("CLUSTER_ID"),
         kubeconfig_dir: text("PILOT_MULTICLUSTER_KUBECONFIG_PATH").map(PathBuf::from),
@@ -71,10 +72,12 @@ mod tests {
         let off = from_istiod_variables(|name| (name == "RESOLVE_HOSTNAME_GATEWAYS").then(|| "0".to_owned()));
         assert_eq!(off.expect("valid").resolve_hostname_gateways, Some(false));
         let name = "PILOT_MULTI_NETWORK_DISCOVER_GATEWAY_API";
-        let error = from_istiod_variables(|asked| (asked == name).then(|| "no".to_owned())).expect_err("no switch");
+        let error =
+            from_istiod_variables(|asked| (asked == name).then(|| "no".to_owned())).expect_err("no switch");
         assert!(error.to_string().contains("--discover-gateway-api"), "{error}");
         let external = |other: &'static str| {
-            let get = move |name: &str| (name == "EXTERNAL_ISTIOD" || name == other).then(|| "true".to_owned());
+            let get =
+                move |name: &str| (name == "EXTERNAL_ISTIOD" || name == other).then(|| "true".to_owned());
             from_istiod_variables(get).expect("valid").local_cluster_secret_watcher
         };
         assert_eq!((external("x"), external("LOCAL_CLUSTER_SECRET_WATCHER")), (None, Some(true)), "R1.9");

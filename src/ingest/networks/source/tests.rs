@@ -54,8 +54,12 @@ impl World {
         });
         let publisher = self.publisher.take().unwrap();
         let patience = Some(Duration::from_secs(30));
-        self.task =
-            Some(tokio::spawn(follow_config_map(events.boxed(), publisher, "istio-system".to_owned(), patience)));
+        self.task = Some(tokio::spawn(follow_config_map(
+            events.boxed(),
+            publisher,
+            "istio-system".to_owned(),
+            patience,
+        )));
         (self, sender)
     }
 

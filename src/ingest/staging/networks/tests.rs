@@ -46,7 +46,9 @@ fn delete(object: &Value) -> StagedEvent {
 }
 
 fn mesh(document: &Value) -> StagedEvent {
-    StagedEvent::MeshNetworks(Arc::new(MeshNetworks::from_value(document, HostNames::Allowed).strict().unwrap().0))
+    StagedEvent::MeshNetworks(Arc::new(
+        MeshNetworks::from_value(document, HostNames::Allowed).strict().unwrap().0,
+    ))
 }
 
 fn system_namespace(network: &str) -> Value {
@@ -63,7 +65,8 @@ fn balancer(network: &str, ip: Option<&str>) -> Value {
 }
 
 fn node(name: &str, external: Option<&str>, pool: &str) -> Value {
-    let addresses: Vec<_> = external.into_iter().map(|ip| json!({"type": "ExternalIP", "address": ip})).collect();
+    let addresses: Vec<_> =
+        external.into_iter().map(|ip| json!({"type": "ExternalIP", "address": ip})).collect();
     json!({"kind": "Node", "metadata": {"name": name, "labels": {"pool": pool}}, "status": {"addresses": addresses}})
 }
 
@@ -123,7 +126,10 @@ fn r2_5_another_label_or_document_moves_what_depends_on_it_at_once() {
     staging.apply(mesh(&cidr));
     let batch = staging.take();
     assert_eq!((batch.workloads.len(), batch.shards.len()), (1, 2));
-    assert_eq!((network_of(&mut staging, "s"), network_of(&mut staging, "bare")), ("by-cidr".into(), "by-cidr".into()));
+    assert_eq!(
+        (network_of(&mut staging, "s"), network_of(&mut staging, "bare")),
+        ("by-cidr".into(), "by-cidr".into())
+    );
     assert!(gateways(&mut staging).is_empty(), "the cluster itself belongs nowhere (D10)");
 
     let claimed = json!({"networks": {"n2": {"endpoints": [{"fromRegistry": "c1"}]}}});
@@ -149,7 +155,8 @@ fn r2_5_what_does_not_concern_the_cluster_costs_it_nothing() {
     staging.apply(apply(&system_namespace("n1")));
     staging.take();
     let before = pod_conversions(&staging);
-    let others = json!({"networks": {"x": {"endpoints": [{"fromRegistry": "c9"}, {"fromCidr": "10.1.0.0/16"}]}}});
+    let others =
+        json!({"networks": {"x": {"endpoints": [{"fromRegistry": "c9"}, {"fromCidr": "10.1.0.0/16"}]}}});
     staging.apply(mesh(&others));
     assert!(staging.take().is_empty());
     assert_eq!(pod_conversions(&staging), before, "its label decides: no pod is looked at");
