@@ -55,6 +55,7 @@ pub use networks::{GatewayNames, NameStatus, NetworkOptions};
 pub use objects::ObjectKind;
 pub use options::ClusterOptions;
 pub use problems::{Problem, Problems};
+pub use roster::Rehearsal;
 pub use snapshot::SnapshotOptions;
 pub use watch::RetryPolicy;
 use watch::{KubeSource, ObjectSource};
@@ -346,7 +347,7 @@ pub async fn start(
     let (known_sender, known_set) = signal::channel(false);
     let (ready_sender, ready) = signal::channel(false);
     let reserved = options.config.iter().map(|config| config.id.clone());
-    let roster = Roster::new(source.contest(), reserved);
+    let roster = Roster::new(source.contest(), reserved).with_quirks(options.quirks);
     let remotes = follow_remotes(set, source, roster, known_sender);
     let token = cancel.clone();
     tasks.spawn(
@@ -384,7 +385,7 @@ async fn follow_mesh(
             let source = KubeSource::new(server, limits)
                 .in_namespace(&options.system_namespace)
                 .with_fields("metadata.name=istio");
-            let patience = options.remote_cluster_timeout;
+            let patience = Some(options.remote_cluster_timeout).filter(|timeout| !timeout.is_zero());
             let namespace = options.system_namespace.to_string();
             let watch::Source { events, control: _control } = ObjectSource::start(source);
             networks::follow_config_map(events, publisher, namespace, patience).await;

@@ -12,6 +12,7 @@ mod index;
 mod networks;
 mod nodes;
 mod quarantine;
+mod revisions;
 mod services;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -454,13 +455,13 @@ impl Staging {
 
     /// R5.11 and Q20: pods that run on it move with it.
     fn node_changed(&mut self, key: ObjectKey, _: Option<NodeObject>) {
+        self.gateway_node_changed(&key);
         if self.context.quirks.has(Quirk::Q20) {
             return;
         }
         for pod in self.pod_index.on_node(&key.name) {
             self.convert_pod(&pod);
         }
-        self.gateway_node_changed(&key);
     }
 
     fn pod_changed(&mut self, key: ObjectKey, old: Option<PodObject>) {
