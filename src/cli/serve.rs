@@ -12,7 +12,7 @@ use serde_json::json;
 use super::{EXIT_FAILURE, EXIT_USAGE, fail};
 use crate::app::{Addresses, AppError, Bound, Server};
 use crate::config::{self, Config, Settings};
-use crate::ingest::{ConfigCluster, ConfigSource, IngestOptions, Remotes, RetryPolicy};
+use crate::ingest::{ConfigCluster, ConfigSource, IngestOptions, KubeconfigPolicy, Remotes, RetryPolicy};
 use crate::lifecycle;
 use crate::telemetry::{self, LogFormat};
 
@@ -37,6 +37,11 @@ pub struct Args {
     /// PILOT_MULTICLUSTER_KUBECONFIG_PATH
     #[arg(long, env = "TOMBOLO_KUBECONFIG_DIR", value_name = "DIR")]
     kubeconfig_dir: Option<PathBuf>,
+    /// What kubeconfigs of remote clusters may do on this machine, also
+    /// PILOT_INSECURE_MULTICLUSTER_KUBECONFIG_OPTIONS: exec and gcp run programs, tokenFile, clientKey and
+    /// clientCertificate read files; azure and openstack need exec [default: nothing]
+    #[arg(long, env = "TOMBOLO_INSECURE_KUBECONFIG_OPTIONS", value_name = "NAMES")]
+    insecure_kubeconfig_options: Option<String>,
     /// Namespace of the remote Secrets and of the network label [default: istio-system]
     #[arg(long, env = "TOMBOLO_SYSTEM_NAMESPACE", value_name = "NS")]
     system_namespace: Option<String>,
@@ -94,6 +99,7 @@ impl Args {
             kubeconfig: self.kubeconfig,
             context: self.context,
             kubeconfig_dir: self.kubeconfig_dir,
+            insecure_kubeconfig_options: self.insecure_kubeconfig_options,
             system_namespace: self.system_namespace,
             domain: self.domain,
             trust_domain: self.trust_domain,
@@ -152,6 +158,7 @@ fn configure(args: Args) -> anyhow::Result<Config> {
     };
     let filter = settings.log_level.clone();
     let config = settings.complete()?;
+    KubeconfigPolicy::parse(&config.insecure_kubeconfig_options)?;
     telemetry::init(format, filter.as_deref().unwrap_or("info"))?;
     Ok(config)
 }
@@ -199,6 +206,8 @@ fn ingest_options(config: &Config) -> IngestOptions {
         remote_cluster_timeout: config.remote_cluster_timeout,
         removal_grace: config.removal_grace,
         allow_loopback_clusters: config.allow_loopback_clusters,
+        // Checked when the settings were settled.
+        kubeconfig_policy: KubeconfigPolicy::parse(&config.insecure_kubeconfig_options).unwrap_or_default(),
         retry: RetryPolicy::default(),
     }
 }

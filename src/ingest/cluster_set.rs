@@ -16,7 +16,7 @@ use super::client::{AddressPolicy, ApiServer, ClientError};
 use super::cluster::{Generation, Seat, rotation_subject};
 use super::convert::{ClusterContext, SpecialAddresses};
 use super::counts::Counts;
-use super::kubeconfig::RemoteKubeconfig;
+use super::kubeconfig::{KubeconfigRules, RemoteKubeconfig};
 use super::problems::Problems;
 use super::roster::Action;
 use super::watch::SourceLimits;
@@ -254,8 +254,8 @@ impl IngestOptions {
         if self.allow_loopback_clusters { SpecialAddresses::Keep } else { SpecialAddresses::Drop }
     }
 
-    /// Which addresses API servers named by remote kubeconfigs may have.
-    pub(super) fn kubeconfig_addresses(&self) -> AddressPolicy {
-        self.remote_addresses()
+    /// What remote kubeconfigs may say.
+    pub(super) fn kubeconfig_rules(&self) -> KubeconfigRules {
+        KubeconfigRules { addresses: self.remote_addresses(), policy: self.kubeconfig_policy }
     }
 }

@@ -8,8 +8,7 @@ use std::time::Duration;
 use notify::{RecursiveMode, Watcher};
 use tokio::sync::mpsc;
 
-use super::client::AddressPolicy;
-use super::kubeconfig::{MAX_BYTES, RemoteKubeconfig, check_cluster_id};
+use super::kubeconfig::{KubeconfigRules, MAX_BYTES, RemoteKubeconfig, check_cluster_id};
 use super::problems::Problems;
 use super::roster::{Claims, Source};
 
@@ -25,7 +24,7 @@ const MAX_FILES: usize = 10_000;
 /// A directory of kubeconfigs.
 pub(super) struct DirectoryWatch {
     path: PathBuf,
-    addresses: AddressPolicy,
+    rules: KubeconfigRules,
     known: BTreeSet<PathBuf>,
     notices: mpsc::Receiver<()>,
     /// Kept for its side effect; `None` where notices are not to be had, and re-scans suffice.
@@ -40,7 +39,7 @@ impl DirectoryWatch {
     ///
     /// # Errors
     /// The directory cannot be read.
-    pub(super) fn open(path: &Path, addresses: AddressPolicy, problems: &Problems) -> io::Result<Self> {
+    pub(super) fn open(path: &Path, rules: KubeconfigRules, problems: &Problems) -> io::Result<Self> {
         std::fs::read_dir(path)?;
         let (sender, notices) = mpsc::channel(1);
         let watcher = notify::recommended_watcher(move |_| {
@@ -59,7 +58,7 @@ impl DirectoryWatch {
                 None
             }
         };
-        Ok(Self { path: path.to_owned(), addresses, known: BTreeSet::new(), notices, _watcher: watcher })
+        Ok(Self { path: path.to_owned(), rules, known: BTreeSet::new(), notices, _watcher: watcher })
     }
 
     /// Waits until the directory may have changed. Cancelling loses nothing that a re-scan does not find.
@@ -101,7 +100,7 @@ impl DirectoryWatch {
         let mut news: Vec<_> = vanished.map(|path| (source(path), Claims::Gone)).collect();
         self.known = files.keys().cloned().collect();
         for (path, content) in files {
-            let claims = match content.and_then(|bytes| claim(&bytes, self.addresses)) {
+            let claims = match content.and_then(|bytes| claim(&bytes, self.rules)) {
                 Ok((id, kubeconfig)) => Claims::Of(BTreeMap::from([(id.into(), Ok(kubeconfig))])),
                 Err(reason) => Claims::Unreadable(reason),
             };
@@ -112,8 +111,8 @@ impl DirectoryWatch {
 }
 
 /// R1.11: one file is one cluster, called what the file calls it.
-fn claim(bytes: &[u8], addresses: AddressPolicy) -> Result<(String, RemoteKubeconfig), String> {
-    let kubeconfig = RemoteKubeconfig::parse(bytes, addresses).map_err(|refusal| refusal.to_string())?;
+fn claim(bytes: &[u8], rules: KubeconfigRules) -> Result<(String, RemoteKubeconfig), String> {
+    let kubeconfig = RemoteKubeconfig::parse(bytes, rules).map_err(|refusal| refusal.to_string())?;
     check_cluster_id(&kubeconfig.cluster_name).map_err(|refusal| refusal.to_string())?;
     Ok((kubeconfig.cluster_name.clone(), kubeconfig))
 }
@@ -173,6 +172,7 @@ fn content(path: &Path, length: u64) -> Result<Vec<u8>, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ingest::client::AddressPolicy;
     use crate::ingest::roster::{Action, Contest, Roster};
 
     fn kubeconfig(cluster: &str, token: &str) -> String {
@@ -194,7 +194,7 @@ mod tests {
             let dir = tempfile::tempdir().unwrap();
             let problems = Problems::default();
             Self {
-                watch: DirectoryWatch::open(dir.path(), AddressPolicy::Remote, &problems).unwrap(),
+                watch: DirectoryWatch::open(dir.path(), AddressPolicy::Remote.into(), &problems).unwrap(),
                 dir,
                 roster: Roster::new(Contest::Nobody, []),
                 problems,
