@@ -12,7 +12,7 @@ use serde_json::json;
 use super::{EXIT_FAILURE, EXIT_USAGE, fail};
 use crate::app::{Addresses, AppError, Bound, Server};
 use crate::config::{self, Config, Settings};
-use crate::ingest::{ConfigCluster, ConfigSource, IngestOptions, Remotes, RetryPolicy};
+use crate::ingest::{ConfigCluster, ConfigSource, IngestOptions, Remotes};
 use crate::lifecycle;
 use crate::telemetry::{self, LogFormat};
 
@@ -199,7 +199,7 @@ fn ingest_options(config: &Config) -> IngestOptions {
         remote_cluster_timeout: config.remote_cluster_timeout,
         removal_grace: config.removal_grace,
         allow_loopback_clusters: config.allow_loopback_clusters,
-        retry: RetryPolicy::default(),
+        ..IngestOptions::default()
     }
 }
 
