@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use tombolo::model::{
     ClusterRole, Endpoint, EndpointShard, IpFamilies, NetworkGateway, PortProtocol, ProxyKind, RequestedView,
-    Service, ServiceKey, ServicePort, TlsMode, Transport, Workload,
+    Service, ServiceKey, ServicePort, TlsMode, Transport, WorkloadParts,
 };
 use tombolo::registry::{ClusterWriter, Registry};
 use tombolo::view::{EdsKey, EdsName, Inputs, MeshRules, assign};
@@ -32,17 +32,17 @@ fn shard(cluster: &str, network: &str, service: usize, endpoints: usize) -> Endp
     let record = Service { key: key(service), ports: vec![port], ..Service::default() };
     let endpoint = |index: usize| {
         let address = IpAddr::V4(Ipv4Addr::from(0x0a00_0000 + index as u32));
-        let workload = Workload {
+        let workload = WorkloadParts {
             cluster: cluster.into(),
             namespace: "bench".into(),
             name: format!("p{index}").into(),
-            addresses: vec![address],
+            addresses: address.into(),
             network: network.into(),
             tls_mode: TlsMode::Istio,
             workload_name: "bench".into(),
-            ..Workload::default()
+            ..WorkloadParts::default()
         };
-        Endpoint::new(address, 8080, "http", Arc::new(workload))
+        Endpoint::new(address, 8080, "http", workload)
     };
     EndpointShard::new(cluster.into(), Some(Arc::new(record)), (0..endpoints).map(endpoint).collect())
 }

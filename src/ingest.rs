@@ -16,6 +16,7 @@ pub mod convert;
 pub mod counts;
 mod directory;
 pub mod kubeconfig;
+pub mod networks;
 pub mod objects;
 mod problems;
 mod roster;
@@ -35,16 +36,20 @@ use tracing::Instrument;
 use client::{AddressPolicy, ApiServer, ClientError};
 use cluster_set::{ClusterSet, Start};
 use directory::DirectoryWatch;
+use networks::{MeshFile, MeshPublisher};
 use roster::{Contest, Roster};
 use secrets::SecretWatch;
 
+pub use convert::McsOptions;
 pub use counts::{Counts, EventKind};
 pub use kubeconfig::{ConfigSource, KubeconfigPolicy, OwnError};
+pub use networks::NetworkOptions;
 pub use objects::ObjectKind;
 pub use problems::{Problem, Problems};
 pub use watch::RetryPolicy;
+use watch::{KubeSource, ObjectSource};
 
-use crate::model::{ClusterId, ClusterRole, Name};
+use crate::model::{ClusterId, ClusterRole, Name, Quirks};
 use crate::registry::{DuplicateWriter, Registry};
 
 /// The control plane's own cluster.
@@ -92,6 +97,16 @@ pub struct IngestOptions {
     pub kubeconfig_policy: KubeconfigPolicy,
     /// Pauses between attempts.
     pub retry: RetryPolicy,
+    /// Where to answer as the peer does (D1).
+    pub quirks: Quirks,
+    /// One endpoint with every address of its pod, `ISTIO_DUAL_STACK` (R5.15).
+    pub dual_stack: bool,
+    /// Multi-cluster services (R4.38–R4.40).
+    pub mcs: McsOptions,
+    /// Whether endpoints are served from slices alone where Pods may not be read (D9).
+    pub serve_without_pods: bool,
+    /// How networks and their gateways are read.
+    pub networks: NetworkOptions,
 }
 
 impl Default for IngestOptions {
@@ -107,6 +122,11 @@ impl Default for IngestOptions {
             allow_loopback_clusters: false,
             kubeconfig_policy: KubeconfigPolicy::default(),
             retry: RetryPolicy::default(),
+            quirks: Quirks::OURS,
+            dual_stack: false,
+            mcs: McsOptions::default(),
+            serve_without_pods: false,
+            networks: NetworkOptions::default(),
         }
     }
 }
@@ -138,6 +158,14 @@ pub enum IngestError {
         path: PathBuf,
         /// Why.
         error: std::io::Error,
+    },
+    /// The file of the document `meshNetworks`.
+    #[error("{path}: {problem}; check --networks-config")]
+    MeshNetworks {
+        /// The file.
+        path: PathBuf,
+        /// Everything that is wrong.
+        problem: String,
     },
 }
 
@@ -216,14 +244,24 @@ pub async fn start(
         }
         _ => None,
     };
+    let publisher = MeshPublisher::new(
+        Arc::clone(&registry),
+        Arc::clone(&problems),
+        options.networks.host_names(),
+        options.special_addresses(),
+    );
+    let mesh = publisher.feed();
+    let mesh_file = open_mesh(&options, &publisher)?;
     let mut set = ClusterSet::new(
         Arc::clone(&options),
+        mesh.clone(),
         Arc::clone(&registry),
         Arc::clone(&counts),
         Arc::clone(&problems),
         cancel.clone(),
     );
     let server = config.as_ref().map(|(_, server)| Arc::clone(server));
+    let mesh_server = server.clone();
     if let Some((config, server)) = config {
         start_config(&mut set, config, server)?;
     }
@@ -238,6 +276,11 @@ pub async fn start(
         _ => RemoteSource::None,
     };
     let tasks = set.tasks.clone();
+    let mesh_source = follow_mesh(mesh_file, mesh_server, Arc::clone(&set.limits), publisher, Arc::clone(&options));
+    let token = cancel.clone();
+    tasks.spawn(
+        async move { token.run_until_cancelled(mesh_source).await }.instrument(tracing::info_span!("networks")),
+    );
     let (known_sender, known_set) = signal::channel(false);
     let (ready_sender, ready) = signal::channel(false);
     let reserved = options.config.iter().map(|config| config.id.clone());
@@ -251,6 +294,40 @@ pub async fn start(
     tasks
         .spawn(async move { cancel.run_until_cancelled(gate).await }.instrument(tracing::info_span!("gate")));
     Ok(Ingest { counts, problems, ready, known_set, tasks })
+}
+
+/// The file of the document, read for the first time: one that cannot be used stops the start.
+fn open_mesh(options: &IngestOptions, publisher: &MeshPublisher) -> Result<Option<MeshFile>, IngestError> {
+    let Some(path) = &options.networks.config else {
+        return Ok(None);
+    };
+    let wrong = |problem: String| IngestError::MeshNetworks { path: path.clone(), problem };
+    let file = MeshFile::open(path).map_err(|error| wrong(format!("cannot be read: {error}")))?;
+    publisher.take(file.text(), "--networks-config").map_err(wrong)?;
+    Ok(Some(file))
+}
+
+/// Follows the document: the file if there is one, else the ConfigMap of the config cluster, else nothing.
+async fn follow_mesh(
+    file: Option<MeshFile>,
+    server: Option<Arc<ApiServer>>,
+    limits: Arc<watch::SourceLimits>,
+    publisher: MeshPublisher,
+    options: Arc<IngestOptions>,
+) {
+    match (file, server) {
+        (Some(file), _) => file.follow(publisher).await,
+        (None, Some(server)) => {
+            let source = KubeSource::new(server, limits)
+                .in_namespace(&options.system_namespace)
+                .with_fields("metadata.name=istio");
+            let patience = options.remote_cluster_timeout;
+            let namespace = options.system_namespace.to_string();
+            let watch::Source { events, control: _control } = ObjectSource::start(source);
+            networks::follow_config_map(events, publisher, namespace, patience).await;
+        }
+        (None, None) => publisher.nothing(),
+    }
 }
 
 async fn config_server(config: &ConfigCluster) -> Result<Arc<ApiServer>, IngestError> {

@@ -3,22 +3,31 @@
 //! A value here is immutable once built and is shared by `Arc`. Everything that two threads look at at the
 //! same time is one of these.
 
+mod addresses;
 mod endpoint;
 mod gateway;
 mod health;
 mod ids;
+mod interned;
 mod locality;
 mod node;
 mod proxy;
+mod quirks;
 mod service;
+mod shared;
 mod workload;
 
-pub use endpoint::{Endpoint, EndpointShard, Health};
-pub use gateway::{DEFAULT_GATEWAY_PORT, HBONE_GATEWAY_PORT, NetworkGateway};
+pub use addresses::Addresses;
+pub use endpoint::{Discoverability, Endpoint, EndpointShard, Health};
+pub use gateway::{DEFAULT_GATEWAY_PORT, GatewayAddress, GatewayHost, HBONE_GATEWAY_PORT, NetworkGateway};
 pub use health::{ClusterHealth, ClusterRole, ClusterStatus, StaleCause};
 pub use ids::{ClusterId, Hostname, Name, NetworkId, ServiceKey, WorkloadId};
 pub use locality::Locality;
 pub use node::{Dialect, InterceptionMode, Node, NodeError, NodeMetadata, ProxyKind};
 pub use proxy::{IpFamilies, ProxyView, RequestedView};
-pub use service::{ExportTo, PortProtocol, Resolution, Service, ServicePort, Transport};
-pub use workload::{SpiffeId, TlsMode, Workload};
+pub use quirks::{Quirk, Quirks};
+pub use service::{
+    ExportTo, Import, PortProtocol, Resolution, Service, ServicePort, TrafficDistribution, Transport,
+};
+pub use shared::Shared;
+pub use workload::{NodePlace, SpiffeId, TlsMode, Workload, WorkloadCell, WorkloadParts, WorkloadProfile};

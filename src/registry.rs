@@ -9,16 +9,20 @@
 mod cell;
 mod changes;
 mod clusters;
+mod conflicts;
+mod difference;
 mod merge;
 mod networks;
 mod store;
 #[cfg(test)]
 mod tests;
+mod workloads;
 mod writer;
 
 pub use cell::{ServiceCell, ServiceSnapshot};
 pub use changes::{ChangeLog, ChangeSet, ServiceChange};
 pub use clusters::ClusterTable;
-pub use networks::{NetworkPart, NetworkSnapshot};
+pub use conflicts::{PortConflict, PortDifference, conflicts};
+pub use networks::{NetworkClaim, NetworkPart, NetworkSnapshot};
 pub use store::{Registry, RegistryCounts};
 pub use writer::{ClusterState, ClusterWriter, DuplicateWriter};

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use client::{Delta, Sotw, node, sidecar, value};
-use tombolo::model::{SpiffeId, Workload, WorkloadId};
+use tombolo::model::{ClusterRole, SpiffeId, WorkloadCell, WorkloadId, WorkloadParts};
 use tombolo::trust;
 use tombolo::xds::Settings;
 use tombolo::xds::resource::ResourceType::{Cluster, Endpoint, Listener, Route, Secret};
@@ -258,17 +258,17 @@ async fn xc11_rejected_content_is_not_sent_again_until_it_changes() {
 
 #[tokio::test]
 async fn d12_a_pod_that_arrives_after_its_proxy_changes_the_view_in_mid_stream() {
-    let mut world = World::start(1).await;
+    let world = World::start(1).await;
     // The proxy does not name its network and its cluster is not known: it sees gateways only (R4.25).
     let lost = node("sidecar~10.0.0.9~p.sample~sample.svc.cluster.local", &[("CLUSTER_ID", "other")]);
     let mut stream = Delta::open(world.address, lost).await;
     stream.subscribe(Endpoint, &[&eds(0)]).await;
     let before = stream.expect(Endpoint).await;
     assert_eq!(endpoints(&before.resources[0].2), ["10.10.0.1:8080*1", "172.30.0.2:15443*1"]);
-    let id =
-        tombolo::model::WorkloadId { cluster: "other".into(), namespace: "sample".into(), name: "p".into() };
-    let pod = tombolo::model::Workload { network: "net-west".into(), ..Default::default() };
-    world.east.apply([(id, Some(std::sync::Arc::new(pod)))], []);
+    let id = WorkloadId { cluster: "other".into(), namespace: "sample".into(), name: "p".into() };
+    let mut other = world.registry.writer("other".into(), ClusterRole::Remote).expect("first writer");
+    let pod = WorkloadParts { network: "net-west".into(), ..WorkloadParts::of(&id) };
+    other.apply([(id, Some(pod.into()))], []);
     let after = stream.expect(Endpoint).await;
     assert_eq!(
         endpoints(&after.resources[0].2),
@@ -332,10 +332,11 @@ async fn xs18_content_that_flips_back_is_sent_back() {
     world.stop().await;
 }
 
-fn sleep_pod() -> (WorkloadId, Arc<Workload>) {
+fn sleep_pod() -> (WorkloadId, WorkloadCell) {
     let id = WorkloadId { cluster: "east".into(), namespace: "sample".into(), name: "sleep".into() };
     let account = SpiffeId::parse("spiffe://cluster.local/ns/sample/sa/sleep");
-    (id, Arc::new(Workload { account, network: "net-east".into(), ..Workload::default() }))
+    let pod = WorkloadParts { account, network: "net-east".into(), ..WorkloadParts::of(&id) };
+    (id, pod.into())
 }
 
 async fn world_with_ca(insecure_plaintext_sds: bool) -> (World, tempfile::TempDir) {

@@ -226,7 +226,7 @@ async fn a_cluster_appears_in_one_step_with_its_networks() {
     assert_eq!(gateways, ["192.0.2.1"]);
     let id = WorkloadId { cluster: "east".into(), namespace: "sample".into(), name: "hello-1".into() };
     let workload = plane.registry.workload(&id).unwrap();
-    assert_eq!(workload.locality.to_string(), "r1");
+    assert_eq!(workload.locality().to_string(), "r1");
     assert_eq!(workload.services.len(), 1);
     plane.is("east", "live").await;
     let status = plane.status("east").unwrap();
@@ -389,7 +389,7 @@ async fn contract_9_bad_objects_cost_only_themselves() {
     let mut bad = service("bad");
     bad["spec"]["publishNotReadyAddresses"] = json!("perhaps");
     objects.push(bad);
-    let east = server("east", objects).await;
+    let east = ApiServer::builder().cluster("east").world(objects).json_only().start().await.unwrap();
     let plane = Plane::start(&east).await;
     plane.ready().await;
     assert_eq!(plane.endpoints("helloworld"), ["east 10.0.0.1"]);

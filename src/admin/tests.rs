@@ -12,7 +12,7 @@ use tower::ServiceExt as _;
 use super::*;
 use crate::model::{
     ClusterRole, ClusterStatus, Endpoint, EndpointShard, Locality, NetworkGateway, Node, NodeMetadata,
-    ProxyView, Service, ServiceKey, ServicePort, TlsMode, Workload,
+    ProxyView, Service, ServiceKey, ServicePort, TlsMode, WorkloadParts,
 };
 use crate::xds::resource::ResourceType;
 use crate::xds::status::TypeStatus;
@@ -63,15 +63,15 @@ fn feed(registry: &Arc<Registry>, cluster: &str, role: ClusterRole, gateway: &st
         }],
         ..Service::default()
     };
-    let workload = Workload {
+    let workload = WorkloadParts {
         cluster: cluster.into(),
         network: format!("net-{cluster}").into(),
         name: format!("{cluster}-pod").into(),
         tls_mode: TlsMode::Istio,
-        ..Workload::default()
+        ..WorkloadParts::default()
     };
     let address = "10.0.0.1".parse().expect("an address");
-    let endpoint = Endpoint::new(address, 8080, "http", Arc::new(workload));
+    let endpoint = Endpoint::new(address, 8080, "http", workload);
     let mut writer = registry.writer(cluster.into(), role).expect("the only writer");
     let gateway = NetworkGateway::new(
         format!("net-{cluster}").into(),

@@ -180,7 +180,7 @@ fn unsent(endpoint: &Endpoint, decision: Decision) -> Value {
     let pod = &endpoint.workload;
     json!({
         "address": endpoint.addresses.first(), "port": endpoint.port, "portName": endpoint.port_name,
-        "weight": endpoint.weight(), "health": endpoint.health, "locality": pod.locality.to_string(),
+        "weight": endpoint.weight(), "health": endpoint.health, "locality": pod.locality().to_string(),
         "network": pod.network, "cluster": pod.cluster, "pod": pod.name, "reason": decision.code(),
     })
 }

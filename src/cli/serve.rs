@@ -12,7 +12,7 @@ use serde_json::json;
 use super::{EXIT_FAILURE, EXIT_USAGE, fail};
 use crate::app::{Addresses, AppError, Bound, Server};
 use crate::config::{self, Config, Settings};
-use crate::ingest::{ConfigCluster, ConfigSource, IngestOptions, KubeconfigPolicy, Remotes, RetryPolicy};
+use crate::ingest::{ConfigCluster, ConfigSource, IngestOptions, KubeconfigPolicy, Remotes};
 use crate::lifecycle;
 use crate::telemetry::{self, LogFormat};
 
@@ -208,7 +208,7 @@ fn ingest_options(config: &Config) -> IngestOptions {
         allow_loopback_clusters: config.allow_loopback_clusters,
         // Checked when the settings were settled.
         kubeconfig_policy: KubeconfigPolicy::parse(&config.insecure_kubeconfig_options).unwrap_or_default(),
-        retry: RetryPolicy::default(),
+        ..IngestOptions::default()
     }
 }
 

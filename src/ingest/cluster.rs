@@ -14,6 +14,7 @@ use futures::FutureExt;
 use futures::stream::{BoxStream, SelectAll, StreamExt};
 use tokio::sync::{Mutex, OwnedMutexGuard};
 use tokio::time::Instant;
+use tokio_stream::wrappers::WatchStream;
 use tokio_util::sync::CancellationToken;
 
 use status::Status;
@@ -22,9 +23,10 @@ pub(super) use status::rotation_subject;
 use super::client::{ApiServer, Exchange};
 use super::convert::ClusterContext;
 use super::counts::Counts;
+use super::networks::MeshFeed;
 use super::objects::{Object, ObjectKind};
 use super::problems::Problems;
-use super::staging::{StagedEvent, Staging};
+use super::staging::{Batch, StagedEvent, Staging};
 use super::watch::{Failure, KubeSource, ObjectSource, Source, SourceEvent, SourceLimits};
 use crate::model::Name;
 use crate::registry::{ClusterWriter, Registry};
@@ -43,6 +45,7 @@ pub(super) type Seat = Arc<Mutex<Option<ClusterWriter>>>;
 pub(super) struct Generation {
     pub(super) context: ClusterContext,
     pub(super) server: Arc<ApiServer>,
+    pub(super) mesh: MeshFeed,
     pub(super) system_namespace: Name,
     pub(super) limits: Arc<SourceLimits>,
     /// When to stop waiting for it at the start gate (R1.17).
@@ -73,6 +76,7 @@ impl Generation {
         let mut events = self.events();
         let mut staging =
             Staging::new(self.context.clone(), self.system_namespace.clone(), Arc::clone(&self.counts));
+        staging.await_mesh_networks();
         self.sync(&mut events, &mut staging, &mut status).await;
         let mut seat = self.take_over().await;
         let Some(writer) = seat.as_mut() else {
@@ -84,7 +88,7 @@ impl Generation {
         self.follow(&mut events, &mut staging, &mut status, writer).await;
     }
 
-    /// The five watches as one stream, in the order of arrival.
+    /// The watches and the document `meshNetworks` as one stream, in the order of arrival.
     fn events(&self) -> SelectAll<BoxStream<'static, StagedEvent>> {
         let exchange = Arc::clone(&self.server) as Arc<dyn Exchange>;
         let source = KubeSource::new(exchange, Arc::clone(&self.limits));
@@ -94,7 +98,16 @@ impl Generation {
         all.push(events(source.clone(), StagedEvent::Node));
         all.push(events(pods, StagedEvent::Pod));
         all.push(events(source.clone(), StagedEvent::Service));
+        if self.context.mcs.discovery {
+            all.push(events(source.clone(), StagedEvent::Export));
+            all.push(events(source.clone(), StagedEvent::Import));
+        }
+        if self.context.gateways.gateway_api {
+            all.push(events(source.clone(), StagedEvent::Gateway));
+        }
         all.push(events(source, StagedEvent::Slice));
+        let mesh = WatchStream::new(self.mesh.clone()).filter_map(std::future::ready);
+        all.push(mesh.map(StagedEvent::MeshNetworks).boxed());
         all
     }
 
@@ -142,6 +155,7 @@ impl Generation {
     ) {
         let mut status_due: Option<Instant> = None;
         loop {
+            let deadline = staging.next_deadline().map(Instant::from_std);
             tokio::select! {
                 // Unbiased: a flood of events must not hold back the table for ever.
                 event = events.next() => {
@@ -151,15 +165,13 @@ impl Generation {
                         let Some(Some(event)) = events.next().now_or_never() else { break };
                         self.take_in(event, staging, status);
                     }
-                    let batch = staging.take();
-                    if let Some((network, gateways)) = batch.networks {
-                        writer.set_networks(network, gateways);
-                    }
-                    if !batch.workloads.is_empty() || !batch.shards.is_empty() {
-                        writer.apply(batch.workloads, batch.shards);
-                    }
+                    publish(staging.take(), writer);
                     status.flush_health();
                     status_due.get_or_insert_with(|| Instant::now() + STATUS_DELAY);
+                }
+                () = tokio::time::sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => {
+                    staging.advance(Instant::now().into_std());
+                    publish(staging.take(), writer);
                 }
                 () = tokio::time::sleep_until(status_due.unwrap_or_else(Instant::now)),
                     if status_due.is_some() =>
@@ -178,13 +190,20 @@ impl Generation {
             StagedEvent::Pod(event) => self.observe(ObjectKind::Pod, event, status),
             StagedEvent::Service(event) => self.observe(ObjectKind::Service, event, status),
             StagedEvent::Slice(event) => self.observe(ObjectKind::EndpointSlice, event, status),
+            StagedEvent::Export(event) => self.observe(ObjectKind::ServiceExport, event, status),
+            StagedEvent::Import(event) => self.observe(ObjectKind::ServiceImport, event, status),
+            StagedEvent::Gateway(event) => self.observe(ObjectKind::Gateway, event, status),
+            StagedEvent::MeshNetworks(_) => {}
         }
+        staging.advance(Instant::now().into_std());
         staging.apply(event);
     }
 
     fn observe<T>(&self, kind: ObjectKind, event: &SourceEvent<T>, status: &mut Status) {
         match event {
             SourceEvent::Init => {}
+            // The kind is optional.
+            SourceEvent::Failed(Failure::NotServed(_)) if kind == ObjectKind::Gateway => status.up(kind),
             SourceEvent::Failed(failure) => {
                 Counts::add(&self.counts.failures, 1);
                 tracing::debug!(kind = kind.name(), failure = failure.text(), "watch failed");
@@ -197,6 +216,16 @@ impl Generation {
             | SourceEvent::Apply(_)
             | SourceEvent::Delete { .. } => status.up(kind),
         }
+    }
+}
+
+/// Publishes what differs: where the cluster belongs before what runs in it (D15).
+fn publish(batch: Batch, writer: &mut ClusterWriter) {
+    if let Some(claim) = batch.networks {
+        writer.claim_networks(claim);
+    }
+    if !batch.workloads.is_empty() || !batch.shards.is_empty() {
+        writer.apply(batch.workloads, batch.shards);
     }
 }
 

@@ -14,9 +14,10 @@ use tracing::Instrument;
 use super::IngestOptions;
 use super::client::{AddressPolicy, ApiServer, ClientError};
 use super::cluster::{Generation, Seat, rotation_subject};
-use super::convert::{ClusterContext, SpecialAddresses};
+use super::convert::{ClusterContext, GatewayOptions, SpecialAddresses};
 use super::counts::Counts;
 use super::kubeconfig::{KubeconfigRules, RemoteKubeconfig};
+use super::networks::MeshFeed;
 use super::problems::Problems;
 use super::roster::Action;
 use super::watch::SourceLimits;
@@ -39,6 +40,7 @@ pub(super) struct ClusterSet {
     pub(super) options: Arc<IngestOptions>,
     /// Shared by every source of the process.
     pub(super) limits: Arc<SourceLimits>,
+    mesh: MeshFeed,
     pub(super) registry: Arc<Registry>,
     pub(super) counts: Arc<Counts>,
     pub(super) problems: Arc<Problems>,
@@ -75,6 +77,7 @@ pub(super) struct Start {
 impl ClusterSet {
     pub(super) fn new(
         options: Arc<IngestOptions>,
+        mesh: MeshFeed,
         registry: Arc<Registry>,
         counts: Arc<Counts>,
         problems: Arc<Problems>,
@@ -83,6 +86,7 @@ impl ClusterSet {
         Self {
             limits: Arc::new(SourceLimits::new(options.retry)),
             options,
+            mesh,
             registry,
             counts,
             problems,
@@ -184,8 +188,18 @@ impl ClusterSet {
                 domain: self.options.domain.clone(),
                 trust_domain: self.options.trust_domain.clone(),
                 special_addresses: self.options.special_addresses(),
+                quirks: self.options.quirks,
+                dual_stack: self.options.dual_stack,
+                mcs: self.options.mcs.clone(),
+                gateways: GatewayOptions {
+                    gateway_api: self.options.networks.gateway_api,
+                    config_cluster: start.role == ClusterRole::Config,
+                    ..GatewayOptions::default()
+                },
+                serve_without_pods: self.options.serve_without_pods,
             },
             server: Arc::clone(&start.server),
+            mesh: self.mesh.clone(),
             system_namespace: self.options.system_namespace.clone(),
             limits: Arc::clone(&self.limits),
             timeout: (remote && !timeout.is_zero()).then_some(timeout),
@@ -250,7 +264,7 @@ impl IngestOptions {
         if self.allow_loopback_clusters { AddressPolicy::Any } else { AddressPolicy::Remote }
     }
 
-    fn special_addresses(&self) -> SpecialAddresses {
+    pub(super) fn special_addresses(&self) -> SpecialAddresses {
         if self.allow_loopback_clusters { SpecialAddresses::Keep } else { SpecialAddresses::Drop }
     }
 

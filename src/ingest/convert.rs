@@ -2,17 +2,24 @@
 
 mod endpoints;
 mod gateways;
+mod mcs;
+mod network;
 mod protocol;
 mod service;
 mod workload;
 
-use crate::model::{ClusterId, Hostname, Name, NetworkId, ServiceKey};
+use crate::model::{ClusterId, Hostname, Name, Quirks, ServiceKey};
 
 use super::objects::ObjectKey;
 
-pub use endpoints::{EndpointInput, Endpoints, PodLookup, endpoints};
-pub use gateways::{Gateways, gateways, is_gateway};
-pub use service::service;
+pub use endpoints::{EndpointInput, Endpoints, HealthBasis, PodLookup, SliceInput, endpoints};
+pub use gateways::{
+    Advertised, ClusterNetworks, GatewayInput, GatewayNodes, GatewayOptions, Gateways, TrustedNetworks,
+    api_gateways, is_api_gateway, is_labelled, service_gateways,
+};
+pub use mcs::{McsOptions, discoverability, imported, imported_key};
+pub use network::{Blocks, ClusterNetwork, Overlap};
+pub use service::{service, traffic_distribution};
 pub use workload::{bare_workload, pod_workload};
 
 /// What is the same for every object of one cluster.
@@ -26,6 +33,16 @@ pub struct ClusterContext {
     pub trust_domain: Name,
     /// Whether loopback and other special addresses may be endpoints and gateways (K-40, D34).
     pub special_addresses: SpecialAddresses,
+    /// Where to answer as the peer does (D1).
+    pub quirks: Quirks,
+    /// R5.15: one endpoint with every address of its pod, `ISTIO_DUAL_STACK`.
+    pub dual_stack: bool,
+    /// Multi-cluster services (R4.38–R4.40).
+    pub mcs: McsOptions,
+    /// How its gateways are found.
+    pub gateways: GatewayOptions,
+    /// D9: whether endpoints are served from slices alone while Pods may not be read.
+    pub serve_without_pods: bool,
 }
 
 /// What to do with endpoint and gateway addresses that belong to one machine or link only.
@@ -44,6 +61,11 @@ impl ClusterContext {
         ServiceKey { namespace: key.namespace.clone(), hostname: Hostname::from(hostname) }
     }
 
+    /// Whether others may connect to an address (K-40).
+    fn permits(&self, address: std::net::IpAddr) -> bool {
+        self.special_addresses == SpecialAddresses::Keep || super::client::special_kind(address).is_none()
+    }
+
     /// Reads an address that others are to connect to; says why it cannot be used.
     fn address(&self, text: &str) -> Result<std::net::IpAddr, String> {
         let address: std::net::IpAddr = text.parse().map_err(|_| format!("`{text}` is not an IP address"))?;
@@ -54,20 +76,17 @@ impl ClusterContext {
     }
 }
 
-/// The network of a pod or an address: its label, else its cluster's (R2.1, rules 1, 2 and 5).
-fn network(label: Option<&Name>, of_cluster: &NetworkId) -> NetworkId {
-    match label {
-        Some(label) if !label.is_empty() => NetworkId::from(&**label),
-        _ => of_cluster.clone(),
-    }
-}
-
 #[cfg(test)]
-fn test_context() -> ClusterContext {
+pub(in crate::ingest) fn test_context() -> ClusterContext {
     ClusterContext {
         cluster: "c1".into(),
         domain: "cluster.local".into(),
         trust_domain: "cluster.local".into(),
         special_addresses: SpecialAddresses::Drop,
+        quirks: Quirks::OURS,
+        dual_stack: false,
+        mcs: McsOptions::default(),
+        gateways: GatewayOptions::default(),
+        serve_without_pods: false,
     }
 }

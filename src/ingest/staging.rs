@@ -5,28 +5,41 @@
 //! once, and hands out only what differs. The result depends on the objects held, never on the order in
 //! which they came.
 
+mod compat;
 mod held;
 mod index;
+mod networks;
+mod nodes;
 mod quarantine;
+mod services;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Instant;
 
+use compat::Compat;
 pub use held::Held;
 use index::{PodIndex, References};
+use networks::NetworkStaging;
+use nodes::NodeWaits;
 use quarantine::Quarantine;
 
-use super::convert::{self, ClusterContext, EndpointInput, PodLookup};
+use super::convert::{self, ClusterContext, PodLookup};
 use super::counts::{Counts, EventKind};
+use super::networks::MeshNetworks;
 use super::objects::{
-    NamespaceObject, NodeObject, ObjectKey, ObjectKind, PodObject, ServiceObject, SliceObject,
+    GatewayObject, NamespaceObject, NodeObject, ObjectKey, ObjectKind, PodObject, ServiceExportObject,
+    ServiceImportObject, ServiceObject, SliceObject,
 };
 use super::watch::SourceEvent;
-use crate::model::{EndpointShard, Name, NetworkGateway, NetworkId, ServiceKey, Workload, WorkloadId};
-use crate::registry::ClusterState;
+use crate::model::{
+    EndpointShard, Name, NetworkId, NodePlace, Quirk, ServiceKey, Shared, Workload, WorkloadCell, WorkloadId,
+    WorkloadProfile,
+};
+use crate::registry::{ClusterState, NetworkClaim};
 
-/// An event of any of the five sources.
+/// An event of any source.
 #[derive(Clone, Debug)]
 pub enum StagedEvent {
     /// About a Namespace.
@@ -39,18 +52,23 @@ pub enum StagedEvent {
     Service(SourceEvent<ServiceObject>),
     /// About an EndpointSlice.
     Slice(SourceEvent<SliceObject>),
+    /// About a ServiceExport; such sources run only where multi-cluster services are on (R4.38).
+    Export(SourceEvent<ServiceExportObject>),
+    /// About a ServiceImport (R4.39).
+    Import(SourceEvent<ServiceImportObject>),
+    /// About a Gateway.
+    Gateway(SourceEvent<GatewayObject>),
+    /// The document `meshNetworks`, now.
+    MeshNetworks(Arc<MeshNetworks>),
 }
-
-/// Where a cluster belongs and its gateways.
-pub type Networks = (Option<NetworkId>, Vec<NetworkGateway>);
 
 /// What differs since the last one: to be published together.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Batch {
     /// The networks part, if it differs.
-    pub networks: Option<Networks>,
+    pub networks: Option<NetworkClaim>,
     /// Pods; `None` are gone.
-    pub workloads: Vec<(WorkloadId, Option<Arc<Workload>>)>,
+    pub workloads: Vec<(WorkloadId, Option<WorkloadCell>)>,
     /// Shares of services; `None` are gone.
     pub shards: Vec<(ServiceKey, Option<Arc<EndpointShard>>)>,
 }
@@ -81,24 +99,37 @@ pub struct Staging {
     pods: Held<PodObject>,
     services: Held<ServiceObject>,
     slices: Held<SliceObject>,
+    exports: Held<ServiceExportObject>,
+    imports: Held<ServiceImportObject>,
+    /// Kinds that may not be read: nothing waits for them (K-45, D9).
+    unavailable: BTreeSet<ObjectKind>,
+    /// Keys of the Services, by namespace.
+    service_keys: BTreeSet<ObjectKey>,
     /// Names of slices by the Service they belong to.
     by_service: HashMap<ObjectKey, BTreeSet<Name>>,
-    /// The network of the system namespace.
-    network: NetworkId,
-    gateway_services: BTreeSet<ObjectKey>,
+    networks: NetworkStaging,
     pod_index: PodIndex,
     references: References,
     /// Pods as endpoints see them (without `services`).
     converted: HashMap<ObjectKey, Arc<Workload>>,
     withheld: HashMap<ObjectKey, usize>,
+    waits: NodeWaits,
+    compat: Compat,
     quarantine: Quarantine,
     dirty: Dirty,
+    /// What was told of networks and services.
     current: ClusterState,
+    /// What was told of pods.
+    told: HashMap<ObjectKey, WorkloadCell>,
+    profiles: Shared<WorkloadProfile>,
+    places: Shared<NodePlace>,
+    service_sets: Shared<BTreeSet<ServiceKey>>,
 }
 
 impl Staging {
     /// Nothing held yet.
     pub fn new(context: ClusterContext, system_namespace: Name, counts: Arc<Counts>) -> Self {
+        let compat = Compat::new(context.quirks);
         Self {
             context,
             system_namespace,
@@ -108,16 +139,25 @@ impl Staging {
             pods: Held::default(),
             services: Held::default(),
             slices: Held::default(),
+            exports: Held::default(),
+            imports: Held::default(),
+            unavailable: BTreeSet::new(),
+            service_keys: BTreeSet::new(),
             by_service: HashMap::new(),
-            network: NetworkId::default(),
-            gateway_services: BTreeSet::new(),
+            networks: NetworkStaging::default(),
             pod_index: PodIndex::default(),
             references: References::default(),
             converted: HashMap::new(),
             withheld: HashMap::new(),
+            waits: NodeWaits::default(),
+            compat,
             quarantine: Quarantine::default(),
             dirty: Dirty::default(),
             current: ClusterState::default(),
+            told: HashMap::new(),
+            profiles: Shared::default(),
+            places: Shared::default(),
+            service_sets: Shared::default(),
         }
     }
 
@@ -131,10 +171,12 @@ impl Staging {
             StagedEvent::Node(event) => {
                 let changes = self.nodes.apply(event, ObjectKind::Node, &mut self.quarantine);
                 self.note(ObjectKind::Node, changes, Self::node_changed);
+                self.is_available(ObjectKind::Node);
             }
             StagedEvent::Pod(event) => {
                 let changes = self.pods.apply(event, ObjectKind::Pod, &mut self.quarantine);
                 self.note(ObjectKind::Pod, changes, Self::pod_changed);
+                self.is_available(ObjectKind::Pod);
             }
             StagedEvent::Service(event) => {
                 let changes = self.services.apply(event, ObjectKind::Service, &mut self.quarantine);
@@ -144,6 +186,16 @@ impl Staging {
                 let changes = self.slices.apply(event, ObjectKind::EndpointSlice, &mut self.quarantine);
                 self.note(ObjectKind::EndpointSlice, changes, Self::slice_changed);
             }
+            StagedEvent::Export(event) => {
+                let changes = self.exports.apply(event, ObjectKind::ServiceExport, &mut self.quarantine);
+                self.note(ObjectKind::ServiceExport, changes, Self::export_changed);
+            }
+            StagedEvent::Import(event) => {
+                let changes = self.imports.apply(event, ObjectKind::ServiceImport, &mut self.quarantine);
+                self.note(ObjectKind::ServiceImport, changes, Self::import_changed);
+            }
+            StagedEvent::Gateway(event) => self.apply_gateway(event),
+            StagedEvent::MeshNetworks(mesh) => self.apply_mesh_networks(mesh),
         }
     }
 
@@ -164,18 +216,75 @@ impl Staging {
         }
     }
 
-    /// Whether every kind has been listed completely at least once (contract 2).
+    /// Whether every kind has been listed completely at least once (contract 2), but for those that may not be
+    /// read.
     pub fn is_complete(&self) -> bool {
+        let there = |kind, listed| listed || self.unavailable.contains(&kind);
         self.namespaces.is_listed()
-            && self.nodes.is_listed()
-            && self.pods.is_listed()
+            && there(ObjectKind::Node, self.nodes.is_listed())
+            && there(ObjectKind::Pod, self.pods.is_listed())
             && self.services.is_listed()
             && self.slices.is_listed()
+            && self.networks.is_complete(self.context.gateways.gateway_api)
+            && (!self.context.mcs.discovery
+                || there(ObjectKind::ServiceExport, self.exports.is_listed())
+                    && there(ObjectKind::ServiceImport, self.imports.is_listed()))
     }
 
-    /// The network of the cluster: the label of its system namespace (R2.1).
+    /// Nothing waits any longer for a kind that the credentials may not read, or that the server does not have.
+    /// Without Nodes localities come from pods' labels alone (K-45); without Pods endpoints that name one are
+    /// withheld, unless the configuration has them served from their slices (D9). What was listed before
+    /// stays, and a list that comes after all ends it.
+    pub fn set_unavailable(&mut self, kind: ObjectKind) {
+        let listed = match kind {
+            ObjectKind::Node => self.nodes.is_listed(),
+            ObjectKind::Pod => self.pods.is_listed(),
+            ObjectKind::ServiceExport => self.exports.is_listed(),
+            ObjectKind::ServiceImport => self.imports.is_listed(),
+            _ => true,
+        };
+        if listed || !self.unavailable.insert(kind) {
+            return;
+        }
+        match kind {
+            ObjectKind::Pod => self.dirty.services.extend(self.by_service.keys().cloned()),
+            ObjectKind::Node => self.waits.give_up().iter().for_each(|pod| self.convert_pod(pod)),
+            _ => {}
+        }
+    }
+
+    /// Kinds that may not be read: the cluster is degraded.
+    pub fn unavailable(&self) -> &BTreeSet<ObjectKind> {
+        &self.unavailable
+    }
+
+    /// A list of this kind may have been completed.
+    fn is_available(&mut self, kind: ObjectKind) {
+        let listed = match kind {
+            ObjectKind::Pod => self.pods.is_listed(),
+            _ => self.nodes.is_listed(),
+        };
+        if listed && self.unavailable.remove(&kind) && kind == ObjectKind::Pod {
+            self.dirty.services.extend(self.by_service.keys().cloned());
+        }
+    }
+
+    /// Tells the time, which nothing else does: what was waited for long enough is waited for no longer (D9).
+    /// Without a clock nothing is waited for.
+    pub fn advance(&mut self, now: Instant) {
+        for pod in self.waits.advance(now) {
+            self.convert_pod(&pod);
+        }
+    }
+
+    /// When to call [`advance`](Self::advance) next, at the latest.
+    pub fn next_deadline(&self) -> Option<Instant> {
+        self.waits.next_deadline()
+    }
+
+    /// The network of the cluster: the label of its system namespace, else the one that claims it (R2.1).
     pub fn network(&self) -> &NetworkId {
-        &self.network
+        self.networks.of_cluster().own()
     }
 
     /// Objects held, by kind.
@@ -186,6 +295,9 @@ impl Staging {
             (ObjectKind::Pod.name(), self.pods.len()),
             (ObjectKind::Service.name(), self.services.len()),
             (ObjectKind::EndpointSlice.name(), self.slices.len()),
+            (ObjectKind::ServiceExport.name(), self.exports.len()),
+            (ObjectKind::ServiceImport.name(), self.imports.len()),
+            (ObjectKind::Gateway.name(), self.networks.api_gateways()),
         ])
     }
 
@@ -201,7 +313,8 @@ impl Staging {
 
     /// Converts what was touched and returns what differs. Cost ∝ what was touched.
     pub fn take(&mut self) -> Batch {
-        let dirty = std::mem::take(&mut self.dirty);
+        let mut dirty = std::mem::take(&mut self.dirty);
+        self.networks.touch(&mut dirty);
         let mut batch = Batch::default();
         if dirty.networks {
             batch.networks = self.convert_networks();
@@ -218,32 +331,18 @@ impl Staging {
     /// Everything this cluster amounts to now.
     pub fn state(&mut self) -> ClusterState {
         self.take();
-        self.current.clone()
-    }
-
-    fn namespace_changed(&mut self, key: ObjectKey, _: Option<NamespaceObject>) {
-        if key.name != self.system_namespace {
-            return;
-        }
-        let namespace = self.namespaces.get(&key);
-        let network = namespace.map(|namespace| NetworkId::from(&*namespace.network)).unwrap_or_default();
-        if network == self.network {
-            return;
-        }
-        self.network = network;
-        self.dirty.networks = true;
-        for pod in self.pods.keys().cloned().collect::<Vec<_>>() {
-            self.convert_pod(&pod);
-        }
-        // Bare addresses take the cluster's network.
-        self.dirty.services.extend(self.by_service.keys().cloned());
+        ClusterState { workloads: self.told.values().cloned().collect(), ..self.current.clone() }
     }
 
     /// R5.11 and Q20: pods that run on it move with it.
     fn node_changed(&mut self, key: ObjectKey, _: Option<NodeObject>) {
+        if self.context.quirks.has(Quirk::Q20) {
+            return;
+        }
         for pod in self.pod_index.on_node(&key.name) {
             self.convert_pod(&pod);
         }
+        self.gateway_node_changed(&key);
     }
 
     fn pod_changed(&mut self, key: ObjectKey, old: Option<PodObject>) {
@@ -253,25 +352,35 @@ impl Staging {
             let borrowers = self.references.borrowers(&key.namespace, address);
             self.dirty.services.extend(borrowers);
         }
+        if new.is_some_and(|pod| pod.lends) && self.compat.ready(&key) {
+            self.dirty.services.extend(self.references.naming(&key));
+        }
         self.convert_pod(&key);
     }
 
-    fn service_changed(&mut self, key: ObjectKey, old: Option<ServiceObject>) {
-        let new = self.services.get(&key);
-        let was = old.as_ref().is_some_and(convert::is_gateway);
-        let is = new.is_some_and(convert::is_gateway);
-        if is {
-            self.gateway_services.insert(key.clone());
+    fn service_changed(&mut self, key: ObjectKey, _: Option<ServiceObject>) {
+        if self.services.get(&key).is_some() {
+            self.service_keys.insert(key.clone());
         } else {
-            self.gateway_services.remove(&key);
+            self.service_keys.remove(&key);
         }
-        // Q6: always evaluated again.
-        self.dirty.networks |= was || is;
+        self.gateway_service_changed(&key);
+        self.dirty.services.insert(key);
+    }
+
+    fn export_changed(&mut self, key: ObjectKey, _: Option<ServiceExportObject>) {
+        self.dirty.services.insert(key);
+    }
+
+    fn import_changed(&mut self, key: ObjectKey, _: Option<ServiceImportObject>) {
         self.dirty.services.insert(key);
     }
 
     fn slice_changed(&mut self, key: ObjectKey, old: Option<SliceObject>) {
         let new = self.slices.get(&key).cloned();
+        if self.compat.is_used() {
+            self.remember_slice(&key, new.as_ref());
+        }
         let of = |slice: &SliceObject| {
             let service = slice.service.clone();
             service.map(|name| ObjectKey::new(key.namespace.clone(), name))
@@ -295,11 +404,16 @@ impl Staging {
 
     /// Converts one pod; when it differs, itself and the services whose slices name it are touched.
     fn convert_pod(&mut self, key: &ObjectKey) {
+        let Some(locality) = self.locality(key) else {
+            return; // It waits for its node.
+        };
         let converted = self.pods.get(key).filter(|pod| !pod.failed).map(|pod| {
             Counts::add(&self.counts.pod_conversions, 1);
-            let node = self.nodes.get(&ObjectKey::new("", pod.node.clone()));
-            let locality = node.map(|node| &node.locality);
-            convert::pod_workload(&self.context, key, pod, locality, &self.network)
+            let (locality, network) = (locality.as_ref(), self.networks.of_cluster());
+            let mut workload = convert::pod_workload(&self.context, key, pod, locality, network);
+            self.profiles.unify(&mut workload.profile);
+            self.places.unify(&mut workload.place);
+            workload
         });
         if self.converted.get(key).map(|old| &**old) == converted.as_ref() {
             return;
@@ -317,7 +431,7 @@ impl Staging {
     }
 
     /// The pod as its proxy sees it: with the services that name it.
-    fn publish_pod(&mut self, key: &ObjectKey) -> Option<(WorkloadId, Option<Arc<Workload>>)> {
+    fn publish_pod(&mut self, key: &ObjectKey) -> Option<(WorkloadId, Option<WorkloadCell>)> {
         let id = WorkloadId {
             cluster: self.context.cluster.clone(),
             namespace: key.namespace.clone(),
@@ -325,85 +439,17 @@ impl Staging {
         };
         let services: BTreeSet<_> =
             self.references.naming(key).map(|service| self.context.service_key(&service)).collect();
-        let next = self.converted.get(key).map(|workload| {
-            if services.is_empty() {
-                Arc::clone(workload)
-            } else {
-                Arc::new(Workload { services, ..Workload::clone(workload) })
-            }
-        });
-        if self.current.workloads.get(&id) == next.as_ref() {
+        let services = self.service_sets.of(services);
+        let next =
+            self.converted.get(key).map(|workload| WorkloadCell { workload: Arc::clone(workload), services });
+        if self.told.get(key) == next.as_ref() {
             return None;
         }
         match &next {
-            Some(workload) => self.current.workloads.insert(id.clone(), Arc::clone(workload)),
-            None => self.current.workloads.remove(&id),
+            Some(cell) => self.told.insert(key.clone(), cell.clone()),
+            None => self.told.remove(key),
         };
         Some((id, next))
-    }
-
-    fn convert_service(&mut self, key: &ObjectKey) -> Option<(ServiceKey, Option<Arc<EndpointShard>>)> {
-        let id = self.context.service_key(key);
-        let object = self.services.get(key);
-        let slices = self.by_service.get(key);
-        let next = if object.is_none() && slices.is_none() {
-            self.withheld.remove(key);
-            self.quarantine.forget_parts(key);
-            None
-        } else {
-            Counts::add(&self.counts.conversions, 1);
-            let slice = |name: &Name| self.slices.get(&ObjectKey::new(key.namespace.clone(), name.clone()));
-            let slices: Vec<_> = slices.into_iter().flatten().filter_map(slice).collect();
-            let result = convert::endpoints(EndpointInput {
-                context: &self.context,
-                of_cluster: &self.network,
-                namespace: &key.namespace,
-                service_labels: object.map(|service| &service.labels),
-                slices: &slices,
-                pods: &Pods { index: &self.pod_index, converted: &self.converted },
-            });
-            let service = object.map(|object| Arc::new(convert::service(&self.context, key, object)));
-            if result.withheld == 0 {
-                self.withheld.remove(key);
-            } else {
-                self.withheld.insert(key.clone(), result.withheld);
-            }
-            self.quarantine.set_parts(key, &result.skipped);
-            let cluster = self.context.cluster.clone();
-            Some(Arc::new(EndpointShard::new(cluster, service, result.endpoints)))
-        };
-        if self.current.shards.get(&id) == next.as_ref() {
-            return None;
-        }
-        match &next {
-            Some(shard) => self.current.shards.insert(id.clone(), Arc::clone(shard)),
-            None => self.current.shards.remove(&id),
-        };
-        Some((id, next))
-    }
-
-    fn convert_networks(&mut self) -> Option<Networks> {
-        let of_cluster = self.network.clone();
-        let mut all = Vec::new();
-        let mut notes = BTreeMap::new();
-        for key in &self.gateway_services {
-            let Some(service) = self.services.get(key) else {
-                continue;
-            };
-            let result = convert::gateways(&self.context, service, &of_cluster);
-            all.extend(result.gateways);
-            notes.insert(key.clone(), result.notes);
-        }
-        self.quarantine.set_gateways(notes);
-        all.sort();
-        all.dedup();
-        let network = (!of_cluster.is_empty()).then_some(of_cluster);
-        if self.current.network == network && self.current.gateways == all {
-            return None;
-        }
-        self.current.network.clone_from(&network);
-        self.current.gateways.clone_from(&all);
-        Some((network, all))
     }
 }
 

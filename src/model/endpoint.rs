@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use super::{ClusterId, Name, Service, SpiffeId, Workload};
+use super::{Addresses, ClusterId, Name, Service, SpiffeId, Workload};
 
 /// Health of an endpoint as its EndpointSlice and Service tell it (R5.13, D46).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize)]
@@ -24,11 +24,29 @@ pub enum Health {
     Terminating,
 }
 
+/// Who may use an endpoint (R4.38).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Discoverability {
+    /// Proxies of every cluster.
+    #[default]
+    Always,
+    /// Proxies of the endpoint's own cluster.
+    SameCluster,
+}
+
+impl Discoverability {
+    /// Whether an endpoint of cluster `own` may be used from `viewer`; an empty id counts as the same cluster.
+    pub fn permits(self, own: &ClusterId, viewer: &ClusterId) -> bool {
+        self == Self::Always || own.is_empty() || viewer.is_empty() || own == viewer
+    }
+}
+
 /// One address and port behind one service port (R0.1). What its pod knows is shared in `workload`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Endpoint {
     /// The addresses; the first is the identity. Never empty.
-    pub addresses: Vec<IpAddr>,
+    pub addresses: Addresses,
     /// The target port.
     pub port: u16,
     /// The service port's name in its own cluster, as the EndpointSlice spells it (R5.2).
@@ -37,20 +55,31 @@ pub struct Endpoint {
     pub health: Health,
     /// Weight; `None` counts as 1 (R4.11).
     pub weight: Option<NonZeroU32>,
+    /// Who may use it (R4.38).
+    pub discoverability: Discoverability,
+    /// Whether it is sent while it is unhealthy (R4.10); a new one that is not sent wakes nobody (R6.1).
+    pub send_unhealthy: bool,
     /// The pod behind it, or what is known of a bare address.
     pub workload: Arc<Workload>,
 }
 
 impl Endpoint {
     /// A healthy endpoint of weight 1.
-    pub fn new(address: IpAddr, port: u16, port_name: impl Into<Name>, workload: Arc<Workload>) -> Self {
+    pub fn new(
+        address: IpAddr,
+        port: u16,
+        port_name: impl Into<Name>,
+        workload: impl Into<Arc<Workload>>,
+    ) -> Self {
         Self {
-            addresses: vec![address],
+            addresses: address.into(),
             port,
             port_name: port_name.into(),
             health: Health::Healthy,
             weight: None,
-            workload,
+            discoverability: Discoverability::Always,
+            send_unhealthy: true,
+            workload: workload.into(),
         }
     }
 
@@ -71,8 +100,7 @@ pub struct EndpointShard {
     pub service: Option<Arc<Service>>,
     /// Its endpoints, in the order of slice name, then position (Q25).
     pub endpoints: Arc<[Endpoint]>,
-    /// Identities behind the endpoints. When the endpoints go, the identities last seen stay (R6.1), so that
-    /// a service that goes 1 → 0 → 1 changes no Envoy cluster.
+    /// Identities behind the endpoints.
     pub accounts: Arc<BTreeSet<SpiffeId>>,
 }
 

@@ -22,7 +22,7 @@ impl Locality {
     /// Reads `region[/zone[/subzone]]`; what is missing is empty.
     pub fn parse(text: &str) -> Self {
         let mut parts = text.splitn(3, '/');
-        let mut next = || Name::from(parts.next().unwrap_or_default());
+        let mut next = || Name::interned(parts.next().unwrap_or_default());
         Self { region: next(), zone: next(), subzone: next() }
     }
 

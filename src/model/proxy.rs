@@ -6,7 +6,8 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use super::{
-    ClusterId, Dialect, InterceptionMode, Locality, Name, NetworkId, Node, ProxyKind, Workload, WorkloadId,
+    ClusterId, Dialect, InterceptionMode, Locality, Name, NetworkId, Node, ProxyKind, WorkloadCell,
+    WorkloadId,
 };
 
 /// Which address families a proxy has; restricts the gateways it can reach (R4.21).
@@ -93,20 +94,20 @@ pub struct ProxyView {
     /// Mode NONE: address of the application.
     pub app_address: Option<IpAddr>,
     /// Its pod, once the registry knows it.
-    pub workload: Option<Arc<Workload>>,
+    pub workload: Option<WorkloadCell>,
 }
 
 impl ProxyView {
     /// Completes `node` with its pod and the network of its cluster (empty when not known).
-    pub fn new(node: &Node, workload: Option<Arc<Workload>>, cluster_network: &NetworkId) -> Self {
+    pub fn new(node: &Node, workload: Option<WorkloadCell>, cluster_network: &NetworkId) -> Self {
         let pod_network = workload.as_deref().map(|pod| pod.network.clone()).unwrap_or_default();
         let network = [&node.network, &pod_network, cluster_network]
             .into_iter()
             .find(|network| !network.is_empty())
             .cloned()
             .unwrap_or_default();
-        let pod_locality = workload.as_deref().map(|pod| pod.locality.clone()).unwrap_or_default();
-        let pod_node = workload.as_deref().map(|pod| pod.node.clone()).unwrap_or_default();
+        let pod_locality = workload.as_deref().map(|pod| pod.locality().clone()).unwrap_or_default();
+        let pod_node = workload.as_deref().map(|pod| pod.node().clone()).unwrap_or_default();
         Self {
             kind: node.kind,
             id: node.workload.clone(),

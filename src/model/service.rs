@@ -102,6 +102,32 @@ impl ExportTo {
     }
 }
 
+/// Which endpoints of a service are to be preferred (R4.30).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize)]
+pub enum TrafficDistribution {
+    /// None is.
+    #[default]
+    Any,
+    /// Those of the proxy's network, region and zone, in this order.
+    PreferSameZone,
+    /// Those of the proxy's network, region, zone, subzone and node, in this order.
+    PreferSameNode,
+}
+
+/// What a record of a `clusterset.local` host stands for (R4.39).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize)]
+pub enum Import {
+    /// An ordinary host.
+    #[default]
+    No,
+    /// The cluster has the Service and does not import it.
+    Offered,
+    /// The cluster imports a Service that it has itself.
+    Own,
+    /// The cluster imports a Service that it does not have: its VIPs are all it tells.
+    Foreign,
+}
+
 /// A service as one cluster tells it, or merged over all clusters (R0.5, D7, D11).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Service {
@@ -123,6 +149,10 @@ pub struct Service {
     pub publish_not_ready: bool,
     /// Seconds since the epoch at which the Service was created; 0 when not known. The oldest wins conflicts.
     pub created: i64,
+    /// Which endpoints are preferred (R4.30).
+    pub traffic_distribution: TrafficDistribution,
+    /// Whether it stands for a multi-cluster import (R4.39).
+    pub import: Import,
     /// Identities from annotations (R5.23); in the merged record also those behind all endpoints.
     pub accounts: BTreeSet<SpiffeId>,
 }

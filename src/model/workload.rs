@@ -2,11 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::net::IpAddr;
+use std::ops::Deref;
+use std::sync::Arc;
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
-use super::{ClusterId, Locality, Name, NetworkId, ServiceKey};
+use super::{Addresses, ClusterId, Locality, Name, NetworkId, ServiceKey, WorkloadId};
 
 /// Whether a workload terminates mesh mTLS: label `security.istio.io/tlsMode` (R5.8).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize)]
@@ -58,11 +59,43 @@ impl fmt::Display for SpiffeId {
     }
 }
 
-/// What a pod (or a bare address) is: everything its endpoints share, and who its proxy is (D12).
-///
-/// A bare endpoint address without a pod has an empty `name` (R5.5).
+/// What the pods of one deployment have in common. Shared: a thousand pods of one deployment have one of these.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct WorkloadProfile {
+    /// The cluster it runs in.
+    pub cluster: ClusterId,
+    /// Its namespace.
+    pub namespace: Name,
+    /// The network it is on (R2.1); empty when not known.
+    pub network: NetworkId,
+    /// Whether it terminates mesh mTLS (R5.8).
+    pub tls_mode: TlsMode,
+    /// Its identity (R5.9); bare addresses have none.
+    pub account: Option<SpiffeId>,
+    /// The workload's name, such as the Deployment's (R5.10).
+    pub workload_name: Name,
+    /// Canonical name (R4.14).
+    pub canonical_name: Name,
+    /// Canonical revision (R4.14); `latest` is written as empty.
+    pub canonical_revision: Name,
+    /// The pod's own labels. Rules look at [`Workload::label`], which knows the topology labels too (R5.20).
+    own_labels: BTreeMap<Name, Name>,
+    /// `spec.hostname`, empty for the pod's name, and `spec.subdomain` (R5.12).
+    pod_dns: Option<(Name, Name)>,
+}
+
+/// Where the pods of one node run. Shared by all of them.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct NodePlace {
+    /// The node; empty when not known.
+    pub node: Name,
+    /// Its region, zone and subzone, or what the pod says instead (R5.11).
+    pub locality: Locality,
+}
+
+/// Everything a workload is made of, in the open: what conversion fills in and tests spell out.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Workload {
+pub struct WorkloadParts {
     /// The cluster it runs in.
     pub cluster: ClusterId,
     /// Its namespace.
@@ -70,7 +103,7 @@ pub struct Workload {
     /// The pod's name; empty for a bare address.
     pub name: Name,
     /// The pod's addresses; the first is its identity.
-    pub addresses: Vec<IpAddr>,
+    pub addresses: Addresses,
     /// The network it is on (R2.1); empty when not known.
     pub network: NetworkId,
     /// Where it runs (R5.11).
@@ -87,21 +120,213 @@ pub struct Workload {
     pub canonical_name: Name,
     /// Canonical revision (R4.14); `latest` is written as empty.
     pub canonical_revision: Name,
-    /// Pod labels and the synthetic topology labels (R5.20).
+    /// The pod's own labels; the topology labels come by themselves (R5.20).
     pub labels: BTreeMap<Name, Name>,
-    /// `hostname` and `subdomain` for per-pod DNS names (R5.12).
+    /// Host name and subdomain for per-pod DNS names (R5.12).
     pub pod_dns: Option<(Name, Name)>,
-    /// The Services whose EndpointSlices name this pod: its inbound listeners come from these.
-    pub services: BTreeSet<ServiceKey>,
 }
 
+/// What a pod (or a bare address) is: everything its endpoints share, and who its proxy is (D12).
+///
+/// Small, because there is one per pod: what other pods have too is behind shared pointers and reads as if
+/// it were here. Made [from its parts](WorkloadParts); [`Shared`](super::Shared) tables unite equal profiles
+/// and places. A bare endpoint address without a pod has an empty `name` (R5.5).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Workload {
+    /// The pod's name; empty for a bare address.
+    pub name: Name,
+    /// The pod's addresses; the first is its identity.
+    pub addresses: Addresses,
+    /// What it shares with the pods of its deployment.
+    pub profile: Arc<WorkloadProfile>,
+    /// What it shares with the pods of its node.
+    pub place: Arc<NodePlace>,
+}
+
+impl Deref for Workload {
+    type Target = WorkloadProfile;
+
+    fn deref(&self) -> &WorkloadProfile {
+        &self.profile
+    }
+}
+
+impl WorkloadParts {
+    /// A pod of which only the name is known.
+    pub fn of(id: &WorkloadId) -> Self {
+        Self {
+            cluster: id.cluster.clone(),
+            namespace: id.namespace.clone(),
+            name: id.name.clone(),
+            ..Self::default()
+        }
+    }
+}
+
+impl From<WorkloadParts> for Arc<Workload> {
+    fn from(parts: WorkloadParts) -> Self {
+        Self::new(parts.into())
+    }
+}
+
+impl From<WorkloadParts> for Workload {
+    fn from(parts: WorkloadParts) -> Self {
+        let own_hostname = |(hostname, subdomain)| {
+            (if hostname == parts.name { Name::default() } else { hostname }, subdomain)
+        };
+        let profile = WorkloadProfile {
+            cluster: parts.cluster,
+            namespace: parts.namespace,
+            network: parts.network,
+            tls_mode: parts.tls_mode,
+            account: parts.account,
+            workload_name: parts.workload_name,
+            canonical_name: parts.canonical_name,
+            canonical_revision: parts.canonical_revision,
+            own_labels: parts.labels,
+            pod_dns: parts.pod_dns.map(own_hostname),
+        };
+        let place = NodePlace { node: parts.node, locality: parts.locality };
+        Self { name: parts.name, addresses: parts.addresses, profile: profile.into(), place: place.into() }
+    }
+}
+
+/// Label with the network of a namespace, pod or Service (R2.1, R3.1).
+const NETWORK_LABEL: &str = "topology.istio.io/network";
+
 impl Workload {
+    /// Where it runs (R5.11).
+    pub fn locality(&self) -> &Locality {
+        &self.place.locality
+    }
+
+    /// The node it runs on; empty when not known.
+    pub fn node(&self) -> &Name {
+        &self.place.node
+    }
+
+    /// Which pod it is.
+    pub fn id(&self) -> WorkloadId {
+        WorkloadId {
+            cluster: self.cluster.clone(),
+            namespace: self.namespace.clone(),
+            name: self.name.clone(),
+        }
+    }
+
+    /// `hostname` and `subdomain` for per-pod DNS names (R5.12).
+    pub fn pod_dns(&self) -> Option<(Name, Name)> {
+        let (hostname, subdomain) = self.profile.pod_dns.clone()?;
+        Some((if hostname.is_empty() { self.name.clone() } else { hostname }, subdomain))
+    }
+
+    /// One label: the topology labels that have a value (R5.20), then the pod's own. The network label is
+    /// there even without a network, and a pod's own network label stays as it is spelled.
+    pub fn label(&self, label: &str) -> Option<&str> {
+        let topology = self.topology().into_iter().find(|(name, value)| *name == label && !value.is_empty());
+        let own = || self.own_labels.get(label).map(Name::as_str);
+        let network = || (label == NETWORK_LABEL).then(|| self.network.as_str());
+        topology.map(|(_, value)| value).or_else(own).or_else(network)
+    }
+
+    /// Every label as [`label`](Self::label) tells it, by name. Makes them up: for operators.
+    pub fn labels(&self) -> BTreeMap<Name, Name> {
+        let mut labels = self.own_labels.clone();
+        let topology = self.topology().into_iter().filter(|(_, value)| !value.is_empty());
+        labels.extend(topology.map(|(name, value)| (Name::from(name), Name::from(value))));
+        labels.entry(NETWORK_LABEL.into()).or_insert_with(|| (&self.network).into());
+        labels
+    }
+
+    /// R5.20 without the network.
+    fn topology(&self) -> [(&'static str, &str); 5] {
+        let Locality { region, zone, subzone } = &self.place.locality;
+        [
+            ("topology.kubernetes.io/region", region),
+            ("topology.kubernetes.io/zone", zone),
+            ("topology.istio.io/subzone", subzone),
+            ("topology.istio.io/cluster", &self.cluster),
+            ("kubernetes.io/hostname", &self.place.node),
+        ]
+    }
+
     /// The telemetry text of R4.14: `workload;namespace;canonical name;canonical revision;cluster`.
     pub fn telemetry(&self) -> String {
         format!(
             "{};{};{};{};{}",
             self.workload_name, self.namespace, self.canonical_name, self.canonical_revision, self.cluster
         )
+    }
+}
+
+/// What is known of a pod: what it is, and which Services it belongs to (D12). Reads as its workload.
+///
+/// The services stand beside the workload because endpoints share that: which other Services name the pod
+/// must not make their assignments differ.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct WorkloadCell {
+    /// What the pod is.
+    pub workload: Arc<Workload>,
+    /// The Services whose EndpointSlices name this pod: its inbound listeners come from these. Shared by the
+    /// pods of a deployment.
+    pub services: Arc<BTreeSet<ServiceKey>>,
+}
+
+impl Deref for WorkloadCell {
+    type Target = Workload;
+
+    fn deref(&self) -> &Workload {
+        &self.workload
+    }
+}
+
+impl From<WorkloadParts> for WorkloadCell {
+    /// A pod that no Service names.
+    fn from(parts: WorkloadParts) -> Self {
+        Self { workload: Arc::new(parts.into()), services: Arc::default() }
+    }
+}
+
+impl From<&Workload> for WorkloadParts {
+    /// Every label is in it, the topology labels too.
+    fn from(workload: &Workload) -> Self {
+        let profile = WorkloadProfile::clone(&workload.profile);
+        Self {
+            name: workload.name.clone(),
+            addresses: workload.addresses.clone(),
+            locality: workload.locality().clone(),
+            node: workload.node().clone(),
+            labels: workload.labels(),
+            pod_dns: workload.pod_dns(),
+            cluster: profile.cluster,
+            namespace: profile.namespace,
+            network: profile.network,
+            tls_mode: profile.tls_mode,
+            account: profile.account,
+            workload_name: profile.workload_name,
+            canonical_name: profile.canonical_name,
+            canonical_revision: profile.canonical_revision,
+        }
+    }
+}
+
+impl Serialize for Workload {
+    /// As its parts, flat.
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        WorkloadParts::from(self).serialize(serializer)
+    }
+}
+
+impl Serialize for WorkloadCell {
+    /// As its workload, with `services`.
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        #[derive(Serialize)]
+        struct Flat<'a> {
+            #[serde(flatten)]
+            parts: WorkloadParts,
+            services: &'a BTreeSet<ServiceKey>,
+        }
+        Flat { parts: (&**self).into(), services: &self.services }.serialize(serializer)
     }
 }
 

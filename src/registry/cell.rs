@@ -1,11 +1,12 @@
 //! One service over all clusters.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 
-use super::merge;
-use crate::model::{ClusterId, EndpointShard, Service, ServiceKey};
+use super::{conflicts, difference, merge};
+use crate::model::{ClusterId, EndpointShard, ExportTo, Quirk, Quirks, Service, ServiceKey, SpiffeId};
 
 /// A consistent view of one service: the merged record and every cluster's shard.
 #[derive(Debug, PartialEq)]
@@ -19,11 +20,23 @@ pub struct ServiceSnapshot {
     pub service: Option<Arc<Service>>,
     /// Shards, config cluster first, then by cluster id (R5.25, Q21).
     pub shards: Box<[Arc<EndpointShard>]>,
+    /// Identities behind the endpoints of all clusters. A write that leaves a cluster without endpoints keeps
+    /// them (R6.1): a service that goes 1 → 0 → 1 changes no Envoy cluster.
+    pub accounts: Arc<BTreeSet<SpiffeId>>,
+    /// Whether the clusters disagree about its ports: [`super::conflicts`] says how (D7).
+    pub conflicting: bool,
 }
 
 impl ServiceSnapshot {
     fn absent() -> Self {
-        Self { version: 0, record_version: 0, service: None, shards: Box::default() }
+        Self {
+            version: 0,
+            record_version: 0,
+            service: None,
+            shards: Box::default(),
+            accounts: Arc::default(),
+            conflicting: false,
+        }
     }
 
     /// The shard of one cluster.
@@ -40,15 +53,33 @@ pub struct ServiceCell {
     snapshot: ArcSwap<ServiceSnapshot>,
 }
 
-/// What a write did to a cell.
+/// What a write did to a cell, and who has to know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Written {
     /// Nothing differs: no version was used.
     Nothing,
+    /// Published, but no proxy can see a difference (R5.18, R5.19, R6.1).
+    Unseen,
     /// Endpoints differ, the merged record does not.
     Endpoints,
     /// The merged record differs.
     Record,
+}
+
+/// What a write to a cell comes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Outcome {
+    pub(super) written: Written,
+    /// Whether the clusters disagreed before, and whether they do now (D7).
+    pub(super) conflicting: (bool, bool),
+}
+
+/// How the clusters stand in the merge.
+pub(super) trait Rank {
+    /// Lower comes first.
+    type Place: Ord;
+    /// The place of one cluster.
+    fn place(&self, cluster: &ClusterId) -> Self::Place;
 }
 
 impl ServiceCell {
@@ -72,29 +103,69 @@ impl ServiceCell {
         &self,
         cluster: &ClusterId,
         shard: Option<&Arc<EndpointShard>>,
-        config_cluster: Option<&ClusterId>,
+        rank: &impl Rank,
+        quirks: Quirks,
         next_version: impl Fn() -> u64,
-    ) -> Written {
-        let mut written = Written::Nothing;
+    ) -> Outcome {
+        let mut outcome = Outcome { written: Written::Nothing, conflicting: (false, false) };
         self.snapshot.rcu(|current| {
-            written = Written::Nothing;
-            if current.shard(cluster) == shard {
+            let own = current.shard(cluster);
+            if own == shard {
+                outcome = Outcome { written: Written::Nothing, conflicting: (false, false) };
                 return Arc::clone(current);
             }
             let others = current.shards.iter().filter(|other| other.cluster != *cluster).cloned();
             let mut shards: Vec<_> = others.chain(shard.cloned()).collect();
-            shards.sort_by_key(|shard| (Some(&shard.cluster) != config_cluster, shard.cluster.clone()));
-            let merged = merge::record(&self.key, &shards);
+            shards.sort_by_key(|shard| rank.place(&shard.cluster));
+            let accounts = accounts(current, &shards, shard, quirks);
+            let merged = merge::record(&self.key, &shards, &accounts, quirks);
             let version = next_version();
             let same_record = merged.as_ref() == current.service.as_deref();
-            written = if same_record { Written::Endpoints } else { Written::Record };
-            Arc::new(ServiceSnapshot {
+            let next = ServiceSnapshot {
                 version,
                 record_version: if same_record { current.record_version } else { version },
                 service: if same_record { current.service.clone() } else { merged.map(Arc::new) },
+                conflicting: conflicts::any(&shards),
                 shards: shards.into(),
-            })
+                accounts,
+            };
+            outcome = Outcome {
+                written: match same_record {
+                    _ if is_hidden(current) && is_hidden(&next) => Written::Unseen,
+                    false => Written::Record,
+                    true if difference::is_seen(own.map(AsRef::as_ref), shard.map(AsRef::as_ref)) => {
+                        Written::Endpoints
+                    }
+                    true => Written::Unseen,
+                },
+                conflicting: (current.conflicting, next.conflicting),
+            };
+            Arc::new(next)
         });
-        written
+        outcome
     }
+}
+
+/// R6.1: the accounts are looked at anew by every write that has endpoints; a shard that is withdrawn takes
+/// its own along at once (Q2: it leaves them).
+fn accounts(
+    current: &ServiceSnapshot,
+    shards: &[Arc<EndpointShard>],
+    written: Option<&Arc<EndpointShard>>,
+    quirks: Quirks,
+) -> Arc<BTreeSet<SpiffeId>> {
+    let kept = match written {
+        Some(shard) => shard.endpoints.is_empty(),
+        None => quirks.has(Quirk::Q2) && !shards.is_empty(),
+    };
+    if kept {
+        return Arc::clone(&current.accounts);
+    }
+    let next: BTreeSet<_> = shards.iter().flat_map(|shard| shard.accounts.iter().cloned()).collect();
+    if next == *current.accounts { Arc::clone(&current.accounts) } else { Arc::new(next) }
+}
+
+/// Whether nobody may see the service (R5.18).
+fn is_hidden(snapshot: &ServiceSnapshot) -> bool {
+    snapshot.service.as_ref().is_some_and(|service| service.export_to == ExportTo::Nowhere)
 }

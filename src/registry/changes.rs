@@ -39,13 +39,17 @@ impl ChangeSet {
             && self.clusters.is_empty()
     }
 
-    /// A set with one service.
-    pub fn service(key: ServiceKey, change: ServiceChange) -> Self {
-        Self { services: HashMap::from([(key, change)]), ..Self::default() }
+    /// Adds one service.
+    pub(super) fn add_service(&mut self, key: &ServiceKey, change: ServiceChange) {
+        self.services.entry(key.clone()).or_default().record |= change.record;
     }
 
     /// Adds everything in `other`; the earlier `since` stays.
     pub fn merge(&mut self, other: Self) {
+        if self.is_empty() && self.since.is_none() {
+            *self = other;
+            return;
+        }
         for (key, change) in other.services {
             self.services.entry(key).or_default().record |= change.record;
         }

@@ -1,32 +1,47 @@
 //! One record out of every cluster's record of a service (R5.26–R5.27 as changed by D7).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use crate::model::{EndpointShard, Service, ServiceKey, ServicePort};
+use crate::model::{EndpointShard, Import, Quirk, Quirks, Service, ServiceKey, ServicePort, SpiffeId};
 
-/// Merges the shards' records, in order. `None` when no shard has one.
+/// Merges the shards' records, in order. `None` when no shard has one, or when the host stands for an import
+/// and either nobody imports the service or nobody has it (R4.39).
 ///
 /// The first record gives every attribute but these: ports are the union by (transport, number), the first
-/// record wins for name and protocol; VIPs stay by cluster; accounts are the union, those behind the
-/// endpoints included.
-pub(super) fn record(key: &ServiceKey, shards: &[Arc<EndpointShard>]) -> Option<Service> {
-    let mut records = shards.iter().filter_map(|shard| shard.service.as_deref());
-    let first = records.next()?;
+/// record wins for name and protocol (Q30: only the first record's ports count); VIPs stay by cluster;
+/// accounts are the union, with `accounts`, those behind the endpoints.
+pub(super) fn record(
+    key: &ServiceKey,
+    shards: &[Arc<EndpointShard>],
+    accounts: &BTreeSet<SpiffeId>,
+    quirks: Quirks,
+) -> Option<Service> {
+    let records = || shards.iter().filter_map(|shard| shard.service.as_deref());
+    let first = records().find(|record| record.import != Import::Foreign)?;
     let mut merged = Service { key: key.clone(), ..first.clone() };
-    let mut ports: BTreeMap<_, ServicePort> = BTreeMap::new();
-    for port in first.ports.iter().chain(records.clone().flat_map(|record| &record.ports)) {
-        ports.entry((port.transport, port.number)).or_insert_with(|| port.clone());
+    if first.import != Import::No {
+        records().find(|record| matches!(record.import, Import::Own | Import::Foreign))?;
+        merged.import = Import::Own;
     }
-    merged.ports = ports.into_values().collect();
-    for record in records {
-        merged.vips.extend(record.vips.iter().cloned());
+    if !quirks.has(Quirk::Q30) {
+        merged.ports = united(records());
+    }
+    merged.vips = records().flat_map(|record| record.vips.iter().cloned()).collect();
+    for record in records() {
         merged.accounts.extend(record.accounts.iter().cloned());
     }
-    for shard in shards {
-        merged.accounts.extend(shard.accounts.iter().cloned());
-    }
+    merged.accounts.extend(accounts.iter().cloned());
     Some(merged)
+}
+
+/// The union of the records' ports by (transport, number), ordered by it; the first record names each.
+fn united<'a>(records: impl Iterator<Item = &'a Service>) -> Vec<ServicePort> {
+    let mut ports: BTreeMap<_, ServicePort> = BTreeMap::new();
+    for port in records.flat_map(|record| &record.ports) {
+        ports.entry((port.transport, port.number)).or_insert_with(|| port.clone());
+    }
+    ports.into_values().collect()
 }
 
 #[cfg(test)]
@@ -56,7 +71,7 @@ mod tests {
         let key = ServiceKey::new("ns", "a.ns.svc.cluster.local");
         let shards =
             [shard("c1", &[(80, "http")], "10.0.0.1"), shard("c2", &[(80, "web"), (90, "x")], "10.1.0.1")];
-        let merged = record(&key, &shards).expect("a record");
+        let merged = record(&key, &shards, &BTreeSet::new(), Quirks::OURS).expect("a record");
         let ports: Vec<_> = merged.ports.iter().map(|port| (port.number, port.name.to_string())).collect();
         assert_eq!(ports, [(80, "http".into()), (90, "x".into())]);
         assert_eq!(merged.vips_in(&"c2".into()), ["10.1.0.1".parse::<std::net::IpAddr>().expect("address")]);
@@ -66,6 +81,47 @@ mod tests {
     #[test]
     fn endpoints_without_any_record_make_no_service() {
         let bare = Arc::new(EndpointShard::new("c1".into(), None, Vec::new()));
-        assert_eq!(record(&ServiceKey::default(), &[bare]), None);
+        assert_eq!(record(&ServiceKey::default(), &[bare], &BTreeSet::new(), Quirks::OURS), None);
+    }
+
+    #[test]
+    fn q30_the_peer_knows_the_first_records_ports_only() {
+        let key = ServiceKey::new("ns", "a.ns.svc.cluster.local");
+        let shards = [shard("c1", &[(80, "http")], "10.0.0.1"), shard("c2", &[(90, "x")], "10.1.0.1")];
+        let ports = |quirks| record(&key, &shards, &BTreeSet::new(), quirks).expect("a record").ports.len();
+        assert_eq!((ports(Quirks::OURS), ports(Quirks::peer())), (2, 1));
+    }
+
+    #[test]
+    fn r4_39_an_imported_host_needs_an_import_and_a_service() {
+        let key = ServiceKey::new("ns", "a.ns.svc.clusterset.local");
+        let record_of = |imports: &[(&str, Import)]| {
+            let shards: Vec<_> = imports
+                .iter()
+                .map(|&(cluster, import)| {
+                    let told = import != Import::Offered;
+                    let vip = "241.0.0.1".parse().expect("address");
+                    let ports = (import != Import::Foreign).then(|| ServicePort {
+                        number: 80,
+                        name: "http".into(),
+                        transport: Transport::Tcp,
+                        protocol: PortProtocol::Http,
+                    });
+                    let service = Service {
+                        ports: ports.into_iter().collect(),
+                        vips: if told { vec![(cluster.into(), vec![vip])] } else { Vec::new() },
+                        import,
+                        ..Service::default()
+                    };
+                    Arc::new(EndpointShard::new(cluster.into(), Some(Arc::new(service)), Vec::new()))
+                })
+                .collect();
+            record(&key, &shards, &BTreeSet::new(), Quirks::OURS)
+        };
+        assert_eq!(record_of(&[("c1", Import::Offered)]), None, "nobody imports it");
+        assert_eq!(record_of(&[("c1", Import::Foreign)]), None, "nobody has it");
+        let merged = record_of(&[("c1", Import::Foreign), ("c2", Import::Offered)]).expect("a record");
+        assert_eq!((merged.ports.len(), merged.vips.len()), (1, 1));
+        assert_eq!(merged.vips[0].0, "c1".into());
     }
 }

@@ -1,35 +1,78 @@
 //! Networks: versioned parts, one per network (D14).
+//!
+//! Clusters, and the one who reads static gateways, tell of gateways by address or by host name; one resolver
+//! tells the addresses of host names. A part is derived from both in one step: its resolved and its unresolved
+//! gateways never diverge (Q9), and whoever leaves takes exactly its own gateways along (Q2).
+
+mod hosts;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::sync::Arc;
 
-use crate::model::{ClusterId, NetworkGateway, NetworkId};
+use hosts::Hosts;
+
+use crate::model::{ClusterId, GatewayHost, Hostname, NetworkGateway, NetworkId};
+
+/// What one cluster tells of networks.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NetworkClaim {
+    /// The network it belongs to, if that is known.
+    pub network: Option<NetworkId>,
+    /// Its gateways with an address.
+    pub gateways: Vec<NetworkGateway>,
+    /// Its gateways with a host name.
+    pub hosts: Vec<GatewayHost>,
+}
+
+impl NetworkClaim {
+    /// The networks it tells gateways of.
+    fn networks(&self) -> BTreeSet<NetworkId> {
+        let hosts = self.hosts.iter().map(|host| &host.network);
+        self.gateways.iter().map(|gateway| &gateway.network).chain(hosts).cloned().collect()
+    }
+}
 
 /// The gateways of one network.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct NetworkPart {
     /// Process-wide version; 0 for a network nobody ever told of.
     pub version: u64,
-    /// Gateways, ordered by address, then port (R3.17). Empty for a network that has lost them all: a
-    /// versioned tombstone (D13).
+    /// Gateways, host names resolved, ordered by address, then port (R3.17). Empty for a network that has lost
+    /// them all: a versioned tombstone (D13).
     pub gateways: Arc<[NetworkGateway]>,
+    /// The unresolved view (R3.14), with [`hosts`](Self::hosts): gateways told by address.
+    pub addressed: Arc<[NetworkGateway]>,
+    /// Gateways told by host name.
+    pub hosts: Arc<[GatewayHost]>,
 }
 
 /// What a write to the networks changed.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct NetworkDifference {
     /// The writing cluster now belongs to another network.
     pub(super) moved: bool,
     /// Networks whose gateways differ.
     pub(super) networks: BTreeSet<NetworkId>,
+    /// Other host names are to be resolved.
+    pub(super) hosts: bool,
+}
+
+impl NetworkDifference {
+    fn if_any(self) -> Option<Self> {
+        (self.moved || self.hosts || !self.networks.is_empty()).then_some(self)
+    }
 }
 
 /// All networks at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct NetworkSnapshot {
     parts: BTreeMap<NetworkId, NetworkPart>,
-    /// Where each cluster belongs (its system namespace's label), for proxies that do not say (Q13).
+    /// Where each cluster belongs, for proxies that do not say (Q13).
     clusters: BTreeMap<ClusterId, NetworkId>,
+    /// Of which networks each cluster tells gateways; the empty id stands for static gateways (R3.13).
+    tellers: BTreeMap<ClusterId, BTreeSet<NetworkId>>,
+    hosts: Hosts,
 }
 
 impl NetworkSnapshot {
@@ -43,48 +86,120 @@ impl NetworkSnapshot {
         self.clusters.get(cluster).cloned().unwrap_or_default()
     }
 
-    /// Every gateway, by network, then address.
+    /// Every gateway, host names resolved, by network, then address.
     pub fn gateways(&self) -> impl Iterator<Item = &NetworkGateway> {
         self.parts.values().flat_map(|part| part.gateways.iter())
     }
 
-    /// Replaces what one cluster tells; says what differs, or `None` when nothing does.
+    /// Every gateway that is told by host name, by network.
+    pub fn gateway_hosts(&self) -> impl Iterator<Item = &GatewayHost> {
+        self.parts.values().flat_map(|part| part.hosts.iter())
+    }
+
+    /// The host names to resolve, each once.
+    pub fn host_names(&self) -> impl Iterator<Item = &Hostname> {
+        self.hosts.names()
+    }
+
+    /// What a cluster tells; of static gateways for the empty id.
+    pub fn told_by(&self, cluster: &ClusterId) -> NetworkClaim {
+        let parts = || self.tellers.get(cluster).into_iter().flatten().filter_map(|id| self.parts.get(id));
+        let gateways = parts().flat_map(|part| part.addressed.iter()).filter(|told| told.cluster == *cluster);
+        let hosts = parts().flat_map(|part| part.hosts.iter()).filter(|told| told.cluster == *cluster);
+        NetworkClaim {
+            network: self.clusters.get(cluster).cloned(),
+            gateways: gateways.cloned().collect(),
+            hosts: hosts.cloned().collect(),
+        }
+    }
+
+    /// Replaces what one cluster tells; says what differs, or `None` when nothing does. Looks only at networks
+    /// of which it tells or told gateways.
     pub(super) fn replace(
         &mut self,
         cluster: &ClusterId,
-        network: Option<&NetworkId>,
-        gateways: &[NetworkGateway],
+        claim: &NetworkClaim,
         version: impl Fn() -> u64,
     ) -> Option<NetworkDifference> {
-        let moved = self.clusters.get(cluster) != network;
-        match network {
+        let mut difference = NetworkDifference {
+            moved: self.clusters.get(cluster) != claim.network.as_ref(),
+            ..NetworkDifference::default()
+        };
+        match &claim.network {
             Some(network) => self.clusters.insert(cluster.clone(), network.clone()),
             None => self.clusters.remove(cluster),
         };
-        let named = gateways.iter().map(|gateway| gateway.network.clone());
-        let touched: BTreeSet<NetworkId> = self.parts.keys().cloned().chain(named).collect();
-        let networks: BTreeSet<_> =
-            touched.into_iter().filter(|id| self.replace_part(id, cluster, gateways, &version)).collect();
-        (moved || !networks.is_empty()).then_some(NetworkDifference { moved, networks })
+        let told = claim.networks();
+        let before = match told.is_empty() {
+            true => self.tellers.remove(cluster),
+            false => self.tellers.insert(cluster.clone(), told.clone()),
+        };
+        let touched = told.union(&before.unwrap_or_default()).cloned().collect::<Vec<_>>();
+        let retold = touched.into_iter().filter_map(|network| self.retell(network, cluster, claim));
+        let retold: Vec<_> = retold.collect();
+        // Names first: one that moves from network to network keeps its addresses.
+        difference.hosts = self.hosts.rename(retold.iter().map(|told| (&told.network, &*told.before, &*told.hosts)));
+        for Retold { network, addressed, hosts, .. } in retold {
+            let gateways = self.hosts.resolve(&addressed, &hosts);
+            let part = NetworkPart { version: version(), gateways, addressed, hosts };
+            self.parts.insert(network.clone(), part);
+            difference.networks.insert(network);
+        }
+        difference.if_any()
     }
 
-    fn replace_part(
+    /// What is told of a network once one cluster tells something else; `None` if that is the same.
+    fn retell(&self, network: NetworkId, cluster: &ClusterId, claim: &NetworkClaim) -> Option<Retold> {
+        let part = self.part(&network);
+        let addressed = united(
+            part.addressed.iter().filter(|gateway| gateway.cluster != *cluster),
+            claim.gateways.iter().filter(|gateway| gateway.network == network),
+        );
+        let hosts = united(
+            part.hosts.iter().filter(|gateway| gateway.cluster != *cluster),
+            claim.hosts.iter().filter(|gateway| gateway.network == network),
+        );
+        let differs = *addressed != *part.addressed || *hosts != *part.hosts;
+        differs.then_some(Retold { network, before: part.hosts, addressed, hosts })
+    }
+
+    /// Takes in the addresses of a host name; says what differs. Looks only at networks that name it.
+    pub(super) fn resolved(
         &mut self,
-        network: &NetworkId,
-        cluster: &ClusterId,
-        gateways: &[NetworkGateway],
-        version: &impl Fn() -> u64,
-    ) -> bool {
-        let part = self.parts.entry(network.clone()).or_default();
-        let others = part.gateways.iter().filter(|gateway| gateway.cluster != *cluster);
-        let own = gateways.iter().filter(|gateway| gateway.network == *network);
-        let mut next: Vec<_> = others.chain(own).cloned().collect();
-        next.sort();
-        next.dedup();
-        let differs = *part.gateways != *next;
-        if differs {
-            *part = NetworkPart { version: version(), gateways: next.into() };
+        host: &Hostname,
+        addresses: &[IpAddr],
+        version: impl Fn() -> u64,
+    ) -> Option<NetworkDifference> {
+        let mut difference = NetworkDifference::default();
+        for network in self.hosts.set(host, addresses)? {
+            let Some(part) = self.parts.get_mut(&network) else { continue };
+            let gateways = self.hosts.resolve(&part.addressed, &part.hosts);
+            if *gateways != *part.gateways {
+                (part.gateways, part.version) = (gateways, version());
+                difference.networks.insert(network);
+            }
         }
-        differs
+        // Addresses that are all told otherwise change no part, but are to be kept.
+        Some(difference)
     }
 }
+
+/// A network of which other things are told than before.
+struct Retold {
+    network: NetworkId,
+    before: Arc<[GatewayHost]>,
+    addressed: Arc<[NetworkGateway]>,
+    hosts: Arc<[GatewayHost]>,
+}
+
+/// In order, each once.
+fn united<'a, T: Ord + Clone + 'a>(
+    others: impl Iterator<Item = &'a T>,
+    own: impl Iterator<Item = &'a T>,
+) -> Arc<[T]> {
+    let all: BTreeSet<&T> = others.chain(own).collect();
+    all.into_iter().cloned().collect()
+}
+
+#[cfg(test)]
+mod tests;

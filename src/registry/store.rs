@@ -1,20 +1,23 @@
 //! The index of cells.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use dashmap::{DashMap, DashSet};
+use tokio::sync::watch;
 
-use super::cell::{ServiceCell, Written};
+use super::cell::{Outcome, Rank, ServiceCell, Written};
 use super::changes::{ChangeLog, ChangeSet, ServiceChange};
 use super::clusters::ClusterTable;
-use super::networks::NetworkSnapshot;
-use super::writer::{ClusterState, ClusterWriter, DuplicateWriter};
+use super::networks::{NetworkClaim, NetworkDifference, NetworkSnapshot};
+use super::workloads::WorkloadTable;
+use super::writer::{ClusterWriter, DuplicateWriter};
 use crate::model::{
-    ClusterId, ClusterRole, EndpointShard, Hostname, NetworkGateway, NetworkId, ServiceKey, Workload,
-    WorkloadId,
+    ClusterId, ClusterRole, EndpointShard, GatewayHost, Hostname, NetworkGateway, Quirk, Quirks, ServiceKey,
+    WorkloadCell, WorkloadId,
 };
 
 /// Work done by the registry since it was made. Counted, not timed, so that tests can bound it.
@@ -24,6 +27,23 @@ pub struct RegistryCounts {
     pub publishes: AtomicU64,
     /// Writes that changed nothing and published nothing.
     pub unchanged: AtomicU64,
+    /// Services about whose ports the clusters disagree now (D7).
+    pub conflicts: AtomicU64,
+}
+
+/// R5.25: the config cluster, then the others by id, or under Q21 in the order in which they came.
+struct Order {
+    config: Option<Arc<ClusterId>>,
+    arrivals: Arc<Vec<ClusterId>>,
+}
+
+impl Rank for Order {
+    type Place = (bool, usize, ClusterId);
+
+    fn place(&self, cluster: &ClusterId) -> Self::Place {
+        let arrival = self.arrivals.iter().position(|other| other == cluster).unwrap_or_default();
+        (self.config.as_deref() != Some(cluster), arrival, cluster.clone())
+    }
 }
 
 /// The store. Cheap to share; every method may be called from any thread.
@@ -32,10 +52,16 @@ pub struct Registry {
     services: DashMap<ServiceKey, Arc<ServiceCell>>,
     /// Host name → keys. Kubernetes gives one namespace per host name.
     hosts: DashMap<Hostname, BTreeSet<ServiceKey>>,
-    workloads: DashMap<WorkloadId, Arc<Workload>>,
+    /// By cluster; a table stays with its writer and goes when the cluster withdraws.
+    workloads: DashMap<ClusterId, Arc<WorkloadTable>>,
     networks: ArcSwap<NetworkSnapshot>,
+    /// Wakes the resolver when other host names are to be resolved.
+    hosts_changed: watch::Sender<()>,
     writers: DashSet<ClusterId>,
     config_cluster: ArcSwapOption<ClusterId>,
+    /// Clusters in the order in which they came; kept under Q21 only.
+    arrivals: ArcSwap<Vec<ClusterId>>,
+    quirks: Quirks,
     changes: ChangeLog,
     clusters: ClusterTable,
     versions: AtomicU64,
@@ -48,6 +74,16 @@ impl Registry {
     /// An empty registry.
     pub fn new() -> Arc<Self> {
         Arc::default()
+    }
+
+    /// An empty registry that answers as the peer does in the given rows (D1).
+    pub fn with_quirks(quirks: Quirks) -> Arc<Self> {
+        Arc::new(Self { quirks, ..Self::default() })
+    }
+
+    /// Where it answers as the peer does.
+    pub fn quirks(&self) -> Quirks {
+        self.quirks
     }
 
     /// The one writer of a cluster. The config cluster's records come first in merges (R5.25); name it before
@@ -66,24 +102,22 @@ impl Registry {
         if role == ClusterRole::Config {
             self.config_cluster.store(Some(Arc::new(cluster.clone())));
         }
-        let published = self.told_by(&cluster);
-        Ok(ClusterWriter::new(Arc::clone(self), cluster, published))
+        if self.quirks.has(Quirk::Q21) {
+            self.arrivals.rcu(|all| {
+                let known = all.contains(&cluster);
+                let new = (!known).then(|| cluster.clone());
+                all.iter().cloned().chain(new).collect::<Vec<_>>()
+            });
+        }
+        let left_behind = self.services_of(&cluster);
+        let workloads = Arc::clone(&self.workloads.entry(cluster.clone()).or_default());
+        Ok(ClusterWriter::new(Arc::clone(self), cluster, left_behind, workloads))
     }
 
-    /// What a former writer of this cluster left behind: the next one must be able to sweep it.
-    fn told_by(&self, cluster: &ClusterId) -> ClusterState {
-        let networks = self.networks();
-        let network = Some(networks.of_cluster(cluster)).filter(|network| !network.is_empty());
-        let gateways = networks.gateways().filter(|gateway| gateway.cluster == *cluster).cloned();
-        let shard =
-            |cell: &Arc<ServiceCell>| Some((cell.key().clone(), Arc::clone(cell.load().shard(cluster)?)));
-        let own = self.workloads.iter().filter(|entry| entry.key().cluster == *cluster);
-        ClusterState {
-            network,
-            gateways: gateways.collect(),
-            shards: self.services.iter().filter_map(|entry| shard(entry.value())).collect(),
-            workloads: own.map(|entry| (entry.key().clone(), Arc::clone(entry.value()))).collect(),
-        }
+    /// Services that a former writer of this cluster left behind: the next one must be able to sweep them.
+    fn services_of(&self, cluster: &ClusterId) -> BTreeSet<ServiceKey> {
+        let told = self.services.iter().filter(|cell| cell.load().shard(cluster).is_some());
+        told.map(|cell| cell.key().clone()).collect()
     }
 
     /// The cell of a service.
@@ -105,13 +139,14 @@ impl Registry {
     }
 
     /// What is known of a pod.
-    pub fn workload(&self, id: &WorkloadId) -> Option<Arc<Workload>> {
-        self.workloads.get(id).map(|workload| Arc::clone(&workload))
+    pub fn workload(&self, id: &WorkloadId) -> Option<WorkloadCell> {
+        let table = self.workloads.get(&id.cluster).map(|table| Arc::clone(&table))?;
+        table.get(&id.namespace, &id.name)
     }
 
     /// How many pods are known.
     pub fn workload_count(&self) -> usize {
-        self.workloads.len()
+        self.workloads.iter().map(|table| table.len()).sum()
     }
 
     /// The networks. Lock-free.
@@ -138,12 +173,14 @@ impl Registry {
         self.versions.fetch_add(1, Ordering::Relaxed) + 1
     }
 
-    fn count(&self, published: bool) {
+    pub(super) fn count(&self, published: bool) {
         let counter = if published { &self.counts.publishes } else { &self.counts.unchanged };
         counter.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// Frees a cluster's seat. The table of a cluster without pods goes with its writer.
     pub(super) fn release_writer(&self, cluster: &ClusterId) {
+        self.workloads.remove_if(cluster, |_, table| table.len() == 0);
         self.writers.remove(cluster);
     }
 
@@ -151,32 +188,37 @@ impl Registry {
         self.changes.note(changes);
     }
 
-    /// Writes one cluster's shard and says what changed; the caller notes it.
+    /// Writes one cluster's shard and adds what changed to `changes`; the caller notes it.
     pub(super) fn write_service(
         &self,
         key: &ServiceKey,
         cluster: &ClusterId,
         shard: Option<&Arc<EndpointShard>>,
-    ) -> ChangeSet {
-        let config = self.config_cluster.load_full();
-        let cell = match shard {
-            Some(_) => self.cell(key),
-            None => match self.service(key) {
-                Some(cell) => cell,
-                None => return ChangeSet::default(),
-            },
+        changes: &mut ChangeSet,
+    ) {
+        let cell = match (shard, self.service(key)) {
+            (_, Some(cell)) => cell,
+            (Some(_), None) => self.cell(key),
+            (None, None) => return,
         };
-        let written = cell.write(cluster, shard, config.as_deref(), || self.next_version());
+        let order = Order { config: self.config_cluster.load_full(), arrivals: self.arrivals.load_full() };
+        let Outcome { written, conflicting } =
+            cell.write(cluster, shard, &order, self.quirks, || self.next_version());
         self.count(written != Written::Nothing);
+        match conflicting {
+            (false, true) => self.counts.conflicts.fetch_add(1, Ordering::Relaxed),
+            (true, false) => self.counts.conflicts.fetch_sub(1, Ordering::Relaxed),
+            _ => 0,
+        };
         let gone = cell.load().shards.is_empty();
         drop(cell);
         if gone {
             self.bury(key);
         }
         match written {
-            Written::Nothing => ChangeSet::default(),
-            Written::Endpoints => ChangeSet::service(key.clone(), ServiceChange { record: false }),
-            Written::Record => ChangeSet::service(key.clone(), ServiceChange { record: true }),
+            Written::Nothing | Written::Unseen => {}
+            Written::Endpoints => changes.add_service(key, ServiceChange { record: false }),
+            Written::Record => changes.add_service(key, ServiceChange { record: true }),
         }
     }
 
@@ -214,38 +256,54 @@ impl Registry {
         });
     }
 
-    pub(super) fn write_workload(&self, id: WorkloadId, workload: Option<Arc<Workload>>) -> ChangeSet {
-        let old = match workload.clone() {
-            Some(workload) => self.workloads.insert(id.clone(), workload),
-            None => self.workloads.remove(&id).map(|(_, old)| old),
-        };
-        let changed = old != workload;
-        self.count(changed);
+    /// Static gateways, which belong to no cluster (R3.13), instead of those told before. One caller at a time.
+    pub fn set_static_gateways(&self, gateways: Vec<NetworkGateway>, hosts: Vec<GatewayHost>) {
+        let claim = NetworkClaim { network: None, gateways, hosts };
         let mut changes = ChangeSet::default();
-        if changed {
-            changes.workloads.insert(id);
-        }
-        changes
+        self.write_networks(&ClusterId::default(), claim, &mut changes);
+        self.note(changes);
     }
 
-    pub(super) fn write_networks(
+    /// Wakes when [`NetworkSnapshot::host_names`] may differ.
+    pub fn host_names_changed(&self) -> watch::Receiver<()> {
+        self.hosts_changed.subscribe()
+    }
+
+    /// The addresses that a gateway's host name has now. The resolver calls this; equal addresses and names
+    /// that nobody has change nothing.
+    pub fn set_host_addresses(&self, host: &Hostname, addresses: &[IpAddr]) {
+        let (changes, _) = self.change_networks(|networks| networks.resolved(host, addresses, || self.next_version()));
+        self.note(changes);
+    }
+
+    /// Z-10: gateways are of the cluster that tells of them, whatever they say.
+    pub(super) fn write_networks(&self, cluster: &ClusterId, mut claim: NetworkClaim, changes: &mut ChangeSet) {
+        claim.gateways.iter_mut().for_each(|gateway| gateway.cluster.clone_from(cluster));
+        claim.hosts.iter_mut().for_each(|gateway| gateway.cluster.clone_from(cluster));
+        let replace =
+            |networks: &mut NetworkSnapshot| networks.replace(cluster, &claim, || self.next_version());
+        let (changed, moved) = self.change_networks(replace);
+        changes.merge(changed);
+        changes.clusters.extend(moved.then(|| cluster.clone()));
+    }
+
+    /// What changed, and whether the writing cluster moved to another network.
+    fn change_networks(
         &self,
-        cluster: &ClusterId,
-        network: Option<&NetworkId>,
-        gateways: &[NetworkGateway],
-    ) -> ChangeSet {
+        change: impl Fn(&mut NetworkSnapshot) -> Option<NetworkDifference>,
+    ) -> (ChangeSet, bool) {
         let mut changed = None;
         self.networks.rcu(|current| {
             let mut next = NetworkSnapshot::clone(current);
-            changed = next.replace(cluster, network, gateways, || self.next_version());
+            changed = change(&mut next);
             if changed.is_some() { Arc::new(next) } else { Arc::clone(current) }
         });
         self.count(changed.is_some());
-        let mut changes = ChangeSet::default();
-        if let Some(difference) = changed {
-            changes.networks.extend(difference.networks);
-            changes.clusters.extend(difference.moved.then(|| cluster.clone()));
+        let difference = changed.unwrap_or_default();
+        if difference.hosts {
+            self.hosts_changed.send_replace(());
         }
-        changes
+        let networks = difference.networks.into_iter().collect();
+        (ChangeSet { networks, ..ChangeSet::default() }, difference.moved)
     }
 }

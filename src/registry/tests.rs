@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use super::*;
 use crate::model::{
     ClusterId, ClusterRole, Endpoint, EndpointShard, NetworkGateway, Service, ServiceKey, SpiffeId, Workload,
-    WorkloadId,
+    WorkloadId, WorkloadParts,
 };
 
 fn key() -> ServiceKey {
@@ -14,11 +14,11 @@ fn key() -> ServiceKey {
 }
 
 fn shard(cluster: &str, account: &str, endpoints: u8) -> EndpointShard {
-    let workload = Arc::new(Workload {
+    let workload = Arc::new(Workload::from(WorkloadParts {
         cluster: cluster.into(),
         account: SpiffeId::parse(&format!("spiffe://cluster.local/ns/ns/sa/{account}")),
-        ..Workload::default()
-    });
+        ..WorkloadParts::default()
+    }));
     let endpoint = |last| Endpoint::new([10, 0, 0, last].into(), 8080, "http", Arc::clone(&workload));
     let record = Service { key: key(), ..Service::default() };
     EndpointShard::new(cluster.into(), Some(Arc::new(record)), (1..=endpoints).map(endpoint).collect())
@@ -41,10 +41,13 @@ fn writer(registry: &Arc<Registry>, cluster: &str, role: ClusterRole) -> Cluster
 fn state(shards: impl IntoIterator<Item = (ServiceKey, EndpointShard)>) -> ClusterState {
     let pod = WorkloadId { cluster: "c1".into(), namespace: "ns".into(), name: "p".into() };
     ClusterState {
-        network: Some("n1".into()),
-        gateways: vec![gateway("n1", "c1", "172.30.0.1")],
+        networks: NetworkClaim {
+            network: Some("n1".into()),
+            gateways: vec![gateway("n1", "c1", "172.30.0.1")],
+            hosts: Vec::new(),
+        },
         shards: shards.into_iter().map(|(key, shard)| (key, Arc::new(shard))).collect(),
-        workloads: [(pod, Arc::default())].into(),
+        workloads: vec![WorkloadParts::of(&pod).into()],
     }
 }
 
@@ -80,6 +83,27 @@ fn d13_a_held_cell_keeps_its_identity_and_its_tombstone_has_a_version() {
     writer.remove(&key());
     assert!(registry.service(&key()).is_none(), "nobody holds it: it is forgotten");
     assert!(registry.host("a.ns.svc.cluster.local").is_empty());
+}
+
+#[test]
+fn d12_pods_are_found_by_name_and_the_vanished_ones_are_swept() {
+    let registry = Registry::new();
+    let mut writer = writer(&registry, "c1", ClusterRole::Config);
+    let id = |name: &str| WorkloadId { cluster: "c1".into(), namespace: "ns".into(), name: name.into() };
+    let pods = |names: &[&str]| ClusterState {
+        workloads: names.iter().map(|name| WorkloadParts::of(&id(name)).into()).collect(),
+        ..ClusterState::default()
+    };
+    writer.replace(pods(&["a", "b", "c"]));
+    assert_eq!(registry.workload(&id("b")).map(|cell| cell.id()), Some(id("b")));
+    assert_eq!(registry.workload(&WorkloadId { cluster: "c2".into(), ..id("b") }), None);
+    registry.changes().take();
+    writer.replace(pods(&["a", "c", "d"]));
+    assert_eq!(registry.changes().take().workloads, [id("b"), id("d")].into());
+    assert_eq!((registry.workload_count(), registry.workload(&id("b"))), (3, None));
+    let moved = WorkloadParts { node: "n1".into(), ..WorkloadParts::of(&id("a")) };
+    writer.apply([(id("a"), Some(moved.into())), (id("c"), Some(WorkloadParts::of(&id("c")).into()))], []);
+    assert_eq!(registry.changes().take().workloads, [id("a")].into());
 }
 
 #[test]

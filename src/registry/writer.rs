@@ -1,11 +1,15 @@
 //! The one writer of a cluster.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::changes::ChangeSet;
+use super::changes::{ChangeSet, ServiceChange};
+use super::networks::NetworkClaim;
 use super::store::Registry;
-use crate::model::{ClusterId, EndpointShard, NetworkGateway, NetworkId, ServiceKey, Workload, WorkloadId};
+use super::workloads::WorkloadTable;
+use crate::model::{
+    ClusterId, EndpointShard, NetworkGateway, NetworkId, ServiceKey, WorkloadCell, WorkloadId,
+};
 
 /// *Fatal* for the second writer: a cluster has one writer at a time.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -16,16 +20,28 @@ pub struct DuplicateWriter {
 }
 
 /// Everything a cluster tells at one moment: what it appears with, and what a relist replaces.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default)]
 pub struct ClusterState {
-    /// The network the cluster belongs to, if its system namespace says so.
-    pub network: Option<NetworkId>,
-    /// Its gateways.
-    pub gateways: Vec<NetworkGateway>,
+    /// Where the cluster belongs, and its gateways.
+    pub networks: NetworkClaim,
     /// Its share of every service.
     pub shards: BTreeMap<ServiceKey, Arc<EndpointShard>>,
-    /// Its pods.
-    pub workloads: BTreeMap<WorkloadId, Arc<Workload>>,
+    /// Its pods, in any order, each once.
+    pub workloads: Vec<WorkloadCell>,
+}
+
+impl PartialEq for ClusterState {
+    /// Whatever the order of the pods.
+    fn eq(&self, other: &Self) -> bool {
+        let sorted = |state: &Self| {
+            let mut cells = state.workloads.clone();
+            cells.sort_by_cached_key(|cell| cell.id());
+            cells
+        };
+        self.networks == other.networks
+            && self.shards == other.shards
+            && sorted(self) == sorted(other)
+    }
 }
 
 /// Writes one cluster's share of the registry. Not `Clone`: whoever owns it is the cluster (contract 2).
@@ -37,13 +53,21 @@ pub struct ClusterState {
 pub struct ClusterWriter {
     registry: Arc<Registry>,
     cluster: ClusterId,
-    /// What this writer, or one before it, has published: the sweep of a relist and the withdrawal go by it.
-    published: ClusterState,
+    /// The services to which this writer, or one before it, contributes: the sweep of a relist and the
+    /// withdrawal go by it.
+    services: BTreeSet<ServiceKey>,
+    /// The registry's table of this cluster's pods.
+    workloads: Arc<WorkloadTable>,
 }
 
 impl ClusterWriter {
-    pub(super) fn new(registry: Arc<Registry>, cluster: ClusterId, published: ClusterState) -> Self {
-        Self { registry, cluster, published }
+    pub(super) fn new(
+        registry: Arc<Registry>,
+        cluster: ClusterId,
+        services: BTreeSet<ServiceKey>,
+        workloads: Arc<WorkloadTable>,
+    ) -> Self {
+        Self { registry, cluster, services, workloads }
     }
 
     /// The cluster this writer speaks for.
@@ -59,27 +83,20 @@ impl ClusterWriter {
     /// Replaces everything this cluster tells by `state`, in one note: its networks before its cells (D15),
     /// what vanished last. Used when a cluster appears and after a relist; cost ∝ size of `state`.
     pub fn replace(&mut self, state: ClusterState) {
-        let mut changes = self.networks(state.network.clone(), state.gateways.clone());
-        for (id, workload) in &state.workloads {
-            changes.merge(self.workload(id.clone(), Some(Arc::clone(workload))));
+        let mut changes = ChangeSet::default();
+        self.networks(state.networks.clone(), &mut changes);
+        for cell in &state.workloads {
+            self.workload(cell.id(), Some(cell.clone()), &mut changes);
         }
         for (key, shard) in &state.shards {
-            changes.merge(self.shard(key.clone(), Some(Arc::clone(shard))));
+            self.shard(key, Some(Arc::clone(shard)), &mut changes);
         }
-        let vanished: Vec<_> =
-            self.published.shards.keys().filter(|key| !state.shards.contains_key(*key)).cloned().collect();
-        for key in vanished {
-            changes.merge(self.shard(key, None));
+        let vanished = self.services.iter().filter(|key| !state.shards.contains_key(*key));
+        for key in vanished.cloned().collect::<Vec<_>>() {
+            self.shard(&key, None, &mut changes);
         }
-        let vanished: Vec<_> = self
-            .published
-            .workloads
-            .keys()
-            .filter(|id| !state.workloads.contains_key(*id))
-            .cloned()
-            .collect();
-        for id in vanished {
-            changes.merge(self.workload(id, None));
+        for id in self.workloads.missing(&state.workloads, &self.cluster) {
+            self.workload(id, None, &mut changes);
         }
         self.registry.note(changes);
     }
@@ -88,15 +105,15 @@ impl ClusterWriter {
     /// Cost ∝ the batch.
     pub fn apply(
         &mut self,
-        workloads: impl IntoIterator<Item = (WorkloadId, Option<Arc<Workload>>)>,
+        workloads: impl IntoIterator<Item = (WorkloadId, Option<WorkloadCell>)>,
         shards: impl IntoIterator<Item = (ServiceKey, Option<Arc<EndpointShard>>)>,
     ) {
         let mut changes = ChangeSet::default();
         for (id, workload) in workloads {
-            changes.merge(self.workload(id, workload));
+            self.workload(id, workload, &mut changes);
         }
         for (key, shard) in shards {
-            changes.merge(self.shard(key, shard));
+            self.shard(&key, shard, &mut changes);
         }
         self.registry.note(changes);
     }
@@ -111,55 +128,63 @@ impl ClusterWriter {
         self.apply([], [(key.clone(), None)]);
     }
 
-    /// Publishes where the cluster belongs and its gateways.
+    /// Publishes where the cluster belongs and its gateways, none of them known by host name.
     pub fn set_networks(&mut self, network: Option<NetworkId>, gateways: Vec<NetworkGateway>) {
-        let changes = self.networks(network, gateways);
+        self.claim_networks(NetworkClaim { network, gateways, hosts: Vec::new() });
+    }
+
+    /// Publishes where the cluster belongs and its gateways.
+    pub fn claim_networks(&mut self, claim: NetworkClaim) {
+        let mut changes = ChangeSet::default();
+        self.networks(claim, &mut changes);
         self.registry.note(changes);
     }
 
     /// Takes everything of this cluster back in one pass and one note: its cells before its networks (D15).
     pub fn withdraw(mut self) {
         let mut changes = ChangeSet::default();
-        for key in self.published.shards.keys().cloned().collect::<Vec<_>>() {
-            changes.merge(self.shard(key, None));
+        for key in self.services.iter().cloned().collect::<Vec<_>>() {
+            self.shard(&key, None, &mut changes);
         }
-        for id in self.published.workloads.keys().cloned().collect::<Vec<_>>() {
-            changes.merge(self.workload(id, None));
+        for id in self.workloads.missing(&[], &self.cluster) {
+            self.workload(id, None, &mut changes);
         }
-        changes.merge(self.networks(None, Vec::new()));
+        self.networks(NetworkClaim::default(), &mut changes);
         self.registry.note(changes);
     }
 
-    /// Publishes one shard; a shard that lost its endpoints keeps the accounts last seen (R6.1).
-    fn shard(&mut self, key: ServiceKey, shard: Option<Arc<EndpointShard>>) -> ChangeSet {
-        let shard = match (shard, self.published.shards.get(&key)) {
-            (Some(new), Some(old)) if new.endpoints.is_empty() && new.accounts.is_empty() => {
-                Some(Arc::new(EndpointShard { accounts: Arc::clone(&old.accounts), ..(*new).clone() }))
+    /// Publishes one shard. An empty share of a service that nobody told of makes no service (R6.1): it is told
+    /// once, and then only remembered.
+    fn shard(&mut self, key: &ServiceKey, shard: Option<Arc<EndpointShard>>, changes: &mut ChangeSet) {
+        let empty = shard.as_ref().is_some_and(|shard| shard.service.is_none() && shard.endpoints.is_empty());
+        if empty && self.registry.service(key).is_none() {
+            if self.services.insert(key.clone()) {
+                changes.add_service(key, ServiceChange { record: false });
             }
-            (new, _) => new,
-        };
-        let changes = self.registry.write_service(&key, &self.cluster, shard.as_ref());
+            return;
+        }
+        self.registry.write_service(key, &self.cluster, shard.as_ref(), changes);
         match shard {
-            Some(shard) => self.published.shards.insert(key, shard),
-            None => self.published.shards.remove(&key),
-        };
-        changes
+            Some(_) if self.services.contains(key) => {}
+            Some(_) => _ = self.services.insert(key.clone()),
+            None => _ = self.services.remove(key),
+        }
     }
 
-    fn workload(&mut self, id: WorkloadId, workload: Option<Arc<Workload>>) -> ChangeSet {
-        let changes = self.registry.write_workload(id.clone(), workload.clone());
-        match workload {
-            Some(workload) => self.published.workloads.insert(id, workload),
-            None => self.published.workloads.remove(&id),
+    fn workload(&mut self, id: WorkloadId, workload: Option<WorkloadCell>, changes: &mut ChangeSet) {
+        debug_assert!(id.cluster == self.cluster && workload.as_ref().is_none_or(|cell| cell.id() == id));
+        let changed = match workload {
+            Some(cell) => self.workloads.set(cell),
+            None => self.workloads.remove(&id.namespace, &id.name),
         };
-        changes
+        self.registry.count(changed);
+        if changed {
+            changes.workloads.insert(id);
+        }
     }
 
-    fn networks(&mut self, network: Option<NetworkId>, gateways: Vec<NetworkGateway>) -> ChangeSet {
-        let changes = self.registry.write_networks(&self.cluster, network.as_ref(), &gateways);
-        self.published.network = network;
-        self.published.gateways = gateways;
-        changes
+    fn networks(&mut self, claim: NetworkClaim, changes: &mut ChangeSet) {
+        self.registry.write_networks(&self.cluster, claim, changes);
     }
 }
 

@@ -39,6 +39,12 @@ pub enum Decision {
     /// In another cluster, and the host is cluster-local (R4.5).
     #[serde(rename = "hidden/other-cluster")]
     OtherCluster,
+    /// In another cluster, and its own does not export the service (R4.38).
+    #[serde(rename = "hidden/not-exported")]
+    NotExported,
+    /// Not ready, and the service does not send such endpoints (R4.10).
+    #[serde(rename = "hidden/unhealthy")]
+    Unhealthy,
     /// Terminating (R4.9).
     #[serde(rename = "hidden/terminating")]
     Terminating,
@@ -69,6 +75,8 @@ impl Decision {
             Self::OtherNode => "hidden/other-node",
             Self::NetworkView => "hidden/network-view",
             Self::OtherCluster => "hidden/other-cluster",
+            Self::NotExported => "hidden/not-exported",
+            Self::Unhealthy => "hidden/unhealthy",
             Self::Terminating => "hidden/terminating",
             Self::Draining => "hidden/draining",
             Self::NoGateway => "hidden/no-gateway",
@@ -168,13 +176,13 @@ impl Pass<'_> {
         match self.route(endpoint) {
             Err(hidden) => hidden,
             Ok(Route::Direct) => {
-                weighing.direct(&endpoint.workload.locality, direct(endpoint, mtls));
+                weighing.direct(endpoint.workload.locality(), direct(endpoint, mtls));
                 Decision::Direct
             }
             Ok(Route::Gateways(_)) if !mtls => Decision::MtlsRequired,
             Ok(Route::Gateways(_)) if endpoint.health != Health::Healthy => Decision::NotReadyBehindGateway,
             Ok(Route::Gateways(gateways)) => {
-                weighing.via(&endpoint.workload.locality, gateways, endpoint.weight());
+                weighing.via(endpoint.workload.locality(), gateways, endpoint.weight());
                 Decision::ViaGateway
             }
         }
@@ -183,7 +191,7 @@ impl Pass<'_> {
     /// The filter of R4.9; `None` keeps the endpoint.
     fn filter(&self, endpoint: &Endpoint) -> Option<Decision> {
         let pod = &endpoint.workload;
-        if self.key.node.as_ref().is_some_and(|node| *node != pod.node || *self.key.cluster != *pod.cluster) {
+        if self.key.node.as_ref().is_some_and(|node| node != pod.node() || *self.key.cluster != *pod.cluster) {
             return Some(Decision::OtherNode);
         }
         if !self.key.requested_view.sees(&pod.network) {
@@ -192,7 +200,11 @@ impl Pass<'_> {
         if pod.cluster != self.key.cluster && self.inputs.mesh.cluster_local(&self.name.host) {
             return Some(Decision::OtherCluster);
         }
+        if !endpoint.discoverability.permits(&pod.cluster, &self.key.cluster) {
+            return Some(Decision::NotExported);
+        }
         match endpoint.health {
+            Health::Unhealthy if !endpoint.send_unhealthy => Some(Decision::Unhealthy),
             Health::Terminating => Some(Decision::Terminating),
             _ if draining(endpoint) && !sticky(self.service) => Some(Decision::Draining),
             _ => None,
@@ -217,7 +229,7 @@ impl Pass<'_> {
 }
 
 fn draining(endpoint: &Endpoint) -> bool {
-    let label = endpoint.workload.labels.get(DRAINING_LABEL);
+    let label = endpoint.workload.label(DRAINING_LABEL);
     endpoint.health == Health::Draining || label.is_some_and(|value| !value.is_empty())
 }
 

@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use super::{Assignment, Decision, EdsKey, EdsName, Inputs, MeshRules, Origin, assign};
 use crate::model::{
     ClusterRole, Endpoint, EndpointShard, Health, IpFamilies, Locality, NetworkGateway, PortProtocol,
-    ProxyKind, RequestedView, Service, ServiceKey, ServicePort, TlsMode, Transport, Workload,
+    ProxyKind, RequestedView, Service, ServiceKey, ServicePort, TlsMode, Transport, WorkloadParts,
 };
 use crate::registry::{ClusterWriter, Registry};
 
@@ -114,25 +114,22 @@ impl World {
 
 fn endpoint(cluster: &str, network: &str, port_name: &str, pod: &Pod) -> Endpoint {
     let address: IpAddr = pod.address.parse().expect("address");
-    let workload = Workload {
+    let workload = WorkloadParts {
         cluster: cluster.into(),
         namespace: "sample".into(),
         name: pod.address.into(),
-        addresses: vec![address],
+        addresses: address.into(),
         network: pod.network.unwrap_or(network).into(),
         locality: Locality::parse(pod.locality),
         tls_mode: if pod.mtls { TlsMode::Istio } else { TlsMode::Disabled },
         labels: pod.labels.iter().map(|&(key, value)| (key.into(), value.into())).collect(),
         node: pod.node.into(),
-        ..Workload::default()
+        ..WorkloadParts::default()
     };
     Endpoint {
-        addresses: vec![address],
-        port: 5000,
-        port_name: port_name.into(),
         health: pod.health,
         weight: std::num::NonZeroU32::new(pod.weight),
-        workload: Arc::new(workload),
+        ..Endpoint::new(address, 5000, port_name, workload)
     }
 }
 

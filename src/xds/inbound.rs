@@ -33,16 +33,16 @@ impl Own {
 
 /// The services a proxy's own ports come from.
 pub(super) fn services(view: &ProxyView) -> BTreeSet<ServiceKey> {
-    view.workload.as_deref().map(|pod| pod.services.clone()).unwrap_or_default()
+    view.workload.as_ref().map(|pod| BTreeSet::clone(&pod.services)).unwrap_or_default()
 }
 
 /// The proxy's own ports, those of the oldest service first.
 fn ports(registry: &Registry, view: &ProxyView) -> Vec<InboundPort> {
-    let Some(pod) = view.workload.as_deref() else {
+    let Some(pod) = view.workload.as_ref() else {
         return Vec::new();
     };
     let mut ports = Vec::new();
-    for key in &pod.services {
+    for key in pod.services.iter() {
         let Some(snapshot) = registry.service(key).map(|cell| cell.load()) else {
             continue;
         };

@@ -8,7 +8,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tombolo::model::{
     ClusterRole, Endpoint, EndpointShard, NetworkGateway, PortProtocol, Service, ServiceKey, ServicePort,
-    TlsMode, Transport, Workload,
+    TlsMode, Transport, WorkloadParts,
 };
 use tombolo::registry::{ClusterWriter, Registry};
 use tombolo::trust::SecretSource;
@@ -53,16 +53,16 @@ pub fn shard(cluster: &str, service: usize, endpoints: usize) -> EndpointShard {
     };
     let endpoint = |index: usize| {
         let address = IpAddr::V4(Ipv4Addr::from(0x0a0a_0000 + index as u32 + 1));
-        let workload = Workload {
+        let workload = WorkloadParts {
             cluster: cluster.into(),
             namespace: "sample".into(),
             name: format!("s{service}-{index}").into(),
-            addresses: vec![address],
+            addresses: address.into(),
             network: format!("net-{cluster}").as_str().into(),
             tls_mode: TlsMode::Istio,
-            ..Workload::default()
+            ..WorkloadParts::default()
         };
-        Endpoint::new(address, 8080, "http", Arc::new(workload))
+        Endpoint::new(address, 8080, "http", workload)
     };
     EndpointShard::new(cluster.into(), Some(Arc::new(record)), (0..endpoints).map(endpoint).collect())
 }

@@ -23,10 +23,10 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
             protocol: model::PortProtocol::Http,
         };
         let service = model::Service { key: key.clone(), ports: vec![port], ..Default::default() };
-        let mut pod = model::Workload::default();
+        let mut pod = model::WorkloadParts::default();
         (pod.cluster, pod.network) = (cluster.clone(), network.clone());
         pod.tls_mode = model::TlsMode::Istio;
-        let pod = model::Endpoint::new("10.0.0.1".parse()?, 8080, "http", Arc::new(pod));
+        let pod = model::Endpoint::new("10.0.0.1".parse()?, 8080, "http", pod);
         let entrance = NetworkGateway::new(network.clone(), cluster.clone(), gateway.parse()?);
         let mut writer = registry.writer(cluster.clone(), ClusterRole::Remote)?;
         writer.set_networks(Some(network), vec![entrance]);

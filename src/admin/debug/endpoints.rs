@@ -55,14 +55,14 @@ struct Place {
 impl From<&Endpoint> for Row {
     fn from(endpoint: &Endpoint) -> Self {
         let pod = &endpoint.workload;
-        let (host_name, sub_domain) = pod.pod_dns.clone().unwrap_or_default();
+        let (host_name, sub_domain) = pod.pod_dns().unwrap_or_default();
         Self {
-            labels: pod.labels.clone(),
-            addresses: endpoint.addresses.clone(),
+            labels: pod.labels(),
+            addresses: endpoint.addresses.to_vec(),
             service_port_name: endpoint.port_name.clone(),
             service_account: pod.account.as_ref().map(ToString::to_string).unwrap_or_default(),
             network: pod.network.to_string(),
-            locality: Place { label: pod.locality.to_string(), cluster: pod.cluster.to_string() },
+            locality: Place { label: pod.locality().to_string(), cluster: pod.cluster.to_string() },
             endpoint_port: endpoint.port,
             // The peer writes what was given, not the default.
             lb_weight: endpoint.weight.map_or(0, std::num::NonZeroU32::get),
@@ -72,7 +72,7 @@ impl From<&Endpoint> for Row {
             host_name,
             sub_domain,
             health_status: health_number(endpoint.health),
-            node_name: pod.node.clone(),
+            node_name: pod.node().clone(),
         }
     }
 }

@@ -189,7 +189,9 @@ impl Status {
                 ClusterHealth::Stale { since, cause: StaleCause::Refused(why.clone()) }
             }
             (Some(_), false) => ClusterHealth::Connecting,
-            (None, true) if self.watches.len() == super::SOURCES => ClusterHealth::Live,
+            (None, true) if ObjectKind::BUILT_IN.iter().all(|kind| self.watches.contains_key(kind)) => {
+                ClusterHealth::Live
+            }
             (None, _) if self.contacted => ClusterHealth::Syncing,
             (None, _) => ClusterHealth::Connecting,
         }

@@ -4,9 +4,9 @@ use std::collections::HashSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::{ClusterContext, bare_workload};
-use crate::ingest::objects::{Labels, ObjectKey, SliceEndpoint, SliceObject, SlicePort};
-use crate::model::{Endpoint, Health, Name, NetworkId, Workload};
+use super::{ClusterContext, ClusterNetwork, bare_workload};
+use crate::ingest::objects::{ObjectKey, ServiceObject, SliceEndpoint, SliceObject, SlicePort};
+use crate::model::{Addresses, Discoverability, Endpoint, Health, Name, Workload};
 
 /// Where endpoints find their pods.
 pub trait PodLookup {
@@ -17,21 +17,62 @@ pub trait PodLookup {
     fn by_address(&self, namespace: &Name, address: IpAddr) -> Option<Arc<Workload>>;
 }
 
+/// What the health of a slice's endpoints is derived from besides their conditions (R5.13).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HealthBasis {
+    /// The Service is not known.
+    NoService,
+    /// A Service without sticky sessions.
+    Plain,
+    /// A Service whose leaving endpoints keep their sessions.
+    Sticky,
+}
+
+impl HealthBasis {
+    /// What a Service says; either label for sticky sessions will do (Q10).
+    pub fn of(service: Option<&ServiceObject>) -> Self {
+        let Some(service) = service else {
+            return Self::NoService;
+        };
+        let filled = |name: &str| service.labels.get(name).is_some_and(|value| !value.is_empty());
+        if filled("istio.io/persistent-session") || filled("istio.io/persistent-session-header") {
+            Self::Sticky
+        } else {
+            Self::Plain
+        }
+    }
+}
+
+/// One slice and what holds for it alone.
+#[derive(Clone, Copy, Debug)]
+pub struct SliceInput<'a> {
+    /// The slice.
+    pub slice: &'a SliceObject,
+    /// What its endpoints' health is derived from: the Service as it is now (D46), or as it was (Q32).
+    pub basis: HealthBasis,
+    /// Pods that are known and count as unknown (Q23).
+    pub late: Option<&'a HashSet<ObjectKey>>,
+}
+
 /// Everything the endpoints of one service depend on.
 #[derive(Clone, Copy)]
 pub struct EndpointInput<'a, P> {
     /// The cluster.
     pub context: &'a ClusterContext,
-    /// The network of its system namespace.
-    pub of_cluster: &'a NetworkId,
+    /// Where its addresses belong.
+    pub of_cluster: &'a ClusterNetwork,
     /// The service's namespace.
     pub namespace: &'a Name,
-    /// The labels of its Service, once that is known (D46).
-    pub service_labels: Option<&'a Labels>,
+    /// Its Service, once that is known.
+    pub service: Option<&'a ServiceObject>,
     /// Its slices in the order of their names, which is the order of the endpoints (Q25).
-    pub slices: &'a [&'a SliceObject],
+    pub slices: &'a [SliceInput<'a>],
     /// The pods.
     pub pods: &'a P,
+    /// Whether slices are believed without the pods they name (D9).
+    pub without_pods: bool,
+    /// Who may use the endpoints (R4.38).
+    pub discoverability: Discoverability,
 }
 
 /// What slices yield.
@@ -45,14 +86,15 @@ pub struct Endpoints {
     pub skipped: Vec<String>,
 }
 
-/// R5.1–R5.7, R5.13. The same (address, port name) in two slices counts once, the first by slice name (R5.1).
+/// R5.1–R5.7, R5.13, R5.15. The same (first address, port name) in two slices counts once, the first by slice
+/// name (R5.1).
 pub fn endpoints<P: PodLookup>(input: EndpointInput<'_, P>) -> Endpoints {
     let mut result = Endpoints::default();
     let mut seen: HashSet<(IpAddr, Name)> = HashSet::new();
-    for slice in input.slices {
-        let ports = usable_ports(&slice.ports, &mut result.skipped);
-        for entry in &slice.endpoints {
-            let health = health(entry, input.service_labels);
+    for part in input.slices {
+        let ports = usable_ports(&part.slice.ports, &mut result.skipped);
+        for entry in &part.slice.endpoints {
+            let health = health(entry, part.basis);
             for text in &entry.addresses {
                 let address = match input.context.address(text) {
                     Ok(address) => address,
@@ -61,23 +103,47 @@ pub fn endpoints<P: PodLookup>(input: EndpointInput<'_, P>) -> Endpoints {
                         continue;
                     }
                 };
-                let Some(workload) = behind(&input, entry, address) else {
+                let Some(workload) = behind(&input, part, entry, address) else {
                     result.withheld += 1;
                     continue;
                 };
-                let fresh = ports.iter().filter(|(name, _)| seen.insert((address, Name::clone(name))));
+                let addresses = addresses(&input, part.slice, entry, address, &workload);
+                let Some(first) = addresses.first().copied() else {
+                    continue;
+                };
+                let fresh = ports.iter().filter(|(name, _)| seen.insert((first, Name::clone(name))));
                 result.endpoints.extend(fresh.map(|(name, port)| Endpoint {
-                    addresses: vec![address],
+                    addresses: addresses.clone(),
                     port: *port,
                     port_name: Name::clone(name),
                     health,
                     weight: None,
+                    discoverability: input.discoverability,
+                    send_unhealthy: true,
                     workload: Arc::clone(&workload),
                 }));
             }
         }
     }
     result
+}
+
+/// R5.15: every address of a dual-stack pod behind a dual-stack Service, told once by the slice that is not
+/// IPv6; else the slice's address.
+fn addresses<P>(
+    input: &EndpointInput<'_, P>,
+    slice: &SliceObject,
+    entry: &SliceEndpoint,
+    address: IpAddr,
+    pod: &Workload,
+) -> Addresses {
+    let dual_service = input.service.is_some_and(|service| service.cluster_ips.len() > 1);
+    let dual = input.context.dual_stack && entry.pod.is_some() && dual_service && pod.addresses.len() > 1;
+    match (dual, &*slice.address_type) {
+        (false, _) => address.into(),
+        (true, "IPv6") => Addresses::default(),
+        (true, _) => pod.addresses.iter().copied().filter(|ip| input.context.permits(*ip)).collect(),
+    }
 }
 
 /// Port name and number come from the slice (R5.2); one without a usable number serves nothing.
@@ -95,32 +161,30 @@ fn usable_ports<'a>(ports: &'a [SlicePort], skipped: &mut Vec<String>) -> Vec<(&
 /// The workload behind an address; `None` when the pod it names is not known (R5.3, R5.5).
 fn behind<P: PodLookup>(
     input: &EndpointInput<'_, P>,
+    part: &SliceInput<'_>,
     entry: &SliceEndpoint,
     address: IpAddr,
 ) -> Option<Arc<Workload>> {
+    let bare = || Arc::new(bare_workload(input.context, address, input.of_cluster));
     if let Some(pod) = &entry.pod {
-        return input.pods.by_name(pod);
+        let known = input.pods.by_name(pod).filter(|_| !part.late.is_some_and(|late| late.contains(pod)));
+        return known.or_else(|| input.without_pods.then(bare));
     }
-    let lent = input.pods.by_address(input.namespace, address);
-    Some(lent.unwrap_or_else(|| Arc::new(bare_workload(input.context, address, input.of_cluster))))
+    Some(input.pods.by_address(input.namespace, address).unwrap_or_else(bare))
 }
 
 /// R5.13 and D46: without the Service, an endpoint that is not ready is unhealthy; it is derived again when
 /// the Service comes.
-fn health(entry: &SliceEndpoint, service_labels: Option<&Labels>) -> Health {
+fn health(entry: &SliceEndpoint, basis: HealthBasis) -> Health {
     if entry.ready.unwrap_or(true) {
         return Health::Healthy;
     }
-    let Some(labels) = service_labels else {
-        return Health::Unhealthy;
-    };
-    let filled = |name: &str| labels.get(name).is_some_and(|value| !value.is_empty());
-    let sticky = filled("istio.io/persistent-session") || filled("istio.io/persistent-session-header");
     let leaving = entry.terminating.unwrap_or(true);
-    match (sticky && entry.serving.unwrap_or(true), leaving) {
-        (true, true) => Health::Draining,
-        (false, true) => Health::Terminating,
-        (_, false) => Health::Unhealthy,
+    let serving = entry.serving.unwrap_or(true);
+    match basis {
+        HealthBasis::Sticky if serving && leaving => Health::Draining,
+        HealthBasis::Sticky | HealthBasis::Plain if leaving => Health::Terminating,
+        _ => Health::Unhealthy,
     }
 }
 
@@ -132,6 +196,7 @@ mod tests {
 
     use super::super::test_context;
     use super::*;
+    use crate::model::WorkloadParts;
 
     #[derive(Default)]
     struct Pods {
@@ -150,7 +215,7 @@ mod tests {
     }
 
     fn named(name: &str) -> Arc<Workload> {
-        Arc::new(Workload { name: name.into(), ..Workload::default() })
+        Arc::new(WorkloadParts { name: name.into(), ..WorkloadParts::default() }.into())
     }
 
     fn convert(slices: &[(&str, Value)], labels: Option<Value>, pods: &Pods) -> Endpoints {
@@ -158,14 +223,31 @@ mod tests {
             .iter()
             .map(|(name, slice)| (*name, serde_json::from_value(slice.clone()).unwrap()))
             .collect();
-        let labels: Option<Labels> = labels.map(|labels| serde_json::from_value(labels).unwrap());
+        let service = labels.map(|labels| ServiceObject {
+            labels: serde_json::from_value(labels).unwrap(),
+            ..ServiceObject::default()
+        });
+        convert_for(&test_context(), &slices, service.as_ref(), pods)
+    }
+
+    fn convert_for(
+        context: &ClusterContext,
+        slices: &BTreeMap<&str, SliceObject>,
+        service: Option<&ServiceObject>,
+        pods: &Pods,
+    ) -> Endpoints {
+        let basis = HealthBasis::of(service);
+        let slices: Vec<_> =
+            slices.values().map(|slice| SliceInput { slice, basis, late: None }).collect();
         endpoints(EndpointInput {
-            context: &test_context(),
-            of_cluster: &"n-sys".into(),
+            context,
+            of_cluster: &ClusterNetwork::new("n-sys".into(), Arc::default()),
             namespace: &"a".into(),
-            service_labels: labels.as_ref(),
-            slices: &slices.values().collect::<Vec<_>>(),
+            service,
+            slices: &slices,
             pods,
+            without_pods: false,
+            discoverability: Discoverability::Always,
         })
     }
 
@@ -221,7 +303,7 @@ mod tests {
         let result = convert(&[("s-1", entry)], None, &pods);
         assert_eq!(&*result.endpoints[0].workload.name, "p1");
         let plain = &result.endpoints[1].workload;
-        assert!(plain.name.is_empty() && plain.account.is_none() && plain.locality.is_empty());
+        assert!(plain.name.is_empty() && plain.account.is_none() && plain.locality().is_empty());
         assert_eq!(&*plain.network, "n-sys");
     }
 
@@ -251,6 +333,33 @@ mod tests {
     }
 
     #[test]
+    fn r5_15_a_dual_stack_pod_behind_a_dual_stack_service_is_one_endpoint() {
+        let object = |text: &str, family: &str| -> SliceObject {
+            let mut slice = slice(json!([{"addresses": [text], "targetRef": {"kind": "Pod", "name": "p1"}}]));
+            slice["addressType"] = json!(family);
+            serde_json::from_value(slice).unwrap()
+        };
+        let both: [IpAddr; 2] = ["10.0.0.1", "fd00::1"].map(|text| text.parse().unwrap());
+        let mut pods = Pods::default();
+        let pod = Workload { name: "p1".into(), addresses: both[..].into(), ..Workload::default() };
+        pods.named.insert(ObjectKey::new("a", "p1"), Arc::new(pod));
+        let slices = BTreeMap::from([("s-4", object("10.0.0.1", "IPv4")), ("s-6", object("fd00::1", "IPv6"))]);
+        let service = |ips: &[&str]| ServiceObject {
+            cluster_ips: ips.iter().map(|ip| Name::from(*ip)).collect(),
+            ..ServiceObject::default()
+        };
+        let shown = |dual_stack, ips: &[&str]| -> Vec<Vec<String>> {
+            let context = ClusterContext { dual_stack, ..test_context() };
+            let result = convert_for(&context, &slices, Some(&service(ips)), &pods);
+            let addresses = result.endpoints.iter().map(|e| &e.addresses);
+            addresses.map(|list| list.iter().map(ToString::to_string).collect()).collect()
+        };
+        assert_eq!(shown(true, &["10.9.0.1", "fd09::1"]), [["10.0.0.1", "fd00::1"]]);
+        assert_eq!(shown(false, &["10.9.0.1", "fd09::1"]), [["10.0.0.1"], ["fd00::1"]]);
+        assert_eq!(shown(true, &["10.9.0.1"]), [["10.0.0.1"], ["fd00::1"]]);
+    }
+
+    #[test]
     fn d46_without_the_service_an_unready_endpoint_is_unhealthy() {
         let entry = slice(json!([{"addresses": ["10.0.0.1"], "conditions": {"ready": false}}]));
         let result = convert(&[("s-1", entry)], None, &Pods::default());
@@ -258,7 +367,7 @@ mod tests {
     }
 
     #[test]
-    fn k_38_k_40_unusable_addresses_and_ports_are_skipped_and_told() {
+    fn k40_unusable_addresses_and_ports_are_skipped_and_told() {
         let entry = json!({"endpoints": [{"addresses": ["nonsense", "127.0.0.1", "169.254.169.254",
             "::ffff:10.0.0.7", "10.0.0.1"]}],
             "ports": [{"name": "a", "port": 70000}, {"name": "b"}, {"name": "c", "port": 80}]});

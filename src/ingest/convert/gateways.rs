@@ -1,193 +1,212 @@
-//! Labelled Services → gateways.
+//! Services and Gateways of one cluster → gateways of networks (R3.1–R3.12).
 
-use std::net::IpAddr;
+mod advertised;
+mod gateway_api;
+mod service;
 
-use super::ClusterContext;
-use crate::ingest::objects::{NETWORK_LABEL, ServiceObject, ServiceType};
-use crate::model::{DEFAULT_GATEWAY_PORT, HBONE_GATEWAY_PORT, NetworkGateway, NetworkId};
+use std::collections::{BTreeMap, BTreeSet};
 
-/// Label with the mTLS port (R3.2).
+use super::{ClusterContext, ClusterNetwork};
+use crate::ingest::networks::MeshNetworks;
+use crate::ingest::objects::{Labels, NETWORK_LABEL, NodeObject, ObjectKey};
+use crate::model::{GatewayAddress, GatewayHost, Name, NetworkGateway, NetworkId};
+
+pub use advertised::Advertised;
+pub use gateway_api::{api_gateways, is_api_gateway};
+pub use service::{is_labelled, service_gateways};
+
+/// Label with the mTLS port (R3.2, R3.9).
 const PORT_LABEL: &str = "networking.istio.io/gatewayPort";
 
-/// What a Service says of gateways.
+/// Which networks a cluster may tell gateways of without belonging to them (D10).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TrustedNetworks {
+    /// Any, as at the peer.
+    Any,
+    /// These.
+    Only(BTreeSet<NetworkId>),
+}
+
+impl Default for TrustedNetworks {
+    fn default() -> Self {
+        Self::Only(BTreeSet::new())
+    }
+}
+
+/// How the gateways of a cluster are found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct GatewayOptions {
+    /// Networks it may tell gateways of besides its own (D10).
+    pub trusted: TrustedNetworks,
+    /// Where its gateways are reached instead, unless their objects say so themselves.
+    pub advertised: Option<Advertised>,
+    /// Whether Gateways of the Gateway API are read (`PILOT_MULTI_NETWORK_DISCOVER_GATEWAY_API`).
+    pub gateway_api: bool,
+    /// Whether it is the config cluster, which may point to gateways elsewhere (R3.10).
+    pub config_cluster: bool,
+}
+
+/// Where a cluster belongs, and which of its Services the document calls gateways.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ClusterNetworks {
+    /// The network of its addresses (R2.1).
+    pub network: ClusterNetwork,
+    /// Every network it belongs to: by label, and by each network that claims it (Q3).
+    pub member_of: BTreeSet<NetworkId>,
+    /// `registryServiceName` gateways: networks and ports by Service (R3.1 b).
+    pub named: BTreeMap<ObjectKey, Vec<(NetworkId, u16)>>,
+}
+
+impl ClusterNetworks {
+    /// What the label of the system namespace (empty: none) and the document say of a cluster.
+    pub fn new(context: &ClusterContext, label: &NetworkId, mesh: &MeshNetworks) -> Self {
+        let mut member_of: BTreeSet<_> = mesh.claiming(&context.cluster).cloned().collect();
+        if !label.is_empty() {
+            member_of.insert(label.clone());
+        }
+        let suffix = format!(".svc.{}", context.domain);
+        let key = |host: &str| {
+            let (name, namespace) = host.strip_suffix(&suffix)?.split_once('.')?;
+            (!namespace.contains('.')).then(|| ObjectKey::new(namespace, name))
+        };
+        let services = mesh.services(&context.cluster).into_iter();
+        Self {
+            network: mesh.of_cluster(&context.cluster, label),
+            member_of,
+            named: services.filter_map(|(host, networks)| Some((key(&host)?, networks))).collect(),
+        }
+    }
+}
+
+/// The nodes of a cluster, as NodePort gateways see them.
+pub trait GatewayNodes {
+    /// Nodes with an ExternalIP, by name.
+    fn external(&self) -> Vec<(&Name, &NodeObject)>;
+    /// Names of the nodes that run a ready pod of this Service.
+    fn running(&self, service: &ObjectKey) -> BTreeSet<Name>;
+}
+
+/// What gateways depend on besides the object they are told by.
+#[derive(Clone, Copy)]
+pub struct GatewayInput<'a> {
+    /// The cluster.
+    pub context: &'a ClusterContext,
+    /// Where it belongs.
+    pub networks: &'a ClusterNetworks,
+    /// Its nodes.
+    pub nodes: &'a dyn GatewayNodes,
+}
+
+/// What objects say of gateways.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Gateways {
-    /// The gateways it yields.
+    /// Gateways with an IP address.
     pub gateways: Vec<NetworkGateway>,
+    /// Gateways with a host name.
+    pub hosts: Vec<GatewayHost>,
     /// What of it is not used, and why.
     pub notes: Vec<String>,
 }
 
-/// Whether a Service is a candidate (R3.1 a).
-pub fn is_gateway(service: &ServiceObject) -> bool {
-    service.labels.get(NETWORK_LABEL).is_some_and(|network| !network.is_empty())
+impl Gateways {
+    /// Adds what another object says.
+    pub fn extend(&mut self, other: Self) {
+        self.gateways.extend(other.gateways);
+        self.hosts.extend(other.hosts);
+        self.notes.extend(other.notes);
+    }
+
+    /// In order, each gateway once, whoever tells of it (R3.14, Q7).
+    pub fn settle(&mut self) {
+        self.gateways.sort();
+        self.gateways.dedup();
+        self.hosts.sort();
+        self.hosts.dedup();
+    }
+
+    fn push(&mut self, context: &ClusterContext, network: &NetworkId, entrance: Entrance) {
+        let Entrance { address, port, hbone_port } = entrance;
+        let (network, cluster) = (network.clone(), context.cluster.clone());
+        match address {
+            GatewayAddress::Ip(address) => {
+                self.gateways.push(NetworkGateway { network, cluster, address, port, hbone_port });
+            }
+            GatewayAddress::Host(host) => {
+                self.hosts.push(GatewayHost { network, cluster, host, port, hbone_port });
+            }
+        }
+    }
 }
 
-/// R3.1–R3.6 for LoadBalancer addresses and `externalIPs`. Gateways count only for the network the cluster
-/// itself belongs to (D10). Host names are told of and not used. `exportTo` does not matter (R3.8).
-pub fn gateways(context: &ClusterContext, service: &ServiceObject, of_cluster: &NetworkId) -> Gateways {
-    let mut result = Gateways::default();
-    let Some(network) = service.labels.get(NETWORK_LABEL).filter(|network| !network.is_empty()) else {
-        return result;
-    };
-    let (port, hbone_port) = ports(service, &mut result.notes);
-    if port == 0 && hbone_port == 0 {
-        return result;
-    }
-    let addresses = addresses(context, service, &mut result.notes);
-    if addresses.is_empty() {
-        return result;
-    }
-    if **network != **of_cluster {
-        result.notes.push(format!(
-            "gateways for network `{network}` are not used: this cluster belongs to network `{of_cluster}` \
-             by the label {NETWORK_LABEL} of its system namespace"
-        ));
-        return result;
-    }
-    result.gateways.extend(addresses.into_iter().map(|address| NetworkGateway {
-        network: of_cluster.clone(),
-        cluster: context.cluster.clone(),
-        address,
-        port,
-        hbone_port,
-    }));
-    result
+/// A gateway without its network.
+struct Entrance {
+    address: GatewayAddress,
+    port: u16,
+    hbone_port: u16,
 }
 
-/// R3.2: a port counts if the Service exposes a port of that number, whatever its name.
-fn ports(service: &ServiceObject, notes: &mut Vec<String>) -> (u16, u16) {
-    let exposed = |number: u16| {
-        let found = service.ports.iter().any(|port| port.port == i64::from(number));
-        if found { number } else { 0 }
-    };
-    let mtls = match service.labels.get(PORT_LABEL).map(|label| label.parse::<u16>()) {
+impl GatewayInput<'_> {
+    /// D10, or the note that says why not.
+    fn accepts(&self, network: &NetworkId) -> Result<(), String> {
+        let trusted = match &self.context.gateways.trusted {
+            TrustedNetworks::Any => true,
+            TrustedNetworks::Only(networks) => networks.contains(network),
+        };
+        if trusted || self.networks.member_of.contains(network) {
+            return Ok(());
+        }
+        let own: Vec<_> = self.networks.member_of.iter().map(|own| format!("`{own}`")).collect();
+        let own = if own.is_empty() { "none".to_owned() } else { own.join(", ") };
+        Err(format!(
+            "gateways for network `{network}` are not used: by the label {NETWORK_LABEL} of its system namespace \
+             and by meshNetworks this cluster belongs to {own}; trust it with tombolo.dev/trusted-networks"
+        ))
+    }
+
+    /// Reads an address that others are to connect to; says why it cannot be used (K-40).
+    fn address(&self, text: &str) -> Result<GatewayAddress, String> {
+        if text.parse::<std::net::IpAddr>().is_ok() {
+            return self.context.address(text).map(GatewayAddress::Ip);
+        }
+        let shown: String = text.chars().take(80).collect();
+        GatewayAddress::host(text).ok_or_else(|| format!("`{shown}` is neither an IP address nor a host name"))
+    }
+
+    /// The addresses to use instead of what an object says: its annotation, else the cluster's option.
+    fn advertised(&self, annotation: Option<&Name>, notes: &mut Vec<String>) -> Option<Advertised> {
+        let own = annotation.and_then(|text| {
+            let (advertised, problems) = Advertised::parse(text);
+            let name = crate::ingest::objects::GATEWAY_ADDRESS_ANNOTATION;
+            notes.extend(problems.into_iter().map(|problem| format!("annotation {name}: {problem}")));
+            advertised
+        });
+        let mut advertised = own.or_else(|| self.context.gateways.advertised.clone())?;
+        advertised.entries.retain(|(address, _)| match address {
+            GatewayAddress::Host(_) => true,
+            GatewayAddress::Ip(ip) => match self.context.address(&ip.to_string()) {
+                Ok(_) => true,
+                Err(reason) => {
+                    notes.push(format!("advertised gateway address not used: {reason}"));
+                    false
+                }
+            },
+        });
+        (!advertised.entries.is_empty()).then_some(advertised)
+    }
+}
+
+/// The label with the mTLS port (R3.2): unusable → told, and the default.
+fn port_label(labels: &Labels, notes: &mut Vec<String>) -> u16 {
+    use crate::model::DEFAULT_GATEWAY_PORT;
+    match labels.get(PORT_LABEL).map(|label| label.parse::<u16>()) {
         None => DEFAULT_GATEWAY_PORT,
-        Some(Ok(port)) => port,
-        Some(Err(_)) => {
+        Some(Ok(port)) if port != 0 => port,
+        Some(_) => {
             notes.push(format!("label {PORT_LABEL} is not a port number: {DEFAULT_GATEWAY_PORT} is used"));
             DEFAULT_GATEWAY_PORT
         }
-    };
-    (exposed(mtls), exposed(HBONE_GATEWAY_PORT))
-}
-
-/// R3.4.
-fn addresses(context: &ClusterContext, service: &ServiceObject, notes: &mut Vec<String>) -> Vec<IpAddr> {
-    let balanced = match service.service_type {
-        ServiceType::LoadBalancer => service.ingress.as_slice(),
-        _ => &[],
-    };
-    let mut addresses = Vec::new();
-    for text in balanced.iter().chain(&service.external_ips) {
-        match context.address(text) {
-            Ok(address) if !addresses.contains(&address) => addresses.push(address),
-            Ok(_) => {}
-            Err(reason) => notes.push(format!("gateway address not used: {reason}")),
-        }
     }
-    addresses
 }
 
 #[cfg(test)]
-mod tests {
-    use serde_json::{Value, json};
-
-    use super::super::test_context;
-    use super::*;
-
-    fn convert(labels: Value, spec: Value, ingress: Value) -> Gateways {
-        let object = json!({"metadata": {"labels": labels}, "spec": spec,
-            "status": {"loadBalancer": {"ingress": ingress}}});
-        let service = serde_json::from_value(object).unwrap();
-        gateways(&test_context(), &service, &"n1".into())
-    }
-
-    fn shown(result: &Gateways) -> Vec<String> {
-        let show = |g: &NetworkGateway| {
-            format!("{} {} {}:{} {}", g.network, g.cluster, g.address, g.port, g.hbone_port)
-        };
-        result.gateways.iter().map(show).collect()
-    }
-
-    fn balancer(ports: Value) -> Value {
-        json!({"type": "LoadBalancer", "ports": ports})
-    }
-
-    #[test]
-    fn r3_1_only_a_service_with_a_network_is_a_gateway() {
-        let ingress = || json!([{"ip": "2.3.4.6"}]);
-        let spec = || balancer(json!([{"port": 15443}]));
-        assert!(convert(json!({}), spec(), ingress()).gateways.is_empty());
-        assert!(convert(json!({"topology.istio.io/network": ""}), spec(), ingress()).gateways.is_empty());
-        assert_eq!(
-            shown(&convert(json!({"topology.istio.io/network": "n1"}), spec(), ingress())),
-            ["n1 c1 2.3.4.6:15443 0"]
-        );
-    }
-
-    #[test]
-    fn r3_2_ports_count_only_when_exposed() {
-        let ports = |label: Option<&str>, ports: &[u16]| {
-            let mut labels = json!({"topology.istio.io/network": "n1"});
-            if let Some(label) = label {
-                labels[PORT_LABEL] = json!(label);
-            }
-            let ports: Vec<_> = ports.iter().map(|port| json!({"port": port, "name": "any"})).collect();
-            let result = convert(labels, balancer(json!(ports)), json!([{"ip": "2.3.4.6"}]));
-            let ports = result.gateways.first().map(|g| (g.port, g.hbone_port));
-            (ports, result.notes.len())
-        };
-        assert_eq!(ports(None, &[15443, 15008]), (Some((15443, 15008)), 0));
-        assert_eq!(ports(None, &[15008]), (Some((0, 15008)), 0));
-        assert_eq!(ports(None, &[443]), (None, 0));
-        assert_eq!(ports(Some("443"), &[443, 15443]), (Some((443, 0)), 0));
-        assert_eq!(ports(Some("443"), &[15443]), (None, 0));
-        assert_eq!(ports(Some("many"), &[15443]), (Some((15443, 0)), 1));
-    }
-
-    #[test]
-    fn r3_4_r3_6_addresses_times_ports() {
-        let labels = || json!({"topology.istio.io/network": "n1"});
-        let mut spec = balancer(json!([{"port": 15443}]));
-        spec["externalIPs"] = json!(["9.9.9.9", "2.3.4.6"]);
-        let result = convert(
-            labels(),
-            spec,
-            json!([{"ip": "2.3.4.6"}, {"hostname": "gw.example.com"}, {"ip": "2.3.4.5"}]),
-        );
-        assert_eq!(
-            shown(&result),
-            ["n1 c1 2.3.4.6:15443 0", "n1 c1 2.3.4.5:15443 0", "n1 c1 9.9.9.9:15443 0"]
-        );
-        assert_eq!(result.notes.len(), 1, "{:?}", result.notes);
-        assert!(result.notes[0].contains("gw.example.com"));
-
-        let cluster_ip = json!({"ports": [{"port": 15443}], "externalIPs": ["9.9.9.9"]});
-        let result = convert(labels(), cluster_ip, json!([{"ip": "2.3.4.6"}]));
-        assert_eq!(shown(&result), ["n1 c1 9.9.9.9:15443 0"], "ingress needs type LoadBalancer");
-        let none = json!({"ports": [{"port": 15443}]});
-        assert_eq!(convert(labels(), none, json!([])), Gateways::default());
-    }
-
-    #[test]
-    fn d10_a_cluster_speaks_for_its_own_network_only() {
-        let result = convert(
-            json!({"topology.istio.io/network": "n2"}),
-            balancer(json!([{"port": 15443}])),
-            json!([{"ip": "2.3.4.6"}]),
-        );
-        assert!(result.gateways.is_empty());
-        assert!(result.notes[0].contains("`n2`") && result.notes[0].contains("`n1`"));
-    }
-
-    #[test]
-    fn k_40_a_gateway_never_has_a_special_address() {
-        let result = convert(
-            json!({"topology.istio.io/network": "n1"}),
-            balancer(json!([{"port": 15443}])),
-            json!([{"ip": "169.254.169.254"}, {"ip": "127.0.0.1"}]),
-        );
-        assert_eq!((result.gateways.len(), result.notes.len()), (0, 2));
-    }
-}
+mod tests;

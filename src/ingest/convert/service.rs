@@ -5,11 +5,19 @@ use std::net::IpAddr;
 
 use super::{ClusterContext, protocol};
 use crate::ingest::objects::{ObjectKey, PortObject, ServiceObject, ServiceType};
-use crate::model::{ExportTo, Name, Resolution, Service, ServicePort, SpiffeId, Transport};
+use crate::model::{
+    ExportTo, Import, Name, Resolution, Service, ServicePort, SpiffeId, TrafficDistribution, Transport,
+};
 
 /// R0.5, R5.21–R5.23, R5.32. Ports that are not 1…65535 are left out. A Service without any VIP has none
 /// (where R5.22 has `0.0.0.0`): nothing listens for an address that nobody was given.
-pub fn service(context: &ClusterContext, key: &ObjectKey, object: &ServiceObject) -> Service {
+/// `namespace` is what the Service's Namespace says about traffic distribution, empty while that is unknown.
+pub fn service(
+    context: &ClusterContext,
+    key: &ObjectKey,
+    object: &ServiceObject,
+    namespace: &str,
+) -> Service {
     let vips: Vec<IpAddr> = object.cluster_ips.iter().filter_map(|ip| ip.parse().ok()).collect();
     let resolution = match &object.service_type {
         ServiceType::ExternalName(target) => Resolution::Alias(target.clone()),
@@ -27,7 +35,29 @@ pub fn service(context: &ClusterContext, key: &ObjectKey, object: &ServiceObject
         node_local: object.node_local,
         publish_not_ready: object.publish_not_ready,
         created: object.created,
+        traffic_distribution: traffic_distribution(
+            &object.traffic_distribution_spec,
+            object.traffic_distribution.as_deref(),
+            namespace,
+        ),
+        import: Import::No,
         accounts: accounts(context, &key.namespace, object),
+    }
+}
+
+/// R4.30: the field of the Service, else its annotation, else its Namespace's annotation. A value of the field
+/// that is not known leaves the word to the annotations; an annotation has the last word, whatever it says.
+pub fn traffic_distribution(spec: &str, service: Option<&str>, namespace: &str) -> TrafficDistribution {
+    let annotated = |text: &str| match text.to_ascii_lowercase().as_str() {
+        "preferclose" | "prefersamezone" => TrafficDistribution::PreferSameZone,
+        "prefersamenode" => TrafficDistribution::PreferSameNode,
+        _ => TrafficDistribution::Any,
+    };
+    match (spec, service) {
+        ("PreferClose" | "PreferSameZone", _) => TrafficDistribution::PreferSameZone,
+        ("PreferSameNode", _) => TrafficDistribution::PreferSameNode,
+        (_, Some(text)) => annotated(text),
+        (_, None) => annotated(namespace),
     }
 }
 
@@ -94,7 +124,7 @@ mod tests {
 
     fn convert(metadata: Value, spec: Value) -> Service {
         let object = serde_json::from_value(json!({"metadata": metadata, "spec": spec})).unwrap();
-        service(&test_context(), &ObjectKey::new("a", "s"), &object)
+        service(&test_context(), &ObjectKey::new("a", "s"), &object, "")
     }
 
     #[test]
@@ -117,6 +147,25 @@ mod tests {
             resolution(json!({"type": "ExternalName", "externalName": "example.com"})),
             Resolution::Alias("example.com".into())
         );
+    }
+
+    #[test]
+    fn r4_30_traffic_distribution() {
+        use TrafficDistribution::{Any, PreferSameNode, PreferSameZone};
+        for (spec, own, namespace, expected) in [
+            ("PreferClose", Some("PreferSameNode"), "", PreferSameZone),
+            ("PreferSameZone", None, "", PreferSameZone),
+            ("PreferSameNode", Some("PreferClose"), "", PreferSameNode),
+            ("preferclose", None, "PreferSameNode", PreferSameNode),
+            ("Odd", Some("PREFERCLOSE"), "PreferSameNode", PreferSameZone),
+            ("", Some("odd"), "PreferClose", Any),
+            ("", Some(""), "PreferClose", Any),
+            ("", None, "prefersamenode", PreferSameNode),
+            ("", None, "odd", Any),
+            ("", None, "", Any),
+        ] {
+            assert_eq!(traffic_distribution(spec, own, namespace), expected, "{spec} {own:?} {namespace}");
+        }
     }
 
     #[test]

@@ -1,26 +1,22 @@
 //! Pod (and Node) → workload.
 
-use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use super::{ClusterContext, network};
+use super::{ClusterContext, ClusterNetwork};
 use crate::ingest::objects::{Labels, NETWORK_LABEL, ObjectKey, PodObject};
-use crate::model::{Locality, Name, NetworkId, SpiffeId, TlsMode, Workload};
+use crate::model::{Locality, Name, SpiffeId, TlsMode, Workload, WorkloadParts};
 
-/// R2.1, R4.14, R5.8–R5.12, R5.20. `node` is the locality of the pod's node, empty while that is unknown;
-/// `of_cluster` the network of the cluster's system namespace.
-///
-/// `services` stays empty: endpoints share this value, and which other Services name the pod must not make
-/// their assignments differ.
+/// R2.1, R4.14, R5.8–R5.12. `node` is the locality of the pod's node, empty while that is unknown;
+/// `of_cluster` where addresses of the cluster belong.
 pub fn pod_workload(
     context: &ClusterContext,
     key: &ObjectKey,
     pod: &PodObject,
     node: Option<&Locality>,
-    of_cluster: &NetworkId,
+    of_cluster: &ClusterNetwork,
 ) -> Workload {
     let locality = locality(pod, node);
-    let network = network(pod.labels.get(NETWORK_LABEL), of_cluster);
+    let network = of_cluster.of(pod.labels.get(NETWORK_LABEL), &pod.addresses);
     let workload_name = workload_name(key, pod);
     let labels = &pod.labels;
     let account = (!pod.service_account.is_empty()).then(|| SpiffeId {
@@ -30,36 +26,34 @@ pub fn pod_workload(
     });
     let canonical_name =
         first_label(labels, &["service.istio.io/canonical-name", "app.kubernetes.io/name", "app"]);
-    Workload {
+    WorkloadParts {
         cluster: context.cluster.clone(),
         namespace: key.namespace.clone(),
         name: key.name.clone(),
-        addresses: pod.addresses.clone(),
-        locality: locality.clone(),
+        addresses: pod.addresses.as_slice().into(),
+        locality,
         node: pod.node.clone(),
         tls_mode: tls_mode(labels),
         account,
         canonical_name: canonical_name.unwrap_or_else(|| workload_name.clone()),
         canonical_revision: canonical_revision(labels),
         workload_name,
-        labels: with_topology(context, labels.clone(), &locality, &network, &pod.node),
+        labels: labels.clone(),
         network,
         pod_dns: pod_dns(key, pod),
-        services: BTreeSet::new(),
     }
+    .into()
 }
 
 /// R5.5: an address that no pod stands behind: plain, without identity, namespace or locality.
-pub fn bare_workload(context: &ClusterContext, address: IpAddr, of_cluster: &NetworkId) -> Workload {
-    let network = network(None, of_cluster);
-    let nowhere = Locality::default();
-    Workload {
+pub fn bare_workload(context: &ClusterContext, address: IpAddr, of_cluster: &ClusterNetwork) -> Workload {
+    WorkloadParts {
         cluster: context.cluster.clone(),
-        addresses: vec![address],
-        labels: with_topology(context, Labels::new(), &nowhere, &network, &Name::default()),
-        network,
-        ..Workload::default()
+        addresses: address.into(),
+        network: of_cluster.of(None, &[address]),
+        ..WorkloadParts::default()
     }
+    .into()
 }
 
 /// R5.8.
@@ -123,30 +117,6 @@ fn pod_dns(key: &ObjectKey, pod: &PodObject) -> Option<(Name, Name)> {
     (!pod.subdomain.is_empty()).then(|| (hostname.clone(), pod.subdomain.clone()))
 }
 
-/// R5.20: the topology labels that have a value; the network label is there even without one.
-fn with_topology(
-    context: &ClusterContext,
-    mut labels: Labels,
-    locality: &Locality,
-    network: &NetworkId,
-    node: &Name,
-) -> Labels {
-    let cluster = Name::from(context.cluster.as_str());
-    for (label, value) in [
-        ("topology.kubernetes.io/region", &locality.region),
-        ("topology.kubernetes.io/zone", &locality.zone),
-        ("topology.istio.io/subzone", &locality.subzone),
-        ("topology.istio.io/cluster", &cluster),
-        ("kubernetes.io/hostname", node),
-    ] {
-        if !value.is_empty() {
-            labels.insert(label.into(), value.clone());
-        }
-    }
-    labels.entry(NETWORK_LABEL.into()).or_insert_with(|| network.as_str().into());
-    labels
-}
-
 fn first_label(labels: &Labels, names: &[&str]) -> Option<Name> {
     let mut found = names.iter().filter_map(|name| labels.get(*name));
     found.find(|value| !value.is_empty()).cloned()
@@ -154,6 +124,8 @@ fn first_label(labels: &Labels, names: &[&str]) -> Option<Name> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use serde_json::{Value, json};
 
     use super::super::test_context;
@@ -168,7 +140,7 @@ mod tests {
             &ObjectKey::new("a", "p"),
             &object.unwrap(),
             Some(&node),
-            &"n-sys".into(),
+            &ClusterNetwork::new("n-sys".into(), Arc::default()),
         )
     }
 
@@ -181,7 +153,7 @@ mod tests {
         assert_eq!(&*labelled(json!({"topology.istio.io/network": "n-pod"})).network, "n-pod");
         assert_eq!(&*labelled(json!({"topology.istio.io/network": ""})).network, "n-sys");
         assert_eq!(&*labelled(json!({})).network, "n-sys");
-        let bare = bare_workload(&test_context(), "10.0.0.9".parse().unwrap(), &NetworkId::default());
+        let bare = bare_workload(&test_context(), "10.0.0.9".parse().unwrap(), &ClusterNetwork::default());
         assert!(bare.network.is_empty());
     }
 
@@ -216,7 +188,7 @@ mod tests {
 
     #[test]
     fn r5_9_service_account() {
-        let account = pod(json!({}), json!({"serviceAccountName": "sa1"})).account.unwrap();
+        let account = pod(json!({}), json!({"serviceAccountName": "sa1"})).account.clone().unwrap();
         assert_eq!(account.to_string(), "spiffe://cluster.local/ns/a/sa/sa1");
         assert_eq!(pod(json!({}), json!({})).account, None);
     }
@@ -242,7 +214,7 @@ mod tests {
 
     #[test]
     fn r5_11_locality_is_the_pod_label_then_the_node() {
-        let locality = |labels| labelled(labels).locality.to_string();
+        let locality = |labels| labelled(labels).locality().to_string();
         assert_eq!(locality(json!({})), "r/z/s");
         assert_eq!(locality(json!({"istio-locality": "a.b.c"})), "a/b/c");
         assert_eq!(locality(json!({"istio-locality": "a/b.c"})), "a/b.c");
@@ -251,7 +223,7 @@ mod tests {
 
     #[test]
     fn r5_12_pod_dns_needs_a_subdomain() {
-        let dns = |spec| pod(json!({}), spec).pod_dns;
+        let dns = |spec| pod(json!({}), spec).pod_dns();
         assert_eq!(dns(json!({"hostname": "h"})), None);
         assert_eq!(dns(json!({"subdomain": "s"})), Some(("p".into(), "s".into())));
         assert_eq!(dns(json!({"subdomain": "s", "hostname": "h"})), Some(("h".into(), "s".into())));
@@ -260,7 +232,7 @@ mod tests {
     #[test]
     fn r5_20_synthetic_labels() {
         let workload = pod(json!({"labels": {"app": "x"}}), json!({"nodeName": "n1"}));
-        let labels: Vec<_> = workload.labels.iter().map(|(k, v)| format!("{k}={v}")).collect();
+        let labels: Vec<_> = workload.labels().iter().map(|(k, v)| format!("{k}={v}")).collect();
         assert_eq!(
             labels,
             [
@@ -273,16 +245,19 @@ mod tests {
                 "topology.kubernetes.io/zone=z"
             ]
         );
+        for (label, value) in workload.labels() {
+            assert_eq!(workload.label(&label), Some(&*value));
+        }
+        assert_eq!(workload.label("absent"), None);
         let nowhere = pod_workload(
             &test_context(),
             &ObjectKey::new("a", "p"),
             &PodObject::default(),
             None,
-            &NetworkId::default(),
+            &ClusterNetwork::default(),
         );
-        let network = nowhere.labels.get(NETWORK_LABEL).map(|value| value.as_str());
-        assert_eq!(network, Some(""), "the label is there even without a network");
-        let bare = bare_workload(&test_context(), "10.0.0.9".parse().unwrap(), &NetworkId::default());
-        assert_eq!(bare.labels.len(), 2);
+        assert_eq!(nowhere.label(NETWORK_LABEL), Some(""), "the label is there even without a network");
+        let bare = bare_workload(&test_context(), "10.0.0.9".parse().unwrap(), &ClusterNetwork::default());
+        assert_eq!(bare.labels().len(), 2);
     }
 }

@@ -127,6 +127,11 @@ impl References {
         let place = (namespace.clone(), address);
         self.addresses.get(&place).into_iter().flat_map(BTreeMap::keys).cloned().collect()
     }
+
+    /// Every service with a bare address: its network is the cluster's (R2.5).
+    pub(super) fn borrowing(&self) -> BTreeSet<ObjectKey> {
+        self.addresses.values().flat_map(BTreeMap::keys).cloned().collect()
+    }
 }
 
 /// One less; says whether that was the last one.

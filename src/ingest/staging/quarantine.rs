@@ -15,7 +15,8 @@ pub(super) struct Quarantine {
     unreadable: BTreeMap<(ObjectKind, ObjectKey), String>,
     /// Endpoints of a service that cannot be used.
     parts: BTreeMap<ObjectKey, String>,
-    gateways: BTreeMap<ObjectKey, Vec<String>>,
+    /// What Services and Gateways say of gateways and is not used.
+    gateways: BTreeMap<(ObjectKind, ObjectKey), Vec<String>>,
 }
 
 impl Quarantine {
@@ -50,7 +51,7 @@ impl Quarantine {
         self.parts.remove(service);
     }
 
-    pub(super) fn set_gateways(&mut self, notes: BTreeMap<ObjectKey, Vec<String>>) {
+    pub(super) fn set_gateways(&mut self, notes: BTreeMap<(ObjectKind, ObjectKey), Vec<String>>) {
         self.gateways = notes;
     }
 
@@ -59,8 +60,9 @@ impl Quarantine {
         let unreadable = self.unreadable.iter();
         let unreadable = unreadable.map(|((kind, key), why)| format!("{} {key}: {why}", kind.name()));
         let gateways = self.gateways.iter();
-        let gateways =
-            gateways.flat_map(|(key, notes)| notes.iter().map(move |n| format!("Service {key}: {n}")));
+        let gateways = gateways.flat_map(|((kind, key), notes)| {
+            notes.iter().map(move |note| format!("{} {key}: {note}", kind.name()))
+        });
         let parts = self.parts.iter().map(|(key, why)| format!("EndpointSlices of {key}: {why}"));
         let clean = |text: String| text.chars().filter(|c| !c.is_control()).take(400).collect();
         unreadable.chain(gateways).chain(parts).take(SHOWN).map(clean).collect()

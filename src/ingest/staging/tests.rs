@@ -2,18 +2,11 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::ingest::convert::SpecialAddresses;
 use crate::ingest::watch::{ListReason, Received};
 use crate::model::Health;
 
 fn empty() -> Staging {
-    let context = ClusterContext {
-        cluster: "c1".into(),
-        domain: "cluster.local".into(),
-        trust_domain: "cluster.local".into(),
-        special_addresses: SpecialAddresses::Drop,
-    };
-    Staging::new(context, "istio-system".into(), Arc::default())
+    Staging::new(convert::test_context(), "istio-system".into(), Arc::default())
 }
 
 fn received<T: serde::de::DeserializeOwned>(object: &Value) -> Received<T> {
@@ -103,6 +96,11 @@ fn workload_id(name: &str) -> WorkloadId {
     WorkloadId { cluster: "c1".into(), namespace: "a".into(), name: name.into() }
 }
 
+/// What a state tells of a pod.
+fn told<'a>(state: &'a ClusterState, pod: &str) -> Option<&'a WorkloadCell> {
+    state.workloads.iter().find(|cell| cell.id() == workload_id(pod))
+}
+
 fn endpoints(staging: &mut Staging, service: &str) -> Vec<String> {
     let state = staging.state();
     let shard = &state.shards[&key(service)];
@@ -171,8 +169,8 @@ fn q20_one_node_change_converts_only_the_pods_on_it() {
     assert_eq!(pod_conversions(&staging) - before, 5);
     assert_eq!((batch.shards.len(), batch.workloads.len()), (5, 5));
     let state = staging.state();
-    assert_eq!(state.workloads[&workload_id("p0")].locality.to_string(), "r2");
-    assert_eq!(state.workloads[&workload_id("p1")].locality.to_string(), "r1");
+    assert_eq!(told(&state, "p0").unwrap().locality().to_string(), "r2");
+    assert_eq!(told(&state, "p1").unwrap().locality().to_string(), "r1");
 }
 
 #[test]
@@ -216,7 +214,7 @@ fn r5_3_a_failed_pod_counts_as_absent() {
     failed["status"]["phase"] = json!("Failed");
     staging.apply(apply(&failed));
     assert!(endpoints(&mut staging, "s0").is_empty());
-    assert!(!staging.state().workloads.contains_key(&workload_id("p0")));
+    assert!(told(&staging.state(), "p0").is_none());
 }
 
 #[test]
@@ -258,7 +256,7 @@ fn d12_a_pod_knows_the_services_whose_slices_name_it() {
     let batch = staging.take();
     let touched: Vec<_> = batch.workloads.iter().map(|(id, _)| &*id.name).collect();
     assert_eq!(touched, ["p0"]);
-    let services = |staging: &mut Staging| staging.state().workloads[&workload_id("p0")].services.clone();
+    let services = |staging: &mut Staging| told(&staging.state(), "p0").unwrap().services.as_ref().clone();
     assert_eq!(services(&mut staging), BTreeSet::from([key("s0"), key("s1")]));
     assert_eq!(batch.shards.len(), 1, "other services of the pod are not touched");
     staging.apply(delete(&slice("s0", &[])));
@@ -285,15 +283,16 @@ fn r2_1_a_change_of_the_system_namespaces_label_moves_the_whole_cluster() {
     let mut staging = world(3);
     staging.apply(apply(&gateway("2.3.4.5")));
     staging.take();
-    assert_eq!(staging.state().gateways.len(), 1);
+    assert_eq!(staging.state().networks.gateways.len(), 1);
     staging.apply(apply(&system_namespace("n2")));
     let batch = staging.take();
     assert_eq!(batch.shards.len(), 3);
     assert_eq!(batch.workloads.len(), 3);
-    assert_eq!(batch.networks, Some((Some("n2".into()), Vec::new())), "D10: n1 is no longer its own");
+    let claim = |network: Option<&str>| Some(NetworkClaim { network: network.map(Into::into), ..NetworkClaim::default() });
+    assert_eq!(batch.networks, claim(Some("n2")), "D10: n1 is no longer its own");
     assert!(staging.quarantined()[0].contains("istio-system/gw"));
     staging.apply(delete(&system_namespace("")));
-    assert_eq!(staging.take().networks, Some((None, Vec::new())));
+    assert_eq!(staging.take().networks, claim(None));
     assert!(staging.network().is_empty());
 }
 
@@ -302,16 +301,16 @@ fn q6_a_gateway_that_loses_its_address_is_gone_at_once() {
     let mut staging = empty();
     staging.apply(apply(&system_namespace("n1")));
     staging.apply(apply(&gateway("2.3.4.5")));
-    assert_eq!(staging.state().gateways[0].address.to_string(), "2.3.4.5");
+    assert_eq!(staging.state().networks.gateways[0].address.to_string(), "2.3.4.5");
     staging.apply(apply(&gateway("2.3.4.6")));
-    assert_eq!(staging.state().gateways[0].address.to_string(), "2.3.4.6");
+    assert_eq!(staging.state().networks.gateways[0].address.to_string(), "2.3.4.6");
     let mut pending = gateway("");
     pending["status"] = json!({});
     staging.apply(apply(&pending));
-    assert!(staging.state().gateways.is_empty());
+    assert!(staging.state().networks.gateways.is_empty());
     staging.apply(apply(&gateway("2.3.4.5")));
     staging.apply(delete(&gateway("")));
-    assert!(staging.state().gateways.is_empty());
+    assert!(staging.state().networks.gateways.is_empty());
 }
 
 #[test]
@@ -459,15 +458,12 @@ proptest! {
 }
 
 fn publish(state: &mut ClusterState, batch: Batch) {
-    if let Some((network, gateways)) = batch.networks {
-        state.network = network;
-        state.gateways = gateways;
+    if let Some(claim) = batch.networks {
+        state.networks = claim;
     }
     for (id, workload) in batch.workloads {
-        match workload {
-            Some(workload) => state.workloads.insert(id, workload),
-            None => state.workloads.remove(&id),
-        };
+        state.workloads.retain(|cell| cell.id() != id);
+        state.workloads.extend(workload);
     }
     for (key, shard) in batch.shards {
         match shard {

@@ -3,7 +3,7 @@ use std::time::Duration;
 use super::*;
 use crate::model::{
     ClusterRole, Endpoint, EndpointShard, NetworkGateway, PortProtocol, ServiceKey, ServicePort, TlsMode,
-    Transport, Workload,
+    Transport, Workload, WorkloadParts,
 };
 use crate::registry::ClusterWriter;
 use crate::xds::watchers::Dirty;
@@ -78,12 +78,12 @@ fn shard(endpoints: u8) -> EndpointShard {
         protocol: PortProtocol::Http,
     };
     let record = Service { key: service_key(), ports: vec![port], ..Service::default() };
-    let workload = Arc::new(Workload {
+    let workload = Arc::new(Workload::from(WorkloadParts {
         cluster: "west".into(),
         network: "net-west".into(),
         tls_mode: TlsMode::Istio,
-        ..Workload::default()
-    });
+        ..WorkloadParts::default()
+    }));
     let endpoint = |last| Endpoint::new([10, 0, 0, last].into(), 8080, "http", Arc::clone(&workload));
     EndpointShard::new("west".into(), Some(Arc::new(record)), (1..=endpoints).map(endpoint).collect())
 }

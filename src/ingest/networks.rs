@@ -1,0 +1,38 @@
+//! Networks: the document that says which there are, and the host names of gateways.
+
+mod mesh;
+mod of_objects;
+mod source;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+pub use mesh::{HostNames, MeshNetworks, Reading, StaticGateway};
+pub use of_objects::gateways_of;
+pub(super) use source::{MeshFeed, MeshFile, MeshPublisher, follow_config_map};
+
+/// How networks are read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NetworkOptions {
+    /// The file of the document `meshNetworks`; without it the ConfigMap `istio` of the config cluster's system
+    /// namespace is read.
+    pub config: Option<PathBuf>,
+    /// Whether host names of gateways are resolved (`RESOLVE_HOSTNAME_GATEWAYS`).
+    pub resolve_hosts: bool,
+    /// DNS servers to ask, in order; empty: those of `/etc/resolv.conf`.
+    pub dns_servers: Vec<SocketAddr>,
+    /// Whether Gateways of the Gateway API are read (`PILOT_MULTI_NETWORK_DISCOVER_GATEWAY_API`).
+    pub gateway_api: bool,
+}
+
+impl Default for NetworkOptions {
+    fn default() -> Self {
+        Self { config: None, resolve_hosts: true, dns_servers: Vec::new(), gateway_api: true }
+    }
+}
+
+impl NetworkOptions {
+    pub(super) fn host_names(&self) -> HostNames {
+        if self.resolve_hosts { HostNames::Allowed } else { HostNames::Refused }
+    }
+}

@@ -1,0 +1,138 @@
+//! Where the document comes from: a file, or the mesh ConfigMap of the config cluster (R2.4).
+
+mod config_map;
+mod file;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use tokio::sync::watch;
+
+use super::{HostNames, MeshNetworks};
+use crate::ingest::client::special_kind;
+use crate::ingest::convert::SpecialAddresses;
+use crate::ingest::problems::Problems;
+use crate::model::{ClusterId, GatewayAddress, GatewayHost, NetworkGateway};
+use crate::registry::Registry;
+
+pub(in crate::ingest) use config_map::follow_config_map;
+pub(in crate::ingest) use file::MeshFile;
+
+/// What the problem of an unusable document is about, and that of one with remarks.
+const SUBJECT: &str = "meshNetworks";
+const REMARKS: &str = "meshNetworks, remarks";
+
+/// The document as it is now; `None` until it is known for the first time.
+pub(in crate::ingest) type MeshFeed = watch::Receiver<Option<Arc<MeshNetworks>>>;
+
+/// Publishes the document: static gateways to the registry, the rest to every cluster. A document that is
+/// wrong changes nothing and is told.
+pub(in crate::ingest) struct MeshPublisher {
+    current: watch::Sender<Option<Arc<MeshNetworks>>>,
+    registry: Arc<Registry>,
+    problems: Arc<Problems>,
+    hosts: HostNames,
+    special: SpecialAddresses,
+}
+
+impl MeshPublisher {
+    pub(in crate::ingest) fn new(
+        registry: Arc<Registry>,
+        problems: Arc<Problems>,
+        hosts: HostNames,
+        special: SpecialAddresses,
+    ) -> Self {
+        Self { current: watch::Sender::new(None), registry, problems, hosts, special }
+    }
+
+    pub(in crate::ingest) fn feed(&self) -> MeshFeed {
+        self.current.subscribe()
+    }
+
+    /// Whether any document, even an empty one, has been published.
+    fn is_known(&self) -> bool {
+        self.current.borrow().is_some()
+    }
+
+    /// Takes in what a source says now; `origin` names it to operators.
+    ///
+    /// # Errors
+    /// Every problem in one text; nothing was changed then.
+    pub(in crate::ingest) fn take(&self, text: &str, origin: &str) -> Result<(), String> {
+        match MeshNetworks::parse(text, self.hosts).strict() {
+            Ok((networks, warnings)) => {
+                self.publish(networks, warnings, origin);
+                Ok(())
+            }
+            Err(problems) => {
+                self.problems.set(SUBJECT, format!("{origin}: {problems}; what was read before stands"));
+                Err(problems)
+            }
+        }
+    }
+
+    /// The source cannot be read: what was read before stands.
+    fn unreadable(&self, origin: &str, why: &str) {
+        let stands = if self.is_known() { "what was read before stands" } else { "no networks are known" };
+        self.problems.set(SUBJECT, format!("{origin}: {why}; {stands}"));
+    }
+
+    /// Nobody says anything: goes on without a document.
+    pub(in crate::ingest) fn nothing(&self) {
+        if !self.is_known() {
+            self.current.send_replace(Some(Arc::default()));
+        }
+    }
+
+    fn publish(&self, networks: MeshNetworks, mut warnings: Vec<String>, origin: &str) {
+        let (gateways, hosts) = self.static_gateways(&networks, &mut warnings);
+        self.problems.clear(SUBJECT);
+        match warnings.is_empty() {
+            true => self.problems.clear(REMARKS),
+            false => self.problems.set(REMARKS, format!("{origin}: {}", warnings.join("; "))),
+        }
+        // Gateways before the endpoints behind them (D15).
+        self.registry.set_static_gateways(gateways, hosts);
+        self.current.send_if_modified(|current| {
+            let differs = current.as_deref() != Some(&networks);
+            if differs {
+                tracing::info!(origin, "meshNetworks read");
+                *current = Some(Arc::new(networks));
+            }
+            differs
+        });
+    }
+
+    /// R3.13, K-40.
+    fn static_gateways(
+        &self,
+        networks: &MeshNetworks,
+        warnings: &mut Vec<String>,
+    ) -> (Vec<NetworkGateway>, Vec<GatewayHost>) {
+        let (mut gateways, mut hosts) = (Vec::new(), Vec::new());
+        let cluster = ClusterId::default;
+        for told in networks.static_gateways() {
+            let (network, port, hbone_port) = (told.network, told.port, 0);
+            match told.address {
+                GatewayAddress::Ip(address) => match (self.special, special_kind(address)) {
+                    (SpecialAddresses::Drop, Some(kind)) => {
+                        warnings.push(format!("gateway {address} of network `{network}` is a {kind} address: not used"));
+                    }
+                    _ => gateways.push(NetworkGateway { network, cluster: cluster(), address, port, hbone_port }),
+                },
+                GatewayAddress::Host(host) => {
+                    hosts.push(GatewayHost { network, host, port, hbone_port, cluster: cluster() });
+                }
+            }
+        }
+        (gateways, hosts)
+    }
+}
+
+/// How a file is called in problems.
+fn file_origin(path: &Path) -> String {
+    format!("file {}", path.display())
+}
+
+#[cfg(test)]
+mod tests;

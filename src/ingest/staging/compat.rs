@@ -1,0 +1,76 @@
+//! What the peer remembers and we derive anew: kept under `--compat istiod` only (D1).
+
+use std::collections::{HashMap, HashSet};
+
+use super::Staging;
+use crate::ingest::convert::HealthBasis;
+use crate::ingest::objects::{ObjectKey, SliceObject};
+use crate::model::{Quirk, Quirks};
+
+/// What was known when each slice came.
+#[derive(Debug)]
+pub(super) struct Compat {
+    quirks: Quirks,
+    /// Q32: what its Service said then.
+    basis: HashMap<ObjectKey, HealthBasis>,
+    /// Q23: pods it names that were not known then and have not been ready since.
+    late: HashMap<ObjectKey, HashSet<ObjectKey>>,
+}
+
+impl Compat {
+    pub(super) fn new(quirks: Quirks) -> Self {
+        Self { quirks, basis: HashMap::new(), late: HashMap::new() }
+    }
+
+    /// Whether slices have to be remembered.
+    pub(super) fn is_used(&self) -> bool {
+        self.quirks.has(Quirk::Q20) || self.quirks.has(Quirk::Q23) || self.quirks.has(Quirk::Q32)
+    }
+
+    /// What the health of a slice's endpoints is derived from, if not from its Service as it is now.
+    pub(super) fn basis(&self, slice: &ObjectKey) -> Option<HealthBasis> {
+        self.basis.get(slice).copied()
+    }
+
+    /// Pods that count as unknown for a slice.
+    pub(super) fn late(&self, slice: &ObjectKey) -> Option<&HashSet<ObjectKey>> {
+        self.late.get(slice)
+    }
+
+    /// A pod is ready; says whether any slice waited for that.
+    pub(super) fn ready(&mut self, pod: &ObjectKey) -> bool {
+        let mut waited = false;
+        self.late.retain(|_, pods| {
+            waited |= pods.remove(pod);
+            !pods.is_empty()
+        });
+        waited
+    }
+}
+
+impl Staging {
+    /// A slice came, changed or went: what is known now is what counts for it.
+    pub(super) fn remember_slice(&mut self, key: &ObjectKey, slice: Option<&SliceObject>) {
+        self.compat.basis.remove(key);
+        self.compat.late.remove(key);
+        let Some((slice, service)) = slice.and_then(|slice| Some((slice, slice.service.as_ref()?))) else {
+            return;
+        };
+        let pods: HashSet<_> = slice.endpoints.iter().filter_map(|entry| entry.pod.clone()).collect();
+        if self.context.quirks.has(Quirk::Q20) {
+            // The peer looks at the node when it builds the endpoint.
+            pods.iter().for_each(|pod| self.convert_pod(pod));
+        }
+        if self.context.quirks.has(Quirk::Q32) {
+            let service = self.services.get(&ObjectKey::new(key.namespace.clone(), service.clone()));
+            self.compat.basis.insert(key.clone(), HealthBasis::of(service));
+        }
+        if self.context.quirks.has(Quirk::Q23) {
+            let unknown: HashSet<_> =
+                pods.into_iter().filter(|pod| !self.converted.contains_key(pod)).collect();
+            if !unknown.is_empty() {
+                self.compat.late.insert(key.clone(), unknown);
+            }
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! Pods that wait for their node to become known (D9, K-28).
+
+use std::collections::{BTreeSet, HashMap};
+use std::time::{Duration, Instant};
+
+use super::Staging;
+use crate::ingest::objects::{ObjectKey, ObjectKind};
+use crate::model::{Locality, Quirk};
+
+/// How long an unknown node is waited for; then the locality is empty until it comes.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Who waits, and until when.
+#[derive(Debug, Default)]
+pub(super) struct NodeWaits {
+    now: Option<Instant>,
+    by_deadline: BTreeSet<(Instant, ObjectKey)>,
+    /// `None`: it has waited long enough.
+    by_pod: HashMap<ObjectKey, Option<Instant>>,
+}
+
+impl NodeWaits {
+    /// Whether a pod without a known node is to wait. It begins with the first question.
+    fn begin(&mut self, pod: &ObjectKey) -> bool {
+        let Some(now) = self.now else {
+            return false;
+        };
+        match self.by_pod.get(pod) {
+            Some(deadline) => deadline.is_some(),
+            None => {
+                let deadline = now + PATIENCE;
+                self.by_deadline.insert((deadline, pod.clone()));
+                self.by_pod.insert(pod.clone(), Some(deadline));
+                true
+            }
+        }
+    }
+
+    /// The node is known, or nobody wants to know it any longer.
+    fn end(&mut self, pod: &ObjectKey) {
+        if self.by_pod.is_empty() {
+            return;
+        }
+        if let Some(Some(deadline)) = self.by_pod.remove(pod) {
+            self.by_deadline.remove(&(deadline, pod.clone()));
+        }
+    }
+
+    /// Pods that have waited long enough by now.
+    pub(super) fn advance(&mut self, now: Instant) -> Vec<ObjectKey> {
+        self.now = Some(now);
+        let mut over = Vec::new();
+        while let Some((deadline, _)) = self.by_deadline.first()
+            && *deadline <= now
+            && let Some((_, pod)) = self.by_deadline.pop_first()
+        {
+            self.by_pod.insert(pod.clone(), None);
+            over.push(pod);
+        }
+        over
+    }
+
+    /// Nodes may not be read: everybody who waits has waited long enough.
+    pub(super) fn give_up(&mut self) -> Vec<ObjectKey> {
+        let waiting = std::mem::take(&mut self.by_deadline).into_iter().map(|(_, pod)| pod);
+        self.by_pod.clear();
+        waiting.collect()
+    }
+
+    pub(super) fn next_deadline(&self) -> Option<Instant> {
+        self.by_deadline.first().map(|(deadline, _)| *deadline)
+    }
+}
+
+impl Staging {
+    /// The locality of a pod's node: `None` while that is waited for, `Some(None)` when it has none. A pod that
+    /// was converted before, on the same node, keeps its locality meanwhile.
+    pub(super) fn locality(&mut self, key: &ObjectKey) -> Option<Option<Locality>> {
+        let pod = self.pods.get(key).filter(|pod| !pod.failed);
+        let name = pod.map(|pod| pod.node.clone()).unwrap_or_default();
+        let node = self.nodes.get(&ObjectKey::new("", name.clone()));
+        let moot = name.is_empty() || self.unavailable.contains(&ObjectKind::Node);
+        if node.is_some() || moot || self.context.quirks.has(Quirk::Q20) {
+            self.waits.end(key);
+            return Some(node.map(|node| node.locality.clone()));
+        }
+        if !self.waits.begin(key) {
+            return Some(None);
+        }
+        let before = self.converted.get(key).filter(|workload| *workload.node() == name);
+        before.map(|workload| Some(workload.locality().clone()))
+    }
+}

@@ -1,0 +1,94 @@
+//! From what is held of one Service to the shares that are published of it.
+
+use std::sync::Arc;
+
+use super::{Pods, Staging};
+use crate::ingest::convert::{self, EndpointInput, HealthBasis, SliceInput};
+use crate::ingest::counts::Counts;
+use crate::ingest::objects::{NamespaceObject, ObjectKey, ObjectKind};
+use crate::model::{EndpointShard, ServiceKey};
+
+/// A share to be published; `None` is gone.
+type Share = (ServiceKey, Option<Arc<EndpointShard>>);
+
+impl Staging {
+    /// What differs of a Service: its share under its own name, and under the imported one (R4.39).
+    pub(super) fn convert_service(&mut self, key: &ObjectKey) -> Vec<Share> {
+        let own = self.own_share(key);
+        let imported = self.context.mcs.host.then(|| {
+            let ips = self.imports.get(key).map(|import| import.ips.as_slice()).unwrap_or_default();
+            let exported = self.exports.get(key).is_some();
+            let shard = convert::imported(&self.context, key, own.as_ref(), ips, exported);
+            (convert::imported_key(key), shard)
+        });
+        let all = [(self.context.service_key(key), own)].into_iter().chain(imported);
+        all.filter_map(|(id, shard)| self.difference(id, shard)).collect()
+    }
+
+    fn own_share(&mut self, key: &ObjectKey) -> Option<EndpointShard> {
+        let object = self.services.get(key);
+        let slices = self.by_service.get(key);
+        if object.is_none() && slices.is_none() {
+            self.withheld.remove(key);
+            self.quarantine.forget_parts(key);
+            return None;
+        }
+        Counts::add(&self.counts.conversions, 1);
+        let basis = HealthBasis::of(object);
+        let names = slices.into_iter().flatten();
+        let slices: Vec<_> = names
+            .filter_map(|name| {
+                let key = ObjectKey::new(key.namespace.clone(), name.clone());
+                let slice = self.slices.get(&key)?;
+                let basis = self.compat.basis(&key).unwrap_or(basis);
+                Some(SliceInput { slice, basis, late: self.compat.late(&key) })
+            })
+            .collect();
+        let result = convert::endpoints(EndpointInput {
+            context: &self.context,
+            of_cluster: self.networks.of_cluster(),
+            namespace: &key.namespace,
+            service: object,
+            slices: &slices,
+            pods: &Pods { index: &self.pod_index, converted: &self.converted },
+            without_pods: self.context.serve_without_pods && self.unavailable.contains(&ObjectKind::Pod),
+            discoverability: convert::discoverability(&self.context.mcs, self.exports.get(key).is_some()),
+        });
+        let namespace = self.namespaces.get(&ObjectKey::new("", key.namespace.clone()));
+        let distribution = namespace.map(|namespace| &*namespace.traffic_distribution).unwrap_or_default();
+        let service =
+            object.map(|object| Arc::new(convert::service(&self.context, key, object, distribution)));
+        if result.withheld == 0 {
+            self.withheld.remove(key);
+        } else {
+            self.withheld.insert(key.clone(), result.withheld);
+        }
+        self.quarantine.set_parts(key, &result.skipped);
+        Some(EndpointShard::new(self.context.cluster.clone(), service, result.endpoints))
+    }
+
+    /// R4.30: what a Namespace says of traffic distribution holds for its Services.
+    pub(super) fn distribution_changed(&mut self, key: &ObjectKey, old: Option<&NamespaceObject>) {
+        let said = |namespace: Option<&NamespaceObject>| {
+            namespace.map(|namespace| namespace.traffic_distribution.clone()).unwrap_or_default()
+        };
+        if said(self.namespaces.get(key)) != said(old) {
+            let first = ObjectKey::new(key.name.clone(), "");
+            let inside = self.service_keys.range(first..).take_while(|service| service.namespace == key.name);
+            self.dirty.services.extend(inside.cloned());
+        }
+    }
+
+    /// Remembers a share; `None` when it is what it was.
+    fn difference(&mut self, id: ServiceKey, shard: Option<EndpointShard>) -> Option<Share> {
+        if self.current.shards.get(&id).map(AsRef::as_ref) == shard.as_ref() {
+            return None;
+        }
+        let shard = shard.map(Arc::new);
+        match &shard {
+            Some(shard) => self.current.shards.insert(id.clone(), Arc::clone(shard)),
+            None => self.current.shards.remove(&id),
+        };
+        Some((id, shard))
+    }
+}

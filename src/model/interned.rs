@@ -1,0 +1,82 @@
+//! One allocation per text in the whole process.
+
+use std::hash::{BuildHasher, RandomState};
+use std::sync::{LazyLock, Mutex, PoisonError};
+
+use arcstr::ArcStr;
+use hashbrown::HashTable;
+
+/// Locks: a power of two, so that the top bits of a hash choose one.
+const SHARDS: usize = 64;
+/// A shard with fewer texts than this is not swept.
+const SMALL: usize = 64;
+
+static HASHER: LazyLock<RandomState> = LazyLock::new(RandomState::new);
+static TABLE: [Mutex<Shard>; SHARDS] = [const { Mutex::new(Shard::new()) }; SHARDS];
+
+#[derive(Debug)]
+struct Shard {
+    texts: HashTable<ArcStr>,
+    /// At how many texts those that nobody else holds are forgotten.
+    sweep_at: usize,
+}
+
+impl Shard {
+    const fn new() -> Self {
+        Self { texts: HashTable::new(), sweep_at: SMALL }
+    }
+
+    /// Forgets texts that nobody holds. Doubling the limit keeps the cost per new text constant.
+    fn sweep(&mut self) {
+        self.texts.retain(|text| ArcStr::strong_count(text) != Some(1));
+        self.texts.shrink_to_fit(hash_of);
+        self.sweep_at = (2 * self.texts.len()).max(SMALL);
+    }
+}
+
+fn hash_of(text: &ArcStr) -> u64 {
+    HASHER.hash_one(text.as_str())
+}
+
+/// The one copy of a text. Held by whoever has it, not by the table: at most as many unused texts stay as
+/// there are used ones. Locks one of 64 shards for one look-up.
+pub(super) fn intern(text: &str) -> ArcStr {
+    if text.is_empty() {
+        return ArcStr::new();
+    }
+    let hash = HASHER.hash_one(text);
+    let at = (hash >> (u64::BITS - SHARDS.ilog2())) as usize;
+    let mut shard = TABLE[at].lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(known) = shard.texts.find(hash, |known| known == text) {
+        return known.clone();
+    }
+    if shard.texts.len() >= shard.sweep_at {
+        shard.sweep();
+    }
+    let new = ArcStr::from(text);
+    shard.texts.insert_unique(hash, new.clone(), hash_of);
+    new
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn equal_texts_are_one() {
+        let (first, second) = (intern("interned-twice"), intern("interned-twice"));
+        assert!(ArcStr::ptr_eq(&first, &second));
+        assert!(ArcStr::is_static(&intern("")), "the empty text needs no memory");
+    }
+
+    #[test]
+    fn texts_that_nobody_holds_are_forgotten() {
+        let held: Vec<_> = (0..100).map(|n| intern(&format!("interned-and-held-{n}"))).collect();
+        (0..1_000_000).for_each(|n| drop(intern(&format!("interned-and-dropped-{n}"))));
+        let size = || TABLE.iter().map(|shard| shard.lock().unwrap().texts.len()).sum::<usize>();
+        assert!(size() < 100_000, "{}", size());
+        for (n, text) in held.iter().enumerate() {
+            assert!(ArcStr::ptr_eq(text, &intern(&format!("interned-and-held-{n}"))));
+        }
+    }
+}
