@@ -31,6 +31,8 @@ pub struct Settings {
     pub context: Option<String>,
     /// Directory of kubeconfigs of remote clusters.
     pub kubeconfig_dir: Option<PathBuf>,
+    /// What kubeconfigs of remote clusters may do on this machine: names of R1.14, separated by commas.
+    pub insecure_kubeconfig_options: Option<String>,
     /// Namespace of Secrets and of the network label.
     pub system_namespace: Option<String>,
     /// DNS domain of services.
@@ -106,6 +108,7 @@ impl Settings {
             kubeconfig,
             context,
             kubeconfig_dir,
+            insecure_kubeconfig_options,
             system_namespace,
             domain,
             trust_domain,
@@ -152,6 +155,7 @@ impl Settings {
             kubeconfig: self.kubeconfig,
             context: self.context,
             kubeconfig_dir: self.kubeconfig_dir,
+            insecure_kubeconfig_options: self.insecure_kubeconfig_options.unwrap_or_default(),
             system_namespace: text(self.system_namespace, "istio-system").into(),
             domain: text(self.domain, "cluster.local").into(),
             trust_domain: text(self.trust_domain, "cluster.local").into(),
@@ -231,6 +235,7 @@ pub struct Config {
     pub kubeconfig: Option<PathBuf>,
     pub context: Option<String>,
     pub kubeconfig_dir: Option<PathBuf>,
+    pub insecure_kubeconfig_options: String,
     pub system_namespace: Name,
     pub domain: Name,
     pub trust_domain: Name,

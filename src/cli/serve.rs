@@ -13,7 +13,8 @@ use super::{EXIT_FAILURE, EXIT_USAGE, fail};
 use crate::app::{Addresses, AppError, Bound, Server};
 use crate::config::{self, Config, DnsServer, Settings};
 use crate::ingest::{
-    ClusterOptions, ConfigCluster, ConfigSource, IngestOptions, NetworkOptions, Remotes, SnapshotOptions,
+    ClusterOptions, ConfigCluster, ConfigSource, IngestOptions, KubeconfigPolicy, NetworkOptions, Remotes,
+    SnapshotOptions,
 };
 use crate::lifecycle;
 use crate::telemetry::{self, LogFormat};
@@ -39,6 +40,11 @@ pub struct Args {
     /// PILOT_MULTICLUSTER_KUBECONFIG_PATH
     #[arg(long, env = "TOMBOLO_KUBECONFIG_DIR", value_name = "DIR")]
     kubeconfig_dir: Option<PathBuf>,
+    /// What kubeconfigs of remote clusters may do on this machine, also
+    /// PILOT_INSECURE_MULTICLUSTER_KUBECONFIG_OPTIONS: exec and gcp run programs, tokenFile, clientKey and
+    /// clientCertificate read files; azure and openstack need exec [default: nothing]
+    #[arg(long, env = "TOMBOLO_INSECURE_KUBECONFIG_OPTIONS", value_name = "NAMES")]
+    insecure_kubeconfig_options: Option<String>,
     /// Namespace of the remote Secrets and of the network label [default: istio-system]
     #[arg(long, env = "TOMBOLO_SYSTEM_NAMESPACE", value_name = "NS")]
     system_namespace: Option<String>,
@@ -125,6 +131,7 @@ impl Args {
             kubeconfig: self.kubeconfig,
             context: self.context,
             kubeconfig_dir: self.kubeconfig_dir,
+            insecure_kubeconfig_options: self.insecure_kubeconfig_options,
             system_namespace: self.system_namespace,
             domain: self.domain,
             trust_domain: self.trust_domain,
@@ -194,6 +201,7 @@ fn configure(args: Args) -> anyhow::Result<Config> {
     let filter = settings.log_level.clone();
     let config = settings.complete()?;
     check_clusters(&config)?;
+    KubeconfigPolicy::parse(&config.insecure_kubeconfig_options)?;
     telemetry::init(format, filter.as_deref().unwrap_or("info"))?;
     Ok(config)
 }
@@ -264,6 +272,8 @@ fn ingest_options(config: &Config) -> IngestOptions {
             .snapshot_dir
             .clone()
             .map(|dir| SnapshotOptions { dir, max_age: config.snapshot_max_age }),
+        // Checked when the settings were settled.
+        kubeconfig_policy: KubeconfigPolicy::parse(&config.insecure_kubeconfig_options).unwrap_or_default(),
         ..IngestOptions::default()
     }
 }

@@ -48,6 +48,7 @@ pub fn from_istiod_variables(get: impl Fn(&str) -> Option<String>) -> Result<Set
     Ok(Settings {
         cluster_id: text("CLUSTER_ID"),
         kubeconfig_dir: text("PILOT_MULTICLUSTER_KUBECONFIG_PATH").map(PathBuf::from),
+        insecure_kubeconfig_options: text("PILOT_INSECURE_MULTICLUSTER_KUBECONFIG_OPTIONS"),
         remote_cluster_timeout: duration("PILOT_REMOTE_CLUSTER_TIMEOUT", "--remote-cluster-timeout")?,
         debounce_after: duration("PILOT_DEBOUNCE_AFTER", "--debounce-after")?,
         debounce_max: duration("PILOT_DEBOUNCE_MAX", "--debounce-max")?,
@@ -81,6 +82,9 @@ mod tests {
             from_istiod_variables(get).expect("valid").local_cluster_secret_watcher
         };
         assert_eq!((external("x"), external("LOCAL_CLUSTER_SECRET_WATCHER")), (None, Some(true)), "R1.9");
+        let name = "PILOT_INSECURE_MULTICLUSTER_KUBECONFIG_OPTIONS";
+        let settings = from_istiod_variables(|asked| (asked == name).then(|| "exec".to_owned()));
+        assert_eq!(settings.expect("valid").complete().expect("valid").insecure_kubeconfig_options, "exec");
         let error = from_istiod_variables(|name| (name == "PILOT_DEBOUNCE_MAX").then(|| "soon".to_owned()))
             .expect_err("not a duration")
             .to_string();

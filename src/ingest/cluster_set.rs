@@ -15,7 +15,7 @@ use super::client::{AddressPolicy, ApiServer, ClientError};
 use super::cluster::{Feeds, Generation, Identities, KubeFeeds, Restore, Seat, rotation_subject};
 use super::convert::{ClusterContext, GatewayOptions, SpecialAddresses};
 use super::counts::Counts;
-use super::kubeconfig::RemoteKubeconfig;
+use super::kubeconfig::{KubeconfigRules, RemoteKubeconfig};
 use super::networks::MeshFeed;
 use super::options::{ClusterOptions, Texts};
 use super::problems::Problems;
@@ -356,9 +356,9 @@ impl IngestOptions {
         if self.allow_loopback_clusters { SpecialAddresses::Keep } else { SpecialAddresses::Drop }
     }
 
-    /// Which addresses API servers named by remote kubeconfigs may have.
-    pub(super) fn kubeconfig_addresses(&self) -> AddressPolicy {
-        self.remote_addresses()
+    /// What remote kubeconfigs may say.
+    pub(super) fn kubeconfig_rules(&self) -> KubeconfigRules {
+        KubeconfigRules { addresses: self.remote_addresses(), policy: self.kubeconfig_policy }
     }
 }
 

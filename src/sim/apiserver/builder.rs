@@ -38,6 +38,7 @@ pub struct ApiServerBuilder {
     world: Vec<World>,
     history: usize,
     bookmark_every: Duration,
+    protobuf: bool,
     future_wait: Duration,
     store: Option<Store>,
     authority: Option<Authority>,
@@ -64,6 +65,7 @@ impl ApiServerBuilder {
             world: Vec::new(),
             history: DEFAULT_HISTORY,
             bookmark_every: BOOKMARK_INTERVAL,
+            protobuf: true,
             future_wait: FUTURE_WAIT,
             store: None,
             authority: None,
@@ -121,6 +123,13 @@ impl ApiServerBuilder {
     /// How often watches that want bookmarks get one.
     pub fn bookmark_interval(mut self, interval: Duration) -> Self {
         self.bookmark_every = interval;
+        self
+    }
+
+    /// Answers in JSON only, as servers of other makes do. JSON can say what a message cannot: fields of a
+    /// wrong type.
+    pub fn json_only(mut self) -> Self {
+        self.protobuf = false;
         self
     }
 
@@ -182,6 +191,7 @@ impl ApiServerBuilder {
             address: address.to_string(),
             signals: signals.subscribe(),
             bookmark_every: self.bookmark_every,
+            protobuf: self.protobuf,
             future_wait: self.future_wait,
             requests: RequestLog::default(),
             faults,
