@@ -12,8 +12,11 @@ use serde_json::json;
 use super::{EXIT_FAILURE, EXIT_USAGE, fail};
 use crate::app::{Addresses, AppError, Bound, Server};
 use crate::config::{self, Config, Settings};
-use crate::ingest::{ClusterOptions, ConfigCluster, ConfigSource, IngestOptions, Remotes, SnapshotOptions};
+use crate::ingest::{
+    ClusterOptions, ConfigCluster, ConfigSource, IngestOptions, McsOptions, Remotes, SnapshotOptions,
+};
 use crate::lifecycle;
+use crate::model::Quirks;
 use crate::telemetry::{self, LogFormat};
 
 /// Arguments of `tombolo serve`.
@@ -93,6 +96,9 @@ pub struct Args {
     /// How old a state in --snapshot-dir may be [default: 24h]
     #[arg(long, env = "TOMBOLO_SNAPSHOT_MAX_AGE", value_name = "TIME", value_parser = humantime::parse_duration)]
     snapshot_max_age: Option<Duration>,
+    /// Answer as this control plane does where its quirks differ from us: istiod
+    #[arg(long, env = "TOMBOLO_COMPAT", value_name = "NAME", value_parser = ["istiod"])]
+    compat: Option<String>,
     /// Write {"grpc":"ip:port","http":…,"monitoring":…} to FILE once bound; port 0 takes a free port
     #[arg(long, env = "TOMBOLO_PORTS_FILE", value_name = "FILE")]
     ports_file: Option<PathBuf>,
@@ -127,6 +133,9 @@ impl Args {
             snapshot_dir: self.snapshot_dir,
             snapshot_max_age: self.snapshot_max_age,
             ports_file: self.ports_file,
+            compat: self.compat,
+            dual_stack: None,
+            mcs: None,
             log_format: self.log_format,
             log_level: self.log_level,
             reachable_networks: None,
@@ -233,6 +242,9 @@ fn ingest_options(config: &Config) -> IngestOptions {
         remote_cluster_timeout: config.remote_cluster_timeout,
         removal_grace: config.removal_grace,
         allow_loopback_clusters: config.allow_loopback_clusters,
+        quirks: if config.compat_istiod { Quirks::peer() } else { Quirks::OURS },
+        dual_stack: config.dual_stack,
+        mcs: mcs_options(config),
         clusters: config.clusters.iter().map(|(id, said)| (id.clone(), said.texts())).collect(),
         mass_delete_guard: config.mass_delete_guard,
         secrets_by: config.local_cluster_secret_watcher.then_some(ConfigSource::InCluster),
@@ -242,6 +254,18 @@ fn ingest_options(config: &Config) -> IngestOptions {
             .map(|dir| SnapshotOptions { dir, max_age: config.snapshot_max_age }),
         ..IngestOptions::default()
     }
+}
+
+fn mcs_options(config: &Config) -> McsOptions {
+    let (mcs, usual) = (&config.mcs, McsOptions::default());
+    let options = McsOptions {
+        discovery: mcs.service_discovery,
+        host: mcs.host,
+        cluster_local: mcs.cluster_local,
+        group: mcs.api_group.as_deref().map_or(usual.group, Into::into),
+        version: mcs.api_version.as_deref().map_or(usual.version, Into::into),
+    };
+    options.effective()
 }
 
 /// Says where the server listens, in the log and in the ports file.

@@ -12,9 +12,7 @@ use tracing::Instrument;
 
 use super::IngestOptions;
 use super::client::{AddressPolicy, ApiServer, ClientError};
-use super::cluster::{
-    Feeds, Generation, Identities, KubeFeeds, Restore, Seat, rotation_subject,
-};
+use super::cluster::{Feeds, Generation, Identities, KubeFeeds, Restore, Seat, rotation_subject};
 use super::convert::{ClusterContext, GatewayOptions, SpecialAddresses};
 use super::counts::Counts;
 use super::kubeconfig::RemoteKubeconfig;
@@ -128,7 +126,9 @@ impl ClusterSet {
         let options = self.read_options(&id, texts);
         let server = ApiServer::new(&kubeconfig.config, self.options.remote_addresses());
         let started = server.map_err(StartError::from).and_then(|server| {
-            let feeds = Arc::new(KubeFeeds::new(Arc::new(server), Arc::clone(&self.limits)));
+            let feeds = Arc::new(
+                KubeFeeds::new(Arc::new(server), Arc::clone(&self.limits)).with_mcs(&self.options.mcs),
+            );
             let (role, hash, pin) = (ClusterRole::Remote, kubeconfig.hash, Some(Pin::of(&kubeconfig.config)));
             self.start(Start { id, role, source, feeds, hash, options, pin })
         });
