@@ -322,7 +322,8 @@ pub async fn start(
         _ => RemoteSource::None,
     };
     let tasks = set.tasks.clone();
-    let mesh_source = follow_mesh(mesh_file, mesh_server, Arc::clone(&set.limits), publisher, Arc::clone(&options));
+    let mesh_source =
+        follow_mesh(mesh_file, mesh_server, Arc::clone(&set.limits), publisher, Arc::clone(&options));
     let gateway_names = Arc::<GatewayNames>::default();
     if options.networks.resolve_hosts {
         let resolver = Resolver::new(
@@ -334,12 +335,14 @@ pub async fn start(
         );
         let token = cancel.clone();
         tasks.spawn(
-            async move { token.run_until_cancelled(resolver.run()).await }.instrument(tracing::info_span!("dns")),
+            async move { token.run_until_cancelled(resolver.run()).await }
+                .instrument(tracing::info_span!("dns")),
         );
     }
     let token = cancel.clone();
     tasks.spawn(
-        async move { token.run_until_cancelled(mesh_source).await }.instrument(tracing::info_span!("networks")),
+        async move { token.run_until_cancelled(mesh_source).await }
+            .instrument(tracing::info_span!("networks")),
     );
     let (known_sender, known_set) = signal::channel(false);
     let (ready_sender, ready) = signal::channel(false);

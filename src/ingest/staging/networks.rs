@@ -9,7 +9,9 @@ use crate::ingest::convert::{
     self, ClusterNetwork, ClusterNetworks, GatewayInput, GatewayNodes, Gateways, is_api_gateway, is_labelled,
 };
 use crate::ingest::networks::MeshNetworks;
-use crate::ingest::objects::{GatewayObject, NamespaceObject, NodeObject, ObjectKey, ObjectKind, ServiceObject};
+use crate::ingest::objects::{
+    GatewayObject, NamespaceObject, NodeObject, ObjectKey, ObjectKind, ServiceObject,
+};
 use crate::ingest::watch::{Failure, SourceEvent};
 use crate::model::{Name, NetworkId};
 use crate::registry::NetworkClaim;
@@ -116,7 +118,8 @@ impl Staging {
             return;
         }
         let namespace = self.namespaces.get(&key);
-        self.networks.label = namespace.map(|namespace| NetworkId::from(&*namespace.network)).unwrap_or_default();
+        self.networks.label =
+            namespace.map(|namespace| NetworkId::from(&*namespace.network)).unwrap_or_default();
         self.network_rules_changed();
     }
 
