@@ -91,8 +91,30 @@ pub struct Settings {
     pub local_cluster_secret_watcher: Option<bool>,
     /// `on` or `off` (K-21).
     pub mass_delete_guard: Option<String>,
+    /// `istiod`: answer as the peer does wherever a quirk of its own differs from us (D1).
+    pub compat: Option<String>,
+    /// One endpoint with every address of its pod (R5.15); in files only.
+    pub dual_stack: Option<bool>,
+    /// Multi-cluster services (R4.38); in files only.
+    pub mcs: Option<McsSettings>,
     /// Options by cluster id (D35); in files only.
     pub clusters: Option<BTreeMap<ClusterId, ClusterSettings>>,
+}
+
+/// The switches of multi-cluster services; each needs the one before it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct McsSettings {
+    /// Only exported Services are seen by other clusters, `ENABLE_MCS_SERVICE_DISCOVERY`.
+    pub service_discovery: bool,
+    /// Imported Services have `clusterset.local` host names, `ENABLE_MCS_HOST`.
+    pub host: bool,
+    /// `svc.cluster.local` host names never leave their cluster, `ENABLE_MCS_CLUSTER_LOCAL`.
+    pub cluster_local: bool,
+    /// `MCS_API_GROUP`.
+    pub api_group: Option<String>,
+    /// `MCS_API_VERSION`.
+    pub api_version: Option<String>,
 }
 
 impl Settings {
@@ -135,6 +157,9 @@ impl Settings {
             cluster_aliases,
             local_cluster_secret_watcher,
             mass_delete_guard,
+            compat,
+            dual_stack,
+            mcs,
             clusters,
         )
     }
@@ -180,6 +205,9 @@ impl Settings {
             cluster_aliases: clusters::aliases(self.cluster_aliases.as_deref()).unwrap_or_default(),
             local_cluster_secret_watcher: self.local_cluster_secret_watcher.unwrap_or_default(),
             mass_delete_guard: self.mass_delete_guard.as_deref() != Some("off"),
+            compat_istiod: self.compat.is_some(),
+            dual_stack: self.dual_stack.unwrap_or_default(),
+            mcs: self.mcs.unwrap_or_default(),
             clusters: self.clusters.unwrap_or_default(),
         })
     }
@@ -205,6 +233,9 @@ impl Settings {
         }
         if self.mass_delete_guard.as_deref().is_some_and(|text| !matches!(text, "on" | "off")) {
             problems.push("--mass-delete-guard is neither `on` nor `off`".to_owned());
+        }
+        if self.compat.as_deref().is_some_and(|peer| peer != "istiod") {
+            problems.push("--compat knows `istiod` only".to_owned());
         }
         let max = self.debounce_max.unwrap_or(Duration::from_secs(10));
         if let Some(after) = self.debounce_after.filter(|after| *after > max) {
@@ -261,6 +292,9 @@ pub struct Config {
     pub local_cluster_secret_watcher: bool,
     pub mass_delete_guard: bool,
     pub clusters: BTreeMap<ClusterId, ClusterSettings>,
+    pub compat_istiod: bool,
+    pub dual_stack: bool,
+    pub mcs: McsSettings,
 }
 
 /// *Fatal* at start: settings that do not fit together.

@@ -421,7 +421,7 @@ fn start_config(
         id: config.id.clone(),
         role: ClusterRole::Config,
         source: config.source.to_string(),
-        feeds: Arc::new(KubeFeeds::new(server, Arc::clone(&set.limits))),
+        feeds: Arc::new(KubeFeeds::new(server, Arc::clone(&set.limits)).with_mcs(&set.options.mcs)),
         hash: 0,
         options,
         pin: Some(pin),

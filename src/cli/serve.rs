@@ -13,10 +13,11 @@ use super::{EXIT_FAILURE, EXIT_USAGE, fail};
 use crate::app::{Addresses, AppError, Bound, Server};
 use crate::config::{self, Config, DnsServer, Settings};
 use crate::ingest::{
-    ClusterOptions, ConfigCluster, ConfigSource, IngestOptions, KubeconfigPolicy, NetworkOptions, Remotes,
-    SnapshotOptions,
+    ClusterOptions, ConfigCluster, ConfigSource, IngestOptions, KubeconfigPolicy, McsOptions, NetworkOptions,
+    Remotes, SnapshotOptions,
 };
 use crate::lifecycle;
+use crate::model::Quirks;
 use crate::telemetry::{self, LogFormat};
 
 /// Arguments of `tombolo serve`.
@@ -113,6 +114,9 @@ pub struct Args {
     /// How old a state in --snapshot-dir may be [default: 24h]
     #[arg(long, env = "TOMBOLO_SNAPSHOT_MAX_AGE", value_name = "TIME", value_parser = humantime::parse_duration)]
     snapshot_max_age: Option<Duration>,
+    /// Answer as this control plane does where its quirks differ from us: istiod
+    #[arg(long, env = "TOMBOLO_COMPAT", value_name = "NAME", value_parser = ["istiod"])]
+    compat: Option<String>,
     /// Write {"grpc":"ip:port","http":…,"monitoring":…} to FILE once bound; port 0 takes a free port
     #[arg(long, env = "TOMBOLO_PORTS_FILE", value_name = "FILE")]
     ports_file: Option<PathBuf>,
@@ -148,6 +152,9 @@ impl Args {
             snapshot_dir: self.snapshot_dir,
             snapshot_max_age: self.snapshot_max_age,
             ports_file: self.ports_file,
+            compat: self.compat,
+            dual_stack: None,
+            mcs: None,
             log_format: self.log_format,
             log_level: self.log_level,
             networks_config: self.networks_config,
@@ -259,6 +266,9 @@ fn ingest_options(config: &Config) -> IngestOptions {
         remote_cluster_timeout: config.remote_cluster_timeout,
         removal_grace: config.removal_grace,
         allow_loopback_clusters: config.allow_loopback_clusters,
+        quirks: if config.compat_istiod { Quirks::peer() } else { Quirks::OURS },
+        dual_stack: config.dual_stack,
+        mcs: mcs_options(config),
         networks: NetworkOptions {
             config: config.networks_config.clone(),
             resolve_hosts: config.resolve_hostname_gateways,
@@ -276,6 +286,18 @@ fn ingest_options(config: &Config) -> IngestOptions {
         kubeconfig_policy: KubeconfigPolicy::parse(&config.insecure_kubeconfig_options).unwrap_or_default(),
         ..IngestOptions::default()
     }
+}
+
+fn mcs_options(config: &Config) -> McsOptions {
+    let (mcs, usual) = (&config.mcs, McsOptions::default());
+    let options = McsOptions {
+        discovery: mcs.service_discovery,
+        host: mcs.host,
+        cluster_local: mcs.cluster_local,
+        group: mcs.api_group.as_deref().map_or(usual.group, Into::into),
+        version: mcs.api_version.as_deref().map_or(usual.version, Into::into),
+    };
+    options.effective()
 }
 
 /// Says where the server listens, in the log and in the ports file.

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::Settings;
+use super::{McsSettings, Settings};
 
 /// *Fatal* at start: a variable's value cannot be read.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -55,11 +55,25 @@ pub fn from_istiod_variables(get: impl Fn(&str) -> Option<String>) -> Result<Set
         resolve_hostname_gateways: switch("RESOLVE_HOSTNAME_GATEWAYS", "--resolve-hostname-gateways")?,
         discover_gateway_api: switch("PILOT_MULTI_NETWORK_DISCOVER_GATEWAY_API", "--discover-gateway-api")?,
         ca_dir: text("ROOT_CA_DIR").map(PathBuf::from),
+        dual_stack: flag("ISTIO_DUAL_STACK").then_some(true),
+        mcs: mcs(&flag, &text),
         // R1.9: both are needed.
         local_cluster_secret_watcher: (flag("EXTERNAL_ISTIOD") && flag("LOCAL_CLUSTER_SECRET_WATCHER"))
             .then_some(true),
         ..Settings::default()
     })
+}
+
+/// Multi-cluster services, if any variable speaks of them.
+fn mcs(flag: &impl Fn(&str) -> bool, text: &impl Fn(&str) -> Option<String>) -> Option<McsSettings> {
+    let settings = McsSettings {
+        service_discovery: flag("ENABLE_MCS_SERVICE_DISCOVERY"),
+        host: flag("ENABLE_MCS_HOST"),
+        cluster_local: flag("ENABLE_MCS_CLUSTER_LOCAL"),
+        api_group: text("MCS_API_GROUP"),
+        api_version: text("MCS_API_VERSION"),
+    };
+    (settings != McsSettings::default()).then_some(settings)
 }
 
 #[cfg(test)]
@@ -85,6 +99,8 @@ mod tests {
         let name = "PILOT_INSECURE_MULTICLUSTER_KUBECONFIG_OPTIONS";
         let settings = from_istiod_variables(|asked| (asked == name).then(|| "exec".to_owned()));
         assert_eq!(settings.expect("valid").complete().expect("valid").insecure_kubeconfig_options, "exec");
+        let mcs = from_istiod_variables(|name| (name == "ENABLE_MCS_HOST").then(|| "true".to_owned()));
+        assert!(mcs.expect("valid").mcs.is_some_and(|mcs| mcs.host && !mcs.service_discovery));
         let error = from_istiod_variables(|name| (name == "PILOT_DEBOUNCE_MAX").then(|| "soon".to_owned()))
             .expect_err("not a duration")
             .to_string();

@@ -127,7 +127,8 @@ impl ClusterSet {
         let server = ApiServer::new(&kubeconfig.config, self.options.remote_addresses());
         let started = server.map_err(StartError::from).and_then(|server| {
             let (role, hash, pin) = (ClusterRole::Remote, kubeconfig.hash, Some(Pin::of(&server)));
-            let feeds = Arc::new(KubeFeeds::new(Arc::new(server), Arc::clone(&self.limits)));
+            let feeds = KubeFeeds::new(Arc::new(server), Arc::clone(&self.limits));
+            let feeds = Arc::new(feeds.with_mcs(&self.options.mcs));
             self.start(Start { id, role, source, feeds, hash, options, pin })
         });
         match started {
