@@ -33,6 +33,7 @@ pub fn from_istiod_variables(get: impl Fn(&str) -> Option<String>) -> Result<Set
             flag,
         })
     };
+    let flag = |name: &str| text(name).is_some_and(|value| value.eq_ignore_ascii_case("true") || value == "1");
     Ok(Settings {
         cluster_id: text("CLUSTER_ID"),
         kubeconfig_dir: text("PILOT_MULTICLUSTER_KUBECONFIG_PATH").map(PathBuf::from),
@@ -40,6 +41,9 @@ pub fn from_istiod_variables(get: impl Fn(&str) -> Option<String>) -> Result<Set
         debounce_after: duration("PILOT_DEBOUNCE_AFTER", "--debounce-after")?,
         debounce_max: duration("PILOT_DEBOUNCE_MAX", "--debounce-max")?,
         ca_dir: text("ROOT_CA_DIR").map(PathBuf::from),
+        // R1.9: both are needed.
+        local_cluster_secret_watcher: (flag("EXTERNAL_ISTIOD") && flag("LOCAL_CLUSTER_SECRET_WATCHER"))
+            .then_some(true),
         ..Settings::default()
     })
 }
@@ -52,6 +56,11 @@ mod tests {
     fn istiods_variables_are_read_and_errors_name_them() {
         let settings = from_istiod_variables(|name| (name == "CLUSTER_ID").then(|| "east".to_owned()));
         assert_eq!(settings.expect("valid").cluster_id.as_deref(), Some("east"));
+        let external = |other: &'static str| {
+            let get = move |name: &str| (name == "EXTERNAL_ISTIOD" || name == other).then(|| "true".to_owned());
+            from_istiod_variables(get).expect("valid").local_cluster_secret_watcher
+        };
+        assert_eq!((external("x"), external("LOCAL_CLUSTER_SECRET_WATCHER")), (None, Some(true)), "R1.9");
         let error = from_istiod_variables(|name| (name == "PILOT_DEBOUNCE_MAX").then(|| "soon".to_owned()))
             .expect_err("not a duration")
             .to_string();

@@ -13,6 +13,8 @@ use crate::model::{
 };
 use crate::registry::{ClusterWriter, Registry};
 
+mod standing;
+
 const HOST: &str = "helloworld.sample.svc.cluster.local";
 
 /// An endpoint in a few words.
@@ -147,7 +149,9 @@ impl Viewer<'_> {
     fn assignment(&self, name: &EdsName) -> (Assignment, Vec<(Endpoint, Decision)>) {
         let service = self.world.registry.host(&name.host).first().expect("service").load();
         let networks = self.world.registry.networks();
-        let inputs = Inputs { service: &service, networks: &networks, mesh: &self.world.mesh };
+        let standings = self.world.registry.standings();
+        let (mesh, standings) = (&self.world.mesh, &*standings);
+        let inputs = Inputs { service: &service, networks: &networks, mesh, standings };
         let mut decisions = Vec::new();
         let assignment = assign(inputs, name, &self.key, &mut decisions);
         assert_eq!(assignment, assign(inputs, name, &self.key, &mut ()), "recording changes nothing");
