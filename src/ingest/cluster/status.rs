@@ -11,8 +11,8 @@ use crate::ingest::problems::Problems;
 use crate::ingest::staging::Staging;
 use crate::ingest::watch::{Failure, ListReason, SourceCounts};
 use crate::model::{
-    ApiFacts, ClusterHealth, ClusterId, ClusterStatus, Moment, Name, Restored, Served, SourceCounters,
-    SourceState, SourceStatus, StaleCause,
+    ClusterHealth, ClusterId, ClusterStatus, Moment, Name, Restored, Served, SourceCounters, SourceState,
+    SourceStatus, StaleCause,
 };
 use crate::registry::Registry;
 
