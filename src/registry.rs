@@ -20,7 +20,7 @@ mod tests;
 mod workloads;
 mod writer;
 
-pub use cell::{ServiceCell, ServiceSnapshot};
+pub use cell::{ServiceCell, ServiceSnapshot, accounts_behind};
 pub use changes::{ChangeLog, ChangeSet, ServiceChange};
 pub use clusters::ClusterTable;
 pub use conflicts::{PortConflict, PortDifference, conflicts};

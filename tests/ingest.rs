@@ -395,7 +395,7 @@ async fn d35_annotations_of_a_secret_are_followed_without_another_connection() {
     assert_eq!(plane.status("west").unwrap().start, StartRule::Required);
     let problems = plane.problems();
     assert!(problems.len() == 1 && problems[0].starts_with("cluster west, options: stale: `never`"));
-    let lists = || west.request_counts().values().sum::<usize>();
+    let lists = || west.request_counts().values().copied().sum::<u64>();
     let before = lists();
     remotes["metadata"]["annotations"] = json!({"tombolo.dev/stale": "demote"});
     east.store().apply(remotes).unwrap();
@@ -462,7 +462,7 @@ async fn contract_9_bad_objects_cost_only_themselves() {
     let mut bad = service("bad");
     bad["spec"]["publishNotReadyAddresses"] = json!("perhaps");
     objects.push(bad);
-    let east = server("east", objects).await;
+    let east = ApiServer::builder().cluster("east").world(objects).json_only().start().await.unwrap();
     let plane = Plane::start(&east).await;
     plane.ready().await;
     assert_eq!(plane.endpoints("helloworld"), ["east 10.0.0.1"]);

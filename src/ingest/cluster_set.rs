@@ -12,12 +12,10 @@ use tracing::Instrument;
 
 use super::IngestOptions;
 use super::client::{AddressPolicy, ApiServer, ClientError};
-use super::cluster::{
-    Feeds, Generation, Identities, KubeFeeds, Restore, Seat, rotation_subject,
-};
+use super::cluster::{Feeds, Generation, Identities, KubeFeeds, Restore, Seat, rotation_subject};
 use super::convert::{ClusterContext, GatewayOptions, SpecialAddresses};
 use super::counts::Counts;
-use super::kubeconfig::RemoteKubeconfig;
+use super::kubeconfig::{KubeconfigRules, RemoteKubeconfig};
 use super::networks::MeshFeed;
 use super::options::{ClusterOptions, Texts};
 use super::problems::Problems;
@@ -129,7 +127,8 @@ impl ClusterSet {
         let server = ApiServer::new(&kubeconfig.config, self.options.remote_addresses());
         let started = server.map_err(StartError::from).and_then(|server| {
             let (role, hash, pin) = (ClusterRole::Remote, kubeconfig.hash, Some(Pin::of(&server)));
-            let feeds = Arc::new(KubeFeeds::new(Arc::new(server), Arc::clone(&self.limits)));
+            let feeds = KubeFeeds::new(Arc::new(server), Arc::clone(&self.limits));
+            let feeds = Arc::new(feeds.with_mcs(&self.options.mcs));
             self.start(Start { id, role, source, feeds, hash, options, pin })
         });
         match started {
@@ -358,9 +357,9 @@ impl IngestOptions {
         if self.allow_loopback_clusters { SpecialAddresses::Keep } else { SpecialAddresses::Drop }
     }
 
-    /// Which addresses API servers named by remote kubeconfigs may have.
-    pub(super) fn kubeconfig_addresses(&self) -> AddressPolicy {
-        self.remote_addresses()
+    /// What remote kubeconfigs may say.
+    pub(super) fn kubeconfig_rules(&self) -> KubeconfigRules {
+        KubeconfigRules { addresses: self.remote_addresses(), policy: self.kubeconfig_policy }
     }
 }
 

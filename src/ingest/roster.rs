@@ -1,11 +1,15 @@
 //! Which credentials a cluster id stands for: pure arbitration between Secrets or files.
 
+mod rehearsal;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::kubeconfig::RemoteKubeconfig;
 use super::options::Texts;
 use super::problems::Problems;
-use crate::model::ClusterId;
+use crate::model::{ClusterId, Quirk, Quirks};
+
+pub use rehearsal::Rehearsal;
 
 /// A Secret or a file. Ordered by age, then name: the first claims first (K-34).
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -51,6 +55,7 @@ pub(super) enum Action {
 #[derive(Debug)]
 pub(super) struct Roster {
     contest: Contest,
+    quirks: Quirks,
     /// Ids nobody may claim: the config cluster's (R1.4).
     reserved: BTreeSet<ClusterId>,
     claims: BTreeMap<Source, Claimed>,
@@ -77,10 +82,16 @@ impl Roster {
     pub(super) fn new(contest: Contest, reserved: impl IntoIterator<Item = ClusterId>) -> Self {
         Self {
             contest,
+            quirks: Quirks::OURS,
             reserved: reserved.into_iter().collect(),
             claims: BTreeMap::new(),
             running: BTreeMap::new(),
         }
+    }
+
+    /// The same, with the peer's answers in these rows.
+    pub(super) fn with_quirks(self, quirks: Quirks) -> Self {
+        Self { quirks, ..self }
     }
 
     /// Takes in what sources say and settles every cluster anew. Problems are told by subject.
@@ -120,7 +131,7 @@ impl Roster {
         let mut before = before.and_then(|key| self.claims.remove(&key)).unwrap_or_default().clusters;
         let mut now = BTreeMap::new();
         for (id, claim) in claims {
-            if self.reserved.contains(&id) {
+            if self.reserved.contains(&id) || self.is_ignored(&id, &source) {
                 continue;
             }
             match (claim, before.remove(&id)) {
@@ -138,6 +149,12 @@ impl Roster {
             }
         }
         self.claims.insert(source, Claimed { clusters: now, options });
+    }
+
+    /// Q1: a claim to a cluster that another source holds is forgotten, until it is made again.
+    fn is_ignored(&self, id: &ClusterId, source: &Source) -> bool {
+        let held = self.running.get(id).is_some_and(|now| now.source.name != source.name);
+        held && self.quirks.has(Quirk::Q1)
     }
 
     fn settle(&mut self, problems: &Problems) -> Vec<Action> {

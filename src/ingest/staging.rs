@@ -12,6 +12,7 @@ mod index;
 mod networks;
 mod nodes;
 mod quarantine;
+mod revisions;
 mod services;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -21,8 +22,8 @@ use std::time::Instant;
 
 use compat::Compat;
 pub use guard::{Guard, HeldBack};
-pub use held::{Held, Scope};
 use held::{Door, weightless};
+pub use held::{Held, Scope};
 use index::{PodIndex, References};
 use networks::NetworkStaging;
 use nodes::NodeWaits;
@@ -222,9 +223,10 @@ impl Staging {
                 let kind = ObjectKind::Service;
                 let (by_service, slices) = (&self.by_service, &self.slices);
                 let weigh = |key: &ObjectKey, _: &ServiceObject| {
-                    let slices = by_service.get(key).into_iter().flatten().filter_map(|name| {
-                        slices.get(&ObjectKey::new(key.namespace.clone(), name.clone()))
-                    });
+                    let slices =
+                        by_service.get(key).into_iter().flatten().filter_map(|name| {
+                            slices.get(&ObjectKey::new(key.namespace.clone(), name.clone()))
+                        });
                     slices.map(|slice| slice.endpoints.len()).sum::<usize>().max(1)
                 };
                 let changes = self.services.apply(event, Door { kind, scope, guard, weigh, quarantine });
@@ -453,13 +455,13 @@ impl Staging {
 
     /// R5.11 and Q20: pods that run on it move with it.
     fn node_changed(&mut self, key: ObjectKey, _: Option<NodeObject>) {
+        self.gateway_node_changed(&key);
         if self.context.quirks.has(Quirk::Q20) {
             return;
         }
         for pod in self.pod_index.on_node(&key.name) {
             self.convert_pod(&pod);
         }
-        self.gateway_node_changed(&key);
     }
 
     fn pod_changed(&mut self, key: ObjectKey, old: Option<PodObject>) {

@@ -169,8 +169,13 @@ fn accounts(
     if kept {
         return Arc::clone(&current.accounts);
     }
-    let next: BTreeSet<_> = shards.iter().flat_map(|shard| shard.accounts.iter().cloned()).collect();
+    let next = accounts_behind(shards);
     if next == *current.accounts { Arc::clone(&current.accounts) } else { Arc::new(next) }
+}
+
+/// The identities behind the endpoints of all shards.
+pub fn accounts_behind(shards: &[Arc<EndpointShard>]) -> BTreeSet<SpiffeId> {
+    shards.iter().flat_map(|shard| shard.accounts.iter().cloned()).collect()
 }
 
 /// Whether nobody may see the service (R5.18).

@@ -10,9 +10,9 @@ use prost::Message as _;
 
 use super::Snapshot;
 use crate::model::{
-    Discoverability, Endpoint, EndpointShard, ExportTo, GatewayHost, Health, Import, Name, NetworkGateway, NodePlace,
-    PortProtocol, Resolution, Service, ServiceKey, ServicePort, SpiffeId, TlsMode, TrafficDistribution, Transport,
-    Workload, WorkloadProfile,
+    Discoverability, Endpoint, EndpointShard, ExportTo, GatewayHost, Health, Import, Name, NetworkGateway,
+    NodePlace, PortProtocol, Resolution, Service, ServiceKey, ServicePort, SpiffeId, TlsMode,
+    TrafficDistribution, Transport, Workload, WorkloadProfile,
 };
 use crate::proto::snapshot as proto;
 

@@ -9,9 +9,9 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::model::{
-    Discoverability, Endpoint, EndpointShard, ExportTo, GatewayHost, Health, Import, Locality, NetworkGateway,
-    PortProtocol, Resolution, Service, ServiceKey, ServicePort, SpiffeId, TlsMode, TrafficDistribution, Transport,
-    Workload, WorkloadCell, WorkloadParts,
+    Discoverability, Endpoint, EndpointShard, ExportTo, GatewayHost, Health, Import, Locality,
+    NetworkGateway, PortProtocol, Resolution, Service, ServiceKey, ServicePort, SpiffeId, TlsMode,
+    TrafficDistribution, Transport, Workload, WorkloadCell, WorkloadParts,
 };
 use crate::registry::NetworkClaim;
 
@@ -84,7 +84,8 @@ fn record(key: &ServiceKey, resolution: Resolution, export_to: ExportTo) -> Serv
 
 fn state() -> ClusterState {
     let hello = Arc::new(workload("hello-1", "10.0.0.1"));
-    let bare = WorkloadParts { workload_name: "".into(), pod_dns: None, account: None, ..parts("", "10.0.0.2") };
+    let bare =
+        WorkloadParts { workload_name: "".into(), pod_dns: None, account: None, ..parts("", "10.0.0.2") };
     let bare: Arc<Workload> = bare.into();
     let key = |name: &str| ServiceKey::new("sample", format!("{name}.sample.svc.cluster.local"));
     let mut first = Endpoint::new("10.0.0.1".parse().unwrap(), 8080, "http", Arc::clone(&hello));

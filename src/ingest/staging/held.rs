@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use super::guard::{Guard, HeldBack};
 use super::quarantine::Quarantine;
+use super::revisions::Revisions;
 use crate::ingest::counts::EventKind;
 use crate::ingest::objects::{ObjectKey, ObjectKind};
 use crate::ingest::watch::{Received, SourceEvent};
@@ -62,6 +63,8 @@ pub struct Held<T> {
     objects: HashMap<ObjectKey, T>,
     listings: HashMap<Scope, Listing<T>>,
     listed: HashSet<Scope>,
+    /// Each source has generations of its own.
+    revisions: HashMap<Scope, Revisions>,
     /// Lists that make this kind complete.
     awaited: usize,
     /// What the last list took away and nobody confirmed: gone, or with fewer endpoints.
@@ -77,6 +80,7 @@ impl<T> Default for Held<T> {
             objects: HashMap::new(),
             listings: HashMap::new(),
             listed: HashSet::new(),
+            revisions: HashMap::new(),
             awaited: 1,
             doubtful: HashMap::new(),
             held_back: None,
@@ -133,6 +137,10 @@ impl<T: PartialEq> Held<T> {
         door: Door<'_, W>,
     ) -> Changes<T> {
         let mut changes = Changes::default();
+        if !self.revisions.entry(door.scope.clone()).or_default().admits(&event) {
+            changes.same += 1;
+            return changes;
+        }
         match event {
             SourceEvent::Init => {
                 let listing = Listing { objects: HashMap::new(), confirms: self.confirming };

@@ -60,7 +60,10 @@ async fn each_kind_has_a_state_of_its_own() {
     assert_eq!(row.health.word(), "degraded");
     assert!(row.health.detail().starts_with("Node: "), "{}", row.health.detail());
     assert!(matches!(row.sources["Node"].state, SourceState::Forbidden(_)));
-    assert_eq!((row.sources["Service"].state.word(), row.sources["Service"].objects), ("live", row.objects["Service"]));
+    assert_eq!(
+        (row.sources["Service"].state.word(), row.sources["Service"].objects),
+        ("live", row.objects["Service"])
+    );
     server.permit(ObjectKind::Node);
     plane.pass(Duration::from_secs(5)).await;
     assert_eq!(plane.row("c1").health.word(), "live");
@@ -69,7 +72,8 @@ async fn each_kind_has_a_state_of_its_own() {
 fn keeper(plane: &mut Plane, dir: &tempfile::TempDir) -> Arc<Keeper> {
     let options = SnapshotOptions { dir: dir.path().to_owned(), max_age: 24 * HOUR };
     let store = SnapshotStore::open(&options, SystemTime::now()).unwrap();
-    let keeper = Arc::new(Keeper::new(store, Arc::clone(&plane.set.registry), Arc::clone(&plane.set.problems)));
+    let keeper =
+        Arc::new(Keeper::new(store, Arc::clone(&plane.set.registry), Arc::clone(&plane.set.problems)));
     plane.set.snapshots = Some(Arc::clone(&keeper));
     keeper
 }
