@@ -125,6 +125,11 @@ impl Status {
         self.sources.values().any(SourceStatus::is_failing)
     }
 
+    /// Since when what is served may be out of date, by the runtime's clock; `None` while it is not.
+    pub(super) fn stale_since(&self) -> Option<Moment> {
+        self.registry.clusters().look(&self.cluster, ClusterStatus::stale_since)?
+    }
+
     /// It did not sync in time (R1.17).
     pub(super) fn timed_out(&mut self) {
         tracing::warn!(cluster = %self.cluster, "cluster did not sync in time; going on without it");
