@@ -385,7 +385,7 @@ async fn follow_mesh(
             let source = KubeSource::new(server, limits)
                 .in_namespace(&options.system_namespace)
                 .with_fields("metadata.name=istio");
-            let patience = options.remote_cluster_timeout;
+            let patience = Some(options.remote_cluster_timeout).filter(|timeout| !timeout.is_zero());
             let namespace = options.system_namespace.to_string();
             let watch::Source { events, control: _control } = ObjectSource::start(source);
             networks::follow_config_map(events, publisher, namespace, patience).await;
@@ -403,7 +403,8 @@ async fn own_server(source: &ConfigSource) -> Result<(Arc<ApiServer>, Pin), Inge
     let credentials = kubeconfig::load(source).await?;
     let server = ApiServer::new(&credentials, AddressPolicy::Any);
     let server = server.map_err(|error| IngestError::Credentials { origin: source.to_string(), error })?;
-    Ok((Arc::new(server), Pin::of(&credentials)))
+    let pin = Pin::of(&server);
+    Ok((Arc::new(server), pin))
 }
 
 fn start_config(

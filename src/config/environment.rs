@@ -33,6 +33,16 @@ pub fn from_istiod_variables(get: impl Fn(&str) -> Option<String>) -> Result<Set
             flag,
         })
     };
+    let switch = |name: &'static str, flag: &'static str| -> Result<Option<bool>, VariableError> {
+        let Some(value) = text(name) else {
+            return Ok(None);
+        };
+        match value.as_str() {
+            "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(Some(true)),
+            "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(Some(false)),
+            _ => Err(VariableError { name, value, problem: "neither true nor false".to_owned(), flag }),
+        }
+    };
     let flag =
         |name: &str| text(name).is_some_and(|value| value.eq_ignore_ascii_case("true") || value == "1");
     Ok(Settings {
@@ -41,6 +51,8 @@ pub fn from_istiod_variables(get: impl Fn(&str) -> Option<String>) -> Result<Set
         remote_cluster_timeout: duration("PILOT_REMOTE_CLUSTER_TIMEOUT", "--remote-cluster-timeout")?,
         debounce_after: duration("PILOT_DEBOUNCE_AFTER", "--debounce-after")?,
         debounce_max: duration("PILOT_DEBOUNCE_MAX", "--debounce-max")?,
+        resolve_hostname_gateways: switch("RESOLVE_HOSTNAME_GATEWAYS", "--resolve-hostname-gateways")?,
+        discover_gateway_api: switch("PILOT_MULTI_NETWORK_DISCOVER_GATEWAY_API", "--discover-gateway-api")?,
         ca_dir: text("ROOT_CA_DIR").map(PathBuf::from),
         dual_stack: flag("ISTIO_DUAL_STACK").then_some(true),
         mcs: mcs(&flag, &text),
@@ -71,6 +83,12 @@ mod tests {
     fn istiods_variables_are_read_and_errors_name_them() {
         let settings = from_istiod_variables(|name| (name == "CLUSTER_ID").then(|| "east".to_owned()));
         assert_eq!(settings.expect("valid").cluster_id.as_deref(), Some("east"));
+        let off = from_istiod_variables(|name| (name == "RESOLVE_HOSTNAME_GATEWAYS").then(|| "0".to_owned()));
+        assert_eq!(off.expect("valid").resolve_hostname_gateways, Some(false));
+        let name = "PILOT_MULTI_NETWORK_DISCOVER_GATEWAY_API";
+        let error =
+            from_istiod_variables(|asked| (asked == name).then(|| "no".to_owned())).expect_err("no switch");
+        assert!(error.to_string().contains("--discover-gateway-api"), "{error}");
         let external = |other: &'static str| {
             let get =
                 move |name: &str| (name == "EXTERNAL_ISTIOD" || name == other).then(|| "true".to_owned());

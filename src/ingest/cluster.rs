@@ -159,6 +159,7 @@ impl Generation {
         loop {
             let mut feed = self.open(&plan);
             status.recount(&feed.counts);
+            status.credentials(self.feeds.expires());
             let mut staging = self.staging(&plan);
             self.sync(&mut feed, &mut staging, status).await;
             let wanted = self.plan(Some(&staging));
@@ -346,6 +347,7 @@ impl Generation {
                     let now = Instant::now();
                     if status_due.is_some_and(|due| due <= now) {
                         status_due = None;
+                        status.credentials(self.feeds.expires());
                         status.flush(staging);
                     }
                     staging.advance(now.into_std());
