@@ -260,8 +260,11 @@ impl Generation {
                     }
                 }
                 () = tokio::time::sleep_until(old.unwrap_or_else(Instant::now)), if old.is_some() => {
-                    if let Some(restore) = &mut self.restore {
-                        restore.serve(&self.seat, status).await;
+                    if let Some(restore) = &mut self.restore
+                        && let Some(uid) = restore.serve(&self.seat, status).await
+                    {
+                        // D35: another cluster that answers later is told of.
+                        let _ = self.identities.check(&self.context.cluster, &uid);
                     }
                 }
                 () = tokio::time::sleep_until(deadline.unwrap_or_else(Instant::now)), if waiting => {
