@@ -36,6 +36,7 @@ pub struct ApiServerBuilder {
     world: Vec<World>,
     history: usize,
     bookmark_every: Duration,
+    protobuf: bool,
     future_wait: Duration,
     store: Option<Store>,
     authority: Option<Authority>,
@@ -61,6 +62,7 @@ impl ApiServerBuilder {
             world: Vec::new(),
             history: DEFAULT_HISTORY,
             bookmark_every: BOOKMARK_INTERVAL,
+            protobuf: true,
             future_wait: FUTURE_WAIT,
             store: None,
             authority: None,
@@ -120,6 +122,13 @@ impl ApiServerBuilder {
         self
     }
 
+    /// Answers in JSON only, as servers of other makes do. JSON can say what a message cannot: fields of a
+    /// wrong type.
+    pub fn json_only(mut self) -> Self {
+        self.protobuf = false;
+        self
+    }
+
     /// How long a list of a version that is still to come waits for it before it is refused.
     pub fn future_wait(mut self, wait: Duration) -> Self {
         self.future_wait = wait;
@@ -169,6 +178,7 @@ impl ApiServerBuilder {
             address: address.to_string(),
             signals: signals.subscribe(),
             bookmark_every: self.bookmark_every,
+            protobuf: self.protobuf,
             future_wait: self.future_wait,
             requests: RequestLog::default(),
         });

@@ -35,6 +35,8 @@ pub(super) struct Context {
     pub(super) address: String,
     pub(super) signals: watch::Receiver<Signal>,
     pub(super) bookmark_every: Duration,
+    /// Whether answers may be in protobuf.
+    pub(super) protobuf: bool,
     /// How long a list waits for a version that is still to come.
     pub(super) future_wait: Duration,
     pub(super) requests: RequestLog,
@@ -42,7 +44,10 @@ pub(super) struct Context {
 
 /// Answers a request and records it.
 pub(super) async fn handle(context: Arc<Context>, request: Request<impl Incoming>) -> Response<Body> {
-    let (parts, body) = request.into_parts();
+    let (mut parts, body) = request.into_parts();
+    if !context.protobuf {
+        parts.headers.remove(header::ACCEPT);
+    }
     let query = Query::parse(parts.uri.query().unwrap_or_default());
     let kinds = context.store.kinds();
     let target = route::resolve(&kinds, parts.uri.path());
