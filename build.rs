@@ -8,7 +8,7 @@ use prost::Message as _;
 use prost_types::field_descriptor_proto::{Label, Type};
 use prost_types::{DescriptorProto, FieldDescriptorProto, FileDescriptorSet};
 
-const FILES: [&str; 2] = ["proto/discovery.proto", "proto/assignment.proto"];
+const FILES: [&str; 3] = ["proto/discovery.proto", "proto/assignment.proto", "proto/snapshot.proto"];
 /// What is read of the Kubernetes API.
 const SLIM: &str = "proto/kubernetes-slim.proto";
 /// Its messages that look different in JSON; their readers are written by hand.
@@ -69,6 +69,7 @@ fn rust_type(message: &DescriptorProto, field: &FieldDescriptorProto) -> Result<
         other => return Err(format!("{SLIM}: no reader for {other:?} of {}", field.name()).into()),
     };
     Ok(match field.label() {
+        Label::Repeated if field.r#type() == Type::String => "Texts<'a>".to_owned(),
         Label::Repeated => format!("Vec<{one}>"),
         _ if field.proto3_optional() => format!("Option<{one}>"),
         _ => one,

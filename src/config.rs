@@ -1,14 +1,19 @@
 //! What `serve` works by: flags over environment over file over defaults.
 
+mod clusters;
+mod dns_server;
 mod environment;
 mod file;
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::Deserialize;
 
+pub use clusters::ClusterSettings;
+pub use dns_server::DnsServer;
 pub use environment::{VariableError, from_istiod_variables};
 pub use file::{FileError, read};
 
@@ -26,6 +31,8 @@ pub struct Settings {
     pub context: Option<String>,
     /// Directory of kubeconfigs of remote clusters.
     pub kubeconfig_dir: Option<PathBuf>,
+    /// What kubeconfigs of remote clusters may do on this machine: names of R1.14, separated by commas.
+    pub insecure_kubeconfig_options: Option<String>,
     /// Namespace of Secrets and of the network label.
     pub system_namespace: Option<String>,
     /// DNS domain of services.
@@ -56,15 +63,58 @@ pub struct Settings {
     pub insecure_plaintext_sds: Option<bool>,
     /// API servers and endpoints on loopback.
     pub allow_loopback_clusters: Option<bool>,
+    /// Directory of the last known states of clusters.
+    pub snapshot_dir: Option<PathBuf>,
+    /// How old they may be.
+    #[serde(deserialize_with = "file::duration")]
+    pub snapshot_max_age: Option<Duration>,
     /// Where the chosen ports are written.
     pub ports_file: Option<PathBuf>,
     /// `text` or `json`.
     pub log_format: Option<String>,
     /// Log filter.
     pub log_level: Option<String>,
+    /// File of the document `meshNetworks`.
+    pub networks_config: Option<PathBuf>,
+    /// Whether host names of gateways are resolved.
+    pub resolve_hostname_gateways: Option<bool>,
+    /// Whether Gateways of the Gateway API are read.
+    pub discover_gateway_api: Option<bool>,
+    /// DNS servers to ask.
+    pub dns_servers: Option<Vec<DnsServer>>,
     /// Pairs of networks that reach each other without gateways (D2); in files only.
     #[serde(rename = "reachableNetworks")]
     pub reachable_networks: Option<Vec<(NetworkId, NetworkId)>>,
+    /// `alias=id,…`: cluster ids that proxies report, and the clusters they mean (R1.8).
+    pub cluster_aliases: Option<String>,
+    /// Remote Secrets are read by the service account of this pod (R1.9).
+    pub local_cluster_secret_watcher: Option<bool>,
+    /// `on` or `off` (K-21).
+    pub mass_delete_guard: Option<String>,
+    /// `istiod`: answer as the peer does wherever a quirk of its own differs from us (D1).
+    pub compat: Option<String>,
+    /// One endpoint with every address of its pod (R5.15); in files only.
+    pub dual_stack: Option<bool>,
+    /// Multi-cluster services (R4.38); in files only.
+    pub mcs: Option<McsSettings>,
+    /// Options by cluster id (D35); in files only.
+    pub clusters: Option<BTreeMap<ClusterId, ClusterSettings>>,
+}
+
+/// The switches of multi-cluster services; each needs the one before it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct McsSettings {
+    /// Only exported Services are seen by other clusters, `ENABLE_MCS_SERVICE_DISCOVERY`.
+    pub service_discovery: bool,
+    /// Imported Services have `clusterset.local` host names, `ENABLE_MCS_HOST`.
+    pub host: bool,
+    /// `svc.cluster.local` host names never leave their cluster, `ENABLE_MCS_CLUSTER_LOCAL`.
+    pub cluster_local: bool,
+    /// `MCS_API_GROUP`.
+    pub api_group: Option<String>,
+    /// `MCS_API_VERSION`.
+    pub api_version: Option<String>,
 }
 
 impl Settings {
@@ -80,6 +130,7 @@ impl Settings {
             kubeconfig,
             context,
             kubeconfig_dir,
+            insecure_kubeconfig_options,
             system_namespace,
             domain,
             trust_domain,
@@ -93,10 +144,23 @@ impl Settings {
             ca_dir,
             insecure_plaintext_sds,
             allow_loopback_clusters,
+            snapshot_dir,
+            snapshot_max_age,
             ports_file,
             log_format,
             log_level,
+            networks_config,
+            resolve_hostname_gateways,
+            discover_gateway_api,
+            dns_servers,
             reachable_networks,
+            cluster_aliases,
+            local_cluster_secret_watcher,
+            mass_delete_guard,
+            compat,
+            dual_stack,
+            mcs,
+            clusters,
         )
     }
 
@@ -116,6 +180,7 @@ impl Settings {
             kubeconfig: self.kubeconfig,
             context: self.context,
             kubeconfig_dir: self.kubeconfig_dir,
+            insecure_kubeconfig_options: self.insecure_kubeconfig_options.unwrap_or_default(),
             system_namespace: text(self.system_namespace, "istio-system").into(),
             domain: text(self.domain, "cluster.local").into(),
             trust_domain: text(self.trust_domain, "cluster.local").into(),
@@ -129,8 +194,21 @@ impl Settings {
             ca_dir: self.ca_dir,
             insecure_plaintext_sds: self.insecure_plaintext_sds.unwrap_or_default(),
             allow_loopback_clusters: self.allow_loopback_clusters.unwrap_or_default(),
+            snapshot_dir: self.snapshot_dir,
+            snapshot_max_age: self.snapshot_max_age.unwrap_or(Duration::from_secs(24 * 3600)),
             ports_file: self.ports_file,
+            networks_config: self.networks_config,
+            resolve_hostname_gateways: self.resolve_hostname_gateways.unwrap_or(true),
+            discover_gateway_api: self.discover_gateway_api.unwrap_or(true),
+            dns_servers: self.dns_servers.unwrap_or_default(),
             reachable_networks: self.reachable_networks.unwrap_or_default(),
+            cluster_aliases: clusters::aliases(self.cluster_aliases.as_deref()).unwrap_or_default(),
+            local_cluster_secret_watcher: self.local_cluster_secret_watcher.unwrap_or_default(),
+            mass_delete_guard: self.mass_delete_guard.as_deref() != Some("off"),
+            compat_istiod: self.compat.is_some(),
+            dual_stack: self.dual_stack.unwrap_or_default(),
+            mcs: self.mcs.unwrap_or_default(),
+            clusters: self.clusters.unwrap_or_default(),
         })
     }
 
@@ -150,6 +228,15 @@ impl Settings {
                 problems.push(format!("{flag} is empty: leave it out for its default"));
             }
         }
+        if let Err(problem) = clusters::aliases(self.cluster_aliases.as_deref()) {
+            problems.push(problem);
+        }
+        if self.mass_delete_guard.as_deref().is_some_and(|text| !matches!(text, "on" | "off")) {
+            problems.push("--mass-delete-guard is neither `on` nor `off`".to_owned());
+        }
+        if self.compat.as_deref().is_some_and(|peer| peer != "istiod") {
+            problems.push("--compat knows `istiod` only".to_owned());
+        }
         let max = self.debounce_max.unwrap_or(Duration::from_secs(10));
         if let Some(after) = self.debounce_after.filter(|after| *after > max) {
             problems.push(format!(
@@ -160,6 +247,12 @@ impl Settings {
         }
         if self.insecure_plaintext_sds == Some(true) && self.ca_dir.is_none() {
             problems.push("--insecure-plaintext-sds has no CA to answer from: give --ca-dir".to_owned());
+        }
+        if self.snapshot_max_age.is_some() && self.snapshot_dir.is_none() {
+            problems.push("--snapshot-max-age has no effect without --snapshot-dir".to_owned());
+        }
+        if self.snapshot_max_age.is_some_and(|age| age.is_zero()) {
+            problems.push("--snapshot-max-age is 0: leave --snapshot-dir out to keep nothing".to_owned());
         }
         problems
     }
@@ -173,6 +266,7 @@ pub struct Config {
     pub kubeconfig: Option<PathBuf>,
     pub context: Option<String>,
     pub kubeconfig_dir: Option<PathBuf>,
+    pub insecure_kubeconfig_options: String,
     pub system_namespace: Name,
     pub domain: Name,
     pub trust_domain: Name,
@@ -186,8 +280,21 @@ pub struct Config {
     pub ca_dir: Option<PathBuf>,
     pub insecure_plaintext_sds: bool,
     pub allow_loopback_clusters: bool,
+    pub snapshot_dir: Option<PathBuf>,
+    pub snapshot_max_age: Duration,
     pub ports_file: Option<PathBuf>,
+    pub networks_config: Option<PathBuf>,
+    pub resolve_hostname_gateways: bool,
+    pub discover_gateway_api: bool,
+    pub dns_servers: Vec<DnsServer>,
     pub reachable_networks: Vec<(NetworkId, NetworkId)>,
+    pub cluster_aliases: BTreeMap<ClusterId, ClusterId>,
+    pub local_cluster_secret_watcher: bool,
+    pub mass_delete_guard: bool,
+    pub clusters: BTreeMap<ClusterId, ClusterSettings>,
+    pub compat_istiod: bool,
+    pub dual_stack: bool,
+    pub mcs: McsSettings,
 }
 
 /// *Fatal* at start: settings that do not fit together.

@@ -96,6 +96,7 @@ fn sources() -> Arc<Sources> {
         domain: "cluster.local".into(),
         ingest: None,
         problems: None,
+        gateway_names: None,
         xds: Arc::new(OneProxy),
         lifecycle: Lifecycle::new(watch::Sender::new(false).subscribe(), CancellationToken::new()),
         metrics: Arc::new(Metrics::new(&histogram)),
@@ -119,11 +120,11 @@ async fn page(path: &str) -> Value {
 
 #[tokio::test]
 async fn clusterz_has_the_local_cluster_first_without_secret() {
-    let expected = json!([
-        {"id": "east", "secretName": "", "syncStatus": "syncing"},
-        {"id": "west", "secretName": "istio-system/west", "syncStatus": "syncing"}
-    ]);
-    assert_eq!(page("/debug/clusterz").await, expected);
+    let rows = page("/debug/clusterz").await;
+    let peers_fields = |row: &Value| json!([row["id"], row["secretName"], row["syncStatus"], row["health"]]);
+    assert_eq!(peers_fields(&rows[0]), json!(["east", "", "syncing", "connecting"]));
+    assert_eq!(peers_fields(&rows[1]), json!(["west", "istio-system/west", "syncing", "connecting"]));
+    assert!(rows[1]["since"].is_string());
 }
 
 #[tokio::test]
@@ -198,4 +199,40 @@ async fn a_starting_server_is_not_ready_and_says_which_cluster_is_missing() {
     let (status, text) = get("/ready?verbose").await;
     assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
     assert!(text.contains("not west: not synced yet; connecting; from secret istio-system/west"), "{text}");
+}
+
+#[tokio::test]
+async fn services_tell_endpoints_by_cluster_and_gateways_their_cluster() {
+    let value = page("/debug/services").await;
+    let row = &value["services"][0];
+    assert_eq!((&row["name"], &row["namespace"]), (&json!("helloworld"), &json!("sample")));
+    assert_eq!(row["clusters"]["west"]["endpoints"], 1);
+    assert_eq!((&row["ports"][0]["number"], &row["conflicts"]), (&json!(5000), &json!([])));
+    for (query, rows) in [("cluster=west", 1), ("namespace=other", 0), ("conflicts", 0)] {
+        let value = page(&format!("/debug/services?{query}")).await;
+        assert_eq!(value["services"].as_array().map(Vec::len), Some(rows), "{query}");
+    }
+    let value = page("/debug/gateways?network=net-west").await;
+    let row = &value["gateways"][0];
+    assert_eq!((&row["address"], &row["clusterHealth"]), (&json!("192.0.2.2"), &json!("connecting")));
+    assert_eq!(value["gateways"].as_array().map(Vec::len), Some(1));
+    for (path, status, words) in [
+        ("/debug/services?cluster=north", 404, "there are east, west"),
+        ("/debug/services?namespce=x", 400, "known are namespace"),
+        ("/debug/gateways?netwrok=x", 400, "known are network"),
+    ] {
+        let (got, text) = get(path).await;
+        assert_eq!((got.as_u16(), text.contains(words)), (status, true), "{path}: {text}");
+    }
+}
+
+#[tokio::test]
+async fn clusters_tell_everything_they_know_and_nothing_they_do_not() {
+    let value = page("/debug/clusters").await;
+    let row = &value["clusters"][1];
+    assert_eq!((&row["id"], &row["health"], &row["start"]), (&json!("west"), &json!("connecting"), &json!("optional")));
+    assert!(row["sinceSeconds"].as_f64().is_some_and(|age| age < 60.0));
+    for unknown in ["lastEventSeconds", "lastContactSeconds", "credentialsExpire", "memoryBytes", "snapshot", "staleSeconds"] {
+        assert_eq!(row[unknown], Value::Null, "{unknown}");
+    }
 }

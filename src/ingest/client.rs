@@ -24,6 +24,7 @@ mod tls;
 mod traffic;
 
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
@@ -79,12 +80,12 @@ impl ApiServer {
     /// # Errors
     /// Certificates, keys or tokens that are given inline cannot be used.
     pub fn new(config: &kube::Config, addresses: AddressPolicy) -> Result<Self, ClientError> {
-        Self::patient(config, addresses, Patience::default())
+        Self::with(config, GuardedResolver::new(addresses), Patience::default())
     }
 
-    fn patient(
+    fn with(
         config: &kube::Config,
-        addresses: AddressPolicy,
+        resolver: GuardedResolver,
         patience: Patience,
     ) -> Result<Self, ClientError> {
         let url = config.cluster_url.clone();
@@ -100,8 +101,7 @@ impl ApiServer {
         let dialer = Dialer {
             target: url.clone(),
             server: Arc::clone(&server),
-            addresses,
-            resolver: GuardedResolver::new(addresses),
+            resolver,
             tls: tls.clone(),
             traffic: Arc::clone(&traffic),
             patience,
@@ -149,6 +149,11 @@ impl Exchange for ApiServer {
     ) -> BoxFuture<'static, Result<Answer, TransportError>> {
         let inner = Arc::clone(&self.inner);
         async move { inner.get(&path_and_query, accept).await }.boxed()
+    }
+
+    fn expires(&self) -> Option<SystemTime> {
+        let credentials = self.credentials();
+        [credentials.client_certificate_not_after, credentials.token_expires].into_iter().flatten().min()
     }
 
     fn unauthorized(&self) {
@@ -211,3 +216,6 @@ fn headers(config: &kube::Config) -> Result<HeaderMap, ClientError> {
     headers.insert(USER_AGENT, HeaderValue::from_static(concat!("tombolo/", env!("CARGO_PKG_VERSION"))));
     Ok(headers)
 }
+
+#[cfg(test)]
+mod tests;

@@ -55,6 +55,21 @@ pub enum SpecialAddresses {
 }
 
 impl ClusterContext {
+    /// A cluster with the usual domains and our own answers.
+    pub fn new(cluster: ClusterId) -> Self {
+        Self {
+            cluster,
+            domain: "cluster.local".into(),
+            trust_domain: "cluster.local".into(),
+            special_addresses: SpecialAddresses::Drop,
+            quirks: Quirks::OURS,
+            dual_stack: false,
+            mcs: McsOptions::default(),
+            gateways: GatewayOptions::default(),
+            serve_without_pods: false,
+        }
+    }
+
     /// The key of a Kubernetes Service: `<name>.<namespace>.svc.<domain>` (R0.5).
     pub fn service_key(&self, key: &ObjectKey) -> ServiceKey {
         let hostname = format!("{}.{}.svc.{}", key.name, key.namespace, self.domain);
@@ -78,15 +93,5 @@ impl ClusterContext {
 
 #[cfg(test)]
 pub(in crate::ingest) fn test_context() -> ClusterContext {
-    ClusterContext {
-        cluster: "c1".into(),
-        domain: "cluster.local".into(),
-        trust_domain: "cluster.local".into(),
-        special_addresses: SpecialAddresses::Drop,
-        quirks: Quirks::OURS,
-        dual_stack: false,
-        mcs: McsOptions::default(),
-        gateways: GatewayOptions::default(),
-        serve_without_pods: false,
-    }
+    ClusterContext::new("c1".into())
 }

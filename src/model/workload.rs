@@ -72,16 +72,15 @@ pub struct WorkloadProfile {
     pub tls_mode: TlsMode,
     /// Its identity (R5.9); bare addresses have none.
     pub account: Option<SpiffeId>,
-    /// The workload's name, such as the Deployment's (R5.10).
-    pub workload_name: Name,
-    /// Canonical name (R4.14).
-    pub canonical_name: Name,
     /// Canonical revision (R4.14); `latest` is written as empty.
     pub canonical_revision: Name,
+    // What would be the pod's own name is `None`, so that pods that differ in nothing else share this.
+    pub(crate) workload_name: Option<Name>,
+    pub(crate) canonical_name: Option<Name>,
+    /// `spec.hostname` and `spec.subdomain` (R5.12).
+    pub(crate) pod_dns: Option<(Option<Name>, Name)>,
     /// The pod's own labels. Rules look at [`Workload::label`], which knows the topology labels too (R5.20).
-    own_labels: BTreeMap<Name, Name>,
-    /// `spec.hostname`, empty for the pod's name, and `spec.subdomain` (R5.12).
-    pod_dns: Option<(Name, Name)>,
+    pub(crate) own_labels: BTreeMap<Name, Name>,
 }
 
 /// Where the pods of one node run. Shared by all of them.
@@ -171,20 +170,18 @@ impl From<WorkloadParts> for Arc<Workload> {
 
 impl From<WorkloadParts> for Workload {
     fn from(parts: WorkloadParts) -> Self {
-        let own_hostname = |(hostname, subdomain)| {
-            (if hostname == parts.name { Name::default() } else { hostname }, subdomain)
-        };
+        let other = |name: Name| (name != parts.name).then_some(name);
         let profile = WorkloadProfile {
             cluster: parts.cluster,
             namespace: parts.namespace,
             network: parts.network,
             tls_mode: parts.tls_mode,
             account: parts.account,
-            workload_name: parts.workload_name,
-            canonical_name: parts.canonical_name,
             canonical_revision: parts.canonical_revision,
+            workload_name: other(parts.workload_name),
+            canonical_name: other(parts.canonical_name),
+            pod_dns: parts.pod_dns.map(|(hostname, subdomain)| (other(hostname), subdomain)),
             own_labels: parts.labels,
-            pod_dns: parts.pod_dns.map(own_hostname),
         };
         let place = NodePlace { node: parts.node, locality: parts.locality };
         Self { name: parts.name, addresses: parts.addresses, profile: profile.into(), place: place.into() }
@@ -216,8 +213,18 @@ impl Workload {
 
     /// `hostname` and `subdomain` for per-pod DNS names (R5.12).
     pub fn pod_dns(&self) -> Option<(Name, Name)> {
-        let (hostname, subdomain) = self.profile.pod_dns.clone()?;
-        Some((if hostname.is_empty() { self.name.clone() } else { hostname }, subdomain))
+        let (hostname, subdomain) = self.profile.pod_dns.as_ref()?;
+        Some((hostname.as_ref().unwrap_or(&self.name).clone(), subdomain.clone()))
+    }
+
+    /// The workload's name, such as the Deployment's (R5.10).
+    pub fn workload_name(&self) -> &Name {
+        self.profile.workload_name.as_ref().unwrap_or(&self.name)
+    }
+
+    /// Canonical name (R4.14).
+    pub fn canonical_name(&self) -> &Name {
+        self.profile.canonical_name.as_ref().unwrap_or(&self.name)
     }
 
     /// One label: the topology labels that have a value (R5.20), then the pod's own. The network label is
@@ -254,7 +261,11 @@ impl Workload {
     pub fn telemetry(&self) -> String {
         format!(
             "{};{};{};{};{}",
-            self.workload_name, self.namespace, self.canonical_name, self.canonical_revision, self.cluster
+            self.workload_name(),
+            self.namespace,
+            self.canonical_name(),
+            self.canonical_revision,
+            self.cluster
         )
     }
 }
@@ -303,8 +314,8 @@ impl From<&Workload> for WorkloadParts {
             network: profile.network,
             tls_mode: profile.tls_mode,
             account: profile.account,
-            workload_name: profile.workload_name,
-            canonical_name: profile.canonical_name,
+            workload_name: workload.workload_name().clone(),
+            canonical_name: workload.canonical_name().clone(),
             canonical_revision: profile.canonical_revision,
         }
     }

@@ -10,7 +10,7 @@ type Key<'a> = (&'a Name, &'a Name, Option<&'a IpAddr>, &'a Name);
 
 fn key(endpoint: &Endpoint) -> Key<'_> {
     let workload = &endpoint.workload;
-    (&workload.namespace, &workload.workload_name, endpoint.addresses.first(), &endpoint.port_name)
+    (&workload.namespace, workload.workload_name(), endpoint.addresses.first(), &endpoint.port_name)
 }
 
 /// Whether proxies may see the difference between two shares of a service. They do not see another order of

@@ -68,7 +68,7 @@ impl From<&Endpoint> for Row {
             lb_weight: endpoint.weight.map_or(0, std::num::NonZeroU32::get),
             tls_mode: pod.tls_mode,
             namespace: pod.namespace.clone(),
-            workload_name: pod.workload_name.clone(),
+            workload_name: pod.workload_name().clone(),
             host_name,
             sub_domain,
             health_status: health_number(endpoint.health),

@@ -13,12 +13,12 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tower::{Service as _, ServiceExt as _};
 
+use super::TransportError;
 use super::connection::{Http1, Http2};
 use super::error::{cause, causes};
 use super::guard::{GuardedResolver, Unresolved};
 use super::tls::Tls;
 use super::traffic::{Counted, Epitaph, Traffic};
-use super::{AddressPolicy, TransportError};
 
 /// How long things may take; tests take less.
 #[derive(Clone, Copy, Debug)]
@@ -47,6 +47,9 @@ const KEEPALIVE_PROBES: u32 = 3;
 /// How long sent data may stay unacknowledged: a PING that meets a dead link ends the connection.
 const USER_TIMEOUT: Duration = Duration::from_secs(20);
 
+/// How long files and plugins may take to give certificates.
+const CREDENTIALS_LIMIT: Duration = Duration::from_secs(60);
+
 /// What both plain and encrypted connections are.
 pub(super) trait Wire: AsyncRead + AsyncWrite + Send {}
 impl<T: AsyncRead + AsyncWrite + Send> Wire for T {}
@@ -63,7 +66,6 @@ pub(super) enum Dialed {
 pub(super) struct Dialer {
     pub(super) target: Uri,
     pub(super) server: Arc<str>,
-    pub(super) addresses: AddressPolicy,
     pub(super) resolver: GuardedResolver,
     /// `None`: plain HTTP, which only an operator's own kubeconfig may ask for.
     pub(super) tls: Option<Arc<Tls>>,
@@ -82,7 +84,8 @@ impl Dialer {
         let (wire, http2): (Pin<Box<dyn Wire>>, bool) = match &self.tls {
             None => (Box::pin(tcp), false),
             Some(tls) => {
-                let config = tls.config(&self.server).await?;
+                let settings = tls.config(&self.server);
+                let config = self.in_time("getting the credentials", CREDENTIALS_LIMIT, settings).await?;
                 let shake = self.in_time("the TLS handshake", self.patience.tls, async {
                     let connector = tokio_rustls::TlsConnector::from(config);
                     connector.connect(tls.server_name(), tcp).await.map_err(|error| self.tls_error(&error))
@@ -114,7 +117,7 @@ impl Dialer {
         tokio::time::timeout(limit, step).await.unwrap_or(Err(late))
     }
 
-    async fn connect(&self) -> Result<TcpStream, TransportError> {
+    pub(super) async fn connect(&self) -> Result<TcpStream, TransportError> {
         self.check_literal()?;
         let mut tcp = HttpConnector::new_with_resolver(self.resolver.clone());
         tcp.enforce_http(false);
@@ -133,7 +136,7 @@ impl Dialer {
     fn check_literal(&self) -> Result<(), TransportError> {
         let host = self.target.host().unwrap_or_default().trim_matches(['[', ']']);
         let Ok(address) = host.parse::<IpAddr>() else { return Ok(()) };
-        let checked = self.addresses.check(address);
+        let checked = self.resolver.policy.check(address);
         checked.map_err(|error| TransportError::ForbiddenAddress { server: Arc::clone(&self.server), error })
     }
 

@@ -237,8 +237,7 @@ mod tests {
         pods: &Pods,
     ) -> Endpoints {
         let basis = HealthBasis::of(service);
-        let slices: Vec<_> =
-            slices.values().map(|slice| SliceInput { slice, basis, late: None }).collect();
+        let slices: Vec<_> = slices.values().map(|slice| SliceInput { slice, basis, late: None }).collect();
         endpoints(EndpointInput {
             context,
             of_cluster: &ClusterNetwork::new("n-sys".into(), Arc::default()),
@@ -343,7 +342,8 @@ mod tests {
         let mut pods = Pods::default();
         let pod = Workload { name: "p1".into(), addresses: both[..].into(), ..Workload::default() };
         pods.named.insert(ObjectKey::new("a", "p1"), Arc::new(pod));
-        let slices = BTreeMap::from([("s-4", object("10.0.0.1", "IPv4")), ("s-6", object("fd00::1", "IPv6"))]);
+        let slices =
+            BTreeMap::from([("s-4", object("10.0.0.1", "IPv4")), ("s-6", object("fd00::1", "IPv6"))]);
         let service = |ips: &[&str]| ServiceObject {
             cluster_ips: ips.iter().map(|ip| Name::from(*ip)).collect(),
             ..ServiceObject::default()

@@ -161,7 +161,7 @@ mod tests {
     fn r4_14_canonical_names() {
         let names = |labels| {
             let workload = labelled(labels);
-            (workload.canonical_name.to_string(), workload.canonical_revision.to_string())
+            (workload.canonical_name().to_string(), workload.canonical_revision.to_string())
         };
         let own = |a: &str, b: &str| (a.to_owned(), b.to_owned());
         assert_eq!(names(json!({})), own("p", ""));
@@ -198,7 +198,7 @@ mod tests {
         let name = |labels: Value, generated: &str, kind: &str, owner: &str| {
             let owners = json!([{"kind": kind, "name": owner, "controller": true}]);
             let metadata = json!({"labels": labels, "generateName": generated, "ownerReferences": owners});
-            pod(metadata, json!({})).workload_name.to_string()
+            pod(metadata, json!({})).workload_name().to_string()
         };
         let hash = json!({"pod-template-hash": "6d4"});
         assert_eq!(name(hash.clone(), "web-6d4-", "ReplicaSet", "web-6d4"), "web");

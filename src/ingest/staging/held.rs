@@ -1,12 +1,14 @@
 //! The objects of one kind: keyed upsert, and mark and sweep for complete lists.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
-use super::Swept;
+use super::guard::{Guard, HeldBack};
 use super::quarantine::Quarantine;
+use super::revisions::Revisions;
 use crate::ingest::counts::EventKind;
 use crate::ingest::objects::{ObjectKey, ObjectKind};
 use crate::ingest::watch::{Received, SourceEvent};
+use crate::model::Name;
 
 /// What one event changed.
 #[derive(Debug)]
@@ -19,26 +21,72 @@ pub(super) struct Changes<T> {
     pub(super) unreadable: usize,
     /// Whether a list was completed.
     pub(super) listed: bool,
+    /// Whether removals of that list are held back (K-21).
+    pub(super) doubted: bool,
 }
 
 impl<T> Default for Changes<T> {
     fn default() -> Self {
-        Self { changed: Vec::new(), same: 0, unreadable: 0, listed: false }
+        Self { changed: Vec::new(), same: 0, unreadable: 0, listed: false, doubted: false }
     }
+}
+
+/// Which part of a kind a list is complete for: all of it, or one namespace.
+pub type Scope = Option<Name>;
+
+/// A list in progress: nothing of it is seen until it is complete.
+#[derive(Debug)]
+struct Listing<T> {
+    objects: HashMap<ObjectKey, Result<T, String>>,
+    /// It was asked for to confirm an earlier one (K-21).
+    confirms: bool,
+}
+
+/// For kinds that no endpoint hangs on.
+pub(super) fn weightless<T>(_: &ObjectKey, _: &T) -> usize {
+    0
+}
+
+/// What an event needs to know of its surroundings.
+pub(super) struct Door<'a, W> {
+    pub(super) kind: ObjectKind,
+    pub(super) scope: Scope,
+    pub(super) guard: Guard,
+    /// How many endpoints hang on an object.
+    pub(super) weigh: W,
+    pub(super) quarantine: &'a mut Quarantine,
 }
 
 /// Objects of one kind.
 #[derive(Debug)]
 pub struct Held<T> {
     objects: HashMap<ObjectKey, T>,
-    /// A list in progress: nothing of it is seen until it is complete.
-    listing: Option<HashMap<ObjectKey, Result<T, String>>>,
-    listed: bool,
+    listings: HashMap<Scope, Listing<T>>,
+    listed: HashSet<Scope>,
+    /// Each source has generations of its own.
+    revisions: HashMap<Scope, Revisions>,
+    /// Lists that make this kind complete.
+    awaited: usize,
+    /// What the last list took away and nobody confirmed: gone, or with fewer endpoints.
+    doubtful: HashMap<ObjectKey, Option<T>>,
+    held_back: Option<HeldBack>,
+    confirming: bool,
+    doubts: u64,
 }
 
 impl<T> Default for Held<T> {
     fn default() -> Self {
-        Self { objects: HashMap::new(), listing: None, listed: false }
+        Self {
+            objects: HashMap::new(),
+            listings: HashMap::new(),
+            listed: HashSet::new(),
+            revisions: HashMap::new(),
+            awaited: 1,
+            doubtful: HashMap::new(),
+            held_back: None,
+            confirming: false,
+            doubts: 0,
+        }
     }
 }
 
@@ -63,35 +111,58 @@ impl<T: PartialEq> Held<T> {
         self.objects.is_empty()
     }
 
-    /// Whether a list was ever completed.
+    /// Whether every list that makes it complete was completed once.
     pub fn is_listed(&self) -> bool {
-        self.listed
+        self.listed.len() >= self.awaited
     }
 
-    pub(super) fn apply(
+    /// How many lists make it complete.
+    pub(super) fn await_lists(&mut self, lists: usize) {
+        self.awaited = lists;
+    }
+
+    /// Removals that wait for a second list.
+    pub(super) fn held_back(&self) -> Option<HeldBack> {
+        self.held_back
+    }
+
+    /// The next list that begins is believed (K-21).
+    pub(super) fn confirm(&mut self) {
+        self.confirming = true;
+    }
+
+    pub(super) fn apply<W: Fn(&ObjectKey, &T) -> usize>(
         &mut self,
         event: SourceEvent<T>,
-        kind: ObjectKind,
-        quarantine: &mut Quarantine,
+        door: Door<'_, W>,
     ) -> Changes<T> {
         let mut changes = Changes::default();
+        if !self.revisions.entry(door.scope.clone()).or_default().admits(&event) {
+            changes.same += 1;
+            return changes;
+        }
         match event {
-            SourceEvent::Init => self.listing = Some(HashMap::new()),
+            SourceEvent::Init => {
+                let listing = Listing { objects: HashMap::new(), confirms: self.confirming };
+                self.listings.insert(door.scope, listing);
+            }
             SourceEvent::InitApply(Received { key, object, .. }) => {
-                if let Some(listing) = &mut self.listing {
-                    listing.insert(key, object);
+                if let Some(listing) = self.listings.get_mut(&door.scope) {
+                    listing.objects.insert(key, object);
                 }
             }
             SourceEvent::InitDone { .. } => {
-                if let Some(listing) = self.listing.take() {
-                    self.swap(listing, kind, quarantine, &mut changes);
+                if let Some(listing) = self.listings.remove(&door.scope) {
+                    self.swap(listing, door, &mut changes);
                 }
             }
             SourceEvent::Apply(Received { key, object, .. }) => {
-                self.upsert(key, object, kind, quarantine, &mut changes);
+                self.forget_doubt(&key);
+                self.upsert(key, object, door.kind, door.quarantine, &mut changes);
             }
             SourceEvent::Delete { key, .. } => {
-                quarantine.clear(kind, &key);
+                self.forget_doubt(&key);
+                door.quarantine.clear(door.kind, &key);
                 self.remove(key, &mut changes);
             }
             SourceEvent::Connected | SourceEvent::Idle | SourceEvent::Failed(_) => {}
@@ -100,23 +171,95 @@ impl<T: PartialEq> Held<T> {
     }
 
     /// A complete list: what is not in it is gone. An object that is there but cannot be read stays as it was.
-    fn swap(
+    fn swap<W: Fn(&ObjectKey, &T) -> usize>(
         &mut self,
-        listing: HashMap<ObjectKey, Result<T, String>>,
-        kind: ObjectKind,
-        quarantine: &mut Quarantine,
+        listing: Listing<T>,
+        door: Door<'_, W>,
         changes: &mut Changes<T>,
     ) {
-        self.listed = true;
+        let Listing { mut objects, confirms } = listing;
+        let within = |key: &ObjectKey| door.scope.as_ref().is_none_or(|scope| key.namespace == *scope);
+        self.listed.insert(door.scope.clone());
         changes.listed = true;
+        self.doubtful.retain(|key, _| !within(key));
         let held = self.objects.keys();
-        let swept: Swept = held.filter(|key| !listing.contains_key(*key)).cloned().collect();
-        quarantine.retain(kind, |key| listing.contains_key(key));
-        for key in swept {
+        let mut gone: Vec<_> =
+            held.filter(|key| within(key) && !objects.contains_key(*key)).cloned().collect();
+        if !confirms && let Some(held_back) = self.doubt(&objects, &gone, &door) {
+            changes.doubted = true;
+            self.held_back = Some(held_back);
+            self.doubtful.extend(gone.drain(..).map(|key| (key, None)));
+            self.hold_shrunk(&mut objects, &door.weigh);
+        }
+        if self.doubtful.is_empty() {
+            self.held_back = None;
+            self.confirming = false;
+        }
+        let there =
+            |key: &ObjectKey| !within(key) || objects.contains_key(key) || self.doubtful.contains_key(key);
+        door.quarantine.retain(door.kind, there);
+        for key in gone {
             self.remove(key, changes);
         }
-        for (key, object) in listing {
-            self.upsert(key, object, kind, quarantine, changes);
+        for (key, object) in objects {
+            self.upsert(key, object, door.kind, door.quarantine, changes);
+        }
+    }
+
+    /// Whether a list would take too much away, and how much. What moves from one object to another is not lost.
+    fn doubt<W: Fn(&ObjectKey, &T) -> usize>(
+        &mut self,
+        listed: &HashMap<ObjectKey, Result<T, String>>,
+        gone: &[ObjectKey],
+        door: &Door<'_, W>,
+    ) -> Option<HeldBack> {
+        let now = |key: &ObjectKey| self.objects.get(key).map_or(0, |object| (door.weigh)(key, object));
+        let before: usize = self.objects.keys().map(&now).sum();
+        let lost: usize = gone.iter().map(&now).sum();
+        let kept = before.saturating_sub(lost + listed.keys().map(&now).sum::<usize>());
+        let after: usize = listed
+            .iter()
+            .map(|(key, object)| {
+                object.as_ref().map_or_else(|_| now(key), |object| (door.weigh)(key, object))
+            })
+            .sum();
+        if !door.guard.doubts(before, kept + after) {
+            return None;
+        }
+        self.doubts += 1;
+        Some(HeldBack {
+            objects: gone.len(),
+            endpoints: before.saturating_sub(kept + after),
+            serial: self.doubts,
+        })
+    }
+
+    /// Takes the objects that have fewer endpoints than before out of a doubted list.
+    fn hold_shrunk<W: Fn(&ObjectKey, &T) -> usize>(
+        &mut self,
+        listed: &mut HashMap<ObjectKey, Result<T, String>>,
+        weigh: &W,
+    ) {
+        let shrunk = listed.iter().filter(|(key, new)| {
+            let pair = self.objects.get(*key).zip(new.as_ref().ok());
+            pair.is_some_and(|(old, new)| weigh(key, new) < weigh(key, old))
+        });
+        let shrunk: Vec<_> = shrunk.map(|(key, _)| key.clone()).collect();
+        for key in shrunk {
+            if let Some(Ok(new)) = listed.remove(&key) {
+                self.doubtful.insert(key, Some(new));
+            }
+        }
+    }
+
+    /// An event says more than a doubted list.
+    fn forget_doubt(&mut self, key: &ObjectKey) {
+        if self.held_back.is_some() {
+            self.doubtful.remove(key);
+            if self.doubtful.is_empty() {
+                self.held_back = None;
+                self.confirming = false;
+            }
         }
     }
 

@@ -55,6 +55,12 @@ impl Quarantine {
         self.gateways = notes;
     }
 
+    /// How many objects there is something to say about.
+    pub(super) fn len(&self) -> usize {
+        let gateways = self.gateways.values().filter(|notes| !notes.is_empty()).count();
+        self.unreadable.len() + self.parts.len() + gateways
+    }
+
     /// `Kind namespace/name: reason`, at most 100, without control characters (Z-26).
     pub(super) fn all(&self) -> Vec<String> {
         let unreadable = self.unreadable.iter();
