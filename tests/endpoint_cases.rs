@@ -60,7 +60,9 @@ impl Line {
     fn text(&self) -> &str {
         match self {
             Self::Ok | Self::Later => "",
-            Self::Deviation(text) | Self::Fail(text) | Self::Unsupported(text) | Self::Scenario(_, text) => text,
+            Self::Deviation(text) | Self::Fail(text) | Self::Unsupported(text) | Self::Scenario(_, text) => {
+                text
+            }
         }
     }
 }
@@ -101,7 +103,9 @@ fn run(case: &Value, tests: &scenarios::Names) -> Line {
     if case["narrative"] == true {
         return match tests.of(shape::id(case)) {
             Some(name) => Line::Scenario("scenario", name.to_owned()),
-            None => Line::Unsupported(format!("a case in words, and no test is named {}_…", tests.prefix(case))),
+            None => {
+                Line::Unsupported(format!("a case in words, and no test is named {}_…", tests.prefix(case)))
+            }
         };
     }
     let check: fn(&Value, &Flags) -> Answer = match kind {

@@ -395,7 +395,7 @@ async fn d35_annotations_of_a_secret_are_followed_without_another_connection() {
     assert_eq!(plane.status("west").unwrap().start, StartRule::Required);
     let problems = plane.problems();
     assert!(problems.len() == 1 && problems[0].starts_with("cluster west, options: stale: `never`"));
-    let lists = || west.request_counts().values().sum::<usize>();
+    let lists = || west.request_counts().values().copied().sum::<u64>();
     let before = lists();
     remotes["metadata"]["annotations"] = json!({"tombolo.dev/stale": "demote"});
     east.store().apply(remotes).unwrap();

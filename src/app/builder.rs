@@ -169,7 +169,8 @@ impl Builder {
         let addresses = Addresses { grpc: local(&grpc), http: local(&http), monitoring: local(&monitoring) };
         let stop = CancellationToken::new();
         let stop_on_drop = stop.clone().drop_guard();
-        let registry = self.registry.clone().unwrap_or_default();
+        let quirks = self.ingest.as_ref().map(|options| options.quirks).unwrap_or_default();
+        let registry = self.registry.clone().unwrap_or_else(|| Registry::with_quirks(quirks));
         let ingest = match self.ingest.clone() {
             Some(options) => Some(ingest::start(options, Arc::clone(&registry), stop.clone()).await?),
             None => None,
@@ -180,6 +181,7 @@ impl Builder {
             (None, None) => watch::Sender::new(true).subscribe(),
         };
         let mesh = MeshRules::new(&self.domain, &self.system_namespace, self.reachable.clone());
+        let mesh = mesh.with_quirks(registry.quirks());
         let settings = Settings {
             mesh: mesh.clone(),
             trust_domain: self.trust_domain.clone(),

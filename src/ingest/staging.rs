@@ -22,8 +22,8 @@ use std::time::Instant;
 
 use compat::Compat;
 pub use guard::{Guard, HeldBack};
-pub use held::{Held, Scope};
 use held::{Door, weightless};
+pub use held::{Held, Scope};
 use index::{PodIndex, References};
 use networks::NetworkStaging;
 use nodes::NodeWaits;
@@ -223,9 +223,10 @@ impl Staging {
                 let kind = ObjectKind::Service;
                 let (by_service, slices) = (&self.by_service, &self.slices);
                 let weigh = |key: &ObjectKey, _: &ServiceObject| {
-                    let slices = by_service.get(key).into_iter().flatten().filter_map(|name| {
-                        slices.get(&ObjectKey::new(key.namespace.clone(), name.clone()))
-                    });
+                    let slices =
+                        by_service.get(key).into_iter().flatten().filter_map(|name| {
+                            slices.get(&ObjectKey::new(key.namespace.clone(), name.clone()))
+                        });
                     slices.map(|slice| slice.endpoints.len()).sum::<usize>().max(1)
                 };
                 let changes = self.services.apply(event, Door { kind, scope, guard, weigh, quarantine });

@@ -140,7 +140,8 @@ pub enum SourceEvent<T> {
         /// The revision of its deletion, if that is a number.
         revision: Option<u64>,
     },
-    /// The source is current again, after a list or after failures: what was missed has arrived or arrives next.
+    /// The source is current for the first time, or again after `Failed`: what was missed has arrived or arrives
+    /// next. Lists and watches that follow one another without a failure do not tell it again.
     Connected,
     /// Nothing happened and nothing is missed: the server itself said so just now, in a bookmark or to a probe.
     Idle,
@@ -204,6 +205,8 @@ struct Selection {
     namespace: Option<String>,
     labels: Option<String>,
     fields: Option<String>,
+    /// Group and version, where they are not the kind's own.
+    api: Option<(String, String)>,
 }
 
 impl std::fmt::Debug for KubeSource {
@@ -217,6 +220,12 @@ impl KubeSource {
     pub fn new(exchange: Arc<dyn Exchange>, limits: Arc<SourceLimits>) -> Self {
         let server = Arc::new(Server::new(limits.retry));
         Self { exchange, limits, server, selection: Selection::default() }
+    }
+
+    /// Under another API group and version than the kind's own: custom resources may be served under any.
+    pub fn of_api(mut self, group: &str, version: &str) -> Self {
+        self.selection.api = Some((group.to_owned(), version.to_owned()));
+        self
     }
 
     /// Only objects of one namespace, of kinds that have namespaces.

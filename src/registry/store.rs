@@ -196,7 +196,8 @@ impl Registry {
 
     /// How many endpoints a cluster has here. Looks at every service: for exchanges of a whole cluster only.
     pub fn endpoints_of(&self, cluster: &ClusterId) -> usize {
-        let of = |cell: &Arc<ServiceCell>| cell.load().shard(cluster).map_or(0, |shard| shard.endpoints.len());
+        let of =
+            |cell: &Arc<ServiceCell>| cell.load().shard(cluster).map_or(0, |shard| shard.endpoints.len());
         self.services.iter().map(|entry| of(entry.value())).sum()
     }
 
@@ -337,12 +338,18 @@ impl Registry {
     /// The addresses that a gateway's host name has now. The resolver calls this; equal addresses and names
     /// that nobody has change nothing.
     pub fn set_host_addresses(&self, host: &Hostname, addresses: &[IpAddr]) {
-        let (changes, _) = self.change_networks(|networks| networks.resolved(host, addresses, || self.next_version()));
+        let (changes, _) =
+            self.change_networks(|networks| networks.resolved(host, addresses, || self.next_version()));
         self.note(changes);
     }
 
     /// Z-10: gateways are of the cluster that tells of them, whatever they say.
-    pub(super) fn write_networks(&self, cluster: &ClusterId, mut claim: NetworkClaim, changes: &mut ChangeSet) {
+    pub(super) fn write_networks(
+        &self,
+        cluster: &ClusterId,
+        mut claim: NetworkClaim,
+        changes: &mut ChangeSet,
+    ) {
         claim.gateways.iter_mut().for_each(|gateway| gateway.cluster.clone_from(cluster));
         claim.hosts.iter_mut().for_each(|gateway| gateway.cluster.clone_from(cluster));
         let replace =

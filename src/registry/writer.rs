@@ -39,9 +39,7 @@ impl PartialEq for ClusterState {
             cells.sort_by_cached_key(|cell| cell.id());
             cells
         };
-        self.networks == other.networks
-            && self.shards == other.shards
-            && sorted(self) == sorted(other)
+        self.networks == other.networks && self.shards == other.shards && sorted(self) == sorted(other)
     }
 }
 

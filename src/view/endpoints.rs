@@ -10,7 +10,9 @@ use serde::Serialize;
 use super::assignment::{AssignedEndpoint, Assignment, Origin};
 use super::split_horizon::{self, Route, Weighing};
 use super::{EdsKey, EdsName, MeshRules};
-use crate::model::{Endpoint, EndpointShard, Health, Name, NetworkId, Service, Standing, TlsMode, Transport};
+use crate::model::{
+    Endpoint, EndpointShard, Health, Name, NetworkId, Quirk, Service, Standing, TlsMode, Transport,
+};
 use crate::registry::{NetworkPart, NetworkSnapshot, ServiceSnapshot, StandingSnapshot};
 
 /// Label that marks a draining pod (R4.9).
@@ -143,7 +145,11 @@ pub fn assign(inputs: Inputs<'_>, name: &EdsName, key: &EdsKey, recorder: &mut i
     });
     for shard in shards {
         let standing = standing(shard);
-        let names = port_names(shard, name.port);
+        let names = if inputs.mesh.quirks().has(Quirk::Q30) {
+            service.port(name.port).map(|port| &port.name).into_iter().collect()
+        } else {
+            port_names(shard, name.port)
+        };
         weighing.rank(standing);
         let spare = standing == Standing::Dropped && weighing.serves();
         for endpoint in shard.endpoints.iter() {
@@ -216,7 +222,8 @@ impl Pass<'_> {
     /// The filter of R4.9; `None` keeps the endpoint.
     fn filter(&self, endpoint: &Endpoint) -> Option<Decision> {
         let pod = &endpoint.workload;
-        if self.key.node.as_ref().is_some_and(|node| node != pod.node() || *self.key.cluster != *pod.cluster) {
+        if self.key.node.as_ref().is_some_and(|node| node != pod.node() || *self.key.cluster != *pod.cluster)
+        {
             return Some(Decision::OtherNode);
         }
         if !self.key.requested_view.sees(&pod.network) {

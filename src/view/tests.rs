@@ -323,6 +323,29 @@ fn d07_ports_match_by_number_through_the_own_clusters_table() {
 }
 
 #[test]
+fn q30_the_peer_matches_by_the_name_of_the_merged_port() {
+    let mut world = two_networks();
+    world.mesh = MeshRules::default().with_quirks(crate::model::Quirks::peer());
+    world.port_name.insert("west", "web");
+    let world = world.pods("east", &[pod("10.10.0.1")]).pods("west", &[pod("10.10.0.1")]);
+    world.from("net-east/east").sees(&["10.10.0.1*1"]);
+}
+
+#[test]
+fn r4_38_an_endpoint_that_is_not_exported_is_seen_in_its_own_cluster_only() {
+    let world = two_networks().pods("east", &[pod("10.10.0.1")]);
+    let cell = world.registry.host(HOST).remove(0);
+    let mut shard = (*cell.load().shards[0]).clone();
+    let mut endpoints = shard.endpoints.to_vec();
+    endpoints[0].discoverability = crate::model::Discoverability::SameCluster;
+    shard.endpoints = endpoints.into();
+    let mut world = world;
+    world.writers.get_mut("east").expect("known").0.set(cell.key().clone(), shard);
+    world.from("net-east/east").sees(&["10.10.0.1*1"]);
+    world.from("net-west/west").sees(&[]);
+}
+
+#[test]
 fn r4_9_leaving_endpoints_are_not_sent() {
     let gone = Pod { health: Health::Terminating, ..pod("10.10.0.2") };
     let draining = Pod { health: Health::Draining, ..pod("10.10.0.3") };

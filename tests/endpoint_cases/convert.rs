@@ -100,7 +100,11 @@ impl Features {
 
 fn compare(case: &Value, flags: &Flags) -> Shape<Result<(), String>> {
     let input = &case["input"];
-    only("input", input, &["cluster", "isConfigCluster", "trustDomain", "objects", "meshNetworks", "features"])?;
+    only(
+        "input",
+        input,
+        &["cluster", "isConfigCluster", "trustDomain", "objects", "meshNetworks", "features"],
+    )?;
     only("expect", &case["expect"], &["endpoints"])?;
     let ours = endpoints(input, flags)?;
     let expected = given(&case["expect"], "endpoints")?;
@@ -127,7 +131,8 @@ fn place(endpoint: &Value) -> String {
 fn fields(ours: &Value, expected: &Value) -> Shape<Result<(), String>> {
     let expected = expected.as_object().ok_or("an expected endpoint is not an object")?;
     for (field, value) in expected {
-        let own = ours.get(field).ok_or_else(|| format!("endpoints have field {field:?}, which is not known"))?;
+        let own =
+            ours.get(field).ok_or_else(|| format!("endpoints have field {field:?}, which is not known"))?;
         let (own, value) = (normal(field, own), normal(field, value));
         if own != value {
             let of = &ours["addresses"];

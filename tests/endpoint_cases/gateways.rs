@@ -14,13 +14,15 @@ pub(crate) fn check(case: &Value, flags: &Flags) -> Answer {
 
 fn compare(case: &Value, flags: &Flags) -> Shape<Result<(), String>> {
     let input = &case["input"];
-    only("input", input, &["cluster", "isConfigCluster", "objects", "meshNetworks", "features", "trustDomain"])?;
+    only(
+        "input",
+        input,
+        &["cluster", "isConfigCluster", "objects", "meshNetworks", "features", "trustDomain"],
+    )?;
     only("expect", &case["expect"], &["gateways"])?;
     let objects = given(input, "objects")?;
     let result = gateways_of(context(input, flags)?, "istio-system", objects, &input["meshNetworks"])?;
-    let row = |network: &str, cluster: &str, address: String, port: u16, hbone: u16| {
-        json!({"network": network, "cluster": cluster, "addr": address, "port": port, "hbonePort": hbone})
-    };
+    let row = |network: &str, cluster: &str, address: String, port: u16, hbone: u16| json!({"network": network, "cluster": cluster, "addr": address, "port": port, "hbonePort": hbone});
     let gateways = result
         .gateways
         .iter()

@@ -234,8 +234,11 @@ pub(crate) fn aggregate(case: &Value, flags: &Flags) -> Answer {
             only("a registry", registry, &["cluster", "services"])?;
             let cluster = text(registry, "cluster")?;
             for (name, service) in registry["services"].as_object().ok_or("services are not an object")? {
-                let shard =
-                    EndpointShard::new(cluster.into(), Some(record(cluster, name, service)?.into()), Vec::new());
+                let shard = EndpointShard::new(
+                    cluster.into(),
+                    Some(record(cluster, name, service)?.into()),
+                    Vec::new(),
+                );
                 world.writer(cluster)?.set(key(name), shard);
             }
         }

@@ -289,11 +289,15 @@ impl Inner {
 }
 
 impl Feeds for FakeServer {
-    fn open(&self, plan: &Plan, _: &[ObjectKind]) -> Feed {
+    fn open(&self, plan: &Plan, kinds: &[ObjectKind]) -> Feed {
         let (sender, receiver) = mpsc::unbounded_channel();
         let mut inner = self.inner();
         inner.opened += 1;
         inner.feeds.push((plan.clone(), sender.clone()));
+        if kinds.contains(&ObjectKind::Gateway) {
+            let event = StagedEvent::Gateway(SourceEvent::Failed(Failure::NotServed("HTTP 404".to_owned())));
+            let _ = sender.send(Arrival { scope: None, event });
+        }
         if inner.down {
             inner.fail_all(&Failure::Unreachable("gone".to_owned()));
         } else if !inner.silent {
@@ -308,7 +312,8 @@ impl Feeds for FakeServer {
             Some((event, (receiver, taken)))
         });
         let server = self.clone();
-        Feed { events: events.boxed(), relist: Box::new(move |kind| server.relist_kind(kind)) }
+        let relist = Box::new(move |kind| server.relist_kind(kind));
+        Feed { events: events.boxed(), relist, counts: Vec::new() }
     }
 
     fn uid(&self) -> BoxFuture<'static, Result<Name, Unknown>> {

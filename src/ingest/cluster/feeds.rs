@@ -1,6 +1,7 @@
 //! Where a generation's events come from.
 
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use futures::future::BoxFuture;
 use futures::stream::{BoxStream, SelectAll, StreamExt};
@@ -8,10 +9,12 @@ use http::StatusCode;
 
 use super::plan::Plan;
 use crate::ingest::client::{ByteStream, Exchange};
+use crate::ingest::convert::McsOptions;
 use crate::ingest::objects::{Object, ObjectKind};
 use crate::ingest::staging::{Scope, StagedEvent};
 use crate::ingest::watch::{
-    KubeSource, ListReason, ObjectSource, Received, Source, SourceControl, SourceCounts, SourceEvent, SourceLimits,
+    KubeSource, ListReason, ObjectSource, Received, Source, SourceControl, SourceCounts, SourceEvent,
+    SourceLimits,
 };
 use crate::model::Name;
 
@@ -43,6 +46,11 @@ pub(in crate::ingest) trait Feeds: Send + Sync + 'static {
 
     /// Asks for the uid of `kube-system`: which cluster answers (K-20).
     fn uid(&self) -> BoxFuture<'static, Result<Name, Unknown>>;
+
+    /// When the credentials in use expire, as far as they say (K-18).
+    fn expires(&self) -> Option<SystemTime> {
+        None
+    }
 }
 
 /// Open lists and watches. Dropping it ends them.
@@ -60,11 +68,14 @@ pub(in crate::ingest) struct KubeFeeds {
     exchange: Arc<dyn Exchange>,
     /// Shared by every source of the process.
     limits: Arc<SourceLimits>,
+    /// Group and version of exports and imports (R4.39).
+    mcs_api: (Name, Name),
 }
 
 /// Sources of one API server that are being opened.
 struct Opening<'a> {
     source: KubeSource,
+    mcs_api: &'a (Name, Name),
     plan: &'a Plan,
     events: SelectAll<BoxStream<'static, Arrival>>,
     controls: Vec<(ObjectKind, SourceControl)>,
@@ -72,7 +83,13 @@ struct Opening<'a> {
 
 impl KubeFeeds {
     pub(in crate::ingest) fn new(exchange: Arc<dyn Exchange>, limits: Arc<SourceLimits>) -> Self {
-        Self { exchange, limits }
+        let usual = McsOptions::default();
+        Self { exchange, limits, mcs_api: (usual.group, usual.version) }
+    }
+
+    /// Exports and imports under the group and version that are configured.
+    pub(in crate::ingest) fn with_mcs(self, options: &McsOptions) -> Self {
+        Self { mcs_api: (options.group.clone(), options.version.clone()), ..self }
     }
 }
 
@@ -80,6 +97,10 @@ impl Opening<'_> {
     fn add<T: Object>(&mut self, kind: ObjectKind, wrap: fn(SourceEvent<T>) -> StagedEvent) {
         for scope in self.plan.scopes(kind) {
             let mut source = self.source.clone();
+            if matches!(kind, ObjectKind::ServiceExport | ObjectKind::ServiceImport) {
+                let (group, version) = self.mcs_api;
+                source = source.of_api(group, version);
+            }
             if let Some(namespace) = &scope {
                 source = source.in_namespace(namespace);
             }
@@ -100,7 +121,8 @@ impl Feeds for KubeFeeds {
     fn open(&self, plan: &Plan, kinds: &[ObjectKind]) -> Feed {
         // Clones of one source share what is known of the server.
         let source = KubeSource::new(Arc::clone(&self.exchange), Arc::clone(&self.limits));
-        let mut opening = Opening { source, plan, events: SelectAll::new(), controls: Vec::new() };
+        let mcs_api = &self.mcs_api;
+        let mut opening = Opening { source, mcs_api, plan, events: SelectAll::new(), controls: Vec::new() };
         for kind in kinds {
             match kind {
                 ObjectKind::Namespace => opening.add(*kind, StagedEvent::Namespace),
@@ -122,6 +144,10 @@ impl Feeds for KubeFeeds {
             asked.for_each(|(_, control)| control.relist(ListReason::Requested));
         });
         Feed { events: events.boxed(), relist, counts }
+    }
+
+    fn expires(&self) -> Option<SystemTime> {
+        self.exchange.expires()
     }
 
     fn uid(&self) -> BoxFuture<'static, Result<Name, Unknown>> {

@@ -10,9 +10,10 @@ use prost::Message as _;
 
 use super::{Pin, Snapshot};
 use crate::model::{
-    ClusterId, Discoverability, Endpoint, EndpointShard, ExportTo, GatewayHost, Health, Hostname, Import, Locality, Name,
-    NetworkGateway, NetworkId, NodePlace, PortProtocol, Resolution, Service, ServiceKey, ServicePort, Shared,
-    SpiffeId, TlsMode, TrafficDistribution, Transport, Workload, WorkloadCell, WorkloadProfile,
+    ClusterId, Discoverability, Endpoint, EndpointShard, ExportTo, GatewayHost, Health, Hostname, Import,
+    Locality, Name, NetworkGateway, NetworkId, NodePlace, PortProtocol, Resolution, Service, ServiceKey,
+    ServicePort, Shared, SpiffeId, TlsMode, TrafficDistribution, Transport, Workload, WorkloadCell,
+    WorkloadProfile,
 };
 use crate::proto::snapshot as proto;
 use crate::registry::{ClusterState, NetworkClaim};
@@ -27,8 +28,13 @@ pub(super) fn decode(body: &[u8]) -> Decoded<Snapshot> {
     let message = proto::Snapshot::decode(body).map_err(|error| error.to_string())?;
     let cluster = ClusterId::from(message.cluster);
     let texts = std::iter::once(Name::default()).chain(message.texts.into_iter().map(Name::from)).collect();
-    let mut decoder =
-        Decoder { cluster: cluster.clone(), texts, profiles: Vec::new(), places: Vec::new(), workloads: Vec::new() };
+    let mut decoder = Decoder {
+        cluster: cluster.clone(),
+        texts,
+        profiles: Vec::new(),
+        places: Vec::new(),
+        workloads: Vec::new(),
+    };
     let confirmed = UNIX_EPOCH.checked_add(Duration::from_millis(message.confirmed_ms));
     decoder.profiles =
         message.profiles.into_iter().map(|profile| decoder.profile(profile)).collect::<Decoded<_>>()?;
@@ -39,8 +45,16 @@ pub(super) fn decode(body: &[u8]) -> Decoded<Snapshot> {
     let state = ClusterState {
         networks: NetworkClaim {
             network: (!network.is_empty()).then_some(network),
-            gateways: message.gateways.iter().map(|gateway| decoder.gateway(gateway)).collect::<Decoded<_>>()?,
-            hosts: message.gateway_hosts.iter().map(|host| decoder.gateway_host(host)).collect::<Decoded<_>>()?,
+            gateways: message
+                .gateways
+                .iter()
+                .map(|gateway| decoder.gateway(gateway))
+                .collect::<Decoded<_>>()?,
+            hosts: message
+                .gateway_hosts
+                .iter()
+                .map(|host| decoder.gateway_host(host))
+                .collect::<Decoded<_>>()?,
         },
         shards: message.shards.into_iter().map(|shard| decoder.shard(shard)).collect::<Decoded<_>>()?,
         workloads: decoder.pods(&message.pods)?,
@@ -54,10 +68,10 @@ pub(super) fn decode(body: &[u8]) -> Decoded<Snapshot> {
     })
 }
 
-fn hash(bytes: &[u8]) -> Decoded<u128> {
+fn hash(bytes: &[u8]) -> Decoded<Option<[u8; 32]>> {
     match bytes {
-        [] => Ok(0),
-        bytes => Ok(u128::from_le_bytes(bytes.try_into().map_err(|_| "a hash of odd size")?)),
+        [] => Ok(None),
+        bytes => Ok(Some(bytes.try_into().map_err(|_| "a hash of odd size")?)),
     }
 }
 
@@ -152,7 +166,8 @@ impl Decoder {
 
     fn profile(&self, profile: proto::Profile) -> Decoded<Arc<WorkloadProfile>> {
         let own = |place: Option<u32>| place.map(|place| self.text(place)).transpose();
-        let pod_dns = |dns: proto::PodDns| -> Decoded<_> { Ok((own(dns.hostname)?, self.text(dns.subdomain)?)) };
+        let pod_dns =
+            |dns: proto::PodDns| -> Decoded<_> { Ok((own(dns.hostname)?, self.text(dns.subdomain)?)) };
         Ok(Arc::new(WorkloadProfile {
             cluster: self.cluster.clone(),
             namespace: self.text(profile.namespace)?,
@@ -199,11 +214,8 @@ impl Decoder {
     fn shard(&self, shard: proto::Shard) -> Decoded<(ServiceKey, Arc<EndpointShard>)> {
         let key = self.key(shard.key.as_ref())?;
         let service = shard.service.map(|service| self.service(&key, service).map(Arc::new)).transpose()?;
-        let endpoints = shard
-            .endpoints
-            .iter()
-            .map(|endpoint| self.endpoint(endpoint))
-            .collect::<Decoded<_>>()?;
+        let endpoints =
+            shard.endpoints.iter().map(|endpoint| self.endpoint(endpoint)).collect::<Decoded<_>>()?;
         let accounts = Arc::new(self.accounts(&shard.accounts)?);
         let shard =
             EndpointShard { accounts, ..EndpointShard::new(self.cluster.clone(), service, endpoints) };

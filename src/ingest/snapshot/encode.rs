@@ -10,9 +10,9 @@ use prost::Message as _;
 
 use super::Snapshot;
 use crate::model::{
-    Discoverability, Endpoint, EndpointShard, ExportTo, GatewayHost, Health, Import, Name, NetworkGateway, NodePlace,
-    PortProtocol, Resolution, Service, ServiceKey, ServicePort, SpiffeId, TlsMode, TrafficDistribution, Transport,
-    Workload, WorkloadProfile,
+    Discoverability, Endpoint, EndpointShard, ExportTo, GatewayHost, Health, Import, Name, NetworkGateway,
+    NodePlace, PortProtocol, Resolution, Service, ServiceKey, ServicePort, SpiffeId, TlsMode,
+    TrafficDistribution, Transport, Workload, WorkloadProfile,
 };
 use crate::proto::snapshot as proto;
 
@@ -34,7 +34,7 @@ pub(super) fn encode(snapshot: &Snapshot, into: &mut Vec<u8>) {
     encoder.piece(&proto::Snapshot {
         cluster: snapshot.cluster.to_string(),
         server: snapshot.pin.server.clone(),
-        ca: if snapshot.pin.ca == 0 { Vec::new() } else { snapshot.pin.ca.to_le_bytes().to_vec() },
+        ca: snapshot.pin.ca.map(Vec::from).unwrap_or_default(),
         uid: snapshot.uid.to_string(),
         confirmed_ms: u64::try_from(since.as_millis()).unwrap_or(u64::MAX),
         network,

@@ -9,7 +9,9 @@ use crate::ingest::convert::{
     self, ClusterNetwork, ClusterNetworks, GatewayInput, GatewayNodes, Gateways, is_api_gateway, is_labelled,
 };
 use crate::ingest::networks::MeshNetworks;
-use crate::ingest::objects::{GatewayObject, NamespaceObject, NodeObject, ObjectKey, ObjectKind, ServiceObject};
+use crate::ingest::objects::{
+    GatewayObject, NamespaceObject, NodeObject, ObjectKey, ObjectKind, ServiceObject,
+};
 use crate::ingest::watch::{Failure, SourceEvent};
 use crate::model::{Name, NetworkId};
 use crate::registry::NetworkClaim;
@@ -90,7 +92,7 @@ impl Staging {
     pub(super) fn apply_gateway(&mut self, scope: Scope, event: SourceEvent<GatewayObject>) {
         match &event {
             // Optional: a cluster without the kind, or that does not give it, has no such gateways.
-            SourceEvent::Failed(Failure::NotServed(_) | Failure::Forbidden(_) | Failure::Unauthorized(_)) => {
+            SourceEvent::Failed(Failure::NotServed(_) | Failure::Forbidden(_)) => {
                 self.networks.api_absent = true;
             }
             SourceEvent::InitDone { .. } => self.networks.api_absent = false,
@@ -116,7 +118,8 @@ impl Staging {
             return;
         }
         let namespace = self.namespaces.get(&key);
-        self.networks.label = namespace.map(|namespace| NetworkId::from(&*namespace.network)).unwrap_or_default();
+        self.networks.label =
+            namespace.map(|namespace| NetworkId::from(&*namespace.network)).unwrap_or_default();
         self.network_rules_changed();
     }
 
@@ -224,3 +227,6 @@ impl GatewayNodes for Staging {
         pods.map(|pod| pod.node.clone()).filter(|node| !node.is_empty()).collect()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -71,6 +71,10 @@ fn gateway(address: &str) -> NetworkGateway {
 }
 
 fn shard(endpoints: u8) -> EndpointShard {
+    shard_of("west", "net-west", endpoints)
+}
+
+fn shard_of(cluster: &str, network: &str, endpoints: u8) -> EndpointShard {
     let port = ServicePort {
         number: 80,
         name: "http".into(),
@@ -79,13 +83,13 @@ fn shard(endpoints: u8) -> EndpointShard {
     };
     let record = Service { key: service_key(), ports: vec![port], ..Service::default() };
     let workload = Arc::new(Workload::from(WorkloadParts {
-        cluster: "west".into(),
-        network: "net-west".into(),
+        cluster: cluster.into(),
+        network: network.into(),
         tls_mode: TlsMode::Istio,
         ..WorkloadParts::default()
     }));
     let endpoint = |last| Endpoint::new([10, 0, 0, last].into(), 8080, "http", Arc::clone(&workload));
-    EndpointShard::new("west".into(), Some(Arc::new(record)), (1..=endpoints).map(endpoint).collect())
+    EndpointShard::new(cluster.into(), Some(Arc::new(record)), (1..=endpoints).map(endpoint).collect())
 }
 
 #[test]
@@ -160,8 +164,8 @@ fn d35_a_demotion_builds_and_tells_only_assignments_with_endpoints_of_that_clust
     let other_name = "outbound|80||b.ns.svc.cluster.local";
     let mut east = world.registry.writer("east".into(), ClusterRole::Remote).expect("first writer");
     let other = ServiceKey::new("ns", "b.ns.svc.cluster.local");
-    east.set(other, EndpointShard { cluster: "east".into(), ..shard(1) });
-    east.set(service_key(), EndpointShard { cluster: "east".into(), ..shard(1) });
+    east.set(other, shard_of("east", "net-east", 1));
+    east.set(service_key(), shard_of("east", "net-east", 1));
     let (stream, cell) = world.watch(1);
     let before = world.assignments.current(&cell);
     let bystander = StreamHandle::new(2);
