@@ -112,6 +112,11 @@ impl SourceLimits {
         Self { retry, ..Self::default() }
     }
 
+    /// Other deadlines.
+    pub fn within(self, deadlines: Deadlines) -> Self {
+        Self { deadlines, ..self }
+    }
+
     /// Notes that a watch broke, and says whether many do (K-42).
     pub(super) fn watch_broke(&self, now: Instant) -> bool {
         self.drops.note(now, self.deadlines.storm)
