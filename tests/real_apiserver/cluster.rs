@@ -89,10 +89,7 @@ impl Cluster {
 
     /// Applies manifests of `deploy/`.
     pub async fn deploy(&self, file: &str) {
-        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy").join(file);
-        let text = std::fs::read_to_string(path).unwrap();
-        for document in text.split("\n---\n") {
-            let object: Value = serde_saphyr::from_str(document).unwrap();
+        for object in shipped(file) {
             self.create(&object).await;
         }
     }
@@ -138,6 +135,13 @@ impl Cluster {
     async fn ask(&self, method: Method, path: &str, body: &Value) -> Value {
         ask(&self.client, method, path, body).await
     }
+}
+
+/// The objects of a manifest of `deploy/`.
+pub fn shipped(file: &str) -> Vec<Value> {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy").join(file);
+    let text = std::fs::read_to_string(path).unwrap();
+    text.split("\n---\n").map(|document| serde_saphyr::from_str(document).unwrap()).collect()
 }
 
 async fn ask(client: &Client, method: Method, path: &str, body: &Value) -> Value {

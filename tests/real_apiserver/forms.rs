@@ -73,7 +73,7 @@ fn asked(audit: &Audit, from: usize) -> (bool, usize) {
     };
     let plurals = ["services", "endpointslices", "pods", "nodes", "namespaces", "gateways", "serviceexports"];
     let streamed = plurals.iter().filter(|plural| streams(plural)).count();
-    assert!(streamed == 0 || streamed == plurals.len(), "some kinds were streamed and some were not");
+    assert!(streamed == 0 || streamed == plurals.len(), "some kinds were streamed and some not");
     let pages = requests.iter().filter(|request| {
         request.resource == "endpointslices" && request.uri.contains("limit=500") && request.code == 200
     });
@@ -111,9 +111,9 @@ async fn every_form_gives_the_same_registry() {
 
     // The same objects by a server without streaming lists.
     east.server.set_api_flags([notes, vec!["--feature-gates=WatchList=false".to_owned()]].concat());
-    let before = audit.requests().len();
     json.stop().await;
     east.restart_api().await;
+    let before = audit.requests().len();
     let (paged, state) = read(&east.kubeconfig()).await;
     assert!(state == expected, "protobuf pages and streams differ");
     let (streamed, pages) = asked(&audit, before);

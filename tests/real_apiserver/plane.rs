@@ -13,13 +13,11 @@ use tombolo::ingest::{
 use tombolo::model::{ClusterStatus, Endpoint, ServiceKey};
 use tombolo::registry::{ClusterState, Registry};
 
-use super::soon;
-
 pub struct Plane {
     pub registry: Arc<Registry>,
     pub ingest: Ingest,
     cancel: CancellationToken,
-    pub dir: tempfile::TempDir,
+    _dir: tempfile::TempDir,
 }
 
 impl Drop for Plane {
@@ -61,7 +59,7 @@ impl Plane {
         let registry = Registry::new();
         let cancel = CancellationToken::new();
         let ingest = ingest::start(options, Arc::clone(&registry), cancel.clone()).await.unwrap();
-        Self { registry, ingest, cancel, dir }
+        Self { registry, ingest, cancel, _dir: dir }
     }
 
     /// Waits until this holds; otherwise says what there is instead.
@@ -171,9 +169,4 @@ pub fn impatient() -> Deadlines {
         refused: (millis(100), millis(1000)),
         ..Deadlines::default()
     }
-}
-
-/// Watches nothing but this.
-pub async fn until(what: &str, mut check: impl FnMut() -> bool) {
-    soon(what, async || check()).await;
 }

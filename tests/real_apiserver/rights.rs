@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::assets::assets;
 use super::audit::{Audit, Request};
-use super::cluster::{Cluster, READER, remotes, slice, PODS};
+use super::cluster::{Cluster, PODS, READER, remotes, shipped, slice};
 use super::plane::{Plane, impatient};
 
 /// A cluster that takes notes, with the accounts of `deploy/`.
@@ -66,7 +66,7 @@ async fn z12_the_shipped_rights_are_enough_and_nothing_else_is_asked_for() {
     plane.until("gateways of objects and of the ConfigMap", || addresses().contains(&"192.0.2.9".to_owned())).await;
     assert_eq!(plane.problems(), [""; 0]);
     for cluster in ["east", "west"] {
-        assert_eq!(&*plane.status(cluster).uid == "", false, "it is known which cluster this is");
+        assert!(!plane.status(cluster).uid.is_empty(), "it is known which cluster this is");
     }
 
     west.change(&slice("helloworld", &PODS[1..])).await;
@@ -89,15 +89,17 @@ async fn z12_the_shipped_rights_are_enough_and_nothing_else_is_asked_for() {
     west.server.stop().await;
 }
 
-/// The reader's ClusterRole with or without nodes.
-fn role(cores: &[&str]) -> Value {
-    let verbs = json!(["get", "list", "watch"]);
-    json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole",
-        "metadata": {"name": "tombolo-reader"},
-        "rules": [
-            {"apiGroups": [""], "resources": cores, "verbs": verbs},
-            {"apiGroups": ["discovery.k8s.io"], "resources": ["endpointslices"], "verbs": verbs},
-        ]})
+/// The reader's ClusterRole, without nodes.
+fn without_nodes() -> Value {
+    let mut role = with_nodes();
+    let resources = role["rules"][0]["resources"].as_array_mut().unwrap();
+    resources.retain(|resource| resource != "nodes");
+    assert_eq!(resources.len(), 3);
+    role
+}
+
+fn with_nodes() -> Value {
+    shipped("reader-rbac.yaml").into_iter().find(|object| object["kind"] == "ClusterRole").unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -105,7 +107,8 @@ async fn a_cluster_without_nodes_is_served_degraded_until_they_may_be_read() {
     let Some(assets) = assets() else { return };
     let mut east = Cluster::with_world(&assets, "east", &[]).await;
     east.deploy("reader-rbac.yaml").await;
-    east.change(&role(&["services", "pods", "namespaces"])).await;
+    east.deploy("home-rbac.yaml").await;
+    east.change(&without_nodes()).await;
     let token = east.reader_token("reader").await;
     let kubeconfig = east.kubeconfig_of(&token);
     let plane = Plane::start_with("east", &kubeconfig, |options, _| {
@@ -126,11 +129,11 @@ async fn a_cluster_without_nodes_is_served_degraded_until_they_may_be_read() {
     };
     assert_eq!(region(), "");
 
-    east.change(&role(&["services", "pods", "namespaces", "nodes"])).await;
+    east.change(&with_nodes()).await;
     plane.is("east", "live").await;
     plane.until("localities are known", || region() == "r1").await;
     // Taken away again, and noticed when watches begin anew: what is known stays.
-    east.change(&role(&["services", "pods", "namespaces"])).await;
+    east.change(&without_nodes()).await;
     east.restart_api().await;
     plane.is("east", "degraded").await;
     assert_eq!(plane.endpoints("helloworld"), ["east 10.0.0.1", "east 10.0.0.2"]);
