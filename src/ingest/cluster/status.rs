@@ -121,7 +121,11 @@ impl Status {
 
     /// Whether an attempt has failed and nothing worked since.
     pub(super) fn is_failing(&self) -> bool {
-        self.sources.values().any(|source| !source.state.detail().is_empty())
+        // A kind that is not there or not shown is an answer too.
+        let failing = |state: &SourceState| {
+            matches!(state, SourceState::Failing(_) | SourceState::Stale(_) | SourceState::Unauthorized(_))
+        };
+        self.sources.values().any(|source| failing(&source.state))
     }
 
     /// Since when what is served may be out of date, by the runtime's clock; `None` while it is not.
