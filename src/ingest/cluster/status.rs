@@ -119,13 +119,10 @@ impl Status {
         }
     }
 
-    /// Whether an attempt has failed and nothing worked since.
+    /// Whether the API server did not answer, or not as it should, and nothing worked since. A kind that may not
+    /// be read, or that it does not have, is an answer.
     pub(super) fn is_failing(&self) -> bool {
-        // A kind that is not there or not shown is an answer too.
-        let failing = |state: &SourceState| {
-            matches!(state, SourceState::Failing(_) | SourceState::Stale(_) | SourceState::Unauthorized(_))
-        };
-        self.sources.values().any(|source| failing(&source.state))
+        self.sources.values().any(SourceStatus::is_failing)
     }
 
     /// Since when what is served may be out of date, by the runtime's clock; `None` while it is not.
