@@ -128,6 +128,11 @@ impl SourceLimits {
         Self { retry, ..Self::default() }
     }
 
+    /// Other deadlines.
+    pub fn within(self, deadlines: Deadlines) -> Self {
+        Self { deadlines, ..self }
+    }
+
     /// Notes that a watch broke (K-42).
     pub(super) fn watch_broke(&self, now: Instant) {
         self.drops.note(now, self.deadlines.storm);
