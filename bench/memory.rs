@@ -19,7 +19,7 @@ use tombolo::ingest::convert::ClusterContext;
 use tombolo::ingest::objects::wire::{Encoding, decode_list};
 use tombolo::ingest::objects::{Object, ServiceObject};
 use tombolo::ingest::staging::{StagedEvent, Staging};
-use tombolo::ingest::watch::{Received, SourceEvent};
+use tombolo::ingest::watch::{ListReason, SourceEvent};
 use tombolo::model::ClusterRole;
 use tombolo::registry::Registry;
 
@@ -106,11 +106,10 @@ fn list<T: Object>(
     for page in pages {
         let page = decode_list::<T>(Encoding::Json, &page).expect("a list");
         for item in page.items {
-            let item = Received { key: item.key, object: item.object };
             staging.apply(event(SourceEvent::InitApply(item)));
         }
     }
-    staging.apply(event(SourceEvent::InitDone));
+    staging.apply(event(SourceEvent::InitDone { reason: ListReason::First }));
 }
 
 /// The same objects as the types of the Kubernetes API, all of them kept.

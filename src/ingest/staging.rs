@@ -6,26 +6,30 @@
 //! which they came.
 
 mod compat;
+mod few;
 mod held;
-mod index;
 mod networks;
 mod nodes;
+mod pod_table;
+mod pods;
 mod quarantine;
 mod services;
+mod slices;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
-use std::net::IpAddr;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Instant;
 
 use compat::Compat;
 pub use held::Held;
-use index::{PodIndex, References};
 use networks::NetworkStaging;
 use nodes::NodeWaits;
+use pod_table::{PodId, PodTable};
+use pods::PodListing;
 use quarantine::Quarantine;
+use slices::{KeptSlice, References};
 
-use super::convert::{self, ClusterContext, PodLookup};
+use super::convert::ClusterContext;
 use super::counts::{Counts, EventKind};
 use super::networks::MeshNetworks;
 use super::objects::{
@@ -84,7 +88,8 @@ impl Batch {
 #[derive(Debug, Default)]
 struct Dirty {
     services: BTreeSet<ObjectKey>,
-    pods: BTreeSet<ObjectKey>,
+    /// With what was told of each before.
+    pods: BTreeMap<PodId, Option<Arc<Workload>>>,
     networks: bool,
 }
 
@@ -96,22 +101,18 @@ pub struct Staging {
     counts: Arc<Counts>,
     namespaces: Held<NamespaceObject>,
     nodes: Held<NodeObject>,
-    pods: Held<PodObject>,
+    pods: PodTable,
+    pod_listing: PodListing,
     services: Held<ServiceObject>,
-    slices: Held<SliceObject>,
+    slices: Held<KeptSlice>,
     exports: Held<ServiceExportObject>,
     imports: Held<ServiceImportObject>,
     /// Kinds that may not be read: nothing waits for them (K-45, D9).
     unavailable: BTreeSet<ObjectKind>,
     /// Keys of the Services, by namespace.
     service_keys: BTreeSet<ObjectKey>,
-    /// Names of slices by the Service they belong to.
-    by_service: HashMap<ObjectKey, BTreeSet<Name>>,
     networks: NetworkStaging,
-    pod_index: PodIndex,
     references: References,
-    /// Pods as endpoints see them (without `services`).
-    converted: HashMap<ObjectKey, Arc<Workload>>,
     withheld: HashMap<ObjectKey, usize>,
     waits: NodeWaits,
     compat: Compat,
@@ -119,8 +120,6 @@ pub struct Staging {
     dirty: Dirty,
     /// What was told of networks and services.
     current: ClusterState,
-    /// What was told of pods.
-    told: HashMap<ObjectKey, WorkloadCell>,
     profiles: Shared<WorkloadProfile>,
     places: Shared<NodePlace>,
     service_sets: Shared<BTreeSet<ServiceKey>>,
@@ -136,25 +135,22 @@ impl Staging {
             counts,
             namespaces: Held::default(),
             nodes: Held::default(),
-            pods: Held::default(),
+            pods: PodTable::default(),
+            pod_listing: PodListing::default(),
             services: Held::default(),
             slices: Held::default(),
             exports: Held::default(),
             imports: Held::default(),
             unavailable: BTreeSet::new(),
             service_keys: BTreeSet::new(),
-            by_service: HashMap::new(),
             networks: NetworkStaging::default(),
-            pod_index: PodIndex::default(),
             references: References::default(),
-            converted: HashMap::new(),
             withheld: HashMap::new(),
             waits: NodeWaits::default(),
             compat,
             quarantine: Quarantine::default(),
             dirty: Dirty::default(),
             current: ClusterState::default(),
-            told: HashMap::new(),
             profiles: Shared::default(),
             places: Shared::default(),
             service_sets: Shared::default(),
@@ -174,18 +170,14 @@ impl Staging {
                 self.is_available(ObjectKind::Node);
             }
             StagedEvent::Pod(event) => {
-                let changes = self.pods.apply(event, ObjectKind::Pod, &mut self.quarantine);
-                self.note(ObjectKind::Pod, changes, Self::pod_changed);
+                self.apply_pod(event);
                 self.is_available(ObjectKind::Pod);
             }
             StagedEvent::Service(event) => {
                 let changes = self.services.apply(event, ObjectKind::Service, &mut self.quarantine);
                 self.note(ObjectKind::Service, changes, Self::service_changed);
             }
-            StagedEvent::Slice(event) => {
-                let changes = self.slices.apply(event, ObjectKind::EndpointSlice, &mut self.quarantine);
-                self.note(ObjectKind::EndpointSlice, changes, Self::slice_changed);
-            }
+            StagedEvent::Slice(event) => self.apply_slice(event),
             StagedEvent::Export(event) => {
                 let changes = self.exports.apply(event, ObjectKind::ServiceExport, &mut self.quarantine);
                 self.note(ObjectKind::ServiceExport, changes, Self::export_changed);
@@ -222,7 +214,7 @@ impl Staging {
         let there = |kind, listed| listed || self.unavailable.contains(&kind);
         self.namespaces.is_listed()
             && there(ObjectKind::Node, self.nodes.is_listed())
-            && there(ObjectKind::Pod, self.pods.is_listed())
+            && there(ObjectKind::Pod, self.pod_listing.is_listed())
             && self.services.is_listed()
             && self.slices.is_listed()
             && self.networks.is_complete(self.context.gateways.gateway_api)
@@ -238,7 +230,7 @@ impl Staging {
     pub fn set_unavailable(&mut self, kind: ObjectKind) {
         let listed = match kind {
             ObjectKind::Node => self.nodes.is_listed(),
-            ObjectKind::Pod => self.pods.is_listed(),
+            ObjectKind::Pod => self.pod_listing.is_listed(),
             ObjectKind::ServiceExport => self.exports.is_listed(),
             ObjectKind::ServiceImport => self.imports.is_listed(),
             _ => true,
@@ -247,8 +239,8 @@ impl Staging {
             return;
         }
         match kind {
-            ObjectKind::Pod => self.dirty.services.extend(self.by_service.keys().cloned()),
-            ObjectKind::Node => self.waits.give_up().iter().for_each(|pod| self.convert_pod(pod)),
+            ObjectKind::Pod => self.dirty.services.extend(self.references.services().cloned()),
+            ObjectKind::Node => self.waits.give_up().into_iter().for_each(|pod| self.convert_pod(pod)),
             _ => {}
         }
     }
@@ -261,11 +253,11 @@ impl Staging {
     /// A list of this kind may have been completed.
     fn is_available(&mut self, kind: ObjectKind) {
         let listed = match kind {
-            ObjectKind::Pod => self.pods.is_listed(),
+            ObjectKind::Pod => self.pod_listing.is_listed(),
             _ => self.nodes.is_listed(),
         };
         if listed && self.unavailable.remove(&kind) && kind == ObjectKind::Pod {
-            self.dirty.services.extend(self.by_service.keys().cloned());
+            self.dirty.services.extend(self.references.services().cloned());
         }
     }
 
@@ -273,7 +265,7 @@ impl Staging {
     /// Without a clock nothing is waited for.
     pub fn advance(&mut self, now: Instant) {
         for pod in self.waits.advance(now) {
-            self.convert_pod(&pod);
+            self.convert_pod(pod);
         }
     }
 
@@ -319,8 +311,8 @@ impl Staging {
         if dirty.networks {
             batch.networks = self.convert_networks();
         }
-        for key in dirty.pods {
-            batch.workloads.extend(self.publish_pod(&key));
+        for (pod, before) in dirty.pods {
+            batch.workloads.extend(self.publish_pod(pod, before));
         }
         for key in dirty.services {
             batch.shards.extend(self.convert_service(&key));
@@ -331,7 +323,7 @@ impl Staging {
     /// Everything this cluster amounts to now.
     pub fn state(&mut self) -> ClusterState {
         self.take();
-        ClusterState { workloads: self.told.values().cloned().collect(), ..self.current.clone() }
+        ClusterState { workloads: self.pods.cells(), ..self.current.clone() }
     }
 
     /// R5.11 and Q20: pods that run on it move with it.
@@ -339,23 +331,8 @@ impl Staging {
         if self.context.quirks.has(Quirk::Q20) {
             return;
         }
-        for pod in self.pod_index.on_node(&key.name) {
-            self.convert_pod(&pod);
-        }
+        self.convert_pods_on(&key.name);
         self.gateway_node_changed(&key);
-    }
-
-    fn pod_changed(&mut self, key: ObjectKey, old: Option<PodObject>) {
-        let new = self.pods.get(&key).filter(|pod| !pod.failed);
-        let lent = self.pod_index.replace(&key, old.as_ref(), new);
-        for address in lent {
-            let borrowers = self.references.borrowers(&key.namespace, address);
-            self.dirty.services.extend(borrowers);
-        }
-        if new.is_some_and(|pod| pod.lends) && self.compat.ready(&key) {
-            self.dirty.services.extend(self.references.naming(&key));
-        }
-        self.convert_pod(&key);
     }
 
     fn service_changed(&mut self, key: ObjectKey, _: Option<ServiceObject>) {
@@ -375,102 +352,7 @@ impl Staging {
     fn import_changed(&mut self, key: ObjectKey, _: Option<ServiceImportObject>) {
         self.dirty.services.insert(key);
     }
-
-    fn slice_changed(&mut self, key: ObjectKey, old: Option<SliceObject>) {
-        let new = self.slices.get(&key).cloned();
-        if self.compat.is_used() {
-            self.remember_slice(&key, new.as_ref());
-        }
-        let of = |slice: &SliceObject| {
-            let service = slice.service.clone();
-            service.map(|name| ObjectKey::new(key.namespace.clone(), name))
-        };
-        if let Some((service, slice)) = old.as_ref().and_then(|slice| Some((of(slice)?, slice))) {
-            self.references.remove(&service, slice, &mut self.dirty.pods);
-            if let Some(slices) = self.by_service.get_mut(&service) {
-                slices.remove(&key.name);
-                if slices.is_empty() {
-                    self.by_service.remove(&service);
-                }
-            }
-            self.dirty.services.insert(service);
-        }
-        if let Some((service, slice)) = new.and_then(|slice| Some((of(&slice)?, slice))) {
-            self.references.add(&service, &slice, &mut self.dirty.pods);
-            self.by_service.entry(service.clone()).or_default().insert(key.name);
-            self.dirty.services.insert(service);
-        }
-    }
-
-    /// Converts one pod; when it differs, itself and the services whose slices name it are touched.
-    fn convert_pod(&mut self, key: &ObjectKey) {
-        let Some(locality) = self.locality(key) else {
-            return; // It waits for its node.
-        };
-        let converted = self.pods.get(key).filter(|pod| !pod.failed).map(|pod| {
-            Counts::add(&self.counts.pod_conversions, 1);
-            let (locality, network) = (locality.as_ref(), self.networks.of_cluster());
-            let mut workload = convert::pod_workload(&self.context, key, pod, locality, network);
-            self.profiles.unify(&mut workload.profile);
-            self.places.unify(&mut workload.place);
-            workload
-        });
-        if self.converted.get(key).map(|old| &**old) == converted.as_ref() {
-            return;
-        }
-        for address in self.pod_index.lent_by(key) {
-            let borrowers = self.references.borrowers(&key.namespace, address);
-            self.dirty.services.extend(borrowers);
-        }
-        match converted {
-            Some(workload) => self.converted.insert(key.clone(), Arc::new(workload)),
-            None => self.converted.remove(key),
-        };
-        self.dirty.services.extend(self.references.naming(key));
-        self.dirty.pods.insert(key.clone());
-    }
-
-    /// The pod as its proxy sees it: with the services that name it.
-    fn publish_pod(&mut self, key: &ObjectKey) -> Option<(WorkloadId, Option<WorkloadCell>)> {
-        let id = WorkloadId {
-            cluster: self.context.cluster.clone(),
-            namespace: key.namespace.clone(),
-            name: key.name.clone(),
-        };
-        let services: BTreeSet<_> =
-            self.references.naming(key).map(|service| self.context.service_key(&service)).collect();
-        let services = self.service_sets.of(services);
-        let next =
-            self.converted.get(key).map(|workload| WorkloadCell { workload: Arc::clone(workload), services });
-        if self.told.get(key) == next.as_ref() {
-            return None;
-        }
-        match &next {
-            Some(cell) => self.told.insert(key.clone(), cell.clone()),
-            None => self.told.remove(key),
-        };
-        Some((id, next))
-    }
 }
-
-/// The pods as conversion sees them.
-struct Pods<'a> {
-    index: &'a PodIndex,
-    converted: &'a HashMap<ObjectKey, Arc<Workload>>,
-}
-
-impl PodLookup for Pods<'_> {
-    fn by_name(&self, key: &ObjectKey) -> Option<Arc<Workload>> {
-        self.converted.get(key).cloned()
-    }
-
-    fn by_address(&self, namespace: &Name, address: IpAddr) -> Option<Arc<Workload>> {
-        self.by_name(&self.index.lender(namespace, address)?)
-    }
-}
-
-/// Keys of what is gone after a complete list.
-type Swept = HashSet<ObjectKey>;
 
 #[cfg(test)]
 mod tests;

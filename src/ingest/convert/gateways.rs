@@ -169,7 +169,8 @@ impl GatewayInput<'_> {
             return self.context.address(text).map(GatewayAddress::Ip);
         }
         let shown: String = text.chars().take(80).collect();
-        GatewayAddress::host(text).ok_or_else(|| format!("`{shown}` is neither an IP address nor a host name"))
+        GatewayAddress::host(text)
+            .ok_or_else(|| format!("`{shown}` is neither an IP address nor a host name"))
     }
 
     /// The addresses to use instead of what an object says: its annotation, else the cluster's option.

@@ -69,9 +69,7 @@ impl Blocks {
     /// Settles overlaps; says which blocks of other networks have no effect.
     pub fn new(blocks: impl IntoIterator<Item = (IpNet, NetworkId)>) -> (Self, Vec<Overlap>) {
         let mut all: Vec<_> = blocks.into_iter().map(|(block, network)| (block.trunc(), network)).collect();
-        all.sort_by(|(a, n), (b, m)| {
-            (a.network(), a.prefix_len(), n).cmp(&(b.network(), b.prefix_len(), m))
-        });
+        all.sort_by(|(a, n), (b, m)| (a.network(), a.prefix_len(), n).cmp(&(b.network(), b.prefix_len(), m)));
         let mut kept: Vec<(IpNet, NetworkId)> = Vec::with_capacity(all.len());
         let mut overlaps = Vec::new();
         for candidate in all {
@@ -148,7 +146,11 @@ mod tests {
     #[test]
     fn r2_5_equal_effect_is_equal() {
         let cidr = [("10.1.0.0/16", "x")];
-        assert_eq!(network("own", &cidr), network("own", &[]), "blocks do not matter to a cluster that belongs");
+        assert_eq!(
+            network("own", &cidr),
+            network("own", &[]),
+            "blocks do not matter to a cluster that belongs"
+        );
         assert_ne!(network("", &cidr), network("", &[]));
         assert_ne!(network("own", &[]), network("other", &[]));
     }

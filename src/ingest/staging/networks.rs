@@ -9,7 +9,9 @@ use crate::ingest::convert::{
     self, ClusterNetwork, ClusterNetworks, GatewayInput, GatewayNodes, Gateways, is_api_gateway, is_labelled,
 };
 use crate::ingest::networks::MeshNetworks;
-use crate::ingest::objects::{GatewayObject, NamespaceObject, NodeObject, ObjectKey, ObjectKind, ServiceObject};
+use crate::ingest::objects::{
+    GatewayObject, NamespaceObject, NodeObject, ObjectKey, ObjectKind, ServiceObject,
+};
 use crate::ingest::watch::{Failure, SourceEvent};
 use crate::model::{Name, NetworkId};
 use crate::registry::NetworkClaim;
@@ -109,7 +111,8 @@ impl Staging {
             return;
         }
         let namespace = self.namespaces.get(&key);
-        self.networks.label = namespace.map(|namespace| NetworkId::from(&*namespace.network)).unwrap_or_default();
+        self.networks.label =
+            namespace.map(|namespace| NetworkId::from(&*namespace.network)).unwrap_or_default();
         self.network_rules_changed();
     }
 
@@ -126,9 +129,7 @@ impl Staging {
         if !moved {
             return;
         }
-        for pod in self.pods.keys().cloned().collect::<Vec<_>>() {
-            self.convert_pod(&pod);
-        }
+        self.convert_pods();
         self.dirty.services.extend(self.references.borrowing());
     }
 
@@ -209,11 +210,11 @@ impl GatewayNodes for Staging {
     }
 
     fn running(&self, service: &ObjectKey) -> BTreeSet<Name> {
-        let names = self.by_service.get(service).into_iter().flatten();
+        let names = self.references.slices(service).into_iter().flatten();
         let slice = |name: &Name| self.slices.get(&ObjectKey::new(service.namespace.clone(), name.clone()));
-        let entries = names.filter_map(slice).flat_map(|slice| &slice.endpoints);
-        let ready = entries.filter(|entry| entry.ready.unwrap_or(true));
-        let pods = ready.filter_map(|entry| self.pods.get(entry.pod.as_ref()?));
-        pods.map(|pod| pod.node.clone()).filter(|node| !node.is_empty()).collect()
+        let entries = names.filter_map(slice).flat_map(|slice| &slice.entries);
+        let ready = entries.filter(|entry| entry.conditions.ready().unwrap_or(true));
+        let nodes = ready.filter_map(|entry| Some(self.pods.node(entry.pod?)));
+        nodes.filter(|node| !node.is_empty()).collect()
     }
 }

@@ -30,9 +30,9 @@ impl Quarantine {
         }
     }
 
-    /// Keeps the entries of a kind whose objects are still there.
-    pub(super) fn retain(&mut self, kind: ObjectKind, there: impl Fn(&ObjectKey) -> bool) {
-        self.unreadable.retain(|(of, key), _| *of != kind || there(key));
+    /// Drops the entries of a kind: a complete list tells of what is still unreadable.
+    pub(super) fn forget(&mut self, kind: ObjectKind) {
+        self.unreadable.retain(|(of, _), _| *of != kind);
     }
 
     pub(super) fn set_parts(&mut self, service: &ObjectKey, reasons: &[String]) {

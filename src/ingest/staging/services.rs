@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Pods, Staging};
+use super::Staging;
 use crate::ingest::convert::{self, EndpointInput, HealthBasis, SliceInput};
 use crate::ingest::counts::Counts;
 use crate::ingest::objects::{NamespaceObject, ObjectKey, ObjectKind};
@@ -27,7 +27,7 @@ impl Staging {
 
     fn own_share(&mut self, key: &ObjectKey) -> Option<EndpointShard> {
         let object = self.services.get(key);
-        let slices = self.by_service.get(key);
+        let slices = self.references.slices(key);
         if object.is_none() && slices.is_none() {
             self.withheld.remove(key);
             self.quarantine.forget_parts(key);
@@ -50,7 +50,7 @@ impl Staging {
             namespace: &key.namespace,
             service: object,
             slices: &slices,
-            pods: &Pods { index: &self.pod_index, converted: &self.converted },
+            pods: &self.lookup(),
             without_pods: self.context.serve_without_pods && self.unavailable.contains(&ObjectKind::Pod),
             discoverability: convert::discoverability(&self.context.mcs, self.exports.get(key).is_some()),
         });

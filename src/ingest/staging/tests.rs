@@ -2,6 +2,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::ingest::convert;
 use crate::ingest::watch::{ListReason, Received};
 use crate::model::Health;
 
@@ -288,7 +289,9 @@ fn r2_1_a_change_of_the_system_namespaces_label_moves_the_whole_cluster() {
     let batch = staging.take();
     assert_eq!(batch.shards.len(), 3);
     assert_eq!(batch.workloads.len(), 3);
-    let claim = |network: Option<&str>| Some(NetworkClaim { network: network.map(Into::into), ..NetworkClaim::default() });
+    let claim = |network: Option<&str>| {
+        Some(NetworkClaim { network: network.map(Into::into), ..NetworkClaim::default() })
+    };
     assert_eq!(batch.networks, claim(Some("n2")), "D10: n1 is no longer its own");
     assert!(staging.quarantined()[0].contains("istio-system/gw"));
     staging.apply(delete(&system_namespace("")));

@@ -35,7 +35,8 @@ impl Advertised {
                 Some(_) => {}
                 None => {
                     let shown: String = part.chars().take(80).collect();
-                    problems.push(format!("`{shown}` is not an IP address or host name with an optional :port"));
+                    problems
+                        .push(format!("`{shown}` is not an IP address or host name with an optional :port"));
                 }
             }
         }
@@ -52,7 +53,10 @@ fn entry(text: &str) -> Option<(GatewayAddress, Option<u16>)> {
     }
     let port = |text: &str| text.parse::<u16>().ok().filter(|port| *port != 0);
     if let Ok(socket) = text.parse::<std::net::SocketAddr>() {
-        return Some((GatewayAddress::Ip(socket.ip().to_canonical()), Some(port(&socket.port().to_string())?)));
+        return Some((
+            GatewayAddress::Ip(socket.ip().to_canonical()),
+            Some(port(&socket.port().to_string())?),
+        ));
     }
     match text.rsplit_once(':') {
         Some((host, number)) => Some((GatewayAddress::host(host)?, Some(port(number)?))),
@@ -71,7 +75,11 @@ mod tests {
                 Some(port) => format!("{address} {port}"),
                 None => address.to_string(),
             };
-            format!("{}{}", if a.append { "+ " } else { "" }, a.entries.iter().map(entry).collect::<Vec<_>>().join(", "))
+            format!(
+                "{}{}",
+                if a.append { "+ " } else { "" },
+                a.entries.iter().map(entry).collect::<Vec<_>>().join(", ")
+            )
         });
         (text.unwrap_or_default(), problems.len())
     }
@@ -80,7 +88,10 @@ mod tests {
     fn lists_are_read_and_bad_entries_told() {
         let read = |text: &str| shown(text).0;
         assert_eq!(read("203.0.113.7"), "203.0.113.7");
-        assert_eq!(read("203.0.113.7:443, [2001:db8::1]:8443,2001:db8::2"), "203.0.113.7 443, 2001:db8::1 8443, 2001:db8::2");
+        assert_eq!(
+            read("203.0.113.7:443, [2001:db8::1]:8443,2001:db8::2"),
+            "203.0.113.7 443, 2001:db8::1 8443, 2001:db8::2"
+        );
         assert_eq!(read("+ GW.example.com.:15443,gw.example.com:15443"), "+ gw.example.com 15443");
         for (text, good, problems) in [
             ("", "", 1),

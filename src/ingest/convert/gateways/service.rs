@@ -139,7 +139,8 @@ fn node_addresses(
     let selector = selector(annotation, notes);
     let running = service.external_traffic_local.then(|| input.nodes.running(key));
     let runs = |name| running.as_ref().is_none_or(|running| running.contains(name));
-    let selected = |node: &NodeObject| selector.iter().all(|(label, value)| node.labels.get(label) == Some(value));
+    let selected =
+        |node: &NodeObject| selector.iter().all(|(label, value)| node.labels.get(label) == Some(value));
     let mut addresses = Vec::new();
     for (name, node) in input.nodes.external() {
         if !selected(node) || !runs(name) {
@@ -158,13 +159,20 @@ fn node_addresses(
 /// R3.4: a JSON object of labels; unparsable selects every node.
 fn selector(annotation: &str, notes: &mut Vec<String>) -> Labels {
     serde_json::from_str(annotation).unwrap_or_else(|_| {
-        notes.push("annotation traffic.istio.io/nodeSelector is not a JSON object of labels: all nodes".to_owned());
+        notes.push(
+            "annotation traffic.istio.io/nodeSelector is not a JSON object of labels: all nodes".to_owned(),
+        );
         Labels::new()
     })
 }
 
 /// R3.5 with Q4 and Q5.
-fn ports_at(input: GatewayInput<'_>, service: &ServiceObject, candidate: &Candidate, place: Place) -> (u16, u16) {
+fn ports_at(
+    input: GatewayInput<'_>,
+    service: &ServiceObject,
+    candidate: &Candidate,
+    place: Place,
+) -> (u16, u16) {
     let quirks = input.context.quirks;
     let everywhere = service.node_port_type && service.node_selector.is_some() && quirks.has(Quirk::Q5);
     let Candidate { port, hbone_port, .. } = *candidate;

@@ -49,9 +49,13 @@ impl World {
     /// `network address:port hbone`, in order, host names last.
     fn sees(&self) -> Vec<String> {
         let result = self.result();
-        let gateways = result.gateways.iter().map(|g| (&g.network, g.address.to_string(), g.port, g.hbone_port));
+        let gateways =
+            result.gateways.iter().map(|g| (&g.network, g.address.to_string(), g.port, g.hbone_port));
         let hosts = result.hosts.iter().map(|g| (&g.network, g.host.to_string(), g.port, g.hbone_port));
-        gateways.chain(hosts).map(|(network, at, port, hbone)| format!("{network} {at}:{port} {hbone}")).collect()
+        gateways
+            .chain(hosts)
+            .map(|(network, at, port, hbone)| format!("{network} {at}:{port} {hbone}"))
+            .collect()
     }
 
     fn notes(&self) -> Vec<String> {
@@ -155,7 +159,8 @@ fn r3_2_ports_count_only_when_exposed() {
 fn r3_4_r3_6_addresses_times_ports() {
     let mut spec = balancer(json!([{"port": 15443}]));
     spec["externalIPs"] = json!(["9.9.9.9", "2.3.4.6"]);
-    let ingress = json!([{"ip": "2.3.4.6"}, {"hostname": "GW.example.com"}, {"ip": "2.3.4.5"}, {"hostname": "a b"}]);
+    let ingress =
+        json!([{"ip": "2.3.4.6"}, {"hostname": "GW.example.com"}, {"ip": "2.3.4.5"}, {"hostname": "a b"}]);
     let world = World::new().with(labelled(spec, ingress));
     assert_eq!(
         world.sees(),
@@ -191,7 +196,8 @@ fn r3_4_r3_5_node_ports_of_selected_nodes_with_an_external_ip() {
 
 #[test]
 fn q04_the_hbone_port_is_translated_too_and_q05_external_ips_keep_service_ports() {
-    let on_nodes = || World::new().with(node_port(json!("{}"), json!({}))).with(node("a", Some("5.5.5.1"), json!({})));
+    let on_nodes =
+        || World::new().with(node_port(json!("{}"), json!({}))).with(node("a", Some("5.5.5.1"), json!({})));
     assert_eq!(on_nodes().sees(), ["n1 5.5.5.1:31443 31008"]);
     assert_eq!(on_nodes().quirks(&[Quirk::Q4]).sees(), ["n1 5.5.5.1:31443 15008"]);
     let external = || World::new().with(node_port(json!("{}"), json!({"externalIPs": ["9.9.9.9"]})));
@@ -241,7 +247,12 @@ fn local_traffic_policy_needs_a_ready_pod_on_the_node() {
 fn d10_a_cluster_speaks_for_its_own_networks_and_trusted_ones() {
     let world = || {
         let labels = json!({"topology.istio.io/network": "n2"});
-        World::new().with(service(labels, json!({}), balancer(json!([{"port": 15443}])), json!([{"ip": "2.3.4.6"}])))
+        World::new().with(service(
+            labels,
+            json!({}),
+            balancer(json!([{"port": 15443}])),
+            json!([{"ip": "2.3.4.6"}]),
+        ))
     };
     assert!(world().sees().is_empty());
     let notes = world().notes();
@@ -281,13 +292,22 @@ fn an_advertised_address_replaces_or_joins_what_is_found() {
     };
     assert_eq!(world("203.0.113.7").sees(), ["n1 203.0.113.7:15443 15008"]);
     assert_eq!(world("203.0.113.7:443").sees(), ["n1 203.0.113.7:443 15008"]);
-    assert_eq!(world("+gw.example.com:443").sees(), ["n1 2.3.4.6:15443 15008", "n1 gw.example.com:443 15008"]);
+    assert_eq!(
+        world("+gw.example.com:443").sees(),
+        ["n1 2.3.4.6:15443 15008", "n1 gw.example.com:443 15008"]
+    );
     assert_eq!(world("?").sees(), ["n1 2.3.4.6:15443 15008"], "a bad value changes nothing");
-    assert!(world("?").notes()[0].contains("Service istio-system/gw: annotation tombolo.dev/gateway-address"));
+    assert!(
+        world("?").notes()[0].contains("Service istio-system/gw: annotation tombolo.dev/gateway-address")
+    );
 
     let advertised = Advertised::parse("198.51.100.1").0;
     let options = || GatewayOptions { advertised: advertised.clone(), ..GatewayOptions::default() };
-    assert_eq!(world("203.0.113.7").options(options()).sees(), ["n1 203.0.113.7:15443 15008"], "the object wins");
+    assert_eq!(
+        world("203.0.113.7").options(options()).sees(),
+        ["n1 203.0.113.7:15443 15008"],
+        "the object wins"
+    );
     let nothing_found = labelled(json!({"ports": [{"port": 15443}]}), json!([]));
     assert_eq!(World::new().with(nothing_found).options(options()).sees(), ["n1 198.51.100.1:15443 0"]);
     let api = gateway(
@@ -310,9 +330,8 @@ fn r3_9_listeners_and_addresses_that_count() {
             {"type": "Hostname", "value": "gw.example.com"}, {"type": "NamedAddress", "value": "pool"}]})
     };
     let sees = |labels: Value, listeners: Value| World::new().with(gateway(labels, spec(listeners))).sees();
-    let at = |ports: &str| {
-        ["1.2.3.4", "1.2.3.5", "gw.example.com"].map(|address| format!("n1 {address}:{ports}"))
-    };
+    let at =
+        |ports: &str| ["1.2.3.4", "1.2.3.5", "gw.example.com"].map(|address| format!("n1 {address}:{ports}"));
     assert_eq!(sees(network(json!({})), json!([passthrough(35443)])), at("35443 0"));
     let plain_tls = |port: u16| json!({"port": port, "protocol": "TLS", "tls": {"mode": "Passthrough"}});
     assert_eq!(sees(network(json!({})), json!([plain_tls(15443)])), at("15443 0"));
@@ -341,7 +360,10 @@ fn r3_10_a_pointer_counts_in_the_config_cluster_for_any_network() {
 #[test]
 fn q07_the_same_gateway_told_twice_is_one() {
     let world = World::new()
-        .with(labelled(balancer(json!([{"port": 15443}])), json!([{"ip": "1.2.3.4"}, {"hostname": "x.example"}])))
+        .with(labelled(
+            balancer(json!([{"port": 15443}])),
+            json!([{"ip": "1.2.3.4"}, {"hostname": "x.example"}]),
+        ))
         .with(gateway(
             json!({"topology.istio.io/network": "n1"}),
             json!({"listeners": [passthrough(15443)],

@@ -1,0 +1,199 @@
+//! Pods: what changes them, and what they change.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use super::Staging;
+use super::held::{Listing, Row, Step};
+use super::pod_table::{PodId, PodTable};
+use crate::ingest::convert::{self, Pod, PodLookup};
+use crate::ingest::counts::{Counts, EventKind};
+use crate::ingest::objects::{ObjectKind, PodObject};
+use crate::ingest::watch::SourceEvent;
+use crate::model::{Name, ServiceKey, Workload, WorkloadCell, WorkloadId};
+
+/// The list of pods in progress.
+pub(super) type PodListing = Listing<Pod>;
+
+impl Staging {
+    pub(super) fn apply_pod(&mut self, event: SourceEvent<PodObject>) {
+        let pods = &mut self.pods;
+        match self.pod_listing.step(event, |object| pods.pack(object)) {
+            Step::Nothing => {}
+            Step::Set(row) => self.set_pod(row),
+            Step::Remove(key) => {
+                self.quarantine.clear(ObjectKind::Pod, &key);
+                if let Some(id) = self.pods.find(&key) {
+                    self.remove_pod(id);
+                }
+            }
+            Step::Replace(rows) => self.replace_pods(rows),
+        }
+    }
+
+    /// A complete list: what is not in it is gone. A pod that is there but cannot be read stays as it was.
+    fn replace_pods(&mut self, rows: Vec<Row<Pod>>) {
+        Counts::add(&self.counts.lists, 1);
+        // What is still unreadable is told again.
+        self.quarantine.forget(ObjectKind::Pod);
+        if self.pods.len() > 0 {
+            let there: BTreeSet<_> = rows.iter().filter_map(|(key, _)| self.pods.find(key)).collect();
+            let gone: Vec<_> = self.pods.ids().filter(|id| !there.contains(id)).collect();
+            gone.into_iter().for_each(|id| self.remove_pod(id));
+        }
+        rows.into_iter().for_each(|row| self.set_pod(row));
+    }
+
+    fn set_pod(&mut self, (key, pod): Row<Pod>) {
+        let pod = match pod {
+            Ok(pod) => pod,
+            Err(reason) => {
+                Counts::add(&self.counts.quarantined, 1);
+                return self.quarantine.set(ObjectKind::Pod, key, reason);
+            }
+        };
+        self.quarantine.clear(ObjectKind::Pod, &key);
+        let id = self.pods.place(&key);
+        let old = self.pods.pod(id);
+        if old.as_ref() == Some(&pod) {
+            return self.counts.event(ObjectKind::Pod, EventKind::UpdateSame);
+        }
+        let event = if old.is_some() { EventKind::Update } else { EventKind::Add };
+        self.counts.event(ObjectKind::Pod, event);
+        self.pod_changed(id, Some(pod));
+    }
+
+    fn remove_pod(&mut self, id: PodId) {
+        if self.pods.is_known(id) {
+            self.counts.event(ObjectKind::Pod, EventKind::Delete);
+            self.pod_changed(id, None);
+        }
+    }
+
+    fn pod_changed(&mut self, id: PodId, pod: Option<Pod>) {
+        let ready = pod.as_ref().is_some_and(|pod| pod.lends && !pod.failed);
+        if pod.is_none() {
+            // Its place goes with it, unless something still speaks of it.
+            self.touch_pod(id);
+        }
+        let lent = self.pods.set_pod(id, pod);
+        for address in lent {
+            let borrowers = self.references.borrowers(&self.pods.key(id).namespace, address);
+            self.dirty.services.extend(borrowers);
+        }
+        if ready && self.compat.ready(id) {
+            self.touch_services(id);
+        }
+        self.convert_pod(id);
+    }
+
+    /// R5.11 and Q20: pods that run on it move with it.
+    pub(super) fn convert_pods_on(&mut self, node: &Name) {
+        for pod in self.pods.on_node(node) {
+            self.convert_pod(pod);
+        }
+    }
+
+    /// Converts every pod again.
+    pub(super) fn convert_pods(&mut self) {
+        for pod in self.pods.ids().collect::<Vec<_>>() {
+            self.convert_pod(pod);
+        }
+    }
+
+    /// Converts one pod; when it differs, itself and the services whose slices name it are touched.
+    pub(super) fn convert_pod(&mut self, id: PodId) {
+        let Some(locality) = self.locality(id) else {
+            return; // It waits for its node.
+        };
+        let converted = self.pods.pod(id).filter(|pod| !pod.failed).map(|pod| {
+            Counts::add(&self.counts.pod_conversions, 1);
+            let (locality, network) = (locality.as_ref(), self.networks.of_cluster());
+            let key = self.pods.key(id);
+            let mut workload = convert::pod_workload(&self.context, key, &pod, locality, network);
+            self.profiles.unify(&mut workload.profile);
+            self.places.unify(&mut workload.place);
+            workload
+        });
+        if self.pods.workload(id).map(|old| &**old) == converted.as_ref() {
+            // Whatever else differs is not seen; how it is kept may depend on it.
+            let same = self.pods.workload(id).cloned();
+            return self.pods.set_workload(id, same);
+        }
+        for address in self.pods.lent_by(id) {
+            let borrowers = self.references.borrowers(&self.pods.key(id).namespace, address);
+            self.dirty.services.extend(borrowers);
+        }
+        self.touch_pod(id);
+        self.pods.set_workload(id, converted.map(Arc::new));
+        self.touch_services(id);
+    }
+
+    /// Notes that a pod may have to be told again, and what it was before.
+    pub(super) fn touch_pod(&mut self, id: PodId) {
+        self.dirty.pods.entry(id).or_insert_with(|| self.pods.workload(id).cloned());
+    }
+
+    /// Notes the services whose slices name a pod.
+    fn touch_services(&mut self, id: PodId) {
+        let services = self.pods.named_by(id).iter().map(|service| self.references.key(*service).clone());
+        self.dirty.services.extend(services);
+    }
+
+    /// The pod as its proxy sees it: with the services that name it. `before` is what was told of it last.
+    pub(super) fn publish_pod(
+        &mut self,
+        id: PodId,
+        before: Option<Arc<Workload>>,
+    ) -> Option<(WorkloadId, Option<WorkloadCell>)> {
+        let now = self.pods.workload(id).cloned();
+        let services = now.is_some().then(|| self.services_of(id));
+        let told = self.pods.set_told(id, services.clone());
+        let key = self.pods.key(id);
+        let name = WorkloadId {
+            cluster: self.context.cluster.clone(),
+            namespace: key.namespace.clone(),
+            name: key.name.clone(),
+        };
+        // While slices are listed, some of them may name a pod that nothing else speaks of.
+        if now.is_none() && !self.slices.is_listing() {
+            self.pods.release(id);
+        }
+        let same = told == services && (told.is_none() || before == now);
+        let cell = |(workload, services)| WorkloadCell { workload, services };
+        (!same).then(|| (name, now.zip(services).map(cell)))
+    }
+
+    fn services_of(&mut self, id: PodId) -> Arc<BTreeSet<ServiceKey>> {
+        let named_by = self.pods.named_by(id);
+        match named_by {
+            [first, others @ ..] if others.iter().all(|other| other == first) => {
+                Arc::clone(self.references.alone(*first))
+            }
+            all => {
+                let keys = all.iter().flat_map(|service| self.references.alone(*service).iter().cloned());
+                self.service_sets.of(keys.collect())
+            }
+        }
+    }
+
+    /// The pods as conversion sees them.
+    pub(super) fn lookup(&self) -> Pods<'_> {
+        Pods(&self.pods)
+    }
+}
+
+/// The pods as conversion sees them.
+pub(super) struct Pods<'a>(&'a PodTable);
+
+impl PodLookup for Pods<'_> {
+    type Pod = PodId;
+
+    fn by_name(&self, pod: &PodId) -> Option<Arc<Workload>> {
+        self.0.workload(*pod).cloned()
+    }
+
+    fn by_address(&self, namespace: &Name, address: std::net::IpAddr) -> Option<Arc<Workload>> {
+        self.by_name(&self.0.lender(namespace, address)?)
+    }
+}
