@@ -23,6 +23,10 @@ use tombolo::ingest::watch::{ListReason, SourceEvent};
 use tombolo::model::ClusterRole;
 use tombolo::registry::Registry;
 
+/// As in the binary.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Endpoints, 20 to a Service.
 const SIZES: [usize; 4] = [10_000, 50_000, 100_000, 200_000];
 const SMALL: [usize; 2] = [1_000, 2_000];
@@ -30,11 +34,16 @@ const SMALL: [usize; 2] = [1_000, 2_000];
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).filter(|word| word != "--bench").collect();
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-        ["own", size] => measure(own, size),
-        ["typed", size] => measure(typed, size),
+        ["own", size] => measure(own, Shape::of(number(size))),
+        ["own", size, pods] => measure(own, Shape::with(number(size), number(pods))),
+        ["typed", size] => measure(typed, Shape::of(number(size))),
         ["--test"] => compare(&SMALL),
         _ => compare(&SIZES),
     }
+}
+
+fn number(text: &str) -> usize {
+    text.parse().expect("a number")
 }
 
 /// Both ways at every size, and the slopes.
@@ -70,8 +79,7 @@ fn in_a_process_of_its_own(way: &str, size: usize) -> usize {
 }
 
 /// Prints how much resident memory `hold` adds and its result keeps.
-fn measure<T>(hold: fn(Shape) -> T, size: &str) {
-    let shape = Shape::of(size.parse().expect("a number"));
+fn measure<T>(hold: fn(Shape) -> T, shape: Shape) {
     let before = resident();
     let held = hold(shape);
     println!("{}", resident() - before);
