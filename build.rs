@@ -4,10 +4,11 @@ use std::error::Error;
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
+use prost::Message as _;
 use prost_types::field_descriptor_proto::{Label, Type};
-use prost_types::{DescriptorProto, FieldDescriptorProto};
+use prost_types::{DescriptorProto, FieldDescriptorProto, FileDescriptorSet};
 
-const FILES: [&str; 2] = ["proto/discovery.proto", "proto/assignment.proto"];
+const FILES: [&str; 3] = ["proto/discovery.proto", "proto/assignment.proto", "proto/snapshot.proto"];
 /// What is read of the Kubernetes API.
 const SLIM: &str = "proto/kubernetes-slim.proto";
 /// Its messages that look different in JSON; their readers are written by hand.
@@ -26,13 +27,16 @@ fn main() -> Result<(), Box<dyn Error>> {
     ]);
     tonic_prost_build::configure().compile_fds_with_config(descriptors, prost)?;
     let out = PathBuf::from(std::env::var("OUT_DIR")?);
-    Ok(std::fs::write(out.join("kubernetes_slim.rs"), slim_readers()?)?)
+    let slim = protox::compile([SLIM], ["proto"])?;
+    std::fs::write(out.join("kubernetes_slim.rs"), slim_readers(&slim)?)?;
+    // For the test that compares them with the published messages.
+    Ok(std::fs::write(out.join("kubernetes_slim.bin"), slim.encode_to_vec())?)
 }
 
 /// One `message!` per slim message: the macro in `src/ingest/objects/raw/message.rs` makes the readers.
-fn slim_readers() -> Result<String, Box<dyn Error>> {
+fn slim_readers(slim: &FileDescriptorSet) -> Result<String, Box<dyn Error>> {
     let mut out = String::new();
-    for file in protox::compile([SLIM], ["proto"])?.file {
+    for file in &slim.file {
         for message in file.message_type.iter().filter(|m| !BY_HAND.contains(&m.name())) {
             writeln!(out, "message! {{ {} {{", message.name())?;
             for field in &message.field {

@@ -96,9 +96,14 @@ fn view(bencher: divan::Bencher<'_, '_>, endpoints: usize) {
     let (registry, _east, _west) = world(1, endpoints);
     let (name, key, mesh) = (EdsName::outbound(80, &key(0).hostname), from_east(), MeshRules::default());
     let service = registry.host(&name.host)[0].load();
-    let networks = registry.networks();
+    let (networks, standings) = (registry.networks(), registry.standings());
     bencher.bench_local(|| {
-        assign(Inputs { service: &service, networks: &networks, mesh: &mesh }, &name, &key, &mut ())
+        assign(
+            Inputs { service: &service, networks: &networks, mesh: &mesh, standings: &standings },
+            &name,
+            &key,
+            &mut (),
+        )
     });
 }
 
@@ -107,9 +112,13 @@ fn encode(bencher: divan::Bencher<'_, '_>, endpoints: usize) {
     let (registry, _east, _west) = world(1, endpoints);
     let (name, key, mesh) = (EdsName::outbound(80, &key(0).hostname), from_east(), MeshRules::default());
     let service = registry.host(&name.host)[0].load();
-    let networks = registry.networks();
-    let assignment =
-        assign(Inputs { service: &service, networks: &networks, mesh: &mesh }, &name, &key, &mut ());
+    let (networks, standings) = (registry.networks(), registry.standings());
+    let assignment = assign(
+        Inputs { service: &service, networks: &networks, mesh: &mesh, standings: &standings },
+        &name,
+        &key,
+        &mut (),
+    );
     let text = name.to_string();
     bencher.bench_local(|| resources::assignment(&text, &assignment));
 }

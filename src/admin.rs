@@ -42,6 +42,8 @@ pub struct Sources {
     pub ingest: Option<Arc<ingest::Counts>>,
     /// What operators have to look at besides the clusters.
     pub problems: Option<Arc<ingest::Problems>>,
+    /// What DNS says of the host names of gateways.
+    pub gateway_names: Option<Arc<ingest::GatewayNames>>,
     /// Connected proxies and work done for them.
     pub xds: Arc<dyn XdsStatus>,
     /// Whether the server starts, serves or ends.
@@ -86,6 +88,8 @@ fn debug_pages() -> Router<Arc<Sources>> {
         .route("/debug/networkz", get(debug::networkz))
         .route("/debug/syncz", get(debug::syncz))
         .route("/debug/clusters", get(debug::clusters))
+        .route("/debug/services", get(debug::services))
+        .route("/debug/gateways", get(debug::gateways))
         .route("/debug/proxies", get(debug::proxies))
         .route("/debug/view", get(view::page))
         .route("/version", get(health::version))

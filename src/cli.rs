@@ -7,9 +7,11 @@ mod client;
 pub mod clusters;
 pub mod dump;
 pub mod endpoints;
+pub mod gateways;
 pub mod lab;
 pub mod proxies;
 pub mod serve;
+pub mod services;
 pub mod sim;
 mod table;
 pub mod version;
@@ -42,6 +44,10 @@ pub enum Command {
     Endpoints(endpoints::Args),
     /// Show the clusters the server watches and how fresh they are
     Clusters(clusters::Args),
+    /// Show the services of all clusters, their endpoints and where clusters disagree
+    Services(services::Args),
+    /// Show the gateways of every network
+    Gateways(gateways::Args),
     /// Show the connected proxies and what was sent to and accepted by each
     Proxies(proxies::Args),
     /// Print the version
@@ -70,6 +76,8 @@ pub fn main() -> ExitCode {
             Command::Dump(args) => dump::run(args).await,
             Command::Endpoints(args) => endpoints::run(args).await,
             Command::Clusters(args) => clusters::run(args).await,
+            Command::Services(args) => services::run(args).await,
+            Command::Gateways(args) => gateways::run(args).await,
             Command::Proxies(args) => proxies::run(args).await,
             Command::Version(args) => version::run(args),
         }

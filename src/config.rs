@@ -1,14 +1,17 @@
 //! What `serve` works by: flags over environment over file over defaults.
 
+mod clusters;
 mod environment;
 mod file;
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::Deserialize;
 
+pub use clusters::ClusterSettings;
 pub use environment::{VariableError, from_istiod_variables};
 pub use file::{FileError, read};
 
@@ -56,6 +59,11 @@ pub struct Settings {
     pub insecure_plaintext_sds: Option<bool>,
     /// API servers and endpoints on loopback.
     pub allow_loopback_clusters: Option<bool>,
+    /// Directory of the last known states of clusters.
+    pub snapshot_dir: Option<PathBuf>,
+    /// How old they may be.
+    #[serde(deserialize_with = "file::duration")]
+    pub snapshot_max_age: Option<Duration>,
     /// Where the chosen ports are written.
     pub ports_file: Option<PathBuf>,
     /// `text` or `json`.
@@ -65,6 +73,36 @@ pub struct Settings {
     /// Pairs of networks that reach each other without gateways (D2); in files only.
     #[serde(rename = "reachableNetworks")]
     pub reachable_networks: Option<Vec<(NetworkId, NetworkId)>>,
+    /// `alias=id,…`: cluster ids that proxies report, and the clusters they mean (R1.8).
+    pub cluster_aliases: Option<String>,
+    /// Remote Secrets are read by the service account of this pod (R1.9).
+    pub local_cluster_secret_watcher: Option<bool>,
+    /// `on` or `off` (K-21).
+    pub mass_delete_guard: Option<String>,
+    /// `istiod`: answer as the peer does wherever a quirk of its own differs from us (D1).
+    pub compat: Option<String>,
+    /// One endpoint with every address of its pod (R5.15); in files only.
+    pub dual_stack: Option<bool>,
+    /// Multi-cluster services (R4.38); in files only.
+    pub mcs: Option<McsSettings>,
+    /// Options by cluster id (D35); in files only.
+    pub clusters: Option<BTreeMap<ClusterId, ClusterSettings>>,
+}
+
+/// The switches of multi-cluster services; each needs the one before it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct McsSettings {
+    /// Only exported Services are seen by other clusters, `ENABLE_MCS_SERVICE_DISCOVERY`.
+    pub service_discovery: bool,
+    /// Imported Services have `clusterset.local` host names, `ENABLE_MCS_HOST`.
+    pub host: bool,
+    /// `svc.cluster.local` host names never leave their cluster, `ENABLE_MCS_CLUSTER_LOCAL`.
+    pub cluster_local: bool,
+    /// `MCS_API_GROUP`.
+    pub api_group: Option<String>,
+    /// `MCS_API_VERSION`.
+    pub api_version: Option<String>,
 }
 
 impl Settings {
@@ -93,10 +131,19 @@ impl Settings {
             ca_dir,
             insecure_plaintext_sds,
             allow_loopback_clusters,
+            snapshot_dir,
+            snapshot_max_age,
             ports_file,
             log_format,
             log_level,
             reachable_networks,
+            cluster_aliases,
+            local_cluster_secret_watcher,
+            mass_delete_guard,
+            compat,
+            dual_stack,
+            mcs,
+            clusters,
         )
     }
 
@@ -129,8 +176,17 @@ impl Settings {
             ca_dir: self.ca_dir,
             insecure_plaintext_sds: self.insecure_plaintext_sds.unwrap_or_default(),
             allow_loopback_clusters: self.allow_loopback_clusters.unwrap_or_default(),
+            snapshot_dir: self.snapshot_dir,
+            snapshot_max_age: self.snapshot_max_age.unwrap_or(Duration::from_secs(24 * 3600)),
             ports_file: self.ports_file,
             reachable_networks: self.reachable_networks.unwrap_or_default(),
+            cluster_aliases: clusters::aliases(self.cluster_aliases.as_deref()).unwrap_or_default(),
+            local_cluster_secret_watcher: self.local_cluster_secret_watcher.unwrap_or_default(),
+            mass_delete_guard: self.mass_delete_guard.as_deref() != Some("off"),
+            compat_istiod: self.compat.is_some(),
+            dual_stack: self.dual_stack.unwrap_or_default(),
+            mcs: self.mcs.unwrap_or_default(),
+            clusters: self.clusters.unwrap_or_default(),
         })
     }
 
@@ -150,6 +206,15 @@ impl Settings {
                 problems.push(format!("{flag} is empty: leave it out for its default"));
             }
         }
+        if let Err(problem) = clusters::aliases(self.cluster_aliases.as_deref()) {
+            problems.push(problem);
+        }
+        if self.mass_delete_guard.as_deref().is_some_and(|text| !matches!(text, "on" | "off")) {
+            problems.push("--mass-delete-guard is neither `on` nor `off`".to_owned());
+        }
+        if self.compat.as_deref().is_some_and(|peer| peer != "istiod") {
+            problems.push("--compat knows `istiod` only".to_owned());
+        }
         let max = self.debounce_max.unwrap_or(Duration::from_secs(10));
         if let Some(after) = self.debounce_after.filter(|after| *after > max) {
             problems.push(format!(
@@ -160,6 +225,12 @@ impl Settings {
         }
         if self.insecure_plaintext_sds == Some(true) && self.ca_dir.is_none() {
             problems.push("--insecure-plaintext-sds has no CA to answer from: give --ca-dir".to_owned());
+        }
+        if self.snapshot_max_age.is_some() && self.snapshot_dir.is_none() {
+            problems.push("--snapshot-max-age has no effect without --snapshot-dir".to_owned());
+        }
+        if self.snapshot_max_age.is_some_and(|age| age.is_zero()) {
+            problems.push("--snapshot-max-age is 0: leave --snapshot-dir out to keep nothing".to_owned());
         }
         problems
     }
@@ -186,8 +257,17 @@ pub struct Config {
     pub ca_dir: Option<PathBuf>,
     pub insecure_plaintext_sds: bool,
     pub allow_loopback_clusters: bool,
+    pub snapshot_dir: Option<PathBuf>,
+    pub snapshot_max_age: Duration,
     pub ports_file: Option<PathBuf>,
     pub reachable_networks: Vec<(NetworkId, NetworkId)>,
+    pub cluster_aliases: BTreeMap<ClusterId, ClusterId>,
+    pub local_cluster_secret_watcher: bool,
+    pub mass_delete_guard: bool,
+    pub clusters: BTreeMap<ClusterId, ClusterSettings>,
+    pub compat_istiod: bool,
+    pub dual_stack: bool,
+    pub mcs: McsSettings,
 }
 
 /// *Fatal* at start: settings that do not fit together.

@@ -9,6 +9,7 @@
 //! Kubernetes types stop here. Nothing that goes wrong with one object, one Secret, one file or one cluster
 //! touches another (contract 9); an outage never takes anything away (contract 11).
 
+mod adopted;
 pub mod client;
 mod cluster;
 mod cluster_set;
@@ -18,39 +19,52 @@ mod directory;
 pub mod kubeconfig;
 pub mod networks;
 pub mod objects;
+pub mod options;
 mod problems;
 mod roster;
 mod secrets;
+pub mod snapshot;
 pub mod staging;
 pub mod watch;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tokio::sync::watch as signal;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 
+use adopted::Adopted;
 use client::{AddressPolicy, ApiServer, ClientError};
+use cluster::KubeFeeds;
 use cluster_set::{ClusterSet, Start};
 use directory::DirectoryWatch;
-use networks::{MeshFile, MeshPublisher};
+use networks::{Dns, MeshFile, MeshPublisher, Resolver};
+use options::Texts;
 use roster::{Contest, Roster};
 use secrets::SecretWatch;
+use snapshot::{Keeper, Pin, SnapshotError, SnapshotStore};
 
 pub use convert::McsOptions;
 pub use counts::{Counts, EventKind};
 pub use kubeconfig::{ConfigSource, OwnError};
-pub use networks::NetworkOptions;
+pub use networks::{GatewayNames, NameStatus, NetworkOptions};
 pub use objects::ObjectKind;
+pub use options::ClusterOptions;
 pub use problems::{Problem, Problems};
+pub use roster::Rehearsal;
+pub use snapshot::SnapshotOptions;
 pub use watch::RetryPolicy;
 use watch::{KubeSource, ObjectSource};
 
 use crate::model::{ClusterId, ClusterRole, Name, Quirks};
 use crate::registry::{DuplicateWriter, Registry};
+
+/// How long the start waits for the first answers to host names of gateways.
+const FIRST_ANSWERS: Duration = Duration::from_secs(10);
 
 /// The control plane's own cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -95,6 +109,14 @@ pub struct IngestOptions {
     pub allow_loopback_clusters: bool,
     /// Pauses between attempts.
     pub retry: RetryPolicy,
+    /// What the file of settings says of single clusters (D35).
+    pub clusters: BTreeMap<ClusterId, Texts>,
+    /// Whether a list that takes most of a cluster away is confirmed before it counts (K-21).
+    pub mass_delete_guard: bool,
+    /// Who reads the Secrets, if not the config cluster (R1.9).
+    pub secrets_by: Option<ConfigSource>,
+    /// Keeps what clusters amounted to on disk, for a restart while one cannot be reached.
+    pub snapshots: Option<SnapshotOptions>,
     /// Where to answer as the peer does (D1).
     pub quirks: Quirks,
     /// One endpoint with every address of its pod, `ISTIO_DUAL_STACK` (R5.15).
@@ -119,6 +141,10 @@ impl Default for IngestOptions {
             removal_grace: Duration::from_secs(5),
             allow_loopback_clusters: false,
             retry: RetryPolicy::default(),
+            clusters: BTreeMap::new(),
+            mass_delete_guard: true,
+            secrets_by: None,
+            snapshots: None,
             quirks: Quirks::OURS,
             dual_stack: false,
             mcs: McsOptions::default(),
@@ -148,6 +174,9 @@ pub enum IngestError {
     /// Somebody else writes for the config cluster.
     #[error(transparent)]
     Taken(#[from] DuplicateWriter),
+    /// The directory of snapshots.
+    #[error(transparent)]
+    Snapshots(#[from] SnapshotError),
     /// The directory of kubeconfigs.
     #[error("cannot read directory {path}: {error}; check --kubeconfig-dir")]
     Directory {
@@ -173,6 +202,7 @@ pub struct Ingest {
     problems: Arc<Problems>,
     ready: signal::Receiver<bool>,
     known_set: signal::Receiver<bool>,
+    gateway_names: Arc<GatewayNames>,
     tasks: TaskTracker,
 }
 
@@ -209,6 +239,11 @@ impl Ingest {
         *self.known_set.borrow()
     }
 
+    /// The host names of gateways and what they resolve to.
+    pub fn gateway_names(&self) -> &Arc<GatewayNames> {
+        &self.gateway_names
+    }
+
     /// Waits until every task has ended after the token was cancelled.
     pub async fn stopped(&self) {
         self.tasks.close();
@@ -232,6 +267,10 @@ pub async fn start(
     let config = match &options.config {
         Some(config) => Some((config, config_server(config).await?)),
         None => None,
+    };
+    let secrets = match (&options.remotes, &options.secrets_by) {
+        (Remotes::Secrets, Some(source)) => Some(own_server(source).await?.0),
+        _ => config.as_ref().map(|(_, (server, _))| Arc::clone(server)),
     };
     let directory = match &options.remotes {
         Remotes::Directory(path) => {
@@ -257,12 +296,22 @@ pub async fn start(
         Arc::clone(&problems),
         cancel.clone(),
     );
-    let server = config.as_ref().map(|(_, server)| Arc::clone(server));
-    let mesh_server = server.clone();
-    if let Some((config, server)) = config {
-        start_config(&mut set, config, server)?;
+    set.snapshots = match &options.snapshots {
+        Some(snapshots) => {
+            let store = SnapshotStore::open(snapshots, SystemTime::now())?;
+            Some(Arc::new(Keeper::new(store, Arc::clone(&registry), Arc::clone(&problems))))
+        }
+        None => None,
+    };
+    let mesh_server = config.as_ref().map(|(_, (server, _))| Arc::clone(server));
+    if let Some((config, (server, pin))) = config {
+        start_config(&mut set, config, server, pin)?;
     }
-    let source = match (&options.remotes, server, directory) {
+    if let Some(keeper) = &set.snapshots {
+        let keeping = Arc::clone(keeper).run(cancel.clone());
+        set.tasks.spawn(keeping.instrument(tracing::info_span!("snapshots")));
+    }
+    let source = match (&options.remotes, secrets, directory) {
         (Remotes::Directory(_), _, Some(directory)) => RemoteSource::Directory(directory),
         (Remotes::Secrets, Some(server), _) => RemoteSource::Secrets(Box::new(SecretWatch::new(
             server,
@@ -273,24 +322,42 @@ pub async fn start(
         _ => RemoteSource::None,
     };
     let tasks = set.tasks.clone();
-    let mesh_source = follow_mesh(mesh_file, mesh_server, Arc::clone(&set.limits), publisher, Arc::clone(&options));
+    let mesh_source =
+        follow_mesh(mesh_file, mesh_server, Arc::clone(&set.limits), publisher, Arc::clone(&options));
+    let gateway_names = Arc::<GatewayNames>::default();
+    if options.networks.resolve_hosts {
+        let resolver = Resolver::new(
+            Dns::new(options.networks.dns_servers.clone()),
+            Arc::clone(&registry),
+            Arc::clone(&gateway_names),
+            options.special_addresses(),
+            options.quirks,
+        );
+        let token = cancel.clone();
+        tasks.spawn(
+            async move { token.run_until_cancelled(resolver.run()).await }
+                .instrument(tracing::info_span!("dns")),
+        );
+    }
     let token = cancel.clone();
     tasks.spawn(
-        async move { token.run_until_cancelled(mesh_source).await }.instrument(tracing::info_span!("networks")),
+        async move { token.run_until_cancelled(mesh_source).await }
+            .instrument(tracing::info_span!("networks")),
     );
     let (known_sender, known_set) = signal::channel(false);
     let (ready_sender, ready) = signal::channel(false);
     let reserved = options.config.iter().map(|config| config.id.clone());
-    let roster = Roster::new(source.contest(), reserved);
+    let roster = Roster::new(source.contest(), reserved).with_quirks(options.quirks);
     let remotes = follow_remotes(set, source, roster, known_sender);
     let token = cancel.clone();
     tasks.spawn(
         async move { token.run_until_cancelled(remotes).await }.instrument(tracing::info_span!("remotes")),
     );
-    let gate = hold_gate(registry, known_set.clone(), ready_sender);
+    let names = options.networks.resolve_hosts.then(|| Arc::clone(&gateway_names));
+    let gate = hold_gate(registry, known_set.clone(), names, ready_sender);
     tasks
         .spawn(async move { cancel.run_until_cancelled(gate).await }.instrument(tracing::info_span!("gate")));
-    Ok(Ingest { counts, problems, ready, known_set, tasks })
+    Ok(Ingest { counts, problems, ready, known_set, gateway_names, tasks })
 }
 
 /// The file of the document, read for the first time: one that cannot be used stops the start.
@@ -327,26 +394,33 @@ async fn follow_mesh(
     }
 }
 
-async fn config_server(config: &ConfigCluster) -> Result<Arc<ApiServer>, IngestError> {
+async fn config_server(config: &ConfigCluster) -> Result<(Arc<ApiServer>, Pin), IngestError> {
     kubeconfig::check_cluster_id(&config.id).map_err(IngestError::ClusterId)?;
-    let credentials = kubeconfig::load(&config.source).await?;
+    own_server(&config.source).await
+}
+
+async fn own_server(source: &ConfigSource) -> Result<(Arc<ApiServer>, Pin), IngestError> {
+    let credentials = kubeconfig::load(source).await?;
     let server = ApiServer::new(&credentials, AddressPolicy::Any);
-    let server =
-        server.map_err(|error| IngestError::Credentials { origin: config.source.to_string(), error })?;
-    Ok(Arc::new(server))
+    let server = server.map_err(|error| IngestError::Credentials { origin: source.to_string(), error })?;
+    Ok((Arc::new(server), Pin::of(&credentials)))
 }
 
 fn start_config(
     set: &mut ClusterSet,
     config: &ConfigCluster,
     server: Arc<ApiServer>,
+    pin: Pin,
 ) -> Result<(), IngestError> {
+    let options = set.read_options(&config.id, &Texts::new());
     let started = set.start(Start {
         id: config.id.clone(),
         role: ClusterRole::Config,
         source: config.source.to_string(),
-        server,
+        feeds: Arc::new(KubeFeeds::new(server, Arc::clone(&set.limits)).with_mcs(&set.options.mcs)),
         hash: 0,
+        options,
+        pin: Some(pin),
     });
     started.map_err(|error| match error {
         cluster_set::StartError::Client(error) => {
@@ -396,14 +470,31 @@ async fn follow_remotes(
     let problems = Arc::clone(&set.problems);
     let mut complete = matches!(source, RemoteSource::None);
     known_set.send_replace(complete);
+    // Directories are known at once, and Secrets only when the config cluster is.
+    let adopts = matches!(source, RemoteSource::Secrets(_));
+    let keeper = set.snapshots.clone().filter(|_| adopts);
+    let mut adopted = keeper.map(|keeper| Adopted::new(Arc::clone(&set.registry), keeper));
+    let mut adopting = adopted.is_some();
     loop {
         let removal = set.next_removal();
         tokio::select! {
+            () = async {
+                match &mut adopted {
+                    Some(adopted) => adopted.adopt().await,
+                    None => std::future::pending().await,
+                }
+            }, if adopting && !complete => {
+                adopting = false;
+                known_set.send_replace(true);
+            }
             // Unbiased: both are rare.
             news = source.next(!complete, &problems) => {
                 set.perform(roster.update(news.claims, &problems));
                 if news.complete && !complete {
                     complete = true;
+                    if let Some(adopted) = &mut adopted {
+                        adopted.settle(set.ids()).await;
+                    }
                     known_set.send_replace(true);
                 }
             }
@@ -420,6 +511,7 @@ async fn follow_remotes(
 async fn hold_gate(
     registry: Arc<Registry>,
     mut known_set: signal::Receiver<bool>,
+    names: Option<Arc<GatewayNames>>,
     ready: signal::Sender<bool>,
 ) {
     let mut table = registry.clusters().watch();
@@ -430,6 +522,11 @@ async fn hold_gate(
         if table.changed().await.is_err() {
             return;
         }
+    }
+    if let Some(names) = names {
+        // Endpoints behind a gateway that is not resolved yet are hidden: not a state to begin with.
+        let wanted = || registry.networks().host_names().cloned().collect();
+        let _ = tokio::time::timeout(FIRST_ANSWERS, names.asked(wanted)).await;
     }
     ready.send_replace(true);
 }

@@ -10,19 +10,25 @@ mod health;
 mod ids;
 mod interned;
 mod locality;
+mod moment;
 mod node;
 mod proxy;
 mod quirks;
 mod service;
 mod shared;
+mod standing;
 mod workload;
 
 pub use addresses::Addresses;
 pub use endpoint::{Discoverability, Endpoint, EndpointShard, Health};
 pub use gateway::{DEFAULT_GATEWAY_PORT, GatewayAddress, GatewayHost, HBONE_GATEWAY_PORT, NetworkGateway};
-pub use health::{ClusterHealth, ClusterRole, ClusterStatus, StaleCause};
+pub use health::{
+    ApiFacts, ClusterHealth, ClusterRole, ClusterStatus, Restored, Served, SourceCounters, SourceState,
+    SourceStatus, StaleCause,
+};
 pub use ids::{ClusterId, Hostname, Name, NetworkId, ServiceKey, WorkloadId};
 pub use locality::Locality;
+pub use moment::Moment;
 pub use node::{Dialect, InterceptionMode, Node, NodeError, NodeMetadata, ProxyKind};
 pub use proxy::{IpFamilies, ProxyView, RequestedView};
 pub use quirks::{Quirk, Quirks};
@@ -30,4 +36,5 @@ pub use service::{
     ExportTo, Import, PortProtocol, Resolution, Service, ServicePort, TrafficDistribution, Transport,
 };
 pub use shared::Shared;
+pub use standing::{Standing, StartRule};
 pub use workload::{NodePlace, SpiffeId, TlsMode, Workload, WorkloadCell, WorkloadParts, WorkloadProfile};

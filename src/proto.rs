@@ -10,3 +10,8 @@ pub mod discovery {
 pub mod assignment {
     tonic::include_proto!("tombolo.assignment");
 }
+
+/// Clusters' states on disk.
+pub mod snapshot {
+    tonic::include_proto!("tombolo.snapshot");
+}

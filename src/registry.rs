@@ -13,16 +13,18 @@ mod conflicts;
 mod difference;
 mod merge;
 mod networks;
+mod standing;
 mod store;
 #[cfg(test)]
 mod tests;
 mod workloads;
 mod writer;
 
-pub use cell::{ServiceCell, ServiceSnapshot};
+pub use cell::{ServiceCell, ServiceSnapshot, accounts_behind};
 pub use changes::{ChangeLog, ChangeSet, ServiceChange};
 pub use clusters::ClusterTable;
 pub use conflicts::{PortConflict, PortDifference, conflicts};
 pub use networks::{NetworkClaim, NetworkPart, NetworkSnapshot};
+pub use standing::{StandingPart, StandingSnapshot};
 pub use store::{Registry, RegistryCounts};
 pub use writer::{ClusterState, ClusterWriter, DuplicateWriter};

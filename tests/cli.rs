@@ -1,5 +1,6 @@
 //! The binary from outside: what it says to bad input, its pages, its help.
 
+use std::collections::BTreeMap;
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
@@ -136,7 +137,12 @@ fn bad_input_is_named_with_the_right_exit_code() {
         (serve(&["--config"], &[&bad_yaml]), 2, vec![&bad_yaml, "line"]),
         (serve(&["--debounce-max", "soon"], &[]), 2, vec!["--debounce-max", "soon"]),
         (serve(&["--log-level", "tombolo=loud"], &[]), 2, vec!["tombolo=loud"]),
-        (serve(&["--snapshot-dir", "x"], &[]), 2, vec!["--snapshot-dir"]),
+        (serve(&["--snapshot-dir", "/dev/null/x"], &[]), 2, vec!["--snapshot-dir", "/dev/null/x"]),
+        (serve(&["--snapshot-max-age", "1h"], &[]), 2, vec!["--snapshot-max-age", "--snapshot-dir"]),
+        (plain(&["services", "--server", &format!("http://{gone}")]), 1, vec![&gone, "refused"]),
+        (plain(&["gateways", "--server", &format!("http://{gone}")]), 1, vec![&gone, "refused"]),
+        (plain(&["services", "--conflict"]), 2, vec!["--conflict"]),
+        (plain(&["gateways", "x"]), 2, vec!["unexpected argument", "Usage"]),
         (
             plain(&[
                 "serve",
@@ -195,7 +201,7 @@ fn a_server_without_clusters_is_ready_and_explains_itself() {
     assert_eq!(answer.status.code(), Some(1), "{text}");
     assert!(text.contains("no service \"x.y\""), "{text}");
     let answer = output(&["clusters", "--server", &server]);
-    assert_eq!(String::from_utf8_lossy(&answer.stdout).trim(), "NAME  ROLE  STATUS  HEALTH  NETWORK  SOURCE");
+    assert_eq!(String::from_utf8_lossy(&answer.stdout).trim(), "NAME  ROLE  STATUS  HEALTH  SINCE  LAST-EVENT  LAST-CONTACT  NETWORK  SOURCE");
 }
 
 #[test]
@@ -246,7 +252,7 @@ fn golden(name: &str, text: &str) {
 
 #[test]
 fn help_texts_are_the_known_ones() {
-    let commands: [&[&str]; 13] = [
+    let commands: [&[&str]; 15] = [
         &[],
         &["serve"],
         &["lab"],
@@ -258,6 +264,8 @@ fn help_texts_are_the_known_ones() {
         &["dump"],
         &["endpoints"],
         &["clusters"],
+        &["services"],
+        &["gateways"],
         &["proxies"],
         &["version"],
     ];
@@ -273,7 +281,7 @@ fn help_texts_are_the_known_ones() {
 
 #[test]
 fn metric_names_are_the_known_ones() {
-    use tombolo::telemetry::{IngestValues, Metrics, XdsSample};
+    use tombolo::telemetry::{ClusterValues, IngestValues, Metrics, SourceValues, XdsSample};
     let one = || vec![("x", 1)];
     let sample = XdsSample {
         pushes: one(),
@@ -292,9 +300,24 @@ fn metric_names_are_the_known_ones() {
         refresh.proxies(["x"].into_iter());
         refresh.registry(1, 1, 1);
         refresh.clusters(1, 1, 1);
-        refresh.cluster("x", true, "synced", true);
+        let values = ClusterValues {
+            remote: true,
+            sync_status: "synced",
+            credentials_expire: Some(1.0),
+            memory: Some(1),
+            ..ClusterValues::default()
+        };
+        refresh.cluster("x", &values);
+        let age = Some(Duration::from_secs(1));
+        let lists = BTreeMap::from([("first", 1)]);
+        let (regressions, bytes) = (1, 1);
+        let source =
+            SourceValues { state: "live", last_event: age, last_contact: age, lists: &lists, regressions, bytes };
+        refresh.source("x", "Pod", &source);
+        refresh.conflicts(1);
+        refresh.gateway_dns(Duration::from_secs(1), 1);
         refresh.event("Pods", "add", 1);
-        refresh.ingest(IngestValues::default());
+        refresh.ingest(&IngestValues { secret_events: one(), ..IngestValues::default() });
     });
     let types = |text: &str| -> Vec<String> {
         let lines = text.lines().filter_map(|line| line.strip_prefix("# TYPE "));

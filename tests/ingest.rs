@@ -13,9 +13,13 @@ use tokio_util::sync::CancellationToken;
 use tombolo::ingest::{
     self, ConfigCluster, ConfigSource, Ingest, IngestOptions, ObjectKind, Remotes, RetryPolicy,
 };
-use tombolo::model::{ClusterHealth, ClusterStatus, ServiceKey, WorkloadId};
+use tombolo::model::{
+    ClusterHealth, ClusterStatus, IpFamilies, ProxyKind, RequestedView, ServiceKey, StartRule, WorkloadId,
+};
 use tombolo::registry::{Registry, ServiceSnapshot};
 use tombolo::sim::apiserver::{ApiServer, Authority, RunningApiServer, Store, kinds};
+use tombolo::view::{EdsKey, EdsName, Inputs, MeshRules, assign};
+use tombolo::xds::resources;
 
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -329,6 +333,75 @@ async fn a_remote_cluster_comes_from_a_secret_and_goes_with_it() {
     eventually("west is gone", || plane.status("west").is_none()).await;
     assert_eq!(plane.endpoints("helloworld"), ["east 10.0.0.1"]);
     assert_eq!(networks(&plane), ["net-east"]);
+}
+
+/// What every cluster's sidecars are sent for `helloworld`, as bytes.
+fn sent(plane: &Plane, clusters: &[&str]) -> Vec<(String, bytes::Bytes)> {
+    let registry = &plane.registry;
+    let (networks, standings, mesh) = (registry.networks(), registry.standings(), MeshRules::default());
+    let name = EdsName::outbound(5000, &"helloworld.sample.svc.cluster.local".into());
+    let service = registry.host(&name.host)[0].load();
+    let answer = |cluster: &&str| {
+        let key = EdsKey {
+            kind: ProxyKind::Sidecar,
+            cluster: (*cluster).into(),
+            network: networks.of_cluster(&(*cluster).into()),
+            families: IpFamilies::V4,
+            requested_view: RequestedView::default(),
+            node: None,
+        };
+        let inputs = Inputs { service: &service, networks: &networks, mesh: &mesh, standings: &standings };
+        let assignment = assign(inputs, &name, &key, &mut ());
+        ((*cluster).to_owned(), resources::assignment(&name.to_string(), &assignment).any)
+    };
+    clusters.iter().map(answer).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn deleting_one_cluster_leaves_every_byte_for_the_others_as_it_was() {
+    let east = server("east", world("net-east", "10.0.0.1")).await;
+    let west = server("west", world("net-west", "10.0.0.2")).await;
+    let south = server("south", world("net-south", "10.0.0.3")).await;
+    let remotes = secret("remotes", &[("west", &west.kubeconfig())]);
+    east.store().create(remotes).unwrap();
+    let plane = Plane::start(&east).await;
+    plane.ready().await;
+    plane.is("west", "live").await;
+    let others = ["east", "west"];
+    let without = sent(&plane, &others);
+    let networks = plane.registry.networks().part(&"net-west".into());
+
+    east.store().create(secret("more", &[("south", &south.kubeconfig())])).unwrap();
+    plane.is("south", "live").await;
+    let with = sent(&plane, &others);
+    assert!(with.iter().zip(&without).all(|(with, without)| with != without), "its gateway is in both");
+    east.store().delete(&kinds::SECRETS, "istio-system", "more").unwrap();
+    eventually("south is gone", || plane.status("south").is_none()).await;
+    assert_eq!(sent(&plane, &others), without);
+    assert_eq!(plane.registry.networks().part(&"net-west".into()), networks, "not even a version differs");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn d35_annotations_of_a_secret_are_followed_without_another_connection() {
+    let east = server("east", world("net-east", "10.0.0.1")).await;
+    let west = server("west", world("net-west", "10.0.0.2")).await;
+    let mut remotes = secret("remotes", &[("west", &west.kubeconfig())]);
+    remotes["metadata"]["annotations"] =
+        json!({"tombolo.dev/start": "required", "tombolo.dev/stale": "never"});
+    east.store().create(remotes.clone()).unwrap();
+    let plane = Plane::start(&east).await;
+    plane.ready().await;
+    plane.is("west", "live").await;
+    assert_eq!(plane.status("west").unwrap().start, StartRule::Required);
+    let problems = plane.problems();
+    assert!(problems.len() == 1 && problems[0].starts_with("cluster west, options: stale: `never`"));
+    let lists = || west.request_counts().values().copied().sum::<u64>();
+    let before = lists();
+    remotes["metadata"]["annotations"] = json!({"tombolo.dev/stale": "demote"});
+    east.store().apply(remotes).unwrap();
+    eventually("the options are followed", || plane.problems().is_empty()).await;
+    assert_eq!(plane.status("west").unwrap().start, StartRule::Optional);
+    assert_eq!(lists(), before, "nothing is asked anew");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -15,7 +15,8 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("registry", &["model"]),
     // Snapshots are the input of every view.
     ("view", &["model", "registry"]),
-    ("ingest", &["model", "config", "registry", "lifecycle"]),
+    // `proto`: snapshots on disk.
+    ("ingest", &["model", "config", "registry", "lifecycle", "proto"]),
     ("trust", &["model", "config"]),
     ("xds", &["model", "registry", "view", "trust", "lifecycle", "proto", "telemetry"]),
     // Read only.

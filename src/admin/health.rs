@@ -1,6 +1,7 @@
 //! `/ready`, `/healthz`, `/version`.
 
 use std::fmt::Write as _;
+use std::time::Duration;
 
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
@@ -10,7 +11,7 @@ use serde_json::json;
 use super::query::Query;
 use super::{Shared, Sources, reply};
 use crate::lifecycle::Phase;
-use crate::model::{ClusterHealth, ClusterStatus};
+use crate::model::{ClusterStatus, Moment};
 
 /// 200 once every known cluster is synced or timed out (R1.18), else 503. `?verbose` says why.
 pub(super) async fn ready(State(sources): Shared, query: Query) -> Response {
@@ -27,7 +28,7 @@ fn explain(phase: Phase, sources: &Sources) -> String {
         text.push_str("no cluster is configured\n");
     }
     for cluster in &clusters {
-        let holds = if cluster.synced || cluster.timed_out { "ok " } else { "not" };
+        let holds = if cluster.gate_open() { "ok " } else { "not" };
         let _ = writeln!(text, "{holds} {}: {}", cluster.id, why(cluster));
     }
     for problem in sources.problems.iter().flat_map(|problems| problems.all()) {
@@ -37,14 +38,24 @@ fn explain(phase: Phase, sources: &Sources) -> String {
 }
 
 fn why(cluster: &ClusterStatus) -> String {
-    let state = match &cluster.health {
-        ClusterHealth::Stale { cause, .. } => format!("stale, {cause}"),
-        other => other.word().to_owned(),
-    };
-    let gate = match (cluster.synced, cluster.timed_out) {
-        (true, _) => "synced",
-        (false, true) => "not synced in time: the server starts without it",
-        (false, false) => "not synced yet",
+    let now = Moment::now();
+    let age = |moment: Moment| humantime::format_duration(Duration::from_secs(moment.age(now).as_secs()));
+    let mut state = cluster.health.word().to_owned();
+    if let Some(since) = cluster.stale_since() {
+        state += &format!(" for {}", age(since));
+    }
+    let detail = cluster.health.detail();
+    if !detail.is_empty() {
+        state += &format!(", {detail}");
+    }
+    let gate = match (cluster.synced, cluster.gate_open(), cluster.timed_out, &cluster.restored) {
+        (true, ..) => "synced".to_owned(),
+        (_, true, _, Some(restored)) => {
+            format!("not synced: served from {} of {} ago", restored.path, age(restored.confirmed))
+        }
+        (_, false, _, Some(_)) => "not synced yet, and required".to_owned(),
+        (_, _, true, None) => "not synced in time: the server starts without it".to_owned(),
+        (_, _, false, None) => "not synced yet".to_owned(),
     };
     format!("{gate}; {state}; from {}", cluster.source)
 }

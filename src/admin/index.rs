@@ -9,9 +9,11 @@ use super::query::Query;
 use super::reply;
 
 /// Every debug page with what it shows.
-const PAGES: [(&str, &str); 11] = [
+const PAGES: [(&str, &str); 13] = [
     ("clusterz", "clusters and whether they are synced, as istiod prints them"),
-    ("clusters", "clusters in full: health, network, objects, what cannot be read; problems"),
+    ("clusters", "clusters in full: how fresh, each kind of object, what cannot be read; problems"),
+    ("services", "services by namespace: ports, endpoints by cluster, what clusters disagree about"),
+    ("gateways", "gateways by network, with what DNS says of their host names"),
     ("endpointz", "every service's endpoints, by cluster"),
     ("endpointShardz", "the same"),
     ("networkz", "the gateways of every network"),

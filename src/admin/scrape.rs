@@ -1,6 +1,7 @@
 //! `/metrics`: pulls current values and writes them.
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::SystemTime;
 
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
@@ -8,8 +9,8 @@ use http::header;
 
 use super::{Shared, Sources};
 use crate::ingest::{Counts, EventKind, ObjectKind};
-use crate::model::{ClusterHealth, ClusterRole};
-use crate::telemetry::{IngestValues, Refresh};
+use crate::model::{ClusterHealth, ClusterRole, ClusterStatus, Moment, SourceStatus};
+use crate::telemetry::{ClusterValues, IngestValues, Refresh, SourceValues};
 
 /// The metrics in the Prometheus text format.
 pub(super) async fn metrics(State(sources): Shared) -> Response {
@@ -24,6 +25,11 @@ pub(super) fn pull(sources: &Sources, refresh: &Refresh<'_>) {
     refresh.proxies(streams.iter().map(|stream| stream.node.version.as_str()));
     pull_registry(sources, refresh);
     pull_clusters(sources, refresh);
+    if let Some(names) = &sources.gateway_names {
+        let names = names.all();
+        let failing = names.iter().filter(|name| name.last_error.is_some()).count();
+        refresh.gateway_dns(names.iter().filter_map(|name| name.age).max().unwrap_or_default(), failing);
+    }
     if let Some(counts) = &sources.ingest {
         pull_ingest(counts, refresh);
     }
@@ -34,33 +40,73 @@ fn read(counter: &AtomicU64) -> u64 {
 }
 
 fn pull_registry(sources: &Sources, refresh: &Refresh<'_>) {
-    let registry = &sources.registry;
-    let services = registry.services();
-    let present = services.iter().filter(|cell| cell.load().service.is_some()).count();
-    let counts = registry.counts();
-    refresh.registry(present, read(&counts.publishes), read(&counts.unchanged));
+    let counts = sources.registry.counts();
+    refresh.registry(read(&counts.services), read(&counts.publishes), read(&counts.unchanged));
+    refresh.conflicts(read(&counts.conflicts));
 }
 
 fn pull_clusters(sources: &Sources, refresh: &Refresh<'_>) {
+    let now = Moment::now();
     let clusters = sources.registry.clusters().all();
     let local = clusters.iter().filter(|cluster| cluster.role == ClusterRole::Config).count();
     let pending = clusters.iter().map(|cluster| cluster.pending_pods).sum();
     refresh.clusters(local, clusters.len() - local, pending);
     for cluster in &clusters {
-        let remote = cluster.role == ClusterRole::Remote;
-        let live = cluster.health == ClusterHealth::Live;
-        refresh.cluster(&cluster.id, remote, cluster.sync_status(), live);
+        refresh.cluster(&cluster.id, &cluster_values(cluster, now));
+        for (kind, source) in &cluster.sources {
+            refresh.source(&cluster.id, kind, &source_values(source, now));
+        }
+    }
+}
+
+fn cluster_values(cluster: &ClusterStatus, now: Moment) -> ClusterValues {
+    let pauses = cluster.sources.values().filter_map(|source| source.counters.retry_after);
+    ClusterValues {
+        remote: cluster.role == ClusterRole::Remote,
+        sync_status: cluster.sync_status(),
+        sync_timeouts: cluster.sync_timeouts,
+        live: matches!(cluster.health, ClusterHealth::Live | ClusterHealth::Degraded(_)),
+        stale: cluster.stale_since().map(|since| since.age(now)).unwrap_or_default(),
+        quarantined: cluster.quarantined_objects,
+        mass_delete_holds: cluster.mass_delete_holds,
+        retry_after: pauses.max().unwrap_or_default(),
+        credentials_expire: cluster.credentials_expire.map(seconds_until),
+        memory: cluster.memory,
+    }
+}
+
+/// Negative when it is over.
+fn seconds_until(time: SystemTime) -> f64 {
+    match time.duration_since(SystemTime::now()) {
+        Ok(left) => left.as_secs_f64(),
+        Err(over) => -over.duration().as_secs_f64(),
+    }
+}
+
+fn source_values(source: &SourceStatus, now: Moment) -> SourceValues<'_> {
+    SourceValues {
+        state: source.state.word(),
+        last_event: source.last_event.map(|at| at.age(now)),
+        last_contact: source.last_contact.map(|at| at.age(now)),
+        lists: &source.counters.lists,
+        regressions: source.counters.regressions,
+        bytes: source.counters.bytes,
     }
 }
 
 fn pull_ingest(counts: &Counts, refresh: &Refresh<'_>) {
-    refresh.ingest(IngestValues {
+    refresh.ingest(&IngestValues {
         conversions: read(&counts.conversions),
         pod_conversions: read(&counts.pod_conversions),
-        quarantined: read(&counts.quarantined),
+        unreadable: read(&counts.quarantined),
         lists: read(&counts.lists),
         failures: read(&counts.failures),
-        sync_timeouts: read(&counts.sync_timeouts),
+        endpoints_without_pods: read(&counts.endpoints_without_pods),
+        secret_events: vec![
+            ("add", read(&counts.clusters_added)),
+            ("update", read(&counts.clusters_changed)),
+            ("delete", read(&counts.clusters_removed)),
+        ],
     });
     for object in ObjectKind::ALL {
         for event in EventKind::ALL {

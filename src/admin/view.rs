@@ -143,7 +143,9 @@ fn answer(sources: &Sources, cell: &ServiceCell, view: &ProxyView, port: u16) ->
     let snapshot = cell.load();
     let name = EdsName::outbound(port, &cell.key().hostname);
     let key = EdsKey::of(view, snapshot.service.as_deref());
-    let inputs = Inputs { service: &snapshot, networks: &sources.registry.networks(), mesh: &sources.mesh };
+    let (networks, standings) = (sources.registry.networks(), sources.registry.standings());
+    let (mesh, standings) = (&sources.mesh, &*standings);
+    let inputs = Inputs { service: &snapshot, networks: &networks, mesh, standings };
     let mut decisions: Vec<(Endpoint, Decision)> = Vec::new();
     let assignment = assign(inputs, &name, &key, &mut decisions);
     let sent: Vec<_> = assignment

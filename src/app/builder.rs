@@ -1,5 +1,6 @@
 //! What a server is made of.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -15,7 +16,7 @@ use super::{Addresses, AppError, Bound};
 use crate::admin::Sources;
 use crate::ingest::{self, IngestOptions};
 use crate::lifecycle::Lifecycle;
-use crate::model::{Name, NetworkId};
+use crate::model::{ClusterId, Name, NetworkId};
 use crate::registry::Registry;
 use crate::telemetry::Metrics;
 use crate::trust::{Authority, SecretSource, WorkloadCertificates};
@@ -47,6 +48,7 @@ pub struct Builder {
     system_namespace: Name,
     trust_domain: Name,
     reachable: Vec<(NetworkId, NetworkId)>,
+    aliases: BTreeMap<ClusterId, ClusterId>,
 }
 
 impl Default for Builder {
@@ -66,6 +68,7 @@ impl Default for Builder {
             system_namespace: "istio-system".into(),
             trust_domain: "cluster.local".into(),
             reachable: Vec::new(),
+            aliases: BTreeMap::new(),
         }
     }
 }
@@ -149,6 +152,12 @@ impl Builder {
         self
     }
 
+    /// Cluster ids that proxies report, and the clusters they mean (R1.8).
+    pub fn cluster_aliases(mut self, aliases: BTreeMap<ClusterId, ClusterId>) -> Self {
+        self.aliases = aliases;
+        self
+    }
+
     /// Opens every port, loads the CA and starts reading clusters. Needs a tokio runtime.
     ///
     /// # Errors
@@ -160,7 +169,8 @@ impl Builder {
         let addresses = Addresses { grpc: local(&grpc), http: local(&http), monitoring: local(&monitoring) };
         let stop = CancellationToken::new();
         let stop_on_drop = stop.clone().drop_guard();
-        let registry = self.registry.clone().unwrap_or_default();
+        let quirks = self.ingest.as_ref().map(|options| options.quirks).unwrap_or_default();
+        let registry = self.registry.clone().unwrap_or_else(|| Registry::with_quirks(quirks));
         let ingest = match self.ingest.clone() {
             Some(options) => Some(ingest::start(options, Arc::clone(&registry), stop.clone()).await?),
             None => None,
@@ -171,12 +181,14 @@ impl Builder {
             (None, None) => watch::Sender::new(true).subscribe(),
         };
         let mesh = MeshRules::new(&self.domain, &self.system_namespace, self.reachable.clone());
+        let mesh = mesh.with_quirks(registry.quirks());
         let settings = Settings {
             mesh: mesh.clone(),
             trust_domain: self.trust_domain.clone(),
             debounce_after: self.debounce_after,
             debounce_max: self.debounce_max,
             insecure_plaintext_sds: self.insecure_plaintext_sds,
+            cluster_aliases: self.aliases.clone(),
         };
         let xds = XdsServer::new(Arc::clone(&registry), settings, secrets);
         let metrics = Arc::new(Metrics::new(&xds.counts().convergence));
@@ -186,6 +198,7 @@ impl Builder {
             domain: self.domain.clone(),
             ingest: ingest.as_ref().map(|ingest| Arc::clone(ingest.counts())),
             problems: ingest.as_ref().map(|ingest| Arc::clone(ingest.problem_list())),
+            gateway_names: ingest.as_ref().map(|ingest| Arc::clone(ingest.gateway_names())),
             xds: Arc::new(Status(Arc::clone(&xds))),
             lifecycle: Lifecycle::new(ready.clone(), stop.clone()),
             metrics,

@@ -12,8 +12,11 @@ use serde_json::json;
 use super::{EXIT_FAILURE, EXIT_USAGE, fail};
 use crate::app::{Addresses, AppError, Bound, Server};
 use crate::config::{self, Config, Settings};
-use crate::ingest::{ConfigCluster, ConfigSource, IngestOptions, Remotes};
+use crate::ingest::{
+    ClusterOptions, ConfigCluster, ConfigSource, IngestOptions, McsOptions, Remotes, SnapshotOptions,
+};
 use crate::lifecycle;
+use crate::model::Quirks;
 use crate::telemetry::{self, LogFormat};
 
 /// Arguments of `tombolo serve`.
@@ -76,6 +79,26 @@ pub struct Args {
     /// Labs and tests only: permit API servers and endpoints on loopback addresses
     #[arg(long, env = "TOMBOLO_ALLOW_LOOPBACK_CLUSTERS")]
     allow_loopback_clusters: bool,
+    /// Cluster ids that proxies report and the clusters they mean
+    #[arg(long, env = "TOMBOLO_CLUSTER_ALIASES", value_name = "ALIAS=ID,…")]
+    cluster_aliases: Option<String>,
+    /// Read remote Secrets by the service account of this pod instead of --kubeconfig, also EXTERNAL_ISTIOD and
+    /// LOCAL_CLUSTER_SECRET_WATCHER
+    #[arg(long, env = "TOMBOLO_LOCAL_CLUSTER_SECRET_WATCHER")]
+    local_cluster_secret_watcher: bool,
+    /// Ask again before a list takes more than half of a cluster's endpoints away: on or off [default: on]
+    #[arg(long, env = "TOMBOLO_MASS_DELETE_GUARD", value_name = "on|off", value_parser = ["on", "off"])]
+    mass_delete_guard: Option<String>,
+    /// Keep the last known state of clusters in DIR; a cluster that cannot be reached after a restart is served
+    /// from there, marked stale
+    #[arg(long, env = "TOMBOLO_SNAPSHOT_DIR", value_name = "DIR")]
+    snapshot_dir: Option<PathBuf>,
+    /// How old a state in --snapshot-dir may be [default: 24h]
+    #[arg(long, env = "TOMBOLO_SNAPSHOT_MAX_AGE", value_name = "TIME", value_parser = humantime::parse_duration)]
+    snapshot_max_age: Option<Duration>,
+    /// Answer as this control plane does where its quirks differ from us: istiod
+    #[arg(long, env = "TOMBOLO_COMPAT", value_name = "NAME", value_parser = ["istiod"])]
+    compat: Option<String>,
     /// Write {"grpc":"ip:port","http":…,"monitoring":…} to FILE once bound; port 0 takes a free port
     #[arg(long, env = "TOMBOLO_PORTS_FILE", value_name = "FILE")]
     ports_file: Option<PathBuf>,
@@ -107,10 +130,19 @@ impl Args {
             ca_dir: self.ca_dir,
             insecure_plaintext_sds: self.insecure_plaintext_sds.then_some(true),
             allow_loopback_clusters: self.allow_loopback_clusters.then_some(true),
+            snapshot_dir: self.snapshot_dir,
+            snapshot_max_age: self.snapshot_max_age,
             ports_file: self.ports_file,
+            compat: self.compat,
+            dual_stack: None,
+            mcs: None,
             log_format: self.log_format,
             log_level: self.log_level,
             reachable_networks: None,
+            cluster_aliases: self.cluster_aliases,
+            local_cluster_secret_watcher: self.local_cluster_secret_watcher.then_some(true),
+            mass_delete_guard: self.mass_delete_guard,
+            clusters: None,
         };
         (settings, self.config)
     }
@@ -152,8 +184,18 @@ fn configure(args: Args) -> anyhow::Result<Config> {
     };
     let filter = settings.log_level.clone();
     let config = settings.complete()?;
+    check_clusters(&config)?;
     telemetry::init(format, filter.as_deref().unwrap_or("info"))?;
     Ok(config)
+}
+
+/// Options of single clusters in the file are settings like all others: what cannot be used ends the start.
+fn check_clusters(config: &Config) -> anyhow::Result<()> {
+    for (id, said) in &config.clusters {
+        let (_, problems) = ClusterOptions::read([&said.texts()]);
+        anyhow::ensure!(problems.is_empty(), "--config, clusters, {id}: {}", problems.join("; "));
+    }
+    Ok(())
 }
 
 async fn serve(config: &Config) -> anyhow::Result<()> {
@@ -172,7 +214,8 @@ async fn bind(config: &Config) -> Result<Bound, AppError> {
         .monitoring_addr(config.monitoring_addr)
         .insecure_plaintext_sds(config.insecure_plaintext_sds)
         .debounce(config.debounce_after, config.debounce_max)
-        .reachable_networks(config.reachable_networks.iter().cloned());
+        .reachable_networks(config.reachable_networks.iter().cloned())
+        .cluster_aliases(config.cluster_aliases.clone());
     if let Some(path) = &config.ca_dir {
         builder = builder.ca_dir(path);
     }
@@ -199,8 +242,30 @@ fn ingest_options(config: &Config) -> IngestOptions {
         remote_cluster_timeout: config.remote_cluster_timeout,
         removal_grace: config.removal_grace,
         allow_loopback_clusters: config.allow_loopback_clusters,
+        quirks: if config.compat_istiod { Quirks::peer() } else { Quirks::OURS },
+        dual_stack: config.dual_stack,
+        mcs: mcs_options(config),
+        clusters: config.clusters.iter().map(|(id, said)| (id.clone(), said.texts())).collect(),
+        mass_delete_guard: config.mass_delete_guard,
+        secrets_by: config.local_cluster_secret_watcher.then_some(ConfigSource::InCluster),
+        snapshots: config
+            .snapshot_dir
+            .clone()
+            .map(|dir| SnapshotOptions { dir, max_age: config.snapshot_max_age }),
         ..IngestOptions::default()
     }
+}
+
+fn mcs_options(config: &Config) -> McsOptions {
+    let (mcs, usual) = (&config.mcs, McsOptions::default());
+    let options = McsOptions {
+        discovery: mcs.service_discovery,
+        host: mcs.host,
+        cluster_local: mcs.cluster_local,
+        group: mcs.api_group.as_deref().map_or(usual.group, Into::into),
+        version: mcs.api_version.as_deref().map_or(usual.version, Into::into),
+    };
+    options.effective()
 }
 
 /// Says where the server listens, in the log and in the ports file.

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::Settings;
+use super::{McsSettings, Settings};
 
 /// *Fatal* at start: a variable's value cannot be read.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -33,6 +33,8 @@ pub fn from_istiod_variables(get: impl Fn(&str) -> Option<String>) -> Result<Set
             flag,
         })
     };
+    let flag =
+        |name: &str| text(name).is_some_and(|value| value.eq_ignore_ascii_case("true") || value == "1");
     Ok(Settings {
         cluster_id: text("CLUSTER_ID"),
         kubeconfig_dir: text("PILOT_MULTICLUSTER_KUBECONFIG_PATH").map(PathBuf::from),
@@ -40,8 +42,25 @@ pub fn from_istiod_variables(get: impl Fn(&str) -> Option<String>) -> Result<Set
         debounce_after: duration("PILOT_DEBOUNCE_AFTER", "--debounce-after")?,
         debounce_max: duration("PILOT_DEBOUNCE_MAX", "--debounce-max")?,
         ca_dir: text("ROOT_CA_DIR").map(PathBuf::from),
+        dual_stack: flag("ISTIO_DUAL_STACK").then_some(true),
+        mcs: mcs(&flag, &text),
+        // R1.9: both are needed.
+        local_cluster_secret_watcher: (flag("EXTERNAL_ISTIOD") && flag("LOCAL_CLUSTER_SECRET_WATCHER"))
+            .then_some(true),
         ..Settings::default()
     })
+}
+
+/// Multi-cluster services, if any variable speaks of them.
+fn mcs(flag: &impl Fn(&str) -> bool, text: &impl Fn(&str) -> Option<String>) -> Option<McsSettings> {
+    let settings = McsSettings {
+        service_discovery: flag("ENABLE_MCS_SERVICE_DISCOVERY"),
+        host: flag("ENABLE_MCS_HOST"),
+        cluster_local: flag("ENABLE_MCS_CLUSTER_LOCAL"),
+        api_group: text("MCS_API_GROUP"),
+        api_version: text("MCS_API_VERSION"),
+    };
+    (settings != McsSettings::default()).then_some(settings)
 }
 
 #[cfg(test)]
@@ -52,6 +71,14 @@ mod tests {
     fn istiods_variables_are_read_and_errors_name_them() {
         let settings = from_istiod_variables(|name| (name == "CLUSTER_ID").then(|| "east".to_owned()));
         assert_eq!(settings.expect("valid").cluster_id.as_deref(), Some("east"));
+        let external = |other: &'static str| {
+            let get =
+                move |name: &str| (name == "EXTERNAL_ISTIOD" || name == other).then(|| "true".to_owned());
+            from_istiod_variables(get).expect("valid").local_cluster_secret_watcher
+        };
+        assert_eq!((external("x"), external("LOCAL_CLUSTER_SECRET_WATCHER")), (None, Some(true)), "R1.9");
+        let mcs = from_istiod_variables(|name| (name == "ENABLE_MCS_HOST").then(|| "true".to_owned()));
+        assert!(mcs.expect("valid").mcs.is_some_and(|mcs| mcs.host && !mcs.service_discovery));
         let error = from_istiod_variables(|name| (name == "PILOT_DEBOUNCE_MAX").then(|| "soon".to_owned()))
             .expect_err("not a duration")
             .to_string();

@@ -79,12 +79,12 @@ impl ApiServer {
     /// # Errors
     /// Certificates, keys or tokens that are given inline cannot be used.
     pub fn new(config: &kube::Config, addresses: AddressPolicy) -> Result<Self, ClientError> {
-        Self::patient(config, addresses, Patience::default())
+        Self::with(config, GuardedResolver::new(addresses), Patience::default())
     }
 
-    fn patient(
+    fn with(
         config: &kube::Config,
-        addresses: AddressPolicy,
+        resolver: GuardedResolver,
         patience: Patience,
     ) -> Result<Self, ClientError> {
         let url = config.cluster_url.clone();
@@ -100,8 +100,7 @@ impl ApiServer {
         let dialer = Dialer {
             target: url.clone(),
             server: Arc::clone(&server),
-            addresses,
-            resolver: GuardedResolver::new(addresses),
+            resolver,
             tls: tls.clone(),
             traffic: Arc::clone(&traffic),
             patience,
@@ -211,3 +210,6 @@ fn headers(config: &kube::Config) -> Result<HeaderMap, ClientError> {
     headers.insert(USER_AGENT, HeaderValue::from_static(concat!("tombolo/", env!("CARGO_PKG_VERSION"))));
     Ok(headers)
 }
+
+#[cfg(test)]
+mod tests;

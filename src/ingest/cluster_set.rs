@@ -3,9 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::SystemTime;
 
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, watch as signal};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -13,13 +12,16 @@ use tracing::Instrument;
 
 use super::IngestOptions;
 use super::client::{AddressPolicy, ApiServer, ClientError};
-use super::cluster::{Generation, Seat, rotation_subject};
+use super::cluster::{Feeds, Generation, Identities, KubeFeeds, Restore, Seat, rotation_subject};
 use super::convert::{ClusterContext, GatewayOptions, SpecialAddresses};
 use super::counts::Counts;
 use super::kubeconfig::RemoteKubeconfig;
 use super::networks::MeshFeed;
+use super::options::{ClusterOptions, Texts};
 use super::problems::Problems;
 use super::roster::Action;
+use super::snapshot::{Keeper, Pin};
+use super::staging::Guard;
 use super::watch::SourceLimits;
 use crate::model::{ClusterHealth, ClusterId, ClusterRole, ClusterStatus};
 use crate::registry::{DuplicateWriter, Registry};
@@ -46,12 +48,16 @@ pub(super) struct ClusterSet {
     pub(super) problems: Arc<Problems>,
     pub(super) tasks: TaskTracker,
     pub(super) cancel: CancellationToken,
+    identities: Arc<Identities>,
+    pub(super) snapshots: Option<Arc<Keeper>>,
     running: BTreeMap<ClusterId, Running>,
 }
 
 /// One cluster: what serves, what is about to, and when it goes.
 struct Running {
     seat: Seat,
+    /// What holds for it; generations follow.
+    options: signal::Sender<Arc<ClusterOptions>>,
     serving: Started,
     candidate: Option<Started>,
     /// Removed by the operator: withdrawn at this time.
@@ -69,9 +75,12 @@ pub(super) struct Start {
     pub(super) id: ClusterId,
     pub(super) role: ClusterRole,
     pub(super) source: String,
-    pub(super) server: Arc<ApiServer>,
+    pub(super) feeds: Arc<dyn Feeds>,
     /// What the credentials are told apart by.
     pub(super) hash: u128,
+    pub(super) options: Arc<ClusterOptions>,
+    /// Which API server its snapshots are of; `None` keeps none.
+    pub(super) pin: Option<Pin>,
 }
 
 impl ClusterSet {
@@ -83,7 +92,9 @@ impl ClusterSet {
         problems: Arc<Problems>,
         cancel: CancellationToken,
     ) -> Self {
+        let identities = Arc::new(Identities::new(Arc::clone(&problems)));
         Self {
+            identities,
             limits: Arc::new(SourceLimits::new(options.retry)),
             options,
             mesh,
@@ -92,6 +103,7 @@ impl ClusterSet {
             problems,
             tasks: TaskTracker::new(),
             cancel,
+            snapshots: None,
             running: BTreeMap::new(),
         }
     }
@@ -100,28 +112,60 @@ impl ClusterSet {
     pub(super) fn perform(&mut self, actions: Vec<Action>) {
         for action in actions {
             match action {
-                Action::Run(id, source, kubeconfig) => self.run_remote(id, source, &kubeconfig),
+                Action::Run(id, source, kubeconfig, texts) => {
+                    self.run_remote(id, source, &kubeconfig, &texts);
+                }
+                Action::Tell(id, source, texts) => self.tell(&id, source, &texts),
                 Action::Remove(id) => self.schedule_removal(&id),
             }
         }
     }
 
-    fn run_remote(&mut self, id: ClusterId, source: String, kubeconfig: &RemoteKubeconfig) {
+    fn run_remote(&mut self, id: ClusterId, source: String, kubeconfig: &RemoteKubeconfig, texts: &Texts) {
         let subject = format!("cluster {id}, start");
+        let options = self.read_options(&id, texts);
         let server = ApiServer::new(&kubeconfig.config, self.options.remote_addresses());
         let started = server.map_err(StartError::from).and_then(|server| {
-            self.start(Start {
-                id,
-                role: ClusterRole::Remote,
-                source,
-                server: Arc::new(server),
-                hash: kubeconfig.hash,
-            })
+            let feeds = Arc::new(
+                KubeFeeds::new(Arc::new(server), Arc::clone(&self.limits)).with_mcs(&self.options.mcs),
+            );
+            let (role, hash, pin) = (ClusterRole::Remote, kubeconfig.hash, Some(Pin::of(&kubeconfig.config)));
+            self.start(Start { id, role, source, feeds, hash, options, pin })
         });
         match started {
             Ok(()) => self.problems.clear(&subject),
             Err(error) => self.problems.set(subject, error.to_string()),
         }
+    }
+
+    /// Options of a cluster: its Secret's annotations, and the file's entry, which wins (D35).
+    pub(super) fn read_options(&self, id: &ClusterId, texts: &Texts) -> Arc<ClusterOptions> {
+        let (options, problems) =
+            ClusterOptions::read([texts].into_iter().chain(self.options.clusters.get(id)));
+        let subject = format!("cluster {id}, options");
+        if problems.is_empty() {
+            self.problems.clear(&subject);
+        } else {
+            self.problems.set(subject, problems.join("; "));
+        }
+        Arc::new(options)
+    }
+
+    /// Other options, or another source of the same credentials: nothing is restarted.
+    fn tell(&mut self, id: &ClusterId, source: String, texts: &Texts) {
+        let options = self.read_options(id, texts);
+        let Some(running) = self.running.get(id) else {
+            return;
+        };
+        self.registry.clusters().update(id, |row| {
+            row.source = source;
+            row.start = options.start;
+        });
+        running.options.send_if_modified(|now| {
+            let differs = *now != options;
+            *now = options;
+            differs
+        });
     }
 
     /// Starts a cluster, or exchanges the credentials of one that runs.
@@ -140,11 +184,13 @@ impl ClusterSet {
     fn add(&mut self, start: &Start) -> Result<(), StartError> {
         let writer = self.registry.writer(start.id.clone(), start.role)?;
         let status = ClusterStatus::new(start.id.clone(), start.role, start.source.clone());
-        self.registry.clusters().put(status);
+        self.registry.clusters().put(ClusterStatus { start: start.options.start, ..status });
         tracing::info!(cluster = %start.id, source = start.source, "cluster added");
         let seat: Seat = Arc::new(Mutex::new(Some(writer)));
-        let serving = self.spawn(start, &seat, None);
-        self.running.insert(start.id.clone(), Running { seat, serving, candidate: None, removal: None });
+        let options = signal::Sender::new(Arc::clone(&start.options));
+        let serving = self.spawn(start, &seat, &options, None);
+        let running = Running { seat, options, serving, candidate: None, removal: None };
+        self.running.insert(start.id.clone(), running);
         Ok(())
     }
 
@@ -152,9 +198,21 @@ impl ClusterSet {
     /// to keep and stops at once.
     fn exchange(&mut self, mut running: Running, start: &Start) -> Running {
         if let Some((_, health)) = running.removal.take() {
-            self.registry.clusters().update(&start.id, |row| row.health = health);
+            let now = Instant::now().into_std().into();
+            self.registry.clusters().update(&start.id, |row| {
+                row.set_health(health, now);
+            });
         }
-        self.registry.clusters().update(&start.id, |row| row.source.clone_from(&start.source));
+        self.registry.clusters().update(&start.id, |row| {
+            row.source.clone_from(&start.source);
+            row.start = start.options.start;
+        });
+        self.problems.clear(&format!("cluster {}, identity", start.id));
+        running.options.send_if_modified(|now| {
+            let differs = *now != start.options;
+            *now = Arc::clone(&start.options);
+            differs
+        });
         if let Some(candidate) = running.candidate.take() {
             if candidate.serving.load(Ordering::Acquire) {
                 running.serving = candidate;
@@ -169,15 +227,21 @@ impl ClusterSet {
         tracing::info!(cluster = %start.id, source = start.source, "cluster has new credentials");
         if running.serving.serving.load(Ordering::Acquire) {
             let predecessor = Some(running.serving.cancel.clone());
-            running.candidate = Some(self.spawn(start, &running.seat, predecessor));
+            running.candidate = Some(self.spawn(start, &running.seat, &running.options, predecessor));
         } else {
             running.serving.cancel.cancel();
-            running.serving = self.spawn(start, &running.seat, None);
+            running.serving = self.spawn(start, &running.seat, &running.options, None);
         }
         running
     }
 
-    fn spawn(&self, start: &Start, seat: &Seat, predecessor: Option<CancellationToken>) -> Started {
+    fn spawn(
+        &self,
+        start: &Start,
+        seat: &Seat,
+        options: &signal::Sender<Arc<ClusterOptions>>,
+        predecessor: Option<CancellationToken>,
+    ) -> Started {
         let cancel = self.cancel.child_token();
         let serving = Arc::new(AtomicBool::new(false));
         let remote = start.role == ClusterRole::Remote;
@@ -198,16 +262,23 @@ impl ClusterSet {
                 },
                 serve_without_pods: self.options.serve_without_pods,
             },
-            server: Arc::clone(&start.server),
+            feeds: Arc::clone(&start.feeds),
             mesh: self.mesh.clone(),
             system_namespace: self.options.system_namespace.clone(),
-            limits: Arc::clone(&self.limits),
+            options: options.subscribe(),
+            guard: if self.options.mass_delete_guard { Guard::On } else { Guard::Off },
             timeout: (remote && !timeout.is_zero()).then_some(timeout),
             registry: Arc::clone(&self.registry),
             counts: Arc::clone(&self.counts),
             problems: Arc::clone(&self.problems),
+            identities: Arc::clone(&self.identities),
             seat: Arc::clone(seat),
             predecessor,
+            restore: self
+                .snapshots
+                .as_ref()
+                .zip(start.pin.clone())
+                .map(|(keeper, pin)| Restore::new(Arc::clone(keeper), start.id.clone(), pin)),
             serving: Arc::clone(&serving),
         };
         let span = tracing::info_span!("cluster", id = %start.id);
@@ -224,10 +295,15 @@ impl ClusterSet {
         running.removal =
             Some((Instant::now() + self.options.removal_grace, before.unwrap_or(ClusterHealth::Connecting)));
         tracing::info!(cluster = %id, grace = ?self.options.removal_grace, "cluster is being removed");
+        let now = Instant::now().into_std().into();
         self.registry.clusters().update(id, |row| {
-            row.health = ClusterHealth::Removing;
-            row.since = SystemTime::now();
+            row.set_health(ClusterHealth::Removing, now);
         });
+    }
+
+    /// The clusters that run.
+    pub(super) fn ids(&self) -> impl Iterator<Item = &ClusterId> {
+        self.running.keys()
     }
 
     /// When the next cluster is to be withdrawn.
@@ -250,7 +326,11 @@ impl ClusterSet {
             if let Some(writer) = running.seat.lock().await.take() {
                 writer.withdraw();
             }
+            if let Some(keeper) = &self.snapshots {
+                keeper.forget(&id).await;
+            }
             self.registry.clusters().remove(&id);
+            self.identities.forget(&id);
             let prefixes = [format!("cluster {id},"), format!("cluster {id}")];
             self.problems
                 .clear_unless(|subject| !(subject == prefixes[1] || subject.starts_with(&*prefixes[0])));
@@ -273,3 +353,6 @@ impl IngestOptions {
         self.remote_addresses()
     }
 }
+
+#[cfg(test)]
+mod tests;

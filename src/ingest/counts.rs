@@ -47,6 +47,20 @@ pub struct Counts {
     pub failures: AtomicU64,
     /// Remote clusters that did not sync in time (`remote_cluster_sync_timeouts_total`).
     pub sync_timeouts: AtomicU64,
+    /// Lists whose removals were held back for a second one (K-21).
+    pub mass_delete_holds: AtomicU64,
+    /// Times that another cluster answered in the place of one that was read (K-20).
+    pub cluster_swaps: AtomicU64,
+    /// Times that the endpoints of a cluster were demoted or dropped for their age (D35).
+    pub stale_actions: AtomicU64,
+    /// Endpoints that came before the pod they name (`pilot_k8s_endpoints_with_no_pods`).
+    pub endpoints_without_pods: AtomicU64,
+    /// Remote clusters that were added (`remote_cluster_secret_events_total`).
+    pub clusters_added: AtomicU64,
+    /// Remote clusters that got other credentials.
+    pub clusters_changed: AtomicU64,
+    /// Remote clusters that were removed.
+    pub clusters_removed: AtomicU64,
     events: [[AtomicU64; EventKind::ALL.len()]; ObjectKind::ALL.len()],
 }
 

@@ -10,6 +10,7 @@ use tokio::sync::mpsc;
 
 use super::client::AddressPolicy;
 use super::kubeconfig::{MAX_BYTES, RemoteKubeconfig, check_cluster_id};
+use super::options::Texts;
 use super::problems::Problems;
 use super::roster::{Claims, Source};
 
@@ -27,13 +28,23 @@ pub(super) struct DirectoryWatch {
     path: PathBuf,
     addresses: AddressPolicy,
     known: BTreeSet<PathBuf>,
+    /// Files that are no kubeconfigs by their names, told once each.
+    ignored: BTreeSet<PathBuf>,
     notices: mpsc::Receiver<()>,
     /// Kept for its side effect; `None` where notices are not to be had, and re-scans suffice.
     _watcher: Option<notify::RecommendedWatcher>,
 }
 
-/// Files by path: their content, or why they cannot be read.
-type Files = BTreeMap<PathBuf, Result<Vec<u8>, String>>;
+/// What one look at a directory finds.
+#[derive(Debug, Default)]
+struct Found {
+    /// Files by path: their content, or why they cannot be read.
+    files: BTreeMap<PathBuf, Result<Vec<u8>, String>>,
+    /// Files of other extensions.
+    others: BTreeSet<PathBuf>,
+    /// Whether there is more than is looked at.
+    cut: bool,
+}
 
 impl DirectoryWatch {
     /// Looks at the directory for the first time.
@@ -59,7 +70,14 @@ impl DirectoryWatch {
                 None
             }
         };
-        Ok(Self { path: path.to_owned(), addresses, known: BTreeSet::new(), notices, _watcher: watcher })
+        Ok(Self {
+            path: path.to_owned(),
+            addresses,
+            known: BTreeSet::new(),
+            ignored: BTreeSet::new(),
+            notices,
+            _watcher: watcher,
+        })
     }
 
     /// Waits until the directory may have changed. Cancelling loses nothing that a re-scan does not find.
@@ -81,8 +99,8 @@ impl DirectoryWatch {
     pub(super) async fn scan(&mut self, problems: &Problems) -> Vec<(Source, Claims)> {
         let root = self.path.clone();
         let subject = format!("directory {}, reading", root.display());
-        let files = match tokio::task::spawn_blocking(move || read(&root)).await {
-            Ok(Ok(files)) => files,
+        let found = match tokio::task::spawn_blocking(move || read(&root)).await {
+            Ok(Ok(found)) => found,
             Ok(Err(error)) => {
                 problems.set(subject, format!("{error}; what is known stands"));
                 return Vec::new();
@@ -92,17 +110,32 @@ impl DirectoryWatch {
                 return Vec::new();
             }
         };
-        problems.clear(&subject);
-        self.compare(files)
+        if found.cut {
+            problems.set(subject, format!("more than {MAX_FILES} files: the rest is not read"));
+        } else {
+            problems.clear(&subject);
+        }
+        self.tell_ignored(found.others);
+        self.compare(found.files)
     }
 
-    fn compare(&mut self, files: Files) -> Vec<(Source, Claims)> {
+    /// Each once: a kubeconfig under another name would otherwise be missed without a word.
+    fn tell_ignored(&mut self, others: BTreeSet<PathBuf>) {
+        for path in others.difference(&self.ignored) {
+            tracing::warn!(path = %path.display(), "file is not read: kubeconfigs end in .yaml or .yml");
+        }
+        self.ignored = others;
+    }
+
+    fn compare(&mut self, files: BTreeMap<PathBuf, Result<Vec<u8>, String>>) -> Vec<(Source, Claims)> {
         let vanished = self.known.iter().filter(|path| !files.contains_key(*path));
         let mut news: Vec<_> = vanished.map(|path| (source(path), Claims::Gone)).collect();
         self.known = files.keys().cloned().collect();
         for (path, content) in files {
             let claims = match content.and_then(|bytes| claim(&bytes, self.addresses)) {
-                Ok((id, kubeconfig)) => Claims::Of(BTreeMap::from([(id.into(), Ok(kubeconfig))])),
+                Ok((id, kubeconfig)) => {
+                    Claims::Of(BTreeMap::from([(id.into(), Ok(kubeconfig))]), Texts::new())
+                }
                 Err(reason) => Claims::Unreadable(reason),
             };
             news.push((source(&path), claims));
@@ -124,8 +157,8 @@ fn source(path: &Path) -> Source {
 
 /// Every `*.yaml` and `*.yml` below `root`, links followed. Names that begin with two dots are the versions
 /// behind a mounted volume's links and are read through those.
-fn read(root: &Path) -> io::Result<Files> {
-    let mut files = Files::new();
+fn read(root: &Path) -> io::Result<Found> {
+    let mut found = Found::default();
     let mut folders = vec![(root.to_owned(), 0)];
     while let Some((folder, depth)) = folders.pop() {
         let entries = match std::fs::read_dir(&folder) {
@@ -138,25 +171,32 @@ fn read(root: &Path) -> io::Result<Files> {
         };
         for entry in entries.flatten() {
             let path = entry.path();
-            if entry.file_name().to_string_lossy().starts_with("..") || files.len() >= MAX_FILES {
+            if entry.file_name().to_string_lossy().starts_with("..") {
                 continue;
             }
             match std::fs::metadata(&path) {
                 Ok(metadata) if metadata.is_dir() && depth < MAX_DEPTH => folders.push((path, depth + 1)),
-                Ok(metadata) if metadata.is_file() && is_yaml(&path) => {
-                    let content = content(&path, metadata.len());
-                    files.insert(path, content);
+                Ok(metadata) if metadata.is_dir() => {}
+                _ if found.files.len() + found.others.len() >= MAX_FILES => found.cut = true,
+                Ok(_) if !is_yaml(&path) => {
+                    found.others.insert(path);
                 }
-                Ok(_) => {}
+                Ok(metadata) if metadata.is_file() => {
+                    let content = content(&path, metadata.len());
+                    found.files.insert(path, content);
+                }
+                Ok(_) => {
+                    found.files.insert(path, Err("is not a regular file".to_owned()));
+                }
                 // A link whose target is being exchanged: the next look finds it.
                 Err(error) if is_yaml(&path) => {
-                    files.insert(path, Err(format!("cannot be read: {error}")));
+                    found.files.insert(path, Err(format!("cannot be read: {error}")));
                 }
                 Err(_) => {}
             }
         }
     }
-    Ok(files)
+    Ok(found)
 }
 
 fn is_yaml(path: &Path) -> bool {
@@ -212,6 +252,7 @@ mod tests {
             let actions = self.roster.update(news, &self.problems);
             let show = |action: &Action| match action {
                 Action::Run(id, ..) => format!("run {id}"),
+                Action::Tell(id, ..) => format!("tell {id}"),
                 Action::Remove(id) => format!("remove {id}"),
             };
             actions.iter().map(show).collect()
@@ -228,6 +269,8 @@ mod tests {
         fixture.write("notes.txt", &kubeconfig("not-me", "1"));
         fixture.write("..2026/west.yaml", &kubeconfig("not-me-either", "1"));
         assert_eq!(fixture.scan().await, ["run south", "run west"]);
+        let ignored: Vec<_> = fixture.watch.ignored.iter().filter_map(|path| path.file_name()).collect();
+        assert_eq!(ignored, ["notes.txt"]);
         assert_eq!(fixture.scan().await, NOTHING);
 
         fixture.write("west.yaml", "token: canary: [");
@@ -242,6 +285,65 @@ mod tests {
         assert_eq!(fixture.scan().await, ["run west"]);
         std::fs::remove_file(fixture.dir.path().join("more/south.yml")).unwrap();
         assert_eq!(fixture.scan().await, ["remove south"]);
+    }
+
+    #[tokio::test]
+    async fn file_01_files_come_change_go_bad_and_go() {
+        let mut fixture = Fixture::new();
+        fixture.write("a.yaml", &kubeconfig("remote-1", "token-1"));
+        assert_eq!(fixture.scan().await, ["run remote-1"]);
+        assert_eq!(fixture.scan().await, NOTHING, "same bytes");
+        fixture.write("a.yaml", &kubeconfig("remote-1", "token-2"));
+        assert_eq!(fixture.scan().await, ["run remote-1"]);
+        fixture.write("a.yaml", "]");
+        assert_eq!(fixture.scan().await, NOTHING, "the last good content stays in force");
+        assert_eq!(fixture.problems.all().len(), 1);
+        fixture.write("a.yaml", &kubeconfig("remote-1", "token-2"));
+        assert_eq!(fixture.scan().await, NOTHING);
+        assert_eq!(fixture.problems.all(), []);
+        fixture.write("a.yaml", &kubeconfig("remote-2", "token-2"));
+        assert_eq!(
+            fixture.scan().await,
+            ["remove remote-1", "run remote-2"],
+            "another id is another cluster"
+        );
+        std::fs::remove_file(fixture.dir.path().join("a.yaml")).unwrap();
+        assert_eq!(fixture.scan().await, ["remove remote-2"]);
+    }
+
+    #[tokio::test]
+    async fn file_02_two_files_for_one_cluster_at_start_neither_is_used_until_one_goes() {
+        let mut fixture = Fixture::new();
+        fixture.write("a.yaml", &kubeconfig("remote-1", "token-1"));
+        fixture.write("b.yaml", &kubeconfig("remote-1", "token-2"));
+        assert_eq!(fixture.scan().await, NOTHING);
+        assert!(fixture.problems.all()[0].text.contains("a.yaml and "), "{:?}", fixture.problems.all());
+        std::fs::remove_file(fixture.dir.path().join("b.yaml")).unwrap();
+        let news = fixture.watch.scan(&fixture.problems).await;
+        let actions = fixture.roster.update(news, &fixture.problems);
+        let [Action::Run(id, source, kubeconfig, _)] = &actions[..] else { panic!("{actions:?}") };
+        assert_eq!(id, &"remote-1".into());
+        assert!(source.ends_with("/a.yaml"));
+        let first = RemoteKubeconfig::parse(
+            &std::fs::read(fixture.dir.path().join("a.yaml")).unwrap(),
+            AddressPolicy::Remote,
+        );
+        assert_eq!(kubeconfig.hash, first.unwrap().hash, "remote-1@token-1");
+        assert_eq!(fixture.problems.all(), []);
+    }
+
+    #[tokio::test]
+    async fn file_03_a_second_file_for_a_running_cluster_changes_nothing_and_takes_over_when_the_first_goes()
+    {
+        let mut fixture = Fixture::new();
+        fixture.write("b.yaml", &kubeconfig("remote-1", "token-1"));
+        assert_eq!(fixture.scan().await, ["run remote-1"]);
+        fixture.write("a.yaml", &kubeconfig("remote-1", "token-2"));
+        assert_eq!(fixture.scan().await, NOTHING);
+        assert_eq!(fixture.problems.all().len(), 1);
+        std::fs::remove_file(fixture.dir.path().join("b.yaml")).unwrap();
+        assert_eq!(fixture.scan().await, ["run remote-1"]);
+        assert_eq!(fixture.problems.all(), []);
     }
 
     #[cfg(unix)]

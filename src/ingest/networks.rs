@@ -1,6 +1,7 @@
 //! Networks: the document that says which there are, and the host names of gateways.
 
 mod mesh;
+mod names;
 mod of_objects;
 mod source;
 
@@ -8,6 +9,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 pub use mesh::{HostNames, MeshNetworks, Reading, StaticGateway};
+pub(super) use names::{Dns, Resolver};
+pub use names::{GatewayNames, NameCounts, NameStatus};
 pub use of_objects::gateways_of;
 pub(super) use source::{MeshFeed, MeshFile, MeshPublisher, follow_config_map};
 

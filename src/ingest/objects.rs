@@ -2,9 +2,10 @@
 //!
 //! Equality of two values here means: nothing that matters to us differs. A node's heartbeat or a pod's
 //! changed annotation therefore costs no conversion. Unknown fields are skipped and missing ones default;
-//! an object that still cannot be read becomes a [`Decoded`] with a reason, never a broken stream (contract 9).
+//! an object that still cannot be read is told of with a reason, never as a broken stream (contract 9).
 
-mod decoded;
+mod kind;
+mod object;
 mod raw;
 pub mod wire;
 
@@ -13,7 +14,8 @@ use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-pub use decoded::{Decoded, Object, ObjectKey, ObjectKind};
+pub use kind::{ObjectKey, ObjectKind};
+pub use object::Object;
 
 use crate::model::{Locality, Name};
 

@@ -8,6 +8,7 @@ use futures::stream::{BoxStream, StreamExt};
 use super::client::{AddressPolicy, ApiServer};
 use super::kubeconfig::{RemoteKubeconfig, check_cluster_id};
 use super::objects::{ObjectKey, SecretObject};
+use super::options;
 use super::problems::Problems;
 use super::roster::{Claims, Source};
 use super::watch::{KubeSource, ObjectSource, Received, Source as Watched, SourceEvent, SourceLimits};
@@ -122,7 +123,8 @@ impl SecretWatch {
             RemoteKubeconfig::parse(value, self.addresses).map_err(|refusal| refusal.to_string())
         };
         let claims = secret.data.iter().map(|(id, value)| (id.as_str().into(), claim(id, value.as_ref())));
-        (source(&received.key, secret.created), Claims::Of(claims.collect()))
+        let options = options::from_annotations(&secret.annotations);
+        (source(&received.key, secret.created), Claims::Of(claims.collect(), options))
     }
 }
 

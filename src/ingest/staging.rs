@@ -7,12 +7,14 @@
 
 mod compat;
 mod few;
+mod guard;
 mod held;
 mod networks;
 mod nodes;
 mod pod_table;
 mod pods;
 mod quarantine;
+mod revisions;
 mod services;
 mod slices;
 
@@ -21,15 +23,16 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use compat::Compat;
-pub use held::Held;
+pub use guard::{Guard, HeldBack};
+use held::{Door, Gate, weightless};
+pub use held::{Held, Scope};
 use networks::NetworkStaging;
 use nodes::NodeWaits;
 use pod_table::{PodId, PodTable};
-use pods::PodListing;
 use quarantine::Quarantine;
 use slices::{KeptSlice, References};
 
-use super::convert::ClusterContext;
+use super::convert::{ClusterContext, GatewayOptions, Pod};
 use super::counts::{Counts, EventKind};
 use super::networks::MeshNetworks;
 use super::objects::{
@@ -66,6 +69,11 @@ pub enum StagedEvent {
     MeshNetworks(Arc<MeshNetworks>),
 }
 
+/// The namespace every cluster has.
+const HOME: &str = "kube-system";
+/// More than a list may take away unasked: no cluster is without its first namespace.
+const WHOLE_CLUSTER: usize = 1000;
+
 /// What differs since the last one: to be published together.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Batch {
@@ -99,10 +107,11 @@ pub struct Staging {
     context: ClusterContext,
     system_namespace: Name,
     counts: Arc<Counts>,
+    guard: Guard,
     namespaces: Held<NamespaceObject>,
     nodes: Held<NodeObject>,
     pods: PodTable,
-    pod_listing: PodListing,
+    pod_gate: Gate<Pod>,
     services: Held<ServiceObject>,
     slices: Held<KeptSlice>,
     exports: Held<ServiceExportObject>,
@@ -133,10 +142,11 @@ impl Staging {
             context,
             system_namespace,
             counts,
+            guard: Guard::default(),
             namespaces: Held::default(),
             nodes: Held::default(),
             pods: PodTable::default(),
-            pod_listing: PodListing::default(),
+            pod_gate: Gate::default(),
             services: Held::default(),
             slices: Held::default(),
             exports: Held::default(),
@@ -157,38 +167,132 @@ impl Staging {
         }
     }
 
+    /// Whether lists that take most of the cluster away are doubted (K-21).
+    pub fn guarded(mut self, guard: Guard) -> Self {
+        self.guard = guard;
+        self
+    }
+
+    /// Options that may change while it runs; what depends on them is converted anew.
+    pub fn reconfigure(&mut self, gateways: GatewayOptions, serve_without_pods: bool) {
+        if self.context.gateways != gateways {
+            self.context.gateways = gateways;
+            self.dirty.networks = true;
+        }
+        if self.context.serve_without_pods != serve_without_pods {
+            self.context.serve_without_pods = serve_without_pods;
+            self.dirty.services.extend(self.references.services().cloned());
+        }
+    }
+
     /// Takes in one event. Cost ∝ what it touches; nothing is converted but pods.
     pub fn apply(&mut self, event: StagedEvent) {
+        self.apply_in(None, event);
+    }
+
+    /// Takes in one event of a source that reads one namespace only.
+    pub fn apply_in(&mut self, scope: Scope, event: StagedEvent) {
+        let (guard, quarantine) = (self.guard, &mut self.quarantine);
         match event {
             StagedEvent::Namespace(event) => {
-                let changes = self.namespaces.apply(event, ObjectKind::Namespace, &mut self.quarantine);
-                self.note(ObjectKind::Namespace, changes, Self::namespace_changed);
+                let kind = ObjectKind::Namespace;
+                let weigh = |key: &ObjectKey, _: &_| if &*key.name == HOME { WHOLE_CLUSTER } else { 0 };
+                let changes = self.namespaces.apply(event, Door { kind, scope, guard, weigh, quarantine });
+                self.note(kind, changes, Self::namespace_changed);
+                self.is_available(kind);
             }
             StagedEvent::Node(event) => {
-                let changes = self.nodes.apply(event, ObjectKind::Node, &mut self.quarantine);
-                self.note(ObjectKind::Node, changes, Self::node_changed);
-                self.is_available(ObjectKind::Node);
+                let (kind, weigh) = (ObjectKind::Node, weightless);
+                let changes = self.nodes.apply(event, Door { kind, scope, guard, weigh, quarantine });
+                self.note(kind, changes, Self::node_changed);
+                self.is_available(kind);
             }
             StagedEvent::Pod(event) => {
-                self.apply_pod(event);
+                self.apply_pod(scope, event);
                 self.is_available(ObjectKind::Pod);
             }
             StagedEvent::Service(event) => {
-                let changes = self.services.apply(event, ObjectKind::Service, &mut self.quarantine);
-                self.note(ObjectKind::Service, changes, Self::service_changed);
+                let kind = ObjectKind::Service;
+                let (references, slices) = (&self.references, &self.slices);
+                let weigh = |key: &ObjectKey, _: &ServiceObject| {
+                    let names = references.slices(key).into_iter().flatten();
+                    let slices = names.filter_map(|name| slices.get(&ObjectKey::new(&key.namespace, name)));
+                    slices.map(|slice| slice.entries.len()).sum::<usize>().max(1)
+                };
+                let changes = self.services.apply(event, Door { kind, scope, guard, weigh, quarantine });
+                self.note(kind, changes, Self::service_changed);
             }
-            StagedEvent::Slice(event) => self.apply_slice(event),
+            StagedEvent::Slice(event) => self.apply_slice(scope, event),
             StagedEvent::Export(event) => {
-                let changes = self.exports.apply(event, ObjectKind::ServiceExport, &mut self.quarantine);
-                self.note(ObjectKind::ServiceExport, changes, Self::export_changed);
+                let (kind, weigh) = (ObjectKind::ServiceExport, weightless);
+                let changes = self.exports.apply(event, Door { kind, scope, guard, weigh, quarantine });
+                self.note(kind, changes, Self::export_changed);
             }
             StagedEvent::Import(event) => {
-                let changes = self.imports.apply(event, ObjectKind::ServiceImport, &mut self.quarantine);
-                self.note(ObjectKind::ServiceImport, changes, Self::import_changed);
+                let (kind, weigh) = (ObjectKind::ServiceImport, weightless);
+                let changes = self.imports.apply(event, Door { kind, scope, guard, weigh, quarantine });
+                self.note(kind, changes, Self::import_changed);
             }
-            StagedEvent::Gateway(event) => self.apply_gateway(event),
+            StagedEvent::Gateway(event) => self.apply_gateway(scope, event),
             StagedEvent::MeshNetworks(mesh) => self.apply_mesh_networks(mesh),
         }
+    }
+
+    /// Removals that wait for a second list, by kind (K-21).
+    pub fn held_back(&self) -> Vec<(ObjectKind, HeldBack)> {
+        let all = [
+            (ObjectKind::Namespace, self.namespaces.held_back()),
+            (ObjectKind::Pod, self.pod_gate.held_back()),
+            (ObjectKind::Service, self.services.held_back()),
+            (ObjectKind::EndpointSlice, self.slices.held_back()),
+        ];
+        all.into_iter().filter_map(|(kind, held_back)| Some((kind, held_back?))).collect()
+    }
+
+    /// The next list of this kind that begins is believed, whatever it takes away (K-21).
+    pub fn confirm(&mut self, kind: ObjectKind) {
+        match kind {
+            ObjectKind::Namespace => self.namespaces.gate().confirm(),
+            ObjectKind::Pod => self.pod_gate.confirm(),
+            ObjectKind::Service => self.services.gate().confirm(),
+            ObjectKind::EndpointSlice => self.slices.gate().confirm(),
+            // Nothing of these is ever held back.
+            ObjectKind::Node
+            | ObjectKind::Gateway
+            | ObjectKind::ConfigMap
+            | ObjectKind::ServiceExport
+            | ObjectKind::ServiceImport => {}
+        }
+    }
+
+    /// How many lists make a kind complete: one for each source that reads it.
+    pub fn await_lists(&mut self, kind: ObjectKind, lists: usize) {
+        match kind {
+            ObjectKind::Namespace => self.namespaces.gate().await_lists(lists),
+            ObjectKind::Node => self.nodes.gate().await_lists(lists),
+            ObjectKind::Pod => self.pod_gate.await_lists(lists),
+            ObjectKind::Service => self.services.gate().await_lists(lists),
+            ObjectKind::EndpointSlice => self.slices.gate().await_lists(lists),
+            ObjectKind::ServiceExport => self.exports.gate().await_lists(lists),
+            ObjectKind::ServiceImport => self.imports.gate().await_lists(lists),
+            ObjectKind::Gateway => self.networks.await_gateway_lists(lists),
+            ObjectKind::ConfigMap => {}
+        }
+    }
+
+    /// The uid of the cluster's first namespace: which cluster it is (K-20). Empty while that is not known.
+    pub fn uid(&self) -> Name {
+        self.namespaces.get(&ObjectKey::new("", HOME)).map(|home| home.uid.clone()).unwrap_or_default()
+    }
+
+    /// The namespaces and what matters of them.
+    pub fn namespaces(&self) -> impl Iterator<Item = (&Name, &NamespaceObject)> {
+        self.namespaces.keys().filter_map(|key| Some((&key.name, self.namespaces.get(key)?)))
+    }
+
+    /// Whether there is nothing that could serve.
+    pub fn is_void(&self) -> bool {
+        self.services.is_empty() && self.slices.is_empty()
     }
 
     fn note<T>(
@@ -198,6 +302,7 @@ impl Staging {
         changed: fn(&mut Self, ObjectKey, Option<T>),
     ) {
         Counts::add(&self.counts.lists, usize::from(changes.listed));
+        Counts::add(&self.counts.mass_delete_holds, usize::from(changes.doubted));
         Counts::add(&self.counts.quarantined, changes.unreadable);
         for _ in 0..changes.same {
             self.counts.event(kind, EventKind::UpdateSame);
@@ -212,9 +317,9 @@ impl Staging {
     /// read.
     pub fn is_complete(&self) -> bool {
         let there = |kind, listed| listed || self.unavailable.contains(&kind);
-        self.namespaces.is_listed()
+        there(ObjectKind::Namespace, self.namespaces.is_listed())
             && there(ObjectKind::Node, self.nodes.is_listed())
-            && there(ObjectKind::Pod, self.pod_listing.is_listed())
+            && there(ObjectKind::Pod, self.pod_gate.is_listed())
             && self.services.is_listed()
             && self.slices.is_listed()
             && self.networks.is_complete(self.context.gateways.gateway_api)
@@ -229,8 +334,9 @@ impl Staging {
     /// stays, and a list that comes after all ends it.
     pub fn set_unavailable(&mut self, kind: ObjectKind) {
         let listed = match kind {
+            ObjectKind::Namespace => self.namespaces.is_listed(),
             ObjectKind::Node => self.nodes.is_listed(),
-            ObjectKind::Pod => self.pod_listing.is_listed(),
+            ObjectKind::Pod => self.pod_gate.is_listed(),
             ObjectKind::ServiceExport => self.exports.is_listed(),
             ObjectKind::ServiceImport => self.imports.is_listed(),
             _ => true,
@@ -253,7 +359,8 @@ impl Staging {
     /// A list of this kind may have been completed.
     fn is_available(&mut self, kind: ObjectKind) {
         let listed = match kind {
-            ObjectKind::Pod => self.pod_listing.is_listed(),
+            ObjectKind::Namespace => self.namespaces.is_listed(),
+            ObjectKind::Pod => self.pod_gate.is_listed(),
             _ => self.nodes.is_listed(),
         };
         if listed && self.unavailable.remove(&kind) && kind == ObjectKind::Pod {
@@ -284,7 +391,7 @@ impl Staging {
         BTreeMap::from([
             (ObjectKind::Namespace.name(), self.namespaces.len()),
             (ObjectKind::Node.name(), self.nodes.len()),
-            (ObjectKind::Pod.name(), self.pods.len()),
+            (ObjectKind::Pod.name(), self.pods.count()),
             (ObjectKind::Service.name(), self.services.len()),
             (ObjectKind::EndpointSlice.name(), self.slices.len()),
             (ObjectKind::ServiceExport.name(), self.exports.len()),
@@ -296,6 +403,11 @@ impl Staging {
     /// Objects set aside or used in part, with the reason, at most 100.
     pub fn quarantined(&self) -> Vec<String> {
         self.quarantine.all()
+    }
+
+    /// How many objects are set aside or used in part.
+    pub fn quarantined_objects(&self) -> usize {
+        self.quarantine.len()
     }
 
     /// Endpoint addresses withheld because the pod they name is not known (D9).
@@ -328,11 +440,11 @@ impl Staging {
 
     /// R5.11 and Q20: pods that run on it move with it.
     fn node_changed(&mut self, key: ObjectKey, _: Option<NodeObject>) {
+        self.gateway_node_changed(&key);
         if self.context.quirks.has(Quirk::Q20) {
             return;
         }
         self.convert_pods_on(&key.name);
-        self.gateway_node_changed(&key);
     }
 
     fn service_changed(&mut self, key: ObjectKey, _: Option<ServiceObject>) {

@@ -204,6 +204,8 @@ struct Selection {
     namespace: Option<String>,
     labels: Option<String>,
     fields: Option<String>,
+    /// Group and version, where they are not the kind's own.
+    api: Option<(String, String)>,
 }
 
 impl std::fmt::Debug for KubeSource {
@@ -217,6 +219,12 @@ impl KubeSource {
     pub fn new(exchange: Arc<dyn Exchange>, limits: Arc<SourceLimits>) -> Self {
         let server = Arc::new(Server::new(limits.retry));
         Self { exchange, limits, server, selection: Selection::default() }
+    }
+
+    /// Under another API group and version than the kind's own: custom resources may be served under any.
+    pub fn of_api(mut self, group: &str, version: &str) -> Self {
+        self.selection.api = Some((group.to_owned(), version.to_owned()));
+        self
     }
 
     /// Only objects of one namespace, of kinds that have namespaces.

@@ -1,20 +1,26 @@
 //! How fresh a cluster's data is.
 
-use std::collections::BTreeMap;
+mod source;
+mod status;
+
 use std::fmt;
-use std::time::SystemTime;
 
 use serde::Serialize;
 
-use super::{ClusterId, NetworkId};
+pub use source::{SourceCounters, SourceState, SourceStatus};
+pub use status::{ApiFacts, ClusterStatus, Restored};
 
-/// Why the data of a cluster is no longer fresh.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+use super::Moment;
+
+/// Why data is not fresh.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
 pub enum StaleCause {
     /// The API server cannot be reached or broke the connection.
     Unreachable(String),
     /// The API server answers with an error.
     Refused(String),
+    /// It was read from a snapshot on disk; the API server has not been heard since the start.
+    Snapshot,
 }
 
 impl fmt::Display for StaleCause {
@@ -22,12 +28,13 @@ impl fmt::Display for StaleCause {
         match self {
             Self::Unreachable(why) => write!(f, "unreachable: {why}"),
             Self::Refused(why) => write!(f, "refused: {why}"),
+            Self::Snapshot => f.write_str("from snapshot"),
         }
     }
 }
 
-/// State of one cluster's sources.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+/// State of one cluster, derived from the states of its sources (kubernetes-watch §2.4).
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ClusterHealth {
     /// Connecting for the first time.
     Connecting,
@@ -35,18 +42,17 @@ pub enum ClusterHealth {
     Syncing,
     /// All watches are up.
     Live,
+    /// All watches are up but those of kinds that may not or cannot be read (K-45, K-46, D9): which, and why.
+    Degraded(String),
     /// A watch is lost: the last known data is served.
     Stale {
-        /// Since when.
-        since: SystemTime,
+        /// Since when the data may be out of date. Of a snapshot: when it was last known to be true.
+        since: Moment,
         /// Why.
         cause: StaleCause,
     },
-    /// The credentials are refused.
-    Unauthorized {
-        /// Since when.
-        since: SystemTime,
-    },
+    /// The credentials are refused, or may not read what is needed; in words.
+    Unauthorized(String),
     /// Being withdrawn.
     Removing,
 }
@@ -58,9 +64,84 @@ impl ClusterHealth {
             Self::Connecting => "connecting",
             Self::Syncing => "syncing",
             Self::Live => "live",
+            Self::Degraded(_) => "degraded",
             Self::Stale { .. } => "stale",
-            Self::Unauthorized { .. } => "unauthorized",
+            Self::Unauthorized(_) => "unauthorized",
             Self::Removing => "removing",
+        }
+    }
+
+    /// What there is to say besides the word; mostly nothing.
+    pub fn detail(&self) -> String {
+        match self {
+            Self::Degraded(why) | Self::Unauthorized(why) => why.clone(),
+            Self::Stale { cause, .. } => cause.to_string(),
+            Self::Connecting | Self::Syncing | Self::Live | Self::Removing => String::new(),
+        }
+    }
+
+    /// The health of a cluster with these sources, of which `served` says what is served of it.
+    ///
+    /// Refused credentials say most, then lost watches: one source that may be behind makes the whole cluster
+    /// stale, because endpoints are made of several kinds.
+    pub fn of<'a>(
+        sources: impl Iterator<Item = (&'a str, &'a SourceStatus)> + Clone,
+        served: Served,
+    ) -> Self {
+        let failed =
+            |wanted: fn(&SourceStatus) -> bool| sources.clone().find(move |(_, source)| wanted(source));
+        if let Some((kind, source)) = failed(SourceStatus::is_refused) {
+            return Self::Unauthorized(format!("{kind}: {}", source.state.detail()));
+        }
+        let served_since = match served {
+            Served::Live => None,
+            Served::Snapshot(since) => Some(since),
+            Served::Nothing => {
+                let trying = sources.clone().any(|(_, source)| source.state.detail() != "");
+                let heard = sources.clone().any(|(_, source)| source.last_contact.is_some());
+                return if heard && !trying { Self::Syncing } else { Self::Connecting };
+            }
+        };
+        if let Some(since) = served_since {
+            return Self::Stale { since, cause: StaleCause::Snapshot };
+        }
+        let lost = sources.clone().filter_map(|(kind, source)| Some((kind, source, source.state.lost()?)));
+        if let Some((kind, source, cause)) = lost.min_by_key(|(_, source, _)| source.since) {
+            return Self::Stale { since: source.since, cause: cause.about(kind) };
+        }
+        let missing: Vec<_> = sources
+            .clone()
+            .filter(|(_, source)| source.is_missed())
+            .map(|(kind, source)| format!("{kind}: {}", source.state.detail()))
+            .collect();
+        if !missing.is_empty() {
+            Self::Degraded(missing.join("; "))
+        } else if sources.clone().all(|(_, source)| source.is_settled()) {
+            Self::Live
+        } else {
+            Self::Syncing
+        }
+    }
+}
+
+/// What is served of a cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Served {
+    /// Nothing yet.
+    Nothing,
+    /// What a snapshot says that was last known to be true then.
+    Snapshot(Moment),
+    /// What its own sources say.
+    Live,
+}
+
+impl StaleCause {
+    /// The same with the kind of object named in front.
+    fn about(&self, kind: &str) -> Self {
+        match self {
+            Self::Unreachable(why) => Self::Unreachable(format!("{kind}: {why}")),
+            Self::Refused(why) => Self::Refused(format!("{kind}: {why}")),
+            Self::Snapshot => Self::Snapshot,
         }
     }
 }
@@ -76,61 +157,5 @@ pub enum ClusterRole {
     Remote,
 }
 
-/// What operators are told about one cluster.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct ClusterStatus {
-    /// The cluster.
-    pub id: ClusterId,
-    /// Config or remote.
-    pub role: ClusterRole,
-    /// Where its credentials come from: `secret istio-system/name`, `file PATH`; never the credentials.
-    pub source: String,
-    /// State of its sources.
-    pub health: ClusterHealth,
-    /// Since when `health` holds.
-    pub since: SystemTime,
-    /// Whether its initial lists have ever been complete since the start (D27).
-    pub synced: bool,
-    /// Whether it did not sync within the start gate's time (R1.17).
-    pub timed_out: bool,
-    /// The network of its system namespace; empty when it has no label.
-    pub network: NetworkId,
-    /// When the last event came from it.
-    pub last_event: Option<SystemTime>,
-    /// Objects held, by kind.
-    pub objects: BTreeMap<&'static str, usize>,
-    /// Objects set aside because they could not be read, `Kind namespace/name: reason`, at most 100.
-    pub quarantined: Vec<String>,
-    /// Endpoints withheld because the pod they name is not known (D9).
-    pub pending_pods: usize,
-}
-
-impl ClusterStatus {
-    /// The status of a cluster that was just configured.
-    pub fn new(id: ClusterId, role: ClusterRole, source: impl Into<String>) -> Self {
-        Self {
-            id,
-            role,
-            source: source.into(),
-            health: ClusterHealth::Connecting,
-            since: SystemTime::now(),
-            synced: false,
-            timed_out: false,
-            network: NetworkId::default(),
-            last_event: None,
-            objects: BTreeMap::new(),
-            quarantined: Vec::new(),
-            pending_pods: 0,
-        }
-    }
-
-    /// istiod's word for it in `/debug/clusterz` (R1.22): `synced`, `syncing`, `timeout` or `closed`.
-    pub fn sync_status(&self) -> &'static str {
-        match (&self.health, self.synced, self.timed_out) {
-            (ClusterHealth::Removing, ..) => "closed",
-            (_, true, _) => "synced",
-            (_, false, true) => "timeout",
-            (_, false, false) => "syncing",
-        }
-    }
-}
+#[cfg(test)]
+mod tests;

@@ -75,12 +75,12 @@ pub struct WorkloadProfile {
     /// Canonical revision (R4.14); `latest` is written as empty.
     pub canonical_revision: Name,
     // What would be the pod's own name is `None`, so that pods that differ in nothing else share this.
-    workload_name: Option<Name>,
-    canonical_name: Option<Name>,
+    pub(crate) workload_name: Option<Name>,
+    pub(crate) canonical_name: Option<Name>,
     /// `spec.hostname` and `spec.subdomain` (R5.12).
-    pod_dns: Option<(Option<Name>, Name)>,
+    pub(crate) pod_dns: Option<(Option<Name>, Name)>,
     /// The pod's own labels. Rules look at [`Workload::label`], which knows the topology labels too (R5.20).
-    own_labels: BTreeMap<Name, Name>,
+    pub(crate) own_labels: BTreeMap<Name, Name>,
 }
 
 /// Where the pods of one node run. Shared by all of them.

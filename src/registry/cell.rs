@@ -72,6 +72,13 @@ pub(super) struct Outcome {
     pub(super) written: Written,
     /// Whether the clusters disagreed before, and whether they do now (D7).
     pub(super) conflicting: (bool, bool),
+    /// Whether any cluster had the Service before, and whether one has it now.
+    pub(super) present: (bool, bool),
+}
+
+impl Outcome {
+    const NOTHING: Self =
+        Self { written: Written::Nothing, conflicting: (false, false), present: (false, false) };
 }
 
 /// How the clusters stand in the merge.
@@ -107,11 +114,11 @@ impl ServiceCell {
         quirks: Quirks,
         next_version: impl Fn() -> u64,
     ) -> Outcome {
-        let mut outcome = Outcome { written: Written::Nothing, conflicting: (false, false) };
+        let mut outcome = Outcome::NOTHING;
         self.snapshot.rcu(|current| {
             let own = current.shard(cluster);
             if own == shard {
-                outcome = Outcome { written: Written::Nothing, conflicting: (false, false) };
+                outcome = Outcome::NOTHING;
                 return Arc::clone(current);
             }
             let others = current.shards.iter().filter(|other| other.cluster != *cluster).cloned();
@@ -139,6 +146,7 @@ impl ServiceCell {
                     true => Written::Unseen,
                 },
                 conflicting: (current.conflicting, next.conflicting),
+                present: (current.service.is_some(), next.service.is_some()),
             };
             Arc::new(next)
         });
@@ -161,8 +169,13 @@ fn accounts(
     if kept {
         return Arc::clone(&current.accounts);
     }
-    let next: BTreeSet<_> = shards.iter().flat_map(|shard| shard.accounts.iter().cloned()).collect();
+    let next = accounts_behind(shards);
     if next == *current.accounts { Arc::clone(&current.accounts) } else { Arc::new(next) }
+}
+
+/// The identities behind the endpoints of all shards.
+pub fn accounts_behind(shards: &[Arc<EndpointShard>]) -> BTreeSet<SpiffeId> {
+    shards.iter().flat_map(|shard| shard.accounts.iter().cloned()).collect()
 }
 
 /// Whether nobody may see the service (R5.18).

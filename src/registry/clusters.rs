@@ -35,6 +35,11 @@ impl ClusterTable {
         self.rows.lock().unwrap_or_else(PoisonError::into_inner).get(id).cloned()
     }
 
+    /// Looks at one row without a copy.
+    pub fn look<T>(&self, id: &ClusterId, look: impl FnOnce(&ClusterStatus) -> T) -> Option<T> {
+        self.rows.lock().unwrap_or_else(PoisonError::into_inner).get(id).map(look)
+    }
+
     /// Adds or replaces a row.
     pub fn put(&self, status: ClusterStatus) {
         self.rows.lock().unwrap_or_else(PoisonError::into_inner).insert(status.id.clone(), status);
@@ -65,10 +70,10 @@ impl ClusterTable {
         self.rows.lock().unwrap_or_else(PoisonError::into_inner).values().all(|status| status.synced)
     }
 
-    /// Whether every configured cluster has synced or timed out: the start gate (R1.18).
+    /// Whether the start waits for no cluster (R1.18): see [`ClusterStatus::gate_open`].
     pub fn gate_open(&self) -> bool {
         let rows = self.rows.lock().unwrap_or_else(PoisonError::into_inner);
-        rows.values().all(|status| status.synced || status.timed_out)
+        rows.values().all(ClusterStatus::gate_open)
     }
 
     fn touch(&self) {

@@ -101,6 +101,11 @@ impl NetworkSnapshot {
         self.hosts.names()
     }
 
+    /// What a host name resolves to; `None` if no gateway has it.
+    pub fn host_addresses(&self, host: &Hostname) -> Option<&[IpAddr]> {
+        self.hosts.addresses(host)
+    }
+
     /// What a cluster tells; of static gateways for the empty id.
     pub fn told_by(&self, cluster: &ClusterId) -> NetworkClaim {
         let parts = || self.tellers.get(cluster).into_iter().flatten().filter_map(|id| self.parts.get(id));
@@ -138,7 +143,8 @@ impl NetworkSnapshot {
         let retold = touched.into_iter().filter_map(|network| self.retell(network, cluster, claim));
         let retold: Vec<_> = retold.collect();
         // Names first: one that moves from network to network keeps its addresses.
-        difference.hosts = self.hosts.rename(retold.iter().map(|told| (&told.network, &*told.before, &*told.hosts)));
+        difference.hosts =
+            self.hosts.rename(retold.iter().map(|told| (&told.network, &*told.before, &*told.hosts)));
         for Retold { network, addressed, hosts, .. } in retold {
             let gateways = self.hosts.resolve(&addressed, &hosts);
             let part = NetworkPart { version: version(), gateways, addressed, hosts };

@@ -1,6 +1,6 @@
 //! The index of cells.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,11 +13,12 @@ use super::cell::{Outcome, Rank, ServiceCell, Written};
 use super::changes::{ChangeLog, ChangeSet, ServiceChange};
 use super::clusters::ClusterTable;
 use super::networks::{NetworkClaim, NetworkDifference, NetworkSnapshot};
+use super::standing::StandingSnapshot;
 use super::workloads::WorkloadTable;
-use super::writer::{ClusterWriter, DuplicateWriter};
+use super::writer::{ClusterState, ClusterWriter, DuplicateWriter};
 use crate::model::{
     ClusterId, ClusterRole, EndpointShard, GatewayHost, Hostname, NetworkGateway, Quirk, Quirks, ServiceKey,
-    WorkloadCell, WorkloadId,
+    Standing, WorkloadCell, WorkloadId,
 };
 
 /// Work done by the registry since it was made. Counted, not timed, so that tests can bound it.
@@ -29,6 +30,8 @@ pub struct RegistryCounts {
     pub unchanged: AtomicU64,
     /// Services about whose ports the clusters disagree now (D7).
     pub conflicts: AtomicU64,
+    /// Services that any cluster has now.
+    pub services: AtomicU64,
 }
 
 /// R5.25: the config cluster, then the others by id, or under Q21 in the order in which they came.
@@ -55,9 +58,12 @@ pub struct Registry {
     /// By cluster; a table stays with its writer and goes when the cluster withdraws.
     workloads: DashMap<ClusterId, Arc<WorkloadTable>>,
     networks: ArcSwap<NetworkSnapshot>,
+    standings: ArcSwap<StandingSnapshot>,
     /// Wakes the resolver when other host names are to be resolved.
     hosts_changed: watch::Sender<()>,
     writers: DashSet<ClusterId>,
+    /// How often each cluster changed.
+    revisions: DashMap<ClusterId, Arc<AtomicU64>>,
     config_cluster: ArcSwapOption<ClusterId>,
     /// Clusters in the order in which they came; kept under Q21 only.
     arrivals: ArcSwap<Vec<ClusterId>>,
@@ -111,13 +117,42 @@ impl Registry {
         }
         let left_behind = self.services_of(&cluster);
         let workloads = Arc::clone(&self.workloads.entry(cluster.clone()).or_default());
-        Ok(ClusterWriter::new(Arc::clone(self), cluster, left_behind, workloads))
+        let revision = Arc::clone(&self.revisions.entry(cluster.clone()).or_default());
+        Ok(ClusterWriter::new(Arc::clone(self), cluster, left_behind, workloads, revision))
     }
 
     /// Services that a former writer of this cluster left behind: the next one must be able to sweep them.
     fn services_of(&self, cluster: &ClusterId) -> BTreeSet<ServiceKey> {
         let told = self.services.iter().filter(|cell| cell.load().shard(cluster).is_some());
         told.map(|cell| cell.key().clone()).collect()
+    }
+
+    /// What each of these clusters tells now, in one pass over all services: for snapshots. What is written
+    /// meanwhile may be in it or not.
+    pub fn states(&self, of: &BTreeSet<ClusterId>) -> BTreeMap<ClusterId, ClusterState> {
+        let networks = self.networks();
+        let mut states: BTreeMap<_, _> = of
+            .iter()
+            .map(|id| {
+                let table = self.workloads.get(id).map(|table| Arc::clone(&table));
+                let workloads = table.map(|table| table.all()).unwrap_or_default();
+                let networks = networks.told_by(id);
+                (id.clone(), ClusterState { networks, workloads, ..ClusterState::default() })
+            })
+            .collect();
+        for cell in &self.services {
+            for shard in &cell.load().shards {
+                if let Some(state) = states.get_mut(&shard.cluster) {
+                    state.shards.insert(cell.key().clone(), Arc::clone(shard));
+                }
+            }
+        }
+        states
+    }
+
+    /// Grows with every change that the writer of a cluster published.
+    pub fn revision(&self, cluster: &ClusterId) -> u64 {
+        self.revisions.get(cluster).map_or(0, |revision| revision.load(Ordering::Acquire))
     }
 
     /// The cell of a service.
@@ -152,6 +187,18 @@ impl Registry {
     /// The networks. Lock-free.
     pub fn networks(&self) -> Arc<NetworkSnapshot> {
         self.networks.load_full()
+    }
+
+    /// What the endpoints of each cluster are worth. Lock-free.
+    pub fn standings(&self) -> Arc<StandingSnapshot> {
+        self.standings.load_full()
+    }
+
+    /// How many endpoints a cluster has here. Looks at every service: for exchanges of a whole cluster only.
+    pub fn endpoints_of(&self, cluster: &ClusterId) -> usize {
+        let of =
+            |cell: &Arc<ServiceCell>| cell.load().shard(cluster).map_or(0, |shard| shard.endpoints.len());
+        self.services.iter().map(|entry| of(entry.value())).sum()
     }
 
     /// The change signal. It has one reader.
@@ -202,14 +249,16 @@ impl Registry {
             (None, None) => return,
         };
         let order = Order { config: self.config_cluster.load_full(), arrivals: self.arrivals.load_full() };
-        let Outcome { written, conflicting } =
+        let Outcome { written, conflicting, present } =
             cell.write(cluster, shard, &order, self.quirks, || self.next_version());
         self.count(written != Written::Nothing);
-        match conflicting {
-            (false, true) => self.counts.conflicts.fetch_add(1, Ordering::Relaxed),
-            (true, false) => self.counts.conflicts.fetch_sub(1, Ordering::Relaxed),
-            _ => 0,
-        };
+        for (gauge, change) in [(&self.counts.conflicts, conflicting), (&self.counts.services, present)] {
+            match change {
+                (false, true) => gauge.fetch_add(1, Ordering::Relaxed),
+                (true, false) => gauge.fetch_sub(1, Ordering::Relaxed),
+                _ => 0,
+            };
+        }
         let gone = cell.load().shards.is_empty();
         drop(cell);
         if gone {
@@ -264,6 +313,23 @@ impl Registry {
         self.note(changes);
     }
 
+    /// Says whether it differs; the caller notes the services that are touched.
+    pub(super) fn write_standing(&self, cluster: &ClusterId, standing: Standing) -> bool {
+        let mut changed = false;
+        self.standings.rcu(|current| match current.with(cluster, standing, || self.next_version()) {
+            Some(next) => {
+                changed = true;
+                Arc::new(next)
+            }
+            None => {
+                changed = false;
+                Arc::clone(current)
+            }
+        });
+        self.count(changed);
+        changed
+    }
+
     /// Wakes when [`NetworkSnapshot::host_names`] may differ.
     pub fn host_names_changed(&self) -> watch::Receiver<()> {
         self.hosts_changed.subscribe()
@@ -272,12 +338,18 @@ impl Registry {
     /// The addresses that a gateway's host name has now. The resolver calls this; equal addresses and names
     /// that nobody has change nothing.
     pub fn set_host_addresses(&self, host: &Hostname, addresses: &[IpAddr]) {
-        let (changes, _) = self.change_networks(|networks| networks.resolved(host, addresses, || self.next_version()));
+        let (changes, _) =
+            self.change_networks(|networks| networks.resolved(host, addresses, || self.next_version()));
         self.note(changes);
     }
 
     /// Z-10: gateways are of the cluster that tells of them, whatever they say.
-    pub(super) fn write_networks(&self, cluster: &ClusterId, mut claim: NetworkClaim, changes: &mut ChangeSet) {
+    pub(super) fn write_networks(
+        &self,
+        cluster: &ClusterId,
+        mut claim: NetworkClaim,
+        changes: &mut ChangeSet,
+    ) {
         claim.gateways.iter_mut().for_each(|gateway| gateway.cluster.clone_from(cluster));
         claim.hosts.iter_mut().for_each(|gateway| gateway.cluster.clone_from(cluster));
         let replace =

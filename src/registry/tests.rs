@@ -5,8 +5,8 @@ use std::sync::atomic::Ordering;
 
 use super::*;
 use crate::model::{
-    ClusterId, ClusterRole, Endpoint, EndpointShard, NetworkGateway, Service, ServiceKey, SpiffeId, Workload,
-    WorkloadId, WorkloadParts,
+    ClusterId, ClusterRole, Endpoint, EndpointShard, ExportTo, NetworkGateway, Quirk, Quirks, Service,
+    ServiceKey, SpiffeId, Workload, WorkloadId, WorkloadParts,
 };
 
 fn key() -> ServiceKey {
@@ -193,4 +193,114 @@ fn a_writer_sweeps_what_a_dropped_one_left_behind() {
     assert!(registry.service(&other).is_none());
     second.withdraw();
     assert!(registry.services().is_empty() && registry.workload_count() == 0);
+}
+
+fn record_with(cluster: &str, ports: &[(u16, &str)]) -> EndpointShard {
+    let ports = ports.iter().map(|&(number, name)| crate::model::ServicePort {
+        number,
+        name: name.into(),
+        transport: crate::model::Transport::Tcp,
+        protocol: crate::model::PortProtocol::Http,
+    });
+    let record = Service { key: key(), ports: ports.collect(), ..Service::default() };
+    EndpointShard::new(cluster.into(), Some(Arc::new(record)), Vec::new())
+}
+
+#[test]
+fn d07_conflicts_of_ports_are_told_and_counted_as_they_come_and_go() {
+    let registry = Registry::new();
+    let mut one = writer(&registry, "c1", ClusterRole::Config);
+    let mut two = writer(&registry, "c2", ClusterRole::Remote);
+    let count = || registry.counts().conflicts.load(Ordering::Relaxed);
+    one.set(key(), record_with("c1", &[(80, "http"), (90, "x")]));
+    two.set(key(), record_with("c2", &[(80, "http"), (90, "x")]));
+    assert_eq!(count(), 0);
+    two.set(key(), record_with("c2", &[(80, "web"), (443, "tls")]));
+    assert_eq!(count(), 1);
+    let snapshot = registry.service(&key()).expect("a cell").load();
+    let told: Vec<_> = conflicts(&snapshot).iter().map(ToString::to_string).collect();
+    assert_eq!(
+        told,
+        [
+            "port 80 is named \"web\" in c2, elsewhere \"http\"",
+            "port 90 is missing in c2",
+            "port 443 is missing in c1",
+        ]
+    );
+    two.set(key(), record_with("c2", &[(80, "other")]));
+    assert_eq!(count(), 1);
+    two.remove(&key());
+    assert_eq!(count(), 0);
+    assert!(conflicts(&registry.service(&key()).expect("a cell").load()).is_empty());
+}
+
+#[test]
+fn q21_the_peer_ranks_clusters_as_they_came() {
+    let first = |quirks| {
+        let registry = Registry::with_quirks(quirks);
+        for (cluster, role) in
+            [("z", ClusterRole::Remote), ("a", ClusterRole::Remote), ("m", ClusterRole::Config)]
+        {
+            writer(&registry, cluster, role).set(key(), shard(cluster, "x", 1));
+        }
+        let snapshot = registry.service(&key()).expect("a cell").load();
+        snapshot.shards.iter().map(|shard| shard.cluster.to_string()).collect::<Vec<_>>()
+    };
+    assert_eq!(first(Quirks::OURS), ["m", "a", "z"]);
+    assert_eq!(first(Quirks::peer()), ["m", "z", "a"]);
+}
+
+#[test]
+fn r6_1_accounts_are_looked_at_anew_by_writes_with_endpoints_and_q2_not_by_removals() {
+    let run = |quirks| {
+        let registry = Registry::with_quirks(quirks);
+        let mut one = writer(&registry, "c1", ClusterRole::Config);
+        let mut two = writer(&registry, "c2", ClusterRole::Remote);
+        one.set(key(), shard("c1", "x", 1));
+        two.set(key(), shard("c2", "y", 1));
+        let accounts = || registry.service(&key()).expect("a cell").load().accounts.len();
+        one.set(key(), shard("c1", "x", 0));
+        let kept = accounts();
+        two.set(key(), shard("c2", "y", 2));
+        let anew = accounts();
+        one.set(key(), shard("c1", "x", 1));
+        two.withdraw();
+        (kept, anew, accounts())
+    };
+    assert_eq!(run(Quirks::OURS), (2, 1, 1));
+    assert_eq!(run(Quirks::of([Quirk::Q2])), (2, 1, 2));
+}
+
+#[test]
+fn r6_1_a_new_endpoint_that_is_not_sent_is_published_and_wakes_nobody() {
+    let registry = Registry::new();
+    let mut writer = writer(&registry, "c1", ClusterRole::Config);
+    writer.set(key(), shard("c1", "x", 1));
+    registry.changes().take();
+    let mut two = shard("c1", "x", 2);
+    let mut endpoints = two.endpoints.to_vec();
+    endpoints[1].health = crate::model::Health::Unhealthy;
+    endpoints[1].send_unhealthy = false;
+    two.endpoints = endpoints.into();
+    writer.set(key(), two);
+    assert!(registry.changes().take().is_empty());
+    let snapshot = registry.service(&key()).expect("a cell").load();
+    assert_eq!(snapshot.shards[0].endpoints.len(), 2);
+}
+
+#[test]
+fn r5_18_a_service_that_nobody_may_see_wakes_nobody() {
+    let registry = Registry::new();
+    let mut writer = writer(&registry, "c1", ClusterRole::Config);
+    let hidden = |endpoints| {
+        let shard = shard("c1", "x", endpoints);
+        let record = Service { key: key(), export_to: ExportTo::Nowhere, ..Service::default() };
+        EndpointShard { service: Some(Arc::new(record)), ..shard }
+    };
+    writer.set(key(), hidden(1));
+    registry.changes().take();
+    writer.set(key(), hidden(2));
+    assert!(registry.changes().take().is_empty());
+    writer.set(key(), shard("c1", "x", 2));
+    assert!(registry.changes().take().services[&key()].record, "now somebody may");
 }

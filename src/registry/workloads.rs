@@ -55,6 +55,16 @@ impl WorkloadTable {
         true
     }
 
+    /// Every pod, by namespace and name.
+    pub(super) fn all(&self) -> Vec<WorkloadCell> {
+        let mut all = Vec::with_capacity(self.len());
+        for shard in &self.shards {
+            all.extend(shard.read().unwrap_or_else(PoisonError::into_inner).iter().cloned());
+        }
+        all.sort_by(|a, b| (&a.namespace, &a.name).cmp(&(&b.namespace, &b.name)));
+        all
+    }
+
     pub(super) fn len(&self) -> usize {
         self.shards.iter().map(|shard| shard.read().unwrap_or_else(PoisonError::into_inner).len()).sum()
     }

@@ -2,13 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::changes::{ChangeSet, ServiceChange};
 use super::networks::NetworkClaim;
 use super::store::Registry;
 use super::workloads::WorkloadTable;
 use crate::model::{
-    ClusterId, EndpointShard, NetworkGateway, NetworkId, ServiceKey, WorkloadCell, WorkloadId,
+    ClusterId, EndpointShard, NetworkGateway, NetworkId, ServiceKey, Standing, WorkloadCell, WorkloadId,
 };
 
 /// *Fatal* for the second writer: a cluster has one writer at a time.
@@ -38,9 +39,7 @@ impl PartialEq for ClusterState {
             cells.sort_by_cached_key(|cell| cell.id());
             cells
         };
-        self.networks == other.networks
-            && self.shards == other.shards
-            && sorted(self) == sorted(other)
+        self.networks == other.networks && self.shards == other.shards && sorted(self) == sorted(other)
     }
 }
 
@@ -58,6 +57,8 @@ pub struct ClusterWriter {
     services: BTreeSet<ServiceKey>,
     /// The registry's table of this cluster's pods.
     workloads: Arc<WorkloadTable>,
+    /// How often the cluster changed.
+    revision: Arc<AtomicU64>,
 }
 
 impl ClusterWriter {
@@ -66,8 +67,9 @@ impl ClusterWriter {
         cluster: ClusterId,
         services: BTreeSet<ServiceKey>,
         workloads: Arc<WorkloadTable>,
+        revision: Arc<AtomicU64>,
     ) -> Self {
-        Self { registry, cluster, services, workloads }
+        Self { registry, cluster, services, workloads, revision }
     }
 
     /// The cluster this writer speaks for.
@@ -98,7 +100,7 @@ impl ClusterWriter {
         for id in self.workloads.missing(&state.workloads, &self.cluster) {
             self.workload(id, None, &mut changes);
         }
-        self.registry.note(changes);
+        self.note(changes);
     }
 
     /// Publishes a batch of shards and pods that belong together and notes them at once. `None` removes.
@@ -115,7 +117,7 @@ impl ClusterWriter {
         for (key, shard) in shards {
             self.shard(&key, shard, &mut changes);
         }
-        self.registry.note(changes);
+        self.note(changes);
     }
 
     /// Publishes one shard.
@@ -137,7 +139,19 @@ impl ClusterWriter {
     pub fn claim_networks(&mut self, claim: NetworkClaim) {
         let mut changes = ChangeSet::default();
         self.networks(claim, &mut changes);
-        self.registry.note(changes);
+        self.note(changes);
+    }
+
+    /// Publishes what the endpoints of this cluster are worth; says whether it differs. Cost ∝ its services when
+    /// it does, else a look.
+    pub fn set_standing(&mut self, standing: Standing) -> bool {
+        if self.registry.standings().part(&self.cluster).standing == standing {
+            return false;
+        }
+        self.registry.write_standing(&self.cluster, standing);
+        let touched = self.services.iter().map(|key| (key.clone(), ServiceChange::default()));
+        self.registry.note(ChangeSet { services: touched.collect(), ..ChangeSet::default() });
+        true
     }
 
     /// Takes everything of this cluster back in one pass and one note: its cells before its networks (D15).
@@ -150,6 +164,15 @@ impl ClusterWriter {
             self.workload(id, None, &mut changes);
         }
         self.networks(NetworkClaim::default(), &mut changes);
+        // Nothing is served any more that it could count for.
+        self.registry.write_standing(&self.cluster, Standing::Regular);
+        self.note(changes);
+    }
+
+    /// Tells of what was published.
+    fn note(&self, changes: ChangeSet) {
+        // Changes that nobody is woken for count too.
+        self.revision.fetch_add(1, Ordering::Release);
         self.registry.note(changes);
     }
 

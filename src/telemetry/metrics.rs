@@ -1,13 +1,19 @@
 //! The metrics of one server. Names are istiod's where it has the same thing: no `_total` unless it has it.
 
+mod clusters;
+
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use prometheus::core::Collector;
 use prometheus::{
     Encoder as _, Gauge, Histogram, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
     TextEncoder,
 };
+
+use clusters::ClusterMetrics;
+pub use clusters::{ClusterValues, SourceValues};
 
 /// How many different proxy versions get a label of their own; the rest is `other`.
 const VERSION_LABELS: usize = 20;
@@ -66,12 +72,18 @@ pub struct Metrics {
     pilot_k8s_reg_events: IntCounterVec,
     // Are endpoints held back because their pod is not known?
     pilot_k8s_endpoints_pending_pod: IntGauge,
-    // How many clusters are configured?
-    istiod_managed_clusters: IntGaugeVec,
-    // Which cluster is not synced?
-    istiod_remote_cluster_sync_status: IntGaugeVec,
-    // Did a remote cluster hold up the start?
-    remote_cluster_sync_timeouts_total: IntCounter,
+    // How often did endpoints come before their pods?
+    pilot_k8s_endpoints_with_no_pods: IntCounter,
+    // Do Secrets of remote clusters come and go?
+    remote_cluster_secret_events_total: IntCounterVec,
+    // Do clusters disagree about the ports of a service?
+    tombolo_port_conflicts: IntGauge,
+    // How old is the oldest answer that a gateway's host name is served with?
+    tombolo_gateway_dns_age_seconds: Gauge,
+    // How many host names of gateways could not be resolved the last time?
+    tombolo_gateway_dns_failing: IntGauge,
+    // How fresh is each cluster?
+    clusters: ClusterMetrics,
     // Which version runs?
     pilot_info: IntGaugeVec,
     // When did it last restart?
@@ -96,14 +108,12 @@ pub struct Metrics {
     tombolo_secrets_withheld: IntCounter,
     // Do clients come that we refuse?
     tombolo_refused_streams: IntCounter,
-    // Are objects set aside because they cannot be read?
-    tombolo_quarantined_objects: IntCounter,
+    // Do objects come that cannot be read?
+    tombolo_unreadable_objects: IntCounter,
     // Do watches break and start over from a list?
     tombolo_lists: IntCounter,
     // Do attempts to reach API servers fail?
     tombolo_watch_failures: IntCounter,
-    // Which cluster's data is not fresh?
-    tombolo_cluster_live: IntGaugeVec,
 }
 
 /// Names and label sets are constants that a test registers.
@@ -157,20 +167,31 @@ impl Metrics {
                 "pilot_k8s_endpoints_pending_pod",
                 "Endpoints withheld because the pod they name is not known",
             ),
-            istiod_managed_clusters: gauges(
-                "istiod_managed_clusters",
-                "Clusters configured, local or remote",
-                &["cluster_type"],
+            pilot_k8s_endpoints_with_no_pods: counter(
+                "pilot_k8s_endpoints_with_no_pods",
+                "Endpoints that came before the pod they name",
             ),
-            istiod_remote_cluster_sync_status: gauges(
-                "istiod_remote_cluster_sync_status",
-                "1 for the present status of a remote cluster",
-                &["cluster", "status"],
+            remote_cluster_secret_events_total: counters(
+                "remote_cluster_secret_events_total",
+                "Clusters that Secrets added, changed and removed",
+                &["event"],
             ),
-            remote_cluster_sync_timeouts_total: counter(
-                "remote_cluster_sync_timeouts_total",
-                "Remote clusters that did not sync within the start gate's time",
+            tombolo_port_conflicts: gauge(
+                "tombolo_port_conflicts",
+                "Services about whose ports the clusters disagree",
             ),
+            tombolo_gateway_dns_age_seconds: add(
+                &registry,
+                Gauge::new(
+                    "tombolo_gateway_dns_age_seconds",
+                    "Age of the oldest answer that a gateway's host name is served with",
+                ),
+            ),
+            tombolo_gateway_dns_failing: gauge(
+                "tombolo_gateway_dns_failing",
+                "Host names of gateways that could not be resolved the last time",
+            ),
+            clusters: ClusterMetrics::new(&registry),
             pilot_info: gauges("pilot_info", "1, with the version", &["version"]),
             istiod_uptime_seconds: add(
                 &registry,
@@ -198,19 +219,14 @@ impl Metrics {
                 "Streams refused or ended for a bad request",
             ),
             tombolo_wakeups: counter("tombolo_wakeups", "Streams woken by a change"),
-            tombolo_quarantined_objects: counter(
-                "tombolo_quarantined_objects",
-                "Objects set aside because they could not be read",
+            tombolo_unreadable_objects: counter(
+                "tombolo_unreadable_objects",
+                "Objects that came and could not be read",
             ),
             tombolo_lists: counter("tombolo_lists", "Complete lists read from API servers"),
             tombolo_watch_failures: counter(
                 "tombolo_watch_failures",
                 "Attempts at lists and watches that failed",
-            ),
-            tombolo_cluster_live: gauges(
-                "tombolo_cluster_live",
-                "1 while all watches of a cluster are up, else 0",
-                &["cluster"],
             ),
             scrape: Mutex::new(()),
             registry,
@@ -288,8 +304,8 @@ impl Refresh<'_> {
     }
 
     /// Work and size of the registry.
-    pub fn registry(&self, services: usize, publishes: u64, unchanged: u64) {
-        self.metrics.pilot_services.set(whole(services));
+    pub fn registry(&self, services: u64, publishes: u64, unchanged: u64) {
+        self.metrics.pilot_services.set(i64::try_from(services).unwrap_or(i64::MAX));
         set(&self.metrics.tombolo_publishes, publishes);
         set(&self.metrics.tombolo_writes_unchanged, unchanged);
     }
@@ -299,35 +315,44 @@ impl Refresh<'_> {
         set(&self.metrics.pilot_k8s_reg_events.with_label_values(&[object, event]), count);
     }
 
-    /// Work of ingest: conversions of services and pods, objects set aside, lists, failures, timeouts.
-    pub fn ingest(&self, values: IngestValues) {
+    /// Services about whose ports clusters disagree.
+    pub fn conflicts(&self, services: u64) {
+        self.metrics.tombolo_port_conflicts.set(i64::try_from(services).unwrap_or(i64::MAX));
+    }
+
+    /// Host names of gateways: the oldest answer in use, and how many lookups failed the last time.
+    pub fn gateway_dns(&self, oldest: Duration, failing: usize) {
+        self.metrics.tombolo_gateway_dns_age_seconds.set(oldest.as_secs_f64());
+        self.metrics.tombolo_gateway_dns_failing.set(whole(failing));
+    }
+
+    /// Work of ingest.
+    pub fn ingest(&self, values: &IngestValues) {
         let metrics = self.metrics;
         set(&metrics.tombolo_conversions, values.conversions);
         set(&metrics.tombolo_pod_conversions, values.pod_conversions);
-        set(&metrics.tombolo_quarantined_objects, values.quarantined);
+        set(&metrics.tombolo_unreadable_objects, values.unreadable);
         set(&metrics.tombolo_lists, values.lists);
         set(&metrics.tombolo_watch_failures, values.failures);
-        set(&metrics.remote_cluster_sync_timeouts_total, values.sync_timeouts);
+        set(&metrics.pilot_k8s_endpoints_with_no_pods, values.endpoints_without_pods);
+        set_all(&metrics.remote_cluster_secret_events_total, &values.secret_events);
     }
 
-    /// Forgets the clusters of the last scrape; [`Self::cluster`] follows for each there is.
+    /// Forgets the clusters of the last scrape; [`Self::cluster`] and [`Self::source`] follow for each there is.
     pub fn clusters(&self, local: usize, remote: usize, pending_pods: usize) {
-        let metrics = self.metrics;
-        metrics.istiod_remote_cluster_sync_status.reset();
-        metrics.tombolo_cluster_live.reset();
-        for (kind, count) in [("local", local), ("remote", remote)] {
-            metrics.istiod_managed_clusters.with_label_values(&[kind]).set(whole(count));
-        }
-        metrics.pilot_k8s_endpoints_pending_pod.set(whole(pending_pods));
+        self.metrics.clusters.reset();
+        self.metrics.clusters.managed(local, remote);
+        self.metrics.pilot_k8s_endpoints_pending_pod.set(whole(pending_pods));
     }
 
     /// One cluster.
-    pub fn cluster(&self, id: &str, remote: bool, status: &str, live: bool) {
-        let metrics = self.metrics;
-        if remote {
-            metrics.istiod_remote_cluster_sync_status.with_label_values(&[id, status]).set(1);
-        }
-        metrics.tombolo_cluster_live.with_label_values(&[id]).set(i64::from(live));
+    pub fn cluster(&self, id: &str, values: &ClusterValues) {
+        self.metrics.clusters.cluster(id, values);
+    }
+
+    /// One kind of object of one cluster.
+    pub fn source(&self, cluster: &str, resource: &str, values: &SourceValues<'_>) {
+        self.metrics.clusters.source(cluster, resource, values);
     }
 
     /// The process.
@@ -338,20 +363,22 @@ impl Refresh<'_> {
 }
 
 /// Work of ingest, for one scrape.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct IngestValues {
     /// Shares of services converted.
     pub conversions: u64,
     /// Pods converted.
     pub pod_conversions: u64,
-    /// Objects set aside.
-    pub quarantined: u64,
+    /// Objects that came and could not be read.
+    pub unreadable: u64,
     /// Complete lists.
     pub lists: u64,
     /// Failed attempts.
     pub failures: u64,
-    /// Remote clusters that timed out.
-    pub sync_timeouts: u64,
+    /// Endpoints that came before their pods.
+    pub endpoints_without_pods: u64,
+    /// Clusters that Secrets added, changed and removed.
+    pub secret_events: Vec<(&'static str, u64)>,
 }
 
 /// A version as a label: short and plain, or `other`.

@@ -48,11 +48,13 @@ impl AssignedEndpoint {
     }
 }
 
-/// The endpoints of one locality.
+/// The endpoints of one locality and priority.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct LocalityGroup {
     /// The locality; empty when not known.
     pub locality: Locality,
+    /// 0 is preferred; without gaps over an assignment.
+    pub priority: u32,
     /// Sum of the endpoints' weights.
     pub weight: u32,
     /// Direct endpoints first, then gateways by address and port (R4.22). Never empty.
@@ -62,10 +64,12 @@ pub struct LocalityGroup {
 /// The answer for one Envoy cluster name and projection.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Assignment {
-    /// Groups ordered by locality (R4.19).
+    /// Groups ordered by priority, then locality (R4.19).
     pub groups: Vec<LocalityGroup>,
     /// The networks whose gateways were looked at, with the version of each (D14); ordered.
     pub networks_read: Vec<(NetworkId, u64)>,
+    /// The newest version among the standings of the clusters that were looked at.
+    pub standings_read: u64,
 }
 
 impl Assignment {

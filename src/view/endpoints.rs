@@ -10,8 +10,10 @@ use serde::Serialize;
 use super::assignment::{AssignedEndpoint, Assignment, Origin};
 use super::split_horizon::{self, Route, Weighing};
 use super::{EdsKey, EdsName, MeshRules};
-use crate::model::{Endpoint, EndpointShard, Health, Name, NetworkId, Service, TlsMode, Transport};
-use crate::registry::{NetworkPart, NetworkSnapshot, ServiceSnapshot};
+use crate::model::{
+    Endpoint, EndpointShard, Health, Name, NetworkId, Quirk, Service, Standing, TlsMode, Transport,
+};
+use crate::registry::{NetworkPart, NetworkSnapshot, ServiceSnapshot, StandingSnapshot};
 
 /// Label that marks a draining pod (R4.9).
 const DRAINING_LABEL: &str = "istio.io/draining";
@@ -63,6 +65,9 @@ pub enum Decision {
     /// Behind a gateway and not ready: gives no weight (D4).
     #[serde(rename = "hidden/not-ready-behind-gateway")]
     NotReadyBehindGateway,
+    /// Its cluster has not been heard for longer than it may serve, and others serve (D35).
+    #[serde(rename = "hidden/stale-cluster")]
+    StaleCluster,
 }
 
 impl Decision {
@@ -83,6 +88,7 @@ impl Decision {
             Self::GatewayFamily => "hidden/gateway-family",
             Self::MtlsRequired => "hidden/mtls-required",
             Self::NotReadyBehindGateway => "hidden/not-ready-behind-gateway",
+            Self::StaleCluster => "hidden/stale-cluster",
         }
     }
 }
@@ -114,6 +120,8 @@ pub struct Inputs<'a> {
     pub networks: &'a NetworkSnapshot,
     /// Mesh-wide rules.
     pub mesh: &'a MeshRules,
+    /// What the endpoints of each cluster are worth.
+    pub standings: &'a StandingSnapshot,
 }
 
 /// The endpoints that proxies with projection `key` get for `name`. Cost ∝ the service's endpoints.
@@ -129,16 +137,37 @@ pub fn assign(inputs: Inputs<'_>, name: &EdsName, key: &EdsKey, recorder: &mut i
     let mut pass = Pass { inputs, service, name, key, read: BTreeMap::new() };
     let mut weighing = Weighing::default();
     let mut shards: Vec<&EndpointShard> = inputs.service.shards.iter().map(AsRef::as_ref).collect();
-    shards.sort_by(|a, b| a.cluster.cmp(&b.cluster));
+    let standing = |shard: &EndpointShard| inputs.standings.part(&shard.cluster).standing;
+    // Dropped clusters last: they serve only where nothing else does.
+    shards.sort_by(|a, b| {
+        let dropped = |shard| standing(shard) == Standing::Dropped;
+        (dropped(a), &a.cluster).cmp(&(dropped(b), &b.cluster))
+    });
     for shard in shards {
-        let names = port_names(shard, name.port);
+        let standing = standing(shard);
+        let names = if inputs.mesh.quirks().has(Quirk::Q30) {
+            service.port(name.port).map(|port| &port.name).into_iter().collect()
+        } else {
+            port_names(shard, name.port)
+        };
+        weighing.rank(standing);
+        let spare = standing == Standing::Dropped && weighing.serves();
         for endpoint in shard.endpoints.iter() {
-            let decision = pass.decide(endpoint, &names, &mut weighing);
+            let decision = match pass.matches(endpoint, &names) {
+                Err(hidden) => hidden,
+                Ok(()) if spare => Decision::StaleCluster,
+                Ok(()) => pass.decide(endpoint, &mut weighing),
+            };
             recorder.decided(endpoint, decision);
         }
     }
     let networks_read = pass.read.into_iter().map(|(id, part)| (id, part.version)).collect();
-    Assignment { groups: weighing.finish(), networks_read }
+    let clusters = inputs.service.shards.iter().map(|shard| &shard.cluster);
+    Assignment {
+        groups: weighing.finish(),
+        networks_read,
+        standings_read: inputs.standings.version(clusters),
+    }
 }
 
 /// The names under which a cluster's own record carries this port number (D7). Without a record the cluster's
@@ -162,13 +191,15 @@ struct Pass<'a> {
 }
 
 impl Pass<'_> {
-    fn decide(&mut self, endpoint: &Endpoint, names: &[&Name], weighing: &mut Weighing) -> Decision {
+    /// Whether an endpoint is one of this name at all, and one the proxy may have.
+    fn matches(&self, endpoint: &Endpoint, names: &[&Name]) -> Result<(), Decision> {
         if !names.contains(&&endpoint.port_name) {
-            return Decision::OtherPort;
+            return Err(Decision::OtherPort);
         }
-        if let Some(hidden) = self.filter(endpoint) {
-            return hidden;
-        }
+        self.filter(endpoint).map_or(Ok(()), Err)
+    }
+
+    fn decide(&mut self, endpoint: &Endpoint, weighing: &mut Weighing) -> Decision {
         let mtls = endpoint.workload.tls_mode == TlsMode::Istio;
         if self.name.sni_dnat && !mtls {
             return Decision::MtlsRequired;
@@ -191,7 +222,8 @@ impl Pass<'_> {
     /// The filter of R4.9; `None` keeps the endpoint.
     fn filter(&self, endpoint: &Endpoint) -> Option<Decision> {
         let pod = &endpoint.workload;
-        if self.key.node.as_ref().is_some_and(|node| node != pod.node() || *self.key.cluster != *pod.cluster) {
+        if self.key.node.as_ref().is_some_and(|node| node != pod.node() || *self.key.cluster != *pod.cluster)
+        {
             return Some(Decision::OtherNode);
         }
         if !self.key.requested_view.sees(&pod.network) {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::model::NetworkId;
+use crate::model::{NetworkId, Quirks};
 
 /// What the configuration says about the whole mesh. Fixed for the life of the process.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -10,6 +10,7 @@ pub struct MeshRules {
     reachable: BTreeSet<(NetworkId, NetworkId)>,
     local_suffixes: Vec<String>,
     local_hosts: Vec<String>,
+    quirks: Quirks,
 }
 
 impl MeshRules {
@@ -28,7 +29,18 @@ impl MeshRules {
                 format!("kubernetes.default.svc.{domain}"),
                 format!("istiod.{system_namespace}.svc.{domain}"),
             ],
+            quirks: Quirks::OURS,
         }
+    }
+
+    /// The same rules, with the peer's answers in these rows (D1).
+    pub fn with_quirks(self, quirks: Quirks) -> Self {
+        Self { quirks, ..self }
+    }
+
+    /// Where proxies are answered as the peer does.
+    pub fn quirks(&self) -> Quirks {
+        self.quirks
     }
 
     /// Whether workloads of `a` reach those of `b` directly although the networks differ (D2).

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use super::assignment::{AssignedEndpoint, LocalityGroup, Origin};
-use crate::model::{ClusterId, IpFamilies, Locality, NetworkGateway};
+use crate::model::{ClusterId, Health, IpFamilies, Locality, NetworkGateway, Standing};
 use crate::registry::NetworkPart;
 
 /// How an endpoint is reached.
@@ -40,6 +40,7 @@ struct Collected {
 
 /// A group whose weights are not fitted yet.
 struct Members {
+    standing: Standing,
     locality: Locality,
     endpoints: Vec<(AssignedEndpoint, u128)>,
 }
@@ -47,39 +48,59 @@ struct Members {
 /// Collects an assignment's endpoints and turns them into groups with exact weights.
 #[derive(Debug, Default)]
 pub(super) struct Weighing {
-    localities: BTreeMap<Locality, Collected>,
+    /// What the endpoints that come next are worth.
+    standing: Standing,
+    ranks: BTreeMap<Standing, BTreeMap<Locality, Collected>>,
+    /// Whether there is an endpoint that traffic can go to.
+    serves: bool,
 }
 
 impl Weighing {
+    /// The endpoints that come next are of a cluster with this standing.
+    pub(super) fn rank(&mut self, standing: Standing) {
+        self.standing = standing;
+    }
+
+    /// Whether traffic has somewhere to go with what came so far.
+    pub(super) fn serves(&self) -> bool {
+        self.serves
+    }
+
     /// An endpoint at its own address.
     pub(super) fn direct(&mut self, locality: &Locality, endpoint: AssignedEndpoint) {
+        self.serves |= endpoint.health == Some(Health::Healthy);
         self.collected(locality).direct.push(endpoint);
     }
 
     /// An endpoint behind `gateways`.
     pub(super) fn via(&mut self, locality: &Locality, gateways: Vec<NetworkGateway>, weight: u32) {
+        self.serves = true;
         *self.collected(locality).via.entry(gateways).or_default() += u128::from(weight);
     }
 
     fn collected(&mut self, locality: &Locality) -> &mut Collected {
-        if !self.localities.contains_key(locality) {
-            self.localities.insert(locality.clone(), Collected::default());
+        let localities = self.ranks.entry(self.standing).or_default();
+        if !localities.contains_key(locality) {
+            localities.insert(locality.clone(), Collected::default());
         }
-        self.localities.get_mut(locality).expect("inserted above")
+        localities.get_mut(locality).expect("inserted above")
     }
 
-    /// Scales, divides, merges and sums (D3, D5). Groups come out by locality, never empty.
+    /// Scales, divides, merges and sums (D3, D5). Groups come out by priority, then locality, never empty.
     pub(super) fn finish(self) -> Vec<LocalityGroup> {
         let scale = self.scale();
         let mut first_seen = BTreeMap::new();
         let mut groups: Vec<Members> = Vec::new();
-        for (locality, collected) in self.localities {
+        let ranks = self.ranks.into_iter();
+        let localities = ranks.flat_map(|(standing, all)| all.into_iter().map(move |one| (standing, one)));
+        for (standing, (locality, collected)) in localities {
             let here = groups.len();
             let scaled = |endpoint: AssignedEndpoint| {
                 let weight = u128::from(endpoint.weight).saturating_mul(scale);
                 (endpoint, weight)
             };
-            groups.push(Members { locality, endpoints: collected.direct.into_iter().map(scaled).collect() });
+            let endpoints = collected.direct.into_iter().map(scaled).collect();
+            groups.push(Members { standing, locality, endpoints });
             for (place, (gateway, weight)) in divide(&collected.via, scale) {
                 let &mut (group, member) =
                     first_seen.entry(place).or_insert((here, groups[here].endpoints.len()));
@@ -95,7 +116,12 @@ impl Weighing {
 
     /// The least common multiple of the sizes of the gateway sets in use (D5, Q29): every division is exact.
     fn scale(&self) -> u128 {
-        let sizes = self.localities.values().flat_map(|collected| collected.via.keys()).map(Vec::len);
+        let sizes = self
+            .ranks
+            .values()
+            .flat_map(BTreeMap::values)
+            .flat_map(|collected| collected.via.keys())
+            .map(Vec::len);
         sizes.fold(1, |scale, size| lcm(scale, size as u128))
     }
 }
@@ -150,11 +176,15 @@ fn fit(groups: Vec<Members>) -> Vec<LocalityGroup> {
         let weight = if total > limit { weight / shrink } else { weight };
         u32::try_from(weight.max(1)).unwrap_or(u32::MAX)
     };
+    let mut standings: Vec<_> = groups.iter().map(|group| group.standing).collect();
+    standings.dedup();
     let group = |members: Members| {
+        // Envoy and gRPC expect priorities without gaps.
+        let priority = standings.iter().take_while(|standing| **standing < members.standing).count() as u32;
         let fit = |(endpoint, weight)| AssignedEndpoint { weight: fitted(weight), ..endpoint };
         let endpoints: Vec<_> = members.endpoints.into_iter().map(fit).collect();
         let weight = endpoints.iter().map(|endpoint| endpoint.weight).sum();
-        LocalityGroup { locality: members.locality, weight, endpoints }
+        LocalityGroup { locality: members.locality, priority, weight, endpoints }
     };
     groups.into_iter().map(group).collect()
 }

@@ -13,6 +13,8 @@ use crate::model::{
 };
 use crate::registry::{ClusterWriter, Registry};
 
+mod standing;
+
 const HOST: &str = "helloworld.sample.svc.cluster.local";
 
 /// An endpoint in a few words.
@@ -147,7 +149,9 @@ impl Viewer<'_> {
     fn assignment(&self, name: &EdsName) -> (Assignment, Vec<(Endpoint, Decision)>) {
         let service = self.world.registry.host(&name.host).first().expect("service").load();
         let networks = self.world.registry.networks();
-        let inputs = Inputs { service: &service, networks: &networks, mesh: &self.world.mesh };
+        let standings = self.world.registry.standings();
+        let (mesh, standings) = (&self.world.mesh, &*standings);
+        let inputs = Inputs { service: &service, networks: &networks, mesh, standings };
         let mut decisions = Vec::new();
         let assignment = assign(inputs, name, &self.key, &mut decisions);
         assert_eq!(assignment, assign(inputs, name, &self.key, &mut ()), "recording changes nothing");
@@ -316,6 +320,29 @@ fn d07_ports_match_by_number_through_the_own_clusters_table() {
     let world = world.pods("east", &[pod("10.10.0.1")]).pods("west", &[pod("10.10.0.1")]);
     world.from("net-east/east").sees(&["10.10.0.1*1 172.30.0.2:15443*1"]);
     world.from("net-east/east").sees_as(&EdsName::outbound(5001, &HOST.into()), &[]);
+}
+
+#[test]
+fn q30_the_peer_matches_by_the_name_of_the_merged_port() {
+    let mut world = two_networks();
+    world.mesh = MeshRules::default().with_quirks(crate::model::Quirks::peer());
+    world.port_name.insert("west", "web");
+    let world = world.pods("east", &[pod("10.10.0.1")]).pods("west", &[pod("10.10.0.1")]);
+    world.from("net-east/east").sees(&["10.10.0.1*1"]);
+}
+
+#[test]
+fn r4_38_an_endpoint_that_is_not_exported_is_seen_in_its_own_cluster_only() {
+    let world = two_networks().pods("east", &[pod("10.10.0.1")]);
+    let cell = world.registry.host(HOST).remove(0);
+    let mut shard = (*cell.load().shards[0]).clone();
+    let mut endpoints = shard.endpoints.to_vec();
+    endpoints[0].discoverability = crate::model::Discoverability::SameCluster;
+    shard.endpoints = endpoints.into();
+    let mut world = world;
+    world.writers.get_mut("east").expect("known").0.set(cell.key().clone(), shard);
+    world.from("net-east/east").sees(&["10.10.0.1*1"]);
+    world.from("net-west/west").sees(&[]);
 }
 
 #[test]

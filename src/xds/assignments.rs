@@ -21,6 +21,7 @@ struct Built {
     encoded: Arc<Encoded>,
     service_version: u64,
     networks_read: Vec<(NetworkId, u64)>,
+    standings_read: u64,
 }
 
 /// What a cell remembers across builds.
@@ -197,8 +198,11 @@ impl Assignments {
         let built = cell.slot.load_full()?;
         let snapshot = self.snapshot(cell.parsed.as_ref());
         // A service that is gone for good has no version left: only a build without it is valid then.
-        let service = built.service_version == snapshot.map_or(0, |snapshot| snapshot.version);
-        (service && self.networks_current(&built)).then(|| Arc::clone(&built.encoded))
+        let service = built.service_version == snapshot.as_ref().map_or(0, |snapshot| snapshot.version);
+        let clusters =
+            snapshot.iter().flat_map(|snapshot| snapshot.shards.iter()).map(|shard| &shard.cluster);
+        let standings = built.standings_read == self.registry.standings().version(clusters);
+        (service && standings && self.networks_current(&built)).then(|| Arc::clone(&built.encoded))
     }
 
     fn networks_current(&self, built: &Built) -> bool {
@@ -212,14 +216,17 @@ impl Assignments {
         let found = cell.parsed.as_ref().zip(self.snapshot(cell.parsed.as_ref()));
         let Some((name, snapshot)) = found else {
             let encoded = Arc::new(resources::empty_assignment(&cell.name));
-            return Built { encoded, service_version: 0, networks_read: Vec::new() };
+            return Built { encoded, service_version: 0, networks_read: Vec::new(), standings_read: 0 };
         };
-        let inputs = Inputs { service: &snapshot, networks: &networks, mesh: &self.mesh };
+        let standings = self.registry.standings();
+        let (mesh, standings) = (&*self.mesh, &*standings);
+        let inputs = Inputs { service: &snapshot, networks: &networks, mesh, standings };
         let assignment = view::assign(inputs, name, &cell.key, &mut ());
         Built {
             encoded: Arc::new(resources::assignment(&cell.name, &assignment)),
             service_version: snapshot.version,
             networks_read: assignment.networks_read,
+            standings_read: assignment.standings_read,
         }
     }
 

@@ -1,6 +1,6 @@
 //! Where changes of the registry meet the streams that asked for them.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -16,7 +16,7 @@ use super::outbound::Outbounds;
 use super::resource::ResourceType;
 use super::status::{StreamStatus, TypeStatus};
 use super::watchers::{Marks, StreamHandle, Watchers};
-use crate::model::{Name, Node, ProxyView, ServiceKey, WorkloadId};
+use crate::model::{ClusterId, Name, Node, ProxyView, ServiceKey, WorkloadId};
 use crate::registry::{ChangeSet, Registry};
 use crate::trust::SecretSource;
 use crate::view::MeshRules;
@@ -34,6 +34,8 @@ pub struct Settings {
     pub debounce_max: Duration,
     /// Whether private keys may go over plaintext connections (D29).
     pub insecure_plaintext_sds: bool,
+    /// Cluster ids that proxies report, and the clusters they mean (R1.8).
+    pub cluster_aliases: BTreeMap<ClusterId, ClusterId>,
 }
 
 impl Default for Settings {
@@ -44,6 +46,7 @@ impl Default for Settings {
             debounce_after: Duration::ZERO,
             debounce_max: Duration::from_secs(10),
             insecure_plaintext_sds: false,
+            cluster_aliases: BTreeMap::new(),
         }
     }
 }

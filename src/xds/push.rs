@@ -92,6 +92,7 @@ async fn gather(hub: &Hub, coalescer: &mut Coalescer, mut changes: ChangeSet) ->
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::xds::hub::Settings;
 
     #[test]
     fn d28_the_first_change_goes_at_once_and_windows_grow_to_10_ms() {
@@ -105,5 +106,50 @@ mod tests {
         }
         assert_eq!(waits, [0, 1, 2, 4, 8, 10, 10]);
         assert_eq!(coalescer.wait(now + QUIET), Duration::ZERO);
+    }
+
+    /// Milliseconds after the start at which pushes go, for changes noted at these milliseconds.
+    async fn pushes(settings: Settings, notes: &[u64], until: u64) -> Vec<u128> {
+        let registry = crate::registry::Registry::new();
+        let hub = Arc::new(Hub::new(Arc::clone(&registry), settings, None));
+        let mut writer = registry.writer("c1".into(), crate::model::ClusterRole::Config).expect("a writer");
+        let start = tokio::time::Instant::now();
+        let (mut pushes, mut coalescer) = (Vec::new(), Coalescer::default());
+        let working = async {
+            loop {
+                let changes = hub.registry.changes().next().await;
+                gather(&hub, &mut coalescer, changes).await;
+                pushes.push(start.elapsed().as_millis());
+            }
+        };
+        let noting = async {
+            for (count, at) in notes.iter().enumerate() {
+                tokio::time::sleep_until(start + Duration::from_millis(*at)).await;
+                writer.set_networks(Some(format!("n{count}").as_str().into()), Vec::new());
+            }
+            tokio::time::sleep_until(start + Duration::from_millis(until)).await;
+        };
+        tokio::select! { () = working => {} () = noting => {} }
+        pushes
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn debounce_01_changes_wait_for_quiet_and_never_longer_than_the_maximum() {
+        let settings = || Settings {
+            debounce_after: Duration::from_millis(100),
+            debounce_max: Duration::from_secs(10),
+            ..Settings::default()
+        };
+        assert_eq!(pushes(settings(), &[0], 1_000).await, [100]);
+        assert_eq!(pushes(settings(), &[0, 50, 90], 1_000).await, [190]);
+        assert_eq!(pushes(settings(), &[0, 150], 1_000).await, [100, 250]);
+        let steady: Vec<u64> = (0..=500).map(|n| n * 50).collect();
+        let at = pushes(settings(), &steady, 26_000).await;
+        assert_eq!(at.len(), 3, "{at:?}");
+        for (at, wanted) in at.iter().zip([10_000, 20_050, 25_100]) {
+            assert!(at.abs_diff(wanted) <= 100, "{at} is not about {wanted}");
+        }
+        let at_once = pushes(Settings::default(), &[0], 1_000).await;
+        assert!(at_once.iter().all(|at| *at <= 1), "{at_once:?}");
     }
 }

@@ -164,7 +164,10 @@ async fn introduce<S: Session>(
     };
     let Ok(Ok(Some(mut first))) = first else { return };
     match wire::node(S::node(&mut first)) {
-        Ok(node) => {
+        Ok(mut node) => {
+            if let Some(cluster) = hub.settings.cluster_aliases.get(node.cluster()) {
+                node.workload.cluster = cluster.clone();
+            }
             tracing::debug!(proxy = %node.id, ?peer, protocol = S::NAME, "proxy connected");
             Stream::<S>::new(hub, node, peer).run(first, requests, responses, shutdown).await;
         }

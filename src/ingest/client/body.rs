@@ -28,8 +28,10 @@ pub(super) fn stream(body: Incoming, held: Held, server: Arc<str>, traffic: Arc<
             match rest.body.frame().await {
                 Some(Ok(frame)) => {
                     rest.traffic.contact();
-                    // Trailers say nothing that is used.
-                    if let Ok(data) = frame.into_data() {
+                    // Trailers say nothing that is used, nor does an empty frame at the end.
+                    if let Ok(data) = frame.into_data()
+                        && !data.is_empty()
+                    {
                         return Some((Ok(data), Some(rest)));
                     }
                 }

@@ -13,12 +13,12 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tower::{Service as _, ServiceExt as _};
 
+use super::TransportError;
 use super::connection::{Http1, Http2};
 use super::error::{cause, causes};
 use super::guard::{GuardedResolver, Unresolved};
 use super::tls::Tls;
 use super::traffic::{Counted, Epitaph, Traffic};
-use super::{AddressPolicy, TransportError};
 
 /// How long things may take; tests take less.
 #[derive(Clone, Copy, Debug)]
@@ -63,7 +63,6 @@ pub(super) enum Dialed {
 pub(super) struct Dialer {
     pub(super) target: Uri,
     pub(super) server: Arc<str>,
-    pub(super) addresses: AddressPolicy,
     pub(super) resolver: GuardedResolver,
     /// `None`: plain HTTP, which only an operator's own kubeconfig may ask for.
     pub(super) tls: Option<Arc<Tls>>,
@@ -114,7 +113,7 @@ impl Dialer {
         tokio::time::timeout(limit, step).await.unwrap_or(Err(late))
     }
 
-    async fn connect(&self) -> Result<TcpStream, TransportError> {
+    pub(super) async fn connect(&self) -> Result<TcpStream, TransportError> {
         self.check_literal()?;
         let mut tcp = HttpConnector::new_with_resolver(self.resolver.clone());
         tcp.enforce_http(false);
@@ -133,7 +132,7 @@ impl Dialer {
     fn check_literal(&self) -> Result<(), TransportError> {
         let host = self.target.host().unwrap_or_default().trim_matches(['[', ']']);
         let Ok(address) = host.parse::<IpAddr>() else { return Ok(()) };
-        let checked = self.addresses.check(address);
+        let checked = self.resolver.policy.check(address);
         checked.map_err(|error| TransportError::ForbiddenAddress { server: Arc::clone(&self.server), error })
     }
 

@@ -2,7 +2,7 @@
 
 use std::future::Future;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -49,13 +49,39 @@ pub fn special_kind(address: IpAddr) -> Option<&'static str> {
     kinds.into_iter().find_map(|(is, kind)| is.then_some(kind))
 }
 
+/// Services of clouds that give credentials to whoever asks from the right machine, beyond the link-local one:
+/// of Alibaba, Azure, Oracle and (IPv6) Amazon and Google.
+const METADATA: [IpAddr; 5] = [
+    IpAddr::V4(Ipv4Addr::new(100, 100, 100, 200)),
+    IpAddr::V4(Ipv4Addr::new(168, 63, 129, 16)),
+    IpAddr::V4(Ipv4Addr::new(192, 0, 0, 192)),
+    IpAddr::V6(Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254)),
+    IpAddr::V6(Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254)),
+];
+
+fn is_metadata(address: IpAddr) -> bool {
+    METADATA.contains(&address)
+}
+
+/// The IPv4 address that a connection to an IPv6 address ends at: mapped ones, and those behind NAT64.
+fn translated(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(v6) if v6.segments()[..6] == [0x64, 0xff9b, 0, 0, 0, 0] => {
+            let [.., a, b, c, d] = v6.octets();
+            Ipv4Addr::new(a, b, c, d).into()
+        }
+        address => address,
+    }
+}
+
 impl AddressPolicy {
     /// Whether `address` may be connected to.
     ///
     /// # Errors
     /// It may not, and why.
     pub fn check(self, address: IpAddr) -> Result<(), ForbiddenAddress> {
-        match (self, special_kind(address)) {
+        let address = translated(address);
+        match (self, special_kind(address).or_else(|| is_metadata(address).then_some("metadata"))) {
             (Self::Any, _) | (Self::Remote, None) => Ok(()),
             (Self::Remote, Some(kind)) => Err(ForbiddenAddress { address, kind }),
         }
@@ -76,14 +102,15 @@ pub(super) enum Unresolved {
     Forbidden(#[from] ForbiddenAddress),
 }
 
-type Lookup = BoxCloneSyncService<Name, Vec<SocketAddr>, io::Error>;
+/// From a name to its addresses.
+pub(super) type Lookup = BoxCloneSyncService<Name, Vec<SocketAddr>, io::Error>;
 
 /// The system's resolver; what it answers is checked right before connecting, so a name that changes its
 /// address later gains nothing.
 #[derive(Clone)]
 pub(super) struct GuardedResolver {
-    lookup: Lookup,
-    policy: AddressPolicy,
+    pub(super) lookup: Lookup,
+    pub(super) policy: AddressPolicy,
 }
 
 impl GuardedResolver {
@@ -141,6 +168,25 @@ mod tests {
             assert_eq!(AddressPolicy::Remote.check(address).is_ok(), kind.is_none(), "{text}");
             assert_eq!(AddressPolicy::Any.check(address), Ok(()));
         }
+    }
+
+    #[test]
+    fn z_04_metadata_services_are_refused_in_every_disguise() {
+        for text in [
+            "100.100.100.200",
+            "168.63.129.16",
+            "192.0.0.192",
+            "fd00:ec2::254",
+            "fd20:ce::254",
+            "64:ff9b::169.254.169.254",
+            "64:ff9b::127.0.0.1",
+            "::ffff:100.100.100.200",
+        ] {
+            let address: IpAddr = text.parse().unwrap();
+            assert!(AddressPolicy::Remote.check(address).is_err(), "{text}");
+            assert_eq!(AddressPolicy::Any.check(address), Ok(()));
+        }
+        assert_eq!(AddressPolicy::Remote.check("64:ff9b::192.0.2.1".parse().unwrap()), Ok(()));
     }
 
     #[tokio::test]

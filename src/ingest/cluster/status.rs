@@ -2,13 +2,17 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::SystemTime;
+
+use tokio::time::Instant;
 
 use crate::ingest::objects::ObjectKind;
 use crate::ingest::problems::Problems;
 use crate::ingest::staging::Staging;
-use crate::ingest::watch::Failure;
-use crate::model::{ClusterHealth, ClusterId, StaleCause};
+use crate::ingest::watch::{Failure, ListReason, SourceCounts};
+use crate::model::{
+    ApiFacts, ClusterHealth, ClusterId, ClusterStatus, Moment, Name, Restored, Served, SourceCounters,
+    SourceState, SourceStatus, StaleCause,
+};
 use crate::registry::Registry;
 
 /// What the problem of a generation that does not get to serve is about.
@@ -16,94 +20,173 @@ pub(in crate::ingest) fn rotation_subject(cluster: &ClusterId) -> String {
     format!("cluster {cluster}, new credentials")
 }
 
-/// State of one kind's watch.
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Watch {
-    Up,
-    Down(Failure),
-}
-
-/// The health of a generation, from the state of its watches.
+/// The health of a generation, from the state of its sources.
 pub(super) struct Status {
     registry: Arc<Registry>,
     problems: Arc<Problems>,
     cluster: ClusterId,
     /// Another generation serves: the row is its, and this one's troubles are problems.
     follower: bool,
-    synced: bool,
-    contacted: bool,
-    watches: BTreeMap<ObjectKind, Watch>,
-    /// When the last event came, if the row does not say so yet.
-    last_event: Option<SystemTime>,
-    /// Health differs from what the row says.
+    served: Served,
+    sources: BTreeMap<ObjectKind, SourceStatus>,
+    /// What the sources of each kind count, and what those of earlier generations counted.
+    counts: BTreeMap<ObjectKind, Vec<Arc<SourceCounts>>>,
+    earlier: BTreeMap<ObjectKind, SourceCounters>,
+    /// Health may differ from what the row says.
     changed: bool,
 }
 
+/// The moment by the runtime's clock, which tests may hold.
+fn now() -> Moment {
+    Instant::now().into_std().into()
+}
+
+/// Whether nothing can be served without this kind (K-45).
+fn is_required(kind: ObjectKind) -> bool {
+    matches!(kind, ObjectKind::Service | ObjectKind::EndpointSlice)
+}
+
+/// Whether every API server has this kind.
+fn is_expected(kind: ObjectKind) -> bool {
+    ObjectKind::BUILT_IN.contains(&kind)
+}
+
 impl Status {
+    /// For a generation that watches these kinds.
     pub(super) fn new(
         registry: Arc<Registry>,
         problems: Arc<Problems>,
         cluster: ClusterId,
         follower: bool,
+        kinds: impl IntoIterator<Item = ObjectKind>,
     ) -> Self {
+        let now = now();
+        let source = |kind| (kind, SourceStatus::new(now, is_required(kind), is_expected(kind)));
         Self {
             registry,
             problems,
             cluster,
             follower,
-            synced: false,
-            contacted: false,
-            watches: BTreeMap::new(),
-            last_event: None,
+            served: Served::Nothing,
+            sources: kinds.into_iter().map(source).collect(),
+            counts: BTreeMap::new(),
+            earlier: BTreeMap::new(),
             changed: false,
         }
     }
 
-    /// Something arrived.
-    pub(super) fn contact(&mut self) {
-        self.last_event = Some(SystemTime::now());
-        if !self.contacted {
-            self.contacted = true;
-            self.changed = true;
+    /// These sources count from now on; what those before them counted stays counted.
+    pub(super) fn recount(&mut self, sources: &[(ObjectKind, Arc<SourceCounts>)]) {
+        for kind in self.sources.keys() {
+            let sum = counters(self.counts.remove(kind).iter().flatten());
+            let earlier = self.earlier.entry(*kind).or_default();
+            *earlier = sum.after(earlier);
+        }
+        for (kind, counts) in sources {
+            self.counts.entry(*kind).or_default().push(Arc::clone(counts));
         }
     }
 
-    /// The watch of a kind works.
+    /// A part of a list arrived.
+    pub(super) fn heard(&mut self, kind: ObjectKind) {
+        self.source(kind, SourceStatus::heard);
+    }
+
+    /// A list is complete.
+    pub(super) fn listed(&mut self, kind: ObjectKind) {
+        self.source(kind, SourceStatus::listed);
+    }
+
+    /// The watch of a kind works: it was established, or told of something, or a probe found it current.
     pub(super) fn up(&mut self, kind: ObjectKind) {
-        self.contact();
-        if self.watches.get(&kind) != Some(&Watch::Up) {
-            self.watches.insert(kind, Watch::Up);
-            self.changed = true;
-        }
+        self.source(kind, SourceStatus::watched);
+    }
+
+    /// The watch of a kind told of a change.
+    pub(super) fn event(&mut self, kind: ObjectKind) {
+        self.source(kind, SourceStatus::changed);
     }
 
     /// The watch of a kind does not work.
     pub(super) fn down(&mut self, kind: ObjectKind, failure: &Failure) {
-        let down = Watch::Down(failure.clone());
-        if self.watches.get(&kind) != Some(&down) {
-            self.watches.insert(kind, down);
-            self.changed = true;
+        self.source(kind, |source, now| source.failed(now, state(failure)));
+    }
+
+    fn source(&mut self, kind: ObjectKind, change: impl FnOnce(&mut SourceStatus, Moment) -> bool) {
+        if let Some(source) = self.sources.get_mut(&kind) {
+            self.changed |= change(source, now());
         }
+    }
+
+    /// Whether an attempt has failed and nothing worked since.
+    pub(super) fn is_failing(&self) -> bool {
+        self.sources.values().any(|source| !source.state.detail().is_empty())
+    }
+
+    /// Since when what is served may be out of date, by the runtime's clock; `None` while it is not.
+    pub(super) fn stale_since(&self) -> Option<Moment> {
+        self.registry.clusters().look(&self.cluster, ClusterStatus::stale_since)?
     }
 
     /// It did not sync in time (R1.17).
     pub(super) fn timed_out(&mut self) {
         tracing::warn!(cluster = %self.cluster, "cluster did not sync in time; going on without it");
         if !self.follower {
-            self.registry.clusters().update(&self.cluster, |row| row.timed_out = true);
+            self.registry.clusters().update(&self.cluster, |row| {
+                row.timed_out = true;
+                row.sync_timeouts += 1;
+            });
         }
+    }
+
+    /// A snapshot is served until this generation is ready.
+    pub(super) fn restored(&mut self, restored: Restored, uid: Name) {
+        self.served = Served::Snapshot(restored.confirmed);
+        self.registry.clusters().update(&self.cluster, |row| {
+            row.restored = Some(restored);
+            row.uid = uid;
+        });
+        self.write_health();
+    }
+
+    /// What is known of the API server.
+    pub(super) fn api(&mut self, facts: impl FnOnce(&mut ApiFacts)) {
+        self.registry.clusters().update(&self.cluster, |row| facts(&mut row.api));
+    }
+
+    /// How many kinds have a mass deletion held back (K-21).
+    pub(super) fn holds(&mut self, kinds: usize) {
+        self.registry.clusters().update(&self.cluster, |row| row.mass_delete_holds = kinds);
     }
 
     /// This generation serves from now on.
     pub(super) fn synced(&mut self, staging: &Staging) {
+        if self.follower {
+            self.inherit();
+        }
         self.follower = false;
-        self.synced = true;
-        self.changed = true;
+        self.served = Served::Live;
         self.problems.clear(&self.subject());
         self.problems.clear(&rotation_subject(&self.cluster));
-        self.registry.clusters().update(&self.cluster, |row| row.synced = true);
+        self.registry.clusters().update(&self.cluster, |row| {
+            row.synced = true;
+            row.restored = None;
+        });
         tracing::info!(cluster = %self.cluster, objects = ?staging.objects(), "cluster synced");
         self.flush(staging);
+    }
+
+    /// Goes on counting where the generation before this one stopped.
+    fn inherit(&mut self) {
+        let Some(row) = self.registry.clusters().get(&self.cluster) else {
+            return;
+        };
+        for kind in self.sources.keys() {
+            if let Some(source) = row.sources.get(kind.name()) {
+                let own = self.earlier.remove(kind).unwrap_or_default();
+                self.earlier.insert(*kind, own.after(&source.counters));
+            }
+        }
     }
 
     /// Writes health if it differs.
@@ -120,20 +203,24 @@ impl Status {
         if self.follower {
             return;
         }
-        let last_event = self.last_event.take();
-        // Nothing of a cluster that is not synced is served: its counts would only mislead.
-        if !self.synced {
-            if let Some(at) = last_event {
-                self.registry.clusters().update(&self.cluster, |row| row.last_event = Some(at));
-            }
-            return;
+        let objects = staging.objects();
+        for (kind, source) in &mut self.sources {
+            source.objects = objects.get(kind.name()).copied().unwrap_or_default();
+            let now = counters(self.counts.get(kind).into_iter().flatten());
+            source.counters = now.after(self.earlier.get(kind).unwrap_or(&SourceCounters::default()));
         }
+        let sources = self.sources.iter().map(|(kind, source)| (kind.name(), source.clone())).collect();
+        let serving = self.served == Served::Live;
         self.registry.clusters().update(&self.cluster, |row| {
-            row.last_event = last_event.or(row.last_event);
-            row.objects = staging.objects();
-            row.quarantined = staging.quarantined();
-            row.pending_pods = staging.pending_pods();
-            row.network = staging.network().clone();
+            row.sources = sources;
+            // Nothing of a cluster that is not synced is served: its counts would only mislead.
+            if serving {
+                row.objects = objects;
+                row.quarantined = staging.quarantined();
+                row.quarantined_objects = staging.quarantined_objects();
+                row.pending_pods = staging.pending_pods();
+                row.network = staging.network().clone();
+            }
         });
     }
 
@@ -142,7 +229,7 @@ impl Status {
     }
 
     fn write_health(&mut self) {
-        let failed = self.worst().map(|(kind, failure)| format!("{}s: {}", kind.name(), failure.text()));
+        let failed = self.worst();
         if self.follower {
             if let Some(text) = failed {
                 let text = format!("not in use, the old ones stay: {text}");
@@ -154,46 +241,56 @@ impl Status {
             Some(text) => self.problems.set(self.subject(), text),
             None => self.problems.clear(&self.subject()),
         }
-        let health = self.health();
-        self.registry.clusters().update(&self.cluster, |row| match (&mut row.health, health) {
-            (ClusterHealth::Removing, _) => {}
-            (ClusterHealth::Stale { cause, .. }, ClusterHealth::Stale { cause: now, .. }) => *cause = now,
-            (before, after) if before.word() != after.word() => {
-                tracing::info!(cluster = %row.id, from = before.word(), to = after.word(), "cluster");
-                *before = after;
-                row.since = SystemTime::now();
+        let sources = self.sources.iter().map(|(kind, source)| (kind.name(), source));
+        let health = ClusterHealth::of(sources, self.served);
+        self.registry.clusters().update(&self.cluster, |row| {
+            if row.health == ClusterHealth::Removing {
+                return;
             }
-            _ => {}
+            let from = row.health.word();
+            if row.set_health(health, now()) {
+                tracing::info!(cluster = %row.id, from, to = row.health.word(), "cluster");
+            }
         });
     }
 
-    /// The failure that says most: refused credentials first.
-    fn worst(&self) -> Option<(ObjectKind, &Failure)> {
-        let failures = || {
-            self.watches.iter().filter_map(|(kind, watch)| match watch {
-                Watch::Down(failure) => Some((*kind, failure)),
-                Watch::Up => None,
-            })
+    /// The failure that says most: refused credentials first. A kind of an add-on that is not installed is none.
+    fn worst(&self) -> Option<String> {
+        let failed = |source: &&SourceStatus| {
+            let absent = matches!(source.state, SourceState::NotServed(_)) && !source.expected;
+            !absent && !source.state.detail().is_empty()
         };
-        failures().find(|(_, failure)| failure.is_unauthorized()).or_else(|| failures().next())
+        let unauthorized =
+            |(_, source): &(_, &SourceStatus)| matches!(source.state, SourceState::Unauthorized(_));
+        let mut failures = self.sources.iter().filter(|(_, source)| failed(source));
+        let first = failures.clone().find(unauthorized).or_else(|| failures.next());
+        first.map(|(kind, source)| format!("{}s: {}", kind.name(), source.state.detail()))
     }
+}
 
-    fn health(&self) -> ClusterHealth {
-        let since = SystemTime::now();
-        match (self.worst(), self.synced) {
-            (Some((_, Failure::Unauthorized(_) | Failure::Forbidden(_))), _) => ClusterHealth::Unauthorized { since },
-            (Some((_, Failure::Unreachable(why))), true) => {
-                ClusterHealth::Stale { since, cause: StaleCause::Unreachable(why.clone()) }
-            }
-            (Some((_, Failure::Refused(why) | Failure::NotServed(why))), true) => {
-                ClusterHealth::Stale { since, cause: StaleCause::Refused(why.clone()) }
-            }
-            (Some(_), false) => ClusterHealth::Connecting,
-            (None, true) if ObjectKind::BUILT_IN.iter().all(|kind| self.watches.contains_key(kind)) => {
-                ClusterHealth::Live
-            }
-            (None, _) if self.contacted => ClusterHealth::Syncing,
-            (None, _) => ClusterHealth::Connecting,
+/// What these sources have done together.
+fn counters<'a>(all: impl IntoIterator<Item = &'a Arc<SourceCounts>>) -> SourceCounters {
+    all.into_iter().fold(SourceCounters::default(), |sum, counts| {
+        let lists = ListReason::ALL.map(|reason| (reason.label(), counts.relists(reason)));
+        let retry_after = counts.retry_after();
+        SourceCounters {
+            lists: lists.into_iter().filter(|(_, count)| *count > 0).collect(),
+            regressions: counts.rv_regressions(),
+            bytes: counts.bytes_in(),
+            failures: counts.failures(),
+            retry_after: (!retry_after.is_zero()).then_some(retry_after),
         }
+        .after(&sum)
+    })
+}
+
+/// The state a failure leads to.
+fn state(failure: &Failure) -> SourceState {
+    match failure {
+        Failure::Unreachable(why) => SourceState::Failing(StaleCause::Unreachable(why.clone())),
+        Failure::Refused(why) => SourceState::Failing(StaleCause::Refused(why.clone())),
+        Failure::Unauthorized(why) => SourceState::Unauthorized(why.clone()),
+        Failure::Forbidden(why) => SourceState::Forbidden(why.clone()),
+        Failure::NotServed(why) => SourceState::NotServed(why.clone()),
     }
 }

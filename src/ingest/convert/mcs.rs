@@ -6,8 +6,7 @@ use super::ClusterContext;
 use crate::ingest::objects::ObjectKey;
 use crate::model::{Discoverability, EndpointShard, Hostname, Import, Name, Service, ServiceKey};
 
-/// The switches of multi-cluster services. Each needs the one before it; [`auto_export`](Self::auto_export)
-/// stands alone.
+/// The switches of multi-cluster services. Each needs the one before it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct McsOptions {
     /// `ENABLE_MCS_SERVICE_DISCOVERY`: only exported Services are seen by other clusters (R4.38).
@@ -16,8 +15,6 @@ pub struct McsOptions {
     pub host: bool,
     /// `ENABLE_MCS_CLUSTER_LOCAL`: `svc.cluster.local` host names never leave their cluster (R4.38).
     pub cluster_local: bool,
-    /// `ENABLE_MCS_AUTO_EXPORT`: every Service is exported (R4.40).
-    pub auto_export: bool,
     /// `MCS_API_GROUP`.
     pub group: Name,
     /// `MCS_API_VERSION`.
@@ -30,7 +27,6 @@ impl Default for McsOptions {
             discovery: false,
             host: false,
             cluster_local: false,
-            auto_export: false,
             group: "multicluster.x-k8s.io".into(),
             version: "v1alpha1".into(),
         }

@@ -1,6 +1,7 @@
 //! A pod as it is kept: what it shares with the others of its deployment apart from what is its own.
 
 use std::hash::{Hash, Hasher};
+use std::net::IpAddr;
 use std::ops::Deref;
 use std::sync::Arc;
 
@@ -45,6 +46,13 @@ pub struct Pod {
     pub failed: bool,
     /// Whether it may lend its metadata to its addresses (R5.7).
     pub lends: bool,
+}
+
+impl Pod {
+    /// The addresses it lends its metadata to (R5.7).
+    pub fn lent(&self) -> &[IpAddr] {
+        if self.lends && !self.failed { &self.addresses } else { &[] }
+    }
 }
 
 impl Deref for Pod {

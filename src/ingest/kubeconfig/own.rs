@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use kube::config::{KubeConfigOptions, Kubeconfig, KubeconfigError};
+use kube::config::{Cluster, KubeConfigOptions, Kubeconfig, KubeconfigError};
 
 /// Where the config cluster's credentials come from. The environment variable `KUBECONFIG` is never read.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -83,6 +83,16 @@ pub enum OwnError {
         /// Why.
         error: Box<KubeconfigError>,
     },
+    /// Connections go straight to the API server.
+    #[error(
+        "kubeconfig {path}, context `{context}`: proxy-url is not supported; give a server that can be reached"
+    )]
+    Proxy {
+        /// The file.
+        path: PathBuf,
+        /// The context.
+        context: String,
+    },
     /// There is no service account.
     #[error("no in-cluster service account: {0}; give --kubeconfig outside a cluster")]
     InCluster(#[from] kube::config::InClusterError),
@@ -123,9 +133,27 @@ async fn from_file(path: PathBuf, context: Option<&str>) -> Result<kube::Config,
     if !kubeconfig.contexts.iter().any(|known| known.name == context) {
         return Err(OwnError::UnknownContext { known: known(), path, context });
     }
+    let cluster = cluster(&kubeconfig, &context);
+    let ca_file = cluster.filter(|cluster| cluster.certificate_authority_data.is_none());
+    let ca_file = ca_file.and_then(|cluster| cluster.certificate_authority.clone()).map(PathBuf::from);
+    if cluster.is_some_and(|cluster| cluster.proxy_url.as_deref().is_some_and(|url| !url.is_empty())) {
+        return Err(OwnError::Proxy { path, context });
+    }
     let options = KubeConfigOptions { context: Some(context.clone()), ..KubeConfigOptions::default() };
     let config = kube::Config::from_custom_kubeconfig(kubeconfig, &options).await;
-    config.map_err(|error| OwnError::Unusable { path, context, error: Box::new(error) })
+    match config {
+        // Read again when connections are made: it may be exchanged (K-17).
+        Ok(mut config) => {
+            config.root_cert_file = ca_file;
+            Ok(config)
+        }
+        Err(error) => Err(OwnError::Unusable { path, context, error: Box::new(error) }),
+    }
+}
+
+fn cluster<'a>(kubeconfig: &'a Kubeconfig, context: &str) -> Option<&'a Cluster> {
+    let context = kubeconfig.contexts.iter().find(|named| named.name == context)?.context.as_ref()?;
+    kubeconfig.clusters.iter().find(|named| named.name == context.cluster)?.cluster.as_ref()
 }
 
 #[cfg(test)]
@@ -169,5 +197,22 @@ mod tests {
         std::fs::write(&path, TWO).unwrap();
         let config = load(&ConfigSource::Kubeconfig { path, context: None }).await.unwrap();
         assert_eq!(config.cluster_url.host(), Some("192.0.2.1"));
+    }
+
+    #[tokio::test]
+    async fn k17_the_file_of_the_ca_is_known_and_proxies_are_refused_aloud() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("config.yaml");
+        let mut params = rcgen::CertificateParams::new(vec![]).unwrap();
+        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        let ca = params.self_signed(&rcgen::KeyPair::generate().unwrap()).unwrap();
+        std::fs::write(dir.path().join("ca.crt"), ca.pem()).unwrap();
+        let with = |more: &str| TWO.replace("'https://192.0.2.1'", &format!("'https://192.0.2.1', {more}"));
+        std::fs::write(&path, with("certificate-authority: ca.crt")).unwrap();
+        let config = load(&ConfigSource::Kubeconfig { path, context: None }).await.unwrap();
+        assert_eq!(config.root_cert_file, Some(dir.path().join("ca.crt")));
+        assert_eq!(config.root_cert, Some(vec![ca.der().to_vec()]));
+        let refused = failure(Some(&with("proxy-url: 'http://192.0.2.2'")), None).await;
+        assert!(refused.contains("proxy-url"), "{refused}");
     }
 }

@@ -1,48 +1,24 @@
 //! Kubeconfigs of remote clusters: only what is known to be harmless is taken over (Z-01…Z-05, Z-07, Z-08).
 
 use std::fmt;
+use std::path::Path;
 use std::sync::Arc;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use kube::config::AuthInfo;
+use kube::config::{AuthInfo, AuthProviderConfig, Cluster, ExecAuthCluster, ExecConfig};
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
+use serde::Deserialize;
 use serde_json::{Map, Value};
 use xxhash_rust::xxh3::xxh3_128;
 
-use crate::ingest::client::{AddressPolicy, ForbiddenAddress};
+use super::policy::{is_set, shown};
+use super::{KubeconfigPolicy, KubeconfigRules, Refusal, verdict};
+use crate::ingest::client::AddressPolicy;
 
 /// Largest kubeconfig that is read (Z-07).
 pub const MAX_BYTES: usize = 1 << 20;
-
-/// *Skipped* until the content changes: what runs for this cluster keeps running (R1.6).
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
-    /// Over 1 MiB.
-    #[error("the kubeconfig is larger than {MAX_BYTES} bytes")]
-    TooLarge,
-    /// Not YAML. The parser's message is not repeated: it may quote credentials.
-    #[error("the kubeconfig is malformed{0}: it is not a YAML document of kind Config")]
-    Malformed(String),
-    /// A field that must be there is not.
-    #[error("the kubeconfig has no usable `{0}`")]
-    Missing(&'static str),
-    /// A field that a remote kubeconfig may not have.
-    #[error("`{0}` is not allowed in the kubeconfig of a remote cluster; {1}")]
-    NotAllowed(String, &'static str),
-    /// A field that cannot be understood.
-    #[error("`{0}` of the kubeconfig {1}")]
-    Invalid(&'static str, &'static str),
-    /// The server's address is one it may not have (Z-04).
-    #[error("`server` of the kubeconfig: {0}")]
-    Address(#[from] ForbiddenAddress),
-    /// The id cannot be a cluster's.
-    #[error(
-        "`{0}` cannot be a cluster id: it must consist of letters, digits, `-`, `_` and `.`, at most 63 between dots and 253 in all"
-    )]
-    ClusterId(String),
-}
 
 /// A remote kubeconfig that passed.
 #[derive(Clone)]
@@ -85,11 +61,13 @@ pub fn check_cluster_id(id: &str) -> Result<(), Refusal> {
 }
 
 impl RemoteKubeconfig {
-    /// Reads and checks a kubeconfig. No file is opened, no process started, no variable read.
+    /// Reads and checks a kubeconfig. No file is opened, no process started, no variable read: what the rules
+    /// permit to reach into this machine does so when a connection is made.
     ///
     /// # Errors
     /// Names the first field that is missing, wrong or not allowed; never its content.
-    pub fn parse(bytes: &[u8], addresses: AddressPolicy) -> Result<Self, Refusal> {
+    pub fn parse(bytes: &[u8], rules: impl Into<KubeconfigRules>) -> Result<Self, Refusal> {
+        let KubeconfigRules { addresses, policy } = rules.into();
         if bytes.len() > MAX_BYTES {
             return Err(Refusal::TooLarge);
         }
@@ -98,7 +76,7 @@ impl RemoteKubeconfig {
         let cluster = entry(&document, "clusters", "cluster", &cluster_name)?;
         let mut config = cluster_config(cluster, addresses)?;
         if let Some(user) = user {
-            config.auth_info = auth(entry(&document, "users", "user", &user)?)?;
+            config.auth_info = auth(entry(&document, "users", "user", &user)?, cluster, policy.strict())?;
         }
         Ok(Self { cluster_name, hash: xxh3_128(bytes), config: Arc::new(config) })
     }
@@ -106,13 +84,33 @@ impl RemoteKubeconfig {
 
 fn yaml(bytes: &[u8]) -> Result<Map<String, Value>, Refusal> {
     let text = std::str::from_utf8(bytes).map_err(|_| Refusal::Malformed(String::new()))?;
-    let value: Value = serde_saphyr::from_str(text).map_err(|error| {
+    let value: Value = serde_saphyr::from_str_with_options(text, limits()).map_err(|error| {
         let place = error.location().map(|at| format!(" at line {}", at.line()));
         Refusal::Malformed(place.unwrap_or_default())
     })?;
     match value {
         Value::Object(map) => Ok(map),
         _ => Err(Refusal::Malformed(String::new())),
+    }
+}
+
+/// A kubeconfig of 500 clusters fits; what is made to cost time does not (Z-07).
+fn limits() -> serde_saphyr::Options {
+    serde_saphyr::options! {
+        budget: serde_saphyr::budget! {
+            max_events: 50_000,
+            max_nodes: 20_000,
+            max_depth: 24,
+            flow_nesting_limit: 24,
+            max_documents: 1,
+            max_anchors: 100,
+            max_aliases: 100,
+            max_recorded_anchor_events: 10_000,
+            max_recorded_anchor_bytes: MAX_BYTES,
+            max_merge_keys: 100,
+        },
+        duplicate_keys: serde_saphyr::options::DuplicateKeyPolicy::Error,
+        with_snippet: false,
     }
 }
 
@@ -150,11 +148,6 @@ fn entry<'a>(
     let found = list(document, plural).find(|(candidate, _)| *candidate == name);
     let content = found.and_then(|(_, entry)| entry.get(singular)?.as_object());
     content.ok_or(Refusal::Missing(plural))
-}
-
-/// Fields that mean nothing when empty, null or false.
-fn is_set(value: &Value) -> bool {
-    !matches!(value, Value::Null | Value::Bool(false)) && value.as_str() != Some("")
 }
 
 fn text(map: &Map<String, Value>, name: &str) -> Option<String> {
@@ -210,181 +203,67 @@ fn certificates(base64: &str) -> Result<Vec<Vec<u8>>, Refusal> {
     }
 }
 
-fn auth(user: &Map<String, Value>) -> Result<AuthInfo, Refusal> {
-    for (name, _) in user.iter().filter(|(_, value)| is_set(value)) {
-        let why = match name.as_str() {
-            "token"
-            | "client-certificate-data"
-            | "client-key-data"
-            | "username"
-            | "password"
-            | "extensions" => continue,
-            "exec" | "auth-provider" => "no program is run on behalf of a remote cluster",
-            "tokenFile" => "use token",
-            "client-certificate" => "use client-certificate-data",
-            "client-key" => "use client-key-data",
-            name if name.starts_with("as") => "nobody is impersonated",
-            _ => "the field is not known",
-        };
-        return Err(Refusal::NotAllowed(shown(name), why));
-    }
+/// Takes over what passed the verdict, field by field.
+fn auth(
+    user: &Map<String, Value>,
+    cluster: &Map<String, Value>,
+    policy: KubeconfigPolicy,
+) -> Result<AuthInfo, Refusal> {
+    verdict(&Value::Object(user.clone()), policy)?;
     Ok(AuthInfo {
         username: text(user, "username"),
         password: text(user, "password").map(Into::into),
         token: text(user, "token").map(Into::into),
+        token_file: path(user, "tokenFile")?,
+        client_certificate: path(user, "client-certificate")?,
         client_certificate_data: text(user, "client-certificate-data"),
+        client_key: path(user, "client-key")?,
         client_key_data: text(user, "client-key-data").map(Into::into),
+        auth_provider: provider(user)?,
+        exec: exec(user, cluster)?,
         ..AuthInfo::default()
     })
 }
 
-fn shown(field: &str) -> String {
-    field.chars().take(60).map(|c| if c.is_control() { '?' } else { c }).collect()
+/// A Secret has no directory that a relative path could start from.
+fn path(user: &Map<String, Value>, name: &'static str) -> Result<Option<String>, Refusal> {
+    match text(user, name) {
+        Some(path) if !Path::new(&path).is_absolute() => {
+            Err(Refusal::Invalid(name, "must be an absolute path"))
+        }
+        path => Ok(path),
+    }
+}
+
+fn provider(user: &Map<String, Value>) -> Result<Option<AuthProviderConfig>, Refusal> {
+    let Some(value) = user.get("auth-provider").filter(|value| is_set(value)) else { return Ok(None) };
+    let provider = AuthProviderConfig::deserialize(value)
+        .map_err(|_| Refusal::Invalid("auth-provider", "has fields of the wrong kind"))?;
+    if provider.name != "gcp" {
+        return Err(Refusal::Unsupported("auth-provider", "use an exec plugin, such as kubelogin for azure"));
+    }
+    Ok(Some(provider))
+}
+
+fn exec(user: &Map<String, Value>, cluster: &Map<String, Value>) -> Result<Option<ExecConfig>, Refusal> {
+    let Some(value) = user.get("exec").filter(|value| is_set(value)) else { return Ok(None) };
+    let wrong = |_| Refusal::Invalid("exec", "has fields of the wrong kind");
+    let mut exec = ExecConfig::deserialize(value).map_err(wrong)?;
+    let command = exec.command.as_deref().unwrap_or_default();
+    if command.is_empty() {
+        return Err(Refusal::Invalid("exec", "names no command"));
+    }
+    if command.contains('/') && !Path::new(command).is_absolute() {
+        return Err(Refusal::Invalid("exec", "must name its command by an absolute path or a bare name"));
+    }
+    if exec.provide_cluster_info {
+        let wrong = |_| Refusal::Invalid("exec", "asks for a cluster that cannot be described");
+        let described = Cluster::deserialize(&Value::Object(cluster.clone())).map_err(wrong)?;
+        let wrong = |_| Refusal::Invalid("exec", "asks for a cluster that cannot be described");
+        exec.cluster = Some(ExecAuthCluster::try_from(&described).map_err(wrong)?);
+    }
+    Ok(Some(exec))
 }
 
 #[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    fn kubeconfig(cluster: Value, user: Value) -> Vec<u8> {
-        json!({"apiVersion": "v1", "kind": "Config", "current-context": "c",
-            "clusters": [{"name": "west", "cluster": cluster}],
-            "users": [{"name": "u", "user": user}],
-            "contexts": [{"name": "c", "context": {"cluster": "west", "user": "u"}}]})
-        .to_string()
-        .into_bytes()
-    }
-
-    fn verdict(cluster: Value, user: Value) -> Result<RemoteKubeconfig, String> {
-        RemoteKubeconfig::parse(&kubeconfig(cluster, user), AddressPolicy::Remote)
-            .map_err(|error| error.to_string())
-    }
-
-    fn with(name: &str, value: Value) -> Value {
-        let mut cluster = json!({"server": "https://192.0.2.1:6443"});
-        cluster[name] = value;
-        cluster
-    }
-
-    #[test]
-    fn z_01_every_user_field_has_a_verdict() {
-        for (user, allowed) in [
-            (json!({}), true),
-            (json!({"token": "canary"}), true),
-            (json!({"client-certificate-data": "eA==", "client-key-data": "eA=="}), true),
-            (json!({"username": "u", "password": "canary"}), true),
-            (json!({"exec": {"command": "sleep"}}), false),
-            (json!({"auth-provider": {"name": "gcp"}}), false),
-            (json!({"auth-provider": {"name": "oidc"}}), false),
-            (json!({"tokenFile": "/t"}), false),
-            (json!({"client-key": "/k"}), false),
-            (json!({"client-certificate": "/c"}), false),
-            (json!({"as": "root"}), false),
-            (json!({"as-groups": ["system:masters"]}), false),
-            (json!({"as-user-extra": {"x": ["y"]}}), false),
-            (json!({"somethingNew": 1}), false),
-            (json!({"tokenFile": "", "exec": null}), true),
-        ] {
-            let result = verdict(json!({"server": "https://192.0.2.1"}), user.clone());
-            assert_eq!(result.is_ok(), allowed, "{user} {result:?}");
-            if let Err(text) = result {
-                let field = user.as_object().unwrap().keys().next().unwrap();
-                assert!(text.contains(field.as_str()), "{text}");
-            }
-        }
-    }
-
-    #[test]
-    fn z_02_z_03_z_05_every_cluster_field_has_a_verdict() {
-        for (cluster, allowed) in [
-            (with("tls-server-name", json!("kubernetes")), true),
-            (with("disable-compression", json!(true)), true),
-            (with("insecure-skip-tls-verify", json!(false)), true),
-            (with("insecure-skip-tls-verify", json!(true)), false),
-            (with("certificate-authority", json!("/ca.pem")), false),
-            (with("certificate-authority-data", json!("not base64!")), false),
-            (with("certificate-authority-data", json!("bm90IFBFTQ==")), false),
-            (with("proxy-url", json!("http://proxy")), false),
-            (with("somethingNew", json!("x")), false),
-            (json!({}), false),
-        ] {
-            assert_eq!(verdict(cluster.clone(), json!({})).is_ok(), allowed, "{cluster}");
-        }
-    }
-
-    #[test]
-    fn z_04_the_server_must_be_https_and_elsewhere() {
-        for (server, allowed) in [
-            ("https://192.0.2.1:6443", true),
-            ("https://api.example.com", true),
-            ("http://192.0.2.1", false),
-            ("https://169.254.169.254", false),
-            ("https://[::ffff:169.254.169.254]", false),
-            ("https://127.0.0.1:1", false),
-            ("https://[::1]:1", false),
-            ("https://0.0.0.0", false),
-            ("https://user:canary@192.0.2.1", false),
-            ("file:///etc/passwd", false),
-            ("nonsense", false),
-            ("", false),
-        ] {
-            let result = verdict(json!({"server": server}), json!({}));
-            assert_eq!(result.is_ok(), allowed, "{server} {result:?}");
-            assert!(!format!("{result:?}").contains("canary"));
-        }
-        let local = kubeconfig(json!({"server": "https://127.0.0.1:1"}), json!({}));
-        assert!(RemoteKubeconfig::parse(&local, AddressPolicy::Any).is_ok());
-    }
-
-    #[test]
-    fn z_07_bombs_and_giants_are_refused_quickly() {
-        let giant = vec![b' '; MAX_BYTES + 1];
-        let parse = |bytes: &[u8]| RemoteKubeconfig::parse(bytes, AddressPolicy::Remote).map(|_| ());
-        assert_eq!(parse(&giant), Err(Refusal::TooLarge));
-        let mut bomb = String::from("a0: &a0 [x,x,x,x,x,x,x,x,x]\n");
-        for n in 1..30 {
-            let before = n - 1;
-            bomb.push_str(&format!("a{n}: &a{n} [{}]\n", vec![format!("*a{before}"); 9].join(",")));
-        }
-        assert!(matches!(parse(bomb.as_bytes()), Err(Refusal::Malformed(_))));
-        assert!(matches!(parse(b"token: canary: x: ["), Err(Refusal::Malformed(_))));
-        assert!(matches!(parse(b"\xff\xfe"), Err(Refusal::Malformed(_))));
-    }
-
-    #[test]
-    fn r1_11_the_cluster_is_the_current_contexts_then_the_first_by_name() {
-        let name = |current: &str, contexts: Value| {
-            let clusters: Vec<_> = ["b", "a", "c"]
-                .iter()
-                .map(|name| json!({"name": name, "cluster": {"server": "https://192.0.2.1"}}))
-                .collect();
-            let text = json!({"current-context": current, "clusters": clusters, "contexts": contexts});
-            RemoteKubeconfig::parse(text.to_string().as_bytes(), AddressPolicy::Remote).unwrap().cluster_name
-        };
-        let context = |name: &str, cluster: &str| json!({"name": name, "context": {"cluster": cluster}});
-        assert_eq!(name("z", json!([context("y", "b"), context("z", "c")])), "c");
-        assert_eq!(name("", json!([context("z", "c"), context("y", "b")])), "b");
-        assert_eq!(name("x", json!([context("w", ""), context("y", "b")])), "b");
-        assert_eq!(name("", json!([])), "a");
-    }
-
-    #[test]
-    fn z_09_cluster_ids() {
-        for (id, allowed) in [
-            ("west", true),
-            ("Kubernetes", true),
-            ("eu-1.prod_a", true),
-            ("", false),
-            ("-x", false),
-            ("a b", false),
-            ("a\n", false),
-            ("a|b", false),
-            ("ä", false),
-            (&"a".repeat(64), false),
-        ] {
-            assert_eq!(check_cluster_id(id).is_ok(), allowed, "{id:?}");
-        }
-    }
-}
+mod tests;

@@ -116,9 +116,17 @@ impl MeshPublisher {
             match told.address {
                 GatewayAddress::Ip(address) => match (self.special, special_kind(address)) {
                     (SpecialAddresses::Drop, Some(kind)) => {
-                        warnings.push(format!("gateway {address} of network `{network}` is a {kind} address: not used"));
+                        warnings.push(format!(
+                            "gateway {address} of network `{network}` is a {kind} address: not used"
+                        ));
                     }
-                    _ => gateways.push(NetworkGateway { network, cluster: cluster(), address, port, hbone_port }),
+                    _ => gateways.push(NetworkGateway {
+                        network,
+                        cluster: cluster(),
+                        address,
+                        port,
+                        hbone_port,
+                    }),
                 },
                 GatewayAddress::Host(host) => {
                     hosts.push(GatewayHost { network, host, port, hbone_port, cluster: cluster() });

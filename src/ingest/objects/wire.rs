@@ -85,7 +85,8 @@ pub struct ListPage<T> {
 pub fn decode_frame<T: Object>(encoding: Encoding, frame: &[u8]) -> Result<WatchFrame<T>, FrameError> {
     match encoding {
         Encoding::Json => json::frame(frame),
-        Encoding::Protobuf => protobuf::frame(frame),
+        Encoding::Protobuf if T::PROTOBUF => protobuf::frame(frame),
+        Encoding::Protobuf => Err(FrameError::NotServed),
     }
 }
 
@@ -96,7 +97,8 @@ pub fn decode_frame<T: Object>(encoding: Encoding, frame: &[u8]) -> Result<Watch
 pub fn decode_list<T: Object>(encoding: Encoding, body: &[u8]) -> Result<ListPage<T>, FrameError> {
     match encoding {
         Encoding::Json => json::list(body),
-        Encoding::Protobuf => protobuf::list(body),
+        Encoding::Protobuf if T::PROTOBUF => protobuf::list(body),
+        Encoding::Protobuf => Err(FrameError::NotServed),
     }
 }
 
@@ -107,6 +109,10 @@ pub fn decode_list<T: Object>(encoding: Encoding, body: &[u8]) -> Result<ListPag
 pub fn decode_one<T: Object>(encoding: Encoding, body: &[u8]) -> Result<Received<T>, FrameError> {
     match encoding {
         Encoding::Json => json::one(body),
-        Encoding::Protobuf => protobuf::one(body),
+        Encoding::Protobuf if T::PROTOBUF => protobuf::one(body),
+        Encoding::Protobuf => Err(FrameError::NotServed),
     }
 }
+
+#[cfg(test)]
+mod tests;

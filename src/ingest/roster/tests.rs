@@ -28,7 +28,7 @@ impl Table {
     fn say(&mut self, news: &[Secret<'_>]) -> Vec<String> {
         let news = news.iter().map(|(created, name, claims)| {
             let claims = claims.iter().map(|(id, token)| (ClusterId::from(*id), kubeconfig(token)));
-            (source(*created, name), Claims::Of(claims.collect()))
+            (source(*created, name), Claims::Of(claims.collect(), Texts::new()))
         });
         shown(&self.roster.update(news.collect::<Vec<_>>(), &self.problems))
     }
@@ -44,7 +44,8 @@ fn source(created: i64, name: &str) -> Source {
 
 fn shown(actions: &[Action]) -> Vec<String> {
     let show = |action: &Action| match action {
-        Action::Run(id, source, _) => format!("run {id} of {source}"),
+        Action::Run(id, source, ..) => format!("run {id} of {source}"),
+        Action::Tell(id, source, options) => format!("tell {id} of {source} {options:?}"),
         Action::Remove(id) => format!("remove {id}"),
     };
     actions.iter().map(show).collect()
@@ -53,7 +54,7 @@ fn shown(actions: &[Action]) -> Vec<String> {
 const NOTHING: [&str; 0] = [];
 
 #[test]
-fn r1_5_the_life_of_secrets() {
+fn secret_01_r1_5_the_life_of_secrets() {
     let mut table = Table::new(Contest::First);
     assert_eq!(table.say(&[(1, "s0", &[("c0", "k0")])]), ["run c0 of s0"]);
     assert_eq!(table.say(&[(1, "s0", &[("c0", "k1")])]), ["run c0 of s0"]);
@@ -74,12 +75,12 @@ fn q1_a_loser_takes_over_when_the_owner_goes() {
     assert_eq!(table.say(&[(1, "a", &[("c", "k1")]), (2, "b", &[("c", "k2")])]), ["run c of a"]);
     assert_eq!(table.gone("a"), ["run c of b"]);
     assert_eq!(table.say(&[(3, "d", &[("c", "k2")])]), NOTHING);
-    assert_eq!(table.gone("b"), NOTHING, "the same bytes under another name change nothing");
+    assert_eq!(table.gone("b"), ["tell c of d {}"], "the same bytes under another name restart nothing");
     assert_eq!(table.gone("d"), ["remove c"]);
 }
 
 #[test]
-fn k_34_the_oldest_claims_first_whatever_the_order_of_arrival() {
+fn k34_the_oldest_claims_first_whatever_the_order_of_arrival() {
     for order in [[0, 1], [1, 0]] {
         let news: [Secret<'_>; 2] = [(2, "a", &[("c", "k1")]), (1, "b", &[("c", "k2")])];
         let mut table = Table::new(Contest::First);
@@ -88,7 +89,7 @@ fn k_34_the_oldest_claims_first_whatever_the_order_of_arrival() {
 }
 
 #[test]
-fn r1_6_a_bad_kubeconfig_stops_nobody_and_replaces_nothing() {
+fn secret_03_r1_6_a_bad_kubeconfig_stops_nobody_and_replaces_nothing() {
     let mut table = Table::new(Contest::First);
     assert_eq!(table.say(&[(1, "s", &[("bad-one", "bad"), ("good", "k1")])]), ["run good of s"]);
     assert_eq!(table.problems.all()[0].subject, "s, cluster bad-one");
@@ -120,4 +121,17 @@ fn r1_12_a_malformed_file_keeps_its_last_good_content() {
     assert_eq!(table.problems.all()[0].subject, "a.yaml");
     assert_eq!(table.say(&[(0, "a.yaml", &[("r", "1")])]), NOTHING);
     assert_eq!(table.problems.all(), []);
+}
+
+#[test]
+fn r1_5_other_annotations_with_the_same_credentials_restart_nothing() {
+    let mut table = Table::new(Contest::First);
+    table.say(&[(1, "s", &[("c", "k1")])]);
+    let options = Texts::from([("start".to_owned(), "required".to_owned())]);
+    let claims = || BTreeMap::from([("c".into(), kubeconfig("k1"))]);
+    let news = [(source(1, "s"), Claims::Of(claims(), options.clone()))];
+    let actions = shown(&table.roster.update(news, &table.problems));
+    assert_eq!(actions, [r#"tell c of s {"start": "required"}"#]);
+    let news = [(source(1, "s"), Claims::Of(claims(), options))];
+    assert_eq!(shown(&table.roster.update(news, &table.problems)), NOTHING);
 }

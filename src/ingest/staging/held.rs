@@ -4,73 +4,13 @@ use std::collections::HashSet;
 
 use hashbrown::HashMap;
 
+use super::guard::{Guard, HeldBack};
 use super::quarantine::Quarantine;
+use super::revisions::Revisions;
 use crate::ingest::counts::EventKind;
 use crate::ingest::objects::{ObjectKey, ObjectKind};
 use crate::ingest::watch::{Received, SourceEvent};
-
-/// An object of a kind, or why it cannot be read.
-pub(super) type Row<T> = (ObjectKey, Result<T, String>);
-
-/// What an event asks for.
-#[derive(Debug)]
-pub(super) enum Step<T> {
-    Nothing,
-    /// An object is there.
-    Set(Row<T>),
-    /// An object is gone.
-    Remove(ObjectKey),
-    /// A complete list, in the order in which it came: what is not in it is gone; of an object told twice the
-    /// last one counts.
-    Replace(Vec<Row<T>>),
-}
-
-/// The list in progress: nothing of it is seen until it is complete.
-#[derive(Debug)]
-pub(super) struct Listing<T> {
-    rows: Option<Vec<Row<T>>>,
-    listed: bool,
-}
-
-impl<T> Default for Listing<T> {
-    fn default() -> Self {
-        Self { rows: None, listed: false }
-    }
-}
-
-impl<T> Listing<T> {
-    /// Whether a list was ever completed.
-    pub(super) fn is_listed(&self) -> bool {
-        self.listed
-    }
-
-    /// Whether a list is in progress.
-    pub(super) fn is_listing(&self) -> bool {
-        self.rows.is_some()
-    }
-
-    /// What an event asks for. `pack` makes of an object what is kept of it, before anything waits.
-    pub(super) fn step<U>(&mut self, event: SourceEvent<U>, pack: impl FnOnce(U) -> T) -> Step<T> {
-        match event {
-            SourceEvent::Init => self.rows = Some(Vec::new()),
-            SourceEvent::InitApply(Received { key, object, .. }) => {
-                if let Some(rows) = &mut self.rows {
-                    rows.push((key, object.map(pack)));
-                }
-            }
-            SourceEvent::InitDone { .. } => {
-                if let Some(rows) = self.rows.take() {
-                    self.listed = true;
-                    return Step::Replace(rows);
-                }
-            }
-            SourceEvent::Apply(Received { key, object, .. }) => return Step::Set((key, object.map(pack))),
-            SourceEvent::Delete { key, .. } => return Step::Remove(key),
-            SourceEvent::Connected | SourceEvent::Idle | SourceEvent::Failed(_) => {}
-        }
-        Step::Nothing
-    }
-}
+use crate::model::Name;
 
 /// What one event changed.
 #[derive(Debug)]
@@ -83,11 +23,99 @@ pub(super) struct Changes<T> {
     pub(super) unreadable: usize,
     /// Whether a list was completed.
     pub(super) listed: bool,
+    /// Whether removals of that list are held back (K-21).
+    pub(super) doubted: bool,
 }
 
 impl<T> Default for Changes<T> {
     fn default() -> Self {
-        Self { changed: Vec::new(), same: 0, unreadable: 0, listed: false }
+        Self { changed: Vec::new(), same: 0, unreadable: 0, listed: false, doubted: false }
+    }
+}
+
+/// Which part of a kind a list is complete for: all of it, or one namespace.
+pub type Scope = Option<Name>;
+
+/// A list in progress: nothing of it is seen until it is complete.
+#[derive(Debug)]
+struct Listing<T> {
+    objects: HashMap<ObjectKey, Result<T, String>>,
+    /// It was asked for to confirm an earlier one (K-21).
+    confirms: bool,
+}
+
+/// The event of an object as it is kept: packed before anything waits.
+pub(super) fn packed<U, T>(event: SourceEvent<U>, pack: impl FnOnce(U) -> T) -> SourceEvent<T> {
+    let received = |received: Received<U>, pack| {
+        let Received { key, uid, revision, object } = received;
+        Received { key, uid, revision, object: object.map(pack) }
+    };
+    match event {
+        SourceEvent::Init => SourceEvent::Init,
+        SourceEvent::InitApply(object) => SourceEvent::InitApply(received(object, pack)),
+        SourceEvent::InitDone { reason } => SourceEvent::InitDone { reason },
+        SourceEvent::Apply(object) => SourceEvent::Apply(received(object, pack)),
+        SourceEvent::Delete { key, revision } => SourceEvent::Delete { key, revision },
+        SourceEvent::Connected => SourceEvent::Connected,
+        SourceEvent::Idle => SourceEvent::Idle,
+        SourceEvent::Failed(failure) => SourceEvent::Failed(failure),
+    }
+}
+
+/// For kinds that no endpoint hangs on.
+pub(super) fn weightless<T>(_: &ObjectKey, _: &T) -> usize {
+    0
+}
+
+/// What an event needs to know of its surroundings.
+pub(super) struct Door<'a, W> {
+    pub(super) kind: ObjectKind,
+    pub(super) scope: Scope,
+    pub(super) guard: Guard,
+    /// How many endpoints hang on an object.
+    pub(super) weigh: W,
+    pub(super) quarantine: &'a mut Quarantine,
+}
+
+/// Where the objects of one kind are kept.
+pub(super) trait Store<T> {
+    /// How many objects there are.
+    fn len(&self) -> usize;
+    /// Whether an object is there and says the same.
+    fn is_same(&self, key: &ObjectKey, object: &T) -> bool;
+    /// How many endpoints hang on an object; none on one that is not there.
+    fn weight(&self, key: &ObjectKey, weigh: &impl Fn(&ObjectKey, &T) -> usize) -> usize;
+    /// Every key.
+    fn all(&self) -> impl Iterator<Item = &ObjectKey>;
+    /// Sets an object; gives what it was.
+    fn put(&mut self, key: &ObjectKey, object: T) -> Option<T>;
+    /// Takes an object away.
+    fn take(&mut self, key: &ObjectKey) -> Option<T>;
+}
+
+impl<T: PartialEq> Store<T> for HashMap<ObjectKey, T> {
+    fn len(&self) -> usize {
+        self.len()
+    }
+
+    fn is_same(&self, key: &ObjectKey, object: &T) -> bool {
+        self.get(key) == Some(object)
+    }
+
+    fn weight(&self, key: &ObjectKey, weigh: &impl Fn(&ObjectKey, &T) -> usize) -> usize {
+        self.get(key).map_or(0, |object| weigh(key, object))
+    }
+
+    fn all(&self) -> impl Iterator<Item = &ObjectKey> {
+        self.keys()
+    }
+
+    fn put(&mut self, key: &ObjectKey, object: T) -> Option<T> {
+        self.insert(key.clone(), object)
+    }
+
+    fn take(&mut self, key: &ObjectKey) -> Option<T> {
+        self.remove(key)
     }
 }
 
@@ -95,12 +123,12 @@ impl<T> Default for Changes<T> {
 #[derive(Debug)]
 pub struct Held<T> {
     objects: HashMap<ObjectKey, T>,
-    listing: Listing<T>,
+    gate: Gate<T>,
 }
 
 impl<T> Default for Held<T> {
     fn default() -> Self {
-        Self { objects: HashMap::new(), listing: Listing::default() }
+        Self { objects: HashMap::new(), gate: Gate::default() }
     }
 }
 
@@ -125,99 +153,257 @@ impl<T: PartialEq> Held<T> {
         self.objects.is_empty()
     }
 
-    /// Whether a list was ever completed.
+    /// Whether every list that makes it complete was completed once.
     pub fn is_listed(&self) -> bool {
-        self.listing.is_listed()
+        self.gate.is_listed()
+    }
+
+    /// Its lists.
+    pub(super) fn gate(&mut self) -> &mut Gate<T> {
+        &mut self.gate
     }
 
     /// Whether a list is in progress.
     pub(super) fn is_listing(&self) -> bool {
-        self.listing.is_listing()
+        !self.gate.listings.is_empty()
     }
 
-    /// Takes in an event of objects that are kept as they are.
-    pub(super) fn apply(
+    /// Removals that wait for a second list.
+    pub(super) fn held_back(&self) -> Option<HeldBack> {
+        self.gate.held_back()
+    }
+
+    /// Takes in one event.
+    pub(super) fn apply<W: Fn(&ObjectKey, &T) -> usize>(
         &mut self,
         event: SourceEvent<T>,
-        kind: ObjectKind,
-        quarantine: &mut Quarantine,
+        door: Door<'_, W>,
     ) -> Changes<T> {
-        self.apply_packed(event, kind, quarantine, |object| object)
+        self.gate.apply(event, &mut self.objects, door)
+    }
+}
+
+/// The lists and the order of the events of one kind.
+#[derive(Debug)]
+pub(super) struct Gate<T> {
+    listings: HashMap<Scope, Listing<T>>,
+    listed: HashSet<Scope>,
+    /// Each source has generations of its own.
+    revisions: HashMap<Scope, Revisions>,
+    /// Lists that make this kind complete.
+    awaited: usize,
+    /// What the last list took away and nobody confirmed: gone, or with fewer endpoints.
+    doubtful: HashMap<ObjectKey, Option<T>>,
+    held_back: Option<HeldBack>,
+    confirming: bool,
+    doubts: u64,
+}
+
+impl<T> Default for Gate<T> {
+    fn default() -> Self {
+        Self {
+            listings: HashMap::new(),
+            listed: HashSet::new(),
+            revisions: HashMap::new(),
+            awaited: 1,
+            doubtful: HashMap::new(),
+            held_back: None,
+            confirming: false,
+            doubts: 0,
+        }
+    }
+}
+
+impl<T: PartialEq> Gate<T> {
+    /// Whether every list that makes it complete was completed once.
+    pub(super) fn is_listed(&self) -> bool {
+        self.listed.len() >= self.awaited
     }
 
-    /// Takes in an event of objects of which something else is kept.
-    pub(super) fn apply_packed<U>(
+    /// How many lists make it complete.
+    pub(super) fn await_lists(&mut self, lists: usize) {
+        self.awaited = lists;
+    }
+
+    /// Removals that wait for a second list.
+    pub(super) fn held_back(&self) -> Option<HeldBack> {
+        self.held_back
+    }
+
+    /// The next list that begins is believed (K-21).
+    pub(super) fn confirm(&mut self) {
+        self.confirming = true;
+    }
+
+    /// Takes in one event about the objects of `store`.
+    pub(super) fn apply<W: Fn(&ObjectKey, &T) -> usize>(
         &mut self,
-        event: SourceEvent<U>,
-        kind: ObjectKind,
-        quarantine: &mut Quarantine,
-        pack: impl FnOnce(U) -> T,
+        event: SourceEvent<T>,
+        store: &mut impl Store<T>,
+        door: Door<'_, W>,
     ) -> Changes<T> {
         let mut changes = Changes::default();
-        match self.listing.step(event, pack) {
-            Step::Nothing => {}
-            Step::Set((key, object)) => self.upsert(key, object, kind, quarantine, &mut changes),
-            Step::Remove(key) => {
-                quarantine.clear(kind, &key);
-                self.remove(key, &mut changes);
+        if !self.revisions.entry(door.scope.clone()).or_default().admits(&event) {
+            changes.same += 1;
+            return changes;
+        }
+        match event {
+            SourceEvent::Init => {
+                let listing = Listing { objects: HashMap::new(), confirms: self.confirming };
+                self.listings.insert(door.scope, listing);
             }
-            Step::Replace(rows) => self.swap(rows, kind, quarantine, &mut changes),
+            SourceEvent::InitApply(Received { key, object, .. }) => {
+                if let Some(listing) = self.listings.get_mut(&door.scope) {
+                    listing.objects.insert(key, object);
+                }
+            }
+            SourceEvent::InitDone { .. } => {
+                if let Some(listing) = self.listings.remove(&door.scope) {
+                    self.swap(listing, store, door, &mut changes);
+                }
+            }
+            SourceEvent::Apply(Received { key, object, .. }) => {
+                self.forget_doubt(&key);
+                upsert(store, key, object, door.kind, door.quarantine, &mut changes);
+            }
+            SourceEvent::Delete { key, .. } => {
+                self.forget_doubt(&key);
+                door.quarantine.clear(door.kind, &key);
+                remove(store, key, &mut changes);
+            }
+            SourceEvent::Connected | SourceEvent::Idle | SourceEvent::Failed(_) => {}
         }
         changes
     }
 
     /// A complete list: what is not in it is gone. An object that is there but cannot be read stays as it was.
-    fn swap(
+    fn swap<W: Fn(&ObjectKey, &T) -> usize>(
         &mut self,
-        rows: Vec<Row<T>>,
-        kind: ObjectKind,
-        quarantine: &mut Quarantine,
+        listing: Listing<T>,
+        store: &mut impl Store<T>,
+        door: Door<'_, W>,
         changes: &mut Changes<T>,
     ) {
+        let Listing { mut objects, confirms } = listing;
+        let within = |key: &ObjectKey| door.scope.as_ref().is_none_or(|scope| key.namespace == *scope);
+        self.listed.insert(door.scope.clone());
         changes.listed = true;
-        // What is still unreadable is told again.
-        quarantine.forget(kind);
-        if !self.objects.is_empty() {
-            let there: HashSet<&ObjectKey> = rows.iter().map(|(key, _)| key).collect();
-            let swept: Vec<_> = self.objects.keys().filter(|key| !there.contains(*key)).cloned().collect();
-            for key in swept {
-                self.remove(key, changes);
-            }
+        self.doubtful.retain(|key, _| !within(key));
+        let mut gone: Vec<_> =
+            store.all().filter(|key| within(key) && !objects.contains_key(*key)).cloned().collect();
+        if !confirms && let Some(held_back) = self.doubt(&objects, &gone, store, &door) {
+            changes.doubted = true;
+            self.held_back = Some(held_back);
+            self.doubtful.extend(gone.drain(..).map(|key| (key, None)));
+            self.hold_shrunk(&mut objects, store, &door.weigh);
         }
-        for (key, object) in rows {
-            self.upsert(key, object, kind, quarantine, changes);
+        if self.doubtful.is_empty() {
+            self.held_back = None;
+            self.confirming = false;
+        }
+        let there =
+            |key: &ObjectKey| !within(key) || objects.contains_key(key) || self.doubtful.contains_key(key);
+        door.quarantine.retain(door.kind, there);
+        for key in gone {
+            remove(store, key, changes);
+        }
+        for (key, object) in objects {
+            upsert(store, key, object, door.kind, door.quarantine, changes);
         }
     }
 
-    fn upsert(
+    /// Whether a list would take too much away, and how much. What moves from one object to another is not lost.
+    fn doubt<W: Fn(&ObjectKey, &T) -> usize>(
         &mut self,
-        key: ObjectKey,
-        object: Result<T, String>,
-        kind: ObjectKind,
-        quarantine: &mut Quarantine,
-        changes: &mut Changes<T>,
+        listed: &HashMap<ObjectKey, Result<T, String>>,
+        gone: &[ObjectKey],
+        store: &impl Store<T>,
+        door: &Door<'_, W>,
+    ) -> Option<HeldBack> {
+        if store.len() == 0 {
+            return None;
+        }
+        let now = |key: &ObjectKey| store.weight(key, &door.weigh);
+        let before: usize = store.all().map(&now).sum();
+        let lost: usize = gone.iter().map(&now).sum();
+        let kept = before.saturating_sub(lost + listed.keys().map(&now).sum::<usize>());
+        let after: usize = listed
+            .iter()
+            .map(|(key, object)| {
+                object.as_ref().map_or_else(|_| now(key), |object| (door.weigh)(key, object))
+            })
+            .sum();
+        if !door.guard.doubts(before, kept + after) {
+            return None;
+        }
+        self.doubts += 1;
+        Some(HeldBack {
+            objects: gone.len(),
+            endpoints: before.saturating_sub(kept + after),
+            serial: self.doubts,
+        })
+    }
+
+    /// Takes the objects that have fewer endpoints than before out of a doubted list.
+    fn hold_shrunk<W: Fn(&ObjectKey, &T) -> usize>(
+        &mut self,
+        listed: &mut HashMap<ObjectKey, Result<T, String>>,
+        store: &impl Store<T>,
+        weigh: &W,
     ) {
-        let object = match object {
-            Ok(object) => object,
-            Err(reason) => {
-                changes.unreadable += 1;
-                quarantine.set(kind, key, reason);
-                return;
+        let shrunk = listed.iter().filter(|(key, new)| {
+            let new = new.as_ref().ok();
+            new.is_some_and(|new| weigh(key, new) < store.weight(key, weigh))
+        });
+        let shrunk: Vec<_> = shrunk.map(|(key, _)| key.clone()).collect();
+        for key in shrunk {
+            if let Some(Ok(new)) = listed.remove(&key) {
+                self.doubtful.insert(key, Some(new));
             }
-        };
-        quarantine.clear(kind, &key);
-        if self.objects.get(&key) == Some(&object) {
-            changes.same += 1;
+        }
+    }
+
+    /// An event says more than a doubted list.
+    fn forget_doubt(&mut self, key: &ObjectKey) {
+        if self.held_back.is_some() {
+            self.doubtful.remove(key);
+            if self.doubtful.is_empty() {
+                self.held_back = None;
+                self.confirming = false;
+            }
+        }
+    }
+}
+
+/// Sets an object, unless it cannot be read: then what was there stays.
+fn upsert<T>(
+    store: &mut impl Store<T>,
+    key: ObjectKey,
+    object: Result<T, String>,
+    kind: ObjectKind,
+    quarantine: &mut Quarantine,
+    changes: &mut Changes<T>,
+) {
+    let object = match object {
+        Ok(object) => object,
+        Err(reason) => {
+            changes.unreadable += 1;
+            quarantine.set(kind, key, reason);
             return;
         }
-        let old = self.objects.insert(key.clone(), object);
-        let event = if old.is_some() { EventKind::Update } else { EventKind::Add };
-        changes.changed.push((key, old, event));
+    };
+    quarantine.clear(kind, &key);
+    if store.is_same(&key, &object) {
+        changes.same += 1;
+        return;
     }
+    let old = store.put(&key, object);
+    let event = if old.is_some() { EventKind::Update } else { EventKind::Add };
+    changes.changed.push((key, old, event));
+}
 
-    fn remove(&mut self, key: ObjectKey, changes: &mut Changes<T>) {
-        if let Some(old) = self.objects.remove(&key) {
-            changes.changed.push((key, Some(old), EventKind::Delete));
-        }
+fn remove<T>(store: &mut impl Store<T>, key: ObjectKey, changes: &mut Changes<T>) {
+    if let Some(old) = store.take(&key) {
+        changes.changed.push((key, Some(old), EventKind::Delete));
     }
 }

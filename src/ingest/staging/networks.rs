@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::held::Held;
+use super::held::{Door, Held, Scope, weightless};
 use super::{Dirty, Staging};
 use crate::ingest::convert::{
     self, ClusterNetwork, ClusterNetworks, GatewayInput, GatewayNodes, Gateways, is_api_gateway, is_labelled,
@@ -51,6 +51,11 @@ impl NetworkStaging {
         !self.mesh_awaited && (!gateway_api || self.api_absent || self.api.is_listed())
     }
 
+    /// How many lists make Gateways complete.
+    pub(super) fn await_gateway_lists(&mut self, lists: usize) {
+        self.api.gate().await_lists(lists);
+    }
+
     /// Gateways of the Gateway API held.
     pub(super) fn api_gateways(&self) -> usize {
         self.api.len()
@@ -84,7 +89,7 @@ impl Staging {
         self.network_rules_changed();
     }
 
-    pub(super) fn apply_gateway(&mut self, event: SourceEvent<GatewayObject>) {
+    pub(super) fn apply_gateway(&mut self, scope: Scope, event: SourceEvent<GatewayObject>) {
         match &event {
             // Optional: a cluster without the kind, or that does not give it, has no such gateways.
             SourceEvent::Failed(Failure::NotServed(_) | Failure::Forbidden(_) | Failure::Unauthorized(_)) => {
@@ -93,7 +98,9 @@ impl Staging {
             SourceEvent::InitDone { .. } => self.networks.api_absent = false,
             _ => {}
         }
-        let changes = self.networks.api.apply(event, ObjectKind::Gateway, &mut self.quarantine);
+        let (kind, guard, weigh) = (ObjectKind::Gateway, self.guard, weightless);
+        let door = Door { kind, scope, guard, weigh, quarantine: &mut self.quarantine };
+        let changes = self.networks.api.apply(event, door);
         self.note(ObjectKind::Gateway, changes, Self::gateway_changed);
     }
 

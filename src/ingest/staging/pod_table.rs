@@ -12,6 +12,7 @@ use std::sync::Arc;
 use hashbrown::{DefaultHashBuilder, HashTable};
 
 use super::few::Few;
+use super::held::Store;
 use super::slices::ServiceId;
 use crate::ingest::convert::{Pod, PodShape};
 use crate::ingest::objects::{Labels, ObjectKey, PodObject};
@@ -81,7 +82,7 @@ pub(super) struct PodTable {
 
 impl PodTable {
     /// How many pods are known.
-    pub(super) fn len(&self) -> usize {
+    pub(super) fn count(&self) -> usize {
         self.len
     }
 
@@ -192,28 +193,31 @@ impl PodTable {
         }
     }
 
-    /// Replaces what is known of a pod; gives the addresses for which the lender may differ. What it was
-    /// converted to stays until it is converted again.
-    pub(super) fn set_pod(&mut self, id: PodId, pod: Option<Pod>) -> BTreeSet<IpAddr> {
+    /// Replaces what is known of a pod; gives what it was. What it was converted to stays until it is
+    /// converted again.
+    fn set_pod(&mut self, id: PodId, pod: Option<Pod>) -> Option<Pod> {
         let old = self.pod(id);
         self.len = self.len + usize::from(pod.is_some()) - usize::from(old.is_some());
         let present = |pod: Option<&Pod>| pod.filter(|pod| !pod.failed).cloned();
-        let (before, after) = (present(old.as_ref()), present(pod.as_ref()));
-        self.move_between_nodes(id, before.as_ref(), after.as_ref());
-        let lent = |pod: Option<&Pod>| -> BTreeSet<IpAddr> {
-            pod.filter(|pod| pod.lends).into_iter().flat_map(|pod| pod.addresses.iter().copied()).collect()
-        };
-        let (before, after) = (lent(before.as_ref()), lent(after.as_ref()));
-        before.difference(&after).for_each(|address| self.end_lending(id, *address));
-        after.difference(&before).for_each(|address| self.lend(id, *address));
+        self.move_between_nodes(id, present(old.as_ref()), present(pod.as_ref()));
+        let before = old.as_ref().map(Pod::lent).unwrap_or_default();
+        let after = pod.as_ref().map(Pod::lent).unwrap_or_default();
+        for address in before.iter().filter(|address| !after.contains(address)) {
+            self.end_lending(id, *address);
+        }
+        for (at, address) in after.iter().enumerate() {
+            if !before.contains(address) && !after[..at].contains(address) {
+                self.lend(id, *address);
+            }
+        }
         let slot = &mut self.slots[id.index()];
-        slot.lends = pod.as_ref().is_some_and(|pod| pod.lends && !pod.failed);
+        slot.lends = pod.as_ref().is_some_and(|pod| pod.lends);
         slot.kept = pod.map_or(Kept::Absent, |pod| Kept::of(pod, slot.workload.as_deref()));
-        before.symmetric_difference(&after).copied().collect()
+        old
     }
 
-    fn move_between_nodes(&mut self, id: PodId, before: Option<&Pod>, after: Option<&Pod>) {
-        let node = |pod: Option<&Pod>| pod.map(|pod| pod.node.clone()).filter(|node| !node.is_empty());
+    fn move_between_nodes(&mut self, id: PodId, before: Option<Pod>, after: Option<Pod>) {
+        let node = |pod: Option<Pod>| pod.map(|pod| pod.node).filter(|node| !node.is_empty());
         let (before, after) = (node(before), node(after));
         if before == after {
             return;
@@ -255,7 +259,7 @@ impl PodTable {
     /// Addresses a pod lends its metadata to.
     pub(super) fn lent_by(&self, id: PodId) -> Vec<IpAddr> {
         let slot = &self.slots[id.index()];
-        if slot.lends { slot.addresses().to_vec() } else { Vec::new() }
+        if slot.is_lending() { slot.addresses().to_vec() } else { Vec::new() }
     }
 
     /// The pod of a namespace that lends its metadata to an address: the first by name.
@@ -324,7 +328,39 @@ impl PodTable {
     }
 }
 
+impl Store<Pod> for PodTable {
+    fn len(&self) -> usize {
+        self.len
+    }
+
+    fn is_same(&self, key: &ObjectKey, pod: &Pod) -> bool {
+        self.find(key).and_then(|id| self.pod(id)).as_ref() == Some(pod)
+    }
+
+    fn weight(&self, key: &ObjectKey, weigh: &impl Fn(&ObjectKey, &Pod) -> usize) -> usize {
+        self.find(key).and_then(|id| self.pod(id)).map_or(0, |pod| weigh(key, &pod))
+    }
+
+    fn all(&self) -> impl Iterator<Item = &ObjectKey> {
+        self.ids().filter(|id| self.is_known(*id)).map(|id| self.key(id))
+    }
+
+    fn put(&mut self, key: &ObjectKey, pod: Pod) -> Option<Pod> {
+        let id = self.place(key);
+        self.set_pod(id, Some(pod))
+    }
+
+    fn take(&mut self, key: &ObjectKey) -> Option<Pod> {
+        let id = self.find(key)?;
+        self.set_pod(id, None)
+    }
+}
+
 impl Slot {
+    fn is_lending(&self) -> bool {
+        self.lends && !matches!(&self.kept, Kept::Whole(pod) if pod.failed)
+    }
+
     fn addresses(&self) -> &[IpAddr] {
         match (&self.kept, &self.workload) {
             (Kept::Whole(pod), _) => &pod.addresses,

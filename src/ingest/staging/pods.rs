@@ -4,84 +4,40 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::Staging;
-use super::held::{Listing, Row, Step};
+use super::held::{Door, Scope, packed};
 use super::pod_table::{PodId, PodTable};
 use crate::ingest::convert::{self, Pod, PodLookup};
-use crate::ingest::counts::{Counts, EventKind};
-use crate::ingest::objects::{ObjectKind, PodObject};
+use crate::ingest::counts::Counts;
+use crate::ingest::objects::{ObjectKey, ObjectKind, PodObject};
 use crate::ingest::watch::SourceEvent;
 use crate::model::{Name, ServiceKey, Workload, WorkloadCell, WorkloadId};
 
-/// The list of pods in progress.
-pub(super) type PodListing = Listing<Pod>;
-
 impl Staging {
-    pub(super) fn apply_pod(&mut self, event: SourceEvent<PodObject>) {
-        let pods = &mut self.pods;
-        match self.pod_listing.step(event, |object| pods.pack(object)) {
-            Step::Nothing => {}
-            Step::Set(row) => self.set_pod(row),
-            Step::Remove(key) => {
-                self.quarantine.clear(ObjectKind::Pod, &key);
-                if let Some(id) = self.pods.find(&key) {
-                    self.remove_pod(id);
-                }
-            }
-            Step::Replace(rows) => self.replace_pods(rows),
-        }
+    pub(super) fn apply_pod(&mut self, scope: Scope, event: SourceEvent<PodObject>) {
+        let event = packed(event, |object| self.pods.pack(object));
+        let (kind, guard) = (ObjectKind::Pod, self.guard);
+        let door =
+            Door { kind, scope, guard, weigh: |_: &ObjectKey, _: &Pod| 1, quarantine: &mut self.quarantine };
+        let changes = self.pod_gate.apply(event, &mut self.pods, door);
+        self.note(kind, changes, Self::pod_changed);
     }
 
-    /// A complete list: what is not in it is gone. A pod that is there but cannot be read stays as it was.
-    fn replace_pods(&mut self, rows: Vec<Row<Pod>>) {
-        Counts::add(&self.counts.lists, 1);
-        // What is still unreadable is told again.
-        self.quarantine.forget(ObjectKind::Pod);
-        if self.pods.len() > 0 {
-            let there: BTreeSet<_> = rows.iter().filter_map(|(key, _)| self.pods.find(key)).collect();
-            let gone: Vec<_> = self.pods.ids().filter(|id| !there.contains(id)).collect();
-            gone.into_iter().for_each(|id| self.remove_pod(id));
-        }
-        rows.into_iter().for_each(|row| self.set_pod(row));
-    }
-
-    fn set_pod(&mut self, (key, pod): Row<Pod>) {
-        let pod = match pod {
-            Ok(pod) => pod,
-            Err(reason) => {
-                Counts::add(&self.counts.quarantined, 1);
-                return self.quarantine.set(ObjectKind::Pod, key, reason);
-            }
+    fn pod_changed(&mut self, key: ObjectKey, old: Option<Pod>) {
+        let Some(id) = self.pods.find(&key) else {
+            return;
         };
-        self.quarantine.clear(ObjectKind::Pod, &key);
-        let id = self.pods.place(&key);
-        let old = self.pods.pod(id);
-        if old.as_ref() == Some(&pod) {
-            return self.counts.event(ObjectKind::Pod, EventKind::UpdateSame);
-        }
-        let event = if old.is_some() { EventKind::Update } else { EventKind::Add };
-        self.counts.event(ObjectKind::Pod, event);
-        self.pod_changed(id, Some(pod));
-    }
-
-    fn remove_pod(&mut self, id: PodId) {
-        if self.pods.is_known(id) {
-            self.counts.event(ObjectKind::Pod, EventKind::Delete);
-            self.pod_changed(id, None);
-        }
-    }
-
-    fn pod_changed(&mut self, id: PodId, pod: Option<Pod>) {
-        let ready = pod.as_ref().is_some_and(|pod| pod.lends && !pod.failed);
-        if pod.is_none() {
+        let new = self.pods.pod(id);
+        if new.is_none() {
             // Its place goes with it, unless something still speaks of it.
             self.touch_pod(id);
         }
-        let lent = self.pods.set_pod(id, pod);
-        for address in lent {
-            let borrowers = self.references.borrowers(&self.pods.key(id).namespace, address);
-            self.dirty.services.extend(borrowers);
+        let before = old.as_ref().map(Pod::lent).unwrap_or_default();
+        let after = new.as_ref().map(Pod::lent).unwrap_or_default();
+        let differ = before.iter().filter(|address| !after.contains(address));
+        for address in differ.chain(after.iter().filter(|address| !before.contains(address))) {
+            self.dirty.services.extend(self.references.borrowers(&key.namespace, *address));
         }
-        if ready && self.compat.ready(id) {
+        if !after.is_empty() && self.compat.ready(id) {
             self.touch_services(id);
         }
         self.convert_pod(id);

@@ -30,9 +30,9 @@ impl Quarantine {
         }
     }
 
-    /// Drops the entries of a kind: a complete list tells of what is still unreadable.
-    pub(super) fn forget(&mut self, kind: ObjectKind) {
-        self.unreadable.retain(|(of, _), _| *of != kind);
+    /// Keeps the entries of a kind whose objects are still there.
+    pub(super) fn retain(&mut self, kind: ObjectKind, there: impl Fn(&ObjectKey) -> bool) {
+        self.unreadable.retain(|(of, key), _| *of != kind || there(key));
     }
 
     pub(super) fn set_parts(&mut self, service: &ObjectKey, reasons: &[String]) {
@@ -53,6 +53,12 @@ impl Quarantine {
 
     pub(super) fn set_gateways(&mut self, notes: BTreeMap<(ObjectKind, ObjectKey), Vec<String>>) {
         self.gateways = notes;
+    }
+
+    /// How many objects there is something to say about.
+    pub(super) fn len(&self) -> usize {
+        let gateways = self.gateways.values().filter(|notes| !notes.is_empty()).count();
+        self.unreadable.len() + self.parts.len() + gateways
     }
 
     /// `Kind namespace/name: reason`, at most 100, without control characters (Z-26).

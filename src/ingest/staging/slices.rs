@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::Staging;
 use super::few::Few;
+use super::held::{Door, Scope, packed};
 use super::pod_table::PodId;
 use crate::ingest::convert::Slice;
 use crate::ingest::objects::{ObjectKey, ObjectKind, SliceObject, SlicePort};
@@ -139,18 +140,21 @@ impl References {
 }
 
 impl Staging {
-    pub(super) fn apply_slice(&mut self, event: SourceEvent<SliceObject>) {
+    pub(super) fn apply_slice(&mut self, scope: Scope, event: SourceEvent<SliceObject>) {
         let (pods, ports) = (&mut self.pods, &mut self.references.ports);
         let pack = |object: SliceObject| {
             let mut slice = Slice::of(object, |pod| pods.place(pod));
             ports.unify(&mut slice.ports);
             slice
         };
-        let kind = ObjectKind::EndpointSlice;
-        let changes = self.slices.apply_packed(event, kind, &mut self.quarantine, pack);
+        let event = packed(event, pack);
+        let (kind, guard) = (ObjectKind::EndpointSlice, self.guard);
+        let weigh = |_: &ObjectKey, slice: &KeptSlice| slice.entries.len();
+        let door = Door { kind, scope, guard, weigh, quarantine: &mut self.quarantine };
+        let changes = self.slices.apply(event, door);
         let listed = changes.listed;
         self.note(kind, changes, Self::slice_changed);
-        if listed {
+        if listed && !self.slices.is_listing() {
             // Lists that were begun and not completed have made places for pods that nothing names.
             let idle: Vec<_> = self.pods.ids().filter(|pod| !self.dirty.pods.contains_key(pod)).collect();
             idle.into_iter().for_each(|pod| self.pods.release(pod));

@@ -1,3 +1,7 @@
+mod arrival;
+mod compat;
+mod imports;
+
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -27,6 +31,8 @@ fn apply(object: &Value) -> StagedEvent {
         "Node" => StagedEvent::Node(SourceEvent::Apply(received(object))),
         "Pod" => StagedEvent::Pod(SourceEvent::Apply(received(object))),
         "Service" => StagedEvent::Service(SourceEvent::Apply(received(object))),
+        "ServiceExport" => StagedEvent::Export(SourceEvent::Apply(received(object))),
+        "ServiceImport" => StagedEvent::Import(SourceEvent::Apply(received(object))),
         _ => StagedEvent::Slice(SourceEvent::Apply(received(object))),
     }
 }
@@ -39,6 +45,8 @@ fn delete(object: &Value) -> StagedEvent {
         "Node" => StagedEvent::Node(SourceEvent::Delete { key, revision: None }),
         "Pod" => StagedEvent::Pod(SourceEvent::Delete { key, revision: None }),
         "Service" => StagedEvent::Service(SourceEvent::Delete { key, revision: None }),
+        "ServiceExport" => StagedEvent::Export(SourceEvent::Delete { key, revision: None }),
+        "ServiceImport" => StagedEvent::Import(SourceEvent::Delete { key, revision: None }),
         _ => StagedEvent::Slice(SourceEvent::Delete { key, revision: None }),
     }
 }
@@ -413,7 +421,7 @@ fn seen(staging: &mut Staging) -> (ClusterState, usize, Vec<String>) {
 
 proptest! {
     #[test]
-    fn k_28_the_order_of_arrival_does_not_matter(
+    fn any_order_of_arrival_gives_the_same_state(
         order in Just((0..9usize).collect::<Vec<_>>()).prop_shuffle(),
         takes in prop::collection::vec(any::<bool>(), 9),
     ) {

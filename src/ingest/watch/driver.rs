@@ -229,4 +229,3 @@ fn head(status: u16, headers: &HeaderMap) -> Head {
         retry_after: seconds.map(Duration::from_secs),
     }
 }
-

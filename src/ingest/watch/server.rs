@@ -68,8 +68,7 @@ pub(super) enum Turn {
 
 impl Server {
     pub(super) fn new(retry: RetryPolicy) -> Self {
-        let state =
-            State { sources: 0, down: None, recoveries: 0, paged_until: None, pool: Pool::Sound };
+        let state = State { sources: 0, down: None, recoveries: 0, paged_until: None, pool: Pool::Sound };
         Self { retry, state: Mutex::new(state), news: signal::Sender::new(0) }
     }
 

@@ -25,9 +25,10 @@ pub(super) const READY: &str = "/readyz";
 
 impl Urls {
     pub(super) fn new<T: Object>(selection: &Selection) -> Self {
-        let api = match T::GROUP {
-            "" => format!("/api/{}", T::VERSION),
-            group => format!("/apis/{group}/{}", T::VERSION),
+        let own = (T::GROUP, T::VERSION);
+        let api = match selection.api.as_ref().map_or(own, |(group, version)| (group.as_str(), version.as_str())) {
+            ("", version) => format!("/api/{version}"),
+            (group, version) => format!("/apis/{group}/{version}"),
         };
         let path = match &selection.namespace {
             Some(namespace) if T::NAMESPACED => {
@@ -130,6 +131,7 @@ mod tests {
             namespace: Some("a/b".into()),
             labels: Some("x=y,z".into()),
             fields: Some("status.phase!=Failed".into()),
+            api: None,
         };
         let pods = Urls::new::<PodObject>(&some);
         assert_eq!(

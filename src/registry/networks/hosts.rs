@@ -23,6 +23,10 @@ impl Hosts {
         self.0.keys()
     }
 
+    pub(super) fn addresses(&self, host: &Hostname) -> Option<&[IpAddr]> {
+        self.0.get(host).map(|host| &*host.addresses)
+    }
+
     /// Networks name other hosts than before (network, before, after); says whether the set of names differs. A
     /// name that nobody has any more is forgotten with its addresses.
     pub(super) fn rename<'a>(
@@ -63,7 +67,11 @@ impl Hosts {
     }
 
     /// R3.15: each address of a host is a gateway of its own.
-    pub(super) fn resolve(&self, addressed: &Arc<[NetworkGateway]>, hosts: &[GatewayHost]) -> Arc<[NetworkGateway]> {
+    pub(super) fn resolve(
+        &self,
+        addressed: &Arc<[NetworkGateway]>,
+        hosts: &[GatewayHost],
+    ) -> Arc<[NetworkGateway]> {
         if hosts.is_empty() {
             return Arc::clone(addressed);
         }

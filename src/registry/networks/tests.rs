@@ -11,7 +11,13 @@ fn gateway(network: &str, cluster: &str, address: &str) -> NetworkGateway {
 }
 
 fn named(network: &str, cluster: &str, host: &str) -> GatewayHost {
-    GatewayHost { network: network.into(), cluster: cluster.into(), host: host.into(), port: 15443, hbone_port: 0 }
+    GatewayHost {
+        network: network.into(),
+        cluster: cluster.into(),
+        host: host.into(),
+        port: 15443,
+        hbone_port: 0,
+    }
 }
 
 fn claim(gateways: &[NetworkGateway], hosts: &[GatewayHost]) -> NetworkClaim {
@@ -62,7 +68,10 @@ fn r3_14_static_and_registry_gateways_are_one_set() {
 #[test]
 fn q02_a_cluster_that_goes_takes_its_gateways_and_only_those() {
     let mut world = World::default();
-    world.tell("a", &claim(&[gateway("n", "a", "1.1.1.1"), gateway("m", "a", "1.1.1.2")], &[named("n", "a", "x")]));
+    world.tell(
+        "a",
+        &claim(&[gateway("n", "a", "1.1.1.1"), gateway("m", "a", "1.1.1.2")], &[named("n", "a", "x")]),
+    );
     world.tell("b", &claim(&[gateway("n", "b", "2.2.2.2")], &[named("n", "b", "x")]));
     world.resolve("x", &["9.9.9.9"]);
     world.tell("c", &claim(&[gateway("k", "c", "3.3.3.3")], &[]));
@@ -104,7 +113,11 @@ fn r3_15_a_host_name_becomes_a_gateway_per_address() {
     assert_eq!(world.shown("n"), ["a 10.0.0.1"], "not resolved yet");
     let difference = world.resolve("x", &["10.0.0.2", "fd00::1", "10.0.0.1"]).expect("differs");
     assert_eq!(difference.networks, ["n".into()].into());
-    assert_eq!(world.shown("n"), ["a 10.0.0.1", "a 10.0.0.2", "a fd00::1"], "the same address counts once (Q7)");
+    assert_eq!(
+        world.shown("n"),
+        ["a 10.0.0.1", "a 10.0.0.2", "a fd00::1"],
+        "the same address counts once (Q7)"
+    );
     assert!(world.resolve("x", &["fd00::1", "10.0.0.1", "10.0.0.2"]).is_none(), "order does not matter");
     let difference = world.tell("b", &claim(&[], &[named("m", "b", "x")])).expect("differs");
     assert!(!difference.hosts, "the name is known");
@@ -148,7 +161,8 @@ enum Write {
 
 fn writes() -> impl Strategy<Value = Vec<Write>> {
     let pairs = || prop::collection::vec((0..3u8, 0..3u8), 0..4);
-    let claim = (0..3u8, pairs(), pairs()).prop_map(|(cluster, gateways, hosts)| Write::Claim(cluster, gateways, hosts));
+    let claim = (0..3u8, pairs(), pairs())
+        .prop_map(|(cluster, gateways, hosts)| Write::Claim(cluster, gateways, hosts));
     let answer = (0..3u8, prop::collection::vec(0..4u8, 0..3)).prop_map(|(host, to)| Write::Answer(host, to));
     prop::collection::vec(prop_oneof![claim, answer], 0..24)
 }

@@ -71,6 +71,10 @@ fn gateway(address: &str) -> NetworkGateway {
 }
 
 fn shard(endpoints: u8) -> EndpointShard {
+    shard_of("west", "net-west", endpoints)
+}
+
+fn shard_of(cluster: &str, network: &str, endpoints: u8) -> EndpointShard {
     let port = ServicePort {
         number: 80,
         name: "http".into(),
@@ -79,13 +83,13 @@ fn shard(endpoints: u8) -> EndpointShard {
     };
     let record = Service { key: service_key(), ports: vec![port], ..Service::default() };
     let workload = Arc::new(Workload::from(WorkloadParts {
-        cluster: "west".into(),
-        network: "net-west".into(),
+        cluster: cluster.into(),
+        network: network.into(),
         tls_mode: TlsMode::Istio,
         ..WorkloadParts::default()
     }));
     let endpoint = |last| Endpoint::new([10, 0, 0, last].into(), 8080, "http", Arc::clone(&workload));
-    EndpointShard::new("west".into(), Some(Arc::new(record)), (1..=endpoints).map(endpoint).collect())
+    EndpointShard::new(cluster.into(), Some(Arc::new(record)), (1..=endpoints).map(endpoint).collect())
 }
 
 #[test]
@@ -152,4 +156,36 @@ fn a_gateway_change_during_the_first_build_is_never_missed() {
         assert!(told || sent.hash == assignments.current(&cell).hash, "round {round}");
         assignments.unwatch(&cell, &handle);
     }
+}
+
+#[test]
+fn d35_a_demotion_builds_and_tells_only_assignments_with_endpoints_of_that_cluster() {
+    let mut world = World::new();
+    let other_name = "outbound|80||b.ns.svc.cluster.local";
+    let mut east = world.registry.writer("east".into(), ClusterRole::Remote).expect("first writer");
+    let other = ServiceKey::new("ns", "b.ns.svc.cluster.local");
+    east.set(other, shard_of("east", "net-east", 1));
+    east.set(service_key(), shard_of("east", "net-east", 1));
+    let (stream, cell) = world.watch(1);
+    let before = world.assignments.current(&cell);
+    let bystander = StreamHandle::new(2);
+    let unaffected = world.assignments.watch(&other_name.into(), eds_key(), &bystander);
+    world.assignments.current(&unaffected);
+    world.push();
+    stream.take();
+    let builds = |world: &World| world.assignments.counts.assignment_builds.load(Ordering::Relaxed);
+    let count = builds(&world);
+
+    assert!(world.west.set_standing(crate::model::Standing::Demoted));
+    world.push();
+    assert_ne!(world.assignments.current(&cell).hash, before.hash);
+    world.assignments.current(&unaffected);
+    assert_eq!(builds(&world) - count, 1, "the other one is still valid");
+    assert!(!stream.take().names.is_empty());
+    assert!(bystander.take().names.is_empty());
+
+    assert!(!world.west.set_standing(crate::model::Standing::Demoted), "nothing differs");
+    assert!(world.west.set_standing(crate::model::Standing::Regular));
+    world.push();
+    assert_eq!(world.assignments.current(&cell).hash, before.hash, "as it was");
 }

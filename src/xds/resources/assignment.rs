@@ -30,7 +30,7 @@ fn group(group: &LocalityGroup) -> wire::LocalityLbEndpoints {
         }),
         lb_endpoints: group.endpoints.iter().map(endpoint).collect(),
         load_balancing_weight: Some(wire::UInt32Value { value: group.weight }),
-        priority: 0,
+        priority: group.priority,
     }
 }
 

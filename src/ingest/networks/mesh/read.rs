@@ -37,7 +37,11 @@ impl Reading {
     /// # Errors
     /// Every problem, in one text.
     pub fn strict(self) -> Result<(MeshNetworks, Vec<String>), String> {
-        if self.problems.is_empty() { Ok((self.networks, self.warnings)) } else { Err(self.problems.join("; ")) }
+        if self.problems.is_empty() {
+            Ok((self.networks, self.warnings))
+        } else {
+            Err(self.problems.join("; "))
+        }
     }
 }
 
@@ -68,7 +72,9 @@ impl MeshNetworks {
         let (blocks, overlaps) = Blocks::new(blocks);
         reader.warnings.extend(overlaps.into_iter().map(|overlap| {
             let ((wide, counts), (narrow, ignored)) = (overlap.counts, overlap.ignored);
-            format!("block {narrow} of network `{ignored}` lies in {wide} of network `{counts}`, which counts")
+            format!(
+                "block {narrow} of network `{ignored}` lies in {wide} of network `{counts}`, which counts"
+            )
         }));
         reader.contested(&networks);
         let networks = MeshNetworks { networks, blocks: Arc::new(blocks) };
@@ -242,7 +248,8 @@ impl Reader {
         for key in object.keys().filter(|key| !keys.contains(&key.as_str())) {
             let dot = if place.is_empty() { "" } else { "." };
             let keys = keys.join(", ");
-            self.warnings.push(format!("{place}{dot}{}: not known and ignored; known are {keys}", shown(key)));
+            self.warnings
+                .push(format!("{place}{dot}{}: not known and ignored; known are {keys}", shown(key)));
         }
     }
 
@@ -285,7 +292,9 @@ networks:
         let reading = read(WHOLE);
         assert_eq!(reading.problems, [""; 0]);
         let networks = &reading.networks;
-        let of = |cluster: &str, label: &str| networks.of_cluster(&cluster.into(), &label.into()).own().to_string();
+        let of = |cluster: &str, label: &str| {
+            networks.of_cluster(&cluster.into(), &label.into()).own().to_string()
+        };
         assert_eq!(of("c1", ""), "east", "the first by name (Q3)");
         assert_eq!(of("c2", ""), "west");
         assert_eq!(of("c2", "own"), "own");
@@ -306,7 +315,11 @@ networks:
         for text in ["", "# none\n", "{}", "networks: {}", "networks:", "{\"networks\": null}"] {
             assert_eq!(read(text), Reading::default(), "{text:?}");
         }
-        assert!(!read("{\"networks\": {\"a\": {\"endpoints\": [{\"fromRegistry\": \"c\"}]}}}").networks.is_empty());
+        assert!(
+            !read("{\"networks\": {\"a\": {\"endpoints\": [{\"fromRegistry\": \"c\"}]}}}")
+                .networks
+                .is_empty()
+        );
     }
 
     #[test]
@@ -346,7 +359,11 @@ networks:
             assert!(reading.problems.iter().any(|p| p.starts_with(&format!("{place}:"))), "{place}");
         }
         let own = reading.networks.of_cluster(&"c".into(), &"".into());
-        assert_eq!(&*own.of(None, &["10.1.0.1".parse().expect("address")]), "a", "good entries are kept apart");
+        assert_eq!(
+            &*own.of(None, &["10.1.0.1".parse().expect("address")]),
+            "a",
+            "good entries are kept apart"
+        );
         assert!(reading.strict().is_err());
         assert!(read("networks: [").strict().expect_err("not YAML").contains("not YAML"));
         assert!(read("5").strict().expect_err("a number").contains("the document"));

@@ -47,7 +47,9 @@ pub(in crate::ingest) async fn follow_config_map(
             SourceEvent::Apply(received) if is_ours(&received.key) => take(&publisher, &origin, received),
             SourceEvent::Delete { key, .. } if is_ours(&key) => publish(&publisher, &origin, ""),
             SourceEvent::Failed(failure) => {
-                if !publisher.is_known() && matches!(failure, Failure::Unauthorized(_) | Failure::NotServed(_)) {
+                if !publisher.is_known()
+                    && matches!(failure, Failure::Unauthorized(_) | Failure::NotServed(_))
+                {
                     publisher.unreadable(&origin, failure.text());
                     publisher.nothing();
                 }

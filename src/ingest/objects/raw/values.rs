@@ -115,7 +115,8 @@ impl<'de, V: Json<'de>> Json<'de> for Map<'de, V> {
     fn from_map<A: MapAccess<'de>>(mut map: A) -> Result<Self, A::Error> {
         let mut entries = Vec::new();
         while let Some(name) = key(&mut map)? {
-            entries.push((name, value(&mut map, "a value")?));
+            let value = value(&mut map, &name)?;
+            entries.push((name, value));
         }
         Ok(Self(entries))
     }

@@ -40,6 +40,9 @@ pub enum FrameError {
     /// *Retried.* A list or bookmark without a revision (K-22).
     #[error("{0} without metadata.resourceVersion")]
     NoRevision(&'static str),
+    /// *Retried* in JSON. Custom resources have no messages.
+    #[error("protobuf of a kind that has none")]
+    NotServed,
     /// *Retried.* An event of a type that does not exist.
     #[error("a watch event of the unknown type {0:?}")]
     UnknownEvent(String),

@@ -142,10 +142,8 @@ impl<T: Object> Machine<T> {
         });
         let length = self.length(pause);
         let hopes = matches!(pause, Pause::Usual | Pause::Silent | Pause::Foreign);
-        let hope = hopes.then(|| Hope {
-            recoveries: self.server.recoveries(),
-            earliest: now + self.limits.retry.first,
-        });
+        let hope = hopes
+            .then(|| Hope { recoveries: self.server.recoveries(), earliest: now + self.limits.retry.first });
         let cut = pause == Pause::NotServed;
         self.main = Main::Waiting(Waiting { until: length.map(|length| now + length), hope, cut });
     }

@@ -117,8 +117,7 @@ impl<T: Object> Machine<T> {
         let Main::Pages(pages) = &mut self.main else { return };
         let Stage::Queued { encoding, since } = &pages.stage else { return };
         pages.deadline += now.saturating_duration_since(*since);
-        pages.stage =
-            Stage::Reading { encoding: *encoding, body: BytesMut::new(), rate: Rate::new(now) };
+        pages.stage = Stage::Reading { encoding: *encoding, body: BytesMut::new(), rate: Rate::new(now) };
     }
 
     pub(super) fn page_body(&mut self, now: Instant, bytes: &[u8]) {

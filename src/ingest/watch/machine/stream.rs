@@ -163,7 +163,9 @@ impl<T: Object> Machine<T> {
     }
 
     fn stream_frame(&mut self, now: Instant, frame: WatchFrame<T>) {
-        let Main::Streaming(Streaming { stage: Stage::Reading(reading), .. }) = &mut self.main else { return };
+        let Main::Streaming(Streaming { stage: Stage::Reading(reading), .. }) = &mut self.main else {
+            return;
+        };
         match frame {
             WatchFrame::Added(object) => {
                 reading.added = reading.added.saturating_add(1);
@@ -178,7 +180,9 @@ impl<T: Object> Machine<T> {
                 reading.gone.insert(object.key, object.revision);
             }
             WatchFrame::Bookmark { initial_events_end: false, .. } => {}
-            WatchFrame::Bookmark { initial_events_end: true, revision } => self.stream_complete(now, revision),
+            WatchFrame::Bookmark { initial_events_end: true, revision } => {
+                self.stream_complete(now, revision)
+            }
             WatchFrame::Error(status) => self.stream_error(now, &status),
         }
     }

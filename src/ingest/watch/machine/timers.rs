@@ -12,9 +12,7 @@ impl<T: Object> Machine<T> {
         match &self.main {
             Main::Waiting(waiting) => waiting.due(self.server.recoveries(), self.server.next_turn()),
             Main::Pages(pages) => pages.due(deadlines.slow),
-            Main::Streaming(streaming) => {
-                streaming.due(deadlines.slow, deadlines.page, sizes.page_objects)
-            }
+            Main::Streaming(streaming) => streaming.due(deadlines.slow, deadlines.page, sizes.page_objects),
             Main::Watching(watching) => Some(watching.due(deadlines.grace)),
         }
     }

@@ -55,15 +55,7 @@ pub(super) struct Open {
 
 impl Open {
     pub(super) fn new(now: Instant, encoding: Encoding, framer: Framer) -> Self {
-        Self {
-            encoding,
-            framer,
-            since: now,
-            last_byte: now,
-            shown: false,
-            next_probe: now,
-            awaiting: None,
-        }
+        Self { encoding, framer, since: now, last_byte: now, shown: false, next_probe: now, awaiting: None }
     }
 }
 

@@ -98,7 +98,9 @@ fn r4_23_assignments_tell_address_weight_health_and_mode() {
         ..gateway.clone()
     };
     let given = Assignment {
+        standings_read: 0,
         groups: vec![LocalityGroup {
+            priority: 0,
             locality: Locality::parse("r1/z1"),
             weight: 8,
             endpoints: vec![direct, gateway],

@@ -1,0 +1,400 @@
+//! Tokens and certificates that change while we work.
+
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+use futures::StreamExt as _;
+use http::header::AUTHORIZATION;
+
+use super::server::{Ca, Seen, Server, frame, frames, live, text};
+use super::*;
+
+const BOTH: &[&str] = &["h2", "http/1.1"];
+const DAY: Duration = Duration::from_secs(24 * 3600);
+
+/// A server that accepts one token, which may change, and keeps `/watch` open.
+struct TokenServer {
+    server: Server,
+    accepted: Arc<std::sync::Mutex<String>>,
+    asked: Seen<String>,
+}
+
+impl TokenServer {
+    async fn start(ca: &Ca, token: &str) -> Self {
+        let accepted = Arc::new(std::sync::Mutex::new(token.to_owned()));
+        let asked = Seen::default();
+        let (right, seen) = (Arc::clone(&accepted), Arc::clone(&asked));
+        let held = Seen::default();
+        let server = Server::answering(ca.server(BOTH), move |request| {
+            let header = request.headers().get(AUTHORIZATION);
+            let header = header.map_or_else(String::new, |header| header.to_str().unwrap().to_owned());
+            let right = format!("Bearer {}", right.lock().unwrap()) == header;
+            seen.lock().unwrap().push(header);
+            match request.uri().path() {
+                "/watch" if right => {
+                    let (sender, answer) = live();
+                    sender.send("event".into()).unwrap();
+                    held.lock().unwrap().push(sender);
+                    answer
+                }
+                _ => text(if right { 200 } else { 401 }, ""),
+            }
+        });
+        Self { server: server.await, accepted, asked }
+    }
+
+    fn accept(&self, token: &str) {
+        *self.accepted.lock().unwrap() = token.to_owned();
+    }
+
+    fn config(&self, ca: &Ca, file: &Path) -> kube::Config {
+        let mut config = self.server.config(ca);
+        config.auth_info.token_file = Some(file.to_str().unwrap().to_owned());
+        config
+    }
+}
+
+async fn status(api: &ApiServer, path: &str) -> u16 {
+    get(api, path).await.unwrap().0
+}
+
+#[tokio::test]
+async fn k16_a_refused_token_file_is_read_again_at_once_and_running_watches_stay() {
+    let (ca, dir) = (Ca::new("ca"), tempfile::tempdir().unwrap());
+    let server = TokenServer::start(&ca, "one").await;
+    let file = dir.path().join("token");
+    std::fs::write(&file, "one\n").unwrap();
+    let api = client(&server.config(&ca, &file));
+    let mut watch = api.get("/watch".to_owned(), JSON).await.unwrap();
+    assert_eq!(watch.body.next().await, Some(Ok("event".into())));
+    server.accept("two");
+    std::fs::write(&file, "two\n").unwrap();
+    assert_eq!(status(&api, "/list").await, 401, "the minute is not over");
+    api.unauthorized();
+    assert_eq!(status(&api, "/list").await, 200);
+    let no_end = tokio::time::timeout(Duration::from_millis(50), watch.body.next()).await;
+    assert!(no_end.is_err(), "{no_end:?}");
+    // A file that is gone or empty leaves the last token in use; the problem can be seen.
+    for content in [None, Some("")] {
+        match content {
+            None => std::fs::remove_file(&file).unwrap(),
+            Some(text) => std::fs::write(&file, text).unwrap(),
+        }
+        api.unauthorized();
+        assert_eq!(status(&api, "/list").await, 200);
+        assert!(api.credentials().problem.is_some_and(|problem| problem.contains("token")));
+    }
+    assert_eq!(server.server.accepted(), 1);
+    assert!(server.asked.lock().unwrap().iter().all(|header| header.starts_with("Bearer ")));
+}
+
+#[tokio::test(start_paused = true)]
+async fn k16_a_rotated_token_file_is_picked_up_within_a_minute() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("token");
+    std::fs::write(&file, "one").unwrap();
+    let mut config = kube::Config::new("https://192.0.2.1".parse().unwrap());
+    config.auth_info.token_file = Some(file.to_str().unwrap().to_owned());
+    let authorization = Authorization::new(&config).unwrap();
+    let header = async || authorization.header().await.unwrap().unwrap().to_str().unwrap().to_owned();
+    assert_eq!(header().await, "Bearer one");
+    std::fs::write(&file, "two").unwrap();
+    tokio::time::advance(Duration::from_secs(59)).await;
+    assert_eq!(header().await, "Bearer one");
+    tokio::time::advance(Duration::from_secs(1)).await;
+    assert_eq!(header().await, "Bearer two");
+}
+
+#[tokio::test]
+async fn k16_a_token_beside_its_file_is_used_until_the_file_is_there() {
+    let (ca, dir) = (Ca::new("ca"), tempfile::tempdir().unwrap());
+    let server = TokenServer::start(&ca, "inline").await;
+    let file = dir.path().join("token");
+    let mut config = server.config(&ca, &file);
+    let error = get(&client(&config), "/list").await.unwrap_err();
+    assert!(
+        matches!(&error, TransportError::Credentials { cause, .. } if cause.contains("cannot read token file"))
+    );
+    config.auth_info.token = Some("inline".to_owned().into());
+    let api = client(&config);
+    assert_eq!(status(&api, "/list").await, 200);
+    std::fs::write(&file, "file").unwrap();
+    server.accept("file");
+    api.unauthorized();
+    assert_eq!(status(&api, "/list").await, 200);
+}
+
+#[tokio::test]
+async fn basic_auth_and_plain_tokens_arrive_and_are_told_nowhere() {
+    let (ca, seen) = (Ca::new("ca"), Seen::default());
+    let headers = Arc::clone(&seen);
+    let server = Server::answering(ca.server(BOTH), move |request| {
+        headers.lock().unwrap().push(request.headers()[AUTHORIZATION].to_str().unwrap().to_owned());
+        text(200, "")
+    });
+    let server = server.await;
+    let mut config = server.config(&ca);
+    config.auth_info.token = Some("canary".to_owned().into());
+    let api = client(&config);
+    status(&api, "/").await;
+    assert_eq!(api.credentials().kinds, [CredentialKind::Token]);
+    assert!(!format!("{api:?} {:?}", api.credentials()).contains("canary"));
+    config.auth_info.username = Some("user".to_owned());
+    config.auth_info.password = Some("canary".to_owned().into());
+    status(&client(&config), "/").await;
+    assert_eq!(*seen.lock().unwrap(), ["Bearer canary", "Basic dXNlcjpjYW5hcnk="]);
+}
+
+#[tokio::test]
+async fn k17_new_connections_use_the_new_ca_while_the_old_one_serves_until_it_ends() {
+    let (old, new, dir) = (Ca::new("old"), Ca::new("new"), tempfile::tempdir().unwrap());
+    let file = dir.path().join("ca.crt");
+    std::fs::write(&file, &old.pem).unwrap();
+    let first = std::sync::atomic::AtomicBool::new(true);
+    let server = Server::start(old.server(&["h2"]), move |stream| {
+        let first = first.swap(false, std::sync::atomic::Ordering::SeqCst);
+        frames(stream, move |kind, id| {
+            Some(match kind {
+                frame::HEADERS if first && id == 1 => frame::write(frame::HEADERS, 4, 1, frame::OK),
+                // The watch gets an event for each list of its connection.
+                frame::HEADERS if first => [
+                    frame::write(frame::HEADERS, 5, id, frame::OK),
+                    frame::write(frame::DATA, 0, 1, b"event"),
+                ]
+                .concat(),
+                frame::HEADERS => frame::write(frame::HEADERS, 5, id, frame::OK),
+                _ => Vec::new(),
+            })
+        })
+    });
+    let server = server.await;
+    let mut config = server.config(&old);
+    config.root_cert_file = Some(file.clone());
+    let api = client(&config);
+    let before = api.credentials().ca_sha256;
+    let mut watch = api.get("/watch".to_owned(), JSON).await.unwrap();
+    // The server's certificate is exchanged, then the file that says whom to trust.
+    server.exchange_certificate(new.server(&["h2"]));
+    status(&api, "/list").await;
+    assert_eq!(watch.body.next().await, Some(Ok("event".into())));
+    api.inner.pool.retire();
+    let error = get(&api, "/list").await.unwrap_err();
+    assert!(
+        matches!(&error, TransportError::Tls { cause, .. } if cause.contains("UnknownIssuer")),
+        "{error}"
+    );
+    std::fs::write(&file, &new.pem).unwrap();
+    status(&api, "/list").await;
+    assert_ne!(api.credentials().ca_sha256, before);
+    assert_eq!(api.traffic().connections_open(), 2, "the old connection still serves its watch");
+    // A file in the middle of being written changes nothing.
+    std::fs::write(&file, "-----BEGIN CERT").unwrap();
+    api.inner.pool.retire();
+    status(&api, "/list").await;
+    assert!(api.credentials().problem.is_some_and(|problem| problem.contains("ca.crt")));
+}
+
+#[tokio::test]
+async fn k17_an_inline_ca_does_not_trust_another_one() {
+    let (ca, other) = (Ca::new("ca"), Ca::new("other"));
+    let server = Server::answering(other.server(BOTH), |_| text(200, "")).await;
+    let error = get(&client(&server.config(&ca)), "/").await.unwrap_err();
+    assert!(matches!(error, TransportError::Tls { .. }), "{error}");
+}
+
+/// A server that says who its client is.
+async fn whoami(ca: &Ca) -> Server {
+    Server::start(ca.server(BOTH), |stream| {
+        let certificate = stream.get_ref().1.peer_certificates().map(|chain| chain[0].to_vec());
+        let name = certificate.map_or_else(String::new, |der| {
+            let (_, parsed) = x509_parser::parse_x509_certificate(&der).unwrap();
+            parsed.subject().to_string()
+        });
+        server::http(stream, Arc::new(move |_| text(200, name.clone())))
+    })
+    .await
+}
+
+#[tokio::test]
+async fn k16_a_client_certificate_in_files_is_read_again_after_a_refusal() {
+    let (ca, dir) = (Ca::new("ca"), tempfile::tempdir().unwrap());
+    let server = whoami(&ca).await;
+    let (certificate, key) = (dir.path().join("crt"), dir.path().join("key"));
+    let plant = |name: &str| {
+        let (pem, key_pem) = ca.client(name, DAY);
+        std::fs::write(&certificate, pem).unwrap();
+        std::fs::write(&key, key_pem).unwrap();
+    };
+    let mut config = server.config(&ca);
+    config.auth_info.client_certificate = Some(certificate.to_str().unwrap().to_owned());
+    config.auth_info.client_key = Some(key.to_str().unwrap().to_owned());
+    let api = client(&config);
+    let error = get(&api, "/").await.unwrap_err();
+    assert!(matches!(error, TransportError::Credentials { .. }), "{error}");
+    plant("one");
+    assert_eq!(get(&api, "/").await.unwrap().1, "CN=one");
+    plant("two");
+    assert_eq!(get(&api, "/").await.unwrap().1, "CN=one", "a connection keeps its identity");
+    api.unauthorized();
+    assert_eq!(get(&api, "/").await.unwrap().1, "CN=two");
+    // Between the two writes of a rotation the pair does not match.
+    std::fs::write(&certificate, ca.client("three", DAY).0).unwrap();
+    api.unauthorized();
+    assert_eq!(get(&api, "/").await.unwrap().1, "CN=two");
+    assert_eq!(api.credentials().kinds, [CredentialKind::ClientCertificateFile]);
+}
+
+#[tokio::test]
+async fn k18_a_client_certificate_says_when_it_ends() {
+    let ca = Ca::new("ca");
+    let server = whoami(&ca).await;
+    let encode = |pem: String| base64::Engine::encode(&base64::engine::general_purpose::STANDARD, pem);
+    for (days, state) in
+        [(31, Expiry::Far), (29, Expiry::Within30Days), (6, Expiry::Within7Days), (0, Expiry::Expired)]
+    {
+        let (certificate, key) = ca.client("me", days * DAY);
+        let mut config = server.config(&ca);
+        config.auth_info.client_certificate_data = Some(encode(certificate));
+        config.auth_info.client_key_data = Some(encode(key).into());
+        let credentials = client(&config).credentials();
+        let end = credentials.client_certificate_not_after.expect("known before any connection");
+        let off = end.duration_since(SystemTime::now()).unwrap_or_default().abs_diff(days * DAY);
+        assert!(off < Duration::from_secs(60), "{off:?}");
+        let now = SystemTime::now() + Duration::from_secs(2);
+        assert_eq!((credentials.client_certificate(now), credentials.expiry(now)), (state, state));
+        assert_eq!(credentials.kinds, [CredentialKind::ClientCertificate]);
+    }
+}
+
+#[test]
+fn k18_a_token_says_when_it_expires_if_it_is_a_jwt() {
+    let encode = |text: &str| base64::Engine::encode(&base64::engine::general_purpose::URL_SAFE_NO_PAD, text);
+    let at = |token: String| {
+        let mut config = kube::Config::new("https://192.0.2.1".parse().unwrap());
+        config.auth_info.token = Some(token.into());
+        client(&config).credentials()
+    };
+    let jwt = |claims: &str| at(format!("{}.{}.signature", encode("{}"), encode(claims)));
+    let credentials = jwt(r#"{"exp": 2000000000}"#);
+    let end = SystemTime::UNIX_EPOCH + Duration::from_secs(2_000_000_000);
+    assert_eq!(credentials.token_expires, Some(end));
+    assert_eq!(credentials.token(end - 8 * DAY), Expiry::Within30Days);
+    assert_eq!(credentials.expiry(end), Expiry::Expired);
+    for other in [jwt("{}"), jwt(r#"{"exp": -1e300}"#), at("opaque".to_owned()), at("a.b.c".to_owned())] {
+        assert_eq!((other.token_expires, other.expiry(end)), (None, Expiry::Far));
+    }
+}
+
+#[test]
+fn credentials_that_cannot_be_used_are_refused_at_once() {
+    let refused = |change: &dyn Fn(&mut kube::Config)| {
+        let mut config = kube::Config::new("https://192.0.2.1".parse().unwrap());
+        change(&mut config);
+        ApiServer::new(&config, AddressPolicy::Remote).map(|_| ()).unwrap_err().to_string()
+    };
+    let text =
+        refused(&|config| config.auth_info.client_certificate_data = Some("not base64 canary".to_owned()));
+    assert!(text.contains("client-certificate-data") && !text.contains("canary"), "{text}");
+    let text = refused(&|config| config.auth_info.client_certificate_data = Some("eA==".to_owned()));
+    assert!(text.contains("without its key"), "{text}");
+    let text = refused(&|config| config.auth_info.token = Some("can\nary".to_owned().into()));
+    assert!(text.contains("header") && !text.contains("ary"), "{text}");
+    let text = refused(&|config| config.root_cert = Some(vec![b"canary".to_vec()]));
+    assert!(!text.contains("canary"), "{text}");
+}
+
+/// A remote kubeconfig whose user is what R1.14 permits.
+fn permitted(ca: &Ca, server: &Server, user: serde_json::Value, options: &str) -> ApiServer {
+    use crate::ingest::kubeconfig::{KubeconfigPolicy, KubeconfigRules, RemoteKubeconfig};
+    let kubeconfig = serde_json::json!({
+        "clusters": [{"name": "c", "cluster": {
+            "server": format!("https://{}", server.address),
+            "certificate-authority-data":
+                base64::Engine::encode(&base64::engine::general_purpose::STANDARD, &ca.pem),
+        }}],
+        "contexts": [{"name": "x", "context": {"cluster": "c", "user": "u"}}],
+        "users": [{"name": "u", "user": user}],
+    });
+    let policy = KubeconfigPolicy::parse(options).unwrap();
+    let rules = KubeconfigRules { addresses: AddressPolicy::Any, policy };
+    let remote = RemoteKubeconfig::parse(kubeconfig.to_string().as_bytes(), rules).unwrap();
+    client(&remote.config)
+}
+
+/// A program that prints a file, and a line into another one each time.
+fn plugin(dir: &Path) -> serde_json::Value {
+    let script = format!("cat {0}/answer; echo run >> {0}/runs; echo noise >&2; cat", dir.display());
+    serde_json::json!({"apiVersion": "client.authentication.k8s.io/v1", "command": "/bin/sh",
+        "args": ["-c", script], "interactiveMode": "Always"})
+}
+
+fn answer(dir: &Path, status: serde_json::Value) {
+    let credential = serde_json::json!({"apiVersion": "client.authentication.k8s.io/v1",
+        "kind": "ExecCredential", "status": status});
+    std::fs::write(dir.join("answer"), credential.to_string()).unwrap();
+}
+
+#[tokio::test]
+async fn r1_14_a_permitted_plugin_gives_tokens_and_is_asked_again_after_a_refusal() {
+    let (ca, dir) = (Ca::new("ca"), tempfile::tempdir().unwrap());
+    let server = TokenServer::start(&ca, "one").await;
+    let user = serde_json::json!({"exec": plugin(dir.path())});
+    let api = permitted(&ca, &server.server, user, "exec");
+    answer(dir.path(), serde_json::json!({"token": "one"}));
+    assert_eq!(status(&api, "/list").await, 200);
+    let runs = || std::fs::read_to_string(dir.path().join("runs")).unwrap().lines().count();
+    let after_one = runs();
+    assert_eq!(status(&api, "/list").await, 200);
+    assert_eq!(runs(), after_one, "a token without an end is kept");
+    server.accept("two");
+    answer(dir.path(), serde_json::json!({"token": "two", "expirationTimestamp": "2100-01-01T00:00:00Z"}));
+    assert_eq!(status(&api, "/list").await, 401);
+    api.unauthorized();
+    assert_eq!(status(&api, "/list").await, 200);
+    assert_eq!(api.credentials().kinds, [CredentialKind::Exec]);
+    // What it prints may be a token: it is never repeated.
+    std::fs::write(dir.path().join("answer"), "canary: [").unwrap();
+    api.unauthorized();
+    let error = get(&api, "/list").await.unwrap_err().to_string();
+    assert!(error.contains("exec plugin /bin/sh") && !error.contains("canary"), "{error}");
+}
+
+#[tokio::test]
+async fn r1_14_a_permitted_plugin_gives_client_certificates() {
+    let (ca, dir) = (Ca::new("ca"), tempfile::tempdir().unwrap());
+    let server = whoami(&ca).await;
+    let plant = |name: &str| {
+        let (certificate, key) = ca.client(name, DAY);
+        answer(dir.path(), serde_json::json!({"clientCertificateData": certificate, "clientKeyData": key}));
+    };
+    plant("one");
+    let api = permitted(&ca, &server, serde_json::json!({"exec": plugin(dir.path())}), "exec");
+    assert_eq!(get(&api, "/").await.unwrap().1, "CN=one");
+    plant("two");
+    assert_eq!(get(&api, "/").await.unwrap().1, "CN=one");
+    api.unauthorized();
+    assert_eq!(get(&api, "/").await.unwrap().1, "CN=two");
+}
+
+#[tokio::test]
+async fn r1_14_permitted_files_are_read_and_read_again() {
+    let (ca, dir) = (Ca::new("ca"), tempfile::tempdir().unwrap());
+    let server = TokenServer::start(&ca, "one").await;
+    let file = dir.path().join("token");
+    std::fs::write(&file, "one").unwrap();
+    let user = serde_json::json!({"tokenFile": file.to_str().unwrap()});
+    let api = permitted(&ca, &server.server, user, "tokenFile");
+    assert_eq!(status(&api, "/list").await, 200);
+    server.accept("two");
+    std::fs::write(&file, "two").unwrap();
+    api.unauthorized();
+    assert_eq!(status(&api, "/list").await, 200);
+    let server = whoami(&ca).await;
+    let (certificate, key) = ca.client("me", DAY);
+    let encoded = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, certificate);
+    std::fs::write(dir.path().join("key"), key).unwrap();
+    let user = serde_json::json!({
+        "client-certificate-data": encoded, "client-key": dir.path().join("key").to_str().unwrap(),
+    });
+    assert_eq!(get(&permitted(&ca, &server, user, "clientKey"), "/").await.unwrap().1, "CN=me");
+}

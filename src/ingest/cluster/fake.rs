@@ -1,0 +1,372 @@
+//! An API server in memory for tests: it lists, tells events, falls silent, is replaced.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use futures::future::BoxFuture;
+use futures::stream::{self, StreamExt};
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+use tokio::sync::mpsc;
+
+use super::feeds::{Arrival, Feed, Feeds, Unknown};
+use super::plan::Plan;
+use crate::ingest::objects::{ObjectKey, ObjectKind};
+use crate::ingest::staging::{Scope, StagedEvent};
+use crate::ingest::watch::{Failure, ListReason, Received, SourceEvent};
+use crate::model::Name;
+
+/// The server. Clones are the same one.
+#[derive(Clone, Default)]
+pub(in crate::ingest) struct FakeServer(Arc<Mutex<Inner>>);
+
+#[derive(Default)]
+struct Inner {
+    objects: BTreeMap<(ObjectKind, ObjectKey), Value>,
+    down: bool,
+    /// New lists are not answered.
+    silent: bool,
+    taken: Arc<AtomicUsize>,
+    /// What is listed in place of the truth, once each.
+    lies: BTreeMap<ObjectKind, usize>,
+    forbidden: BTreeSet<ObjectKind>,
+    feeds: Vec<(Plan, mpsc::UnboundedSender<Arrival>)>,
+    opened: usize,
+    lists: BTreeMap<ObjectKind, usize>,
+}
+
+pub(in crate::ingest) fn key(object: &Value) -> ObjectKey {
+    let text = |name: &str| object["metadata"][name].as_str().unwrap_or_default().to_owned();
+    ObjectKey::new(text("namespace"), text("name"))
+}
+
+fn kind(object: &Value) -> ObjectKind {
+    match object["kind"].as_str().unwrap() {
+        "Namespace" => ObjectKind::Namespace,
+        "Node" => ObjectKind::Node,
+        "Pod" => ObjectKind::Pod,
+        "Service" => ObjectKind::Service,
+        _ => ObjectKind::EndpointSlice,
+    }
+}
+
+fn received<T: DeserializeOwned>(object: &Value) -> Received<T> {
+    Received {
+        key: key(object),
+        uid: Name::default(),
+        revision: None,
+        object: serde_json::from_value(object.clone()).map_err(|error| error.to_string()),
+    }
+}
+
+/// An event of a kind, made by `$event` for its object type.
+macro_rules! of_kind {
+    ($kind:expr, $event:expr) => {
+        match $kind {
+            ObjectKind::Namespace => StagedEvent::Namespace($event),
+            ObjectKind::Node => StagedEvent::Node($event),
+            ObjectKind::Pod => StagedEvent::Pod($event),
+            ObjectKind::Service => StagedEvent::Service($event),
+            _ => StagedEvent::Slice($event),
+        }
+    };
+}
+
+impl FakeServer {
+    pub(in crate::ingest) fn with(objects: impl IntoIterator<Item = Value>) -> Self {
+        let server = Self::default();
+        for object in objects {
+            server.apply(object);
+        }
+        server
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.0.lock().unwrap()
+    }
+
+    /// Adds or changes an object and tells of it.
+    pub(in crate::ingest) fn apply(&self, object: Value) {
+        let mut inner = self.inner();
+        inner.objects.insert((kind(&object), key(&object)), object.clone());
+        inner.tell(kind(&object), &key(&object).namespace, || {
+            of_kind!(kind(&object), SourceEvent::Apply(received(&object)))
+        });
+    }
+
+    pub(in crate::ingest) fn delete(&self, object: &Value) {
+        let mut inner = self.inner();
+        inner.objects.remove(&(kind(object), key(object)));
+        inner.tell(kind(object), &key(object).namespace, || {
+            of_kind!(kind(object), SourceEvent::Delete { key: key(object), revision: None })
+        });
+    }
+
+    /// Is not heard from now on.
+    pub(in crate::ingest) fn go_down(&self) {
+        let mut inner = self.inner();
+        inner.down = true;
+        inner.fail_all(&Failure::Unreachable("gone".to_owned()));
+    }
+
+    /// Is heard again: sources list everything anew, and what was missed shows in that.
+    pub(in crate::ingest) fn come_up(&self) {
+        self.inner().down = false;
+        self.relist();
+    }
+
+    /// Every source lists everything anew.
+    pub(in crate::ingest) fn relist(&self) {
+        for kind in ObjectKind::BUILT_IN {
+            self.relist_kind(kind);
+        }
+    }
+
+    pub(in crate::ingest) fn relist_kind(&self, kind: ObjectKind) {
+        let mut inner = self.inner();
+        if inner.down {
+            return;
+        }
+        for (plan, feed) in inner.open() {
+            inner.list(kind, &plan, &feed);
+        }
+    }
+
+    /// An object goes and nobody is told.
+    pub(in crate::ingest) fn forget(&self, object: &Value) {
+        self.inner().objects.remove(&(kind(object), key(object)));
+    }
+
+    /// The source of one namespace lists it anew.
+    pub(in crate::ingest) fn relist_scope(&self, kind: ObjectKind, scope: &Scope) {
+        let mut inner = self.inner();
+        for (plan, feed) in inner.open() {
+            if plan.scopes(kind).contains(scope) {
+                inner.list_scope(kind, scope, &plan, &feed);
+            }
+        }
+    }
+
+    /// A list that breaks in the middle.
+    pub(in crate::ingest) fn break_list(&self, kind: ObjectKind) {
+        let mut inner = self.inner();
+        if inner.down {
+            return;
+        }
+        for (plan, feed) in inner.open() {
+            for scope in plan.scopes(kind) {
+                let failure = Failure::Unreachable("cut".to_owned());
+                for event in [of_kind!(kind, SourceEvent::Init), of_kind!(kind, SourceEvent::Failed(failure))]
+                {
+                    let _ = feed.send(Arrival { scope: scope.clone(), event });
+                }
+            }
+        }
+    }
+
+    /// The next lists of a kind come back empty.
+    pub(in crate::ingest) fn lie(&self, kind: ObjectKind, times: usize) {
+        self.inner().lies.insert(kind, times);
+    }
+
+    /// Another cluster answers at the same address; sources notice by listing anew.
+    pub(in crate::ingest) fn become_another(&self, objects: impl IntoIterator<Item = Value>) {
+        let objects = objects.into_iter().map(|object| ((kind(&object), key(&object)), object));
+        self.inner().objects = objects.collect();
+    }
+
+    /// Lists that are opened from now on are not answered until this is taken back.
+    pub(in crate::ingest) fn hold_new_lists(&self, hold: bool) {
+        self.inner().silent = hold;
+        if !hold {
+            self.relist();
+        }
+    }
+
+    /// How many events were taken in.
+    pub(in crate::ingest) fn taken(&self) -> usize {
+        self.inner().taken.load(Ordering::Relaxed)
+    }
+
+    /// A kind may not be read.
+    pub(in crate::ingest) fn forbid(&self, kind: ObjectKind) {
+        self.inner().forbidden.insert(kind);
+    }
+
+    pub(in crate::ingest) fn permit(&self, kind: ObjectKind) {
+        self.inner().forbidden.remove(&kind);
+        self.relist_kind(kind);
+    }
+
+    /// How often its lists and watches were opened.
+    pub(in crate::ingest) fn opened(&self) -> usize {
+        self.inner().opened
+    }
+
+    /// How many of them are open.
+    pub(in crate::ingest) fn open_now(&self) -> usize {
+        self.inner().open().len()
+    }
+
+    pub(in crate::ingest) fn lists(&self, kind: ObjectKind) -> usize {
+        self.inner().lists.get(&kind).copied().unwrap_or_default()
+    }
+
+    /// The plans of what is open.
+    pub(in crate::ingest) fn scopes(&self, kind: ObjectKind) -> Vec<Vec<Scope>> {
+        self.inner().open().iter().map(|(plan, _)| plan.scopes(kind)).collect()
+    }
+}
+
+impl Inner {
+    fn open(&mut self) -> Vec<(Plan, mpsc::UnboundedSender<Arrival>)> {
+        self.feeds.retain(|(_, feed)| !feed.is_closed());
+        self.feeds.clone()
+    }
+
+    fn tell(&mut self, kind: ObjectKind, namespace: &Name, event: impl Fn() -> StagedEvent) {
+        if self.down || self.forbidden.contains(&kind) {
+            return;
+        }
+        for (plan, feed) in self.open() {
+            let scopes = plan.scopes(kind).into_iter();
+            let told = scopes.filter(|scope| scope.as_ref().is_none_or(|scope| scope == namespace));
+            for scope in told.filter(|_| plan.admits(namespace)) {
+                let _ = feed.send(Arrival { scope, event: event() });
+            }
+        }
+    }
+
+    fn fail_all(&mut self, failure: &Failure) {
+        for (plan, feed) in self.open() {
+            for kind in ObjectKind::BUILT_IN {
+                for scope in plan.scopes(kind) {
+                    let event = of_kind!(kind, SourceEvent::Failed(failure.clone()));
+                    let _ = feed.send(Arrival { scope, event });
+                }
+            }
+        }
+    }
+
+    fn list(&mut self, kind: ObjectKind, plan: &Plan, feed: &mpsc::UnboundedSender<Arrival>) {
+        *self.lists.entry(kind).or_default() += 1;
+        for scope in plan.scopes(kind) {
+            self.list_scope(kind, &scope, plan, feed);
+        }
+    }
+
+    fn list_scope(
+        &mut self,
+        kind: ObjectKind,
+        scope: &Scope,
+        plan: &Plan,
+        feed: &mpsc::UnboundedSender<Arrival>,
+    ) {
+        let send = |event| {
+            let _ = feed.send(Arrival { scope: scope.clone(), event });
+        };
+        if self.forbidden.contains(&kind) {
+            let failure = Failure::Forbidden("HTTP 403".to_owned());
+            send(of_kind!(kind, SourceEvent::Failed(failure)));
+            return;
+        }
+        let lie = self.lies.get_mut(&kind).is_some_and(|times| {
+            let lie = *times > 0;
+            *times = times.saturating_sub(1);
+            lie
+        });
+        send(of_kind!(kind, SourceEvent::Init));
+        for ((of, key), object) in self.objects.iter().filter(|_| !lie) {
+            let within = scope.as_ref().is_none_or(|scope| *scope == key.namespace);
+            if *of == kind && within && plan.admits(&key.namespace) {
+                send(of_kind!(kind, SourceEvent::InitApply(received(object))));
+            }
+        }
+        send(of_kind!(kind, SourceEvent::InitDone { reason: ListReason::First }));
+        send(of_kind!(kind, SourceEvent::Connected));
+    }
+}
+
+impl Feeds for FakeServer {
+    fn open(&self, plan: &Plan, kinds: &[ObjectKind]) -> Feed {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        let mut inner = self.inner();
+        inner.opened += 1;
+        inner.feeds.push((plan.clone(), sender.clone()));
+        if kinds.contains(&ObjectKind::Gateway) {
+            let event = StagedEvent::Gateway(SourceEvent::Failed(Failure::NotServed("HTTP 404".to_owned())));
+            let _ = sender.send(Arrival { scope: None, event });
+        }
+        if inner.down {
+            inner.fail_all(&Failure::Unreachable("gone".to_owned()));
+        } else if !inner.silent {
+            for kind in ObjectKind::BUILT_IN {
+                inner.list(kind, plan, &sender);
+            }
+        }
+        let state = (receiver, Arc::clone(&inner.taken));
+        let events = stream::unfold(state, async |(mut receiver, taken)| {
+            let event = receiver.recv().await?;
+            taken.fetch_add(1, Ordering::Relaxed);
+            Some((event, (receiver, taken)))
+        });
+        let server = self.clone();
+        let relist = Box::new(move |kind| server.relist_kind(kind));
+        Feed { events: events.boxed(), relist, counts: Vec::new() }
+    }
+
+    fn uid(&self) -> BoxFuture<'static, Result<Name, Unknown>> {
+        let inner = self.inner();
+        let home = inner.objects.get(&(ObjectKind::Namespace, ObjectKey::new("", "kube-system")));
+        let uid = match home {
+            _ if inner.down => Err(Unknown::Unreachable),
+            Some(home) => Ok(home["metadata"]["uid"].as_str().unwrap_or_default().into()),
+            None => Err(Unknown::Untold),
+        };
+        Box::pin(std::future::ready(uid))
+    }
+}
+
+/// A namespace; that of `kube-system` has the cluster's uid.
+pub(in crate::ingest) fn namespace(name: &str, network: &str, uid: &str) -> Value {
+    json!({"kind": "Namespace", "metadata": {"name": name, "uid": uid,
+        "labels": {"topology.istio.io/network": network, "name": name}}})
+}
+
+pub(in crate::ingest) fn service(name: &str) -> Value {
+    json!({"kind": "Service", "metadata": {"name": name, "namespace": "a"},
+        "spec": {"clusterIP": "10.0.0.1", "ports": [{"name": "http", "port": 80}]}})
+}
+
+pub(in crate::ingest) fn gateway(network: &str, address: &str) -> Value {
+    json!({"kind": "Service", "metadata": {"name": "eastwest", "namespace": "istio-system",
+        "labels": {"topology.istio.io/network": network}},
+        "spec": {"type": "LoadBalancer", "clusterIP": "10.0.0.2", "ports": [{"port": 15443}]},
+        "status": {"loadBalancer": {"ingress": [{"ip": address}]}}})
+}
+
+/// A slice of bare addresses.
+pub(in crate::ingest) fn slice(service: &str, addresses: &[String]) -> Value {
+    let endpoints: Vec<_> = addresses.iter().map(|address| json!({"addresses": [address]})).collect();
+    json!({"kind": "EndpointSlice", "addressType": "IPv4",
+        "metadata": {"name": format!("{service}-1"), "namespace": "a",
+            "labels": {"kubernetes.io/service-name": service}},
+        "endpoints": endpoints, "ports": [{"name": "http", "port": 8080}]})
+}
+
+/// A cluster on a network with a gateway and one service of that many endpoints.
+pub(in crate::ingest) fn world(network: &str, uid: &str, subnet: u8, endpoints: usize) -> Vec<Value> {
+    vec![
+        namespace("kube-system", "", uid),
+        namespace("istio-system", network, "s"),
+        namespace("a", "", "a"),
+        gateway(network, &format!("192.0.2.{subnet}")),
+        service("web"),
+        slice("web", &addresses(subnet, endpoints)),
+    ]
+}
+
+pub(in crate::ingest) fn addresses(subnet: u8, count: usize) -> Vec<String> {
+    (0..count).map(|n| format!("10.{subnet}.{}.{}", n / 250, n % 250 + 1)).collect()
+}

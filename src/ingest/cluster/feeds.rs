@@ -1,0 +1,186 @@
+//! Where a generation's events come from.
+
+use std::sync::Arc;
+
+use futures::future::BoxFuture;
+use futures::stream::{BoxStream, SelectAll, StreamExt};
+use http::StatusCode;
+
+use super::plan::Plan;
+use crate::ingest::client::{ByteStream, Exchange};
+use crate::ingest::convert::McsOptions;
+use crate::ingest::objects::{Object, ObjectKind};
+use crate::ingest::staging::{Scope, StagedEvent};
+use crate::ingest::watch::{
+    KubeSource, ListReason, ObjectSource, Received, Source, SourceControl, SourceCounts, SourceEvent,
+    SourceLimits,
+};
+use crate::model::Name;
+
+/// The namespace that every cluster has, and whose uid says which one it is (K-20).
+const HOME_PATH: &str = "/api/v1/namespaces/kube-system";
+/// Largest answer about it.
+const MAX_HOME: usize = 1 << 20;
+
+/// One event and the part of its kind that its source reads.
+#[derive(Debug)]
+pub(in crate::ingest) struct Arrival {
+    pub(super) scope: Scope,
+    pub(super) event: StagedEvent,
+}
+
+/// Why it is not known which cluster answers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::ingest) enum Unknown {
+    /// *Retried.* No answer.
+    Unreachable,
+    /// *Skipped.* An answer that does not say it: not permitted, not there.
+    Untold,
+}
+
+/// One API server, as a generation sees it.
+pub(in crate::ingest) trait Feeds: Send + Sync + 'static {
+    /// Begins to list and watch these kinds as a plan says.
+    fn open(&self, plan: &Plan, kinds: &[ObjectKind]) -> Feed;
+
+    /// Asks for the uid of `kube-system`: which cluster answers (K-20).
+    fn uid(&self) -> BoxFuture<'static, Result<Name, Unknown>>;
+}
+
+/// Open lists and watches. Dropping it ends them.
+pub(in crate::ingest) struct Feed {
+    /// In the order of arrival, no source before another.
+    pub(super) events: BoxStream<'static, Arrival>,
+    /// Asks for a complete list of a kind now (K-21).
+    pub(super) relist: Box<dyn Fn(ObjectKind) + Send + Sync>,
+    /// What each source does.
+    pub(super) counts: Vec<(ObjectKind, Arc<SourceCounts>)>,
+}
+
+/// An API server read by lists and watches.
+pub(in crate::ingest) struct KubeFeeds {
+    exchange: Arc<dyn Exchange>,
+    /// Shared by every source of the process.
+    limits: Arc<SourceLimits>,
+    /// Group and version of exports and imports (R4.39).
+    mcs_api: (Name, Name),
+}
+
+/// Sources of one API server that are being opened.
+struct Opening<'a> {
+    source: KubeSource,
+    mcs_api: &'a (Name, Name),
+    plan: &'a Plan,
+    events: SelectAll<BoxStream<'static, Arrival>>,
+    controls: Vec<(ObjectKind, SourceControl)>,
+}
+
+impl KubeFeeds {
+    pub(in crate::ingest) fn new(exchange: Arc<dyn Exchange>, limits: Arc<SourceLimits>) -> Self {
+        let usual = McsOptions::default();
+        Self { exchange, limits, mcs_api: (usual.group, usual.version) }
+    }
+
+    /// Exports and imports under the group and version that are configured.
+    pub(in crate::ingest) fn with_mcs(self, options: &McsOptions) -> Self {
+        Self { mcs_api: (options.group.clone(), options.version.clone()), ..self }
+    }
+}
+
+impl Opening<'_> {
+    fn add<T: Object>(&mut self, kind: ObjectKind, wrap: fn(SourceEvent<T>) -> StagedEvent) {
+        for scope in self.plan.scopes(kind) {
+            let mut source = self.source.clone();
+            if matches!(kind, ObjectKind::ServiceExport | ObjectKind::ServiceImport) {
+                let (group, version) = self.mcs_api;
+                source = source.of_api(group, version);
+            }
+            if let Some(namespace) = &scope {
+                source = source.in_namespace(namespace);
+            }
+            if let Some(fields) = self.plan.fields(kind, scope.as_ref()) {
+                source = source.with_fields(&fields);
+            }
+            let Source { events, control } = ObjectSource::<T>::start(source);
+            let plan = self.plan.clone();
+            let events = events.filter(move |event| std::future::ready(admitted(event, &plan)));
+            let events = events.map(move |event| Arrival { scope: scope.clone(), event: wrap(event) });
+            self.events.push(events.boxed());
+            self.controls.push((kind, control));
+        }
+    }
+}
+
+impl Feeds for KubeFeeds {
+    fn open(&self, plan: &Plan, kinds: &[ObjectKind]) -> Feed {
+        // Clones of one source share what is known of the server.
+        let source = KubeSource::new(Arc::clone(&self.exchange), Arc::clone(&self.limits));
+        let mcs_api = &self.mcs_api;
+        let mut opening = Opening { source, mcs_api, plan, events: SelectAll::new(), controls: Vec::new() };
+        for kind in kinds {
+            match kind {
+                ObjectKind::Namespace => opening.add(*kind, StagedEvent::Namespace),
+                ObjectKind::Node => opening.add(*kind, StagedEvent::Node),
+                ObjectKind::Pod => opening.add(*kind, StagedEvent::Pod),
+                ObjectKind::Service => opening.add(*kind, StagedEvent::Service),
+                ObjectKind::EndpointSlice => opening.add(*kind, StagedEvent::Slice),
+                ObjectKind::Gateway => opening.add(*kind, StagedEvent::Gateway),
+                ObjectKind::ServiceExport => opening.add(*kind, StagedEvent::Export),
+                ObjectKind::ServiceImport => opening.add(*kind, StagedEvent::Import),
+                // Read of the config cluster only, and not by generations.
+                ObjectKind::ConfigMap => {}
+            }
+        }
+        let Opening { events, controls, .. } = opening;
+        let counts = controls.iter().map(|(kind, control)| (*kind, Arc::clone(control.counts()))).collect();
+        let relist = Box::new(move |wanted| {
+            let asked = controls.iter().filter(|(kind, _)| *kind == wanted);
+            asked.for_each(|(_, control)| control.relist(ListReason::Requested));
+        });
+        Feed { events: events.boxed(), relist, counts }
+    }
+
+    fn uid(&self) -> BoxFuture<'static, Result<Name, Unknown>> {
+        let answer = self.exchange.get(HOME_PATH.to_owned(), "application/json");
+        Box::pin(async move {
+            let answer = answer.await.map_err(|_| Unknown::Unreachable)?;
+            let transient = answer.status.is_server_error() || answer.status == StatusCode::TOO_MANY_REQUESTS;
+            if !answer.status.is_success() {
+                return Err(if transient { Unknown::Unreachable } else { Unknown::Untold });
+            }
+            uid_of(answer.body).await
+        })
+    }
+}
+
+/// Reads the uid of one object, of a body that is not larger than one may be.
+async fn uid_of(mut body: ByteStream) -> Result<Name, Unknown> {
+    #[derive(serde::Deserialize)]
+    struct Object {
+        metadata: Metadata,
+    }
+    #[derive(serde::Deserialize)]
+    struct Metadata {
+        uid: Name,
+    }
+    let mut bytes = Vec::new();
+    while let Some(chunk) = body.next().await {
+        bytes.extend_from_slice(&chunk.map_err(|_| Unknown::Unreachable)?);
+        if bytes.len() > MAX_HOME {
+            return Err(Unknown::Untold);
+        }
+    }
+    let object: Object = serde_json::from_slice(&bytes).map_err(|_| Unknown::Untold)?;
+    Ok(object.metadata.uid)
+}
+
+/// Whether an event is about an object that is read at all.
+fn admitted<T>(event: &SourceEvent<T>, plan: &Plan) -> bool {
+    match event {
+        SourceEvent::InitApply(Received { key, .. }) | SourceEvent::Apply(Received { key, .. }) => {
+            plan.admits(&key.namespace)
+        }
+        SourceEvent::Delete { key, .. } => plan.admits(&key.namespace),
+        _ => true,
+    }
+}

@@ -1,0 +1,70 @@
+//! Serves a cluster from its snapshot while its API server has not been read (kubernetes-watch §2.4).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::Seat;
+use super::status::Status;
+use crate::ingest::snapshot::{Keeper, Loaded, Pin};
+use crate::model::{ClusterId, Moment, Restored};
+
+/// How long an API server that does not fail may take before the snapshot is served meanwhile. Most answer
+/// faster, and then nobody sees old data.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// A generation's part in the keeping of snapshots.
+pub(in crate::ingest) struct Restore {
+    keeper: Arc<Keeper>,
+    cluster: ClusterId,
+    pin: Pin,
+    loaded: Option<Loaded>,
+    due: Instant,
+}
+
+impl Restore {
+    /// For a generation that reads the cluster at `pin`.
+    pub(in crate::ingest) fn new(keeper: Arc<Keeper>, cluster: ClusterId, pin: Pin) -> Self {
+        Self { keeper, cluster, pin, loaded: None, due: Instant::now() + PATIENCE }
+    }
+
+    /// Looks for a snapshot.
+    pub(super) async fn load(&mut self) {
+        self.loaded = self.keeper.load(&self.cluster, &self.pin).await;
+        self.due = Instant::now() + PATIENCE;
+    }
+
+    /// When the snapshot is to be served; `None` when there is none, or it is served already.
+    pub(super) fn due(&self) -> Option<Instant> {
+        self.loaded.as_ref().map(|_| self.due)
+    }
+
+    /// The API server cannot be reached: there is nothing to wait for.
+    pub(super) fn hurry(&mut self) {
+        self.due = Instant::now();
+    }
+
+    /// Serves it. Its sources go on trying; once they have listed everything, what they say takes its place in one
+    /// step, and what is equal is not published again.
+    pub(super) async fn serve(&mut self, seat: &Seat, status: &mut Status) {
+        let Some(loaded) = self.loaded.take() else {
+            return;
+        };
+        let mut seat = seat.lock().await;
+        let Some(writer) = seat.as_mut() else {
+            return; // The cluster is being removed.
+        };
+        writer.replace(loaded.snapshot.state);
+        let now: Moment = Instant::now().into_std().into();
+        let path = loaded.path.display().to_string();
+        tracing::info!(cluster = %self.cluster, path, age = ?loaded.age, "served from its snapshot");
+        status.restored(Restored { path, confirmed: now.before(loaded.age) }, loaded.snapshot.uid);
+    }
+
+    /// The cluster was read: from now on its snapshot is written anew.
+    pub(super) fn synced(&mut self) {
+        self.loaded = None;
+        self.keeper.keep(&self.cluster, &self.pin);
+    }
+}

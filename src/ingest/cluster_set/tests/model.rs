@@ -1,0 +1,198 @@
+//! Whatever happens to three clusters, the registry says what a naive model says (K-49, R1.21).
+
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+
+use super::*;
+
+const CLUSTERS: [&str; 3] = ["c1", "c2", "c3"];
+const SERVICES: [&str; 4] = ["s0", "s1", "s2", "s3"];
+
+/// One thing that happens.
+#[derive(Clone, Debug)]
+enum Step {
+    /// The operator adds a cluster, or gives it new credentials of the same cluster.
+    Run(usize),
+    /// New credentials that are not accepted, or of a server that is not heard.
+    RunDead(usize),
+    /// The operator removes it; the grace goes by or not.
+    Remove(usize, bool),
+    /// A service appears or gets that many endpoints.
+    Apply(usize, usize, usize),
+    /// A service goes.
+    Delete(usize, usize),
+    /// Everything is listed anew.
+    Relist(usize),
+    /// A list breaks in the middle.
+    BreakList(usize),
+    /// The API server is not heard.
+    Down(usize),
+    /// It is heard again.
+    Up(usize),
+    /// Time goes by.
+    Pass(u64),
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let (cluster, service) = (0..CLUSTERS.len(), 0..SERVICES.len());
+    let step = prop_oneof![
+        3 => cluster.clone().prop_map(Step::Run),
+        1 => cluster.clone().prop_map(Step::RunDead),
+        2 => (cluster.clone(), any::<bool>()).prop_map(|(cluster, over)| Step::Remove(cluster, over)),
+        6 => (cluster.clone(), service.clone(), 0..4_usize).prop_map(|(c, s, n)| Step::Apply(c, s, n)),
+        3 => (cluster.clone(), service).prop_map(|(c, s)| Step::Delete(c, s)),
+        1 => cluster.clone().prop_map(Step::Relist),
+        1 => cluster.clone().prop_map(Step::BreakList),
+        2 => cluster.clone().prop_map(Step::Down),
+        2 => cluster.prop_map(Step::Up),
+        1 => (0..90_u64).prop_map(Step::Pass),
+    ];
+    prop::collection::vec(step, 20..40)
+}
+
+/// What is known of a cluster: service → endpoints.
+type Told = BTreeMap<usize, usize>;
+
+/// One cluster as the model sees it.
+#[derive(Clone, Debug, Default)]
+struct Cluster {
+    /// What its API server has.
+    truth: Told,
+    up: bool,
+    configured: bool,
+    /// What was last heard of it; `None` while nothing is served.
+    served: Option<Told>,
+    /// The credentials that came last lead to nothing yet.
+    dead: bool,
+    /// Seconds after which a removal counts.
+    removal: Option<u64>,
+}
+
+impl Cluster {
+    /// Whoever serves hears the truth while the API server is up.
+    fn hear(&mut self) {
+        let reads = self.configured && self.up && (self.served.is_some() || !self.dead);
+        if reads {
+            self.served = Some(self.truth.clone());
+        }
+    }
+}
+
+struct World {
+    plane: Plane,
+    servers: Vec<FakeServer>,
+    dead: FakeServer,
+    clusters: Vec<Cluster>,
+}
+
+impl World {
+    fn new() -> Self {
+        let servers = CLUSTERS.iter().enumerate();
+        let servers = servers.map(|(n, _)| {
+            FakeServer::with([namespace("kube-system", "", &format!("u{n}")), service("kubernetes")])
+        });
+        let dead = FakeServer::default();
+        dead.go_down();
+        let clusters = vec![Cluster { up: true, ..Cluster::default() }; CLUSTERS.len()];
+        Self { plane: Plane::new(), servers: servers.collect(), dead, clusters }
+    }
+
+    async fn take(&mut self, step: &Step) {
+        match *step {
+            Step::Run(c) => {
+                self.plane.run(CLUSTERS[c], &self.servers[c]);
+                let cluster = &mut self.clusters[c];
+                (cluster.configured, cluster.dead, cluster.removal) = (true, false, None);
+            }
+            Step::RunDead(c) => {
+                self.plane.run(CLUSTERS[c], &self.dead);
+                let cluster = &mut self.clusters[c];
+                (cluster.configured, cluster.dead, cluster.removal) = (true, true, None);
+            }
+            Step::Remove(c, over) => {
+                if self.clusters[c].configured {
+                    self.plane.remove(CLUSTERS[c]);
+                    self.clusters[c].removal = Some(5);
+                }
+                if over {
+                    self.pass(6).await;
+                }
+            }
+            Step::Apply(c, s, n) => {
+                self.servers[c].apply(service(SERVICES[s]));
+                let subnet = (10 * c + s) as u8;
+                self.servers[c].apply(slice(SERVICES[s], &addresses(subnet, n)));
+                self.clusters[c].truth.insert(s, n);
+            }
+            Step::Delete(c, s) => {
+                self.servers[c].delete(&service(SERVICES[s]));
+                self.servers[c].delete(&slice(SERVICES[s], &[]));
+                self.clusters[c].truth.remove(&s);
+            }
+            Step::Relist(c) => self.servers[c].relist(),
+            Step::BreakList(c) => {
+                ObjectKind::BUILT_IN.into_iter().for_each(|kind| self.servers[c].break_list(kind))
+            }
+            Step::Down(c) => {
+                self.servers[c].go_down();
+                self.clusters[c].up = false;
+            }
+            Step::Up(c) => {
+                self.servers[c].come_up();
+                self.clusters[c].up = true;
+            }
+            Step::Pass(seconds) => self.pass(seconds).await,
+        }
+        self.plane.settle().await;
+        self.clusters.iter_mut().for_each(Cluster::hear);
+    }
+
+    async fn pass(&mut self, seconds: u64) {
+        self.plane.pass(Duration::from_secs(seconds)).await;
+        for cluster in &mut self.clusters {
+            cluster.removal = cluster.removal.map(|left| left.saturating_sub(seconds));
+            if cluster.removal == Some(0) && seconds > 0 {
+                let (truth, up) = (std::mem::take(&mut cluster.truth), cluster.up);
+                *cluster = Cluster { truth, up, ..Cluster::default() };
+            }
+        }
+    }
+
+    fn expected(&self) -> BTreeMap<(&'static str, &'static str), usize> {
+        let served =
+            self.clusters.iter().enumerate().filter_map(|(c, cluster)| Some((c, cluster.served.as_ref()?)));
+        served
+            .flat_map(|(c, told)| told.iter().map(move |(s, n)| ((SERVICES[*s], CLUSTERS[c]), *n)))
+            .collect()
+    }
+
+    fn found(&self) -> BTreeMap<(&'static str, &'static str), usize> {
+        let mut found = BTreeMap::new();
+        for name in SERVICES {
+            for shard in self.plane.snapshot(name).iter().flat_map(|snapshot| snapshot.shards.iter()) {
+                let cluster = CLUSTERS.iter().find(|id| **id == &*shard.cluster).unwrap();
+                found.insert((name, *cluster), shard.endpoints.len());
+            }
+        }
+        found
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 256, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_sequence_leaves_the_registry_equal_to_a_naive_model(steps in steps()) {
+        let mut runtime = tokio::runtime::Builder::new_current_thread();
+        let runtime = runtime.enable_time().start_paused(true).build().unwrap();
+        runtime.block_on(async {
+            let mut world = World::new();
+            for (at, step) in steps.iter().enumerate() {
+                world.take(step).await;
+                prop_assert_eq!(world.found(), world.expected(), "after step {} of {:?}", at, &steps[..=at]);
+            }
+            Ok(())
+        })?;
+    }
+}

@@ -1,0 +1,121 @@
+//! What is said per cluster (D35).
+
+use super::*;
+use crate::model::StartRule;
+
+const DEMOTE: [(&str, &str); 2] = [("stale", "demote"), ("stale-after", "60s")];
+
+#[tokio::test(start_paused = true)]
+async fn d35_options_change_without_restarting_a_watch() {
+    let server = FakeServer::with(world("n1", "u1", 1, 2));
+    let mut plane = Plane::new();
+    plane.run("c1", &server);
+    plane.settle().await;
+    plane.changes();
+    plane.tell("c1", &[("start", "required"), ("stale", "demote"), ("stale-after", "soon")]);
+    plane.settle().await;
+    assert_eq!(plane.row("c1").start, StartRule::Required);
+    let problems = plane.problems();
+    assert!(problems.len() == 1 && problems[0].starts_with("cluster c1, options: stale-after: `soon`"));
+    plane.tell("c1", &DEMOTE);
+    plane.settle().await;
+    assert_eq!((server.opened(), plane.problems()), (1, Vec::new()));
+    assert!(plane.changes().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn d35_age_demotes_the_endpoints_of_a_cluster_and_coming_back_restores_them_at_once() {
+    let (one, two) = (FakeServer::with(world("n1", "u1", 1, 2)), FakeServer::with(world("n1", "u2", 2, 3)));
+    let mut plane = Plane::new();
+    plane.run_with("c1", &one, &DEMOTE);
+    plane.run("c2", &two);
+    plane.settle().await;
+    plane.changes();
+    let standing = |plane: &Plane, id: &str| plane.set.registry.standings().part(&id.into()).standing;
+    one.go_down();
+    plane.pass(Duration::from_secs(59)).await;
+    assert_eq!(standing(&plane, "c1"), Standing::Regular);
+    assert!(plane.changes().is_empty());
+    plane.pass(Duration::from_secs(2)).await;
+    assert_eq!((standing(&plane, "c1"), standing(&plane, "c2")), (Standing::Demoted, Standing::Regular));
+    assert_eq!((plane.row("c1").standing, plane.web()), (Standing::Demoted, web(&[("c1", 2), ("c2", 3)])));
+    assert_eq!(plane.changes().services.len(), 2, "the services of that cluster, and no other");
+    plane.tell("c1", &[("stale", "drop"), ("stale-after", "1s")]);
+    plane.settle().await;
+    assert_eq!(standing(&plane, "c1"), Standing::Dropped, "another policy counts at once");
+    plane.changes();
+    one.come_up();
+    plane.settle().await;
+    assert_eq!(standing(&plane, "c1"), Standing::Regular);
+    assert_eq!(plane.changes().services.len(), 2);
+    assert_eq!(plane.set.counts.stale_actions.load(Ordering::Relaxed), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn d35_a_required_cluster_holds_the_start_gate_without_limit() {
+    let server = FakeServer::with(world("n1", "u1", 1, 2));
+    server.go_down();
+    let mut plane = Plane::new();
+    plane.run_with("c1", &server, &[("start", "required")]);
+    plane.pass(HOUR).await;
+    assert!(!plane.set.registry.clusters().gate_open());
+    plane.tell("c1", &[]);
+    assert!(plane.set.registry.clusters().gate_open(), "its time is long over");
+    plane.tell("c1", &[("start", "required")]);
+    assert!(!plane.set.registry.clusters().gate_open());
+    server.come_up();
+    plane.settle().await;
+    assert!(plane.set.registry.clusters().gate_open());
+}
+
+#[tokio::test(start_paused = true)]
+async fn z11_only_the_selected_namespaces_are_read_and_another_selection_replaces_them_in_one_step() {
+    let mut objects = world("n1", "u1", 1, 2);
+    objects.push(namespace("b", "", "b"));
+    let mut elsewhere = service("web");
+    elsewhere["metadata"]["namespace"] = "b".into();
+    objects.push(elsewhere);
+    let server = FakeServer::with(objects);
+    let mut plane = Plane::new();
+    let b = |plane: &Plane| {
+        let cell = plane.set.registry.service(&ServiceKey::new("b", "web.b.svc.cluster.local"));
+        cell.is_some_and(|cell| cell.load().service.is_some())
+    };
+    plane.run_with("c1", &server, &[("namespaces", "a")]);
+    plane.settle().await;
+    let scope = |names: &[&str]| vec![names.iter().map(|name| Some((*name).into())).collect::<Vec<_>>()];
+    assert_eq!(server.scopes(ObjectKind::Service), scope(&["a", "istio-system"]));
+    assert_eq!((plane.web(), b(&plane), plane.gateways().len()), (web(&[("c1", 2)]), false, 1));
+    let version = plane.snapshot("web").unwrap().version;
+    plane.tell("c1", &[("namespaces", "a,b")]);
+    plane.settle().await;
+    assert_eq!((server.scopes(ObjectKind::Service), b(&plane)), (scope(&["a", "b", "istio-system"]), true));
+    assert_eq!(plane.snapshot("web").unwrap().version, version, "what stays selected is not touched");
+    plane.tell("c1", &[]);
+    plane.settle().await;
+    assert_eq!(server.scopes(ObjectKind::Service), [[None]]);
+    // One namespace's list sweeps that namespace only.
+    plane.tell("c1", &[("namespaces", "a,b")]);
+    plane.settle().await;
+    server.forget(&service("web"));
+    server.relist_scope(ObjectKind::Service, &Some("a".into()));
+    plane.settle().await;
+    assert!(b(&plane) && plane.snapshot("web").is_none_or(|snapshot| snapshot.service.is_none()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn discovery_selectors_follow_the_labels_of_namespaces() {
+    let server = FakeServer::with(world("n1", "u1", 1, 2));
+    let mut plane = Plane::new();
+    plane.run_with("c1", &server, &[("namespace-selector", "name=a")]);
+    plane.settle().await;
+    assert_eq!((plane.web(), plane.gateways().len()), (web(&[("c1", 2)]), 1));
+    let mut other = namespace("a", "", "a");
+    other["metadata"]["labels"]["name"] = "z".into();
+    server.apply(other);
+    plane.pass(Duration::from_secs(2)).await;
+    assert_eq!((plane.web(), plane.gateways().len()), (web(&[]), 1));
+    server.apply(namespace("a", "", "a"));
+    plane.pass(Duration::from_secs(2)).await;
+    assert_eq!(plane.web(), web(&[("c1", 2)]));
+}

@@ -1,0 +1,158 @@
+//! New credentials (K-30, K-31, R1.21).
+
+use super::*;
+
+#[tokio::test(start_paused = true)]
+async fn k30_a_hundred_rotations_under_load_lose_nothing_and_push_only_what_differs() {
+    let servers = [FakeServer::with(world("n1", "u1", 1, 3)), FakeServer::with(world("n1", "u1", 1, 3))];
+    let mut plane = Plane::new();
+    plane.run("c1", &servers[0]);
+    plane.settle().await;
+    plane.changes();
+    let version = plane.snapshot("web").unwrap().version;
+    for round in 1..=100 {
+        plane.run("c1", &servers[round % 2]);
+        for _ in 0..20 {
+            tokio::task::yield_now().await;
+            assert_eq!(plane.web(), web(&[("c1", 3)]), "at every instant");
+        }
+    }
+    plane.settle().await;
+    assert!(plane.changes().is_empty());
+    assert_eq!(plane.snapshot("web").unwrap().version, version, "equal content publishes nothing");
+    assert_eq!((servers[0].open_now(), servers[1].open_now()), (1, 0), "old watches have ended");
+    for round in 0..100 {
+        let count = round % 5 + 1;
+        servers.iter().for_each(|server| server.apply(slice("web", &addresses(1, count))));
+        plane.run("c1", &servers[round % 2]);
+        plane.settle().await;
+        assert_eq!(plane.web(), web(&[("c1", count)]));
+    }
+    assert_eq!(plane.set.tasks.len(), 1, "no task is left behind");
+}
+
+#[tokio::test(start_paused = true)]
+async fn k31_bad_credentials_keep_the_old_ones_and_good_ones_recover() {
+    let (old, bad) = (FakeServer::with(world("n1", "u1", 1, 3)), FakeServer::default());
+    bad.go_down();
+    let mut plane = Plane::new();
+    plane.run("c1", &old);
+    plane.settle().await;
+    plane.changes();
+    plane.run("c1", &bad);
+    plane.pass(HOUR).await;
+    assert_eq!((plane.web(), plane.health("c1"), old.open_now()), (web(&[("c1", 3)]), "live", 1));
+    assert!(plane.problems()[0].starts_with("cluster c1, new credentials: not in use"));
+    // They show a cluster without any Service: they do not take over either.
+    bad.come_up();
+    plane.pass(HOUR).await;
+    assert_eq!((plane.web(), old.open_now()), (web(&[("c1", 3)]), 1));
+    let problems = plane.problems();
+    assert!(problems.iter().any(|problem| problem.contains("without Services")), "{problems:?}");
+    old.apply(slice("web", &addresses(1, 4)));
+    plane.settle().await;
+    assert_eq!(plane.web(), web(&[("c1", 4)]), "the old ones go on");
+    let good = FakeServer::with(world("n1", "u1", 1, 4));
+    plane.changes();
+    plane.run("c1", &good);
+    plane.settle().await;
+    assert_eq!((plane.problems(), good.open_now(), old.open_now(), bad.open_now()), (Vec::new(), 1, 0, 0));
+    assert!(plane.changes().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn k31_a_replacement_that_would_take_most_away_is_listed_twice() {
+    let old = FakeServer::with(world("n1", "u1", 1, 150));
+    let mut plane = Plane::new();
+    plane.run("c1", &old);
+    plane.settle().await;
+    let new = FakeServer::with(world("n1", "u1", 1, 150));
+    new.lie(ObjectKind::EndpointSlice, 1);
+    plane.run("c1", &new);
+    plane.settle().await;
+    assert_eq!((plane.web(), old.open_now()), (web(&[("c1", 150)]), 1));
+    assert!(plane.problems()[0].starts_with("cluster c1, replacement: lists 0 endpoints where 150"));
+    plane.pass(CONFIRM_AFTER).await;
+    plane.settle().await;
+    assert_eq!((plane.web(), new.open_now(), old.open_now()), (web(&[("c1", 150)]), 1, 0));
+    assert_eq!(plane.problems(), NOTHING);
+    // True, so it takes over after the second list.
+    let small = FakeServer::with(world("n1", "u1", 1, 5));
+    plane.run("c1", &small);
+    plane.pass(CONFIRM_AFTER / 2).await;
+    assert_eq!(plane.web(), web(&[("c1", 150)]));
+    plane.pass(CONFIRM_AFTER).await;
+    assert_eq!((plane.web(), small.opened()), (web(&[("c1", 5)]), 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn q24_removed_while_new_credentials_sync_nothing_stays() {
+    let (old, new) = (FakeServer::with(world("n1", "u1", 1, 3)), FakeServer::default());
+    new.go_down();
+    let mut plane = Plane::new();
+    plane.run("c1", &old);
+    plane.settle().await;
+    plane.run("c1", &new);
+    plane.settle().await;
+    plane.remove("c1");
+    plane.pass(Duration::from_secs(10)).await;
+    assert_eq!((plane.web(), plane.gateways()), (web(&[]), Vec::<String>::new()));
+    assert_eq!((old.open_now(), new.open_now(), plane.set.tasks.len()), (0, 0, 0));
+    assert_eq!(plane.problems(), NOTHING);
+}
+
+/// Rotates the credentials of `r1` three times; the service `vanishing` is behind the first ones only.
+#[tokio::test(start_paused = true)]
+async fn secret_06_rotation_without_gap_or_flap_prunes_services_that_are_gone() {
+    let stable = || vec![service("stable"), slice("stable", &addresses(10, 1))];
+    let before = FakeServer::with(world("n1", "u1", 1, 1).into_iter().chain(stable()));
+    before.apply(service("vanishing"));
+    before.apply(slice("vanishing", &addresses(11, 1)));
+    let mut plane = Plane::new();
+    plane.run("r1", &before);
+    plane.settle().await;
+    let endpoints = |plane: &Plane, name: &str| -> usize {
+        let snapshot = plane.snapshot(name);
+        snapshot.map_or(0, |snapshot| snapshot.shards.iter().map(|shard| shard.endpoints.len()).sum())
+    };
+    assert_eq!((endpoints(&plane, "stable"), endpoints(&plane, "vanishing")), (1, 1));
+    let mut last = before.clone();
+    for _ in 0..3 {
+        let after = FakeServer::with(world("n1", "u1", 1, 1).into_iter().chain(stable()));
+        plane.run("r1", &after);
+        for _ in 0..50 {
+            tokio::task::yield_now().await;
+            assert_eq!(endpoints(&plane, "stable"), 1, "never empty");
+            assert!(plane.set.registry.clusters().get(&"r1".into()).is_some(), "always there");
+        }
+        plane.settle().await;
+        assert_eq!((endpoints(&plane, "stable"), endpoints(&plane, "vanishing")), (1, 0));
+        assert_eq!((last.open_now(), after.open_now()), (0, 1), "old watchers have stopped");
+        last = after;
+    }
+    assert_eq!(plane.set.registry.clusters().all().len(), 1);
+    assert_eq!(plane.set.tasks.len(), 1, "one instance");
+}
+
+/// Objects that are behind both, only the new or only the old credentials: nothing happens to the first, the
+/// second appear and the third go in the one step in which the new credentials take over.
+#[tokio::test(start_paused = true)]
+async fn secret_07_objects_are_kept_added_and_deleted_when_the_new_credentials_have_synced() {
+    let with = |name: &'static str| world("n1", "u1", 1, 2).into_iter().chain([service(name)]);
+    let (old, new) = (FakeServer::with(with("old")), FakeServer::with(with("new")));
+    let mut plane = Plane::new();
+    plane.run("c1", &old);
+    plane.settle().await;
+    plane.changes();
+    new.go_down();
+    plane.run("c1", &new);
+    plane.pass(HOUR).await;
+    assert!(plane.changes().is_empty(), "not before the new ones have synced");
+    new.come_up();
+    plane.settle().await;
+    let services = plane.changes().services.into_keys();
+    let mut changed: Vec<_> = services.map(|key| key.hostname.to_string()).collect();
+    changed.sort();
+    assert_eq!(changed, ["new.a.svc.cluster.local", "old.a.svc.cluster.local"]);
+    assert_eq!(plane.web(), web(&[("c1", 2)]));
+}

@@ -1,0 +1,310 @@
+//! What may be said per cluster (D35): annotations of its Secret, and entries under `clusters:` of the file of
+//! settings, which win.
+//!
+//! Both spell the same keys: `stale-after` in the file is annotation `tombolo.dev/stale-after`. A value that
+//! cannot be used is told and its default stays; it never delays or refuses a cluster.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use super::convert::Advertised;
+use crate::model::{Name, NetworkId, StartRule};
+
+/// What the annotations begin with.
+pub const PREFIX: &str = "tombolo.dev/";
+/// The age of `demote` and `drop` where `stale-after` does not say one.
+const STALE_AFTER: Duration = Duration::from_secs(300);
+/// The longest list that is read.
+const MAX_ENTRIES: usize = 1000;
+
+/// What happens to the endpoints of a cluster whose API server is not heard (§2.4).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum StalePolicy {
+    /// They are served as they are, for ever.
+    #[default]
+    Hold,
+    /// After this time others are preferred to them.
+    Demote(Duration),
+    /// After this time they are not served, unless a service would have none left.
+    Drop(Duration),
+}
+
+/// Which namespaces of a cluster are read (Z-11). The system namespace always is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Selection {
+    /// Only these; `None` for all.
+    pub only: Option<BTreeSet<Name>>,
+    /// Never these.
+    pub except: BTreeSet<Name>,
+    /// Only those whose labels match all of these; empty for all.
+    pub labels: Vec<Requirement>,
+}
+
+impl Selection {
+    /// Whether every namespace is read.
+    pub fn is_everything(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// One term of a namespace selector.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Requirement {
+    /// `key=value`.
+    Is(Name, Name),
+    /// `key!=value`: also met without the label.
+    IsNot(Name, Name),
+    /// `key`.
+    Exists(Name),
+    /// `!key`.
+    Absent(Name),
+}
+
+impl Requirement {
+    /// Whether labels meet it.
+    pub fn is_met(&self, labels: &BTreeMap<Name, Name>) -> bool {
+        match self {
+            Self::Is(key, value) => labels.get(key) == Some(value),
+            Self::IsNot(key, value) => labels.get(key) != Some(value),
+            Self::Exists(key) => labels.contains_key(key),
+            Self::Absent(key) => !labels.contains_key(key),
+        }
+    }
+}
+
+/// What holds for one cluster.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ClusterOptions {
+    /// `start`: whether the start gate waits for it without limit.
+    pub start: StartRule,
+    /// `stale` and `stale-after`.
+    pub stale: StalePolicy,
+    /// `gateway-address`: where its gateways are reached, unless their objects have an annotation of their own.
+    pub gateway_address: Option<Advertised>,
+    /// `trusted-networks`: networks it may have gateways of without belonging to them (D10).
+    pub trusted_networks: BTreeSet<NetworkId>,
+    /// `namespaces` and `namespace-selector`.
+    pub selection: Selection,
+    /// `serve-without-pods`: endpoints are served although its Pods may not be read (D9).
+    pub serve_without_pods: bool,
+}
+
+/// Keys and values of one source, keys without prefix.
+pub type Texts = BTreeMap<String, String>;
+
+type Parse = fn(&mut ClusterOptions, &str) -> Result<(), String>;
+
+/// Every key. `stale-after` comes after `stale`, whose time it sets.
+const KEYS: &[(&str, Parse)] = &[
+    ("start", start),
+    ("stale", stale),
+    ("stale-after", stale_after),
+    ("gateway-address", gateway_address),
+    ("trusted-networks", trusted_networks),
+    ("namespaces", namespaces),
+    ("namespace-selector", namespace_selector),
+    ("serve-without-pods", serve_without_pods),
+];
+
+impl ClusterOptions {
+    /// Reads one source after the other; a later one wins key by key. Says what could not be used.
+    pub fn read<'a>(sources: impl IntoIterator<Item = &'a Texts>) -> (Self, Vec<String>) {
+        let mut texts: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+        for (key, value) in sources.into_iter().flatten() {
+            texts.entry(key).or_default().push(value.trim());
+        }
+        let mut options = Self::default();
+        let mut problems = Vec::new();
+        for (key, parse) in KEYS {
+            for text in texts.remove(key).unwrap_or_default() {
+                if let Err(problem) = parse(&mut options, text) {
+                    problems.push(format!("{key}: {problem}"));
+                }
+            }
+        }
+        for key in texts.into_keys() {
+            let known: Vec<_> = KEYS.iter().map(|(key, _)| *key).collect();
+            let shown: String = key.chars().take(60).filter(|c| !c.is_control()).collect();
+            problems.push(format!("{shown} is not known; known are {}", known.join(", ")));
+        }
+        (options, problems)
+    }
+}
+
+/// The annotations that are options, without their prefix.
+pub fn from_annotations(annotations: &BTreeMap<Name, Name>) -> Texts {
+    let own = annotations.iter().filter_map(|(key, value)| Some((key.strip_prefix(PREFIX)?, value)));
+    own.map(|(key, value)| (key.to_owned(), value.to_string())).collect()
+}
+
+fn start(options: &mut ClusterOptions, text: &str) -> Result<(), String> {
+    options.start = match text {
+        "required" => StartRule::Required,
+        "optional" => StartRule::Optional,
+        other => return Err(unusable(other, "`required` or `optional`")),
+    };
+    Ok(())
+}
+
+fn stale(options: &mut ClusterOptions, text: &str) -> Result<(), String> {
+    options.stale = match text {
+        "hold" => StalePolicy::Hold,
+        "demote" => StalePolicy::Demote(STALE_AFTER),
+        "drop" => StalePolicy::Drop(STALE_AFTER),
+        other => return Err(unusable(other, "`hold`, `demote` or `drop`")),
+    };
+    Ok(())
+}
+
+fn stale_after(options: &mut ClusterOptions, text: &str) -> Result<(), String> {
+    let after = humantime::parse_duration(text).map_err(|_| unusable(text, "a time such as 90s or 10m"))?;
+    match &mut options.stale {
+        StalePolicy::Hold => Err("it has no effect without `stale` = `demote` or `drop`".to_owned()),
+        StalePolicy::Demote(time) | StalePolicy::Drop(time) => {
+            *time = after;
+            Ok(())
+        }
+    }
+}
+
+fn gateway_address(options: &mut ClusterOptions, text: &str) -> Result<(), String> {
+    let (advertised, problems) = Advertised::parse(text);
+    options.gateway_address = advertised;
+    if problems.is_empty() { Ok(()) } else { Err(problems.join("; ")) }
+}
+
+fn trusted_networks(options: &mut ClusterOptions, text: &str) -> Result<(), String> {
+    options.trusted_networks = entries(text)?.into_iter().map(NetworkId::from).collect();
+    Ok(())
+}
+
+fn namespaces(options: &mut ClusterOptions, text: &str) -> Result<(), String> {
+    let (mut only, mut except) = (BTreeSet::new(), BTreeSet::new());
+    for entry in entries(text)? {
+        let (set, name) = match entry.strip_prefix('!') {
+            Some(name) => (&mut except, name),
+            None => (&mut only, entry),
+        };
+        if !is_label(name) {
+            return Err(unusable(name, "the name of a namespace, with `!` in front to leave it out"));
+        }
+        set.insert(Name::from(name));
+    }
+    options.selection.only = (!only.is_empty()).then_some(only);
+    options.selection.except = except;
+    Ok(())
+}
+
+fn namespace_selector(options: &mut ClusterOptions, text: &str) -> Result<(), String> {
+    let entries = entries(text)?;
+    let requirements = entries.into_iter().map(|entry| {
+        let requirement = match (entry.split_once("!="), entry.split_once('='), entry.strip_prefix('!')) {
+            (Some((key, value)), ..) => Requirement::IsNot(key.trim().into(), value.trim().into()),
+            (None, Some((key, value)), _) => {
+                let value = value.trim_start_matches('=');
+                Requirement::Is(key.trim().into(), value.trim().into())
+            }
+            (None, None, Some(key)) => Requirement::Absent(key.trim().into()),
+            (None, None, None) => Requirement::Exists(entry.into()),
+        };
+        let (Requirement::Is(key, _)
+        | Requirement::IsNot(key, _)
+        | Requirement::Exists(key)
+        | Requirement::Absent(key)) = &requirement;
+        let legal = |c: char| c.is_ascii_alphanumeric() || "-_./".contains(c);
+        let usable = !key.is_empty() && key.chars().all(legal);
+        usable
+            .then_some(requirement)
+            .ok_or_else(|| unusable(entry, "a term such as env=prod, env!=dev, env or !env"))
+    });
+    options.selection.labels = requirements.collect::<Result<_, _>>()?;
+    Ok(())
+}
+
+fn serve_without_pods(options: &mut ClusterOptions, text: &str) -> Result<(), String> {
+    options.serve_without_pods = text.parse().map_err(|_| unusable(text, "`true` or `false`"))?;
+    Ok(())
+}
+
+fn entries(text: &str) -> Result<Vec<&str>, String> {
+    let entries: Vec<_> = text.split(',').map(str::trim).filter(|entry| !entry.is_empty()).collect();
+    if entries.len() > MAX_ENTRIES {
+        return Err(format!("{} entries are more than {MAX_ENTRIES}", entries.len()));
+    }
+    Ok(entries)
+}
+
+fn unusable(text: &str, wanted: &str) -> String {
+    let shown: String = text.chars().take(60).map(|c| if c.is_control() { '?' } else { c }).collect();
+    format!("`{shown}` is not {wanted}; the default stays")
+}
+
+fn is_label(text: &str) -> bool {
+    let inner = |b: &u8| b.is_ascii_lowercase() || b.is_ascii_digit() || *b == b'-';
+    let bytes = text.as_bytes();
+    !bytes.is_empty()
+        && bytes.len() <= 63
+        && bytes.iter().all(inner)
+        && bytes[0] != b'-'
+        && !text.ends_with('-')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn texts(pairs: &[(&str, &str)]) -> Texts {
+        pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+    }
+
+    #[test]
+    fn d35_annotations_are_read_and_the_file_wins() {
+        let annotations = BTreeMap::from([
+            ("tombolo.dev/start".into(), "required".into()),
+            ("tombolo.dev/stale".into(), "demote".into()),
+            ("tombolo.dev/stale-after".into(), "90s".into()),
+            ("tombolo.dev/gateway-address".into(), "gw.example.com".into()),
+            ("tombolo.dev/trusted-networks".into(), "n1, n2".into()),
+            ("tombolo.dev/namespaces".into(), "a,b,!c".into()),
+            ("tombolo.dev/namespace-selector".into(), "env=prod,!off".into()),
+            ("kubectl.kubernetes.io/last-applied-configuration".into(), "{}".into()),
+        ]);
+        let file = texts(&[("start", "optional"), ("serve-without-pods", "true")]);
+        let (options, problems) = ClusterOptions::read([&from_annotations(&annotations), &file]);
+        assert_eq!(problems, [""; 0]);
+        assert_eq!(options.start, StartRule::Optional);
+        assert_eq!(options.stale, StalePolicy::Demote(Duration::from_secs(90)));
+        assert_eq!(options.gateway_address, Advertised::parse("gw.example.com").0);
+        assert_eq!(options.trusted_networks, ["n1".into(), "n2".into()].into());
+        assert_eq!(options.selection.only, Some(["a".into(), "b".into()].into()));
+        assert_eq!(options.selection.except, ["c".into()].into());
+        let labels = |pairs: &[(&str, &str)]| -> BTreeMap<Name, Name> {
+            pairs.iter().map(|&(key, value)| (key.into(), value.into())).collect()
+        };
+        let met = |pairs| options.selection.labels.iter().all(|r| r.is_met(&labels(pairs)));
+        assert!(met(&[("env", "prod")]) && !met(&[]) && !met(&[("env", "prod"), ("off", "")]));
+        assert!(options.serve_without_pods);
+    }
+
+    #[test]
+    fn d35_bad_values_are_told_and_defaults_stay() {
+        for (key, value, word) in [
+            ("start", "perhaps", "`required` or `optional`"),
+            ("stale", "forget", "`hold`, `demote` or `drop`"),
+            ("stale-after", "5m", "no effect"),
+            ("gateway-address", "a b", "host name"),
+            ("namespaces", "A,b", "name of a namespace"),
+            ("namespace-selector", "=x", "a term"),
+            ("serve-without-pods", "yes", "`true` or `false`"),
+            ("colour", "red", "is not known"),
+        ] {
+            let (options, problems) = ClusterOptions::read([&texts(&[(key, value)])]);
+            assert_eq!(options, ClusterOptions::default(), "{key}");
+            assert!(problems.len() == 1 && problems[0].contains(word), "{problems:?}");
+        }
+        let (options, problems) =
+            ClusterOptions::read([&texts(&[("stale", "drop"), ("stale-after", "soon")])]);
+        assert_eq!(options.stale, StalePolicy::Drop(STALE_AFTER));
+        assert!(problems[0].contains("`soon` is not a time"), "{problems:?}");
+    }
+}

@@ -1,0 +1,85 @@
+//! What clusters amounted to, on disk: a server that starts while an API server cannot be reached serves its
+//! cluster from there instead of forgetting it.
+//!
+//! One file per cluster, written whole beside its place and moved there. It holds what the registry holds of
+//! the cluster and nothing of its credentials. Its content is believed only if it is complete, written by a
+//! version not newer than this one, for the same cluster behind the same API server (D35), and young enough.
+//! This is one of the few places that read the wall clock (K-41): an age has to outlive the process.
+
+mod decode;
+mod encode;
+mod format;
+mod keeper;
+mod store;
+
+use std::time::{Duration, SystemTime};
+
+use xxhash_rust::xxh3::Xxh3;
+
+pub use format::{Corrupt, MAX_BYTES, parse, write};
+pub use keeper::Keeper;
+pub use store::{Loaded, SnapshotError, SnapshotStore, Unusable};
+
+use crate::model::{ClusterId, Name};
+use crate::registry::ClusterState;
+
+/// Which API server a state was read from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pin {
+    /// Scheme, host and port: what tells API servers apart, and nothing a URL may hide besides.
+    pub server: String,
+    /// Hash of the certificates that its certificate is checked against; 0 for the system's.
+    pub ca: u128,
+}
+
+impl Pin {
+    /// The API server of a kubeconfig.
+    pub(super) fn of(config: &kube::Config) -> Self {
+        Self::new(&config.cluster_url, config.root_cert.as_deref())
+    }
+
+    /// The API server at `url`, checked against these certificates in DER.
+    pub fn new(url: &http::Uri, roots: Option<&[Vec<u8>]>) -> Self {
+        let scheme = url.scheme_str().unwrap_or("https");
+        let port = url.port_u16().unwrap_or(if scheme == "http" { 80 } else { 443 });
+        let host = url.host().unwrap_or_default().to_ascii_lowercase();
+        let ca = roots.filter(|roots| !roots.is_empty()).map_or(0, |roots| {
+            let mut roots: Vec<_> = roots.iter().collect();
+            roots.sort();
+            let mut hash = Xxh3::new();
+            for root in roots {
+                hash.update(&(root.len() as u64).to_le_bytes());
+                hash.update(root);
+            }
+            hash.digest128()
+        });
+        Self { server: format!("{scheme}://{host}:{port}"), ca }
+    }
+}
+
+/// One cluster's state with what it is valid for.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Snapshot {
+    /// The cluster.
+    pub cluster: ClusterId,
+    /// The API server it was read from.
+    pub pin: Pin,
+    /// The uid of its `kube-system` namespace; empty when not known (K-20).
+    pub uid: Name,
+    /// When this was last known to be true, to the millisecond.
+    pub confirmed: SystemTime,
+    /// The state.
+    pub state: ClusterState,
+}
+
+/// Where snapshots are kept, and for how long they are believed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SnapshotOptions {
+    /// The directory; it is made if it is not there.
+    pub dir: std::path::PathBuf,
+    /// Older ones are ignored, and in the end deleted.
+    pub max_age: Duration,
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,365 @@
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::num::NonZeroU32;
+use std::os::unix::fs::PermissionsExt as _;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::model::{
+    Discoverability, Endpoint, EndpointShard, ExportTo, GatewayHost, Health, Import, Locality,
+    NetworkGateway, PortProtocol, Resolution, Service, ServiceKey, ServicePort, SpiffeId, TlsMode,
+    TrafficDistribution, Transport, Workload, WorkloadCell, WorkloadParts,
+};
+use crate::registry::NetworkClaim;
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+fn then() -> SystemTime {
+    UNIX_EPOCH + Duration::from_millis(1_790_000_000_123)
+}
+
+fn pin() -> Pin {
+    Pin { server: "https://192.0.2.1:6443".to_owned(), ca: 7 }
+}
+
+fn account(name: &str) -> SpiffeId {
+    SpiffeId { trust_domain: "td".into(), namespace: "sample".into(), service_account: name.into() }
+}
+
+fn parts(name: &str, address: &str) -> WorkloadParts {
+    WorkloadParts {
+        cluster: "west".into(),
+        namespace: "sample".into(),
+        name: name.into(),
+        addresses: vec![address.parse().unwrap(), "fd00::9".parse().unwrap()].into(),
+        network: "net-west".into(),
+        locality: Locality::parse("r1/z1/s1"),
+        node: "n1".into(),
+        tls_mode: TlsMode::Istio,
+        account: Some(account("hello")),
+        workload_name: "hello".into(),
+        canonical_name: name.into(),
+        canonical_revision: "v1".into(),
+        labels: BTreeMap::from([("app".into(), "hello".into()), ("empty".into(), "".into())]),
+        pod_dns: Some(("h".into(), "s".into())),
+    }
+}
+
+fn workload(name: &str, address: &str) -> Workload {
+    parts(name, address).into()
+}
+
+fn record(key: &ServiceKey, resolution: Resolution, export_to: ExportTo) -> Service {
+    let port = |(number, transport, protocol)| ServicePort {
+        number,
+        name: format!("p{number}").into(),
+        transport,
+        protocol,
+    };
+    Service {
+        key: key.clone(),
+        ports: [
+            (80, Transport::Tcp, PortProtocol::Http),
+            (81, Transport::Udp, PortProtocol::Udp),
+            (82, Transport::Sctp, PortProtocol::Auto),
+            (65535, Transport::Tcp, PortProtocol::GrpcWeb),
+        ]
+        .map(port)
+        .to_vec(),
+        vips: vec![("west".into(), vec!["10.1.0.1".parse().unwrap()]), ("other".into(), vec![])],
+        resolution,
+        labels: BTreeMap::from([("a".into(), "b".into())]),
+        export_to,
+        node_local: true,
+        publish_not_ready: true,
+        created: -5,
+        traffic_distribution: TrafficDistribution::PreferSameZone,
+        import: Import::Own,
+        accounts: BTreeSet::from([account("extra")]),
+    }
+}
+
+fn state() -> ClusterState {
+    let hello = Arc::new(workload("hello-1", "10.0.0.1"));
+    let bare =
+        WorkloadParts { workload_name: "".into(), pod_dns: None, account: None, ..parts("", "10.0.0.2") };
+    let bare: Arc<Workload> = bare.into();
+    let key = |name: &str| ServiceKey::new("sample", format!("{name}.sample.svc.cluster.local"));
+    let mut first = Endpoint::new("10.0.0.1".parse().unwrap(), 8080, "http", Arc::clone(&hello));
+    first.weight = NonZeroU32::new(3);
+    first.health = Health::Draining;
+    first.discoverability = Discoverability::SameCluster;
+    first.send_unhealthy = false;
+    let second =
+        Endpoint { health: Health::Unhealthy, ..Endpoint::new("fd00::2".parse().unwrap(), 1, "", bare) };
+    let shard = |name, resolution, export_to, endpoints| {
+        let key = key(name);
+        let service = Some(Arc::new(record(&key, resolution, export_to)));
+        (key, Arc::new(EndpointShard::new("west".into(), service, endpoints)))
+    };
+    let only = ExportTo::Namespaces(BTreeSet::from(["a".into(), "b".into()]));
+    // Accounts stay when endpoints go (R6.1).
+    let emptied = EndpointShard {
+        accounts: Arc::new(BTreeSet::from([account("gone")])),
+        ..EndpointShard::new("west".into(), None, Vec::new())
+    };
+    let services = Arc::new(BTreeSet::from([key("a")]));
+    let gateway = NetworkGateway::new("net-west".into(), "west".into(), "192.0.2.9".parse().unwrap());
+    let host = GatewayHost {
+        network: "net-west".into(),
+        host: "gw.example.com".into(),
+        port: 15443,
+        hbone_port: 15008,
+        cluster: "west".into(),
+    };
+    ClusterState {
+        networks: NetworkClaim {
+            network: Some("net-west".into()),
+            gateways: vec![gateway],
+            hosts: vec![host],
+        },
+        shards: BTreeMap::from([
+            shard("a", Resolution::ClientSide, ExportTo::Everywhere, vec![first, second]),
+            shard("b", Resolution::Passthrough, ExportTo::Nowhere, Vec::new()),
+            shard("c", Resolution::Alias("example.com".into()), only, Vec::new()),
+            (key("emptied"), Arc::new(emptied)),
+        ]),
+        workloads: vec![WorkloadCell { workload: hello, services }],
+    }
+}
+
+fn snapshot() -> Snapshot {
+    Snapshot { cluster: "west".into(), pin: pin(), uid: "u-1".into(), confirmed: then(), state: state() }
+}
+
+fn store() -> (SnapshotStore, tempfile::TempDir) {
+    let dir = tempfile::tempdir().unwrap();
+    let options = SnapshotOptions { dir: dir.path().join("snapshots"), max_age: 24 * HOUR };
+    (SnapshotStore::open(&options, then()).unwrap(), dir)
+}
+
+#[test]
+fn what_is_written_is_read() {
+    let snapshot = snapshot();
+    let bytes = write(&snapshot);
+    assert_eq!(parse(&bytes).unwrap(), snapshot);
+    assert_eq!(write(&parse(&bytes).unwrap()), bytes, "equal snapshots have equal bytes");
+    let empty = Snapshot { uid: "".into(), state: ClusterState::default(), ..snapshot };
+    assert_eq!(parse(&write(&empty)).unwrap(), empty);
+}
+
+#[test]
+fn shared_workloads_stay_shared() {
+    let endpoints = |n: usize| -> Vec<Endpoint> {
+        let workload = Arc::new(workload("hello-1", "10.0.0.1"));
+        let endpoint = |port| Endpoint::new("10.0.0.1".parse().unwrap(), port, "http", Arc::clone(&workload));
+        (0..n).map(|n| endpoint(n as u16 + 1)).collect()
+    };
+    let with = |n| {
+        let key = ServiceKey::new("sample", "a");
+        let shard = EndpointShard::new("west".into(), None, endpoints(n));
+        let shards = BTreeMap::from([(key, Arc::new(shard))]);
+        Snapshot { state: ClusterState { shards, ..ClusterState::default() }, ..snapshot() }
+    };
+    let read = parse(&write(&with(2))).unwrap();
+    let shard = read.state.shards.values().next().unwrap();
+    assert!(Arc::ptr_eq(&shard.endpoints[0].workload, &shard.endpoints[1].workload));
+    let each = (write(&with(1001)).len() - write(&with(1)).len()) / 1000;
+    assert!(each < 20, "an endpoint more costs {each} bytes");
+}
+
+#[test]
+fn any_damage_is_found_and_named() {
+    let bytes = write(&snapshot());
+    for length in 0..bytes.len() {
+        let error = parse(&bytes[..length]).expect_err("cut");
+        assert!(matches!(error, Corrupt::Foreign | Corrupt::Length { .. }), "{length}: {error}");
+    }
+    for place in 0..bytes.len() {
+        let mut bytes = bytes.clone();
+        bytes[place] ^= 0x10;
+        assert!(parse(&bytes).is_err(), "byte {place}");
+    }
+    let mut longer = bytes.clone();
+    longer.push(0);
+    assert!(matches!(parse(&longer), Err(Corrupt::Length { .. })));
+    let mut future = bytes;
+    future[8] = 2;
+    assert_eq!(parse(&future), Err(Corrupt::FutureFormat(2)));
+    assert_eq!(parse(b"{}"), Err(Corrupt::Foreign));
+    assert_eq!(parse(&vec![0; MAX_BYTES + 1]), Err(Corrupt::TooLarge));
+}
+
+/// A file with this body and a right checksum.
+fn sealed(body: &[u8]) -> Vec<u8> {
+    let empty = Snapshot { state: ClusterState::default(), ..snapshot() };
+    let mut bytes = write(&empty);
+    bytes.truncate(40);
+    bytes.extend_from_slice(body);
+    bytes[16..24].copy_from_slice(&(body.len() as u64).to_le_bytes());
+    let mut hash = xxhash_rust::xxh3::Xxh3::new();
+    hash.update(&bytes[..24]);
+    hash.update(body);
+    bytes[24..40].copy_from_slice(&hash.digest128().to_le_bytes());
+    bytes
+}
+
+#[test]
+fn content_that_makes_no_sense_is_refused_whatever_its_checksum_says() {
+    use crate::proto::snapshot as proto;
+    use prost::Message as _;
+    let endpoint = proto::Endpoint { addresses: vec![vec![1, 2, 3, 4]], ..proto::Endpoint::default() };
+    let shard = |endpoint: proto::Endpoint| proto::Snapshot {
+        profiles: vec![proto::Profile::default()],
+        places: vec![proto::Place::default()],
+        workloads: vec![proto::Workload::default()],
+        shards: vec![proto::Shard {
+            key: Some(proto::Key::default()),
+            endpoints: vec![endpoint],
+            ..proto::Shard::default()
+        }],
+        ..proto::Snapshot::default()
+    };
+    let parsed = |message: proto::Snapshot| parse(&sealed(&message.encode_to_vec()));
+    parsed(shard(endpoint.clone())).expect("makes sense");
+    for (message, words) in [
+        (shard(proto::Endpoint { workload: 1, ..endpoint.clone() }), "no workload 1"),
+        (shard(proto::Endpoint { port: 65536, ..endpoint.clone() }), "port 65536"),
+        (shard(proto::Endpoint { health: 9, ..endpoint.clone() }), "9 is no"),
+        (shard(proto::Endpoint { port_name: 4, ..endpoint.clone() }), "no text 4"),
+        (shard(proto::Endpoint { addresses: vec![vec![1]], ..endpoint }), "odd size"),
+        (shard(proto::Endpoint::default()), "without an address"),
+        (
+            proto::Snapshot { shards: vec![proto::Shard::default()], ..proto::Snapshot::default() },
+            "without a key",
+        ),
+        (proto::Snapshot { ca: vec![1], ..proto::Snapshot::default() }, "odd size"),
+        (proto::Snapshot { confirmed_ms: u64::MAX, network: 1, ..proto::Snapshot::default() }, "no text 1"),
+    ] {
+        let error = parsed(message).expect_err(words).to_string();
+        assert!(error.contains("makes no sense") && error.contains(words), "{error}");
+    }
+}
+
+proptest! {
+    #[test]
+    fn no_bytes_make_reading_panic(
+        body in prop::collection::vec(any::<u8>(), 0..600),
+        place in any::<prop::sample::Index>(),
+        value in any::<u8>(),
+    ) {
+        let _ = parse(&body);
+        let _ = parse(&sealed(&body));
+        // Nearly right is worse than random.
+        let mut near = write(&snapshot()).split_off(40);
+        let place = place.index(near.len());
+        near[place] = value;
+        let _ = parse(&sealed(&near));
+    }
+}
+
+#[test]
+fn files_are_private_and_replaced_whole() {
+    let (store, dir) = store();
+    let mode = |path: &std::path::Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    store.save(&snapshot()).unwrap();
+    let path = store.path(&"west".into());
+    assert_eq!((mode(&path), mode(path.parent().unwrap())), (0o600, 0o700));
+    let before = fs::read(&path).unwrap();
+    let empty = Snapshot { state: ClusterState::default(), ..snapshot() };
+    store.save(&empty).unwrap();
+    assert_ne!(fs::read(&path).unwrap(), before);
+    let names: Vec<_> =
+        fs::read_dir(path.parent().unwrap()).unwrap().map(|e| e.unwrap().file_name()).collect();
+    assert_eq!(names, ["west.snapshot"], "nothing is left beside it");
+    store.delete(&"west".into()).unwrap();
+    store.delete(&"west".into()).expect("already gone is fine");
+    assert!(store.load(&"west".into(), &pin(), then()).unwrap().is_none());
+    drop(dir);
+}
+
+#[test]
+fn long_ids_have_files_of_their_own() {
+    let (store, _dir) = store();
+    let long = |end: &str| ClusterId::from("a".repeat(62) + "." + &"b".repeat(180) + end);
+    for id in [long("x"), long("y")] {
+        store.save(&Snapshot { cluster: id.clone(), ..snapshot() }).unwrap();
+    }
+    assert_ne!(store.path(&long("x")), store.path(&long("y")));
+    let loaded = store.load(&long("y"), &pin(), then()).unwrap().unwrap();
+    assert_eq!(loaded.snapshot.cluster, long("y"));
+    assert_eq!(store.load_all(then()).unwrap().len(), 2);
+}
+
+#[test]
+fn d35_snapshots_of_others_are_ignored_and_the_reason_is_told() {
+    let (store, _dir) = store();
+    store.save(&snapshot()).unwrap();
+    let west = ClusterId::from("west");
+    let why = |id: &ClusterId, pin: &Pin| store.load(id, pin, then()).expect_err("ignored").to_string();
+    assert!(store.load(&west, &pin(), then()).unwrap().is_some());
+    let elsewhere = Pin { server: "https://192.0.2.2:6443".to_owned(), ..pin() };
+    let text = why(&west, &elsewhere);
+    assert!(text.contains("192.0.2.1") && text.contains("192.0.2.2"), "{text}");
+    assert!(why(&west, &Pin { ca: 8, ..pin() }).contains("another CA"));
+    fs::copy(store.path(&west), store.path(&"east".into())).unwrap();
+    assert!(why(&"east".into(), &pin()).contains("of cluster west"));
+    assert_eq!(store.load_all(then()).unwrap().len(), 1, "a copy is nobody's");
+    fs::write(store.path(&west), b"tombolo\0").unwrap();
+    assert!(why(&west, &pin()).contains("8 bytes"));
+}
+
+#[test]
+fn k41_a_snapshot_is_too_old_or_too_new_by_the_wall_clock_alone() {
+    let (store, _dir) = store();
+    store.save(&snapshot()).unwrap();
+    let at = |now: SystemTime| store.load(&"west".into(), &pin(), now).map(|loaded| loaded.unwrap().age);
+    assert_eq!(at(then() + HOUR).unwrap(), HOUR);
+    assert_eq!(at(then() + 24 * HOUR).unwrap(), 24 * HOUR);
+    let text = at(then() + 25 * HOUR).unwrap_err().to_string();
+    assert!(text.contains("25h") || text.contains("1day 1h"), "{text}");
+    assert!(text.contains("--snapshot-max-age"), "{text}");
+    // A clock that is being set right is no reason to forget a cluster; one that is an hour off is.
+    assert_eq!(at(then() - Duration::from_secs(200)).unwrap(), Duration::ZERO);
+    let text = at(then() - HOUR).unwrap_err().to_string();
+    assert!(text.contains("1h in the future"), "{text}");
+}
+
+#[test]
+fn opening_clears_away_pieces_and_what_nobody_will_use() {
+    let (store, dir) = store();
+    store.save(&snapshot()).unwrap();
+    let snapshots = dir.path().join("snapshots");
+    fs::write(snapshots.join("west.snapshot.tmp"), b"half").unwrap();
+    fs::write(snapshots.join("other.txt"), b"not ours").unwrap();
+    let options = SnapshotOptions { dir: snapshots.clone(), max_age: 24 * HOUR };
+    let names = || -> BTreeSet<String> {
+        let entries = fs::read_dir(&snapshots).unwrap();
+        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+    };
+    SnapshotStore::open(&options, SystemTime::now()).unwrap();
+    assert_eq!(names(), ["other.txt".to_owned(), "west.snapshot".to_owned()].into());
+    SnapshotStore::open(&options, SystemTime::now() + 49 * HOUR).unwrap();
+    assert_eq!(names(), ["other.txt".to_owned()].into());
+    let under_a_file = SnapshotOptions { dir: snapshots.join("other.txt/x"), ..options };
+    let error = SnapshotStore::open(&under_a_file, SystemTime::now()).unwrap_err().to_string();
+    assert!(error.contains("--snapshot-dir") && error.contains("other.txt"), "{error}");
+}
+
+#[test]
+fn a_pin_tells_api_servers_apart_and_nothing_more() {
+    let pin = |url: &str, roots: Option<&[Vec<u8>]>| Pin::new(&url.parse().unwrap(), roots);
+    let plain = pin("https://api.example.com", None);
+    assert_eq!(plain.server, "https://api.example.com:443");
+    assert_eq!(plain, pin("https://API.example.com:443/", Some(&[])));
+    assert_eq!(pin("https://user:canary@[::1]:6443/x?canary", None).server, "https://[::1]:6443");
+    let (a, b) = (vec![1, 2], vec![3]);
+    let both = pin("https://x", Some(&[a.clone(), b.clone()]));
+    assert_eq!(both, pin("https://x", Some(&[b.clone(), a.clone()])), "bundles have no order");
+    for other in [&[a.clone()][..], &[vec![1], vec![2, 3]], &[a, b, vec![4]]] {
+        assert_ne!(both, pin("https://x", Some(other)));
+    }
+}

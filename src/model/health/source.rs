@@ -1,0 +1,213 @@
+//! One kind of object of one cluster: the state machine of its list and watch (kubernetes-watch §2.4).
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::StaleCause;
+use crate::model::Moment;
+
+/// Where a source is: `Unsynced → Live → Stale → Live`, with side states for what retrying alone does not heal.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum SourceState {
+    /// Not listed completely yet, or listed and not yet watched; the last failure, if there was one.
+    #[default]
+    Unsynced,
+    /// Not listed completely yet, and the last attempt failed.
+    Failing(StaleCause),
+    /// Listed and watched.
+    Live,
+    /// The watch is lost: what it told last stands.
+    Stale(StaleCause),
+    /// 401: the credentials are refused (K-15).
+    Unauthorized(String),
+    /// 403: this kind may not be read (K-45).
+    Forbidden(String),
+    /// 404: the API server does not have this kind (K-46).
+    NotServed(String),
+}
+
+impl SourceState {
+    /// Every word of [`Self::word`].
+    pub const WORDS: [&'static str; 6] =
+        ["unsynced", "live", "stale", "unauthorized", "forbidden", "not-served"];
+
+    /// The word in tables and metrics.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Unsynced | Self::Failing(_) => "unsynced",
+            Self::Live => "live",
+            Self::Stale(_) => "stale",
+            Self::Unauthorized(_) => "unauthorized",
+            Self::Forbidden(_) => "forbidden",
+            Self::NotServed(_) => "not-served",
+        }
+    }
+
+    /// Why it is not live, where there is a reason.
+    pub fn detail(&self) -> String {
+        match self {
+            Self::Unsynced | Self::Live => String::new(),
+            Self::Failing(cause) | Self::Stale(cause) => cause.to_string(),
+            Self::Unauthorized(why) | Self::Forbidden(why) | Self::NotServed(why) => why.clone(),
+        }
+    }
+
+    /// Why what it told last may be out of date.
+    pub(super) fn lost(&self) -> Option<&StaleCause> {
+        match self {
+            Self::Stale(cause) | Self::Failing(cause) => Some(cause),
+            _ => None,
+        }
+    }
+}
+
+/// Work of one source since its cluster was configured. Values only grow, but `retry_after`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SourceCounters {
+    /// Complete lists by reason: `first`, `expired`, `regressed`, …
+    pub lists: BTreeMap<&'static str, u64>,
+    /// Revisions that went back (K-19).
+    pub regressions: u64,
+    /// Bytes of bodies.
+    pub bytes: u64,
+    /// Attempts that failed.
+    pub failures: u64,
+    /// The pause the API server asked for, while it lasts (K-13).
+    pub retry_after: Option<Duration>,
+}
+
+impl SourceCounters {
+    /// Adds the work of another source of the same kind.
+    pub fn after(mut self, earlier: &Self) -> Self {
+        for (reason, count) in &earlier.lists {
+            *self.lists.entry(reason).or_default() += count;
+        }
+        self.regressions += earlier.regressions;
+        self.bytes += earlier.bytes;
+        self.failures += earlier.failures;
+        self.retry_after = self.retry_after.max(earlier.retry_after);
+        self
+    }
+}
+
+/// What operators are told about one kind of object of one cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SourceStatus {
+    /// Its state.
+    pub state: SourceState,
+    /// Since when.
+    pub since: Moment,
+    /// Whether a cluster without this kind cannot be served.
+    pub required: bool,
+    /// Whether a cluster without this kind is worse off: nodes give localities, pods identities; a kind that
+    /// comes with an add-on is not missed where the add-on is not installed.
+    pub expected: bool,
+    /// When the last change of an object came.
+    pub last_event: Option<Moment>,
+    /// When something came at all: a change, a list, a bookmark, an answer to a probe (K-05).
+    pub last_contact: Option<Moment>,
+    /// Objects held.
+    pub objects: usize,
+    /// Work done.
+    pub counters: SourceCounters,
+    listed: bool,
+    watched: bool,
+}
+
+impl SourceStatus {
+    /// A source that has not been heard yet.
+    pub fn new(now: Moment, required: bool, expected: bool) -> Self {
+        Self {
+            state: SourceState::Unsynced,
+            since: now,
+            required,
+            expected,
+            last_event: None,
+            last_contact: None,
+            objects: 0,
+            counters: SourceCounters::default(),
+            listed: false,
+            watched: false,
+        }
+    }
+
+    /// A part of a list arrived. Says whether the state changed.
+    pub fn heard(&mut self, now: Moment) -> bool {
+        let first = self.last_contact.replace(now).is_none();
+        first && self.state == SourceState::Unsynced
+    }
+
+    /// A list is complete. That is not yet a watch: until one works, a lost one stays lost.
+    pub fn listed(&mut self, now: Moment) -> bool {
+        self.listed = true;
+        let heard = self.heard(now);
+        self.settle(now) | heard
+    }
+
+    /// The watch works.
+    pub fn watched(&mut self, now: Moment) -> bool {
+        self.watched = true;
+        let heard = self.heard(now);
+        self.settle(now) | heard
+    }
+
+    /// The watch told of a change.
+    pub fn changed(&mut self, now: Moment) -> bool {
+        self.last_event = Some(now);
+        self.watched(now)
+    }
+
+    /// It does not work: `state` is what an attempt came to. The time of the first failure stays.
+    pub fn failed(&mut self, now: Moment, state: SourceState) -> bool {
+        self.watched = false;
+        let state = match state {
+            SourceState::Failing(cause) if self.listed => SourceState::Stale(cause),
+            SourceState::Stale(cause) if !self.listed => SourceState::Failing(cause),
+            state => state,
+        };
+        self.enter(now, state)
+    }
+
+    fn settle(&mut self, now: Moment) -> bool {
+        match (self.listed, self.watched) {
+            (true, true) => self.enter(now, SourceState::Live),
+            (false, true) => self.enter(now, SourceState::Unsynced),
+            (_, false) => false,
+        }
+    }
+
+    fn enter(&mut self, now: Moment, state: SourceState) -> bool {
+        if self.state == state {
+            return false;
+        }
+        if self.state.word() != state.word() {
+            self.since = now;
+        }
+        self.state = state;
+        true
+    }
+
+    /// Whether the credentials are refused, or a kind that is needed may not be read or does not exist.
+    pub(super) fn is_refused(&self) -> bool {
+        match self.state {
+            SourceState::Unauthorized(_) => true,
+            SourceState::Forbidden(_) | SourceState::NotServed(_) => self.required,
+            _ => false,
+        }
+    }
+
+    /// Whether the cluster works without this kind, and is worse off.
+    pub(super) fn is_missed(&self) -> bool {
+        match self.state {
+            SourceState::Forbidden(_) => !self.required,
+            SourceState::NotServed(_) => !self.required && self.expected,
+            _ => false,
+        }
+    }
+
+    /// Whether nothing more is expected of it for the cluster to be live.
+    pub(super) fn is_settled(&self) -> bool {
+        matches!(self.state, SourceState::Live)
+            || (!self.required && matches!(self.state, SourceState::NotServed(_)))
+    }
+}

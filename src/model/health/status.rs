@@ -1,0 +1,158 @@
+//! The row of one cluster.
+
+use std::collections::BTreeMap;
+use std::time::SystemTime;
+
+use serde::Serialize;
+
+use super::{ClusterHealth, ClusterRole, SourceStatus};
+use crate::model::{ClusterId, Moment, Name, NetworkId, Standing, StartRule};
+
+/// What is known of an API server besides its objects; what nobody found out yet is empty.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ApiFacts {
+    /// Its version, such as `v1.35.4`.
+    pub version: Option<String>,
+    /// `protobuf` or `json`: how built-in kinds arrive.
+    pub encoding: Option<&'static str>,
+    /// Whether lists arrive as streams (`sendInitialEvents`) or in pages.
+    pub streaming_lists: Option<bool>,
+}
+
+/// The snapshot a cluster is, or was at first, served from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Restored {
+    /// The file.
+    pub path: String,
+    /// When its content was last known to be true.
+    pub confirmed: Moment,
+}
+
+/// What operators are told about one cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClusterStatus {
+    /// The cluster.
+    pub id: ClusterId,
+    /// Config or remote.
+    pub role: ClusterRole,
+    /// Where its credentials come from: `secret istio-system/name`, `file PATH`; never the credentials.
+    pub source: String,
+    /// State of the cluster. Change it by [`Self::set_health`].
+    pub health: ClusterHealth,
+    /// Since when [`ClusterHealth::word`] is what it is.
+    pub since: Moment,
+    /// Whether its initial lists have ever been complete since the start (D27). Never true of a snapshot.
+    pub synced: bool,
+    /// Whether it did not sync within the start gate's time (R1.17).
+    pub timed_out: bool,
+    /// How often that happened.
+    pub sync_timeouts: u64,
+    /// The snapshot that is served until it syncs; afterwards `None`.
+    pub restored: Option<Restored>,
+    /// Whether the start gate waits for it without limit (D35).
+    pub start: StartRule,
+    /// What its endpoints are worth while it is stale.
+    pub standing: Standing,
+    /// What becomes of its endpoints while it is stale: `hold`, `demote after 5m`, `drop after 5m` (D35).
+    pub stale_policy: String,
+    /// The uid of its `kube-system` namespace: which cluster answers (K-20). Empty when it cannot be read.
+    pub uid: Name,
+    /// When the credentials expire, as far as they say (K-18).
+    pub credentials_expire: Option<SystemTime>,
+    /// What is known of its API server.
+    pub api: ApiFacts,
+    /// The network of its system namespace; empty when it has no label.
+    pub network: NetworkId,
+    /// The sources, by kind.
+    pub sources: BTreeMap<&'static str, SourceStatus>,
+    /// Objects held, by kind.
+    pub objects: BTreeMap<&'static str, usize>,
+    /// Objects set aside because they could not be read, `Kind namespace/name: reason`, at most 100.
+    pub quarantined: Vec<String>,
+    /// How many objects are set aside, or used in part only.
+    pub quarantined_objects: usize,
+    /// Endpoints withheld because the pod they name is not known (D9).
+    pub pending_pods: usize,
+    /// Kinds whose mass deletion is held until it is confirmed (K-21).
+    pub mass_delete_holds: usize,
+    /// Estimated bytes of memory held for it; `None` when nobody estimates.
+    pub memory: Option<usize>,
+}
+
+impl ClusterStatus {
+    /// The status of a cluster that was just configured.
+    pub fn new(id: ClusterId, role: ClusterRole, source: impl Into<String>) -> Self {
+        Self {
+            id,
+            role,
+            source: source.into(),
+            health: ClusterHealth::Connecting,
+            since: Moment::now(),
+            synced: false,
+            timed_out: false,
+            sync_timeouts: 0,
+            restored: None,
+            start: StartRule::Optional,
+            standing: Standing::Regular,
+            stale_policy: "hold".to_owned(),
+            uid: Name::default(),
+            credentials_expire: None,
+            api: ApiFacts::default(),
+            network: NetworkId::default(),
+            sources: BTreeMap::new(),
+            objects: BTreeMap::new(),
+            quarantined: Vec::new(),
+            quarantined_objects: 0,
+            pending_pods: 0,
+            mass_delete_holds: 0,
+            memory: None,
+        }
+    }
+
+    /// Enters a state. `since` moves only when the word changes. Says whether it did.
+    pub fn set_health(&mut self, health: ClusterHealth, now: Moment) -> bool {
+        let moved = self.health.word() != health.word();
+        if moved {
+            self.since = now;
+        }
+        self.health = health;
+        moved
+    }
+
+    /// Whether the start need not wait for it (R1.18): it synced, or its time is over, or its snapshot is served.
+    pub fn gate_open(&self) -> bool {
+        let waits = self.start == StartRule::Required;
+        self.synced || (!waits && (self.timed_out || self.restored.is_some()))
+    }
+
+    /// Since when what is served of it may be out of date; `None` while it is not, or nothing is served.
+    pub fn stale_since(&self) -> Option<Moment> {
+        match (&self.health, &self.restored) {
+            (ClusterHealth::Stale { since, .. }, _) => Some(*since),
+            (_, Some(restored)) => Some(restored.confirmed),
+            (ClusterHealth::Unauthorized(_), None) if self.synced => Some(self.since),
+            _ => None,
+        }
+    }
+
+    /// When the last change of an object came.
+    pub fn last_event(&self) -> Option<Moment> {
+        self.sources.values().filter_map(|source| source.last_event).max()
+    }
+
+    /// When something came at all.
+    pub fn last_contact(&self) -> Option<Moment> {
+        self.sources.values().filter_map(|source| source.last_contact).max()
+    }
+
+    /// istiod's word for it in `/debug/clusterz` (R1.22): `synced`, `syncing`, `timeout` or `closed`.
+    pub fn sync_status(&self) -> &'static str {
+        match (&self.health, self.synced, self.timed_out) {
+            (ClusterHealth::Removing, ..) => "closed",
+            (_, true, _) => "synced",
+            (_, false, true) => "timeout",
+            (_, false, false) => "syncing",
+        }
+    }
+}
