@@ -69,6 +69,7 @@ fn rust_type(message: &DescriptorProto, field: &FieldDescriptorProto) -> Result<
         other => return Err(format!("{SLIM}: no reader for {other:?} of {}", field.name()).into()),
     };
     Ok(match field.label() {
+        Label::Repeated if field.r#type() == Type::String => "Texts<'a>".to_owned(),
         Label::Repeated => format!("Vec<{one}>"),
         _ if field.proto3_optional() => format!("Option<{one}>"),
         _ => one,

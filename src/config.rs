@@ -1,6 +1,7 @@
 //! What `serve` works by: flags over environment over file over defaults.
 
 mod clusters;
+mod dns_server;
 mod environment;
 mod file;
 
@@ -12,6 +13,7 @@ use std::time::Duration;
 use serde::Deserialize;
 
 pub use clusters::ClusterSettings;
+pub use dns_server::DnsServer;
 pub use environment::{VariableError, from_istiod_variables};
 pub use file::{FileError, read};
 
@@ -29,6 +31,8 @@ pub struct Settings {
     pub context: Option<String>,
     /// Directory of kubeconfigs of remote clusters.
     pub kubeconfig_dir: Option<PathBuf>,
+    /// What kubeconfigs of remote clusters may do on this machine: names of R1.14, separated by commas.
+    pub insecure_kubeconfig_options: Option<String>,
     /// Namespace of Secrets and of the network label.
     pub system_namespace: Option<String>,
     /// DNS domain of services.
@@ -70,6 +74,14 @@ pub struct Settings {
     pub log_format: Option<String>,
     /// Log filter.
     pub log_level: Option<String>,
+    /// File of the document `meshNetworks`.
+    pub networks_config: Option<PathBuf>,
+    /// Whether host names of gateways are resolved.
+    pub resolve_hostname_gateways: Option<bool>,
+    /// Whether Gateways of the Gateway API are read.
+    pub discover_gateway_api: Option<bool>,
+    /// DNS servers to ask.
+    pub dns_servers: Option<Vec<DnsServer>>,
     /// Pairs of networks that reach each other without gateways (D2); in files only.
     #[serde(rename = "reachableNetworks")]
     pub reachable_networks: Option<Vec<(NetworkId, NetworkId)>>,
@@ -118,6 +130,7 @@ impl Settings {
             kubeconfig,
             context,
             kubeconfig_dir,
+            insecure_kubeconfig_options,
             system_namespace,
             domain,
             trust_domain,
@@ -136,6 +149,10 @@ impl Settings {
             ports_file,
             log_format,
             log_level,
+            networks_config,
+            resolve_hostname_gateways,
+            discover_gateway_api,
+            dns_servers,
             reachable_networks,
             cluster_aliases,
             local_cluster_secret_watcher,
@@ -163,6 +180,7 @@ impl Settings {
             kubeconfig: self.kubeconfig,
             context: self.context,
             kubeconfig_dir: self.kubeconfig_dir,
+            insecure_kubeconfig_options: self.insecure_kubeconfig_options.unwrap_or_default(),
             system_namespace: text(self.system_namespace, "istio-system").into(),
             domain: text(self.domain, "cluster.local").into(),
             trust_domain: text(self.trust_domain, "cluster.local").into(),
@@ -179,6 +197,10 @@ impl Settings {
             snapshot_dir: self.snapshot_dir,
             snapshot_max_age: self.snapshot_max_age.unwrap_or(Duration::from_secs(24 * 3600)),
             ports_file: self.ports_file,
+            networks_config: self.networks_config,
+            resolve_hostname_gateways: self.resolve_hostname_gateways.unwrap_or(true),
+            discover_gateway_api: self.discover_gateway_api.unwrap_or(true),
+            dns_servers: self.dns_servers.unwrap_or_default(),
             reachable_networks: self.reachable_networks.unwrap_or_default(),
             cluster_aliases: clusters::aliases(self.cluster_aliases.as_deref()).unwrap_or_default(),
             local_cluster_secret_watcher: self.local_cluster_secret_watcher.unwrap_or_default(),
@@ -244,6 +266,7 @@ pub struct Config {
     pub kubeconfig: Option<PathBuf>,
     pub context: Option<String>,
     pub kubeconfig_dir: Option<PathBuf>,
+    pub insecure_kubeconfig_options: String,
     pub system_namespace: Name,
     pub domain: Name,
     pub trust_domain: Name,
@@ -260,6 +283,10 @@ pub struct Config {
     pub snapshot_dir: Option<PathBuf>,
     pub snapshot_max_age: Duration,
     pub ports_file: Option<PathBuf>,
+    pub networks_config: Option<PathBuf>,
+    pub resolve_hostname_gateways: bool,
+    pub discover_gateway_api: bool,
+    pub dns_servers: Vec<DnsServer>,
     pub reachable_networks: Vec<(NetworkId, NetworkId)>,
     pub cluster_aliases: BTreeMap<ClusterId, ClusterId>,
     pub local_cluster_secret_watcher: bool,

@@ -50,7 +50,7 @@ use snapshot::{Keeper, Pin, SnapshotError, SnapshotStore};
 
 pub use convert::McsOptions;
 pub use counts::{Counts, EventKind};
-pub use kubeconfig::{ConfigSource, OwnError};
+pub use kubeconfig::{ConfigSource, KubeconfigPolicy, OwnError};
 pub use networks::{GatewayNames, NameStatus, NetworkOptions};
 pub use objects::ObjectKind;
 pub use options::ClusterOptions;
@@ -107,6 +107,8 @@ pub struct IngestOptions {
     pub removal_grace: Duration,
     /// Labs and tests: permits API servers, endpoints and gateways on loopback and link-local addresses (D34).
     pub allow_loopback_clusters: bool,
+    /// What remote kubeconfigs may do on this machine (R1.14).
+    pub kubeconfig_policy: KubeconfigPolicy,
     /// Pauses between attempts.
     pub retry: RetryPolicy,
     /// What the file of settings says of single clusters (D35).
@@ -140,6 +142,7 @@ impl Default for IngestOptions {
             remote_cluster_timeout: Duration::from_secs(30),
             removal_grace: Duration::from_secs(5),
             allow_loopback_clusters: false,
+            kubeconfig_policy: KubeconfigPolicy::default(),
             retry: RetryPolicy::default(),
             clusters: BTreeMap::new(),
             mass_delete_guard: true,
@@ -274,7 +277,7 @@ pub async fn start(
     };
     let directory = match &options.remotes {
         Remotes::Directory(path) => {
-            let opened = DirectoryWatch::open(path, options.kubeconfig_addresses(), &problems);
+            let opened = DirectoryWatch::open(path, options.kubeconfig_rules(), &problems);
             let path = path.clone();
             Some(opened.map_err(|error| IngestError::Directory { path, error })?)
         }
@@ -317,7 +320,7 @@ pub async fn start(
             server,
             &options.system_namespace,
             Arc::clone(&set.limits),
-            options.kubeconfig_addresses(),
+            options.kubeconfig_rules(),
         ))),
         _ => RemoteSource::None,
     };
@@ -385,7 +388,7 @@ async fn follow_mesh(
             let source = KubeSource::new(server, limits)
                 .in_namespace(&options.system_namespace)
                 .with_fields("metadata.name=istio");
-            let patience = options.remote_cluster_timeout;
+            let patience = Some(options.remote_cluster_timeout).filter(|timeout| !timeout.is_zero());
             let namespace = options.system_namespace.to_string();
             let watch::Source { events, control: _control } = ObjectSource::start(source);
             networks::follow_config_map(events, publisher, namespace, patience).await;
@@ -403,7 +406,8 @@ async fn own_server(source: &ConfigSource) -> Result<(Arc<ApiServer>, Pin), Inge
     let credentials = kubeconfig::load(source).await?;
     let server = ApiServer::new(&credentials, AddressPolicy::Any);
     let server = server.map_err(|error| IngestError::Credentials { origin: source.to_string(), error })?;
-    Ok((Arc::new(server), Pin::of(&credentials)))
+    let pin = Pin::of(&server);
+    Ok((Arc::new(server), pin))
 }
 
 fn start_config(

@@ -135,6 +135,11 @@ fn bad_input_is_named_with_the_right_exit_code() {
         (serve(&["--config"], &[&missing]), 2, vec![&missing, "--config"]),
         (serve(&["--config"], &[&unknown_key]), 2, vec![&unknown_key, "line 2", "grpc-adr"]),
         (serve(&["--config"], &[&bad_yaml]), 2, vec![&bad_yaml, "line"]),
+        (
+            serve(&["--insecure-kubeconfig-options", "exec,oidc"], &[]),
+            2,
+            vec!["--insecure-kubeconfig-options", "oidc", "tokenFile"],
+        ),
         (serve(&["--debounce-max", "soon"], &[]), 2, vec!["--debounce-max", "soon"]),
         (serve(&["--log-level", "tombolo=loud"], &[]), 2, vec!["tombolo=loud"]),
         (serve(&["--snapshot-dir", "/dev/null/x"], &[]), 2, vec!["--snapshot-dir", "/dev/null/x"]),

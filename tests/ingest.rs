@@ -462,7 +462,7 @@ async fn contract_9_bad_objects_cost_only_themselves() {
     let mut bad = service("bad");
     bad["spec"]["publishNotReadyAddresses"] = json!("perhaps");
     objects.push(bad);
-    let east = server("east", objects).await;
+    let east = ApiServer::builder().cluster("east").world(objects).json_only().start().await.unwrap();
     let plane = Plane::start(&east).await;
     plane.ready().await;
     assert_eq!(plane.endpoints("helloworld"), ["east 10.0.0.1"]);

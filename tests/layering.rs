@@ -173,3 +173,36 @@ fn the_scan_sees_paths_and_groups() {
     let names = named("use crate::{a::{B, C}, d};\nlet x = crate::e::F; mycrate::g; crate :: h", "crate::");
     assert_eq!(names.iter().map(String::as_str).collect::<Vec<_>>(), ["a", "d", "e"]);
 }
+
+/// Where the wall clock is read, and what for (K-41). Everything else goes by monotonic clocks, so that neither
+/// skew between machines nor a clock that is set changes what is served.
+const WALL_CLOCK: &[(&str, &str)] = &[
+    ("admin/debug/proxies.rs", "times shown"),
+    ("admin/scrape.rs", "when certificates and tokens expire"),
+    ("app/builder.rs", "certificates"),
+    ("ingest.rs", "the age of snapshots"),
+    ("ingest/client/traffic.rs", "times shown"),
+    ("ingest/snapshot/keeper.rs", "the age of snapshots"),
+    ("model/moment.rs", "times shown"),
+    ("xds/hub.rs", "times shown"),
+    ("xds/stream.rs", "certificates, and times shown"),
+];
+
+#[test]
+fn k41_the_wall_clock_is_read_for_certificates_tokens_snapshots_and_the_eye_only() {
+    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut files = Vec::new();
+    sources(&src, &mut files);
+    let mut found = BTreeSet::new();
+    for file in &files {
+        let name = file.strip_prefix(&src).expect("inside src").to_str().expect("UTF-8");
+        // The lab shows times of its own; tests may use any clock.
+        let aside = ["sim/", "cli/"].iter().any(|room| name.starts_with(room)) || name.contains("tests");
+        let reads = ["SystemTime::now(", "Timestamp::now(", "Zoned::now(", "now_utc("];
+        if !aside && reads.iter().any(|call| code(file).contains(call)) {
+            found.insert(name.to_owned());
+        }
+    }
+    let known: BTreeSet<String> = WALL_CLOCK.iter().map(|(file, _)| (*file).to_owned()).collect();
+    assert_eq!(found, known, "whoever reads the wall clock is in the table, with the reason");
+}

@@ -182,6 +182,7 @@ fn custom_resources_are_read_from_json() {
     let export = r#"{"kind":"ServiceExport","metadata":{"name":"a","namespace":"b"}}"#;
     assert!(decode_one::<ServiceExportObject>(Encoding::Json, export.as_bytes()).unwrap().object.is_ok());
     assert!(!GatewayObject::PROTOBUF && GatewayObject::from_protobuf(b"").is_err());
+    assert_eq!(decode_one::<GatewayObject>(Encoding::Protobuf, b""), Err(FrameError::NotServed));
 }
 
 // ---- envelopes ----------------------------------------------------------------------------------------------

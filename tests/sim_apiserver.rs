@@ -20,6 +20,8 @@ mod access;
 mod definitions;
 #[path = "sim_apiserver/deletions.rs"]
 mod deletions;
+#[path = "sim_apiserver/faults.rs"]
+mod faults;
 #[path = "sim_apiserver/forms.rs"]
 mod forms;
 #[path = "sim_apiserver/freeze.rs"]

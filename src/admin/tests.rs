@@ -200,3 +200,49 @@ async fn a_starting_server_is_not_ready_and_says_which_cluster_is_missing() {
     assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
     assert!(text.contains("not west: not synced yet; connecting; from secret istio-system/west"), "{text}");
 }
+
+#[tokio::test]
+async fn services_tell_endpoints_by_cluster_and_gateways_their_cluster() {
+    let value = page("/debug/services").await;
+    let row = &value["services"][0];
+    assert_eq!((&row["name"], &row["namespace"]), (&json!("helloworld"), &json!("sample")));
+    assert_eq!(row["clusters"]["west"]["endpoints"], 1);
+    assert_eq!((&row["ports"][0]["number"], &row["conflicts"]), (&json!(5000), &json!([])));
+    for (query, rows) in [("cluster=west", 1), ("namespace=other", 0), ("conflicts", 0)] {
+        let value = page(&format!("/debug/services?{query}")).await;
+        assert_eq!(value["services"].as_array().map(Vec::len), Some(rows), "{query}");
+    }
+    let value = page("/debug/gateways?network=net-west").await;
+    let row = &value["gateways"][0];
+    assert_eq!((&row["address"], &row["clusterHealth"]), (&json!("192.0.2.2"), &json!("connecting")));
+    assert_eq!(value["gateways"].as_array().map(Vec::len), Some(1));
+    for (path, status, words) in [
+        ("/debug/services?cluster=north", 404, "there are east, west"),
+        ("/debug/services?namespce=x", 400, "known are namespace"),
+        ("/debug/gateways?netwrok=x", 400, "known are network"),
+    ] {
+        let (got, text) = get(path).await;
+        assert_eq!((got.as_u16(), text.contains(words)), (status, true), "{path}: {text}");
+    }
+}
+
+#[tokio::test]
+async fn clusters_tell_everything_they_know_and_nothing_they_do_not() {
+    let value = page("/debug/clusters").await;
+    let row = &value["clusters"][1];
+    assert_eq!(
+        (&row["id"], &row["health"], &row["start"]),
+        (&json!("west"), &json!("connecting"), &json!("optional"))
+    );
+    assert!(row["sinceSeconds"].as_f64().is_some_and(|age| age < 60.0));
+    for unknown in [
+        "lastEventSeconds",
+        "lastContactSeconds",
+        "credentialsExpire",
+        "memoryBytes",
+        "snapshot",
+        "staleSeconds",
+    ] {
+        assert_eq!(row[unknown], Value::Null, "{unknown}");
+    }
+}

@@ -11,9 +11,10 @@ use serde_json::json;
 
 use super::{EXIT_FAILURE, EXIT_USAGE, fail};
 use crate::app::{Addresses, AppError, Bound, Server};
-use crate::config::{self, Config, Settings};
+use crate::config::{self, Config, DnsServer, Settings};
 use crate::ingest::{
-    ClusterOptions, ConfigCluster, ConfigSource, IngestOptions, McsOptions, Remotes, SnapshotOptions,
+    ClusterOptions, ConfigCluster, ConfigSource, IngestOptions, KubeconfigPolicy, McsOptions, NetworkOptions,
+    Remotes, SnapshotOptions,
 };
 use crate::lifecycle;
 use crate::model::Quirks;
@@ -40,6 +41,11 @@ pub struct Args {
     /// PILOT_MULTICLUSTER_KUBECONFIG_PATH
     #[arg(long, env = "TOMBOLO_KUBECONFIG_DIR", value_name = "DIR")]
     kubeconfig_dir: Option<PathBuf>,
+    /// What kubeconfigs of remote clusters may do on this machine, also
+    /// PILOT_INSECURE_MULTICLUSTER_KUBECONFIG_OPTIONS: exec and gcp run programs, tokenFile, clientKey and
+    /// clientCertificate read files; azure and openstack need exec [default: nothing]
+    #[arg(long, env = "TOMBOLO_INSECURE_KUBECONFIG_OPTIONS", value_name = "NAMES")]
+    insecure_kubeconfig_options: Option<String>,
     /// Namespace of the remote Secrets and of the network label [default: istio-system]
     #[arg(long, env = "TOMBOLO_SYSTEM_NAMESPACE", value_name = "NS")]
     system_namespace: Option<String>,
@@ -70,6 +76,18 @@ pub struct Args {
     /// How long the endpoints of a removed cluster stay [default: 5s]
     #[arg(long, env = "TOMBOLO_REMOVAL_GRACE", value_name = "TIME", value_parser = humantime::parse_duration)]
     removal_grace: Option<Duration>,
+    /// The document meshNetworks, read again when it changes, instead of ConfigMap istio of the system namespace
+    #[arg(long, env = "TOMBOLO_NETWORKS_CONFIG", value_name = "FILE")]
+    networks_config: Option<PathBuf>,
+    /// Resolve host names of gateways, also RESOLVE_HOSTNAME_GATEWAYS [default: true]
+    #[arg(long, env = "TOMBOLO_RESOLVE_HOSTNAME_GATEWAYS", value_name = "BOOL")]
+    resolve_hostname_gateways: Option<bool>,
+    /// DNS servers to ask for them, in order [default: those of /etc/resolv.conf]
+    #[arg(long, env = "TOMBOLO_DNS_SERVERS", value_name = "IP[:PORT],…", value_delimiter = ',')]
+    dns_servers: Option<Vec<DnsServer>>,
+    /// Read gateways from the Gateway API, also PILOT_MULTI_NETWORK_DISCOVER_GATEWAY_API [default: true]
+    #[arg(long, env = "TOMBOLO_DISCOVER_GATEWAY_API", value_name = "BOOL")]
+    discover_gateway_api: Option<bool>,
     /// The CA that answers SDS, in the cacerts layout, also ROOT_CA_DIR
     #[arg(long, env = "TOMBOLO_CA_DIR", value_name = "DIR")]
     ca_dir: Option<PathBuf>,
@@ -117,6 +135,7 @@ impl Args {
             kubeconfig: self.kubeconfig,
             context: self.context,
             kubeconfig_dir: self.kubeconfig_dir,
+            insecure_kubeconfig_options: self.insecure_kubeconfig_options,
             system_namespace: self.system_namespace,
             domain: self.domain,
             trust_domain: self.trust_domain,
@@ -138,6 +157,10 @@ impl Args {
             mcs: None,
             log_format: self.log_format,
             log_level: self.log_level,
+            networks_config: self.networks_config,
+            resolve_hostname_gateways: self.resolve_hostname_gateways,
+            discover_gateway_api: self.discover_gateway_api,
+            dns_servers: self.dns_servers,
             reachable_networks: None,
             cluster_aliases: self.cluster_aliases,
             local_cluster_secret_watcher: self.local_cluster_secret_watcher.then_some(true),
@@ -185,6 +208,7 @@ fn configure(args: Args) -> anyhow::Result<Config> {
     let filter = settings.log_level.clone();
     let config = settings.complete()?;
     check_clusters(&config)?;
+    KubeconfigPolicy::parse(&config.insecure_kubeconfig_options)?;
     telemetry::init(format, filter.as_deref().unwrap_or("info"))?;
     Ok(config)
 }
@@ -245,6 +269,12 @@ fn ingest_options(config: &Config) -> IngestOptions {
         quirks: if config.compat_istiod { Quirks::peer() } else { Quirks::OURS },
         dual_stack: config.dual_stack,
         mcs: mcs_options(config),
+        networks: NetworkOptions {
+            config: config.networks_config.clone(),
+            resolve_hosts: config.resolve_hostname_gateways,
+            dns_servers: config.dns_servers.iter().map(|server| server.0).collect(),
+            gateway_api: config.discover_gateway_api,
+        },
         clusters: config.clusters.iter().map(|(id, said)| (id.clone(), said.texts())).collect(),
         mass_delete_guard: config.mass_delete_guard,
         secrets_by: config.local_cluster_secret_watcher.then_some(ConfigSource::InCluster),
@@ -252,6 +282,8 @@ fn ingest_options(config: &Config) -> IngestOptions {
             .snapshot_dir
             .clone()
             .map(|dir| SnapshotOptions { dir, max_age: config.snapshot_max_age }),
+        // Checked when the settings were settled.
+        kubeconfig_policy: KubeconfigPolicy::parse(&config.insecure_kubeconfig_options).unwrap_or_default(),
         ..IngestOptions::default()
     }
 }

@@ -33,14 +33,27 @@ pub fn from_istiod_variables(get: impl Fn(&str) -> Option<String>) -> Result<Set
             flag,
         })
     };
+    let switch = |name: &'static str, flag: &'static str| -> Result<Option<bool>, VariableError> {
+        let Some(value) = text(name) else {
+            return Ok(None);
+        };
+        match value.as_str() {
+            "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(Some(true)),
+            "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(Some(false)),
+            _ => Err(VariableError { name, value, problem: "neither true nor false".to_owned(), flag }),
+        }
+    };
     let flag =
         |name: &str| text(name).is_some_and(|value| value.eq_ignore_ascii_case("true") || value == "1");
     Ok(Settings {
         cluster_id: text("CLUSTER_ID"),
         kubeconfig_dir: text("PILOT_MULTICLUSTER_KUBECONFIG_PATH").map(PathBuf::from),
+        insecure_kubeconfig_options: text("PILOT_INSECURE_MULTICLUSTER_KUBECONFIG_OPTIONS"),
         remote_cluster_timeout: duration("PILOT_REMOTE_CLUSTER_TIMEOUT", "--remote-cluster-timeout")?,
         debounce_after: duration("PILOT_DEBOUNCE_AFTER", "--debounce-after")?,
         debounce_max: duration("PILOT_DEBOUNCE_MAX", "--debounce-max")?,
+        resolve_hostname_gateways: switch("RESOLVE_HOSTNAME_GATEWAYS", "--resolve-hostname-gateways")?,
+        discover_gateway_api: switch("PILOT_MULTI_NETWORK_DISCOVER_GATEWAY_API", "--discover-gateway-api")?,
         ca_dir: text("ROOT_CA_DIR").map(PathBuf::from),
         dual_stack: flag("ISTIO_DUAL_STACK").then_some(true),
         mcs: mcs(&flag, &text),
@@ -71,12 +84,21 @@ mod tests {
     fn istiods_variables_are_read_and_errors_name_them() {
         let settings = from_istiod_variables(|name| (name == "CLUSTER_ID").then(|| "east".to_owned()));
         assert_eq!(settings.expect("valid").cluster_id.as_deref(), Some("east"));
+        let off = from_istiod_variables(|name| (name == "RESOLVE_HOSTNAME_GATEWAYS").then(|| "0".to_owned()));
+        assert_eq!(off.expect("valid").resolve_hostname_gateways, Some(false));
+        let name = "PILOT_MULTI_NETWORK_DISCOVER_GATEWAY_API";
+        let error =
+            from_istiod_variables(|asked| (asked == name).then(|| "no".to_owned())).expect_err("no switch");
+        assert!(error.to_string().contains("--discover-gateway-api"), "{error}");
         let external = |other: &'static str| {
             let get =
                 move |name: &str| (name == "EXTERNAL_ISTIOD" || name == other).then(|| "true".to_owned());
             from_istiod_variables(get).expect("valid").local_cluster_secret_watcher
         };
         assert_eq!((external("x"), external("LOCAL_CLUSTER_SECRET_WATCHER")), (None, Some(true)), "R1.9");
+        let name = "PILOT_INSECURE_MULTICLUSTER_KUBECONFIG_OPTIONS";
+        let settings = from_istiod_variables(|asked| (asked == name).then(|| "exec".to_owned()));
+        assert_eq!(settings.expect("valid").complete().expect("valid").insecure_kubeconfig_options, "exec");
         let mcs = from_istiod_variables(|name| (name == "ENABLE_MCS_HOST").then(|| "true".to_owned()));
         assert!(mcs.expect("valid").mcs.is_some_and(|mcs| mcs.host && !mcs.service_discovery));
         let error = from_istiod_variables(|name| (name == "PILOT_DEBOUNCE_MAX").then(|| "soon".to_owned()))

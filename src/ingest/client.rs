@@ -24,6 +24,7 @@ mod tls;
 mod traffic;
 
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
@@ -148,6 +149,11 @@ impl Exchange for ApiServer {
     ) -> BoxFuture<'static, Result<Answer, TransportError>> {
         let inner = Arc::clone(&self.inner);
         async move { inner.get(&path_and_query, accept).await }.boxed()
+    }
+
+    fn expires(&self) -> Option<SystemTime> {
+        let credentials = self.credentials();
+        [credentials.client_certificate_not_after, credentials.token_expires].into_iter().flatten().min()
     }
 
     fn unauthorized(&self) {

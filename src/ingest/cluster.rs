@@ -159,6 +159,7 @@ impl Generation {
         loop {
             let mut feed = self.open(&plan);
             status.recount(&feed.counts);
+            status.credentials(self.feeds.expires());
             let mut staging = self.staging(&plan);
             self.sync(&mut feed, &mut staging, status).await;
             let wanted = self.plan(Some(&staging));
@@ -259,8 +260,11 @@ impl Generation {
                     }
                 }
                 () = tokio::time::sleep_until(old.unwrap_or_else(Instant::now)), if old.is_some() => {
-                    if let Some(restore) = &mut self.restore {
-                        restore.serve(&self.seat, status).await;
+                    if let Some(restore) = &mut self.restore
+                        && let Some(uid) = restore.serve(&self.seat, status).await
+                    {
+                        // D35: another cluster that answers later is told of.
+                        let _ = self.identities.check(&self.context.cluster, &uid);
                     }
                 }
                 () = tokio::time::sleep_until(deadline.unwrap_or_else(Instant::now)), if waiting => {
@@ -346,6 +350,7 @@ impl Generation {
                     let now = Instant::now();
                     if status_due.is_some_and(|due| due <= now) {
                         status_due = None;
+                        status.credentials(self.feeds.expires());
                         status.flush(staging);
                     }
                     staging.advance(now.into_std());

@@ -15,7 +15,7 @@ use super::client::{AddressPolicy, ApiServer, ClientError};
 use super::cluster::{Feeds, Generation, Identities, KubeFeeds, Restore, Seat, rotation_subject};
 use super::convert::{ClusterContext, GatewayOptions, SpecialAddresses};
 use super::counts::Counts;
-use super::kubeconfig::RemoteKubeconfig;
+use super::kubeconfig::{KubeconfigRules, RemoteKubeconfig};
 use super::networks::MeshFeed;
 use super::options::{ClusterOptions, Texts};
 use super::problems::Problems;
@@ -126,10 +126,9 @@ impl ClusterSet {
         let options = self.read_options(&id, texts);
         let server = ApiServer::new(&kubeconfig.config, self.options.remote_addresses());
         let started = server.map_err(StartError::from).and_then(|server| {
-            let feeds = Arc::new(
-                KubeFeeds::new(Arc::new(server), Arc::clone(&self.limits)).with_mcs(&self.options.mcs),
-            );
-            let (role, hash, pin) = (ClusterRole::Remote, kubeconfig.hash, Some(Pin::of(&kubeconfig.config)));
+            let (role, hash, pin) = (ClusterRole::Remote, kubeconfig.hash, Some(Pin::of(&server)));
+            let feeds = KubeFeeds::new(Arc::new(server), Arc::clone(&self.limits));
+            let feeds = Arc::new(feeds.with_mcs(&self.options.mcs));
             self.start(Start { id, role, source, feeds, hash, options, pin })
         });
         match started {
@@ -159,7 +158,7 @@ impl ClusterSet {
         };
         self.registry.clusters().update(id, |row| {
             row.source = source;
-            row.start = options.start;
+            show(row, &options);
         });
         running.options.send_if_modified(|now| {
             let differs = *now != options;
@@ -183,8 +182,10 @@ impl ClusterSet {
 
     fn add(&mut self, start: &Start) -> Result<(), StartError> {
         let writer = self.registry.writer(start.id.clone(), start.role)?;
-        let status = ClusterStatus::new(start.id.clone(), start.role, start.source.clone());
-        self.registry.clusters().put(ClusterStatus { start: start.options.start, ..status });
+        let mut status = ClusterStatus::new(start.id.clone(), start.role, start.source.clone());
+        show(&mut status, &start.options);
+        self.registry.clusters().put(status);
+        Counts::add(&self.counts.clusters_added, usize::from(start.role == ClusterRole::Remote));
         tracing::info!(cluster = %start.id, source = start.source, "cluster added");
         let seat: Seat = Arc::new(Mutex::new(Some(writer)));
         let options = signal::Sender::new(Arc::clone(&start.options));
@@ -205,7 +206,7 @@ impl ClusterSet {
         }
         self.registry.clusters().update(&start.id, |row| {
             row.source.clone_from(&start.source);
-            row.start = start.options.start;
+            show(row, &start.options);
         });
         self.problems.clear(&format!("cluster {}, identity", start.id));
         running.options.send_if_modified(|now| {
@@ -225,6 +226,7 @@ impl ClusterSet {
             return running;
         }
         tracing::info!(cluster = %start.id, source = start.source, "cluster has new credentials");
+        Counts::add(&self.counts.clusters_changed, usize::from(start.role == ClusterRole::Remote));
         if running.serving.serving.load(Ordering::Acquire) {
             let predecessor = Some(running.serving.cancel.clone());
             running.candidate = Some(self.spawn(start, &running.seat, &running.options, predecessor));
@@ -295,6 +297,7 @@ impl ClusterSet {
         running.removal =
             Some((Instant::now() + self.options.removal_grace, before.unwrap_or(ClusterHealth::Connecting)));
         tracing::info!(cluster = %id, grace = ?self.options.removal_grace, "cluster is being removed");
+        Counts::add(&self.counts.clusters_removed, 1);
         let now = Instant::now().into_std().into();
         self.registry.clusters().update(id, |row| {
             row.set_health(ClusterHealth::Removing, now);
@@ -339,6 +342,12 @@ impl ClusterSet {
     }
 }
 
+/// What operators see of the options of a cluster.
+fn show(row: &mut ClusterStatus, options: &ClusterOptions) {
+    row.start = options.start;
+    row.stale_policy = options.stale.to_string();
+}
+
 impl IngestOptions {
     fn remote_addresses(&self) -> AddressPolicy {
         if self.allow_loopback_clusters { AddressPolicy::Any } else { AddressPolicy::Remote }
@@ -348,9 +357,9 @@ impl IngestOptions {
         if self.allow_loopback_clusters { SpecialAddresses::Keep } else { SpecialAddresses::Drop }
     }
 
-    /// Which addresses API servers named by remote kubeconfigs may have.
-    pub(super) fn kubeconfig_addresses(&self) -> AddressPolicy {
-        self.remote_addresses()
+    /// What remote kubeconfigs may say.
+    pub(super) fn kubeconfig_rules(&self) -> KubeconfigRules {
+        KubeconfigRules { addresses: self.remote_addresses(), policy: self.kubeconfig_policy }
     }
 }
 

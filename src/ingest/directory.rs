@@ -8,8 +8,7 @@ use std::time::Duration;
 use notify::{RecursiveMode, Watcher};
 use tokio::sync::mpsc;
 
-use super::client::AddressPolicy;
-use super::kubeconfig::{MAX_BYTES, RemoteKubeconfig, check_cluster_id};
+use super::kubeconfig::{KubeconfigRules, MAX_BYTES, RemoteKubeconfig, check_cluster_id};
 use super::options::Texts;
 use super::problems::Problems;
 use super::roster::{Claims, Source};
@@ -26,7 +25,7 @@ const MAX_FILES: usize = 10_000;
 /// A directory of kubeconfigs.
 pub(super) struct DirectoryWatch {
     path: PathBuf,
-    addresses: AddressPolicy,
+    rules: KubeconfigRules,
     known: BTreeSet<PathBuf>,
     /// Files that are no kubeconfigs by their names, told once each.
     ignored: BTreeSet<PathBuf>,
@@ -51,7 +50,7 @@ impl DirectoryWatch {
     ///
     /// # Errors
     /// The directory cannot be read.
-    pub(super) fn open(path: &Path, addresses: AddressPolicy, problems: &Problems) -> io::Result<Self> {
+    pub(super) fn open(path: &Path, rules: KubeconfigRules, problems: &Problems) -> io::Result<Self> {
         std::fs::read_dir(path)?;
         let (sender, notices) = mpsc::channel(1);
         let watcher = notify::recommended_watcher(move |_| {
@@ -72,7 +71,7 @@ impl DirectoryWatch {
         };
         Ok(Self {
             path: path.to_owned(),
-            addresses,
+            rules,
             known: BTreeSet::new(),
             ignored: BTreeSet::new(),
             notices,
@@ -132,7 +131,7 @@ impl DirectoryWatch {
         let mut news: Vec<_> = vanished.map(|path| (source(path), Claims::Gone)).collect();
         self.known = files.keys().cloned().collect();
         for (path, content) in files {
-            let claims = match content.and_then(|bytes| claim(&bytes, self.addresses)) {
+            let claims = match content.and_then(|bytes| claim(&bytes, self.rules)) {
                 Ok((id, kubeconfig)) => {
                     Claims::Of(BTreeMap::from([(id.into(), Ok(kubeconfig))]), Texts::new())
                 }
@@ -145,8 +144,8 @@ impl DirectoryWatch {
 }
 
 /// R1.11: one file is one cluster, called what the file calls it.
-fn claim(bytes: &[u8], addresses: AddressPolicy) -> Result<(String, RemoteKubeconfig), String> {
-    let kubeconfig = RemoteKubeconfig::parse(bytes, addresses).map_err(|refusal| refusal.to_string())?;
+fn claim(bytes: &[u8], rules: KubeconfigRules) -> Result<(String, RemoteKubeconfig), String> {
+    let kubeconfig = RemoteKubeconfig::parse(bytes, rules).map_err(|refusal| refusal.to_string())?;
     check_cluster_id(&kubeconfig.cluster_name).map_err(|refusal| refusal.to_string())?;
     Ok((kubeconfig.cluster_name.clone(), kubeconfig))
 }
@@ -213,6 +212,7 @@ fn content(path: &Path, length: u64) -> Result<Vec<u8>, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ingest::client::AddressPolicy;
     use crate::ingest::roster::{Action, Contest, Roster};
 
     fn kubeconfig(cluster: &str, token: &str) -> String {
@@ -234,7 +234,7 @@ mod tests {
             let dir = tempfile::tempdir().unwrap();
             let problems = Problems::default();
             Self {
-                watch: DirectoryWatch::open(dir.path(), AddressPolicy::Remote, &problems).unwrap(),
+                watch: DirectoryWatch::open(dir.path(), AddressPolicy::Remote.into(), &problems).unwrap(),
                 dir,
                 roster: Roster::new(Contest::Nobody, []),
                 problems,

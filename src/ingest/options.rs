@@ -5,6 +5,7 @@
 //! cannot be used is told and its default stays; it never delays or refuses a cluster.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::time::Duration;
 
 use super::convert::Advertised;
@@ -27,6 +28,17 @@ pub enum StalePolicy {
     Demote(Duration),
     /// After this time they are not served, unless a service would have none left.
     Drop(Duration),
+}
+
+impl fmt::Display for StalePolicy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (action, after) = match self {
+            Self::Hold => return f.write_str("hold"),
+            Self::Demote(after) => ("demote", after),
+            Self::Drop(after) => ("drop", after),
+        };
+        write!(f, "{action} after {}", humantime::format_duration(*after))
+    }
 }
 
 /// Which namespaces of a cluster are read (Z-11). The system namespace always is.

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use futures::stream::{BoxStream, StreamExt};
 
-use super::client::{AddressPolicy, ApiServer};
-use super::kubeconfig::{RemoteKubeconfig, check_cluster_id};
+use super::client::ApiServer;
+use super::kubeconfig::{KubeconfigRules, RemoteKubeconfig, check_cluster_id};
 use super::objects::{ObjectKey, SecretObject};
 use super::options;
 use super::problems::Problems;
@@ -21,7 +21,7 @@ const SUBJECT: &str = "remote Secrets";
 /// The Secrets of the config cluster's system namespace.
 pub(super) struct SecretWatch {
     events: BoxStream<'static, SourceEvent<SecretObject>>,
-    addresses: AddressPolicy,
+    rules: KubeconfigRules,
     known: BTreeMap<ObjectKey, i64>,
     listing: Option<Vec<Received<SecretObject>>>,
 }
@@ -38,15 +38,15 @@ impl SecretWatch {
         server: Arc<ApiServer>,
         namespace: &str,
         limits: Arc<SourceLimits>,
-        addresses: AddressPolicy,
+        rules: KubeconfigRules,
     ) -> Self {
         let source = KubeSource::new(server, limits).in_namespace(namespace).labelled(SELECTOR);
         let Watched { events, .. } = source.start();
-        Self::from_events(events, addresses)
+        Self::from_events(events, rules)
     }
 
-    fn from_events(events: BoxStream<'static, SourceEvent<SecretObject>>, addresses: AddressPolicy) -> Self {
-        Self { events, addresses, known: BTreeMap::new(), listing: None }
+    fn from_events(events: BoxStream<'static, SourceEvent<SecretObject>>, rules: KubeconfigRules) -> Self {
+        Self { events, rules, known: BTreeMap::new(), listing: None }
     }
 
     /// The next change. Cancelling loses nothing.
@@ -120,7 +120,7 @@ impl SecretWatch {
         let claim = |id: &str, value: Option<&Vec<u8>>| {
             check_cluster_id(id).map_err(|refusal| refusal.to_string())?;
             let value = value.ok_or("its value is not base64")?;
-            RemoteKubeconfig::parse(value, self.addresses).map_err(|refusal| refusal.to_string())
+            RemoteKubeconfig::parse(value, self.rules).map_err(|refusal| refusal.to_string())
         };
         let claims = secret.data.iter().map(|(id, value)| (id.as_str().into(), claim(id, value.as_ref())));
         let options = options::from_annotations(&secret.annotations);
@@ -138,6 +138,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::ingest::client::AddressPolicy;
     use crate::ingest::roster::{Contest, Roster};
     use crate::ingest::watch::ListReason;
 
@@ -171,7 +172,7 @@ mod tests {
             SourceEvent::InitDone { reason: ListReason::First },
         ];
         let events = stream::iter(events).chain(stream::pending()).boxed();
-        let mut watch = SecretWatch::from_events(events, AddressPolicy::Remote);
+        let mut watch = SecretWatch::from_events(events, AddressPolicy::Remote.into());
         let problems = Problems::default();
         let mut roster = Roster::new(Contest::First, []);
 

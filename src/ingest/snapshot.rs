@@ -14,12 +14,11 @@ mod store;
 
 use std::time::{Duration, SystemTime};
 
-use xxhash_rust::xxh3::Xxh3;
-
 pub use format::{Corrupt, MAX_BYTES, parse, write};
 pub use keeper::Keeper;
 pub use store::{Loaded, SnapshotError, SnapshotStore, Unusable};
 
+use super::client::ApiServer;
 use crate::model::{ClusterId, Name};
 use crate::registry::ClusterState;
 
@@ -28,31 +27,22 @@ use crate::registry::ClusterState;
 pub struct Pin {
     /// Scheme, host and port: what tells API servers apart, and nothing a URL may hide besides.
     pub server: String,
-    /// Hash of the certificates that its certificate is checked against; 0 for the system's.
-    pub ca: u128,
+    /// SHA-256 of the certificates that its certificate is checked against; `None` for the system's.
+    pub ca: Option<[u8; 32]>,
 }
 
 impl Pin {
-    /// The API server of a kubeconfig.
-    pub(super) fn of(config: &kube::Config) -> Self {
-        Self::new(&config.cluster_url, config.root_cert.as_deref())
+    /// The API server that is read.
+    pub(super) fn of(server: &ApiServer) -> Self {
+        let credentials = server.credentials();
+        Self::new(&credentials.server.parse().unwrap_or_default(), credentials.ca_sha256)
     }
 
-    /// The API server at `url`, checked against these certificates in DER.
-    pub fn new(url: &http::Uri, roots: Option<&[Vec<u8>]>) -> Self {
+    /// The API server at `url` with this CA.
+    pub fn new(url: &http::Uri, ca: Option<[u8; 32]>) -> Self {
         let scheme = url.scheme_str().unwrap_or("https");
         let port = url.port_u16().unwrap_or(if scheme == "http" { 80 } else { 443 });
         let host = url.host().unwrap_or_default().to_ascii_lowercase();
-        let ca = roots.filter(|roots| !roots.is_empty()).map_or(0, |roots| {
-            let mut roots: Vec<_> = roots.iter().collect();
-            roots.sort();
-            let mut hash = Xxh3::new();
-            for root in roots {
-                hash.update(&(root.len() as u64).to_le_bytes());
-                hash.update(root);
-            }
-            hash.digest128()
-        });
         Self { server: format!("{scheme}://{host}:{port}"), ca }
     }
 }

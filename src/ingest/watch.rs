@@ -140,7 +140,8 @@ pub enum SourceEvent<T> {
         /// The revision of its deletion, if that is a number.
         revision: Option<u64>,
     },
-    /// The source is current again, after a list or after failures: what was missed has arrived or arrives next.
+    /// The source is current for the first time, or again after `Failed`: what was missed has arrived or arrives
+    /// next. Lists and watches that follow one another without a failure do not tell it again.
     Connected,
     /// Nothing happened and nothing is missed: the server itself said so just now, in a bookmark or to a probe.
     Idle,

@@ -130,7 +130,8 @@ mod tests {
         let host = |text| GatewayAddress::host(text).map(|host| host.to_string());
         assert_eq!(host("GW.Example.com.").as_deref(), Some("gw.example.com"));
         assert_eq!(host("a_b-1.example").as_deref(), Some("a_b-1.example"));
-        for none in ["", ".", "a..b", "-a.b", "a b", "*.example.com", "1.2.3", "1.2.3.4", "a.b:80", "fd00::1"] {
+        for none in ["", ".", "a..b", "-a.b", "a b", "*.example.com", "1.2.3", "1.2.3.4", "a.b:80", "fd00::1"]
+        {
             assert_eq!(host(none), None, "{none}");
         }
         assert_eq!(host(&format!("{}.com", "a".repeat(64))), None);

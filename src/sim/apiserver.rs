@@ -44,6 +44,7 @@ mod deletion;
 mod discovery;
 mod effect;
 mod error;
+mod fault;
 mod freeze;
 mod handler;
 mod identity;
@@ -83,6 +84,7 @@ pub use self::authority::{Authority, CertificateError};
 pub use self::builder::ApiServerBuilder;
 pub use self::columns::{Cell, Column};
 pub use self::error::ApiError;
+pub use self::fault::{Fault, FaultError};
 use self::freeze::Motion;
 use self::handler::Context;
 pub(super) use self::identity::token as fresh_token;
@@ -155,7 +157,7 @@ pub struct RunningApiServer {
     address: SocketAddr,
     authority: Authority,
     context: Arc<Context>,
-    signals: tokio::sync::watch::Sender<Signal>,
+    signals: Arc<tokio::sync::watch::Sender<Signal>>,
     motion: tokio::sync::watch::Sender<Motion>,
     task: Option<JoinHandle<()>>,
 }
@@ -223,11 +225,7 @@ impl RunningApiServer {
 
     /// Fault: breaks every running watch in the middle of its response. Clients may reconnect at once.
     pub fn disconnect_watches(&self) {
-        self.signals.send_modify(|signal| {
-            if let Signal::Open(count) = signal {
-                *count += 1;
-            }
-        });
+        watch::disconnect(&self.signals);
     }
 
     /// Fault: stands still as a stopped process does. The kernel accepts connections and takes what clients send,
@@ -239,6 +237,21 @@ impl RunningApiServer {
     /// Goes on where [`Self::freeze`] stopped: requests sent meanwhile are answered, watches catch up.
     pub fn thaw(&self) {
         self.motion.send_replace(Motion::Runs);
+    }
+
+    /// Adds faults to those in force; their times count from now. Anything that is done once is done soon after.
+    pub fn add_faults(&self, faults: impl IntoIterator<Item = Fault>) {
+        self.context.faults.add(faults);
+    }
+
+    /// Takes every fault away. Requests that stall stay unanswered: their clients have to give up.
+    pub fn clear_faults(&self) {
+        self.context.faults.clear();
+    }
+
+    /// The faults in force or still to come, as they were written.
+    pub fn faults(&self) -> Vec<String> {
+        self.context.faults.texts()
     }
 
     /// The last requests answered, oldest first; at most 1000.

@@ -12,7 +12,7 @@ use clap::builder::RangedU64ValueParser;
 use serde_json::{Value, json};
 
 use crate::cli::{EXIT_FAILURE, EXIT_USAGE, fail};
-use crate::sim::apiserver::{ApiServer, ApiServerError, DEFAULT_HISTORY, RunningApiServer};
+use crate::sim::apiserver::{ApiServer, ApiServerError, DEFAULT_HISTORY, Fault, RunningApiServer};
 use crate::sim::world::{self, Generate};
 use crate::trust::Secret;
 
@@ -47,6 +47,10 @@ pub struct Args {
     #[arg(long, env = "TOMBOLO_SIM_HISTORY", value_name = "EVENTS", default_value_t = DEFAULT_HISTORY,
           value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
     history: usize,
+    /// Fault from the start, e.g. stall-headers,on=watch/pods,after=5s,for=1m; may be repeated. At run time: kubectl
+    /// create --raw /tombolo/faults -f FILE (one per line), get and delete --raw likewise
+    #[arg(long, env = "TOMBOLO_SIM_FAULT", value_name = "FAULT", value_delimiter = ';')]
+    fault: Vec<Fault>,
     /// Log requests to stderr
     #[arg(long, short)]
     verbose: bool,
@@ -105,6 +109,7 @@ async fn serve(args: Args, objects: Vec<Value>) -> anyhow::Result<()> {
         .cluster(&args.cluster)
         .listen(args.listen)
         .history(args.history)
+        .faults(args.fault)
         .world(generated)
         .world(objects);
     if let Some(token) = args.token {

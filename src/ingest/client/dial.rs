@@ -47,6 +47,9 @@ const KEEPALIVE_PROBES: u32 = 3;
 /// How long sent data may stay unacknowledged: a PING that meets a dead link ends the connection.
 const USER_TIMEOUT: Duration = Duration::from_secs(20);
 
+/// How long files and plugins may take to give certificates.
+const CREDENTIALS_LIMIT: Duration = Duration::from_secs(60);
+
 /// What both plain and encrypted connections are.
 pub(super) trait Wire: AsyncRead + AsyncWrite + Send {}
 impl<T: AsyncRead + AsyncWrite + Send> Wire for T {}
@@ -81,7 +84,8 @@ impl Dialer {
         let (wire, http2): (Pin<Box<dyn Wire>>, bool) = match &self.tls {
             None => (Box::pin(tcp), false),
             Some(tls) => {
-                let config = tls.config(&self.server).await?;
+                let settings = tls.config(&self.server);
+                let config = self.in_time("getting the credentials", CREDENTIALS_LIMIT, settings).await?;
                 let shake = self.in_time("the TLS handshake", self.patience.tls, async {
                     let connector = tokio_rustls::TlsConnector::from(config);
                     connector.connect(tls.server_name(), tcp).await.map_err(|error| self.tls_error(&error))

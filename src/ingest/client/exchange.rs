@@ -1,5 +1,7 @@
 //! One request to an API server and its answer.
 
+use std::time::SystemTime;
+
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
@@ -39,6 +41,11 @@ pub trait Exchange: Send + Sync + 'static {
     /// The server as `host:port`, for messages.
     fn server(&self) -> &str {
         ""
+    }
+
+    /// When the credentials in use expire, as far as they say (K-18).
+    fn expires(&self) -> Option<SystemTime> {
+        None
     }
 
     /// Told once after a 401, so that credentials are read again before the next attempt (K-16).

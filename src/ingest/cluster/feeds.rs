@@ -1,6 +1,7 @@
 //! Where a generation's events come from.
 
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use futures::future::BoxFuture;
 use futures::stream::{BoxStream, SelectAll, StreamExt};
@@ -45,6 +46,11 @@ pub(in crate::ingest) trait Feeds: Send + Sync + 'static {
 
     /// Asks for the uid of `kube-system`: which cluster answers (K-20).
     fn uid(&self) -> BoxFuture<'static, Result<Name, Unknown>>;
+
+    /// When the credentials in use expire, as far as they say (K-18).
+    fn expires(&self) -> Option<SystemTime> {
+        None
+    }
 }
 
 /// Open lists and watches. Dropping it ends them.
@@ -138,6 +144,10 @@ impl Feeds for KubeFeeds {
             asked.for_each(|(_, control)| control.relist(ListReason::Requested));
         });
         Feed { events: events.boxed(), relist, counts }
+    }
+
+    fn expires(&self) -> Option<SystemTime> {
+        self.exchange.expires()
     }
 
     fn uid(&self) -> BoxFuture<'static, Result<Name, Unknown>> {

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use super::Seat;
 use super::status::Status;
 use crate::ingest::snapshot::{Keeper, Loaded, Pin};
-use crate::model::{ClusterId, Moment, Restored};
+use crate::model::{ClusterId, Moment, Name, Restored};
 
 /// How long an API server that does not fail may take before the snapshot is served meanwhile. Most answer
 /// faster, and then nobody sees old data.
@@ -46,20 +46,19 @@ impl Restore {
     }
 
     /// Serves it. Its sources go on trying; once they have listed everything, what they say takes its place in one
-    /// step, and what is equal is not published again.
-    pub(super) async fn serve(&mut self, seat: &Seat, status: &mut Status) {
-        let Some(loaded) = self.loaded.take() else {
-            return;
-        };
+    /// step, and what is equal is not published again. Returns the uid of the cluster it was read from.
+    pub(super) async fn serve(&mut self, seat: &Seat, status: &mut Status) -> Option<Name> {
+        let loaded = self.loaded.take()?;
         let mut seat = seat.lock().await;
-        let Some(writer) = seat.as_mut() else {
-            return; // The cluster is being removed.
-        };
+        // None: the cluster is being removed.
+        let writer = seat.as_mut()?;
         writer.replace(loaded.snapshot.state);
         let now: Moment = Instant::now().into_std().into();
         let path = loaded.path.display().to_string();
         tracing::info!(cluster = %self.cluster, path, age = ?loaded.age, "served from its snapshot");
-        status.restored(Restored { path, confirmed: now.before(loaded.age) }, loaded.snapshot.uid);
+        let uid = loaded.snapshot.uid;
+        status.restored(Restored { path, confirmed: now.before(loaded.age) }, uid.clone());
+        Some(uid)
     }
 
     /// The cluster was read: from now on its snapshot is written anew.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use tokio::time::Instant;
 
@@ -10,8 +11,8 @@ use crate::ingest::problems::Problems;
 use crate::ingest::staging::Staging;
 use crate::ingest::watch::{Failure, ListReason, SourceCounts};
 use crate::model::{
-    ApiFacts, ClusterHealth, ClusterId, ClusterStatus, Moment, Name, Restored, Served, SourceCounters,
-    SourceState, SourceStatus, StaleCause,
+    ClusterHealth, ClusterId, ClusterStatus, Moment, Name, Restored, Served, SourceCounters, SourceState,
+    SourceStatus, StaleCause,
 };
 use crate::registry::Registry;
 
@@ -149,9 +150,11 @@ impl Status {
         self.write_health();
     }
 
-    /// What is known of the API server.
-    pub(super) fn api(&mut self, facts: impl FnOnce(&mut ApiFacts)) {
-        self.registry.clusters().update(&self.cluster, |row| facts(&mut row.api));
+    /// When the credentials in use expire (K-18).
+    pub(super) fn credentials(&mut self, expire: Option<SystemTime>) {
+        if !self.follower {
+            self.registry.clusters().update(&self.cluster, |row| row.credentials_expire = expire);
+        }
     }
 
     /// How many kinds have a mass deletion held back (K-21).

@@ -10,6 +10,7 @@ use crate::ingest::objects::ObjectKind;
 use crate::model::{ServiceKey, Standing};
 use crate::registry::{ChangeSet, ServiceSnapshot};
 
+mod freshness;
 mod guard;
 mod model;
 mod options;

@@ -17,7 +17,7 @@ pub(super) use message::json_message;
 pub(super) use values::Text;
 
 use message::message;
-use values::{Blob, IntOrString, Map, Time};
+use values::{Blob, IntOrString, Map, Texts, Time};
 
 use super::Labels;
 use crate::model::Name;
@@ -56,9 +56,4 @@ impl Map<'_, Text<'_>> {
     fn into_labels(self) -> Labels {
         self.into_entries().map(|(key, value)| (key.name(), value.name())).collect()
     }
-}
-
-/// The names of what is not empty.
-fn filled(texts: Vec<Text<'_>>) -> Vec<Name> {
-    texts.iter().filter(|text| !text.is_empty()).map(Text::name).collect()
 }

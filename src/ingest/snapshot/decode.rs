@@ -68,10 +68,10 @@ pub(super) fn decode(body: &[u8]) -> Decoded<Snapshot> {
     })
 }
 
-fn hash(bytes: &[u8]) -> Decoded<u128> {
+fn hash(bytes: &[u8]) -> Decoded<Option<[u8; 32]>> {
     match bytes {
-        [] => Ok(0),
-        bytes => Ok(u128::from_le_bytes(bytes.try_into().map_err(|_| "a hash of odd size")?)),
+        [] => Ok(None),
+        bytes => Ok(Some(bytes.try_into().map_err(|_| "a hash of odd size")?)),
     }
 }
 

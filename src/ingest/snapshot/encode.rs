@@ -34,7 +34,7 @@ pub(super) fn encode(snapshot: &Snapshot, into: &mut Vec<u8>) {
     encoder.piece(&proto::Snapshot {
         cluster: snapshot.cluster.to_string(),
         server: snapshot.pin.server.clone(),
-        ca: if snapshot.pin.ca == 0 { Vec::new() } else { snapshot.pin.ca.to_le_bytes().to_vec() },
+        ca: snapshot.pin.ca.map(Vec::from).unwrap_or_default(),
         uid: snapshot.uid.to_string(),
         confirmed_ms: u64::try_from(since.as_millis()).unwrap_or(u64::MAX),
         network,

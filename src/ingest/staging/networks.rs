@@ -92,7 +92,7 @@ impl Staging {
     pub(super) fn apply_gateway(&mut self, scope: Scope, event: SourceEvent<GatewayObject>) {
         match &event {
             // Optional: a cluster without the kind, or that does not give it, has no such gateways.
-            SourceEvent::Failed(Failure::NotServed(_) | Failure::Forbidden(_) | Failure::Unauthorized(_)) => {
+            SourceEvent::Failed(Failure::NotServed(_) | Failure::Forbidden(_)) => {
                 self.networks.api_absent = true;
             }
             SourceEvent::InitDone { .. } => self.networks.api_absent = false,
@@ -225,3 +225,6 @@ impl GatewayNodes for Staging {
         nodes.filter(|node| !node.is_empty()).collect()
     }
 }
+
+#[cfg(test)]
+mod tests;

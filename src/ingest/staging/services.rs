@@ -61,7 +61,9 @@ impl Staging {
         if result.withheld == 0 {
             self.withheld.remove(key);
         } else {
-            self.withheld.insert(key.clone(), result.withheld);
+            let before = self.withheld.insert(key.clone(), result.withheld).unwrap_or_default();
+            let more = result.withheld.saturating_sub(before);
+            Counts::add(&self.counts.endpoints_without_pods, more);
         }
         self.quarantine.set_parts(key, &result.skipped);
         Some(EndpointShard::new(self.context.cluster.clone(), service, result.endpoints))

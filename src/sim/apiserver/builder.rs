@@ -4,10 +4,12 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
-use super::authority::Authority;
+use super::authority::{Authority, CertificateError};
+use super::fault::{Board, Fault};
 use super::freeze::Motion;
 use super::handler::Context;
 use super::requests::RequestLog;
@@ -36,9 +38,11 @@ pub struct ApiServerBuilder {
     world: Vec<World>,
     history: usize,
     bookmark_every: Duration,
+    protobuf: bool,
     future_wait: Duration,
     store: Option<Store>,
     authority: Option<Authority>,
+    faults: Vec<Fault>,
 }
 
 impl std::fmt::Debug for ApiServerBuilder {
@@ -61,9 +65,11 @@ impl ApiServerBuilder {
             world: Vec::new(),
             history: DEFAULT_HISTORY,
             bookmark_every: BOOKMARK_INTERVAL,
+            protobuf: true,
             future_wait: FUTURE_WAIT,
             store: None,
             authority: None,
+            faults: Vec::new(),
         }
     }
 
@@ -120,9 +126,22 @@ impl ApiServerBuilder {
         self
     }
 
+    /// Answers in JSON only, as servers of other makes do. JSON can say what a message cannot: fields of a
+    /// wrong type.
+    pub fn json_only(mut self) -> Self {
+        self.protobuf = false;
+        self
+    }
+
     /// How long a list of a version that is still to come waits for it before it is refused.
     pub fn future_wait(mut self, wait: Duration) -> Self {
         self.future_wait = wait;
+        self
+    }
+
+    /// Faults from the start; see [`Fault`]'s module for how they are written.
+    pub fn faults(mut self, faults: impl IntoIterator<Item = Fault>) -> Self {
+        self.faults.extend(faults);
         self
     }
 
@@ -156,12 +175,15 @@ impl ApiServerBuilder {
             Some(authority) => authority,
             None => Authority::generate(&cluster).map_err(certificate)?,
         };
-        let tls = authority.server_config(self.listen.ip(), &self.names).map_err(certificate)?;
+        let renewal = Renewal { authority: authority.clone(), ip: self.listen.ip(), names: self.names };
+        let tls = renewal.config().map_err(certificate)?;
         let listen =
             |source| ApiServerError::Listen { cluster: cluster.clone(), address: self.listen, source };
         let listener = TcpListener::bind(self.listen).await.map_err(listen)?;
         let address = listener.local_addr().map_err(listen)?;
-        let signals = tokio::sync::watch::Sender::new(Signal::Open(0));
+        let signals = Arc::new(tokio::sync::watch::Sender::new(Signal::Open(0)));
+        let faults = Board::default();
+        faults.add(self.faults);
         let context = Arc::new(Context {
             store,
             token: Secret::new(token),
@@ -169,14 +191,39 @@ impl ApiServerBuilder {
             address: address.to_string(),
             signals: signals.subscribe(),
             bookmark_every: self.bookmark_every,
+            protobuf: self.protobuf,
             future_wait: self.future_wait,
             requests: RequestLog::default(),
+            faults,
+            tls: ArcSwap::from_pointee(tls),
         });
         let motion = tokio::sync::watch::Sender::new(Motion::Runs);
-        let run = serve::run(listener, Arc::new(tls), Arc::clone(&context), motion.subscribe());
-        let task = tokio::spawn(run);
+        let run = serve::run(listener, Arc::clone(&context), motion.subscribe());
+        let once = serve::faults(Arc::clone(&context), Arc::clone(&signals), renewal);
+        let task = tokio::spawn(async move {
+            tokio::select! {
+                // Biased: faults never end by themselves.
+                biased;
+                () = run => {}
+                () = once => {}
+            }
+        });
         let url = self.server_url.unwrap_or_else(|| format!("https://{}", reachable(address)));
         Ok(RunningApiServer { cluster, url, address, authority, context, signals, motion, task: Some(task) })
+    }
+}
+
+/// What a new serving certificate is made from.
+pub(super) struct Renewal {
+    authority: Authority,
+    ip: IpAddr,
+    names: Vec<String>,
+}
+
+impl Renewal {
+    /// TLS settings with a fresh certificate.
+    pub(super) fn config(&self) -> Result<rustls::ServerConfig, CertificateError> {
+        self.authority.server_config(self.ip, &self.names)
     }
 }
 

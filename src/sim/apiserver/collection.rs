@@ -118,6 +118,13 @@ impl Collection {
         self.signal.send_replace(version);
     }
 
+    /// Forgets every event; versions go on from `version`, which may be lower than before.
+    pub(super) fn restart(&mut self, version: u64) {
+        self.history.clear();
+        self.floor = version;
+        self.signal.send_replace(version);
+    }
+
     /// Up to `max` events after `version`, oldest first. Cost: those events.
     pub(super) fn events_after(&self, version: u64, max: usize) -> Result<Vec<Event>, TooOld> {
         if version < self.floor {

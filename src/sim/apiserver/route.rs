@@ -26,6 +26,8 @@ pub(super) enum Target {
     Resources(String, String),
     /// `/openapi/v3` and below, with the rest of the path.
     OpenApi(String),
+    /// Where faults are told and changed.
+    Faults,
     /// Where reviews are posted.
     Review(Review),
     /// Objects of one kind.
@@ -86,6 +88,11 @@ impl Query {
         self.0.get(key).is_some_and(|value| value != "0" && !value.eq_ignore_ascii_case("false"))
     }
 
+    /// Selects by a name that no object has.
+    pub(super) fn select_nothing(&mut self) {
+        self.0.insert("fieldSelector".to_owned(), "metadata.name=-nothing-".to_owned());
+    }
+
     /// A number, if given.
     pub(super) fn number(&self, key: &str) -> Result<Option<u64>, ApiError> {
         match self.get(key) {
@@ -136,6 +143,7 @@ pub(super) fn resolve(kinds: &Kinds, path: &str) -> Result<Target, ApiError> {
     match segments[..] {
         ["healthz" | "livez" | "readyz", ..] => Ok(Target::Health),
         ["version"] => Ok(Target::Version),
+        ["tombolo", "faults"] => Ok(Target::Faults),
         ["api"] => Ok(Target::CoreVersions),
         ["apis"] => Ok(Target::Groups),
         ["openapi", ref rest @ ..] => Ok(Target::OpenApi(rest.join("/"))),

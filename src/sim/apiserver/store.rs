@@ -182,6 +182,16 @@ impl Store {
         core.collections_mut().for_each(|collection| collection.compact(version));
     }
 
+    /// Moves the version by so many and forgets all history, as a restored database does: objects keep the versions
+    /// they have, lists tell the new one, watches from beyond it are silent until it is passed.
+    pub fn jump(&self, by: i64) {
+        let mut core = self.lock();
+        let version = core.version.saturating_add_signed(by).max(1);
+        core.version = version;
+        core.progress.send_replace(version);
+        core.collections_mut().for_each(|collection| collection.restart(version));
+    }
+
     pub(super) fn stored(&self, kind: &Kind, key: &ObjectKey) -> Result<Arc<Stored>, ApiError> {
         let core = self.lock();
         core.collection(kind).get(key).cloned().ok_or_else(|| not_found(kind, key))

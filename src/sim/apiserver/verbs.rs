@@ -129,6 +129,17 @@ fn watch(
     Ok(media.watch(body::stream(stream)))
 }
 
+/// A watch that is told at once that its revision is gone.
+pub(super) fn expired_watch(
+    resource: &Resource,
+    headers: &HeaderMap,
+    query: &Query,
+) -> Result<Response<Body>, ApiError> {
+    let media = media_for(resource, Verb::Watch, headers, query)?;
+    let error = ApiError::Expired(format!("too old resource version: {}", query.get("resourceVersion")));
+    Ok(media.watch(body::full(media.error_event(&error))))
+}
+
 /// Checks that the body is of the kind the path names, and completes what may be left out.
 fn settle(resource: &Resource, mut object: Value) -> Result<Value, ApiError> {
     let kind = &resource.kind;

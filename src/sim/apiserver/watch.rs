@@ -38,6 +38,15 @@ pub(super) enum Signal {
     Closing,
 }
 
+/// Breaks every running watch in the middle of its response.
+pub(super) fn disconnect(signals: &watch::Sender<Signal>) {
+    signals.send_modify(|signal| {
+        if let Signal::Open(count) = signal {
+            *count += 1;
+        }
+    });
+}
+
 /// A running watch: [`WatchStream::next`] gives its bytes until it ends.
 struct WatchStream {
     store: Store,

@@ -23,7 +23,7 @@ fn lists_and_watches(
             held.lock().unwrap().push(sender);
             return answer;
         }
-        text(200, format!("{}", request.uri().path()))
+        text(200, request.uri().path().to_owned())
     }
 }
 

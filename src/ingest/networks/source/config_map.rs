@@ -14,23 +14,25 @@ pub(in crate::ingest) const NAME: &str = "istio";
 /// The key in it.
 const KEY: &str = "meshNetworks";
 
-/// Publishes what the ConfigMap says, for ever. If nothing is heard within `patience`, the clusters go on
-/// without a document until it comes; without permission they do so at once.
+/// Publishes what the ConfigMap says, for ever. If nothing is heard within `patience` (`None`: wait for ever),
+/// the clusters go on without a document until it comes; without permission they do so at once.
 pub(in crate::ingest) async fn follow_config_map(
     mut events: BoxStream<'static, SourceEvent<ConfigMapObject>>,
     publisher: MeshPublisher,
     namespace: String,
-    patience: Duration,
+    patience: Option<Duration>,
 ) {
     let origin = format!("ConfigMap {namespace}/{NAME}");
-    let deadline = Instant::now() + patience;
+    let deadline = patience.map(|patience| Instant::now() + patience);
     let mut listing: Option<Option<Received<ConfigMapObject>>> = None;
     loop {
         let event = tokio::select! {
             // Biased: what is heard counts more than the deadline.
             biased;
             event = events.next() => event,
-            () = tokio::time::sleep_until(deadline), if !publisher.is_known() => {
+            () = tokio::time::sleep_until(deadline.unwrap_or_else(Instant::now)),
+                if deadline.is_some() && !publisher.is_known() =>
+            {
                 publisher.unreadable(&origin, "nothing was heard of it in time");
                 publisher.nothing();
                 continue;
@@ -46,13 +48,9 @@ pub(in crate::ingest) async fn follow_config_map(
             },
             SourceEvent::Apply(received) if is_ours(&received.key) => take(&publisher, &origin, received),
             SourceEvent::Delete { key, .. } if is_ours(&key) => publish(&publisher, &origin, ""),
-            SourceEvent::Failed(failure) => {
-                if !publisher.is_known()
-                    && matches!(failure, Failure::Unauthorized(_) | Failure::NotServed(_))
-                {
-                    publisher.unreadable(&origin, failure.text());
-                    publisher.nothing();
-                }
+            SourceEvent::Failed(failure @ (Failure::Forbidden(_) | Failure::NotServed(_))) => {
+                publisher.unreadable(&origin, failure.text());
+                publisher.nothing();
             }
             _ => {}
         }

@@ -1,1 +1,207 @@
+//! Every way in which the document changes.
 
+use std::path::PathBuf;
+
+use futures::stream::{self, StreamExt};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio::time::{Duration, timeout};
+
+use super::*;
+use crate::ingest::objects::{ConfigMapObject, ObjectKey};
+use crate::ingest::watch::{Failure, ListReason, Received, SourceEvent};
+
+/// A publisher with what it publishes to.
+struct World {
+    registry: Arc<Registry>,
+    problems: Arc<Problems>,
+    feed: MeshFeed,
+    publisher: Option<MeshPublisher>,
+    task: Option<JoinHandle<()>>,
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        self.task.iter().for_each(JoinHandle::abort);
+    }
+}
+
+impl World {
+    fn new() -> Self {
+        let (registry, problems) = (Registry::new(), Arc::<Problems>::default());
+        let publisher = MeshPublisher::new(
+            Arc::clone(&registry),
+            Arc::clone(&problems),
+            HostNames::Allowed,
+            SpecialAddresses::Drop,
+        );
+        Self { registry, problems, feed: publisher.feed(), publisher: Some(publisher), task: None }
+    }
+
+    fn follow_file(mut self, path: &Path) -> Self {
+        let file = MeshFile::open(path).unwrap();
+        let publisher = self.publisher.take().unwrap();
+        publisher.take(file.text(), "the file").unwrap();
+        self.task = Some(tokio::spawn(file.follow(publisher)));
+        self
+    }
+
+    fn follow_events(mut self) -> (Self, mpsc::UnboundedSender<SourceEvent<ConfigMapObject>>) {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        let events = stream::unfold(receiver, async |mut receiver| {
+            let event = receiver.recv().await?;
+            Some((event, receiver))
+        });
+        let publisher = self.publisher.take().unwrap();
+        let patience = Some(Duration::from_secs(30));
+        self.task = Some(tokio::spawn(follow_config_map(
+            events.boxed(),
+            publisher,
+            "istio-system".to_owned(),
+            patience,
+        )));
+        (self, sender)
+    }
+
+    /// Waits until the cluster belongs to this network by the document.
+    async fn until(&mut self, network: &str) {
+        let cluster = ClusterId::from("c1");
+        let belongs = |networks: &Option<Arc<MeshNetworks>>| {
+            networks.as_ref().is_some_and(|n| **n.of_cluster(&cluster, &"".into()).own() == *network)
+        };
+        timeout(Duration::from_secs(30), self.feed.wait_for(belongs)).await.expect("in time").unwrap();
+    }
+
+    async fn until_problem(&self, word: &str) {
+        let told = async {
+            while !self.problems.all().iter().any(|problem| problem.text.contains(word)) {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        timeout(Duration::from_secs(30), told).await.expect("told in time");
+    }
+
+    fn gateways(&self) -> Vec<String> {
+        self.registry.networks().gateways().map(|gateway| gateway.address.to_string()).collect()
+    }
+}
+
+fn document(network: &str) -> String {
+    format!(
+        "networks: {{{network}: {{endpoints: [{{fromRegistry: c1}}], gateways: [{{address: 7.7.7.7, port: 1}}]}}}}"
+    )
+}
+
+fn folder() -> (tempfile::TempDir, PathBuf) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("networks.yaml");
+    (folder, path)
+}
+
+#[tokio::test]
+async fn r2_4_a_file_is_read_again_and_bad_content_keeps_the_last_good_one() {
+    let (_folder, path) = folder();
+    std::fs::write(&path, document("one")).unwrap();
+    let mut world = World::new().follow_file(&path);
+    world.until("one").await;
+    assert_eq!(world.gateways(), ["7.7.7.7"]);
+    std::fs::write(&path, "networks: {two: {endpoints: [{fromCidr: x}], gateways: [{port: 0}]}}").unwrap();
+    world.until_problem("networks.two.endpoints[0].fromCidr").await;
+    world.until_problem("networks.two.gateways[0].port").await;
+    world.until_problem("what was read before stands").await;
+    world.until("one").await;
+    assert_eq!(world.gateways(), ["7.7.7.7"]);
+    std::fs::remove_file(&path).unwrap();
+    world.until_problem("No such file").await;
+    world.until("one").await;
+    std::fs::write(&path, document("three")).unwrap();
+    world.until("three").await;
+    assert_eq!(world.problems.all(), []);
+}
+
+#[tokio::test]
+async fn r2_4_a_mounted_volume_exchanges_links() {
+    let (folder, path) = folder();
+    let version = |name: &str, network: &str| {
+        let version = folder.path().join(name);
+        std::fs::create_dir(&version).unwrap();
+        std::fs::write(version.join("networks.yaml"), document(network)).unwrap();
+    };
+    version("..v1", "one");
+    let data = folder.path().join("..data");
+    std::os::unix::fs::symlink("..v1", &data).unwrap();
+    std::os::unix::fs::symlink("..data/networks.yaml", &path).unwrap();
+    let mut world = World::new().follow_file(&path);
+    world.until("one").await;
+    version("..v2", "two");
+    let next = folder.path().join("..data_tmp");
+    std::os::unix::fs::symlink("..v2", &next).unwrap();
+    std::fs::rename(&next, &data).unwrap();
+    world.until("two").await;
+}
+
+#[test]
+fn a_file_that_cannot_be_read_stops_the_start() {
+    let (_folder, path) = folder();
+    assert!(MeshFile::open(&path).is_err());
+}
+
+fn config_map(name: &str, text: Option<&str>) -> Received<ConfigMapObject> {
+    let data = text.map(|text| ("meshNetworks".into(), text.into()));
+    Received {
+        key: ObjectKey::new("istio-system", name),
+        uid: "".into(),
+        revision: None,
+        object: Ok(ConfigMapObject { data: data.into_iter().collect() }),
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn r2_4_the_config_map_is_followed() {
+    let (mut world, events) = World::new().follow_events();
+    let send = |event| events.send(event).unwrap();
+    send(SourceEvent::Init);
+    send(SourceEvent::InitApply(config_map("other", Some(&document("wrong")))));
+    send(SourceEvent::InitApply(config_map("istio", Some(&document("one")))));
+    send(SourceEvent::InitDone { reason: ListReason::First });
+    world.until("one").await;
+    send(SourceEvent::Apply(config_map("istio", Some("5"))));
+    world.until_problem("ConfigMap istio-system/istio, key meshNetworks").await;
+    world.until("one").await;
+    send(SourceEvent::Apply(config_map("istio", Some(&document("two")))));
+    world.until("two").await;
+    send(SourceEvent::Apply(config_map("istio", None)));
+    world.until("").await;
+    assert!(world.gateways().is_empty());
+    send(SourceEvent::Apply(config_map("istio", Some(&document("three")))));
+    world.until("three").await;
+    send(SourceEvent::Delete { key: ObjectKey::new("istio-system", "istio"), revision: None });
+    world.until("").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn clusters_go_on_without_a_document_that_cannot_be_had() {
+    let (mut world, events) = World::new().follow_events();
+    events.send(SourceEvent::Failed(Failure::Unreachable("down".to_owned()))).unwrap();
+    tokio::time::sleep(Duration::from_secs(29)).await;
+    assert!(world.feed.borrow().is_none(), "it may still come");
+    world.until("").await;
+    world.until_problem("in time").await;
+    events.send(SourceEvent::Apply(config_map("istio", Some(&document("late"))))).unwrap();
+    world.until("late").await;
+    assert_eq!(world.problems.all(), []);
+
+    let (mut world, events) = World::new().follow_events();
+    events.send(SourceEvent::Failed(Failure::Forbidden("HTTP 403".to_owned()))).unwrap();
+    world.until("").await;
+    world.until_problem("HTTP 403").await;
+}
+
+#[test]
+fn k40_a_static_gateway_never_has_a_special_address() {
+    let world = World::new();
+    let text = "networks: {n: {gateways: [{address: 127.0.0.1, port: 1}, {address: 7.7.7.7, port: 1}]}}";
+    world.publisher.as_ref().unwrap().take(text, "test").unwrap();
+    assert_eq!(world.gateways(), ["7.7.7.7"]);
+    assert!(world.problems.all()[0].text.contains("127.0.0.1"));
+}

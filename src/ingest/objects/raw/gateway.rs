@@ -1,6 +1,6 @@
 //! Custom resources, which API servers know as JSON only: Gateways, exported and imported Services.
 
-use super::{Map, ObjectMeta, Text, filled, json_message};
+use super::{Map, ObjectMeta, Text, Texts, json_message};
 use crate::ingest::objects::{
     GATEWAY_ADDRESS_ANNOTATION, GatewayObject, ListenerObject, ServiceExportObject, ServiceImportObject,
 };
@@ -42,7 +42,7 @@ json_message! { ServiceImport {
 } }
 
 json_message! { ServiceImportSpec {
-    ips: Vec<Text<'a>>, "ips";
+    ips: Texts<'a>, "ips";
 } }
 
 impl From<Gateway<'_>> for GatewayObject {
@@ -82,6 +82,6 @@ impl From<ServiceExport<'_>> for ServiceExportObject {
 
 impl From<ServiceImport<'_>> for ServiceImportObject {
     fn from(raw: ServiceImport<'_>) -> Self {
-        Self { ips: filled(raw.spec.ips) }
+        Self { ips: raw.spec.ips.filled() }
     }
 }

@@ -52,25 +52,36 @@ pub(in crate::ingest::objects) trait Message<'a>: Default {
 }
 
 /// The next field's number and wire type; `None` at the end.
+#[inline]
 pub(in crate::ingest::objects) fn next(input: &mut &[u8]) -> Result<Option<(u32, WireType)>, Fault> {
-    if input.is_empty() {
-        return Ok(None);
+    match input.first() {
+        None => Ok(None),
+        // Fields up to 15 that have bytes or a number: nearly all of them.
+        Some(&byte @ 0x08..0x80) if matches!(byte & 7, 0 | 2) => {
+            *input = &input[1..];
+            let wire = if byte & 7 == 0 { WireType::Varint } else { WireType::LengthDelimited };
+            Ok(Some((u32::from(byte >> 3), wire)))
+        }
+        Some(_) => decode_key(input).map(Some).map_err(|_| Fault::new("no field begins where one should")),
     }
-    decode_key(input).map(Some).map_err(|_| Fault::new("no field begins where one should"))
 }
 
 /// Passes over a value.
 pub(in crate::ingest::objects) fn skip(number: u32, wire: WireType, input: &mut &[u8]) -> Result<(), Fault> {
+    if wire == WireType::LengthDelimited {
+        return delimited(wire, input).map(|_| ());
+    }
     skip_field(wire, number, input, DecodeContext::default()).map_err(|_| cut_short())
 }
 
 /// Takes bytes after their length.
+#[inline]
 pub(in crate::ingest::objects) fn delimited<'a>(
     wire: WireType,
     input: &mut &'a [u8],
 ) -> Result<&'a [u8], Fault> {
     expect(WireType::LengthDelimited, wire)?;
-    let length = decode_varint(input).map_err(|_| cut_short())?;
+    let length = number(input)?;
     let length = usize::try_from(length).map_err(|_| cut_short())?;
     let (value, rest) = input.split_at_checked(length).ok_or_else(cut_short)?;
     *input = rest;
@@ -79,9 +90,21 @@ pub(in crate::ingest::objects) fn delimited<'a>(
 
 pub(super) fn varint(wire: WireType, input: &mut &[u8]) -> Result<u64, Fault> {
     expect(WireType::Varint, wire)?;
-    decode_varint(input).map_err(|_| cut_short())
+    number(input)
 }
 
+#[inline]
+fn number(input: &mut &[u8]) -> Result<u64, Fault> {
+    match input.first() {
+        Some(&byte) if byte < 0x80 => {
+            *input = &input[1..];
+            Ok(byte.into())
+        }
+        _ => decode_varint(input).map_err(|_| cut_short()),
+    }
+}
+
+#[inline]
 fn expect(wanted: WireType, got: WireType) -> Result<(), Fault> {
     if wanted == got { Ok(()) } else { Err(Fault(format!("wire type {got:?} where {wanted:?} belongs"))) }
 }

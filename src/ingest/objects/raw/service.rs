@@ -1,6 +1,6 @@
 //! Services.
 
-use super::{Service, ServicePort, ServiceSpec, ServiceStatus, Text, filled};
+use super::{Service, ServicePort, ServiceSpec, ServiceStatus, Text};
 use crate::ingest::objects::{
     GATEWAY_ADDRESS_ANNOTATION, PortObject, ServiceObject, ServiceType, TRAFFIC_DISTRIBUTION_ANNOTATION,
 };
@@ -32,7 +32,7 @@ impl From<Service<'_>> for ServiceObject {
             traffic_distribution_spec: spec.traffic_distribution.name(),
             publish_not_ready: spec.publish_not_ready_addresses,
             ports: spec.ports.iter().map(PortObject::from).collect(),
-            external_ips: filled(spec.external_ips),
+            external_ips: spec.external_ips.filled(),
             selector: spec.selector.into_labels(),
             ingress: ingress(&raw.status),
         }
@@ -40,13 +40,11 @@ impl From<Service<'_>> for ServiceObject {
 }
 
 fn cluster_ips(spec: &ServiceSpec<'_>) -> Vec<Name> {
-    let filled = |texts: &[Text<'_>]| -> Vec<Name> {
-        texts.iter().filter(|text| !text.is_empty()).map(Text::name).collect()
-    };
-    match filled(&spec.cluster_ips) {
-        several if several.len() > 1 => several,
-        _ => filled(std::slice::from_ref(&spec.cluster_ip)),
+    let several = spec.cluster_ips.filled();
+    if several.len() > 1 {
+        return several;
     }
+    if spec.cluster_ip.is_empty() { Vec::new() } else { vec![spec.cluster_ip.name()] }
 }
 
 fn ingress(status: &ServiceStatus<'_>) -> Vec<Name> {

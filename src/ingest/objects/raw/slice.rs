@@ -1,6 +1,6 @@
 //! EndpointSlices.
 
-use super::{Endpoint, EndpointSlice, ObjectReference, Text};
+use super::{Endpoint, EndpointSlice, ObjectReference};
 use crate::ingest::objects::{ObjectKey, SliceEndpoint, SliceObject, SlicePort};
 use crate::model::Name;
 
@@ -24,7 +24,7 @@ impl From<EndpointSlice<'_>> for SliceObject {
 fn read(raw: Endpoint<'_>, namespace: &Name) -> SliceEndpoint {
     let pod = raw.target_ref.filter(|target| &*target.kind == "Pod");
     SliceEndpoint {
-        addresses: raw.addresses.iter().map(Text::name).collect(),
+        addresses: raw.addresses.names(),
         pod: pod.map(|target| key(&target, namespace)),
         ready: raw.conditions.ready,
         serving: raw.conditions.serving,

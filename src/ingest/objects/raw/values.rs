@@ -6,9 +6,9 @@ use std::ops::Deref;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use prost::encoding::WireType;
-use serde::de::{Error, MapAccess};
+use serde::de::{Error, MapAccess, SeqAccess};
 
-use super::json::{Json, key, value};
+use super::json::{Json, element, key, value};
 use super::protobuf::{Fault, Wire, delimited, next, skip, varint};
 use crate::model::Name;
 
@@ -86,6 +86,59 @@ impl<'a, T: Wire<'a>> Wire<'a> for Vec<T> {
 impl<'a, T: Wire<'a>> Wire<'a> for Option<T> {
     fn merge(&mut self, wire: WireType, input: &mut &'a [u8]) -> Result<(), Fault> {
         self.get_or_insert_default().merge(wire, input)
+    }
+}
+
+/// Texts, of which there mostly is one: that one needs no list.
+#[derive(Debug, Default)]
+pub(in crate::ingest::objects) struct Texts<'a> {
+    first: Option<Text<'a>>,
+    rest: Vec<Text<'a>>,
+}
+
+impl<'a> Texts<'a> {
+    pub(in crate::ingest::objects) fn iter(&self) -> impl Iterator<Item = &Text<'a>> {
+        self.first.iter().chain(&self.rest)
+    }
+
+    /// The names of all.
+    pub(in crate::ingest::objects) fn names(&self) -> Vec<Name> {
+        let mut names = Vec::with_capacity(usize::from(self.first.is_some()) + self.rest.len());
+        names.extend(self.iter().map(Text::name));
+        names
+    }
+
+    /// The names of those that are not empty.
+    pub(in crate::ingest::objects) fn filled(&self) -> Vec<Name> {
+        self.iter().filter(|text| !text.is_empty()).map(Text::name).collect()
+    }
+
+    fn push(&mut self, text: Text<'a>) {
+        match self.first {
+            None => self.first = Some(text),
+            Some(_) => self.rest.push(text),
+        }
+    }
+}
+
+impl<'de> Json<'de> for Texts<'de> {
+    const EXPECTED: &'static str = "a list";
+
+    fn from_seq<A: SeqAccess<'de>>(mut seq: A) -> Result<Self, A::Error> {
+        let mut texts = Self::default();
+        while let Some(text) = element(&mut seq)? {
+            texts.push(text);
+        }
+        Ok(texts)
+    }
+}
+
+impl<'a> Wire<'a> for Texts<'a> {
+    fn merge(&mut self, wire: WireType, input: &mut &'a [u8]) -> Result<(), Fault> {
+        let mut text = Text::default();
+        text.merge(wire, input)?;
+        self.push(text);
+        Ok(())
     }
 }
 

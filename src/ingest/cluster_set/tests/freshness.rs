@@ -1,0 +1,181 @@
+//! What operators are told of clusters, and the clocks it goes by.
+
+use std::time::SystemTime;
+
+use serde_json::json;
+
+use super::*;
+use crate::ingest::snapshot::{Keeper, Pin, SnapshotOptions, SnapshotStore};
+use crate::model::{Moment, SourceState};
+
+#[tokio::test(start_paused = true)]
+async fn k41_objects_dated_an_hour_ahead_or_behind_are_served_alike() {
+    let mut seen = Vec::new();
+    for offset in [-3600_i64, 0, 3600] {
+        let now = jiff::Timestamp::now();
+        let dated = (now + jiff::SignedDuration::from_secs(offset)).to_string();
+        let objects = world("n1", "u1", 1, 2).into_iter().map(|mut object| {
+            object["metadata"]["creationTimestamp"] = json!(dated);
+            object
+        });
+        let server = FakeServer::with(objects);
+        let mut plane = Plane::new();
+        plane.run("c1", &server);
+        plane.pass(HOUR).await;
+        let snapshot = plane.snapshot("web").unwrap();
+        let shard = &snapshot.shards[0];
+        let record = crate::model::Service { created: 0, ..(**shard.service.as_ref().unwrap()).clone() };
+        seen.push((record, Arc::clone(&shard.endpoints), plane.health("c1"), plane.problems()));
+    }
+    assert_eq!(seen[0], seen[1]);
+    assert_eq!(seen[2], seen[1]);
+    assert_eq!(seen[1].2, "live");
+}
+
+#[tokio::test(start_paused = true)]
+async fn k41_ages_go_by_the_monotonic_clock() {
+    let server = FakeServer::with(world("n1", "u1", 1, 2));
+    let mut plane = Plane::new();
+    plane.run("c1", &server);
+    plane.settle().await;
+    server.go_down();
+    plane.settle().await;
+    let lost: Moment = Instant::now().into_std().into();
+    plane.pass(HOUR).await;
+    let now: Moment = Instant::now().into_std().into();
+    let row = plane.row("c1");
+    let age = row.stale_since().unwrap().age(now);
+    assert!((HOUR..HOUR + Duration::from_secs(2)).contains(&age), "an hour by the runtime's clock: {age:?}");
+    assert!(row.since <= lost && row.last_contact().unwrap().age(now) >= HOUR);
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_kind_has_a_state_of_its_own() {
+    let server = FakeServer::with(world("n1", "u1", 1, 2));
+    server.forbid(ObjectKind::Node);
+    let mut plane = Plane::new();
+    plane.run("c1", &server);
+    plane.pass(Duration::from_secs(5)).await;
+    let row = plane.row("c1");
+    assert_eq!(row.health.word(), "degraded");
+    assert!(row.health.detail().starts_with("Node: "), "{}", row.health.detail());
+    assert!(matches!(row.sources["Node"].state, SourceState::Forbidden(_)));
+    assert_eq!(
+        (row.sources["Service"].state.word(), row.sources["Service"].objects),
+        ("live", row.objects["Service"])
+    );
+    server.permit(ObjectKind::Node);
+    plane.pass(Duration::from_secs(5)).await;
+    assert_eq!(plane.row("c1").health.word(), "live");
+}
+
+fn keeper(plane: &mut Plane, dir: &tempfile::TempDir) -> Arc<Keeper> {
+    let options = SnapshotOptions { dir: dir.path().to_owned(), max_age: 24 * HOUR };
+    let store = SnapshotStore::open(&options, SystemTime::now()).unwrap();
+    let keeper =
+        Arc::new(Keeper::new(store, Arc::clone(&plane.set.registry), Arc::clone(&plane.set.problems)));
+    plane.set.snapshots = Some(Arc::clone(&keeper));
+    keeper
+}
+
+fn pinned(server: &FakeServer) -> Start {
+    Start {
+        id: "c1".into(),
+        role: ClusterRole::Remote,
+        source: "secret x".to_owned(),
+        feeds: Arc::new(server.clone()),
+        hash: 1,
+        options: Arc::default(),
+        pin: Some(Pin { server: "https://192.0.2.1:443".to_owned(), ca: None }),
+    }
+}
+
+/// A directory with the snapshot of a cluster with three endpoints.
+async fn kept(uid: &str) -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    let server = FakeServer::with(world("n1", uid, 1, 3));
+    let mut plane = Plane::new();
+    let keeper = keeper(&mut plane, &dir);
+    plane.set.start(pinned(&server)).unwrap();
+    plane.settle().await;
+    assert_eq!(plane.web(), web(&[("c1", 3)]));
+    let cancel = CancellationToken::new();
+    cancel.cancel();
+    keeper.run(cancel).await;
+    dir
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cluster_that_answers_in_time_is_never_served_from_its_snapshot() {
+    let dir = kept("u1").await;
+    let server = FakeServer::with(world("n1", "u1", 1, 2));
+    let mut plane = Plane::new();
+    keeper(&mut plane, &dir);
+    plane.set.start(pinned(&server)).unwrap();
+    plane.settle().await;
+    assert_eq!((plane.web(), plane.health("c1")), (web(&[("c1", 2)]), "live"));
+    assert_eq!(plane.changes().services.len(), plane.set.registry.services().len(), "published once");
+    assert!(plane.row("c1").restored.is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cluster_that_does_not_answer_is_served_from_its_snapshot_after_a_second() {
+    let dir = kept("u1").await;
+    let server = FakeServer::with(world("n1", "u1", 1, 3));
+    server.hold_new_lists(true);
+    let mut plane = Plane::new();
+    keeper(&mut plane, &dir);
+    plane.set.start(pinned(&server)).unwrap();
+    plane.pass(Duration::from_millis(900)).await;
+    assert_eq!((plane.web(), plane.set.registry.clusters().gate_open()), (web(&[]), false));
+    plane.pass(Duration::from_millis(200)).await;
+    assert_eq!((plane.web(), plane.health("c1")), (web(&[("c1", 3)]), "stale"));
+    assert!(plane.set.registry.clusters().gate_open() && !plane.set.registry.clusters().all_synced());
+    plane.changes();
+    server.hold_new_lists(false);
+    plane.settle().await;
+    assert_eq!(plane.health("c1"), "live");
+    assert!(plane.changes().is_empty(), "equal content is not published again");
+}
+
+#[tokio::test(start_paused = true)]
+async fn d35_another_cluster_behind_the_same_address_than_the_snapshots_is_told_of() {
+    let dir = kept("u1").await;
+    let server = FakeServer::with(world("n1", "u2", 1, 2));
+    server.hold_new_lists(true);
+    let mut plane = Plane::new();
+    keeper(&mut plane, &dir);
+    plane.set.start(pinned(&server)).unwrap();
+    plane.pass(Duration::from_secs(2)).await;
+    assert_eq!(plane.web(), web(&[("c1", 3)]));
+    server.hold_new_lists(false);
+    plane.settle().await;
+    assert_eq!(plane.web(), web(&[("c1", 2)]));
+    assert!(plane.problems().iter().any(|text| text.contains("was u1 and is u2")), "{:?}", plane.problems());
+}
+
+#[tokio::test(start_paused = true)]
+async fn k21_a_list_that_loses_most_of_a_snapshot_is_read_twice() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = FakeServer::with(world("n1", "u1", 1, 250));
+    let mut plane = Plane::new();
+    let kept = keeper(&mut plane, &dir);
+    plane.set.start(pinned(&server)).unwrap();
+    plane.settle().await;
+    let cancel = CancellationToken::new();
+    cancel.cancel();
+    kept.run(cancel).await;
+    drop(plane);
+
+    let server = FakeServer::with(world("n1", "u1", 1, 2));
+    server.hold_new_lists(true);
+    let mut plane = Plane::new();
+    keeper(&mut plane, &dir);
+    plane.set.start(pinned(&server)).unwrap();
+    plane.pass(Duration::from_secs(2)).await;
+    server.hold_new_lists(false);
+    plane.settle().await;
+    assert_eq!(plane.web(), web(&[("c1", 250)]), "held until it is confirmed");
+    plane.pass(CONFIRM_AFTER + Duration::from_secs(5)).await;
+    assert_eq!(plane.web(), web(&[("c1", 2)]));
+}

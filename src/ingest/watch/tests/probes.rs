@@ -1,0 +1,267 @@
+//! Watches that look alive: K-05, K-06, K-19.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use super::*;
+
+fn paged(names: &[&str]) -> World {
+    World::new(names).streaming(Streams::Refused)
+}
+
+fn silent() -> Reply {
+    Reply::body("application/json", vec![Piece::Hang])
+}
+
+#[tokio::test(start_paused = true)]
+async fn k05_an_idle_watch_is_probed_each_minute_and_its_consumer_knows_that_nothing_is_missed() {
+    let world = World::new(&["a"]);
+    let script = script(&world, |_| None);
+    let mut consumer = Consumer::new(&script);
+    consumer.until("connected").await;
+    consumer.run(seconds(200)).await;
+    assert_eq!(script.asked_for(For::Probe).len(), 3);
+    assert_eq!(consumer.times("idle"), 3);
+    let counts = consumer.counts();
+    assert!(counts.last_contact_age(Instant::now().into_std()).unwrap() <= seconds(60));
+    assert!(counts.last_event_age(Instant::now().into_std()).unwrap() >= seconds(200));
+    // Bookmarks that move on make probes unnecessary.
+    for n in 1..=6 {
+        world.move_on(100 + n);
+        world.bookmark();
+        consumer.run(seconds(30)).await;
+    }
+    assert_eq!(script.asked_for(For::Probe).len(), 3);
+    assert_eq!(consumer.times("idle"), 9);
+}
+
+#[tokio::test(start_paused = true)]
+async fn k05_a_watch_that_does_not_show_the_probed_revision_is_replaced_in_150_seconds() {
+    let world = paged(&["a"]);
+    let mut swallow = Some(silent());
+    let inner = world.clone();
+    let script = Script::new(move |asked| match asked.is_for() {
+        For::Watch => swallow.take().unwrap_or_else(|| inner.answer(asked)),
+        _ => inner.answer(asked),
+    });
+    let mut consumer = Consumer::new(&script);
+    consumer.until("connected").await;
+    world.set("a", "n1");
+    consumer.until("apply a=n1").await;
+    let watches = script.asked_for(For::Watch);
+    assert!(watches[1].at - watches[0].at <= seconds(151));
+    assert_eq!(watches[1].parameter("resourceVersion"), Some("10"), "from the last revision");
+    assert_eq!(script.asked_for(For::FirstPage).len(), 1, "no list is needed");
+}
+
+#[tokio::test(start_paused = true)]
+async fn k05_watches_that_never_show_anything_end_in_a_list() {
+    let world = paged(&["a"]);
+    let script = script(&world, |asked| (asked.is_for() == For::Watch).then(silent));
+    let mut consumer = Consumer::new(&script);
+    consumer.until("connected").await;
+    world.set("a", "n1");
+    consumer.until("done silent").await;
+    assert_eq!(consumer.held, world.truth());
+    assert!(consumer.began.elapsed() <= seconds(460), "{:?}", consumer.began.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn k06_a_server_that_is_dead_behind_an_open_connection_is_noticed() {
+    let world = World::new(&["a"]);
+    let dead = Arc::new(AtomicBool::new(false));
+    let is_dead = Arc::clone(&dead);
+    let script = script(&world, move |asked| {
+        let dead = is_dead.load(Ordering::Relaxed);
+        match asked.is_for() {
+            For::Ready => Some(Reply::status(500, "InternalError", "etcd failed")),
+            _ if dead => Some(Reply::Never),
+            _ => None,
+        }
+    });
+    let mut consumer = Consumer::new(&script);
+    consumer.until("connected").await;
+    dead.store(true, Ordering::Relaxed);
+    consumer.until("Unreachable").await;
+    assert!(consumer.began.elapsed() <= seconds(71), "{:?}", consumer.began.elapsed());
+    consumer.until("Refused").await;
+    assert!(consumer.told().last().unwrap().contains("/readyz says 500"), "{:?}", consumer.told());
+    assert_eq!(consumer.held, world.truth());
+    dead.store(false, Ordering::Relaxed);
+    let back = Instant::now();
+    consumer.until("connected").await;
+    assert!(back.elapsed() <= seconds(45), "{:?}", back.elapsed());
+    assert_eq!(script.asked_for(For::StreamingList).len(), 1, "the watch was kept: it was well");
+}
+
+#[tokio::test(start_paused = true)]
+async fn k06_a_watch_opened_after_a_failure_is_believed_only_when_the_server_reads_its_store() {
+    let world = paged(&["a"]);
+    let frozen = Arc::new(AtomicBool::new(false));
+    let is_frozen = Arc::clone(&frozen);
+    let script = script(&world, move |asked| {
+        let frozen = is_frozen.load(Ordering::Relaxed);
+        match asked.is_for() {
+            // 200 and silence, as a server without its store does.
+            For::Watch if frozen => Some(silent()),
+            For::Probe | For::FirstPage if frozen => Some(Reply::Never),
+            _ => None,
+        }
+    });
+    let mut consumer = Consumer::new(&script);
+    consumer.until("connected").await;
+    consumer.run(seconds(5)).await;
+    frozen.store(true, Ordering::Relaxed);
+    world.end_watches(true);
+    consumer.run(seconds(60)).await;
+    assert_eq!(consumer.times("connected"), 1, "{:?}", consumer.told());
+    frozen.store(false, Ordering::Relaxed);
+    consumer.until("connected").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn k19_a_bookmark_that_goes_back_leads_to_a_list() {
+    let world = World::new(&["a", "b"]);
+    world.move_on(100);
+    let script = script(&world, |_| None);
+    let mut consumer = Consumer::new(&script);
+    consumer.until("connected").await;
+    world.restore(40, &[Space::new("a", "old", 7), Space::new("c", "n0", 39)]);
+    world.bookmark();
+    consumer.until("done regressed").await;
+    assert_eq!(consumer.held, world.truth());
+    assert_eq!(consumer.counts().rv_regressions(), 1);
+    assert_eq!(consumer.story.last().unwrap().0, Duration::ZERO, "at once");
+    world.set("d", "n4");
+    consumer.until("apply d=n4").await;
+    assert_eq!(consumer.counts().rv_regressions(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn k19_an_event_that_goes_back_leads_to_a_list() {
+    let world = World::new(&["a", "b"]);
+    world.move_on(100);
+    let script = script(&world, |_| None);
+    let mut consumer = Consumer::new(&script);
+    consumer.until("connected").await;
+    world.restore(40, &[Space::new("a", "old", 7)]);
+    world.set("c", "n1");
+    consumer.until("done regressed").await;
+    assert_eq!(consumer.held, world.truth());
+    assert_eq!(consumer.counts().rv_regressions(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn k19_a_restored_server_whose_watches_stay_silent_is_found_by_the_probe_within_a_minute() {
+    let world = paged(&["a", "b"]);
+    world.move_on(100);
+    let script = script(&world, |_| None);
+    let mut consumer = Consumer::new(&script);
+    consumer.until("connected").await;
+    consumer.run(seconds(31)).await;
+    // Restored and restarted: the watch from 100 is answered with 200 and silence.
+    world.restore(40, &[Space::new("a", "old", 7)]);
+    world.end_watches(true);
+    let back = Instant::now();
+    consumer.until("done regressed").await;
+    assert!(back.elapsed() <= seconds(60), "{:?}", back.elapsed());
+    assert_eq!(consumer.held, world.truth());
+}
+
+#[tokio::test(start_paused = true)]
+async fn k19_after_an_outage_the_probe_follows_at_once() {
+    let world = paged(&["a", "b"]);
+    world.move_on(100);
+    let mut refuse = 0;
+    let script = script(&world, move |asked| {
+        refuse += usize::from(asked.is_for() == For::Watch);
+        (asked.is_for() == For::Watch && (2..4).contains(&refuse)).then(Reply::refused)
+    });
+    let mut consumer = Consumer::new(&script);
+    consumer.until("connected").await;
+    consumer.run(seconds(31)).await;
+    world.restore(40, &[Space::new("a", "old", 7)]);
+    world.end_watches(true);
+    let back = Instant::now();
+    consumer.until("done regressed").await;
+    assert!(back.elapsed() <= seconds(3), "{:?}", back.elapsed());
+    assert_eq!(consumer.held, world.truth());
+}
+
+#[tokio::test(start_paused = true)]
+async fn k19_reads_by_name_find_out_lists_that_lie() {
+    let world = World::new(&["a"]);
+    // Lists and watches tell the old state; reads by name tell that the object is gone.
+    let script = script(&world, |asked| {
+        (asked.is_for() == For::Object).then(|| Reply::status(404, "NotFound", "not found"))
+    });
+    let mut consumer = Consumer::new(&script);
+    consumer.until("connected").await;
+    consumer.until("done regressed").await;
+    assert!(consumer.began.elapsed() <= seconds(631), "{:?}", consumer.began.elapsed());
+    assert_eq!(script.asked_for(For::Object).len(), 2, "once may be chance");
+    assert_eq!(consumer.counts().rv_regressions(), 1);
+    consumer.until("Refused").await;
+    assert!(consumer.told().last().unwrap().contains("contradict"), "{:?}", consumer.told());
+    let connected = consumer.times("connected");
+    consumer.run(seconds(300)).await;
+    assert_eq!(consumer.times("connected"), connected, "as long as lists lie nothing is current");
+}
+
+#[tokio::test(start_paused = true)]
+async fn k19_reads_by_name_that_agree_or_are_refused_cost_nothing() {
+    for refused in [false, true] {
+        let world = World::new(&["a", "b", "c"]);
+        let script = script(&world, move |asked| {
+            (refused && asked.is_for() == For::Object).then(|| Reply::status(403, "Forbidden", "no"))
+        });
+        let mut consumer = Consumer::new(&script);
+        consumer.run(seconds(3600)).await;
+        let looks = script.asked_for(For::Object).len();
+        assert!((5..=8).contains(&looks), "{looks} looks in an hour");
+        assert_eq!(consumer.times("done"), 1);
+        assert_eq!(consumer.times("Refused") + consumer.times("Forbidden"), 0, "{:?}", consumer.told());
+        assert_eq!(consumer.counts().rv_regressions(), 0);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn k19_an_object_that_changes_between_two_looks_proves_nothing() {
+    let world = World::new(&["a"]);
+    let inner = world.clone();
+    let script = script(&world, move |asked| {
+        if asked.is_for() != For::Object {
+            return None;
+        }
+        inner.set("a", "again");
+        Some(Reply::status(404, "NotFound", "not found").after(seconds(1)))
+    });
+    let mut consumer = Consumer::new(&script);
+    consumer.run(seconds(3600)).await;
+    assert!(script.asked_for(For::Object).len() >= 5);
+    assert_eq!(consumer.times("done"), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn d32_revisions_that_are_no_numbers_switch_the_checks_off_visibly() {
+    let page = |revision: &str| {
+        let body = form::list(Encoding::Json, revision, "", &[]);
+        Reply::body("application/json", vec![Piece::Bytes(body)])
+    };
+    let script = Script::new(move |asked| match asked.is_for() {
+        For::StreamingList => Reply::status(422, "Invalid", "no"),
+        For::Watch => Reply::body(
+            "application/json",
+            vec![
+                Piece::Bytes(form::bookmark(Encoding::Json, "zz", false)),
+                Piece::Bytes(form::bookmark(Encoding::Json, "aa", false)),
+                Piece::Hang,
+            ],
+        ),
+        _ => page("mm"),
+    });
+    let mut consumer = Consumer::new(&script);
+    consumer.run(seconds(200)).await;
+    assert_eq!(consumer.times("done"), 1, "{:?}", consumer.told());
+    let counts = consumer.counts();
+    assert_eq!((counts.opaque_revisions(), counts.rv_regressions()), (1, 0));
+}

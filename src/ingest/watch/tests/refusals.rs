@@ -1,0 +1,99 @@
+//! Credentials and kinds that are not there: K-15, K-46.
+
+use super::*;
+use crate::ingest::objects::GatewayObject;
+
+#[tokio::test(start_paused = true)]
+async fn k15_refused_credentials_are_read_again_once_at_once_and_then_slowly() {
+    let world = World::new(&["a"]).streaming(Streams::Refused);
+    let revoked = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let is_revoked = Arc::clone(&revoked);
+    let script = script(&world, move |asked| {
+        let revoked = is_revoked.load(std::sync::atomic::Ordering::Relaxed);
+        (revoked && asked.is_for() == For::Watch).then(|| Reply::status(401, "Unauthorized", "Unauthorized"))
+    });
+    let mut consumer = Consumer::new(&script);
+    consumer.until("connected").await;
+    consumer.run(seconds(31)).await;
+    let before = script.asked_for(For::Watch).len();
+    revoked.store(true, std::sync::atomic::Ordering::Relaxed);
+    world.end_watches(false);
+    consumer.until("Unauthorized").await;
+    let asked = script.asked_for(For::Watch);
+    assert_eq!(asked.len() - before, 2, "once, and once more with credentials read again");
+    assert_eq!(asked[before + 1].at, asked[before].at);
+    consumer.run(seconds(600)).await;
+    let asked = script.asked_for(For::Watch);
+    let pauses: Vec<_> = asked[before + 1..].windows(2).map(|pair| pair[1].at - pair[0].at).collect();
+    assert!((seconds(5)..=seconds(10)).contains(&pauses[0]), "{pauses:?}");
+    assert!(pauses.iter().all(|pause| *pause <= seconds(60)) && pauses.len() < 25, "{pauses:?}");
+    assert!(pauses[4..].iter().all(|pause| *pause >= seconds(30)), "{pauses:?}");
+    assert_eq!(script.reread(), asked.len() as u64 - before as u64, "credentials are read again each time");
+    assert_eq!(consumer.held, world.truth(), "what is held stays");
+    revoked.store(false, std::sync::atomic::Ordering::Relaxed);
+    consumer.until("connected").await;
+    assert_eq!(script.asked_for(For::FirstPage).len(), 1, "no list is needed");
+}
+
+#[tokio::test(start_paused = true)]
+async fn k15_credentials_that_were_renewed_cost_one_request() {
+    let world = World::new(&["a"]);
+    let script = script(&world, first(For::StreamingList, vec![Reply::status(401, "Unauthorized", "expired")]));
+    let mut consumer = Consumer::new(&script);
+    consumer.until("connected").await;
+    assert_eq!(consumer.told(), ["init", "done first", "connected"], "nothing is said of it");
+    assert_eq!(script.reread(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn k15_forbidden_is_told_apart_and_tried_slowly() {
+    let world = World::new(&["a"]);
+    let script = script(&world, |_| Some(Reply::status(403, "Forbidden", "namespaces is forbidden")));
+    let mut consumer = Consumer::new(&script);
+    consumer.run(seconds(600)).await;
+    let asked = script.asked().len();
+    assert!((10..=24).contains(&asked), "{asked} attempts in 10 minutes");
+    assert_eq!(consumer.times("Forbidden"), asked);
+    assert_eq!(script.reread(), 0);
+    let text = consumer.told()[0].to_owned();
+    assert!(text.contains("/api/v1/namespaces at test:6443"), "{text}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn k46_a_kind_that_is_not_served_is_asked_for_every_10_minutes() {
+    let plain = || Reply::Answer {
+        status: 404,
+        content_type: Some("text/plain; charset=utf-8".to_owned()),
+        retry_after: None,
+        body: vec![Piece::Bytes(b"404 page not found\n".to_vec())],
+    };
+    for as_status in [true, false] {
+        let script = Script::new(move |_| {
+            if as_status { Reply::status(404, "NotFound", "the server could not find it") } else { plain() }
+        });
+        let exchange = Arc::clone(&script) as Arc<dyn Exchange>;
+        let mut source: Source<GatewayObject> = KubeSource::new(exchange, Arc::default()).start();
+        let event = source.events.next().await;
+        assert!(matches!(event, Some(SourceEvent::Failed(Failure::NotServed(_)))), "{event:?}");
+        assert_eq!(source.control.counts().phase(), SourcePhase::NotServed);
+        let mut events = source.events;
+        let mut consume = async |time| {
+            let all = async { while events.next().await.is_some() {} };
+            let _ = tokio::time::timeout(time, all).await;
+        };
+        consume(seconds(3599)).await;
+        assert_eq!(script.asked().len(), 6, "one hour");
+        source.control.relist(ListReason::Requested);
+        consume(seconds(1)).await;
+        assert_eq!(script.asked().len(), 7, "a request of the consumer does not wait");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn k46_a_page_that_says_404_proves_nothing() {
+    let script = Script::new(|_| Reply::page(404));
+    let exchange = Arc::clone(&script) as Arc<dyn Exchange>;
+    let mut source: Source<GatewayObject> = KubeSource::new(exchange, Arc::default()).start();
+    let event = source.events.next().await;
+    assert!(matches!(event, Some(SourceEvent::Failed(Failure::Refused(_)))), "{event:?}");
+}
