@@ -24,7 +24,7 @@ use std::time::Instant;
 
 use compat::Compat;
 pub use guard::{Guard, HeldBack};
-use held::{Door, Gate, weightless};
+use held::{Door, Gate, packed, weightless};
 pub use held::{Held, Scope};
 use networks::NetworkStaging;
 use nodes::NodeWaits;
@@ -41,7 +41,7 @@ use super::objects::{
 };
 use super::watch::SourceEvent;
 use crate::model::{
-    EndpointShard, Name, NetworkId, NodePlace, Quirk, ServiceKey, Shared, Workload, WorkloadCell, WorkloadId,
+    EndpointShard, Name, NetworkId, NodePlace, Quirk, ServiceKey, Set, Shared, Workload, WorkloadCell, WorkloadId,
     WorkloadProfile,
 };
 use crate::registry::{ClusterState, NetworkClaim};
@@ -112,7 +112,7 @@ pub struct Staging {
     nodes: Held<NodeObject>,
     pods: PodTable,
     pod_gate: Gate<Pod>,
-    services: Held<ServiceObject>,
+    services: Held<Box<ServiceObject>>,
     slices: Held<KeptSlice>,
     exports: Held<ServiceExportObject>,
     imports: Held<ServiceImportObject>,
@@ -131,7 +131,7 @@ pub struct Staging {
     current: ClusterState,
     profiles: Shared<WorkloadProfile>,
     places: Shared<NodePlace>,
-    service_sets: Shared<BTreeSet<ServiceKey>>,
+    service_sets: Shared<Set<ServiceKey>>,
 }
 
 impl Staging {
@@ -214,11 +214,12 @@ impl Staging {
             StagedEvent::Service(event) => {
                 let kind = ObjectKind::Service;
                 let (references, slices) = (&self.references, &self.slices);
-                let weigh = |key: &ObjectKey, _: &ServiceObject| {
+                let weigh = |key: &ObjectKey, _: &Box<ServiceObject>| {
                     let names = references.slices(key).into_iter().flatten();
                     let slices = names.filter_map(|name| slices.get(&ObjectKey::new(&key.namespace, name)));
                     slices.map(|slice| slice.entries.len()).sum::<usize>().max(1)
                 };
+                let event = packed(event, services::tidy);
                 let changes = self.services.apply(event, Door { kind, scope, guard, weigh, quarantine });
                 self.note(kind, changes, Self::service_changed);
             }
@@ -447,7 +448,7 @@ impl Staging {
         self.convert_pods_on(&key.name);
     }
 
-    fn service_changed(&mut self, key: ObjectKey, _: Option<ServiceObject>) {
+    fn service_changed(&mut self, key: ObjectKey, _: Option<Box<ServiceObject>>) {
         if self.services.get(&key).is_some() {
             self.service_keys.insert(key.clone());
         } else {

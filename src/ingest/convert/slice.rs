@@ -92,7 +92,7 @@ impl<P> Slice<P> {
             None => Box::default(),
         };
         Self {
-            service: object.service,
+            service: object.service.map(|service| Name::interned(&service)),
             address_type: Name::interned(&object.address_type),
             ports: Arc::new(object.ports),
             entries,

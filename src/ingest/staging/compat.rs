@@ -65,7 +65,7 @@ impl Staging {
         }
         if self.context.quirks.has(Quirk::Q32) {
             let service = self.services.get(&ObjectKey::new(&key.namespace, service));
-            self.compat.basis.insert(key.clone(), HealthBasis::of(service));
+            self.compat.basis.insert(key.clone(), HealthBasis::of(service.map(AsRef::as_ref)));
         }
         if self.context.quirks.has(Quirk::Q23) {
             let unknown: HashSet<_> =

@@ -397,6 +397,8 @@ fn upsert<T>(
         changes.same += 1;
         return;
     }
+    // A namespace is kept once for all its objects.
+    let key = ObjectKey { namespace: Name::interned(&key.namespace), name: key.name };
     let old = store.put(&key, object);
     let event = if old.is_some() { EventKind::Update } else { EventKind::Add };
     changes.changed.push((key, old, event));

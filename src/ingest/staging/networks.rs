@@ -151,7 +151,7 @@ impl Staging {
     /// Q6: a Service that is or was a candidate is always evaluated again.
     pub(super) fn gateway_service_changed(&mut self, key: &ObjectKey) {
         let was = self.networks.is_candidate(key);
-        if self.services.get(key).is_some_and(is_labelled) {
+        if self.services.get(key).is_some_and(|service| is_labelled(service)) {
             self.networks.labelled.insert(key.clone());
         } else {
             self.networks.labelled.remove(key);

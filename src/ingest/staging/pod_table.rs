@@ -3,6 +3,7 @@
 //! One place per pod, whether the pod itself is known or a slice names it. Of a pod that has been converted
 //! only its shape is kept: node and addresses are read from what it was converted to.
 
+use std::cell::OnceCell;
 use std::collections::{BTreeSet, HashMap};
 use std::hash::BuildHasher;
 use std::net::IpAddr;
@@ -15,8 +16,8 @@ use super::few::Few;
 use super::held::Store;
 use super::slices::ServiceId;
 use crate::ingest::convert::{Pod, PodShape};
-use crate::ingest::objects::{Labels, ObjectKey, PodObject};
-use crate::model::{Name, ServiceKey, Shared, Workload, WorkloadCell};
+use crate::ingest::objects::{ObjectKey, PodObject};
+use crate::model::{Labels, Name, ServiceKey, Set, Shared, Workload, WorkloadCell};
 
 /// The place of a pod; used again once nothing speaks of the pod any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -39,11 +40,10 @@ struct Slot {
     kept: Kept,
     /// What endpoints see.
     workload: Option<Arc<Workload>>,
-    /// The services last told with it; `None` when the pod was not told.
-    told: Option<Arc<BTreeSet<ServiceKey>>>,
+    /// The services last told with it.
+    told: Set<ServiceKey>,
     /// Services whose slices name it, once for each slice.
     named_by: Few<ServiceId>,
-    lends: bool,
 }
 
 #[derive(Debug)]
@@ -52,15 +52,17 @@ enum Kept {
     Whole(Box<Pod>),
     /// The rest is what its workload says.
     Shape(Arc<PodShape>),
+    /// The same of one that lends its metadata.
+    Lender(Arc<PodShape>),
 }
 
 impl Kept {
     fn of(pod: Pod, workload: Option<&Workload>) -> Self {
         let told = |workload: &Workload| workload.addresses == pod.addresses && *workload.node() == pod.node;
-        if !pod.failed && workload.is_some_and(told) {
-            Self::Shape(pod.shape)
-        } else {
-            Self::Whole(Box::new(pod))
+        match !pod.failed && workload.is_some_and(told) {
+            true if pod.lends => Self::Lender(pod.shape),
+            true => Self::Shape(pod.shape),
+            false => Self::Whole(Box::new(pod)),
         }
     }
 }
@@ -72,8 +74,9 @@ pub(super) struct PodTable {
     free: Vec<PodId>,
     hasher: DefaultHashBuilder,
     by_key: HashTable<PodId>,
-    /// By namespace and each address lent. Several pods may have one address (host network, reuse).
-    lenders: HashTable<(u32, PodId)>,
+    /// By namespace and each address lent. Several pods may have one address (host network, reuse). Made when
+    /// the first address without a pod asks: most clusters have none.
+    lenders: OnceCell<HashTable<(u32, PodId)>>,
     by_node: HashMap<Name, Vec<PodId>>,
     shapes: Shared<PodShape>,
     /// Pods that are known.
@@ -106,19 +109,26 @@ impl PodTable {
         self.by_key.find(hash, |id| self.slots[id.index()].key == *key).copied()
     }
 
+    /// The place of a pod that a slice names, made if need be.
+    pub(super) fn place_named(&mut self, key: &ObjectKey) -> PodId {
+        match self.find(key) {
+            Some(id) => id,
+            None => self.place(&ObjectKey { namespace: Name::interned(&key.namespace), name: key.name.clone() }),
+        }
+    }
+
     /// The place of a pod, made if need be.
-    pub(super) fn place(&mut self, key: &ObjectKey) -> PodId {
+    fn place(&mut self, key: &ObjectKey) -> PodId {
         let hash = self.hasher.hash_one((&*key.namespace, &*key.name));
         if let Some(id) = self.by_key.find(hash, |id| self.slots[id.index()].key == *key) {
             return *id;
         }
         let slot = Slot {
-            key: ObjectKey { namespace: Name::interned(&key.namespace), name: key.name.clone() },
+            key: key.clone(),
             kept: Kept::Absent,
             workload: None,
-            told: None,
+            told: Set::default(),
             named_by: Few::None,
-            lends: false,
         };
         let id = match self.free.pop() {
             Some(id) => {
@@ -141,7 +151,7 @@ impl PodTable {
     /// Gives a place free if nothing speaks of its pod.
     pub(super) fn release(&mut self, id: PodId) {
         let slot = &self.slots[id.index()];
-        let used = slot.workload.is_some() || slot.told.is_some() || !slot.named_by.is_empty();
+        let used = slot.workload.is_some() || !slot.named_by.is_empty();
         if used || !matches!(slot.kept, Kept::Absent) {
             return;
         }
@@ -172,12 +182,12 @@ impl PodTable {
         let slot = &self.slots[id.index()];
         match (&slot.kept, &slot.workload) {
             (Kept::Whole(pod), _) => Some(Pod::clone(pod)),
-            (Kept::Shape(shape), Some(workload)) => Some(Pod {
+            (Kept::Shape(shape) | Kept::Lender(shape), Some(workload)) => Some(Pod {
                 shape: Arc::clone(shape),
                 node: workload.node().clone(),
                 addresses: workload.addresses.clone(),
                 failed: false,
-                lends: slot.lends,
+                lends: matches!(slot.kept, Kept::Lender(_)),
             }),
             _ => None,
         }
@@ -188,7 +198,7 @@ impl PodTable {
         let slot = &self.slots[id.index()];
         match (&slot.kept, &slot.workload) {
             (Kept::Whole(pod), _) => pod.node.clone(),
-            (Kept::Shape(_), Some(workload)) => workload.node().clone(),
+            (Kept::Shape(_) | Kept::Lender(_), Some(workload)) => workload.node().clone(),
             _ => Name::default(),
         }
     }
@@ -211,7 +221,6 @@ impl PodTable {
             }
         }
         let slot = &mut self.slots[id.index()];
-        slot.lends = pod.as_ref().is_some_and(|pod| pod.lends);
         slot.kept = pod.map_or(Kept::Absent, |pod| Kept::of(pod, slot.workload.as_deref()));
         old
     }
@@ -235,14 +244,29 @@ impl PodTable {
 
     fn lend(&mut self, id: PodId, address: IpAddr) {
         let short = self.short(&self.slots[id.index()].key.namespace, address);
-        self.lenders.insert_unique(spread(short), (short, id), |(short, _)| spread(*short));
+        if let Some(lenders) = self.lenders.get_mut() {
+            lenders.insert_unique(spread(short), (short, id), |(short, _)| spread(*short));
+        }
     }
 
     fn end_lending(&mut self, id: PodId, address: IpAddr) {
         let short = self.short(&self.slots[id.index()].key.namespace, address);
-        if let Ok(entry) = self.lenders.find_entry(spread(short), |other| *other == (short, id)) {
+        let lenders = self.lenders.get_mut();
+        if let Some(Ok(entry)) = lenders.map(|all| all.find_entry(spread(short), |other| *other == (short, id))) {
             entry.remove();
         }
+    }
+
+    fn all_lenders(&self) -> HashTable<(u32, PodId)> {
+        let mut lenders = HashTable::with_capacity(self.len);
+        for id in self.ids() {
+            let lent: BTreeSet<IpAddr> = self.lent_by(id).into_iter().collect();
+            for address in lent {
+                let short = self.short(&self.slots[id.index()].key.namespace, address);
+                lenders.insert_unique(spread(short), (short, id), |(short, _)| spread(*short));
+            }
+        }
+        lenders
     }
 
     /// What an address of a namespace is entered by: a table of pods cannot tell for which of a pod's
@@ -264,14 +288,12 @@ impl PodTable {
 
     /// The pod of a namespace that lends its metadata to an address: the first by name.
     pub(super) fn lender(&self, namespace: &Name, address: IpAddr) -> Option<PodId> {
-        if self.lenders.is_empty() {
-            return None;
-        }
+        let lenders = self.lenders.get_or_init(|| self.all_lenders());
         let short = self.short(namespace, address);
         let slot = |id: PodId| &self.slots[id.index()];
         let lends =
             |id: &PodId| slot(*id).key.namespace == *namespace && slot(*id).addresses().contains(&address);
-        let candidates = self.lenders.iter_hash(spread(short)).filter(|(other, _)| *other == short);
+        let candidates = lenders.iter_hash(spread(short)).filter(|(other, _)| *other == short);
         candidates.map(|(_, id)| *id).filter(lends).min_by(|a, b| slot(*a).key.cmp(&slot(*b).key))
     }
 
@@ -308,19 +330,15 @@ impl PodTable {
         !named_by.contains(service)
     }
 
-    /// Remembers what was told of a pod; gives what was told before.
-    pub(super) fn set_told(
-        &mut self,
-        id: PodId,
-        services: Option<Arc<BTreeSet<ServiceKey>>>,
-    ) -> Option<Arc<BTreeSet<ServiceKey>>> {
+    /// Remembers the services that are told with a pod; gives those that were told before.
+    pub(super) fn set_told(&mut self, id: PodId, services: Set<ServiceKey>) -> Set<ServiceKey> {
         std::mem::replace(&mut self.slots[id.index()].told, services)
     }
 
     /// Everything that is told of pods now.
     pub(super) fn cells(&self) -> Vec<WorkloadCell> {
         let cell = |slot: &Slot| {
-            Some(WorkloadCell { workload: slot.workload.clone()?, services: slot.told.clone()? })
+            Some(WorkloadCell { workload: slot.workload.clone()?, services: slot.told.clone() })
         };
         let mut cells = Vec::with_capacity(self.len);
         cells.extend(self.slots.iter().filter_map(cell));
@@ -358,16 +376,25 @@ impl Store<Pod> for PodTable {
 
 impl Slot {
     fn is_lending(&self) -> bool {
-        self.lends && !matches!(&self.kept, Kept::Whole(pod) if pod.failed)
+        match &self.kept {
+            Kept::Whole(pod) => !pod.lent().is_empty(),
+            Kept::Lender(_) => true,
+            Kept::Shape(_) | Kept::Absent => false,
+        }
     }
 
     fn addresses(&self) -> &[IpAddr] {
         match (&self.kept, &self.workload) {
             (Kept::Whole(pod), _) => &pod.addresses,
-            (Kept::Shape(_), Some(workload)) => &workload.addresses,
+            (Kept::Shape(_) | Kept::Lender(_), Some(workload)) => &workload.addresses,
             _ => &[],
         }
     }
+}
+
+/// Labels whose texts are the process's only copies.
+pub(super) fn interned(labels: &Labels) -> Labels {
+    labels.iter().map(|(label, value)| (Name::interned(label), Name::interned(value))).collect()
 }
 
 /// A hash for a table out of half of one.

@@ -1,6 +1,5 @@
 //! Pods: what changes them, and what they change.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::Staging;
@@ -10,7 +9,7 @@ use crate::ingest::convert::{self, Pod, PodLookup};
 use crate::ingest::counts::Counts;
 use crate::ingest::objects::{ObjectKey, ObjectKind, PodObject};
 use crate::ingest::watch::SourceEvent;
-use crate::model::{Name, ServiceKey, Workload, WorkloadCell, WorkloadId};
+use crate::model::{Name, ServiceKey, Set, Workload, WorkloadCell, WorkloadId};
 
 impl Staging {
     pub(super) fn apply_pod(&mut self, scope: Scope, event: SourceEvent<PodObject>) {
@@ -103,7 +102,7 @@ impl Staging {
         before: Option<Arc<Workload>>,
     ) -> Option<(WorkloadId, Option<WorkloadCell>)> {
         let now = self.pods.workload(id).cloned();
-        let services = now.is_some().then(|| self.services_of(id));
+        let services = if now.is_some() { self.services_of(id) } else { Set::default() };
         let told = self.pods.set_told(id, services.clone());
         let key = self.pods.key(id);
         let name = WorkloadId {
@@ -115,20 +114,19 @@ impl Staging {
         if now.is_none() && !self.slices.is_listing() {
             self.pods.release(id);
         }
-        let same = told == services && (told.is_none() || before == now);
-        let cell = |(workload, services)| WorkloadCell { workload, services };
-        (!same).then(|| (name, now.zip(services).map(cell)))
+        let cell = |workload| WorkloadCell { workload, services: services.clone() };
+        (before != now || told != services).then(|| (name, now.map(cell)))
     }
 
-    fn services_of(&mut self, id: PodId) -> Arc<BTreeSet<ServiceKey>> {
+    fn services_of(&mut self, id: PodId) -> Set<ServiceKey> {
         let named_by = self.pods.named_by(id);
         match named_by {
             [first, others @ ..] if others.iter().all(|other| other == first) => {
-                Arc::clone(self.references.alone(*first))
+                self.references.alone(*first).clone()
             }
             all => {
                 let keys = all.iter().flat_map(|service| self.references.alone(*service).iter().cloned());
-                self.service_sets.of(keys.collect())
+                Set::clone(&self.service_sets.of(keys.collect()))
             }
         }
     }

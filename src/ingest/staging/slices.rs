@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
-use std::sync::Arc;
 
 use super::Staging;
 use super::few::Few;
@@ -11,7 +10,7 @@ use super::pod_table::PodId;
 use crate::ingest::convert::Slice;
 use crate::ingest::objects::{ObjectKey, ObjectKind, SliceObject, SlicePort};
 use crate::ingest::watch::SourceEvent;
-use crate::model::{Name, ServiceKey, Shared};
+use crate::model::{Name, ServiceKey, Set, Shared};
 
 /// A slice as it is kept here.
 pub(super) type KeptSlice = Slice<PodId>;
@@ -24,7 +23,7 @@ pub(super) struct ServiceId(u32);
 struct Sliced {
     key: ObjectKey,
     /// A set with nothing but this service, as most pods are told with.
-    alone: Arc<BTreeSet<ServiceKey>>,
+    alone: Set<ServiceKey>,
     /// Names of its slices, in order (Q25).
     slices: Vec<Name>,
 }
@@ -60,7 +59,7 @@ impl References {
     }
 
     /// A set of one service.
-    pub(super) fn alone(&self, service: ServiceId) -> &Arc<BTreeSet<ServiceKey>> {
+    pub(super) fn alone(&self, service: ServiceId) -> &Set<ServiceKey> {
         &self.services[service.0 as usize].alone
     }
 
@@ -92,7 +91,7 @@ impl References {
     }
 
     fn add(&mut self, key: &ObjectKey, id: ServiceKey) -> ServiceId {
-        let sliced = Sliced { key: key.clone(), alone: Arc::new([id].into()), slices: Vec::with_capacity(1) };
+        let sliced = Sliced { key: key.clone(), alone: [id].into(), slices: Vec::with_capacity(1) };
         let service = match self.free.pop() {
             Some(service) => {
                 self.services[service.0 as usize] = sliced;
@@ -114,7 +113,7 @@ impl References {
         }
         if sliced.slices.is_empty() {
             self.by_key.remove(&sliced.key);
-            *sliced = Sliced { key: ObjectKey::default(), alone: Arc::default(), slices: Vec::new() };
+            *sliced = Sliced { key: ObjectKey::default(), alone: Set::default(), slices: Vec::new() };
             self.free.push(service);
         }
     }
@@ -143,7 +142,7 @@ impl Staging {
     pub(super) fn apply_slice(&mut self, scope: Scope, event: SourceEvent<SliceObject>) {
         let (pods, ports) = (&mut self.pods, &mut self.references.ports);
         let pack = |object: SliceObject| {
-            let mut slice = Slice::of(object, |pod| pods.place(pod));
+            let mut slice = Slice::of(object, |pod| pods.place_named(pod));
             ports.unify(&mut slice.ports);
             slice
         };
