@@ -57,7 +57,7 @@ pub use options::ClusterOptions;
 pub use problems::{Problem, Problems};
 pub use roster::Rehearsal;
 pub use snapshot::SnapshotOptions;
-pub use watch::RetryPolicy;
+pub use watch::{Deadlines, RetryPolicy};
 use watch::{KubeSource, ObjectSource};
 
 use crate::model::{ClusterId, ClusterRole, Name, Quirks};
@@ -111,6 +111,8 @@ pub struct IngestOptions {
     pub kubeconfig_policy: KubeconfigPolicy,
     /// Pauses between attempts.
     pub retry: RetryPolicy,
+    /// How long API servers may take.
+    pub deadlines: Deadlines,
     /// What the file of settings says of single clusters (D35).
     pub clusters: BTreeMap<ClusterId, Texts>,
     /// Whether a list that takes most of a cluster away is confirmed before it counts (K-21).
@@ -144,6 +146,7 @@ impl Default for IngestOptions {
             allow_loopback_clusters: false,
             kubeconfig_policy: KubeconfigPolicy::default(),
             retry: RetryPolicy::default(),
+            deadlines: Deadlines::default(),
             clusters: BTreeMap::new(),
             mass_delete_guard: true,
             secrets_by: None,

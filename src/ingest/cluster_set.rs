@@ -95,7 +95,7 @@ impl ClusterSet {
         let identities = Arc::new(Identities::new(Arc::clone(&problems)));
         Self {
             identities,
-            limits: Arc::new(SourceLimits::new(options.retry)),
+            limits: Arc::new(SourceLimits::new(options.retry).within(options.deadlines)),
             options,
             mesh,
             registry,

@@ -189,8 +189,8 @@ pub trait ObjectSource<T>: Send + 'static {
     fn start(self) -> Source<T>;
 }
 
-/// Objects of one kind of one API server. Clones share what is known of the server: make the sources of one
-/// cluster by cloning one.
+/// Objects of one kind of one API server. Sources with the same exchange and limits share what is known of the
+/// server.
 #[derive(Clone)]
 pub struct KubeSource {
     exchange: Arc<dyn Exchange>,
@@ -218,7 +218,7 @@ impl std::fmt::Debug for KubeSource {
 impl KubeSource {
     /// Every object of a kind.
     pub fn new(exchange: Arc<dyn Exchange>, limits: Arc<SourceLimits>) -> Self {
-        let server = Arc::new(Server::new(limits.retry));
+        let server = limits.server_of(&exchange);
         Self { exchange, limits, server, selection: Selection::default() }
     }
 

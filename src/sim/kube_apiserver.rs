@@ -40,6 +40,7 @@ pub use self::builder::KubeApiServerBuilder;
 pub use self::error::KubeApiServerError;
 use self::files::Directory;
 use self::process::Process;
+use super::apiserver::Authority;
 use super::child::Signal;
 use super::kubeconfig;
 use crate::trust::Secret;
@@ -75,6 +76,8 @@ struct Launch {
     assets: KubeAssets,
     logs: PathBuf,
     service_range: String,
+    /// Flags of kube-apiserver besides ours.
+    api_flags: Vec<String>,
 }
 
 impl Launch {
@@ -89,7 +92,9 @@ impl Launch {
         directory: &Directory,
         listen: SocketAddr,
     ) -> Result<Process, KubeApiServerError> {
-        let command = commands::kube_apiserver(&self.assets, directory.path(), listen, &self.service_range);
+        let mut command =
+            commands::kube_apiserver(&self.assets, directory.path(), listen, &self.service_range);
+        command.args(&self.api_flags);
         Process::spawn(cluster, KUBE_APISERVER, command, &self.log(cluster, KUBE_APISERVER))
     }
 
@@ -110,14 +115,16 @@ struct HeldAddress {
 pub struct RunningKubeApiServer {
     // Processes first: what they use goes after them.
     api: Option<Process>,
-    etcd: Process,
+    etcd: Option<Process>,
     held: HeldAddress,
     directory: Directory,
     launch: Launch,
     client: kube::Client,
     cluster: String,
+    /// Further names in the certificate.
+    names: Vec<String>,
     url: String,
-    ca_pem: String,
+    authority: Authority,
     token: Secret,
 }
 
@@ -148,7 +155,12 @@ impl RunningKubeApiServer {
 
     /// The certificate clients must trust, as PEM.
     pub fn ca_pem(&self) -> &str {
-        &self.ca_pem
+        self.authority.pem()
+    }
+
+    /// Who issued the certificate.
+    pub fn authority(&self) -> &Authority {
+        &self.authority
     }
 
     /// The administrator's bearer token. Keep it out of logs.
@@ -159,7 +171,7 @@ impl RunningKubeApiServer {
     /// The administrator's kubeconfig with everything inline: cluster, context and user are named after the
     /// cluster.
     pub fn kubeconfig(&self) -> String {
-        kubeconfig::inline(&self.cluster, &self.url, &self.ca_pem, self.token())
+        kubeconfig::inline(&self.cluster, &self.url, self.ca_pem(), self.token())
     }
 
     /// Fault: kills kube-apiserver. Connections break, new ones are refused; etcd keeps every object for
@@ -223,6 +235,71 @@ impl RunningKubeApiServer {
         }
     }
 
+    /// Other flags for kube-apiserver besides ours, such as `--feature-gates=WatchList=false`, from its next start
+    /// on.
+    pub fn set_api_flags(&mut self, flags: Vec<String>) {
+        self.launch.api_flags = flags;
+    }
+
+    /// A new serving certificate, by the same authority or by another: kube-apiserver presents it from its next
+    /// start on, and clients that take the kubeconfig from now on trust `authority`.
+    ///
+    /// # Errors
+    /// [`KubeApiServerError::Certificate`], [`KubeApiServerError::File`].
+    pub async fn certify(&mut self, authority: Authority) -> Result<(), KubeApiServerError> {
+        self.directory.certify(&self.cluster, &authority, (self.held.address.ip(), &self.names))?;
+        self.authority = authority;
+        let url = format!("https://{}", self.held.address);
+        let here = kubeconfig::inline(&self.cluster, &url, self.ca_pem(), self.token());
+        self.client = builder::client(&self.cluster, &here).await?;
+        Ok(())
+    }
+
+    /// Fault: stops etcd without ending it. kube-apiserver answers from memory what it can, and nothing else.
+    pub fn freeze_etcd(&self) {
+        self.signal_etcd(Signal::STOP);
+    }
+
+    /// Lets a frozen etcd go on where it was.
+    pub fn thaw_etcd(&self) {
+        self.signal_etcd(Signal::CONT);
+    }
+
+    fn signal_etcd(&self, signal: Signal) {
+        if let Some(etcd) = &self.etcd {
+            etcd.send(signal);
+        }
+    }
+
+    /// Keeps what etcd holds now for [`Self::restore`], and starts it again; kube-apiserver may run meanwhile.
+    ///
+    /// # Errors
+    /// [`KubeApiServerError::File`], [`KubeApiServerError::Run`].
+    pub async fn back_up(&mut self) -> Result<(), KubeApiServerError> {
+        self.with_etcd_down(Directory::back_up).await
+    }
+
+    /// Fault: etcd holds what it held at [`Self::back_up`] again, revisions included, also under a running
+    /// kube-apiserver.
+    ///
+    /// # Errors
+    /// As [`Self::back_up`].
+    pub async fn restore(&mut self) -> Result<(), KubeApiServerError> {
+        self.with_etcd_down(Directory::restore).await
+    }
+
+    async fn with_etcd_down(
+        &mut self,
+        work: impl FnOnce(&Directory) -> Result<(), KubeApiServerError>,
+    ) -> Result<(), KubeApiServerError> {
+        if let Some(etcd) = self.etcd.take() {
+            etcd.stop(GRACE).await;
+        }
+        let done = work(&self.directory);
+        self.etcd = Some(self.launch.etcd(&self.cluster, &self.directory)?);
+        done
+    }
+
     /// Fault: etcd forgets its history. Lists that continue, and watches and lists of a version from before now,
     /// are answered with 410 unless the API server still has that history in memory; it has none from before its
     /// start.
@@ -231,7 +308,7 @@ impl RunningKubeApiServer {
     /// [`KubeApiServerError::Compact`].
     pub async fn compact(&self) -> Result<(), KubeApiServerError> {
         let compacted = async {
-            let pid = self.etcd.pid().ok_or("it has ended")?;
+            let pid = self.etcd.as_ref().and_then(Process::pid).ok_or("it has ended")?;
             etcd::compact(pid, self.revision().await?).await
         };
         let failed = |problem| KubeApiServerError::Compact { cluster: self.cluster.clone(), problem };
@@ -255,7 +332,7 @@ impl RunningKubeApiServer {
     /// # Errors
     /// [`KubeApiServerError::Ended`] with the end of its log.
     pub fn check_running(&mut self) -> Result<(), KubeApiServerError> {
-        self.etcd.check_running()?;
+        self.etcd.as_mut().map_or(Ok(()), Process::check_running)?;
         self.api.as_mut().map_or(Ok(()), Process::check_running)
     }
 
@@ -264,6 +341,8 @@ impl RunningKubeApiServer {
         if let Some(api) = self.api {
             api.stop(GRACE).await;
         }
-        self.etcd.stop(GRACE).await;
+        if let Some(etcd) = self.etcd {
+            etcd.stop(GRACE).await;
+        }
     }
 }

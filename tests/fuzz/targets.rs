@@ -119,7 +119,7 @@ pub(crate) fn snapshot(data: &[u8]) {
 pub(crate) fn empty_snapshot() -> Vec<u8> {
     snapshot::write(&Snapshot {
         cluster: "west".into(),
-        pin: Pin { server: "https://1.2.3.4:6443".to_owned(), ca: 7 },
+        pin: Pin { server: "https://1.2.3.4:6443".to_owned(), ca: Some([7; 32]) },
         uid: "u-1".into(),
         confirmed: std::time::SystemTime::UNIX_EPOCH,
         state: ClusterState::default(),

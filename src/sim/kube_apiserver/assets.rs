@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 use super::KubeApiServerError;
 
-/// The environment variable that names their directory.
-const VARIABLE: &str = "TOMBOLO_KUBE_ASSETS";
+/// The environment variables that name their directory: our own, and the one of Kubernetes' test tools.
+const VARIABLES: [&str; 2] = ["TOMBOLO_KUBE_ASSETS", "KUBEBUILDER_ASSETS"];
 /// What `make kube-assets` calls the directory inside `target/`.
 const DIRECTORY: &str = "kube-assets";
 /// What must be in it.
@@ -20,14 +20,18 @@ pub struct KubeAssets {
 }
 
 impl KubeAssets {
-    /// The directory `given`, else the one in `TOMBOLO_KUBE_ASSETS`, else `kube-assets` beside the build this
-    /// program is part of or in `target/` of the current directory: what `make kube-assets` makes.
+    /// The directory `given`, else the one in `TOMBOLO_KUBE_ASSETS` or `KUBEBUILDER_ASSETS`, else `kube-assets`
+    /// beside the build this program is part of or in `target/` of the current directory: what `make kube-assets`
+    /// makes.
     ///
     /// # Errors
     /// [`KubeApiServerError::Assets`] when a program is missing there. A directory that was named is the only
     /// one looked at.
     pub fn find(given: Option<&Path>) -> Result<Self, KubeApiServerError> {
-        let named = given.map(Path::to_owned).or_else(|| env::var_os(VARIABLE).map(PathBuf::from));
+        let named = given.map(Path::to_owned).or_else(|| {
+            let variable = VARIABLES.into_iter().find_map(env::var_os);
+            variable.map(PathBuf::from)
+        });
         Self::first_complete(named.map_or_else(usual_places, |dir| vec![dir]))
     }
 

@@ -21,6 +21,7 @@ pub struct KubeApiServerBuilder {
     names: Vec<String>,
     server_url: Option<String>,
     service_range: String,
+    api_flags: Vec<String>,
     dir: Option<PathBuf>,
     logs: Option<PathBuf>,
 }
@@ -33,6 +34,7 @@ impl KubeApiServerBuilder {
             names: Vec::new(),
             server_url: None,
             service_range: "10.96.0.0/16".into(),
+            api_flags: Vec::new(),
             dir: None,
             logs: None,
         }
@@ -65,6 +67,12 @@ impl KubeApiServerBuilder {
     /// Where Services get their cluster IPs from, as a CIDR.
     pub fn service_range(mut self, range: impl Into<String>) -> Self {
         self.service_range = range.into();
+        self
+    }
+
+    /// A further flag of kube-apiserver, such as `--feature-gates=WatchList=false`.
+    pub fn api_flag(mut self, flag: impl Into<String>) -> Self {
+        self.api_flags.push(flag.into());
         self
     }
 
@@ -110,15 +118,21 @@ impl KubeApiServerBuilder {
             token.reveal(),
         );
         let logs = self.logs.unwrap_or_else(|| directory.path().to_owned());
-        let launch = Launch { assets: assets.clone(), logs, service_range: self.service_range };
+        let launch = Launch {
+            assets: assets.clone(),
+            logs,
+            service_range: self.service_range,
+            api_flags: self.api_flags,
+        };
         let etcd = launch.etcd(&cluster, &directory)?;
         let mut server = RunningKubeApiServer {
             client: client(&cluster, &here).await?,
             api: None,
-            etcd,
+            etcd: Some(etcd),
             launch,
             held,
-            ca_pem: authority.pem().to_owned(),
+            names: self.names,
+            authority,
             token,
             url,
             directory,
@@ -140,7 +154,7 @@ fn hold(wanted: SocketAddr) -> std::io::Result<HeldAddress> {
     Ok(HeldAddress { address: socket.local_addr()?, _socket: socket })
 }
 
-async fn client(cluster: &str, kubeconfig: &str) -> Result<kube::Client, KubeApiServerError> {
+pub(super) async fn client(cluster: &str, kubeconfig: &str) -> Result<kube::Client, KubeApiServerError> {
     let failed = |problem: String| KubeApiServerError::Kubeconfig { cluster: cluster.to_owned(), problem };
     let parsed = Kubeconfig::from_yaml(kubeconfig).map_err(|error| failed(error.to_string()))?;
     let mut config = kube::Config::from_custom_kubeconfig(parsed, &KubeConfigOptions::default())

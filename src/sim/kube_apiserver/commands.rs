@@ -7,7 +7,7 @@ use std::path::Path;
 use tokio::process::Command;
 
 use super::KubeAssets;
-use super::files::{ACCOUNT_KEY, ACCOUNT_PUBLIC_KEY, CERTIFICATE, KEY, TOKENS};
+use super::files::{ACCOUNT_KEY, ACCOUNT_PUBLIC_KEY, CERTIFICATE, ETCD_DATA, KEY, TOKENS};
 
 /// Where etcd answers: a socket in the server's directory, which no other user can enter and no other server
 /// can take. The port is part of its name, [`super::etcd::SOCKET`].
@@ -24,7 +24,7 @@ pub(super) fn etcd(assets: &KubeAssets, dir: &Path) -> Command {
     for (name, _) in env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with(ETCD_VARIABLES)) {
         command.env_remove(name);
     }
-    command.args(["--name", "tombolo", "--data-dir", "etcd.data", "--log-level", "warn"]);
+    command.args(["--name", "tombolo", "--data-dir", ETCD_DATA, "--log-level", "warn"]);
     command.args(["--listen-client-urls", ETCD_URL, "--advertise-client-urls", ETCD_URL]);
     command.args(["--listen-peer-urls", PEER_URL, "--initial-advertise-peer-urls", PEER_URL]);
     command.arg("--initial-cluster").arg(format!("tombolo={PEER_URL}"));

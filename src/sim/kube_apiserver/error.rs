@@ -13,7 +13,7 @@ use crate::sim::apiserver::CertificateError;
 pub enum KubeApiServerError {
     /// The programs are not where they were looked for.
     #[error(
-        "no {program} in {}: `make kube-assets` builds it; or name a directory by TOMBOLO_KUBE_ASSETS",
+        "no {program} in {}: `make kube-assets` builds it; or name a directory by TOMBOLO_KUBE_ASSETS or KUBEBUILDER_ASSETS",
         places(looked)
     )]
     Assets {

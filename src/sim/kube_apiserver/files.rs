@@ -1,7 +1,7 @@
 //! What the two programs read, in one directory: certificate, keys and the administrator's token.
 
 use std::fs::{self, DirBuilder, File, Permissions};
-use std::io::Write as _;
+use std::io::{self, Write as _};
 use std::net::IpAddr;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
@@ -21,6 +21,10 @@ pub(super) const KEY: &str = "serving.key";
 pub(super) const ACCOUNT_KEY: &str = "service-account.key";
 /// Verifies them.
 pub(super) const ACCOUNT_PUBLIC_KEY: &str = "service-account.pub";
+/// What etcd holds.
+pub(super) const ETCD_DATA: &str = "etcd.data";
+/// A copy of it.
+const ETCD_BACKUP: &str = "etcd.backup";
 /// Bearer tokens with their users.
 pub(super) const TOKENS: &str = "tokens.csv";
 
@@ -66,13 +70,45 @@ impl Directory {
         token: &Secret,
     ) -> Result<(), KubeApiServerError> {
         let failed = |source| KubeApiServerError::Certificate { cluster: cluster.to_owned(), source };
-        let (certificate, key) = authority.issue(ip, names).map_err(failed)?;
         let account = KeyPair::generate().map_err(|error| failed(CertificateError::from(error)))?;
-        self.write(CERTIFICATE, &certificate.pem())?;
-        self.write(KEY, &key.serialize_pem())?;
+        self.certify(cluster, authority, (ip, names))?;
         self.write(ACCOUNT_KEY, &account.serialize_pem())?;
         self.write(ACCOUNT_PUBLIC_KEY, &account.public_key_pem())?;
         self.write(TOKENS, &format!("{},admin,admin,\"system:masters\"\n", token.reveal()))
+    }
+
+    /// Writes a new serving certificate and its key.
+    pub(super) fn certify(
+        &self,
+        cluster: &str,
+        authority: &Authority,
+        (ip, names): (IpAddr, &[String]),
+    ) -> Result<(), KubeApiServerError> {
+        let failed = |source| KubeApiServerError::Certificate { cluster: cluster.to_owned(), source };
+        let (certificate, key) = authority.issue(ip, names).map_err(failed)?;
+        self.write(CERTIFICATE, &certificate.pem())?;
+        self.write(KEY, &key.serialize_pem())
+    }
+
+    /// Copies what etcd holds, while it does not run.
+    pub(super) fn back_up(&self) -> Result<(), KubeApiServerError> {
+        self.replace(ETCD_DATA, ETCD_BACKUP)
+    }
+
+    /// Puts the copy in the place of what etcd holds, while it does not run.
+    pub(super) fn restore(&self) -> Result<(), KubeApiServerError> {
+        self.replace(ETCD_BACKUP, ETCD_DATA)
+    }
+
+    fn replace(&self, from: &str, to: &str) -> Result<(), KubeApiServerError> {
+        let (from, to) = (self.path.join(from), self.path.join(to));
+        match fs::remove_dir_all(&to) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(KubeApiServerError::file("remove", &to)(error));
+            }
+            _ => {}
+        }
+        copy(&from, &to).map_err(KubeApiServerError::file("copy", &from))
     }
 
     fn write(&self, name: &str, text: &str) -> Result<(), KubeApiServerError> {
@@ -81,6 +117,21 @@ impl Directory {
         file.and_then(|mut file| file.write_all(text.as_bytes()))
             .map_err(KubeApiServerError::file("write", &path))
     }
+}
+
+/// Copies a directory with all that is in it.
+fn copy(from: &Path, to: &Path) -> io::Result<()> {
+    DirBuilder::new().mode(0o700).create(to)?;
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let target = to.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            copy(&entry.path(), &target)?;
+        } else {
+            fs::copy(entry.path(), target)?;
+        }
+    }
+    Ok(())
 }
 
 impl Drop for Directory {

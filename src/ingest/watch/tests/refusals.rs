@@ -38,7 +38,8 @@ async fn k15_refused_credentials_are_read_again_once_at_once_and_then_slowly() {
 #[tokio::test(start_paused = true)]
 async fn k15_credentials_that_were_renewed_cost_one_request() {
     let world = World::new(&["a"]);
-    let script = script(&world, first(For::StreamingList, vec![Reply::status(401, "Unauthorized", "expired")]));
+    let script =
+        script(&world, first(For::StreamingList, vec![Reply::status(401, "Unauthorized", "expired")]));
     let mut consumer = Consumer::new(&script);
     consumer.until("connected").await;
     assert_eq!(consumer.told(), ["init", "done first", "connected"], "nothing is said of it");

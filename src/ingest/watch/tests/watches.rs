@@ -213,8 +213,7 @@ async fn k27_events_told_twice_or_for_unknown_objects_do_no_harm() {
 #[tokio::test(start_paused = true)]
 async fn k27_events_out_of_order_are_settled_by_a_list_and_nothing_is_resurrected() {
     let world = paged(&["a", "b"]);
-    let mut shuffled =
-        Some(frames(vec![event("DELETED", "b", "n0", 14), event("MODIFIED", "b", "n9", 12)]));
+    let mut shuffled = Some(frames(vec![event("DELETED", "b", "n0", 14), event("MODIFIED", "b", "n9", 12)]));
     let inner = world.clone();
     let script = Script::new(move |asked| match asked.is_for() {
         For::Watch => shuffled.take().unwrap_or_else(|| inner.answer(asked)),
