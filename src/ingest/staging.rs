@@ -41,8 +41,8 @@ use super::objects::{
 };
 use super::watch::SourceEvent;
 use crate::model::{
-    EndpointShard, Name, NetworkId, NodePlace, Quirk, ServiceKey, Set, Shared, Workload, WorkloadCell, WorkloadId,
-    WorkloadProfile,
+    EndpointShard, Name, NetworkId, NodePlace, Quirk, ServiceKey, Set, Shared, Workload, WorkloadCell,
+    WorkloadId, WorkloadProfile,
 };
 use crate::registry::{ClusterState, NetworkClaim};
 
@@ -214,7 +214,7 @@ impl Staging {
             StagedEvent::Service(event) => {
                 let kind = ObjectKind::Service;
                 let (references, slices) = (&self.references, &self.slices);
-                let weigh = |key: &ObjectKey, _: &Box<ServiceObject>| {
+                let weigh = |key: &ObjectKey, _: &_| {
                     let names = references.slices(key).into_iter().flatten();
                     let slices = names.filter_map(|name| slices.get(&ObjectKey::new(&key.namespace, name)));
                     slices.map(|slice| slice.entries.len()).sum::<usize>().max(1)

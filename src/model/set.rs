@@ -133,7 +133,8 @@ impl Labels {
 
     /// Sets a label. Copies all of them.
     pub fn insert(&mut self, label: Name, value: Name) {
-        *self = self.iter().map(|(key, value)| (key.clone(), value.clone())).chain([(label, value)]).collect();
+        *self =
+            self.iter().map(|(key, value)| (key.clone(), value.clone())).chain([(label, value)]).collect();
     }
 
     /// Every label and its value, by label.
@@ -149,6 +150,15 @@ impl Labels {
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+}
+
+impl std::ops::Index<&str> for Labels {
+    type Output = Name;
+
+    /// The value of a label that is there; panics where it is not.
+    fn index(&self, label: &str) -> &Name {
+        self.get(label).expect("the label is there")
     }
 }
 

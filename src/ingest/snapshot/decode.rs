@@ -11,9 +11,9 @@ use prost::Message as _;
 use super::{Pin, Snapshot};
 use crate::model::{
     ClusterId, Discoverability, Endpoint, EndpointShard, ExportTo, GatewayHost, Health, Hostname, Import,
-    Labels, Locality, Name, NetworkGateway, NetworkId, NodePlace, PortProtocol, Resolution, Service, ServiceKey,
-    ServicePort, Set, Shared, SpiffeId, TlsMode, TrafficDistribution, Transport, Workload, WorkloadCell,
-    WorkloadProfile,
+    Labels, Locality, Name, NetworkGateway, NetworkId, NodePlace, PortProtocol, Resolution, Service,
+    ServiceKey, ServicePort, Set, Shared, SpiffeId, TlsMode, TrafficDistribution, Transport, Workload,
+    WorkloadCell, WorkloadProfile,
 };
 use crate::proto::snapshot as proto;
 use crate::registry::{ClusterState, NetworkClaim};

@@ -113,7 +113,9 @@ impl PodTable {
     pub(super) fn place_named(&mut self, key: &ObjectKey) -> PodId {
         match self.find(key) {
             Some(id) => id,
-            None => self.place(&ObjectKey { namespace: Name::interned(&key.namespace), name: key.name.clone() }),
+            None => {
+                self.place(&ObjectKey { namespace: Name::interned(&key.namespace), name: key.name.clone() })
+            }
         }
     }
 
@@ -252,7 +254,9 @@ impl PodTable {
     fn end_lending(&mut self, id: PodId, address: IpAddr) {
         let short = self.short(&self.slots[id.index()].key.namespace, address);
         let lenders = self.lenders.get_mut();
-        if let Some(Ok(entry)) = lenders.map(|all| all.find_entry(spread(short), |other| *other == (short, id))) {
+        if let Some(Ok(entry)) =
+            lenders.map(|all| all.find_entry(spread(short), |other| *other == (short, id)))
+        {
             entry.remove();
         }
     }

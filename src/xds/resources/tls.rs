@@ -1,6 +1,5 @@
 //! Mesh mTLS: the contexts of both sides, with secrets asked over the stream itself.
 
-
 use envoy_types::pb::envoy::config::core::v3::{TransportSocket, transport_socket};
 use envoy_types::pb::envoy::extensions::transport_sockets::raw_buffer::v3::RawBuffer;
 use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3 as tls;
