@@ -82,8 +82,18 @@ fn in_a_process_of_its_own(way: &str, size: usize) -> usize {
 fn measure<T>(hold: fn(Shape) -> T, shape: Shape) {
     let before = resident();
     let held = hold(shape);
+    settle();
     println!("{}", resident() - before);
     drop(held);
+}
+
+/// What was freed goes back to the system a little later, while work goes on.
+fn settle() {
+    for _ in 0..50 {
+        let some: Vec<Vec<u8>> = (0..1_000).map(|n| vec![0; n]).collect();
+        std::thread::sleep(std::time::Duration::from_millis(20));
+        drop(some);
+    }
 }
 
 /// One cluster as the server holds it: its objects, and what they amount to in the registry.
