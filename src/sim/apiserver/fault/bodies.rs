@@ -189,7 +189,7 @@ fn frames(chunks: Chunks, framing: Framing) -> Chunks {
 
 /// Each pair of neighbours changes places, unless the second takes too long.
 fn reorder(frames: Chunks) -> Chunks {
-    stream::unfold((frames, VecDeque::new()), |(mut frames, mut ready)| async move {
+    stream::unfold((frames.fuse(), VecDeque::new()), |(mut frames, mut ready)| async move {
         if let Some(frame) = ready.pop_front() {
             return Some((frame, (frames, ready)));
         }
