@@ -131,3 +131,10 @@ fn kubeconfigs_of_any_bytes_are_read_or_refused() {
     let corpus = [json.to_string(), yaml.to_owned(), aliases.to_owned()].map(String::into_bytes);
     smoke(4, &corpus, targets::kubeconfig);
 }
+
+#[test]
+fn snapshots_of_any_bytes_are_read_or_refused() {
+    let file = targets::empty_snapshot();
+    let corpus = [file.clone(), file[40..].to_vec()];
+    smoke(5, &corpus, targets::snapshot);
+}

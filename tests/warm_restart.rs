@@ -217,7 +217,8 @@ impl Plane {
 
 /// Names of clusters with a snapshot.
 fn kept(dir: &Path) -> Vec<String> {
-    let entries = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let entries =
+        std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
     let mut names: Vec<_> =
         entries.filter_map(|name| name.strip_suffix(".snapshot").map(str::to_owned)).collect();
     names.sort();

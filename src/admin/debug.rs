@@ -11,8 +11,8 @@ use crate::model::Moment;
 pub(super) use clusters::{clusters, clusterz};
 pub(super) use endpoints::endpointz;
 pub(super) use gateways::{gateways, networkz};
-pub(super) use services::services;
 pub(super) use proxies::{proxies, syncz};
+pub(super) use services::services;
 
 /// A moment as RFC 3339, by the present wall clock.
 fn time(moment: Moment) -> String {

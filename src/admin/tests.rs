@@ -230,9 +230,19 @@ async fn services_tell_endpoints_by_cluster_and_gateways_their_cluster() {
 async fn clusters_tell_everything_they_know_and_nothing_they_do_not() {
     let value = page("/debug/clusters").await;
     let row = &value["clusters"][1];
-    assert_eq!((&row["id"], &row["health"], &row["start"]), (&json!("west"), &json!("connecting"), &json!("optional")));
+    assert_eq!(
+        (&row["id"], &row["health"], &row["start"]),
+        (&json!("west"), &json!("connecting"), &json!("optional"))
+    );
     assert!(row["sinceSeconds"].as_f64().is_some_and(|age| age < 60.0));
-    for unknown in ["lastEventSeconds", "lastContactSeconds", "credentialsExpire", "memoryBytes", "snapshot", "staleSeconds"] {
+    for unknown in [
+        "lastEventSeconds",
+        "lastContactSeconds",
+        "credentialsExpire",
+        "memoryBytes",
+        "snapshot",
+        "staleSeconds",
+    ] {
         assert_eq!(row[unknown], Value::Null, "{unknown}");
     }
 }

@@ -46,17 +46,45 @@ fn ages(row: &Value) -> [String; 3] {
 fn wide(answer: &Value) -> String {
     let clusters = rows(&answer["clusters"]);
     let header = [
-        "NAME", "ROLE", "STATUS", "HEALTH", "DETAIL", "SINCE", "LAST-EVENT", "LAST-CONTACT", "STALE", "NETWORK",
-        "OBJECTS", "LISTS", "QUARANTINED", "PENDING-PODS", "HELD", "BYTES-IN", "MEMORY", "API", "UID", "START",
-        "IF-STALE", "EXPIRES", "SOURCE",
+        "NAME",
+        "ROLE",
+        "STATUS",
+        "HEALTH",
+        "DETAIL",
+        "SINCE",
+        "LAST-EVENT",
+        "LAST-CONTACT",
+        "STALE",
+        "NETWORK",
+        "OBJECTS",
+        "LISTS",
+        "QUARANTINED",
+        "PENDING-PODS",
+        "HELD",
+        "BYTES-IN",
+        "MEMORY",
+        "API",
+        "UID",
+        "START",
+        "IF-STALE",
+        "EXPIRES",
+        "SOURCE",
     ];
-    table::columns(&header, clusters.iter().map(full)) + &sources(clusters) + &quarantined(clusters) + &problems(answer)
+    table::columns(&header, clusters.iter().map(full))
+        + &sources(clusters)
+        + &quarantined(clusters)
+        + &problems(answer)
 }
 
 fn full(row: &Value) -> Vec<String> {
     let mut cells = ["id", "role", "syncStatus", "health", "detail"].map(|key| text(row, key)).to_vec();
     cells.extend(ages(row));
-    cells.extend([age(&row["staleSeconds"]), text(row, "network"), counts(&row["objects"]), counts(&row["lists"])]);
+    cells.extend([
+        age(&row["staleSeconds"]),
+        text(row, "network"),
+        counts(&row["objects"]),
+        counts(&row["lists"]),
+    ]);
     cells.extend(["quarantinedObjects", "pendingPods", "massDeleteHolds"].map(|key| text(row, key)));
     cells.extend([bytes(&row["bytesIn"]), bytes(&row["memoryBytes"]), api(&row["api"])]);
     cells.extend(["uid", "start", "stalePolicy", "credentialsExpire", "source"].map(|key| text(row, key)));
@@ -85,14 +113,29 @@ fn sources(clusters: &[Value]) -> String {
         rows(&cluster["sources"]).iter().map(move |row| {
             let mut cells = vec![text(cluster, "id"), text(row, "kind"), text(row, "state")];
             cells.extend(ages(row));
-            cells.extend([text(row, "objects"), counts(&row["lists"]), text(row, "failures"), bytes(&row["bytesIn"])]);
+            cells.extend([
+                text(row, "objects"),
+                counts(&row["lists"]),
+                text(row, "failures"),
+                bytes(&row["bytesIn"]),
+            ]);
             cells.extend([age(&row["retryAfterSeconds"]), text(row, "detail")]);
             cells
         })
     });
     let header = [
-        "CLUSTER", "KIND", "STATE", "SINCE", "LAST-EVENT", "LAST-CONTACT", "OBJECTS", "LISTS", "FAILURES", "BYTES-IN",
-        "RETRY-AFTER", "DETAIL",
+        "CLUSTER",
+        "KIND",
+        "STATE",
+        "SINCE",
+        "LAST-EVENT",
+        "LAST-CONTACT",
+        "OBJECTS",
+        "LISTS",
+        "FAILURES",
+        "BYTES-IN",
+        "RETRY-AFTER",
+        "DETAIL",
     ];
     section(&header, lines.collect())
 }
@@ -159,7 +202,8 @@ mod tests {
             assert_eq!(age(&json!(seconds)), text);
         }
         assert_eq!(age(&Value::Null), "");
-        for (amount, text) in [(0_u64, "0B"), (1023, "1023B"), (1536, "1.5KiB"), (300 << 20, "300MiB"), (5 << 40, "5.0TiB")]
+        for (amount, text) in
+            [(0_u64, "0B"), (1023, "1023B"), (1536, "1.5KiB"), (300 << 20, "300MiB"), (5 << 40, "5.0TiB")]
         {
             assert_eq!(bytes(&json!(amount)), text);
         }
@@ -186,8 +230,13 @@ mod tests {
         assert!(table.contains("cluster west  Pods: connection refused"), "{table}");
         let table = wide(&answer);
         for words in [
-            "v1.35.4,protobuf,streams", "expired=1,first=5", "2.0KiB", "2027-01-01", "west     Pod   stale",
-            "Service sample/bad: no port", "unreachable: Pod: connection refused",
+            "v1.35.4,protobuf,streams",
+            "expired=1,first=5",
+            "2.0KiB",
+            "2027-01-01",
+            "west     Pod   stale",
+            "Service sample/bad: no port",
+            "unreachable: Pod: connection refused",
         ] {
             assert!(table.contains(words), "{words}: {table}");
         }

@@ -4,8 +4,8 @@ use std::process::ExitCode;
 
 use serde_json::Value;
 
-use super::clusters::age;
 use super::client::{self, ServerArgs, encode, rows, text};
+use super::clusters::age;
 use super::table::{self, Output};
 
 /// Arguments of `tombolo gateways`.
@@ -28,13 +28,15 @@ pub async fn run(args: Args) -> ExitCode {
 
 async fn show(args: &Args) -> anyhow::Result<()> {
     let query = args.network.as_deref().map(|network| format!("?network={}", encode(network)));
-    let answer = client::fetch(&args.server, &format!("/debug/gateways{}", query.unwrap_or_default())).await?;
+    let answer =
+        client::fetch(&args.server, &format!("/debug/gateways{}", query.unwrap_or_default())).await?;
     table::show(args.output, &answer, short, wide)
 }
 
 fn short(answer: &Value) -> String {
     let line = |row: &Value| {
-        let mut cells = ["network", "cluster", "address", "port", "hostname"].map(|key| text(row, key)).to_vec();
+        let mut cells =
+            ["network", "cluster", "address", "port", "hostname"].map(|key| text(row, key)).to_vec();
         cells.push(state(row));
         cells
     };
@@ -44,9 +46,15 @@ fn short(answer: &Value) -> String {
 
 fn wide(answer: &Value) -> String {
     let line = |row: &Value| {
-        let mut cells =
-            ["network", "cluster", "address", "port", "hbonePort", "hostname"].map(|key| text(row, key)).to_vec();
-        cells.extend([state(row), age(&row["resolvedSeconds"]), age(&row["refreshSeconds"]), text(row, "lastError")]);
+        let mut cells = ["network", "cluster", "address", "port", "hbonePort", "hostname"]
+            .map(|key| text(row, key))
+            .to_vec();
+        cells.extend([
+            state(row),
+            age(&row["resolvedSeconds"]),
+            age(&row["refreshSeconds"]),
+            text(row, "lastError"),
+        ]);
         cells
     };
     let header =

@@ -33,7 +33,8 @@ pub async fn run(args: Args) -> ExitCode {
 
 async fn show(args: &Args) -> anyhow::Result<()> {
     let given = [("namespace", &args.namespace), ("cluster", &args.cluster)];
-    let given = given.into_iter().filter_map(|(key, value)| Some(format!("{key}={}", encode(value.as_ref()?))));
+    let given =
+        given.into_iter().filter_map(|(key, value)| Some(format!("{key}={}", encode(value.as_ref()?))));
     let mut query: Vec<_> = given.collect();
     query.extend(args.conflicts.then(|| "conflicts".to_owned()));
     let answer = client::fetch(&args.server, &format!("/debug/services?{}", query.join("&"))).await?;

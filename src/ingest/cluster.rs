@@ -107,7 +107,7 @@ enum Again {
 impl Generation {
     /// Runs until cancelled. The data stays in the registry; whoever removes the cluster withdraws it.
     pub(super) async fn run(self, cancel: CancellationToken) {
-        let _ = cancel.run_until_cancelled(self.serve()).await;
+        let _ = cancel.run_until_cancelled(Box::pin(self.serve())).await;
     }
 
     async fn serve(mut self) {

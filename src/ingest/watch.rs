@@ -140,7 +140,8 @@ pub enum SourceEvent<T> {
         /// The revision of its deletion, if that is a number.
         revision: Option<u64>,
     },
-    /// The source is current again, after a list or after failures: what was missed has arrived or arrives next.
+    /// The source is current for the first time, or again after `Failed`: what was missed has arrived or arrives
+    /// next. Lists and watches that follow one another without a failure do not tell it again.
     Connected,
     /// Nothing happened and nothing is missed: the server itself said so just now, in a bookmark or to a probe.
     Idle,
@@ -188,8 +189,8 @@ pub trait ObjectSource<T>: Send + 'static {
     fn start(self) -> Source<T>;
 }
 
-/// Objects of one kind of one API server. Clones share what is known of the server: make the sources of one
-/// cluster by cloning one.
+/// Objects of one kind of one API server. Sources with the same exchange and limits share what is known of the
+/// server.
 #[derive(Clone)]
 pub struct KubeSource {
     exchange: Arc<dyn Exchange>,
@@ -217,7 +218,7 @@ impl std::fmt::Debug for KubeSource {
 impl KubeSource {
     /// Every object of a kind.
     pub fn new(exchange: Arc<dyn Exchange>, limits: Arc<SourceLimits>) -> Self {
-        let server = Arc::new(Server::new(limits.retry));
+        let server = limits.server_of(&exchange);
         Self { exchange, limits, server, selection: Selection::default() }
     }
 

@@ -97,7 +97,7 @@ impl ClusterHealth {
             Served::Live => None,
             Served::Snapshot(since) => Some(since),
             Served::Nothing => {
-                let trying = sources.clone().any(|(_, source)| source.state.detail() != "");
+                let trying = sources.clone().any(|(_, source)| source.is_failing());
                 let heard = sources.clone().any(|(_, source)| source.last_contact.is_some());
                 return if heard && !trying { Self::Syncing } else { Self::Connecting };
             }

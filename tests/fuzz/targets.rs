@@ -10,6 +10,9 @@ use tombolo::ingest::objects::{
     ConfigMapObject, GatewayObject, NamespaceObject, NodeObject, Object, PodObject, SecretObject,
     ServiceExportObject, ServiceImportObject, ServiceObject, SliceObject,
 };
+use tombolo::ingest::snapshot::{self, Pin, Snapshot};
+use tombolo::registry::ClusterState;
+use xxhash_rust::xxh3::xxh3_128;
 
 /// Kinds that [`objects`] chooses from by its first byte.
 pub(crate) const KINDS: u8 = 10;
@@ -91,4 +94,34 @@ pub(crate) fn kubeconfig(data: &[u8]) {
     if let Err(refusal) = RemoteKubeconfig::parse(data, AddressPolicy::Remote) {
         assert!(!refusal.to_string().is_empty());
     }
+}
+
+/// Where the head of a snapshot's file says how long the body is and what it sums up to.
+const LENGTH: std::ops::Range<usize> = 16..24;
+
+/// A snapshot's file; then the same bytes as the body of a file whose head is right.
+pub(crate) fn snapshot(data: &[u8]) {
+    let _ = snapshot::parse(data);
+    let mut file = empty_snapshot();
+    file.truncate(LENGTH.end);
+    file[LENGTH].copy_from_slice(&(data.len() as u64).to_le_bytes());
+    let sum = xxh3_128(&[&file, data].concat());
+    file.extend_from_slice(&sum.to_le_bytes());
+    file.extend_from_slice(data);
+    let read = snapshot::parse(&file);
+    assert!(matches!(read, Ok(_) | Err(snapshot::Corrupt::Content(_))), "the head is right: {read:?}");
+    if let Ok(snapshot) = read {
+        assert!(snapshot::parse(&snapshot::write(&snapshot)).is_ok(), "what is read can be written and read");
+    }
+}
+
+/// The file of a cluster without anything.
+pub(crate) fn empty_snapshot() -> Vec<u8> {
+    snapshot::write(&Snapshot {
+        cluster: "west".into(),
+        pin: Pin { server: "https://1.2.3.4:6443".to_owned(), ca: Some([7; 32]) },
+        uid: "u-1".into(),
+        confirmed: std::time::SystemTime::UNIX_EPOCH,
+        state: ClusterState::default(),
+    })
 }

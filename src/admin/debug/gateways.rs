@@ -66,7 +66,9 @@ pub(in crate::admin) async fn gateways(State(sources): Shared, query: Query) -> 
     }
     let wanted = |row: &Value| query.get("network").is_none_or(|network| row["network"] == network);
     rows.retain(wanted);
-    rows.sort_by_cached_key(|row| ["network", "cluster", "address", "hostname"].map(|key| row[key].to_string()));
+    rows.sort_by_cached_key(|row| {
+        ["network", "cluster", "address", "hostname"].map(|key| row[key].to_string())
+    });
     Ok(reply::json(&query, &json!({"gateways": rows})))
 }
 
@@ -105,7 +107,11 @@ fn named(
             "lastError": name.and_then(|name| name.last_error.clone()),
         })
     };
-    if addresses.is_empty() { vec![row(None)] } else { addresses.iter().map(|address| row(Some(address))).collect() }
+    if addresses.is_empty() {
+        vec![row(None)]
+    } else {
+        addresses.iter().map(|address| row(Some(address))).collect()
+    }
 }
 
 /// The word of the cluster that told of a gateway; `null` for static ones.

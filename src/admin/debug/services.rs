@@ -16,15 +16,13 @@ const KNOWN: [&str; 3] = ["namespace", "cluster", "conflicts"];
 
 /// The services, by namespace and name. `?namespace=` and `?cluster=` restrict, `?conflicts` shows those that
 /// clusters disagree about only. Cost ∝ all services.
-pub(in crate::admin) async fn services(
-    State(sources): Shared,
-    query: Query,
-) -> Result<Response, Refusal> {
+pub(in crate::admin) async fn services(State(sources): Shared, query: Query) -> Result<Response, Refusal> {
     query.only(&KNOWN)?;
     let mut rows = Vec::new();
     for cell in sources.registry.services() {
         let snapshot = cell.load();
-        if let Some(row) = row(cell.key(), &snapshot).filter(|row| wanted(row, cell.key(), &snapshot, &query)) {
+        if let Some(row) = row(cell.key(), &snapshot).filter(|row| wanted(row, cell.key(), &snapshot, &query))
+        {
             rows.push(row);
         }
     }
@@ -45,9 +43,11 @@ fn unknown_cluster(sources: &Sources, query: &Query) -> Result<(), Refusal> {
 
 fn wanted(row: &Value, key: &ServiceKey, snapshot: &ServiceSnapshot, query: &Query) -> bool {
     let in_namespace = query.get("namespace").is_none_or(|wanted| *key.namespace == *wanted);
-    let in_cluster =
-        query.get("cluster").is_none_or(|wanted| snapshot.shards.iter().any(|shard| *shard.cluster == *wanted));
-    let conflicting = !query.has("conflicts") || row["conflicts"].as_array().is_some_and(|all| !all.is_empty());
+    let in_cluster = query
+        .get("cluster")
+        .is_none_or(|wanted| snapshot.shards.iter().any(|shard| *shard.cluster == *wanted));
+    let conflicting =
+        !query.has("conflicts") || row["conflicts"].as_array().is_some_and(|all| !all.is_empty());
     in_namespace && in_cluster && conflicting
 }
 
@@ -73,9 +73,7 @@ fn name(key: &ServiceKey) -> &str {
 }
 
 fn ports(service: &Service) -> Vec<Value> {
-    let port = |port: &crate::model::ServicePort| {
-        json!({"number": port.number, "name": port.name, "transport": port.transport, "protocol": port.protocol})
-    };
+    let port = |port: &crate::model::ServicePort| json!({"number": port.number, "name": port.name, "transport": port.transport, "protocol": port.protocol});
     service.ports.iter().map(port).collect()
 }
 

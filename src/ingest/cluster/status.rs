@@ -119,9 +119,10 @@ impl Status {
         }
     }
 
-    /// Whether an attempt has failed and nothing worked since.
+    /// Whether the API server did not answer, or not as it should, and nothing worked since. A kind that may not
+    /// be read, or that it does not have, is an answer.
     pub(super) fn is_failing(&self) -> bool {
-        self.sources.values().any(|source| !source.state.detail().is_empty())
+        self.sources.values().any(SourceStatus::is_failing)
     }
 
     /// Since when what is served may be out of date, by the runtime's clock; `None` while it is not.

@@ -1,11 +1,13 @@
 //! What every source of the process goes by.
 
-use std::collections::VecDeque;
-use std::sync::{Mutex, PoisonError};
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use super::backoff::RetryPolicy;
 use super::permits::ListPermits;
+use super::server::Server;
+use crate::ingest::client::Exchange;
 
 /// How long things may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,7 +95,7 @@ impl Default for Sizes {
 }
 
 /// Shared by all sources of the process.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct SourceLimits {
     /// Pauses between attempts.
     pub retry: RetryPolicy,
@@ -104,6 +106,20 @@ pub struct SourceLimits {
     /// How many lists are read at once.
     pub permits: ListPermits,
     drops: Drops,
+    servers: Mutex<Servers>,
+}
+
+/// What is known of servers, by the address of their exchange.
+type Servers = HashMap<usize, (Weak<dyn Exchange>, Weak<Server>)>;
+
+impl std::fmt::Debug for SourceLimits {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SourceLimits")
+            .field("retry", &self.retry)
+            .field("deadlines", &self.deadlines)
+            .field("sizes", &self.sizes)
+            .finish_non_exhaustive()
+    }
 }
 
 impl SourceLimits {
@@ -117,14 +133,28 @@ impl SourceLimits {
         Self { deadlines, ..self }
     }
 
-    /// Notes that a watch broke, and says whether many do (K-42).
-    pub(super) fn watch_broke(&self, now: Instant) -> bool {
+    /// Notes that a watch broke (K-42).
+    pub(super) fn watch_broke(&self, now: Instant) {
+        self.drops.note(now, self.deadlines.storm);
+    }
+
+    /// Notes that a list is needed, and says whether many watches broke or many lists are needed just now (K-42).
+    pub(super) fn is_storm(&self, now: Instant) -> bool {
         self.drops.note(now, self.deadlines.storm)
     }
 
-    /// Whether many watches broke just now (K-42).
-    pub(super) fn is_storm(&self, now: Instant) -> bool {
-        self.drops.many(now, self.deadlines.storm)
+    /// What the sources of one API server know together: one for all that share an exchange.
+    pub(super) fn server_of(&self, exchange: &Arc<dyn Exchange>) -> Arc<Server> {
+        let mut servers = self.servers.lock().unwrap_or_else(PoisonError::into_inner);
+        // A weak reference keeps the address from being taken by another exchange.
+        servers.retain(|_, (exchange, _)| exchange.strong_count() > 0);
+        let address = Arc::as_ptr(exchange).cast::<()>() as usize;
+        if let Some(server) = servers.get(&address).and_then(|(_, server)| server.upgrade()) {
+            return server;
+        }
+        let server = Arc::new(Server::new(self.retry));
+        servers.insert(address, (Arc::downgrade(exchange), Arc::downgrade(&server)));
+        server
     }
 }
 
@@ -143,10 +173,6 @@ impl Drops {
             drops.pop_front();
         }
         is_many(&drops, now, within)
-    }
-
-    fn many(&self, now: Instant, within: Duration) -> bool {
-        is_many(&self.0.lock().unwrap_or_else(PoisonError::into_inner), now, within)
     }
 }
 

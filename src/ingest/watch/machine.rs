@@ -47,6 +47,9 @@ use crate::ingest::client::TransportError;
 use crate::ingest::objects::Object;
 use crate::ingest::objects::wire::Encoding;
 
+/// Outputs that room is kept for.
+const KEPT: usize = 32;
+
 /// Which of the two exchanges.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Lane {
@@ -244,7 +247,12 @@ impl<T: Object> Machine<T> {
 
     /// The next thing to do, until there is nothing more.
     pub(super) fn next_output(&mut self) -> Option<Output<T>> {
-        self.outputs.pop_front()
+        let output = self.outputs.pop_front();
+        if output.is_none() && self.outputs.capacity() > KEPT {
+            // The room of a whole list is not kept for single events.
+            self.outputs = VecDeque::new();
+        }
+        output
     }
 
     fn main_headers(&mut self, now: Instant, head: Head) {

@@ -77,7 +77,12 @@ pub(in crate::ingest) enum Reply {
     Never,
     Fail(TransportError),
     After(Duration, Box<Reply>),
-    Answer { status: u16, content_type: Option<String>, retry_after: Option<u64>, body: Vec<Piece> },
+    Answer {
+        status: u16,
+        content_type: Option<String>,
+        retry_after: Option<u64>,
+        body: Vec<Piece>,
+    },
 }
 
 /// A part of a body; after the last one it ends.
@@ -150,9 +155,7 @@ impl Reply {
     }
 }
 
-async fn next(
-    mut body: VecDeque<Piece>,
-) -> Option<(Result<Bytes, TransportError>, VecDeque<Piece>)> {
+async fn next(mut body: VecDeque<Piece>) -> Option<(Result<Bytes, TransportError>, VecDeque<Piece>)> {
     loop {
         match body.pop_front()? {
             Piece::Bytes(bytes) => return Some((Ok(bytes.into()), body)),

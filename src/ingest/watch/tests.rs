@@ -128,10 +128,7 @@ fn network(received: &Received<NamespaceObject>) -> String {
 }
 
 /// A server that does as `world` does, but for what `instead` answers.
-fn script(
-    world: &World,
-    mut instead: impl FnMut(&Asked) -> Option<Reply> + Send + 'static,
-) -> Arc<Script> {
+fn script(world: &World, mut instead: impl FnMut(&Asked) -> Option<Reply> + Send + 'static) -> Arc<Script> {
     let world = world.clone();
     Script::new(move |asked| instead(asked).unwrap_or_else(|| world.answer(asked)))
 }
@@ -161,8 +158,13 @@ async fn a_streaming_list_goes_on_as_a_watch() {
     assert_eq!(script.asked().len(), 1, "one request for everything");
     assert!(script.asked()[0].accept.contains("protobuf"));
     let counts = consumer.counts();
-    assert_eq!((counts.phase(), counts.frames(), counts.relists(ListReason::First)), (SourcePhase::Watching, 5, 1));
-    assert!(counts.bytes_in() > 0 && counts.last_event_age(Instant::now().into_std()) == Some(Duration::ZERO));
+    assert_eq!(
+        (counts.phase(), counts.frames(), counts.relists(ListReason::First)),
+        (SourcePhase::Watching, 5, 1)
+    );
+    assert!(
+        counts.bytes_in() > 0 && counts.last_event_age(Instant::now().into_std()) == Some(Duration::ZERO)
+    );
 }
 
 #[tokio::test(start_paused = true)]

@@ -26,10 +26,11 @@ pub(super) const READY: &str = "/readyz";
 impl Urls {
     pub(super) fn new<T: Object>(selection: &Selection) -> Self {
         let own = (T::GROUP, T::VERSION);
-        let api = match selection.api.as_ref().map_or(own, |(group, version)| (group.as_str(), version.as_str())) {
-            ("", version) => format!("/api/{version}"),
-            (group, version) => format!("/apis/{group}/{version}"),
-        };
+        let api =
+            match selection.api.as_ref().map_or(own, |(group, version)| (group.as_str(), version.as_str())) {
+                ("", version) => format!("/api/{version}"),
+                (group, version) => format!("/apis/{group}/{version}"),
+            };
         let path = match &selection.namespace {
             Some(namespace) if T::NAMESPACED => {
                 format!("{api}/namespaces/{}/{}", escape(namespace), T::PLURAL)

@@ -187,6 +187,11 @@ impl SourceStatus {
         true
     }
 
+    /// Whether the last attempt brought no answer, or none that says anything of this kind.
+    pub fn is_failing(&self) -> bool {
+        matches!(self.state, SourceState::Failing(_) | SourceState::Stale(_) | SourceState::Unauthorized(_))
+    }
+
     /// Whether the credentials are refused, or a kind that is needed may not be read or does not exist.
     pub(super) fn is_refused(&self) -> bool {
         match self.state {

@@ -82,6 +82,7 @@ fn the_word_of_a_cluster_follows_from_its_sources() {
     let unauthorized = SourceState::Unauthorized("HTTP 401".to_owned());
     let mut heard = fresh();
     heard.heard(at(start, 1));
+    let listing = heard.clone();
     let add_on = SourceStatus::new(at(start, 0), false, false);
     let ok = || live(start, true);
     let snapshot = Served::Snapshot(at(start, 0));
@@ -89,6 +90,7 @@ fn the_word_of_a_cluster_follows_from_its_sources() {
         (vec![("Pod", fresh()), ("Service", fresh())], Served::Nothing, "connecting", ""),
         (vec![("Pod", fresh()), ("Service", heard.clone())], Served::Nothing, "syncing", ""),
         (vec![("Pod", failed(fresh(), refused())), ("Service", heard)], Served::Nothing, "connecting", ""),
+        (vec![("Gateway", failed(add_on.clone(), absent())), ("Pod", listing)], Served::Nothing, "syncing", ""),
         (vec![("Pod", fresh()), ("Service", ok())], Served::Live, "syncing", ""),
         (vec![("Pod", ok()), ("Service", ok())], Served::Live, "live", ""),
         (

@@ -8,38 +8,6 @@ use super::*;
 use crate::ingest::snapshot::{Keeper, Pin, SnapshotOptions, SnapshotStore};
 use crate::model::{Moment, SourceState};
 
-/// istiod's word for each cluster there is.
-fn listing(plane: &Plane) -> Vec<(String, &'static str)> {
-    plane.set.registry.clusters().all().iter().map(|row| (row.id.to_string(), row.sync_status())).collect()
-}
-
-fn words(pairs: &[(&str, &'static str)]) -> Vec<(String, &'static str)> {
-    pairs.iter().map(|(id, word)| ((*id).to_owned(), *word)).collect()
-}
-
-/// Case secret-04.
-#[tokio::test(start_paused = true)]
-async fn secret_04_the_listing_while_clusters_sync_and_once_they_did() {
-    let servers = [1, 2, 3].map(|n| FakeServer::with(world(&format!("n{n}"), &format!("u{n}"), n, 1)));
-    let mut plane = Plane::with(|options| options.removal_grace = Duration::ZERO);
-    for (id, server) in ["config", "c0", "c1"].into_iter().zip(&servers) {
-        server.hold_new_lists(true);
-        plane.run(id, server);
-    }
-    plane.settle().await;
-    assert_eq!(listing(&plane), words(&[("c0", "syncing"), ("c1", "syncing"), ("config", "syncing")]));
-    servers[0].hold_new_lists(false);
-    servers[1].hold_new_lists(false);
-    plane.settle().await;
-    assert_eq!(listing(&plane), words(&[("c0", "synced"), ("c1", "syncing"), ("config", "synced")]));
-    servers[2].hold_new_lists(false);
-    plane.settle().await;
-    assert_eq!(listing(&plane), words(&[("c0", "synced"), ("c1", "synced"), ("config", "synced")]));
-    plane.remove("c1");
-    plane.settle().await;
-    assert_eq!(listing(&plane), words(&[("c0", "synced"), ("config", "synced")]));
-}
-
 #[tokio::test(start_paused = true)]
 async fn k41_objects_dated_an_hour_ahead_or_behind_are_served_alike() {
     let mut seen = Vec::new();
@@ -92,7 +60,10 @@ async fn each_kind_has_a_state_of_its_own() {
     assert_eq!(row.health.word(), "degraded");
     assert!(row.health.detail().starts_with("Node: "), "{}", row.health.detail());
     assert!(matches!(row.sources["Node"].state, SourceState::Forbidden(_)));
-    assert_eq!((row.sources["Service"].state.word(), row.sources["Service"].objects), ("live", row.objects["Service"]));
+    assert_eq!(
+        (row.sources["Service"].state.word(), row.sources["Service"].objects),
+        ("live", row.objects["Service"])
+    );
     server.permit(ObjectKind::Node);
     plane.pass(Duration::from_secs(5)).await;
     assert_eq!(plane.row("c1").health.word(), "live");
@@ -101,7 +72,8 @@ async fn each_kind_has_a_state_of_its_own() {
 fn keeper(plane: &mut Plane, dir: &tempfile::TempDir) -> Arc<Keeper> {
     let options = SnapshotOptions { dir: dir.path().to_owned(), max_age: 24 * HOUR };
     let store = SnapshotStore::open(&options, SystemTime::now()).unwrap();
-    let keeper = Arc::new(Keeper::new(store, Arc::clone(&plane.set.registry), Arc::clone(&plane.set.problems)));
+    let keeper =
+        Arc::new(Keeper::new(store, Arc::clone(&plane.set.registry), Arc::clone(&plane.set.problems)));
     plane.set.snapshots = Some(Arc::clone(&keeper));
     keeper
 }

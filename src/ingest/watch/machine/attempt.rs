@@ -77,6 +77,8 @@ pub(super) enum Pause {
 impl<T: Object> Machine<T> {
     /// Begins what is planned, if it is this source's turn.
     pub(super) fn begin(&mut self, now: Instant) {
+        // The place is taken anew: a request that was given up proved nothing.
+        self.scout = None;
         match self.server.turn(now) {
             Turn::Go => {}
             Turn::Scout(scout) => self.scout = Some(scout),
@@ -159,7 +161,8 @@ impl<T: Object> Machine<T> {
             Pause::Said(said) => {
                 self.counts.set_retry_after(said);
                 let honoured = said.min(deadlines.retry_after);
-                random.between(honoured, honoured.mul_f64(1.1))
+                // At least the usual: a server may say 0 for ever.
+                random.between(honoured, honoured.mul_f64(1.1)).max(self.pauses.next(random))
             }
             Pause::Refused => self.refusals.next(random),
             Pause::NotServed => deadlines.not_served,
@@ -171,9 +174,10 @@ impl<T: Object> Machine<T> {
     pub(super) fn relist(&mut self, now: Instant, reason: ListReason) {
         self.abandon();
         self.plan = Plan::List(reason);
+        let storm = self.limits.is_storm(now);
         let pause = if self.relisted {
             self.pauses.next(&mut self.random)
-        } else if self.limits.is_storm(now) {
+        } else if storm {
             self.random.between(Duration::ZERO, self.limits.deadlines.storm)
         } else {
             Duration::ZERO

@@ -13,7 +13,7 @@ const REMEMBERED: usize = 64;
 /// numbers (D32).
 #[derive(Debug, Default)]
 pub(super) struct Position {
-    /// Where the next watch goes on.
+    /// What the last list or bookmark said.
     revision: Revision,
     /// The highest revision seen, if revisions are numbers.
     highest: Option<u64>,
@@ -33,8 +33,12 @@ pub(super) enum Order {
 }
 
 impl Position {
-    pub(super) fn revision(&self) -> &Revision {
-        &self.revision
+    /// Where the next watch goes on.
+    pub(super) fn revision(&self) -> Revision {
+        match self.highest {
+            Some(highest) => Revision::new(&highest.to_string()),
+            None => self.revision.clone(),
+        }
     }
 
     pub(super) fn highest(&self) -> Option<u64> {
@@ -69,7 +73,7 @@ impl Position {
                 return Order::Back;
             }
         }
-        self.advance(number);
+        self.highest = Some(number);
         if self.recent.len() == REMEMBERED {
             self.recent.pop_front();
         }
@@ -97,13 +101,6 @@ impl Position {
             (Some(revision), Some(highest)) if revision < highest => Order::Back,
             (Some(revision), Some(highest)) if revision == highest => Order::Same,
             _ => Order::Newer,
-        }
-    }
-
-    fn advance(&mut self, number: u64) {
-        if self.highest != Some(number) {
-            self.highest = Some(number);
-            self.revision = Revision::new(&number.to_string());
         }
     }
 }

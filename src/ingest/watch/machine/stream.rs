@@ -160,6 +160,7 @@ impl<T: Object> Machine<T> {
         }
         // Whatever follows the bookmark is a watch.
         self.watch_frames(now);
+        self.free_buffer();
     }
 
     fn stream_frame(&mut self, now: Instant, frame: WatchFrame<T>) {

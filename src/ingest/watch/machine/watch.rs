@@ -104,7 +104,7 @@ impl<T: Object> Machine<T> {
 
     pub(super) fn begin_watch(&mut self, now: Instant) {
         let timeout = self.watch_timeout();
-        let path = self.urls.watch(self.position.revision(), timeout);
+        let path = self.urls.watch(&self.position.revision(), timeout);
         self.send(Lane::Main, path, accept_watch(self.encoding(now)));
         self.counts.set_phase(SourcePhase::Connecting);
         let deadline = now + self.limits.deadlines.headers;
@@ -170,10 +170,12 @@ impl<T: Object> Machine<T> {
                 open.last_byte = now;
                 open.framer.push(bytes);
                 self.watch_frames(now);
+                self.free_buffer();
             }
         }
     }
 
+    /// Tells every complete frame there is.
     pub(super) fn watch_frames(&mut self, now: Instant) {
         while let Some(open) = self.open_watch() {
             let encoding = open.encoding;
@@ -187,6 +189,16 @@ impl<T: Object> Machine<T> {
                 Ok(frame) => self.watch_frame(now, frame),
                 Err(error) => self.watch_unreadable(now, encoding, &error),
             }
+        }
+    }
+
+    /// Between events a watch holds no memory for them: there are many watches, and most are idle.
+    pub(super) fn free_buffer(&mut self) {
+        let most = self.limits.sizes.frame;
+        if let Some(open) = self.open_watch()
+            && open.framer.finish().is_ok()
+        {
+            open.framer = Framer::new(open.encoding, most);
         }
     }
 

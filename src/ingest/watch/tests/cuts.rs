@@ -20,7 +20,13 @@ fn cut(content_type: &str, whole: &[u8], length: usize, reset: bool) -> Reply {
 }
 
 /// A server with a ghost in its first answer to `what`, cut after `length` bytes; the ghost is gone afterwards.
-async fn list_cut(encoding: Encoding, streams: Streams, what: For, length: Option<usize>, reset: bool) -> usize {
+async fn list_cut(
+    encoding: Encoding,
+    streams: Streams,
+    what: For,
+    length: Option<usize>,
+    reset: bool,
+) -> usize {
     let world = World::new(&["a", "ghost"]).speaking(encoding).streaming(streams);
     let asked = Asked { at: Instant::now(), url: url(what).to_owned(), accept: accept(encoding) };
     let (kind, whole) = bytes(world.answer(&asked));
@@ -98,9 +104,11 @@ async fn watch_cut(encoding: Encoding, length: Option<usize>, reset: bool) -> us
     let mut consumer = Consumer::new(&script);
     consumer.run(seconds(20)).await;
     assert_eq!(consumer.held, world.truth(), "{encoding:?} cut at {length:?}");
-    let changes: Vec<_> = consumer.told().into_iter().filter(|line| {
-        line.starts_with("apply") || line.starts_with("delete")
-    }).collect();
+    let changes: Vec<_> = consumer
+        .told()
+        .into_iter()
+        .filter(|line| line.starts_with("apply") || line.starts_with("delete"))
+        .collect();
     assert_eq!(changes, ["apply a=n1", "delete b", "apply c=n2"], "each once, in order: {length:?}");
     assert_eq!(consumer.times("init"), 1, "no list is needed");
     let asked = Asked {

@@ -218,8 +218,7 @@ async fn what_changes_during_a_streaming_list_is_part_of_it() {
         Piece::Bytes(form::bookmark(encoding, "14", true)),
         Piece::Hang,
     ];
-    let script =
-        script(&world, first(For::StreamingList, vec![Reply::body("application/json", body)]));
+    let script = script(&world, first(For::StreamingList, vec![Reply::body("application/json", body)]));
     let mut consumer = Consumer::new(&script);
     consumer.until("connected").await;
     let held: Vec<_> = consumer.held.iter().map(|(name, network)| format!("{name}={network}")).collect();

@@ -37,9 +37,9 @@ async fn k42_lists_of_a_thousand_watches_that_broke_are_spread_and_few_at_a_time
     tokio::time::sleep(seconds(31)).await;
     let broke = Instant::now();
     for (world, ..) in &fleet {
+        world.end_watches(true);
         world.set("a", "n1");
         world.compact();
-        world.end_watches(true);
     }
     let (mut most, mut last) = (0, broke);
     while broke.elapsed() < seconds(120) {
@@ -101,9 +101,9 @@ async fn one_source_that_loses_its_history_lists_at_once() {
     let (world, script, consumer) = &mut fleet[0];
     consumer.until("connected").await;
     consumer.run(seconds(31)).await;
+    world.end_watches(true);
     world.set("a", "n1");
     world.compact();
-    world.end_watches(true);
     let broke = Instant::now();
     consumer.until("done expired").await;
     assert_eq!(script.asked_for(For::FirstPage)[1].at, broke);
@@ -116,8 +116,12 @@ async fn k21_a_requested_list_is_read_in_pages_at_once() {
     let mut consumer = Consumer::new(&script);
     consumer.until("connected").await;
     consumer.source.control.relist(ListReason::Requested);
-    consumer.until("connected").await;
+    consumer.until("done requested").await;
     assert_eq!(consumer.told(), ["init", "done first", "connected", "init", "done requested"]);
+    assert_eq!(consumer.story[4].0, Duration::ZERO);
+    assert_eq!(script.asked_for(For::FirstPage).len(), 1);
+    world.set("a", "n1");
+    consumer.until("apply a=n1").await;
 }
 
 /// Deadlines do not run while the consumer is busy.
