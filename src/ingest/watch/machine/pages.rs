@@ -250,18 +250,20 @@ impl<T: Object> Machine<T> {
     pub(super) fn tick_pages(&mut self, now: Instant) {
         let (window, least) = (self.limits.deadlines.slow, self.limits.sizes.slow);
         let Main::Pages(pages) = &mut self.main else { return };
-        match &mut pages.stage {
+        let drips = match &mut pages.stage {
+            Stage::Reading { rate, .. } => rate.is_too_slow(now, window, least),
+            _ => false,
+        };
+        match &pages.stage {
             Stage::Refused(refusal) if refusal.deadline <= now => self.page_refused(now),
             Stage::Asking | Stage::Reading { .. } if pages.deadline <= now => {
                 let limit = humantime::format_duration(self.limits.deadlines.page);
                 self.too_slow(now, &format!("no complete page within {limit}"));
             }
-            Stage::Reading { rate, .. } => {
-                if rate.is_too_slow(now, window, least) {
-                    let window = humantime::format_duration(window);
-                    let text = format!("{}: fewer than {least} bytes within {window}", self.subject());
-                    self.fail(now, Failure::Unreachable(text), Pause::Usual);
-                }
+            _ if drips => {
+                let window = humantime::format_duration(window);
+                let text = format!("{}: fewer than {least} bytes within {window}", self.subject());
+                self.fail(now, Failure::Unreachable(text), Pause::Usual);
             }
             _ => {}
         }
