@@ -236,7 +236,7 @@ pub fn many_slices(count: usize) -> Vec<Value> {
         json!({"apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": "IPv4",
             "metadata": {"name": format!("many-{n}"), "namespace": "sample",
                 "labels": {"kubernetes.io/service-name": format!("many-{}", n % MANY)}},
-            "endpoints": [{"addresses": [ip], "conditions": {"ready": n % 7 != 0}, "nodeName": "n1"}],
+            "endpoints": [{"addresses": [ip], "conditions": {"ready": !n.is_multiple_of(7)}, "nodeName": "n1"}],
             "ports": [{"name": "http", "port": 5000}]})
     };
     (0..count).map(slice).collect()
