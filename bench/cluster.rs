@@ -25,7 +25,12 @@ pub struct Shape {
 impl Shape {
     /// A cluster of about `endpoints` endpoints.
     pub fn of(endpoints: usize) -> Self {
-        Self { number: 0, services: endpoints.div_ceil(PODS_PER_SERVICE), pods: PODS_PER_SERVICE }
+        Self::with(endpoints, PODS_PER_SERVICE)
+    }
+
+    /// The same with another size of Services.
+    pub fn with(endpoints: usize, pods: usize) -> Self {
+        Self { number: 0, services: endpoints.div_ceil(pods), pods }
     }
 
     pub fn endpoints(self) -> usize {

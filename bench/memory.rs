@@ -19,9 +19,13 @@ use tombolo::ingest::convert::ClusterContext;
 use tombolo::ingest::objects::wire::{Encoding, decode_list};
 use tombolo::ingest::objects::{Object, ServiceObject};
 use tombolo::ingest::staging::{StagedEvent, Staging};
-use tombolo::ingest::watch::{Received, SourceEvent};
+use tombolo::ingest::watch::{ListReason, SourceEvent};
 use tombolo::model::ClusterRole;
 use tombolo::registry::Registry;
+
+/// As in the binary.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Endpoints, 20 to a Service.
 const SIZES: [usize; 4] = [10_000, 50_000, 100_000, 200_000];
@@ -30,11 +34,16 @@ const SMALL: [usize; 2] = [1_000, 2_000];
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).filter(|word| word != "--bench").collect();
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-        ["own", size] => measure(own, size),
-        ["typed", size] => measure(typed, size),
+        ["own", size] => measure(own, Shape::of(number(size))),
+        ["own", size, pods] => measure(own, Shape::with(number(size), number(pods))),
+        ["typed", size] => measure(typed, Shape::of(number(size))),
         ["--test"] => compare(&SMALL),
         _ => compare(&SIZES),
     }
+}
+
+fn number(text: &str) -> usize {
+    text.parse().expect("a number")
 }
 
 /// Both ways at every size, and the slopes.
@@ -70,12 +79,21 @@ fn in_a_process_of_its_own(way: &str, size: usize) -> usize {
 }
 
 /// Prints how much resident memory `hold` adds and its result keeps.
-fn measure<T>(hold: fn(Shape) -> T, size: &str) {
-    let shape = Shape::of(size.parse().expect("a number"));
+fn measure<T>(hold: fn(Shape) -> T, shape: Shape) {
     let before = resident();
     let held = hold(shape);
+    settle();
     println!("{}", resident() - before);
     drop(held);
+}
+
+/// What was freed goes back to the system a little later, while work goes on.
+fn settle() {
+    for _ in 0..50 {
+        let some: Vec<Vec<u8>> = (0..1_000).map(|n| vec![0; n]).collect();
+        std::thread::sleep(std::time::Duration::from_millis(20));
+        drop(some);
+    }
 }
 
 /// One cluster as the server holds it: its objects, and what they amount to in the registry.
@@ -106,11 +124,10 @@ fn list<T: Object>(
     for page in pages {
         let page = decode_list::<T>(Encoding::Json, &page).expect("a list");
         for item in page.items {
-            let item = Received { key: item.key, object: item.object };
             staging.apply(event(SourceEvent::InitApply(item)));
         }
     }
-    staging.apply(event(SourceEvent::InitDone));
+    staging.apply(event(SourceEvent::InitDone { reason: ListReason::First }));
 }
 
 /// The same objects as the types of the Kubernetes API, all of them kept.

@@ -15,6 +15,7 @@ mod node;
 mod proxy;
 mod quirks;
 mod service;
+mod set;
 mod shared;
 mod standing;
 mod workload;
@@ -35,6 +36,7 @@ pub use quirks::{Quirk, Quirks};
 pub use service::{
     ExportTo, Import, PortProtocol, Resolution, Service, ServicePort, TrafficDistribution, Transport,
 };
+pub use set::{Labels, Set};
 pub use shared::Shared;
 pub use standing::{Standing, StartRule};
 pub use workload::{NodePlace, SpiffeId, TlsMode, Workload, WorkloadCell, WorkloadParts, WorkloadProfile};

@@ -264,6 +264,8 @@ async fn a_proxy_that_reconnects_while_a_remote_cluster_is_down_gets_the_bytes_o
     assert!(plane.status("west").unwrap().restored.is_none() && plane.registry.clusters().all_synced());
     assert_eq!(plane.publishes(), publishes);
     proxy.silent().await;
+    let text = plane.page("/debug/clusters").await;
+    assert!(text.contains("\"encoding\":\"protobuf\"") && text.contains("\"bytesIn\":"), "{text}");
     // And it is followed again.
     west.store().apply(slice(&[])).unwrap();
     let update = proxy.expect(Endpoint).await;

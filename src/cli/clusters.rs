@@ -91,14 +91,14 @@ fn full(row: &Value) -> Vec<String> {
     cells
 }
 
-/// Version, encoding and how lists come: `v1.35.4,protobuf,streams`.
+/// Encoding and how lists come: `protobuf,streams`.
 fn api(api: &Value) -> String {
     let lists = match api["streamingLists"].as_bool() {
         Some(true) => "streams",
         Some(false) => "pages",
         None => "",
     };
-    let parts = [text(api, "version"), text(api, "encoding"), lists.to_owned()];
+    let parts = [text(api, "encoding"), lists.to_owned()];
     parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(",")
 }
 
@@ -218,7 +218,7 @@ mod tests {
                 "lastEventSeconds": 80, "lastContactSeconds": 76, "network": "net-west", "objects": {"Pod": 3},
                 "lists": {"first": 5, "expired": 1}, "quarantinedObjects": 1, "pendingPods": 2, "massDeleteHolds": 0,
                 "bytesIn": 2048, "memoryBytes": null, "uid": "u-1", "start": "optional", "stalePolicy": "hold",
-                "api": {"version": "v1.35.4", "encoding": "protobuf", "streamingLists": true},
+                "api": {"encoding": "protobuf", "streamingLists": true},
                 "credentialsExpire": "2027-01-01T00:00:00Z", "source": "secret a/b",
                 "quarantined": ["Service sample/bad: no port"],
                 "sources": [{"kind": "Pod", "state": "stale", "detail": "connection refused", "objects": 3}]
@@ -230,7 +230,7 @@ mod tests {
         assert!(table.contains("cluster west  Pods: connection refused"), "{table}");
         let table = wide(&answer);
         for words in [
-            "v1.35.4,protobuf,streams",
+            "protobuf,streams",
             "expired=1,first=5",
             "2.0KiB",
             "2027-01-01",

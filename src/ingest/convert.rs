@@ -4,8 +4,10 @@ mod endpoints;
 mod gateways;
 mod mcs;
 mod network;
+mod pod;
 mod protocol;
 mod service;
+mod slice;
 mod workload;
 
 use crate::model::{ClusterId, Hostname, Name, Quirks, ServiceKey};
@@ -19,7 +21,9 @@ pub use gateways::{
 };
 pub use mcs::{McsOptions, discoverability, imported, imported_key};
 pub use network::{Blocks, ClusterNetwork, Overlap};
+pub use pod::{Pod, PodShape};
 pub use service::{service, traffic_distribution};
+pub use slice::{Conditions, Entry, EntryAddresses, Slice};
 pub use workload::{bare_workload, pod_workload};
 
 /// What is the same for every object of one cluster.
@@ -83,7 +87,11 @@ impl ClusterContext {
 
     /// Reads an address that others are to connect to; says why it cannot be used.
     fn address(&self, text: &str) -> Result<std::net::IpAddr, String> {
-        let address: std::net::IpAddr = text.parse().map_err(|_| format!("`{text}` is not an IP address"))?;
+        self.usable(text.parse().map_err(|_| format!("`{text}` is not an IP address"))?)
+    }
+
+    /// An address that others are to connect to, or why it cannot be used.
+    fn usable(&self, address: std::net::IpAddr) -> Result<std::net::IpAddr, String> {
         match (self.special_addresses, super::client::special_kind(address)) {
             (SpecialAddresses::Drop, Some(kind)) => Err(format!("{address} is a {kind} address")),
             _ => Ok(address.to_canonical()),

@@ -17,10 +17,9 @@ use std::sync::Arc;
 pub use kind::{ObjectKey, ObjectKind};
 pub use object::Object;
 
+pub use crate::model::Labels;
 use crate::model::{Locality, Name};
 
-/// Labels or annotations.
-pub type Labels = BTreeMap<Name, Name>;
 
 /// Label with the network of a namespace, pod or Service (R2.1, R3.1).
 pub const NETWORK_LABEL: &str = "topology.istio.io/network";

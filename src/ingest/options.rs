@@ -9,7 +9,7 @@ use std::fmt;
 use std::time::Duration;
 
 use super::convert::Advertised;
-use crate::model::{Name, NetworkId, StartRule};
+use crate::model::{Labels, Name, NetworkId, StartRule};
 
 /// What the annotations begin with.
 pub const PREFIX: &str = "tombolo.dev/";
@@ -74,7 +74,7 @@ pub enum Requirement {
 
 impl Requirement {
     /// Whether labels meet it.
-    pub fn is_met(&self, labels: &BTreeMap<Name, Name>) -> bool {
+    pub fn is_met(&self, labels: &Labels) -> bool {
         match self {
             Self::Is(key, value) => labels.get(key) == Some(value),
             Self::IsNot(key, value) => labels.get(key) != Some(value),
@@ -144,7 +144,7 @@ impl ClusterOptions {
 }
 
 /// The annotations that are options, without their prefix.
-pub fn from_annotations(annotations: &BTreeMap<Name, Name>) -> Texts {
+pub fn from_annotations(annotations: &Labels) -> Texts {
     let own = annotations.iter().filter_map(|(key, value)| Some((key.strip_prefix(PREFIX)?, value)));
     own.map(|(key, value)| (key.to_owned(), value.to_string())).collect()
 }
@@ -271,15 +271,15 @@ mod tests {
 
     #[test]
     fn d35_annotations_are_read_and_the_file_wins() {
-        let annotations = BTreeMap::from([
-            ("tombolo.dev/start".into(), "required".into()),
-            ("tombolo.dev/stale".into(), "demote".into()),
-            ("tombolo.dev/stale-after".into(), "90s".into()),
-            ("tombolo.dev/gateway-address".into(), "gw.example.com".into()),
-            ("tombolo.dev/trusted-networks".into(), "n1, n2".into()),
-            ("tombolo.dev/namespaces".into(), "a,b,!c".into()),
-            ("tombolo.dev/namespace-selector".into(), "env=prod,!off".into()),
-            ("kubectl.kubernetes.io/last-applied-configuration".into(), "{}".into()),
+        let annotations = Labels::from([
+            ("tombolo.dev/start", "required"),
+            ("tombolo.dev/stale", "demote"),
+            ("tombolo.dev/stale-after", "90s"),
+            ("tombolo.dev/gateway-address", "gw.example.com"),
+            ("tombolo.dev/trusted-networks", "n1, n2"),
+            ("tombolo.dev/namespaces", "a,b,!c"),
+            ("tombolo.dev/namespace-selector", "env=prod,!off"),
+            ("kubectl.kubernetes.io/last-applied-configuration", "{}"),
         ]);
         let file = texts(&[("start", "optional"), ("serve-without-pods", "true")]);
         let (options, problems) = ClusterOptions::read([&from_annotations(&annotations), &file]);
@@ -290,7 +290,7 @@ mod tests {
         assert_eq!(options.trusted_networks, ["n1".into(), "n2".into()].into());
         assert_eq!(options.selection.only, Some(["a".into(), "b".into()].into()));
         assert_eq!(options.selection.except, ["c".into()].into());
-        let labels = |pairs: &[(&str, &str)]| -> BTreeMap<Name, Name> {
+        let labels = |pairs: &[(&str, &str)]| -> Labels {
             pairs.iter().map(|&(key, value)| (key.into(), value.into())).collect()
         };
         let met = |pairs| options.selection.labels.iter().all(|r| r.is_met(&labels(pairs)));

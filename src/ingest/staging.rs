@@ -6,30 +6,33 @@
 //! which they came.
 
 mod compat;
+mod few;
 mod guard;
 mod held;
-mod index;
 mod networks;
 mod nodes;
+mod pod_table;
+mod pods;
 mod quarantine;
 mod revisions;
 mod services;
+mod slices;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
 use compat::Compat;
 pub use guard::{Guard, HeldBack};
-use held::{Door, weightless};
+use held::{Door, Gate, packed, weightless};
 pub use held::{Held, Scope};
-use index::{PodIndex, References};
 use networks::NetworkStaging;
 use nodes::NodeWaits;
+use pod_table::{PodId, PodTable};
 use quarantine::Quarantine;
+use slices::{KeptSlice, References};
 
-use super::convert::{self, ClusterContext, GatewayOptions, PodLookup};
+use super::convert::{ClusterContext, GatewayOptions, Pod};
 use super::counts::{Counts, EventKind};
 use super::networks::MeshNetworks;
 use super::objects::{
@@ -38,8 +41,8 @@ use super::objects::{
 };
 use super::watch::SourceEvent;
 use crate::model::{
-    EndpointShard, Name, NetworkId, NodePlace, Quirk, ServiceKey, Shared, Workload, WorkloadCell, WorkloadId,
-    WorkloadProfile,
+    EndpointShard, Name, NetworkId, NodePlace, Quirk, ServiceKey, Set, Shared, Workload, WorkloadCell,
+    WorkloadId, WorkloadProfile,
 };
 use crate::registry::{ClusterState, NetworkClaim};
 
@@ -93,7 +96,8 @@ impl Batch {
 #[derive(Debug, Default)]
 struct Dirty {
     services: BTreeSet<ObjectKey>,
-    pods: BTreeSet<ObjectKey>,
+    /// With what was told of each before.
+    pods: BTreeMap<PodId, Option<Arc<Workload>>>,
     networks: bool,
 }
 
@@ -106,22 +110,18 @@ pub struct Staging {
     guard: Guard,
     namespaces: Held<NamespaceObject>,
     nodes: Held<NodeObject>,
-    pods: Held<PodObject>,
-    services: Held<ServiceObject>,
-    slices: Held<SliceObject>,
+    pods: PodTable,
+    pod_gate: Gate<Pod>,
+    services: Held<Box<ServiceObject>>,
+    slices: Held<KeptSlice>,
     exports: Held<ServiceExportObject>,
     imports: Held<ServiceImportObject>,
     /// Kinds that may not be read: nothing waits for them (K-45, D9).
     unavailable: BTreeSet<ObjectKind>,
     /// Keys of the Services, by namespace.
     service_keys: BTreeSet<ObjectKey>,
-    /// Names of slices by the Service they belong to.
-    by_service: HashMap<ObjectKey, BTreeSet<Name>>,
     networks: NetworkStaging,
-    pod_index: PodIndex,
     references: References,
-    /// Pods as endpoints see them (without `services`).
-    converted: HashMap<ObjectKey, Arc<Workload>>,
     withheld: HashMap<ObjectKey, usize>,
     waits: NodeWaits,
     compat: Compat,
@@ -129,11 +129,9 @@ pub struct Staging {
     dirty: Dirty,
     /// What was told of networks and services.
     current: ClusterState,
-    /// What was told of pods.
-    told: HashMap<ObjectKey, WorkloadCell>,
     profiles: Shared<WorkloadProfile>,
     places: Shared<NodePlace>,
-    service_sets: Shared<BTreeSet<ServiceKey>>,
+    service_sets: Shared<Set<ServiceKey>>,
 }
 
 impl Staging {
@@ -147,25 +145,22 @@ impl Staging {
             guard: Guard::default(),
             namespaces: Held::default(),
             nodes: Held::default(),
-            pods: Held::default(),
+            pods: PodTable::default(),
+            pod_gate: Gate::default(),
             services: Held::default(),
             slices: Held::default(),
             exports: Held::default(),
             imports: Held::default(),
             unavailable: BTreeSet::new(),
             service_keys: BTreeSet::new(),
-            by_service: HashMap::new(),
             networks: NetworkStaging::default(),
-            pod_index: PodIndex::default(),
             references: References::default(),
-            converted: HashMap::new(),
             withheld: HashMap::new(),
             waits: NodeWaits::default(),
             compat,
             quarantine: Quarantine::default(),
             dirty: Dirty::default(),
             current: ClusterState::default(),
-            told: HashMap::new(),
             profiles: Shared::default(),
             places: Shared::default(),
             service_sets: Shared::default(),
@@ -186,7 +181,7 @@ impl Staging {
         }
         if self.context.serve_without_pods != serve_without_pods {
             self.context.serve_without_pods = serve_without_pods;
-            self.dirty.services.extend(self.by_service.keys().cloned());
+            self.dirty.services.extend(self.references.services().cloned());
         }
     }
 
@@ -213,31 +208,22 @@ impl Staging {
                 self.is_available(kind);
             }
             StagedEvent::Pod(event) => {
-                let kind = ObjectKind::Pod;
-                let weigh = |_: &ObjectKey, _: &_| 1;
-                let changes = self.pods.apply(event, Door { kind, scope, guard, weigh, quarantine });
-                self.note(kind, changes, Self::pod_changed);
-                self.is_available(kind);
+                self.apply_pod(scope, event);
+                self.is_available(ObjectKind::Pod);
             }
             StagedEvent::Service(event) => {
                 let kind = ObjectKind::Service;
-                let (by_service, slices) = (&self.by_service, &self.slices);
-                let weigh = |key: &ObjectKey, _: &ServiceObject| {
-                    let slices =
-                        by_service.get(key).into_iter().flatten().filter_map(|name| {
-                            slices.get(&ObjectKey::new(key.namespace.clone(), name.clone()))
-                        });
-                    slices.map(|slice| slice.endpoints.len()).sum::<usize>().max(1)
+                let (references, slices) = (&self.references, &self.slices);
+                let weigh = |key: &ObjectKey, _: &_| {
+                    let names = references.slices(key).into_iter().flatten();
+                    let slices = names.filter_map(|name| slices.get(&ObjectKey::new(&key.namespace, name)));
+                    slices.map(|slice| slice.entries.len()).sum::<usize>().max(1)
                 };
+                let event = packed(event, services::tidy);
                 let changes = self.services.apply(event, Door { kind, scope, guard, weigh, quarantine });
                 self.note(kind, changes, Self::service_changed);
             }
-            StagedEvent::Slice(event) => {
-                let kind = ObjectKind::EndpointSlice;
-                let weigh = |_: &ObjectKey, slice: &SliceObject| slice.endpoints.len();
-                let changes = self.slices.apply(event, Door { kind, scope, guard, weigh, quarantine });
-                self.note(kind, changes, Self::slice_changed);
-            }
+            StagedEvent::Slice(event) => self.apply_slice(scope, event),
             StagedEvent::Export(event) => {
                 let (kind, weigh) = (ObjectKind::ServiceExport, weightless);
                 let changes = self.exports.apply(event, Door { kind, scope, guard, weigh, quarantine });
@@ -257,7 +243,7 @@ impl Staging {
     pub fn held_back(&self) -> Vec<(ObjectKind, HeldBack)> {
         let all = [
             (ObjectKind::Namespace, self.namespaces.held_back()),
-            (ObjectKind::Pod, self.pods.held_back()),
+            (ObjectKind::Pod, self.pod_gate.held_back()),
             (ObjectKind::Service, self.services.held_back()),
             (ObjectKind::EndpointSlice, self.slices.held_back()),
         ];
@@ -267,10 +253,10 @@ impl Staging {
     /// The next list of this kind that begins is believed, whatever it takes away (K-21).
     pub fn confirm(&mut self, kind: ObjectKind) {
         match kind {
-            ObjectKind::Namespace => self.namespaces.confirm(),
-            ObjectKind::Pod => self.pods.confirm(),
-            ObjectKind::Service => self.services.confirm(),
-            ObjectKind::EndpointSlice => self.slices.confirm(),
+            ObjectKind::Namespace => self.namespaces.gate().confirm(),
+            ObjectKind::Pod => self.pod_gate.confirm(),
+            ObjectKind::Service => self.services.gate().confirm(),
+            ObjectKind::EndpointSlice => self.slices.gate().confirm(),
             // Nothing of these is ever held back.
             ObjectKind::Node
             | ObjectKind::Gateway
@@ -283,13 +269,13 @@ impl Staging {
     /// How many lists make a kind complete: one for each source that reads it.
     pub fn await_lists(&mut self, kind: ObjectKind, lists: usize) {
         match kind {
-            ObjectKind::Namespace => self.namespaces.await_lists(lists),
-            ObjectKind::Node => self.nodes.await_lists(lists),
-            ObjectKind::Pod => self.pods.await_lists(lists),
-            ObjectKind::Service => self.services.await_lists(lists),
-            ObjectKind::EndpointSlice => self.slices.await_lists(lists),
-            ObjectKind::ServiceExport => self.exports.await_lists(lists),
-            ObjectKind::ServiceImport => self.imports.await_lists(lists),
+            ObjectKind::Namespace => self.namespaces.gate().await_lists(lists),
+            ObjectKind::Node => self.nodes.gate().await_lists(lists),
+            ObjectKind::Pod => self.pod_gate.await_lists(lists),
+            ObjectKind::Service => self.services.gate().await_lists(lists),
+            ObjectKind::EndpointSlice => self.slices.gate().await_lists(lists),
+            ObjectKind::ServiceExport => self.exports.gate().await_lists(lists),
+            ObjectKind::ServiceImport => self.imports.gate().await_lists(lists),
             ObjectKind::Gateway => self.networks.await_gateway_lists(lists),
             ObjectKind::ConfigMap => {}
         }
@@ -334,7 +320,7 @@ impl Staging {
         let there = |kind, listed| listed || self.unavailable.contains(&kind);
         there(ObjectKind::Namespace, self.namespaces.is_listed())
             && there(ObjectKind::Node, self.nodes.is_listed())
-            && there(ObjectKind::Pod, self.pods.is_listed())
+            && there(ObjectKind::Pod, self.pod_gate.is_listed())
             && self.services.is_listed()
             && self.slices.is_listed()
             && self.networks.is_complete(self.context.gateways.gateway_api)
@@ -351,7 +337,7 @@ impl Staging {
         let listed = match kind {
             ObjectKind::Namespace => self.namespaces.is_listed(),
             ObjectKind::Node => self.nodes.is_listed(),
-            ObjectKind::Pod => self.pods.is_listed(),
+            ObjectKind::Pod => self.pod_gate.is_listed(),
             ObjectKind::ServiceExport => self.exports.is_listed(),
             ObjectKind::ServiceImport => self.imports.is_listed(),
             _ => true,
@@ -360,8 +346,8 @@ impl Staging {
             return;
         }
         match kind {
-            ObjectKind::Pod => self.dirty.services.extend(self.by_service.keys().cloned()),
-            ObjectKind::Node => self.waits.give_up().iter().for_each(|pod| self.convert_pod(pod)),
+            ObjectKind::Pod => self.dirty.services.extend(self.references.services().cloned()),
+            ObjectKind::Node => self.waits.give_up().into_iter().for_each(|pod| self.convert_pod(pod)),
             _ => {}
         }
     }
@@ -375,11 +361,11 @@ impl Staging {
     fn is_available(&mut self, kind: ObjectKind) {
         let listed = match kind {
             ObjectKind::Namespace => self.namespaces.is_listed(),
-            ObjectKind::Pod => self.pods.is_listed(),
+            ObjectKind::Pod => self.pod_gate.is_listed(),
             _ => self.nodes.is_listed(),
         };
         if listed && self.unavailable.remove(&kind) && kind == ObjectKind::Pod {
-            self.dirty.services.extend(self.by_service.keys().cloned());
+            self.dirty.services.extend(self.references.services().cloned());
         }
     }
 
@@ -387,7 +373,7 @@ impl Staging {
     /// Without a clock nothing is waited for.
     pub fn advance(&mut self, now: Instant) {
         for pod in self.waits.advance(now) {
-            self.convert_pod(&pod);
+            self.convert_pod(pod);
         }
     }
 
@@ -406,7 +392,7 @@ impl Staging {
         BTreeMap::from([
             (ObjectKind::Namespace.name(), self.namespaces.len()),
             (ObjectKind::Node.name(), self.nodes.len()),
-            (ObjectKind::Pod.name(), self.pods.len()),
+            (ObjectKind::Pod.name(), self.pods.count()),
             (ObjectKind::Service.name(), self.services.len()),
             (ObjectKind::EndpointSlice.name(), self.slices.len()),
             (ObjectKind::ServiceExport.name(), self.exports.len()),
@@ -438,8 +424,8 @@ impl Staging {
         if dirty.networks {
             batch.networks = self.convert_networks();
         }
-        for key in dirty.pods {
-            batch.workloads.extend(self.publish_pod(&key));
+        for (pod, before) in dirty.pods {
+            batch.workloads.extend(self.publish_pod(pod, before));
         }
         for key in dirty.services {
             batch.shards.extend(self.convert_service(&key));
@@ -450,7 +436,7 @@ impl Staging {
     /// Everything this cluster amounts to now.
     pub fn state(&mut self) -> ClusterState {
         self.take();
-        ClusterState { workloads: self.told.values().cloned().collect(), ..self.current.clone() }
+        ClusterState { workloads: self.pods.cells(), ..self.current.clone() }
     }
 
     /// R5.11 and Q20: pods that run on it move with it.
@@ -459,25 +445,10 @@ impl Staging {
         if self.context.quirks.has(Quirk::Q20) {
             return;
         }
-        for pod in self.pod_index.on_node(&key.name) {
-            self.convert_pod(&pod);
-        }
+        self.convert_pods_on(&key.name);
     }
 
-    fn pod_changed(&mut self, key: ObjectKey, old: Option<PodObject>) {
-        let new = self.pods.get(&key).filter(|pod| !pod.failed);
-        let lent = self.pod_index.replace(&key, old.as_ref(), new);
-        for address in lent {
-            let borrowers = self.references.borrowers(&key.namespace, address);
-            self.dirty.services.extend(borrowers);
-        }
-        if new.is_some_and(|pod| pod.lends) && self.compat.ready(&key) {
-            self.dirty.services.extend(self.references.naming(&key));
-        }
-        self.convert_pod(&key);
-    }
-
-    fn service_changed(&mut self, key: ObjectKey, _: Option<ServiceObject>) {
+    fn service_changed(&mut self, key: ObjectKey, _: Option<Box<ServiceObject>>) {
         if self.services.get(&key).is_some() {
             self.service_keys.insert(key.clone());
         } else {
@@ -493,98 +464,6 @@ impl Staging {
 
     fn import_changed(&mut self, key: ObjectKey, _: Option<ServiceImportObject>) {
         self.dirty.services.insert(key);
-    }
-
-    fn slice_changed(&mut self, key: ObjectKey, old: Option<SliceObject>) {
-        let new = self.slices.get(&key).cloned();
-        if self.compat.is_used() {
-            self.remember_slice(&key, new.as_ref());
-        }
-        let of = |slice: &SliceObject| {
-            let service = slice.service.clone();
-            service.map(|name| ObjectKey::new(key.namespace.clone(), name))
-        };
-        if let Some((service, slice)) = old.as_ref().and_then(|slice| Some((of(slice)?, slice))) {
-            self.references.remove(&service, slice, &mut self.dirty.pods);
-            if let Some(slices) = self.by_service.get_mut(&service) {
-                slices.remove(&key.name);
-                if slices.is_empty() {
-                    self.by_service.remove(&service);
-                }
-            }
-            self.dirty.services.insert(service);
-        }
-        if let Some((service, slice)) = new.and_then(|slice| Some((of(&slice)?, slice))) {
-            self.references.add(&service, &slice, &mut self.dirty.pods);
-            self.by_service.entry(service.clone()).or_default().insert(key.name);
-            self.dirty.services.insert(service);
-        }
-    }
-
-    /// Converts one pod; when it differs, itself and the services whose slices name it are touched.
-    fn convert_pod(&mut self, key: &ObjectKey) {
-        let Some(locality) = self.locality(key) else {
-            return; // It waits for its node.
-        };
-        let converted = self.pods.get(key).filter(|pod| !pod.failed).map(|pod| {
-            Counts::add(&self.counts.pod_conversions, 1);
-            let (locality, network) = (locality.as_ref(), self.networks.of_cluster());
-            let mut workload = convert::pod_workload(&self.context, key, pod, locality, network);
-            self.profiles.unify(&mut workload.profile);
-            self.places.unify(&mut workload.place);
-            workload
-        });
-        if self.converted.get(key).map(|old| &**old) == converted.as_ref() {
-            return;
-        }
-        for address in self.pod_index.lent_by(key) {
-            let borrowers = self.references.borrowers(&key.namespace, address);
-            self.dirty.services.extend(borrowers);
-        }
-        match converted {
-            Some(workload) => self.converted.insert(key.clone(), Arc::new(workload)),
-            None => self.converted.remove(key),
-        };
-        self.dirty.services.extend(self.references.naming(key));
-        self.dirty.pods.insert(key.clone());
-    }
-
-    /// The pod as its proxy sees it: with the services that name it.
-    fn publish_pod(&mut self, key: &ObjectKey) -> Option<(WorkloadId, Option<WorkloadCell>)> {
-        let id = WorkloadId {
-            cluster: self.context.cluster.clone(),
-            namespace: key.namespace.clone(),
-            name: key.name.clone(),
-        };
-        let services: BTreeSet<_> =
-            self.references.naming(key).map(|service| self.context.service_key(&service)).collect();
-        let services = self.service_sets.of(services);
-        let next =
-            self.converted.get(key).map(|workload| WorkloadCell { workload: Arc::clone(workload), services });
-        if self.told.get(key) == next.as_ref() {
-            return None;
-        }
-        match &next {
-            Some(cell) => self.told.insert(key.clone(), cell.clone()),
-            None => self.told.remove(key),
-        };
-        Some((id, next))
-    }
-}
-
-/// The pods as conversion sees them.
-struct Pods<'a> {
-    index: &'a PodIndex,
-    converted: &'a HashMap<ObjectKey, Arc<Workload>>,
-}
-
-impl PodLookup for Pods<'_> {
-    fn by_name(&self, key: &ObjectKey) -> Option<Arc<Workload>> {
-        self.converted.get(key).cloned()
-    }
-
-    fn by_address(&self, namespace: &Name, address: IpAddr) -> Option<Arc<Workload>> {
-        self.by_name(&self.index.lender(namespace, address)?)
     }
 }
 

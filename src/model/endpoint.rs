@@ -1,13 +1,12 @@
 //! Endpoints and the share of a service that one cluster contributes.
 
-use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use serde::Serialize;
 
-use super::{Addresses, ClusterId, Name, Service, SpiffeId, Workload};
+use super::{Addresses, ClusterId, Name, Service, Set, SpiffeId, Workload, WorkloadProfile};
 
 /// Health of an endpoint as its EndpointSlice and Service tell it (R5.13, D46).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize)]
@@ -101,13 +100,23 @@ pub struct EndpointShard {
     /// Its endpoints, in the order of slice name, then position (Q25).
     pub endpoints: Arc<[Endpoint]>,
     /// Identities behind the endpoints.
-    pub accounts: Arc<BTreeSet<SpiffeId>>,
+    pub accounts: Set<SpiffeId>,
 }
 
 impl EndpointShard {
     /// A shard whose accounts are those of `endpoints`.
     pub fn new(cluster: ClusterId, service: Option<Arc<Service>>, endpoints: Vec<Endpoint>) -> Self {
-        let accounts = endpoints.iter().filter_map(|e| e.workload.account.clone()).collect();
-        Self { cluster, service, endpoints: endpoints.into(), accounts: Arc::new(accounts) }
+        let mut accounts = Vec::new();
+        let mut last: Option<&Arc<WorkloadProfile>> = None;
+        for endpoint in &endpoints {
+            let profile = &endpoint.workload.profile;
+            // Neighbours mostly are pods of one deployment.
+            if last.is_none_or(|last| !Arc::ptr_eq(last, profile)) {
+                accounts.extend(profile.account.clone());
+                last = Some(profile);
+            }
+        }
+        let accounts = accounts.into_iter().collect();
+        Self { cluster, service, endpoints: endpoints.into(), accounts }
     }
 }

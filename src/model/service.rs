@@ -1,11 +1,11 @@
 //! Services: what one cluster says of one, and what all clusters together say.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use serde::Serialize;
 
-use super::{ClusterId, Name, ServiceKey, SpiffeId};
+use super::{ClusterId, Labels, Name, ServiceKey, Set, SpiffeId};
 
 /// How a service is resolved (R5.21).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -140,7 +140,7 @@ pub struct Service {
     /// How it is resolved.
     pub resolution: Resolution,
     /// Labels of the Service object.
-    pub labels: BTreeMap<Name, Name>,
+    pub labels: Labels,
     /// Who may see it.
     pub export_to: ExportTo,
     /// `internalTrafficPolicy: Local`: only endpoints of the proxy's own node (R4.9).
@@ -154,7 +154,7 @@ pub struct Service {
     /// Whether it stands for a multi-cluster import (R4.39).
     pub import: Import,
     /// Identities from annotations (R5.23); in the merged record also those behind all endpoints.
-    pub accounts: BTreeSet<SpiffeId>,
+    pub accounts: Set<SpiffeId>,
 }
 
 impl Default for ServiceKey {

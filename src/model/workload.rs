@@ -1,13 +1,13 @@
 //! What one pod is.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Deref;
 use std::sync::Arc;
 
 use serde::{Serialize, Serializer};
 
-use super::{Addresses, ClusterId, Locality, Name, NetworkId, ServiceKey, WorkloadId};
+use super::{Addresses, ClusterId, Labels, Locality, Name, NetworkId, ServiceKey, Set, WorkloadId};
 
 /// Whether a workload terminates mesh mTLS: label `security.istio.io/tlsMode` (R5.8).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize)]
@@ -80,7 +80,7 @@ pub struct WorkloadProfile {
     /// `spec.hostname` and `spec.subdomain` (R5.12).
     pub(crate) pod_dns: Option<(Option<Name>, Name)>,
     /// The pod's own labels. Rules look at [`Workload::label`], which knows the topology labels too (R5.20).
-    pub(crate) own_labels: BTreeMap<Name, Name>,
+    pub(crate) own_labels: Labels,
 }
 
 /// Where the pods of one node run. Shared by all of them.
@@ -120,7 +120,7 @@ pub struct WorkloadParts {
     /// Canonical revision (R4.14); `latest` is written as empty.
     pub canonical_revision: Name,
     /// The pod's own labels; the topology labels come by themselves (R5.20).
-    pub labels: BTreeMap<Name, Name>,
+    pub labels: Labels,
     /// Host name and subdomain for per-pod DNS names (R5.12).
     pub pod_dns: Option<(Name, Name)>,
 }
@@ -238,7 +238,7 @@ impl Workload {
 
     /// Every label as [`label`](Self::label) tells it, by name. Makes them up: for operators.
     pub fn labels(&self) -> BTreeMap<Name, Name> {
-        let mut labels = self.own_labels.clone();
+        let mut labels = BTreeMap::from(&self.own_labels);
         let topology = self.topology().into_iter().filter(|(_, value)| !value.is_empty());
         labels.extend(topology.map(|(name, value)| (Name::from(name), Name::from(value))));
         labels.entry(NETWORK_LABEL.into()).or_insert_with(|| (&self.network).into());
@@ -280,7 +280,7 @@ pub struct WorkloadCell {
     pub workload: Arc<Workload>,
     /// The Services whose EndpointSlices name this pod: its inbound listeners come from these. Shared by the
     /// pods of a deployment.
-    pub services: Arc<BTreeSet<ServiceKey>>,
+    pub services: Set<ServiceKey>,
 }
 
 impl Deref for WorkloadCell {
@@ -294,7 +294,7 @@ impl Deref for WorkloadCell {
 impl From<WorkloadParts> for WorkloadCell {
     /// A pod that no Service names.
     fn from(parts: WorkloadParts) -> Self {
-        Self { workload: Arc::new(parts.into()), services: Arc::default() }
+        Self { workload: Arc::new(parts.into()), services: Set::default() }
     }
 }
 
@@ -307,7 +307,7 @@ impl From<&Workload> for WorkloadParts {
             addresses: workload.addresses.clone(),
             locality: workload.locality().clone(),
             node: workload.node().clone(),
-            labels: workload.labels(),
+            labels: workload.labels().into_iter().collect(),
             pod_dns: workload.pod_dns(),
             cluster: profile.cluster,
             namespace: profile.namespace,
@@ -335,7 +335,7 @@ impl Serialize for WorkloadCell {
         struct Flat<'a> {
             #[serde(flatten)]
             parts: WorkloadParts,
-            services: &'a BTreeSet<ServiceKey>,
+            services: &'a Set<ServiceKey>,
         }
         Flat { parts: (&**self).into(), services: &self.services }.serialize(serializer)
     }

@@ -1,12 +1,11 @@
 //! One service over all clusters.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 
 use super::{conflicts, difference, merge};
-use crate::model::{ClusterId, EndpointShard, ExportTo, Quirk, Quirks, Service, ServiceKey, SpiffeId};
+use crate::model::{ClusterId, EndpointShard, ExportTo, Quirk, Quirks, Service, ServiceKey, Set, SpiffeId};
 
 /// A consistent view of one service: the merged record and every cluster's shard.
 #[derive(Debug, PartialEq)]
@@ -22,7 +21,7 @@ pub struct ServiceSnapshot {
     pub shards: Box<[Arc<EndpointShard>]>,
     /// Identities behind the endpoints of all clusters. A write that leaves a cluster without endpoints keeps
     /// them (R6.1): a service that goes 1 → 0 → 1 changes no Envoy cluster.
-    pub accounts: Arc<BTreeSet<SpiffeId>>,
+    pub accounts: Set<SpiffeId>,
     /// Whether the clusters disagree about its ports: [`super::conflicts`] says how (D7).
     pub conflicting: bool,
 }
@@ -34,7 +33,7 @@ impl ServiceSnapshot {
             record_version: 0,
             service: None,
             shards: Box::default(),
-            accounts: Arc::default(),
+            accounts: Set::default(),
             conflicting: false,
         }
     }
@@ -125,14 +124,23 @@ impl ServiceCell {
             let mut shards: Vec<_> = others.chain(shard.cloned()).collect();
             shards.sort_by_key(|shard| rank.place(&shard.cluster));
             let accounts = accounts(current, &shards, shard, quirks);
-            let merged = merge::record(&self.key, &shards, &accounts, quirks);
+            let record = |shard: Option<&Arc<EndpointShard>>| shard.and_then(|shard| shard.service.clone());
+            // Most writes differ in endpoints only: nothing of the other clusters' records is looked at.
+            let of_endpoints = own.is_some()
+                && shard.is_some()
+                && record(own) == record(shard)
+                && accounts == current.accounts;
+            let merged = match of_endpoints {
+                true => None,
+                false => Some(merge::record(&self.key, &shards, &accounts, quirks)),
+            };
             let version = next_version();
-            let same_record = merged.as_ref() == current.service.as_deref();
+            let same_record = merged.as_ref().is_none_or(|new| new.as_ref() == current.service.as_deref());
             let next = ServiceSnapshot {
                 version,
                 record_version: if same_record { current.record_version } else { version },
-                service: if same_record { current.service.clone() } else { merged.map(Arc::new) },
-                conflicting: conflicts::any(&shards),
+                service: if same_record { current.service.clone() } else { merged.flatten().map(Arc::new) },
+                conflicting: if of_endpoints { current.conflicting } else { conflicts::any(&shards) },
                 shards: shards.into(),
                 accounts,
             };
@@ -161,21 +169,20 @@ fn accounts(
     shards: &[Arc<EndpointShard>],
     written: Option<&Arc<EndpointShard>>,
     quirks: Quirks,
-) -> Arc<BTreeSet<SpiffeId>> {
+) -> Set<SpiffeId> {
     let kept = match written {
         Some(shard) => shard.endpoints.is_empty(),
         None => quirks.has(Quirk::Q2) && !shards.is_empty(),
     };
     if kept {
-        return Arc::clone(&current.accounts);
+        return current.accounts.clone();
     }
-    let next = accounts_behind(shards);
-    if next == *current.accounts { Arc::clone(&current.accounts) } else { Arc::new(next) }
+    accounts_behind(shards)
 }
 
 /// The identities behind the endpoints of all shards.
-pub fn accounts_behind(shards: &[Arc<EndpointShard>]) -> BTreeSet<SpiffeId> {
-    shards.iter().flat_map(|shard| shard.accounts.iter().cloned()).collect()
+pub fn accounts_behind(shards: &[Arc<EndpointShard>]) -> Set<SpiffeId> {
+    Set::union(shards.iter().map(|shard| &shard.accounts))
 }
 
 /// Whether nobody may see the service (R5.18).

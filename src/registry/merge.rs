@@ -1,9 +1,9 @@
 //! One record out of every cluster's record of a service (R5.26–R5.27 as changed by D7).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::model::{EndpointShard, Import, Quirk, Quirks, Service, ServiceKey, ServicePort, SpiffeId};
+use crate::model::{EndpointShard, Import, Quirk, Quirks, Service, ServiceKey, ServicePort, Set, SpiffeId};
 
 /// Merges the shards' records, in order. `None` when no shard has one, or when the host stands for an import
 /// and either nobody imports the service or nobody has it (R4.39).
@@ -14,7 +14,7 @@ use crate::model::{EndpointShard, Import, Quirk, Quirks, Service, ServiceKey, Se
 pub(super) fn record(
     key: &ServiceKey,
     shards: &[Arc<EndpointShard>],
-    accounts: &BTreeSet<SpiffeId>,
+    accounts: &Set<SpiffeId>,
     quirks: Quirks,
 ) -> Option<Service> {
     let records = || shards.iter().filter_map(|shard| shard.service.as_deref());
@@ -28,10 +28,7 @@ pub(super) fn record(
         merged.ports = united(records());
     }
     merged.vips = records().flat_map(|record| record.vips.iter().cloned()).collect();
-    for record in records() {
-        merged.accounts.extend(record.accounts.iter().cloned());
-    }
-    merged.accounts.extend(accounts.iter().cloned());
+    merged.accounts = Set::union(records().map(|record| &record.accounts).chain([accounts]));
     Some(merged)
 }
 
@@ -71,7 +68,7 @@ mod tests {
         let key = ServiceKey::new("ns", "a.ns.svc.cluster.local");
         let shards =
             [shard("c1", &[(80, "http")], "10.0.0.1"), shard("c2", &[(80, "web"), (90, "x")], "10.1.0.1")];
-        let merged = record(&key, &shards, &BTreeSet::new(), Quirks::OURS).expect("a record");
+        let merged = record(&key, &shards, &Set::default(), Quirks::OURS).expect("a record");
         let ports: Vec<_> = merged.ports.iter().map(|port| (port.number, port.name.to_string())).collect();
         assert_eq!(ports, [(80, "http".into()), (90, "x".into())]);
         assert_eq!(merged.vips_in(&"c2".into()), ["10.1.0.1".parse::<std::net::IpAddr>().expect("address")]);
@@ -81,14 +78,14 @@ mod tests {
     #[test]
     fn endpoints_without_any_record_make_no_service() {
         let bare = Arc::new(EndpointShard::new("c1".into(), None, Vec::new()));
-        assert_eq!(record(&ServiceKey::default(), &[bare], &BTreeSet::new(), Quirks::OURS), None);
+        assert_eq!(record(&ServiceKey::default(), &[bare], &Set::default(), Quirks::OURS), None);
     }
 
     #[test]
     fn q30_the_peer_knows_the_first_records_ports_only() {
         let key = ServiceKey::new("ns", "a.ns.svc.cluster.local");
         let shards = [shard("c1", &[(80, "http")], "10.0.0.1"), shard("c2", &[(90, "x")], "10.1.0.1")];
-        let ports = |quirks| record(&key, &shards, &BTreeSet::new(), quirks).expect("a record").ports.len();
+        let ports = |quirks| record(&key, &shards, &Set::default(), quirks).expect("a record").ports.len();
         assert_eq!((ports(Quirks::OURS), ports(Quirks::peer())), (2, 1));
     }
 
@@ -116,7 +113,7 @@ mod tests {
                     Arc::new(EndpointShard::new(cluster.into(), Some(Arc::new(service)), Vec::new()))
                 })
                 .collect();
-            record(&key, &shards, &BTreeSet::new(), Quirks::OURS)
+            record(&key, &shards, &Set::default(), Quirks::OURS)
         };
         assert_eq!(record_of(&[("c1", Import::Offered)]), None, "nobody imports it");
         assert_eq!(record_of(&[("c1", Import::Foreign)]), None, "nobody has it");

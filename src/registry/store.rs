@@ -54,7 +54,7 @@ impl Rank for Order {
 pub struct Registry {
     services: DashMap<ServiceKey, Arc<ServiceCell>>,
     /// Host name → keys. Kubernetes gives one namespace per host name.
-    hosts: DashMap<Hostname, BTreeSet<ServiceKey>>,
+    hosts: DashMap<Hostname, Vec<ServiceKey>>,
     /// By cluster; a table stays with its writer and goes when the cluster withdraws.
     workloads: DashMap<ClusterId, Arc<WorkloadTable>>,
     networks: ArcSwap<NetworkSnapshot>,
@@ -277,8 +277,15 @@ impl Registry {
                 self.services.entry(key.clone()).or_insert_with(|| Arc::new(ServiceCell::new(key.clone())));
             Arc::clone(&entry)
         };
-        self.hosts.entry(key.hostname.clone()).or_default().insert(key.clone());
+        self.enter_host(key);
         cell
+    }
+
+    fn enter_host(&self, key: &ServiceKey) {
+        let mut keys = self.hosts.entry(key.hostname.clone()).or_insert_with(|| Vec::with_capacity(1));
+        if let Err(at) = keys.binary_search(key) {
+            keys.insert(at, key.clone());
+        }
     }
 
     /// Forgets tombstones that nobody holds: a cell keeps its identity while anybody does.
@@ -291,13 +298,13 @@ impl Registry {
             let removed = self.services.remove_if(key, |_, cell| unused(cell)).is_some();
             if removed {
                 self.hosts.alter(&key.hostname, |_, mut keys| {
-                    keys.remove(key);
+                    keys.retain(|other| other != key);
                     keys
                 });
                 self.hosts.remove_if(&key.hostname, |_, keys| keys.is_empty());
                 // Another cluster may have made the cell again meanwhile and entered its name before us.
                 if self.services.contains_key(key) {
-                    self.hosts.entry(key.hostname.clone()).or_default().insert(key.clone());
+                    self.enter_host(key);
                 }
             }
             let revived = self.service(key).is_some_and(|cell| !cell.load().shards.is_empty());

@@ -33,7 +33,7 @@ impl Own {
 
 /// The services a proxy's own ports come from.
 pub(super) fn services(view: &ProxyView) -> BTreeSet<ServiceKey> {
-    view.workload.as_ref().map(|pod| BTreeSet::clone(&pod.services)).unwrap_or_default()
+    view.workload.iter().flat_map(|pod| pod.services.iter().cloned()).collect()
 }
 
 /// The proxy's own ports, those of the oldest service first.

@@ -99,7 +99,7 @@ mod tests {
     }
 
     fn plan(selection: &Selection) -> Plan {
-        let prod = NamespaceObject { labels: [("env".into(), "prod".into())].into(), ..Default::default() };
+        let prod = NamespaceObject { labels: [("env", "prod")].into(), ..Default::default() };
         let known = [(Name::from("a"), prod), (Name::from("b"), NamespaceObject::default())];
         Plan::new(selection, &"istio-system".into(), known.iter().map(|(name, object)| (name, object)))
     }

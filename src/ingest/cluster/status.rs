@@ -7,12 +7,13 @@ use std::time::SystemTime;
 use tokio::time::Instant;
 
 use crate::ingest::objects::ObjectKind;
+use crate::ingest::objects::wire::Encoding;
 use crate::ingest::problems::Problems;
 use crate::ingest::staging::Staging;
 use crate::ingest::watch::{Failure, ListReason, SourceCounts};
 use crate::model::{
-    ClusterHealth, ClusterId, ClusterStatus, Moment, Name, Restored, Served, SourceCounters, SourceState,
-    SourceStatus, StaleCause,
+    ApiFacts, ClusterHealth, ClusterId, ClusterStatus, Moment, Name, Restored, Served, SourceCounters,
+    SourceState, SourceStatus, StaleCause,
 };
 use crate::registry::Registry;
 
@@ -215,8 +216,10 @@ impl Status {
         }
         let sources = self.sources.iter().map(|(kind, source)| (kind.name(), source.clone())).collect();
         let serving = self.served == Served::Live;
+        let api = self.api();
         self.registry.clusters().update(&self.cluster, |row| {
             row.sources = sources;
+            row.api = api;
             // Nothing of a cluster that is not synced is served: its counts would only mislead.
             if serving {
                 row.objects = objects;
@@ -226,6 +229,16 @@ impl Status {
                 row.network = staging.network().clone();
             }
         });
+    }
+
+    /// How Services arrive: the kind that every cluster has and that does not come in JSON only.
+    fn api(&self) -> ApiFacts {
+        let services = self.counts.get(&ObjectKind::Service).and_then(|counts| counts.first());
+        let encoding = services.and_then(|counts| counts.encoding()).map(|encoding| match encoding {
+            Encoding::Json => "json",
+            Encoding::Protobuf => "protobuf",
+        });
+        ApiFacts { encoding, streaming_lists: services.and_then(|counts| counts.streamed()) }
     }
 
     fn subject(&self) -> String {

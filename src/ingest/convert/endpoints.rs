@@ -1,17 +1,23 @@
 //! EndpointSlices → endpoints.
 
 use std::collections::HashSet;
+use std::hash::Hash;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::{ClusterContext, ClusterNetwork, bare_workload};
-use crate::ingest::objects::{ObjectKey, ServiceObject, SliceEndpoint, SliceObject, SlicePort};
+use hashbrown::HashSet as Seen;
+
+use super::{ClusterContext, ClusterNetwork, Conditions, Entry, EntryAddresses, Slice, bare_workload};
+use crate::ingest::objects::{ServiceObject, SlicePort};
 use crate::model::{Addresses, Discoverability, Endpoint, Health, Name, Workload};
 
 /// Where endpoints find their pods.
 pub trait PodLookup {
+    /// How slices name pods.
+    type Pod: Eq + Hash;
+
     /// The pod of this name, in any phase but failed (R5.3).
-    fn by_name(&self, key: &ObjectKey) -> Option<Arc<Workload>>;
+    fn by_name(&self, pod: &Self::Pod) -> Option<Arc<Workload>>;
     /// The pod of this namespace that lends its metadata to this address (R5.5, R5.7): the first by name, if
     /// there are several.
     fn by_address(&self, namespace: &Name, address: IpAddr) -> Option<Arc<Workload>>;
@@ -44,19 +50,18 @@ impl HealthBasis {
 }
 
 /// One slice and what holds for it alone.
-#[derive(Clone, Copy, Debug)]
-pub struct SliceInput<'a> {
+#[derive(Debug)]
+pub struct SliceInput<'a, P> {
     /// The slice.
-    pub slice: &'a SliceObject,
+    pub slice: &'a Slice<P>,
     /// What its endpoints' health is derived from: the Service as it is now (D46), or as it was (Q32).
     pub basis: HealthBasis,
     /// Pods that are known and count as unknown (Q23).
-    pub late: Option<&'a HashSet<ObjectKey>>,
+    pub late: Option<&'a HashSet<P>>,
 }
 
 /// Everything the endpoints of one service depend on.
-#[derive(Clone, Copy)]
-pub struct EndpointInput<'a, P> {
+pub struct EndpointInput<'a, P: PodLookup> {
     /// The cluster.
     pub context: &'a ClusterContext,
     /// Where its addresses belong.
@@ -66,7 +71,7 @@ pub struct EndpointInput<'a, P> {
     /// Its Service, once that is known.
     pub service: Option<&'a ServiceObject>,
     /// Its slices in the order of their names, which is the order of the endpoints (Q25).
-    pub slices: &'a [SliceInput<'a>],
+    pub slices: &'a [SliceInput<'a, P::Pod>],
     /// The pods.
     pub pods: &'a P,
     /// Whether slices are believed without the pods they name (D9).
@@ -90,13 +95,15 @@ pub struct Endpoints {
 /// name (R5.1).
 pub fn endpoints<P: PodLookup>(input: EndpointInput<'_, P>) -> Endpoints {
     let mut result = Endpoints::default();
-    let mut seen: HashSet<(IpAddr, Name)> = HashSet::new();
+    let many = input.slices.iter().map(|part| part.slice.entries.len() * part.slice.ports.len()).sum();
+    result.endpoints.reserve_exact(many);
+    let mut seen: Seen<(IpAddr, &Name)> = Seen::with_capacity(many);
     for part in input.slices {
         let ports = usable_ports(&part.slice.ports, &mut result.skipped);
-        for entry in &part.slice.endpoints {
-            let health = health(entry, part.basis);
-            for text in &entry.addresses {
-                let address = match input.context.address(text) {
+        for entry in &part.slice.entries {
+            let health = health(entry.conditions, part.basis);
+            for address in entry.addresses.usable(input.context) {
+                let address = match address {
                     Ok(address) => address,
                     Err(reason) => {
                         result.skipped.push(reason);
@@ -111,7 +118,7 @@ pub fn endpoints<P: PodLookup>(input: EndpointInput<'_, P>) -> Endpoints {
                 let Some(first) = addresses.first().copied() else {
                     continue;
                 };
-                let fresh = ports.iter().filter(|(name, _)| seen.insert((first, Name::clone(name))));
+                let fresh = ports.iter().filter(|(name, _)| seen.insert((first, *name)));
                 result.endpoints.extend(fresh.map(|(name, port)| Endpoint {
                     addresses: addresses.clone(),
                     port: *port,
@@ -130,10 +137,10 @@ pub fn endpoints<P: PodLookup>(input: EndpointInput<'_, P>) -> Endpoints {
 
 /// R5.15: every address of a dual-stack pod behind a dual-stack Service, told once by the slice that is not
 /// IPv6; else the slice's address.
-fn addresses<P>(
+fn addresses<P: PodLookup>(
     input: &EndpointInput<'_, P>,
-    slice: &SliceObject,
-    entry: &SliceEndpoint,
+    slice: &Slice<P::Pod>,
+    entry: &Entry<P::Pod>,
     address: IpAddr,
     pod: &Workload,
 ) -> Addresses {
@@ -158,11 +165,22 @@ fn usable_ports<'a>(ports: &'a [SlicePort], skipped: &mut Vec<String>) -> Vec<(&
     usable
 }
 
+impl EntryAddresses {
+    /// The addresses that others can be told to connect to, and why they cannot be told the rest (K-38, K-40).
+    fn usable(&self, context: &ClusterContext) -> impl Iterator<Item = Result<IpAddr, String>> {
+        let (one, texts) = match self {
+            Self::One(address) => (Some(context.usable(*address)), [].as_slice()),
+            Self::Texts(texts) => (None, &**texts),
+        };
+        one.into_iter().chain(texts.iter().map(|text| context.address(text)))
+    }
+}
+
 /// The workload behind an address; `None` when the pod it names is not known (R5.3, R5.5).
 fn behind<P: PodLookup>(
     input: &EndpointInput<'_, P>,
-    part: &SliceInput<'_>,
-    entry: &SliceEndpoint,
+    part: &SliceInput<'_, P::Pod>,
+    entry: &Entry<P::Pod>,
     address: IpAddr,
 ) -> Option<Arc<Workload>> {
     let bare = || Arc::new(bare_workload(input.context, address, input.of_cluster));
@@ -175,12 +193,12 @@ fn behind<P: PodLookup>(
 
 /// R5.13 and D46: without the Service, an endpoint that is not ready is unhealthy; it is derived again when
 /// the Service comes.
-fn health(entry: &SliceEndpoint, basis: HealthBasis) -> Health {
-    if entry.ready.unwrap_or(true) {
+fn health(conditions: Conditions, basis: HealthBasis) -> Health {
+    if conditions.ready().unwrap_or(true) {
         return Health::Healthy;
     }
-    let leaving = entry.terminating.unwrap_or(true);
-    let serving = entry.serving.unwrap_or(true);
+    let leaving = conditions.terminating().unwrap_or(true);
+    let serving = conditions.serving().unwrap_or(true);
     match basis {
         HealthBasis::Sticky if serving && leaving => Health::Draining,
         HealthBasis::Sticky | HealthBasis::Plain if leaving => Health::Terminating,
@@ -196,6 +214,7 @@ mod tests {
 
     use super::super::test_context;
     use super::*;
+    use crate::ingest::objects::{ObjectKey, SliceObject};
     use crate::model::WorkloadParts;
 
     #[derive(Default)]
@@ -205,6 +224,8 @@ mod tests {
     }
 
     impl PodLookup for Pods {
+        type Pod = ObjectKey;
+
         fn by_name(&self, key: &ObjectKey) -> Option<Arc<Workload>> {
             self.named.get(key).cloned()
         }
@@ -237,7 +258,9 @@ mod tests {
         pods: &Pods,
     ) -> Endpoints {
         let basis = HealthBasis::of(service);
-        let slices: Vec<_> = slices.values().map(|slice| SliceInput { slice, basis, late: None }).collect();
+        let ours = |slice: &SliceObject| SliceObject { service: Some("s".into()), ..slice.clone() };
+        let slices: Vec<_> = slices.values().map(|slice| Slice::of(ours(slice), Clone::clone)).collect();
+        let slices: Vec<_> = slices.iter().map(|slice| SliceInput { slice, basis, late: None }).collect();
         endpoints(EndpointInput {
             context,
             of_cluster: &ClusterNetwork::new("n-sys".into(), Arc::default()),

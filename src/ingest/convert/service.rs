@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use super::{ClusterContext, protocol};
 use crate::ingest::objects::{ObjectKey, PortObject, ServiceObject, ServiceType};
 use crate::model::{
-    ExportTo, Import, Name, Resolution, Service, ServicePort, SpiffeId, TrafficDistribution, Transport,
+    ExportTo, Import, Name, Resolution, Service, ServicePort, Set, SpiffeId, TrafficDistribution, Transport,
 };
 
 /// R0.5, R5.21–R5.23, R5.32. Ports that are not 1…65535 are left out. A Service without any VIP has none
@@ -97,7 +97,7 @@ fn export_to(annotation: &str, namespace: &Name) -> ExportTo {
 }
 
 /// R5.23. Canonical accounts are full identities; what is not one is left out.
-fn accounts(context: &ClusterContext, namespace: &Name, object: &ServiceObject) -> BTreeSet<SpiffeId> {
+fn accounts(context: &ClusterContext, namespace: &Name, object: &ServiceObject) -> Set<SpiffeId> {
     let list = |text: &Option<Name>| -> Vec<String> {
         let text = text.as_deref().unwrap_or_default();
         let entries = text.split(',').map(str::trim).filter(|entry| !entry.is_empty());

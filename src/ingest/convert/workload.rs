@@ -2,8 +2,8 @@
 
 use std::net::IpAddr;
 
-use super::{ClusterContext, ClusterNetwork};
-use crate::ingest::objects::{Labels, NETWORK_LABEL, ObjectKey, PodObject};
+use super::{ClusterContext, ClusterNetwork, Pod};
+use crate::ingest::objects::{Labels, NETWORK_LABEL, ObjectKey};
 use crate::model::{Locality, Name, SpiffeId, TlsMode, Workload, WorkloadParts};
 
 /// R2.1, R4.14, R5.8–R5.12. `node` is the locality of the pod's node, empty while that is unknown;
@@ -11,7 +11,7 @@ use crate::model::{Locality, Name, SpiffeId, TlsMode, Workload, WorkloadParts};
 pub fn pod_workload(
     context: &ClusterContext,
     key: &ObjectKey,
-    pod: &PodObject,
+    pod: &Pod,
     node: Option<&Locality>,
     of_cluster: &ClusterNetwork,
 ) -> Workload {
@@ -30,7 +30,7 @@ pub fn pod_workload(
         cluster: context.cluster.clone(),
         namespace: key.namespace.clone(),
         name: key.name.clone(),
-        addresses: pod.addresses.as_slice().into(),
+        addresses: pod.addresses.clone(),
         locality,
         node: pod.node.clone(),
         tls_mode: tls_mode(labels),
@@ -65,7 +65,7 @@ fn tls_mode(labels: &Labels) -> TlsMode {
 }
 
 /// R5.10.
-fn workload_name(key: &ObjectKey, pod: &PodObject) -> Name {
+fn workload_name(key: &ObjectKey, pod: &Pod) -> Name {
     if let Some(name) = first_label(&pod.labels, &["service.istio.io/workload-name"]) {
         return name;
     }
@@ -103,7 +103,7 @@ fn canonical_revision(labels: &Labels) -> Name {
 }
 
 /// R5.11: a pod label before the node; dots separate when there is no slash.
-fn locality(pod: &PodObject, node: Option<&Locality>) -> Locality {
+fn locality(pod: &Pod, node: Option<&Locality>) -> Locality {
     match first_label(&pod.labels, &["topology.istio.io/locality", "istio-locality"]) {
         Some(text) if text.contains('/') => Locality::parse(&text),
         Some(text) => Locality::parse(&text.replace('.', "/")),
@@ -112,7 +112,7 @@ fn locality(pod: &PodObject, node: Option<&Locality>) -> Locality {
 }
 
 /// R5.12.
-fn pod_dns(key: &ObjectKey, pod: &PodObject) -> Option<(Name, Name)> {
+fn pod_dns(key: &ObjectKey, pod: &Pod) -> Option<(Name, Name)> {
     let hostname = if pod.hostname.is_empty() { &key.name } else { &pod.hostname };
     (!pod.subdomain.is_empty()).then(|| (hostname.clone(), pod.subdomain.clone()))
 }
@@ -130,15 +130,17 @@ mod tests {
 
     use super::super::test_context;
     use super::*;
+    use crate::ingest::objects::PodObject;
 
     fn pod(metadata: Value, spec: Value) -> Workload {
-        let object = serde_json::from_value(json!({"metadata": metadata, "spec": spec,
-            "status": {"podIP": "10.0.0.1", "podIPs": [{"ip": "10.0.0.1"}, {"ip": "fd00::1"}]}}));
+        let object: PodObject = serde_json::from_value(json!({"metadata": metadata, "spec": spec,
+            "status": {"podIP": "10.0.0.1", "podIPs": [{"ip": "10.0.0.1"}, {"ip": "fd00::1"}]}}))
+        .unwrap();
         let node = Locality::parse("r/z/s");
         pod_workload(
             &test_context(),
             &ObjectKey::new("a", "p"),
-            &object.unwrap(),
+            &object.into(),
             Some(&node),
             &ClusterNetwork::new("n-sys".into(), Arc::default()),
         )
@@ -252,7 +254,7 @@ mod tests {
         let nowhere = pod_workload(
             &test_context(),
             &ObjectKey::new("a", "p"),
-            &PodObject::default(),
+            &Pod::default(),
             None,
             &ClusterNetwork::default(),
         );

@@ -1,6 +1,6 @@
 //! Message → model. Every place and number is checked: no bytes make it panic.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -11,9 +11,9 @@ use prost::Message as _;
 use super::{Pin, Snapshot};
 use crate::model::{
     ClusterId, Discoverability, Endpoint, EndpointShard, ExportTo, GatewayHost, Health, Hostname, Import,
-    Locality, Name, NetworkGateway, NetworkId, NodePlace, PortProtocol, Resolution, Service, ServiceKey,
-    ServicePort, Shared, SpiffeId, TlsMode, TrafficDistribution, Transport, Workload, WorkloadCell,
-    WorkloadProfile,
+    Labels, Locality, Name, NetworkGateway, NetworkId, NodePlace, PortProtocol, Resolution, Service,
+    ServiceKey, ServicePort, Set, Shared, SpiffeId, TlsMode, TrafficDistribution, Transport, Workload,
+    WorkloadCell, WorkloadProfile,
 };
 use crate::proto::snapshot as proto;
 use crate::registry::{ClusterState, NetworkClaim};
@@ -118,7 +118,7 @@ impl Decoder {
         places.iter().map(|place| self.text(*place)).collect()
     }
 
-    fn map(&self, places: &[u32]) -> Decoded<BTreeMap<Name, Name>> {
+    fn map(&self, places: &[u32]) -> Decoded<Labels> {
         let (pairs, rest) = places.as_chunks::<2>();
         if !rest.is_empty() {
             return Err("a name without a value".to_owned());
@@ -160,7 +160,7 @@ impl Decoder {
         })
     }
 
-    fn accounts(&self, accounts: &[proto::Account]) -> Decoded<BTreeSet<SpiffeId>> {
+    fn accounts(&self, accounts: &[proto::Account]) -> Decoded<Set<SpiffeId>> {
         accounts.iter().map(|account| self.account(account)).collect()
     }
 
@@ -206,7 +206,7 @@ impl Decoder {
         let pod = |pod: &proto::Pod| {
             let services = pod.services.iter().map(|key| self.key(Some(key))).collect::<Decoded<_>>()?;
             let workload = Arc::clone(at(&self.workloads, "workload", pod.workload)?);
-            Ok(WorkloadCell { workload, services: sets.of(services) })
+            Ok(WorkloadCell { workload, services: Set::clone(&sets.of(services)) })
         };
         pods.iter().map(pod).collect()
     }
@@ -216,7 +216,7 @@ impl Decoder {
         let service = shard.service.map(|service| self.service(&key, service).map(Arc::new)).transpose()?;
         let endpoints =
             shard.endpoints.iter().map(|endpoint| self.endpoint(endpoint)).collect::<Decoded<_>>()?;
-        let accounts = Arc::new(self.accounts(&shard.accounts)?);
+        let accounts = self.accounts(&shard.accounts)?;
         let shard =
             EndpointShard { accounts, ..EndpointShard::new(self.cluster.clone(), service, endpoints) };
         Ok((key, Arc::new(shard)))

@@ -1,6 +1,6 @@
 //! Model → message, piece by piece: the whole is never in memory twice.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -10,8 +10,8 @@ use prost::Message as _;
 
 use super::Snapshot;
 use crate::model::{
-    Discoverability, Endpoint, EndpointShard, ExportTo, GatewayHost, Health, Import, Name, NetworkGateway,
-    NodePlace, PortProtocol, Resolution, Service, ServiceKey, ServicePort, SpiffeId, TlsMode,
+    Discoverability, Endpoint, EndpointShard, ExportTo, GatewayHost, Health, Import, Labels, NetworkGateway,
+    NodePlace, PortProtocol, Resolution, Service, ServiceKey, ServicePort, Set, SpiffeId, TlsMode,
     TrafficDistribution, Transport, Workload, WorkloadProfile,
 };
 use crate::proto::snapshot as proto;
@@ -95,7 +95,7 @@ impl Encoder<'_> {
         place
     }
 
-    fn map(&mut self, map: &BTreeMap<Name, Name>) -> Vec<u32> {
+    fn map(&mut self, map: &Labels) -> Vec<u32> {
         map.iter().flat_map(|(name, value)| [self.text(name), self.text(value)]).collect()
     }
 
@@ -121,7 +121,7 @@ impl Encoder<'_> {
         proto::Key { namespace: self.text(&key.namespace), hostname: self.text(&key.hostname) }
     }
 
-    fn keys(&mut self, keys: &BTreeSet<ServiceKey>) -> Vec<proto::Key> {
+    fn keys(&mut self, keys: &Set<ServiceKey>) -> Vec<proto::Key> {
         keys.iter().map(|key| self.key(key)).collect()
     }
 
@@ -133,7 +133,7 @@ impl Encoder<'_> {
         }
     }
 
-    fn accounts(&mut self, accounts: &BTreeSet<SpiffeId>) -> Vec<proto::Account> {
+    fn accounts(&mut self, accounts: &Set<SpiffeId>) -> Vec<proto::Account> {
         accounts.iter().map(|account| self.account(account)).collect()
     }
 

@@ -9,8 +9,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::model::{
-    Discoverability, Endpoint, EndpointShard, ExportTo, GatewayHost, Health, Import, Locality,
-    NetworkGateway, PortProtocol, Resolution, Service, ServiceKey, ServicePort, SpiffeId, TlsMode,
+    Discoverability, Endpoint, EndpointShard, ExportTo, GatewayHost, Health, Import, Labels, Locality,
+    NetworkGateway, PortProtocol, Resolution, Service, ServiceKey, ServicePort, Set, SpiffeId, TlsMode,
     TrafficDistribution, Transport, Workload, WorkloadCell, WorkloadParts,
 };
 use crate::registry::NetworkClaim;
@@ -43,7 +43,7 @@ fn parts(name: &str, address: &str) -> WorkloadParts {
         workload_name: "hello".into(),
         canonical_name: name.into(),
         canonical_revision: "v1".into(),
-        labels: BTreeMap::from([("app".into(), "hello".into()), ("empty".into(), "".into())]),
+        labels: Labels::from([("app", "hello"), ("empty", "")]),
         pod_dns: Some(("h".into(), "s".into())),
     }
 }
@@ -71,14 +71,14 @@ fn record(key: &ServiceKey, resolution: Resolution, export_to: ExportTo) -> Serv
         .to_vec(),
         vips: vec![("west".into(), vec!["10.1.0.1".parse().unwrap()]), ("other".into(), vec![])],
         resolution,
-        labels: BTreeMap::from([("a".into(), "b".into())]),
+        labels: Labels::from([("a", "b")]),
         export_to,
         node_local: true,
         publish_not_ready: true,
         created: -5,
         traffic_distribution: TrafficDistribution::PreferSameZone,
         import: Import::Own,
-        accounts: BTreeSet::from([account("extra")]),
+        accounts: [account("extra")].into(),
     }
 }
 
@@ -103,10 +103,10 @@ fn state() -> ClusterState {
     let only = ExportTo::Namespaces(BTreeSet::from(["a".into(), "b".into()]));
     // Accounts stay when endpoints go (R6.1).
     let emptied = EndpointShard {
-        accounts: Arc::new(BTreeSet::from([account("gone")])),
+        accounts: [account("gone")].into(),
         ..EndpointShard::new("west".into(), None, Vec::new())
     };
-    let services = Arc::new(BTreeSet::from([key("a")]));
+    let services = Set::from([key("a")]);
     let gateway = NetworkGateway::new("net-west".into(), "west".into(), "192.0.2.9".parse().unwrap());
     let host = GatewayHost {
         network: "net-west".into(),

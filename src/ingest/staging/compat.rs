@@ -3,8 +3,9 @@
 use std::collections::{HashMap, HashSet};
 
 use super::Staging;
+use super::pod_table::PodId;
 use crate::ingest::convert::HealthBasis;
-use crate::ingest::objects::{ObjectKey, SliceObject};
+use crate::ingest::objects::ObjectKey;
 use crate::model::{Quirk, Quirks};
 
 /// What was known when each slice came.
@@ -14,7 +15,7 @@ pub(super) struct Compat {
     /// Q32: what its Service said then.
     basis: HashMap<ObjectKey, HealthBasis>,
     /// Q23: pods it names that were not known then and have not been ready since.
-    late: HashMap<ObjectKey, HashSet<ObjectKey>>,
+    late: HashMap<ObjectKey, HashSet<PodId>>,
 }
 
 impl Compat {
@@ -33,15 +34,15 @@ impl Compat {
     }
 
     /// Pods that count as unknown for a slice.
-    pub(super) fn late(&self, slice: &ObjectKey) -> Option<&HashSet<ObjectKey>> {
+    pub(super) fn late(&self, slice: &ObjectKey) -> Option<&HashSet<PodId>> {
         self.late.get(slice)
     }
 
     /// A pod is ready; says whether any slice waited for that.
-    pub(super) fn ready(&mut self, pod: &ObjectKey) -> bool {
+    pub(super) fn ready(&mut self, pod: PodId) -> bool {
         let mut waited = false;
         self.late.retain(|_, pods| {
-            waited |= pods.remove(pod);
+            waited |= pods.remove(&pod);
             !pods.is_empty()
         });
         waited
@@ -50,24 +51,25 @@ impl Compat {
 
 impl Staging {
     /// A slice came, changed or went: what is known now is what counts for it.
-    pub(super) fn remember_slice(&mut self, key: &ObjectKey, slice: Option<&SliceObject>) {
+    pub(super) fn remember_slice(&mut self, key: &ObjectKey) {
         self.compat.basis.remove(key);
         self.compat.late.remove(key);
-        let Some((slice, service)) = slice.and_then(|slice| Some((slice, slice.service.as_ref()?))) else {
+        let slice = self.slices.get(key);
+        let Some((slice, service)) = slice.and_then(|slice| Some((slice, slice.service.clone()?))) else {
             return;
         };
-        let pods: HashSet<_> = slice.endpoints.iter().filter_map(|entry| entry.pod.clone()).collect();
+        let pods: HashSet<_> = slice.entries.iter().filter_map(|entry| entry.pod).collect();
         if self.context.quirks.has(Quirk::Q20) {
             // The peer looks at the node when it builds the endpoint.
-            pods.iter().for_each(|pod| self.convert_pod(pod));
+            pods.iter().for_each(|pod| self.convert_pod(*pod));
         }
         if self.context.quirks.has(Quirk::Q32) {
-            let service = self.services.get(&ObjectKey::new(key.namespace.clone(), service.clone()));
-            self.compat.basis.insert(key.clone(), HealthBasis::of(service));
+            let service = self.services.get(&ObjectKey::new(&key.namespace, service));
+            self.compat.basis.insert(key.clone(), HealthBasis::of(service.map(AsRef::as_ref)));
         }
         if self.context.quirks.has(Quirk::Q23) {
             let unknown: HashSet<_> =
-                pods.into_iter().filter(|pod| !self.converted.contains_key(pod)).collect();
+                pods.into_iter().filter(|pod| self.pods.workload(*pod).is_none()).collect();
             if !unknown.is_empty() {
                 self.compat.late.insert(key.clone(), unknown);
             }

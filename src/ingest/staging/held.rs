@@ -1,6 +1,8 @@
 //! The objects of one kind: keyed upsert, and mark and sweep for complete lists.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
+
+use hashbrown::HashMap;
 
 use super::guard::{Guard, HeldBack};
 use super::quarantine::Quarantine;
@@ -42,6 +44,24 @@ struct Listing<T> {
     confirms: bool,
 }
 
+/// The event of an object as it is kept: packed before anything waits.
+pub(super) fn packed<U, T>(event: SourceEvent<U>, pack: impl FnOnce(U) -> T) -> SourceEvent<T> {
+    let received = |received: Received<U>, pack| {
+        let Received { key, uid, revision, object } = received;
+        Received { key, uid, revision, object: object.map(pack) }
+    };
+    match event {
+        SourceEvent::Init => SourceEvent::Init,
+        SourceEvent::InitApply(object) => SourceEvent::InitApply(received(object, pack)),
+        SourceEvent::InitDone { reason } => SourceEvent::InitDone { reason },
+        SourceEvent::Apply(object) => SourceEvent::Apply(received(object, pack)),
+        SourceEvent::Delete { key, revision } => SourceEvent::Delete { key, revision },
+        SourceEvent::Connected => SourceEvent::Connected,
+        SourceEvent::Idle => SourceEvent::Idle,
+        SourceEvent::Failed(failure) => SourceEvent::Failed(failure),
+    }
+}
+
 /// For kinds that no endpoint hangs on.
 pub(super) fn weightless<T>(_: &ObjectKey, _: &T) -> usize {
     0
@@ -57,36 +77,58 @@ pub(super) struct Door<'a, W> {
     pub(super) quarantine: &'a mut Quarantine,
 }
 
+/// Where the objects of one kind are kept.
+pub(super) trait Store<T> {
+    /// How many objects there are.
+    fn len(&self) -> usize;
+    /// Whether an object is there and says the same.
+    fn is_same(&self, key: &ObjectKey, object: &T) -> bool;
+    /// How many endpoints hang on an object; none on one that is not there.
+    fn weight(&self, key: &ObjectKey, weigh: &impl Fn(&ObjectKey, &T) -> usize) -> usize;
+    /// Every key.
+    fn all(&self) -> impl Iterator<Item = &ObjectKey>;
+    /// Sets an object; gives what it was.
+    fn put(&mut self, key: &ObjectKey, object: T) -> Option<T>;
+    /// Takes an object away.
+    fn take(&mut self, key: &ObjectKey) -> Option<T>;
+}
+
+impl<T: PartialEq> Store<T> for HashMap<ObjectKey, T> {
+    fn len(&self) -> usize {
+        self.len()
+    }
+
+    fn is_same(&self, key: &ObjectKey, object: &T) -> bool {
+        self.get(key) == Some(object)
+    }
+
+    fn weight(&self, key: &ObjectKey, weigh: &impl Fn(&ObjectKey, &T) -> usize) -> usize {
+        self.get(key).map_or(0, |object| weigh(key, object))
+    }
+
+    fn all(&self) -> impl Iterator<Item = &ObjectKey> {
+        self.keys()
+    }
+
+    fn put(&mut self, key: &ObjectKey, object: T) -> Option<T> {
+        self.insert(key.clone(), object)
+    }
+
+    fn take(&mut self, key: &ObjectKey) -> Option<T> {
+        self.remove(key)
+    }
+}
+
 /// Objects of one kind.
 #[derive(Debug)]
 pub struct Held<T> {
     objects: HashMap<ObjectKey, T>,
-    listings: HashMap<Scope, Listing<T>>,
-    listed: HashSet<Scope>,
-    /// Each source has generations of its own.
-    revisions: HashMap<Scope, Revisions>,
-    /// Lists that make this kind complete.
-    awaited: usize,
-    /// What the last list took away and nobody confirmed: gone, or with fewer endpoints.
-    doubtful: HashMap<ObjectKey, Option<T>>,
-    held_back: Option<HeldBack>,
-    confirming: bool,
-    doubts: u64,
+    gate: Gate<T>,
 }
 
 impl<T> Default for Held<T> {
     fn default() -> Self {
-        Self {
-            objects: HashMap::new(),
-            listings: HashMap::new(),
-            listed: HashSet::new(),
-            revisions: HashMap::new(),
-            awaited: 1,
-            doubtful: HashMap::new(),
-            held_back: None,
-            confirming: false,
-            doubts: 0,
-        }
+        Self { objects: HashMap::new(), gate: Gate::default() }
     }
 }
 
@@ -113,6 +155,68 @@ impl<T: PartialEq> Held<T> {
 
     /// Whether every list that makes it complete was completed once.
     pub fn is_listed(&self) -> bool {
+        self.gate.is_listed()
+    }
+
+    /// Its lists.
+    pub(super) fn gate(&mut self) -> &mut Gate<T> {
+        &mut self.gate
+    }
+
+    /// Whether a list is in progress.
+    pub(super) fn is_listing(&self) -> bool {
+        !self.gate.listings.is_empty()
+    }
+
+    /// Removals that wait for a second list.
+    pub(super) fn held_back(&self) -> Option<HeldBack> {
+        self.gate.held_back()
+    }
+
+    /// Takes in one event.
+    pub(super) fn apply<W: Fn(&ObjectKey, &T) -> usize>(
+        &mut self,
+        event: SourceEvent<T>,
+        door: Door<'_, W>,
+    ) -> Changes<T> {
+        self.gate.apply(event, &mut self.objects, door)
+    }
+}
+
+/// The lists and the order of the events of one kind.
+#[derive(Debug)]
+pub(super) struct Gate<T> {
+    listings: HashMap<Scope, Listing<T>>,
+    listed: HashSet<Scope>,
+    /// Each source has generations of its own.
+    revisions: HashMap<Scope, Revisions>,
+    /// Lists that make this kind complete.
+    awaited: usize,
+    /// What the last list took away and nobody confirmed: gone, or with fewer endpoints.
+    doubtful: HashMap<ObjectKey, Option<T>>,
+    held_back: Option<HeldBack>,
+    confirming: bool,
+    doubts: u64,
+}
+
+impl<T> Default for Gate<T> {
+    fn default() -> Self {
+        Self {
+            listings: HashMap::new(),
+            listed: HashSet::new(),
+            revisions: HashMap::new(),
+            awaited: 1,
+            doubtful: HashMap::new(),
+            held_back: None,
+            confirming: false,
+            doubts: 0,
+        }
+    }
+}
+
+impl<T: PartialEq> Gate<T> {
+    /// Whether every list that makes it complete was completed once.
+    pub(super) fn is_listed(&self) -> bool {
         self.listed.len() >= self.awaited
     }
 
@@ -131,9 +235,11 @@ impl<T: PartialEq> Held<T> {
         self.confirming = true;
     }
 
+    /// Takes in one event about the objects of `store`.
     pub(super) fn apply<W: Fn(&ObjectKey, &T) -> usize>(
         &mut self,
         event: SourceEvent<T>,
+        store: &mut impl Store<T>,
         door: Door<'_, W>,
     ) -> Changes<T> {
         let mut changes = Changes::default();
@@ -153,17 +259,17 @@ impl<T: PartialEq> Held<T> {
             }
             SourceEvent::InitDone { .. } => {
                 if let Some(listing) = self.listings.remove(&door.scope) {
-                    self.swap(listing, door, &mut changes);
+                    self.swap(listing, store, door, &mut changes);
                 }
             }
             SourceEvent::Apply(Received { key, object, .. }) => {
                 self.forget_doubt(&key);
-                self.upsert(key, object, door.kind, door.quarantine, &mut changes);
+                upsert(store, key, object, door.kind, door.quarantine, &mut changes);
             }
             SourceEvent::Delete { key, .. } => {
                 self.forget_doubt(&key);
                 door.quarantine.clear(door.kind, &key);
-                self.remove(key, &mut changes);
+                remove(store, key, &mut changes);
             }
             SourceEvent::Connected | SourceEvent::Idle | SourceEvent::Failed(_) => {}
         }
@@ -174,6 +280,7 @@ impl<T: PartialEq> Held<T> {
     fn swap<W: Fn(&ObjectKey, &T) -> usize>(
         &mut self,
         listing: Listing<T>,
+        store: &mut impl Store<T>,
         door: Door<'_, W>,
         changes: &mut Changes<T>,
     ) {
@@ -182,14 +289,13 @@ impl<T: PartialEq> Held<T> {
         self.listed.insert(door.scope.clone());
         changes.listed = true;
         self.doubtful.retain(|key, _| !within(key));
-        let held = self.objects.keys();
         let mut gone: Vec<_> =
-            held.filter(|key| within(key) && !objects.contains_key(*key)).cloned().collect();
-        if !confirms && let Some(held_back) = self.doubt(&objects, &gone, &door) {
+            store.all().filter(|key| within(key) && !objects.contains_key(*key)).cloned().collect();
+        if !confirms && let Some(held_back) = self.doubt(&objects, &gone, store, &door) {
             changes.doubted = true;
             self.held_back = Some(held_back);
             self.doubtful.extend(gone.drain(..).map(|key| (key, None)));
-            self.hold_shrunk(&mut objects, &door.weigh);
+            self.hold_shrunk(&mut objects, store, &door.weigh);
         }
         if self.doubtful.is_empty() {
             self.held_back = None;
@@ -199,10 +305,10 @@ impl<T: PartialEq> Held<T> {
             |key: &ObjectKey| !within(key) || objects.contains_key(key) || self.doubtful.contains_key(key);
         door.quarantine.retain(door.kind, there);
         for key in gone {
-            self.remove(key, changes);
+            remove(store, key, changes);
         }
         for (key, object) in objects {
-            self.upsert(key, object, door.kind, door.quarantine, changes);
+            upsert(store, key, object, door.kind, door.quarantine, changes);
         }
     }
 
@@ -211,10 +317,14 @@ impl<T: PartialEq> Held<T> {
         &mut self,
         listed: &HashMap<ObjectKey, Result<T, String>>,
         gone: &[ObjectKey],
+        store: &impl Store<T>,
         door: &Door<'_, W>,
     ) -> Option<HeldBack> {
-        let now = |key: &ObjectKey| self.objects.get(key).map_or(0, |object| (door.weigh)(key, object));
-        let before: usize = self.objects.keys().map(&now).sum();
+        if store.len() == 0 {
+            return None;
+        }
+        let now = |key: &ObjectKey| store.weight(key, &door.weigh);
+        let before: usize = store.all().map(&now).sum();
         let lost: usize = gone.iter().map(&now).sum();
         let kept = before.saturating_sub(lost + listed.keys().map(&now).sum::<usize>());
         let after: usize = listed
@@ -238,11 +348,12 @@ impl<T: PartialEq> Held<T> {
     fn hold_shrunk<W: Fn(&ObjectKey, &T) -> usize>(
         &mut self,
         listed: &mut HashMap<ObjectKey, Result<T, String>>,
+        store: &impl Store<T>,
         weigh: &W,
     ) {
         let shrunk = listed.iter().filter(|(key, new)| {
-            let pair = self.objects.get(*key).zip(new.as_ref().ok());
-            pair.is_some_and(|(old, new)| weigh(key, new) < weigh(key, old))
+            let new = new.as_ref().ok();
+            new.is_some_and(|new| weigh(key, new) < store.weight(key, weigh))
         });
         let shrunk: Vec<_> = shrunk.map(|(key, _)| key.clone()).collect();
         for key in shrunk {
@@ -262,36 +373,39 @@ impl<T: PartialEq> Held<T> {
             }
         }
     }
+}
 
-    fn upsert(
-        &mut self,
-        key: ObjectKey,
-        object: Result<T, String>,
-        kind: ObjectKind,
-        quarantine: &mut Quarantine,
-        changes: &mut Changes<T>,
-    ) {
-        let object = match object {
-            Ok(object) => object,
-            Err(reason) => {
-                changes.unreadable += 1;
-                quarantine.set(kind, key, reason);
-                return;
-            }
-        };
-        quarantine.clear(kind, &key);
-        if self.objects.get(&key) == Some(&object) {
-            changes.same += 1;
+/// Sets an object, unless it cannot be read: then what was there stays.
+fn upsert<T>(
+    store: &mut impl Store<T>,
+    key: ObjectKey,
+    object: Result<T, String>,
+    kind: ObjectKind,
+    quarantine: &mut Quarantine,
+    changes: &mut Changes<T>,
+) {
+    let object = match object {
+        Ok(object) => object,
+        Err(reason) => {
+            changes.unreadable += 1;
+            quarantine.set(kind, key, reason);
             return;
         }
-        let old = self.objects.insert(key.clone(), object);
-        let event = if old.is_some() { EventKind::Update } else { EventKind::Add };
-        changes.changed.push((key, old, event));
+    };
+    quarantine.clear(kind, &key);
+    if store.is_same(&key, &object) {
+        changes.same += 1;
+        return;
     }
+    // A namespace is kept once for all its objects.
+    let key = ObjectKey { namespace: Name::interned(&key.namespace), name: key.name };
+    let old = store.put(&key, object);
+    let event = if old.is_some() { EventKind::Update } else { EventKind::Add };
+    changes.changed.push((key, old, event));
+}
 
-    fn remove(&mut self, key: ObjectKey, changes: &mut Changes<T>) {
-        if let Some(old) = self.objects.remove(&key) {
-            changes.changed.push((key, Some(old), EventKind::Delete));
-        }
+fn remove<T>(store: &mut impl Store<T>, key: ObjectKey, changes: &mut Changes<T>) {
+    if let Some(old) = store.take(&key) {
+        changes.changed.push((key, Some(old), EventKind::Delete));
     }
 }

@@ -53,7 +53,7 @@ impl NetworkStaging {
 
     /// How many lists make Gateways complete.
     pub(super) fn await_gateway_lists(&mut self, lists: usize) {
-        self.api.await_lists(lists);
+        self.api.gate().await_lists(lists);
     }
 
     /// Gateways of the Gateway API held.
@@ -136,9 +136,7 @@ impl Staging {
         if !moved {
             return;
         }
-        for pod in self.pods.keys().cloned().collect::<Vec<_>>() {
-            self.convert_pod(&pod);
-        }
+        self.convert_pods();
         self.dirty.services.extend(self.references.borrowing());
     }
 
@@ -153,7 +151,7 @@ impl Staging {
     /// Q6: a Service that is or was a candidate is always evaluated again.
     pub(super) fn gateway_service_changed(&mut self, key: &ObjectKey) {
         let was = self.networks.is_candidate(key);
-        if self.services.get(key).is_some_and(is_labelled) {
+        if self.services.get(key).is_some_and(|service| is_labelled(service)) {
             self.networks.labelled.insert(key.clone());
         } else {
             self.networks.labelled.remove(key);
@@ -219,12 +217,12 @@ impl GatewayNodes for Staging {
     }
 
     fn running(&self, service: &ObjectKey) -> BTreeSet<Name> {
-        let names = self.by_service.get(service).into_iter().flatten();
+        let names = self.references.slices(service).into_iter().flatten();
         let slice = |name: &Name| self.slices.get(&ObjectKey::new(service.namespace.clone(), name.clone()));
-        let entries = names.filter_map(slice).flat_map(|slice| &slice.endpoints);
-        let ready = entries.filter(|entry| entry.ready.unwrap_or(true));
-        let pods = ready.filter_map(|entry| self.pods.get(entry.pod.as_ref()?));
-        pods.map(|pod| pod.node.clone()).filter(|node| !node.is_empty()).collect()
+        let entries = names.filter_map(slice).flat_map(|slice| &slice.entries);
+        let ready = entries.filter(|entry| entry.conditions.ready().unwrap_or(true));
+        let nodes = ready.filter_map(|entry| Some(self.pods.node(entry.pod?)));
+        nodes.filter(|node| !node.is_empty()).collect()
     }
 }
 

@@ -4,6 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::time::{Duration, Instant};
 
 use super::Staging;
+use super::pod_table::PodId;
 use crate::ingest::objects::{ObjectKey, ObjectKind};
 use crate::model::{Locality, Quirk};
 
@@ -14,54 +15,54 @@ const PATIENCE: Duration = Duration::from_secs(2);
 #[derive(Debug, Default)]
 pub(super) struct NodeWaits {
     now: Option<Instant>,
-    by_deadline: BTreeSet<(Instant, ObjectKey)>,
+    by_deadline: BTreeSet<(Instant, PodId)>,
     /// `None`: it has waited long enough.
-    by_pod: HashMap<ObjectKey, Option<Instant>>,
+    by_pod: HashMap<PodId, Option<Instant>>,
 }
 
 impl NodeWaits {
     /// Whether a pod without a known node is to wait. It begins with the first question.
-    fn begin(&mut self, pod: &ObjectKey) -> bool {
+    fn begin(&mut self, pod: PodId) -> bool {
         let Some(now) = self.now else {
             return false;
         };
-        match self.by_pod.get(pod) {
+        match self.by_pod.get(&pod) {
             Some(deadline) => deadline.is_some(),
             None => {
                 let deadline = now + PATIENCE;
-                self.by_deadline.insert((deadline, pod.clone()));
-                self.by_pod.insert(pod.clone(), Some(deadline));
+                self.by_deadline.insert((deadline, pod));
+                self.by_pod.insert(pod, Some(deadline));
                 true
             }
         }
     }
 
     /// The node is known, or nobody wants to know it any longer.
-    fn end(&mut self, pod: &ObjectKey) {
+    fn end(&mut self, pod: PodId) {
         if self.by_pod.is_empty() {
             return;
         }
-        if let Some(Some(deadline)) = self.by_pod.remove(pod) {
-            self.by_deadline.remove(&(deadline, pod.clone()));
+        if let Some(Some(deadline)) = self.by_pod.remove(&pod) {
+            self.by_deadline.remove(&(deadline, pod));
         }
     }
 
     /// Pods that have waited long enough by now.
-    pub(super) fn advance(&mut self, now: Instant) -> Vec<ObjectKey> {
+    pub(super) fn advance(&mut self, now: Instant) -> Vec<PodId> {
         self.now = Some(now);
         let mut over = Vec::new();
         while let Some((deadline, _)) = self.by_deadline.first()
             && *deadline <= now
             && let Some((_, pod)) = self.by_deadline.pop_first()
         {
-            self.by_pod.insert(pod.clone(), None);
+            self.by_pod.insert(pod, None);
             over.push(pod);
         }
         over
     }
 
     /// Nodes may not be read: everybody who waits has waited long enough.
-    pub(super) fn give_up(&mut self) -> Vec<ObjectKey> {
+    pub(super) fn give_up(&mut self) -> Vec<PodId> {
         let waiting = std::mem::take(&mut self.by_deadline).into_iter().map(|(_, pod)| pod);
         self.by_pod.clear();
         waiting.collect()
@@ -75,19 +76,19 @@ impl NodeWaits {
 impl Staging {
     /// The locality of a pod's node: `None` while that is waited for, `Some(None)` when it has none. A pod that
     /// was converted before, on the same node, keeps its locality meanwhile.
-    pub(super) fn locality(&mut self, key: &ObjectKey) -> Option<Option<Locality>> {
-        let pod = self.pods.get(key).filter(|pod| !pod.failed);
-        let name = pod.map(|pod| pod.node.clone()).unwrap_or_default();
+    pub(super) fn locality(&mut self, pod: PodId) -> Option<Option<Locality>> {
+        let present = self.pods.pod(pod).filter(|pod| !pod.failed);
+        let name = present.map(|pod| pod.node).unwrap_or_default();
         let node = self.nodes.get(&ObjectKey::new("", name.clone()));
         let moot = name.is_empty() || self.unavailable.contains(&ObjectKind::Node);
         if node.is_some() || moot || self.context.quirks.has(Quirk::Q20) {
-            self.waits.end(key);
+            self.waits.end(pod);
             return Some(node.map(|node| node.locality.clone()));
         }
-        if !self.waits.begin(key) {
+        if !self.waits.begin(pod) {
             return Some(None);
         }
-        let before = self.converted.get(key).filter(|workload| *workload.node() == name);
+        let before = self.pods.workload(pod).filter(|workload| *workload.node() == name);
         before.map(|workload| Some(workload.locality().clone()))
     }
 }

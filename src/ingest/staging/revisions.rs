@@ -1,6 +1,9 @@
 //! The revision of every object: events that are not newer than what is held change nothing (K-27, D32).
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
+use std::hash::{BuildHasher, RandomState};
+
+use hashbrown::HashMap;
 
 use crate::ingest::objects::ObjectKey;
 use crate::ingest::watch::{Received, SourceEvent};
@@ -12,50 +15,61 @@ const REMEMBERED: usize = 1024;
 /// revision that is not a number is not compared.
 #[derive(Debug, Default)]
 pub(super) struct Revisions {
-    told: HashMap<ObjectKey, u64>,
-    listing: HashMap<ObjectKey, u64>,
-    deleted: VecDeque<ObjectKey>,
+    hasher: RandomState,
+    told: HashMap<Print, u64>,
+    listing: HashMap<Print, u64>,
+    deleted: VecDeque<Print>,
 }
 
+/// What stands for a key: 64 bits of a keyed hash. There are as many revisions as objects, so that a key of
+/// their own would be most of what they need; two objects of a million have the same one in one cluster of
+/// 37 million.
+type Print = u64;
+
 impl Revisions {
+    fn print(&self, key: &ObjectKey) -> Print {
+        self.hasher.hash_one((&*key.namespace, &*key.name))
+    }
+
     /// Whether an event says anything new; takes note of it.
     pub(super) fn admits<T>(&mut self, event: &SourceEvent<T>) -> bool {
         match event {
             SourceEvent::Init => self.listing.clear(),
             SourceEvent::InitApply(Received { key, revision: Some(revision), .. }) => {
-                self.listing.insert(key.clone(), *revision);
+                self.listing.insert(self.print(key), *revision);
             }
             SourceEvent::InitDone { .. } => {
                 self.told = std::mem::take(&mut self.listing);
+                self.told.shrink_to_fit();
                 self.deleted.clear();
             }
             SourceEvent::Apply(Received { key, revision: Some(revision), .. }) => {
-                return self.advance(key, *revision);
+                return self.advance(self.print(key), *revision);
             }
-            SourceEvent::Delete { key, revision } => return self.delete(key, *revision),
+            SourceEvent::Delete { key, revision } => return self.delete(self.print(key), *revision),
             _ => {}
         }
         true
     }
 
-    fn advance(&mut self, key: &ObjectKey, revision: u64) -> bool {
-        match self.told.get_mut(key) {
+    fn advance(&mut self, key: Print, revision: u64) -> bool {
+        match self.told.get_mut(&key) {
             Some(told) if *told >= revision => return false,
             Some(told) => *told = revision,
-            None => _ = self.told.insert(key.clone(), revision),
+            None => _ = self.told.insert(key, revision),
         }
         true
     }
 
-    fn delete(&mut self, key: &ObjectKey, revision: Option<u64>) -> bool {
+    fn delete(&mut self, key: Print, revision: Option<u64>) -> bool {
         let Some(revision) = revision else {
-            self.told.remove(key);
+            self.told.remove(&key);
             return true;
         };
         if !self.advance(key, revision) {
             return false;
         }
-        self.deleted.push_back(key.clone());
+        self.deleted.push_back(key);
         if self.deleted.len() > REMEMBERED
             && let Some(oldest) = self.deleted.pop_front()
             && !self.deleted.contains(&oldest)

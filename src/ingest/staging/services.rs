@@ -2,14 +2,32 @@
 
 use std::sync::Arc;
 
-use super::{Pods, Staging};
+use super::Staging;
+use super::pod_table::interned;
 use crate::ingest::convert::{self, EndpointInput, HealthBasis, SliceInput};
 use crate::ingest::counts::Counts;
-use crate::ingest::objects::{NamespaceObject, ObjectKey, ObjectKind};
-use crate::model::{EndpointShard, ServiceKey};
+use crate::ingest::objects::{NamespaceObject, ObjectKey, ObjectKind, ServiceObject};
+use crate::model::{EndpointShard, Labels, Name, ServiceKey};
 
 /// A share to be published; `None` is gone.
 type Share = (ServiceKey, Option<Arc<EndpointShard>>);
+
+/// A Service as it is kept: without room for more, its texts shared with other Services.
+pub(super) fn tidy(mut object: ServiceObject) -> Box<ServiceObject> {
+    object.labels = interned(&object.labels);
+    // Nothing is selected here: slices say which pods are meant.
+    object.selector = Labels::new();
+    for list in [&mut object.cluster_ips, &mut object.external_ips, &mut object.ingress] {
+        list.shrink_to_fit();
+    }
+    for port in &mut object.ports {
+        for text in [&mut port.name, &mut port.protocol, &mut port.app_protocol, &mut port.target_port] {
+            *text = Name::interned(text);
+        }
+    }
+    object.ports.shrink_to_fit();
+    Box::new(object)
+}
 
 impl Staging {
     /// What differs of a Service: its share under its own name, and under the imported one (R4.39).
@@ -26,8 +44,8 @@ impl Staging {
     }
 
     fn own_share(&mut self, key: &ObjectKey) -> Option<EndpointShard> {
-        let object = self.services.get(key);
-        let slices = self.by_service.get(key);
+        let object = self.services.get(key).map(AsRef::as_ref);
+        let slices = self.references.slices(key);
         if object.is_none() && slices.is_none() {
             self.withheld.remove(key);
             self.quarantine.forget_parts(key);
@@ -50,14 +68,19 @@ impl Staging {
             namespace: &key.namespace,
             service: object,
             slices: &slices,
-            pods: &Pods { index: &self.pod_index, converted: &self.converted },
+            pods: &self.lookup(),
             without_pods: self.context.serve_without_pods && self.unavailable.contains(&ObjectKind::Pod),
             discoverability: convert::discoverability(&self.context.mcs, self.exports.get(key).is_some()),
         });
         let namespace = self.namespaces.get(&ObjectKey::new("", key.namespace.clone()));
         let distribution = namespace.map(|namespace| &*namespace.traffic_distribution).unwrap_or_default();
-        let service =
-            object.map(|object| Arc::new(convert::service(&self.context, key, object, distribution)));
+        let service = object.map(|object| convert::service(&self.context, key, object, distribution));
+        let told = self.current.shards.get(&self.context.service_key(key));
+        let service = service.map(|service| match told.and_then(|shard| shard.service.as_ref()) {
+            // Shared with what was told before: comparing them costs nothing.
+            Some(told) if **told == service => Arc::clone(told),
+            _ => Arc::new(service),
+        });
         if result.withheld == 0 {
             self.withheld.remove(key);
         } else {

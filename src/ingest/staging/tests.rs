@@ -6,6 +6,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::ingest::convert;
 use crate::ingest::watch::{ListReason, Received};
 use crate::model::Health;
 
@@ -264,11 +265,11 @@ fn d12_a_pod_knows_the_services_whose_slices_name_it() {
     let batch = staging.take();
     let touched: Vec<_> = batch.workloads.iter().map(|(id, _)| &*id.name).collect();
     assert_eq!(touched, ["p0"]);
-    let services = |staging: &mut Staging| told(&staging.state(), "p0").unwrap().services.as_ref().clone();
-    assert_eq!(services(&mut staging), BTreeSet::from([key("s0"), key("s1")]));
+    let services = |staging: &mut Staging| told(&staging.state(), "p0").unwrap().services.clone();
+    assert_eq!(services(&mut staging), Set::from([key("s0"), key("s1")]));
     assert_eq!(batch.shards.len(), 1, "other services of the pod are not touched");
     staging.apply(delete(&slice("s0", &[])));
-    assert_eq!(services(&mut staging), BTreeSet::from([key("s1")]));
+    assert_eq!(services(&mut staging), Set::from([key("s1")]));
 }
 
 #[test]

@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use super::ListReason;
+use crate::ingest::objects::wire::Encoding;
 
 /// What a source is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -74,6 +75,9 @@ pub struct SourceCounts {
     last_event: AtomicU64,
     last_contact: AtomicU64,
     phase: AtomicU8,
+    /// How objects arrive: 0 while nobody knows, then 1 plus the encoding's, or the list form's, number.
+    encoding: AtomicU8,
+    streamed: AtomicU8,
 }
 
 impl SourceCounts {
@@ -96,6 +100,8 @@ impl SourceCounts {
             last_event: AtomicU64::new(0),
             last_contact: AtomicU64::new(0),
             phase: AtomicU8::new(SourcePhase::New as u8),
+            encoding: AtomicU8::new(0),
+            streamed: AtomicU8::new(0),
         }
     }
 
@@ -174,6 +180,28 @@ impl SourceCounts {
     /// What it is doing.
     pub fn phase(&self) -> SourcePhase {
         SourcePhase::ALL[usize::from(self.phase.load(Ordering::Relaxed))]
+    }
+
+    /// How its watch is encoded; `None` before the first one.
+    pub fn encoding(&self) -> Option<Encoding> {
+        match self.encoding.load(Ordering::Relaxed) {
+            0 => None,
+            1 => Some(Encoding::Json),
+            _ => Some(Encoding::Protobuf),
+        }
+    }
+
+    /// Whether its last list came as a stream, not in pages; `None` before the first one.
+    pub fn streamed(&self) -> Option<bool> {
+        self.streamed.load(Ordering::Relaxed).checked_sub(1).map(|streamed| streamed == 1)
+    }
+
+    pub(super) fn set_encoding(&self, encoding: Encoding) {
+        self.encoding.store(if encoding == Encoding::Json { 1 } else { 2 }, Ordering::Relaxed);
+    }
+
+    pub(super) fn set_streamed(&self, streamed: bool) {
+        self.streamed.store(1 + u8::from(streamed), Ordering::Relaxed);
     }
 
     fn age(&self, at: &AtomicU64, now: Instant) -> Option<Duration> {

@@ -8,15 +8,13 @@ use serde::Serialize;
 use super::{ClusterHealth, ClusterRole, SourceStatus};
 use crate::model::{ClusterId, Moment, Name, NetworkId, Standing, StartRule};
 
-/// What is known of an API server besides its objects; what nobody found out yet is empty.
+/// How the Services of a cluster arrive; what is not known yet is `None`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ApiFacts {
-    /// Its version, such as `v1.35.4`.
-    pub version: Option<String>,
-    /// `protobuf` or `json`: how built-in kinds arrive.
+    /// `protobuf` or `json`.
     pub encoding: Option<&'static str>,
-    /// Whether lists arrive as streams (`sendInitialEvents`) or in pages.
+    /// Whether its last list arrived as a stream (`sendInitialEvents`), not in pages.
     pub streaming_lists: Option<bool>,
 }
 
@@ -60,7 +58,7 @@ pub struct ClusterStatus {
     pub uid: Name,
     /// When the credentials expire, as far as they say (K-18).
     pub credentials_expire: Option<SystemTime>,
-    /// What is known of its API server.
+    /// How its API server is read.
     pub api: ApiFacts,
     /// The network of its system namespace; empty when it has no label.
     pub network: NetworkId,

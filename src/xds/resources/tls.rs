@@ -1,7 +1,5 @@
 //! Mesh mTLS: the contexts of both sides, with secrets asked over the stream itself.
 
-use std::collections::BTreeSet;
-
 use envoy_types::pb::envoy::config::core::v3::{TransportSocket, transport_socket};
 use envoy_types::pb::envoy::extensions::transport_sockets::raw_buffer::v3::RawBuffer;
 use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3 as tls;
@@ -34,7 +32,7 @@ fn client_alpn(protocol: PortProtocol) -> &'static [&'static str] {
 }
 
 /// The client's side of mesh mTLS towards `accounts`; without accounts any identity under the roots is accepted.
-pub(super) fn client(sni: String, protocol: PortProtocol, accounts: &BTreeSet<SpiffeId>) -> TransportSocket {
+pub(super) fn client(sni: String, protocol: PortProtocol, accounts: &[SpiffeId]) -> TransportSocket {
     let names = accounts.iter().map(|id| MatchPattern::Exact(id.to_string()));
     let context = tls::UpstreamTlsContext {
         common_tls_context: Some(common(names.collect(), client_alpn(protocol))),

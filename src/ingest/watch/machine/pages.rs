@@ -183,6 +183,7 @@ impl<T: Object> Machine<T> {
         match page.next {
             Some(token) => self.request_page(now, Some(token), Some(revision), restarts),
             None => {
+                self.counts.set_streamed(false);
                 self.list_complete(now, revision);
                 self.begin(now);
             }

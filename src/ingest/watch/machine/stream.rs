@@ -201,6 +201,8 @@ impl<T: Object> Machine<T> {
             self.looks.deleted(&key);
             self.tell(SourceEvent::Delete { key, revision });
         }
+        self.counts.set_encoding(reading.encoding);
+        self.counts.set_streamed(true);
         let open = Open::new(now, reading.encoding, reading.framer);
         self.main = Main::Watching(Watching::open(timeout, open));
         self.watch_is_open(now);

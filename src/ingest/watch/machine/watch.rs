@@ -123,6 +123,7 @@ impl<T: Object> Machine<T> {
             }
             Entrance::Open(encoding) => {
                 watching.stage = Stage::Open(Open::new(now, encoding, Framer::new(encoding, most)));
+                self.counts.set_encoding(encoding);
                 self.answered();
                 self.watch_is_open(now);
             }

@@ -1,0 +1,153 @@
+//! Pods: what changes them, and what they change.
+
+use std::sync::Arc;
+
+use super::Staging;
+use super::held::{Door, Scope, packed};
+use super::pod_table::{PodId, PodTable};
+use crate::ingest::convert::{self, Pod, PodLookup};
+use crate::ingest::counts::Counts;
+use crate::ingest::objects::{ObjectKey, ObjectKind, PodObject};
+use crate::ingest::watch::SourceEvent;
+use crate::model::{Name, ServiceKey, Set, Workload, WorkloadCell, WorkloadId};
+
+impl Staging {
+    pub(super) fn apply_pod(&mut self, scope: Scope, event: SourceEvent<PodObject>) {
+        let event = packed(event, |object| self.pods.pack(object));
+        let (kind, guard) = (ObjectKind::Pod, self.guard);
+        let door =
+            Door { kind, scope, guard, weigh: |_: &ObjectKey, _: &Pod| 1, quarantine: &mut self.quarantine };
+        let changes = self.pod_gate.apply(event, &mut self.pods, door);
+        self.note(kind, changes, Self::pod_changed);
+    }
+
+    fn pod_changed(&mut self, key: ObjectKey, old: Option<Pod>) {
+        let Some(id) = self.pods.find(&key) else {
+            return;
+        };
+        let new = self.pods.pod(id);
+        if new.is_none() {
+            // Its place goes with it, unless something still speaks of it.
+            self.touch_pod(id);
+        }
+        let before = old.as_ref().map(Pod::lent).unwrap_or_default();
+        let after = new.as_ref().map(Pod::lent).unwrap_or_default();
+        let differ = before.iter().filter(|address| !after.contains(address));
+        for address in differ.chain(after.iter().filter(|address| !before.contains(address))) {
+            self.dirty.services.extend(self.references.borrowers(&key.namespace, *address));
+        }
+        if !after.is_empty() && self.compat.ready(id) {
+            self.touch_services(id);
+        }
+        self.convert_pod(id);
+    }
+
+    /// R5.11 and Q20: pods that run on it move with it.
+    pub(super) fn convert_pods_on(&mut self, node: &Name) {
+        for pod in self.pods.on_node(node) {
+            self.convert_pod(pod);
+        }
+    }
+
+    /// Converts every pod again.
+    pub(super) fn convert_pods(&mut self) {
+        for pod in self.pods.ids().collect::<Vec<_>>() {
+            self.convert_pod(pod);
+        }
+    }
+
+    /// Converts one pod; when it differs, itself and the services whose slices name it are touched.
+    pub(super) fn convert_pod(&mut self, id: PodId) {
+        let Some(locality) = self.locality(id) else {
+            return; // It waits for its node.
+        };
+        let converted = self.pods.pod(id).filter(|pod| !pod.failed).map(|pod| {
+            Counts::add(&self.counts.pod_conversions, 1);
+            let (locality, network) = (locality.as_ref(), self.networks.of_cluster());
+            let key = self.pods.key(id);
+            let mut workload = convert::pod_workload(&self.context, key, &pod, locality, network);
+            self.profiles.unify(&mut workload.profile);
+            self.places.unify(&mut workload.place);
+            workload
+        });
+        if self.pods.workload(id).map(|old| &**old) == converted.as_ref() {
+            // Whatever else differs is not seen; how it is kept may depend on it.
+            let same = self.pods.workload(id).cloned();
+            return self.pods.set_workload(id, same);
+        }
+        for address in self.pods.lent_by(id) {
+            let borrowers = self.references.borrowers(&self.pods.key(id).namespace, address);
+            self.dirty.services.extend(borrowers);
+        }
+        self.touch_pod(id);
+        self.pods.set_workload(id, converted.map(Arc::new));
+        self.touch_services(id);
+    }
+
+    /// Notes that a pod may have to be told again, and what it was before.
+    pub(super) fn touch_pod(&mut self, id: PodId) {
+        self.dirty.pods.entry(id).or_insert_with(|| self.pods.workload(id).cloned());
+    }
+
+    /// Notes the services whose slices name a pod.
+    fn touch_services(&mut self, id: PodId) {
+        let services = self.pods.named_by(id).iter().map(|service| self.references.key(*service).clone());
+        self.dirty.services.extend(services);
+    }
+
+    /// The pod as its proxy sees it: with the services that name it. `before` is what was told of it last.
+    pub(super) fn publish_pod(
+        &mut self,
+        id: PodId,
+        before: Option<Arc<Workload>>,
+    ) -> Option<(WorkloadId, Option<WorkloadCell>)> {
+        let now = self.pods.workload(id).cloned();
+        let services = if now.is_some() { self.services_of(id) } else { Set::default() };
+        let told = self.pods.set_told(id, services.clone());
+        let key = self.pods.key(id);
+        let name = WorkloadId {
+            cluster: self.context.cluster.clone(),
+            namespace: key.namespace.clone(),
+            name: key.name.clone(),
+        };
+        // While slices are listed, some of them may name a pod that nothing else speaks of.
+        if now.is_none() && !self.slices.is_listing() {
+            self.pods.release(id);
+        }
+        let cell = |workload| WorkloadCell { workload, services: services.clone() };
+        (before != now || told != services).then(|| (name, now.map(cell)))
+    }
+
+    fn services_of(&mut self, id: PodId) -> Set<ServiceKey> {
+        let named_by = self.pods.named_by(id);
+        match named_by {
+            [first, others @ ..] if others.iter().all(|other| other == first) => {
+                self.references.alone(*first).clone()
+            }
+            all => {
+                let keys = all.iter().flat_map(|service| self.references.alone(*service).iter().cloned());
+                Set::clone(&self.service_sets.of(keys.collect()))
+            }
+        }
+    }
+
+    /// The pods as conversion sees them.
+    pub(super) fn lookup(&self) -> Pods<'_> {
+        Pods(&self.pods)
+    }
+}
+
+/// The pods as conversion sees them.
+pub(super) struct Pods<'a>(&'a PodTable);
+
+impl PodLookup for Pods<'_> {
+    type Pod = PodId;
+
+    fn by_name(&self, pod: &PodId) -> Option<Arc<Workload>> {
+        self.0.workload(*pod).cloned()
+    }
+
+    fn by_address(&self, namespace: &Name, address: std::net::IpAddr) -> Option<Arc<Workload>> {
+        self.by_name(&self.0.lender(namespace, address)?)
+    }
+}
