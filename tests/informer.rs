@@ -38,6 +38,18 @@ const MODES: [Mode; 4] = [
 /// What an informer holds: services, EndpointSlices and pods.
 const KINDS: u64 = 3;
 
+/// The programs, the informer too: other collections of them, as `KUBEBUILDER_ASSETS` may name, are without it.
+fn programs() -> Option<KubeAssets> {
+    let assets = assets()?;
+    if assets.dir().join("informer").is_file() {
+        return Some(assets);
+    }
+    let dir = assets.dir().display();
+    assert!(std::env::var_os("CI").is_none(), "no informer in {dir}: `make kube-assets` builds it");
+    println!("SKIPPED: what needs the informer: there is none in {dir}; `make kube-assets` builds it");
+    None
+}
+
 /// Starts an informer of every mode; returns when each holds what the server holds.
 async fn start_all(assets: &KubeAssets, kubeconfig: &str, world: &World) -> Vec<Informer> {
     let mut informers: Vec<Informer> =
@@ -169,7 +181,7 @@ async fn on_real(assets: &KubeAssets) -> Truth {
 
 #[tokio::test]
 async fn informers_end_with_the_same_store_on_synthetic_and_real_servers() {
-    let Some(assets) = assets() else { return };
+    let Some(assets) = programs() else { return };
     let synthetic = on_synthetic(&assets).await;
     let real = on_real(&assets).await;
     assert!(synthetic.len() > 60, "{} objects", synthetic.len());
@@ -178,7 +190,7 @@ async fn informers_end_with_the_same_store_on_synthetic_and_real_servers() {
 
 #[tokio::test]
 async fn bookmarks_spare_an_informer_the_relist_after_a_compaction() {
-    let Some(assets) = assets() else { return };
+    let Some(assets) = programs() else { return };
     let builder = ApiServer::builder().cluster("east").bookmark_interval(Duration::from_millis(50));
     let server = builder.start().await.unwrap();
     let world = World::create(client(&server.kubeconfig()).await).await;

@@ -112,6 +112,11 @@ impl Cluster {
         }
     }
 
+    /// Makes etcd forget.
+    pub async fn compact(&self) {
+        self.server.compact().await.unwrap();
+    }
+
     /// Creates many objects, over a few connections at once.
     pub async fn create_many(&self, objects: &[Value]) {
         const CLIENTS: usize = 16;
@@ -215,6 +220,26 @@ pub fn slice(service: &str, entries: &[(&str, &str)]) -> Value {
         "metadata": {"name": format!("{service}-1"), "namespace": "sample",
             "labels": {"kubernetes.io/service-name": service}},
         "endpoints": entries, "ports": [{"name": "http", "port": 5000}]})
+}
+
+/// How many services [`many_slices`] belong to.
+const MANY: usize = 100;
+
+pub fn many_services() -> Vec<Value> {
+    (0..MANY).map(|n| service(&format!("many-{n}"))).collect()
+}
+
+/// EndpointSlices of [`many_services`], one endpoint each.
+pub fn many_slices(count: usize) -> Vec<Value> {
+    let slice = |n: usize| {
+        let ip = format!("10.{}.{}.{}", 1 + n / 65536, n / 256 % 256, n % 256);
+        json!({"apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": "IPv4",
+            "metadata": {"name": format!("many-{n}"), "namespace": "sample",
+                "labels": {"kubernetes.io/service-name": format!("many-{}", n % MANY)}},
+            "endpoints": [{"addresses": [ip], "conditions": {"ready": !n.is_multiple_of(7)}, "nodeName": "n1"}],
+            "ports": [{"name": "http", "port": 5000}]})
+    };
+    (0..count).map(slice).collect()
 }
 
 fn gateway(network: &str) -> Value {

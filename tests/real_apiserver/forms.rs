@@ -9,26 +9,12 @@ use tombolo::registry::ClusterState;
 use super::assets::assets;
 use super::audit::Audit;
 use super::client::client;
-use super::cluster::{Cluster, service};
-use super::front::JsonOnly;
+use super::cluster::{Cluster, many_services, many_slices};
+use super::front::Gateway;
 use super::plane::Plane;
 
 /// More than ten pages of 500.
 const SLICES: usize = 5200;
-const SERVICES: usize = 100;
-
-/// EndpointSlices of [`SERVICES`] services, one endpoint each.
-fn many_slices() -> Vec<Value> {
-    let slice = |n: usize| {
-        let ip = format!("10.{}.{}.{}", 1 + n / 65536, n / 256 % 256, n % 256);
-        json!({"apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": "IPv4",
-            "metadata": {"name": format!("many-{n}"), "namespace": "sample",
-                "labels": {"kubernetes.io/service-name": format!("many-{}", n % SERVICES)}},
-            "endpoints": [{"addresses": [ip], "conditions": {"ready": n % 7 != 0}, "nodeName": "n1"}],
-            "ports": [{"name": "http", "port": 5000}]})
-    };
-    (0..SLICES).map(slice).collect()
-}
 
 fn add_on_objects() -> [Value; 2] {
     [
@@ -59,7 +45,8 @@ async fn read(kubeconfig: &str) -> (Plane, ClusterState) {
     for (kind, objects) in [("EndpointSlice", SLICES + 1), ("Gateway", 1), ("ServiceExport", 1), ("Pod", 2)] {
         assert_eq!(status.objects[kind], objects, "{kind}s");
     }
-    let failures: Vec<_> = status.sources.iter().map(|(kind, source)| (kind, source.counters.failures)).collect();
+    let failures: Vec<_> =
+        status.sources.iter().map(|(kind, source)| (kind, source.counters.failures)).collect();
     assert!(failures.iter().all(|(_, failures)| *failures == 0), "{failures:?}");
     (plane, state)
 }
@@ -92,15 +79,14 @@ async fn every_form_gives_the_same_registry() {
         east.create(&object).await;
     }
     let since = Instant::now();
-    let services: Vec<_> = (0..SERVICES).map(|n| service(&format!("many-{n}"))).collect();
-    east.create_many(&services).await;
-    east.create_many(&many_slices()).await;
+    east.create_many(&many_services()).await;
+    east.create_many(&many_slices(SLICES)).await;
     println!("{SLICES} EndpointSlices made in {:?}", since.elapsed());
 
     let (protobuf, expected) = read(&east.kubeconfig()).await;
     assert_eq!(expected.shards.values().map(|shard| shard.endpoints.len()).sum::<usize>(), SLICES + 2);
     assert_eq!(asked(&audit, 0), (true, 0));
-    let gateway = JsonOnly::before(client(&east.kubeconfig()).await).await;
+    let gateway = Gateway::before(client(&east.kubeconfig()).await).await;
     let (json, state) = read(&gateway.kubeconfig()).await;
     assert!(state == expected, "JSON and protobuf streams differ");
     let (as_json, otherwise, wanted) = gateway.answers();
@@ -118,17 +104,19 @@ async fn every_form_gives_the_same_registry() {
     assert!(state == expected, "protobuf pages and streams differ");
     let (streamed, pages) = asked(&audit, before);
     assert!(!streamed && pages > 10, "{pages} pages");
-    let gateway = JsonOnly::before(client(&east.kubeconfig()).await).await;
+    let gateway = Gateway::before(client(&east.kubeconfig()).await).await;
     let (json, state) = read(&gateway.kubeconfig()).await;
     assert!(state == expected, "JSON pages and protobuf streams differ");
     assert_eq!(gateway.answers().1, 0, "everything was JSON");
     assert!(asked(&audit, before).1 >= 2 * pages);
 
     // The one that saw the restart has lost nothing, and all see what comes next.
-    let gone = &many_slices()[42];
+    let gone = &many_slices(SLICES)[42];
     east.delete(gone).await;
     for plane in [&protobuf, &paged, &json] {
-        plane.until("the deletion is seen", || plane.registry.endpoints_of(&"east".into()) == SLICES + 1).await;
+        plane
+            .until("the deletion is seen", || plane.registry.endpoints_of(&"east".into()) == SLICES + 1)
+            .await;
         plane.is("east", "live").await;
     }
     let expected = protobuf.state("east");

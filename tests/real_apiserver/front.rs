@@ -8,9 +8,12 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::response::Response;
+use futures::future::BoxFuture;
+use http::StatusCode;
 use http::header::{ACCEPT, CONTENT_TYPE, HOST};
 use kube::Client;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::sync::Mutex;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 /// A wire that can be cut: nothing listens then, and every connection is gone.
@@ -20,12 +23,15 @@ pub struct Wire {
     /// Keeps the port ours while nothing listens on it.
     _held: TcpSocket,
     open: Option<DropGuard>,
+    /// Connections so far.
+    carried: Arc<AtomicU64>,
 }
 
 impl Wire {
     pub fn to(target: SocketAddr) -> Self {
         let held = reusable(SocketAddr::from(([127, 0, 0, 1], 0)));
-        let mut wire = Self { target, address: held.local_addr().unwrap(), _held: held, open: None };
+        let address = held.local_addr().unwrap();
+        let mut wire = Self { target, address, _held: held, open: None, carried: Arc::default() };
         wire.join();
         wire
     }
@@ -41,9 +47,16 @@ impl Wire {
 
     pub fn join(&mut self) {
         let listener = reusable(self.address).listen(64).unwrap();
-        let (cancel, target) = (CancellationToken::new(), self.target);
+        let (cancel, target, carried) = (CancellationToken::new(), self.target, Arc::clone(&self.carried));
         self.open = Some(cancel.clone().drop_guard());
-        tokio::spawn(async move { cancel.run_until_cancelled(carry(listener, target, cancel.clone())).await });
+        tokio::spawn(async move {
+            cancel.run_until_cancelled(carry(listener, target, carried, cancel.clone())).await
+        });
+    }
+
+    /// How many connections there have been.
+    pub fn connections(&self) -> u64 {
+        self.carried.load(Ordering::Relaxed)
     }
 }
 
@@ -54,8 +67,14 @@ fn reusable(address: SocketAddr) -> TcpSocket {
     socket
 }
 
-async fn carry(listener: TcpListener, target: SocketAddr, cancel: CancellationToken) {
+async fn carry(
+    listener: TcpListener,
+    target: SocketAddr,
+    carried: Arc<AtomicU64>,
+    cancel: CancellationToken,
+) {
     while let Ok((mut near, _)) = listener.accept().await {
+        carried.fetch_add(1, Ordering::Relaxed);
         let cancel = cancel.clone();
         tokio::spawn(async move {
             let carried = async {
@@ -68,66 +87,97 @@ async fn carry(listener: TcpListener, target: SocketAddr, cancel: CancellationTo
     }
 }
 
-/// An API server that knows no protobuf: a gateway that asks the real one for JSON, whatever is asked of it.
-pub struct JsonOnly {
+/// A gateway before an API server that asks it for JSON, whatever is asked of the gateway: to its clients, an API
+/// server that knows no protobuf.
+pub struct Gateway {
     address: SocketAddr,
-    seen: Arc<Seen>,
+    inner: Arc<Inner>,
     _stop: DropGuard,
 }
 
-/// Answers that went through.
-#[derive(Default)]
-struct Seen {
+struct Inner {
+    client: Client,
+    /// Done once, before the second page of any list is asked for.
+    between_pages: Mutex<Option<BoxFuture<'static, ()>>>,
     /// Asked for with protobuf as the first choice.
     protobuf_wanted: AtomicU64,
     /// Answered in JSON.
     json: AtomicU64,
     /// Answered in anything else.
     other: AtomicU64,
+    /// Answered that what is asked for has expired.
+    gone: AtomicU64,
 }
 
-impl JsonOnly {
+impl Gateway {
     pub async fn before(client: Client) -> Self {
+        Self::with_work_between_pages(client, Box::pin(std::future::ready(()))).await
+    }
+
+    /// One that does something between the first and the second page of the first list that has two.
+    pub async fn with_work_between_pages(client: Client, work: BoxFuture<'static, ()>) -> Self {
+        let inner = Arc::new(Inner {
+            client,
+            between_pages: Mutex::new(Some(work)),
+            protobuf_wanted: AtomicU64::new(0),
+            json: AtomicU64::new(0),
+            other: AtomicU64::new(0),
+            gone: AtomicU64::new(0),
+        });
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
-        let (address, cancel, seen) =
-            (listener.local_addr().unwrap(), CancellationToken::new(), Arc::<Seen>::default());
-        let service = Router::new().fallback(forward).with_state((client, Arc::clone(&seen)));
+        let (address, cancel) = (listener.local_addr().unwrap(), CancellationToken::new());
+        let service = Router::new().fallback(forward).with_state(Arc::clone(&inner));
         let stop = cancel.clone().drop_guard();
-        tokio::spawn(async move { cancel.run_until_cancelled(axum::serve(listener, service).into_future()).await });
-        Self { address, seen, _stop: stop }
+        tokio::spawn(async move {
+            cancel.run_until_cancelled(axum::serve(listener, service).into_future()).await
+        });
+        Self { address, inner, _stop: stop }
     }
 
     pub fn kubeconfig(&self) -> String {
         format!(
-            "apiVersion: v1\nkind: Config\ncurrent-context: x\ncontexts: [{{name: x, context: {{cluster: x, user: x}}}}]\n\
-             clusters: [{{name: x, cluster: {{server: 'http://{}'}}}}]\nusers: [{{name: x, user: {{}}}}]\n",
+            "apiVersion: v1\nkind: Config\ncurrent-context: x\ncontexts: [{{name: x, context: {{cluster: x, \
+             user: x}}}}]\nclusters: [{{name: x, cluster: {{server: 'http://{}'}}}}]\nusers: [{{name: x, user: \
+             {{}}}}]\n",
             self.address
         )
     }
 
     /// Answers in JSON, those in anything else, and how many of all were asked for in protobuf.
     pub fn answers(&self) -> (u64, u64, u64) {
-        let Seen { protobuf_wanted, json, other } = &*self.seen;
+        let Inner { protobuf_wanted, json, other, .. } = &*self.inner;
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         (read(json), read(other), read(protobuf_wanted))
     }
+
+    /// Answers 410.
+    pub fn gone(&self) -> u64 {
+        self.inner.gone.load(Ordering::Relaxed)
+    }
 }
 
-async fn forward(State((client, seen)): State<(Client, Arc<Seen>)>, request: Request) -> Response {
+async fn forward(State(gateway): State<Arc<Inner>>, request: Request) -> Response {
     let (mut parts, _) = request.into_parts();
     let wanted = parts.headers.insert(ACCEPT, "application/json".parse().unwrap());
     if wanted.is_some_and(|wanted| wanted.to_str().unwrap().contains("protobuf")) {
-        seen.protobuf_wanted.fetch_add(1, Ordering::Relaxed);
+        gateway.protobuf_wanted.fetch_add(1, Ordering::Relaxed);
     }
     parts.headers.remove(HOST);
     parts.uri = parts.uri.path_and_query().unwrap().as_str().parse().unwrap();
-    let answer = client.send(Request::from_parts(parts, kube::client::Body::empty())).await;
-    let answer = match answer {
-        Ok(answer) => answer,
-        Err(_) => return Response::builder().status(502).body(Body::empty()).unwrap(),
+    if parts.uri.query().is_some_and(|query| query.contains("continue="))
+        && let Some(work) = gateway.between_pages.lock().await.take()
+    {
+        work.await;
+    }
+    let answer = gateway.client.send(Request::from_parts(parts, kube::client::Body::empty())).await;
+    let Ok(answer) = answer else {
+        return Response::builder().status(StatusCode::BAD_GATEWAY).body(Body::empty()).unwrap();
     };
+    if answer.status() == StatusCode::GONE {
+        gateway.gone.fetch_add(1, Ordering::Relaxed);
+    }
     let kind = answer.headers().get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
-    let counter = if kind.starts_with("application/json") { &seen.json } else { &seen.other };
+    let counter = if kind.starts_with("application/json") { &gateway.json } else { &gateway.other };
     counter.fetch_add(1, Ordering::Relaxed);
     answer.map(Body::new)
 }

@@ -29,11 +29,26 @@ fn permitted(requests: &[Request], resources: &[&str]) {
 }
 
 const REMOTE: [&str; 8] = [
-    "services", "pods", "nodes", "namespaces", "endpointslices", "gateways", "serviceexports", "serviceimports",
+    "services",
+    "pods",
+    "nodes",
+    "namespaces",
+    "endpointslices",
+    "gateways",
+    "serviceexports",
+    "serviceimports",
 ];
 const HOME: [&str; 10] = [
-    "services", "pods", "nodes", "namespaces", "endpointslices", "gateways", "serviceexports", "serviceimports",
-    "secrets", "configmaps",
+    "services",
+    "pods",
+    "nodes",
+    "namespaces",
+    "endpointslices",
+    "gateways",
+    "serviceexports",
+    "serviceimports",
+    "secrets",
+    "configmaps",
 ];
 
 #[tokio::test(flavor = "multi_thread")]
@@ -63,7 +78,9 @@ async fn z12_the_shipped_rights_are_enough_and_nothing_else_is_asked_for() {
         let networks = plane.registry.networks();
         networks.gateways().map(|gateway| gateway.address.to_string()).collect::<Vec<_>>()
     };
-    plane.until("gateways of objects and of the ConfigMap", || addresses().contains(&"192.0.2.9".to_owned())).await;
+    plane
+        .until("gateways of objects and of the ConfigMap", || addresses().contains(&"192.0.2.9".to_owned()))
+        .await;
     assert_eq!(plane.problems(), [""; 0]);
     for cluster in ["east", "west"] {
         assert!(!plane.status(cluster).uid.is_empty(), "it is known which cluster this is");
@@ -123,7 +140,9 @@ async fn a_cluster_without_nodes_is_served_degraded_until_they_may_be_read() {
     assert_eq!(plane.endpoints("helloworld"), ["east 10.0.0.1", "east 10.0.0.2"]);
     let region = || {
         let id = tombolo::model::WorkloadId {
-            cluster: "east".into(), namespace: "sample".into(), name: "hello-1".into(),
+            cluster: "east".into(),
+            namespace: "sample".into(),
+            name: "hello-1".into(),
         };
         plane.registry.workload(&id).unwrap().locality().to_string()
     };

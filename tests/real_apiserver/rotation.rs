@@ -5,7 +5,7 @@ use std::time::Duration;
 use tombolo::sim::apiserver::{ApiServer, Authority, RunningApiServer};
 
 use super::assets::assets;
-use super::cluster::{Cluster, namespace, remotes, slice, PODS};
+use super::cluster::{Cluster, PODS, namespace, remotes, slice};
 use super::plane::{Plane, impatient};
 
 /// A config cluster that holds nothing but Secrets.
@@ -70,7 +70,12 @@ async fn tokens_are_exchanged_in_secrets_and_files_without_a_trace() {
     west.restart_api().await;
     for plane in [&by_secret, &by_file] {
         let lost = || assert_ne!(plane.health("west"), "unauthorized", "{}", plane.detail("west"));
-        plane.until("watches are open again", || { lost(); plane.health("west") == "live" }).await;
+        plane
+            .until("watches are open again", || {
+                lost();
+                plane.health("west") == "live"
+            })
+            .await;
     }
 
     // The other way round: refused, served on, and live again once there is a token.
