@@ -206,7 +206,10 @@ fn a_server_without_clusters_is_ready_and_explains_itself() {
     assert_eq!(answer.status.code(), Some(1), "{text}");
     assert!(text.contains("no service \"x.y\""), "{text}");
     let answer = output(&["clusters", "--server", &server]);
-    assert_eq!(String::from_utf8_lossy(&answer.stdout).trim(), "NAME  ROLE  STATUS  HEALTH  SINCE  LAST-EVENT  LAST-CONTACT  NETWORK  SOURCE");
+    assert_eq!(
+        String::from_utf8_lossy(&answer.stdout).trim(),
+        "NAME  ROLE  STATUS  HEALTH  SINCE  LAST-EVENT  LAST-CONTACT  NETWORK  SOURCE"
+    );
 }
 
 #[test]
@@ -316,8 +319,14 @@ fn metric_names_are_the_known_ones() {
         let age = Some(Duration::from_secs(1));
         let lists = BTreeMap::from([("first", 1)]);
         let (regressions, bytes) = (1, 1);
-        let source =
-            SourceValues { state: "live", last_event: age, last_contact: age, lists: &lists, regressions, bytes };
+        let source = SourceValues {
+            state: "live",
+            last_event: age,
+            last_contact: age,
+            lists: &lists,
+            regressions,
+            bytes,
+        };
         refresh.source("x", "Pod", &source);
         refresh.conflicts(1);
         refresh.gateway_dns(Duration::from_secs(1), 1);

@@ -20,7 +20,6 @@ pub use object::Object;
 pub use crate::model::Labels;
 use crate::model::{Locality, Name};
 
-
 /// Label with the network of a namespace, pod or Service (R2.1, R3.1).
 pub const NETWORK_LABEL: &str = "topology.istio.io/network";
 

@@ -90,7 +90,12 @@ fn the_word_of_a_cluster_follows_from_its_sources() {
         (vec![("Pod", fresh()), ("Service", fresh())], Served::Nothing, "connecting", ""),
         (vec![("Pod", fresh()), ("Service", heard.clone())], Served::Nothing, "syncing", ""),
         (vec![("Pod", failed(fresh(), refused())), ("Service", heard)], Served::Nothing, "connecting", ""),
-        (vec![("Gateway", failed(add_on.clone(), absent())), ("Pod", listing)], Served::Nothing, "syncing", ""),
+        (
+            vec![("Gateway", failed(add_on.clone(), absent())), ("Pod", listing)],
+            Served::Nothing,
+            "syncing",
+            "",
+        ),
         (vec![("Pod", fresh()), ("Service", ok())], Served::Live, "syncing", ""),
         (vec![("Pod", ok()), ("Service", ok())], Served::Live, "live", ""),
         (
