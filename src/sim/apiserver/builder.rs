@@ -139,7 +139,7 @@ impl ApiServerBuilder {
         self
     }
 
-    /// Faults from the start; see [`Fault`]'s module for how they are written.
+    /// Faults from the start.
     pub fn faults(mut self, faults: impl IntoIterator<Item = Fault>) -> Self {
         self.faults.extend(faults);
         self

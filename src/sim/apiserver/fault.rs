@@ -1,30 +1,4 @@
 //! Faults: what a server, or a proxy in front of it, does wrong on purpose.
-//!
-//! A fault is written `NAME[=VALUE][,OPTION=VALUE…]`, for instance `status=503,on=list/pods,times=3` or
-//! `stall-headers,on=watch,after=5s,for=1m`:
-//!
-//! | fault | what happens |
-//! |---|---|
-//! | `refuse` | nothing listens: connections are refused, open ones are closed |
-//! | `stall-headers` | requests are never answered |
-//! | `stall-body[=BYTES]` | answers stop after the headers and so many bytes, open and silent |
-//! | `stall-page` | the second and later pages of lists are never answered |
-//! | `status=CODE` | this status, with `type=MEDIA`, `retry-after=SECONDS` and `body=TEXT` (the rest of the text) |
-//! | `gone=start\|event\|page` | 410: as a status at the start, as an ERROR event of a watch, on later pages |
-//! | `cut=BYTES` | the connection breaks after so many bytes of a body |
-//! | `corrupt=BYTE` | one bit of that byte of a body is flipped |
-//! | `duplicate` | each event of a watch comes twice |
-//! | `reorder` | neighbouring events of a watch change places |
-//! | `empty-list` | lists, streaming ones too, are answered as if there were nothing |
-//! | `slow=BYTES` | bodies come with at most so many bytes per second |
-//! | `endless-line` | bodies are one line that never ends |
-//! | `expired-token` | every token is refused with 401 |
-//! | `revision=±N` | once: the server's revisions jump, and its history is lost |
-//! | `rotate-certificate` | once: another serving certificate of the same authority, connections are closed |
-//! | `compact`, `disconnect` | once: history is forgotten; running watches break |
-//!
-//! Options: `on=VERB` or `on=VERB/RESOURCE` or `on=/RESOURCE` (all requests about objects otherwise), `after=DURATION`,
-//! `for=DURATION`, `times=N` requests.
 
 mod board;
 mod bodies;
@@ -49,6 +23,32 @@ pub struct FaultError {
 }
 
 /// One fault: what, where and when.
+///
+/// A fault is written `NAME[=VALUE][,OPTION=VALUE…]`, for instance `status=503,on=list/pods,times=3` or
+/// `stall-headers,on=watch,after=5s,for=1m`:
+///
+/// | fault | what happens |
+/// |---|---|
+/// | `refuse` | nothing listens: connections are refused, open ones are closed |
+/// | `stall-headers` | requests are never answered |
+/// | `stall-body[=BYTES]` | answers stop after the headers and so many bytes, open and silent |
+/// | `stall-page` | the second and later pages of lists are never answered |
+/// | `status=CODE` | this status, with `type=MEDIA`, `retry-after=SECONDS` and `body=TEXT` (the rest of the text) |
+/// | `gone=start\|event\|page` | 410: as a status at the start, as an ERROR event of a watch, on later pages |
+/// | `cut=BYTES` | the connection breaks after so many bytes of a body |
+/// | `corrupt=BYTE` | one bit of that byte of a body is flipped |
+/// | `duplicate` | each event of a watch comes twice |
+/// | `reorder` | neighbouring events of a watch change places |
+/// | `empty-list` | lists, streaming ones too, are answered as if there were nothing |
+/// | `slow=BYTES` | bodies come with at most so many bytes per second |
+/// | `endless-line` | bodies are one line that never ends |
+/// | `expired-token` | every token is refused with 401 |
+/// | `revision=±N` | once: the server's revisions jump, and its history is lost |
+/// | `rotate-certificate` | once: another serving certificate of the same authority, connections are closed |
+/// | `compact`, `disconnect` | once: history is forgotten; running watches break |
+///
+/// Options: `on=VERB` or `on=VERB/RESOURCE` or `on=/RESOURCE` (all requests about objects otherwise), `after=DURATION`,
+/// `for=DURATION`, `times=N` requests.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {
     pub(super) what: What,

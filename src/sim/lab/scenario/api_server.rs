@@ -13,6 +13,10 @@ use super::{Seen, news};
 /// For control planes to notice that a connection broke or is there again; they are asked every second.
 const NOTICE_LIMIT: Duration = Duration::from_secs(30);
 
+/// For a change to arrive once the API server is back: its return is noticed within 5 s (G4), the rest is the change
+/// itself on a busy machine.
+const CATCH_UP_LIMIT: Duration = Duration::from_secs(10);
+
 /// The API server is killed: its port is closed, watches end.
 pub(super) async fn kill(stage: &Stage) -> Result<(), LabError> {
     let name = stage.cluster.name.clone();
@@ -25,15 +29,10 @@ pub(super) async fn kill(stage: &Stage) -> Result<(), LabError> {
     stage.lab.cluster(&name)?.kill_api().await;
     stage.done(format!("the API server of {name} is killed"));
     while_away(stage, &quiet).await?;
-    let noticed = is_called(stage, "not live", |word| word != "live").await;
-    afterwards(stage).await?;
-    let healed = is_called(stage, "live", |word| word == "live").await;
-    stage.expect("says-so", noticed.and_then(|noticed| Ok(format!("{noticed}; {}", healed?))));
-    Ok(())
+    says_so(stage).await
 }
 
-/// The API server is frozen: connections stay open and nothing comes. What the control planes say of the cluster
-/// is shown and not asserted: silence and quiet look the same until idle watches are probed.
+/// The API server is frozen: connections stay open and nothing comes, not even answers to PINGs (K-05).
 pub(super) async fn hang(stage: &Stage) -> Result<(), LabError> {
     let name = stage.cluster.name.clone();
     let quiet = Quiet::settled(&stage.lab, ANY).await?;
@@ -46,7 +45,7 @@ pub(super) async fn hang(stage: &Stage) -> Result<(), LabError> {
     stage.lab.cluster(&name)?.hang_api().await;
     stage.done(format!("the API server of {name} is frozen"));
     while_away(stage, &quiet).await?;
-    afterwards(stage).await
+    says_so(stage).await
 }
 
 /// Requests go on, no proxy gets anything but news of another cluster.
@@ -59,11 +58,20 @@ async fn while_away(stage: &Stage, quiet: &Quiet) -> Result<(), LabError> {
     Ok(())
 }
 
+/// Control planes call the cluster not live while it is away, and live once it is back.
+async fn says_so(stage: &Stage) -> Result<(), LabError> {
+    let noticed = is_called(stage, "not live", |word| word != "live").await;
+    afterwards(stage).await?;
+    let healed = is_called(stage, "live", |word| word == "live").await;
+    stage.expect("says-so", noticed.and_then(|noticed| Ok(format!("{noticed}; {}", healed?))));
+    Ok(())
+}
+
 /// The news of the other cluster go, the API server comes back, and a change arrives.
 async fn afterwards(stage: &Stage) -> Result<(), LabError> {
     stage.back().await?;
     stage.say(format!("waiting for a change in {}", stage.cluster.name));
-    stage.expect("catches-up", news::spread(stage, &stage.cluster, "news-afterwards", PATIENCE).await);
+    stage.expect("catches-up", news::spread(stage, &stage.cluster, "news-afterwards", CATCH_UP_LIMIT).await);
     Ok(())
 }
 
