@@ -1,20 +1,15 @@
 //! A few small values, each as often as it was added: mostly one, seldom many.
 
 /// A list of one value, or the place of a longer one.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) enum Few<T> {
     /// Nothing.
+    #[default]
     None,
     /// One value.
     One(T),
     /// A list of at least two, by its place in [`Lists`].
     Many(u32),
-}
-
-impl<T> Default for Few<T> {
-    fn default() -> Self {
-        Self::None
-    }
 }
 
 impl<T> Few<T> {

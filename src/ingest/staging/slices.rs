@@ -223,8 +223,8 @@ impl Links {
         let mut pods: Vec<_> = slice.entries.iter().filter_map(|entry| entry.pod).collect();
         pods.sort_unstable();
         pods.dedup();
-        let without_pod = slice.entries.iter().filter(|entry| entry.pod.is_none());
-        let mut bare: Vec<_> = without_pod.flat_map(|entry| entry.addresses.parsed()).collect();
+        let without_pod = slice.entries().filter(|(entry, _)| entry.pod.is_none());
+        let mut bare: Vec<_> = without_pod.flat_map(|(_, addresses)| addresses.parsed()).collect();
         bare.sort_unstable();
         bare.dedup();
         Some(Self { service, pods, bare })
