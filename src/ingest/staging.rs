@@ -41,7 +41,7 @@ use super::objects::{
 };
 use super::watch::SourceEvent;
 use crate::model::{
-    EndpointShard, Name, NetworkId, NodePlace, Quirk, ServiceKey, Set, Shared, Workload, WorkloadCell,
+    EndpointShard, Name, NetworkId, NodePlace, Quirk, ServiceKey, Set, Shared, WorkloadCell,
     WorkloadId, WorkloadProfile,
 };
 use crate::registry::{ClusterState, NetworkClaim};
@@ -97,7 +97,7 @@ impl Batch {
 struct Dirty {
     services: BTreeSet<ObjectKey>,
     /// With what was told of each before.
-    pods: BTreeMap<PodId, Option<Arc<Workload>>>,
+    pods: BTreeMap<PodId, Option<WorkloadCell>>,
     networks: bool,
 }
 
@@ -436,7 +436,7 @@ impl Staging {
     /// Everything this cluster amounts to now.
     pub fn state(&mut self) -> ClusterState {
         self.take();
-        ClusterState { workloads: self.pods.cells(), ..self.current.clone() }
+        ClusterState { workloads: self.cells(), ..self.current.clone() }
     }
 
     /// R5.11 and Q20: pods that run on it move with it.

@@ -100,9 +100,9 @@ pub fn endpoints<P: PodLookup>(input: EndpointInput<'_, P>) -> Endpoints {
     let mut seen: Seen<(IpAddr, &Name)> = Seen::with_capacity(many);
     for part in input.slices {
         let ports = usable_ports(&part.slice.ports, &mut result.skipped);
-        for entry in &part.slice.entries {
+        for (entry, told) in part.slice.entries() {
             let health = health(entry.conditions, part.basis);
-            for address in entry.addresses.usable(input.context) {
+            for address in told.usable(input.context) {
                 let address = match address {
                     Ok(address) => address,
                     Err(reason) => {
@@ -165,14 +165,13 @@ fn usable_ports<'a>(ports: &'a [SlicePort], skipped: &mut Vec<String>) -> Vec<(&
     usable
 }
 
-impl EntryAddresses {
+impl<'a> EntryAddresses<'a> {
     /// The addresses that others can be told to connect to, and why they cannot be told the rest (K-38, K-40).
-    fn usable(&self, context: &ClusterContext) -> impl Iterator<Item = Result<IpAddr, String>> {
-        let (one, texts) = match self {
-            Self::One(address) => (Some(context.usable(*address)), [].as_slice()),
-            Self::Texts(texts) => (None, &**texts),
-        };
-        one.into_iter().chain(texts.iter().map(|text| context.address(text)))
+    fn usable(self, context: &'a ClusterContext) -> impl Iterator<Item = Result<IpAddr, String>> + 'a {
+        let (one, texts) = self.apart();
+        one.map(|address| context.usable(address))
+            .into_iter()
+            .chain(texts.iter().map(|text| context.address(text)))
     }
 }
 

@@ -8,7 +8,7 @@ use crate::ingest::objects::{ObjectKey, SliceEndpoint, SliceObject, SlicePort};
 use crate::model::Name;
 
 /// A slice whose pods are named by `P`: their keys, or something shorter.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Slice<P> {
     /// The Service it belongs to, when it is one we read (R5.1); nothing else is kept of other slices.
     pub service: Option<Name>,
@@ -18,26 +18,28 @@ pub struct Slice<P> {
     pub ports: Arc<Vec<SlicePort>>,
     /// Its endpoints.
     pub entries: Box<[Entry<P>]>,
+    /// Addresses of entries that have none, several, or something that is no address: by the entry's place.
+    odd: Box<[(usize, Box<[Name]>)]>,
 }
 
 /// One endpoint of a slice.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry<P> {
-    /// Its addresses.
-    pub addresses: EntryAddresses,
-    /// The pod it names, if it names one (R5.3).
-    pub pod: Option<P>,
+    /// Its address, when it has exactly one.
+    address: Option<IpAddr>,
     /// What it says of its state.
     pub conditions: Conditions,
+    /// The pod it names, if it names one (R5.3).
+    pub pod: Option<P>,
 }
 
 /// The addresses of an entry: one nearly always.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum EntryAddresses {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EntryAddresses<'a> {
     /// One address.
     One(IpAddr),
     /// None, several, or something that is no address, as the object spells them.
-    Texts(Box<[Name]>),
+    Texts(&'a [Name]),
 }
 
 /// `conditions` of an entry: three times yes, no or nothing.
@@ -87,46 +89,68 @@ impl Hash for SlicePort {
 impl<P> Slice<P> {
     /// Packs a slice; `pod` gives the name of each pod it names.
     pub fn of(object: SliceObject, pod: impl FnMut(&ObjectKey) -> P) -> Self {
-        let entries = match &object.service {
+        let (entries, odd) = match &object.service {
             Some(_) => packed(object.endpoints, pod),
-            None => Box::default(),
+            None => Default::default(),
         };
         Self {
             service: object.service.map(|service| Name::interned(&service)),
             address_type: Name::interned(&object.address_type),
             ports: Arc::new(object.ports),
             entries,
+            odd,
         }
     }
-}
 
-fn packed<P>(endpoints: Vec<SliceEndpoint>, mut pod: impl FnMut(&ObjectKey) -> P) -> Box<[Entry<P>]> {
-    let entry = |endpoint: SliceEndpoint| Entry {
-        pod: endpoint.pod.as_ref().map(&mut pod),
-        conditions: Conditions::new(endpoint.ready, endpoint.serving, endpoint.terminating),
-        addresses: EntryAddresses::from(endpoint.addresses),
-    };
-    endpoints.into_iter().map(entry).collect()
-}
-
-impl From<Vec<Name>> for EntryAddresses {
-    fn from(texts: Vec<Name>) -> Self {
-        match texts.as_slice() {
-            [text] => text.parse().map_or_else(|_| Self::Texts([text.clone()].into()), Self::One),
-            _ => Self::Texts(texts.into()),
-        }
-    }
-}
-
-impl EntryAddresses {
-    /// What can be read as an address, IPv4 in IPv6 as IPv4.
-    pub fn parsed(&self) -> impl Iterator<Item = IpAddr> {
-        let (one, texts) = match self {
-            Self::One(address) => (Some(*address), [].as_slice()),
-            Self::Texts(texts) => (None, &**texts),
+    /// The entries with their addresses.
+    pub fn entries(&self) -> impl Iterator<Item = (&Entry<P>, EntryAddresses<'_>)> {
+        let addresses = |at: usize, entry: &Entry<P>| match entry.address {
+            Some(address) => EntryAddresses::One(address),
+            None => EntryAddresses::Texts(self.odd_at(at)),
         };
+        self.entries.iter().enumerate().map(move |(at, entry)| (entry, addresses(at, entry)))
+    }
+
+    fn odd_at(&self, at: usize) -> &[Name] {
+        let found = self.odd.binary_search_by_key(&at, |(at, _)| *at);
+        found.map_or(&[], |found| &self.odd[found].1)
+    }
+}
+
+type Packed<P> = (Box<[Entry<P>]>, Box<[(usize, Box<[Name]>)]>);
+
+fn packed<P>(endpoints: Vec<SliceEndpoint>, mut pod: impl FnMut(&ObjectKey) -> P) -> Packed<P> {
+    let mut odd = Vec::new();
+    let entry = |(at, endpoint): (usize, SliceEndpoint)| {
+        let address = match endpoint.addresses.as_slice() {
+            [text] => text.parse().ok(),
+            _ => None,
+        };
+        if address.is_none() {
+            odd.push((at, endpoint.addresses.into_boxed_slice()));
+        }
+        let conditions = Conditions::new(endpoint.ready, endpoint.serving, endpoint.terminating);
+        Entry { address, conditions, pod: endpoint.pod.as_ref().map(&mut pod) }
+    };
+    (endpoints.into_iter().enumerate().map(entry).collect(), odd.into())
+}
+
+impl EntryAddresses<'_> {
+    /// What can be read as an address, IPv4 in IPv6 as IPv4.
+    pub fn parsed(self) -> impl Iterator<Item = IpAddr> {
+        let (one, texts) = self.apart();
         let parsed = texts.iter().filter_map(|text| text.parse::<IpAddr>().ok());
         one.into_iter().chain(parsed).map(|address| address.to_canonical())
+    }
+}
+
+impl<'a> EntryAddresses<'a> {
+    /// One address, or texts.
+    pub(super) fn apart(self) -> (Option<IpAddr>, &'a [Name]) {
+        match self {
+            Self::One(address) => (Some(address), &[]),
+            Self::Texts(texts) => (None, texts),
+        }
     }
 }
 
@@ -152,14 +176,28 @@ mod tests {
 
     #[test]
     fn an_entry_is_small_and_odd_addresses_stay_as_they_are_spelled() {
-        assert!(size_of::<Entry<std::num::NonZeroU32>>() <= 32);
-        let of =
-            |texts: &[&str]| EntryAddresses::from(texts.iter().map(|t| Name::from(*t)).collect::<Vec<_>>());
-        assert_eq!(of(&["10.0.0.1"]), EntryAddresses::One([10, 0, 0, 1].into()));
-        for odd in [&["nonsense"][..], &[], &["10.0.0.1", "x", "::ffff:10.0.0.2"]] {
-            assert!(matches!(of(odd), EntryAddresses::Texts(texts) if texts.len() == odd.len()));
-        }
-        let parsed: Vec<_> = of(&["10.0.0.1", "x", "::ffff:10.0.0.2"]).parsed().collect();
-        assert_eq!(parsed, [IpAddr::from([10, 0, 0, 1]), [10, 0, 0, 2].into()]);
+        assert_eq!(size_of::<Entry<std::num::NonZeroU32>>(), 24);
+        let lists: [&[&str]; 5] =
+            [&["10.0.0.1"], &["nonsense"], &[], &["10.0.0.1", "x"], &["::ffff:10.0.0.2"]];
+        let endpoint = |texts: &&[&str]| SliceEndpoint {
+            addresses: texts.iter().map(|text| Name::from(*text)).collect(),
+            ..SliceEndpoint::default()
+        };
+        let object = SliceObject {
+            service: Some("s".into()),
+            endpoints: lists.iter().map(endpoint).collect(),
+            ..SliceObject::default()
+        };
+        let slice = Slice::of(object, Clone::clone);
+        let parsed: Vec<Vec<String>> = slice
+            .entries()
+            .map(|(_, all)| all.parsed().map(|address| address.to_string()).collect())
+            .collect();
+        assert_eq!(parsed, [vec!["10.0.0.1"], vec![], vec![], vec!["10.0.0.1"], vec!["10.0.0.2"]]);
+        let odd = slice.entries().filter_map(|(_, all)| match all {
+            EntryAddresses::One(_) => None,
+            EntryAddresses::Texts(texts) => Some(texts.len()),
+        });
+        assert_eq!(odd.collect::<Vec<_>>(), [1, 0, 2]);
     }
 }

@@ -86,7 +86,15 @@ pub(super) trait Store<T> {
     /// How many endpoints hang on an object; none on one that is not there.
     fn weight(&self, key: &ObjectKey, weigh: &impl Fn(&ObjectKey, &T) -> usize) -> usize;
     /// Every key.
-    fn all(&self) -> impl Iterator<Item = &ObjectKey>;
+    fn all(&self) -> impl Iterator<Item = ObjectKey>;
+    /// Whether objects have room for their revision.
+    const KEEPS_REVISIONS: bool = false;
+    /// The revision of an object that is there, where there is room for it.
+    fn revision(&self, _: &ObjectKey) -> Option<u64> {
+        None
+    }
+    /// Notes or forgets the revision of an object that is there, where there is room for it.
+    fn set_revision(&mut self, _: &ObjectKey, _: Option<u64>) {}
     /// Sets an object; gives what it was.
     fn put(&mut self, key: &ObjectKey, object: T) -> Option<T>;
     /// Takes an object away.
@@ -106,8 +114,8 @@ impl<T: PartialEq> Store<T> for HashMap<ObjectKey, T> {
         self.get(key).map_or(0, |object| weigh(key, object))
     }
 
-    fn all(&self) -> impl Iterator<Item = &ObjectKey> {
-        self.keys()
+    fn all(&self) -> impl Iterator<Item = ObjectKey> {
+        self.keys().cloned()
     }
 
     fn put(&mut self, key: &ObjectKey, object: T) -> Option<T> {
@@ -243,7 +251,8 @@ impl<T: PartialEq> Gate<T> {
         door: Door<'_, W>,
     ) -> Changes<T> {
         let mut changes = Changes::default();
-        if !self.revisions.entry(door.scope.clone()).or_default().admits(&event) {
+        let revisions = self.revisions.entry(door.scope.clone()).or_default();
+        if !revisions.admits(&event, store) {
             changes.same += 1;
             return changes;
         }
@@ -259,12 +268,16 @@ impl<T: PartialEq> Gate<T> {
             }
             SourceEvent::InitDone { .. } => {
                 if let Some(listing) = self.listings.remove(&door.scope) {
+                    let scope = door.scope.clone();
                     self.swap(listing, store, door, &mut changes);
+                    let within = |key: &ObjectKey| scope.as_ref().is_none_or(|scope| key.namespace == *scope);
+                    self.revisions.entry(scope.clone()).or_default().settle(store, within);
                 }
             }
             SourceEvent::Apply(Received { key, object, .. }) => {
                 self.forget_doubt(&key);
-                upsert(store, key, object, door.kind, door.quarantine, &mut changes);
+                upsert(store, key.clone(), object, door.kind, door.quarantine, &mut changes);
+                self.revisions.entry(door.scope).or_default().keep(&key, store);
             }
             SourceEvent::Delete { key, .. } => {
                 self.forget_doubt(&key);
@@ -289,8 +302,7 @@ impl<T: PartialEq> Gate<T> {
         self.listed.insert(door.scope.clone());
         changes.listed = true;
         self.doubtful.retain(|key, _| !within(key));
-        let mut gone: Vec<_> =
-            store.all().filter(|key| within(key) && !objects.contains_key(*key)).cloned().collect();
+        let mut gone: Vec<_> = store.all().filter(|key| within(key) && !objects.contains_key(key)).collect();
         if !confirms && let Some(held_back) = self.doubt(&objects, &gone, store, &door) {
             changes.doubted = true;
             self.held_back = Some(held_back);
@@ -324,7 +336,7 @@ impl<T: PartialEq> Gate<T> {
             return None;
         }
         let now = |key: &ObjectKey| store.weight(key, &door.weigh);
-        let before: usize = store.all().map(&now).sum();
+        let before: usize = store.all().map(|key| now(&key)).sum();
         let lost: usize = gone.iter().map(&now).sum();
         let kept = before.saturating_sub(lost + listed.keys().map(&now).sum::<usize>());
         let after: usize = listed

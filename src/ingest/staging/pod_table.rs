@@ -12,12 +12,12 @@ use std::sync::Arc;
 
 use hashbrown::{DefaultHashBuilder, HashTable};
 
-use super::few::Few;
+use super::few::{Few, Lists};
 use super::held::Store;
 use super::slices::ServiceId;
 use crate::ingest::convert::{Pod, PodShape};
 use crate::ingest::objects::{ObjectKey, PodObject};
-use crate::model::{Labels, Name, ServiceKey, Set, Shared, Workload, WorkloadCell};
+use crate::model::{Labels, Name, Shared, Workload};
 
 /// The place of a pod; used again once nothing speaks of the pod any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -34,36 +34,116 @@ impl PodId {
     }
 }
 
+/// Small, because there is one for every pod.
 #[derive(Debug)]
 struct Slot {
-    key: ObjectKey,
-    kept: Kept,
-    /// What endpoints see.
-    workload: Option<Arc<Workload>>,
-    /// The services last told with it.
-    told: Set<ServiceKey>,
-    /// Services whose slices name it, once for each slice.
+    state: State,
     named_by: Few<ServiceId>,
+    marks: Marks,
+}
+
+/// The revision of a pod, 0 when it is not known, and whether a converted pod lends its metadata.
+#[derive(Clone, Copy, Debug, Default)]
+struct Marks(u64);
+
+impl Marks {
+    const LENDS: u64 = 1 << 63;
+
+    fn lends(self) -> bool {
+        self.0 & Self::LENDS != 0
+    }
+
+    fn set_lends(&mut self, lends: bool) {
+        self.0 = self.0 & !Self::LENDS | if lends { Self::LENDS } else { 0 };
+    }
+
+    fn revision(self) -> Option<u64> {
+        Some(self.0 & !Self::LENDS).filter(|revision| *revision != 0)
+    }
+
+    /// Revisions count the writes to a store: 63 bits do.
+    fn set_revision(&mut self, revision: Option<u64>) {
+        self.0 = self.0 & Self::LENDS | revision.unwrap_or_default().min(!Self::LENDS);
+    }
 }
 
 #[derive(Debug)]
-enum Kept {
-    Absent,
-    Whole(Box<Pod>),
-    /// The rest is what its workload says.
-    Shape(Arc<PodShape>),
-    /// The same of one that lends its metadata.
-    Lender(Arc<PodShape>),
+enum State {
+    /// A pod whose name, node and addresses are what its workload says.
+    Converted(Arc<PodShape>, Arc<Workload>),
+    /// Any other; `None` is a free place.
+    Other(Option<Box<Other>>),
 }
 
-impl Kept {
-    fn of(pod: Pod, workload: Option<&Workload>) -> Self {
-        let told = |workload: &Workload| workload.addresses == pod.addresses && *workload.node() == pod.node;
-        match !pod.failed && workload.is_some_and(told) {
-            true if pod.lends => Self::Lender(pod.shape),
-            true => Self::Shape(pod.shape),
-            false => Self::Whole(Box::new(pod)),
+#[derive(Debug)]
+struct Other {
+    key: ObjectKey,
+    /// `None`: slices name it, or endpoints still see it.
+    pod: Option<Pod>,
+    /// What endpoints see.
+    workload: Option<Arc<Workload>>,
+}
+
+impl Slot {
+    fn new(key: ObjectKey) -> Self {
+        let other = Other { key, pod: None, workload: None };
+        Self { state: State::Other(Some(Box::new(other))), named_by: Few::None, marks: Marks::default() }
+    }
+
+    fn key(&self) -> (&str, &str) {
+        match &self.state {
+            State::Converted(_, workload) => (&workload.namespace, &workload.name),
+            State::Other(Some(other)) => (&other.key.namespace, &other.key.name),
+            State::Other(None) => ("", ""),
         }
+    }
+
+    fn workload(&self) -> Option<&Arc<Workload>> {
+        match &self.state {
+            State::Converted(_, workload) => Some(workload),
+            State::Other(other) => other.as_ref()?.workload.as_ref(),
+        }
+    }
+
+    fn pod(&self) -> Option<Pod> {
+        match &self.state {
+            State::Converted(shape, workload) => Some(Pod {
+                shape: Arc::clone(shape),
+                node: workload.node().clone(),
+                addresses: workload.addresses.clone(),
+                failed: false,
+                lends: self.marks.lends(),
+            }),
+            State::Other(other) => other.as_ref()?.pod.clone(),
+        }
+    }
+
+    /// Addresses it lends its metadata to.
+    fn lent(&self) -> &[IpAddr] {
+        match &self.state {
+            State::Converted(_, workload) if self.marks.lends() => &workload.addresses,
+            State::Other(Some(other)) => other.pod.as_ref().map(Pod::lent).unwrap_or_default(),
+            _ => &[],
+        }
+    }
+
+    fn is_known(&self) -> bool {
+        match &self.state {
+            State::Converted(..) => true,
+            State::Other(other) => other.as_ref().is_some_and(|other| other.pod.is_some()),
+        }
+    }
+
+    fn set(&mut self, key: ObjectKey, pod: Option<Pod>, workload: Option<Arc<Workload>>) {
+        self.state = match (pod, workload) {
+            (Some(pod), Some(workload))
+                if !pod.failed && workload.addresses == pod.addresses && *workload.node() == pod.node =>
+            {
+                self.marks.set_lends(pod.lends);
+                State::Converted(pod.shape, workload)
+            }
+            (pod, workload) => State::Other(Some(Box::new(Other { key, pod, workload }))),
+        };
     }
 }
 
@@ -78,6 +158,8 @@ pub(super) struct PodTable {
     /// the first address without a pod asks: most clusters have none.
     lenders: OnceCell<HashTable<(u32, PodId)>>,
     by_node: HashMap<Name, Vec<PodId>>,
+    /// What `named_by` of some pods stands for.
+    lists: Lists<ServiceId>,
     shapes: Shared<PodShape>,
     /// Pods that are known.
     len: usize,
@@ -103,35 +185,32 @@ impl PodTable {
         pod
     }
 
+    fn hash(&self, (namespace, name): (&str, &str)) -> u64 {
+        self.hasher.hash_one((namespace, name))
+    }
+
+    fn slot(&self, id: PodId) -> &Slot {
+        &self.slots[id.index()]
+    }
+
     /// The place of a pod, if it has one.
     pub(super) fn find(&self, key: &ObjectKey) -> Option<PodId> {
-        let hash = self.hasher.hash_one((&*key.namespace, &*key.name));
-        self.by_key.find(hash, |id| self.slots[id.index()].key == *key).copied()
+        let key: (&str, &str) = (&key.namespace, &key.name);
+        self.by_key.find(self.hash(key), |id| self.slot(*id).key() == key).copied()
     }
 
     /// The place of a pod that a slice names, made if need be.
     pub(super) fn place_named(&mut self, key: &ObjectKey) -> PodId {
         match self.find(key) {
             Some(id) => id,
-            None => {
-                self.place(&ObjectKey { namespace: Name::interned(&key.namespace), name: key.name.clone() })
-            }
+            None => self
+                .new_place(ObjectKey { namespace: Name::interned(&key.namespace), name: key.name.clone() }),
         }
     }
 
-    /// The place of a pod, made if need be.
-    fn place(&mut self, key: &ObjectKey) -> PodId {
-        let hash = self.hasher.hash_one((&*key.namespace, &*key.name));
-        if let Some(id) = self.by_key.find(hash, |id| self.slots[id.index()].key == *key) {
-            return *id;
-        }
-        let slot = Slot {
-            key: key.clone(),
-            kept: Kept::Absent,
-            workload: None,
-            told: Set::default(),
-            named_by: Few::None,
-        };
+    fn new_place(&mut self, key: ObjectKey) -> PodId {
+        let hash = self.hash((&key.namespace, &key.name));
+        let slot = Slot::new(key);
         let id = match self.free.pop() {
             Some(id) => {
                 self.slots[id.index()] = slot;
@@ -143,24 +222,21 @@ impl PodTable {
             }
         };
         let (slots, hasher) = (&self.slots, &self.hasher);
-        self.by_key.insert_unique(hash, id, |id| {
-            let key = &slots[id.index()].key;
-            hasher.hash_one((&*key.namespace, &*key.name))
-        });
+        self.by_key.insert_unique(hash, id, |id| hasher.hash_one(slots[id.index()].key()));
         id
     }
 
     /// Gives a place free if nothing speaks of its pod.
     pub(super) fn release(&mut self, id: PodId) {
         let slot = &self.slots[id.index()];
-        let used = slot.workload.is_some() || !slot.named_by.is_empty();
-        if used || !matches!(slot.kept, Kept::Absent) {
+        let idle = matches!(&slot.state, State::Other(Some(o)) if o.pod.is_none() && o.workload.is_none());
+        if !idle || !slot.named_by.is_empty() {
             return;
         }
-        let hash = self.hasher.hash_one((&*slot.key.namespace, &*slot.key.name));
+        let hash = self.hash(slot.key());
         if let Ok(entry) = self.by_key.find_entry(hash, |other| *other == id) {
             entry.remove();
-            self.slots[id.index()].key = ObjectKey::default();
+            self.slots[id.index()].state = State::Other(None);
             self.free.push(id);
         }
     }
@@ -170,38 +246,26 @@ impl PodTable {
         self.by_key.iter().copied()
     }
 
-    pub(super) fn key(&self, id: PodId) -> &ObjectKey {
-        &self.slots[id.index()].key
-    }
-
-    /// Whether the pod itself is known.
-    pub(super) fn is_known(&self, id: PodId) -> bool {
-        !matches!(self.slots[id.index()].kept, Kept::Absent)
+    pub(super) fn key(&self, id: PodId) -> ObjectKey {
+        match &self.slot(id).state {
+            State::Converted(_, workload) => ObjectKey::new(&workload.namespace, &workload.name),
+            State::Other(other) => other.as_ref().map(|other| other.key.clone()).unwrap_or_default(),
+        }
     }
 
     /// The pod, if it is known.
     pub(super) fn pod(&self, id: PodId) -> Option<Pod> {
-        let slot = &self.slots[id.index()];
-        match (&slot.kept, &slot.workload) {
-            (Kept::Whole(pod), _) => Some(Pod::clone(pod)),
-            (Kept::Shape(shape) | Kept::Lender(shape), Some(workload)) => Some(Pod {
-                shape: Arc::clone(shape),
-                node: workload.node().clone(),
-                addresses: workload.addresses.clone(),
-                failed: false,
-                lends: matches!(slot.kept, Kept::Lender(_)),
-            }),
-            _ => None,
-        }
+        self.slot(id).pod()
     }
 
     /// The pod's node; empty when it has none or is not known.
     pub(super) fn node(&self, id: PodId) -> Name {
-        let slot = &self.slots[id.index()];
-        match (&slot.kept, &slot.workload) {
-            (Kept::Whole(pod), _) => pod.node.clone(),
-            (Kept::Shape(_) | Kept::Lender(_), Some(workload)) => workload.node().clone(),
-            _ => Name::default(),
+        match &self.slot(id).state {
+            State::Converted(_, workload) => workload.node().clone(),
+            State::Other(other) => {
+                let pod = other.as_ref().and_then(|other| other.pod.as_ref());
+                pod.map(|pod| pod.node.clone()).unwrap_or_default()
+            }
         }
     }
 
@@ -222,8 +286,10 @@ impl PodTable {
                 self.lend(id, *address);
             }
         }
+        let key = self.key(id);
         let slot = &mut self.slots[id.index()];
-        slot.kept = pod.map_or(Kept::Absent, |pod| Kept::of(pod, slot.workload.as_deref()));
+        let workload = slot.workload().cloned();
+        slot.set(key, pod, workload);
         old
     }
 
@@ -245,14 +311,14 @@ impl PodTable {
     }
 
     fn lend(&mut self, id: PodId, address: IpAddr) {
-        let short = self.short(&self.slots[id.index()].key.namespace, address);
+        let short = self.short(self.slot(id).key().0, address);
         if let Some(lenders) = self.lenders.get_mut() {
             lenders.insert_unique(spread(short), (short, id), |(short, _)| spread(*short));
         }
     }
 
     fn end_lending(&mut self, id: PodId, address: IpAddr) {
-        let short = self.short(&self.slots[id.index()].key.namespace, address);
+        let short = self.short(self.slot(id).key().0, address);
         let lenders = self.lenders.get_mut();
         if let Some(Ok(entry)) =
             lenders.map(|all| all.find_entry(spread(short), |other| *other == (short, id)))
@@ -264,9 +330,9 @@ impl PodTable {
     fn all_lenders(&self) -> HashTable<(u32, PodId)> {
         let mut lenders = HashTable::with_capacity(self.len);
         for id in self.ids() {
-            let lent: BTreeSet<IpAddr> = self.lent_by(id).into_iter().collect();
+            let lent: BTreeSet<IpAddr> = self.lent_by(id).iter().copied().collect();
             for address in lent {
-                let short = self.short(&self.slots[id.index()].key.namespace, address);
+                let short = self.short(self.slot(id).key().0, address);
                 lenders.insert_unique(spread(short), (short, id), |(short, _)| spread(*short));
             }
         }
@@ -275,8 +341,8 @@ impl PodTable {
 
     /// What an address of a namespace is entered by: a table of pods cannot tell for which of a pod's
     /// addresses an entry stands, so that each keeps its hash.
-    fn short(&self, namespace: &Name, address: IpAddr) -> u32 {
-        self.hasher.hash_one((&**namespace, address)) as u32
+    fn short(&self, namespace: &str, address: IpAddr) -> u32 {
+        self.hasher.hash_one((namespace, address)) as u32
     }
 
     /// Pods that run on a node.
@@ -285,68 +351,49 @@ impl PodTable {
     }
 
     /// Addresses a pod lends its metadata to.
-    pub(super) fn lent_by(&self, id: PodId) -> Vec<IpAddr> {
-        let slot = &self.slots[id.index()];
-        if slot.is_lending() { slot.addresses().to_vec() } else { Vec::new() }
+    pub(super) fn lent_by(&self, id: PodId) -> &[IpAddr] {
+        self.slot(id).lent()
     }
 
     /// The pod of a namespace that lends its metadata to an address: the first by name.
     pub(super) fn lender(&self, namespace: &Name, address: IpAddr) -> Option<PodId> {
         let lenders = self.lenders.get_or_init(|| self.all_lenders());
         let short = self.short(namespace, address);
-        let slot = |id: PodId| &self.slots[id.index()];
-        let lends =
-            |id: &PodId| slot(*id).key.namespace == *namespace && slot(*id).addresses().contains(&address);
+        let lends = |id: &PodId| {
+            let slot = self.slot(*id);
+            slot.key().0 == namespace.as_str() && slot.lent().contains(&address)
+        };
         let candidates = lenders.iter_hash(spread(short)).filter(|(other, _)| *other == short);
-        candidates.map(|(_, id)| *id).filter(lends).min_by(|a, b| slot(*a).key.cmp(&slot(*b).key))
+        let candidates = candidates.map(|(_, id)| *id).filter(lends);
+        candidates.min_by(|a, b| self.slot(*a).key().cmp(&self.slot(*b).key()))
     }
 
     /// What endpoints see of a pod.
     pub(super) fn workload(&self, id: PodId) -> Option<&Arc<Workload>> {
-        self.slots[id.index()].workload.as_ref()
+        self.slot(id).workload()
     }
 
     /// Replaces what endpoints see of a pod.
     pub(super) fn set_workload(&mut self, id: PodId, workload: Option<Arc<Workload>>) {
-        let pod = self.pod(id);
+        let key = self.key(id);
         let slot = &mut self.slots[id.index()];
-        slot.workload = workload;
-        slot.kept = pod.map_or(Kept::Absent, |pod| Kept::of(pod, slot.workload.as_deref()));
+        let pod = slot.pod();
+        slot.set(key, pod, workload);
     }
 
     /// Services whose slices name a pod, once for each slice.
     pub(super) fn named_by(&self, id: PodId) -> &[ServiceId] {
-        self.slots[id.index()].named_by.as_slice()
+        self.lists.of(&self.slot(id).named_by)
     }
 
-    /// One more slice of a service names a pod; says whether it is the first one.
-    pub(super) fn name(&mut self, id: PodId, service: ServiceId) -> bool {
-        let named_by = &mut self.slots[id.index()].named_by;
-        let first = !named_by.contains(service);
-        named_by.add(service);
-        first
+    /// One more slice of a service names a pod.
+    pub(super) fn name(&mut self, id: PodId, service: ServiceId) {
+        self.lists.add(&mut self.slots[id.index()].named_by, service);
     }
 
-    /// One slice of a service less names a pod; says whether it was the last one.
-    pub(super) fn unname(&mut self, id: PodId, service: ServiceId) -> bool {
-        let named_by = &mut self.slots[id.index()].named_by;
-        named_by.remove(service);
-        !named_by.contains(service)
-    }
-
-    /// Remembers the services that are told with a pod; gives those that were told before.
-    pub(super) fn set_told(&mut self, id: PodId, services: Set<ServiceKey>) -> Set<ServiceKey> {
-        std::mem::replace(&mut self.slots[id.index()].told, services)
-    }
-
-    /// Everything that is told of pods now.
-    pub(super) fn cells(&self) -> Vec<WorkloadCell> {
-        let cell = |slot: &Slot| {
-            Some(WorkloadCell { workload: slot.workload.clone()?, services: slot.told.clone() })
-        };
-        let mut cells = Vec::with_capacity(self.len);
-        cells.extend(self.slots.iter().filter_map(cell));
-        cells
+    /// One slice of a service less names a pod.
+    pub(super) fn unname(&mut self, id: PodId, service: ServiceId) {
+        self.lists.remove(&mut self.slots[id.index()].named_by, service);
     }
 }
 
@@ -363,36 +410,30 @@ impl Store<Pod> for PodTable {
         self.find(key).and_then(|id| self.pod(id)).map_or(0, |pod| weigh(key, &pod))
     }
 
-    fn all(&self) -> impl Iterator<Item = &ObjectKey> {
-        self.ids().filter(|id| self.is_known(*id)).map(|id| self.key(id))
+    fn all(&self) -> impl Iterator<Item = ObjectKey> {
+        self.ids().filter(|id| self.slot(*id).is_known()).map(|id| self.key(id))
+    }
+
+    const KEEPS_REVISIONS: bool = true;
+
+    fn revision(&self, key: &ObjectKey) -> Option<u64> {
+        self.slot(self.find(key)?).marks.revision()
+    }
+
+    fn set_revision(&mut self, key: &ObjectKey, revision: Option<u64>) {
+        if let Some(id) = self.find(key) {
+            self.slots[id.index()].marks.set_revision(revision);
+        }
     }
 
     fn put(&mut self, key: &ObjectKey, pod: Pod) -> Option<Pod> {
-        let id = self.place(key);
+        let id = self.find(key).unwrap_or_else(|| self.new_place(key.clone()));
         self.set_pod(id, Some(pod))
     }
 
     fn take(&mut self, key: &ObjectKey) -> Option<Pod> {
         let id = self.find(key)?;
         self.set_pod(id, None)
-    }
-}
-
-impl Slot {
-    fn is_lending(&self) -> bool {
-        match &self.kept {
-            Kept::Whole(pod) => !pod.lent().is_empty(),
-            Kept::Lender(_) => true,
-            Kept::Shape(_) | Kept::Absent => false,
-        }
-    }
-
-    fn addresses(&self) -> &[IpAddr] {
-        match (&self.kept, &self.workload) {
-            (Kept::Whole(pod), _) => &pod.addresses,
-            (Kept::Shape(_) | Kept::Lender(_), Some(workload)) => &workload.addresses,
-            _ => &[],
-        }
     }
 }
 

@@ -65,7 +65,7 @@ impl Staging {
             Counts::add(&self.counts.pod_conversions, 1);
             let (locality, network) = (locality.as_ref(), self.networks.of_cluster());
             let key = self.pods.key(id);
-            let mut workload = convert::pod_workload(&self.context, key, &pod, locality, network);
+            let mut workload = convert::pod_workload(&self.context, &key, &pod, locality, network);
             self.profiles.unify(&mut workload.profile);
             self.places.unify(&mut workload.place);
             workload
@@ -75,18 +75,33 @@ impl Staging {
             let same = self.pods.workload(id).cloned();
             return self.pods.set_workload(id, same);
         }
+        let namespace = self.pods.key(id).namespace;
         for address in self.pods.lent_by(id) {
-            let borrowers = self.references.borrowers(&self.pods.key(id).namespace, address);
-            self.dirty.services.extend(borrowers);
+            self.dirty.services.extend(self.references.borrowers(&namespace, *address));
         }
         self.touch_pod(id);
         self.pods.set_workload(id, converted.map(Arc::new));
         self.touch_services(id);
     }
 
-    /// Notes that a pod may have to be told again, and what it was before.
+    /// Notes that a pod may have to be told again, and what was told of it before. Comes before whatever changes.
     pub(super) fn touch_pod(&mut self, id: PodId) {
-        self.dirty.pods.entry(id).or_insert_with(|| self.pods.workload(id).cloned());
+        if !self.dirty.pods.contains_key(&id) {
+            let told = self.cell_of(id);
+            self.dirty.pods.insert(id, told);
+        }
+    }
+
+    /// What there is to tell of a pod: with the services that name it.
+    fn cell_of(&mut self, id: PodId) -> Option<WorkloadCell> {
+        let workload = Arc::clone(self.pods.workload(id)?);
+        Some(WorkloadCell { workload, services: self.services_of(id) })
+    }
+
+    /// Everything that is told of pods now.
+    pub(super) fn cells(&mut self) -> Vec<WorkloadCell> {
+        let pods: Vec<_> = self.pods.ids().collect();
+        pods.into_iter().filter_map(|pod| self.cell_of(pod)).collect()
     }
 
     /// Notes the services whose slices name a pod.
@@ -95,27 +110,20 @@ impl Staging {
         self.dirty.services.extend(services);
     }
 
-    /// The pod as its proxy sees it: with the services that name it. `before` is what was told of it last.
+    /// The pod as its proxy sees it, if that differs from what was told `before`.
     pub(super) fn publish_pod(
         &mut self,
         id: PodId,
-        before: Option<Arc<Workload>>,
+        before: Option<WorkloadCell>,
     ) -> Option<(WorkloadId, Option<WorkloadCell>)> {
-        let now = self.pods.workload(id).cloned();
-        let services = if now.is_some() { self.services_of(id) } else { Set::default() };
-        let told = self.pods.set_told(id, services.clone());
-        let key = self.pods.key(id);
-        let name = WorkloadId {
-            cluster: self.context.cluster.clone(),
-            namespace: key.namespace.clone(),
-            name: key.name.clone(),
-        };
+        let now = self.cell_of(id);
+        let ObjectKey { namespace, name } = self.pods.key(id);
         // While slices are listed, some of them may name a pod that nothing else speaks of.
         if now.is_none() && !self.slices.is_listing() {
             self.pods.release(id);
         }
-        let cell = |workload| WorkloadCell { workload, services: services.clone() };
-        (before != now || told != services).then(|| (name, now.map(cell)))
+        let name = WorkloadId { cluster: self.context.cluster.clone(), namespace, name };
+        (before != now).then_some((name, now))
     }
 
     fn services_of(&mut self, id: PodId) -> Set<ServiceKey> {

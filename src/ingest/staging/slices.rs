@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
 
 use super::Staging;
-use super::few::Few;
+use super::few::{Few, Lists};
 use super::held::{Door, Scope, packed};
 use super::pod_table::PodId;
 use crate::ingest::convert::Slice;
@@ -36,6 +36,7 @@ pub(super) struct References {
     by_key: HashMap<ObjectKey, ServiceId>,
     /// (namespace, bare address) → services, once for each slice.
     bare: HashMap<(Name, IpAddr), Few<ServiceId>>,
+    lists: Lists<ServiceId>,
     ports: Shared<Vec<SlicePort>>,
 }
 
@@ -69,12 +70,13 @@ impl References {
             return BTreeSet::new();
         }
         let services = self.bare.get(&(namespace.clone(), address));
-        services.into_iter().flat_map(Few::as_slice).map(|service| self.key(*service).clone()).collect()
+        let services = services.into_iter().flat_map(|few| self.lists.of(few));
+        services.map(|service| self.key(*service).clone()).collect()
     }
 
     /// Every service with a bare address: its network is the cluster's (R2.5).
     pub(super) fn borrowing(&self) -> BTreeSet<ObjectKey> {
-        let services: BTreeSet<_> = self.bare.values().flat_map(Few::as_slice).collect();
+        let services: BTreeSet<_> = self.bare.values().flat_map(|few| self.lists.of(few)).collect();
         services.into_iter().map(|service| self.key(*service).clone()).collect()
     }
 
@@ -121,7 +123,7 @@ impl References {
     fn add_bare(&mut self, service: ServiceId, addresses: &[IpAddr]) {
         for address in addresses {
             let place = (self.key(service).namespace.clone(), *address);
-            self.bare.entry(place).or_default().add(service);
+            self.lists.add(self.bare.entry(place).or_default(), service);
         }
     }
 
@@ -129,7 +131,7 @@ impl References {
         for address in addresses {
             let place = (self.key(service).namespace.clone(), *address);
             if let Some(services) = self.bare.get_mut(&place) {
-                services.remove(service);
+                self.lists.remove(services, service);
                 if services.is_empty() {
                     self.bare.remove(&place);
                 }
@@ -182,9 +184,10 @@ impl Staging {
         let service =
             self.references.enter(&links.service, slice, || self.context.service_key(&links.service));
         for pod in &links.pods {
-            if self.pods.name(*pod, service) {
+            if !self.pods.named_by(*pod).contains(&service) {
                 self.touch_pod(*pod);
             }
+            self.pods.name(*pod, service);
         }
         self.references.add_bare(service, &links.bare);
     }
@@ -194,9 +197,10 @@ impl Staging {
             return;
         };
         for pod in &links.pods {
-            if self.pods.unname(*pod, service) {
+            if self.pods.named_by(*pod).iter().filter(|other| **other == service).count() == 1 {
                 self.touch_pod(*pod);
             }
+            self.pods.unname(*pod, service);
         }
         self.references.remove_bare(service, &links.bare);
         if let Some(slice) = gone {
@@ -219,8 +223,8 @@ impl Links {
         let mut pods: Vec<_> = slice.entries.iter().filter_map(|entry| entry.pod).collect();
         pods.sort_unstable();
         pods.dedup();
-        let without_pod = slice.entries.iter().filter(|entry| entry.pod.is_none());
-        let mut bare: Vec<_> = without_pod.flat_map(|entry| entry.addresses.parsed()).collect();
+        let without_pod = slice.entries().filter(|(entry, _)| entry.pod.is_none());
+        let mut bare: Vec<_> = without_pod.flat_map(|(_, addresses)| addresses.parsed()).collect();
         bare.sort_unstable();
         bare.dedup();
         Some(Self { service, pods, bare })
