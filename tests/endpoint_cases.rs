@@ -131,8 +131,11 @@ fn judge(check: impl Fn(&Flags) -> Answer) -> Line {
         Answer::Unknown(what) => return Line::Unsupported(what),
         Answer::Later => return Line::Later,
     }
-    let Answer::Differs(how) = check(&Flags::ours()) else {
-        return Line::Ok;
+    let how = match check(&Flags::ours()) {
+        Answer::Equal => return Line::Ok,
+        Answer::Differs(how) => how,
+        Answer::Unknown(what) => return Line::Unsupported(format!("as we answer: {what}")),
+        Answer::Later => return Line::Later,
     };
     match flags::smallest(|flags| matches!(check(flags), Answer::Equal)) {
         Some(flags) => Line::Deviation(flags.to_string()),
