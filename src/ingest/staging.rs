@@ -41,8 +41,8 @@ use super::objects::{
 };
 use super::watch::SourceEvent;
 use crate::model::{
-    EndpointShard, Name, NetworkId, NodePlace, Quirk, ServiceKey, Set, Shared, WorkloadCell,
-    WorkloadId, WorkloadProfile,
+    EndpointShard, Name, NetworkId, NodePlace, Quirk, ServiceKey, Set, Shared, WorkloadCell, WorkloadId,
+    WorkloadProfile,
 };
 use crate::registry::{ClusterState, NetworkClaim};
 

@@ -46,6 +46,7 @@ pub const SCENARIOS: &[Scenario] = &[
             expect("nothing-moves", "while it is frozen no Envoy of the lab gets or loses anything"),
             expect("others-change", "a Service created in another cluster meanwhile reaches every client"),
             expect("catches-up", "one created in it afterwards reaches every client"),
+            expect("says-so", "control planes notice the silence, and say live afterwards"),
         ],
         steps: steps!(api_server::hang),
     },
