@@ -21,7 +21,7 @@ mod standing;
 mod workload;
 
 pub use addresses::Addresses;
-pub use endpoint::{Discoverability, Endpoint, EndpointShard, Health};
+pub use endpoint::{Discoverability, Endpoint, EndpointShard, Exposure, Health};
 pub use gateway::{DEFAULT_GATEWAY_PORT, GatewayAddress, GatewayHost, HBONE_GATEWAY_PORT, NetworkGateway};
 pub use health::{
     ApiFacts, ClusterHealth, ClusterRole, ClusterStatus, Restored, Served, SourceCounters, SourceState,

@@ -6,6 +6,7 @@
 //! which they came.
 
 mod compat;
+mod estimate;
 mod few;
 mod guard;
 mod held;
@@ -132,6 +133,9 @@ pub struct Staging {
     profiles: Shared<WorkloadProfile>,
     places: Shared<NodePlace>,
     service_sets: Shared<Set<ServiceKey>>,
+    /// Entries of slices held, and endpoints told.
+    entries: usize,
+    endpoints: usize,
 }
 
 impl Staging {
@@ -164,6 +168,8 @@ impl Staging {
             profiles: Shared::default(),
             places: Shared::default(),
             service_sets: Shared::default(),
+            entries: 0,
+            endpoints: 0,
         }
     }
 

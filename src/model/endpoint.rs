@@ -41,6 +41,58 @@ impl Discoverability {
     }
 }
 
+/// Who is told of an endpoint, and whether while it is unhealthy: two facts in one byte.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(into = "ExposureParts")]
+pub struct Exposure(u8);
+
+#[derive(Serialize)]
+struct ExposureParts {
+    discoverability: Discoverability,
+    send_unhealthy: bool,
+}
+
+impl From<Exposure> for ExposureParts {
+    fn from(exposure: Exposure) -> Self {
+        Self { discoverability: exposure.discoverability(), send_unhealthy: exposure.sends_unhealthy() }
+    }
+}
+
+impl Exposure {
+    const SAME_CLUSTER: u8 = 1;
+    const HIDE_UNHEALTHY: u8 = 2;
+
+    /// Who may use it (R4.38), and whether it is sent while it is unhealthy (R4.10): a new one that is not sent
+    /// wakes nobody (R6.1).
+    pub fn new(discoverability: Discoverability, send_unhealthy: bool) -> Self {
+        let own = discoverability == Discoverability::SameCluster;
+        Self(u8::from(own) * Self::SAME_CLUSTER | u8::from(!send_unhealthy) * Self::HIDE_UNHEALTHY)
+    }
+
+    /// Who may use it (R4.38).
+    pub fn discoverability(self) -> Discoverability {
+        if self.0 & Self::SAME_CLUSTER == 0 { Discoverability::Always } else { Discoverability::SameCluster }
+    }
+
+    /// Whether it is sent while it is unhealthy (R4.10).
+    pub fn sends_unhealthy(self) -> bool {
+        self.0 & Self::HIDE_UNHEALTHY == 0
+    }
+}
+
+impl Default for Exposure {
+    /// Everybody, always.
+    fn default() -> Self {
+        Self::new(Discoverability::Always, true)
+    }
+}
+
+impl From<Discoverability> for Exposure {
+    fn from(discoverability: Discoverability) -> Self {
+        Self::new(discoverability, true)
+    }
+}
+
 /// One address and port behind one service port (R0.1). What its pod knows is shared in `workload`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Endpoint {
@@ -54,10 +106,8 @@ pub struct Endpoint {
     pub health: Health,
     /// Weight; `None` counts as 1 (R4.11).
     pub weight: Option<NonZeroU32>,
-    /// Who may use it (R4.38).
-    pub discoverability: Discoverability,
-    /// Whether it is sent while it is unhealthy (R4.10); a new one that is not sent wakes nobody (R6.1).
-    pub send_unhealthy: bool,
+    /// Who is told of it (R4.38), and when.
+    pub exposure: Exposure,
     /// The pod behind it, or what is known of a bare address.
     pub workload: Arc<Workload>,
 }
@@ -76,8 +126,7 @@ impl Endpoint {
             port_name: port_name.into(),
             health: Health::Healthy,
             weight: None,
-            discoverability: Discoverability::Always,
-            send_unhealthy: true,
+            exposure: Exposure::default(),
             workload: workload.into(),
         }
     }
@@ -118,5 +167,25 @@ impl EndpointShard {
         }
         let accounts = accounts.into_iter().collect();
         Self { cluster, service, endpoints: endpoints.into(), accounts }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_endpoint_is_small() {
+        assert_eq!(size_of::<Endpoint>(), 48);
+    }
+
+    #[test]
+    fn both_facts_of_an_exposure_stand_by_themselves() {
+        for discoverability in [Discoverability::Always, Discoverability::SameCluster] {
+            for send in [true, false] {
+                let exposure = Exposure::new(discoverability, send);
+                assert_eq!((exposure.discoverability(), exposure.sends_unhealthy()), (discoverability, send));
+            }
+        }
     }
 }

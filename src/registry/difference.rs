@@ -26,7 +26,7 @@ pub(super) fn is_seen(old: Option<&EndpointShard>, new: Option<&EndpointShard>) 
     let after: HashMap<_, _> = new.endpoints.iter().map(|endpoint| (key(endpoint), endpoint)).collect();
     let changed = |endpoint: &Endpoint| match before.get(&key(endpoint)) {
         Some(former) => !is_same(former, endpoint),
-        None => endpoint.health != Health::Unhealthy || endpoint.send_unhealthy,
+        None => endpoint.health != Health::Unhealthy || endpoint.exposure.sends_unhealthy(),
     };
     new.endpoints.iter().any(changed) || before.keys().any(|key| !after.contains_key(key))
 }
@@ -49,12 +49,12 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::model::Workload;
+    use crate::model::{Discoverability, Exposure, Workload};
 
     fn shard(endpoints: &[(&str, Health, bool)]) -> EndpointShard {
         let endpoint = |&(address, health, send_unhealthy): &(&str, Health, bool)| Endpoint {
             health,
-            send_unhealthy,
+            exposure: Exposure::new(Discoverability::Always, send_unhealthy),
             ..Endpoint::new(address.parse().expect("address"), 80, "http", Arc::<Workload>::default())
         };
         EndpointShard::new("c1".into(), None, endpoints.iter().map(endpoint).collect())

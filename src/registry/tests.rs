@@ -5,8 +5,8 @@ use std::sync::atomic::Ordering;
 
 use super::*;
 use crate::model::{
-    ClusterId, ClusterRole, Endpoint, EndpointShard, ExportTo, NetworkGateway, Quirk, Quirks, Service,
-    ServiceKey, SpiffeId, Workload, WorkloadId, WorkloadParts,
+    ClusterId, ClusterRole, Discoverability, Endpoint, EndpointShard, ExportTo, Exposure, NetworkGateway,
+    Quirk, Quirks, Service, ServiceKey, SpiffeId, Workload, WorkloadId, WorkloadParts,
 };
 
 fn key() -> ServiceKey {
@@ -280,7 +280,7 @@ fn r6_1_a_new_endpoint_that_is_not_sent_is_published_and_wakes_nobody() {
     let mut two = shard("c1", "x", 2);
     let mut endpoints = two.endpoints.to_vec();
     endpoints[1].health = crate::model::Health::Unhealthy;
-    endpoints[1].send_unhealthy = false;
+    endpoints[1].exposure = Exposure::new(Discoverability::Always, false);
     two.endpoints = endpoints.into();
     writer.set(key(), two);
     assert!(registry.changes().take().is_empty());

@@ -232,11 +232,11 @@ impl Pass<'_> {
         if pod.cluster != self.key.cluster && self.inputs.mesh.cluster_local(&self.name.host) {
             return Some(Decision::OtherCluster);
         }
-        if !endpoint.discoverability.permits(&pod.cluster, &self.key.cluster) {
+        if !endpoint.exposure.discoverability().permits(&pod.cluster, &self.key.cluster) {
             return Some(Decision::NotExported);
         }
         match endpoint.health {
-            Health::Unhealthy if !endpoint.send_unhealthy => Some(Decision::Unhealthy),
+            Health::Unhealthy if !endpoint.exposure.sends_unhealthy() => Some(Decision::Unhealthy),
             Health::Terminating => Some(Decision::Terminating),
             _ if draining(endpoint) && !sticky(self.service) => Some(Decision::Draining),
             _ => None,

@@ -337,7 +337,7 @@ fn r4_38_an_endpoint_that_is_not_exported_is_seen_in_its_own_cluster_only() {
     let cell = world.registry.host(HOST).remove(0);
     let mut shard = (*cell.load().shards[0]).clone();
     let mut endpoints = shard.endpoints.to_vec();
-    endpoints[0].discoverability = crate::model::Discoverability::SameCluster;
+    endpoints[0].exposure = crate::model::Discoverability::SameCluster.into();
     shard.endpoints = endpoints.into();
     let mut world = world;
     world.writers.get_mut("east").expect("known").0.set(cell.key().clone(), shard);

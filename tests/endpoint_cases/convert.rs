@@ -213,7 +213,7 @@ fn shown(key: &ServiceKey, endpoint: &Endpoint) -> Value {
         Health::Draining => "DRAINING",
         Health::Terminating => "TERMINATING",
     };
-    let discoverability = match endpoint.discoverability {
+    let discoverability = match endpoint.exposure.discoverability() {
         Discoverability::Always => "always",
         Discoverability::SameCluster => "same-cluster",
     };

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 use tombolo::model::{
-    ClusterId, ClusterRole, Endpoint, EndpointShard, Health, PortProtocol, Service, ServiceKey, ServicePort,
+    ClusterId, ClusterRole, Discoverability, Endpoint, EndpointShard, Exposure, Health, PortProtocol, Service, ServiceKey, ServicePort,
     SpiffeId, Transport, WorkloadParts,
 };
 use tombolo::registry::{ClusterWriter, Registry, accounts_behind};
@@ -145,7 +145,7 @@ fn endpoint(cluster: &str, endpoint: &Value, sent: bool) -> Shape<Endpoint> {
             "TERMINATING" => Health::Terminating,
             other => return Err(format!("health {other:?}")),
         },
-        send_unhealthy: sent || endpoint["sendUnhealthy"] == true,
+        exposure: Exposure::new(Discoverability::Always, sent || endpoint["sendUnhealthy"] == true),
         weight: u32::try_from(weight).ok().and_then(std::num::NonZeroU32::new),
         ..Endpoint::new(
             first,

@@ -226,6 +226,7 @@ impl Status {
                 row.quarantined = staging.quarantined();
                 row.quarantined_objects = staging.quarantined_objects();
                 row.pending_pods = staging.pending_pods();
+                row.memory = Some(staging.memory_estimate());
                 row.network = staging.network().clone();
             }
         });

@@ -125,8 +125,7 @@ pub fn endpoints<P: PodLookup>(input: EndpointInput<'_, P>) -> Endpoints {
                     port_name: Name::clone(name),
                     health,
                     weight: None,
-                    discoverability: input.discoverability,
-                    send_unhealthy: true,
+                    exposure: input.discoverability.into(),
                     workload: Arc::clone(&workload),
                 }));
             }

@@ -85,7 +85,7 @@ pub fn imported(
     let discoverability = if is_exported { Discoverability::Always } else { Discoverability::SameCluster };
     let endpoints = own.into_iter().flat_map(|(shard, _)| shard.endpoints.iter().cloned());
     let endpoints = endpoints.map(|mut endpoint| {
-        endpoint.discoverability = discoverability;
+        endpoint.exposure = discoverability.into();
         endpoint
     });
     Some(EndpointShard::new(context.cluster.clone(), Some(record.into()), endpoints.collect()))

@@ -75,7 +75,7 @@ fn workload_name(key: &ObjectKey, pod: &Pod) -> Name {
     let without_hash = || {
         let hash = first_label(&pod.labels, &["pod-template-hash", "rollouts-pod-template-hash"])?;
         let deployment = controller.name.strip_suffix(&*hash)?.strip_suffix('-')?;
-        (!deployment.is_empty()).then(|| Name::from(deployment))
+        (!deployment.is_empty()).then(|| Name::interned(deployment))
     };
     let own = || controller.name.clone();
     match &*controller.kind {

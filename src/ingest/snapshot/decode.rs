@@ -10,8 +10,8 @@ use prost::Message as _;
 
 use super::{Pin, Snapshot};
 use crate::model::{
-    ClusterId, Discoverability, Endpoint, EndpointShard, ExportTo, GatewayHost, Health, Hostname, Import,
-    Labels, Locality, Name, NetworkGateway, NetworkId, NodePlace, PortProtocol, Resolution, Service,
+    ClusterId, Discoverability, Endpoint, EndpointShard, ExportTo, Exposure, GatewayHost, Health, Hostname,
+    Import, Labels, Locality, Name, NetworkGateway, NetworkId, NodePlace, PortProtocol, Resolution, Service,
     ServiceKey, ServicePort, Set, Shared, SpiffeId, TlsMode, TrafficDistribution, Transport, Workload,
     WorkloadCell, WorkloadProfile,
 };
@@ -238,11 +238,13 @@ impl Decoder {
                 proto::Health::Terminating => Health::Terminating,
             },
             weight: NonZeroU32::new(endpoint.weight),
-            discoverability: match endpoint.same_cluster {
-                true => Discoverability::SameCluster,
-                false => Discoverability::Always,
-            },
-            send_unhealthy: !endpoint.hide_unhealthy,
+            exposure: Exposure::new(
+                match endpoint.same_cluster {
+                    true => Discoverability::SameCluster,
+                    false => Discoverability::Always,
+                },
+                !endpoint.hide_unhealthy,
+            ),
             workload: Arc::clone(at(&self.workloads, "workload", endpoint.workload)?),
         })
     }

@@ -224,8 +224,8 @@ impl Encoder<'_> {
             health: health.into(),
             weight: endpoint.weight.map_or(0, NonZeroU32::get),
             workload: self.workload(&endpoint.workload),
-            same_cluster: endpoint.discoverability == Discoverability::SameCluster,
-            hide_unhealthy: !endpoint.send_unhealthy,
+            same_cluster: endpoint.exposure.discoverability() == Discoverability::SameCluster,
+            hide_unhealthy: !endpoint.exposure.sends_unhealthy(),
         }
     }
 

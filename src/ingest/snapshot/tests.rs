@@ -9,9 +9,9 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::model::{
-    Discoverability, Endpoint, EndpointShard, ExportTo, GatewayHost, Health, Import, Labels, Locality,
-    NetworkGateway, PortProtocol, Resolution, Service, ServiceKey, ServicePort, Set, SpiffeId, TlsMode,
-    TrafficDistribution, Transport, Workload, WorkloadCell, WorkloadParts,
+    Discoverability, Endpoint, EndpointShard, ExportTo, Exposure, GatewayHost, Health, Import, Labels,
+    Locality, NetworkGateway, PortProtocol, Resolution, Service, ServiceKey, ServicePort, Set, SpiffeId,
+    TlsMode, TrafficDistribution, Transport, Workload, WorkloadCell, WorkloadParts,
 };
 use crate::registry::NetworkClaim;
 
@@ -91,8 +91,7 @@ fn state() -> ClusterState {
     let mut first = Endpoint::new("10.0.0.1".parse().unwrap(), 8080, "http", Arc::clone(&hello));
     first.weight = NonZeroU32::new(3);
     first.health = Health::Draining;
-    first.discoverability = Discoverability::SameCluster;
-    first.send_unhealthy = false;
+    first.exposure = Exposure::new(Discoverability::SameCluster, false);
     let second =
         Endpoint { health: Health::Unhealthy, ..Endpoint::new("fd00::2".parse().unwrap(), 1, "", bare) };
     let shard = |name, resolution, export_to, endpoints| {

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 
 use hashbrown::HashMap;
+use hashbrown::hash_map::IntoIter;
 
 use super::guard::{Guard, HeldBack};
 use super::quarantine::Quarantine;
@@ -27,11 +28,22 @@ pub(super) struct Changes<T> {
     pub(super) doubted: bool,
 }
 
+impl<T> Changes<T> {
+    fn add(&mut self, more: Self) {
+        self.changed.extend(more.changed);
+        self.same += more.same;
+        self.unreadable += more.unreadable;
+    }
+}
+
 impl<T> Default for Changes<T> {
     fn default() -> Self {
         Self { changed: Vec::new(), same: 0, unreadable: 0, listed: false, doubted: false }
     }
 }
+
+/// How many objects of a list are worked off at a time.
+const PORTION: usize = 1000;
 
 /// Which part of a kind a list is complete for: all of it, or one namespace.
 pub type Scope = Option<Name>;
@@ -187,7 +199,14 @@ impl<T: PartialEq> Held<T> {
         event: SourceEvent<T>,
         door: Door<'_, W>,
     ) -> Changes<T> {
-        self.gate.apply(event, &mut self.objects, door)
+        let kind = door.kind;
+        let quarantine = &mut *door.quarantine;
+        let door = Door { kind, scope: door.scope, guard: door.guard, weigh: door.weigh, quarantine };
+        let mut changes = self.gate.apply(event, &mut self.objects, door);
+        while let Some(more) = self.gate.go_on(&mut self.objects, kind, quarantine) {
+            changes.add(more);
+        }
+        changes
     }
 }
 
@@ -205,6 +224,8 @@ pub(super) struct Gate<T> {
     held_back: Option<HeldBack>,
     confirming: bool,
     doubts: u64,
+    /// What is left to do of a complete list.
+    rest: Option<(Scope, IntoIter<ObjectKey, Result<T, String>>)>,
 }
 
 impl<T> Default for Gate<T> {
@@ -218,6 +239,7 @@ impl<T> Default for Gate<T> {
             held_back: None,
             confirming: false,
             doubts: 0,
+            rest: None,
         }
     }
 }
@@ -263,19 +285,17 @@ impl<T: PartialEq> Gate<T> {
             }
             SourceEvent::InitApply(Received { key, object, .. }) => {
                 if let Some(listing) = self.listings.get_mut(&door.scope) {
-                    listing.objects.insert(key, object);
+                    listing.objects.insert(kept(key), object);
                 }
             }
             SourceEvent::InitDone { .. } => {
                 if let Some(listing) = self.listings.remove(&door.scope) {
-                    let scope = door.scope.clone();
                     self.swap(listing, store, door, &mut changes);
-                    let within = |key: &ObjectKey| scope.as_ref().is_none_or(|scope| key.namespace == *scope);
-                    self.revisions.entry(scope.clone()).or_default().settle(store, within);
                 }
             }
             SourceEvent::Apply(Received { key, object, .. }) => {
                 self.forget_doubt(&key);
+                let key = kept(key);
                 upsert(store, key.clone(), object, door.kind, door.quarantine, &mut changes);
                 self.revisions.entry(door.scope).or_default().keep(&key, store);
             }
@@ -319,9 +339,29 @@ impl<T: PartialEq> Gate<T> {
         for key in gone {
             remove(store, key, changes);
         }
-        for (key, object) in objects {
-            upsert(store, key, object, door.kind, door.quarantine, changes);
+        self.rest = Some((door.scope, objects.into_iter()));
+    }
+
+    /// Takes in another portion of a complete list, until there is none: whoever works them off in between has
+    /// never more than that at hand. Nothing else may come in between.
+    pub(super) fn go_on(
+        &mut self,
+        store: &mut impl Store<T>,
+        kind: ObjectKind,
+        quarantine: &mut Quarantine,
+    ) -> Option<Changes<T>> {
+        let (scope, rows) = self.rest.as_mut()?;
+        let mut changes = Changes::default();
+        for (key, object) in rows.by_ref().take(PORTION) {
+            upsert(store, key, object, kind, quarantine, &mut changes);
         }
+        if rows.len() == 0 {
+            let scope = scope.clone();
+            let within = |key: &ObjectKey| scope.as_ref().is_none_or(|scope| key.namespace == *scope);
+            self.revisions.entry(scope.clone()).or_default().settle(store, within);
+            self.rest = None;
+        }
+        Some(changes)
     }
 
     /// Whether a list would take too much away, and how much. What moves from one object to another is not lost.
@@ -387,6 +427,11 @@ impl<T: PartialEq> Gate<T> {
     }
 }
 
+/// A key as it is kept: with the one copy of its namespace.
+fn kept(key: ObjectKey) -> ObjectKey {
+    ObjectKey { namespace: Name::interned(&key.namespace), name: key.name }
+}
+
 /// Sets an object, unless it cannot be read: then what was there stays.
 fn upsert<T>(
     store: &mut impl Store<T>,
@@ -409,8 +454,6 @@ fn upsert<T>(
         changes.same += 1;
         return;
     }
-    // A namespace is kept once for all its objects.
-    let key = ObjectKey { namespace: Name::interned(&key.namespace), name: key.name };
     let old = store.put(&key, object);
     let event = if old.is_some() { EventKind::Update } else { EventKind::Add };
     changes.changed.push((key, old, event));

@@ -16,7 +16,7 @@ use super::few::{Few, Lists};
 use super::held::Store;
 use super::slices::ServiceId;
 use crate::ingest::convert::{Pod, PodShape};
-use crate::ingest::objects::{ObjectKey, PodObject};
+use crate::ingest::objects::{Controller, ObjectKey, PodObject};
 use crate::model::{Labels, Name, Shared, Workload};
 
 /// The place of a pod; used again once nothing speaks of the pod any more.
@@ -171,6 +171,18 @@ impl PodTable {
         self.len
     }
 
+    /// How many deployments they belong to, about.
+    pub(super) fn shapes(&self) -> usize {
+        self.shapes.len()
+    }
+
+    /// Bytes of the table itself.
+    pub(super) fn bytes(&self) -> usize {
+        let lenders = self.lenders.get().map_or(0, |all| all.capacity() * size_of::<(u32, PodId)>());
+        // A hash table has a byte beside each entry; pods stand in the list of their node.
+        self.slots.len() * size_of::<Slot>() + self.by_key.capacity() * 5 + lenders + self.len * 4
+    }
+
     /// What is kept of a pod.
     pub(super) fn pack(&mut self, object: PodObject) -> Pod {
         let mut pod = Pod::from(object);
@@ -178,6 +190,11 @@ impl PodTable {
             let interned = |(name, value): (&Name, &Name)| (Name::interned(name), Name::interned(value));
             PodShape {
                 labels: shape.labels.iter().map(interned).collect::<Labels>(),
+                service_account: Name::interned(&shape.service_account),
+                controller: shape.controller.as_ref().map(|controller| Controller {
+                    kind: Name::interned(&controller.kind),
+                    name: Name::interned(&controller.name),
+                }),
                 ..PodShape::clone(shape)
             }
         });

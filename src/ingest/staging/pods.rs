@@ -17,8 +17,14 @@ impl Staging {
         let (kind, guard) = (ObjectKind::Pod, self.guard);
         let door =
             Door { kind, scope, guard, weigh: |_: &ObjectKey, _: &Pod| 1, quarantine: &mut self.quarantine };
-        let changes = self.pod_gate.apply(event, &mut self.pods, door);
-        self.note(kind, changes, Self::pod_changed);
+        let mut changes = self.pod_gate.apply(event, &mut self.pods, door);
+        loop {
+            self.note(kind, changes, Self::pod_changed);
+            match self.pod_gate.go_on(&mut self.pods, kind, &mut self.quarantine) {
+                Some(more) => changes = more,
+                None => return,
+            }
+        }
     }
 
     fn pod_changed(&mut self, key: ObjectKey, old: Option<Pod>) {

@@ -110,10 +110,12 @@ impl Staging {
             return None;
         }
         let shard = shard.map(Arc::new);
-        match &shard {
+        let before = match &shard {
             Some(shard) => self.current.shards.insert(id.clone(), Arc::clone(shard)),
             None => self.current.shards.remove(&id),
         };
+        let endpoints = |shard: Option<&Arc<EndpointShard>>| shard.map_or(0, |shard| shard.endpoints.len());
+        self.endpoints = self.endpoints + endpoints(shard.as_ref()) - endpoints(before.as_ref());
         Some((id, shard))
     }
 }

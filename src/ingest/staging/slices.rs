@@ -166,6 +166,8 @@ impl Staging {
         if self.compat.is_used() {
             self.remember_slice(&key);
         }
+        let entries = |slice: Option<&KeptSlice>| slice.map_or(0, |slice| slice.entries.len());
+        self.entries = self.entries + entries(self.slices.get(&key)) - entries(old.as_ref());
         let was = old.as_ref().and_then(|slice| Links::of(&key, slice));
         let is = self.slices.get(&key).and_then(|slice| Links::of(&key, slice));
         let stays = was.as_ref().zip(is.as_ref()).is_some_and(|(was, is)| was.service == is.service);

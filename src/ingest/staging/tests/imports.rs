@@ -23,7 +23,7 @@ fn imported() -> ServiceKey {
 }
 
 fn discoverability(staging: &mut Staging, key: &ServiceKey) -> Discoverability {
-    staging.state().shards[key].endpoints[0].discoverability
+    staging.state().shards[key].endpoints[0].exposure.discoverability()
 }
 
 #[test]
