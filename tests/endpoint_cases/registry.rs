@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use serde_json::Value;
 use tombolo::model::{
-    ClusterId, ClusterRole, Discoverability, Endpoint, EndpointShard, Exposure, Health, PortProtocol, Service, ServiceKey, ServicePort,
-    SpiffeId, Transport, WorkloadParts,
+    ClusterId, ClusterRole, Discoverability, Endpoint, EndpointShard, Exposure, Health, PortProtocol,
+    Service, ServiceKey, ServicePort, SpiffeId, Transport, WorkloadParts,
 };
 use tombolo::registry::{ClusterWriter, Registry, accounts_behind};
 

@@ -19,7 +19,8 @@ impl<T: Object> Machine<T> {
         }
         let Some(open) = self.open_watch() else { return };
         if open.next_probe <= now && open.awaiting.is_none() {
-            self.ask(now, Ask::Revision);
+            let known = self.position.highest();
+            self.ask(now, Ask::Revision { known });
         } else if let Some(sample) = self.looks.due(now) {
             let sample = sample.clone();
             self.ask(now, Ask::Look(sample));
@@ -27,11 +28,11 @@ impl<T: Object> Machine<T> {
     }
 
     /// How a probe ended.
-    pub(super) fn probed(&mut self, now: Instant, reply: Reply) {
+    pub(super) fn probed(&mut self, now: Instant, known: Option<u64>, reply: Reply) {
         let subject = self.probe_subject();
         match reply {
             Reply::Body(encoding, body) => match decode_list::<T>(encoding, &body) {
-                Ok(page) => self.probe_answered(now, &page.revision),
+                Ok(page) => self.probe_answered(now, known, &page.revision),
                 Err(error) => self.probe_failed(now, Failure::Refused(format!("{subject}: {error}"))),
             },
             Reply::Refused(status) => self.probe_refused(now, &status, subject),
@@ -53,15 +54,15 @@ impl<T: Object> Machine<T> {
         format!("probe of {}s ({}?limit=1{at}{})", T::KIND, self.urls.path(), self.name)
     }
 
-    /// The server reads its store, and this is its present revision.
-    fn probe_answered(&mut self, now: Instant, revision: &Revision) {
+    /// The server reads its store, and this was its revision when it was asked.
+    fn probe_answered(&mut self, now: Instant, known: Option<u64>, revision: &Revision) {
         self.reread = false;
         self.probe_pauses.reset();
-        let order = self.position.compare(revision.number());
-        if order == Order::Back {
+        if revision.number().zip(known).is_some_and(|(revision, known)| revision < known) {
             self.regressed(now);
             return;
         }
+        let order = self.position.compare(revision.number());
         let deadlines = self.limits.deadlines;
         let wanted = revision.number().filter(|_| order == Order::Newer && self.position.highest().is_some());
         if let Some(open) = self.open_watch() {

@@ -24,8 +24,9 @@ pub(super) struct Side {
 /// What is asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Ask {
-    /// The present revision, by a quorum list of one object (K-05).
-    Revision,
+    /// The present revision, by a quorum list of one object (K-05); what was known when it was asked for, which
+    /// the answer may not be below. Events that overtake the answer make it old, not wrong.
+    Revision { known: Option<u64> },
     /// One object by name (K-19).
     Look(Sample),
     /// Whether the server itself is well, after it did not answer.
@@ -59,7 +60,7 @@ impl Side {
 impl<T: Object> Machine<T> {
     pub(super) fn ask(&mut self, now: Instant, ask: Ask) {
         let path = match &ask {
-            Ask::Revision => self.urls.probe(),
+            Ask::Revision { .. } => self.urls.probe(),
             Ask::Look(sample) => self.urls.object(&sample.key),
             Ask::Ready => READY.to_owned(),
         };
@@ -138,7 +139,7 @@ impl<T: Object> Machine<T> {
         let Some(side) = self.side.take() else { return };
         self.outputs.push_back(Output::Drop(Lane::Side));
         match side.ask {
-            Ask::Revision => self.probed(now, reply),
+            Ask::Revision { known } => self.probed(now, known, reply),
             Ask::Look(sample) => self.looked(now, &sample, reply),
             Ask::Ready => {}
         }

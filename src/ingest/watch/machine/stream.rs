@@ -40,6 +40,7 @@ enum Stage {
 struct Reading {
     encoding: Encoding,
     framer: Framer,
+    /// When it began, or when the last page's worth of objects was complete.
     since: Instant,
     rate: Rate,
     /// Objects told as there; only these lengthen the time the list may take.
@@ -49,9 +50,9 @@ struct Reading {
 }
 
 impl Reading {
-    /// When the bookmark has to be there: as for pages (K-26).
-    fn deadline(&self, page: Duration, objects: u32) -> Instant {
-        self.since + page * (1 + self.added / objects.max(1))
+    /// When the bookmark or as many further objects as a page has must be there (K-26).
+    fn deadline(&self, page: Duration) -> Instant {
+        self.since + page
     }
 }
 
@@ -61,14 +62,12 @@ impl Streaming {
         matches!(self.stage, Stage::Queued(_))
     }
 
-    pub(super) fn due(&self, window: Duration, page: Duration, objects: u32) -> Option<Instant> {
+    pub(super) fn due(&self, window: Duration, page: Duration) -> Option<Instant> {
         match &self.stage {
             Stage::Asking { deadline } => Some(*deadline),
             Stage::Refused(refusal) => Some(refusal.deadline),
             Stage::Queued(_) => None,
-            Stage::Reading(reading) => {
-                Some(reading.rate.window_ends(window).min(reading.deadline(page, objects)))
-            }
+            Stage::Reading(reading) => Some(reading.rate.window_ends(window).min(reading.deadline(page))),
         }
     }
 
@@ -164,12 +163,16 @@ impl<T: Object> Machine<T> {
     }
 
     fn stream_frame(&mut self, now: Instant, frame: WatchFrame<T>) {
+        let objects = self.limits.sizes.page_objects.max(1);
         let Main::Streaming(Streaming { stage: Stage::Reading(reading), .. }) = &mut self.main else {
             return;
         };
         match frame {
             WatchFrame::Added(object) => {
                 reading.added = reading.added.saturating_add(1);
+                if reading.added.is_multiple_of(objects) {
+                    reading.since = now;
+                }
                 reading.gone.remove(&object.key);
                 self.list_item(object);
             }
@@ -265,7 +268,7 @@ impl<T: Object> Machine<T> {
             }
             Stage::Refused(refusal) if refusal.deadline <= now => self.stream_refused(now),
             Stage::Reading(reading) => {
-                let late = reading.deadline(deadlines.page, sizes.page_objects) <= now;
+                let late = reading.deadline(deadlines.page) <= now;
                 if reading.rate.is_too_slow(now, deadlines.slow, sizes.slow) || late {
                     // Events and no bookmark: the server does not know what it was asked. Nothing at all: it may
                     // be at the moment.

@@ -8,11 +8,11 @@ use crate::ingest::objects::Object;
 impl<T: Object> Machine<T> {
     /// When [`super::Input::Wake`] is due next. Meanwhile the [server](super::Server)'s news are to wake as well.
     pub(super) fn deadline_of_main(&self) -> Option<Instant> {
-        let (deadlines, sizes) = (&self.limits.deadlines, &self.limits.sizes);
+        let deadlines = &self.limits.deadlines;
         match &self.main {
             Main::Waiting(waiting) => waiting.due(self.server.recoveries(), self.server.next_turn()),
             Main::Pages(pages) => pages.due(deadlines.slow),
-            Main::Streaming(streaming) => streaming.due(deadlines.slow, deadlines.page, sizes.page_objects),
+            Main::Streaming(streaming) => streaming.due(deadlines.slow, deadlines.page),
             Main::Watching(watching) => Some(watching.due(deadlines.grace)),
         }
     }

@@ -119,6 +119,28 @@ async fn k06_a_watch_opened_after_a_failure_is_believed_only_when_the_server_rea
 }
 
 #[tokio::test(start_paused = true)]
+async fn k19_an_event_that_overtakes_the_answer_to_a_probe_is_no_step_back() {
+    let world = World::new(&["a"]);
+    let inner = world.clone();
+    let script = script(&world, move |asked| {
+        (asked.is_for() == For::Probe).then(|| inner.answer(asked).after(seconds(5)))
+    });
+    let mut consumer = Consumer::new(&script);
+    consumer.until("connected").await;
+    for _ in 0..100 {
+        if !script.asked_for(For::Probe).is_empty() {
+            break;
+        }
+        consumer.run(seconds(1)).await;
+    }
+    world.set("a", "n1");
+    consumer.until("apply a=n1").await;
+    consumer.run(seconds(20)).await;
+    assert_eq!(script.asked_for(For::Probe).len(), 1);
+    assert_eq!(script.asked_for(For::StreamingList).len(), 1, "{:?}", consumer.told());
+}
+
+#[tokio::test(start_paused = true)]
 async fn k19_a_bookmark_that_goes_back_leads_to_a_list() {
     let world = World::new(&["a", "b"]);
     world.move_on(100);
