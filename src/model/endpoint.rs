@@ -66,7 +66,7 @@ impl Exposure {
     /// wakes nobody (R6.1).
     pub fn new(discoverability: Discoverability, send_unhealthy: bool) -> Self {
         let own = discoverability == Discoverability::SameCluster;
-        Self(u8::from(own) * Self::SAME_CLUSTER | u8::from(!send_unhealthy) * Self::HIDE_UNHEALTHY)
+        Self((u8::from(own) * Self::SAME_CLUSTER) | (u8::from(!send_unhealthy) * Self::HIDE_UNHEALTHY))
     }
 
     /// Who may use it (R4.38).

@@ -225,8 +225,11 @@ pub(super) struct Gate<T> {
     confirming: bool,
     doubts: u64,
     /// What is left to do of a complete list.
-    rest: Option<(Scope, IntoIter<ObjectKey, Result<T, String>>)>,
+    rest: Option<(Scope, Remainder<T>)>,
 }
+
+/// The objects of a complete list that are not taken in yet, or why one is not readable.
+type Remainder<T> = IntoIter<ObjectKey, Result<T, String>>;
 
 impl<T> Default for Gate<T> {
     fn default() -> Self {
