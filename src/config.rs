@@ -97,6 +97,12 @@ pub struct Settings {
     pub dual_stack: Option<bool>,
     /// Multi-cluster services (R4.38); in files only.
     pub mcs: Option<McsSettings>,
+    /// The revision of the control plane: it reads the ConfigMap `istio-<revision>` (R2.4); in files only.
+    pub revision: Option<String>,
+    /// Label of Services with sticky sessions by cookie (R5.13); in files only.
+    pub persistent_session_label: Option<String>,
+    /// Label of Services with sticky sessions by header (R5.13); in files only.
+    pub persistent_session_header_label: Option<String>,
     /// Options by cluster id (D35); in files only.
     pub clusters: Option<BTreeMap<ClusterId, ClusterSettings>>,
 }
@@ -111,6 +117,8 @@ pub struct McsSettings {
     pub host: bool,
     /// `svc.cluster.local` host names never leave their cluster, `ENABLE_MCS_CLUSTER_LOCAL`.
     pub cluster_local: bool,
+    /// Every Service that is not cluster-local is exported, `ENABLE_MCS_AUTO_EXPORT`; needs no other.
+    pub auto_export: bool,
     /// `MCS_API_GROUP`.
     pub api_group: Option<String>,
     /// `MCS_API_VERSION`.
@@ -160,6 +168,9 @@ impl Settings {
             compat,
             dual_stack,
             mcs,
+            revision,
+            persistent_session_label,
+            persistent_session_header_label,
             clusters,
         )
     }
@@ -208,6 +219,9 @@ impl Settings {
             compat_istiod: self.compat.is_some(),
             dual_stack: self.dual_stack.unwrap_or_default(),
             mcs: self.mcs.unwrap_or_default(),
+            revision: self.revision.unwrap_or_default(),
+            persistent_session_label: self.persistent_session_label,
+            persistent_session_header_label: self.persistent_session_header_label,
             clusters: self.clusters.unwrap_or_default(),
         })
     }
@@ -295,6 +309,9 @@ pub struct Config {
     pub compat_istiod: bool,
     pub dual_stack: bool,
     pub mcs: McsSettings,
+    pub revision: String,
+    pub persistent_session_label: Option<String>,
+    pub persistent_session_header_label: Option<String>,
 }
 
 /// *Fatal* at start: settings that do not fit together.

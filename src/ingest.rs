@@ -48,10 +48,11 @@ use roster::{Contest, Roster};
 use secrets::SecretWatch;
 use snapshot::{Keeper, Pin, SnapshotError, SnapshotStore};
 
-pub use convert::McsOptions;
+pub use convert::{McsOptions, SessionLabels};
 pub use counts::{Counts, EventKind};
 pub use kubeconfig::{ConfigSource, KubeconfigPolicy, OwnError};
 pub use networks::{GatewayNames, NameStatus, NetworkOptions};
+use objects::ObjectKey;
 pub use objects::ObjectKind;
 pub use options::ClusterOptions;
 pub use problems::{Problem, Problems};
@@ -127,6 +128,8 @@ pub struct IngestOptions {
     pub dual_stack: bool,
     /// Multi-cluster services (R4.38–R4.40).
     pub mcs: McsOptions,
+    /// Which Services have sticky sessions (R5.13).
+    pub session_labels: SessionLabels,
     /// Whether endpoints are served from slices alone where Pods may not be read (D9).
     pub serve_without_pods: bool,
     /// How networks and their gateways are read.
@@ -154,6 +157,7 @@ impl Default for IngestOptions {
             quirks: Quirks::OURS,
             dual_stack: false,
             mcs: McsOptions::default(),
+            session_labels: SessionLabels::default(),
             serve_without_pods: false,
             networks: NetworkOptions::default(),
         }
@@ -388,13 +392,14 @@ async fn follow_mesh(
     match (file, server) {
         (Some(file), _) => file.follow(publisher).await,
         (None, Some(server)) => {
+            let name = &options.networks.config_map;
             let source = KubeSource::new(server, limits)
                 .in_namespace(&options.system_namespace)
-                .with_fields("metadata.name=istio");
+                .with_fields(&format!("metadata.name={name}"));
             let patience = Some(options.remote_cluster_timeout).filter(|timeout| !timeout.is_zero());
-            let namespace = options.system_namespace.to_string();
+            let key = ObjectKey::new(&options.system_namespace, name);
             let watch::Source { events, control: _control } = ObjectSource::start(source);
-            networks::follow_config_map(events, publisher, namespace, patience).await;
+            networks::follow_config_map(events, publisher, key, patience).await;
         }
         (None, None) => publisher.nothing(),
     }

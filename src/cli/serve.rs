@@ -13,7 +13,7 @@ use super::{EXIT_FAILURE, EXIT_USAGE, fail};
 use crate::app::{Addresses, AppError, Bound, Server};
 use crate::config::{self, Config, DnsServer, Settings};
 use crate::ingest::{
-    ClusterOptions, ConfigCluster, ConfigSource, IngestOptions, KubeconfigPolicy, McsOptions, NetworkOptions,
+    ClusterOptions, ConfigCluster, ConfigSource, IngestOptions, KubeconfigPolicy, McsOptions, NetworkOptions, SessionLabels, networks,
     Remotes, SnapshotOptions,
 };
 use crate::lifecycle;
@@ -155,6 +155,9 @@ impl Args {
             compat: self.compat,
             dual_stack: None,
             mcs: None,
+            revision: None,
+            persistent_session_label: None,
+            persistent_session_header_label: None,
             log_format: self.log_format,
             log_level: self.log_level,
             networks_config: self.networks_config,
@@ -274,7 +277,9 @@ fn ingest_options(config: &Config) -> IngestOptions {
             resolve_hosts: config.resolve_hostname_gateways,
             dns_servers: config.dns_servers.iter().map(|server| server.0).collect(),
             gateway_api: config.discover_gateway_api,
+            config_map: networks::config_map_name(&config.revision),
         },
+        session_labels: session_labels(config),
         clusters: config.clusters.iter().map(|(id, said)| (id.clone(), said.texts())).collect(),
         mass_delete_guard: config.mass_delete_guard,
         secrets_by: config.local_cluster_secret_watcher.then_some(ConfigSource::InCluster),
@@ -288,12 +293,21 @@ fn ingest_options(config: &Config) -> IngestOptions {
     }
 }
 
+fn session_labels(config: &Config) -> SessionLabels {
+    let usual = SessionLabels::default();
+    SessionLabels {
+        cookie: config.persistent_session_label.as_deref().map_or(usual.cookie, Into::into),
+        header: config.persistent_session_header_label.as_deref().map_or(usual.header, Into::into),
+    }
+}
+
 fn mcs_options(config: &Config) -> McsOptions {
     let (mcs, usual) = (&config.mcs, McsOptions::default());
     let options = McsOptions {
         discovery: mcs.service_discovery,
         host: mcs.host,
         cluster_local: mcs.cluster_local,
+        auto_export: mcs.auto_export,
         group: mcs.api_group.as_deref().map_or(usual.group, Into::into),
         version: mcs.api_version.as_deref().map_or(usual.version, Into::into),
     };

@@ -57,6 +57,9 @@ pub fn from_istiod_variables(get: impl Fn(&str) -> Option<String>) -> Result<Set
         ca_dir: text("ROOT_CA_DIR").map(PathBuf::from),
         dual_stack: flag("ISTIO_DUAL_STACK").then_some(true),
         mcs: mcs(&flag, &text),
+        revision: text("REVISION"),
+        persistent_session_label: text("PILOT_PERSISTENT_SESSION_LABEL"),
+        persistent_session_header_label: text("PILOT_PERSISTENT_SESSION_HEADER_LABEL"),
         // R1.9: both are needed.
         local_cluster_secret_watcher: (flag("EXTERNAL_ISTIOD") && flag("LOCAL_CLUSTER_SECRET_WATCHER"))
             .then_some(true),
@@ -70,6 +73,7 @@ fn mcs(flag: &impl Fn(&str) -> bool, text: &impl Fn(&str) -> Option<String>) -> 
         service_discovery: flag("ENABLE_MCS_SERVICE_DISCOVERY"),
         host: flag("ENABLE_MCS_HOST"),
         cluster_local: flag("ENABLE_MCS_CLUSTER_LOCAL"),
+        auto_export: flag("ENABLE_MCS_AUTO_EXPORT"),
         api_group: text("MCS_API_GROUP"),
         api_version: text("MCS_API_VERSION"),
     };

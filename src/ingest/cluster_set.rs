@@ -263,6 +263,7 @@ impl ClusterSet {
                     ..GatewayOptions::default()
                 },
                 serve_without_pods: self.options.serve_without_pods,
+                session_labels: self.options.session_labels.clone(),
             },
             feeds: Arc::clone(&start.feeds),
             mesh: self.mesh.clone(),

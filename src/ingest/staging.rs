@@ -33,7 +33,7 @@ use pod_table::{PodId, PodTable};
 use quarantine::Quarantine;
 use slices::{KeptSlice, References};
 
-use super::convert::{ClusterContext, GatewayOptions, Pod};
+use super::convert::{self, ClusterContext, GatewayOptions, Pod};
 use super::counts::{Counts, EventKind};
 use super::networks::MeshNetworks;
 use super::objects::{
@@ -132,6 +132,8 @@ pub struct Staging {
     current: ClusterState,
     profiles: Shared<WorkloadProfile>,
     places: Shared<NodePlace>,
+    /// Services that may have to be exported (R4.40).
+    unexported: BTreeSet<ObjectKey>,
     service_sets: Shared<Set<ServiceKey>>,
     /// Entries of slices held, and endpoints told.
     entries: usize,
@@ -167,6 +169,7 @@ impl Staging {
             current: ClusterState::default(),
             profiles: Shared::default(),
             places: Shared::default(),
+            unexported: BTreeSet::new(),
             service_sets: Shared::default(),
             entries: 0,
             endpoints: 0,
@@ -330,9 +333,10 @@ impl Staging {
             && self.services.is_listed()
             && self.slices.is_listed()
             && self.networks.is_complete(self.context.gateways.gateway_api)
+            && (!self.context.mcs.reads_exports()
+                || there(ObjectKind::ServiceExport, self.exports.is_listed()))
             && (!self.context.mcs.discovery
-                || there(ObjectKind::ServiceExport, self.exports.is_listed())
-                    && there(ObjectKind::ServiceImport, self.imports.is_listed()))
+                || there(ObjectKind::ServiceImport, self.imports.is_listed()))
     }
 
     /// Nothing waits any longer for a kind that the credentials may not read, or that the server does not have.
@@ -461,11 +465,29 @@ impl Staging {
             self.service_keys.remove(&key);
         }
         self.gateway_service_changed(&key);
+        self.export_may_be_missing(&key);
         self.dirty.services.insert(key);
     }
 
     fn export_changed(&mut self, key: ObjectKey, _: Option<ServiceExportObject>) {
+        self.export_may_be_missing(&key);
         self.dirty.services.insert(key);
+    }
+
+    fn export_may_be_missing(&mut self, key: &ObjectKey) {
+        if self.context.mcs.auto_export && !convert::is_cluster_local(key, &self.system_namespace) {
+            self.unexported.insert(key.clone());
+        }
+    }
+
+    /// R4.40: Services that are to be exported, are not, and have not been told here since they or their export
+    /// changed. None while exports cannot be read.
+    pub fn missing_exports(&mut self) -> Vec<ObjectKey> {
+        if self.unavailable.contains(&ObjectKind::ServiceExport) {
+            return Vec::new();
+        }
+        let changed = std::mem::take(&mut self.unexported).into_iter();
+        changed.filter(|key| self.services.get(key).is_some() && self.exports.get(key).is_none()).collect()
     }
 
     fn import_changed(&mut self, key: ObjectKey, _: Option<ServiceImportObject>) {

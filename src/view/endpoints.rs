@@ -193,7 +193,8 @@ struct Pass<'a> {
 impl Pass<'_> {
     /// Whether an endpoint is one of this name at all, and one the proxy may have.
     fn matches(&self, endpoint: &Endpoint, names: &[&Name]) -> Result<(), Decision> {
-        if !names.contains(&&endpoint.port_name) {
+        // A slice whose port has no number (R5.2) says which port is meant to nobody.
+        if endpoint.port == 0 || !names.contains(&&endpoint.port_name) {
             return Err(Decision::OtherPort);
         }
         self.filter(endpoint).map_or(Ok(()), Err)

@@ -34,7 +34,7 @@ struct World {
 impl World {
     fn tell(&mut self, cluster: &str, claim: &NetworkClaim) -> Option<NetworkDifference> {
         let versions = &self.versions;
-        self.networks.replace(&cluster.into(), claim, || {
+        self.networks.replace(&cluster.into(), claim, Quirks::OURS, || {
             versions.set(versions.get() + 1);
             versions.get()
         })
@@ -43,7 +43,7 @@ impl World {
     fn resolve(&mut self, host: &str, addresses: &[&str]) -> Option<NetworkDifference> {
         let addresses: Vec<_> = addresses.iter().map(|text| text.parse().expect("address")).collect();
         let versions = &self.versions;
-        self.networks.resolved(&host.into(), &addresses, || {
+        self.networks.resolved(&host.into(), &addresses, Quirks::OURS, || {
             versions.set(versions.get() + 1);
             versions.get()
         })

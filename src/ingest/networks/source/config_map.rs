@@ -1,4 +1,4 @@
-//! The document in the mesh ConfigMap `istio`, key `meshNetworks`, of the config cluster's system namespace.
+//! The document in the mesh ConfigMap, key `meshNetworks`, of the config cluster's system namespace.
 
 use std::time::Duration;
 
@@ -9,8 +9,6 @@ use super::MeshPublisher;
 use crate::ingest::objects::{ConfigMapObject, ObjectKey};
 use crate::ingest::watch::{Failure, Received, SourceEvent};
 
-/// The ConfigMap.
-pub(in crate::ingest) const NAME: &str = "istio";
 /// The key in it.
 const KEY: &str = "meshNetworks";
 
@@ -19,10 +17,11 @@ const KEY: &str = "meshNetworks";
 pub(in crate::ingest) async fn follow_config_map(
     mut events: BoxStream<'static, SourceEvent<ConfigMapObject>>,
     publisher: MeshPublisher,
-    namespace: String,
+    config_map: ObjectKey,
     patience: Option<Duration>,
 ) {
-    let origin = format!("ConfigMap {namespace}/{NAME}");
+    let origin = format!("ConfigMap {config_map}");
+    let is_ours = |key: &ObjectKey| key.name == config_map.name;
     let deadline = patience.map(|patience| Instant::now() + patience);
     let mut listing: Option<Option<Received<ConfigMapObject>>> = None;
     loop {
@@ -55,10 +54,6 @@ pub(in crate::ingest) async fn follow_config_map(
             _ => {}
         }
     }
-}
-
-fn is_ours(key: &ObjectKey) -> bool {
-    &*key.name == NAME
 }
 
 fn take(publisher: &MeshPublisher, origin: &str, received: Received<ConfigMapObject>) {

@@ -8,6 +8,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Duration, timeout};
 
 use super::*;
+use crate::ingest::networks::config_map_name;
 use crate::ingest::objects::{ConfigMapObject, ObjectKey};
 use crate::ingest::watch::{Failure, ListReason, Received, SourceEvent};
 
@@ -57,7 +58,7 @@ impl World {
         self.task = Some(tokio::spawn(follow_config_map(
             events.boxed(),
             publisher,
-            "istio-system".to_owned(),
+            ObjectKey::new("istio-system", config_map_name("")),
             patience,
         )));
         (self, sender)
@@ -105,8 +106,8 @@ async fn r2_4_a_file_is_read_again_and_bad_content_keeps_the_last_good_one() {
     let mut world = World::new().follow_file(&path);
     world.until("one").await;
     assert_eq!(world.gateways(), ["7.7.7.7"]);
-    std::fs::write(&path, "networks: {two: {endpoints: [{fromCidr: x}], gateways: [{port: 0}]}}").unwrap();
-    world.until_problem("networks.two.endpoints[0].fromCidr").await;
+    std::fs::write(&path, "networks: {two: {endpoints: [{fromRegistry: a b}], gateways: [{port: 0}]}}").unwrap();
+    world.until_problem("networks.two.endpoints[0].fromRegistry").await;
     world.until_problem("networks.two.gateways[0].port").await;
     world.until_problem("what was read before stands").await;
     world.until("one").await;

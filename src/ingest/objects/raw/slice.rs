@@ -9,7 +9,7 @@ impl From<EndpointSlice<'_>> for SliceObject {
     fn from(raw: EndpointSlice<'_>) -> Self {
         let meta = raw.metadata;
         let service = meta.label("kubernetes.io/service-name");
-        let foreign = !meta.label("multicluster.kubernetes.io/service-name").is_empty();
+        let foreign = meta.labels.get("multicluster.kubernetes.io/service-name").is_some();
         let usable = !service.is_empty() && !foreign && &*raw.address_type != "FQDN";
         let namespace = meta.namespace.name();
         Self {
