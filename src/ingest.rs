@@ -16,6 +16,7 @@ mod cluster_set;
 pub mod convert;
 pub mod counts;
 mod directory;
+mod exports;
 pub mod kubeconfig;
 pub mod networks;
 pub mod objects;

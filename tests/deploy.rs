@@ -54,6 +54,12 @@ fn z12_remote_clusters_are_read_without_secrets_and_config_maps() {
 }
 
 #[test]
+fn r4_40_exports_are_made_and_nothing_else_is_written() {
+    let expected = ["ClusterRole: multicluster.x-k8s.io/serviceexports create".to_owned()];
+    assert_eq!(rights("export-rbac.yaml"), expected.into());
+}
+
+#[test]
 fn z13_at_home_only_the_system_namespace_shows_secrets() {
     let expected = ["/secrets", "/configmaps of istio"];
     assert_eq!(rights("home-rbac.yaml"), reading("Role", &expected));

@@ -13,8 +13,8 @@ use super::{EXIT_FAILURE, EXIT_USAGE, fail};
 use crate::app::{Addresses, AppError, Bound, Server};
 use crate::config::{self, Config, DnsServer, Settings};
 use crate::ingest::{
-    ClusterOptions, ConfigCluster, ConfigSource, IngestOptions, KubeconfigPolicy, McsOptions, NetworkOptions, SessionLabels, networks,
-    Remotes, SnapshotOptions,
+    ClusterOptions, ConfigCluster, ConfigSource, IngestOptions, KubeconfigPolicy, McsOptions, NetworkOptions,
+    Remotes, SessionLabels, SnapshotOptions, networks,
 };
 use crate::lifecycle;
 use crate::model::Quirks;

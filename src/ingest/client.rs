@@ -26,11 +26,12 @@ mod traffic;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use bytes::Bytes;
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
-use http::header::{ACCEPT, AUTHORIZATION, HeaderValue, USER_AGENT};
-use http::{HeaderMap, Request, Response, Uri};
-use http_body_util::Empty;
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderValue, USER_AGENT};
+use http::{HeaderMap, Method, Request, Response, Uri};
+use http_body_util::Full;
 use kube::client::ConfigExt;
 use tower::{BoxError, Layer as _, ServiceExt as _};
 
@@ -137,6 +138,9 @@ impl ApiServer {
     }
 }
 
+/// What is written, and what of it is read.
+const JSON: &str = "application/json";
+
 impl Exchange for ApiServer {
     fn server(&self) -> &str {
         &self.inner.server
@@ -148,7 +152,12 @@ impl Exchange for ApiServer {
         accept: &'static str,
     ) -> BoxFuture<'static, Result<Answer, TransportError>> {
         let inner = Arc::clone(&self.inner);
-        async move { inner.get(&path_and_query, accept).await }.boxed()
+        async move { inner.send(Method::GET, &path_and_query, accept, Bytes::new()).await }.boxed()
+    }
+
+    fn post(&self, path: String, body: Bytes) -> BoxFuture<'static, Result<Answer, TransportError>> {
+        let inner = Arc::clone(&self.inner);
+        async move { inner.send(Method::POST, &path, JSON, body).await }.boxed()
     }
 
     fn expires(&self) -> Option<SystemTime> {
@@ -168,10 +177,19 @@ impl Exchange for ApiServer {
 }
 
 impl Inner {
-    async fn get(&self, path_and_query: &str, accept: &'static str) -> Result<Answer, TransportError> {
+    async fn send(
+        &self,
+        method: Method,
+        path_and_query: &str,
+        accept: &'static str,
+        body: Bytes,
+    ) -> Result<Answer, TransportError> {
         let uri = self.uri(path_and_query)?;
         let mut headers = self.headers.clone();
         headers.insert(ACCEPT, HeaderValue::from_static(accept));
+        if !body.is_empty() {
+            headers.insert(CONTENT_TYPE, HeaderValue::from_static(JSON));
+        }
         let credentials = self.authorization.header().await;
         let server = || Arc::clone(&self.server);
         if let Some(header) =
@@ -180,7 +198,8 @@ impl Inner {
             headers.insert(AUTHORIZATION, header);
         }
         let request = || -> Outgoing {
-            let mut request = Request::new(Empty::new());
+            let mut request = Request::new(Full::new(body.clone()));
+            request.method_mut().clone_from(&method);
             *request.uri_mut() = uri.clone();
             request.headers_mut().clone_from(&headers);
             request

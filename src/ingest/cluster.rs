@@ -129,6 +129,7 @@ impl Generation {
         loop {
             self.identify(&gathered.staging.uid());
             writer.replace(gathered.staging.state());
+            self.export(&mut gathered.staging);
             self.serving.store(true, Ordering::Release);
             status.synced(&gathered.staging);
             self.restore.iter_mut().for_each(Restore::synced);
@@ -198,8 +199,11 @@ impl Generation {
     /// What is read of this cluster.
     fn kinds(&self) -> Vec<ObjectKind> {
         let mut kinds = ObjectKind::BUILT_IN.to_vec();
+        if self.context.mcs.reads_exports() {
+            kinds.push(ObjectKind::ServiceExport);
+        }
         if self.context.mcs.discovery {
-            kinds.extend([ObjectKind::ServiceExport, ObjectKind::ServiceImport]);
+            kinds.push(ObjectKind::ServiceImport);
         }
         if self.context.gateways.gateway_api {
             kinds.push(ObjectKind::Gateway);
@@ -328,6 +332,7 @@ impl Generation {
                         return Again::OtherCluster;
                     }
                     publish(staging.take(), writer);
+                    self.export(staging);
                     holds.update(&staging.held_back(), &self.context.cluster, &self.problems, Instant::now());
                     status.holds(staging.held_back().len());
                     status.flush_health();
@@ -404,6 +409,14 @@ impl Generation {
             }
         }
         true
+    }
+
+    /// R4.40.
+    fn export(&self, staging: &mut Staging) {
+        let missing = staging.missing_exports();
+        if !missing.is_empty() {
+            self.feeds.export(missing);
+        }
     }
 
     /// D35: what the endpoints are worth, by the age of the data.

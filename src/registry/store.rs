@@ -348,8 +348,9 @@ impl Registry {
     /// The addresses that a gateway's host name has now. The resolver calls this; equal addresses and names
     /// that nobody has change nothing.
     pub fn set_host_addresses(&self, host: &Hostname, addresses: &[IpAddr]) {
-        let (changes, _) =
-            self.change_networks(|networks| networks.resolved(host, addresses, self.quirks, || self.next_version()));
+        let (changes, _) = self.change_networks(|networks| {
+            networks.resolved(host, addresses, self.quirks, || self.next_version())
+        });
         self.note(changes);
     }
 
@@ -385,8 +386,9 @@ impl Registry {
 
     /// Says whether anything differs.
     fn replace_networks(&self, cluster: &ClusterId, claim: &NetworkClaim, changes: &mut ChangeSet) -> bool {
-        let replace =
-            |networks: &mut NetworkSnapshot| networks.replace(cluster, claim, self.quirks, || self.next_version());
+        let replace = |networks: &mut NetworkSnapshot| {
+            networks.replace(cluster, claim, self.quirks, || self.next_version())
+        };
         let (changed, moved) = self.change_networks(replace);
         let differs = moved || !changed.is_empty();
         changes.merge(changed);

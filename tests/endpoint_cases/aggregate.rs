@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
 use tombolo::model::{
-    ClusterRole, EndpointShard, ExportTo, PortProtocol, Resolution, Service, ServiceKey, ServicePort, SpiffeId,
-    TrafficDistribution, Transport,
+    ClusterRole, EndpointShard, ExportTo, PortProtocol, Resolution, Service, ServiceKey, ServicePort,
+    SpiffeId, TrafficDistribution, Transport,
 };
 use tombolo::registry::{ClusterWriter, Registry};
 
@@ -27,7 +27,8 @@ fn compare(case: &Value, flags: &Flags) -> Shape<Result<(), String>> {
         world.add(registry)?;
     }
     let then = sentences(&input["then"])?;
-    if !then.is_empty() && expect.get("after").is_none() || then.is_empty() && expect.get("before").is_none() {
+    if !then.is_empty() && expect.get("after").is_none() || then.is_empty() && expect.get("before").is_none()
+    {
         return Err("nothing is expected of it".to_owned());
     }
     if let Some(before) = expect.get("before")
@@ -95,7 +96,11 @@ impl World {
                 let writer = self.writers.remove(cluster);
                 writer.ok_or_else(|| format!("there is no registry {cluster:?}"))?.withdraw();
             }
-            _ => return Err(format!("then: {sentence:?} is not `remove SERVICE from CLUSTER` or `remove CLUSTER`")),
+            _ => {
+                return Err(format!(
+                    "then: {sentence:?} is not `remove SERVICE from CLUSTER` or `remove CLUSTER`"
+                ));
+            }
         }
         Ok(())
     }
@@ -113,7 +118,9 @@ impl World {
             let shown = shown(&services[name], fields)?;
             let fields = fields.as_object().ok_or("an expected service is not an object")?;
             for (field, value) in fields {
-                let own = shown.get(field).ok_or_else(|| format!("field {field} of a service is not known here"))?;
+                let own = shown
+                    .get(field)
+                    .ok_or_else(|| format!("field {field} of a service is not known here"))?;
                 if let Err(how) = same(&format!("{when}, {name}: {field}"), own, value) {
                     return Ok(Err(how));
                 }
@@ -145,7 +152,8 @@ fn record(cluster: &str, name: &str, service: &Value) -> Shape<Service> {
     only("a service", service, &FIELDS)?;
     let mut vips = texts(service, "vips")?;
     vips.extend(Some(text(service, "vip")?.to_owned()).filter(|vip| !vip.is_empty()));
-    let vips = vips.iter().map(|vip| vip.parse().map_err(|_| format!("vip {vip:?}"))).collect::<Shape<Vec<_>>>()?;
+    let vips =
+        vips.iter().map(|vip| vip.parse().map_err(|_| format!("vip {vip:?}"))).collect::<Shape<Vec<_>>>()?;
     let identity = |text: &String| SpiffeId::parse(text).ok_or_else(|| format!("account {text:?}"));
     let namespace = Some(text(service, "namespace")?).filter(|name| !name.is_empty()).unwrap_or("ns");
     let labels = match &service["labels"] {
@@ -205,7 +213,10 @@ fn port(port: &Value) -> Shape<ServicePort> {
 /// A merged service in the form of what is expected.
 fn shown(service: &Service, expected: &Value) -> Shape<Value> {
     let texts = |all: Vec<String>| json!(all);
-    let ports: Vec<_> = match expected["ports"].as_array().is_some_and(|ports| ports.iter().any(Value::is_object)) {
+    let ports: Vec<_> = match expected["ports"]
+        .as_array()
+        .is_some_and(|ports| ports.iter().any(Value::is_object))
+    {
         true => service.ports.iter().map(|p| json!({"name": p.name.as_str(), "port": p.number})).collect(),
         false => service.ports.iter().map(|port| json!(port.number)).collect(),
     };

@@ -175,7 +175,7 @@ fn endpoints(input: &Value, flags: &Flags) -> Shape<Vec<Value>> {
     if auto_export {
         // What the API server is asked for comes back.
         for key in staging.missing_exports() {
-            let object = json!({"metadata": {"namespace": key.namespace.as_str(), "name": key.name.as_str()}});
+            let object = json!({"kind": "ServiceExport", "metadata": {"namespace": key.namespace.as_str(), "name": key.name.as_str()}});
             staging.apply(StagedEvent::Export(applied(&object)?));
         }
     }

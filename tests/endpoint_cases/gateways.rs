@@ -37,16 +37,15 @@ fn compare(case: &Value, flags: &Flags) -> Shape<Result<(), String>> {
     let objects = given(input, "objects")?;
     let hosts = host_names(input)?;
     let context = context(input, flags)?;
+    let watched = context.gateways.gateway_api;
     let mesh = &input["meshNetworks"];
-    let result = gateways_of(context, system_namespace(input)?, &meant(objects)?, mesh, hosts)?;
+    let result = gateways_of(context, system_namespace(input)?, &meant(objects, watched)?, mesh, hosts)?;
     let gateways = result
         .gateways
         .iter()
         .map(|g| row(&g.network, &g.cluster, &g.address.to_string(), g.port.into(), g.hbone_port.into()));
-    let hosts = result
-        .hosts
-        .iter()
-        .map(|g| row(&g.network, &g.cluster, &g.host, g.port.into(), g.hbone_port.into()));
+    let hosts =
+        result.hosts.iter().map(|g| row(&g.network, &g.cluster, &g.host, g.port.into(), g.hbone_port.into()));
     let sorted = |rows: Vec<Value>| {
         let mut rows: Vec<_> = rows.iter().map(Value::to_string).collect();
         rows.sort();
@@ -75,14 +74,15 @@ fn expected(told: &Value) -> Shape<Value> {
     Ok(row(text(told, "network")?, text(told, "cluster")?, &address, number("port")?, number("hbonePort")?))
 }
 
-/// The objects that gateways may depend on. What is left out is known and tells nothing of them.
-fn meant(objects: &[Value]) -> Shape<Vec<Value>> {
+/// The objects that gateways may depend on. What is left out is known and tells nothing of them, or is not
+/// watched.
+fn meant(objects: &[Value], gateway_api: bool) -> Shape<Vec<Value>> {
     let mut meant = Vec::new();
     for object in objects {
         let kind = text(object, "kind")?;
         // A Gateway of Istio's own API selects workloads: it is no gateway of a network.
         let istio = text(object, "apiVersion")?.starts_with("networking.istio.io/");
-        if !(istio && kind == "Gateway" || SILENT.contains(&kind)) {
+        if !(kind == "Gateway" && (istio || !gateway_api) || SILENT.contains(&kind)) {
             meant.push(object.clone());
         }
     }

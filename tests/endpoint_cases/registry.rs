@@ -96,9 +96,8 @@ fn selected(input: &Value, steps: &[Value]) -> Shape<()> {
         }
         step
     };
-    let labels_only = |pair: &[Value]| {
-        pair[0] != pair[1] && without_labels(&pair[0]) == without_labels(&pair[1])
-    };
+    let labels_only =
+        |pair: &[Value]| pair[0] != pair[1] && without_labels(&pair[0]) == without_labels(&pair[1]);
     match steps.windows(2).any(labels_only) {
         true => Err("field serviceHasSelector: labels change behind a Service without a selector".to_owned()),
         false => Ok(()),
@@ -181,8 +180,7 @@ fn workload(cluster: &str, endpoint: &Value) -> Shape<WorkloadParts> {
         locality: Locality::parse(text(endpoint, "locality")?),
         tls_mode: if mode == "istio" { TlsMode::Istio } else { TlsMode::Disabled },
         labels: labels.into_iter().map(|(key, value)| (key.into(), value.into())).collect(),
-        pod_dns: (!hostname.is_empty() || !subdomain.is_empty())
-            .then(|| (hostname.into(), subdomain.into())),
+        pod_dns: (!hostname.is_empty() || !subdomain.is_empty()).then(|| (hostname.into(), subdomain.into())),
         ..WorkloadParts::default()
     })
 }

@@ -29,7 +29,11 @@ pub(crate) fn remote_secrets(case: &Value, flags: &Flags) -> Answer {
         let steps = given(&case["input"], "steps")?;
         let expected = given(&case["expect"], "clustersAfterStep")?;
         if steps.len() != expected.len() {
-            return Err(format!("clustersAfterStep has {} entries for {} steps", expected.len(), steps.len()));
+            return Err(format!(
+                "clustersAfterStep has {} entries for {} steps",
+                expected.len(),
+                steps.len()
+            ));
         }
         for (index, (step, wanted)) in steps.iter().zip(expected).enumerate() {
             world.perform(step)?;
@@ -72,7 +76,8 @@ impl World {
     fn perform(&mut self, step: &Value) -> Shape<()> {
         only("a step", step, &["op", "secret", "data", "clientBuildFails", "labels", "annotations"])?;
         let name = text(step, "secret")?;
-        let (namespace, _) = name.split_once('/').ok_or_else(|| format!("secret {name:?} has no namespace"))?;
+        let (namespace, _) =
+            name.split_once('/').ok_or_else(|| format!("secret {name:?} has no namespace"))?;
         // Of other namespaces nothing is heard.
         let heard = namespace == WATCHED;
         match text(step, "op")? {
@@ -80,7 +85,11 @@ impl World {
                 self.created += 1;
                 let before = self.secrets.remove(name);
                 let usual = || BTreeMap::from([(LABEL.0.to_owned(), LABEL.1.to_owned())]);
-                let before = before.unwrap_or_else(|| Secret { created: self.created, labels: usual(), ..Secret::default() });
+                let before = before.unwrap_or_else(|| Secret {
+                    created: self.created,
+                    labels: usual(),
+                    ..Secret::default()
+                });
                 let next = changed(before, step)?;
                 if heard {
                     self.tell(name, &next);
@@ -88,7 +97,9 @@ impl World {
                 self.secrets.insert(name.to_owned(), next);
             }
             "delete" => {
-                self.secrets.remove(name).ok_or_else(|| format!("secret {name} is deleted and was not there"))?;
+                self.secrets
+                    .remove(name)
+                    .ok_or_else(|| format!("secret {name} is deleted and was not there"))?;
                 if heard {
                     self.rehearsal.gone(name);
                 }

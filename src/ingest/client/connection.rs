@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::{HOST, HeaderValue};
 use http::{Request, Response};
-use http_body_util::Empty;
+use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
@@ -17,8 +17,8 @@ use super::dial::{Patience, WireIo};
 use super::error::{Ending, causes};
 use super::traffic::Epitaph;
 
-/// Requests have no body.
-pub(super) type Outgoing = Request<Empty<Bytes>>;
+/// Most requests have an empty body.
+pub(super) type Outgoing = Request<Full<Bytes>>;
 
 /// Streams that share one connection. Beyond that another one is opened: servers allow 100 and more, and a
 /// stream too many would wait without a word.
@@ -82,7 +82,7 @@ impl Fate {
 
 /// An HTTP/2 connection.
 pub(super) struct Http2 {
-    sender: http2::SendRequest<Empty<Bytes>>,
+    sender: http2::SendRequest<Full<Bytes>>,
     fate: Fate,
     streams: AtomicUsize,
     /// What the server permits, as of the last request.
@@ -102,7 +102,7 @@ impl Http2 {
             .max_frame_size(MAX_FRAME)
             .max_header_list_size(MAX_HEADERS);
         let (sender, mut connection) =
-            builder.handshake::<_, Empty<Bytes>>(io).await.map_err(|error| Ending::of(&error))?;
+            builder.handshake::<_, Full<Bytes>>(io).await.map_err(|error| Ending::of(&error))?;
         let fate = Fate::new(epitaph);
         let permitted = Arc::new(AtomicUsize::new(connection.current_max_send_streams()));
         // Ends with the connection, at the latest when the last handle and stream of it is dropped.
@@ -145,7 +145,7 @@ impl Drop for Place {
 
 /// An HTTP/1.1 connection: one exchange at a time.
 pub(super) struct Http1 {
-    sender: http1::SendRequest<Empty<Bytes>>,
+    sender: http1::SendRequest<Full<Bytes>>,
     fate: Fate,
     used: bool,
 }

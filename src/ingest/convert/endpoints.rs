@@ -59,11 +59,7 @@ impl HealthBasis {
             return Self::NoService;
         };
         let filled = |name: &str| service.labels.get(name).is_some_and(|value| !value.is_empty());
-        if filled(&labels.cookie) || filled(&labels.header) {
-            Self::Sticky
-        } else {
-            Self::Plain
-        }
+        if filled(&labels.cookie) || filled(&labels.header) { Self::Sticky } else { Self::Plain }
     }
 }
 
@@ -430,6 +426,9 @@ mod tests {
     fn r5_2_a_port_without_a_number_is_port_0() {
         let entry = json!({"endpoints": [{"addresses": ["10.0.0.1"]}], "ports": [{"name": "all"}, {}]});
         let result = convert(&[("s-1", entry)], None, &Pods::default());
-        assert_eq!((shown(&result), result.skipped.len()), (vec!["10.0.0.1:0 all".into(), "10.0.0.1:0 ".into()], 0));
+        assert_eq!(
+            (shown(&result), result.skipped.len()),
+            (vec!["10.0.0.1:0 all".into(), "10.0.0.1:0 ".into()], 0)
+        );
     }
 }

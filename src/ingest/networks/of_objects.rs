@@ -30,7 +30,9 @@ pub fn gateways_of(
         let (network, cluster, port, hbone_port) = (told.network, ClusterId::default(), told.port, 0);
         match told.address {
             GatewayAddress::Ip(address) if !context.permits(address) => {
-                result.notes.push(format!("gateway {address} of network `{network}` cannot be reached: not used"));
+                result
+                    .notes
+                    .push(format!("gateway {address} of network `{network}` cannot be reached: not used"));
             }
             GatewayAddress::Ip(address) => {
                 result.gateways.push(NetworkGateway { network, cluster, address, port, hbone_port });

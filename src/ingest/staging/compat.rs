@@ -81,11 +81,11 @@ impl Compat {
         self.labelled.iter()
     }
 
-    /// A Service or Gateway object is deleted: nothing of it is remembered.
-    pub(super) fn deleted(&mut self, key: &ObjectKey, what: Deleted) {
+    /// A Service or Gateway object is deleted: nothing of it is remembered. Says whether anything was.
+    pub(super) fn deleted(&mut self, key: &ObjectKey, what: Deleted) -> bool {
         match what {
-            Deleted::Service => _ = self.services.remove(key),
-            Deleted::Gateway => _ = self.labelled.remove(key),
+            Deleted::Service => self.services.remove(key).is_some(),
+            Deleted::Gateway => self.labelled.remove(key).is_some(),
         }
     }
 

@@ -107,7 +107,7 @@ impl Staging {
 
     fn gateway_changed(&mut self, key: ObjectKey, _: Option<GatewayObject>) {
         if self.networks.api.get(&key).is_none() {
-            self.compat.deleted(&key, Deleted::Gateway);
+            self.dirty.networks |= self.compat.deleted(&key, Deleted::Gateway);
         }
         let is = self.networks.api.get(&key).is_some_and(is_api_gateway);
         let known = &mut self.networks.api_labelled;
@@ -161,7 +161,7 @@ impl Staging {
     /// Q6: a Service that is or was a candidate is always evaluated again.
     pub(super) fn gateway_service_changed(&mut self, key: &ObjectKey) {
         if self.services.get(key).is_none() {
-            self.compat.deleted(key, Deleted::Service);
+            self.dirty.networks |= self.compat.deleted(key, Deleted::Service);
         }
         let was = self.networks.is_candidate(key);
         if self.services.get(key).is_some_and(|service| is_labelled(service)) {

@@ -43,7 +43,8 @@ impl World {
     }
 
     fn result(&self) -> Gateways {
-        gateways_of(self.context.clone(), "istio-system", &self.objects, &self.mesh, HostNames::Allowed).unwrap()
+        gateways_of(self.context.clone(), "istio-system", &self.objects, &self.mesh, HostNames::Allowed)
+            .unwrap()
     }
 
     /// `network address:port hbone`, in order, host names last.

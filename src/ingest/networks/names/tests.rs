@@ -286,18 +286,20 @@ async fn r3_15_one_failing_kind_of_records_is_tolerated() {
     pass(300).await;
     assert_eq!(world.sees(), seen(&["10.0.0.2", "fd00::1"], 1), "what failed stands as it was");
     assert!(world.status(HOST).last_error.unwrap().starts_with("AAAA:"));
-    script.says(1, &records(&["10.0.0.2"], 300));
+    script.says(1, &records(&["10.0.0.3"], 300));
     pass(31).await;
     assert_eq!(
         world.sees(),
-        seen(&["10.0.0.2"], 1),
+        seen(&["10.0.0.3", "fd00::1"], 1),
         "asked again soon, although the other kind lives longer"
     );
+    pass(300).await;
+    assert_eq!(world.sees(), seen(&["10.0.0.3"], 1), "a kind that is gone has had its grace");
     script.says_of(1, HOST, Answer::ServFail, Answer::Empty);
     pass(7200).await;
     assert_eq!(
         world.sees(),
-        seen(&["10.0.0.2"], 0),
+        seen(&["10.0.0.3"], 0),
         "an empty answer beside a failing one takes nothing away"
     );
 }
@@ -427,4 +429,65 @@ async fn hundreds_of_names_are_looked_up_side_by_side() {
     assert_eq!(world.sees().0.len(), 300);
     assert_eq!(world.names.counts().queries.load(Ordering::Relaxed), 600);
     assert_eq!(world.names.counts().changes.load(Ordering::Relaxed), 300);
+}
+
+#[tokio::test(start_paused = true)]
+async fn d08_each_kind_of_records_goes_and_fails_by_itself() {
+    // The kind that goes, the one that fails, and what is left.
+    let gone = [Answer::NxDomain(60), Answer::Empty, Answer::Records(Vec::new(), 60)];
+    for (answer, v4_goes) in gone.iter().flat_map(|answer| [(answer, true), (answer, false)]) {
+        let script = Script::servers(1);
+        script.says(1, &records(&["10.0.0.1", "fd00::1"], 60));
+        let mut world = World::over(&script);
+        world.names(&[HOST]);
+        pass(1).await;
+        assert_eq!(world.sees(), seen(&["10.0.0.1", "fd00::1"], 1));
+        match v4_goes {
+            true => script.says_of(1, HOST, answer.clone(), Answer::ServFail),
+            false => script.says_of(1, HOST, Answer::ServFail, answer.clone()),
+        }
+        pass(300).await;
+        assert_eq!(world.sees(), seen(&["10.0.0.1", "fd00::1"], 0), "five minutes of grace");
+        pass(100).await;
+        let kept = if v4_goes { "fd00::1" } else { "10.0.0.1" };
+        assert_eq!(world.sees(), seen(&[kept], 1), "a failing kind is kept, one that is gone is not");
+        pass(3600).await;
+        assert_eq!(world.sees(), seen(&[kept], 0));
+        script.says(1, &records(&["10.0.0.2", "fd00::2"], 60));
+        pass(31).await;
+        assert_eq!(world.sees(), seen(&["10.0.0.2", "fd00::2"], 1));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn d08_a_kind_that_goes_while_the_other_is_answered_has_its_grace_too() {
+    let script = Script::servers(1);
+    script.says(1, &records(&["10.0.0.1", "fd00::1"], 60));
+    let mut world = World::over(&script);
+    world.names(&[HOST]);
+    pass(1).await;
+    world.sees();
+    script.says_of(1, HOST, Answer::Empty, records(&["fd00::2"], 60));
+    pass(60).await;
+    assert_eq!(world.sees(), seen(&["10.0.0.1", "fd00::2"], 1), "what is answered counts at once");
+    assert!(world.status(HOST).last_error.unwrap().contains("a while longer"));
+    assert_eq!(world.status(HOST).gone_for, None, "the name itself is there");
+    pass(241).await;
+    assert_eq!(world.sees(), seen(&["10.0.0.1", "fd00::2"], 0));
+    pass(60).await;
+    assert_eq!(world.sees(), seen(&["fd00::2"], 1));
+    assert_eq!(world.status(HOST).last_error, None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn q31_each_kind_of_records_goes_at_once() {
+    let script = Script::servers(1);
+    script.says(1, &records(&["10.0.0.1", "fd00::1"], 60));
+    let mut world = World::new(script.clone(), Quirks::of([Quirk::Q31]), SpecialAddresses::Drop);
+    world.names(&[HOST]);
+    pass(1).await;
+    world.sees();
+    script.says_of(1, HOST, Answer::NxDomain(60), Answer::ServFail);
+    pass(60).await;
+    assert_eq!(world.sees(), seen(&["fd00::1"], 1));
 }
