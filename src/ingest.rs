@@ -38,7 +38,7 @@ use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 
 use adopted::Adopted;
-use client::{AddressPolicy, ApiServer, ClientError};
+use client::{AddressPolicy, ApiServer, ClientError, ServerList};
 use cluster::KubeFeeds;
 use cluster_set::{ClusterSet, Start};
 use directory::DirectoryWatch;
@@ -109,6 +109,8 @@ pub struct IngestOptions {
     pub allow_loopback_clusters: bool,
     /// What remote kubeconfigs may do on this machine (R1.14).
     pub kubeconfig_policy: KubeconfigPolicy,
+    /// The only API servers that remote kubeconfigs may name (Z-04); `None`: any outside this machine and link.
+    pub remote_api_servers: Option<Arc<ServerList>>,
     /// Pauses between attempts.
     pub retry: RetryPolicy,
     /// How long API servers may take.
@@ -145,6 +147,7 @@ impl Default for IngestOptions {
             removal_grace: Duration::from_secs(5),
             allow_loopback_clusters: false,
             kubeconfig_policy: KubeconfigPolicy::default(),
+            remote_api_servers: None,
             retry: RetryPolicy::default(),
             deadlines: Deadlines::default(),
             clusters: BTreeMap::new(),

@@ -131,7 +131,7 @@ impl DirectoryWatch {
         let mut news: Vec<_> = vanished.map(|path| (source(path), Claims::Gone)).collect();
         self.known = files.keys().cloned().collect();
         for (path, content) in files {
-            let claims = match content.and_then(|bytes| claim(&bytes, self.rules)) {
+            let claims = match content.and_then(|bytes| claim(&bytes, self.rules.clone())) {
                 Ok((id, kubeconfig)) => {
                     Claims::Of(BTreeMap::from([(id.into(), Ok(kubeconfig))]), Texts::new())
                 }
