@@ -18,6 +18,7 @@ pub mod counts;
 mod directory;
 pub mod kubeconfig;
 pub mod networks;
+mod notices;
 pub mod objects;
 pub mod options;
 mod problems;
@@ -396,8 +397,9 @@ async fn follow_mesh(
                 .with_fields("metadata.name=istio");
             let patience = Some(options.remote_cluster_timeout).filter(|timeout| !timeout.is_zero());
             let namespace = options.system_namespace.to_string();
-            let watch::Source { events, control: _control } = ObjectSource::start(source);
-            networks::follow_config_map(events, publisher, namespace, patience).await;
+            let watch::Source { events, control } = ObjectSource::start(source);
+            let relist = move |reason| control.relist(reason);
+            networks::follow_config_map(events, relist, publisher, namespace, patience).await;
         }
         (None, None) => publisher.nothing(),
     }
