@@ -19,6 +19,7 @@ mod directory;
 mod exports;
 pub mod kubeconfig;
 pub mod networks;
+mod notices;
 pub mod objects;
 pub mod options;
 mod problems;
@@ -39,7 +40,7 @@ use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 
 use adopted::Adopted;
-use client::{AddressPolicy, ApiServer, ClientError};
+use client::{AddressPolicy, ApiServer, ClientError, ServerList};
 use cluster::KubeFeeds;
 use cluster_set::{ClusterSet, Start};
 use directory::DirectoryWatch;
@@ -111,6 +112,8 @@ pub struct IngestOptions {
     pub allow_loopback_clusters: bool,
     /// What remote kubeconfigs may do on this machine (R1.14).
     pub kubeconfig_policy: KubeconfigPolicy,
+    /// The only API servers that remote kubeconfigs may name (Z-04); `None`: any outside this machine and link.
+    pub remote_api_servers: Option<Arc<ServerList>>,
     /// Pauses between attempts.
     pub retry: RetryPolicy,
     /// How long API servers may take.
@@ -149,6 +152,7 @@ impl Default for IngestOptions {
             removal_grace: Duration::from_secs(5),
             allow_loopback_clusters: false,
             kubeconfig_policy: KubeconfigPolicy::default(),
+            remote_api_servers: None,
             retry: RetryPolicy::default(),
             deadlines: Deadlines::default(),
             clusters: BTreeMap::new(),
@@ -399,8 +403,9 @@ async fn follow_mesh(
                 .with_fields(&format!("metadata.name={name}"));
             let patience = Some(options.remote_cluster_timeout).filter(|timeout| !timeout.is_zero());
             let key = ObjectKey::new(&options.system_namespace, name);
-            let watch::Source { events, control: _control } = ObjectSource::start(source);
-            networks::follow_config_map(events, publisher, key, patience).await;
+            let watch::Source { events, control } = ObjectSource::start(source);
+            let relist = move |reason| control.relist(reason);
+            networks::follow_config_map(events, relist, publisher, key, patience).await;
         }
         (None, None) => publisher.nothing(),
     }

@@ -335,8 +335,7 @@ impl Staging {
             && self.networks.is_complete(self.context.gateways.gateway_api)
             && (!self.context.mcs.reads_exports()
                 || there(ObjectKind::ServiceExport, self.exports.is_listed()))
-            && (!self.context.mcs.discovery
-                || there(ObjectKind::ServiceImport, self.imports.is_listed()))
+            && (!self.context.mcs.discovery || there(ObjectKind::ServiceImport, self.imports.is_listed()))
     }
 
     /// Nothing waits any longer for a kind that the credentials may not read, or that the server does not have.

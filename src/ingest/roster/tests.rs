@@ -135,3 +135,28 @@ fn r1_5_other_annotations_with_the_same_credentials_restart_nothing() {
     let news = [(source(1, "s"), Claims::Of(claims(), options))];
     assert_eq!(shown(&table.roster.update(news, &table.problems)), NOTHING);
 }
+
+#[test]
+fn q1_a_loser_is_promoted_but_under_its_flag_when_it_changes_only() {
+    use crate::ingest::Rehearsal;
+    use crate::model::{Quirk, Quirks};
+    let text = |token: &str| {
+        serde_json::json!({"apiVersion": "v1", "kind": "Config", "current-context": "c",
+            "clusters": [{"name": "c", "cluster": {"server": "https://192.0.2.1:6443"}}],
+            "users": [{"name": "u", "user": {"token": token}}],
+            "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}]})
+        .to_string()
+    };
+    let run = |quirks| {
+        let mut rehearsal = Rehearsal::new("config".into(), quirks);
+        let data = |token: &str| [("c0".to_owned(), text(token))].into();
+        rehearsal.secret("istio-system/a", 1, &data("k1"));
+        rehearsal.secret("istio-system/b", 2, &data("k2"));
+        rehearsal.gone("istio-system/a");
+        let left = rehearsal.running().len();
+        rehearsal.secret("istio-system/b", 2, &data("k3"));
+        (left, rehearsal.running().len())
+    };
+    assert_eq!(run(Quirks::OURS), (2, 2));
+    assert_eq!(run(Quirks::of([Quirk::Q1])), (1, 2));
+}

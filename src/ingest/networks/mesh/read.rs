@@ -371,7 +371,11 @@ networks:
         for place in places {
             assert!(reading.problems.iter().any(|p| p.starts_with(&format!("{place}:"))), "{place}");
         }
-        assert!(reading.warnings[0].starts_with("networks.a.endpoints[0].fromCidr:"), "{:?}", reading.warnings);
+        assert!(
+            reading.warnings[0].starts_with("networks.a.endpoints[0].fromCidr:"),
+            "{:?}",
+            reading.warnings
+        );
         let own = reading.networks.of_cluster(&"c".into(), &"".into());
         assert_eq!(
             &*own.of(None, &["10.1.0.1".parse().expect("address")]),

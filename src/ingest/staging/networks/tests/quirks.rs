@@ -47,7 +47,11 @@ fn q06_what_loses_its_addresses_loses_its_gateways_but_under_its_flag() {
 #[test]
 fn q06_a_node_that_loses_its_external_ip_is_no_gateway_but_under_its_flag() {
     let objects = || {
-        vec![apply(&node_port("Cluster")), apply(&node("a", Some("5.5.5.1"), "gw")), apply(&node("a", None, "gw"))]
+        vec![
+            apply(&node_port("Cluster")),
+            apply(&node("a", Some("5.5.5.1"), "gw")),
+            apply(&node("a", None, "gw")),
+        ]
     };
     assert_eq!(one_by_one(&mut with(&[]), objects()), [""; 0]);
     let mut peer = with(&[Quirk::Q6]);
@@ -73,7 +77,11 @@ fn q07_the_same_gateway_told_both_ways_counts_once_but_under_its_flag() {
     let mut second = balancer("n1", Some("2.3.4.5"));
     second["metadata"]["name"] = json!("gw2");
     let services = vec![apply(&balancer("n1", Some("2.3.4.5"))), apply(&second)];
-    assert_eq!(one_by_one(&mut with(&[Quirk::Q7]), services).len(), 1, "two Services have no account to differ in");
+    assert_eq!(
+        one_by_one(&mut with(&[Quirk::Q7]), services).len(),
+        1,
+        "two Services have no account to differ in"
+    );
 }
 
 #[test]
