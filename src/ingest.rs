@@ -50,7 +50,7 @@ use roster::{Contest, Roster};
 use secrets::SecretWatch;
 use snapshot::{Keeper, Pin, SnapshotError, SnapshotStore};
 
-pub use convert::{McsOptions, SessionLabels};
+pub use convert::McsOptions;
 pub use counts::{Counts, EventKind};
 pub use kubeconfig::{ConfigSource, KubeconfigPolicy, OwnError};
 pub use networks::{GatewayNames, NameStatus, NetworkOptions};
@@ -63,7 +63,7 @@ pub use snapshot::SnapshotOptions;
 pub use watch::{Deadlines, RetryPolicy};
 use watch::{KubeSource, ObjectSource};
 
-use crate::model::{ClusterId, ClusterRole, Name, Quirks};
+use crate::model::{ClusterId, ClusterRole, Name, Quirks, SessionLabels};
 use crate::registry::{DuplicateWriter, Registry};
 
 /// How long the start waits for the first answers to host names of gateways.

@@ -16,10 +16,10 @@ use crate::config::{self, Config, DnsServer, Settings};
 use crate::ingest::client::{BadServer, ServerList};
 use crate::ingest::{
     ClusterOptions, ConfigCluster, ConfigSource, IngestOptions, KubeconfigPolicy, McsOptions, NetworkOptions,
-    Remotes, SessionLabels, SnapshotOptions, networks,
+    Remotes, SnapshotOptions, networks,
 };
 use crate::lifecycle;
-use crate::model::Quirks;
+use crate::model::{Quirks, SessionLabels};
 use crate::telemetry::{self, LogFormat};
 
 /// Arguments of `tombolo serve`.

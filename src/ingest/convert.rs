@@ -10,11 +10,11 @@ mod service;
 mod slice;
 mod workload;
 
-use crate::model::{ClusterId, Hostname, Name, Quirks, ServiceKey};
+use crate::model::{ClusterId, Hostname, Name, Quirks, ServiceKey, SessionLabels};
 
 use super::objects::ObjectKey;
 
-pub use endpoints::{EndpointInput, Endpoints, HealthBasis, PodLookup, SessionLabels, SliceInput, endpoints};
+pub use endpoints::{EndpointInput, Endpoints, HealthBasis, PodLookup, SliceInput, endpoints};
 pub use gateways::{
     Advertised, ClusterNetworks, GatewayInput, GatewayNodes, GatewayOptions, Gateways, TrustedNetworks,
     api_gateways, gateway_account, has_addresses, is_api_gateway, is_labelled, service_gateways,

@@ -18,7 +18,6 @@ use crate::registry::{NetworkPart, NetworkSnapshot, ServiceSnapshot, StandingSna
 /// Label that marks a draining pod (R4.9).
 const DRAINING_LABEL: &str = "istio.io/draining";
 /// Labels of services with sticky sessions: their draining endpoints are kept (R4.9, Q10).
-const STICKY_LABELS: [&str; 2] = ["istio.io/persistent-session", "istio.io/persistent-session-header"];
 
 /// What happened to one endpoint. The codes are stable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -239,7 +238,7 @@ impl Pass<'_> {
         match endpoint.health {
             Health::Unhealthy if !endpoint.exposure.sends_unhealthy() => Some(Decision::Unhealthy),
             Health::Terminating => Some(Decision::Terminating),
-            _ if draining(endpoint) && !sticky(self.service) => Some(Decision::Draining),
+            _ if draining(endpoint) && !self.inputs.mesh.session_labels().mark(&self.service.labels) => Some(Decision::Draining),
             _ => None,
         }
     }
@@ -264,10 +263,6 @@ impl Pass<'_> {
 fn draining(endpoint: &Endpoint) -> bool {
     let label = endpoint.workload.label(DRAINING_LABEL);
     endpoint.health == Health::Draining || label.is_some_and(|value| !value.is_empty())
-}
-
-fn sticky(service: &Service) -> bool {
-    STICKY_LABELS.iter().any(|label| service.labels.get(*label).is_some_and(|value| !value.is_empty()))
 }
 
 fn direct(endpoint: &Endpoint, mtls: bool) -> AssignedEndpoint {

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use tombolo::ingest::convert::{
-    ClusterContext, GatewayOptions, McsOptions, SessionLabels, SpecialAddresses, TrustedNetworks,
+    ClusterContext, GatewayOptions, McsOptions, SpecialAddresses, TrustedNetworks,
 };
 use tombolo::ingest::networks::{HostNames, MeshNetworks};
 use tombolo::ingest::objects::Object;
@@ -14,7 +14,7 @@ use tombolo::ingest::objects::wire::{Encoding, decode_one};
 use tombolo::ingest::staging::{StagedEvent, Staging};
 use tombolo::ingest::watch::SourceEvent;
 use tombolo::model::{
-    ClusterRole, Discoverability, Endpoint, EndpointShard, Health, Locality, Name, ServiceKey,
+    ClusterRole, Discoverability, Endpoint, EndpointShard, Health, Locality, Name, ServiceKey, SessionLabels,
 };
 use tombolo::registry::Registry;
 

@@ -9,7 +9,7 @@ use hashbrown::HashSet as Seen;
 
 use super::{ClusterContext, ClusterNetwork, Conditions, Entry, EntryAddresses, Slice, bare_workload};
 use crate::ingest::objects::{NETWORK_LABEL, ServiceObject, SlicePort};
-use crate::model::{Addresses, Discoverability, Endpoint, Health, Name, Workload};
+use crate::model::{Addresses, Discoverability, Endpoint, Health, Name, SessionLabels, Workload};
 
 /// Where endpoints find their pods.
 pub trait PodLookup {
@@ -34,32 +34,13 @@ pub enum HealthBasis {
     Sticky,
 }
 
-/// The labels that mark a Service with sticky sessions (R5.13).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SessionLabels {
-    /// By cookie: `PILOT_PERSISTENT_SESSION_LABEL`.
-    pub cookie: Name,
-    /// By header: `PILOT_PERSISTENT_SESSION_HEADER_LABEL`.
-    pub header: Name,
-}
-
-impl Default for SessionLabels {
-    fn default() -> Self {
-        Self {
-            cookie: "istio.io/persistent-session".into(),
-            header: "istio.io/persistent-session-header".into(),
-        }
-    }
-}
-
 impl HealthBasis {
     /// What a Service says; either label for sticky sessions will do (Q10).
     pub fn of(service: Option<&ServiceObject>, labels: &SessionLabels) -> Self {
         let Some(service) = service else {
             return Self::NoService;
         };
-        let filled = |name: &str| service.labels.get(name).is_some_and(|value| !value.is_empty());
-        if filled(&labels.cookie) || filled(&labels.header) { Self::Sticky } else { Self::Plain }
+        if labels.mark(&service.labels) { Self::Sticky } else { Self::Plain }
     }
 }
 
