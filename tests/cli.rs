@@ -331,6 +331,7 @@ fn metric_names_are_the_known_ones() {
             lists: &lists,
             regressions,
             bytes,
+            failures: 1,
         };
         refresh.source("x", "Pod", &source);
         refresh.conflicts(1);

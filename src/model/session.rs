@@ -28,3 +28,20 @@ impl Default for SessionLabels {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn r4_9_either_label_marks_if_it_has_a_value() {
+        let labels = |name: &str, value: &str| Labels::from_iter([(Name::from(name), Name::from(value))]);
+        let usual = SessionLabels::default();
+        assert!(usual.mark(&labels("istio.io/persistent-session", "x")));
+        assert!(usual.mark(&labels("istio.io/persistent-session-header", "x")));
+        assert!(!usual.mark(&labels("istio.io/persistent-session", "")) && !usual.mark(&Labels::default()));
+        let other = SessionLabels { cookie: "my/session".into(), ..SessionLabels::default() };
+        assert!(other.mark(&labels("my/session", "x")));
+        assert!(!other.mark(&labels("istio.io/persistent-session", "x")));
+    }
+}

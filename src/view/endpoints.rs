@@ -17,7 +17,6 @@ use crate::registry::{NetworkPart, NetworkSnapshot, ServiceSnapshot, StandingSna
 
 /// Label that marks a draining pod (R4.9).
 const DRAINING_LABEL: &str = "istio.io/draining";
-/// Labels of services with sticky sessions: their draining endpoints are kept (R4.9, Q10).
 
 /// What happened to one endpoint. The codes are stable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
