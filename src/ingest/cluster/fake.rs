@@ -1,5 +1,7 @@
 //! An API server in memory for tests: it lists, tells events, falls silent, is replaced.
 
+mod objects;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -7,8 +9,10 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use futures::future::BoxFuture;
 use futures::stream::{self, StreamExt};
 use serde::de::DeserializeOwned;
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokio::sync::mpsc;
+
+pub(in crate::ingest) use objects::*;
 
 use super::feeds::{Arrival, Feed, Feeds, Unknown};
 use super::plan::Plan;
@@ -54,7 +58,7 @@ fn kind(object: &Value) -> ObjectKind {
 fn received<T: DeserializeOwned>(object: &Value) -> Received<T> {
     Received {
         key: key(object),
-        uid: Name::default(),
+        uid: object["metadata"]["uid"].as_str().unwrap_or_default().into(),
         revision: None,
         object: serde_json::from_value(object.clone()).map_err(|error| error.to_string()),
     }
@@ -93,6 +97,26 @@ impl FakeServer {
         inner.tell(kind(&object), &key(&object).namespace, || {
             of_kind!(kind(&object), SourceEvent::Apply(received(&object)))
         });
+    }
+
+    /// A service is served by pods with these addresses and by no others: pods come before the slice that names
+    /// them and go after it. Those that are there stay as they are.
+    pub(in crate::ingest) fn serve(&self, service: &str, addresses: &[String]) {
+        let wanted = pods(service, addresses);
+        let labels = |object: &Value| object["metadata"]["labels"]["app"] == service;
+        let all = self.of_kind(ObjectKind::Pod);
+        let gone = all.iter().filter(|pod| labels(pod) && !wanted.iter().any(|new| key(new) == key(pod)));
+        let is_new = |pod: &&Value| !all.iter().any(|old| key(old) == key(pod));
+        wanted.iter().filter(is_new).for_each(|pod| self.apply(pod.clone()));
+        self.apply(named_slice(service, addresses));
+        gone.for_each(|pod| self.delete(pod));
+    }
+
+    /// The objects of a kind.
+    pub(in crate::ingest) fn of_kind(&self, kind: ObjectKind) -> Vec<Value> {
+        let inner = self.inner();
+        let all = inner.objects.iter().filter(|((of, _), _)| *of == kind);
+        all.map(|(_, object)| object.clone()).collect()
     }
 
     pub(in crate::ingest) fn delete(&self, object: &Value) {
@@ -326,47 +350,4 @@ impl Feeds for FakeServer {
         };
         Box::pin(std::future::ready(uid))
     }
-}
-
-/// A namespace; that of `kube-system` has the cluster's uid.
-pub(in crate::ingest) fn namespace(name: &str, network: &str, uid: &str) -> Value {
-    json!({"kind": "Namespace", "metadata": {"name": name, "uid": uid,
-        "labels": {"topology.istio.io/network": network, "name": name}}})
-}
-
-pub(in crate::ingest) fn service(name: &str) -> Value {
-    json!({"kind": "Service", "metadata": {"name": name, "namespace": "a"},
-        "spec": {"clusterIP": "10.0.0.1", "ports": [{"name": "http", "port": 80}]}})
-}
-
-pub(in crate::ingest) fn gateway(network: &str, address: &str) -> Value {
-    json!({"kind": "Service", "metadata": {"name": "eastwest", "namespace": "istio-system",
-        "labels": {"topology.istio.io/network": network}},
-        "spec": {"type": "LoadBalancer", "clusterIP": "10.0.0.2", "ports": [{"port": 15443}]},
-        "status": {"loadBalancer": {"ingress": [{"ip": address}]}}})
-}
-
-/// A slice of bare addresses.
-pub(in crate::ingest) fn slice(service: &str, addresses: &[String]) -> Value {
-    let endpoints: Vec<_> = addresses.iter().map(|address| json!({"addresses": [address]})).collect();
-    json!({"kind": "EndpointSlice", "addressType": "IPv4",
-        "metadata": {"name": format!("{service}-1"), "namespace": "a",
-            "labels": {"kubernetes.io/service-name": service}},
-        "endpoints": endpoints, "ports": [{"name": "http", "port": 8080}]})
-}
-
-/// A cluster on a network with a gateway and one service of that many endpoints.
-pub(in crate::ingest) fn world(network: &str, uid: &str, subnet: u8, endpoints: usize) -> Vec<Value> {
-    vec![
-        namespace("kube-system", "", uid),
-        namespace("istio-system", network, "s"),
-        namespace("a", "", "a"),
-        gateway(network, &format!("192.0.2.{subnet}")),
-        service("web"),
-        slice("web", &addresses(subnet, endpoints)),
-    ]
-}
-
-pub(in crate::ingest) fn addresses(subnet: u8, count: usize) -> Vec<String> {
-    (0..count).map(|n| format!("10.{subnet}.{}.{}", n / 250, n % 250 + 1)).collect()
 }

@@ -51,8 +51,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     prop::collection::vec(step, 20..40)
 }
 
-/// What is known of a cluster: service → endpoints.
-type Told = BTreeMap<usize, usize>;
+/// What is known of a cluster: service → addresses and the zones that their pods are in.
+type Told = BTreeMap<usize, BTreeMap<String, String>>;
 
 /// One cluster as the model sees it.
 #[derive(Clone, Debug, Default)]
@@ -90,7 +90,8 @@ impl World {
     fn new() -> Self {
         let servers = CLUSTERS.iter().enumerate();
         let servers = servers.map(|(n, _)| {
-            FakeServer::with([namespace("kube-system", "", &format!("u{n}")), service("kubernetes")])
+            let home = [namespace("kube-system", "", &format!("u{n}")), service("kubernetes")];
+            FakeServer::with(home.into_iter().chain(nodes()))
         });
         let dead = FakeServer::default();
         dead.go_down();
@@ -122,11 +123,18 @@ impl World {
             Step::Apply(c, s, n) => {
                 self.servers[c].apply(service(SERVICES[s]));
                 let subnet = (10 * c + s) as u8;
-                self.servers[c].apply(slice(SERVICES[s], &addresses(subnet, n)));
-                self.clusters[c].truth.insert(s, n);
+                let addresses = addresses(subnet, n);
+                self.servers[c].serve(SERVICES[s], &addresses);
+                let before = self.clusters[c].truth.remove(&s).unwrap_or_default();
+                let zone = |address: &String| {
+                    before.get(address).cloned().unwrap_or_else(|| zone(home(address)).to_owned())
+                };
+                let now = addresses.iter().map(|address| (address.clone(), zone(address)));
+                self.clusters[c].truth.insert(s, now.collect());
             }
             Step::Delete(c, s) => {
                 self.servers[c].delete(&service(SERVICES[s]));
+                self.servers[c].serve(SERVICES[s], &[]);
                 self.servers[c].delete(&slice(SERVICES[s], &[]));
                 self.clusters[c].truth.remove(&s);
             }
@@ -159,24 +167,40 @@ impl World {
         }
     }
 
-    fn expected(&self) -> BTreeMap<(&'static str, &'static str), usize> {
+    fn expected(&self) -> Found {
         let served =
             self.clusters.iter().enumerate().filter_map(|(c, cluster)| Some((c, cluster.served.as_ref()?)));
-        served
-            .flat_map(|(c, told)| told.iter().map(move |(s, n)| ((SERVICES[*s], CLUSTERS[c]), *n)))
-            .collect()
+        let endpoints = |(c, told): (usize, &Told)| {
+            told.iter().map(move |(s, all)| ((SERVICES[*s], CLUSTERS[c]), all.clone())).collect::<Vec<_>>()
+        };
+        let pods = self.clusters.iter().map(|cluster| {
+            let served = cluster.served.iter().flat_map(BTreeMap::values);
+            served.map(BTreeMap::len).sum()
+        });
+        Found { pods: pods.collect(), endpoints: served.flat_map(endpoints).collect() }
     }
 
-    fn found(&self) -> BTreeMap<(&'static str, &'static str), usize> {
-        let mut found = BTreeMap::new();
+    fn found(&self) -> Found {
+        let mut endpoints = BTreeMap::new();
         for name in SERVICES {
             for shard in self.plane.snapshot(name).iter().flat_map(|snapshot| snapshot.shards.iter()) {
                 let cluster = CLUSTERS.iter().find(|id| **id == &*shard.cluster).unwrap();
-                found.insert((name, *cluster), shard.endpoints.len());
+                let all = shard.endpoints.iter();
+                let all = all.map(|one| (address(one), one.workload.locality().zone.to_string()));
+                endpoints.insert((name, *cluster), all.collect());
             }
         }
-        found
+        Found { endpoints, pods: CLUSTERS.map(|id| self.plane.workloads(id)).to_vec() }
     }
+}
+
+/// Everything that is served.
+#[derive(Debug, PartialEq)]
+struct Found {
+    /// Addresses and zones, by service and cluster.
+    endpoints: BTreeMap<(&'static str, &'static str), BTreeMap<String, String>>,
+    /// How many pods each cluster told of.
+    pods: Vec<usize>,
 }
 
 proptest! {
