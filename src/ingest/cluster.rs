@@ -17,6 +17,7 @@ mod status;
 #[cfg(test)]
 pub(super) mod fake;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -355,10 +356,11 @@ impl Generation {
                     }
                     staging.advance(now.into_std());
                     publish(staging.take(), writer);
-                    for kind in holds.ripe(now) {
-                        staging.confirm(kind);
-                        (feed.relist)(kind);
-                    }
+                    let ripe = holds.ripe(now);
+                    ripe.iter().for_each(|(kind, scope)| staging.confirm(*kind, scope));
+                    // Every scope of a kind is listed together.
+                    let kinds: BTreeSet<_> = ripe.into_iter().map(|(kind, _)| kind).collect();
+                    kinds.into_iter().for_each(|kind| (feed.relist)(kind));
                     if replan_due.is_some_and(|due| due <= now) {
                         replan_due = None;
                         if self.plan(Some(staging)) != *plan {

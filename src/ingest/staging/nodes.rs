@@ -21,6 +21,11 @@ pub(super) struct NodeWaits {
 }
 
 impl NodeWaits {
+    /// The time, as far as it was told.
+    pub(super) fn now(&self) -> Option<Instant> {
+        self.now
+    }
+
     /// Whether a pod without a known node is to wait. It begins with the first question.
     fn begin(&mut self, pod: PodId) -> bool {
         let Some(now) = self.now else {
