@@ -36,6 +36,10 @@ impl Staging {
             // Its place goes with it, unless something still speaks of it.
             self.touch_pod(id);
         }
+        if old.as_ref().is_some_and(|old| new.as_ref().is_none_or(|new| new.node != old.node)) {
+            // Another node is waited for anew.
+            self.waits.end(id);
+        }
         let before = old.as_ref().map(Pod::lent).unwrap_or_default();
         let after = new.as_ref().map(Pod::lent).unwrap_or_default();
         let differ = before.iter().filter(|address| !after.contains(address));
