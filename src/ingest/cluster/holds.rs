@@ -1,6 +1,7 @@
 //! How long removals of a doubted list wait, and what is said meanwhile (K-21).
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -14,8 +15,10 @@ use crate::model::ClusterId;
 pub(in crate::ingest) const CONFIRM_AFTER: Duration = Duration::from_secs(30);
 
 /// Removals that wait, by kind.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Holds {
+    cluster: ClusterId,
+    problems: Arc<Problems>,
     waiting: BTreeMap<ObjectKind, Hold>,
 }
 
@@ -27,15 +30,18 @@ struct Hold {
 }
 
 impl Holds {
+    /// None yet; what whoever served before held back is moot.
+    pub(super) fn new(cluster: &ClusterId, problems: &Arc<Problems>) -> Self {
+        for kind in ObjectKind::ALL {
+            problems.clear(&subject(cluster, kind));
+        }
+        Self { cluster: cluster.clone(), problems: Arc::clone(problems), waiting: BTreeMap::new() }
+    }
+
     /// Takes over what staging holds back now. A further doubted list does not begin the wait anew.
-    pub(super) fn update(
-        &mut self,
-        held_back: &[(ObjectKind, HeldBack)],
-        cluster: &ClusterId,
-        problems: &Problems,
-        now: Instant,
-    ) {
-        self.waiting.retain(|kind, _| {
+    pub(super) fn update(&mut self, held_back: &[(ObjectKind, HeldBack)], now: Instant) {
+        let Self { cluster, problems, waiting } = self;
+        waiting.retain(|kind, _| {
             let still = held_back.iter().any(|(held, _)| held == kind);
             if !still {
                 problems.clear(&subject(cluster, *kind));
@@ -43,8 +49,7 @@ impl Holds {
             still
         });
         for (kind, held_back) in held_back {
-            let hold =
-                self.waiting.entry(*kind).or_insert(Hold { serial: 0, until: Some(now + CONFIRM_AFTER) });
+            let hold = waiting.entry(*kind).or_insert(Hold { serial: 0, until: Some(now + CONFIRM_AFTER) });
             if hold.serial != held_back.serial {
                 hold.serial = held_back.serial;
                 problems.set(subject(cluster, *kind), text(*kind, *held_back));
