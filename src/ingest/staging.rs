@@ -437,6 +437,19 @@ impl Staging {
         batch
     }
 
+    /// How many endpoints this cluster has now.
+    pub fn endpoints(&mut self) -> usize {
+        self.take();
+        self.endpoints
+    }
+
+    /// Whether nothing is waited for: no endpoint names a pod that is not known, and no pod a node that may still
+    /// come (D9). For what is published as a whole: what differed before is forgotten.
+    pub fn is_settled(&mut self) -> bool {
+        self.take();
+        self.pending_pods() == 0 && self.next_deadline().is_none()
+    }
+
     /// Everything this cluster amounts to now.
     pub fn state(&mut self) -> ClusterState {
         self.take();

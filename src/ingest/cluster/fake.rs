@@ -35,6 +35,10 @@ struct Inner {
     /// What is listed in place of the truth, once each.
     lies: BTreeMap<ObjectKind, usize>,
     forbidden: BTreeSet<ObjectKind>,
+    /// Kinds that may not be read in one namespace.
+    forbidden_in: BTreeSet<(ObjectKind, Name)>,
+    /// It does not answer who it is.
+    coy: bool,
     feeds: Vec<(Plan, mpsc::UnboundedSender<Arrival>)>,
     opened: usize,
     lists: BTreeMap<ObjectKind, usize>,
@@ -218,6 +222,21 @@ impl FakeServer {
         self.inner().forbidden.insert(kind);
     }
 
+    /// A kind may not be read in one namespace.
+    pub(in crate::ingest) fn forbid_in(&self, kind: ObjectKind, namespace: &str) {
+        self.inner().forbidden_in.insert((kind, namespace.into()));
+    }
+
+    pub(in crate::ingest) fn permit_in(&self, kind: ObjectKind, namespace: &str) {
+        self.inner().forbidden_in.remove(&(kind, namespace.into()));
+        self.relist_kind(kind);
+    }
+
+    /// Whether questions for its identity are left without an answer.
+    pub(in crate::ingest) fn hide_identity(&self, hide: bool) {
+        self.inner().coy = hide;
+    }
+
     pub(in crate::ingest) fn permit(&self, kind: ObjectKind) {
         self.inner().forbidden.remove(&kind);
         self.relist_kind(kind);
@@ -290,7 +309,8 @@ impl Inner {
         let send = |event| {
             let _ = feed.send(Arrival { scope: scope.clone(), event });
         };
-        if self.forbidden.contains(&kind) {
+        let within = |namespace: &Name| self.forbidden_in.contains(&(kind, namespace.clone()));
+        if self.forbidden.contains(&kind) || scope.as_ref().is_some_and(within) {
             let failure = Failure::Forbidden("HTTP 403".to_owned());
             send(of_kind!(kind, SourceEvent::Failed(failure)));
             return;
@@ -342,6 +362,9 @@ impl Feeds for FakeServer {
 
     fn uid(&self) -> BoxFuture<'static, Result<Name, Unknown>> {
         let inner = self.inner();
+        if inner.coy {
+            return Box::pin(std::future::pending());
+        }
         let home = inner.objects.get(&(ObjectKind::Namespace, ObjectKey::new("", "kube-system")));
         let uid = match home {
             _ if inner.down => Err(Unknown::Unreachable),

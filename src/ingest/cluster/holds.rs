@@ -1,6 +1,7 @@
 //! How long removals of a doubted list wait, and what is said meanwhile (K-21).
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -13,9 +14,14 @@ use crate::model::ClusterId;
 /// A list that takes most of a cluster away is asked for again after this time.
 pub(in crate::ingest) const CONFIRM_AFTER: Duration = Duration::from_secs(30);
 
+/// What follows the kind in the subject of a problem with a part of it.
+const OF_NAMESPACE: &str = " of namespace ";
+
 /// Removals that wait, by kind and the part of it that was listed.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Holds {
+    cluster: ClusterId,
+    problems: Arc<Problems>,
     waiting: BTreeMap<(ObjectKind, Scope), Hold>,
 }
 
@@ -27,15 +33,22 @@ struct Hold {
 }
 
 impl Holds {
+    /// None yet; what whoever served before held back is moot.
+    pub(super) fn new(cluster: &ClusterId, problems: &Arc<Problems>) -> Self {
+        let all = ObjectKind::ALL.map(|kind| subject(cluster, kind, &None));
+        let is_ours = |other: &str, subject: &String| {
+            other
+                .strip_prefix(&**subject)
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with(OF_NAMESPACE))
+        };
+        problems.clear_unless(|other| !all.iter().any(|subject| is_ours(other, subject)));
+        Self { cluster: cluster.clone(), problems: Arc::clone(problems), waiting: BTreeMap::new() }
+    }
+
     /// Takes over what staging holds back now. A further doubted list does not begin the wait anew.
-    pub(super) fn update(
-        &mut self,
-        held_back: &[(ObjectKind, HeldBack)],
-        cluster: &ClusterId,
-        problems: &Problems,
-        now: Instant,
-    ) {
-        self.waiting.retain(|(kind, scope), _| {
+    pub(super) fn update(&mut self, held_back: &[(ObjectKind, HeldBack)], now: Instant) {
+        let Self { cluster, problems, waiting } = self;
+        waiting.retain(|(kind, scope), _| {
             let still = held_back.iter().any(|(held, one)| held == kind && one.scope == *scope);
             if !still {
                 problems.clear(&subject(cluster, *kind, scope));
@@ -44,7 +57,7 @@ impl Holds {
         });
         for (kind, held_back) in held_back {
             let begun = || Hold { serial: 0, until: Some(now + CONFIRM_AFTER) };
-            let hold = self.waiting.entry((*kind, held_back.scope.clone())).or_insert_with(begun);
+            let hold = waiting.entry((*kind, held_back.scope.clone())).or_insert_with(begun);
             if hold.serial != held_back.serial {
                 hold.serial = held_back.serial;
                 problems.set(subject(cluster, *kind, &held_back.scope), text(*kind, held_back));
@@ -70,7 +83,7 @@ impl Holds {
 
 fn subject(cluster: &ClusterId, kind: ObjectKind, scope: &Scope) -> String {
     match scope {
-        Some(namespace) => format!("cluster {cluster}, {}s of namespace {namespace}", kind.name()),
+        Some(namespace) => format!("cluster {cluster}, {}s{OF_NAMESPACE}{namespace}", kind.name()),
         None => format!("cluster {cluster}, {}s", kind.name()),
     }
 }

@@ -16,7 +16,9 @@ mod freshness;
 mod guard;
 mod model;
 mod options;
+mod races;
 mod rotation;
+mod selection;
 
 /// A control plane and what it reads.
 struct Plane {

@@ -78,6 +78,13 @@ fn keeper(plane: &mut Plane, dir: &tempfile::TempDir) -> Arc<Keeper> {
     keeper
 }
 
+/// Writes what changed.
+async fn write(keeper: &Arc<Keeper>) {
+    let cancel = CancellationToken::new();
+    cancel.cancel();
+    Arc::clone(keeper).run(cancel).await;
+}
+
 fn pinned(server: &FakeServer) -> Start {
     Start {
         id: "c1".into(),
@@ -92,16 +99,18 @@ fn pinned(server: &FakeServer) -> Start {
 
 /// A directory with the snapshot of a cluster with three endpoints.
 async fn kept(uid: &str) -> tempfile::TempDir {
+    kept_with(uid, 3).await
+}
+
+async fn kept_with(uid: &str, endpoints: usize) -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
-    let server = FakeServer::with(world("n1", uid, 1, 3));
+    let server = FakeServer::with(world("n1", uid, 1, endpoints));
     let mut plane = Plane::new();
     let keeper = keeper(&mut plane, &dir);
     plane.set.start(pinned(&server)).unwrap();
     plane.settle().await;
-    assert_eq!(plane.web(), web(&[("c1", 3)]));
-    let cancel = CancellationToken::new();
-    cancel.cancel();
-    keeper.run(cancel).await;
+    assert_eq!(plane.web(), web(&[("c1", endpoints)]));
+    write(&keeper).await;
     dir
 }
 
@@ -162,9 +171,7 @@ async fn k21_a_list_that_loses_most_of_a_snapshot_is_read_twice() {
     let kept = keeper(&mut plane, &dir);
     plane.set.start(pinned(&server)).unwrap();
     plane.settle().await;
-    let cancel = CancellationToken::new();
-    cancel.cancel();
-    kept.run(cancel).await;
+    write(&kept).await;
     drop(plane);
 
     let server = FakeServer::with(world("n1", "u1", 1, 2));
@@ -178,4 +185,114 @@ async fn k21_a_list_that_loses_most_of_a_snapshot_is_read_twice() {
     assert_eq!(plane.web(), web(&[("c1", 250)]), "held until it is confirmed");
     plane.pass(CONFIRM_AFTER + Duration::from_secs(5)).await;
     assert_eq!(plane.web(), web(&[("c1", 2)]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn k21_a_first_list_that_loses_most_of_a_snapshot_is_read_twice_and_the_snapshot_served() {
+    let dir = kept_with("u1", 250).await;
+    for kind in [ObjectKind::EndpointSlice, ObjectKind::Service] {
+        // It answers at once, and the first answer is false.
+        let server = FakeServer::with(world("n1", "u1", 1, 250));
+        server.lie(kind, 1);
+        let mut plane = Plane::new();
+        let kept = keeper(&mut plane, &dir);
+        plane.set.start(pinned(&server)).unwrap();
+        plane.settle().await;
+        assert_eq!((plane.web(), plane.health("c1")), (web(&[("c1", 250)]), "stale"), "{kind:?}");
+        assert!(plane.problems().iter().any(|problem| problem.contains("endpoints where 250 were known")));
+        assert!(plane.row("c1").restored.is_some() && plane.set.registry.clusters().gate_open());
+        write(&kept).await;
+        plane.changes();
+        plane.pass(CONFIRM_AFTER + Duration::from_secs(1)).await;
+        assert_eq!((plane.web(), plane.health("c1")), (web(&[("c1", 250)]), "live"));
+        assert!(plane.changes().is_empty() && plane.problems().is_empty());
+        write(&kept).await;
+    }
+    // It is true.
+    let server = FakeServer::with(world("n1", "u1", 1, 2));
+    let mut plane = Plane::new();
+    let kept = keeper(&mut plane, &dir);
+    plane.set.start(pinned(&server)).unwrap();
+    plane.pass(CONFIRM_AFTER - Duration::from_secs(1)).await;
+    assert_eq!((plane.web(), plane.health("c1")), (web(&[("c1", 250)]), "stale"));
+    plane.pass(Duration::from_secs(2)).await;
+    assert_eq!((plane.web(), plane.health("c1")), (web(&[("c1", 2)]), "live"));
+    write(&kept).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn k21_a_first_list_without_any_service_is_read_twice_however_small_the_snapshot() {
+    let dir = kept("u1").await;
+    let server = FakeServer::with(world("n1", "u1", 1, 3));
+    [ObjectKind::Service, ObjectKind::EndpointSlice].into_iter().for_each(|kind| server.lie(kind, 1));
+    let mut plane = Plane::new();
+    keeper(&mut plane, &dir);
+    plane.set.start(pinned(&server)).unwrap();
+    plane.pass(Duration::from_secs(5)).await;
+    assert_eq!((plane.web(), plane.health("c1")), (web(&[("c1", 3)]), "stale"));
+    plane.pass(CONFIRM_AFTER).await;
+    assert_eq!((plane.web(), plane.health("c1")), (web(&[("c1", 3)]), "live"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn d35_the_endpoints_of_a_snapshot_grow_old() {
+    let dir = kept("u1").await;
+    let server = FakeServer::with(world("n1", "u1", 1, 3));
+    server.go_down();
+    let mut plane = Plane::new();
+    keeper(&mut plane, &dir);
+    let options =
+        plane.set.read_options(&"c1".into(), &as_texts(&[("stale", "demote"), ("stale-after", "60s")]));
+    plane.set.start(Start { options, ..pinned(&server) }).unwrap();
+    plane.pass(Duration::from_secs(50)).await;
+    assert_eq!((plane.web(), plane.row("c1").standing), (web(&[("c1", 3)]), Standing::Regular));
+    plane.pass(Duration::from_secs(11)).await;
+    assert_eq!((plane.web(), plane.row("c1").standing), (web(&[("c1", 3)]), Standing::Demoted));
+    plane.tell("c1", &[("stale", "drop"), ("stale-after", "61s")]);
+    plane.settle().await;
+    assert_eq!(plane.row("c1").standing, Standing::Dropped, "another policy counts at once");
+    // New credentials that do not work either change nothing of that, nor of what is served.
+    let bad = FakeServer::default();
+    bad.go_down();
+    let options =
+        plane.set.read_options(&"c1".into(), &as_texts(&[("stale", "drop"), ("stale-after", "61s")]));
+    plane.set.start(Start { options, hash: 2, ..pinned(&bad) }).unwrap();
+    plane.pass(Duration::from_secs(5)).await;
+    assert_eq!((plane.row("c1").standing, plane.health("c1")), (Standing::Dropped, "stale"));
+    server.come_up();
+    plane.set.start(Start { hash: 3, ..pinned(&server) }).unwrap();
+    plane.settle().await;
+    assert_eq!((plane.row("c1").standing, plane.health("c1")), (Standing::Regular, "live"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn d35_a_snapshot_that_is_old_already_counts_for_no_more_than_that() {
+    let dir = kept("u1").await;
+    let server = FakeServer::with(world("n1", "u1", 1, 3));
+    server.go_down();
+    let mut plane = Plane::new();
+    keeper(&mut plane, &dir);
+    let options =
+        plane.set.read_options(&"c1".into(), &as_texts(&[("stale", "demote"), ("stale-after", "1ns")]));
+    plane.set.start(Start { options, ..pinned(&server) }).unwrap();
+    plane.settle().await;
+    assert_eq!((plane.web(), plane.row("c1").standing), (web(&[("c1", 3)]), Standing::Demoted));
+    let services = plane.set.registry.services().len();
+    assert_eq!(plane.changes().services.len(), services);
+    assert_eq!(plane.set.counts.stale_actions.load(Ordering::Relaxed), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_row_of_a_cluster_is_written_once_a_second_while_it_is_listed() {
+    const OBJECTS: usize = 5_000;
+    let server = FakeServer::with(world("n1", "u1", 1, 3));
+    (0..OBJECTS).for_each(|n| server.apply(service(&format!("s{n}"))));
+    server.forbid(ObjectKind::EndpointSlice);
+    let mut plane = Plane::new();
+    let table = plane.set.registry.clusters().watch();
+    plane.run("c1", &server);
+    plane.pass(Duration::from_secs(10)).await;
+    assert!(server.taken() > OBJECTS && !plane.row("c1").synced);
+    assert!(*table.borrow() < 30, "{} changes for {OBJECTS} objects", *table.borrow());
+    assert_eq!(plane.row("c1").sources["Service"].objects, OBJECTS + 2);
 }

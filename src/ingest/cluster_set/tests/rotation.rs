@@ -162,3 +162,76 @@ async fn secret_07_objects_are_kept_added_and_deleted_when_the_new_credentials_h
     assert_eq!(changed, ["new-10-3-0-1", "old-10-2-0-1"]);
     assert_eq!(plane.web(), web(&[("c1", 2)]));
 }
+
+/// What one list has and another does not yet is waited for, as long as it is served already.
+#[tokio::test(start_paused = true)]
+async fn k30_a_node_and_a_pod_that_come_after_the_lists_cost_nothing() {
+    let old = FakeServer::with(world("n1", "u1", 1, 3));
+    let mut plane = Plane::new();
+    plane.run("c1", &old);
+    plane.settle().await;
+    plane.changes();
+    let all = world("n1", "u1", 1, 3);
+    let find = |kind: &str| all.iter().find(|object| object["kind"] == kind).unwrap().clone();
+    for late in [find("Node"), find("Pod")] {
+        let new = FakeServer::with(all.clone());
+        new.forget(&late);
+        plane.run("c1", &new);
+        plane.pass(Duration::from_millis(1900)).await;
+        assert_eq!(
+            (plane.web(), old.open_now(), plane.changes()),
+            (web(&[("c1", 3)]), 1, ChangeSet::default())
+        );
+        new.apply(late);
+        plane.settle().await;
+        assert_eq!((plane.web(), old.open_now(), new.open_now()), (web(&[("c1", 3)]), 0, 1), "at once");
+        assert!(plane.changes().is_empty());
+        plane.run("c1", &old);
+        plane.settle().await;
+        assert_eq!((old.open_now(), new.open_now()), (1, 0));
+    }
+    assert!(plane.changes().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn k30_what_never_comes_is_waited_for_for_two_seconds() {
+    let lacks = |kind: &str| {
+        let all = world("n1", "u1", 1, 3);
+        let lost = all.iter().position(|object| object["kind"] == kind).unwrap();
+        let server = FakeServer::with(all.clone());
+        server.forget(&all[lost]);
+        server
+    };
+    let (old, new) = (lacks("Node"), lacks("Node"));
+    let mut plane = Plane::new();
+    plane.run("c1", &old);
+    plane.pass(Duration::from_secs(3)).await;
+    assert_eq!(plane.web(), web(&[("c1", 3)]));
+    plane.changes();
+    plane.run("c1", &new);
+    plane.pass(Duration::from_millis(2100)).await;
+    assert_eq!((plane.web(), old.open_now(), new.open_now()), (web(&[("c1", 3)]), 0, 1));
+    assert!(plane.changes().is_empty(), "nobody has it: nothing differs");
+    // A pod that only the old credentials show is gone.
+    let less = lacks("Pod");
+    plane.run("c1", &less);
+    plane.pass(Duration::from_millis(2100)).await;
+    assert_eq!((plane.web(), new.open_now(), less.open_now()), (web(&[("c1", 2)]), 0, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn k21_what_was_held_back_is_moot_once_new_credentials_serve() {
+    let (old, new) =
+        (FakeServer::with(world("n1", "u1", 1, 150)), FakeServer::with(world("n1", "u1", 1, 150)));
+    let mut plane = Plane::new();
+    plane.run("c1", &old);
+    plane.settle().await;
+    old.lie(ObjectKind::EndpointSlice, usize::MAX);
+    old.relist_kind(ObjectKind::EndpointSlice);
+    plane.settle().await;
+    assert_eq!((plane.problems().len(), plane.row("c1").mass_delete_holds), (1, 1));
+    plane.run("c1", &new);
+    plane.settle().await;
+    assert_eq!((plane.problems(), plane.row("c1").mass_delete_holds), (Vec::new(), 0));
+    assert_eq!(plane.web(), web(&[("c1", 150)]));
+}
