@@ -330,6 +330,8 @@ pub async fn start(
         _ => RemoteSource::None,
     };
     let tasks = set.tasks.clone();
+    let memory = set.snapshots.as_ref().map(|keeper| Arc::clone(keeper.memory())).unwrap_or_default();
+    let publisher = publisher.remembering(Arc::clone(&memory));
     let mesh_source =
         follow_mesh(mesh_file, mesh_server, Arc::clone(&set.limits), publisher, Arc::clone(&options));
     let gateway_names = Arc::<GatewayNames>::default();
@@ -341,6 +343,7 @@ pub async fn start(
             options.special_addresses(),
             options.quirks,
         );
+        let resolver = resolver.remembering(memory);
         let token = cancel.clone();
         tasks.spawn(
             async move { token.run_until_cancelled(resolver.run()).await }
@@ -490,9 +493,10 @@ async fn follow_remotes(
     // Directories are known at once, and Secrets only when the config cluster is.
     let adopts = matches!(source, RemoteSource::Secrets(_));
     let keeper = set.snapshots.clone().filter(|_| adopts);
-    let guard = set.options.guard();
-    let adopted = |keeper| Adopted::new(Arc::clone(&set.registry), keeper, Arc::clone(&problems), guard);
-    let mut adopted = keeper.map(adopted);
+    let mut adopted = keeper.map(|keeper| {
+        let (options, mesh) = (Arc::clone(&set.options), set.mesh.clone());
+        Adopted::new(Arc::clone(&set.registry), keeper, Arc::clone(&problems), options, mesh)
+    });
     let mut adopting = adopted.is_some();
     loop {
         let removal = set.next_removal();

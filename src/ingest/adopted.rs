@@ -9,11 +9,12 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
+use super::IngestOptions;
 use super::absences::{self, Absences};
+use super::networks::MeshFeed;
 use super::problems::Problems;
 use super::roster::Roster;
-use super::snapshot::{Keeper, Loaded};
-use super::staging::Guard;
+use super::snapshot::{Filter, Keeper, Loaded};
 use crate::model::{ClusterHealth, ClusterId, ClusterRole, ClusterStatus, Moment, Restored, StaleCause};
 use crate::registry::Registry;
 
@@ -25,6 +26,8 @@ pub(super) struct Adopted {
     registry: Arc<Registry>,
     keeper: Arc<Keeper>,
     problems: Arc<Problems>,
+    options: Arc<IngestOptions>,
+    mesh: MeshFeed,
     ids: BTreeSet<ClusterId>,
     absences: Absences,
 }
@@ -35,9 +38,11 @@ impl Adopted {
         registry: Arc<Registry>,
         keeper: Arc<Keeper>,
         problems: Arc<Problems>,
-        guard: Guard,
+        options: Arc<IngestOptions>,
+        mesh: MeshFeed,
     ) -> Self {
-        Self { registry, keeper, problems, ids: BTreeSet::new(), absences: Absences::new(guard) }
+        let absences = Absences::new(options.guard());
+        Self { registry, keeper, problems, options, mesh, ids: BTreeSet::new(), absences }
     }
 
     /// Waits until the config cluster is served from its snapshot, then serves every other cluster there is a
@@ -55,7 +60,7 @@ impl Adopted {
         }
     }
 
-    fn serve(&mut self, loaded: Loaded) {
+    fn serve(&mut self, mut loaded: Loaded) {
         let id = loaded.snapshot.cluster;
         if self.registry.clusters().get(&id).is_some() {
             return;
@@ -64,6 +69,12 @@ impl Adopted {
         let Ok(mut writer) = self.registry.writer(id.clone(), ClusterRole::Remote) else {
             return;
         };
+        let then = loaded.snapshot.terms;
+        // What annotations of its Secret say is not known; they are as they were.
+        let terms = self.options.clusters.get(&id).map_or_else(|| then.clone(), |said| then.overridden(said));
+        let mesh = self.mesh.borrow().clone();
+        let filter = Filter { terms, special: self.options.special_addresses(), mesh: mesh.as_deref() };
+        filter.apply(&id, &then, &mut loaded.snapshot.state);
         // The data stays when the writer goes, for whoever takes the cluster over.
         writer.replace(loaded.snapshot.state);
         drop(writer);

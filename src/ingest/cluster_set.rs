@@ -41,7 +41,7 @@ pub(super) struct ClusterSet {
     pub(super) options: Arc<IngestOptions>,
     /// Shared by every source of the process.
     pub(super) limits: Arc<SourceLimits>,
-    mesh: MeshFeed,
+    pub(super) mesh: MeshFeed,
     pub(super) registry: Arc<Registry>,
     pub(super) counts: Arc<Counts>,
     pub(super) problems: Arc<Problems>,
@@ -295,11 +295,11 @@ impl ClusterSet {
             identities: Arc::clone(&self.identities),
             seat: Arc::clone(seat),
             predecessor,
-            restore: self
-                .snapshots
-                .as_ref()
-                .zip(start.pin.clone())
-                .map(|(keeper, pin)| Restore::new(Arc::clone(keeper), start.id.clone(), pin)),
+            restore: self.snapshots.as_ref().zip(start.pin.clone()).map(|(keeper, pin)| {
+                let (id, options, mesh) = (start.id.clone(), options.subscribe(), self.mesh.clone());
+                let special = self.options.special_addresses();
+                Restore::new(Arc::clone(keeper), id, pin, options, mesh, special)
+            }),
             turn: Arc::clone(&turn),
         };
         let span = tracing::info_span!("cluster", id = %start.id);

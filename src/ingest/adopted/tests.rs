@@ -5,7 +5,7 @@ use super::*;
 use crate::ingest::cluster::CONFIRM_AFTER;
 use crate::ingest::options::Texts;
 use crate::ingest::roster::{Claims, Contest, Source};
-use crate::ingest::snapshot::{Pin, Snapshot, SnapshotOptions, SnapshotStore};
+use crate::ingest::snapshot::{Addresses, Pin, Snapshot, SnapshotOptions, SnapshotStore, Terms};
 use crate::model::{EndpointShard, ServiceKey};
 use crate::registry::ClusterState;
 
@@ -27,14 +27,23 @@ impl World {
             let shard = EndpointShard::new(ClusterId::from(*id), None, Vec::new());
             let state = ClusterState { shards: [(key, Arc::new(shard))].into(), ..ClusterState::default() };
             let pin = Pin { server: "https://192.0.2.1:443".to_owned(), ca: None };
-            let snapshot =
-                Snapshot { cluster: (*id).into(), pin, uid: "u".into(), confirmed: SystemTime::now(), state };
+            let snapshot = Snapshot {
+                cluster: (*id).into(),
+                pin,
+                uid: "u".into(),
+                confirmed: SystemTime::now(),
+                terms: Terms::default(),
+                addresses: Addresses::new(),
+                mesh_networks: None,
+                state,
+            };
             store.save(&snapshot).unwrap();
         }
         let (registry, problems) = (Registry::new(), Arc::<Problems>::default());
         let keeper = Arc::new(Keeper::new(store, Arc::clone(&registry), Arc::clone(&problems)));
+        let (options, mesh) = (Arc::default(), tokio::sync::watch::Sender::new(None).subscribe());
         let mut adopted =
-            Adopted::new(Arc::clone(&registry), Arc::clone(&keeper), Arc::clone(&problems), Guard::On);
+            Adopted::new(Arc::clone(&registry), Arc::clone(&keeper), Arc::clone(&problems), options, mesh);
         for loaded in keeper.load_all().await {
             adopted.serve(loaded);
         }

@@ -3,10 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::watch as signal;
 use tokio::time::Instant;
 
 use super::status::Status;
-use crate::ingest::snapshot::{Keeper, Loaded, Pin};
+use crate::ingest::convert::SpecialAddresses;
+use crate::ingest::networks::MeshFeed;
+use crate::ingest::options::ClusterOptions;
+use crate::ingest::snapshot::{Filter, Keeper, Loaded, Pin, Terms};
 use crate::model::{ClusterId, Moment, Name, Restored};
 use crate::registry::ClusterWriter;
 
@@ -19,14 +23,24 @@ pub(in crate::ingest) struct Restore {
     keeper: Arc<Keeper>,
     cluster: ClusterId,
     pin: Pin,
+    options: signal::Receiver<Arc<ClusterOptions>>,
+    mesh: MeshFeed,
+    special: SpecialAddresses,
     loaded: Option<Loaded>,
     due: Instant,
 }
 
 impl Restore {
     /// For a generation that reads the cluster at `pin`.
-    pub(in crate::ingest) fn new(keeper: Arc<Keeper>, cluster: ClusterId, pin: Pin) -> Self {
-        Self { keeper, cluster, pin, loaded: None, due: Instant::now() + PATIENCE }
+    pub(in crate::ingest) fn new(
+        keeper: Arc<Keeper>,
+        cluster: ClusterId,
+        pin: Pin,
+        options: signal::Receiver<Arc<ClusterOptions>>,
+        mesh: MeshFeed,
+        special: SpecialAddresses,
+    ) -> Self {
+        Self { keeper, cluster, pin, options, mesh, special, loaded: None, due: Instant::now() + PATIENCE }
     }
 
     /// Looks for a snapshot.
@@ -61,7 +75,15 @@ impl Restore {
     /// step, and what is equal is not published again. Returns the uid of the cluster it was read from.
     pub(super) fn serve(&mut self, writer: &mut ClusterWriter, status: &mut Status) -> Option<Name> {
         let confirmed = self.confirmed()?;
-        let loaded = self.loaded.take()?;
+        let mut loaded = self.loaded.take()?;
+        let snapshot = &mut loaded.snapshot;
+        if let Some(document) = snapshot.mesh_networks.take() {
+            self.keeper.memory().recall_document(document);
+        }
+        let mesh = self.mesh.borrow().clone();
+        let terms = Terms::of(&self.options.borrow());
+        let filter = Filter { terms, special: self.special, mesh: mesh.as_deref() };
+        filter.apply(&self.cluster, &snapshot.terms, &mut snapshot.state);
         writer.replace(loaded.snapshot.state);
         let path = loaded.path.display().to_string();
         tracing::info!(cluster = %self.cluster, path, age = ?loaded.age, "served from its snapshot");
@@ -72,6 +94,6 @@ impl Restore {
 
     /// The cluster was read: from now on its snapshot is written anew.
     pub(super) fn synced(&self) {
-        self.keeper.keep(&self.cluster, &self.pin);
+        self.keeper.keep(&self.cluster, &self.pin, self.options.clone());
     }
 }

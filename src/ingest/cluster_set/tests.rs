@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::*;
 use crate::ingest::cluster::CONFIRM_AFTER;
 use crate::ingest::cluster::fake::{
-    FakeServer, addresses, home, namespace, nodes, served, service, slice, world, zone,
+    FakeServer, addresses, gateway, home, namespace, nodes, served, service, slice, world, zone,
 };
 use crate::ingest::objects::ObjectKind;
 use crate::model::{Endpoint, ServiceKey, Standing};

@@ -296,3 +296,46 @@ async fn the_row_of_a_cluster_is_written_once_a_second_while_it_is_listed() {
     assert!(*table.borrow() < 30, "{} changes for {OBJECTS} objects", *table.borrow());
     assert_eq!(plane.row("c1").sources["Service"].objects, OBJECTS + 2);
 }
+
+#[tokio::test(start_paused = true)]
+async fn d10_a_restored_gateway_passes_the_options_of_now() {
+    let dir = tempfile::tempdir().unwrap();
+    let trusted = as_texts(&[("trusted-networks", "n2")]);
+    let mut foreign = gateway("n2", "192.0.2.2");
+    foreign["metadata"]["name"] = "foreign".into();
+    let server = FakeServer::with(world("n1", "u1", 1, 3).into_iter().chain([foreign]));
+    let start = |plane: &Plane, server: &FakeServer, texts: &Texts| {
+        let options = plane.set.read_options(&"c1".into(), texts);
+        Start { options, ..pinned(server) }
+    };
+    let mut plane = Plane::new();
+    let kept = keeper(&mut plane, &dir);
+    plane.set.start(start(&plane, &server, &trusted)).unwrap();
+    plane.settle().await;
+    assert_eq!(plane.gateways().len(), 2);
+    write(&kept).await;
+    drop(plane);
+
+    let silent = FakeServer::default();
+    silent.hold_new_lists(true);
+    let elsewhere = as_texts(&[("gateway-address", "203.0.113.1")]);
+    let addresses = |plane: &Plane| -> Vec<String> {
+        let networks = plane.set.registry.networks();
+        networks.gateways().map(|one| format!("{} {}", one.network, one.address)).collect()
+    };
+    for (texts, expected) in [
+        (&trusted, &["n1 192.0.2.1", "n2 192.0.2.2"][..]),
+        (&Texts::new(), &["n1 192.0.2.1"]),
+        (&elsewhere, &["n1 203.0.113.1"]),
+    ] {
+        let mut plane = Plane::new();
+        keeper(&mut plane, &dir);
+        plane.set.start(start(&plane, &silent, texts)).unwrap();
+        plane.pass(Duration::from_secs(2)).await;
+        assert_eq!((addresses(&plane), plane.web()), (as_strings(expected), web(&[("c1", 3)])));
+    }
+}
+
+fn as_strings(texts: &[&str]) -> Vec<String> {
+    texts.iter().map(|text| (*text).to_owned()).collect()
+}

@@ -85,6 +85,16 @@ impl Table {
         gone
     }
 
+    /// Addresses that a name had before the start hold until DNS says something of it (D8).
+    pub(super) fn recall(&mut self, host: &Hostname, before: impl FnOnce() -> Vec<IpAddr>) {
+        let rules = self.rules;
+        let entry = self.names.get_mut(host).filter(|entry| !entry.asked && entry.served.is_empty());
+        if let Some(entry) = entry {
+            (entry.v4, entry.v6) = before().into_iter().partition(IpAddr::is_ipv4);
+            entry.served = entry.usable(rules);
+        }
+    }
+
     /// Lookups that are due, at most `limit`; they count as under way.
     pub(super) fn due(&mut self, now: Instant, limit: usize) -> Vec<Due> {
         let due = self.names.iter_mut().filter(|(_, entry)| !entry.asking && entry.next <= now).take(limit);

@@ -16,6 +16,7 @@ use tokio::time::{Instant, sleep};
 use super::lookup::{Code, Records, Response, Upstream};
 use super::{GatewayNames, NameStatus, Resolver};
 use crate::ingest::convert::SpecialAddresses;
+use crate::ingest::snapshot::Memory;
 use crate::model::{ClusterRole, GatewayHost, Hostname, Quirk, Quirks};
 use crate::registry::{ClusterWriter, NetworkClaim, Registry};
 
@@ -139,11 +140,21 @@ fn claim(cluster: &str, hosts: &[&str]) -> NetworkClaim {
 
 impl World {
     fn new(upstream: impl Upstream, quirks: Quirks, special: SpecialAddresses) -> Self {
+        Self::remembering(upstream, quirks, special, Arc::default())
+    }
+
+    fn remembering(
+        upstream: impl Upstream,
+        quirks: Quirks,
+        special: SpecialAddresses,
+        memory: Arc<Memory>,
+    ) -> Self {
         let registry = Registry::new();
         let writer = registry.writer("c1".into(), ClusterRole::Config).unwrap();
         let names = Arc::<GatewayNames>::default();
         let resolver = Resolver::new(upstream, Arc::clone(&registry), Arc::clone(&names), special, quirks);
-        Self { registry, names, writer, task: tokio::spawn(resolver.run()) }
+        let task = tokio::spawn(resolver.remembering(memory).run());
+        Self { registry, names, writer, task }
     }
 
     fn over(script: &Script) -> Self {
@@ -427,4 +438,26 @@ async fn hundreds_of_names_are_looked_up_side_by_side() {
     assert_eq!(world.sees().0.len(), 300);
     assert_eq!(world.names.counts().queries.load(Ordering::Relaxed), 600);
     assert_eq!(world.names.counts().changes.load(Ordering::Relaxed), 300);
+}
+
+#[tokio::test(start_paused = true)]
+async fn d8_what_a_name_resolved_to_before_a_restart_holds_until_dns_says_something() {
+    let script = Script::servers(1);
+    script.says(1, &Answer::Unreachable);
+    let memory = Arc::<Memory>::default();
+    let address = |text: &str| -> IpAddr { text.parse().unwrap() };
+    let before = vec![address("10.0.0.7"), address("fd00::7"), address("127.0.0.1")];
+    memory.recall_addresses(&[(HOST.into(), before), ("unused.example".into(), vec![])].into());
+    let mut world =
+        World::remembering(script.clone(), Quirks::OURS, SpecialAddresses::Drop, Arc::clone(&memory));
+    world.names(&[HOST]);
+    pass(3600).await;
+    assert_eq!(world.sees(), seen(&["10.0.0.7", "fd00::7"], 1), "without limit; K-40");
+    script.says(1, &records(&["10.0.0.8"], 60));
+    pass(60).await;
+    assert_eq!(world.sees(), seen(&["10.0.0.8"], 1));
+    // It is not remembered over what DNS said.
+    script.says(1, &Answer::NxDomain(30));
+    pass(600).await;
+    assert_eq!(world.sees(), seen(&[], 1));
 }

@@ -115,7 +115,7 @@ fn k21_an_empty_list_of_gateways_takes_none_away_at_once() {
     staging.apply(apply(&system_namespace("n1")));
     let gateway = json!({"kind": "Gateway", "metadata": {"name": "gw", "namespace": "istio-system",
             "labels": {"topology.istio.io/network": "n1"}},
-        "spec": {"gatewayClassName": "istio-remote",
+        "spec": {"gatewayClassName": "istio-east-west",
             "addresses": [{"type": "IPAddress", "value": "192.0.2.1"}],
             "listeners": [{"name": "x", "port": 15443, "protocol": "TLS",
                 "tls": {"mode": "Passthrough",
