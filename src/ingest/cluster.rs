@@ -311,13 +311,10 @@ impl Generation {
     }
 }
 
-/// Publishes what differs: where the cluster belongs before what runs in it (D15).
+/// Publishes what differs, in one note (K-47).
 fn publish(batch: Batch, writer: &mut ClusterWriter) {
-    if let Some(claim) = batch.networks {
-        writer.claim_networks(claim);
-    }
-    if !batch.workloads.is_empty() || !batch.shards.is_empty() {
-        writer.apply(batch.workloads, batch.shards);
+    if !batch.is_empty() {
+        writer.publish(batch.networks, batch.workloads, batch.shards);
     }
 }
 

@@ -287,7 +287,7 @@ impl ClusterSet {
             mesh: self.mesh.clone(),
             system_namespace: self.options.system_namespace.clone(),
             options: options.subscribe(),
-            guard: if self.options.mass_delete_guard { Guard::On } else { Guard::Off },
+            guard: self.options.guard(),
             timeout: (remote && !timeout.is_zero()).then_some(timeout),
             registry: Arc::clone(&self.registry),
             counts: Arc::clone(&self.counts),
@@ -372,6 +372,11 @@ impl IngestOptions {
 
     pub(super) fn special_addresses(&self) -> SpecialAddresses {
         if self.allow_loopback_clusters { SpecialAddresses::Keep } else { SpecialAddresses::Drop }
+    }
+
+    /// Whether lists that take most away are doubted (K-21).
+    pub(super) fn guard(&self) -> Guard {
+        if self.mass_delete_guard { Guard::On } else { Guard::Off }
     }
 
     /// What remote kubeconfigs may say.

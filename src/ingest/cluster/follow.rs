@@ -1,5 +1,7 @@
 //! Follows what was listed, and lists anew beside it when it must.
 
+use std::collections::BTreeSet;
+
 use futures::stream::{self, StreamExt};
 use tokio::time::Instant;
 
@@ -225,10 +227,11 @@ impl Generation {
         }
         live.reading.staging.advance(now.into_std());
         live.publish(writer);
-        for kind in live.holds.ripe(now) {
-            live.reading.staging.confirm(kind);
-            (live.reading.feed.relist)(kind);
-        }
+        let ripe = live.holds.ripe(now);
+        ripe.iter().for_each(|(kind, scope)| live.reading.staging.confirm(*kind, scope));
+        // Every scope of a kind is listed together.
+        let kinds: BTreeSet<_> = ripe.into_iter().map(|(kind, _)| kind).collect();
+        kinds.into_iter().for_each(|kind| (live.reading.feed.relist)(kind));
         live.replan_due.take_if(|due| *due <= now)?;
         self.settle_plan(live, replanning)
     }

@@ -1,5 +1,6 @@
 mod arrival;
 mod compat;
+mod guard;
 mod imports;
 
 use proptest::prelude::*;
