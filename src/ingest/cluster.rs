@@ -37,7 +37,6 @@ pub(super) use feeds::{Feeds, KubeFeeds};
 use follow::Live;
 use gather::Gathering;
 pub(super) use gather::doubt_subject;
-#[cfg(test)]
 pub(super) use holds::CONFIRM_AFTER;
 pub(super) use identity::Identities;
 use identity::Verdict;

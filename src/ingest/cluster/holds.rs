@@ -14,6 +14,9 @@ use crate::model::ClusterId;
 /// A list that takes most of a cluster away is asked for again after this time.
 pub(in crate::ingest) const CONFIRM_AFTER: Duration = Duration::from_secs(30);
 
+/// What follows the kind in the subject of a problem with a part of it.
+const OF_NAMESPACE: &str = " of namespace ";
+
 /// Removals that wait, by kind and the part of it that was listed.
 #[derive(Debug)]
 pub(super) struct Holds {
@@ -33,10 +36,12 @@ impl Holds {
     /// None yet; what whoever served before held back is moot.
     pub(super) fn new(cluster: &ClusterId, problems: &Arc<Problems>) -> Self {
         let all = ObjectKind::ALL.map(|kind| subject(cluster, kind, &None));
-        let of = |about: &str, kind: &String| {
-            about.strip_prefix(&**kind).is_some_and(|rest| rest.is_empty() || rest.starts_with(" of "))
+        let is_ours = |other: &str, subject: &String| {
+            other
+                .strip_prefix(&**subject)
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with(OF_NAMESPACE))
         };
-        problems.clear_unless(|about| !all.iter().any(|kind| of(about, kind)));
+        problems.clear_unless(|other| !all.iter().any(|subject| is_ours(other, subject)));
         Self { cluster: cluster.clone(), problems: Arc::clone(problems), waiting: BTreeMap::new() }
     }
 
@@ -78,7 +83,7 @@ impl Holds {
 
 fn subject(cluster: &ClusterId, kind: ObjectKind, scope: &Scope) -> String {
     match scope {
-        Some(namespace) => format!("cluster {cluster}, {}s of namespace {namespace}", kind.name()),
+        Some(namespace) => format!("cluster {cluster}, {}s{OF_NAMESPACE}{namespace}", kind.name()),
         None => format!("cluster {cluster}, {}s", kind.name()),
     }
 }
