@@ -130,7 +130,7 @@ impl Generation {
         };
         let (mut reading, stand_in) = self.gather(Gathering::first(&self, status, stand_in)).await;
         let (seat, restore) = stand_in.retire();
-        let Some(mut seat) = self.take_over(seat).await else {
+        let Some(mut seat) = self.take_over(&mut reading.status, seat).await else {
             return; // It was called off.
         };
         let Some(writer) = seat.as_mut() else {
@@ -205,8 +205,8 @@ impl Generation {
 
     /// Takes the turn to serve, unless it was called off, and waits for the writer: the generation before this one
     /// gives it up when it is stopped.
-    async fn take_over(&self, held: Option<Place>) -> Option<Place> {
-        if !self.turn.take() {
+    async fn take_over(&self, status: &mut Status, held: Option<Place>) -> Option<Place> {
+        if !status.take_turn() {
             return None;
         }
         if let Some(predecessor) = &self.predecessor {

@@ -437,10 +437,10 @@ impl Staging {
         batch
     }
 
-    /// How many endpoints this cluster has now.
+    /// How many endpoints of Services this cluster has now. Cost ∝ its services and what was touched.
     pub fn endpoints(&mut self) -> usize {
         self.take();
-        self.endpoints
+        self.current.shards.values().map(|shard| shard.of_service()).sum()
     }
 
     /// Whether nothing is waited for: no endpoint names a pod that is not known, and no pod a node that may still

@@ -94,7 +94,8 @@ impl Generation {
         let errand = Errand::Namespaces;
         let gathering = Gathering::again(self, &live.reading.options, errand, plan);
         let listed = tokio::select! {
-            // Unbiased: each goes on while the other waits.
+            // What is served first: it may find that nothing else is to be listed. It waits after every turn.
+            biased;
             again = self.follow(live, writer, true) => Err(again),
             (reading, _) = self.gather(gathering) => Ok(reading),
         };
@@ -203,7 +204,9 @@ impl Generation {
                     self.configure(&mut live.reading.staging);
                     live.publish(writer);
                     live.reading.status.write_health();
-                    live.replan_due = Some(Instant::now());
+                    if let Some(again) = self.settle_plan(live, replanning) {
+                        return again;
+                    }
                 }
                 () = tokio::time::sleep_until(due.unwrap_or(now)), if due.is_some() => {
                     if let Some(again) = self.on_time(live, writer, replanning) {
@@ -226,10 +229,16 @@ impl Generation {
         live.publish(writer);
         let ripe = live.holds.ripe(now);
         ripe.iter().for_each(|(kind, scope)| live.reading.staging.confirm(*kind, scope));
-        // Every part of a kind is listed together.
+        // Every scope of a kind is listed together.
         let kinds: BTreeSet<_> = ripe.into_iter().map(|(kind, _)| kind).collect();
         kinds.into_iter().for_each(|kind| (live.reading.feed.relist)(kind));
         live.replan_due.take_if(|due| *due <= now)?;
+        self.settle_plan(live, replanning)
+    }
+
+    /// Looks at what is to be read.
+    fn settle_plan(&self, live: &mut Live, replanning: bool) -> Option<Again> {
+        live.replan_due = None;
         let wanted = self.plan(&live.reading.options, Some(&live.reading.staging));
         match (wanted == live.reading.plan, replanning) {
             (true, true) => Some(Again::AsBefore),

@@ -62,7 +62,7 @@ impl Restore {
     /// Endpoints of a snapshot that is not served yet.
     pub(super) fn endpoints(&self) -> usize {
         let shards = self.loaded.iter().flat_map(|loaded| loaded.snapshot.state.shards.values());
-        shards.map(|shard| shard.endpoints.len()).sum()
+        shards.map(|shard| shard.of_service()).sum()
     }
 
     /// When the snapshot that is not served yet was last known to be true.

@@ -24,17 +24,17 @@ impl StandIn {
         Self { restore, seat: None, age: Age::default() }
     }
 
-    /// Looks for a snapshot. One that is served already, because whoever read the cluster before was called off or
-    /// its Secret could not be read (D35), is taken charge of.
+    /// Looks for a snapshot. One that is served already, because whoever was to read the cluster was called off or
+    /// its Secret could not be read, is taken charge of.
     pub(super) async fn look(mut restore: Option<Restore>, seat: &Seat, status: &Status) -> Self {
+        if status.serves_snapshot() {
+            let seat = Some(Arc::clone(seat).lock_owned().await);
+            return Self { restore, seat, age: Age::default() };
+        }
         if let Some(restore) = &mut restore {
             restore.load().await;
         }
-        let seat = match status.serves_snapshot() {
-            true => Some(Arc::clone(seat).lock_owned().await),
-            false => None,
-        };
-        Self { restore, seat, age: Age::default() }
+        Self::keeping(restore)
     }
 
     /// Endpoints of a snapshot that is not served yet.

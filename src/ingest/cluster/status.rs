@@ -246,11 +246,21 @@ impl Status {
         }
     }
 
+    /// Takes the generation's turn to serve, unless it was called off.
+    pub(super) fn take_turn(&mut self) -> bool {
+        self.told = None;
+        let (problems, subject) = (&self.problems, Errand::Credentials.subject(&self.cluster));
+        // Whoever comes next tells its own troubles under the same subject, and must not find them taken back.
+        self.turn.take(|| problems.clear(&subject))
+    }
+
     /// What was read is served from now on.
     pub(super) fn synced(&mut self, staging: &Staging) {
         if let Some(errand) = self.errand.take() {
             self.inherit();
-            self.tell(errand.subject(&self.cluster), None);
+            if self.told.take().is_some() {
+                self.tell(errand.subject(&self.cluster), None);
+            }
         }
         self.served = Served::Live;
         self.row(|row| {

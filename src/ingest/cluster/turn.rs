@@ -25,14 +25,15 @@ impl Default for Turn {
 }
 
 impl Turn {
-    /// From now on this generation serves. False if it was called off: it ends and stops nobody.
-    pub(super) fn take(&self) -> bool {
-        self.change(State::Taken)
+    /// From now on this generation serves; `then` is done before anybody can see that. False if it was called off:
+    /// it ends and stops nobody.
+    pub(super) fn take(&self, then: impl FnOnce()) -> bool {
+        self.change(State::Taken, then)
     }
 
     /// This generation is not wanted any more. False if it has taken its turn: it is the one that serves.
     pub(in crate::ingest) fn call_off(&self) -> bool {
-        self.change(State::Over)
+        self.change(State::Over, || ())
     }
 
     /// Its cluster is removed, whether or not it serves.
@@ -54,10 +55,11 @@ impl Turn {
         }
     }
 
-    fn change(&self, to: State) -> bool {
+    fn change(&self, to: State, then: impl FnOnce()) -> bool {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let decides = *state == State::Waiting;
         if decides {
+            then();
             *state = to;
         }
         decides
@@ -71,10 +73,10 @@ mod tests {
     #[test]
     fn k30_a_turn_is_taken_or_called_off_and_never_both() {
         let taken = Turn::default();
-        assert!(taken.is_waiting() && taken.take());
+        assert!(taken.is_waiting() && taken.take(|| ()));
         assert!(!taken.call_off() && !taken.is_waiting());
         let off = Turn::default();
-        assert!(off.call_off() && !off.take());
+        assert!(off.call_off() && !off.take(|| panic!("it was called off")));
         off.say(|| panic!("it is over"));
         taken.end();
         taken.say(|| panic!("it is over"));

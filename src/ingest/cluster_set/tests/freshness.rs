@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::*;
 use crate::ingest::snapshot::{Keeper, Pin, SnapshotOptions, SnapshotStore};
-use crate::model::{Moment, SourceState};
+use crate::model::{Moment, Restored, SourceState, StaleCause};
 
 #[tokio::test(start_paused = true)]
 async fn k41_objects_dated_an_hour_ahead_or_behind_are_served_alike() {
@@ -338,4 +338,34 @@ async fn d10_a_restored_gateway_passes_the_options_of_now() {
 
 fn as_strings(texts: &[&str]) -> Vec<String> {
     texts.iter().map(|text| (*text).to_owned()).collect()
+}
+
+/// Its Secret could not be read at first: somebody else served its snapshot, and stopped.
+#[tokio::test(start_paused = true)]
+async fn d35_a_snapshot_that_is_served_already_is_taken_charge_of() {
+    let server = FakeServer::with(world("n1", "u1", 1, 3));
+    let mut before = Plane::new();
+    before.run("c1", &server);
+    before.settle().await;
+    let state =
+        before.set.registry.states(&[ClusterId::from("c1")].into()).remove(&ClusterId::from("c1")).unwrap();
+    let mut plane = Plane::new();
+    plane.set.registry.writer("c1".into(), ClusterRole::Remote).unwrap().replace(state);
+    let confirmed: Moment = Instant::now().into_std().into();
+    let mut row = ClusterStatus::new("c1".into(), ClusterRole::Remote, "file x");
+    row.set_health(ClusterHealth::Stale { since: confirmed, cause: StaleCause::Snapshot }, confirmed);
+    row.restored = Some(Restored { path: "x".to_owned(), confirmed });
+    plane.set.registry.clusters().put(row);
+    plane.changes();
+    server.hold_new_lists(true);
+    plane.run_with("c1", &server, &[("stale", "demote"), ("stale-after", "60s")]);
+    plane.pass(Duration::from_secs(59)).await;
+    assert_eq!((plane.web(), plane.health("c1")), (web(&[("c1", 3)]), "stale"));
+    assert!(plane.set.registry.clusters().gate_open() && plane.changes().is_empty());
+    plane.pass(Duration::from_secs(2)).await;
+    assert_eq!((plane.web(), plane.row("c1").standing), (web(&[("c1", 3)]), Standing::Demoted));
+    server.hold_new_lists(false);
+    plane.settle().await;
+    assert_eq!((plane.health("c1"), plane.row("c1").standing), ("live", Standing::Regular));
+    assert!(plane.row("c1").restored.is_none());
 }

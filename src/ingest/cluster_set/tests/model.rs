@@ -9,6 +9,10 @@ use super::*;
 const CLUSTERS: [&str; 3] = ["c1", "c2", "c3"];
 const SERVICES: [&str; 4] = ["s0", "s1", "s2", "s3"];
 
+/// What may be selected, and whether the services are in it.
+const SELECTIONS: [(&[(&str, &str)], bool); 3] =
+    [(&[], true), (&[("namespaces", "a")], true), (&[("namespaces", "b")], false)];
+
 /// One thing that happens.
 #[derive(Clone, Debug)]
 enum Step {
@@ -18,6 +22,10 @@ enum Step {
     RunDead(usize),
     /// The operator removes it; the grace goes by or not.
     Remove(usize, bool),
+    /// The same, while services get that many endpoints, with so many turns of other tasks after each.
+    RunUnderLoad(usize, Vec<(usize, usize)>, usize),
+    /// The operator selects the namespace with the services, another one, or all.
+    Select(usize, usize),
     /// A service appears or gets that many endpoints.
     Apply(usize, usize, usize),
     /// A service goes.
@@ -39,6 +47,9 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     let step = prop_oneof![
         3 => cluster.clone().prop_map(Step::Run),
         1 => cluster.clone().prop_map(Step::RunDead),
+        2 => (cluster.clone(), prop::collection::vec((service.clone(), 0..4_usize), 1..5), 0..4_usize)
+            .prop_map(|(cluster, load, turns)| Step::RunUnderLoad(cluster, load, turns)),
+        2 => (cluster.clone(), 0..SELECTIONS.len()).prop_map(|(cluster, one)| Step::Select(cluster, one)),
         2 => (cluster.clone(), any::<bool>()).prop_map(|(cluster, over)| Step::Remove(cluster, over)),
         6 => (cluster.clone(), service.clone(), 0..4_usize).prop_map(|(c, s, n)| Step::Apply(c, s, n)),
         3 => (cluster.clone(), service).prop_map(|(c, s)| Step::Delete(c, s)),
@@ -63,6 +74,8 @@ struct Cluster {
     configured: bool,
     /// What was last heard of it; `None` while nothing is served.
     served: Option<Told>,
+    /// Which of [`SELECTIONS`] holds for it.
+    selection: usize,
     /// The credentials that came last lead to nothing yet.
     dead: bool,
     /// Seconds after which a removal counts.
@@ -74,7 +87,8 @@ impl Cluster {
     fn hear(&mut self) {
         let reads = self.configured && self.up && (self.served.is_some() || !self.dead);
         if reads {
-            self.served = Some(self.truth.clone());
+            let selected = SELECTIONS[self.selection].1;
+            self.served = Some(if selected { self.truth.clone() } else { Told::default() });
         }
     }
 }
@@ -101,37 +115,33 @@ impl World {
 
     async fn take(&mut self, step: &Step) {
         match *step {
-            Step::Run(c) => {
-                self.plane.run(CLUSTERS[c], &self.servers[c]);
-                let cluster = &mut self.clusters[c];
-                (cluster.configured, cluster.dead, cluster.removal) = (true, false, None);
+            Step::Run(c) => self.run(c, false),
+            Step::RunDead(c) => self.run(c, true),
+            Step::RunUnderLoad(c, ref load, turns) => {
+                self.run(c, false);
+                for (s, n) in load {
+                    self.apply(c, *s, *n);
+                    for _ in 0..turns {
+                        tokio::task::yield_now().await;
+                    }
+                }
             }
-            Step::RunDead(c) => {
-                self.plane.run(CLUSTERS[c], &self.dead);
-                let cluster = &mut self.clusters[c];
-                (cluster.configured, cluster.dead, cluster.removal) = (true, true, None);
+            Step::Select(c, selection) => {
+                if self.clusters[c].removal.is_none() {
+                    self.clusters[c].selection = selection;
+                    self.plane.tell(CLUSTERS[c], SELECTIONS[selection].0);
+                }
             }
             Step::Remove(c, over) => {
                 if self.clusters[c].configured {
                     self.plane.remove(CLUSTERS[c]);
-                    self.clusters[c].removal = Some(5);
+                    self.clusters[c].removal.get_or_insert(5);
                 }
                 if over {
                     self.pass(6).await;
                 }
             }
-            Step::Apply(c, s, n) => {
-                self.servers[c].apply(service(SERVICES[s]));
-                let subnet = (10 * c + s) as u8;
-                let addresses = addresses(subnet, n);
-                self.servers[c].serve(SERVICES[s], &addresses);
-                let before = self.clusters[c].truth.remove(&s).unwrap_or_default();
-                let zone = |address: &String| {
-                    before.get(address).cloned().unwrap_or_else(|| zone(home(address)).to_owned())
-                };
-                let now = addresses.iter().map(|address| (address.clone(), zone(address)));
-                self.clusters[c].truth.insert(s, now.collect());
-            }
+            Step::Apply(c, s, n) => self.apply(c, s, n),
             Step::Delete(c, s) => {
                 self.servers[c].delete(&service(SERVICES[s]));
                 self.servers[c].serve(SERVICES[s], &[]);
@@ -156,13 +166,33 @@ impl World {
         self.clusters.iter_mut().for_each(Cluster::hear);
     }
 
+    fn run(&mut self, c: usize, dead: bool) {
+        let server = if dead { &self.dead } else { &self.servers[c] };
+        self.plane.run_with(CLUSTERS[c], server, SELECTIONS[self.clusters[c].selection].0);
+        let cluster = &mut self.clusters[c];
+        (cluster.configured, cluster.dead, cluster.removal) = (true, dead, None);
+    }
+
+    fn apply(&mut self, c: usize, s: usize, n: usize) {
+        self.servers[c].apply(service(SERVICES[s]));
+        let subnet = (10 * c + s) as u8;
+        let addresses = addresses(subnet, n);
+        self.servers[c].serve(SERVICES[s], &addresses);
+        let before = self.clusters[c].truth.remove(&s).unwrap_or_default();
+        let zone =
+            |address: &String| before.get(address).cloned().unwrap_or_else(|| zone(home(address)).to_owned());
+        let now = addresses.iter().map(|address| (address.clone(), zone(address)));
+        self.clusters[c].truth.insert(s, now.collect());
+    }
+
     async fn pass(&mut self, seconds: u64) {
         self.plane.pass(Duration::from_secs(seconds)).await;
         for cluster in &mut self.clusters {
             cluster.removal = cluster.removal.map(|left| left.saturating_sub(seconds));
             if cluster.removal == Some(0) && seconds > 0 {
-                let (truth, up) = (std::mem::take(&mut cluster.truth), cluster.up);
-                *cluster = Cluster { truth, up, ..Cluster::default() };
+                let before = std::mem::take(cluster);
+                let (truth, up, selection) = (before.truth, before.up, before.selection);
+                *cluster = Cluster { truth, up, selection, ..Cluster::default() };
             }
         }
     }
