@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::*;
 use crate::ingest::cluster::CONFIRM_AFTER;
 use crate::ingest::cluster::fake::{
-    FakeServer, addresses, gateway, home, namespace, nodes, served, service, slice, world, zone,
+    FakeServer, NODES, addresses, gateway, home, namespace, nodes, pod, served, service, slice, world, zone,
 };
 use crate::ingest::objects::ObjectKind;
 use crate::model::{Endpoint, ServiceKey, Standing};

@@ -340,7 +340,7 @@ fn long_ids_have_files_of_their_own() {
     let (store, _dir) = store();
     let long = |end: &str| ClusterId::from("a".repeat(62) + "." + &"b".repeat(180) + end);
     for id in [long("x"), long("y")] {
-        store.save(&Snapshot { cluster: id.clone(), ..snapshot() }).unwrap();
+        store.save(&Snapshot { cluster: id.clone(), state: ClusterState::default(), ..snapshot() }).unwrap();
     }
     assert_ne!(store.path(&long("x")), store.path(&long("y")));
     let loaded = store.load(&long("y"), &pin(), then()).unwrap().unwrap();

@@ -324,7 +324,9 @@ impl<T: PartialEq> Gate<T> {
                 door.quarantine.clear(door.kind, &key);
                 remove(store, key, &mut changes);
             }
-            SourceEvent::Connected | SourceEvent::Idle | SourceEvent::Failed(_) => {}
+            // A list that broke begins anew (K-24): until then nothing is held for it.
+            SourceEvent::Failed(_) => _ = self.listings.remove(&door.scope),
+            SourceEvent::Connected | SourceEvent::Idle => {}
         }
         changes
     }

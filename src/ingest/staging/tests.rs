@@ -144,6 +144,20 @@ fn world(services: usize) -> Staging {
 }
 
 #[test]
+fn a_list_that_broke_keeps_no_places_of_pods() {
+    let mut staging = empty();
+    staging.apply(apply(&slice("s", &["p1=10.1.0.1"])));
+    staging.apply_in(Some("b".into()), StagedEvent::Slice(SourceEvent::Init));
+    let failure = crate::ingest::watch::Failure::Forbidden("HTTP 403".to_owned());
+    staging.apply_in(Some("b".into()), StagedEvent::Slice(SourceEvent::Failed(failure)));
+    staging.take();
+    assert_eq!(staging.pods.ids().count(), 1);
+    staging.apply(delete(&slice("s", &[])));
+    staging.take();
+    assert_eq!(staging.pods.ids().count(), 0);
+}
+
+#[test]
 fn one_slice_change_in_a_world_of_1000_services_is_one_conversion_and_one_shard() {
     let mut staging = world(1000);
     let (before, pods_before) = (conversions(&staging), pod_conversions(&staging));

@@ -26,6 +26,8 @@ enum Step {
     RunUnderLoad(usize, Vec<(usize, usize)>, usize),
     /// The operator selects the namespace with the services, another one, or all.
     Select(usize, usize),
+    /// A pod of a service is on the other node now: its deletion was told of, or it is only there again.
+    Move(usize, usize, bool),
     /// A service appears or gets that many endpoints.
     Apply(usize, usize, usize),
     /// A service goes.
@@ -52,7 +54,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         2 => (cluster.clone(), 0..SELECTIONS.len()).prop_map(|(cluster, one)| Step::Select(cluster, one)),
         2 => (cluster.clone(), any::<bool>()).prop_map(|(cluster, over)| Step::Remove(cluster, over)),
         6 => (cluster.clone(), service.clone(), 0..4_usize).prop_map(|(c, s, n)| Step::Apply(c, s, n)),
-        3 => (cluster.clone(), service).prop_map(|(c, s)| Step::Delete(c, s)),
+        3 => (cluster.clone(), service.clone()).prop_map(|(c, s)| Step::Delete(c, s)),
+        3 => (cluster.clone(), service, any::<bool>()).prop_map(|(c, s, told)| Step::Move(c, s, told)),
         1 => cluster.clone().prop_map(Step::Relist),
         1 => cluster.clone().prop_map(Step::BreakList),
         2 => cluster.clone().prop_map(Step::Down),
@@ -142,6 +145,7 @@ impl World {
                 }
             }
             Step::Apply(c, s, n) => self.apply(c, s, n),
+            Step::Move(c, s, told) => self.move_pod(c, s, told),
             Step::Delete(c, s) => {
                 self.servers[c].delete(&service(SERVICES[s]));
                 self.servers[c].serve(SERVICES[s], &[]);
@@ -183,6 +187,20 @@ impl World {
             |address: &String| before.get(address).cloned().unwrap_or_else(|| zone(home(address)).to_owned());
         let now = addresses.iter().map(|address| (address.clone(), zone(address)));
         self.clusters[c].truth.insert(s, now.collect());
+    }
+
+    fn move_pod(&mut self, c: usize, s: usize, told: bool) {
+        let pods = self.clusters[c].truth.get_mut(&s);
+        let Some((address, place)) = pods.and_then(|pods| pods.iter_mut().next()) else {
+            return;
+        };
+        let (node, elsewhere) = NODES.iter().find(|(_, zone)| zone != place).expect("there are two");
+        *place = (*elsewhere).to_owned();
+        let moved = pod(SERVICES[s], address, node);
+        if told {
+            self.servers[c].delete(&moved);
+        }
+        self.servers[c].apply(moved);
     }
 
     async fn pass(&mut self, seconds: u64) {
