@@ -304,7 +304,8 @@ async fn d35_a_snapshot_that_is_served_already_is_taken_charge_of() {
     let mut before = Plane::new();
     before.run("c1", &server);
     before.settle().await;
-    let state = before.set.registry.states(&[ClusterId::from("c1")].into()).remove(&"c1".into()).unwrap();
+    let id = ClusterId::from("c1");
+    let state = before.set.registry.states(&[id.clone()].into()).remove(&id).unwrap();
     let mut plane = Plane::new();
     plane.set.registry.writer("c1".into(), ClusterRole::Remote).unwrap().replace(state);
     let confirmed: Moment = Instant::now().into_std().into();
