@@ -293,8 +293,14 @@ async fn the_row_of_a_cluster_is_written_once_a_second_while_it_is_listed() {
     plane.run("c1", &server);
     plane.pass(Duration::from_secs(10)).await;
     assert!(server.taken() > OBJECTS && !plane.row("c1").synced);
+    // And as they come one by one.
+    for n in 0..200 {
+        server.apply(service(&format!("t{n}")));
+        plane.settle().await;
+    }
     assert!(*table.borrow() < 30, "{} changes for {OBJECTS} objects", *table.borrow());
-    assert_eq!(plane.row("c1").sources["Service"].objects, OBJECTS + 2);
+    plane.pass(Duration::from_secs(1)).await;
+    assert_eq!(plane.row("c1").sources["Service"].objects, OBJECTS + 202);
 }
 
 /// Its Secret could not be read at first: somebody else served its snapshot, and stopped.
