@@ -5,6 +5,7 @@ mod objects;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
 use futures::future::BoxFuture;
 use futures::stream::{self, StreamExt};
@@ -37,8 +38,8 @@ struct Inner {
     forbidden: BTreeSet<ObjectKind>,
     /// Kinds that may not be read in one namespace.
     forbidden_in: BTreeSet<(ObjectKind, Name)>,
-    /// It does not answer who it is.
-    coy: bool,
+    /// How long it takes to answer who it was when it was asked; `None` is for ever.
+    identity_after: Option<Option<Duration>>,
     feeds: Vec<(Plan, mpsc::UnboundedSender<Arrival>)>,
     opened: usize,
     lists: BTreeMap<ObjectKind, usize>,
@@ -234,7 +235,12 @@ impl FakeServer {
 
     /// Whether questions for its identity are left without an answer.
     pub(in crate::ingest) fn hide_identity(&self, hide: bool) {
-        self.inner().coy = hide;
+        self.inner().identity_after = hide.then_some(None);
+    }
+
+    /// Questions for its identity take so long.
+    pub(in crate::ingest) fn delay_identity(&self, delay: Duration) {
+        self.inner().identity_after = Some(Some(delay));
     }
 
     pub(in crate::ingest) fn permit(&self, kind: ObjectKind) {
@@ -362,15 +368,20 @@ impl Feeds for FakeServer {
 
     fn uid(&self) -> BoxFuture<'static, Result<Name, Unknown>> {
         let inner = self.inner();
-        if inner.coy {
-            return Box::pin(std::future::pending());
-        }
         let home = inner.objects.get(&(ObjectKind::Namespace, ObjectKey::new("", "kube-system")));
         let uid = match home {
             _ if inner.down => Err(Unknown::Unreachable),
             Some(home) => Ok(home["metadata"]["uid"].as_str().unwrap_or_default().into()),
             None => Err(Unknown::Untold),
         };
-        Box::pin(std::future::ready(uid))
+        let delay = inner.identity_after;
+        Box::pin(async move {
+            match delay {
+                Some(None) => std::future::pending().await,
+                Some(Some(delay)) => tokio::time::sleep(delay).await,
+                None => {}
+            }
+            uid
+        })
     }
 }

@@ -103,12 +103,12 @@ impl Generation {
             Ok(reading) => {
                 // Whoever takes its place goes on counting there.
                 live.reading.status.flush(&live.reading.staging);
-                return Some(reading);
+                Some(reading)
             }
             Err(again) => {
                 self.call_off(errand);
                 match again {
-                    Again::OtherCluster => return Some(self.exchange(live, writer).await),
+                    Again::OtherCluster => Some(self.exchange(live, writer).await),
                     Again::AsBefore | Again::OtherPlan(_) => None,
                 }
             }

@@ -105,8 +105,9 @@ impl Generation {
     async fn doubts(&self, gathering: &mut Gathering, staging: &mut Staging, now: Instant) -> bool {
         let served = self.registry.endpoints_of(&self.context.cluster).max(gathering.stand_in.endpoints());
         let lists = staging.endpoints();
-        let void = gathering.replaces() && self.is_void_of(&gathering.plan, staging);
-        if !self.guard.doubts(served, lists) && !(void && served > 0) {
+        let void = served > 0 && gathering.replaces() && self.is_void_of(&gathering.plan, staging);
+        let doubted = void || self.guard.doubts(served, lists);
+        if !doubted {
             return false;
         }
         Counts::add(&self.counts.mass_delete_holds, 1);

@@ -293,8 +293,14 @@ async fn the_row_of_a_cluster_is_written_once_a_second_while_it_is_listed() {
     plane.run("c1", &server);
     plane.pass(Duration::from_secs(10)).await;
     assert!(server.taken() > OBJECTS && !plane.row("c1").synced);
+    // And as they come one by one.
+    for n in 0..200 {
+        server.apply(service(&format!("t{n}")));
+        plane.settle().await;
+    }
     assert!(*table.borrow() < 30, "{} changes for {OBJECTS} objects", *table.borrow());
-    assert_eq!(plane.row("c1").sources["Service"].objects, OBJECTS + 2);
+    plane.pass(Duration::from_secs(1)).await;
+    assert_eq!(plane.row("c1").sources["Service"].objects, OBJECTS + 202);
 }
 
 #[tokio::test(start_paused = true)]
@@ -347,8 +353,8 @@ async fn d35_a_snapshot_that_is_served_already_is_taken_charge_of() {
     let mut before = Plane::new();
     before.run("c1", &server);
     before.settle().await;
-    let state =
-        before.set.registry.states(&[ClusterId::from("c1")].into()).remove(&ClusterId::from("c1")).unwrap();
+    let id = ClusterId::from("c1");
+    let state = before.set.registry.states(&[id.clone()].into()).remove(&id).unwrap();
     let mut plane = Plane::new();
     plane.set.registry.writer("c1".into(), ClusterRole::Remote).unwrap().replace(state);
     let confirmed: Moment = Instant::now().into_std().into();

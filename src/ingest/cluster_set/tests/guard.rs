@@ -166,3 +166,22 @@ async fn k20_an_answer_that_comes_late_counts() {
     plane.pass(Duration::from_secs(8)).await;
     assert_eq!((plane.web(), plane.row("c1").uid), (web(&[("c1", 4)]), "u2".into()));
 }
+
+#[tokio::test(start_paused = true)]
+async fn k20_an_answer_that_is_older_than_a_list_is_asked_for_again() {
+    let server = FakeServer::with(world("n1", "u1", 1, 3));
+    let mut plane = Plane::new();
+    plane.run("c1", &server);
+    plane.settle().await;
+    plane.changes();
+    server.delay_identity(Duration::from_secs(2));
+    server.relist_kind(ObjectKind::Pod);
+    plane.pass(Duration::from_secs(1)).await;
+    server.become_another(world("n1", "u2", 9, 4));
+    server.relist_kind(ObjectKind::EndpointSlice);
+    plane.pass(Duration::from_secs(2)).await;
+    assert_eq!(plane.web(), web(&[("c1", 3)]), "the first answer says nothing of the second list");
+    assert!(plane.changes().is_empty());
+    plane.pass(Duration::from_secs(2)).await;
+    assert_eq!((plane.web(), plane.row("c1").uid), (web(&[("c1", 4)]), "u2".into()));
+}

@@ -235,3 +235,18 @@ async fn k21_what_was_held_back_is_moot_once_new_credentials_serve() {
     assert_eq!((plane.problems(), plane.row("c1").mass_delete_holds), (Vec::new(), 0));
     assert_eq!(plane.web(), web(&[("c1", 150)]));
 }
+
+#[tokio::test(start_paused = true)]
+async fn k31_credentials_that_show_services_after_all_take_over_and_nothing_is_told_of_them() {
+    let (old, new) = (FakeServer::with(world("n1", "u1", 1, 3)), FakeServer::default());
+    let mut plane = Plane::new();
+    plane.run("c1", &old);
+    plane.settle().await;
+    plane.run("c1", &new);
+    plane.pass(HOUR).await;
+    assert_eq!((plane.problems().len(), old.open_now()), (1, 1));
+    world("n1", "u1", 1, 3).into_iter().for_each(|object| new.apply(object));
+    plane.pass(Duration::from_secs(3)).await;
+    assert_eq!((plane.web(), plane.health("c1")), (web(&[("c1", 3)]), "live"));
+    assert_eq!((plane.problems(), old.open_now(), new.open_now()), (Vec::new(), 0, 1));
+}
