@@ -9,6 +9,7 @@
 //! Kubernetes types stop here. Nothing that goes wrong with one object, one Secret, one file or one cluster
 //! touches another (contract 9); an outage never takes anything away (contract 11).
 
+mod absences;
 mod adopted;
 pub mod client;
 mod cluster;
@@ -289,7 +290,7 @@ pub async fn start(
     };
     let directory = match &options.remotes {
         Remotes::Directory(path) => {
-            let opened = DirectoryWatch::open(path, options.kubeconfig_rules(), &problems);
+            let opened = DirectoryWatch::open(path, options.kubeconfig_rules(), options.guard(), &problems);
             let path = path.clone();
             Some(opened.map_err(|error| IngestError::Directory { path, error })?)
         }
@@ -333,10 +334,13 @@ pub async fn start(
             &options.system_namespace,
             Arc::clone(&set.limits),
             options.kubeconfig_rules(),
+            options.guard(),
         ))),
         _ => RemoteSource::None,
     };
     let tasks = set.tasks.clone();
+    let memory = set.snapshots.as_ref().map(|keeper| Arc::clone(keeper.memory())).unwrap_or_default();
+    let publisher = publisher.remembering(Arc::clone(&memory));
     let mesh_source =
         follow_mesh(mesh_file, mesh_server, Arc::clone(&set.limits), publisher, Arc::clone(&options));
     let gateway_names = Arc::<GatewayNames>::default();
@@ -348,6 +352,7 @@ pub async fn start(
             options.special_addresses(),
             options.quirks,
         );
+        let resolver = resolver.remembering(memory);
         let token = cancel.clone();
         tasks.spawn(
             async move { token.run_until_cancelled(resolver.run()).await }
@@ -463,6 +468,13 @@ impl RemoteSource {
         }
     }
 
+    /// Asks for a complete look, where there are no looks by the clock.
+    fn look_again(&self) {
+        if let Self::Secrets(watch) = self {
+            watch.list_again();
+        }
+    }
+
     /// The next news. The first look at a directory does not wait.
     async fn next(&mut self, first: bool, problems: &Problems) -> secrets::News {
         match self {
@@ -472,7 +484,8 @@ impl RemoteSource {
                 if !first {
                     watch.changed().await;
                 }
-                secrets::News { claims: watch.scan(problems).await, complete: true }
+                let began = tokio::time::Instant::now();
+                secrets::News { claims: watch.scan(problems).await, complete: Some(began) }
             }
         }
     }
@@ -491,10 +504,14 @@ async fn follow_remotes(
     // Directories are known at once, and Secrets only when the config cluster is.
     let adopts = matches!(source, RemoteSource::Secrets(_));
     let keeper = set.snapshots.clone().filter(|_| adopts);
-    let mut adopted = keeper.map(|keeper| Adopted::new(Arc::clone(&set.registry), keeper));
+    let mut adopted = keeper.map(|keeper| {
+        let (options, mesh) = (Arc::clone(&set.options), set.mesh.clone());
+        Adopted::new(Arc::clone(&set.registry), keeper, Arc::clone(&problems), options, mesh)
+    });
     let mut adopting = adopted.is_some();
     loop {
         let removal = set.next_removal();
+        let doubt = adopted.as_ref().and_then(Adopted::due);
         tokio::select! {
             () = async {
                 match &mut adopted {
@@ -505,16 +522,18 @@ async fn follow_remotes(
                 adopting = false;
                 known_set.send_replace(true);
             }
-            // Unbiased: both are rare.
+            // Unbiased: all are rare.
             news = source.next(!complete, &problems) => {
                 set.perform(roster.update(news.claims, &problems));
-                if news.complete && !complete {
-                    complete = true;
-                    if let Some(adopted) = &mut adopted {
-                        adopted.settle(set.ids()).await;
-                    }
-                    known_set.send_replace(true);
+                complete |= news.complete.is_some();
+                if let Some(adopted) = adopted.as_mut().filter(|_| complete) {
+                    adopted.settle(set.ids(), &roster, news.complete).await;
                 }
+                known_set.send_if_modified(|known| complete && !std::mem::replace(known, true));
+            }
+            () = tokio::time::sleep_until(doubt.unwrap_or_else(tokio::time::Instant::now)), if doubt.is_some() => {
+                adopted.iter_mut().for_each(Adopted::asked);
+                source.look_again();
             }
             () = tokio::time::sleep_until(removal.unwrap_or_else(tokio::time::Instant::now)),
                 if removal.is_some() =>

@@ -196,10 +196,10 @@ impl Registry {
         self.standings.load_full()
     }
 
-    /// How many endpoints a cluster has here. Looks at every service: for exchanges of a whole cluster only.
+    /// How many endpoints of Services a cluster has here: those of slices without a Service serve nobody. Looks at
+    /// every service: for exchanges of a whole cluster only.
     pub fn endpoints_of(&self, cluster: &ClusterId) -> usize {
-        let of =
-            |cell: &Arc<ServiceCell>| cell.load().shard(cluster).map_or(0, |shard| shard.endpoints.len());
+        let of = |cell: &Arc<ServiceCell>| cell.load().shard(cluster).map_or(0, |shard| shard.of_service());
         self.services.iter().map(|entry| of(entry.value())).sum()
     }
 

@@ -119,7 +119,21 @@ impl ClusterWriter {
         workloads: impl IntoIterator<Item = (WorkloadId, Option<WorkloadCell>)>,
         shards: impl IntoIterator<Item = (ServiceKey, Option<Arc<EndpointShard>>)>,
     ) {
+        self.publish(None, workloads, shards);
+    }
+
+    /// The same, with what the cluster tells of networks if that differs too: first, and in the same note (D15,
+    /// K-47).
+    pub fn publish(
+        &mut self,
+        networks: Option<NetworkClaim>,
+        workloads: impl IntoIterator<Item = (WorkloadId, Option<WorkloadCell>)>,
+        shards: impl IntoIterator<Item = (ServiceKey, Option<Arc<EndpointShard>>)>,
+    ) {
         let mut changes = ChangeSet::default();
+        if let Some(claim) = networks {
+            self.networks(claim, &mut changes);
+        }
         for (id, workload) in workloads {
             self.workload(id, workload, &mut changes);
         }

@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::compat::Deleted;
-use super::held::{Door, Held, Scope, weightless};
-use super::{Dirty, Staging};
+use super::guard::HeldBack;
+use super::held::{Door, Held, Scope};
+use super::{Dirty, Staging, WHOLE_CLUSTER};
 use crate::ingest::convert::{
     self, ClusterNetwork, ClusterNetworks, GatewayInput, GatewayNodes, Gateways, is_api_gateway, is_labelled,
 };
@@ -57,6 +58,16 @@ impl NetworkStaging {
         self.api.gate().await_lists(lists);
     }
 
+    /// Removals of Gateways that wait for a second list.
+    pub(super) fn held_back(&self) -> Vec<HeldBack> {
+        self.api.held_back()
+    }
+
+    /// The next list of Gateways of this scope is believed.
+    pub(super) fn confirm(&mut self, scope: &Scope) {
+        self.api.gate().confirm(scope);
+    }
+
     /// Gateways of the Gateway API held.
     pub(super) fn api_gateways(&self) -> usize {
         self.api.len()
@@ -99,8 +110,11 @@ impl Staging {
             SourceEvent::InitDone { .. } => self.networks.api_absent = false,
             _ => {}
         }
-        let (kind, guard, weigh) = (ObjectKind::Gateway, self.guard, weightless);
-        let door = Door { kind, scope, guard, weigh, quarantine: &mut self.quarantine };
+        let (kind, guard, now) = (ObjectKind::Gateway, self.guard, self.waits.now());
+        // All that lies behind one is lost with it.
+        let weigh =
+            |_: &ObjectKey, gateway: &GatewayObject| usize::from(is_api_gateway(gateway)) * WHOLE_CLUSTER;
+        let door = Door { kind, scope, guard, now, weigh, quarantine: &mut self.quarantine };
         let changes = self.networks.api.apply(event, door);
         self.note(ObjectKind::Gateway, changes, Self::gateway_changed);
     }
@@ -112,8 +126,11 @@ impl Staging {
         let is = self.networks.api.get(&key).is_some_and(is_api_gateway);
         let known = &mut self.networks.api_labelled;
         // A label that is taken away takes the gateways away, unless Q8 has them kept.
-        let touched = if is { known.insert(key) || is } else { known.remove(&key) };
-        self.dirty.networks |= touched;
+        let was = known.remove(&key);
+        if is {
+            known.insert(key);
+        }
+        self.dirty.networks |= was || is;
     }
 
     pub(super) fn namespace_changed(&mut self, key: ObjectKey, old: Option<NamespaceObject>) {
@@ -154,8 +171,11 @@ impl Staging {
         }
         let is = self.nodes.get(key).is_some_and(|node| node.external_ip.is_some());
         let known = &mut self.networks.external_nodes;
-        let matters = if is { known.insert(key.name.clone()) || is } else { known.remove(&key.name) };
-        self.dirty.networks |= matters && !self.networks.by_node.is_empty();
+        let was = known.remove(&key.name);
+        if is {
+            known.insert(key.name.clone());
+        }
+        self.dirty.networks |= (was || is) && !self.networks.by_node.is_empty();
     }
 
     /// Q6: a Service that is or was a candidate is always evaluated again.

@@ -1,5 +1,6 @@
 mod arrival;
 mod compat;
+mod guard;
 mod imports;
 
 use proptest::prelude::*;
@@ -140,6 +141,20 @@ fn world(services: usize) -> Staging {
     }
     staging.take();
     staging
+}
+
+#[test]
+fn a_list_that_broke_keeps_no_places_of_pods() {
+    let mut staging = empty();
+    staging.apply(apply(&slice("s", &["p1=10.1.0.1"])));
+    staging.apply_in(Some("b".into()), StagedEvent::Slice(SourceEvent::Init));
+    let failure = crate::ingest::watch::Failure::Forbidden("HTTP 403".to_owned());
+    staging.apply_in(Some("b".into()), StagedEvent::Slice(SourceEvent::Failed(failure)));
+    staging.take();
+    assert_eq!(staging.pods.ids().count(), 1);
+    staging.apply(delete(&slice("s", &[])));
+    staging.take();
+    assert_eq!(staging.pods.ids().count(), 0);
 }
 
 #[test]

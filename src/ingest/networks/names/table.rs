@@ -69,13 +69,15 @@ struct Family {
 }
 
 impl Family {
-    /// Takes in an answer: none leaves everything as it is, one without addresses begins the end of those held.
+    /// Takes in an answer: one without addresses begins the end of those held, and where nobody knows they
+    /// stay (D8). Servers turn their answers round: the order says nothing.
     fn take(&mut self, found: &Result<Found, String>, now: Instant) {
         match found {
-            Err(_) => {}
+            Err(_) => self.gone_since = None,
             Ok(found) if found.addresses.is_empty() => _ = self.gone_since.get_or_insert(now),
             Ok(found) => {
-                let addresses = found.addresses.clone();
+                let mut addresses = found.addresses.clone();
+                addresses.sort_unstable();
                 *self = Self { addresses, gone_since: None };
             }
         }
@@ -121,14 +123,28 @@ impl Table {
         gone
     }
 
-    /// Lookups that are due, at most `limit`; they count as under way.
+    /// Addresses that a name had before the start hold until DNS says something of it (D8).
+    pub(super) fn recall(&mut self, host: &Hostname, before: impl FnOnce() -> Vec<IpAddr>) {
+        let rules = self.rules;
+        let entry = self.names.get_mut(host).filter(|entry| !entry.asked && entry.served.is_empty());
+        if let Some(entry) = entry {
+            (entry.v4.addresses, entry.v6.addresses) = before().into_iter().partition(IpAddr::is_ipv4);
+            entry.served = entry.usable(rules);
+        }
+    }
+
+    /// Lookups that are due, the one that has waited longest first, at most `limit`; they count as under way.
     pub(super) fn due(&mut self, now: Instant, limit: usize) -> Vec<Due> {
-        let due = self.names.iter_mut().filter(|(_, entry)| !entry.asking && entry.next <= now).take(limit);
-        due.map(|(host, entry)| {
-            entry.asking = true;
-            Due { host: host.clone(), serial: entry.serial }
-        })
-        .collect()
+        let due = self.names.iter_mut().filter(|(_, entry)| !entry.asking && entry.next <= now);
+        let mut due: Vec<_> = due.collect();
+        due.sort_by_key(|(_, entry)| entry.next);
+        due.into_iter()
+            .take(limit)
+            .map(|(host, entry)| {
+                entry.asking = true;
+                Due { host: host.clone(), serial: entry.serial }
+            })
+            .collect()
     }
 
     /// When something is to be done next.
@@ -221,7 +237,7 @@ impl Entry {
         since?.into_iter().max()
     }
 
-    fn answer(&mut self, lookup: Lookup, now: Instant, rules: Rules) {
+    fn answer(&mut self, mut lookup: Lookup, now: Instant, rules: Rules) {
         (self.asking, self.asked) = (false, true);
         let error = match (&lookup.v4, &lookup.v6) {
             (Ok(_), Ok(_)) => None,
@@ -232,6 +248,7 @@ impl Entry {
         let partial = error.is_some();
         self.last_error = error;
         let ttl = [&lookup.v4, &lookup.v6].into_iter().flatten().filter_map(|found| found.ttl).min();
+        let special = Self::without_special(&mut lookup, rules);
         let answered = |found: &Result<Found, String>| found.as_ref().is_ok_and(|f| !f.addresses.is_empty());
         let found = answered(&lookup.v4) || answered(&lookup.v6);
         let before = (self.v4.clone(), self.v6.clone());
@@ -248,7 +265,23 @@ impl Entry {
         if self.end(rules).is_some() {
             self.last_error.get_or_insert_with(|| GRACE.to_owned());
         }
+        self.last_error = special.or(self.last_error.take());
         self.expire(now, rules);
+    }
+
+    /// Takes special addresses out: an answer that has no others has none (K-40). Returns what to tell of it.
+    fn without_special(lookup: &mut Lookup, rules: Rules) -> Option<String> {
+        let mut told = None;
+        if rules.special == SpecialAddresses::Drop {
+            for found in [&mut lookup.v4, &mut lookup.v6].into_iter().flatten() {
+                found.addresses.retain(|address| {
+                    let kind = special_kind(*address);
+                    told = kind.map(|kind| format!("{address} is a {kind} address and is not used")).or(told.take());
+                    kind.is_none()
+                });
+            }
+        }
+        told
     }
 
     /// Nobody knows: what is held stands, without limit (D8).
@@ -284,18 +317,11 @@ impl Entry {
         self.next = now + life - (life / 10).min(MAX_LEAD);
     }
 
-    /// The addresses, sorted, each once, without special ones (K-40).
-    fn usable(&mut self, rules: Rules) -> Vec<IpAddr> {
-        let mut all: BTreeSet<IpAddr> =
-            self.v4.addresses.iter().chain(&self.v6.addresses).map(IpAddr::to_canonical).collect();
-        if rules.special == SpecialAddresses::Drop {
-            let special: Vec<_> = all.iter().filter_map(|ip| Some((*ip, special_kind(*ip)?))).collect();
-            for (address, kind) in special {
-                all.remove(&address);
-                self.last_error = Some(format!("{address} is a {kind} address and is not used"));
-            }
-        }
-        all.into_iter().collect()
+    /// The addresses, sorted, each once; of those recalled none that is special (K-40).
+    fn usable(&self, rules: Rules) -> Vec<IpAddr> {
+        let all = self.v4.addresses.iter().chain(&self.v6.addresses).map(IpAddr::to_canonical);
+        let kept = |ip: &IpAddr| rules.special == SpecialAddresses::Keep || special_kind(*ip).is_none();
+        all.filter(kept).collect::<BTreeSet<_>>().into_iter().collect()
     }
 }
 

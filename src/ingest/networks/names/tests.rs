@@ -13,9 +13,11 @@ use futures::future::BoxFuture;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 
-use super::lookup::{Code, Records, Response, Upstream};
+use super::lookup::{Code, Lookup, Records, Response, Upstream};
+use super::table::{Rules, Table};
 use super::{GatewayNames, NameStatus, Resolver};
 use crate::ingest::convert::SpecialAddresses;
+use crate::ingest::snapshot::Memory;
 use crate::model::{ClusterRole, GatewayHost, Hostname, Quirk, Quirks};
 use crate::registry::{ClusterWriter, NetworkClaim, Registry};
 
@@ -139,11 +141,21 @@ fn claim(cluster: &str, hosts: &[&str]) -> NetworkClaim {
 
 impl World {
     fn new(upstream: impl Upstream, quirks: Quirks, special: SpecialAddresses) -> Self {
+        Self::remembering(upstream, quirks, special, Arc::default())
+    }
+
+    fn remembering(
+        upstream: impl Upstream,
+        quirks: Quirks,
+        special: SpecialAddresses,
+        memory: Arc<Memory>,
+    ) -> Self {
         let registry = Registry::new();
         let writer = registry.writer("c1".into(), ClusterRole::Config).unwrap();
         let names = Arc::<GatewayNames>::default();
         let resolver = Resolver::new(upstream, Arc::clone(&registry), Arc::clone(&names), special, quirks);
-        Self { registry, names, writer, task: tokio::spawn(resolver.run()) }
+        let task = tokio::spawn(resolver.remembering(memory).run());
+        Self { registry, names, writer, task }
     }
 
     fn over(script: &Script) -> Self {
@@ -415,6 +427,77 @@ async fn k40_special_addresses_are_dropped_unless_allowed() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn k40_d08_an_answer_of_special_addresses_only_takes_nothing_away_at_once() {
+    let script = Script::servers(1);
+    script.says(1, &records(&["10.0.0.1"], 60));
+    let mut world = World::over(&script);
+    world.names(&[HOST]);
+    pass(1).await;
+    script.says(1, &records(&["127.0.0.1"], 60));
+    pass(300).await;
+    assert_eq!(world.sees().0, ["10.0.0.1"]);
+    assert!(world.status(HOST).last_error.unwrap().contains("not used"));
+    pass(120).await;
+    assert!(world.sees().0.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn d08_a_failing_lookup_ends_the_wait_for_a_name_that_was_gone() {
+    let script = Script::servers(1);
+    script.says(1, &records(&["10.0.0.1"], 60));
+    let mut world = World::over(&script);
+    world.names(&[HOST]);
+    pass(1).await;
+    script.says(1, &Answer::NxDomain(30));
+    pass(100).await;
+    script.says(1, &Answer::ServFail);
+    pass(3600).await;
+    assert_eq!(world.sees().0, ["10.0.0.1"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn r3_16_a_copy_is_one_in_any_order() {
+    let script = Script::servers(1);
+    script.says(1, &records(&["10.0.0.1", "10.0.0.2"], 100));
+    let mut world = World::over(&script);
+    world.names(&[HOST]);
+    pass(1).await;
+    script.says(1, &records(&["10.0.0.2", "10.0.0.1"], 5));
+    pass(96).await;
+    script.says(1, &records(&["10.0.0.3"], 100));
+    pass(6).await;
+    assert_eq!(world.sees().0, ["10.0.0.3"], "asked at the end of the first answer");
+}
+
+#[tokio::test(start_paused = true)]
+async fn names_that_fail_do_not_keep_others_waiting() {
+    let script = Script::servers(1);
+    let failing: Vec<_> = (0..60).map(|n| format!("a{n}.example")).collect();
+    for host in &failing {
+        script.says_of(1, host, Answer::ServFail, Answer::ServFail);
+    }
+    script.says_of(1, "z.example", records(&["10.0.0.1"], 60), Answer::Empty);
+    let rules = Rules { keep_gone: Duration::from_secs(300), special: SpecialAddresses::Drop };
+    let mut table = Table::new(rules);
+    let wanted = failing.iter().map(|host| host.as_str().into()).chain(["z.example".into()]).collect();
+    let start = Instant::now();
+    table.want(&wanted, start);
+    // Sixteen at a time, each failing after ten seconds.
+    for round in 0..4 {
+        let now = start + Duration::from_secs(10 * round);
+        let due = table.due(now, 16);
+        if due.iter().any(|due| &*due.host == "z.example") {
+            return;
+        }
+        for due in due {
+            let failed = || Err("SERVFAIL".to_owned());
+            table.answer(&due, Lookup { v4: failed(), v6: failed() }, now + Duration::from_secs(10));
+        }
+    }
+    panic!("the last name is never asked for");
+}
+
+#[tokio::test(start_paused = true)]
 async fn hundreds_of_names_are_looked_up_side_by_side() {
     let script = Script::servers(1);
     let hosts: Vec<_> = (0..300).map(|n| format!("gw{n}.example")).collect();
@@ -490,4 +573,26 @@ async fn q31_each_kind_of_records_goes_at_once() {
     script.says_of(1, HOST, Answer::NxDomain(60), Answer::ServFail);
     pass(60).await;
     assert_eq!(world.sees(), seen(&["fd00::1"], 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn d8_what_a_name_resolved_to_before_a_restart_holds_until_dns_says_something() {
+    let script = Script::servers(1);
+    script.says(1, &Answer::Unreachable);
+    let memory = Arc::<Memory>::default();
+    let address = |text: &str| -> IpAddr { text.parse().unwrap() };
+    let before = vec![address("10.0.0.7"), address("fd00::7"), address("127.0.0.1")];
+    memory.recall_addresses(&[(HOST.into(), before), ("unused.example".into(), vec![])].into());
+    let mut world =
+        World::remembering(script.clone(), Quirks::OURS, SpecialAddresses::Drop, Arc::clone(&memory));
+    world.names(&[HOST]);
+    pass(3600).await;
+    assert_eq!(world.sees(), seen(&["10.0.0.7", "fd00::7"], 1), "without limit; K-40");
+    script.says(1, &records(&["10.0.0.8"], 60));
+    pass(60).await;
+    assert_eq!(world.sees(), seen(&["10.0.0.8"], 1));
+    // It is not remembered over what DNS said.
+    script.says(1, &Answer::NxDomain(30));
+    pass(600).await;
+    assert_eq!(world.sees(), seen(&[], 1));
 }

@@ -37,6 +37,8 @@ pub(in crate::ingest) async fn follow_config_map(
     let is_ours = |key: &ObjectKey| key.name == config_map.name;
     let deadline = patience.map(|patience| Instant::now() + patience);
     let mut listing: Option<Option<Received<ConfigMapObject>>> = None;
+    let mut recalled = publisher.memory.recalled();
+    recalled.mark_changed();
     let mut absent: Option<Absent> = None;
     loop {
         let gone = absent.as_ref().map(|absent| absent.due);
@@ -44,6 +46,14 @@ pub(in crate::ingest) async fn follow_config_map(
             // Biased: what is heard counts more than the deadline.
             biased;
             event = events.next() => event,
+            Ok(()) = recalled.changed(), if !publisher.is_known() => {
+                let text = recalled.borrow_and_update().clone();
+                if let Some(text) = text {
+                    // Told by the publisher; what is heard later takes its place.
+                    let _ = publisher.take(&text, &format!("snapshot of {origin}"));
+                }
+                continue;
+            }
             () = tokio::time::sleep_until(deadline.unwrap_or_else(Instant::now)),
                 if deadline.is_some() && !publisher.is_known() =>
             {
@@ -102,8 +112,9 @@ fn take(publisher: &MeshPublisher, origin: &str, received: Received<ConfigMapObj
 }
 
 fn publish(publisher: &MeshPublisher, origin: &str, text: &str) {
-    // Told by the publisher. At the first look there is no version before: the clusters go on without one.
-    if publisher.take(text, &format!("{origin}, key {KEY}")).is_err() {
-        publisher.nothing();
+    match publisher.take(text, &format!("{origin}, key {KEY}")) {
+        Ok(()) => publisher.memory.set_document(text),
+        // Told by the publisher. At the first look there is no version before: the clusters go on without one.
+        Err(_) => publisher.nothing(),
     }
 }

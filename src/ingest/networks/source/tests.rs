@@ -288,6 +288,27 @@ async fn clusters_go_on_without_a_document_that_cannot_be_had() {
     world.until_problem("HTTP 403").await;
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_document_from_before_a_restart_stands_in_while_the_config_map_cannot_be_read() {
+    let mut world = World::new();
+    let memory = Arc::<Memory>::default();
+    world.publisher = world.publisher.take().map(|publisher| publisher.remembering(Arc::clone(&memory)));
+    let (mut world, events) = world.follow_events();
+    events.send(SourceEvent::Failed(Failure::Unreachable("down".to_owned()))).unwrap();
+    memory.recall_document(document("before").into());
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    world.until("before").await;
+    assert_eq!((world.gateways(), world.problems.all()), (vec!["7.7.7.7".to_owned()], Vec::new()));
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    world.until("before").await;
+    events.send(SourceEvent::Apply(config_map("istio", Some(&document("now"))))).unwrap();
+    world.until("now").await;
+    // What was heard is not replaced by what was remembered.
+    memory.recall_document(document("before").into());
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    world.until("now").await;
+}
+
 #[test]
 fn k40_a_static_gateway_never_has_a_special_address() {
     let world = World::new();
