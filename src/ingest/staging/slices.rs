@@ -144,7 +144,7 @@ impl Staging {
     pub(super) fn apply_slice(&mut self, scope: Scope, event: SourceEvent<SliceObject>) {
         let (pods, ports) = (&mut self.pods, &mut self.references.ports);
         let pack = |object: SliceObject| {
-            let mut slice = Slice::of(object, |pod| pods.place_named(pod));
+            let mut slice = Slice::of(object, |namespace, name| pods.place_named(namespace, name));
             ports.unify(&mut slice.ports);
             slice
         };
@@ -168,9 +168,10 @@ impl Staging {
         }
         let entries = |slice: Option<&KeptSlice>| slice.map_or(0, |slice| slice.entries.len());
         self.entries = self.entries + entries(self.slices.get(&key)) - entries(old.as_ref());
-        let was = old.as_ref().and_then(|slice| Links::of(&key, slice));
-        let is = self.slices.get(&key).and_then(|slice| Links::of(&key, slice));
-        let stays = was.as_ref().zip(is.as_ref()).is_some_and(|(was, is)| was.service == is.service);
+        let mut was = old.as_ref().and_then(|slice| Links::of(&key, slice));
+        let mut is = self.slices.get(&key).and_then(|slice| Links::of(&key, slice));
+        let both = was.as_mut().zip(is.as_mut()).filter(|(was, is)| was.service == is.service);
+        let stays = both.map(|(was, is)| was.part_from(is)).is_some();
         // What stays named is never touched: first the new names, then without the old ones.
         if let Some(links) = &is {
             self.link(&key.name, links);
@@ -231,4 +232,23 @@ impl Links {
         bare.dedup();
         Some(Self { service, pods, bare })
     }
+
+    /// Leaves out what both refer to.
+    fn part_from(&mut self, other: &mut Self) {
+        part(&mut self.pods, &mut other.pods);
+        part(&mut self.bare, &mut other.bare);
+    }
+}
+
+/// Takes what both have out of two lists in order.
+fn part<T: Ord>(one: &mut Vec<T>, other: &mut Vec<T>) {
+    if one == other {
+        one.clear();
+        other.clear();
+        return;
+    }
+    let common: Vec<bool> = one.iter().map(|value| other.binary_search(value).is_ok()).collect();
+    other.retain(|value| one.binary_search(value).is_err());
+    let mut common = common.into_iter();
+    one.retain(|_| common.next() == Some(false));
 }
