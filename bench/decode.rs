@@ -180,7 +180,8 @@ fn listed<T: Object>(object: &Value) -> Received<T> {
 /// Events as they come, into what holds the cluster: `objects` in turn, each newer than the one before.
 fn events(encoding: Encoding, objects: &[Value], publish: bool) -> impl FnMut() + use<> {
     let bytes: Vec<_> = objects.iter().map(|object| encoded(encoding, object)).collect();
-    let (mut staging, mut revision, mut turn) = (staging(), 1 << 40, 0);
+    // What is held is the first one.
+    let (mut staging, mut revision, mut turn) = (staging(), 1 << 40, bytes.len() - 1);
     move || {
         let mut received: Received<SliceObject> = read(encoding, &bytes[turn % bytes.len()]);
         (revision, turn) = (revision + 1, turn + 1);

@@ -470,6 +470,20 @@ impl Store<Pod> for PodTable {
         }
     }
 
+    fn set_revisions(
+        &mut self,
+        within: impl Fn(&str) -> bool,
+        mut of: impl FnMut(&str, &str) -> Option<u64>,
+    ) {
+        for slot in self.slots.iter_mut().filter(|slot| slot.is_known()) {
+            let (namespace, name) = slot.key();
+            if within(namespace) {
+                let revision = of(namespace, name);
+                slot.marks.set_revision(revision);
+            }
+        }
+    }
+
     fn put(&mut self, key: &ObjectKey, pod: Pod) -> Option<Pod> {
         let id = self.find(key).unwrap_or_else(|| self.new_place(key.clone()));
         self.set_pod(id, Some(pod))
