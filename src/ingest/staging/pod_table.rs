@@ -430,6 +430,12 @@ impl PodTable {
         self.lists.of(&self.slot(id).named_by)
     }
 
+    /// How many pods were named by more than one slice at once, at most.
+    #[cfg(test)]
+    pub(super) fn lists_made(&self) -> usize {
+        self.lists.made()
+    }
+
     /// One more slice of a service names a pod.
     pub(super) fn name(&mut self, id: PodId, service: ServiceId) {
         self.lists.add(&mut self.slots[id.index()].named_by, service);

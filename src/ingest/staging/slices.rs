@@ -252,3 +252,58 @@ fn part<T: Ord>(one: &mut Vec<T>, other: &mut Vec<T>) {
     let mut common = common.into_iter();
     one.retain(|_| common.next() == Some(false));
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use proptest::prelude::*;
+    use serde_json::{Value, json};
+
+    use super::super::StagedEvent;
+    use super::*;
+    use crate::ingest::convert;
+    use crate::ingest::watch::Received;
+
+    /// A slice that names these pods.
+    fn slice(pods: &[usize]) -> StagedEvent {
+        let entry = |n: &usize| {
+            json!({"addresses": [format!("10.0.0.{n}")], "conditions": {"ready": true},
+                "targetRef": {"kind": "Pod", "namespace": "a", "name": format!("p{n}")}})
+        };
+        let object: Value = json!({"metadata": {"namespace": "a", "name": "s-1", "labels": {"kubernetes.io/service-name": "s"}},
+            "endpoints": pods.iter().map(entry).collect::<Vec<_>>()});
+        StagedEvent::Slice(SourceEvent::Apply(Received {
+            key: ObjectKey::new("a", "s-1"),
+            uid: "".into(),
+            revision: None,
+            object: Ok(serde_json::from_value(object).unwrap()),
+        }))
+    }
+
+    #[test]
+    fn an_event_of_a_slice_looks_at_the_pods_that_differ_only() {
+        let mut staging = Staging::new(convert::test_context(), "istio-system".into(), Arc::default());
+        let all: Vec<usize> = (1..=100).collect();
+        staging.apply(slice(&all));
+        staging.take();
+        staging.apply(slice(&[&all[1..], &[101]].concat()));
+        assert_eq!(staging.dirty.pods.len(), 2, "the one that left and the one that came");
+        assert_eq!(staging.pods.lists_made(), 0, "no pod was named twice meanwhile");
+        staging.take();
+        assert_eq!(staging.withheld.values().sum::<usize>(), 100);
+    }
+
+    proptest! {
+        #[test]
+        fn what_both_refer_to_is_left_out(
+            one in prop::collection::btree_set(0..20, 0..15),
+            other in prop::collection::btree_set(0..20, 0..15),
+        ) {
+            let (mut left, mut right) = (Vec::from_iter(one.clone()), Vec::from_iter(other.clone()));
+            part(&mut left, &mut right);
+            prop_assert_eq!(left, Vec::from_iter(&one - &other));
+            prop_assert_eq!(right, Vec::from_iter(&other - &one));
+        }
+    }
+}
