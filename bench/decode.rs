@@ -198,7 +198,7 @@ fn events(encoding: Encoding, objects: &[Value], publish: bool) -> impl FnMut() 
 fn path(rounds: usize) {
     let (same, mut other) = (slice(), slice());
     other["endpoints"][ENDPOINTS / 2]["conditions"]["ready"] = json!(false);
-    let (same, changed) = (&[same.clone()], &[same.clone(), other]);
+    let (same, changed) = (vec![same.clone()], vec![same, other]);
     let yardstick = || Way::new("k8s-openapi, JSON: decode, compare", typed::<EndpointSlice>(&same[0]));
     let both = [("JSON", Encoding::Json), ("protobuf", Encoding::Protobuf)];
     let way = |name: &str, encoding, objects: &[Value], publish| {
