@@ -150,7 +150,7 @@ impl<M> Rooted<'_, M> {
 
 fn received<'a, M: Root<'a>, T: From<M>>(message: M) -> Received<T> {
     let meta = message.metadata();
-    let key = ObjectKey::new(meta.namespace.name(), meta.name.name());
+    let key = ObjectKey::new(meta.namespace.common(), meta.name.name());
     let (uid, revision) = (meta.uid.name(), wire::revision_number(&meta.resource_version));
     let named = !key.name.is_empty();
     let object = if named { Ok(T::from(message)) } else { Err(wire::NAMELESS.to_owned()) };

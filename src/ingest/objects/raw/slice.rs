@@ -1,7 +1,8 @@
 //! EndpointSlices.
 
-use super::{Endpoint, EndpointSlice, ObjectReference};
-use crate::ingest::objects::{ObjectKey, SliceEndpoint, SliceObject, SlicePort};
+use super::{Endpoint, EndpointSlice};
+use crate::ingest::objects::slice::NamingPods;
+use crate::ingest::objects::{SliceAddresses, SliceEndpoint, SliceObject, SlicePort};
 use crate::model::Name;
 
 impl From<EndpointSlice<'_>> for SliceObject {
@@ -11,32 +12,28 @@ impl From<EndpointSlice<'_>> for SliceObject {
         let service = meta.label("kubernetes.io/service-name");
         let foreign = meta.labels.get("multicluster.kubernetes.io/service-name").is_some();
         let usable = !service.is_empty() && !foreign && &*raw.address_type != "FQDN";
-        let namespace = meta.namespace.name();
+        let (entries, ports) = (raw.endpoints, raw.ports);
+        let first = entries.first().and_then(|entry| entry.target_ref.as_ref());
+        let mut pods = NamingPods::new(&meta.namespace, entries.len(), first.map_or(0, |pod| pod.name.len()));
         Self {
-            service: usable.then(|| service.into()),
-            address_type: raw.address_type.name(),
-            endpoints: raw.endpoints.into_iter().map(|endpoint| read(endpoint, &namespace)).collect(),
-            ports: raw.ports.iter().map(|p| SlicePort { name: p.name.name(), port: p.port }).collect(),
+            service: usable.then(|| Name::interned(service)),
+            address_type: raw.address_type.common(),
+            endpoints: entries.iter().map(|entry| read(entry, &mut pods)).collect(),
+            ports: ports.iter().map(|port| SlicePort { name: port.name.common(), port: port.port }).collect(),
+            pods: pods.finish(),
         }
     }
 }
 
-fn read(raw: Endpoint<'_>, namespace: &Name) -> SliceEndpoint {
-    let pod = raw.target_ref.filter(|target| &*target.kind == "Pod");
+fn read(raw: &Endpoint<'_>, pods: &mut NamingPods) -> SliceEndpoint {
+    let pod = raw.target_ref.as_ref().filter(|target| &*target.kind == "Pod");
+    let one = raw.addresses.only().and_then(|text| text.parse().ok());
     SliceEndpoint {
-        addresses: raw.addresses.names(),
-        pod: pod.map(|target| key(&target, namespace)),
+        addresses: one
+            .map_or_else(|| SliceAddresses::Texts(raw.addresses.names().into()), SliceAddresses::One),
+        pod: pod.map(|target| pods.add(&target.namespace, &target.name)),
         ready: raw.conditions.ready,
         serving: raw.conditions.serving,
         terminating: raw.conditions.terminating,
-    }
-}
-
-/// A pod without a namespace is in that of the slice.
-fn key(target: &ObjectReference<'_>, own: &Name) -> ObjectKey {
-    let same = target.namespace.is_empty() || *target.namespace == **own;
-    ObjectKey {
-        namespace: if same { own.clone() } else { target.namespace.name() },
-        name: target.name.name(),
     }
 }
