@@ -453,7 +453,7 @@ impl Generation {
                 status.down(kind, failure);
                 return (is_refusal(failure) && self.is_optional(kind)).then_some(kind);
             }
-            SourceEvent::InitApply(_) => status.heard(kind),
+            SourceEvent::InitApply(_) | SourceEvent::InitDelete(_) => status.heard(kind),
             SourceEvent::InitDone { .. } => status.listed(kind),
             SourceEvent::Connected | SourceEvent::Idle => status.up(kind),
             SourceEvent::Apply(_) | SourceEvent::Delete { .. } => status.event(kind),

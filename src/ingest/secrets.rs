@@ -78,6 +78,11 @@ impl SecretWatch {
                     listing.push(received);
                 }
             }
+            SourceEvent::InitDelete(key) => {
+                if let Some(listing) = &mut self.listing {
+                    listing.retain(|listed| listed.key != key);
+                }
+            }
             SourceEvent::InitDone { .. } => {
                 let listing = self.listing.take()?;
                 return Some(self.swap(listing));

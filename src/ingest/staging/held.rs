@@ -65,6 +65,7 @@ pub(super) fn packed<U, T>(event: SourceEvent<U>, pack: impl FnOnce(U) -> T) -> 
     match event {
         SourceEvent::Init => SourceEvent::Init,
         SourceEvent::InitApply(object) => SourceEvent::InitApply(received(object, pack)),
+        SourceEvent::InitDelete(key) => SourceEvent::InitDelete(key),
         SourceEvent::InitDone { reason } => SourceEvent::InitDone { reason },
         SourceEvent::Apply(object) => SourceEvent::Apply(received(object, pack)),
         SourceEvent::Delete { key, revision } => SourceEvent::Delete { key, revision },
@@ -291,6 +292,11 @@ impl<T: PartialEq> Gate<T> {
                     listing.objects.insert(kept(key), object);
                 }
             }
+            SourceEvent::InitDelete(key) => {
+                if let Some(listing) = self.listings.get_mut(&door.scope) {
+                    listing.objects.remove(&key);
+                }
+            }
             SourceEvent::InitDone { .. } => {
                 if let Some(listing) = self.listings.remove(&door.scope) {
                     self.swap(listing, store, door, &mut changes);
@@ -326,6 +332,10 @@ impl<T: PartialEq> Gate<T> {
         changes.listed = true;
         self.doubtful.retain(|key, _| !within(key));
         let mut gone: Vec<_> = store.all().filter(|key| within(key) && !objects.contains_key(key)).collect();
+        if objects.keys().any(|key| key.name.is_empty()) {
+            // An object whose name cannot be read may be any of them.
+            gone.clear();
+        }
         if !confirms && let Some(held_back) = self.doubt(&objects, &gone, store, &door) {
             changes.doubted = true;
             self.held_back = Some(held_back);
