@@ -223,7 +223,12 @@ impl Script {
         let player: Player = Box::new(move |asked| {
             if is_stuck() && seen.load(Ordering::Relaxed) == 0 { stuck(asked) } else { player(asked) }
         });
-        Arc::new(Self { player: Mutex::new(player), asked: Mutex::default(), reread: AtomicU64::new(0), suspected })
+        Arc::new(Self {
+            player: Mutex::new(player),
+            asked: Mutex::default(),
+            reread: AtomicU64::new(0),
+            suspected,
+        })
     }
 
     /// How often credentials were read again.

@@ -166,9 +166,8 @@ impl Server {
             _ => self.retry.longest,
         };
         let longest = pace.longest.map_or(longest, |pace| pace.min(longest));
-        let pause = |pauses: &mut Backoff, random: &mut Random| {
-            pauses.next_up_to(longest, random).max(pace.shortest)
-        };
+        let pause =
+            |pauses: &mut Backoff, random: &mut Random| pauses.next_up_to(longest, random).max(pace.shortest);
         match &mut state.down {
             Some(down) if scout.is_some() => down.next = now + pause(&mut down.pauses, random),
             Some(_) => {}

@@ -44,6 +44,8 @@ pub(super) enum Finding {
 pub(super) struct Looks {
     /// Looked at next. It stays until then, so that what follows a restore cannot hide it.
     sample: Option<Sample>,
+    /// It was right, or listed: the next change takes its place.
+    settled: bool,
     /// The latest change.
     latest: Option<Sample>,
     /// When to look next on behalf of the cluster.
@@ -104,6 +106,7 @@ impl Looks {
         }
         self.contradictions = 0;
         self.renew(now, deadlines, random);
+        self.settled = true;
         self.look_at = Some(now + random.between(deadlines.look / 2, deadlines.look));
     }
 
@@ -118,9 +121,11 @@ impl Looks {
     }
 
     fn changed(&mut self, key: &ObjectKey, change: Option<Sample>) {
-        if self.sample.as_ref().is_none_or(|sample| sample.key == *key) {
+        let gives_way = self.settled && self.contradictions == 0;
+        if gives_way || self.sample.as_ref().is_none_or(|sample| sample.key == *key) {
             self.wrong = 0;
             self.sample.clone_from(&change);
+            self.settled = false;
         }
         self.latest = change.or_else(|| self.latest.take().filter(|latest| latest.key != *key));
     }
@@ -151,8 +156,9 @@ impl Looks {
 
     /// The latest change is looked at next.
     fn renew(&mut self, now: Instant, deadlines: &Deadlines, random: &mut Random) {
-        if self.contradictions == 0 && self.latest.is_some() {
+        if self.contradictions == 0 && self.latest.is_some() && self.latest != self.sample {
             self.sample.clone_from(&self.latest);
+            self.settled = false;
         }
         let (from, to) = deadlines.scout;
         self.scout_at = Some(now + random.between(from, to));
@@ -188,6 +194,7 @@ impl Looks {
         }
         if asked.allows(found) {
             (self.wrong, self.contradictions) = (0, 0);
+            self.settled = true;
             self.renew(now, deadlines, random);
             return Finding::Right;
         }
@@ -251,10 +258,12 @@ mod tests {
     fn k19_the_latest_change_is_looked_at_and_stays_until_then() {
         let mut test = Test::listed(&[object("a", 3), object("b", 7), object("c", 5)]);
         assert_eq!(test.due(19), None);
-        test.looks.told(&object("a", 8));
         assert_eq!(test.due(6).unwrap().key.name.as_ref(), "b");
-        assert_eq!(test.look(Some(&object("b", 7))), Finding::Right);
-        assert_eq!(test.due(25).unwrap().key.name.as_ref(), "a", "the latest one since");
+        test.looks.told(&object("a", 8));
+        test.looks.told(&object("c", 9));
+        assert_eq!(test.due(0).unwrap().key.name.as_ref(), "a", "it was not looked at yet");
+        assert_eq!(test.look(Some(&object("a", 8))), Finding::Right);
+        assert_eq!(test.due(25).unwrap().key.name.as_ref(), "c", "the latest one since");
     }
 
     #[test]

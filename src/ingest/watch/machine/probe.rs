@@ -178,6 +178,12 @@ impl<T: Object> Machine<T> {
             Reply::Refused(status) if status.code == 404 && status.reason == "NotFound" => {
                 self.looks.found::<T>(now, sample, None, &deadlines, &mut self.random)
             }
+            Reply::Silent => {
+                // As telling as a probe that is not answered, and that one says it.
+                self.doubt_connection();
+                self.probe_at(now);
+                return self.looks.put_off(now + deadlines.look_again);
+            }
             _ => return self.looks.put_off(now + deadlines.look),
         };
         match finding {

@@ -10,10 +10,10 @@ use super::entrance::{Entrance, Refusal};
 use super::rate::Rate;
 use super::watch::{Open, Watching};
 use super::{Head, Lane, Machine, Main};
+use crate::ingest::objects::Object;
 use crate::ingest::objects::wire::{
     ApiStatus, Encoding, Framer, Revision, WatchFrame, accept_watch, decode_frame,
 };
-use crate::ingest::objects::Object;
 use crate::ingest::watch::counts::SourcePhase;
 use crate::ingest::watch::{Failure, SourceEvent};
 

@@ -220,7 +220,10 @@ async fn k19_reads_by_name_find_out_lists_that_lie() {
     consumer.until("connected").await;
     consumer.until("done regressed").await;
     assert!(consumer.began.elapsed() <= seconds(36), "{:?}", consumer.began.elapsed());
-    assert_eq!(script.asked_for(For::Object).len(), 2, "once may be chance");
+    let asked = script.asked();
+    let relist = asked.iter().rposition(|asked| asked.is_for() == For::StreamingList).unwrap();
+    let looks = asked[..relist].iter().filter(|asked| asked.is_for() == For::Object).count();
+    assert_eq!(looks, 2, "once may be chance");
     assert_eq!(consumer.counts().rv_regressions(), 1);
     consumer.until("Refused").await;
     assert!(consumer.told().last().unwrap().contains("contradict"), "{:?}", consumer.told());
@@ -329,7 +332,11 @@ fn restored(world: &World, store: &World, by_lists: bool) -> (Arc<Script>, Arc<A
             For::Probe | For::FirstPage | For::NextPage => by_lists,
             _ => false,
         };
-        if from_store && is_restored.load(Ordering::Relaxed) { store.answer(asked) } else { cache.answer(asked) }
+        if from_store && is_restored.load(Ordering::Relaxed) {
+            store.answer(asked)
+        } else {
+            cache.answer(asked)
+        }
     });
     (script, restored)
 }
@@ -400,7 +407,8 @@ async fn k19_one_source_of_a_cluster_looks_for_all() {
         worlds[number.unwrap().parse::<usize>().unwrap()].answer(asked)
     });
     let source = KubeSource::new(Arc::clone(&script) as Arc<dyn Exchange>, Arc::default());
-    let mut consumers: Vec<_> = (0..9).map(|n| Consumer::of(source.clone().labelled(&n.to_string()))).collect();
+    let mut consumers: Vec<_> =
+        (0..9).map(|n| Consumer::of(source.clone().labelled(&n.to_string()))).collect();
     for consumer in &mut consumers {
         consumer.until("connected").await;
     }

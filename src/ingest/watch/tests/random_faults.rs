@@ -130,7 +130,10 @@ async fn run(steps: Vec<Step>, streams: Streams, encoding: Encoding) {
     consumer.run(seconds(900)).await;
     assert_eq!(consumer.held, world.truth(), "{:?}", consumer.told());
     let told = consumer.told();
-    let state = told.iter().rev().find(|line| !["init", "done", "apply", "delete"].iter().any(|told| line.starts_with(told)));
+    let state = told
+        .iter()
+        .rev()
+        .find(|line| !["init", "done", "apply", "delete"].iter().any(|told| line.starts_with(told)));
     assert!(matches!(state, Some(&"connected" | &"idle")), "{told:?}");
 }
 
