@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::header::{HOST, HeaderValue};
@@ -23,8 +23,9 @@ pub(super) type Outgoing = Request<Empty<Bytes>>;
 /// Streams that share one connection. Beyond that another one is opened: servers allow 100 and more, and a
 /// stream too many would wait without a word.
 pub(super) const MAX_STREAMS: usize = 80;
-/// What a server may send on one stream before we read it: 10 MB/s over 100 ms.
-const STREAM_WINDOW: u32 = 1 << 20;
+/// What a server may send on one stream before we read it: 2.5 MB/s over 100 ms. A thousand servers may have as
+/// much waiting for each kind when all of them are listed at once.
+pub(super) const STREAM_WINDOW: u32 = 256 << 10;
 /// What it may send on all of them: streams that nobody reads for a while must not hold up the others.
 const CONNECTION_WINDOW: u32 = STREAM_WINDOW * MAX_STREAMS as u32;
 /// Largest frame: list pages come in few pieces.
@@ -87,6 +88,7 @@ pub(super) struct Http2 {
     streams: AtomicUsize,
     /// What the server permits, as of the last request.
     permitted: Arc<AtomicUsize>,
+    pub(super) since: Instant,
 }
 
 impl Http2 {
@@ -117,12 +119,17 @@ impl Http2 {
                 fate.close(result.await);
             }
         });
-        Ok(Self { sender, fate, streams: AtomicUsize::new(0), permitted })
+        Ok(Self { sender, fate, streams: AtomicUsize::new(0), permitted, since: Instant::now() })
     }
 
     /// No new streams: closed, or the server took leave.
     pub(super) fn is_closed(&self) -> bool {
         self.sender.is_closed()
+    }
+
+    /// Whether an exchange is on it.
+    pub(super) fn is_used(&self) -> bool {
+        self.streams.load(Relaxed) > 0
     }
 
     /// A place for one more exchange, if there is one.
