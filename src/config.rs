@@ -4,6 +4,7 @@ mod clusters;
 mod dns_server;
 mod environment;
 mod file;
+mod watch;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -16,6 +17,7 @@ pub use clusters::ClusterSettings;
 pub use dns_server::DnsServer;
 pub use environment::{VariableError, from_istiod_variables};
 pub use file::{FileError, read};
+pub use watch::WatchSettings;
 
 use crate::model::{ClusterId, Name, NetworkId};
 
@@ -97,6 +99,8 @@ pub struct Settings {
     pub dual_stack: Option<bool>,
     /// Multi-cluster services (R4.38); in files only.
     pub mcs: Option<McsSettings>,
+    /// How API servers are watched; in files only.
+    pub watch: Option<WatchSettings>,
     /// Options by cluster id (D35); in files only.
     pub clusters: Option<BTreeMap<ClusterId, ClusterSettings>>,
 }
@@ -160,6 +164,7 @@ impl Settings {
             compat,
             dual_stack,
             mcs,
+            watch,
             clusters,
         )
     }
@@ -208,6 +213,7 @@ impl Settings {
             compat_istiod: self.compat.is_some(),
             dual_stack: self.dual_stack.unwrap_or_default(),
             mcs: self.mcs.unwrap_or_default(),
+            watch: self.watch.unwrap_or_default(),
             clusters: self.clusters.unwrap_or_default(),
         })
     }
@@ -254,6 +260,7 @@ impl Settings {
         if self.snapshot_max_age.is_some_and(|age| age.is_zero()) {
             problems.push("--snapshot-max-age is 0: leave --snapshot-dir out to keep nothing".to_owned());
         }
+        problems.extend(self.watch.iter().flat_map(WatchSettings::problems));
         problems
     }
 }
@@ -295,6 +302,7 @@ pub struct Config {
     pub compat_istiod: bool,
     pub dual_stack: bool,
     pub mcs: McsSettings,
+    pub watch: WatchSettings,
 }
 
 /// *Fatal* at start: settings that do not fit together.

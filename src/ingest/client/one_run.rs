@@ -4,11 +4,12 @@ use std::sync::{Mutex, PoisonError};
 
 use futures::FutureExt as _;
 use futures::future::{BoxFuture, Shared};
+use tokio::task::AbortHandle;
 use tokio_util::task::AbortOnDropHandle;
 
 /// At most one run at a time, for all who wait for it. It goes on when nobody waits any more, so that what takes
 /// longer than anybody's patience still comes to its end once; it ends with this.
-pub(super) struct OneRun<T: Clone>(Mutex<Option<Run<T>>>);
+pub(super) struct OneRun<T: Clone>(Mutex<Option<(Run<T>, AbortHandle)>>);
 
 /// A run; `None`: it ended abnormally.
 type Run<T> = Shared<BoxFuture<'static, Option<T>>>;
@@ -25,11 +26,15 @@ impl<T: Clone + Send + Sync + 'static> OneRun<T> {
     where
         F: Future<Output = T> + Send + 'static,
     {
-        let mut run = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(run) = run.as_ref().filter(|run| run.peek().is_none()) {
+        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        // Perhaps nobody waited for its end.
+        if let Some((run, _)) = last.as_ref().filter(|(_, task)| !task.is_finished()) {
             return run.clone();
         }
         let task = AbortOnDropHandle::new(tokio::spawn(begin()));
-        run.insert(task.map(Result::ok).boxed().shared()).clone()
+        let handle = task.abort_handle();
+        let run = task.map(Result::ok).boxed().shared();
+        *last = Some((run.clone(), handle));
+        run
     }
 }

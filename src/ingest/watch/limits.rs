@@ -138,6 +138,11 @@ impl SourceLimits {
         Self { deadlines, ..self }
     }
 
+    /// Other sizes, and as many lists at once.
+    pub fn sized(self, sizes: Sizes, permits: ListPermits) -> Self {
+        Self { sizes, permits, ..self }
+    }
+
     /// Notes that a watch broke (K-42).
     pub(super) fn watch_broke(&self, now: Instant) {
         self.drops.note(now, self.deadlines.storm);
