@@ -171,6 +171,8 @@ mod tests {
             SourceEvent::Init,
             SourceEvent::InitApply(received("a", &[("west", good), ("bad id", good), ("north", "http://x")])),
             SourceEvent::InitApply(received("b", &[("south", good)])),
+            SourceEvent::InitApply(received("gone", &[("gone", good)])),
+            SourceEvent::InitDelete(ObjectKey::new("istio-system", "gone")),
             SourceEvent::InitDone { reason: ListReason::First },
             SourceEvent::Init,
             SourceEvent::InitApply(received("b", &[("south", good)])),

@@ -135,7 +135,8 @@ impl Http2 {
             });
             let ended = ended.await;
             // Nothing can be sent any more once it is dropped.
-            drop(lock(&polled).take());
+            let connection = lock(&polled).take();
+            drop(connection);
             closing.close(ended);
         });
         let (streams, since) = (AtomicUsize::new(0), Instant::now());
