@@ -91,7 +91,8 @@ async fn k11_pages_that_always_expire_back_off_and_keep_what_is_held() {
     let seen = Arc::clone(&lists);
     let script = script(&world, move |asked| match asked.is_for() {
         For::FirstPage => {
-            seen.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            let lists = seen.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            assert!(lists < 1000, "begun again without end");
             None
         }
         For::NextPage if seen.load(std::sync::atomic::Ordering::Relaxed) > 1 => Some(gone()),
