@@ -35,6 +35,8 @@ pub struct Settings {
     pub kubeconfig_dir: Option<PathBuf>,
     /// What kubeconfigs of remote clusters may do on this machine: names of R1.14, separated by commas.
     pub insecure_kubeconfig_options: Option<String>,
+    /// The only API servers that remote kubeconfigs may name: hosts and address blocks, separated by commas.
+    pub remote_api_servers: Option<String>,
     /// Namespace of Secrets and of the network label.
     pub system_namespace: Option<String>,
     /// DNS domain of services.
@@ -135,6 +137,7 @@ impl Settings {
             context,
             kubeconfig_dir,
             insecure_kubeconfig_options,
+            remote_api_servers,
             system_namespace,
             domain,
             trust_domain,
@@ -186,6 +189,7 @@ impl Settings {
             context: self.context,
             kubeconfig_dir: self.kubeconfig_dir,
             insecure_kubeconfig_options: self.insecure_kubeconfig_options.unwrap_or_default(),
+            remote_api_servers: self.remote_api_servers,
             system_namespace: text(self.system_namespace, "istio-system").into(),
             domain: text(self.domain, "cluster.local").into(),
             trust_domain: text(self.trust_domain, "cluster.local").into(),
@@ -274,6 +278,7 @@ pub struct Config {
     pub context: Option<String>,
     pub kubeconfig_dir: Option<PathBuf>,
     pub insecure_kubeconfig_options: String,
+    pub remote_api_servers: Option<String>,
     pub system_namespace: Name,
     pub domain: Name,
     pub trust_domain: Name,

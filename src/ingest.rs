@@ -18,6 +18,7 @@ pub mod counts;
 mod directory;
 pub mod kubeconfig;
 pub mod networks;
+mod notices;
 pub mod objects;
 pub mod options;
 mod problems;
@@ -38,7 +39,7 @@ use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 
 use adopted::Adopted;
-use client::{AddressPolicy, ApiServer, ClientError};
+use client::{AddressPolicy, ApiServer, ClientError, ServerList};
 use cluster::KubeFeeds;
 use cluster_set::{ClusterSet, Start};
 use directory::DirectoryWatch;
@@ -110,6 +111,8 @@ pub struct IngestOptions {
     pub allow_loopback_clusters: bool,
     /// What remote kubeconfigs may do on this machine (R1.14).
     pub kubeconfig_policy: KubeconfigPolicy,
+    /// The only API servers that remote kubeconfigs may name (Z-04); `None`: any outside this machine and link.
+    pub remote_api_servers: Option<Arc<ServerList>>,
     /// Pauses between attempts.
     pub retry: RetryPolicy,
     /// How long API servers may take.
@@ -150,6 +153,7 @@ impl Default for IngestOptions {
             removal_grace: Duration::from_secs(5),
             allow_loopback_clusters: false,
             kubeconfig_policy: KubeconfigPolicy::default(),
+            remote_api_servers: None,
             retry: RetryPolicy::default(),
             deadlines: Deadlines::default(),
             sizes: Sizes::default(),
@@ -400,8 +404,9 @@ async fn follow_mesh(
                 .with_fields("metadata.name=istio");
             let patience = Some(options.remote_cluster_timeout).filter(|timeout| !timeout.is_zero());
             let namespace = options.system_namespace.to_string();
-            let watch::Source { events, control: _control } = ObjectSource::start(source);
-            networks::follow_config_map(events, publisher, namespace, patience).await;
+            let watch::Source { events, control } = ObjectSource::start(source);
+            let relist = move |reason| control.relist(reason);
+            networks::follow_config_map(events, relist, publisher, namespace, patience).await;
         }
         (None, None) => publisher.nothing(),
     }

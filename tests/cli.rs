@@ -140,6 +140,11 @@ fn bad_input_is_named_with_the_right_exit_code() {
             2,
             vec!["--insecure-kubeconfig-options", "oidc", "tokenFile"],
         ),
+        (
+            serve(&["--remote-api-servers", "10.0.0.0/33"], &[]),
+            2,
+            vec!["--remote-api-servers", "10.0.0.0/33", "*.domain"],
+        ),
         (serve(&["--debounce-max", "soon"], &[]), 2, vec!["--debounce-max", "soon"]),
         (serve(&["--log-level", "tombolo=loud"], &[]), 2, vec!["tombolo=loud"]),
         (serve(&["--snapshot-dir", "/dev/null/x"], &[]), 2, vec!["--snapshot-dir", "/dev/null/x"]),

@@ -91,6 +91,7 @@ fn source_values(source: &SourceStatus, now: Moment) -> SourceValues<'_> {
         lists: &source.counters.lists,
         regressions: source.counters.regressions,
         bytes: source.counters.bytes,
+        failures: source.counters.failures,
     }
 }
 

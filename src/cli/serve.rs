@@ -4,6 +4,7 @@ use std::io::Write as _;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -12,6 +13,7 @@ use serde_json::json;
 use super::{EXIT_FAILURE, EXIT_USAGE, fail};
 use crate::app::{Addresses, AppError, Bound, Server};
 use crate::config::{self, Config, DnsServer, Settings, WatchSettings};
+use crate::ingest::client::{BadServer, ServerList};
 use crate::ingest::{
     ClusterOptions, ConfigCluster, ConfigSource, IngestOptions, KubeconfigPolicy, McsOptions, NetworkOptions,
     Remotes, SnapshotOptions,
@@ -46,6 +48,10 @@ pub struct Args {
     /// clientCertificate read files; azure and openstack need exec [default: nothing]
     #[arg(long, env = "TOMBOLO_INSECURE_KUBECONFIG_OPTIONS", value_name = "NAMES")]
     insecure_kubeconfig_options: Option<String>,
+    /// The only API servers that kubeconfigs of remote clusters may name: host names, *.domain, addresses and
+    /// address blocks such as 10.0.0.0/8 [default: any that is not on this machine or link]
+    #[arg(long, env = "TOMBOLO_REMOTE_API_SERVERS", value_name = "LIST")]
+    remote_api_servers: Option<String>,
     /// Namespace of the remote Secrets and of the network label [default: istio-system]
     #[arg(long, env = "TOMBOLO_SYSTEM_NAMESPACE", value_name = "NS")]
     system_namespace: Option<String>,
@@ -136,6 +142,7 @@ impl Args {
             context: self.context,
             kubeconfig_dir: self.kubeconfig_dir,
             insecure_kubeconfig_options: self.insecure_kubeconfig_options,
+            remote_api_servers: self.remote_api_servers,
             system_namespace: self.system_namespace,
             domain: self.domain,
             trust_domain: self.trust_domain,
@@ -210,6 +217,7 @@ fn configure(args: Args) -> anyhow::Result<Config> {
     let config = settings.complete()?;
     check_clusters(&config)?;
     KubeconfigPolicy::parse(&config.insecure_kubeconfig_options)?;
+    remote_api_servers(&config)?;
     telemetry::init(format, filter.as_deref().unwrap_or("info"))?;
     Ok(config)
 }
@@ -285,6 +293,7 @@ fn ingest_options(config: &Config) -> IngestOptions {
             .map(|dir| SnapshotOptions { dir, max_age: config.snapshot_max_age }),
         // Checked when the settings were settled.
         kubeconfig_policy: KubeconfigPolicy::parse(&config.insecure_kubeconfig_options).unwrap_or_default(),
+        remote_api_servers: remote_api_servers(config).unwrap_or_default(),
         ..IngestOptions::default()
     };
     set_limits(&mut options, &config.watch);
@@ -301,6 +310,11 @@ fn set_limits(options: &mut IngestOptions, said: &WatchSettings) {
     sizes.slow = said.list_minimum_bytes.unwrap_or(sizes.slow);
     retry.longest = said.longest_pause.unwrap_or(retry.longest);
     *parallel_lists = said.parallel_lists.unwrap_or(*parallel_lists);
+}
+
+fn remote_api_servers(config: &Config) -> Result<Option<Arc<ServerList>>, BadServer> {
+    let list = config.remote_api_servers.as_deref().map(ServerList::parse).transpose()?;
+    Ok(list.map(Arc::new))
 }
 
 fn mcs_options(config: &Config) -> McsOptions {

@@ -356,7 +356,13 @@ fn limits(options: &IngestOptions) -> SourceLimits {
 
 impl IngestOptions {
     fn remote_addresses(&self) -> AddressPolicy {
-        if self.allow_loopback_clusters { AddressPolicy::Any } else { AddressPolicy::Remote }
+        match &self.remote_api_servers {
+            Some(servers) => {
+                AddressPolicy::Listed { servers: Arc::clone(servers), special: self.allow_loopback_clusters }
+            }
+            None if self.allow_loopback_clusters => AddressPolicy::Any,
+            None => AddressPolicy::Remote,
+        }
     }
 
     pub(super) fn special_addresses(&self) -> SpecialAddresses {

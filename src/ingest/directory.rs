@@ -5,18 +5,16 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use notify::{RecursiveMode, Watcher};
-use tokio::sync::mpsc;
+use notify::RecursiveMode;
 
 use super::kubeconfig::{KubeconfigRules, MAX_BYTES, RemoteKubeconfig, check_cluster_id};
+use super::notices::Notices;
 use super::options::Texts;
 use super::problems::Problems;
 use super::roster::{Claims, Source};
 
 /// Changes of files are collected for this long (R1.10).
 const COALESCE: Duration = Duration::from_millis(250);
-/// The directory is looked through this often even without a notice: links may lead to places not watched.
-const RESCAN: Duration = Duration::from_secs(10);
 /// How deep folders may be nested.
 const MAX_DEPTH: usize = 8;
 /// How many files are read at most.
@@ -29,9 +27,7 @@ pub(super) struct DirectoryWatch {
     known: BTreeSet<PathBuf>,
     /// Files that are no kubeconfigs by their names, told once each.
     ignored: BTreeSet<PathBuf>,
-    notices: mpsc::Receiver<()>,
-    /// Kept for its side effect; `None` where notices are not to be had, and re-scans suffice.
-    _watcher: Option<notify::RecommendedWatcher>,
+    notices: Notices,
 }
 
 /// What one look at a directory finds.
@@ -52,46 +48,17 @@ impl DirectoryWatch {
     /// The directory cannot be read.
     pub(super) fn open(path: &Path, rules: KubeconfigRules, problems: &Problems) -> io::Result<Self> {
         std::fs::read_dir(path)?;
-        let (sender, notices) = mpsc::channel(1);
-        let watcher = notify::recommended_watcher(move |_| {
-            // Full means that a re-scan is already due.
-            let _ = sender.try_send(());
-        });
-        let watcher = watcher.and_then(|mut watcher| {
-            watcher.watch(path, RecursiveMode::Recursive)?;
-            Ok(watcher)
-        });
-        let watcher = match watcher {
-            Ok(watcher) => Some(watcher),
-            Err(error) => {
-                let text = format!("changes are noticed by looking every {RESCAN:?} only: {error}");
-                problems.set(format!("directory {}", path.display()), text);
-                None
-            }
-        };
-        Ok(Self {
-            path: path.to_owned(),
-            rules,
-            known: BTreeSet::new(),
-            ignored: BTreeSet::new(),
-            notices,
-            _watcher: watcher,
-        })
+        let (notices, error) = Notices::of(path, RecursiveMode::Recursive, COALESCE);
+        if let Some(error) = error {
+            let text = format!("changes are noticed by looking now and then only: {error}");
+            problems.set(format!("directory {}", path.display()), text);
+        }
+        Ok(Self { path: path.to_owned(), rules, known: BTreeSet::new(), ignored: BTreeSet::new(), notices })
     }
 
     /// Waits until the directory may have changed. Cancelling loses nothing that a re-scan does not find.
     pub(super) async fn changed(&mut self) {
-        tokio::select! {
-            // Unbiased: either leads to a re-scan.
-            notice = self.notices.recv() => {
-                if notice.is_none() {
-                    tokio::time::sleep(RESCAN).await;
-                }
-            }
-            () = tokio::time::sleep(RESCAN) => return,
-        }
-        tokio::time::sleep(COALESCE).await;
-        while self.notices.try_recv().is_ok() {}
+        self.notices.next().await;
     }
 
     /// What every file says now. A directory that cannot be read changes nothing.
@@ -131,7 +98,7 @@ impl DirectoryWatch {
         let mut news: Vec<_> = vanished.map(|path| (source(path), Claims::Gone)).collect();
         self.known = files.keys().cloned().collect();
         for (path, content) in files {
-            let claims = match content.and_then(|bytes| claim(&bytes, self.rules)) {
+            let claims = match content.and_then(|bytes| claim(&bytes, self.rules.clone())) {
                 Ok((id, kubeconfig)) => {
                     Claims::Of(BTreeMap::from([(id.into(), Ok(kubeconfig))]), Texts::new())
                 }

@@ -125,7 +125,7 @@ impl SecretWatch {
         let claim = |id: &str, value: Option<&Vec<u8>>| {
             check_cluster_id(id).map_err(|refusal| refusal.to_string())?;
             let value = value.ok_or("its value is not base64")?;
-            RemoteKubeconfig::parse(value, self.rules).map_err(|refusal| refusal.to_string())
+            RemoteKubeconfig::parse(value, self.rules.clone()).map_err(|refusal| refusal.to_string())
         };
         let claims = secret.data.iter().map(|(id, value)| (id.as_str().into(), claim(id, value.as_ref())));
         let options = options::from_annotations(&secret.annotations);

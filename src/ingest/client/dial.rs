@@ -141,7 +141,7 @@ impl Dialer {
     fn check_literal(&self) -> Result<(), TransportError> {
         let host = self.target.host().unwrap_or_default().trim_matches(['[', ']']);
         let Ok(address) = host.parse::<IpAddr>() else { return Ok(()) };
-        let checked = self.resolver.policy.check(address);
+        let checked = self.resolver.policy.check(host, address);
         checked.map_err(|error| TransportError::ForbiddenAddress { server: Arc::clone(&self.server), error })
     }
 

@@ -4,32 +4,53 @@ use std::future::Future;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use hyper_util::client::legacy::connect::dns::{GaiResolver, Name};
 use tower::util::BoxCloneSyncService;
 use tower::{Service, ServiceExt as _};
 
-/// Which addresses are connected to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+use super::ServerList;
+
+/// Which API servers are connected to.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AddressPolicy {
     /// Anything: the operator's own cluster, and labs (`--allow-loopback-clusters`).
     Any,
     /// Nothing on this machine or link: a remote kubeconfig must not reach into the control plane's host.
     Remote,
+    /// What is on the list only (`--remote-api-servers`).
+    Listed {
+        /// The list.
+        servers: Arc<ServerList>,
+        /// Addresses of this machine and link too, if they are on it.
+        special: bool,
+    },
 }
 
-/// *Retried.* An API server's address is not one a remote cluster may have.
+/// *Retried.* An API server is not one that a remote cluster may have.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "{address} is a {kind} address, which a remote cluster's API server may not have \
-     (--allow-loopback-clusters permits it in labs)"
-)]
-pub struct ForbiddenAddress {
-    /// The address.
-    pub address: IpAddr,
-    /// What it is.
-    pub kind: &'static str,
+pub enum ForbiddenAddress {
+    /// By its address.
+    #[error(
+        "{address} is a {kind} address, which a remote cluster's API server may not have \
+         (--allow-loopback-clusters permits it in labs)"
+    )]
+    Special {
+        /// The address.
+        address: IpAddr,
+        /// What it is.
+        kind: &'static str,
+    },
+    /// By name and address.
+    #[error("neither {host} nor its address {address} is among the servers of --remote-api-servers")]
+    NotListed {
+        /// Its host, as the kubeconfig names it.
+        host: String,
+        /// The address.
+        address: IpAddr,
+    },
 }
 
 /// Loopback, link-local (the metadata service included), multicast or unspecified: what such an address is
@@ -75,15 +96,26 @@ fn translated(address: IpAddr) -> IpAddr {
 }
 
 impl AddressPolicy {
-    /// Whether `address` may be connected to.
+    /// Whether the server `host` may be connected to at `address`.
     ///
     /// # Errors
     /// It may not, and why.
-    pub fn check(self, address: IpAddr) -> Result<(), ForbiddenAddress> {
-        let address = translated(address);
-        match (self, special_kind(address).or_else(|| is_metadata(address).then_some("metadata"))) {
-            (Self::Any, _) | (Self::Remote, None) => Ok(()),
-            (Self::Remote, Some(kind)) => Err(ForbiddenAddress { address, kind }),
+    pub fn check(&self, host: &str, address: IpAddr) -> Result<(), ForbiddenAddress> {
+        let (servers, special) = match self {
+            Self::Any => return Ok(()),
+            Self::Remote => (None, false),
+            Self::Listed { servers, special } => (Some(servers), *special),
+        };
+        let meant = translated(address);
+        match special_kind(meant).or_else(|| is_metadata(meant).then_some("metadata")) {
+            Some(kind) if !special => return Err(ForbiddenAddress::Special { address: meant, kind }),
+            _ => {}
+        }
+        match servers {
+            Some(servers) if !servers.contains(host, address) => {
+                Err(ForbiddenAddress::NotListed { host: host.to_owned(), address })
+            }
+            _ => Ok(()),
         }
     }
 }
@@ -130,12 +162,12 @@ impl Service<Name> for GuardedResolver {
     }
 
     fn call(&mut self, name: Name) -> Self::Future {
-        let policy = self.policy;
-        let answer = self.lookup.call(name);
+        let policy = self.policy.clone();
+        let answer = self.lookup.call(name.clone());
         Box::pin(async move {
             let addresses = answer.await?;
             for address in &addresses {
-                policy.check(address.ip())?;
+                policy.check(name.as_str(), address.ip())?;
             }
             if addresses.is_empty() { Err(Unresolved::Empty) } else { Ok(addresses.into_iter()) }
         })
@@ -165,8 +197,8 @@ mod tests {
         ] {
             let address: IpAddr = text.parse().unwrap();
             assert_eq!(special_kind(address), kind, "{text}");
-            assert_eq!(AddressPolicy::Remote.check(address).is_ok(), kind.is_none(), "{text}");
-            assert_eq!(AddressPolicy::Any.check(address), Ok(()));
+            assert_eq!(AddressPolicy::Remote.check(text, address).is_ok(), kind.is_none(), "{text}");
+            assert_eq!(AddressPolicy::Any.check(text, address), Ok(()));
         }
     }
 
@@ -183,10 +215,11 @@ mod tests {
             "::ffff:100.100.100.200",
         ] {
             let address: IpAddr = text.parse().unwrap();
-            assert!(AddressPolicy::Remote.check(address).is_err(), "{text}");
-            assert_eq!(AddressPolicy::Any.check(address), Ok(()));
+            assert!(AddressPolicy::Remote.check(text, address).is_err(), "{text}");
+            assert_eq!(AddressPolicy::Any.check(text, address), Ok(()));
         }
-        assert_eq!(AddressPolicy::Remote.check("64:ff9b::192.0.2.1".parse().unwrap()), Ok(()));
+        let public = "64:ff9b::192.0.2.1";
+        assert_eq!(AddressPolicy::Remote.check(public, public.parse().unwrap()), Ok(()));
     }
 
     #[tokio::test]

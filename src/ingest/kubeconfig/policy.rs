@@ -88,7 +88,7 @@ impl KubeconfigPolicy {
 }
 
 /// Everything that is not in a kubeconfig and decides about it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KubeconfigRules {
     /// Which addresses its server may have.
     pub addresses: AddressPolicy,

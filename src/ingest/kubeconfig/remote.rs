@@ -74,7 +74,7 @@ impl RemoteKubeconfig {
         let document = yaml(bytes)?;
         let (cluster_name, user) = selected(&document)?;
         let cluster = entry(&document, "clusters", "cluster", &cluster_name)?;
-        let mut config = cluster_config(cluster, addresses)?;
+        let mut config = cluster_config(cluster, &addresses)?;
         if let Some(user) = user {
             config.auth_info = auth(entry(&document, "users", "user", &user)?, cluster, policy.strict())?;
         }
@@ -154,7 +154,7 @@ fn text(map: &Map<String, Value>, name: &str) -> Option<String> {
     map.get(name).and_then(Value::as_str).filter(|text| !text.is_empty()).map(str::to_owned)
 }
 
-fn cluster_config(cluster: &Map<String, Value>, addresses: AddressPolicy) -> Result<kube::Config, Refusal> {
+fn cluster_config(cluster: &Map<String, Value>, addresses: &AddressPolicy) -> Result<kube::Config, Refusal> {
     for (name, _) in cluster.iter().filter(|(_, value)| is_set(value)) {
         let why = match name.as_str() {
             "server"
@@ -179,8 +179,9 @@ fn cluster_config(cluster: &Map<String, Value>, addresses: AddressPolicy) -> Res
     }
     let host = url.host().ok_or(Refusal::Invalid("server", "names no host"))?;
     // Names are checked by what they resolve to, when connecting.
-    if let Ok(address) = host.trim_matches(['[', ']']).parse() {
-        addresses.check(address)?;
+    let bare = host.trim_matches(['[', ']']);
+    if let Ok(address) = bare.parse() {
+        addresses.check(bare, address)?;
     }
     let mut config = kube::Config::new(url);
     config.tls_server_name = text(cluster, "tls-server-name");

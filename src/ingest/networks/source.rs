@@ -21,6 +21,8 @@ pub(in crate::ingest) use file::MeshFile;
 /// What the problem of an unusable document is about, and that of one with remarks.
 const SUBJECT: &str = "meshNetworks";
 const REMARKS: &str = "meshNetworks, remarks";
+/// What the problem of a document that cannot be asked for is about.
+const SOURCE: &str = "meshNetworks, source";
 
 /// The document as it is now; `None` until it is known for the first time.
 pub(in crate::ingest) type MeshFeed = watch::Receiver<Option<Arc<MeshNetworks>>>;
@@ -71,10 +73,29 @@ impl MeshPublisher {
         }
     }
 
-    /// The source cannot be read: what was read before stands.
+    /// Whether there is a document that says something.
+    fn names_networks(&self) -> bool {
+        self.current.borrow().as_ref().is_some_and(|networks| !networks.is_empty())
+    }
+
+    /// What the source has cannot be read: what was read before stands.
     fn unreadable(&self, origin: &str, why: &str) {
+        self.problems.set(SUBJECT, self.stands(origin, why));
+    }
+
+    /// The source does not answer, or refuses to: what was read before stands.
+    fn unreachable(&self, origin: &str, why: &str) {
+        self.problems.set(SOURCE, self.stands(origin, why));
+    }
+
+    /// The source answers.
+    fn reachable(&self) {
+        self.problems.clear(SOURCE);
+    }
+
+    fn stands(&self, origin: &str, why: &str) -> String {
         let stands = if self.is_known() { "what was read before stands" } else { "no networks are known" };
-        self.problems.set(SUBJECT, format!("{origin}: {why}; {stands}"));
+        format!("{origin}: {why}; {stands}")
     }
 
     /// Nobody says anything: goes on without a document.
@@ -85,6 +106,7 @@ impl MeshPublisher {
     }
 
     fn publish(&self, networks: MeshNetworks, mut warnings: Vec<String>, origin: &str) {
+        self.reachable();
         let (gateways, hosts) = self.static_gateways(&networks, &mut warnings);
         self.problems.clear(SUBJECT);
         match warnings.is_empty() {

@@ -47,6 +47,8 @@ pub struct SourceValues<'a> {
     pub regressions: u64,
     /// Bytes read.
     pub bytes: u64,
+    /// Attempts at lists and watches that failed.
+    pub failures: u64,
 }
 
 /// The families by cluster.
@@ -58,6 +60,8 @@ pub(super) struct ClusterMetrics {
     istiod_remote_cluster_sync_status: IntGaugeVec,
     // Which remote cluster held up the start?
     remote_cluster_sync_timeouts_total: IntCounterVec,
+    // Which cluster is hard to reach?
+    controller_sync_errors_total: IntCounterVec,
     // Which cluster's data is not fresh?
     tombolo_cluster_live: IntGaugeVec,
     // For how long has it not been?
@@ -112,6 +116,11 @@ impl ClusterMetrics {
             remote_cluster_sync_timeouts_total: counters(
                 "remote_cluster_sync_timeouts_total",
                 "Times that a remote cluster did not sync within the start gate's time",
+                cluster,
+            ),
+            controller_sync_errors_total: counters(
+                "controller_sync_errors_total",
+                "Attempts at lists and watches of a cluster that failed",
                 cluster,
             ),
             tombolo_cluster_live: gauges(
@@ -201,6 +210,7 @@ impl ClusterMetrics {
         }
         for family in [
             &self.remote_cluster_sync_timeouts_total,
+            &self.controller_sync_errors_total,
             &self.tombolo_relists_total,
             &self.tombolo_rv_regressions_total,
             &self.tombolo_bytes_in,
@@ -248,5 +258,6 @@ impl ClusterMetrics {
         }
         self.tombolo_rv_regressions_total.with_label_values(&[cluster]).inc_by(values.regressions);
         self.tombolo_bytes_in.with_label_values(&[cluster]).inc_by(values.bytes);
+        self.controller_sync_errors_total.with_label_values(&[cluster]).inc_by(values.failures);
     }
 }

@@ -50,7 +50,7 @@ async fn z_04_a_name_that_changes_its_address_gains_nothing() {
     for kind in ["loopback", "link-local"] {
         let error = get(&api, "/").await.unwrap_err();
         assert!(
-            matches!(&error, TransportError::ForbiddenAddress { error, .. } if error.kind == kind),
+            matches!(&error, TransportError::ForbiddenAddress { error, .. } if matches!(error, ForbiddenAddress::Special { kind: is, .. } if *is == kind)),
             "{error}"
         );
     }
@@ -194,4 +194,35 @@ async fn z_08_the_environment_changes_no_target() {
     let bytes = kubeconfig.to_string();
     let remote = crate::ingest::kubeconfig::RemoteKubeconfig::parse(bytes.as_bytes(), AddressPolicy::Any);
     assert_eq!(get(&client(&remote.unwrap().config), "/").await.unwrap().0, 200);
+}
+
+#[tokio::test]
+async fn z_04_a_server_that_is_not_listed_is_not_connected_to() {
+    let policy = |list: &str, special| AddressPolicy::Listed {
+        servers: Arc::new(ServerList::parse(list).unwrap()),
+        special,
+    };
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let here = lookup(move || vec![([127, 0, 0, 1], port).into()]);
+    for (list, host, special, connects) in [
+        ("127.0.0.0/8", "name", true, true),
+        ("name", "name", true, true),
+        ("10.0.0.0/8", "name", true, false),
+        ("other", "name", true, false),
+        ("127.0.0.1", "127.0.0.1", true, true),
+        ("127.0.0.2", "127.0.0.1", true, false),
+        // A list does not make this machine a remote one.
+        ("127.0.0.0/8", "name", false, false),
+    ] {
+        let resolver = GuardedResolver { lookup: here.clone(), policy: policy(list, special) };
+        let made = dialer(&format!("http://{host}:{port}"), resolver).connect().await;
+        match made {
+            Ok(_) => assert!(connects, "{list} {host}"),
+            Err(error) => {
+                assert!(!connects, "{list} {host}: {error}");
+                assert!(matches!(error, TransportError::ForbiddenAddress { .. }), "{error}");
+            }
+        }
+    }
 }

@@ -216,7 +216,7 @@ fn d34_the_peers_rules_never_relax_what_the_server_accepts() {
         KubeconfigRules { addresses: AddressPolicy::Remote, policy: KubeconfigPolicy::peer(["exec"]) };
     for user in [json!({"as": "root"}), json!({"auth-provider": {"name": "oidc"}}), json!({"new": 1})] {
         let bytes = kubeconfig(json!({"server": "https://192.0.2.1"}), user);
-        assert!(matches!(RemoteKubeconfig::parse(&bytes, rules), Err(Refusal::NotAllowed(..))));
+        assert!(matches!(RemoteKubeconfig::parse(&bytes, rules.clone()), Err(Refusal::NotAllowed(..))));
     }
 }
 

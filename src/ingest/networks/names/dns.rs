@@ -59,7 +59,8 @@ impl Upstream for Dns {
 /// The `nameserver` lines in order.
 fn system_servers(path: &Path) -> Vec<SocketAddr> {
     let text = std::fs::read(path).unwrap_or_default();
-    let config = resolv_conf::Config::parse(text).unwrap_or_default();
+    // Lines that are not understood are other programs' business.
+    let (config, _others) = resolv_conf::Config::parse_with_errors(&text);
     config.nameservers.into_iter().map(|server| SocketAddr::new(IpAddr::from(server), PORT)).collect()
 }
 
@@ -116,7 +117,7 @@ mod tests {
     fn servers_come_in_the_order_of_the_file() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("resolv.conf");
-        std::fs::write(&path, "search a.example\nnameserver 192.0.2.2\n# no\nnameserver 2001:db8::1\n")
+        std::fs::write(&path, "search a.example\nnameserver 192.0.2.2\n# no\nodd line\nnameserver x\noptions new:1\nnameserver 2001:db8::1\n")
             .unwrap();
         let shown: Vec<_> = system_servers(&path).iter().map(SocketAddr::to_string).collect();
         assert_eq!(shown, ["192.0.2.2:53", "[2001:db8::1]:53"]);

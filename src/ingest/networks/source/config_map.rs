@@ -7,17 +7,30 @@ use tokio::time::Instant;
 
 use super::MeshPublisher;
 use crate::ingest::objects::{ConfigMapObject, ObjectKey};
-use crate::ingest::watch::{Failure, Received, SourceEvent};
+use crate::ingest::watch::{Failure, ListReason, Received, SourceEvent};
 
 /// The ConfigMap.
 pub(in crate::ingest) const NAME: &str = "istio";
 /// The key in it.
 const KEY: &str = "meshNetworks";
+/// How long a document that is gone still counts: `kubectl replace --force` deletes and creates, and a list
+/// may lie. Then, if it went with a list, another list has to say the same (K-21).
+pub(in crate::ingest) const GRACE: Duration = Duration::from_secs(5);
+
+/// A document that is no longer there.
+struct Absent {
+    /// When that is to count.
+    due: Instant,
+    /// A list left it out, and nobody has confirmed that yet.
+    doubted: bool,
+}
 
 /// Publishes what the ConfigMap says, for ever. If nothing is heard within `patience` (`None`: wait for ever),
-/// the clusters go on without a document until it comes; without permission they do so at once.
+/// the clusters go on without a document until it comes; without permission they do so at once. `relist` asks
+/// for a list now.
 pub(in crate::ingest) async fn follow_config_map(
     mut events: BoxStream<'static, SourceEvent<ConfigMapObject>>,
+    relist: impl Fn(ListReason) + Send,
     publisher: MeshPublisher,
     namespace: String,
     patience: Option<Duration>,
@@ -25,7 +38,9 @@ pub(in crate::ingest) async fn follow_config_map(
     let origin = format!("ConfigMap {namespace}/{NAME}");
     let deadline = patience.map(|patience| Instant::now() + patience);
     let mut listing: Option<Option<Received<ConfigMapObject>>> = None;
+    let mut absent: Option<Absent> = None;
     loop {
+        let gone = absent.as_ref().map(|absent| absent.due);
         let event = tokio::select! {
             // Biased: what is heard counts more than the deadline.
             biased;
@@ -33,8 +48,18 @@ pub(in crate::ingest) async fn follow_config_map(
             () = tokio::time::sleep_until(deadline.unwrap_or_else(Instant::now)),
                 if deadline.is_some() && !publisher.is_known() =>
             {
-                publisher.unreadable(&origin, "nothing was heard of it in time");
+                publisher.unreachable(&origin, "nothing was heard of it in time");
                 publisher.nothing();
+                continue;
+            }
+            () = tokio::time::sleep_until(gone.unwrap_or_else(Instant::now)), if gone.is_some() => {
+                match absent.take() {
+                    Some(Absent { doubted: true, .. }) => {
+                        relist(ListReason::Requested);
+                        absent = Some(Absent { due: Instant::now() + GRACE, doubted: true });
+                    }
+                    _ => publish(&publisher, &origin, ""),
+                }
                 continue;
             }
         };
@@ -43,14 +68,27 @@ pub(in crate::ingest) async fn follow_config_map(
             SourceEvent::Init => listing = Some(None),
             SourceEvent::InitApply(received) if is_ours(&received.key) => listing = Some(Some(received)),
             SourceEvent::InitDelete(key) if is_ours(&key) => listing = Some(None),
-            SourceEvent::InitDone { .. } => match listing.take().flatten() {
-                Some(received) => take(&publisher, &origin, received),
-                None => publish(&publisher, &origin, ""),
+            SourceEvent::InitDone { reason } => match listing.take().flatten() {
+                Some(received) => {
+                    absent = None;
+                    take(&publisher, &origin, received);
+                }
+                None if !publisher.names_networks() => publish(&publisher, &origin, ""),
+                None => match &mut absent {
+                    Some(absent) => absent.doubted &= reason != ListReason::Requested,
+                    None => absent = Some(Absent { due: Instant::now() + GRACE, doubted: true }),
+                },
             },
-            SourceEvent::Apply(received) if is_ours(&received.key) => take(&publisher, &origin, received),
-            SourceEvent::Delete { key, .. } if is_ours(&key) => publish(&publisher, &origin, ""),
+            SourceEvent::Apply(received) if is_ours(&received.key) => {
+                absent = None;
+                take(&publisher, &origin, received);
+            }
+            SourceEvent::Delete { key, .. } if is_ours(&key) => {
+                absent = Some(Absent { due: Instant::now() + GRACE, doubted: false });
+            }
+            SourceEvent::Connected | SourceEvent::Idle => publisher.reachable(),
             SourceEvent::Failed(failure @ (Failure::Forbidden(_) | Failure::NotServed(_))) => {
-                publisher.unreadable(&origin, failure.text());
+                publisher.unreachable(&origin, failure.text());
                 publisher.nothing();
             }
             _ => {}

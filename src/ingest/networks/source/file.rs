@@ -4,24 +4,24 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use notify::{RecursiveMode, Watcher};
-use tokio::sync::mpsc;
+use notify::RecursiveMode;
 
 use super::{MeshPublisher, file_origin};
+use crate::ingest::notices::Notices;
 
 /// Changes are collected for this long.
 const COALESCE: Duration = Duration::from_millis(100);
-/// The file is read this often even without a notice: its links may lead to places that are not watched.
-const RESCAN: Duration = Duration::from_secs(10);
+/// A change counts once two reads this far apart agree: a file that is being written is not believed.
+const SETTLE: Duration = Duration::from_secs(1);
+/// How often a file that changes all the time is read before that is told.
+const MAX_READS: usize = 30;
 /// The largest file that is read.
 const MAX_BYTES: u64 = 4 << 20;
 
 /// A file that is followed through every way of replacing it.
 pub(in crate::ingest) struct MeshFile {
     path: PathBuf,
-    notices: mpsc::Receiver<()>,
-    /// Kept for its side effect; `None` where notices are not to be had, and looking again suffices.
-    _watcher: Option<notify::RecommendedWatcher>,
+    notices: Notices,
     text: String,
 }
 
@@ -31,20 +31,12 @@ impl MeshFile {
     /// # Errors
     /// It cannot be read.
     pub(in crate::ingest) fn open(path: &Path) -> io::Result<Self> {
-        let (sender, notices) = mpsc::channel(1);
-        let watcher = notify::recommended_watcher(move |_| {
-            // Full means that a look is already due.
-            let _ = sender.try_send(());
-        });
         // The folder, not the file: a mounted volume exchanges a link beside it, an editor the file itself.
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let watcher = watcher.and_then(|mut watcher| {
-            watcher.watch(folder, RecursiveMode::NonRecursive)?;
-            Ok(watcher)
-        });
+        let (notices, _without) = Notices::of(folder, RecursiveMode::NonRecursive, COALESCE);
         // Watched before it is read: no change between the two is missed.
         let text = read(path)?;
-        Ok(Self { path: path.to_owned(), notices, _watcher: watcher.ok(), text })
+        Ok(Self { path: path.to_owned(), notices, text })
     }
 
     /// What it said when it was last read.
@@ -55,34 +47,60 @@ impl MeshFile {
     /// Publishes every version of the file, for ever.
     pub(in crate::ingest) async fn follow(mut self, publisher: MeshPublisher) {
         let origin = file_origin(&self.path);
+        let mut unreadable = false;
         loop {
-            self.changed().await;
-            let path = self.path.clone();
-            let text = tokio::task::spawn_blocking(move || read(&path)).await;
-            match text.unwrap_or_else(|error| Err(io::Error::other(error))) {
+            self.notices.next().await;
+            match self.settled().await {
+                Ok(text) if text == self.text && !unreadable => {}
+                Ok(text) if is_blank(&text) && !is_blank(&self.text) => {
+                    publisher.unreadable(&origin, "is empty: `networks: {}` names no network");
+                    unreadable = true;
+                }
                 Ok(text) => {
                     self.text = text;
                     // Told by the publisher; the last good version stands.
                     let _ = publisher.take(&self.text, &origin);
+                    unreadable = false;
                 }
-                Err(error) => publisher.unreadable(&origin, &error.to_string()),
+                Err(error) => {
+                    publisher.unreadable(&origin, &error.to_string());
+                    unreadable = true;
+                }
             }
         }
     }
 
-    async fn changed(&mut self) {
-        tokio::select! {
-            // Unbiased: either leads to a look.
-            notice = self.notices.recv() => {
-                if notice.is_none() {
-                    tokio::time::sleep(RESCAN).await;
-                }
+    /// What the file says once it rests.
+    pub(super) async fn settled(&self) -> io::Result<String> {
+        let mut last = self.read().await;
+        for _ in 0..MAX_READS {
+            if last.as_ref().is_ok_and(|text| *text == self.text) {
+                return last;
             }
-            () = tokio::time::sleep(RESCAN) => return,
+            tokio::time::sleep(SETTLE).await;
+            let next = self.read().await;
+            let rests = match (&last, &next) {
+                (Ok(last), Ok(next)) => last == next,
+                (last, next) => last.is_err() && next.is_err(),
+            };
+            if rests {
+                return next;
+            }
+            last = next;
         }
-        tokio::time::sleep(COALESCE).await;
-        while self.notices.try_recv().is_ok() {}
+        Err(io::Error::other("changes all the time"))
     }
+
+    async fn read(&self) -> io::Result<String> {
+        let path = self.path.clone();
+        let text = tokio::task::spawn_blocking(move || read(&path)).await;
+        text.unwrap_or_else(|error| Err(io::Error::other(error)))
+    }
+}
+
+/// Whether nothing is said at all: what the first step of writing a file leaves.
+fn is_blank(text: &str) -> bool {
+    text.trim().is_empty()
 }
 
 fn read(path: &Path) -> io::Result<String> {

@@ -1,6 +1,7 @@
 //! Every way in which the document changes.
 
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use futures::stream::{self, StreamExt};
 use tokio::sync::mpsc;
@@ -17,6 +18,8 @@ struct World {
     problems: Arc<Problems>,
     feed: MeshFeed,
     publisher: Option<MeshPublisher>,
+    /// Lists that were asked for.
+    asked: Arc<AtomicUsize>,
     task: Option<JoinHandle<()>>,
 }
 
@@ -35,7 +38,8 @@ impl World {
             HostNames::Allowed,
             SpecialAddresses::Drop,
         );
-        Self { registry, problems, feed: publisher.feed(), publisher: Some(publisher), task: None }
+        let (feed, publisher) = (publisher.feed(), Some(publisher));
+        Self { registry, problems, feed, publisher, asked: Arc::default(), task: None }
     }
 
     fn follow_file(mut self, path: &Path) -> Self {
@@ -54,8 +58,14 @@ impl World {
         });
         let publisher = self.publisher.take().unwrap();
         let patience = Some(Duration::from_secs(30));
+        let asked = Arc::clone(&self.asked);
+        let relist = move |reason| {
+            assert_eq!(reason, ListReason::Requested);
+            asked.fetch_add(1, Ordering::SeqCst);
+        };
         self.task = Some(tokio::spawn(follow_config_map(
             events.boxed(),
+            relist,
             publisher,
             "istio-system".to_owned(),
             patience,
@@ -98,7 +108,8 @@ fn folder() -> (tempfile::TempDir, PathBuf) {
     (folder, path)
 }
 
-#[tokio::test]
+/// Time stands still while a file is read, and goes on by itself while nothing happens.
+#[tokio::test(start_paused = true)]
 async fn r2_4_a_file_is_read_again_and_bad_content_keeps_the_last_good_one() {
     let (_folder, path) = folder();
     std::fs::write(&path, document("one")).unwrap();
@@ -119,7 +130,7 @@ async fn r2_4_a_file_is_read_again_and_bad_content_keeps_the_last_good_one() {
     assert_eq!(world.problems.all(), []);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn r2_4_a_mounted_volume_exchanges_links() {
     let (folder, path) = folder();
     let version = |name: &str, network: &str| {
@@ -138,6 +149,35 @@ async fn r2_4_a_mounted_volume_exchanges_links() {
     std::os::unix::fs::symlink("..v2", &next).unwrap();
     std::fs::rename(&next, &data).unwrap();
     world.until("two").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn r2_4_a_file_that_is_being_written_is_not_believed() {
+    let (_folder, path) = folder();
+    std::fs::write(&path, document("one")).unwrap();
+    let mut world = World::new().follow_file(&path);
+    world.until("one").await;
+    std::fs::write(&path, "").unwrap();
+    world.until_problem("is empty").await;
+    assert_eq!(world.gateways(), ["7.7.7.7"]);
+    std::fs::write(&path, "networks: {}").unwrap();
+    world.until("").await;
+    assert!(world.gateways().is_empty() && world.problems.all().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn r2_4_a_file_counts_once_two_reads_agree() {
+    let (_folder, path) = folder();
+    std::fs::write(&path, document("one")).unwrap();
+    let file = MeshFile::open(&path).unwrap();
+    // What a slow writer leaves behind in its first second.
+    std::fs::write(&path, "networks: {}").unwrap();
+    let writer = async {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        std::fs::write(&path, document("two")).unwrap();
+    };
+    let (settled, ()) = tokio::join!(file.settled(), writer);
+    assert_eq!(settled.unwrap(), document("two"));
 }
 
 #[test]
@@ -177,6 +217,55 @@ async fn r2_4_the_config_map_is_followed() {
     world.until("three").await;
     send(SourceEvent::Delete { key: ObjectKey::new("istio-system", "istio"), revision: None });
     world.until("").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn k33_a_config_map_that_is_replaced_changes_nothing() {
+    let (mut world, events) = World::new().follow_events();
+    let send = |event| events.send(event).unwrap();
+    send(SourceEvent::Apply(config_map("istio", Some(&document("one")))));
+    world.until("one").await;
+    send(SourceEvent::Delete { key: ObjectKey::new("istio-system", "istio"), revision: None });
+    tokio::time::sleep(config_map::GRACE / 2).await;
+    world.until("one").await;
+    send(SourceEvent::Apply(config_map("istio", Some(&document("one")))));
+    tokio::time::sleep(config_map::GRACE * 2).await;
+    world.until("one").await;
+    assert_eq!(world.asked.load(Ordering::SeqCst), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn k21_a_list_without_the_config_map_is_asked_for_again() {
+    let (mut world, events) = World::new().follow_events();
+    let send = |event| events.send(event).unwrap();
+    send(SourceEvent::Apply(config_map("istio", Some(&document("one")))));
+    world.until("one").await;
+    send(SourceEvent::Init);
+    send(SourceEvent::InitDone { reason: ListReason::Expired });
+    tokio::time::sleep(config_map::GRACE * 3).await;
+    world.until("one").await;
+    assert!(world.asked.load(Ordering::SeqCst) > 0);
+    send(SourceEvent::Init);
+    send(SourceEvent::InitApply(config_map("istio", Some(&document("one")))));
+    send(SourceEvent::InitDone { reason: ListReason::Requested });
+    tokio::time::sleep(config_map::GRACE * 3).await;
+    world.until("one").await;
+    for reason in [ListReason::Expired, ListReason::Requested] {
+        send(SourceEvent::Init);
+        send(SourceEvent::InitDone { reason });
+    }
+    world.until("").await;
+    assert!(world.gateways().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refusal_is_told_until_the_source_answers() {
+    let (world, events) = World::new().follow_events();
+    events.send(SourceEvent::Failed(Failure::Forbidden("HTTP 403".to_owned()))).unwrap();
+    world.until_problem("HTTP 403").await;
+    events.send(SourceEvent::Connected).unwrap();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(world.problems.all(), []);
 }
 
 #[tokio::test(start_paused = true)]
