@@ -405,7 +405,7 @@ async fn r1_14_a_plugin_that_hangs_is_ended_with_all_that_it_started() {
     assert!(api.credentials().problem.is_some_and(|problem| problem.contains("300ms")));
     let pids = std::fs::read_to_string(dir.join("pids")).unwrap();
     assert_eq!(pids.lines().count(), 2);
-    until("both are gone", || pids.lines().all(|pid| is_gone(pid))).await;
+    until("both are gone", || pids.lines().all(is_gone)).await;
 }
 
 #[tokio::test]
