@@ -4,6 +4,7 @@ mod clusters;
 mod dns_server;
 mod environment;
 mod file;
+mod watch;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -16,6 +17,7 @@ pub use clusters::ClusterSettings;
 pub use dns_server::DnsServer;
 pub use environment::{VariableError, from_istiod_variables};
 pub use file::{FileError, read};
+pub use watch::WatchSettings;
 
 use crate::model::{ClusterId, Name, NetworkId};
 
@@ -105,6 +107,8 @@ pub struct Settings {
     pub persistent_session_label: Option<String>,
     /// Label of Services with sticky sessions by header (R5.13); in files only.
     pub persistent_session_header_label: Option<String>,
+    /// How API servers are watched; in files only.
+    pub watch: Option<WatchSettings>,
     /// Options by cluster id (D35); in files only.
     pub clusters: Option<BTreeMap<ClusterId, ClusterSettings>>,
 }
@@ -174,6 +178,7 @@ impl Settings {
             revision,
             persistent_session_label,
             persistent_session_header_label,
+            watch,
             clusters,
         )
     }
@@ -226,6 +231,7 @@ impl Settings {
             revision: self.revision.unwrap_or_default(),
             persistent_session_label: self.persistent_session_label,
             persistent_session_header_label: self.persistent_session_header_label,
+            watch: self.watch.unwrap_or_default(),
             clusters: self.clusters.unwrap_or_default(),
         })
     }
@@ -272,6 +278,7 @@ impl Settings {
         if self.snapshot_max_age.is_some_and(|age| age.is_zero()) {
             problems.push("--snapshot-max-age is 0: leave --snapshot-dir out to keep nothing".to_owned());
         }
+        problems.extend(self.watch.iter().flat_map(WatchSettings::problems));
         problems
     }
 }
@@ -317,6 +324,7 @@ pub struct Config {
     pub revision: String,
     pub persistent_session_label: Option<String>,
     pub persistent_session_header_label: Option<String>,
+    pub watch: WatchSettings,
 }
 
 /// *Fatal* at start: settings that do not fit together.

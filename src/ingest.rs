@@ -61,7 +61,8 @@ pub use options::ClusterOptions;
 pub use problems::{Problem, Problems};
 pub use roster::Rehearsal;
 pub use snapshot::SnapshotOptions;
-pub use watch::{Deadlines, RetryPolicy};
+use watch::ListPermits;
+pub use watch::{Deadlines, RetryPolicy, Sizes};
 use watch::{KubeSource, ObjectSource};
 
 use crate::model::{ClusterId, ClusterRole, Name, Quirks, SessionLabels};
@@ -119,6 +120,10 @@ pub struct IngestOptions {
     pub retry: RetryPolicy,
     /// How long API servers may take.
     pub deadlines: Deadlines,
+    /// How large their answers may be.
+    pub sizes: Sizes,
+    /// Lists that are read at once, of all clusters (K-42).
+    pub parallel_lists: usize,
     /// What the file of settings says of single clusters (D35).
     pub clusters: BTreeMap<ClusterId, Texts>,
     /// Whether a list that takes most of a cluster away is confirmed before it counts (K-21).
@@ -156,6 +161,8 @@ impl Default for IngestOptions {
             remote_api_servers: None,
             retry: RetryPolicy::default(),
             deadlines: Deadlines::default(),
+            sizes: Sizes::default(),
+            parallel_lists: ListPermits::SOUND,
             clusters: BTreeMap::new(),
             mass_delete_guard: true,
             secrets_by: None,

@@ -12,7 +12,7 @@ use serde_json::json;
 
 use super::{EXIT_FAILURE, EXIT_USAGE, fail};
 use crate::app::{Addresses, AppError, Bound, Server};
-use crate::config::{self, Config, DnsServer, Settings};
+use crate::config::{self, Config, DnsServer, Settings, WatchSettings};
 use crate::ingest::client::{BadServer, ServerList};
 use crate::ingest::{
     ClusterOptions, ConfigCluster, ConfigSource, IngestOptions, KubeconfigPolicy, McsOptions, NetworkOptions,
@@ -165,6 +165,7 @@ impl Args {
             revision: None,
             persistent_session_label: None,
             persistent_session_header_label: None,
+            watch: None,
             log_format: self.log_format,
             log_level: self.log_level,
             networks_config: self.networks_config,
@@ -268,7 +269,7 @@ fn ingest_options(config: &Config) -> IngestOptions {
         (None, None) => Remotes::None,
     };
     let id = config.cluster_id.clone();
-    IngestOptions {
+    let mut options = IngestOptions {
         config: source.map(|source| ConfigCluster { id, source }),
         remotes,
         system_namespace: config.system_namespace.clone(),
@@ -299,7 +300,21 @@ fn ingest_options(config: &Config) -> IngestOptions {
         kubeconfig_policy: KubeconfigPolicy::parse(&config.insecure_kubeconfig_options).unwrap_or_default(),
         remote_api_servers: remote_api_servers(config).unwrap_or_default(),
         ..IngestOptions::default()
-    }
+    };
+    set_limits(&mut options, &config.watch);
+    options
+}
+
+/// How long and how large answers of API servers may be, where the file says so.
+fn set_limits(options: &mut IngestOptions, said: &WatchSettings) {
+    let IngestOptions { deadlines, sizes, retry, parallel_lists, .. } = options;
+    deadlines.headers = said.answer_timeout.unwrap_or(deadlines.headers);
+    deadlines.page = said.page_timeout.unwrap_or(deadlines.page);
+    deadlines.silence = said.probe_after.unwrap_or(deadlines.silence);
+    deadlines.scout = said.look_every.map_or(deadlines.scout, |every| (every.mul_f64(0.8), every));
+    sizes.slow = said.list_minimum_bytes.unwrap_or(sizes.slow);
+    retry.longest = said.longest_pause.unwrap_or(retry.longest);
+    *parallel_lists = said.parallel_lists.unwrap_or(*parallel_lists);
 }
 
 fn session_labels(config: &Config) -> SessionLabels {

@@ -18,8 +18,10 @@ mod credentials;
 mod dial;
 mod error;
 mod exchange;
+mod exec;
 mod guard;
 mod listed;
+mod one_run;
 mod pool;
 mod tls;
 mod traffic;
@@ -93,10 +95,12 @@ impl ApiServer {
     ) -> Result<Self, ClientError> {
         let url = config.cluster_url.clone();
         let server: Arc<str> = url.authority().map_or("", |authority| authority.as_str()).into();
+        let authorization = Authorization::new(config, patience.exec).map_err(ClientError)?;
         let tls = match url.scheme_str() {
-            Some("https") => {
-                Some(Tls::new(config).map_err(|problem| ClientError(problem.to_string().into()))?)
-            }
+            Some("https") => Some(
+                Tls::new(config, authorization.exec())
+                    .map_err(|problem| ClientError(problem.to_string().into()))?,
+            ),
             _ => None,
         };
         let tls = tls.map(Arc::new);
@@ -109,7 +113,6 @@ impl ApiServer {
             traffic: Arc::clone(&traffic),
             patience,
         };
-        let authorization = Authorization::new(config).map_err(ClientError)?;
         let headers = headers(config)?;
         let pool = Pool::new(dialer);
         let inner = Inner { url, server, headers, authorization, tls, pool, traffic };
@@ -170,11 +173,14 @@ impl Exchange for ApiServer {
     fn unauthorized(&self) {
         let Inner { authorization, tls, pool, .. } = &*self.inner;
         authorization.distrust();
-        if let Some(tls) = tls.as_ref().filter(|tls| tls.identity_may_change()) {
+        if tls.as_ref().is_some_and(|tls| tls.identity_may_change()) {
             // Who we are was settled when the connection was made.
-            tls.distrust();
             pool.retire();
         }
+    }
+
+    fn suspect_connection(&self) {
+        self.inner.pool.suspect();
     }
 }
 

@@ -299,7 +299,7 @@ impl Generation {
                 status.down(kind, scope, failure);
                 return (is_refusal(failure) && self.is_optional(kind)).then_some(kind);
             }
-            SourceEvent::InitApply(_) => status.heard(kind),
+            SourceEvent::InitApply(_) | SourceEvent::InitDelete(_) => status.heard(kind),
             SourceEvent::InitDone { .. } => status.listed(kind, scope),
             SourceEvent::Connected | SourceEvent::Idle => status.up(kind, scope),
             SourceEvent::Apply(_) | SourceEvent::Delete { .. } => status.event(kind, scope),

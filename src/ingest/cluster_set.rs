@@ -21,7 +21,7 @@ use super::problems::Problems;
 use super::roster::Action;
 use super::snapshot::{Keeper, Pin};
 use super::staging::Guard;
-use super::watch::SourceLimits;
+use super::watch::{ListPermits, SourceLimits};
 use crate::model::{ClusterHealth, ClusterId, ClusterRole, ClusterStatus};
 use crate::registry::{DuplicateWriter, Registry};
 
@@ -111,7 +111,7 @@ impl ClusterSet {
         let identities = Arc::new(Identities::new(Arc::clone(&problems)));
         Self {
             identities,
-            limits: Arc::new(SourceLimits::new(options.retry).within(options.deadlines)),
+            limits: Arc::new(limits(&options)),
             options,
             mesh,
             registry,
@@ -364,6 +364,12 @@ impl ClusterSet {
 fn show(row: &mut ClusterStatus, options: &ClusterOptions) {
     row.start = options.start;
     row.stale_policy = options.stale.to_string();
+}
+
+fn limits(options: &IngestOptions) -> SourceLimits {
+    SourceLimits::new(options.retry)
+        .within(options.deadlines)
+        .sized(options.sizes, ListPermits::of(options.parallel_lists))
 }
 
 impl IngestOptions {

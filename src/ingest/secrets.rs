@@ -118,6 +118,11 @@ impl SecretWatch {
                     listing.secrets.push(received);
                 }
             }
+            SourceEvent::InitDelete(key) => {
+                if let Some(listing) = &mut self.listing {
+                    listing.secrets.retain(|listed| listed.key != key);
+                }
+            }
             SourceEvent::InitDone { .. } => {
                 let listing = self.listing.take()?;
                 return Some(self.swap(listing, problems));

@@ -237,7 +237,9 @@ impl Pass<'_> {
         match endpoint.health {
             Health::Unhealthy if !endpoint.exposure.sends_unhealthy() => Some(Decision::Unhealthy),
             Health::Terminating => Some(Decision::Terminating),
-            _ if draining(endpoint) && !self.inputs.mesh.session_labels().mark(&self.service.labels) => Some(Decision::Draining),
+            _ if draining(endpoint) && !self.inputs.mesh.session_labels().mark(&self.service.labels) => {
+                Some(Decision::Draining)
+            }
             _ => None,
         }
     }

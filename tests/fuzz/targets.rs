@@ -86,7 +86,7 @@ fn cut_into_frames(encoding: Encoding, body: &[u8], chunk: usize) -> Vec<Vec<u8>
             }
         }
     }
-    let _ = framer.finish();
+    let _ = framer.is_between_frames();
     frames
 }
 

@@ -57,4 +57,8 @@ pub trait Exchange: Send + Sync + 'static {
 
     /// Told once after a 401, so that credentials are read again before the next attempt (K-16).
     fn unauthorized(&self) {}
+
+    /// Told when what answers is no API server, or nothing answers, or much too slowly: new requests take a new
+    /// connection. Exchanges that are under way stay (K-06, K-12).
+    fn suspect_connection(&self) {}
 }

@@ -377,12 +377,10 @@ impl Status {
         });
     }
 
-    /// The failure that says most: refused credentials first. A kind of an add-on that is not installed is none.
+    /// The failure that says most: refused credentials first. A kind of an add-on that is not installed or not
+    /// permitted is none.
     fn worst(&self) -> Option<String> {
-        let failed = |source: &&SourceStatus| {
-            let absent = matches!(source.state, SourceState::NotServed(_)) && !source.expected;
-            !absent && !source.state.detail().is_empty()
-        };
+        let failed = |source: &&SourceStatus| !source.is_done_without() && !source.state.detail().is_empty();
         let unauthorized =
             |(_, source): &(_, &SourceStatus)| matches!(source.state, SourceState::Unauthorized(_));
         let mut failures = self.sources.iter().filter(|(_, source)| failed(source));

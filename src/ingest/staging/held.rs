@@ -66,6 +66,7 @@ pub(super) fn packed<U, T>(event: SourceEvent<U>, pack: impl FnOnce(U) -> T) -> 
     match event {
         SourceEvent::Init => SourceEvent::Init,
         SourceEvent::InitApply(object) => SourceEvent::InitApply(received(object, pack)),
+        SourceEvent::InitDelete(key) => SourceEvent::InitDelete(key),
         SourceEvent::InitDone { reason } => SourceEvent::InitDone { reason },
         SourceEvent::Apply(object) => SourceEvent::Apply(received(object, pack)),
         SourceEvent::Delete { key, revision } => SourceEvent::Delete { key, revision },
@@ -310,6 +311,11 @@ impl<T: PartialEq> Gate<T> {
                     listing.objects.insert(kept(key), object);
                 }
             }
+            SourceEvent::InitDelete(key) => {
+                if let Some(listing) = self.listings.get_mut(&door.scope) {
+                    listing.objects.remove(&key);
+                }
+            }
             SourceEvent::InitDone { .. } => {
                 if let Some(listing) = self.listings.remove(&door.scope) {
                     self.swap(listing, store, door, &mut changes);
@@ -347,6 +353,10 @@ impl<T: PartialEq> Gate<T> {
         changes.listed = true;
         let asked = self.doubts.remove(&door.scope).is_some_and(|doubt| doubt.confirming);
         let mut gone: Vec<_> = store.all().filter(|key| within(key) && !objects.contains_key(key)).collect();
+        if objects.keys().any(|key| key.name.is_empty()) {
+            // An object whose name cannot be read may be any of them.
+            gone.clear();
+        }
         if confirms {
             self.losses.forget(&door.scope);
         } else if let Some(held_back) = self.doubt(&objects, &gone, store, &door) {

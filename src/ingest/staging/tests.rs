@@ -383,6 +383,34 @@ fn a_relist_is_mark_and_sweep_and_equal_objects_cost_nothing() {
 }
 
 #[test]
+fn what_went_while_a_list_was_read_does_not_come_back_with_it() {
+    let mut staging = world(2);
+    let same = |n: usize| slice(&format!("s{n}"), &[&format!("p{n}=10.1.0.{n}")]);
+    staging.apply(StagedEvent::Slice(SourceEvent::Init));
+    for slice in [&same(0), &same(1)] {
+        staging.apply(StagedEvent::Slice(SourceEvent::InitApply(received(slice))));
+    }
+    let Received { key, .. } = received::<crate::ingest::objects::SliceObject>(&same(1));
+    staging.apply(StagedEvent::Slice(SourceEvent::InitDelete(key)));
+    assert!(staging.take().is_empty(), "nothing of it counts before it is complete");
+    assert_eq!(endpoints(&mut staging, "s1"), ["10.1.0.1 p1 Healthy"]);
+    staging.apply(StagedEvent::Slice(SourceEvent::InitDone { reason: ListReason::First }));
+    assert!(endpoints(&mut staging, "s1").is_empty());
+    assert_eq!(endpoints(&mut staging, "s0"), ["10.1.0.0 p0 Healthy"]);
+}
+
+#[test]
+fn k38_a_listed_object_whose_name_cannot_be_read_takes_none_away() {
+    let mut staging = world(3);
+    let same = |n: usize| slice(&format!("s{n}"), &[&format!("p{n}=10.1.0.{n}")]);
+    relist(&mut staging, &[same(0), json!({"metadata": {}, "endpoints": 7})]);
+    assert!(staging.take().is_empty(), "it may be any of the others");
+    assert_eq!(endpoints(&mut staging, "s2"), ["10.1.0.2 p2 Healthy"]);
+    relist(&mut staging, &[same(0)]);
+    assert!(endpoints(&mut staging, "s2").is_empty());
+}
+
+#[test]
 fn a_list_that_breaks_off_changes_nothing_and_the_next_one_starts_over() {
     let mut staging = world(2);
     staging.apply(StagedEvent::Slice(SourceEvent::Init));

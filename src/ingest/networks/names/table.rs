@@ -276,7 +276,9 @@ impl Entry {
             for found in [&mut lookup.v4, &mut lookup.v6].into_iter().flatten() {
                 found.addresses.retain(|address| {
                     let kind = special_kind(*address);
-                    told = kind.map(|kind| format!("{address} is a {kind} address and is not used")).or(told.take());
+                    told = kind
+                        .map(|kind| format!("{address} is a {kind} address and is not used"))
+                        .or(told.take());
                     kind.is_none()
                 });
             }

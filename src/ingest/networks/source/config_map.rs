@@ -76,6 +76,7 @@ pub(in crate::ingest) async fn follow_config_map(
         match event {
             SourceEvent::Init => listing = Some(None),
             SourceEvent::InitApply(received) if is_ours(&received.key) => listing = Some(Some(received)),
+            SourceEvent::InitDelete(key) if is_ours(&key) => listing = Some(None),
             SourceEvent::InitDone { reason } => match listing.take().flatten() {
                 Some(received) => {
                     absent = None;
