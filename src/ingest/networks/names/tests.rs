@@ -590,6 +590,8 @@ async fn d8_what_a_name_resolved_to_before_a_restart_holds_until_dns_says_someth
     assert_eq!(world.sees(), seen(&["10.0.0.7", "fd00::7"], 1), "without limit; K-40");
     script.says(1, &records(&["10.0.0.8"], 60));
     pass(60).await;
+    assert_eq!(world.sees(), seen(&["10.0.0.8", "fd00::7"], 1), "a kind that is gone has its grace");
+    pass(400).await;
     assert_eq!(world.sees(), seen(&["10.0.0.8"], 1));
     // It is not remembered over what DNS said.
     script.says(1, &Answer::NxDomain(30));
