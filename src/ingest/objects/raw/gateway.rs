@@ -54,7 +54,13 @@ impl From<Gateway<'_>> for GatewayObject {
             labels: meta.labels.into_labels(),
             class: spec.class.name(),
             addresses: spec.addresses.iter().map(address).collect(),
-            listeners: spec.listeners.into_iter().map(ListenerObject::from).collect(),
+            // One without a port is none, and takes more room here than in the answer.
+            listeners: spec
+                .listeners
+                .into_iter()
+                .filter(|listener| listener.port != 0)
+                .map(ListenerObject::from)
+                .collect(),
         }
     }
 }

@@ -250,3 +250,16 @@ async fn k37_a_line_without_end_is_cut_off_and_the_state_stays() {
     assert_eq!(consumer.counts().failures(), 3);
     assert!(consumer.counts().bytes_in() < 40_000, "{} bytes were read", consumer.counts().bytes_in());
 }
+
+#[tokio::test(start_paused = true)]
+async fn k38_an_event_of_nobody_knows_what_is_made_up_for_by_a_list() {
+    for kind in ["ADDED", "MODIFIED", "DELETED"] {
+        let world = paged(&["a", "b"]);
+        let nameless = event(kind, "", "", 50);
+        let script = script(&world, first(For::Watch, vec![frames(vec![nameless])]));
+        let mut consumer = Consumer::new(&script);
+        consumer.until("done unreadable").await;
+        assert_eq!(script.asked_for(For::FirstPage).len(), 2, "{kind}");
+        assert_eq!(consumer.times("delete"), 0, "{:?}", consumer.story);
+    }
+}
