@@ -14,10 +14,13 @@ impl From<EndpointSlice<'_>> for SliceObject {
         let namespace = meta.namespace.name();
         // One without an address is none, and takes more room here than in the answer.
         let said = raw.endpoints.into_iter().filter(|endpoint| !endpoint.addresses.is_empty());
+        let mut endpoints: Vec<_> = said.map(|endpoint| read(endpoint, &namespace)).collect();
+        // Collected where the messages were, which had more room and were perhaps many more.
+        endpoints.shrink_to(2 * endpoints.len());
         Self {
             service: usable.then(|| service.into()),
             address_type: raw.address_type.name(),
-            endpoints: said.map(|endpoint| read(endpoint, &namespace)).collect(),
+            endpoints,
             ports: raw.ports.iter().map(|p| SlicePort { name: p.name.name(), port: p.port }).collect(),
         }
     }
