@@ -392,8 +392,9 @@ fn k38_a_used_field_of_another_type_is_named_without_its_value() {
     let nameless = read(json!({"kind": "Service", "metadata": {"namespace": "n"}}));
     assert_eq!((nameless.object, &*nameless.key.name), (Err("it has no metadata.name".to_owned()), ""));
     // What is no used field of another type is a matter of conversion: ports and addresses come as written.
-    let odd =
-        read(json!({"kind": "Service", "metadata": {"name": "a"}, "spec": {"ports": [{"port": 70_000}]}}));
+    let odd = read(
+        json!({"kind": "Service", "metadata": {"name": "a", "namespace": "n"}, "spec": {"ports": [{"port": 70_000}]}}),
+    );
     assert_eq!(odd.object.unwrap().ports[0].port, 70_000);
 }
 
