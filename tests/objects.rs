@@ -304,7 +304,7 @@ fn one_bad_item<T: Object + PartialEq>(encoding: Encoding, body: &[u8], good: &R
     let page = decode_list::<T>(encoding, body).expect("a list");
     let [first, bad, last] = &page.items[..] else { panic!("three items") };
     assert_eq!((&first.object, &last.object), (&good.object, &good.object), "the others are as they were");
-    assert_eq!(bad.key, ObjectKey::new("shop", "bad"), "its key is told");
+    assert_eq!(bad.key, ObjectKey::new(&good.key.namespace, "bad"), "its key is told");
     assert_eq!(bad.revision, Some(7));
     if let Err(reason) = &bad.object {
         assert!(!reason.is_empty() && reason.len() <= 200 && !reason.contains(CANARY), "{reason}");
