@@ -329,6 +329,7 @@ fn metric_names_are_the_known_ones() {
             last_event: age,
             last_contact: age,
             lists: &lists,
+            failures: 1,
             regressions,
             bytes,
         };
