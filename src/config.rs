@@ -118,17 +118,35 @@ pub struct Settings {
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub struct McsSettings {
     /// Only exported Services are seen by other clusters, `ENABLE_MCS_SERVICE_DISCOVERY`.
-    pub service_discovery: bool,
+    pub service_discovery: Option<bool>,
     /// Imported Services have `clusterset.local` host names, `ENABLE_MCS_HOST`.
-    pub host: bool,
+    pub host: Option<bool>,
     /// `svc.cluster.local` host names never leave their cluster, `ENABLE_MCS_CLUSTER_LOCAL`.
-    pub cluster_local: bool,
+    pub cluster_local: Option<bool>,
     /// Every Service that is not cluster-local is exported, `ENABLE_MCS_AUTO_EXPORT`; needs no other.
-    pub auto_export: bool,
+    pub auto_export: Option<bool>,
     /// `MCS_API_GROUP`.
     pub api_group: Option<String>,
     /// `MCS_API_VERSION`.
     pub api_version: Option<String>,
+}
+
+impl McsSettings {
+    /// The first ones, and where they say nothing, the others.
+    fn of(first: Option<Self>, others: Option<Self>) -> Option<Self> {
+        let (first, others) = match (first, others) {
+            (Some(first), Some(others)) => (first, others),
+            (first, others) => return first.or(others),
+        };
+        Some(Self {
+            service_discovery: first.service_discovery.or(others.service_discovery),
+            host: first.host.or(others.host),
+            cluster_local: first.cluster_local.or(others.cluster_local),
+            auto_export: first.auto_export.or(others.auto_export),
+            api_group: first.api_group.or(others.api_group),
+            api_version: first.api_version.or(others.api_version),
+        })
+    }
 }
 
 impl Settings {
@@ -136,7 +154,7 @@ impl Settings {
     pub fn or(self, fallback: Self) -> Self {
         macro_rules! merged {
             ($($field:ident),* $(,)?) => {
-                Self { $($field: self.$field.or(fallback.$field)),* }
+                Self { mcs: McsSettings::of(self.mcs, fallback.mcs), $($field: self.$field.or(fallback.$field)),* }
             };
         }
         merged!(
@@ -174,7 +192,6 @@ impl Settings {
             mass_delete_guard,
             compat,
             dual_stack,
-            mcs,
             revision,
             persistent_session_label,
             persistent_session_header_label,
@@ -347,6 +364,29 @@ mod tests {
         let config = flags.or(file).complete().expect("valid");
         assert_eq!((&*config.domain, &*config.cluster_id), ("flag", "east"));
         assert_eq!(config.grpc_addr.to_string(), "127.0.0.1:15010");
+    }
+
+    #[test]
+    fn variables_about_multi_cluster_services_leave_the_rest_of_the_file_alone() {
+        let file = Settings {
+            mcs: Some(McsSettings {
+                service_discovery: Some(true),
+                host: Some(true),
+                api_version: Some("v1alpha1".to_owned()),
+                ..McsSettings::default()
+            }),
+            ..Settings::default()
+        };
+        let said = [("MCS_API_GROUP", "example.com"), ("ENABLE_MCS_HOST", "F")];
+        let variables = from_istiod_variables(|name| {
+            said.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned())
+        });
+        let mcs = variables.expect("valid").or(file).complete().expect("valid").mcs;
+        assert_eq!((mcs.service_discovery, mcs.host, mcs.cluster_local), (Some(true), Some(false), None));
+        assert_eq!(
+            (mcs.api_group.as_deref(), mcs.api_version.as_deref()),
+            (Some("example.com"), Some("v1alpha1"))
+        );
     }
 
     #[test]

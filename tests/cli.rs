@@ -329,9 +329,9 @@ fn metric_names_are_the_known_ones() {
             last_event: age,
             last_contact: age,
             lists: &lists,
+            failures: 1,
             regressions,
             bytes,
-            failures: 1,
         };
         refresh.source("x", "Pod", &source);
         refresh.conflicts(1);

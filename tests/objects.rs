@@ -304,7 +304,7 @@ fn one_bad_item<T: Object + PartialEq>(encoding: Encoding, body: &[u8], good: &R
     let page = decode_list::<T>(encoding, body).expect("a list");
     let [first, bad, last] = &page.items[..] else { panic!("three items") };
     assert_eq!((&first.object, &last.object), (&good.object, &good.object), "the others are as they were");
-    assert_eq!(bad.key, ObjectKey::new("shop", "bad"), "its key is told");
+    assert_eq!(bad.key, ObjectKey::new(&good.key.namespace, "bad"), "its key is told");
     assert_eq!(bad.revision, Some(7));
     if let Err(reason) = &bad.object {
         assert!(!reason.is_empty() && reason.len() <= 200 && !reason.contains(CANARY), "{reason}");
@@ -392,8 +392,9 @@ fn k38_a_used_field_of_another_type_is_named_without_its_value() {
     let nameless = read(json!({"kind": "Service", "metadata": {"namespace": "n"}}));
     assert_eq!((nameless.object, &*nameless.key.name), (Err("it has no metadata.name".to_owned()), ""));
     // What is no used field of another type is a matter of conversion: ports and addresses come as written.
-    let odd =
-        read(json!({"kind": "Service", "metadata": {"name": "a"}, "spec": {"ports": [{"port": 70_000}]}}));
+    let odd = read(
+        json!({"kind": "Service", "metadata": {"name": "a", "namespace": "n"}, "spec": {"ports": [{"port": 70_000}]}}),
+    );
     assert_eq!(odd.object.unwrap().ports[0].port, 70_000);
 }
 

@@ -49,7 +49,7 @@ pub struct Args {
     #[arg(long, env = "TOMBOLO_INSECURE_KUBECONFIG_OPTIONS", value_name = "NAMES")]
     insecure_kubeconfig_options: Option<String>,
     /// The only API servers that kubeconfigs of remote clusters may name: host names, *.domain, addresses and
-    /// address blocks such as 10.0.0.0/8 [default: any that is not on this machine or link]
+    /// address blocks such as 10.0.0.0/8 [default: any but loopback, link-local and metadata addresses]
     #[arg(long, env = "TOMBOLO_REMOTE_API_SERVERS", value_name = "LIST")]
     remote_api_servers: Option<String>,
     /// Namespace of the remote Secrets and of the network label [default: istio-system]
@@ -228,7 +228,8 @@ fn configure(args: Args) -> anyhow::Result<Config> {
 /// Options of single clusters in the file are settings like all others: what cannot be used ends the start.
 fn check_clusters(config: &Config) -> anyhow::Result<()> {
     for (id, said) in &config.clusters {
-        let (_, problems) = ClusterOptions::read([&said.texts()]);
+        // What only makes sense together with an annotation is no mistake.
+        let problems = ClusterOptions::check(&said.texts());
         anyhow::ensure!(problems.is_empty(), "--config, clusters, {id}: {}", problems.join("; "));
     }
     Ok(())
@@ -333,10 +334,10 @@ fn remote_api_servers(config: &Config) -> Result<Option<Arc<ServerList>>, BadSer
 fn mcs_options(config: &Config) -> McsOptions {
     let (mcs, usual) = (&config.mcs, McsOptions::default());
     let options = McsOptions {
-        discovery: mcs.service_discovery,
-        host: mcs.host,
-        cluster_local: mcs.cluster_local,
-        auto_export: mcs.auto_export,
+        discovery: mcs.service_discovery.unwrap_or_default(),
+        host: mcs.host.unwrap_or_default(),
+        cluster_local: mcs.cluster_local.unwrap_or_default(),
+        auto_export: mcs.auto_export.unwrap_or_default(),
         group: mcs.api_group.as_deref().map_or(usual.group, Into::into),
         version: mcs.api_version.as_deref().map_or(usual.version, Into::into),
     };

@@ -43,8 +43,17 @@ pub fn from_istiod_variables(get: impl Fn(&str) -> Option<String>) -> Result<Set
             _ => Err(VariableError { name, value, problem: "neither true nor false".to_owned(), flag }),
         }
     };
-    let flag =
-        |name: &str| text(name).is_some_and(|value| value.eq_ignore_ascii_case("true") || value == "1");
+    // R1.9: both are needed.
+    let external = switch("EXTERNAL_ISTIOD", "--local-cluster-secret-watcher")?;
+    let watcher = switch("LOCAL_CLUSTER_SECRET_WATCHER", "--local-cluster-secret-watcher")?;
+    let mcs = McsSettings {
+        service_discovery: switch("ENABLE_MCS_SERVICE_DISCOVERY", "mcs, service-discovery in --config")?,
+        host: switch("ENABLE_MCS_HOST", "mcs, host in --config")?,
+        cluster_local: switch("ENABLE_MCS_CLUSTER_LOCAL", "mcs, cluster-local in --config")?,
+        auto_export: switch("ENABLE_MCS_AUTO_EXPORT", "mcs, auto-export in --config")?,
+        api_group: text("MCS_API_GROUP"),
+        api_version: text("MCS_API_VERSION"),
+    };
     Ok(Settings {
         cluster_id: text("CLUSTER_ID"),
         kubeconfig_dir: text("PILOT_MULTICLUSTER_KUBECONFIG_PATH").map(PathBuf::from),
@@ -55,29 +64,14 @@ pub fn from_istiod_variables(get: impl Fn(&str) -> Option<String>) -> Result<Set
         resolve_hostname_gateways: switch("RESOLVE_HOSTNAME_GATEWAYS", "--resolve-hostname-gateways")?,
         discover_gateway_api: switch("PILOT_MULTI_NETWORK_DISCOVER_GATEWAY_API", "--discover-gateway-api")?,
         ca_dir: text("ROOT_CA_DIR").map(PathBuf::from),
-        dual_stack: flag("ISTIO_DUAL_STACK").then_some(true),
-        mcs: mcs(&flag, &text),
+        dual_stack: switch("ISTIO_DUAL_STACK", "dual-stack in --config")?,
         revision: text("REVISION"),
         persistent_session_label: text("PILOT_PERSISTENT_SESSION_LABEL"),
         persistent_session_header_label: text("PILOT_PERSISTENT_SESSION_HEADER_LABEL"),
-        // R1.9: both are needed.
-        local_cluster_secret_watcher: (flag("EXTERNAL_ISTIOD") && flag("LOCAL_CLUSTER_SECRET_WATCHER"))
-            .then_some(true),
+        mcs: (mcs != McsSettings::default()).then_some(mcs),
+        local_cluster_secret_watcher: (external == Some(true) && watcher == Some(true)).then_some(true),
         ..Settings::default()
     })
-}
-
-/// Multi-cluster services, if any variable speaks of them.
-fn mcs(flag: &impl Fn(&str) -> bool, text: &impl Fn(&str) -> Option<String>) -> Option<McsSettings> {
-    let settings = McsSettings {
-        service_discovery: flag("ENABLE_MCS_SERVICE_DISCOVERY"),
-        host: flag("ENABLE_MCS_HOST"),
-        cluster_local: flag("ENABLE_MCS_CLUSTER_LOCAL"),
-        auto_export: flag("ENABLE_MCS_AUTO_EXPORT"),
-        api_group: text("MCS_API_GROUP"),
-        api_version: text("MCS_API_VERSION"),
-    };
-    (settings != McsSettings::default()).then_some(settings)
 }
 
 #[cfg(test)]
@@ -104,7 +98,18 @@ mod tests {
         let settings = from_istiod_variables(|asked| (asked == name).then(|| "exec".to_owned()));
         assert_eq!(settings.expect("valid").complete().expect("valid").insecure_kubeconfig_options, "exec");
         let mcs = from_istiod_variables(|name| (name == "ENABLE_MCS_HOST").then(|| "true".to_owned()));
-        assert!(mcs.expect("valid").mcs.is_some_and(|mcs| mcs.host && !mcs.service_discovery));
+        assert!(
+            mcs.expect("valid")
+                .mcs
+                .is_some_and(|mcs| mcs.host == Some(true) && mcs.service_discovery.is_none())
+        );
+        let dual_stack = |value: &'static str| {
+            from_istiod_variables(|name| (name == "ISTIO_DUAL_STACK").then(|| value.to_owned()))
+                .map(|settings| settings.dual_stack)
+        };
+        assert_eq!((dual_stack("t"), dual_stack("False")), (Ok(Some(true)), Ok(Some(false))));
+        let error = dual_stack("yes").expect_err("no switch").to_string();
+        assert!(error.contains("ISTIO_DUAL_STACK=\"yes\"") && error.contains("dual-stack"), "{error}");
         let error = from_istiod_variables(|name| (name == "PILOT_DEBOUNCE_MAX").then(|| "soon".to_owned()))
             .expect_err("not a duration")
             .to_string();

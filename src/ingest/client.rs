@@ -93,7 +93,7 @@ impl ApiServer {
         resolver: GuardedResolver,
         patience: Patience,
     ) -> Result<Self, ClientError> {
-        let url = config.cluster_url.clone();
+        let url = without_userinfo(&config.cluster_url)?;
         let server: Arc<str> = url.authority().map_or("", |authority| authority.as_str()).into();
         let authorization = Authorization::new(config, patience.exec).map_err(ClientError)?;
         let tls = match url.scheme_str() {
@@ -229,6 +229,16 @@ impl Inner {
         parts.path_and_query = Some(path.map_err(|error: http::uri::InvalidUri| failed(error.to_string()))?);
         Uri::from_parts(parts).map_err(|error| failed(error.to_string()))
     }
+}
+
+/// The URL is shown, logged and sent to the server: what may be secret in it goes.
+fn without_userinfo(url: &Uri) -> Result<Uri, ClientError> {
+    let authority = url.authority().map_or("", |authority| authority.as_str());
+    let Some((_, host)) = authority.rsplit_once('@') else { return Ok(url.clone()) };
+    let mut parts = url.clone().into_parts();
+    let failed = || ClientError("its server cannot be named without the credentials in its URL".into());
+    parts.authority = Some(host.parse().map_err(|_| failed())?);
+    Uri::from_parts(parts).map_err(|_| failed())
 }
 
 /// Headers of every request: those of the kubeconfig, impersonation included if it is the operator's own.

@@ -155,8 +155,9 @@ impl ClusterSet {
 
     /// Options of a cluster: its Secret's annotations, and the file's entry, which wins (D35).
     pub(super) fn read_options(&self, id: &ClusterId, texts: &Texts) -> Arc<ClusterOptions> {
-        let (options, problems) =
-            ClusterOptions::read([texts].into_iter().chain(self.options.clusters.get(id)));
+        let last = self.running.get(id).map(|running| Arc::clone(&running.options.borrow()));
+        let sources = [texts].into_iter().chain(self.options.clusters.get(id));
+        let (options, problems) = ClusterOptions::read(sources, last.as_deref());
         let subject = format!("cluster {id}, options");
         if problems.is_empty() {
             self.problems.clear(&subject);

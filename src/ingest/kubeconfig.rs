@@ -4,6 +4,7 @@ mod own;
 mod policy;
 mod refusal;
 mod remote;
+mod server;
 
 pub use own::{ConfigSource, OwnError, load};
 pub use policy::{KubeconfigPolicy, KubeconfigRules, UnknownOption, verdict};

@@ -212,7 +212,7 @@ pub struct ConfigMapObject {
 /// A Secret with kubeconfigs of remote clusters (R1.1, R1.2). Its content is never shown.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct SecretObject {
-    /// Creation time, seconds since the epoch.
+    /// Creation time, seconds since the epoch; the end of all time when not known.
     pub created: i64,
     /// Annotations under `tombolo.dev/`: they say how its clusters are treated (D35).
     pub annotations: Labels,

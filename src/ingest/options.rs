@@ -2,7 +2,8 @@
 //! settings, which win.
 //!
 //! Both spell the same keys: `stale-after` in the file is annotation `tombolo.dev/stale-after`. A value that
-//! cannot be used is told and its default stays; it never delays or refuses a cluster.
+//! cannot be used is told and its default stays; it never delays or refuses a cluster. A restriction of what is
+//! read is different: if it cannot be used, nothing is read that was not read before.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -53,6 +54,11 @@ pub struct Selection {
 }
 
 impl Selection {
+    /// Nothing but the system namespace.
+    fn nothing() -> Self {
+        Self { only: Some(BTreeSet::new()), ..Self::default() }
+    }
+
     /// Whether every namespace is read.
     pub fn is_everything(&self) -> bool {
         *self == Self::default()
@@ -119,18 +125,34 @@ const KEYS: &[(&str, Parse)] = &[
 ];
 
 impl ClusterOptions {
-    /// Reads one source after the other; a later one wins key by key. Says what could not be used.
-    pub fn read<'a>(sources: impl IntoIterator<Item = &'a Texts>) -> (Self, Vec<String>) {
-        let mut texts: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
-        for (key, value) in sources.into_iter().flatten() {
-            texts.entry(key).or_default().push(value.trim());
+    /// Reads one source after the other; a later one wins key by key. `last`: what holds until now. Says what
+    /// could not be used.
+    pub fn read<'a>(
+        sources: impl IntoIterator<Item = &'a Texts>,
+        last: Option<&Self>,
+    ) -> (Self, Vec<String>) {
+        let texts = by_key(sources);
+        let idle = texts.contains_key("stale-after") && !texts.contains_key("stale");
+        let (options, mut problems) = Self::of(texts, last);
+        if idle {
+            problems.push("stale-after: it has no effect without `stale` = `demote` or `drop`".to_owned());
         }
+        (options, problems)
+    }
+
+    /// What cannot be used of one source, whatever others say.
+    pub fn check(source: &Texts) -> Vec<String> {
+        Self::of(by_key([source]), None).1
+    }
+
+    fn of(mut texts: BTreeMap<&str, Vec<&str>>, last: Option<&Self>) -> (Self, Vec<String>) {
         let mut options = Self::default();
         let mut problems = Vec::new();
         for (key, parse) in KEYS {
             for text in texts.remove(key).unwrap_or_default() {
                 if let Err(problem) = parse(&mut options, text) {
-                    problems.push(format!("{key}: {problem}"));
+                    let kept = options.restrict(key, last);
+                    problems.push(format!("{key}: {problem}; {kept}"));
                 }
             }
         }
@@ -141,6 +163,38 @@ impl ClusterOptions {
         }
         (options, problems)
     }
+
+    /// Z-11: a restriction that cannot be used leaves what was in force; before anything was, nothing is read.
+    /// Says which.
+    fn restrict(&mut self, key: &str, last: Option<&Self>) -> &'static str {
+        let nothing = Selection::nothing();
+        let kept = last.map_or(&nothing, |last| &last.selection);
+        match key {
+            "namespaces" => {
+                self.selection.only.clone_from(&kept.only);
+                self.selection.except.clone_from(&kept.except);
+            }
+            "namespace-selector" => {
+                self.selection.labels.clone_from(&kept.labels);
+                if last.is_none() {
+                    self.selection.only = nothing.only;
+                }
+            }
+            _ => return "the default stays",
+        }
+        match last {
+            Some(_) => "the namespaces that were read are read on",
+            None => "nothing but the system namespace is read until it is corrected",
+        }
+    }
+}
+
+fn by_key<'a>(sources: impl IntoIterator<Item = &'a Texts>) -> BTreeMap<&'a str, Vec<&'a str>> {
+    let mut texts: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for (key, value) in sources.into_iter().flatten() {
+        texts.entry(key).or_default().push(value.trim());
+    }
+    texts
 }
 
 /// The annotations that are options, without their prefix.
@@ -170,13 +224,11 @@ fn stale(options: &mut ClusterOptions, text: &str) -> Result<(), String> {
 
 fn stale_after(options: &mut ClusterOptions, text: &str) -> Result<(), String> {
     let after = humantime::parse_duration(text).map_err(|_| unusable(text, "a time such as 90s or 10m"))?;
-    match &mut options.stale {
-        StalePolicy::Hold => Err("it has no effect without `stale` = `demote` or `drop`".to_owned()),
-        StalePolicy::Demote(time) | StalePolicy::Drop(time) => {
-            *time = after;
-            Ok(())
-        }
+    // Another source may have chosen to hold.
+    if let StalePolicy::Demote(time) | StalePolicy::Drop(time) = &mut options.stale {
+        *time = after;
     }
+    Ok(())
 }
 
 fn gateway_address(options: &mut ClusterOptions, text: &str) -> Result<(), String> {
@@ -192,7 +244,7 @@ fn trusted_networks(options: &mut ClusterOptions, text: &str) -> Result<(), Stri
 
 fn namespaces(options: &mut ClusterOptions, text: &str) -> Result<(), String> {
     let (mut only, mut except) = (BTreeSet::new(), BTreeSet::new());
-    for entry in entries(text)? {
+    for entry in some_entries(text)? {
         let (set, name) = match entry.strip_prefix('!') {
             Some(name) => (&mut except, name),
             None => (&mut only, entry),
@@ -208,7 +260,7 @@ fn namespaces(options: &mut ClusterOptions, text: &str) -> Result<(), String> {
 }
 
 fn namespace_selector(options: &mut ClusterOptions, text: &str) -> Result<(), String> {
-    let entries = entries(text)?;
+    let entries = some_entries(text)?;
     let requirements = entries.into_iter().map(|entry| {
         let requirement = match (entry.split_once("!="), entry.split_once('='), entry.strip_prefix('!')) {
             (Some((key, value)), ..) => Requirement::IsNot(key.trim().into(), value.trim().into()),
@@ -246,9 +298,15 @@ fn entries(text: &str) -> Result<Vec<&str>, String> {
     Ok(entries)
 }
 
+/// An empty restriction is none that was meant.
+fn some_entries(text: &str) -> Result<Vec<&str>, String> {
+    let entries = entries(text)?;
+    if entries.is_empty() { Err("it is empty; remove it to read everything".to_owned()) } else { Ok(entries) }
+}
+
 fn unusable(text: &str, wanted: &str) -> String {
     let shown: String = text.chars().take(60).map(|c| if c.is_control() { '?' } else { c }).collect();
-    format!("`{shown}` is not {wanted}; the default stays")
+    format!("`{shown}` is not {wanted}")
 }
 
 fn is_label(text: &str) -> bool {
@@ -282,7 +340,7 @@ mod tests {
             ("kubectl.kubernetes.io/last-applied-configuration", "{}"),
         ]);
         let file = texts(&[("start", "optional"), ("serve-without-pods", "true")]);
-        let (options, problems) = ClusterOptions::read([&from_annotations(&annotations), &file]);
+        let (options, problems) = ClusterOptions::read([&from_annotations(&annotations), &file], None);
         assert_eq!(problems, [""; 0]);
         assert_eq!(options.start, StartRule::Optional);
         assert_eq!(options.stale, StalePolicy::Demote(Duration::from_secs(90)));
@@ -305,18 +363,67 @@ mod tests {
             ("stale", "forget", "`hold`, `demote` or `drop`"),
             ("stale-after", "5m", "no effect"),
             ("gateway-address", "a b", "host name"),
-            ("namespaces", "A,b", "name of a namespace"),
-            ("namespace-selector", "=x", "a term"),
             ("serve-without-pods", "yes", "`true` or `false`"),
             ("colour", "red", "is not known"),
         ] {
-            let (options, problems) = ClusterOptions::read([&texts(&[(key, value)])]);
+            let (options, problems) = ClusterOptions::read([&texts(&[(key, value)])], None);
             assert_eq!(options, ClusterOptions::default(), "{key}");
             assert!(problems.len() == 1 && problems[0].contains(word), "{problems:?}");
         }
         let (options, problems) =
-            ClusterOptions::read([&texts(&[("stale", "drop"), ("stale-after", "soon")])]);
+            ClusterOptions::read([&texts(&[("stale", "drop"), ("stale-after", "soon")])], None);
         assert_eq!(options.stale, StalePolicy::Drop(STALE_AFTER));
         assert!(problems[0].contains("`soon` is not a time"), "{problems:?}");
+    }
+
+    #[test]
+    fn z11_a_restriction_that_cannot_be_used_widens_nothing() {
+        let read = |pairs: &[(&str, &str)], last| ClusterOptions::read([&texts(pairs)], last);
+        let many = vec!["a"; MAX_ENTRIES + 1].join(",");
+        let (good, problems) = read(&[("namespaces", "prod,!dev"), ("namespace-selector", "env")], None);
+        assert_eq!(problems, [""; 0]);
+        for (key, value) in [
+            ("namespaces", "prod,Dev"),
+            ("namespaces", &*many),
+            ("namespaces", ""),
+            ("namespaces", " , "),
+            ("namespace-selector", "env in (a,b)"),
+            ("namespace-selector", "=x"),
+            ("namespace-selector", ""),
+        ] {
+            let (first, problems) = read(&[(key, value)], None);
+            assert_eq!(first.selection, Selection::nothing(), "{key} {value}");
+            assert!(problems[0].contains("nothing but the system namespace"), "{problems:?}");
+            let (kept, problems) = read(&[(key, value)], Some(&good));
+            match key {
+                "namespaces" => {
+                    assert_eq!(
+                        (&kept.selection.only, &kept.selection.except),
+                        (&good.selection.only, &good.selection.except)
+                    );
+                }
+                _ => assert_eq!(kept.selection.labels, good.selection.labels),
+            }
+            assert!(problems[0].contains("are read on"), "{problems:?}");
+        }
+        let (corrected, _) = read(&[("namespaces", "b")], Some(&ClusterOptions::default()));
+        assert_eq!(corrected.selection.only, Some(["b".into()].into()));
+        // The file wins also over an annotation that cannot be used.
+        let sources = [texts(&[("namespaces", "Prod")]), texts(&[("namespaces", "b")])];
+        let (options, problems) = ClusterOptions::read(&sources, None);
+        assert_eq!((options.selection, problems.len()), (corrected.selection, 1));
+    }
+
+    #[test]
+    fn d35_one_source_may_say_how_and_the_other_when() {
+        let annotations = texts(&[("stale", "demote")]);
+        let file = texts(&[("stale-after", "10m")]);
+        assert_eq!(ClusterOptions::check(&file), [""; 0]);
+        let (options, problems) = ClusterOptions::read([&annotations, &file], None);
+        assert_eq!(problems, [""; 0]);
+        assert_eq!(options.stale, StalePolicy::Demote(Duration::from_secs(600)));
+        let (options, problems) = ClusterOptions::read([&file, &texts(&[("stale", "hold")])], None);
+        assert_eq!((options.stale, problems.len()), (StalePolicy::Hold, 0));
+        assert!(ClusterOptions::check(&texts(&[("stale-after", "soon")]))[0].contains("soon"));
     }
 }

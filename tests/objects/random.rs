@@ -112,7 +112,8 @@ pub(crate) fn object(random: &mut Random, kind: &str, name: &str) -> Value {
         object["metadata"] = json!({});
     }
     object["metadata"]["name"] = json!(name);
-    object["metadata"]["namespace"] = json!("shop");
+    let cluster_wide = matches!(kind, "Namespace" | "Node");
+    object["metadata"]["namespace"] = if cluster_wide { Value::Null } else { json!("shop") };
     object["metadata"]["resourceVersion"] = json!((random.next() >> 20).to_string());
     object["kind"] = json!(kind);
     object["apiVersion"] = json!(api_version);

@@ -18,13 +18,15 @@ use super::ServerList;
 pub enum AddressPolicy {
     /// Anything: the operator's own cluster, and labs (`--allow-loopback-clusters`).
     Any,
-    /// Nothing on this machine or link: a remote kubeconfig must not reach into the control plane's host.
+    /// No loopback, link-local, multicast and metadata addresses: a remote kubeconfig must not reach what trusts
+    /// whoever asks from here. Other addresses of this machine are not told from those of others: what listens on
+    /// them has to authenticate.
     Remote,
     /// What is on the list only (`--remote-api-servers`).
     Listed {
         /// The list.
         servers: Arc<ServerList>,
-        /// Addresses of this machine and link too, if they are on it.
+        /// Loopback, link-local and metadata addresses too, if they are on it.
         special: bool,
     },
 }
@@ -84,14 +86,35 @@ fn is_metadata(address: IpAddr) -> bool {
     METADATA.contains(&address)
 }
 
-/// The IPv4 address that a connection to an IPv6 address ends at: mapped ones, and those behind NAT64.
-fn translated(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(v6) if v6.segments()[..6] == [0x64, 0xff9b, 0, 0, 0, 0] => {
-            let [.., a, b, c, d] = v6.octets();
-            Ipv4Addr::new(a, b, c, d).into()
+/// The addresses that a connection to this one may end at: itself, and the IPv4 addresses in it where a network
+/// translates: mapped and compatible ones, 6to4, NAT64 (RFC 6052) with its well-known prefix and with local ones
+/// (RFC 8215), which may have any of several lengths.
+fn ends(address: IpAddr) -> impl Iterator<Item = IpAddr> {
+    let address = address.to_canonical();
+    let inside = match address {
+        IpAddr::V4(_) => Vec::new(),
+        IpAddr::V6(v6) => inside(v6),
+    };
+    std::iter::once(address).chain(inside.into_iter().map(IpAddr::V4))
+}
+
+fn inside(v6: Ipv6Addr) -> Vec<Ipv4Addr> {
+    let octets = v6.octets();
+    let at = |places: [usize; 4]| Ipv4Addr::from(places.map(|place| octets[place]));
+    let last = at([12, 13, 14, 15]);
+    match v6.segments() {
+        // `::` and `::1` say what they are themselves.
+        [0, 0, 0, 0, 0, 0, 0, 0 | 1] => Vec::new(),
+        [0, 0, 0, 0, 0, 0, ..] | [0x64, 0xff9b, 0, 0, 0, 0, ..] => vec![last],
+        [0x2002, ..] => vec![at([2, 3, 4, 5])],
+        [0x64, 0xff9b, 1, ..] => {
+            // By the length of the prefix: the address, and where nothing but zeros may follow.
+            let forms =
+                [([6, 7, 9, 10], 11), ([7, 9, 10, 11], 12), ([9, 10, 11, 12], 13), ([12, 13, 14, 15], 16)];
+            let fits = forms.into_iter().filter(|(_, end)| octets[*end..].iter().all(|octet| *octet == 0));
+            fits.map(|(places, _)| at(places)).filter(|v4| !v4.is_unspecified()).collect()
         }
-        address => address,
+        _ => Vec::new(),
     }
 }
 
@@ -106,10 +129,9 @@ impl AddressPolicy {
             Self::Remote => (None, false),
             Self::Listed { servers, special } => (Some(servers), *special),
         };
-        let meant = translated(address);
-        match special_kind(meant).or_else(|| is_metadata(meant).then_some("metadata")) {
-            Some(kind) if !special => return Err(ForbiddenAddress::Special { address: meant, kind }),
-            _ => {}
+        let kind = |end: IpAddr| special_kind(end).or_else(|| is_metadata(end).then_some("metadata"));
+        if !special && let Some((address, kind)) = ends(address).find_map(|end| Some((end, kind(end)?))) {
+            return Err(ForbiddenAddress::Special { address, kind });
         }
         match servers {
             Some(servers) if !servers.contains(host, address) => {
@@ -213,13 +235,23 @@ mod tests {
             "64:ff9b::169.254.169.254",
             "64:ff9b::127.0.0.1",
             "::ffff:100.100.100.200",
+            "::169.254.169.254",
+            "2002:7f00:1::1",
+            "2002:a9fe:a9fe::",
+            "64:ff9b:1::169.254.169.254",
+            "64:ff9b:1:7f00:0:100::",
+            "64:ff9b:1:647f:0:1::",
+            "64:ff9b:1:6464:a9:fea9:fe00:0",
         ] {
             let address: IpAddr = text.parse().unwrap();
             assert!(AddressPolicy::Remote.check(text, address).is_err(), "{text}");
             assert_eq!(AddressPolicy::Any.check(text, address), Ok(()));
         }
-        let public = "64:ff9b::192.0.2.1";
-        assert_eq!(AddressPolicy::Remote.check(public, public.parse().unwrap()), Ok(()));
+        for public in
+            ["64:ff9b::192.0.2.1", "2002:c000:201::1", "64:ff9b:1::192.0.2.1", "64:ff9b:1:c000:2:100::"]
+        {
+            assert_eq!(AddressPolicy::Remote.check(public, public.parse().unwrap()), Ok(()));
+        }
     }
 
     #[tokio::test]

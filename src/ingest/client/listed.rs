@@ -38,7 +38,7 @@ impl ServerList {
         let mut list = Self { hosts: Vec::new(), networks: Vec::new() };
         for entry in text.split(',').map(str::trim) {
             if let Ok(network) = entry.parse::<IpNet>() {
-                list.networks.push(network.trunc());
+                list.networks.push(canonical(network).ok_or_else(|| BadServer(entry.to_owned()))?);
             } else if let Ok(address) = entry.trim_matches(['[', ']']).parse::<IpAddr>() {
                 list.networks.push(address.to_canonical().into());
             } else {
@@ -53,6 +53,17 @@ impl ServerList {
         let address = address.to_canonical();
         self.hosts.iter().any(|entry| entry.covers(host))
             || self.networks.iter().any(|network| network.contains(&address))
+    }
+}
+
+/// A block as addresses are compared with it: IPv4-mapped ones count as IPv4. `None` for a block that begins in
+/// the mapped ones and has others besides.
+fn canonical(network: IpNet) -> Option<IpNet> {
+    let IpNet::V6(v6) = network else { return Some(network.trunc()) };
+    match (v6.addr().to_ipv4_mapped(), v6.prefix_len().checked_sub(96)) {
+        (None, _) => Some(network.trunc()),
+        (Some(v4), Some(length)) => IpNet::new(v4.into(), length).ok().map(|network| network.trunc()),
+        (Some(_), None) => None,
     }
 }
 
@@ -108,12 +119,26 @@ mod tests {
         ] {
             assert_eq!(contains(list, host, address), is, "{host} {address}");
         }
+        for address in ["10.200.0.1", "::ffff:10.200.0.1"] {
+            assert!(contains("::ffff:10.0.0.0/104", "other.example", address), "{address}");
+        }
+        assert!(!contains("::ffff:10.0.0.0/104", "other.example", "11.0.0.1"));
     }
 
     #[test]
     fn z_04_an_entry_that_is_neither_ends_the_start() {
-        for entry in ["", "10.0.0.0/33", "300.1.1.1", "https://x", "*", "a..b", "*.", "a b", "10.0.0.1:6443"]
-        {
+        for entry in [
+            "",
+            "10.0.0.0/33",
+            "::ffff:10.0.0.0/90",
+            "300.1.1.1",
+            "https://x",
+            "*",
+            "a..b",
+            "*.",
+            "a b",
+            "10.0.0.1:6443",
+        ] {
             assert_eq!(ServerList::parse(entry), Err(BadServer(entry.to_owned())), "{entry}");
             assert!(ServerList::parse(&format!("ok.example,{entry}")).is_err(), "{entry}");
         }

@@ -171,7 +171,10 @@ impl Tls {
     /// What the settings in use are made of, and what is wrong with the files.
     pub(super) fn facts(&self) -> (TlsFacts, Option<Arc<str>>) {
         let current = self.lock();
-        let facts = current.made.as_ref().map(|made| made.facts.clone()).unwrap_or_default();
+        // Before a program has run the CA is known all the same: a snapshot is pinned by it (D35).
+        let given =
+            || TlsFacts { ca_sha256: self.config.root_cert.as_deref().map(fingerprint), not_after: None };
+        let facts = current.made.as_ref().map_or_else(given, |made| made.facts.clone());
         (facts, current.problem.clone())
     }
 

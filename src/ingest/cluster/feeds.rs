@@ -11,7 +11,8 @@ use super::plan::Plan;
 use crate::ingest::client::{ByteStream, Exchange};
 use crate::ingest::convert::McsOptions;
 use crate::ingest::exports::Exports;
-use crate::ingest::objects::{Object, ObjectKey, ObjectKind};
+use crate::ingest::objects::wire::{Encoding, decode_one};
+use crate::ingest::objects::{NamespaceObject, Object, ObjectKey, ObjectKind};
 use crate::ingest::staging::{Scope, StagedEvent};
 use crate::ingest::watch::{
     KubeSource, ListReason, ObjectSource, Received, Source, SourceControl, SourceCounts, SourceEvent,
@@ -20,6 +21,8 @@ use crate::ingest::watch::{
 use crate::model::Name;
 
 /// The namespace that every cluster has, and whose uid says which one it is (K-20).
+const HOME: &str = "kube-system";
+/// Where it is asked for.
 const HOME_PATH: &str = "/api/v1/namespaces/kube-system";
 /// Largest answer about it.
 const MAX_HOME: usize = 1 << 20;
@@ -120,7 +123,8 @@ impl Opening<'_> {
             }
             let Source { events, control } = ObjectSource::<T>::start(source);
             let plan = self.plan.clone();
-            let events = events.filter(move |event| std::future::ready(admitted(event, &plan)));
+            let of = scope.clone();
+            let events = events.filter(move |event| std::future::ready(admitted(event, &plan, of.as_ref())));
             let events = events.map(move |event| Arrival { scope: scope.clone(), event: wrap(event) });
             self.events.push(events.boxed());
             self.controls.push((kind, control));
@@ -180,16 +184,8 @@ impl Feeds for KubeFeeds {
     }
 }
 
-/// Reads the uid of one object, of a body that is not larger than one may be.
+/// Reads the uid of `kube-system`, of a body that is not larger than one object may be.
 async fn uid_of(mut body: ByteStream) -> Result<Name, Unknown> {
-    #[derive(serde::Deserialize)]
-    struct Object {
-        metadata: Metadata,
-    }
-    #[derive(serde::Deserialize)]
-    struct Metadata {
-        uid: Name,
-    }
     let mut bytes = Vec::new();
     while let Some(chunk) = body.next().await {
         bytes.extend_from_slice(&chunk.map_err(|_| Unknown::Unreachable)?);
@@ -197,17 +193,67 @@ async fn uid_of(mut body: ByteStream) -> Result<Name, Unknown> {
             return Err(Unknown::Untold);
         }
     }
-    let object: Object = serde_json::from_slice(&bytes).map_err(|_| Unknown::Untold)?;
-    Ok(object.metadata.uid)
+    // Anything else says nothing: a proxy's answer with a uid is not a cluster's (K-12).
+    let home = decode_one::<NamespaceObject>(Encoding::Json, &bytes).map_err(|_| Unknown::Untold)?;
+    let is_home = home.object.is_ok() && *home.key.name == *HOME && !home.uid.is_empty();
+    if is_home { Ok(home.uid) } else { Err(Unknown::Untold) }
 }
 
-/// Whether an event is about an object that is read at all.
-fn admitted<T>(event: &SourceEvent<T>, plan: &Plan) -> bool {
-    match event {
+/// Whether an event is about an object that is read at all, and by the source with this scope: an API server may
+/// answer anything (Z-11). What has no namespace is cluster-wide or unreadable.
+fn admitted<T>(event: &SourceEvent<T>, plan: &Plan, scope: Option<&Name>) -> bool {
+    let namespace = match event {
         SourceEvent::InitApply(Received { key, .. }) | SourceEvent::Apply(Received { key, .. }) => {
-            plan.admits(&key.namespace)
+            &key.namespace
         }
-        SourceEvent::Delete { key, .. } => plan.admits(&key.namespace),
-        _ => true,
+        SourceEvent::Delete { key, .. } => &key.namespace,
+        _ => return true,
+    };
+    namespace.is_empty() || (scope.is_none_or(|scope| scope == namespace) && plan.admits(namespace))
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::stream;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn k20_only_kube_system_itself_says_which_cluster_answers() {
+        let uid = |body: Value| uid_of(stream::iter([Ok(body.to_string().into())]).boxed());
+        let namespace = |name: &str, uid: &str| json!({"kind": "Namespace", "apiVersion": "v1", "metadata": {"name": name, "uid": uid}});
+        assert_eq!(uid(namespace("kube-system", "u")).await, Ok("u".into()));
+        for other in [
+            namespace("default", "u"),
+            namespace("kube-system", ""),
+            json!({"kind": "Pod", "apiVersion": "v1", "metadata": {"name": "kube-system", "uid": "u"}}),
+            json!({"metadata": {"name": "kube-system", "uid": "u"}}),
+            json!({"login": "please"}),
+        ] {
+            assert_eq!(uid(other.clone()).await, Err(Unknown::Untold), "{other}");
+        }
+    }
+
+    #[test]
+    fn z11_what_an_api_server_answers_for_another_namespace_is_not_taken_in() {
+        let of = |namespace: &str| {
+            let object = Received {
+                key: crate::ingest::objects::ObjectKey::new(namespace, "x"),
+                uid: Name::default(),
+                revision: None,
+                object: Ok(()),
+            };
+            let key = object.key.clone();
+            [
+                SourceEvent::InitApply(object.clone()),
+                SourceEvent::Apply(object),
+                SourceEvent::Delete { key, revision: None },
+            ]
+        };
+        let (plan, scope) = (Plan::default(), Name::from("a"));
+        assert!(of("a").iter().all(|event| admitted(event, &plan, Some(&scope))));
+        assert!(!of("payments").iter().any(|event| admitted(event, &plan, Some(&scope))));
+        assert!(of("payments").iter().all(|event| admitted(event, &plan, None)));
     }
 }

@@ -85,7 +85,7 @@ impl Plan {
     /// Whether an object of this namespace is taken in; cluster-wide objects have none.
     pub(super) fn admits(&self, namespace: &Name) -> bool {
         namespace.is_empty()
-            || (self.sorted.as_ref().is_none_or(|only| only.contains(namespace))
+            || (self.single.as_ref().or(self.sorted.as_ref()).is_none_or(|only| only.contains(namespace))
                 && !self.except.contains(namespace))
     }
 }
@@ -116,6 +116,8 @@ mod tests {
         assert_eq!(scopes, [Some("a".into()), Some("b".into()), Some("istio-system".into())]);
         assert_eq!(plan.scopes(ObjectKind::Node), [None]);
         assert_eq!(plan.fields(ObjectKind::Pod, Some(&"a".into())).as_deref(), Some("status.phase!=Failed"));
+        assert!(plan.admits(&"a".into()) && plan.admits(&"".into()));
+        assert!(!plan.admits(&"payments".into()), "whatever the API server answers");
     }
 
     #[test]

@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 
 use kube::config::{Cluster, KubeConfigOptions, Kubeconfig, KubeconfigError};
 
+use super::server;
+
 /// Where the config cluster's credentials come from. The environment variable `KUBECONFIG` is never read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ConfigSource {
@@ -93,6 +95,28 @@ pub enum OwnError {
         /// The context.
         context: String,
     },
+    /// The server cannot be connected to as it is given.
+    #[error("kubeconfig {path}, context `{context}`: server {problem}")]
+    Server {
+        /// The file.
+        path: PathBuf,
+        /// The context.
+        context: String,
+        /// What is wrong with its URL, which may have secrets in it.
+        problem: &'static str,
+    },
+    /// The context names a user that the file does not have: requests would be anonymous.
+    #[error("kubeconfig {path}, context `{context}`: there is no user `{user}`; it has: {known}")]
+    UnknownUser {
+        /// The file.
+        path: PathBuf,
+        /// The context.
+        context: String,
+        /// What the context names.
+        user: String,
+        /// What there is.
+        known: String,
+    },
     /// There is no service account.
     #[error("no in-cluster service account: {0}; give --kubeconfig outside a cluster")]
     InCluster(#[from] kube::config::InClusterError),
@@ -110,7 +134,7 @@ pub async fn load(source: &ConfigSource) -> Result<kube::Config, OwnError> {
 }
 
 async fn from_file(path: PathBuf, context: Option<&str>) -> Result<kube::Config, OwnError> {
-    let kubeconfig = match Kubeconfig::read_from(&path) {
+    let mut kubeconfig = match Kubeconfig::read_from(&path) {
         Ok(kubeconfig) => kubeconfig,
         Err(KubeconfigError::ReadConfig(error, _)) => return Err(OwnError::Unreadable { path, error }),
         Err(KubeconfigError::Parse(error)) => {
@@ -122,10 +146,7 @@ async fn from_file(path: PathBuf, context: Option<&str>) -> Result<kube::Config,
             return Err(OwnError::Malformed { path, place });
         }
     };
-    let known = || {
-        let names: Vec<_> = kubeconfig.contexts.iter().map(|context| context.name.as_str()).collect();
-        if names.is_empty() { "none".to_owned() } else { names.join(", ") }
-    };
+    let known = || names(kubeconfig.contexts.iter().map(|context| &*context.name));
     let current = kubeconfig.current_context.as_deref().filter(|name| !name.is_empty());
     let Some(context) = context.or(current).map(str::to_owned) else {
         return Err(OwnError::NoContext { known: known(), path });
@@ -139,15 +160,52 @@ async fn from_file(path: PathBuf, context: Option<&str>) -> Result<kube::Config,
     if cluster.is_some_and(|cluster| cluster.proxy_url.as_deref().is_some_and(|url| !url.is_empty())) {
         return Err(OwnError::Proxy { path, context });
     }
+    if let Some(user) = missing_user(&kubeconfig, &context) {
+        let known = names(kubeconfig.auth_infos.iter().map(|user| &*user.name));
+        return Err(OwnError::UnknownUser { path, context, user, known });
+    }
+    without_proxy(&mut kubeconfig);
     let options = KubeConfigOptions { context: Some(context.clone()), ..KubeConfigOptions::default() };
-    let config = kube::Config::from_custom_kubeconfig(kubeconfig, &options).await;
-    match config {
-        // Read again when connections are made: it may be exchanged (K-17).
-        Ok(mut config) => {
-            config.root_cert_file = ca_file;
-            Ok(config)
-        }
-        Err(error) => Err(OwnError::Unusable { path, context, error: Box::new(error) }),
+    let mut config = match kube::Config::from_custom_kubeconfig(kubeconfig, &options).await {
+        Ok(config) => config,
+        Err(error) => return Err(OwnError::Unusable { path, context, error: Box::new(error) }),
+    };
+    if let Err(problem) = server::check(&config.cluster_url) {
+        return Err(OwnError::Server { path, context, problem });
+    }
+    if config.accept_invalid_certs {
+        tracing::warn!(
+            kubeconfig = %path.display(), context,
+            "insecure-skip-tls-verify: whoever answers at the server's address is believed; \
+             give certificate-authority-data instead"
+        );
+    }
+    // Read again when connections are made: it may be exchanged (K-17).
+    config.root_cert_file = ca_file;
+    config.proxy_url = None;
+    if let Some(described) = config.auth_info.exec.as_mut().and_then(|exec| exec.cluster.as_mut()) {
+        described.proxy_url = None;
+    }
+    Ok(config)
+}
+
+fn names<'a>(names: impl Iterator<Item = &'a str>) -> String {
+    let names: Vec<_> = names.collect();
+    if names.is_empty() { "none".to_owned() } else { names.join(", ") }
+}
+
+/// The user that a context names and the file does not have.
+fn missing_user(kubeconfig: &Kubeconfig, context: &str) -> Option<String> {
+    let context = kubeconfig.contexts.iter().find(|named| named.name == context)?.context.as_ref()?;
+    let user = context.user.as_ref().filter(|user| !user.is_empty())?;
+    kubeconfig.auth_infos.iter().all(|known| known.name != *user).then(|| user.clone())
+}
+
+/// Where no proxy is named the library would look for one in the environment, and fail if that is none (Z-08).
+/// What is set here is never used.
+fn without_proxy(kubeconfig: &mut Kubeconfig) {
+    for cluster in kubeconfig.clusters.iter_mut().filter_map(|named| named.cluster.as_mut()) {
+        cluster.proxy_url = Some("http://unused.invalid".to_owned());
     }
 }
 
@@ -214,5 +272,45 @@ mod tests {
         assert_eq!(config.root_cert, Some(vec![ca.der().to_vec()]));
         let refused = failure(Some(&with("proxy-url: 'http://192.0.2.2'")), None).await;
         assert!(refused.contains("proxy-url"), "{refused}");
+    }
+
+    #[tokio::test]
+    async fn z_24_a_server_with_credentials_or_without_a_port_that_can_be_is_refused_unseen() {
+        for (server, word) in [
+            ("https://me:canary@192.0.2.1", "credentials"),
+            ("https://192.0.2.1:644300", "port"),
+            ("https://192.0.2.1:0", "port"),
+        ] {
+            let refused = failure(Some(&TWO.replace("https://192.0.2.1", server)), None).await;
+            assert!(refused.contains(word) && !refused.contains("canary"), "{refused}");
+        }
+        for server in ["https://192.0.2.1:6443", "https://[2001:db8::1]", "https://[2001:db8::1]:6443/prefix"]
+        {
+            assert_eq!(server::check(&server.parse().unwrap()), Ok(()), "{server}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_context_whose_user_is_not_there_is_not_read_anonymously() {
+        let refused = failure(Some(&TWO.replace("name: u,", "name: other,")), None).await;
+        assert!(refused.contains("no user `u`") && refused.contains("other"), "{refused}");
+        let anonymous = TWO.replace(", user: u}}, {name: b", "}}, {name: b");
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("config.yaml");
+        std::fs::write(&path, anonymous).unwrap();
+        assert!(load(&ConfigSource::Kubeconfig { path, context: None }).await.is_ok(), "it names none");
+    }
+
+    #[test]
+    fn z_08_proxies_of_the_environment_are_of_no_interest() {
+        let this = std::env::current_exe().unwrap();
+        let test = "ingest::kubeconfig::own::tests::the_current_context_is_used_unless_one_is_named";
+        let run = std::process::Command::new(this)
+            .args([test, "--exact"])
+            .env("HTTPS_PROXY", "no proxy: at all")
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&run.stdout);
+        assert!(run.status.success() && said.contains("1 passed"), "{said}");
     }
 }

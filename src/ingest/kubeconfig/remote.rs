@@ -1,5 +1,6 @@
 //! Kubeconfigs of remote clusters: only what is known to be harmless is taken over (Z-01…Z-05, Z-07, Z-08).
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
@@ -14,7 +15,7 @@ use serde_json::{Map, Value};
 use xxhash_rust::xxh3::xxh3_128;
 
 use super::policy::{is_set, shown};
-use super::{KubeconfigPolicy, KubeconfigRules, Refusal, verdict};
+use super::{KubeconfigPolicy, KubeconfigRules, Refusal, server, verdict};
 use crate::ingest::client::AddressPolicy;
 
 /// Largest kubeconfig that is read (Z-07).
@@ -72,6 +73,7 @@ impl RemoteKubeconfig {
             return Err(Refusal::TooLarge);
         }
         let document = yaml(bytes)?;
+        check_document(&document)?;
         let (cluster_name, user) = selected(&document)?;
         let cluster = entry(&document, "clusters", "cluster", &cluster_name)?;
         let mut config = cluster_config(cluster, &addresses)?;
@@ -114,27 +116,76 @@ fn limits() -> serde_saphyr::Options {
     }
 }
 
-fn list<'a>(document: &'a Map<String, Value>, name: &str) -> impl Iterator<Item = (&'a str, &'a Value)> {
-    let entries = document.get(name).and_then(Value::as_array).into_iter().flatten();
-    entries.filter_map(|entry| Some((entry.get("name")?.as_str()?, entry)))
+/// What a kubeconfig consists of.
+const TOP: [&str; 8] =
+    ["apiVersion", "kind", "preferences", "clusters", "users", "contexts", "current-context", "extensions"];
+/// What a context consists of.
+const CONTEXT: [&str; 4] = ["cluster", "user", "namespace", "extensions"];
+
+/// Z-01: what is not known is refused, whatever it would have meant.
+fn known(map: &Map<String, Value>, fields: &[&str]) -> Result<(), Refusal> {
+    let mut others = map.iter().filter(|(name, value)| is_set(value) && !fields.contains(&name.as_str()));
+    match others.next() {
+        Some((name, _)) => Err(Refusal::NotAllowed(shown(name), "the field is not known")),
+        None => Ok(()),
+    }
+}
+
+fn check_document(document: &Map<String, Value>) -> Result<(), Refusal> {
+    known(document, &TOP)?;
+    if text(document, "kind")?.is_some_and(|kind| kind != "Config") {
+        return Err(Refusal::Invalid("kind", "must be Config"));
+    }
+    if text(document, "apiVersion")?.is_some_and(|version| version != "v1") {
+        return Err(Refusal::Invalid("apiVersion", "must be v1"));
+    }
+    Ok(())
+}
+
+/// The entries of a list by name. Which of two of one name counts is nothing to guess (Z-07).
+fn list<'a>(
+    document: &'a Map<String, Value>,
+    name: &'static str,
+) -> Result<BTreeMap<&'a str, &'a Map<String, Value>>, Refusal> {
+    let entries = match document.get(name) {
+        None | Some(Value::Null) => return Ok(BTreeMap::new()),
+        Some(Value::Array(entries)) => entries,
+        Some(_) => return Err(Refusal::Invalid(name, "must be a list")),
+    };
+    let mut named = BTreeMap::new();
+    for entry in entries {
+        let entry = entry.as_object().ok_or(Refusal::Invalid(name, "has an entry that is no object"))?;
+        let own = match entry.get("name") {
+            None | Some(Value::Null) => continue,
+            Some(Value::String(own)) => own.as_str(),
+            Some(_) => return Err(Refusal::Invalid(name, "has a name that is no text")),
+        };
+        if named.insert(own, entry).is_some() {
+            return Err(Refusal::Invalid(name, "has two entries of one name"));
+        }
+    }
+    Ok(named)
 }
 
 /// R1.11: the current context, else the first context by name that has a cluster, else the first cluster by
 /// name. The user is that context's.
 fn selected(document: &Map<String, Value>) -> Result<(String, Option<String>), Refusal> {
-    let current = document.get("current-context").and_then(Value::as_str).unwrap_or_default();
-    let mut contexts: Vec<_> = list(document, "contexts").collect();
+    let current = text(document, "current-context")?.unwrap_or_default();
+    let mut contexts: Vec<_> = list(document, "contexts")?.into_iter().collect();
     contexts.sort_by_key(|(name, _)| (*name != current, *name));
-    let field = |context: &Value, name: &str| {
-        let text = context.get("context")?.get(name)?.as_str()?;
-        (!text.is_empty()).then(|| text.to_owned())
-    };
-    let mut named =
-        contexts.iter().filter_map(|(_, context)| Some((field(context, "cluster")?, field(context, "user"))));
-    if let Some(selected) = named.next() {
-        return Ok(selected);
+    for (_, entry) in contexts {
+        let context = match entry.get("context") {
+            None | Some(Value::Null) => continue,
+            Some(Value::Object(context)) => context,
+            Some(_) => return Err(Refusal::Invalid("contexts", "has a context that is no object")),
+        };
+        known(context, &CONTEXT)?;
+        let (cluster, user) = (text(context, "cluster")?, text(context, "user")?);
+        if let Some(cluster) = cluster {
+            return Ok((cluster, user));
+        }
     }
-    let first = list(document, "clusters").map(|(name, _)| name).min();
+    let first = list(document, "clusters")?.into_keys().next();
     let first = first.ok_or(Refusal::Missing("clusters"))?;
     Ok((first.to_owned(), None))
 }
@@ -145,13 +196,19 @@ fn entry<'a>(
     singular: &'static str,
     name: &str,
 ) -> Result<&'a Map<String, Value>, Refusal> {
-    let found = list(document, plural).find(|(candidate, _)| *candidate == name);
-    let content = found.and_then(|(_, entry)| entry.get(singular)?.as_object());
+    let found = list(document, plural)?.remove(name);
+    let content = found.and_then(|entry| entry.get(singular)?.as_object());
     content.ok_or(Refusal::Missing(plural))
 }
 
-fn text(map: &Map<String, Value>, name: &str) -> Option<String> {
-    map.get(name).and_then(Value::as_str).filter(|text| !text.is_empty()).map(str::to_owned)
+/// A field that is a text or not there. What is something else is refused: without it the credentials or the CA
+/// would be others than what was meant.
+fn text(map: &Map<String, Value>, name: &'static str) -> Result<Option<String>, Refusal> {
+    match map.get(name) {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::String(text)) => Ok(Some(text.clone()).filter(|text| !text.is_empty())),
+        Some(_) => Err(Refusal::Invalid(name, "must be a text")),
+    }
 }
 
 fn cluster_config(cluster: &Map<String, Value>, addresses: &AddressPolicy) -> Result<kube::Config, Refusal> {
@@ -169,14 +226,12 @@ fn cluster_config(cluster: &Map<String, Value>, addresses: &AddressPolicy) -> Re
         };
         return Err(Refusal::NotAllowed(shown(name), why));
     }
-    let server = text(cluster, "server").ok_or(Refusal::Missing("server"))?;
-    let url: http::Uri = server.parse().map_err(|_| Refusal::Invalid("server", "is not a URL"))?;
+    let address = text(cluster, "server")?.ok_or(Refusal::Missing("server"))?;
+    let url: http::Uri = address.parse().map_err(|_| Refusal::Invalid("server", "is not a URL"))?;
     if url.scheme_str() != Some("https") {
         return Err(Refusal::Invalid("server", "must be an https URL"));
     }
-    if url.authority().is_some_and(|authority| authority.as_str().contains('@')) {
-        return Err(Refusal::Invalid("server", "must not contain credentials"));
-    }
+    server::check(&url).map_err(|problem| Refusal::Invalid("server", problem))?;
     let host = url.host().ok_or(Refusal::Invalid("server", "names no host"))?;
     // Names are checked by what they resolve to, when connecting.
     let bare = host.trim_matches(['[', ']']);
@@ -184,9 +239,9 @@ fn cluster_config(cluster: &Map<String, Value>, addresses: &AddressPolicy) -> Re
         addresses.check(bare, address)?;
     }
     let mut config = kube::Config::new(url);
-    config.tls_server_name = text(cluster, "tls-server-name");
+    config.tls_server_name = text(cluster, "tls-server-name")?;
     config.default_retry = false;
-    if let Some(data) = text(cluster, "certificate-authority-data") {
+    if let Some(data) = text(cluster, "certificate-authority-data")? {
         config.root_cert = Some(certificates(&data)?);
     }
     Ok(config)
@@ -212,14 +267,14 @@ fn auth(
 ) -> Result<AuthInfo, Refusal> {
     verdict(&Value::Object(user.clone()), policy)?;
     Ok(AuthInfo {
-        username: text(user, "username"),
-        password: text(user, "password").map(Into::into),
-        token: text(user, "token").map(Into::into),
+        username: text(user, "username")?,
+        password: text(user, "password")?.map(Into::into),
+        token: text(user, "token")?.map(Into::into),
         token_file: path(user, "tokenFile")?,
         client_certificate: path(user, "client-certificate")?,
-        client_certificate_data: text(user, "client-certificate-data"),
+        client_certificate_data: text(user, "client-certificate-data")?,
         client_key: path(user, "client-key")?,
-        client_key_data: text(user, "client-key-data").map(Into::into),
+        client_key_data: text(user, "client-key-data")?.map(Into::into),
         auth_provider: provider(user)?,
         exec: exec(user, cluster)?,
         ..AuthInfo::default()
@@ -228,7 +283,7 @@ fn auth(
 
 /// A Secret has no directory that a relative path could start from.
 fn path(user: &Map<String, Value>, name: &'static str) -> Result<Option<String>, Refusal> {
-    match text(user, name) {
+    match text(user, name)? {
         Some(path) if !Path::new(&path).is_absolute() => {
             Err(Refusal::Invalid(name, "must be an absolute path"))
         }
@@ -243,7 +298,22 @@ fn provider(user: &Map<String, Value>) -> Result<Option<AuthProviderConfig>, Ref
     if provider.name != "gcp" {
         return Err(Refusal::Unsupported("auth-provider", "use an exec plugin, such as kubelogin for azure"));
     }
+    if let Some(program) = provider.config.get("cmd-path") {
+        check_program(program).map_err(|problem| Refusal::Invalid("auth-provider", problem))?;
+    }
     Ok(Some(provider))
+}
+
+/// A program is found by an absolute path, or by name where programs are: never beside whatever this process
+/// was started in.
+fn check_program(program: &str) -> Result<(), &'static str> {
+    match program {
+        "" => Err("names no command"),
+        path if path.contains('/') && !Path::new(path).is_absolute() => {
+            Err("must name its command by an absolute path or a bare name")
+        }
+        _ => Ok(()),
+    }
 }
 
 fn exec(user: &Map<String, Value>, cluster: &Map<String, Value>) -> Result<Option<ExecConfig>, Refusal> {
@@ -251,12 +321,7 @@ fn exec(user: &Map<String, Value>, cluster: &Map<String, Value>) -> Result<Optio
     let wrong = |_| Refusal::Invalid("exec", "has fields of the wrong kind");
     let mut exec = ExecConfig::deserialize(value).map_err(wrong)?;
     let command = exec.command.as_deref().unwrap_or_default();
-    if command.is_empty() {
-        return Err(Refusal::Invalid("exec", "names no command"));
-    }
-    if command.contains('/') && !Path::new(command).is_absolute() {
-        return Err(Refusal::Invalid("exec", "must name its command by an absolute path or a bare name"));
-    }
+    check_program(command).map_err(|problem| Refusal::Invalid("exec", problem))?;
     if exec.provide_cluster_info {
         let wrong = |_| Refusal::Invalid("exec", "asks for a cluster that cannot be described");
         let described = Cluster::deserialize(&Value::Object(cluster.clone())).map_err(wrong)?;

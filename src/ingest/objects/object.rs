@@ -10,7 +10,7 @@ use super::raw::protobuf::{Fault, Message as _};
 use super::raw::{self, Root, Text};
 use super::wire::{self, Received};
 use super::{
-    ConfigMapObject, GatewayObject, NamespaceObject, NodeObject, ObjectKey, PodObject, SecretObject,
+    ConfigMapObject, GatewayObject, NamespaceObject, NodeObject, PodObject, SecretObject,
     ServiceExportObject, ServiceImportObject, ServiceObject, SliceObject,
 };
 
@@ -32,6 +32,11 @@ pub trait Object: Clone + fmt::Debug + DeserializeOwned + Send + Sync + 'static 
     const NAMESPACED: bool;
     /// Whether API servers speak protobuf about it; custom resources are JSON only.
     const PROTOBUF: bool;
+    /// Whether its group and version are always these; others are what the configuration says (R4.39).
+    const FIXED_API: bool;
+
+    /// How many endpoints, ports and the like it has: what can be many.
+    fn entries(&self) -> usize;
 
     /// Reads an object and its identity.
     ///
@@ -47,7 +52,8 @@ pub trait Object: Clone + fmt::Debug + DeserializeOwned + Send + Sync + 'static 
 }
 
 macro_rules! objects {
-    ($($object:ident: $raw:ident, $kind:literal, $version:literal, $plural:literal, $form:ident, $scope:ident;)*) => {
+    ($($object:ident: $raw:ident, $kind:literal, $version:literal, $plural:literal, $form:ident, $scope:ident
+        $(, $entries:ident)*;)*) => {
         $(impl Object for $object {
             const KIND: &'static str = $kind;
             const LIST_KIND: &'static str = concat!($kind, "List");
@@ -57,10 +63,17 @@ macro_rules! objects {
             const PLURAL: &'static str = $plural;
             const NAMESPACED: bool = objects!(@namespaced $scope);
             const PROTOBUF: bool = objects!(@protobuf $form);
+            const FIXED_API: bool = objects!(@fixed $form);
+
+            fn entries(&self) -> usize {
+                0 $(+ self.$entries.len())*
+            }
 
             fn from_json<'de, D: Deserializer<'de>>(from: D) -> Result<Received<Self>, D::Error> {
                 let raw: Rooted<'de, raw::$raw<'de>> = json::read(from)?;
-                raw.check_kind(Self::KIND)?;
+                if !wire::is_of::<Self>(&raw.kind, &raw.api_version) {
+                    return Err(serde::de::Error::custom("another kind"));
+                }
                 Ok(received(raw.message))
             }
 
@@ -79,10 +92,13 @@ macro_rules! objects {
     (@namespaced in_namespace) => { true };
     (@protobuf both) => { true };
     (@protobuf json_only) => { false };
+    (@protobuf json_as_configured) => { false };
+    (@fixed json_as_configured) => { false };
+    (@fixed $form:ident) => { true };
     (@read both, $raw:ident, $message:ident) => {
         raw::$raw::parse($message).map(received).map_err(Fault::into_text)
     };
-    (@read json_only, $raw:ident, $message:ident) => {
+    (@read $form:ident, $raw:ident, $message:ident) => {
         Err(format!("{} bytes of protobuf of a kind that has none", $message.len()))
     };
 }
@@ -91,15 +107,19 @@ objects! {
     NamespaceObject: Namespace, "Namespace", "v1", "namespaces", both, cluster_wide;
     NodeObject: Node, "Node", "v1", "nodes", both, cluster_wide;
     PodObject: Pod, "Pod", "v1", "pods", both, in_namespace;
-    ServiceObject: Service, "Service", "v1", "services", both, in_namespace;
+    ServiceObject: Service, "Service", "v1", "services", both, in_namespace, ports;
     SecretObject: Secret, "Secret", "v1", "secrets", both, in_namespace;
     ConfigMapObject: ConfigMap, "ConfigMap", "v1", "configmaps", both, in_namespace;
-    SliceObject: EndpointSlice, "EndpointSlice", "discovery.k8s.io/v1", "endpointslices", both, in_namespace;
-    GatewayObject: Gateway, "Gateway", "gateway.networking.k8s.io/v1", "gateways", json_only, in_namespace;
+    SliceObject:
+        EndpointSlice, "EndpointSlice", "discovery.k8s.io/v1", "endpointslices", both, in_namespace, endpoints, ports;
+    GatewayObject:
+        Gateway, "Gateway", "gateway.networking.k8s.io/v1", "gateways", json_only, in_namespace, addresses, listeners;
     ServiceExportObject:
-        ServiceExport, "ServiceExport", "multicluster.x-k8s.io/v1alpha1", "serviceexports", json_only, in_namespace;
+        ServiceExport, "ServiceExport", "multicluster.x-k8s.io/v1alpha1", "serviceexports", json_as_configured,
+        in_namespace;
     ServiceImportObject:
-        ServiceImport, "ServiceImport", "multicluster.x-k8s.io/v1alpha1", "serviceimports", json_only, in_namespace;
+        ServiceImport, "ServiceImport", "multicluster.x-k8s.io/v1alpha1", "serviceimports", json_as_configured,
+        in_namespace, ips;
 }
 
 /// Group and version of an `apiVersion`.
@@ -120,15 +140,17 @@ const fn split(api_version: &'static str) -> (&'static str, &'static str) {
 #[derive(Default)]
 struct Rooted<'a, M> {
     kind: Text<'a>,
+    api_version: Text<'a>,
     message: M,
 }
 
 impl<'de, M: Fields<'de>> Fields<'de> for Rooted<'de, M> {
     fn field<A: MapAccess<'de>>(&mut self, name: &str, map: &mut A) -> Result<bool, A::Error> {
-        if name != "kind" {
-            return self.message.field(name, map);
+        match name {
+            "kind" => self.kind = json::value(map, name)?,
+            "apiVersion" => self.api_version = json::value(map, name)?,
+            _ => return self.message.field(name, map),
         }
-        self.kind = json::value(map, name)?;
         Ok(true)
     }
 }
@@ -141,18 +163,20 @@ impl<'de, M: Fields<'de>> Json<'de> for Rooted<'de, M> {
     }
 }
 
-impl<M> Rooted<'_, M> {
-    /// Items of lists do not say what they are.
-    fn check_kind<E: serde::de::Error>(&self, wanted: &str) -> Result<(), E> {
-        if self.kind.is_empty() || *self.kind == *wanted { Ok(()) } else { Err(E::custom("another kind")) }
-    }
-}
-
-fn received<'a, M: Root<'a>, T: From<M>>(message: M) -> Received<T> {
+fn received<'a, M: Root<'a>, T: Object + From<M>>(message: M) -> Received<T> {
     let meta = message.metadata();
-    let key = ObjectKey::new(meta.namespace.common(), meta.name.name());
+    let key = wire::key(&meta.namespace, &meta.name);
     let (uid, revision) = (meta.uid.name(), wire::revision_number(&meta.resource_version));
-    let named = !key.name.is_empty();
-    let object = if named { Ok(T::from(message)) } else { Err(wire::NAMELESS.to_owned()) };
+    let problem = match (key.name.is_empty(), key.namespace.is_empty()) {
+        (true, _) => Some(wire::NAMELESS),
+        // Nothing selects it, and nothing would take it away again (Z-11).
+        (false, true) if T::NAMESPACED => Some("it has no metadata.namespace"),
+        (false, false) if !T::NAMESPACED => Some("it is in a namespace, which objects of its kind are not"),
+        _ => None,
+    };
+    let object = match problem {
+        None => Ok(T::from(message)),
+        Some(problem) => Err(problem.to_owned()),
+    };
     Received { key, uid, revision, object }
 }

@@ -15,10 +15,12 @@ fn missing_and_null_fields_default() {
     assert_eq!(service, ServiceObject::default());
     assert_eq!(serde_json::from_value::<PodObject>(json!({})).unwrap(), PodObject::default());
     assert_eq!(
-        serde_json::from_value::<SliceObject>(json!({"endpoints": [{"conditions": null}]}))
-            .unwrap()
-            .endpoints,
-        vec![SliceEndpoint::default()]
+        serde_json::from_value::<SliceObject>(
+            json!({"endpoints": [{"addresses": ["a"], "conditions": null}]})
+        )
+        .unwrap()
+        .endpoints,
+        vec![SliceEndpoint { addresses: SliceAddresses::Texts(vec!["a".into()].into()), ..SliceEndpoint::default() }]
     );
 }
 
@@ -70,4 +72,21 @@ fn a_secret_never_shows_its_values() {
     assert_eq!(secret.data["bad"], None);
     let shown = format!("{secret:?}");
     assert!(shown.contains("west") && !shown.contains("canary") && !shown.contains("99"));
+}
+
+#[test]
+fn k36_of_the_addresses_of_a_pod_a_few_are_read() {
+    let ips: Vec<_> = (0..200).map(|n| json!({"ip": format!("10.0.0.{n}")})).collect();
+    let pod: PodObject =
+        serde_json::from_value(json!({"status": {"podIP": "10.0.0.0", "podIPs": ips}})).unwrap();
+    assert_eq!(pod.addresses.len(), 16);
+}
+
+#[test]
+fn k34_a_secret_that_does_not_say_when_it_was_made_was_not_made_first() {
+    let created =
+        |metadata| serde_json::from_value::<SecretObject>(json!({"metadata": metadata})).unwrap().created;
+    assert_eq!(created(json!({"creationTimestamp": "1970-01-01T00:00:07Z"})), 7);
+    assert_eq!(created(json!({"creationTimestamp": "soon"})), i64::MAX);
+    assert_eq!(created(json!({})), i64::MAX);
 }

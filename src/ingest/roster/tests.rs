@@ -5,7 +5,7 @@ use crate::ingest::client::AddressPolicy;
 
 fn kubeconfig(token: &str) -> Result<RemoteKubeconfig, String> {
     let text = json!({"clusters": [{"name": "c", "cluster": {"server": "https://192.0.2.1"}}],
-        "x": token});
+        "preferences": token});
     if token == "bad" {
         return Err("it is bad".to_owned());
     }

@@ -39,7 +39,7 @@ impl Terms {
 
     /// The same, but for what these texts say themselves.
     pub(in crate::ingest) fn overridden(&self, texts: &Texts) -> Self {
-        let said = Self::of(&ClusterOptions::read([texts]).0);
+        let said = Self::of(&ClusterOptions::read([texts], None).0);
         let says = |key: &str| texts.contains_key(key);
         Self {
             trusted: if says("trusted-networks") { said.trusted } else { self.trusted.clone() },

@@ -491,3 +491,27 @@ async fn what_names_resolve_to_and_the_document_are_kept_when_they_change() {
     assert_eq!(loaded.mesh_networks.as_deref(), Some("networks: {n9: {}}"));
     assert_eq!(keeper.memory().addresses(&"gw.example.com".into()), [address("192.0.2.7")], "recalled");
 }
+
+#[test]
+fn d35_a_pin_has_the_ca_before_a_credential_program_has_run() {
+    let pin = |url: &str, exec: Option<&str>| {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let ca = rcgen::CertificateParams::new(vec![]).unwrap().self_signed(&key).unwrap();
+        let mut config = kube::Config::new(url.parse().unwrap());
+        config.root_cert = Some(vec![ca.der().to_vec()]);
+        let exec = exec.map(|command| serde_json::json!({"command": command}));
+        config.auth_info.exec = exec.map(|exec| serde_json::from_value(exec).unwrap());
+        Pin::of(&ApiServer::new(&config, crate::ingest::client::AddressPolicy::Any).unwrap())
+    };
+    let (one, other) = (pin("https://192.0.2.1", Some("false")), pin("https://192.0.2.1", Some("false")));
+    assert!(one.ca.is_some() && one.ca != other.ca, "it tells one CA from another");
+    assert!(pin("https://192.0.2.1", None).ca.is_some());
+}
+
+#[test]
+fn z_24_the_server_is_named_without_what_its_url_may_hide() {
+    let config = kube::Config::new("https://me:canary@192.0.2.1:6443/p".parse().unwrap());
+    let server = ApiServer::new(&config, crate::ingest::client::AddressPolicy::Any).unwrap();
+    assert_eq!(crate::ingest::client::Exchange::server(&server), "192.0.2.1:6443");
+    assert_eq!(server.credentials().server, "https://192.0.2.1:6443/p");
+}

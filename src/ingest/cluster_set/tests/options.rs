@@ -104,6 +104,26 @@ async fn z11_only_the_selected_namespaces_are_read_and_another_selection_replace
 }
 
 #[tokio::test(start_paused = true)]
+async fn z11_a_typing_error_in_a_restriction_opens_nothing() {
+    let server = FakeServer::with(world("n1", "u1", 1, 2));
+    let mut plane = Plane::new();
+    plane.run_with("c1", &server, &[("namespaces", "A")]);
+    plane.settle().await;
+    let scope = |names: &[&str]| vec![names.iter().map(|name| Some((*name).into())).collect::<Vec<_>>()];
+    assert_eq!(server.scopes(ObjectKind::Service), scope(&["istio-system"]));
+    assert!(plane.web().is_empty() && plane.problems()[0].contains("nothing but the system namespace"));
+    plane.tell("c1", &[("namespaces", "a")]);
+    plane.settle().await;
+    assert_eq!((plane.web(), plane.problems()), (web(&[("c1", 2)]), Vec::new()));
+    let opened = server.opened();
+    plane.tell("c1", &[("namespaces", "a,Dev")]);
+    plane.settle().await;
+    assert_eq!((server.opened(), plane.web()), (opened, web(&[("c1", 2)])));
+    assert_eq!(server.scopes(ObjectKind::Service), scope(&["a", "istio-system"]));
+    assert!(plane.problems()[0].contains("are read on"), "{:?}", plane.problems());
+}
+
+#[tokio::test(start_paused = true)]
 async fn discovery_selectors_follow_the_labels_of_namespaces() {
     let server = FakeServer::with(world("n1", "u1", 1, 2));
     let mut plane = Plane::new();

@@ -86,6 +86,11 @@ fn z_04_the_server_must_be_https_and_elsewhere() {
         ("https://[::1]:1", false),
         ("https://0.0.0.0", false),
         ("https://user:canary@192.0.2.1", false),
+        // The port would be 443.
+        ("https://192.0.2.1:644300", false),
+        ("https://192.0.2.1:", false),
+        ("https://192.0.2.1:0", false),
+        ("https://[2001:db8::1]:6443", true),
         ("file:///etc/passwd", false),
         ("nonsense", false),
         ("", false),
@@ -204,6 +209,7 @@ fn r1_14_what_is_permitted_but_cannot_work_is_said() {
         (json!({"exec": "canary"}), "exec", "wrong kind"),
         (json!({"auth-provider": {"name": "azure"}}), "azure", "not supported"),
         (json!({"auth-provider": {"name": "gcp", "config": "canary"}}), "gcp", "wrong kind"),
+        (json!({"auth-provider": {"name": "gcp", "config": {"cmd-path": "./canary"}}}), "gcp", "absolute"),
     ] {
         let refusal = permitted(user.clone(), options).unwrap_err();
         assert!(refusal.contains(word) && !refusal.contains("canary"), "{user}: {refusal}");
@@ -266,5 +272,58 @@ fn z_09_cluster_ids() {
         (&"a".repeat(64), false),
     ] {
         assert_eq!(check_cluster_id(id).is_ok(), allowed, "{id:?}");
+    }
+}
+
+#[test]
+fn z_01_values_of_another_type_are_not_taken_for_missing_ones() {
+    for (user, field) in [
+        (json!({"token": 12345}), "token"),
+        (json!({"username": ["canary"]}), "username"),
+        (json!({"password": 1.5, "username": "u"}), "password"),
+        (json!({"client-certificate-data": {"a": "canary"}}), "client-certificate-data"),
+    ] {
+        let refused = verdict(json!({"server": "https://192.0.2.1"}), user).unwrap_err();
+        assert!(refused.contains(&format!("`{field}`")) && !refused.contains("canary"), "{refused}");
+    }
+    for field in ["certificate-authority-data", "tls-server-name"] {
+        for value in [json!(5), json!({"a": "b"}), json!(["x"])] {
+            let refused = verdict(with(field, value), json!({})).unwrap_err();
+            assert!(refused.contains(field), "the system's roots would be trusted: {refused}");
+        }
+    }
+}
+
+#[test]
+fn z_01_z_07_what_a_document_must_not_be() {
+    let good = || -> Value {
+        serde_json::from_slice(&kubeconfig(json!({"server": "https://192.0.2.1"}), json!({}))).unwrap()
+    };
+    let with = |change: fn(&mut Value)| {
+        let mut document = good();
+        change(&mut document);
+        let parsed = RemoteKubeconfig::parse(document.to_string().as_bytes(), AddressPolicy::Remote);
+        parsed.map(|_| ()).map_err(|refusal| refusal.to_string())
+    };
+    assert_eq!(with(|document| document["preferences"] = json!({"colors": true})), Ok(()));
+    assert_eq!(with(|document| document["contexts"][0]["context"]["namespace"] = json!("x")), Ok(()));
+    let bad: [(fn(&mut Value), &str); 10] = [
+        (|document| document["kind"] = json!("Pod"), "`kind`"),
+        (|document| document["apiVersion"] = json!("v2"), "`apiVersion`"),
+        (|document| document["somethingNew"] = json!(1), "`somethingNew`"),
+        (|document| document["current-context"] = json!(5), "`current-context`"),
+        (|document| document["contexts"][0]["context"]["user"] = json!(5), "`user`"),
+        (|document| document["contexts"][0]["context"]["new"] = json!("x"), "`new`"),
+        (|document| document["users"] = json!({}), "`users`"),
+        (|document| document["clusters"][0]["name"] = json!(5), "`clusters`"),
+        (
+            |document| document["clusters"] = json!([document["clusters"][0], document["clusters"][0]]),
+            "two entries",
+        ),
+        (|document| document["users"] = json!([document["users"][0], document["users"][0]]), "two entries"),
+    ];
+    for (change, words) in bad {
+        let refused = with(change).unwrap_err();
+        assert!(refused.contains(words), "{words}: {refused}");
     }
 }

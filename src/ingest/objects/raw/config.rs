@@ -19,7 +19,8 @@ impl From<ConfigMap<'_>> for ConfigMapObject {
 
 impl From<Secret<'_>> for SecretObject {
     fn from(raw: Secret<'_>) -> Self {
-        let created = raw.metadata.creation_timestamp.seconds();
+        // Who does not say when it was made was not first (K-34).
+        let created = raw.metadata.creation_timestamp.seconds().unwrap_or(i64::MAX);
         let ours =
             raw.metadata.annotations.into_entries().filter(|(key, _)| key.starts_with(OUR_ANNOTATIONS));
         let values = raw.data.into_entries().map(|(key, value)| (key.to_string(), value.decoded()));

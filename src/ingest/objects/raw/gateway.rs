@@ -48,13 +48,17 @@ json_message! { ServiceImportSpec {
 impl From<Gateway<'_>> for GatewayObject {
     fn from(raw: Gateway<'_>) -> Self {
         let (meta, spec) = (raw.metadata, raw.spec);
+        // One without a port is none, and takes more room here than in the answer.
+        let said = spec.listeners.into_iter().filter(|listener| listener.port != 0);
+        let mut listeners: Vec<_> = said.map(ListenerObject::from).collect();
+        listeners.shrink_to(2 * listeners.len());
         Self {
             service_account: meta.annotation("gateway.istio.io/service-account"),
             gateway_address: meta.annotation(GATEWAY_ADDRESS_ANNOTATION),
             labels: meta.labels.into_labels(),
             class: spec.class.name(),
             addresses: spec.addresses.iter().map(address).collect(),
-            listeners: spec.listeners.into_iter().map(ListenerObject::from).collect(),
+            listeners,
         }
     }
 }

@@ -6,7 +6,7 @@ use std::marker::PhantomData;
 
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
-use super::values::Text;
+use super::values::{Text, room};
 
 /// Something JSON can say; each type takes what it understands. The default is what is missing or `null`.
 pub(in crate::ingest::objects) trait Json<'de>: Default {
@@ -179,6 +179,7 @@ impl<'de, T: Json<'de>> Json<'de> for Vec<T> {
     fn from_seq<A: SeqAccess<'de>>(mut seq: A) -> Result<Self, A::Error> {
         let mut list = Self::new();
         while let Some(item) = element(&mut seq)? {
+            room(list.len(), A::Error::custom)?;
             list.push(item);
         }
         Ok(list)

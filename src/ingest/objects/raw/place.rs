@@ -7,6 +7,9 @@ use crate::ingest::objects::{
 };
 use crate::model::Locality;
 
+/// Entries of `status.podIPs` that are read; Kubernetes permits one of each family.
+const MAX_POD_IPS: usize = 16;
+
 impl From<Namespace<'_>> for NamespaceObject {
     fn from(raw: Namespace<'_>) -> Self {
         let meta = raw.metadata;
@@ -46,7 +49,7 @@ impl From<Pod<'_>> for PodObject {
         let ready = status.conditions.iter().any(|c| &*c.r#type == "Ready" && &*c.status == "True");
         let (failed, succeeded) = (&*status.phase == "Failed", &*status.phase == "Succeeded");
         let leaving = meta.deletion_timestamp.is_there();
-        let listed = status.pod_ips.iter().map(|ip| &*ip.ip);
+        let listed = status.pod_ips.iter().take(MAX_POD_IPS).map(|ip| &*ip.ip);
         let mut addresses = Vec::new();
         for text in std::iter::once(&*status.pod_ip).chain(listed) {
             if let Ok(address) = text.parse()

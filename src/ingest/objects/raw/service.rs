@@ -17,7 +17,7 @@ impl From<Service<'_>> for ServiceObject {
             traffic_distribution: meta.annotation(TRAFFIC_DISTRIBUTION_ANNOTATION),
             node_selector: meta.annotation("traffic.istio.io/nodeSelector"),
             gateway_address: meta.annotation(GATEWAY_ADDRESS_ANNOTATION),
-            created: meta.creation_timestamp.seconds(),
+            created: meta.creation_timestamp.seconds().unwrap_or_default(),
             labels: meta.labels.into_labels(),
             service_type: match &*spec.r#type {
                 "LoadBalancer" => ServiceType::LoadBalancer,
@@ -31,7 +31,8 @@ impl From<Service<'_>> for ServiceObject {
             external_traffic_local: &*spec.external_traffic_policy == "Local",
             traffic_distribution_spec: spec.traffic_distribution.name(),
             publish_not_ready: spec.publish_not_ready_addresses,
-            ports: spec.ports.iter().map(PortObject::from).collect(),
+            // One without a number is none, and takes more room here than in the answer.
+            ports: spec.ports.iter().filter(|port| port.port != 0).map(PortObject::from).collect(),
             external_ips: spec.external_ips.filled(),
             selector: spec.selector.into_labels(),
             ingress: ingress(&raw.status),

@@ -18,7 +18,12 @@ impl From<EndpointSlice<'_>> for SliceObject {
         Self {
             service: usable.then(|| Name::interned(service)),
             address_type: raw.address_type.common(),
-            endpoints: entries.iter().map(|entry| read(entry, &mut pods)).collect(),
+            // One without an address is none.
+            endpoints: entries
+                .iter()
+                .filter(|entry| !entry.addresses.is_empty())
+                .map(|entry| read(entry, &mut pods))
+                .collect(),
             ports: ports.iter().map(|port| SlicePort { name: port.name.common(), port: port.port }).collect(),
             pods: pods.finish(),
         }

@@ -12,6 +12,18 @@ use super::json::{Json, element, key, value};
 use super::protobuf::{Fault, Wire, delimited, next, skip, varint};
 use crate::model::Name;
 
+/// Elements of one list or map that are read; an object with more is unreadable (K-38). The largest number that
+/// Kubernetes permits is that of a slice's ports; of endpoints it permits 1000.
+const MAX_ELEMENTS: usize = 20_000;
+
+/// Why an object with more is unreadable.
+const TOO_MANY: &str = "there are more than 20000 elements";
+
+/// Whether there is room beside `length` elements.
+pub(super) fn room<E>(length: usize, full: impl FnOnce(&'static str) -> E) -> Result<(), E> {
+    if length < MAX_ELEMENTS { Ok(()) } else { Err(full(TOO_MANY)) }
+}
+
 /// A text, borrowed where it stands in the input as it is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(in crate::ingest::objects) struct Text<'a>(Cow<'a, str>);
@@ -58,8 +70,8 @@ impl<'de> Json<'de> for Text<'de> {
 
 impl<'a> Wire<'a> for Text<'a> {
     fn merge(&mut self, wire: WireType, input: &mut &'a [u8]) -> Result<(), Fault> {
-        let bytes = delimited(wire, input)?;
-        *self = Self::from(std::str::from_utf8(bytes).map_err(|_| Fault::new("the text is not UTF-8"))?);
+        // Nobody checks annotations: what is no UTF-8 reads as it does in JSON.
+        *self = Self(String::from_utf8_lossy(delimited(wire, input)?));
         Ok(())
     }
 }
@@ -81,6 +93,7 @@ impl Wire<'_> for i64 {
 
 impl<'a, T: Wire<'a>> Wire<'a> for Vec<T> {
     fn merge(&mut self, wire: WireType, input: &mut &'a [u8]) -> Result<(), Fault> {
+        room(self.len(), Fault::new)?;
         let mut item = T::default();
         item.merge(wire, input)?;
         self.push(item);
@@ -111,6 +124,10 @@ impl<'a> Texts<'a> {
         self.first.as_ref().filter(|_| self.rest.is_empty())
     }
 
+    pub(in crate::ingest::objects) fn is_empty(&self) -> bool {
+        self.first.is_none()
+    }
+
     /// The names of all.
     pub(in crate::ingest::objects) fn names(&self) -> Vec<Name> {
         let mut names = Vec::with_capacity(usize::from(self.first.is_some()) + self.rest.len());
@@ -137,6 +154,7 @@ impl<'de> Json<'de> for Texts<'de> {
     fn from_seq<A: SeqAccess<'de>>(mut seq: A) -> Result<Self, A::Error> {
         let mut texts = Self::default();
         while let Some(text) = element(&mut seq)? {
+            room(texts.rest.len(), A::Error::custom)?;
             texts.push(text);
         }
         Ok(texts)
@@ -145,6 +163,7 @@ impl<'de> Json<'de> for Texts<'de> {
 
 impl<'a> Wire<'a> for Texts<'a> {
     fn merge(&mut self, wire: WireType, input: &mut &'a [u8]) -> Result<(), Fault> {
+        room(self.rest.len(), Fault::new)?;
         let mut text = Text::default();
         text.merge(wire, input)?;
         self.push(text);
@@ -178,6 +197,7 @@ impl<'de, V: Json<'de>> Json<'de> for Map<'de, V> {
     fn from_map<A: MapAccess<'de>>(mut map: A) -> Result<Self, A::Error> {
         let mut entries = Vec::new();
         while let Some(name) = key(&mut map)? {
+            room(entries.len(), A::Error::custom)?;
             let value = value(&mut map, &name)?;
             entries.push((name, value));
         }
@@ -187,6 +207,7 @@ impl<'de, V: Json<'de>> Json<'de> for Map<'de, V> {
 
 impl<'a, V: Wire<'a>> Wire<'a> for Map<'a, V> {
     fn merge(&mut self, wire: WireType, input: &mut &'a [u8]) -> Result<(), Fault> {
+        room(self.0.len(), Fault::new)?;
         let (mut key, mut value) = (Text::default(), V::default());
         let mut entry = delimited(wire, input)?;
         while let Some((number, wire)) = next(&mut entry)? {
@@ -260,12 +281,12 @@ pub(in crate::ingest::objects) enum Time<'a> {
 }
 
 impl Time<'_> {
-    /// Seconds since the epoch; 0 when missing or no time.
-    pub(in crate::ingest::objects) fn seconds(&self) -> i64 {
+    /// Seconds since the epoch; `None` when missing or no time.
+    pub(in crate::ingest::objects) fn seconds(&self) -> Option<i64> {
         match self {
-            Self::Missing => 0,
-            Self::Text(text) => text.parse().map_or(0, jiff::Timestamp::as_second),
-            Self::Seconds(seconds) => *seconds,
+            Self::Missing => None,
+            Self::Text(text) => text.parse().ok().map(jiff::Timestamp::as_second),
+            Self::Seconds(seconds) => Some(*seconds),
         }
     }
 
@@ -286,7 +307,7 @@ impl<'a> Wire<'a> for Time<'a> {
     /// The empty message is no time.
     fn merge(&mut self, wire: WireType, input: &mut &'a [u8]) -> Result<(), Fault> {
         let mut message = delimited(wire, input)?;
-        let mut seconds = self.seconds();
+        let mut seconds = self.seconds().unwrap_or_default();
         if !message.is_empty() {
             while let Some((number, wire)) = next(&mut message)? {
                 match number {

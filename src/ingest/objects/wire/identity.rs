@@ -4,10 +4,19 @@ use super::{ObjectKey, Received, revision};
 use crate::ingest::objects::raw::protobuf::{delimited, next, skip};
 use crate::model::Name;
 
+/// Which object it is; without a name if its name or namespace was no UTF-8: two such names may look the same.
+pub(in crate::ingest::objects) fn key(namespace: &str, name: &str) -> ObjectKey {
+    if [namespace, name].iter().any(|text| text.contains(char::REPLACEMENT_CHARACTER)) {
+        return ObjectKey::default();
+    }
+    ObjectKey::new(Name::interned(namespace), name)
+}
+
 /// What stands in the metadata of an unreadable object; each part empty where not even that can be read (K-38).
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Identity {
     pub(super) kind: String,
+    pub(super) api_version: String,
     key: ObjectKey,
     uid: Name,
     revision: Option<u64>,
@@ -15,10 +24,11 @@ pub(super) struct Identity {
 
 impl Identity {
     /// From namespace, name, uid and revision.
-    pub(super) fn new(kind: &str, [namespace, name, uid, revision]: [&str; 4]) -> Self {
+    pub(super) fn new([api_version, kind]: [&str; 2], [namespace, name, uid, revision]: [&str; 4]) -> Self {
         Self {
             kind: kind.to_owned(),
-            key: ObjectKey::new(namespace, name),
+            api_version: api_version.to_owned(),
+            key: key(namespace, name),
             uid: uid.into(),
             revision: revision::number(revision),
         }
@@ -28,7 +38,7 @@ impl Identity {
     pub(super) fn of_message(message: &[u8]) -> Self {
         let metadata = field(message, 1);
         let text = |number| std::str::from_utf8(field(metadata, number)).unwrap_or_default();
-        Self::new("", [text(3), text(1), text(5), text(6)])
+        Self::new([""; 2], [text(3), text(1), text(5), text(6)])
     }
 
     pub(super) fn unreadable<T>(self, reason: String) -> Received<T> {

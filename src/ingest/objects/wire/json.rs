@@ -10,11 +10,15 @@ use serde_json::value::RawValue;
 
 use super::identity::Identity;
 use super::status::{self, short};
-use super::{ApiStatus, FrameError, ListPage, NAMELESS, Object, Received, WatchFrame, page};
+use super::{
+    ApiStatus, FrameError, ListPage, NAMELESS, Object, Received, WatchFrame, is_api_of, is_of, page,
+};
 use crate::ingest::objects::raw::json::{self, Fields, Json, Loose};
 use crate::ingest::objects::raw::{ListMeta, ObjectMeta, Status, Text, json_message};
 
 json_message! { Bookmark {
+    kind: Loose<'a>, "kind";
+    api_version: Loose<'a>, "apiVersion";
     metadata: ObjectMeta<'a>, "metadata";
 } }
 
@@ -24,6 +28,7 @@ json_message! { KindOnly {
 
 json_message! { Who {
     kind: Loose<'a>, "kind";
+    api_version: Loose<'a>, "apiVersion";
     metadata: WhoMeta<'a>, "metadata";
 } }
 
@@ -42,7 +47,7 @@ struct Event<'a> {
 }
 
 pub(super) fn frame<T: Object>(bytes: &[u8]) -> Result<WatchFrame<T>, FrameError> {
-    let text = utf8(bytes)?;
+    let text = &*String::from_utf8_lossy(bytes);
     if let Some(event) = whole::<QuickEvent<'_, T>>(text).ok().and_then(QuickEvent::finish) {
         return Ok(event);
     }
@@ -52,16 +57,28 @@ pub(super) fn frame<T: Object>(bytes: &[u8]) -> Result<WatchFrame<T>, FrameError
         "ADDED" => WatchFrame::Added(event_object(object)?),
         "MODIFIED" => WatchFrame::Modified(event_object(object)?),
         "DELETED" => WatchFrame::Deleted(event_object(object)?),
-        "BOOKMARK" => page::bookmark(&whole::<Bookmark<'_>>(object).map_err(|e| malformed(&e))?.metadata)?,
+        "BOOKMARK" => {
+            let mark = whole::<Bookmark<'_>>(object).map_err(|error| malformed(&error))?;
+            let (kind, api_version) = (mark.kind.0, mark.api_version.0);
+            if !is_of::<T>(&kind, &api_version) {
+                return Err(FrameError::wrong_kind(T::KIND, &api_version, &kind));
+            }
+            page::bookmark(&mark.metadata)?
+        }
         "ERROR" => {
-            WatchFrame::Error(status::read(&whole::<Status<'_>>(object).map_err(|e| malformed(&e))?, 500))
+            let kind = whole::<KindOnly<'_>>(object).map_err(|error| malformed(&error))?.kind.0;
+            if *kind != *"Status" {
+                return Err(FrameError::wrong_kind("Status", "", &kind));
+            }
+            let status = whole::<Status<'_>>(object).map_err(|error| malformed(&error))?;
+            WatchFrame::Error(status::read(&status, 500))
         }
         other => return Err(FrameError::UnknownEvent(short(other))),
     })
 }
 
 pub(super) fn list<T: Object>(body: &[u8]) -> Result<ListPage<T>, FrameError> {
-    let text = utf8(body)?;
+    let text = &*String::from_utf8_lossy(body);
     match whole::<List<'_, T, false>>(text) {
         Ok(list) => list.into_page(),
         Err(_) => careful_list(text)?.into_page(),
@@ -79,14 +96,14 @@ fn careful_list<T: Object>(text: &str) -> Result<List<'_, T, true>, FrameError> 
 }
 
 pub(super) fn one<T: Object>(body: &[u8]) -> Result<Received<T>, FrameError> {
-    let text = utf8(body)?;
+    let text = &*String::from_utf8_lossy(body);
     let kind = whole::<KindOnly<'_>>(text).map_err(|error| malformed(&error))?.kind.0;
     if *kind == *T::KIND { event_object(text) } else { Err(FrameError::wrong_kind(T::KIND, "", &kind)) }
 }
 
 /// A `Status`; `None` for anything else.
 pub(super) fn http_status(body: &[u8], http: u16) -> Option<ApiStatus> {
-    let text = utf8(body).ok()?;
+    let text = std::str::from_utf8(body).ok()?;
     let kind = whole::<KindOnly<'_>>(text).ok()?.kind.0;
     let status = whole::<Status<'_>>(text).ok()?;
     (&*kind == "Status").then(|| status::read(&status, http))
@@ -94,10 +111,10 @@ pub(super) fn http_status(body: &[u8], http: u16) -> Option<ApiStatus> {
 
 fn event_object<T: Object>(object: &str) -> Result<Received<T>, FrameError> {
     item(object).or_else(|(identity, reason)| {
-        if identity.kind.is_empty() || *identity.kind == *T::KIND {
+        if is_of::<T>(&identity.kind, &identity.api_version) {
             return Ok(identity.unreadable(reason));
         }
-        Err(FrameError::wrong_kind(T::KIND, "", &identity.kind))
+        Err(FrameError::wrong_kind(T::KIND, &identity.api_version, &identity.kind))
     })
 }
 
@@ -110,11 +127,10 @@ fn item<T: Object>(object: &str) -> Result<Received<T>, (Identity, String)> {
 fn who(object: &str) -> Identity {
     let who = whole::<Who<'_>>(object).unwrap_or_default();
     let meta = who.metadata;
-    Identity::new(&who.kind.0, [&meta.namespace.0, &meta.name.0, &meta.uid.0, &meta.revision.0])
-}
-
-fn utf8(bytes: &[u8]) -> Result<&str, FrameError> {
-    std::str::from_utf8(bytes).map_err(|_| FrameError::json("not UTF-8"))
+    Identity::new(
+        [&who.api_version.0, &who.kind.0],
+        [&meta.namespace.0, &meta.name.0, &meta.uid.0, &meta.revision.0],
+    )
 }
 
 /// Reads a text that is nothing but a `T`.
@@ -219,8 +235,7 @@ impl<T, const CAREFUL: bool> Default for List<'_, T, CAREFUL> {
 
 impl<T: Object, const CAREFUL: bool> List<'_, T, CAREFUL> {
     fn into_page(self) -> Result<ListPage<T>, FrameError> {
-        let version = self.api_version.is_empty() || *self.api_version == *T::API_VERSION;
-        if *self.kind != *T::LIST_KIND || !version {
+        if *self.kind != *T::LIST_KIND || !is_api_of::<T>(&self.api_version) {
             return Err(FrameError::wrong_kind(T::LIST_KIND, &self.api_version, &self.kind));
         }
         let items = self.items.ok_or_else(|| FrameError::json("the list has no items"))?;
@@ -261,7 +276,8 @@ impl<'de, T: Object, const CAREFUL: bool> Json<'de> for Items<T, CAREFUL> {
     const EXPECTED: &'static str = "a list";
 
     fn from_seq<A: SeqAccess<'de>>(mut seq: A) -> Result<Self, A::Error> {
-        let mut items = page::Items::default();
+        // In JSON the least object has more bytes than would be too few.
+        let mut items = page::Items::of(usize::MAX);
         if CAREFUL {
             while let Some(raw) = seq.next_element::<&RawValue>()? {
                 items.push(item(raw.get()).unwrap_or_else(|(identity, reason)| identity.unreadable(reason)));

@@ -21,7 +21,10 @@ pub(super) fn frame<T: Object>(frame: &[u8]) -> Result<WatchFrame<T>, FrameError
         "MODIFIED" => WatchFrame::Modified(object()?),
         "DELETED" => WatchFrame::Deleted(object()?),
         // A bookmark is an object of its kind with nothing but metadata, field 1 of every kind.
-        "BOOKMARK" => page::bookmark(&Namespace::parse(message).map_err(malformed)?.metadata)?,
+        "BOOKMARK" => {
+            check::<T>(T::KIND, &named)?;
+            page::bookmark(&Namespace::parse(message).map_err(malformed)?.metadata)?
+        }
         "ERROR" if &*named.kind == "Status" => {
             WatchFrame::Error(status::read(&Status::parse(message).map_err(malformed)?, 500))
         }
@@ -33,7 +36,7 @@ pub(super) fn frame<T: Object>(frame: &[u8]) -> Result<WatchFrame<T>, FrameError
 pub(super) fn list<T: Object>(body: &[u8]) -> Result<ListPage<T>, FrameError> {
     let (named, mut message) = open(body)?;
     check::<T>(T::LIST_KIND, &named)?;
-    let (mut meta, mut items) = (ListMeta::default(), page::Items::default());
+    let (mut meta, mut items) = (ListMeta::default(), page::Items::of(body.len()));
     while let Some((number, wire)) = next(&mut message).map_err(malformed)? {
         match number {
             1 => meta.merge(wire, &mut message).map_err(malformed)?,

@@ -276,6 +276,11 @@ impl<T: Object> Machine<T> {
     /// Whether an event is to be told. Revisions of one watch rise: what was told is dropped, and what goes back
     /// without having been told means that the order is lost and only a list can tell (K-19, K-27).
     fn takes(&mut self, now: Instant, object: &Received<T>) -> bool {
+        if object.key.name.is_empty() {
+            // Which object it is about, only a list can tell (K-38).
+            self.relist(now, ListReason::Unreadable);
+            return false;
+        }
         match self.position.event(&object.key, object.revision) {
             Order::Newer => {
                 self.counts.event(now);

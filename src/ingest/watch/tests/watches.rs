@@ -321,3 +321,16 @@ fn event_at(kind: &str, name: &str, network: &str, revision: &str) -> Vec<u8> {
     let text = String::from_utf8(event(kind, name, network, 987_654)).unwrap();
     text.replace("987654", revision).into_bytes()
 }
+
+#[tokio::test(start_paused = true)]
+async fn k38_an_event_of_nobody_knows_what_is_made_up_for_by_a_list() {
+    for kind in ["ADDED", "MODIFIED", "DELETED"] {
+        let world = paged(&["a", "b"]);
+        let nameless = event(kind, "", "", 50);
+        let script = script(&world, first(For::Watch, vec![frames(vec![nameless])]));
+        let mut consumer = Consumer::new(&script);
+        consumer.until("done unreadable").await;
+        assert_eq!(script.asked_for(For::FirstPage).len(), 2, "{kind}");
+        assert_eq!(consumer.times("delete"), 0, "{:?}", consumer.story);
+    }
+}
