@@ -2,21 +2,45 @@
 //!
 //! `cargo bench --bench decode`. P9: an EndpointSlice event, decoded and compared with the version held, takes at
 //! most 0.3 of the time that serde_json into `k8s-openapi` takes for the same.
+#![allow(missing_docs, unreachable_pub, clippy::print_stdout, clippy::expect_used)]
 
+#[path = "cost.rs"]
+mod cost;
 #[path = "../tests/objects/schema.rs"]
 mod schema;
 
-use divan::{Bencher, black_box};
+use std::hint::black_box;
+use std::sync::Arc;
+
+use cost::Way;
 use k8s_openapi::api::core::v1::{Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
-use tombolo::ingest::objects::wire::{Encoding, WatchFrame, decode_frame};
+use tombolo::ingest::Counts;
+use tombolo::ingest::convert::ClusterContext;
+use tombolo::ingest::objects::wire::{Encoding, Received, WatchFrame, decode_frame, decode_one};
 use tombolo::ingest::objects::{Object, PodObject, ServiceObject, SliceObject};
+use tombolo::ingest::staging::{StagedEvent, Staging};
+use tombolo::ingest::watch::SourceEvent;
+
+/// As in the binary.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Endpoints of the slice, and its ports.
+const ENDPOINTS: usize = 100;
+const PORTS: usize = 2;
+/// Rounds of which the best counts.
+const ROUNDS: usize = 200;
 
 fn main() {
-    divan::main();
+    let rounds = if std::env::args().any(|word| word == "--test") { 1 } else { ROUNDS };
+    kind::<EndpointSlice, SliceObject>(rounds, &slice());
+    path(rounds);
+    kind::<Pod, PodObject>(rounds, &pod());
+    kind::<Service, ServiceObject>(rounds, &service());
 }
 
 /// Metadata as a cluster in use has it: most of it is of no interest here.
@@ -34,9 +58,9 @@ fn metadata(name: &str, fields: usize) -> Value {
             "time": "2026-01-02T03:04:05Z", "fieldsType": "FieldsV1", "fieldsV1": managed}]})
 }
 
-/// A slice of 100 endpoints.
+/// A slice.
 fn slice() -> Value {
-    let endpoints: Vec<Value> = (0..100)
+    let endpoints: Vec<Value> = (0..ENDPOINTS)
         .map(|i| {
             json!({"addresses": [format!("10.1.4.{i}")], "nodeName": format!("worker-{}", i % 10), "zone": "eu-1a",
                 "conditions": {"ready": true, "serving": true, "terminating": false},
@@ -60,6 +84,15 @@ fn pod() -> Value {
             "conditions": [{"type": "Initialized", "status": "True"}, {"type": "Ready", "status": "True"}]}})
 }
 
+/// The pod behind an endpoint of the slice.
+fn endpoint_pod(i: usize) -> Value {
+    json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": format!("cart-5d8f7c9b6-x{i:04}"),
+            "namespace": "shop", "resourceVersion": "48151623", "labels": {"app": "cart"}},
+        "spec": {"serviceAccountName": "cart"},
+        "status": {"phase": "Running", "podIP": format!("10.1.4.{i}"),
+            "conditions": [{"type": "Ready", "status": "True"}]}})
+}
+
 fn service() -> Value {
     json!({"apiVersion": "v1", "kind": "Service", "metadata": metadata("cart", 20),
         "spec": {"type": "ClusterIP", "clusterIP": "10.96.1.2", "clusterIPs": ["10.96.1.2"],
@@ -79,57 +112,104 @@ fn frame(object: &Value) -> Vec<u8> {
 }
 
 #[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
 struct TypedEvent<T> {
     #[serde(rename = "type")]
     _type: String,
     object: T,
 }
 
-/// The yardstick: the whole object, typed.
-fn typed<T: DeserializeOwned + PartialEq + Sync>(bencher: Bencher<'_, '_>, object: &Value) {
+/// The yardstick: the whole object, typed, compared with the one held.
+fn typed<T: DeserializeOwned + PartialEq>(object: &Value) -> impl FnMut() + use<T> {
     let bytes = line(object);
     let read = |bytes: &[u8]| serde_json::from_slice::<TypedEvent<T>>(bytes).expect("an event").object;
     let held = read(&bytes);
-    bencher.counter(divan::counter::BytesCount::of_slice(&bytes)).bench(|| read(black_box(&bytes)) == held);
+    move || assert!(read(black_box(&bytes)) == held)
 }
 
-fn ours<T: Object + PartialEq>(bencher: Bencher<'_, '_>, encoding: Encoding, object: &Value) {
-    let bytes = match encoding {
+fn read<T: Object>(encoding: Encoding, bytes: &[u8]) -> Received<T> {
+    match decode_frame::<T>(encoding, black_box(bytes)).expect("an event") {
+        WatchFrame::Modified(received) => received,
+        _ => panic!("another event"),
+    }
+}
+
+fn encoded(encoding: Encoding, object: &Value) -> Vec<u8> {
+    match encoding {
         Encoding::Json => line(object),
         Encoding::Protobuf => frame(object),
-    };
-    let read = |bytes: &[u8]| match decode_frame::<T>(encoding, bytes).expect("an event") {
-        WatchFrame::Modified(received) => received.object.expect("readable"),
-        _ => panic!("another event"),
-    };
-    let held = read(&bytes);
-    bencher.counter(divan::counter::BytesCount::of_slice(&bytes)).bench(|| read(black_box(&bytes)) == held);
+    }
 }
 
-macro_rules! kind {
-    ($name:ident, $typed:ty, $ours:ty) => {
-        mod $name {
-            use super::*;
+fn ours<T: Object + PartialEq>(encoding: Encoding, object: &Value) -> impl FnMut() + use<T> {
+    let bytes = encoded(encoding, object);
+    let held = read::<T>(encoding, &bytes).object;
+    move || assert!(read::<T>(encoding, &bytes).object == held)
+}
 
-            #[divan::bench]
-            fn a_k8s_openapi_json(bencher: Bencher<'_, '_>) {
-                typed::<$typed>(bencher, &super::$name());
-            }
+fn kind<Typed: DeserializeOwned + PartialEq, Ours: Object + PartialEq>(rounds: usize, object: &Value) {
+    let (text, binary) = (line(object).len(), frame(object).len());
+    let title = format!("{}: decode, compare ({text} B of JSON, {binary} of protobuf)", Ours::KIND);
+    let ways = vec![
+        Way::new("k8s-openapi, JSON", typed::<Typed>(object)),
+        Way::new("ours, JSON", ours::<Ours>(Encoding::Json, object)),
+        Way::new("ours, protobuf", ours::<Ours>(Encoding::Protobuf, object)),
+    ];
+    cost::compare(&title, rounds, ways);
+}
 
-            #[divan::bench]
-            fn b_ours_json(bencher: Bencher<'_, '_>) {
-                ours::<$ours>(bencher, Encoding::Json, &super::$name());
-            }
+/// What holds the slice, its pods and its Service.
+fn staging() -> Staging {
+    let mut staging =
+        Staging::new(ClusterContext::new("c".into()), "istio-system".into(), Arc::new(Counts::default()));
+    for i in 0..ENDPOINTS {
+        staging.apply(StagedEvent::Pod(SourceEvent::Apply(listed(&endpoint_pod(i)))));
+    }
+    staging.apply(StagedEvent::Service(SourceEvent::Apply(listed(&service()))));
+    staging.apply(StagedEvent::Slice(SourceEvent::Apply(listed(&slice()))));
+    let batch = staging.take();
+    assert!(batch.shards.iter().any(|(_, shard)| {
+        shard.as_ref().is_some_and(|shard| shard.endpoints.len() == ENDPOINTS * PORTS)
+    }));
+    staging
+}
 
-            #[divan::bench]
-            fn c_ours_protobuf(bencher: Bencher<'_, '_>) {
-                ours::<$ours>(bencher, Encoding::Protobuf, &super::$name());
-            }
+fn listed<T: Object>(object: &Value) -> Received<T> {
+    decode_one(Encoding::Json, object.to_string().as_bytes()).expect("an object")
+}
+
+/// Events as they come, into what holds the cluster: `objects` in turn, each newer than the one before.
+fn events(encoding: Encoding, objects: &[Value], publish: bool) -> impl FnMut() + use<> {
+    let bytes: Vec<_> = objects.iter().map(|object| encoded(encoding, object)).collect();
+    // What is held is the first one.
+    let (mut staging, mut revision, mut turn) = (staging(), 1 << 40, bytes.len() - 1);
+    move || {
+        let mut received: Received<SliceObject> = read(encoding, &bytes[turn % bytes.len()]);
+        (revision, turn) = (revision + 1, turn + 1);
+        received.revision = Some(revision);
+        staging.apply(StagedEvent::Slice(SourceEvent::Apply(received)));
+        if publish {
+            let batch = staging.take();
+            assert_eq!(batch.shards.len(), bytes.len() - 1);
         }
-    };
+    }
 }
 
-kind!(slice, EndpointSlice, SliceObject);
-kind!(pod, Pod, PodObject);
-kind!(service, Service, ServiceObject);
+/// From the bytes of an event of a slice to what is held, and on to what is published.
+fn path(rounds: usize) {
+    let (same, mut other) = (slice(), slice());
+    other["endpoints"][ENDPOINTS / 2]["conditions"]["ready"] = json!(false);
+    let (same, changed) = (vec![same.clone()], vec![same, other]);
+    let yardstick = || Way::new("k8s-openapi, JSON: decode, compare", typed::<EndpointSlice>(&same[0]));
+    let both = [("JSON", Encoding::Json), ("protobuf", Encoding::Protobuf)];
+    let way = |name: &str, encoding, objects: &[Value], publish| {
+        Way::new(format!("ours, {name}").leak(), events(encoding, objects, publish))
+    };
+    for (title, objects, publish) in [
+        ("EndpointSlice: event into what is held, nothing differs", &same[..], true),
+        ("EndpointSlice: event into what is held, one endpoint differs", &changed[..], false),
+        ("EndpointSlice: the same, and all endpoints of its service converted", &changed[..], true),
+    ] {
+        let ours = both.map(|(name, encoding)| way(name, encoding, objects, publish));
+        cost::compare(title, rounds, std::iter::once(yardstick()).chain(ours).collect());
+    }
+}

@@ -7,6 +7,7 @@
 mod kind;
 mod object;
 mod raw;
+mod slice;
 pub mod wire;
 
 use std::collections::BTreeMap;
@@ -16,6 +17,7 @@ use std::sync::Arc;
 
 pub use kind::{ObjectKey, ObjectKind};
 pub use object::Object;
+pub use slice::{PodName, SliceAddresses, SliceEndpoint, SliceObject, SlicePort};
 
 pub use crate::model::Labels;
 use crate::model::{Locality, Name};
@@ -159,43 +161,6 @@ pub struct PortObject {
     pub node_port: i64,
     /// `targetPort`: a number in digits, or a name; empty when not said.
     pub target_port: Name,
-}
-
-/// An EndpointSlice.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct SliceObject {
-    /// The Service it belongs to, when it is one we read (R5.1).
-    pub service: Option<Name>,
-    /// `addressType`, whatever it says.
-    pub address_type: Name,
-    /// Its endpoints.
-    pub endpoints: Vec<SliceEndpoint>,
-    /// Its ports.
-    pub ports: Vec<SlicePort>,
-}
-
-/// One entry of a slice.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct SliceEndpoint {
-    /// Addresses, as the object spells them.
-    pub addresses: Vec<Name>,
-    /// The pod it names, if it names one (R5.3).
-    pub pod: Option<ObjectKey>,
-    /// `conditions.ready`.
-    pub ready: Option<bool>,
-    /// `conditions.serving`.
-    pub serving: Option<bool>,
-    /// `conditions.terminating`.
-    pub terminating: Option<bool>,
-}
-
-/// One port of a slice.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct SlicePort {
-    /// Its name; empty when unnamed (R5.2).
-    pub name: Name,
-    /// Its number, as written; 0 when missing.
-    pub port: i64,
 }
 
 /// A Gateway of the Gateway API, as far as it tells of east-west gateways (R3.9–R3.11).

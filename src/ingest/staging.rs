@@ -441,6 +441,9 @@ impl Staging {
 
     /// Everything this cluster amounts to now.
     pub fn state(&mut self) -> ClusterState {
+        // Nobody asks what differs.
+        let pods = std::mem::take(&mut self.dirty.pods);
+        pods.into_keys().for_each(|pod| self.let_go(pod));
         self.take();
         ClusterState { workloads: self.cells(), ..self.current.clone() }
     }

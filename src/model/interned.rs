@@ -1,15 +1,44 @@
 //! One allocation per text in the whole process.
 
+use std::cell::RefCell;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::{LazyLock, Mutex, PoisonError};
 
 use arcstr::ArcStr;
-use hashbrown::HashTable;
+use hashbrown::{DefaultHashBuilder, HashTable};
 
 /// Locks: a power of two, so that the top bits of a hash choose one.
 const SHARDS: usize = 64;
 /// A shard with fewer texts than this is not swept.
 const SMALL: usize = 64;
+
+/// Texts of one thread that are found without a lock: a power of two.
+const RECENT: usize = 512;
+
+thread_local! {
+    static RECENT_TEXTS: RefCell<Recent> = RefCell::new(Recent::new());
+}
+
+/// The texts that a thread asked for last: mostly they are asked for again, object after object. Held until
+/// another one takes the place.
+struct Recent {
+    hasher: DefaultHashBuilder,
+    texts: Box<[ArcStr]>,
+}
+
+impl Recent {
+    fn new() -> Self {
+        Self { hasher: DefaultHashBuilder::default(), texts: vec![ArcStr::new(); RECENT].into() }
+    }
+
+    fn find(&mut self, text: &str) -> ArcStr {
+        let place = &mut self.texts[self.hasher.hash_one(text) as usize % RECENT];
+        if place != text {
+            *place = shared(text);
+        }
+        place.clone()
+    }
+}
 
 static HASHER: LazyLock<RandomState> = LazyLock::new(RandomState::new);
 static TABLE: [Mutex<Shard>; SHARDS] = [const { Mutex::new(Shard::new()) }; SHARDS];
@@ -39,11 +68,17 @@ fn hash_of(text: &ArcStr) -> u64 {
 }
 
 /// The one copy of a text. Held by whoever has it, not by the table: at most as many unused texts stay as
-/// there are used ones. Locks one of 64 shards for one look-up.
+/// there are used ones, and a few of each thread. Costs a look-up, and a lock where that finds nothing.
 pub(super) fn intern(text: &str) -> ArcStr {
     if text.is_empty() {
         return ArcStr::new();
     }
+    // A thread that ends has none any more.
+    RECENT_TEXTS.try_with(|recent| recent.borrow_mut().find(text)).unwrap_or_else(|_| shared(text))
+}
+
+/// Locks one of 64 shards for one look-up.
+fn shared(text: &str) -> ArcStr {
     let hash = HASHER.hash_one(text);
     let at = (hash >> (u64::BITS - SHARDS.ilog2())) as usize;
     let mut shard = TABLE[at].lock().unwrap_or_else(PoisonError::into_inner);

@@ -39,14 +39,6 @@ impl<T: Eq + Hash> Shared<T> {
         }
     }
 
-    /// The shared copy of a value; `prepare` makes what is kept of one that is new.
-    pub fn of_arc(&mut self, value: Arc<T>, prepare: impl FnOnce(&T) -> T) -> Arc<T> {
-        match self.values.get(&*value) {
-            Some(known) => Arc::clone(known),
-            None => self.add(Arc::new(prepare(&value))),
-        }
-    }
-
     /// How many values the table knows, those nobody holds included.
     pub fn len(&self) -> usize {
         self.values.len()

@@ -1,10 +1,10 @@
 //! The pods of one cluster.
 
 use std::collections::HashSet;
-use std::hash::{BuildHasher, RandomState};
+use std::hash::BuildHasher;
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use hashbrown::HashTable;
+use hashbrown::{DefaultHashBuilder, HashTable};
 
 use crate::model::{ClusterId, Name, WorkloadCell, WorkloadId};
 
@@ -14,7 +14,7 @@ const SHARDS: usize = 16;
 /// Pods by namespace and name, which are read from the pods themselves: an entry is two pointers.
 #[derive(Debug, Default)]
 pub(super) struct WorkloadTable {
-    hasher: RandomState,
+    hasher: DefaultHashBuilder,
     shards: [RwLock<HashTable<WorkloadCell>>; SHARDS],
 }
 

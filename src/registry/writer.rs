@@ -87,6 +87,7 @@ impl ClusterWriter {
     pub fn replace(&mut self, state: ClusterState) {
         let mut changes = ChangeSet::default();
         self.networks(state.networks.clone(), &mut changes);
+        changes.workloads.reserve(state.workloads.len().saturating_sub(self.workloads.len()));
         for cell in &state.workloads {
             self.workload(cell.id(), Some(cell.clone()), &mut changes);
         }

@@ -257,7 +257,10 @@ mod tests {
     ) -> Endpoints {
         let basis = HealthBasis::of(service);
         let ours = |slice: &SliceObject| SliceObject { service: Some("s".into()), ..slice.clone() };
-        let slices: Vec<_> = slices.values().map(|slice| Slice::of(ours(slice), Clone::clone)).collect();
+        let slices: Vec<_> = slices
+            .values()
+            .map(|slice| Slice::of(ours(slice), |namespace, name| ObjectKey::new(namespace, name)))
+            .collect();
         let slices: Vec<_> = slices.iter().map(|slice| SliceInput { slice, basis, late: None }).collect();
         endpoints(EndpointInput {
             context,

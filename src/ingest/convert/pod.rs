@@ -6,7 +6,7 @@ use std::ops::Deref;
 use std::sync::Arc;
 
 use crate::ingest::objects::{Controller, Labels, PodObject};
-use crate::model::{Addresses, Name};
+use crate::model::{Addresses, Name, Workload};
 
 /// What the pods of one deployment have in common. Equal ones are to be shared.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -52,6 +52,11 @@ impl Pod {
     /// The addresses it lends its metadata to (R5.7).
     pub fn lent(&self) -> &[IpAddr] {
         if self.lends && !self.failed { &self.addresses } else { &[] }
+    }
+
+    /// Whether a workload says where it runs and which addresses it has.
+    pub fn is_told_by(&self, workload: &Workload) -> bool {
+        self.addresses == workload.addresses && self.node == *workload.node()
     }
 }
 

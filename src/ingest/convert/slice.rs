@@ -4,7 +4,7 @@ use std::hash::{Hash, Hasher};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use crate::ingest::objects::{ObjectKey, SliceEndpoint, SliceObject, SlicePort};
+use crate::ingest::objects::{SliceAddresses, SliceEndpoint, SliceObject, SlicePort};
 use crate::model::Name;
 
 /// A slice whose pods are named by `P`: their keys, or something shorter.
@@ -87,15 +87,15 @@ impl Hash for SlicePort {
 }
 
 impl<P> Slice<P> {
-    /// Packs a slice; `pod` gives the name of each pod it names.
-    pub fn of(object: SliceObject, pod: impl FnMut(&ObjectKey) -> P) -> Self {
+    /// Packs a slice; `pod` gives the name of each pod it names, by namespace and name.
+    pub fn of(mut object: SliceObject, pod: impl FnMut(&str, &str) -> P) -> Self {
         let (entries, odd) = match &object.service {
-            Some(_) => packed(object.endpoints, pod),
+            Some(_) => packed(&mut object, pod),
             None => Default::default(),
         };
         Self {
-            service: object.service.map(|service| Name::interned(&service)),
-            address_type: Name::interned(&object.address_type),
+            service: object.service,
+            address_type: object.address_type,
             ports: Arc::new(object.ports),
             entries,
             odd,
@@ -119,18 +119,20 @@ impl<P> Slice<P> {
 
 type Packed<P> = (Box<[Entry<P>]>, Box<[(usize, Box<[Name]>)]>);
 
-fn packed<P>(endpoints: Vec<SliceEndpoint>, mut pod: impl FnMut(&ObjectKey) -> P) -> Packed<P> {
+fn packed<P>(object: &mut SliceObject, mut pod: impl FnMut(&str, &str) -> P) -> Packed<P> {
+    let endpoints = std::mem::take(&mut object.endpoints);
     let mut odd = Vec::new();
     let entry = |(at, endpoint): (usize, SliceEndpoint)| {
-        let address = match endpoint.addresses.as_slice() {
-            [text] => text.parse().ok(),
-            _ => None,
+        let address = match endpoint.addresses {
+            SliceAddresses::One(address) => Some(address),
+            SliceAddresses::Texts(texts) => {
+                odd.push((at, texts));
+                None
+            }
         };
-        if address.is_none() {
-            odd.push((at, endpoint.addresses.into_boxed_slice()));
-        }
+        let named = endpoint.pod.as_ref().map(|pod| object.pod(pod));
         let conditions = Conditions::new(endpoint.ready, endpoint.serving, endpoint.terminating);
-        Entry { address, conditions, pod: endpoint.pod.as_ref().map(&mut pod) }
+        Entry { address, conditions, pod: named.map(|(namespace, name)| pod(namespace, name)) }
     };
     (endpoints.into_iter().enumerate().map(entry).collect(), odd.into())
 }
@@ -156,6 +158,8 @@ impl<'a> EntryAddresses<'a> {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[test]
@@ -179,16 +183,11 @@ mod tests {
         assert_eq!(size_of::<Entry<std::num::NonZeroU32>>(), 24);
         let lists: [&[&str]; 5] =
             [&["10.0.0.1"], &["nonsense"], &[], &["10.0.0.1", "x"], &["::ffff:10.0.0.2"]];
-        let endpoint = |texts: &&[&str]| SliceEndpoint {
-            addresses: texts.iter().map(|text| Name::from(*text)).collect(),
-            ..SliceEndpoint::default()
-        };
-        let object = SliceObject {
-            service: Some("s".into()),
-            endpoints: lists.iter().map(endpoint).collect(),
-            ..SliceObject::default()
-        };
-        let slice = Slice::of(object, Clone::clone);
+        let endpoints: Vec<_> = lists.iter().map(|texts| json!({"addresses": texts})).collect();
+        let object: SliceObject = serde_json::from_value(json!({"endpoints": endpoints,
+            "metadata": {"labels": {"kubernetes.io/service-name": "s"}}}))
+        .unwrap();
+        let slice = Slice::of(object, |_, _| ());
         let parsed: Vec<Vec<String>> = slice
             .entries()
             .map(|(_, all)| all.parsed().map(|address| address.to_string()).collect())

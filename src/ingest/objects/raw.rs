@@ -54,6 +54,6 @@ impl ObjectMeta<'_> {
 
 impl Map<'_, Text<'_>> {
     fn into_labels(self) -> Labels {
-        self.into_entries().map(|(key, value)| (key.name(), value.name())).collect()
+        self.into_entries().map(|(key, value)| (key.common(), value.common())).collect()
     }
 }

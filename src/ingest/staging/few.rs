@@ -69,6 +69,12 @@ impl<T: Copy + PartialEq> Lists<T> {
         }
     }
 
+    /// How many lists there were at once, at most.
+    #[cfg(test)]
+    pub(super) fn made(&self) -> usize {
+        self.lists.len()
+    }
+
     fn keep(&mut self, list: Vec<T>) -> u32 {
         match self.free.pop() {
             Some(at) => {

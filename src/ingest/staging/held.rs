@@ -107,6 +107,8 @@ pub(super) trait Store<T> {
     }
     /// Notes or forgets the revision of an object that is there, where there is room for it.
     fn set_revision(&mut self, _: &ObjectKey, _: Option<u64>) {}
+    /// The same for every object of namespaces that are `within`, by namespace and name.
+    fn set_revisions(&mut self, _within: impl Fn(&str) -> bool, _of: impl FnMut(&str, &str) -> Option<u64>) {}
     /// Sets an object; gives what it was.
     fn put(&mut self, key: &ObjectKey, object: T) -> Option<T>;
     /// Takes an object away.
@@ -360,7 +362,7 @@ impl<T: PartialEq> Gate<T> {
         }
         if rows.len() == 0 {
             let scope = scope.clone();
-            let within = |key: &ObjectKey| scope.as_ref().is_none_or(|scope| key.namespace == *scope);
+            let within = |namespace: &str| scope.as_ref().is_none_or(|scope| **scope == *namespace);
             self.revisions.entry(scope.clone()).or_default().settle(store, within);
             self.rest = None;
         }

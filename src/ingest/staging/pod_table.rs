@@ -16,8 +16,8 @@ use super::few::{Few, Lists};
 use super::held::Store;
 use super::slices::ServiceId;
 use crate::ingest::convert::{Pod, PodShape};
-use crate::ingest::objects::{Controller, ObjectKey, PodObject};
-use crate::model::{Labels, Name, Shared, Workload};
+use crate::ingest::objects::{ObjectKey, PodObject};
+use crate::model::{Name, Shared, Workload};
 
 /// The place of a pod; used again once nothing speaks of the pod any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -134,15 +134,45 @@ impl Slot {
         }
     }
 
-    fn set(&mut self, key: ObjectKey, pod: Option<Pod>, workload: Option<Arc<Workload>>) {
-        self.state = match (pod, workload) {
-            (Some(pod), Some(workload))
-                if !pod.failed && workload.addresses == pod.addresses && *workload.node() == pod.node =>
+    /// Whether the pod is known and says this.
+    fn says(&self, pod: &Pod) -> bool {
+        match &self.state {
+            State::Converted(shape, workload) => {
+                let own = (pod.failed, pod.lends) == (false, self.marks.lends());
+                own && pod.is_told_by(workload) && pod.shape == *shape
+            }
+            State::Other(other) => other.as_ref().and_then(|other| other.pod.as_ref()) == Some(pod),
+        }
+    }
+
+    /// Takes apart what is kept, to be [set](Self::set) again.
+    fn apart(&mut self) -> Other {
+        match std::mem::replace(&mut self.state, State::Other(None)) {
+            State::Converted(shape, workload) => Other {
+                key: ObjectKey { namespace: workload.namespace.clone(), name: workload.name.clone() },
+                pod: Some(Pod {
+                    shape,
+                    node: workload.node().clone(),
+                    addresses: workload.addresses.clone(),
+                    failed: false,
+                    lends: self.marks.lends(),
+                }),
+                workload: Some(workload),
+            },
+            State::Other(Some(other)) => *other,
+            State::Other(None) => Other { key: ObjectKey::default(), pod: None, workload: None },
+        }
+    }
+
+    fn set(&mut self, other: Other) {
+        self.state = match other {
+            Other { pod: Some(pod), workload: Some(workload), .. }
+                if !pod.failed && pod.is_told_by(&workload) =>
             {
                 self.marks.set_lends(pod.lends);
                 State::Converted(pod.shape, workload)
             }
-            (pod, workload) => State::Other(Some(Box::new(Other { key, pod, workload }))),
+            other => State::Other(Some(Box::new(other))),
         };
     }
 }
@@ -186,19 +216,7 @@ impl PodTable {
     /// What is kept of a pod.
     pub(super) fn pack(&mut self, object: PodObject) -> Pod {
         let mut pod = Pod::from(object);
-        pod.shape = self.shapes.of_arc(pod.shape, |shape| {
-            let interned = |(name, value): (&Name, &Name)| (Name::interned(name), Name::interned(value));
-            PodShape {
-                labels: shape.labels.iter().map(interned).collect::<Labels>(),
-                service_account: Name::interned(&shape.service_account),
-                controller: shape.controller.as_ref().map(|controller| Controller {
-                    kind: Name::interned(&controller.kind),
-                    name: Name::interned(&controller.name),
-                }),
-                ..PodShape::clone(shape)
-            }
-        });
-        pod.node = Name::interned(&pod.node);
+        self.shapes.unify(&mut pod.shape);
         pod
     }
 
@@ -212,16 +230,19 @@ impl PodTable {
 
     /// The place of a pod, if it has one.
     pub(super) fn find(&self, key: &ObjectKey) -> Option<PodId> {
-        let key: (&str, &str) = (&key.namespace, &key.name);
+        self.find_named(&key.namespace, &key.name)
+    }
+
+    fn find_named(&self, namespace: &str, name: &str) -> Option<PodId> {
+        let key = (namespace, name);
         self.by_key.find(self.hash(key), |id| self.slot(*id).key() == key).copied()
     }
 
     /// The place of a pod that a slice names, made if need be.
-    pub(super) fn place_named(&mut self, key: &ObjectKey) -> PodId {
-        match self.find(key) {
+    pub(super) fn place_named(&mut self, namespace: &str, name: &str) -> PodId {
+        match self.find_named(namespace, name) {
             Some(id) => id,
-            None => self
-                .new_place(ObjectKey { namespace: Name::interned(&key.namespace), name: key.name.clone() }),
+            None => self.new_place(ObjectKey { namespace: Name::interned(namespace), name: name.into() }),
         }
     }
 
@@ -289,53 +310,60 @@ impl PodTable {
     /// Replaces what is known of a pod; gives what it was. What it was converted to stays until it is
     /// converted again.
     fn set_pod(&mut self, id: PodId, pod: Option<Pod>) -> Option<Pod> {
-        let old = self.pod(id);
-        self.len = self.len + usize::from(pod.is_some()) - usize::from(old.is_some());
-        let present = |pod: Option<&Pod>| pod.filter(|pod| !pod.failed).cloned();
-        self.move_between_nodes(id, present(old.as_ref()), present(pod.as_ref()));
-        let before = old.as_ref().map(Pod::lent).unwrap_or_default();
-        let after = pod.as_ref().map(Pod::lent).unwrap_or_default();
-        for address in before.iter().filter(|address| !after.contains(address)) {
-            self.end_lending(id, *address);
+        let mut kept = self.slots[id.index()].apart();
+        let old = std::mem::replace(&mut kept.pod, pod);
+        let new = kept.pod.as_ref();
+        self.len = self.len + usize::from(new.is_some()) - usize::from(old.is_some());
+        self.move_between_nodes(id, node(old.as_ref()), node(new));
+        if self.lenders.get().is_some() {
+            self.move_lent(id, &kept, old.as_ref());
         }
-        for (at, address) in after.iter().enumerate() {
-            if !before.contains(address) && !after[..at].contains(address) {
-                self.lend(id, *address);
-            }
-        }
-        let key = self.key(id);
-        let slot = &mut self.slots[id.index()];
-        let workload = slot.workload().cloned();
-        slot.set(key, pod, workload);
+        self.slots[id.index()].set(kept);
         old
     }
 
-    fn move_between_nodes(&mut self, id: PodId, before: Option<Pod>, after: Option<Pod>) {
-        let node = |pod: Option<Pod>| pod.map(|pod| pod.node).filter(|node| !node.is_empty());
-        let (before, after) = (node(before), node(after));
-        if before == after {
-            return;
+    fn move_lent(&mut self, id: PodId, kept: &Other, old: Option<&Pod>) {
+        let before = old.map(Pod::lent).unwrap_or_default();
+        let after = kept.pod.as_ref().map(Pod::lent).unwrap_or_default();
+        for address in before.iter().filter(|address| !after.contains(address)) {
+            self.end_lending(id, &kept.key.namespace, *address);
         }
-        if let Some(pods) = before.as_ref().and_then(|node| self.by_node.get_mut(node)) {
-            pods.retain(|other| *other != id);
-            if pods.is_empty() {
-                before.map(|node| self.by_node.remove(&node));
+        for (at, address) in after.iter().enumerate() {
+            if !before.contains(address) && !after[..at].contains(address) {
+                self.lend(id, &kept.key.namespace, *address);
             }
-        }
-        if let Some(node) = after {
-            self.by_node.entry(node).or_default().push(id);
         }
     }
 
-    fn lend(&mut self, id: PodId, address: IpAddr) {
-        let short = self.short(self.slot(id).key().0, address);
+    fn move_between_nodes(&mut self, id: PodId, before: Option<&Name>, after: Option<&Name>) {
+        if before == after {
+            return;
+        }
+        if let Some(node) = before
+            && let Some(pods) = self.by_node.get_mut(node)
+        {
+            pods.retain(|other| *other != id);
+            if pods.is_empty() {
+                self.by_node.remove(node);
+            }
+        }
+        if let Some(node) = after {
+            match self.by_node.get_mut(node) {
+                Some(pods) => pods.push(id),
+                None => _ = self.by_node.insert(node.clone(), vec![id]),
+            }
+        }
+    }
+
+    fn lend(&mut self, id: PodId, namespace: &str, address: IpAddr) {
+        let short = self.short(namespace, address);
         if let Some(lenders) = self.lenders.get_mut() {
             lenders.insert_unique(spread(short), (short, id), |(short, _)| spread(*short));
         }
     }
 
-    fn end_lending(&mut self, id: PodId, address: IpAddr) {
-        let short = self.short(self.slot(id).key().0, address);
+    fn end_lending(&mut self, id: PodId, namespace: &str, address: IpAddr) {
+        let short = self.short(namespace, address);
         let lenders = self.lenders.get_mut();
         if let Some(Ok(entry)) =
             lenders.map(|all| all.find_entry(spread(short), |other| *other == (short, id)))
@@ -392,15 +420,20 @@ impl PodTable {
 
     /// Replaces what endpoints see of a pod.
     pub(super) fn set_workload(&mut self, id: PodId, workload: Option<Arc<Workload>>) {
-        let key = self.key(id);
         let slot = &mut self.slots[id.index()];
-        let pod = slot.pod();
-        slot.set(key, pod, workload);
+        let kept = slot.apart();
+        slot.set(Other { workload, ..kept });
     }
 
     /// Services whose slices name a pod, once for each slice.
     pub(super) fn named_by(&self, id: PodId) -> &[ServiceId] {
         self.lists.of(&self.slot(id).named_by)
+    }
+
+    /// How many pods were named by more than one slice at once, at most.
+    #[cfg(test)]
+    pub(super) fn lists_made(&self) -> usize {
+        self.lists.made()
     }
 
     /// One more slice of a service names a pod.
@@ -420,7 +453,7 @@ impl Store<Pod> for PodTable {
     }
 
     fn is_same(&self, key: &ObjectKey, pod: &Pod) -> bool {
-        self.find(key).and_then(|id| self.pod(id)).as_ref() == Some(pod)
+        self.find(key).is_some_and(|id| self.slot(id).says(pod))
     }
 
     fn weight(&self, key: &ObjectKey, weigh: &impl Fn(&ObjectKey, &Pod) -> usize) -> usize {
@@ -443,6 +476,20 @@ impl Store<Pod> for PodTable {
         }
     }
 
+    fn set_revisions(
+        &mut self,
+        within: impl Fn(&str) -> bool,
+        mut of: impl FnMut(&str, &str) -> Option<u64>,
+    ) {
+        for slot in self.slots.iter_mut().filter(|slot| slot.is_known()) {
+            let (namespace, name) = slot.key();
+            if within(namespace) {
+                let revision = of(namespace, name);
+                slot.marks.set_revision(revision);
+            }
+        }
+    }
+
     fn put(&mut self, key: &ObjectKey, pod: Pod) -> Option<Pod> {
         let id = self.find(key).unwrap_or_else(|| self.new_place(key.clone()));
         self.set_pod(id, Some(pod))
@@ -454,9 +501,9 @@ impl Store<Pod> for PodTable {
     }
 }
 
-/// Labels whose texts are the process's only copies.
-pub(super) fn interned(labels: &Labels) -> Labels {
-    labels.iter().map(|(label, value)| (Name::interned(label), Name::interned(value))).collect()
+/// Where a pod runs, if it counts.
+fn node(pod: Option<&Pod>) -> Option<&Name> {
+    pod.filter(|pod| !pod.failed).map(|pod| &pod.node).filter(|node| !node.is_empty())
 }
 
 /// A hash for a table out of half of one.

@@ -124,12 +124,16 @@ impl Staging {
     ) -> Option<(WorkloadId, Option<WorkloadCell>)> {
         let now = self.cell_of(id);
         let ObjectKey { namespace, name } = self.pods.key(id);
-        // While slices are listed, some of them may name a pod that nothing else speaks of.
-        if now.is_none() && !self.slices.is_listing() {
-            self.pods.release(id);
-        }
+        self.let_go(id);
         let name = WorkloadId { cluster: self.context.cluster.clone(), namespace, name };
         (before != now).then_some((name, now))
+    }
+
+    /// Gives the place of a pod free if nothing speaks of it. While slices are listed, some of them may.
+    pub(super) fn let_go(&mut self, id: PodId) {
+        if !self.slices.is_listing() {
+            self.pods.release(id);
+        }
     }
 
     fn services_of(&mut self, id: PodId) -> Set<ServiceKey> {

@@ -29,7 +29,7 @@ type Print = u64;
 
 impl Revisions {
     fn print(&self, key: &ObjectKey) -> Print {
-        self.hasher.hash_one((&*key.namespace, &*key.name))
+        print(&self.hasher, &key.namespace, &key.name)
     }
 
     /// Whether an event says anything new; takes note of it.
@@ -54,14 +54,9 @@ impl Revisions {
 
     /// After a complete list: objects that have room for their revision take it over. One that is held and was
     /// not listed has none.
-    pub(super) fn settle<T>(&mut self, store: &mut impl Store<T>, within: impl Fn(&ObjectKey) -> bool) {
-        if keeps_revisions(store) {
-            let held: Vec<_> = store.all().filter(|key| within(key)).collect();
-            for key in held {
-                let listed = self.told.remove(&self.print(&key));
-                store.set_revision(&key, listed);
-            }
-        }
+    pub(super) fn settle<T>(&mut self, store: &mut impl Store<T>, within: impl Fn(&str) -> bool) {
+        let (hasher, told) = (&self.hasher, &mut self.told);
+        store.set_revisions(within, |namespace, name| told.remove(&print(hasher, namespace, name)));
         self.told.shrink_to_fit();
     }
 
@@ -116,6 +111,10 @@ impl Revisions {
         }
         true
     }
+}
+
+fn print(hasher: &RandomState, namespace: &str, name: &str) -> Print {
+    hasher.hash_one((namespace, name))
 }
 
 fn keeps_revisions<T, S: Store<T>>(_: &S) -> bool {

@@ -3,27 +3,20 @@
 use std::sync::Arc;
 
 use super::Staging;
-use super::pod_table::interned;
 use crate::ingest::convert::{self, EndpointInput, HealthBasis, SliceInput};
 use crate::ingest::counts::Counts;
 use crate::ingest::objects::{NamespaceObject, ObjectKey, ObjectKind, ServiceObject};
-use crate::model::{EndpointShard, Labels, Name, ServiceKey};
+use crate::model::{EndpointShard, Labels, ServiceKey};
 
 /// A share to be published; `None` is gone.
 type Share = (ServiceKey, Option<Arc<EndpointShard>>);
 
-/// A Service as it is kept: without room for more, its texts shared with other Services.
+/// A Service as it is kept: without room for more.
 pub(super) fn tidy(mut object: ServiceObject) -> Box<ServiceObject> {
-    object.labels = interned(&object.labels);
     // Nothing is selected here: slices say which pods are meant.
     object.selector = Labels::new();
     for list in [&mut object.cluster_ips, &mut object.external_ips, &mut object.ingress] {
         list.shrink_to_fit();
-    }
-    for port in &mut object.ports {
-        for text in [&mut port.name, &mut port.protocol, &mut port.app_protocol, &mut port.target_port] {
-            *text = Name::interned(text);
-        }
     }
     object.ports.shrink_to_fit();
     Box::new(object)

@@ -144,7 +144,7 @@ impl Staging {
     pub(super) fn apply_slice(&mut self, scope: Scope, event: SourceEvent<SliceObject>) {
         let (pods, ports) = (&mut self.pods, &mut self.references.ports);
         let pack = |object: SliceObject| {
-            let mut slice = Slice::of(object, |pod| pods.place_named(pod));
+            let mut slice = Slice::of(object, |namespace, name| pods.place_named(namespace, name));
             ports.unify(&mut slice.ports);
             slice
         };
@@ -168,9 +168,10 @@ impl Staging {
         }
         let entries = |slice: Option<&KeptSlice>| slice.map_or(0, |slice| slice.entries.len());
         self.entries = self.entries + entries(self.slices.get(&key)) - entries(old.as_ref());
-        let was = old.as_ref().and_then(|slice| Links::of(&key, slice));
-        let is = self.slices.get(&key).and_then(|slice| Links::of(&key, slice));
-        let stays = was.as_ref().zip(is.as_ref()).is_some_and(|(was, is)| was.service == is.service);
+        let mut was = old.as_ref().and_then(|slice| Links::of(&key, slice));
+        let mut is = self.slices.get(&key).and_then(|slice| Links::of(&key, slice));
+        let both = was.as_mut().zip(is.as_mut()).filter(|(was, is)| was.service == is.service);
+        let stays = both.map(|(was, is)| was.part_from(is)).is_some();
         // What stays named is never touched: first the new names, then without the old ones.
         if let Some(links) = &is {
             self.link(&key.name, links);
@@ -230,5 +231,79 @@ impl Links {
         bare.sort_unstable();
         bare.dedup();
         Some(Self { service, pods, bare })
+    }
+
+    /// Leaves out what both refer to.
+    fn part_from(&mut self, other: &mut Self) {
+        part(&mut self.pods, &mut other.pods);
+        part(&mut self.bare, &mut other.bare);
+    }
+}
+
+/// Takes what both have out of two lists in order.
+fn part<T: Ord>(one: &mut Vec<T>, other: &mut Vec<T>) {
+    if one == other {
+        one.clear();
+        other.clear();
+        return;
+    }
+    let common: Vec<bool> = one.iter().map(|value| other.binary_search(value).is_ok()).collect();
+    other.retain(|value| one.binary_search(value).is_err());
+    let mut common = common.into_iter();
+    one.retain(|_| common.next() == Some(false));
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use proptest::prelude::*;
+    use serde_json::{Value, json};
+
+    use super::super::StagedEvent;
+    use super::*;
+    use crate::ingest::convert;
+    use crate::ingest::watch::Received;
+
+    /// A slice that names these pods.
+    fn slice(pods: &[usize]) -> StagedEvent {
+        let entry = |n: &usize| {
+            json!({"addresses": [format!("10.0.0.{n}")], "conditions": {"ready": true},
+                "targetRef": {"kind": "Pod", "namespace": "a", "name": format!("p{n}")}})
+        };
+        let object: Value = json!({"metadata": {"namespace": "a", "name": "s-1", "labels": {"kubernetes.io/service-name": "s"}},
+            "endpoints": pods.iter().map(entry).collect::<Vec<_>>()});
+        StagedEvent::Slice(SourceEvent::Apply(Received {
+            key: ObjectKey::new("a", "s-1"),
+            uid: "".into(),
+            revision: None,
+            object: Ok(serde_json::from_value(object).unwrap()),
+        }))
+    }
+
+    #[test]
+    fn an_event_of_a_slice_looks_at_the_pods_that_differ_only() {
+        let mut staging = Staging::new(convert::test_context(), "istio-system".into(), Arc::default());
+        let all: Vec<usize> = (1..=100).collect();
+        staging.apply(slice(&all));
+        staging.take();
+        staging.apply(slice(&[&all[1..], &[101]].concat()));
+        assert_eq!(staging.dirty.pods.len(), 2, "the one that left and the one that came");
+        assert_eq!(staging.pods.lists_made(), 0, "no pod was named twice meanwhile");
+        staging.take();
+        assert_eq!(staging.withheld.values().sum::<usize>(), 100);
+    }
+
+    proptest! {
+        #[test]
+        fn what_both_refer_to_is_left_out(
+            one in prop::collection::btree_set(0..20, 0..15),
+            other in prop::collection::btree_set(0..20, 0..15),
+        ) {
+            let (mut left, mut right) = (Vec::from_iter(one.clone()), Vec::from_iter(other.clone()));
+            part(&mut left, &mut right);
+            prop_assert_eq!(left, Vec::from_iter(&one - &other));
+            prop_assert_eq!(right, Vec::from_iter(&other - &one));
+        }
     }
 }

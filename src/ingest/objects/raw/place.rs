@@ -62,10 +62,10 @@ impl From<Pod<'_>> for PodObject {
         Self {
             generated: !meta.generate_name.is_empty(),
             controller: controller
-                .map(|owner| Controller { kind: owner.kind.name(), name: owner.name.name() }),
+                .map(|owner| Controller { kind: owner.kind.common(), name: owner.name.common() }),
             labels: meta.labels.into_labels(),
-            service_account: raw.spec.service_account_name.name(),
-            node: raw.spec.node_name.name(),
+            service_account: raw.spec.service_account_name.common(),
+            node: raw.spec.node_name.common(),
             hostname: raw.spec.hostname.name(),
             subdomain: raw.spec.subdomain.name(),
             failed,

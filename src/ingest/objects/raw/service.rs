@@ -57,12 +57,12 @@ fn ingress(status: &ServiceStatus<'_>) -> Vec<Name> {
 impl From<&ServicePort<'_>> for PortObject {
     fn from(raw: &ServicePort<'_>) -> Self {
         Self {
-            name: raw.name.name(),
+            name: raw.name.common(),
             port: raw.port,
-            protocol: raw.protocol.name(),
-            app_protocol: raw.app_protocol.name(),
+            protocol: raw.protocol.common(),
+            app_protocol: raw.app_protocol.common(),
             node_port: raw.node_port,
-            target_port: raw.target_port.name(),
+            target_port: raw.target_port.common(),
         }
     }
 }

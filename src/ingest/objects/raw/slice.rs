@@ -1,7 +1,8 @@
 //! EndpointSlices.
 
-use super::{Endpoint, EndpointSlice, ObjectReference};
-use crate::ingest::objects::{ObjectKey, SliceEndpoint, SliceObject, SlicePort};
+use super::{Endpoint, EndpointSlice};
+use crate::ingest::objects::slice::NamingPods;
+use crate::ingest::objects::{SliceAddresses, SliceEndpoint, SliceObject, SlicePort};
 use crate::model::Name;
 
 impl From<EndpointSlice<'_>> for SliceObject {
@@ -11,37 +12,32 @@ impl From<EndpointSlice<'_>> for SliceObject {
         let service = meta.label("kubernetes.io/service-name");
         let foreign = !meta.label("multicluster.kubernetes.io/service-name").is_empty();
         let usable = !service.is_empty() && !foreign && &*raw.address_type != "FQDN";
-        let namespace = meta.namespace.name();
         // One without an address is none, and takes more room here than in the answer.
-        let said = raw.endpoints.into_iter().filter(|endpoint| !endpoint.addresses.is_empty());
-        let mut endpoints: Vec<_> = said.map(|endpoint| read(endpoint, &namespace)).collect();
-        // Collected where the messages were, which had more room and were perhaps many more.
-        endpoints.shrink_to(2 * endpoints.len());
+        let said = || raw.endpoints.iter().filter(|entry| !entry.addresses.is_empty());
+        let length = said().find_map(|entry| entry.target_ref.as_ref()).map_or(0, |pod| pod.name.len());
+        let mut endpoints = Vec::with_capacity(said().count());
+        let mut pods = NamingPods::new(&meta.namespace, endpoints.capacity(), length);
+        endpoints.extend(said().map(|entry| read(entry, &mut pods)));
+        let ports = raw.ports.iter();
         Self {
-            service: usable.then(|| service.into()),
-            address_type: raw.address_type.name(),
+            service: usable.then(|| Name::interned(service)),
+            address_type: raw.address_type.common(),
             endpoints,
-            ports: raw.ports.iter().map(|p| SlicePort { name: p.name.name(), port: p.port }).collect(),
+            ports: ports.map(|port| SlicePort { name: port.name.common(), port: port.port }).collect(),
+            pods: pods.finish(),
         }
     }
 }
 
-fn read(raw: Endpoint<'_>, namespace: &Name) -> SliceEndpoint {
-    let pod = raw.target_ref.filter(|target| &*target.kind == "Pod");
+fn read(raw: &Endpoint<'_>, pods: &mut NamingPods) -> SliceEndpoint {
+    let pod = raw.target_ref.as_ref().filter(|target| &*target.kind == "Pod");
+    let one = raw.addresses.only().and_then(|text| text.parse().ok());
     SliceEndpoint {
-        addresses: raw.addresses.names(),
-        pod: pod.map(|target| key(&target, namespace)),
+        addresses: one
+            .map_or_else(|| SliceAddresses::Texts(raw.addresses.names().into()), SliceAddresses::One),
+        pod: pod.map(|target| pods.add(&target.namespace, &target.name)),
         ready: raw.conditions.ready,
         serving: raw.conditions.serving,
         terminating: raw.conditions.terminating,
-    }
-}
-
-/// A pod without a namespace is in that of the slice.
-fn key(target: &ObjectReference<'_>, own: &Name) -> ObjectKey {
-    let same = target.namespace.is_empty() || *target.namespace == **own;
-    ObjectKey {
-        namespace: if same { own.clone() } else { target.namespace.name() },
-        name: target.name.name(),
     }
 }

@@ -33,6 +33,11 @@ impl Text<'_> {
     pub(in crate::ingest::objects) fn name(&self) -> Name {
         Name::from(&*self.0)
     }
+
+    /// The same for what many objects say.
+    pub(in crate::ingest::objects) fn common(&self) -> Name {
+        Name::interned(&self.0)
+    }
 }
 
 impl Deref for Text<'_> {
@@ -116,6 +121,11 @@ impl<'a> Texts<'a> {
 
     pub(in crate::ingest::objects) fn is_empty(&self) -> bool {
         self.first.is_none()
+    }
+
+    /// The text, if there is exactly one.
+    pub(in crate::ingest::objects) fn only(&self) -> Option<&Text<'a>> {
+        self.first.as_ref().filter(|_| self.rest.is_empty())
     }
 
     /// The names of all.
@@ -321,11 +331,11 @@ pub(in crate::ingest::objects) struct IntOrString<'a> {
 
 impl IntOrString<'_> {
     /// The number in digits, or the name; empty for zero, which means nothing was said.
-    pub(in crate::ingest::objects) fn name(&self) -> Name {
+    pub(in crate::ingest::objects) fn common(&self) -> Name {
         match (self.is_text, self.number) {
-            (true, _) => self.text.name(),
+            (true, _) => self.text.common(),
             (false, 0) => Name::default(),
-            (false, number) => Name::from(number.to_string()),
+            (false, number) => Name::interned(&number.to_string()),
         }
     }
 }
