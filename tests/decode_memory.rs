@@ -85,6 +85,11 @@ fn k37_no_answer_takes_many_times_its_size() {
     };
     check("empty endpoints", slice_event(&filled(&field(2, b""))), frame);
     check("empty addresses", slice_event(&field(2, &filled(&field(1, b"")))), frame);
+    let named = |name: &[u8]| {
+        field(2, &[field(1, b"1::"), field(4, &[field(1, b"Pod"), field(3, name)].concat())].concat())
+    };
+    let one_long = [named(&[b'p'; SIZE / 4]), named(b"p").repeat(19_000)].concat();
+    check("one long name", slice_event(&one_long), frame);
     check("empty labels", slice_event(&field(1, &filled(&field(11, b"")))), frame);
     check("empty ports", slice_event(&filled(&field(3, b""))), frame);
     let ips = field(3, &filled(&field(12, &field(1, b"::1"))));

@@ -85,6 +85,9 @@ impl PodNames {
     }
 }
 
+/// The longest name an API server permits: room is made for no longer ones, whatever the first one is.
+const MAX_NAME: usize = 253;
+
 /// Takes in the names of the pods of one slice.
 pub(super) struct NamingPods {
     texts: String,
@@ -98,7 +101,7 @@ impl NamingPods {
     pub(super) fn new(namespace: &str, pods: usize, length: usize) -> Self {
         let mut naming = Self { texts: String::new(), own: 0..0, other: 0..0 };
         if pods > 0 {
-            naming.texts.reserve(namespace.len() + pods * length);
+            naming.texts.reserve(namespace.len() + pods * length.min(MAX_NAME));
             naming.own = naming.put(namespace);
         }
         naming

@@ -20,7 +20,10 @@ fn missing_and_null_fields_default() {
         )
         .unwrap()
         .endpoints,
-        vec![SliceEndpoint { addresses: SliceAddresses::Texts(vec!["a".into()].into()), ..SliceEndpoint::default() }]
+        vec![SliceEndpoint {
+            addresses: SliceAddresses::Texts(vec!["a".into()].into()),
+            ..SliceEndpoint::default()
+        }]
     );
 }
 

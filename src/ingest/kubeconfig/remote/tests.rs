@@ -294,6 +294,8 @@ fn z_01_values_of_another_type_are_not_taken_for_missing_ones() {
     }
 }
 
+type Change = fn(&mut Value);
+
 #[test]
 fn z_01_z_07_what_a_document_must_not_be() {
     let good = || -> Value {
@@ -307,7 +309,7 @@ fn z_01_z_07_what_a_document_must_not_be() {
     };
     assert_eq!(with(|document| document["preferences"] = json!({"colors": true})), Ok(()));
     assert_eq!(with(|document| document["contexts"][0]["context"]["namespace"] = json!("x")), Ok(()));
-    let bad: [(fn(&mut Value), &str); 10] = [
+    let bad: [(Change, &str); 10] = [
         (|document| document["kind"] = json!("Pod"), "`kind`"),
         (|document| document["apiVersion"] = json!("v2"), "`apiVersion`"),
         (|document| document["somethingNew"] = json!(1), "`somethingNew`"),

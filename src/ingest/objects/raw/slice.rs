@@ -12,19 +12,18 @@ impl From<EndpointSlice<'_>> for SliceObject {
         let service = meta.label("kubernetes.io/service-name");
         let foreign = meta.labels.get("multicluster.kubernetes.io/service-name").is_some();
         let usable = !service.is_empty() && !foreign && &*raw.address_type != "FQDN";
-        let (entries, ports) = (raw.endpoints, raw.ports);
-        let first = entries.first().and_then(|entry| entry.target_ref.as_ref());
-        let mut pods = NamingPods::new(&meta.namespace, entries.len(), first.map_or(0, |pod| pod.name.len()));
+        // One without an address is none, and takes more room here than in the answer.
+        let said = || raw.endpoints.iter().filter(|entry| !entry.addresses.is_empty());
+        let length = said().find_map(|entry| entry.target_ref.as_ref()).map_or(0, |pod| pod.name.len());
+        let mut endpoints = Vec::with_capacity(said().count());
+        let mut pods = NamingPods::new(&meta.namespace, endpoints.capacity(), length);
+        endpoints.extend(said().map(|entry| read(entry, &mut pods)));
+        let ports = raw.ports.iter();
         Self {
             service: usable.then(|| Name::interned(service)),
             address_type: raw.address_type.common(),
-            // One without an address is none.
-            endpoints: entries
-                .iter()
-                .filter(|entry| !entry.addresses.is_empty())
-                .map(|entry| read(entry, &mut pods))
-                .collect(),
-            ports: ports.iter().map(|port| SlicePort { name: port.name.common(), port: port.port }).collect(),
+            endpoints,
+            ports: ports.map(|port| SlicePort { name: port.name.common(), port: port.port }).collect(),
             pods: pods.finish(),
         }
     }

@@ -119,13 +119,13 @@ impl<'a> Texts<'a> {
         self.first.iter().chain(&self.rest)
     }
 
+    pub(in crate::ingest::objects) fn is_empty(&self) -> bool {
+        self.first.is_none()
+    }
+
     /// The text, if there is exactly one.
     pub(in crate::ingest::objects) fn only(&self) -> Option<&Text<'a>> {
         self.first.as_ref().filter(|_| self.rest.is_empty())
-    }
-
-    pub(in crate::ingest::objects) fn is_empty(&self) -> bool {
-        self.first.is_none()
     }
 
     /// The names of all.

@@ -9,7 +9,7 @@ pub(in crate::ingest::objects) fn key(namespace: &str, name: &str) -> ObjectKey 
     if [namespace, name].iter().any(|text| text.contains(char::REPLACEMENT_CHARACTER)) {
         return ObjectKey::default();
     }
-    ObjectKey::new(Name::interned(namespace), name)
+    ObjectKey { namespace: Name::interned(namespace), name: name.into() }
 }
 
 /// What stands in the metadata of an unreadable object; each part empty where not even that can be read (K-38).
