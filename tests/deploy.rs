@@ -105,8 +105,12 @@ fn z12_remote_clusters_are_read_without_secrets_and_config_maps() {
 
 #[test]
 fn r4_40_exports_are_made_and_nothing_else_is_written() {
-    let expected = ["ClusterRole: multicluster.x-k8s.io/serviceexports create".to_owned()];
-    assert_eq!(rights("export-rbac.yaml"), expected.into());
+    let expected = [
+        "ClusterRole tombolo-exporter: multicluster.x-k8s.io/serviceexports create",
+        "ClusterRoleBinding tombolo-exporter: ClusterRole tombolo-exporter to \
+         ServiceAccount istio-system/tombolo-reader",
+    ];
+    assert_eq!(grants(&manifest("export-rbac.yaml")), expected.map(str::to_owned).into());
 }
 
 #[test]

@@ -286,7 +286,7 @@ async fn a_watch_after_a_failure_is_not_believed_for_the_sake_of_a_list_before_i
 
 #[tokio::test(start_paused = true)]
 async fn d32_where_revisions_are_no_numbers_what_was_told_is_not_told_again() {
-    let events = vec![
+    let events = [
         event_at("ADDED", "b", "n1", "e1"),
         event_at("MODIFIED", "a", "n1", "e2"),
         event_at("DELETED", "b", "n1", "e3"),
