@@ -513,12 +513,16 @@ async fn follow_remotes(
     let keeper = set.snapshots.clone().filter(|_| adopts);
     let mut adopted = keeper.map(|keeper| {
         let (options, mesh) = (Arc::clone(&set.options), set.mesh.clone());
-        Adopted::new(Arc::clone(&set.registry), keeper, Arc::clone(&problems), options, mesh)
+        let counts = Arc::clone(&set.counts);
+        Adopted::new(Arc::clone(&set.registry), keeper, Arc::clone(&problems), counts, options, mesh)
     });
     let mut adopting = adopted.is_some();
     loop {
         let removal = set.next_removal();
         let doubt = adopted.as_ref().and_then(Adopted::due);
+        let now = tokio::time::Instant::now();
+        adopted.iter_mut().for_each(|adopted| adopted.grow_old(now));
+        let age = adopted.as_ref().and_then(|adopted| adopted.next_age(now));
         tokio::select! {
             () = async {
                 match &mut adopted {
@@ -542,6 +546,8 @@ async fn follow_remotes(
                 adopted.iter_mut().for_each(Adopted::asked);
                 source.look_again();
             }
+            // They grow old above.
+            () = tokio::time::sleep_until(age.unwrap_or(now)), if age.is_some() => {}
             () = tokio::time::sleep_until(removal.unwrap_or_else(tokio::time::Instant::now)),
                 if removal.is_some() =>
             {

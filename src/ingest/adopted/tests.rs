@@ -3,7 +3,7 @@ use std::time::{Duration, SystemTime};
 
 use super::*;
 use crate::ingest::cluster::CONFIRM_AFTER;
-use crate::ingest::options::Texts;
+use crate::ingest::options::{StalePolicy, Texts};
 use crate::ingest::roster::{Claims, Contest, Source};
 use crate::ingest::snapshot::{Addresses, Pin, Snapshot, SnapshotOptions, SnapshotStore, Terms};
 use crate::model::{EndpointShard, ServiceKey};
@@ -19,6 +19,11 @@ struct World {
 impl World {
     /// Snapshots of these clusters are served.
     async fn new(ids: &[&str]) -> Self {
+        Self::with(ids, StalePolicy::Hold, IngestOptions::default()).await
+    }
+
+    /// The same, with what their Secrets said of age.
+    async fn with(ids: &[&str], stale: StalePolicy, settings: IngestOptions) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let options = SnapshotOptions { dir: dir.path().to_owned(), max_age: Duration::from_secs(3600) };
         let store = SnapshotStore::open(&options, SystemTime::now()).unwrap();
@@ -32,7 +37,7 @@ impl World {
                 pin,
                 uid: "u".into(),
                 confirmed: SystemTime::now(),
-                terms: Terms::default(),
+                terms: Terms { stale, ..Terms::default() },
                 addresses: Addresses::new(),
                 mesh_networks: None,
                 state,
@@ -41,9 +46,10 @@ impl World {
         }
         let (registry, problems) = (Registry::new(), Arc::<Problems>::default());
         let keeper = Arc::new(Keeper::new(store, Arc::clone(&registry), Arc::clone(&problems)));
-        let (options, mesh) = (Arc::default(), tokio::sync::watch::Sender::new(None).subscribe());
+        let (options, mesh) = (Arc::new(settings), tokio::sync::watch::Sender::new(None).subscribe());
+        let (keeper_of, problems_of) = (Arc::clone(&keeper), Arc::clone(&problems));
         let mut adopted =
-            Adopted::new(Arc::clone(&registry), Arc::clone(&keeper), Arc::clone(&problems), options, mesh);
+            Adopted::new(Arc::clone(&registry), keeper_of, problems_of, Arc::default(), options, mesh);
         for loaded in keeper.load_all().await {
             adopted.serve(loaded);
         }
@@ -106,4 +112,48 @@ async fn a_first_list_that_names_hardly_any_adopted_cluster_is_confirmed() {
     let mut world = World::new(&["b", "c", "d"]).await;
     world.say(World::refused(&["b", "c"]));
     assert_eq!(world.settle(Some(Instant::now())).await, ["b", "c"]);
+}
+
+/// What annotations of their Secrets said holds on, and the file of settings says more.
+#[tokio::test(start_paused = true)]
+async fn d35_clusters_whose_secrets_cannot_be_read_grow_old_too() {
+    let minute = Duration::from_secs(60);
+    let texts = |pairs: &[(&str, &str)]| -> Texts {
+        pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+    };
+    let clusters = [
+        (ClusterId::from("c"), texts(&[("stale", "demote")])),
+        (ClusterId::from("d"), texts(&[("stale", "hold")])),
+    ];
+    let settings = IngestOptions { clusters: clusters.into(), ..IngestOptions::default() };
+    let mut world = World::with(&["b", "c", "d"], StalePolicy::Drop(minute), settings).await;
+    let standings = |world: &World| {
+        let registry = &world.adopted.registry;
+        ["b", "c", "d"].map(|id| {
+            let id = ClusterId::from(id);
+            let standing = registry.standings().part(&id).standing;
+            assert_eq!(registry.clusters().get(&id).unwrap().standing, standing);
+            standing
+        })
+    };
+    assert_eq!(standings(&world), [Standing::Regular; 3]);
+    let policies = world.adopted.registry.clusters().all().into_iter().map(|row| row.stale_policy);
+    assert_eq!(policies.collect::<Vec<_>>(), ["drop after 1m", "demote after 1m", "hold"]);
+    let due = world.adopted.next_age(Instant::now()).expect("it grows old");
+    assert!(due <= Instant::now() + minute, "from when it was last known to be true");
+    tokio::time::advance(minute / 2).await;
+    world.adopted.grow_old(Instant::now());
+    assert_eq!(standings(&world), [Standing::Regular; 3]);
+    tokio::time::advance(minute / 2).await;
+    world.adopted.registry.changes().take();
+    world.adopted.grow_old(Instant::now());
+    assert_eq!(standings(&world), [Standing::Dropped, Standing::Demoted, Standing::Regular]);
+    assert!(!world.adopted.registry.changes().take().is_empty(), "proxies are told");
+    assert_eq!(world.adopted.next_age(Instant::now()), None);
+    world.adopted.grow_old(Instant::now());
+    assert!(world.adopted.registry.changes().take().is_empty(), "once");
+    // Those that are old already count for no more than that from the start.
+    let world =
+        World::with(&["b", "c", "d"], StalePolicy::Drop(Duration::ZERO), IngestOptions::default()).await;
+    assert_eq!(standings(&world), [Standing::Dropped; 3]);
 }
