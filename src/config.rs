@@ -4,6 +4,7 @@ mod clusters;
 mod dns_server;
 mod environment;
 mod file;
+mod watch;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -16,6 +17,7 @@ pub use clusters::ClusterSettings;
 pub use dns_server::DnsServer;
 pub use environment::{VariableError, from_istiod_variables};
 pub use file::{FileError, read};
+pub use watch::WatchSettings;
 
 use crate::model::{ClusterId, Name, NetworkId};
 
@@ -99,6 +101,14 @@ pub struct Settings {
     pub dual_stack: Option<bool>,
     /// Multi-cluster services (R4.38); in files only.
     pub mcs: Option<McsSettings>,
+    /// The revision of the control plane: it reads the ConfigMap `istio-<revision>` (R2.4); in files only.
+    pub revision: Option<String>,
+    /// Label of Services with sticky sessions by cookie (R5.13); in files only.
+    pub persistent_session_label: Option<String>,
+    /// Label of Services with sticky sessions by header (R5.13); in files only.
+    pub persistent_session_header_label: Option<String>,
+    /// How API servers are watched; in files only.
+    pub watch: Option<WatchSettings>,
     /// Options by cluster id (D35); in files only.
     pub clusters: Option<BTreeMap<ClusterId, ClusterSettings>>,
 }
@@ -113,6 +123,8 @@ pub struct McsSettings {
     pub host: Option<bool>,
     /// `svc.cluster.local` host names never leave their cluster, `ENABLE_MCS_CLUSTER_LOCAL`.
     pub cluster_local: Option<bool>,
+    /// Every Service that is not cluster-local is exported, `ENABLE_MCS_AUTO_EXPORT`; needs no other.
+    pub auto_export: Option<bool>,
     /// `MCS_API_GROUP`.
     pub api_group: Option<String>,
     /// `MCS_API_VERSION`.
@@ -130,6 +142,7 @@ impl McsSettings {
             service_discovery: first.service_discovery.or(others.service_discovery),
             host: first.host.or(others.host),
             cluster_local: first.cluster_local.or(others.cluster_local),
+            auto_export: first.auto_export.or(others.auto_export),
             api_group: first.api_group.or(others.api_group),
             api_version: first.api_version.or(others.api_version),
         })
@@ -179,6 +192,10 @@ impl Settings {
             mass_delete_guard,
             compat,
             dual_stack,
+            revision,
+            persistent_session_label,
+            persistent_session_header_label,
+            watch,
             clusters,
         )
     }
@@ -228,6 +245,10 @@ impl Settings {
             compat_istiod: self.compat.is_some(),
             dual_stack: self.dual_stack.unwrap_or_default(),
             mcs: self.mcs.unwrap_or_default(),
+            revision: self.revision.unwrap_or_default(),
+            persistent_session_label: self.persistent_session_label,
+            persistent_session_header_label: self.persistent_session_header_label,
+            watch: self.watch.unwrap_or_default(),
             clusters: self.clusters.unwrap_or_default(),
         })
     }
@@ -274,6 +295,7 @@ impl Settings {
         if self.snapshot_max_age.is_some_and(|age| age.is_zero()) {
             problems.push("--snapshot-max-age is 0: leave --snapshot-dir out to keep nothing".to_owned());
         }
+        problems.extend(self.watch.iter().flat_map(WatchSettings::problems));
         problems
     }
 }
@@ -316,6 +338,10 @@ pub struct Config {
     pub compat_istiod: bool,
     pub dual_stack: bool,
     pub mcs: McsSettings,
+    pub revision: String,
+    pub persistent_session_label: Option<String>,
+    pub persistent_session_header_label: Option<String>,
+    pub watch: WatchSettings,
 }
 
 /// *Fatal* at start: settings that do not fit together.

@@ -9,6 +9,7 @@
 //! Kubernetes types stop here. Nothing that goes wrong with one object, one Secret, one file or one cluster
 //! touches another (contract 9); an outage never takes anything away (contract 11).
 
+mod absences;
 mod adopted;
 pub mod client;
 mod cluster;
@@ -16,6 +17,7 @@ mod cluster_set;
 pub mod convert;
 pub mod counts;
 mod directory;
+mod exports;
 pub mod kubeconfig;
 pub mod networks;
 mod notices;
@@ -53,15 +55,17 @@ pub use convert::McsOptions;
 pub use counts::{Counts, EventKind};
 pub use kubeconfig::{ConfigSource, KubeconfigPolicy, OwnError};
 pub use networks::{GatewayNames, NameStatus, NetworkOptions};
+use objects::ObjectKey;
 pub use objects::ObjectKind;
 pub use options::ClusterOptions;
 pub use problems::{Problem, Problems};
 pub use roster::Rehearsal;
 pub use snapshot::SnapshotOptions;
-pub use watch::{Deadlines, RetryPolicy};
+use watch::ListPermits;
+pub use watch::{Deadlines, RetryPolicy, Sizes};
 use watch::{KubeSource, ObjectSource};
 
-use crate::model::{ClusterId, ClusterRole, Name, Quirks};
+use crate::model::{ClusterId, ClusterRole, Name, Quirks, SessionLabels};
 use crate::registry::{DuplicateWriter, Registry};
 
 /// How long the start waits for the first answers to host names of gateways.
@@ -116,6 +120,10 @@ pub struct IngestOptions {
     pub retry: RetryPolicy,
     /// How long API servers may take.
     pub deadlines: Deadlines,
+    /// How large their answers may be.
+    pub sizes: Sizes,
+    /// Lists that are read at once, of all clusters (K-42).
+    pub parallel_lists: usize,
     /// What the file of settings says of single clusters (D35).
     pub clusters: BTreeMap<ClusterId, Texts>,
     /// Whether a list that takes most of a cluster away is confirmed before it counts (K-21).
@@ -130,6 +138,8 @@ pub struct IngestOptions {
     pub dual_stack: bool,
     /// Multi-cluster services (R4.38–R4.40).
     pub mcs: McsOptions,
+    /// Which Services have sticky sessions (R5.13).
+    pub session_labels: SessionLabels,
     /// Whether endpoints are served from slices alone where Pods may not be read (D9).
     pub serve_without_pods: bool,
     /// How networks and their gateways are read.
@@ -151,6 +161,8 @@ impl Default for IngestOptions {
             remote_api_servers: None,
             retry: RetryPolicy::default(),
             deadlines: Deadlines::default(),
+            sizes: Sizes::default(),
+            parallel_lists: ListPermits::SOUND,
             clusters: BTreeMap::new(),
             mass_delete_guard: true,
             secrets_by: None,
@@ -158,6 +170,7 @@ impl Default for IngestOptions {
             quirks: Quirks::OURS,
             dual_stack: false,
             mcs: McsOptions::default(),
+            session_labels: SessionLabels::default(),
             serve_without_pods: false,
             networks: NetworkOptions::default(),
         }
@@ -284,7 +297,7 @@ pub async fn start(
     };
     let directory = match &options.remotes {
         Remotes::Directory(path) => {
-            let opened = DirectoryWatch::open(path, options.kubeconfig_rules(), &problems);
+            let opened = DirectoryWatch::open(path, options.kubeconfig_rules(), options.guard(), &problems);
             let path = path.clone();
             Some(opened.map_err(|error| IngestError::Directory { path, error })?)
         }
@@ -328,10 +341,13 @@ pub async fn start(
             &options.system_namespace,
             Arc::clone(&set.limits),
             options.kubeconfig_rules(),
+            options.guard(),
         ))),
         _ => RemoteSource::None,
     };
     let tasks = set.tasks.clone();
+    let memory = set.snapshots.as_ref().map(|keeper| Arc::clone(keeper.memory())).unwrap_or_default();
+    let publisher = publisher.remembering(Arc::clone(&memory));
     let mesh_source =
         follow_mesh(mesh_file, mesh_server, Arc::clone(&set.limits), publisher, Arc::clone(&options));
     let gateway_names = Arc::<GatewayNames>::default();
@@ -343,6 +359,7 @@ pub async fn start(
             options.special_addresses(),
             options.quirks,
         );
+        let resolver = resolver.remembering(memory);
         let token = cancel.clone();
         tasks.spawn(
             async move { token.run_until_cancelled(resolver.run()).await }
@@ -392,14 +409,15 @@ async fn follow_mesh(
     match (file, server) {
         (Some(file), _) => file.follow(publisher).await,
         (None, Some(server)) => {
+            let name = &options.networks.config_map;
             let source = KubeSource::new(server, limits)
                 .in_namespace(&options.system_namespace)
-                .with_fields("metadata.name=istio");
+                .with_fields(&format!("metadata.name={name}"));
             let patience = Some(options.remote_cluster_timeout).filter(|timeout| !timeout.is_zero());
-            let namespace = options.system_namespace.to_string();
+            let key = ObjectKey::new(&options.system_namespace, name);
             let watch::Source { events, control } = ObjectSource::start(source);
             let relist = move |reason| control.relist(reason);
-            networks::follow_config_map(events, relist, publisher, namespace, patience).await;
+            networks::follow_config_map(events, relist, publisher, key, patience).await;
         }
         (None, None) => publisher.nothing(),
     }
@@ -457,6 +475,13 @@ impl RemoteSource {
         }
     }
 
+    /// Asks for a complete look, where there are no looks by the clock.
+    fn look_again(&self) {
+        if let Self::Secrets(watch) = self {
+            watch.list_again();
+        }
+    }
+
     /// The next news. The first look at a directory does not wait.
     async fn next(&mut self, first: bool, problems: &Problems) -> secrets::News {
         match self {
@@ -466,7 +491,8 @@ impl RemoteSource {
                 if !first {
                     watch.changed().await;
                 }
-                secrets::News { claims: watch.scan(problems).await, complete: true }
+                let began = tokio::time::Instant::now();
+                secrets::News { claims: watch.scan(problems).await, complete: Some(began) }
             }
         }
     }
@@ -485,10 +511,14 @@ async fn follow_remotes(
     // Directories are known at once, and Secrets only when the config cluster is.
     let adopts = matches!(source, RemoteSource::Secrets(_));
     let keeper = set.snapshots.clone().filter(|_| adopts);
-    let mut adopted = keeper.map(|keeper| Adopted::new(Arc::clone(&set.registry), keeper));
+    let mut adopted = keeper.map(|keeper| {
+        let (options, mesh) = (Arc::clone(&set.options), set.mesh.clone());
+        Adopted::new(Arc::clone(&set.registry), keeper, Arc::clone(&problems), options, mesh)
+    });
     let mut adopting = adopted.is_some();
     loop {
         let removal = set.next_removal();
+        let doubt = adopted.as_ref().and_then(Adopted::due);
         tokio::select! {
             () = async {
                 match &mut adopted {
@@ -499,16 +529,18 @@ async fn follow_remotes(
                 adopting = false;
                 known_set.send_replace(true);
             }
-            // Unbiased: both are rare.
+            // Unbiased: all are rare.
             news = source.next(!complete, &problems) => {
                 set.perform(roster.update(news.claims, &problems));
-                if news.complete && !complete {
-                    complete = true;
-                    if let Some(adopted) = &mut adopted {
-                        adopted.settle(set.ids()).await;
-                    }
-                    known_set.send_replace(true);
+                complete |= news.complete.is_some();
+                if let Some(adopted) = adopted.as_mut().filter(|_| complete) {
+                    adopted.settle(set.ids(), &roster, news.complete).await;
                 }
+                known_set.send_if_modified(|known| complete && !std::mem::replace(known, true));
+            }
+            () = tokio::time::sleep_until(doubt.unwrap_or_else(tokio::time::Instant::now)), if doubt.is_some() => {
+                adopted.iter_mut().for_each(Adopted::asked);
+                source.look_again();
             }
             () = tokio::time::sleep_until(removal.unwrap_or_else(tokio::time::Instant::now)),
                 if removal.is_some() =>

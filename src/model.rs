@@ -15,6 +15,7 @@ mod node;
 mod proxy;
 mod quirks;
 mod service;
+mod session;
 mod set;
 mod shared;
 mod standing;
@@ -36,6 +37,7 @@ pub use quirks::{Quirk, Quirks};
 pub use service::{
     ExportTo, Import, PortProtocol, Resolution, Service, ServicePort, TrafficDistribution, Transport,
 };
+pub use session::SessionLabels;
 pub use set::{Labels, Set};
 pub use shared::Shared;
 pub use standing::{Standing, StartRule};

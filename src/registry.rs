@@ -24,7 +24,7 @@ pub use cell::{ServiceCell, ServiceSnapshot, accounts_behind};
 pub use changes::{ChangeLog, ChangeSet, ServiceChange};
 pub use clusters::ClusterTable;
 pub use conflicts::{PortConflict, PortDifference, conflicts};
-pub use networks::{NetworkClaim, NetworkPart, NetworkSnapshot};
+pub use networks::{NetworkClaim, NetworkPart, NetworkSnapshot, Unresolved};
 pub use standing::{StandingPart, StandingSnapshot};
 pub use store::{Registry, RegistryCounts};
 pub use writer::{ClusterState, ClusterWriter, DuplicateWriter};

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use client::{Delta, Sotw, node, sidecar, value};
-use tombolo::model::{ClusterRole, SpiffeId, WorkloadCell, WorkloadId, WorkloadParts};
+use tombolo::model::{ClusterRole, ClusterStatus, SpiffeId, WorkloadCell, WorkloadId, WorkloadParts};
 use tombolo::trust;
 use tombolo::xds::Settings;
 use tombolo::xds::resource::ResourceType::{Cluster, Endpoint, Listener, Route, Secret};
@@ -139,6 +139,44 @@ async fn xc08_one_endpoint_change_is_one_message_to_each_subscriber_and_nothing_
     let spent: Vec<u64> = counts(&world).iter().zip(before).map(|(after, before)| after - before).collect();
     // 1 publish; 2 projections × 1 name builds; 3 wake-ups; 3 messages; nothing of CDS, LDS, RDS.
     assert_eq!(spent, [1, 2, 3, 3, 0, 0]);
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn what_happens_to_clusters_wakes_nobody_but_who_waits_for_the_last_of_them() {
+    let mut world = World::start(2).await;
+    let clusters = world.registry.clusters();
+    for id in ["east", "west"] {
+        clusters.put(ClusterStatus::new(id.into(), ClusterRole::Remote, "test"));
+    }
+    let mut streams = Vec::new();
+    for name in ["a", "b", "c"] {
+        let mut stream = Delta::open(world.address, sidecar(name, "east", "net-east")).await;
+        stream.subscribe(Endpoint, &[&eds(0)]).await;
+        stream.expect(Endpoint).await;
+        streams.push(stream);
+    }
+    let woken = |world: &World| world.server.counts().wakeups.load(Ordering::Relaxed);
+    let before = woken(&world);
+    for pods in 1..=100 {
+        clusters.update(&"east".into(), |row| row.pending_pods = pods);
+        clusters.update(&"west".into(), |row| row.synced = true);
+    }
+    // What comes after it has come: had anybody been woken for the table, it was before this.
+    world.west.set(key(0), shard("west", 0, 3));
+    for stream in &mut streams {
+        stream.expect(Endpoint).await;
+    }
+    assert_eq!(woken(&world) - before, 3, "by the endpoints, once each");
+    world.registry.clusters().update(&"east".into(), |row| row.synced = true);
+    for _ in 0..1_000 {
+        if woken(&world) - before == 6 {
+            break;
+        }
+        tokio::task::yield_now().await;
+        tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+    }
+    assert_eq!(woken(&world) - before, 6, "every cluster has synced: what was withheld may go (D27)");
     world.stop().await;
 }
 

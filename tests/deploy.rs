@@ -104,6 +104,16 @@ fn z12_remote_clusters_are_read_without_secrets_and_config_maps() {
 }
 
 #[test]
+fn r4_40_exports_are_made_and_nothing_else_is_written() {
+    let expected = [
+        "ClusterRole tombolo-exporter: multicluster.x-k8s.io/serviceexports create",
+        "ClusterRoleBinding tombolo-exporter: ClusterRole tombolo-exporter to \
+         ServiceAccount istio-system/tombolo-reader",
+    ];
+    assert_eq!(grants(&manifest("export-rbac.yaml")), expected.map(str::to_owned).into());
+}
+
+#[test]
 fn z13_at_home_only_the_system_namespace_shows_secrets() {
     let expected = ["/secrets", "/configmaps of istio"];
     let binding = "RoleBinding istio-system/tombolo-home";

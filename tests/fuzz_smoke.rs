@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use random::Random;
 use serde_json::json;
 
-/// Inputs per target.
+/// Inputs per target, unless `FUZZ_INPUTS` says otherwise.
 const INPUTS: usize = 20_000;
 /// No input takes longer, however slow the machine.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -20,7 +20,9 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// Runs `target` on mutations of `corpus`.
 fn smoke(seed: u64, corpus: &[Vec<u8>], target: fn(&[u8])) {
     let mut random = Random::new(seed);
-    for round in 0..INPUTS {
+    let said = std::env::var("FUZZ_INPUTS").ok();
+    let inputs = said.map_or(INPUTS, |inputs| inputs.parse().expect("FUZZ_INPUTS is a number"));
+    for round in 0..inputs {
         let mut input = corpus[round % corpus.len()].clone();
         for _ in 0..random.below(6) {
             mutate(&mut random, &mut input, corpus);

@@ -586,3 +586,76 @@ async fn everything_stops_with_the_token_and_the_data_stays() {
     tokio::time::timeout(LIMIT, plane.ingest.stopped()).await.expect("stops in time");
     assert_eq!(plane.endpoints("helloworld"), ["east 10.0.0.1"]);
 }
+
+/// The definition that makes a server know ServiceExports.
+fn export_kind() -> Value {
+    json!({"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+        "metadata": {"name": "serviceexports.multicluster.x-k8s.io"},
+        "spec": {"group": "multicluster.x-k8s.io", "scope": "Namespaced",
+            "names": {"plural": "serviceexports", "singular": "serviceexport", "kind": "ServiceExport", "listKind": "ServiceExportList"},
+            "versions": [{"name": "v1alpha1", "served": true, "storage": true,
+                "schema": {"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": true}}}]}})
+}
+
+/// Exports of a server: name and owner, with its uid.
+fn exports(server: &RunningApiServer) -> Vec<String> {
+    let kinds = server.store().kinds();
+    let kind = kinds.by_plural("multicluster.x-k8s.io", "v1alpha1", "serviceexports").unwrap();
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let shown = |export: &Arc<Value>| {
+        let meta = &export["metadata"];
+        let owner = &meta["ownerReferences"][0];
+        format!(
+            "{}/{} of {} {}",
+            text(&meta["namespace"]),
+            text(&meta["name"]),
+            text(&owner["kind"]),
+            text(&owner["uid"])
+        )
+    };
+    server.store().list(kind, None).iter().map(shown).collect()
+}
+
+fn uid(server: &RunningApiServer, namespace: &str, name: &str) -> String {
+    let service = server.store().get(&kinds::SERVICES, namespace, name).unwrap();
+    service["metadata"]["uid"].as_str().unwrap().to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn r4_40_every_service_is_exported_once_and_owned_by_itself() {
+    let mut objects = world("net-east", "10.0.0.1");
+    let mut local = service("kube-dns");
+    local["metadata"]["namespace"] = json!("kube-system");
+    objects.extend([export_kind(), local]);
+    let east = server("east", objects).await;
+    let auto = |options: &mut IngestOptions| options.mcs.auto_export = true;
+    let plane = Plane::start_with(&east, auto).await;
+    plane.ready().await;
+    let of = |name: &str| format!("sample/{name} of Service {}", uid(&east, "sample", name));
+    let gateway_of = || {
+        let found = exports(&east).into_iter().filter(|export| export.starts_with("istio-system/"));
+        found.collect::<Vec<_>>()
+    };
+    eventually("exported", || exports(&east).contains(&of("helloworld"))).await;
+    eventually("the gateway too", || gateway_of().len() == 1).await;
+    assert!(exports(&east).iter().all(|export| !export.starts_with("kube-system/")), "{:?}", exports(&east));
+    // A Service that comes later; the export of one that is there already is left as it is.
+    east.store().create(service("later")).unwrap();
+    eventually("the later one too", || exports(&east).contains(&of("later"))).await;
+    let before = exports(&east);
+    drop(plane);
+    let plane = Plane::start_with(&east, auto).await;
+    plane.ready().await;
+    east.store().create(service("last")).unwrap();
+    eventually("the last one", || exports(&east).contains(&of("last"))).await;
+    assert!(before.iter().all(|export| exports(&east).contains(export)));
+    assert_eq!(exports(&east).len(), before.len() + 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn r4_40_a_server_without_the_kind_or_the_right_is_served_as_ever() {
+    let east = server("east", world("net-east", "10.0.0.1")).await;
+    let plane = Plane::start_with(&east, |options| options.mcs.auto_export = true).await;
+    plane.ready().await;
+    eventually("endpoints", || plane.endpoints("helloworld") == ["east 10.0.0.1"]).await;
+}

@@ -138,9 +138,13 @@ impl Machine {
     }
 
     async fn boot(&self) -> Plane {
+        self.boot_with(self.options()).await
+    }
+
+    async fn boot_with(&self, options: IngestOptions) -> Plane {
         let registry = Registry::new();
         let any = "127.0.0.1:0".parse().unwrap();
-        let server = Server::builder().registry(Arc::clone(&registry)).ingest(self.options());
+        let server = Server::builder().registry(Arc::clone(&registry)).ingest(options);
         let bound = server.grpc_addr(any).http_addr(any).bind().await.unwrap();
         let (stop, stopped) = oneshot::channel::<()>();
         let (addresses, ready) = (bound.addresses(), bound.ready());
@@ -314,13 +318,43 @@ async fn a_restart_while_the_config_cluster_is_down_forgets_neither_it_nor_its_r
     drop(west);
 }
 
+/// Static gateways come from the document, and no cluster waits for it.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_networks_document_of_a_config_cluster_that_is_down_holds_after_a_restart() {
+    let (east, west) = (server("east", "10.0.0.1").await, server("west", "10.0.0.2").await);
+    east.store().create(secret(&[("west".to_owned(), west.kubeconfig())])).unwrap();
+    let document = "networks: {net-static: {gateways: [{address: 203.0.113.7, port: 15443}]}}";
+    let config_map = json!({"apiVersion": "v1", "kind": "ConfigMap",
+        "metadata": {"name": "istio", "namespace": "istio-system"}, "data": {"meshNetworks": document}});
+    east.store().create(config_map).unwrap();
+    let machine = Machine::new(&east);
+    let gateways = |plane: &Plane| -> Vec<String> {
+        let networks = plane.registry.networks();
+        networks.gateways().map(|gateway| format!("{} {}", gateway.network, gateway.address)).collect()
+    };
+    let mut plane = machine.boot().await;
+    plane.ready().await;
+    plane.is("west", "live").await;
+    let before = gateways(&plane);
+    assert!(before.contains(&"net-static 203.0.113.7".to_owned()), "{before:?}");
+    plane.stop().await;
+    east.shutdown().await;
+    let mut plane = machine.boot().await;
+    assert!(plane.ready().await < Duration::from_secs(10));
+    eventually("the gateways of before", || gateways(&plane) == before).await;
+    plane.stop().await;
+    drop(west);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_remote_whose_secret_went_meanwhile_goes_once_the_secrets_are_known() {
     let (east, _west, machine, before) = before_the_outage().await;
     let identity = Identity::of(&east);
     east.shutdown().await;
     identity.store.delete(&kinds::SECRETS, "istio-system", "remotes").unwrap();
-    let mut plane = machine.boot().await;
+    // It is the only one, and a list without any Secret would be doubted for a while.
+    let options = IngestOptions { mass_delete_guard: false, ..machine.options() };
+    let mut plane = machine.boot_with(options).await;
     plane.ready().await;
     let (mut proxy, bytes) = plane.proxy().await;
     assert_eq!(bytes, before);

@@ -181,7 +181,8 @@ impl Builder {
             (None, None) => watch::Sender::new(true).subscribe(),
         };
         let mesh = MeshRules::new(&self.domain, &self.system_namespace, self.reachable.clone());
-        let mesh = mesh.with_quirks(registry.quirks());
+        let sticky = self.ingest.as_ref().map(|options| options.session_labels.clone()).unwrap_or_default();
+        let mesh = mesh.with_quirks(registry.quirks()).with_session_labels(sticky);
         let settings = Settings {
             mesh: mesh.clone(),
             trust_domain: self.trust_domain.clone(),

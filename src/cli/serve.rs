@@ -12,14 +12,14 @@ use serde_json::json;
 
 use super::{EXIT_FAILURE, EXIT_USAGE, fail};
 use crate::app::{Addresses, AppError, Bound, Server};
-use crate::config::{self, Config, DnsServer, Settings};
+use crate::config::{self, Config, DnsServer, Settings, WatchSettings};
 use crate::ingest::client::{BadServer, ServerList};
 use crate::ingest::{
     ClusterOptions, ConfigCluster, ConfigSource, IngestOptions, KubeconfigPolicy, McsOptions, NetworkOptions,
-    Remotes, SnapshotOptions,
+    Remotes, SnapshotOptions, networks,
 };
 use crate::lifecycle;
-use crate::model::Quirks;
+use crate::model::{Quirks, SessionLabels};
 use crate::telemetry::{self, LogFormat};
 
 /// Arguments of `tombolo serve`.
@@ -162,6 +162,10 @@ impl Args {
             compat: self.compat,
             dual_stack: None,
             mcs: None,
+            revision: None,
+            persistent_session_label: None,
+            persistent_session_header_label: None,
+            watch: None,
             log_format: self.log_format,
             log_level: self.log_level,
             networks_config: self.networks_config,
@@ -266,7 +270,7 @@ fn ingest_options(config: &Config) -> IngestOptions {
         (None, None) => Remotes::None,
     };
     let id = config.cluster_id.clone();
-    IngestOptions {
+    let mut options = IngestOptions {
         config: source.map(|source| ConfigCluster { id, source }),
         remotes,
         system_namespace: config.system_namespace.clone(),
@@ -283,7 +287,9 @@ fn ingest_options(config: &Config) -> IngestOptions {
             resolve_hosts: config.resolve_hostname_gateways,
             dns_servers: config.dns_servers.iter().map(|server| server.0).collect(),
             gateway_api: config.discover_gateway_api,
+            config_map: networks::config_map_name(&config.revision),
         },
+        session_labels: session_labels(config),
         clusters: config.clusters.iter().map(|(id, said)| (id.clone(), said.texts())).collect(),
         mass_delete_guard: config.mass_delete_guard,
         secrets_by: config.local_cluster_secret_watcher.then_some(ConfigSource::InCluster),
@@ -295,6 +301,28 @@ fn ingest_options(config: &Config) -> IngestOptions {
         kubeconfig_policy: KubeconfigPolicy::parse(&config.insecure_kubeconfig_options).unwrap_or_default(),
         remote_api_servers: remote_api_servers(config).unwrap_or_default(),
         ..IngestOptions::default()
+    };
+    set_limits(&mut options, &config.watch);
+    options
+}
+
+/// How long and how large answers of API servers may be, where the file says so.
+fn set_limits(options: &mut IngestOptions, said: &WatchSettings) {
+    let IngestOptions { deadlines, sizes, retry, parallel_lists, .. } = options;
+    deadlines.headers = said.answer_timeout.unwrap_or(deadlines.headers);
+    deadlines.page = said.page_timeout.unwrap_or(deadlines.page);
+    deadlines.silence = said.probe_after.unwrap_or(deadlines.silence);
+    deadlines.scout = said.look_every.map_or(deadlines.scout, |every| (every.mul_f64(0.8), every));
+    sizes.slow = said.list_minimum_bytes.unwrap_or(sizes.slow);
+    retry.longest = said.longest_pause.unwrap_or(retry.longest);
+    *parallel_lists = said.parallel_lists.unwrap_or(*parallel_lists);
+}
+
+fn session_labels(config: &Config) -> SessionLabels {
+    let usual = SessionLabels::default();
+    SessionLabels {
+        cookie: config.persistent_session_label.as_deref().map_or(usual.cookie, Into::into),
+        header: config.persistent_session_header_label.as_deref().map_or(usual.header, Into::into),
     }
 }
 
@@ -309,6 +337,7 @@ fn mcs_options(config: &Config) -> McsOptions {
         discovery: mcs.service_discovery.unwrap_or_default(),
         host: mcs.host.unwrap_or_default(),
         cluster_local: mcs.cluster_local.unwrap_or_default(),
+        auto_export: mcs.auto_export.unwrap_or_default(),
         group: mcs.api_group.as_deref().map_or(usual.group, Into::into),
         version: mcs.api_version.as_deref().map_or(usual.version, Into::into),
     };

@@ -50,6 +50,7 @@ pub fn from_istiod_variables(get: impl Fn(&str) -> Option<String>) -> Result<Set
         service_discovery: switch("ENABLE_MCS_SERVICE_DISCOVERY", "mcs, service-discovery in --config")?,
         host: switch("ENABLE_MCS_HOST", "mcs, host in --config")?,
         cluster_local: switch("ENABLE_MCS_CLUSTER_LOCAL", "mcs, cluster-local in --config")?,
+        auto_export: switch("ENABLE_MCS_AUTO_EXPORT", "mcs, auto-export in --config")?,
         api_group: text("MCS_API_GROUP"),
         api_version: text("MCS_API_VERSION"),
     };
@@ -64,6 +65,9 @@ pub fn from_istiod_variables(get: impl Fn(&str) -> Option<String>) -> Result<Set
         discover_gateway_api: switch("PILOT_MULTI_NETWORK_DISCOVER_GATEWAY_API", "--discover-gateway-api")?,
         ca_dir: text("ROOT_CA_DIR").map(PathBuf::from),
         dual_stack: switch("ISTIO_DUAL_STACK", "dual-stack in --config")?,
+        revision: text("REVISION"),
+        persistent_session_label: text("PILOT_PERSISTENT_SESSION_LABEL"),
+        persistent_session_header_label: text("PILOT_PERSISTENT_SESSION_HEADER_LABEL"),
         mcs: (mcs != McsSettings::default()).then_some(mcs),
         local_cluster_secret_watcher: (external == Some(true) && watcher == Some(true)).then_some(true),
         ..Settings::default()

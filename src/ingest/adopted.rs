@@ -9,21 +9,40 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use super::snapshot::{Keeper, Loaded};
+use super::IngestOptions;
+use super::absences::{self, Absences};
+use super::networks::MeshFeed;
+use super::problems::Problems;
+use super::roster::Roster;
+use super::snapshot::{Filter, Keeper, Loaded};
 use crate::model::{ClusterHealth, ClusterId, ClusterRole, ClusterStatus, Moment, Restored, StaleCause};
 use crate::registry::Registry;
 
-/// The clusters that were adopted.
+/// What the problem of Secrets that do not name most of them is about.
+const SUBJECT: &str = "remote Secrets, clusters known from snapshots";
+
+/// The clusters that were adopted, and that nobody has taken over.
 pub(super) struct Adopted {
     registry: Arc<Registry>,
     keeper: Arc<Keeper>,
+    problems: Arc<Problems>,
+    options: Arc<IngestOptions>,
+    mesh: MeshFeed,
     ids: BTreeSet<ClusterId>,
+    absences: Absences,
 }
 
 impl Adopted {
     /// None yet.
-    pub(super) fn new(registry: Arc<Registry>, keeper: Arc<Keeper>) -> Self {
-        Self { registry, keeper, ids: BTreeSet::new() }
+    pub(super) fn new(
+        registry: Arc<Registry>,
+        keeper: Arc<Keeper>,
+        problems: Arc<Problems>,
+        options: Arc<IngestOptions>,
+        mesh: MeshFeed,
+    ) -> Self {
+        let absences = Absences::new(options.guard());
+        Self { registry, keeper, problems, options, mesh, ids: BTreeSet::new(), absences }
     }
 
     /// Waits until the config cluster is served from its snapshot, then serves every other cluster there is a
@@ -41,7 +60,7 @@ impl Adopted {
         }
     }
 
-    fn serve(&mut self, loaded: Loaded) {
+    fn serve(&mut self, mut loaded: Loaded) {
         let id = loaded.snapshot.cluster;
         if self.registry.clusters().get(&id).is_some() {
             return;
@@ -50,6 +69,12 @@ impl Adopted {
         let Ok(mut writer) = self.registry.writer(id.clone(), ClusterRole::Remote) else {
             return;
         };
+        let then = loaded.snapshot.terms;
+        // What annotations of its Secret say is not known; they are as they were.
+        let terms = self.options.clusters.get(&id).map_or_else(|| then.clone(), |said| then.overridden(said));
+        let mesh = self.mesh.borrow().clone();
+        let filter = Filter { terms, special: self.options.special_addresses(), mesh: mesh.as_deref() };
+        filter.apply(&id, &then, &mut loaded.snapshot.state);
         // The data stays when the writer goes, for whoever takes the cluster over.
         writer.replace(loaded.snapshot.state);
         drop(writer);
@@ -65,18 +90,59 @@ impl Adopted {
         self.ids.insert(id);
     }
 
-    /// The Secrets are known: withdraws the clusters that none of them names. `running` are named.
-    pub(super) async fn settle<'a>(&mut self, running: impl IntoIterator<Item = &'a ClusterId>) {
+    /// Secrets have been told of: gives up the clusters that are `running` now, and withdraws those that no Secret
+    /// names. One whose Secret is there and cannot be used is served on. `complete` is when the look began, if it
+    /// was one at all Secrets; one that names hardly any of them is confirmed first.
+    pub(super) async fn settle(
+        &mut self,
+        running: impl IntoIterator<Item = &ClusterId>,
+        roster: &Roster,
+        complete: Option<Instant>,
+    ) {
+        let known = self.ids.len();
         for id in running {
             self.ids.remove(id);
         }
-        for id in std::mem::take(&mut self.ids) {
-            if let Ok(writer) = self.registry.writer(id.clone(), ClusterRole::Remote) {
-                writer.withdraw();
+        let missing: Vec<_> = self.ids.iter().filter(|id| !roster.names(id)).cloned().collect();
+        let believed = match complete {
+            _ if missing.is_empty() => {
+                self.absences.settle();
+                true
             }
-            self.registry.clusters().remove(&id);
-            self.keeper.forget(&id).await;
-            tracing::info!(cluster = %id, "cluster removed: no Secret names it any more");
+            Some(began) => self.absences.believes(missing.len(), known, began),
+            // An event says that one Secret is gone; what lists lacked stays doubted.
+            None => !self.absences.is_doubting(),
+        };
+        if !believed {
+            self.problems.set(SUBJECT, absences::text(missing.len(), known, "clusters"));
+            return;
+        }
+        self.problems.clear(SUBJECT);
+        for id in missing {
+            self.withdraw(&id).await;
         }
     }
+
+    /// When the Secrets are to be listed again; told once.
+    pub(super) fn due(&self) -> Option<Instant> {
+        self.absences.due()
+    }
+
+    /// They are being listed again.
+    pub(super) fn asked(&mut self) {
+        self.absences.asked();
+    }
+
+    async fn withdraw(&mut self, id: &ClusterId) {
+        self.ids.remove(id);
+        if let Ok(writer) = self.registry.writer(id.clone(), ClusterRole::Remote) {
+            writer.withdraw();
+        }
+        self.registry.clusters().remove(id);
+        self.keeper.forget(id).await;
+        tracing::info!(cluster = %id, "cluster removed: no Secret names it any more");
+    }
 }
+
+#[cfg(test)]
+mod tests;

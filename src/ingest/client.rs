@@ -18,8 +18,10 @@ mod credentials;
 mod dial;
 mod error;
 mod exchange;
+mod exec;
 mod guard;
 mod listed;
+mod one_run;
 mod pool;
 mod tls;
 mod traffic;
@@ -27,11 +29,12 @@ mod traffic;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use bytes::Bytes;
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
-use http::header::{ACCEPT, AUTHORIZATION, HeaderValue, USER_AGENT};
-use http::{HeaderMap, Request, Response, Uri};
-use http_body_util::Empty;
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderValue, USER_AGENT};
+use http::{HeaderMap, Method, Request, Response, Uri};
+use http_body_util::Full;
 use kube::client::ConfigExt;
 use tower::{BoxError, Layer as _, ServiceExt as _};
 
@@ -92,10 +95,12 @@ impl ApiServer {
     ) -> Result<Self, ClientError> {
         let url = without_userinfo(&config.cluster_url)?;
         let server: Arc<str> = url.authority().map_or("", |authority| authority.as_str()).into();
+        let authorization = Authorization::new(config, patience.exec).map_err(ClientError)?;
         let tls = match url.scheme_str() {
-            Some("https") => {
-                Some(Tls::new(config).map_err(|problem| ClientError(problem.to_string().into()))?)
-            }
+            Some("https") => Some(
+                Tls::new(config, authorization.exec())
+                    .map_err(|problem| ClientError(problem.to_string().into()))?,
+            ),
             _ => None,
         };
         let tls = tls.map(Arc::new);
@@ -108,7 +113,6 @@ impl ApiServer {
             traffic: Arc::clone(&traffic),
             patience,
         };
-        let authorization = Authorization::new(config).map_err(ClientError)?;
         let headers = headers(config)?;
         let pool = Pool::new(dialer);
         let inner = Inner { url, server, headers, authorization, tls, pool, traffic };
@@ -139,6 +143,9 @@ impl ApiServer {
     }
 }
 
+/// What is written, and what of it is read.
+const JSON: &str = "application/json";
+
 impl Exchange for ApiServer {
     fn server(&self) -> &str {
         &self.inner.server
@@ -150,7 +157,12 @@ impl Exchange for ApiServer {
         accept: &'static str,
     ) -> BoxFuture<'static, Result<Answer, TransportError>> {
         let inner = Arc::clone(&self.inner);
-        async move { inner.get(&path_and_query, accept).await }.boxed()
+        async move { inner.send(Method::GET, &path_and_query, accept, Bytes::new()).await }.boxed()
+    }
+
+    fn post(&self, path: String, body: Bytes) -> BoxFuture<'static, Result<Answer, TransportError>> {
+        let inner = Arc::clone(&self.inner);
+        async move { inner.send(Method::POST, &path, JSON, body).await }.boxed()
     }
 
     fn expires(&self) -> Option<SystemTime> {
@@ -161,19 +173,31 @@ impl Exchange for ApiServer {
     fn unauthorized(&self) {
         let Inner { authorization, tls, pool, .. } = &*self.inner;
         authorization.distrust();
-        if let Some(tls) = tls.as_ref().filter(|tls| tls.identity_may_change()) {
+        if tls.as_ref().is_some_and(|tls| tls.identity_may_change()) {
             // Who we are was settled when the connection was made.
-            tls.distrust();
             pool.retire();
         }
+    }
+
+    fn suspect_connection(&self) {
+        self.inner.pool.suspect();
     }
 }
 
 impl Inner {
-    async fn get(&self, path_and_query: &str, accept: &'static str) -> Result<Answer, TransportError> {
+    async fn send(
+        &self,
+        method: Method,
+        path_and_query: &str,
+        accept: &'static str,
+        body: Bytes,
+    ) -> Result<Answer, TransportError> {
         let uri = self.uri(path_and_query)?;
         let mut headers = self.headers.clone();
         headers.insert(ACCEPT, HeaderValue::from_static(accept));
+        if !body.is_empty() {
+            headers.insert(CONTENT_TYPE, HeaderValue::from_static(JSON));
+        }
         let credentials = self.authorization.header().await;
         let server = || Arc::clone(&self.server);
         if let Some(header) =
@@ -182,7 +206,8 @@ impl Inner {
             headers.insert(AUTHORIZATION, header);
         }
         let request = || -> Outgoing {
-            let mut request = Request::new(Empty::new());
+            let mut request = Request::new(Full::new(body.clone()));
+            request.method_mut().clone_from(&method);
             *request.uri_mut() = uri.clone();
             request.headers_mut().clone_from(&headers);
             request

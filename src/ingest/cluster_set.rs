@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::sync::{Mutex, watch as signal};
 use tokio::time::Instant;
@@ -12,7 +11,7 @@ use tracing::Instrument;
 
 use super::IngestOptions;
 use super::client::{AddressPolicy, ApiServer, ClientError};
-use super::cluster::{Feeds, Generation, Identities, KubeFeeds, Restore, Seat, rotation_subject};
+use super::cluster::{Errand, Feeds, Generation, Identities, KubeFeeds, Restore, Seat, Turn, doubt_subject};
 use super::convert::{ClusterContext, GatewayOptions, SpecialAddresses};
 use super::counts::Counts;
 use super::kubeconfig::{KubeconfigRules, RemoteKubeconfig};
@@ -22,7 +21,7 @@ use super::problems::Problems;
 use super::roster::Action;
 use super::snapshot::{Keeper, Pin};
 use super::staging::Guard;
-use super::watch::SourceLimits;
+use super::watch::{ListPermits, SourceLimits};
 use crate::model::{ClusterHealth, ClusterId, ClusterRole, ClusterStatus};
 use crate::registry::{DuplicateWriter, Registry};
 
@@ -42,7 +41,7 @@ pub(super) struct ClusterSet {
     pub(super) options: Arc<IngestOptions>,
     /// Shared by every source of the process.
     pub(super) limits: Arc<SourceLimits>,
-    mesh: MeshFeed,
+    pub(super) mesh: MeshFeed,
     pub(super) registry: Arc<Registry>,
     pub(super) counts: Arc<Counts>,
     pub(super) problems: Arc<Problems>,
@@ -66,8 +65,25 @@ struct Running {
 
 struct Started {
     cancel: CancellationToken,
-    serving: Arc<AtomicBool>,
+    turn: Arc<Turn>,
     hash: u128,
+}
+
+impl Started {
+    /// Stops it, unless it has taken its turn to serve: then nothing happens, and it is the one that serves.
+    fn call_off(&self) -> bool {
+        let off = self.turn.call_off();
+        if off {
+            self.cancel.cancel();
+        }
+        off
+    }
+
+    /// Stops it in any case.
+    fn end(&self) {
+        self.turn.end();
+        self.cancel.cancel();
+    }
 }
 
 /// A cluster to start.
@@ -95,7 +111,7 @@ impl ClusterSet {
         let identities = Arc::new(Identities::new(Arc::clone(&problems)));
         Self {
             identities,
-            limits: Arc::new(SourceLimits::new(options.retry).within(options.deadlines)),
+            limits: Arc::new(limits(&options)),
             options,
             mesh,
             registry,
@@ -185,6 +201,11 @@ impl ClusterSet {
         let writer = self.registry.writer(start.id.clone(), start.role)?;
         let mut status = ClusterStatus::new(start.id.clone(), start.role, start.source.clone());
         show(&mut status, &start.options);
+        if let Some(row) = self.registry.clusters().get(&start.id).filter(|row| row.restored.is_some()) {
+            // Its snapshot is served already, and stays until it was read.
+            status = ClusterStatus { source: status.source, start: status.start, ..row };
+            show(&mut status, &start.options);
+        }
         self.registry.clusters().put(status);
         Counts::add(&self.counts.clusters_added, usize::from(start.role == ClusterRole::Remote));
         tracing::info!(cluster = %start.id, source = start.source, "cluster added");
@@ -199,13 +220,11 @@ impl ClusterSet {
     /// R1.21: the new generation lists everything before the old one stops. One that never served has nothing
     /// to keep and stops at once.
     fn exchange(&mut self, mut running: Running, start: &Start) -> Running {
-        if let Some((_, health)) = running.removal.take() {
-            let now = Instant::now().into_std().into();
-            self.registry.clusters().update(&start.id, |row| {
-                row.set_health(health, now);
-            });
-        }
+        let back = running.removal.take();
         self.registry.clusters().update(&start.id, |row| {
+            if let Some((_, health)) = &back {
+                row.set_health(health.clone(), Instant::now().into_std().into());
+            }
             row.source.clone_from(&start.source);
             show(row, &start.options);
         });
@@ -213,27 +232,27 @@ impl ClusterSet {
         running.options.send_if_modified(|now| {
             let differs = *now != start.options;
             *now = Arc::clone(&start.options);
-            differs
+            // One that comes back says anew how it is.
+            differs || back.is_some()
         });
         if let Some(candidate) = running.candidate.take() {
-            if candidate.serving.load(Ordering::Acquire) {
-                running.serving = candidate;
+            if candidate.call_off() {
+                self.problems.clear(&Errand::Credentials.subject(&start.id));
+                self.problems.clear(&doubt_subject(&start.id));
             } else {
-                candidate.cancel.cancel();
+                running.serving = candidate;
             }
         }
         if running.serving.hash == start.hash {
-            self.problems.clear(&rotation_subject(&start.id));
             return running;
         }
         tracing::info!(cluster = %start.id, source = start.source, "cluster has new credentials");
         Counts::add(&self.counts.clusters_changed, usize::from(start.role == ClusterRole::Remote));
-        if running.serving.serving.load(Ordering::Acquire) {
+        if running.serving.call_off() {
+            running.serving = self.spawn(start, &running.seat, &running.options, None);
+        } else {
             let predecessor = Some(running.serving.cancel.clone());
             running.candidate = Some(self.spawn(start, &running.seat, &running.options, predecessor));
-        } else {
-            running.serving.cancel.cancel();
-            running.serving = self.spawn(start, &running.seat, &running.options, None);
         }
         running
     }
@@ -246,7 +265,7 @@ impl ClusterSet {
         predecessor: Option<CancellationToken>,
     ) -> Started {
         let cancel = self.cancel.child_token();
-        let serving = Arc::new(AtomicBool::new(false));
+        let turn = Arc::<Turn>::default();
         let remote = start.role == ClusterRole::Remote;
         let timeout = self.options.remote_cluster_timeout;
         let generation = Generation {
@@ -264,12 +283,13 @@ impl ClusterSet {
                     ..GatewayOptions::default()
                 },
                 serve_without_pods: self.options.serve_without_pods,
+                session_labels: self.options.session_labels.clone(),
             },
             feeds: Arc::clone(&start.feeds),
             mesh: self.mesh.clone(),
             system_namespace: self.options.system_namespace.clone(),
             options: options.subscribe(),
-            guard: if self.options.mass_delete_guard { Guard::On } else { Guard::Off },
+            guard: self.options.guard(),
             timeout: (remote && !timeout.is_zero()).then_some(timeout),
             registry: Arc::clone(&self.registry),
             counts: Arc::clone(&self.counts),
@@ -277,21 +297,21 @@ impl ClusterSet {
             identities: Arc::clone(&self.identities),
             seat: Arc::clone(seat),
             predecessor,
-            restore: self
-                .snapshots
-                .as_ref()
-                .zip(start.pin.clone())
-                .map(|(keeper, pin)| Restore::new(Arc::clone(keeper), start.id.clone(), pin)),
-            serving: Arc::clone(&serving),
+            restore: self.snapshots.as_ref().zip(start.pin.clone()).map(|(keeper, pin)| {
+                let (id, options, mesh) = (start.id.clone(), options.subscribe(), self.mesh.clone());
+                let special = self.options.special_addresses();
+                Restore::new(Arc::clone(keeper), id, pin, options, mesh, special)
+            }),
+            turn: Arc::clone(&turn),
         };
         let span = tracing::info_span!("cluster", id = %start.id);
         self.tasks.spawn(generation.run(cancel.clone()).instrument(span));
-        Started { cancel, serving, hash: start.hash }
+        Started { cancel, turn, hash: start.hash }
     }
 
     /// R1.20 after the grace (K-33): until then it serves on, and coming back costs nothing.
     fn schedule_removal(&mut self, id: &ClusterId) {
-        let Some(running) = self.running.get_mut(id) else {
+        let Some(running) = self.running.get_mut(id).filter(|running| running.removal.is_none()) else {
             return;
         };
         let before = self.registry.clusters().get(id).map(|row| row.health);
@@ -323,10 +343,8 @@ impl ClusterSet {
             let Some(running) = self.running.remove(&id) else {
                 continue;
             };
-            running.serving.cancel.cancel();
-            if let Some(candidate) = &running.candidate {
-                candidate.cancel.cancel();
-            }
+            running.serving.end();
+            running.candidate.iter().for_each(Started::end);
             if let Some(writer) = running.seat.lock().await.take() {
                 writer.withdraw();
             }
@@ -349,6 +367,12 @@ fn show(row: &mut ClusterStatus, options: &ClusterOptions) {
     row.stale_policy = options.stale.to_string();
 }
 
+fn limits(options: &IngestOptions) -> SourceLimits {
+    SourceLimits::new(options.retry)
+        .within(options.deadlines)
+        .sized(options.sizes, ListPermits::of(options.parallel_lists))
+}
+
 impl IngestOptions {
     fn remote_addresses(&self) -> AddressPolicy {
         match &self.remote_api_servers {
@@ -362,6 +386,11 @@ impl IngestOptions {
 
     pub(super) fn special_addresses(&self) -> SpecialAddresses {
         if self.allow_loopback_clusters { SpecialAddresses::Keep } else { SpecialAddresses::Drop }
+    }
+
+    /// Whether lists that take most away are doubted (K-21).
+    pub(super) fn guard(&self) -> Guard {
+        if self.mass_delete_guard { Guard::On } else { Guard::Off }
     }
 
     /// What remote kubeconfigs may say.

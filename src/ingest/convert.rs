@@ -10,16 +10,16 @@ mod service;
 mod slice;
 mod workload;
 
-use crate::model::{ClusterId, Hostname, Name, Quirks, ServiceKey};
+use crate::model::{ClusterId, Hostname, Name, Quirks, ServiceKey, SessionLabels};
 
 use super::objects::ObjectKey;
 
 pub use endpoints::{EndpointInput, Endpoints, HealthBasis, PodLookup, SliceInput, endpoints};
 pub use gateways::{
     Advertised, ClusterNetworks, GatewayInput, GatewayNodes, GatewayOptions, Gateways, TrustedNetworks,
-    api_gateways, is_api_gateway, is_labelled, service_gateways,
+    api_gateways, gateway_account, has_addresses, is_api_gateway, is_labelled, service_gateways,
 };
-pub use mcs::{McsOptions, discoverability, imported, imported_key};
+pub use mcs::{McsOptions, discoverability, imported, imported_key, is_cluster_local};
 pub use network::{Blocks, ClusterNetwork, Overlap};
 pub use pod::{Pod, PodShape};
 pub use service::{service, traffic_distribution};
@@ -47,6 +47,8 @@ pub struct ClusterContext {
     pub gateways: GatewayOptions,
     /// D9: whether endpoints are served from slices alone while Pods may not be read.
     pub serve_without_pods: bool,
+    /// Which Services have sticky sessions (R5.13).
+    pub session_labels: SessionLabels,
 }
 
 /// What to do with endpoint and gateway addresses that belong to one machine or link only.
@@ -71,6 +73,7 @@ impl ClusterContext {
             mcs: McsOptions::default(),
             gateways: GatewayOptions::default(),
             serve_without_pods: false,
+            session_labels: SessionLabels::default(),
         }
     }
 
@@ -81,7 +84,7 @@ impl ClusterContext {
     }
 
     /// Whether others may connect to an address (K-40).
-    fn permits(&self, address: std::net::IpAddr) -> bool {
+    pub(in crate::ingest) fn permits(&self, address: std::net::IpAddr) -> bool {
         self.special_addresses == SpecialAddresses::Keep || super::client::special_kind(address).is_none()
     }
 

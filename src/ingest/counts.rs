@@ -51,6 +51,8 @@ pub struct Counts {
     pub mass_delete_holds: AtomicU64,
     /// Times that another cluster answered in the place of one that was read (K-20).
     pub cluster_swaps: AtomicU64,
+    /// Times that it was settled which namespaces of a cluster are read.
+    pub plans: AtomicU64,
     /// Times that the endpoints of a cluster were demoted or dropped for their age (D35).
     pub stale_actions: AtomicU64,
     /// Endpoints that came before the pod they name (`pilot_k8s_endpoints_with_no_pods`).

@@ -6,12 +6,16 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use notify::RecursiveMode;
+use tokio::time::Instant;
+use xxhash_rust::xxh3::xxh3_128;
 
+use super::absences::{self, Absences};
 use super::kubeconfig::{KubeconfigRules, MAX_BYTES, RemoteKubeconfig, check_cluster_id};
 use super::notices::Notices;
 use super::options::Texts;
 use super::problems::Problems;
 use super::roster::{Claims, Source};
+use super::staging::Guard;
 
 /// Changes of files are collected for this long (R1.10).
 const COALESCE: Duration = Duration::from_millis(250);
@@ -24,7 +28,9 @@ const MAX_FILES: usize = 10_000;
 pub(super) struct DirectoryWatch {
     path: PathBuf,
     rules: KubeconfigRules,
-    known: BTreeSet<PathBuf>,
+    /// Files and what their content is told apart by.
+    known: BTreeMap<PathBuf, u128>,
+    absences: Absences,
     /// Files that are no kubeconfigs by their names, told once each.
     ignored: BTreeSet<PathBuf>,
     notices: Notices,
@@ -37,6 +43,8 @@ struct Found {
     files: BTreeMap<PathBuf, Result<Vec<u8>, String>>,
     /// Files of other extensions.
     others: BTreeSet<PathBuf>,
+    /// Folders that could not be looked into.
+    closed: Vec<PathBuf>,
     /// Whether there is more than is looked at.
     cut: bool,
 }
@@ -46,14 +54,26 @@ impl DirectoryWatch {
     ///
     /// # Errors
     /// The directory cannot be read.
-    pub(super) fn open(path: &Path, rules: KubeconfigRules, problems: &Problems) -> io::Result<Self> {
+    pub(super) fn open(
+        path: &Path,
+        rules: KubeconfigRules,
+        guard: Guard,
+        problems: &Problems,
+    ) -> io::Result<Self> {
         std::fs::read_dir(path)?;
         let (notices, error) = Notices::of(path, RecursiveMode::Recursive, COALESCE);
         if let Some(error) = error {
             let text = format!("changes are noticed by looking now and then only: {error}");
             problems.set(format!("directory {}", path.display()), text);
         }
-        Ok(Self { path: path.to_owned(), rules, known: BTreeSet::new(), ignored: BTreeSet::new(), notices })
+        Ok(Self {
+            path: path.to_owned(),
+            rules,
+            known: BTreeMap::new(),
+            absences: Absences::new(guard),
+            ignored: BTreeSet::new(),
+            notices,
+        })
     }
 
     /// Waits until the directory may have changed. Cancelling loses nothing that a re-scan does not find.
@@ -61,11 +81,11 @@ impl DirectoryWatch {
         self.notices.next().await;
     }
 
-    /// What every file says now. A directory that cannot be read changes nothing.
+    /// What files say that differ from the last look. A directory that cannot be read changes nothing.
     pub(super) async fn scan(&mut self, problems: &Problems) -> Vec<(Source, Claims)> {
-        let root = self.path.clone();
+        let (root, began) = (self.path.clone(), Instant::now());
         let subject = format!("directory {}, reading", root.display());
-        let found = match tokio::task::spawn_blocking(move || read(&root)).await {
+        let mut found = match tokio::task::spawn_blocking(move || read(&root)).await {
             Ok(Ok(found)) => found,
             Ok(Err(error)) => {
                 problems.set(subject, format!("{error}; what is known stands"));
@@ -81,8 +101,8 @@ impl DirectoryWatch {
         } else {
             problems.clear(&subject);
         }
-        self.tell_ignored(found.others);
-        self.compare(found.files)
+        self.tell_ignored(std::mem::take(&mut found.others));
+        self.compare(found, began, problems)
     }
 
     /// Each once: a kubeconfig under another name would otherwise be missed without a word.
@@ -93,11 +113,21 @@ impl DirectoryWatch {
         self.ignored = others;
     }
 
-    fn compare(&mut self, files: BTreeMap<PathBuf, Result<Vec<u8>, String>>) -> Vec<(Source, Claims)> {
-        let vanished = self.known.iter().filter(|path| !files.contains_key(*path));
-        let mut news: Vec<_> = vanished.map(|path| (source(path), Claims::Gone)).collect();
-        self.known = files.keys().cloned().collect();
-        for (path, content) in files {
+    fn compare(&mut self, found: Found, began: Instant, problems: &Problems) -> Vec<(Source, Claims)> {
+        let missing = self.missing(&found, began, problems);
+        let mut news = Vec::new();
+        for path in missing {
+            self.known.remove(&path);
+            news.push((source(&path), Claims::Gone));
+        }
+        for (path, content) in found.files {
+            let hash = match &content {
+                Ok(bytes) => xxh3_128(bytes),
+                Err(reason) => !xxh3_128(reason.as_bytes()),
+            };
+            if self.known.insert(path.clone(), hash) == Some(hash) {
+                continue;
+            }
             let claims = match content.and_then(|bytes| claim(&bytes, self.rules.clone())) {
                 Ok((id, kubeconfig)) => {
                     Claims::Of(BTreeMap::from([(id.into(), Ok(kubeconfig))]), Texts::new())
@@ -107,6 +137,21 @@ impl DirectoryWatch {
             news.push((source(&path), claims));
         }
         news
+    }
+
+    /// Files that are gone. Those that were not looked at are not, and most of them are only if a second look
+    /// says so.
+    fn missing(&mut self, found: &Found, began: Instant, problems: &Problems) -> Vec<PathBuf> {
+        let subject = format!("directory {}, files", self.path.display());
+        let unseen = |path: &Path| found.cut || found.closed.iter().any(|folder| path.starts_with(folder));
+        let missing = self.known.keys().filter(|path| !found.files.contains_key(*path) && !unseen(path));
+        let missing: Vec<_> = missing.cloned().collect();
+        if self.absences.believes(missing.len(), self.known.len(), began) {
+            problems.clear(&subject);
+            return missing;
+        }
+        problems.set(subject, absences::text(missing.len(), self.known.len(), "kubeconfig files"));
+        Vec::new()
     }
 }
 
@@ -130,8 +175,11 @@ fn read(root: &Path) -> io::Result<Found> {
         let entries = match std::fs::read_dir(&folder) {
             Ok(entries) => entries,
             Err(error) if depth == 0 => return Err(error),
+            // Removed since its parent was read.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
             Err(error) => {
-                tracing::debug!(folder = %folder.display(), %error, "folder skipped");
+                tracing::warn!(folder = %folder.display(), %error, "folder is not read, what is known of it stands");
+                found.closed.push(folder);
                 continue;
             }
         };
@@ -180,6 +228,7 @@ fn content(path: &Path, length: u64) -> Result<Vec<u8>, String> {
 mod tests {
     use super::*;
     use crate::ingest::client::AddressPolicy;
+    use crate::ingest::cluster::CONFIRM_AFTER;
     use crate::ingest::roster::{Action, Contest, Roster};
 
     fn kubeconfig(cluster: &str, token: &str) -> String {
@@ -201,7 +250,8 @@ mod tests {
             let dir = tempfile::tempdir().unwrap();
             let problems = Problems::default();
             Self {
-                watch: DirectoryWatch::open(dir.path(), AddressPolicy::Remote.into(), &problems).unwrap(),
+                watch: DirectoryWatch::open(dir.path(), AddressPolicy::Remote.into(), Guard::On, &problems)
+                    .unwrap(),
                 dir,
                 roster: Roster::new(Contest::Nobody, []),
                 problems,
@@ -254,7 +304,7 @@ mod tests {
         assert_eq!(fixture.scan().await, ["remove south"]);
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn file_01_files_come_change_go_bad_and_go() {
         let mut fixture = Fixture::new();
         fixture.write("a.yaml", &kubeconfig("remote-1", "token-1"));
@@ -275,7 +325,63 @@ mod tests {
             "another id is another cluster"
         );
         std::fs::remove_file(fixture.dir.path().join("a.yaml")).unwrap();
+        assert_eq!(fixture.scan().await, NOTHING, "it was the only one");
+        tokio::time::sleep(CONFIRM_AFTER).await;
         assert_eq!(fixture.scan().await, ["remove remote-2"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_directory_that_reads_empty_keeps_its_clusters_until_a_second_look_after_a_while() {
+        let mut fixture = Fixture::new();
+        let files = ["a.yaml", "b.yaml", "c.yaml"];
+        let put = |fixture: &Fixture| {
+            files.iter().for_each(|name| fixture.write(name, &kubeconfig(&name[..1], "1")));
+        };
+        put(&fixture);
+        assert_eq!(fixture.scan().await, ["run a", "run b", "run c"]);
+        let remove = |fixture: &Fixture, name: &str| {
+            std::fs::remove_file(fixture.dir.path().join(name)).unwrap();
+        };
+        files.iter().for_each(|name| remove(&fixture, name));
+        assert_eq!(fixture.scan().await, NOTHING);
+        let problem = &fixture.problems.all()[0];
+        assert!(problem.text.starts_with("3 of 3 kubeconfig files are missing"), "{problem:?}");
+        // The volume is there again.
+        put(&fixture);
+        assert_eq!(fixture.scan().await, NOTHING);
+        assert_eq!(fixture.problems.all(), []);
+        // One that goes while the others stay goes at once; the others, all at once, do not.
+        remove(&fixture, "a.yaml");
+        assert_eq!(fixture.scan().await, ["remove a"]);
+        remove(&fixture, "b.yaml");
+        remove(&fixture, "c.yaml");
+        assert_eq!(fixture.scan().await, NOTHING);
+        tokio::time::sleep(CONFIRM_AFTER / 2).await;
+        assert_eq!(fixture.scan().await, NOTHING);
+        tokio::time::sleep(CONFIRM_AFTER / 2).await;
+        assert_eq!(fixture.scan().await, ["remove b", "remove c"]);
+        assert_eq!(fixture.problems.all(), []);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_not_looked_at_is_not_gone() {
+        let mut fixture = Fixture::new();
+        let path = |name: &str| fixture.dir.path().join(name);
+        let content = |id: &str| Ok(kubeconfig(id, "1").into_bytes());
+        let (a, b, c) = (path("a.yaml"), path("sub/b.yaml"), path("c.yaml"));
+        let all = [(a.clone(), content("a")), (b, content("b")), (c, content("c"))];
+        let found = Found { files: all.into(), ..Found::default() };
+        let (watch, problems) = (&mut fixture.watch, &fixture.problems);
+        assert_eq!(watch.compare(found, Instant::now(), problems).len(), 3);
+        let seen = || BTreeMap::from([(a.clone(), content("a"))]);
+        let closed = vec![fixture.dir.path().to_owned()];
+        for found in [
+            Found { files: seen(), cut: true, ..Found::default() },
+            Found { files: seen(), closed, ..Found::default() },
+        ] {
+            assert!(watch.compare(found, Instant::now(), problems).is_empty());
+            assert_eq!(problems.all(), []);
+        }
     }
 
     #[tokio::test]

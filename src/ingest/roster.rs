@@ -2,7 +2,7 @@
 
 mod rehearsal;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::kubeconfig::RemoteKubeconfig;
 use super::options::Texts;
@@ -31,10 +31,10 @@ pub(super) enum Claims {
     Gone,
 }
 
-/// Who wins when nobody holds a cluster yet and several claim it.
+/// Who wins when several claim a cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Contest {
-    /// The first source (R1.3).
+    /// The first source, by age and name (R1.3, K-34).
     First,
     /// Nobody, until one gives way (R1.12).
     Nobody,
@@ -58,14 +58,22 @@ pub(super) struct Roster {
     quirks: Quirks,
     /// Ids nobody may claim: the config cluster's (R1.4).
     reserved: BTreeSet<ClusterId>,
-    claims: BTreeMap<Source, Claimed>,
+    /// By the names of sources.
+    claims: HashMap<String, Claimed>,
+    /// Who has usable credentials of a cluster.
+    claimants: BTreeMap<ClusterId, BTreeSet<Source>>,
     running: BTreeMap<ClusterId, Running>,
+    /// Sources that cannot be read now.
+    unread: BTreeSet<String>,
 }
 
 /// What one source claims.
 #[derive(Debug, Default)]
 struct Claimed {
+    created: i64,
     clusters: BTreeMap<ClusterId, RemoteKubeconfig>,
+    /// Clusters that it names without credentials that can be used.
+    refused: BTreeSet<ClusterId>,
     options: Texts,
 }
 
@@ -84,8 +92,10 @@ impl Roster {
             contest,
             quirks: Quirks::OURS,
             reserved: reserved.into_iter().collect(),
-            claims: BTreeMap::new(),
+            claims: HashMap::new(),
+            claimants: BTreeMap::new(),
             running: BTreeMap::new(),
+            unread: BTreeSet::new(),
         }
     }
 
@@ -94,29 +104,53 @@ impl Roster {
         Self { quirks, ..self }
     }
 
-    /// Takes in what sources say and settles every cluster anew. Problems are told by subject.
+    /// Takes in what sources say and settles anew the clusters that they name or named. Problems are told by
+    /// subject.
     pub(super) fn update(
         &mut self,
         news: impl IntoIterator<Item = (Source, Claims)>,
         problems: &Problems,
     ) -> Vec<Action> {
+        let mut touched = BTreeSet::new();
         for (source, claims) in news {
             let subject = source.name.clone();
-            match claims {
-                Claims::Of(claims, options) => {
-                    problems.clear_unless(|other| !is_about(other, &subject));
-                    self.claim(source, claims, options, problems);
-                }
-                Claims::Unreadable(reason) => {
-                    problems.set(subject, format!("{reason}; what it said before stands"));
-                }
-                Claims::Gone => {
-                    problems.clear_unless(|other| !is_about(other, &subject));
-                    self.claims.retain(|other, _| other.name != source.name);
+            if let Claims::Unreadable(reason) = claims {
+                problems.set(&*subject, format!("{reason}; what it said before stands"));
+                self.unread.insert(subject);
+                continue;
+            }
+            self.unread.remove(&subject);
+            problems.clear_unless(|other| !is_about(other, &subject));
+            let before = self.forget(&source.name);
+            touched.extend(before.clusters.keys().cloned());
+            if let Claims::Of(claims, options) = claims {
+                touched.extend(claims.keys().cloned());
+                self.claim(source, claims, options, before.clusters, problems);
+            }
+        }
+        touched.into_iter().filter_map(|id| self.settle(&id, problems)).collect()
+    }
+
+    /// Whether any source names this cluster, with credentials or without; a source that was never read may.
+    pub(super) fn names(&self, id: &ClusterId) -> bool {
+        let unknown = |name: &String| !self.claims.contains_key(name);
+        self.claims.values().any(|claimed| claimed.clusters.contains_key(id) || claimed.refused.contains(id))
+            || self.unread.iter().any(unknown)
+    }
+
+    /// Takes a source out of every index; gives what it claimed.
+    fn forget(&mut self, name: &str) -> Claimed {
+        let before = self.claims.remove(name).unwrap_or_default();
+        let source = Source { created: before.created, name: name.to_owned() };
+        for id in before.clusters.keys() {
+            if let Some(claimants) = self.claimants.get_mut(id) {
+                claimants.remove(&source);
+                if claimants.is_empty() {
+                    self.claimants.remove(id);
                 }
             }
         }
-        self.settle(problems)
+        before
     }
 
     /// R1.5, R1.6: a claim that cannot be used leaves the one before it in place.
@@ -125,30 +159,33 @@ impl Roster {
         source: Source,
         claims: BTreeMap<ClusterId, Result<RemoteKubeconfig, String>>,
         options: Texts,
+        mut before: BTreeMap<ClusterId, RemoteKubeconfig>,
         problems: &Problems,
     ) {
-        let before = self.claims.keys().find(|other| other.name == source.name).cloned();
-        let mut before = before.and_then(|key| self.claims.remove(&key)).unwrap_or_default().clusters;
-        let mut now = BTreeMap::new();
+        let mut now = Claimed { created: source.created, options, ..Claimed::default() };
         for (id, claim) in claims {
             if self.reserved.contains(&id) || self.is_ignored(&id, &source) {
                 continue;
             }
             match (claim, before.remove(&id)) {
                 (Ok(kubeconfig), _) => {
-                    now.insert(id, kubeconfig);
+                    now.clusters.insert(id, kubeconfig);
                 }
                 (Err(reason), Some(old)) => {
                     let text = format!("{reason}; the cluster keeps running with what it had");
                     problems.set(format!("{}, cluster {id}", source.name), text);
-                    now.insert(id, old);
+                    now.clusters.insert(id, old);
                 }
                 (Err(reason), None) => {
                     problems.set(format!("{}, cluster {id}", source.name), reason);
+                    now.refused.insert(id);
                 }
             }
         }
-        self.claims.insert(source, Claimed { clusters: now, options });
+        for id in now.clusters.keys() {
+            self.claimants.entry(id.clone()).or_default().insert(source.clone());
+        }
+        self.claims.insert(source.name, now);
     }
 
     /// Q1: a claim to a cluster that another source holds is forgotten, until it is made again.
@@ -157,60 +194,75 @@ impl Roster {
         held && self.quirks.has(Quirk::Q1)
     }
 
-    fn settle(&mut self, problems: &Problems) -> Vec<Action> {
-        let claimed = self.claims.values().flat_map(|claimed| claimed.clusters.keys());
-        let ids: BTreeSet<ClusterId> = claimed.chain(self.running.keys()).cloned().collect();
-        ids.into_iter().filter_map(|id| self.settle_one(&id, problems)).collect()
+    /// Who speaks for a cluster. Of Secrets the oldest does, then the first by name, whatever came first (K-34);
+    /// where ages are not known, whoever speaks for it already.
+    fn winner(&self, id: &ClusterId) -> Winner<'_> {
+        let Some(claimants) = self.claimants.get(id) else {
+            return Winner::Nobody;
+        };
+        let holder = self.running.get(id).and_then(|own| claimants.get(&own.source));
+        let ages = self.contest == Contest::First && !self.quirks.has(Quirk::Q1);
+        match (holder, self.contest) {
+            (Some(holder), _) if !ages || holder.created == 0 => Winner::Is(holder),
+            (Some(holder), _) => {
+                Winner::Is(claimants.iter().find(|other| other.created != 0).unwrap_or(holder))
+            }
+            (None, Contest::Nobody) if claimants.len() > 1 => Winner::Open,
+            (None, _) => claimants.first().map_or(Winner::Nobody, Winner::Is),
+        }
     }
 
-    fn settle_one(&mut self, id: &ClusterId, problems: &Problems) -> Option<Action> {
-        let claimants = self.claims.iter();
-        let claimants: Vec<_> =
-            claimants.filter_map(|(source, claimed)| Some((source, claimed.clusters.get(id)?))).collect();
-        let running = self.running.get(id);
-        let holder =
-            claimants.iter().find(|(source, _)| running.is_some_and(|own| own.source.name == source.name));
-        let winner = match (holder, claimants.as_slice(), self.contest) {
-            (Some(holder), ..) => Some(*holder),
-            (None, [], _) => None,
-            (None, [only], _) => Some(*only),
-            (None, [first, ..], Contest::First) => Some(*first),
-            (None, _, Contest::Nobody) => {
-                let names: Vec<_> = claimants.iter().map(|(source, _)| source.name.as_str()).collect();
-                let text =
-                    format!("claimed by {}; nothing is changed until one of them goes", names.join(" and "));
+    fn settle(&mut self, id: &ClusterId, problems: &Problems) -> Option<Action> {
+        let source = match self.winner(id) {
+            Winner::Is(source) => source.clone(),
+            Winner::Nobody => {
+                problems.clear(&contest_subject(id));
+                return self.running.remove(id).map(|_| Action::Remove(id.clone()));
+            }
+            Winner::Open => {
+                let names = self.rivals(id, None);
+                let text = format!("claimed by {names}; nothing is changed until one of them goes");
                 problems.set(contest_subject(id), text);
                 return None;
             }
         };
-        let Some((source, kubeconfig)) = winner else {
-            problems.clear(&contest_subject(id));
-            return self.running.remove(id).map(|_| Action::Remove(id.clone()));
-        };
-        let losers: Vec<_> = claimants.iter().filter(|(other, _)| *other != source).collect();
-        if losers.is_empty() {
-            problems.clear(&contest_subject(id));
-        } else {
-            let names: Vec<_> = losers.iter().map(|(source, _)| source.name.as_str()).collect();
-            let text = format!("{} is used; also claimed by {}", source.name, names.join(" and "));
-            problems.set(contest_subject(id), text);
+        match self.rivals(id, Some(&source)) {
+            names if names.is_empty() => problems.clear(&contest_subject(id)),
+            names => {
+                let text = format!("{} is used; also claimed by {names}", source.name);
+                problems.set(contest_subject(id), text);
+            }
         }
-        let options = self.claims.get(source).map(|claimed| claimed.options.clone()).unwrap_or_default();
-        let next = Running { source: source.clone(), hash: kubeconfig.hash, options };
+        let claimed = self.claims.get(&source.name)?;
+        let (kubeconfig, options) = (claimed.clusters.get(id)?, claimed.options.clone());
         let name = source.name.clone();
-        let action = match running {
-            Some(now) if now.hash != next.hash => {
-                Some(Action::Run(id.clone(), name, kubeconfig.clone(), next.options.clone()))
+        let run = || Some(Action::Run(id.clone(), name.clone(), kubeconfig.clone(), options.clone()));
+        let action = match self.running.get(id) {
+            Some(now) if now.hash == kubeconfig.hash => {
+                let told = now.options == options && now.source.name == name;
+                (!told).then(|| Action::Tell(id.clone(), name.clone(), options.clone()))
             }
-            Some(now) if now.options != next.options || now.source.name != name => {
-                Some(Action::Tell(id.clone(), name, next.options.clone()))
-            }
-            Some(_) => None,
-            None => Some(Action::Run(id.clone(), name, kubeconfig.clone(), next.options.clone())),
+            _ => run(),
         };
-        self.running.insert(id.clone(), next);
+        let hash = kubeconfig.hash;
+        self.running.insert(id.clone(), Running { source, hash, options });
         action
     }
+
+    /// Everybody else who claims a cluster.
+    fn rivals(&self, id: &ClusterId, winner: Option<&Source>) -> String {
+        let all = self.claimants.get(id).into_iter().flatten();
+        let names: Vec<_> = all.filter(|source| winner != Some(source)).map(|source| &*source.name).collect();
+        names.join(" and ")
+    }
+}
+
+/// Who speaks for a cluster.
+enum Winner<'a> {
+    Is(&'a Source),
+    Nobody,
+    /// Several claim it, and it is not for us to choose (R1.12).
+    Open,
 }
 
 fn contest_subject(id: &ClusterId) -> String {

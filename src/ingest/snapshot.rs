@@ -10,13 +10,20 @@ mod decode;
 mod encode;
 mod format;
 mod keeper;
+mod memory;
 mod store;
+mod terms;
 
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 pub use format::{Corrupt, MAX_BYTES, parse, write};
 pub use keeper::Keeper;
-pub use store::{Loaded, SnapshotError, SnapshotStore, Unusable};
+pub use memory::Addresses;
+pub(super) use memory::Memory;
+pub use store::{Loaded, SnapshotError, SnapshotStore, Unsaved, Unusable};
+pub(super) use terms::Filter;
+pub use terms::Terms;
 
 use super::client::ApiServer;
 use crate::model::{ClusterId, Name};
@@ -25,7 +32,7 @@ use crate::registry::ClusterState;
 /// Which API server a state was read from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pin {
-    /// Scheme, host and port: what tells API servers apart, and nothing a URL may hide besides.
+    /// Scheme, host, port and path: what tells API servers apart, and nothing a URL may hide besides.
     pub server: String,
     /// SHA-256 of the certificates that its certificate is checked against; `None` for the system's.
     pub ca: Option<[u8; 32]>,
@@ -43,7 +50,9 @@ impl Pin {
         let scheme = url.scheme_str().unwrap_or("https");
         let port = url.port_u16().unwrap_or(if scheme == "http" { 80 } else { 443 });
         let host = url.host().unwrap_or_default().to_ascii_lowercase();
-        Self { server: format!("{scheme}://{host}:{port}"), ca }
+        // Several may be behind one host, each under a path of its own.
+        let path = url.path().trim_end_matches('/');
+        Self { server: format!("{scheme}://{host}:{port}{path}"), ca }
     }
 }
 
@@ -58,6 +67,12 @@ pub struct Snapshot {
     pub uid: Name,
     /// When this was last known to be true, to the millisecond.
     pub confirmed: SystemTime,
+    /// Under which options its gateways were read.
+    pub terms: Terms,
+    /// What the host names of its gateways resolved to; the config cluster's has those of the document too.
+    pub addresses: Addresses,
+    /// The document `meshNetworks` of the mesh ConfigMap: the config cluster's, once it was read.
+    pub mesh_networks: Option<Arc<str>>,
     /// The state.
     pub state: ClusterState,
 }

@@ -33,7 +33,7 @@ use pod_table::{PodId, PodTable};
 use quarantine::Quarantine;
 use slices::{KeptSlice, References};
 
-use super::convert::{ClusterContext, GatewayOptions, Pod};
+use super::convert::{self, ClusterContext, GatewayOptions, Pod};
 use super::counts::{Counts, EventKind};
 use super::networks::MeshNetworks;
 use super::objects::{
@@ -132,6 +132,8 @@ pub struct Staging {
     current: ClusterState,
     profiles: Shared<WorkloadProfile>,
     places: Shared<NodePlace>,
+    /// Services that may have to be exported (R4.40).
+    unexported: BTreeSet<ObjectKey>,
     service_sets: Shared<Set<ServiceKey>>,
     /// Entries of slices held, and endpoints told.
     entries: usize,
@@ -167,6 +169,7 @@ impl Staging {
             current: ClusterState::default(),
             profiles: Shared::default(),
             places: Shared::default(),
+            unexported: BTreeSet::new(),
             service_sets: Shared::default(),
             entries: 0,
             endpoints: 0,
@@ -198,18 +201,21 @@ impl Staging {
 
     /// Takes in one event of a source that reads one namespace only.
     pub fn apply_in(&mut self, scope: Scope, event: StagedEvent) {
-        let (guard, quarantine) = (self.guard, &mut self.quarantine);
+        let (guard, now, quarantine) = (self.guard, self.waits.now(), &mut self.quarantine);
         match event {
             StagedEvent::Namespace(event) => {
                 let kind = ObjectKind::Namespace;
                 let weigh = |key: &ObjectKey, _: &_| if &*key.name == HOME { WHOLE_CLUSTER } else { 0 };
-                let changes = self.namespaces.apply(event, Door { kind, scope, guard, weigh, quarantine });
+                let changes =
+                    self.namespaces.apply(event, Door { kind, scope, guard, now, weigh, quarantine });
                 self.note(kind, changes, Self::namespace_changed);
                 self.is_available(kind);
             }
             StagedEvent::Node(event) => {
-                let (kind, weigh) = (ObjectKind::Node, weightless);
-                let changes = self.nodes.apply(event, Door { kind, scope, guard, weigh, quarantine });
+                // What is lost with a node is where its pods are.
+                let (kind, pods) = (ObjectKind::Node, &self.pods);
+                let weigh = |key: &ObjectKey, _: &_| pods.count_on(&key.name);
+                let changes = self.nodes.apply(event, Door { kind, scope, guard, now, weigh, quarantine });
                 self.note(kind, changes, Self::node_changed);
                 self.is_available(kind);
             }
@@ -226,18 +232,18 @@ impl Staging {
                     slices.map(|slice| slice.entries.len()).sum::<usize>().max(1)
                 };
                 let event = packed(event, services::tidy);
-                let changes = self.services.apply(event, Door { kind, scope, guard, weigh, quarantine });
+                let changes = self.services.apply(event, Door { kind, scope, guard, now, weigh, quarantine });
                 self.note(kind, changes, Self::service_changed);
             }
             StagedEvent::Slice(event) => self.apply_slice(scope, event),
             StagedEvent::Export(event) => {
                 let (kind, weigh) = (ObjectKind::ServiceExport, weightless);
-                let changes = self.exports.apply(event, Door { kind, scope, guard, weigh, quarantine });
+                let changes = self.exports.apply(event, Door { kind, scope, guard, now, weigh, quarantine });
                 self.note(kind, changes, Self::export_changed);
             }
             StagedEvent::Import(event) => {
                 let (kind, weigh) = (ObjectKind::ServiceImport, weightless);
-                let changes = self.imports.apply(event, Door { kind, scope, guard, weigh, quarantine });
+                let changes = self.imports.apply(event, Door { kind, scope, guard, now, weigh, quarantine });
                 self.note(kind, changes, Self::import_changed);
             }
             StagedEvent::Gateway(event) => self.apply_gateway(scope, event),
@@ -245,30 +251,30 @@ impl Staging {
         }
     }
 
-    /// Removals that wait for a second list, by kind (K-21).
+    /// Removals that wait for a second list, by kind and scope (K-21).
     pub fn held_back(&self) -> Vec<(ObjectKind, HeldBack)> {
         let all = [
             (ObjectKind::Namespace, self.namespaces.held_back()),
+            (ObjectKind::Node, self.nodes.held_back()),
             (ObjectKind::Pod, self.pod_gate.held_back()),
             (ObjectKind::Service, self.services.held_back()),
             (ObjectKind::EndpointSlice, self.slices.held_back()),
+            (ObjectKind::Gateway, self.networks.held_back()),
         ];
-        all.into_iter().filter_map(|(kind, held_back)| Some((kind, held_back?))).collect()
+        all.into_iter().flat_map(|(kind, all)| all.into_iter().map(move |one| (kind, one))).collect()
     }
 
-    /// The next list of this kind that begins is believed, whatever it takes away (K-21).
-    pub fn confirm(&mut self, kind: ObjectKind) {
+    /// The next list of this kind and scope that begins is believed, whatever it takes away (K-21).
+    pub fn confirm(&mut self, kind: ObjectKind, scope: &Scope) {
         match kind {
-            ObjectKind::Namespace => self.namespaces.gate().confirm(),
-            ObjectKind::Pod => self.pod_gate.confirm(),
-            ObjectKind::Service => self.services.gate().confirm(),
-            ObjectKind::EndpointSlice => self.slices.gate().confirm(),
+            ObjectKind::Namespace => self.namespaces.gate().confirm(scope),
+            ObjectKind::Node => self.nodes.gate().confirm(scope),
+            ObjectKind::Pod => self.pod_gate.confirm(scope),
+            ObjectKind::Service => self.services.gate().confirm(scope),
+            ObjectKind::EndpointSlice => self.slices.gate().confirm(scope),
+            ObjectKind::Gateway => self.networks.confirm(scope),
             // Nothing of these is ever held back.
-            ObjectKind::Node
-            | ObjectKind::Gateway
-            | ObjectKind::ConfigMap
-            | ObjectKind::ServiceExport
-            | ObjectKind::ServiceImport => {}
+            ObjectKind::ConfigMap | ObjectKind::ServiceExport | ObjectKind::ServiceImport => {}
         }
     }
 
@@ -330,9 +336,9 @@ impl Staging {
             && self.services.is_listed()
             && self.slices.is_listed()
             && self.networks.is_complete(self.context.gateways.gateway_api)
-            && (!self.context.mcs.discovery
-                || there(ObjectKind::ServiceExport, self.exports.is_listed())
-                    && there(ObjectKind::ServiceImport, self.imports.is_listed()))
+            && (!self.context.mcs.reads_exports()
+                || there(ObjectKind::ServiceExport, self.exports.is_listed()))
+            && (!self.context.mcs.discovery || there(ObjectKind::ServiceImport, self.imports.is_listed()))
     }
 
     /// Nothing waits any longer for a kind that the credentials may not read, or that the server does not have.
@@ -356,11 +362,6 @@ impl Staging {
             ObjectKind::Node => self.waits.give_up().into_iter().for_each(|pod| self.convert_pod(pod)),
             _ => {}
         }
-    }
-
-    /// Kinds that may not be read: the cluster is degraded.
-    pub fn unavailable(&self) -> &BTreeSet<ObjectKind> {
-        &self.unavailable
     }
 
     /// A list of this kind may have been completed.
@@ -439,6 +440,19 @@ impl Staging {
         batch
     }
 
+    /// How many endpoints of Services this cluster has now. Cost ∝ its services and what was touched.
+    pub fn endpoints(&mut self) -> usize {
+        self.take();
+        self.current.shards.values().map(|shard| shard.of_service()).sum()
+    }
+
+    /// Whether nothing is waited for: no endpoint names a pod that is not known, and no pod a node that may still
+    /// come (D9). For what is published as a whole: what differed before is forgotten.
+    pub fn is_settled(&mut self) -> bool {
+        self.take();
+        self.pending_pods() == 0 && self.next_deadline().is_none()
+    }
+
     /// Everything this cluster amounts to now.
     pub fn state(&mut self) -> ClusterState {
         // Nobody asks what differs.
@@ -464,11 +478,29 @@ impl Staging {
             self.service_keys.remove(&key);
         }
         self.gateway_service_changed(&key);
+        self.export_may_be_missing(&key);
         self.dirty.services.insert(key);
     }
 
     fn export_changed(&mut self, key: ObjectKey, _: Option<ServiceExportObject>) {
+        self.export_may_be_missing(&key);
         self.dirty.services.insert(key);
+    }
+
+    fn export_may_be_missing(&mut self, key: &ObjectKey) {
+        if self.context.mcs.auto_export && !convert::is_cluster_local(key, &self.system_namespace) {
+            self.unexported.insert(key.clone());
+        }
+    }
+
+    /// R4.40: Services that are to be exported, are not, and have not been told here since they or their export
+    /// changed. None while exports cannot be read.
+    pub fn missing_exports(&mut self) -> Vec<ObjectKey> {
+        if self.unavailable.contains(&ObjectKind::ServiceExport) {
+            return Vec::new();
+        }
+        let changed = std::mem::take(&mut self.unexported).into_iter();
+        changed.filter(|key| self.services.get(key).is_some() && self.exports.get(key).is_none()).collect()
     }
 
     fn import_changed(&mut self, key: ObjectKey, _: Option<ServiceImportObject>) {

@@ -85,19 +85,22 @@ pub enum ListReason {
     Unreadable,
     /// Watches stay open and show nothing although the server's revision moves on (K-05).
     Silent,
+    /// Revisions are no numbers, so that a watch cannot go on where the last one ended (D32).
+    Opaque,
     /// The consumer wants to be sure (K-21).
     Requested,
 }
 
 impl ListReason {
     /// Every reason.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::First,
         Self::Expired,
         Self::Regressed,
         Self::Disordered,
         Self::Unreadable,
         Self::Silent,
+        Self::Opaque,
         Self::Requested,
     ];
 
@@ -110,12 +113,14 @@ impl ListReason {
             Self::Disordered => "disordered",
             Self::Unreadable => "unreadable",
             Self::Silent => "silent",
+            Self::Opaque => "opaque",
             Self::Requested => "requested",
         }
     }
 }
 
-/// What a source delivers. Between `Init` and `InitDone` every object there is arrives as `InitApply`; an
+/// What a source delivers. Between `Init` and `InitDone` every object there is arrives as `InitApply`, and what
+/// went meanwhile as `InitDelete`; an
 /// `Init` in between starts over, and nothing of an incomplete list may be applied (K-24). Objects held but
 /// not listed are gone (mark and sweep). A complete list replaces what is held whatever the revisions say;
 /// within one generation (from one `InitDone` to the next `Init`) an event whose revision is not newer than
@@ -126,6 +131,8 @@ pub enum SourceEvent<T> {
     Init,
     /// An object of that list.
     InitApply(Received<T>),
+    /// An object went while the list was read: it is not part of it, also if it was told of before.
+    InitDelete(ObjectKey),
     /// The list is complete.
     InitDone {
         /// Why it was read.

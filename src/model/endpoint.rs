@@ -168,6 +168,11 @@ impl EndpointShard {
         let accounts = accounts.into_iter().collect();
         Self { cluster, service, endpoints: endpoints.into(), accounts }
     }
+
+    /// How many endpoints a Service has here: none where slices are all there is of it.
+    pub fn of_service(&self) -> usize {
+        if self.service.is_some() { self.endpoints.len() } else { 0 }
+    }
 }
 
 #[cfg(test)]

@@ -54,6 +54,11 @@ quirks! {
     Q31;
     /// Health is derived when a slice comes, from what is known of its Service at that time.
     Q32;
+    /// Behind node ports every selected node is a gateway, also one that by `externalTrafficPolicy: Local` passes
+    /// traffic to no pod.
+    Q33;
+    /// A `gatewayPort` label with a number that is no port means that there is no mTLS port.
+    Q34;
 }
 
 impl fmt::Display for Quirk {

@@ -190,6 +190,8 @@ impl From<WorkloadParts> for Workload {
 
 /// Label with the network of a namespace, pod or Service (R2.1, R3.1).
 const NETWORK_LABEL: &str = "topology.istio.io/network";
+/// Label with the TLS mode of a pod (R5.8).
+const TLS_MODE_LABEL: &str = "security.istio.io/tlsMode";
 
 impl Workload {
     /// Where it runs (R5.11).
@@ -200,6 +202,22 @@ impl Workload {
     /// The node it runs on; empty when not known.
     pub fn node(&self) -> &Name {
         &self.place.node
+    }
+
+    /// The same workload on another network: one of its addresses may lie elsewhere than the others (R2.1).
+    pub fn on_network(&self, network: NetworkId) -> Self {
+        let profile = WorkloadProfile { network, ..WorkloadProfile::clone(&self.profile) };
+        Self { profile: Arc::new(profile), ..self.clone() }
+    }
+
+    /// The mode that its label names (R5.8): `istio`, `disabled`, or whatever it says, which is no mTLS. It is
+    /// the text that filter metadata carries (R4.13).
+    pub fn tls_mode_text(&self) -> &str {
+        match self.own_labels.get(TLS_MODE_LABEL) {
+            Some(mode) => mode,
+            None if self.tls_mode == TlsMode::Istio => "istio",
+            None => "disabled",
+        }
     }
 
     /// Which pod it is.

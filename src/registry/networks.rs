@@ -2,7 +2,7 @@
 //!
 //! Clusters, and the one who reads static gateways, tell of gateways by address or by host name; one resolver
 //! tells the addresses of host names. A part is derived from both in one step: its resolved and its unresolved
-//! gateways never diverge (Q9), and whoever leaves takes exactly its own gateways along (Q2).
+//! gateways never diverge, and whoever leaves takes exactly its own gateways along (Q9 and Q2 say otherwise).
 
 mod hosts;
 
@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use hosts::Hosts;
 
-use crate::model::{ClusterId, GatewayHost, Hostname, NetworkGateway, NetworkId};
+use crate::model::{ClusterId, GatewayHost, Hostname, NetworkGateway, NetworkId, Quirk, Quirks};
 
 /// What one cluster tells of networks.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -73,12 +73,26 @@ pub struct NetworkSnapshot {
     /// Of which networks each cluster tells gateways; the empty id stands for static gateways (R3.13).
     tellers: BTreeMap<ClusterId, BTreeSet<NetworkId>>,
     hosts: Hosts,
+    /// Q9: unresolved views that were left behind when the resolved ones changed.
+    behind: BTreeMap<NetworkId, Unresolved>,
 }
+
+/// The unresolved view of one network (R3.14): gateways told by address and by host name.
+pub type Unresolved = (Arc<[NetworkGateway]>, Arc<[GatewayHost]>);
 
 impl NetworkSnapshot {
     /// The part of one network; the empty part when nobody told of it.
     pub fn part(&self, network: &NetworkId) -> NetworkPart {
         self.parts.get(network).cloned().unwrap_or_default()
+    }
+
+    /// The unresolved view of one network (R3.14), for clusters whose endpoints are sent with them. It is the
+    /// part's, but for Q9.
+    pub fn unresolved(&self, network: &NetworkId) -> Unresolved {
+        self.behind.get(network).cloned().unwrap_or_else(|| {
+            let part = self.part(network);
+            (part.addressed, part.hosts)
+        })
     }
 
     /// The network a cluster belongs to; empty when it does not say.
@@ -124,6 +138,7 @@ impl NetworkSnapshot {
         &mut self,
         cluster: &ClusterId,
         claim: &NetworkClaim,
+        quirks: Quirks,
         version: impl Fn() -> u64,
     ) -> Option<NetworkDifference> {
         let mut difference = NetworkDifference {
@@ -140,30 +155,57 @@ impl NetworkSnapshot {
             false => self.tellers.insert(cluster.clone(), told.clone()),
         };
         let touched = told.union(&before.unwrap_or_default()).cloned().collect::<Vec<_>>();
-        let retold = touched.into_iter().filter_map(|network| self.retell(network, cluster, claim));
+        let retold = touched.into_iter().filter_map(|network| self.retell(network, cluster, claim, quirks));
         let retold: Vec<_> = retold.collect();
         // Names first: one that moves from network to network keeps its addresses.
         difference.hosts =
             self.hosts.rename(retold.iter().map(|told| (&told.network, &*told.before, &*told.hosts)));
+        let (mut before, mut resolved_differ) = (Vec::new(), false);
         for Retold { network, addressed, hosts, .. } in retold {
             let gateways = self.hosts.resolve(&addressed, &hosts);
+            let old = self.part(&network);
+            resolved_differ |= *old.gateways != *gateways;
+            before.push((network.clone(), (old.addressed, old.hosts)));
             let part = NetworkPart { version: version(), gateways, addressed, hosts };
             self.parts.insert(network.clone(), part);
             difference.networks.insert(network);
         }
+        if quirks.has(Quirk::Q9) {
+            self.passed(before, resolved_differ);
+        }
         difference.if_any()
     }
 
+    /// Q9: a pass in which the resolved view changes leaves the unresolved one as it was; any other brings it up
+    /// to date.
+    fn passed(&mut self, before: Vec<(NetworkId, Unresolved)>, resolved_differ: bool) {
+        if !resolved_differ {
+            self.behind.clear();
+            return;
+        }
+        for (network, view) in before {
+            self.behind.entry(network).or_insert(view);
+        }
+    }
+
     /// What is told of a network once one cluster tells something else; `None` if that is the same.
-    fn retell(&self, network: NetworkId, cluster: &ClusterId, claim: &NetworkClaim) -> Option<Retold> {
+    fn retell(
+        &self,
+        network: NetworkId,
+        cluster: &ClusterId,
+        claim: &NetworkClaim,
+        quirks: Quirks,
+    ) -> Option<Retold> {
         let part = self.part(&network);
         let addressed = united(
             part.addressed.iter().filter(|gateway| gateway.cluster != *cluster),
             claim.gateways.iter().filter(|gateway| gateway.network == network),
+            quirks,
         );
         let hosts = united(
             part.hosts.iter().filter(|gateway| gateway.cluster != *cluster),
             claim.hosts.iter().filter(|gateway| gateway.network == network),
+            quirks,
         );
         let differs = *addressed != *part.addressed || *hosts != *part.hosts;
         differs.then_some(Retold { network, before: part.hosts, addressed, hosts })
@@ -174,6 +216,7 @@ impl NetworkSnapshot {
         &mut self,
         host: &Hostname,
         addresses: &[IpAddr],
+        quirks: Quirks,
         version: impl Fn() -> u64,
     ) -> Option<NetworkDifference> {
         let mut difference = NetworkDifference::default();
@@ -184,6 +227,9 @@ impl NetworkSnapshot {
                 (part.gateways, part.version) = (gateways, version());
                 difference.networks.insert(network);
             }
+        }
+        if quirks.has(Quirk::Q9) {
+            self.passed(Vec::new(), !difference.networks.is_empty());
         }
         // Addresses that are all told otherwise change no part, but are to be kept.
         Some(difference)
@@ -198,12 +244,17 @@ struct Retold {
     hosts: Arc<[GatewayHost]>,
 }
 
-/// In order, each once.
+/// In order, each once, but as often as it is told under Q7.
 fn united<'a, T: Ord + Clone + 'a>(
     others: impl Iterator<Item = &'a T>,
     own: impl Iterator<Item = &'a T>,
+    quirks: Quirks,
 ) -> Arc<[T]> {
-    let all: BTreeSet<&T> = others.chain(own).collect();
+    let mut all: Vec<&T> = others.chain(own).collect();
+    all.sort();
+    if !quirks.has(Quirk::Q7) {
+        all.dedup();
+    }
     all.into_iter().cloned().collect()
 }
 

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use dashmap::{DashMap, DashSet};
@@ -59,6 +59,8 @@ pub struct Registry {
     workloads: DashMap<ClusterId, Arc<WorkloadTable>>,
     networks: ArcSwap<NetworkSnapshot>,
     standings: ArcSwap<StandingSnapshot>,
+    /// Clusters that went and left their gateways (Q2).
+    departed: Mutex<BTreeSet<ClusterId>>,
     /// Wakes the resolver when other host names are to be resolved.
     hosts_changed: watch::Sender<()>,
     writers: DashSet<ClusterId>,
@@ -194,10 +196,10 @@ impl Registry {
         self.standings.load_full()
     }
 
-    /// How many endpoints a cluster has here. Looks at every service: for exchanges of a whole cluster only.
+    /// How many endpoints of Services a cluster has here: those of slices without a Service serve nobody. Looks at
+    /// every service: for exchanges of a whole cluster only.
     pub fn endpoints_of(&self, cluster: &ClusterId) -> usize {
-        let of =
-            |cell: &Arc<ServiceCell>| cell.load().shard(cluster).map_or(0, |shard| shard.endpoints.len());
+        let of = |cell: &Arc<ServiceCell>| cell.load().shard(cluster).map_or(0, |shard| shard.of_service());
         self.services.iter().map(|entry| of(entry.value())).sum()
     }
 
@@ -242,11 +244,11 @@ impl Registry {
         cluster: &ClusterId,
         shard: Option<&Arc<EndpointShard>>,
         changes: &mut ChangeSet,
-    ) {
+    ) -> Written {
         let cell = match (shard, self.service(key)) {
             (_, Some(cell)) => cell,
             (Some(_), None) => self.cell(key),
-            (None, None) => return,
+            (None, None) => return Written::Nothing,
         };
         let order = Order { config: self.config_cluster.load_full(), arrivals: self.arrivals.load_full() };
         let Outcome { written, conflicting, present } =
@@ -269,6 +271,7 @@ impl Registry {
             Written::Endpoints => changes.add_service(key, ServiceChange { record: false }),
             Written::Record => changes.add_service(key, ServiceChange { record: true }),
         }
+        written
     }
 
     fn cell(&self, key: &ServiceKey) -> Arc<ServiceCell> {
@@ -345,8 +348,9 @@ impl Registry {
     /// The addresses that a gateway's host name has now. The resolver calls this; equal addresses and names
     /// that nobody has change nothing.
     pub fn set_host_addresses(&self, host: &Hostname, addresses: &[IpAddr]) {
-        let (changes, _) =
-            self.change_networks(|networks| networks.resolved(host, addresses, || self.next_version()));
+        let (changes, _) = self.change_networks(|networks| {
+            networks.resolved(host, addresses, self.quirks, || self.next_version())
+        });
         self.note(changes);
     }
 
@@ -359,11 +363,37 @@ impl Registry {
     ) {
         claim.gateways.iter_mut().for_each(|gateway| gateway.cluster.clone_from(cluster));
         claim.hosts.iter_mut().for_each(|gateway| gateway.cluster.clone_from(cluster));
-        let replace =
-            |networks: &mut NetworkSnapshot| networks.replace(cluster, &claim, || self.next_version());
+        self.departed().remove(cluster);
+        let changed = self.replace_networks(cluster, &claim, changes);
+        let departed = if changed { std::mem::take(&mut *self.departed()) } else { BTreeSet::new() };
+        for gone in departed {
+            self.replace_networks(&gone, &NetworkClaim::default(), changes);
+        }
+    }
+
+    /// A cluster goes with its networks and gateways; under Q2 those stay until somebody tells of others.
+    pub(super) fn withdraw_networks(&self, cluster: &ClusterId, changes: &mut ChangeSet) {
+        if self.quirks.has(Quirk::Q2) {
+            self.departed().insert(cluster.clone());
+        } else {
+            self.write_networks(cluster, NetworkClaim::default(), changes);
+        }
+    }
+
+    fn departed(&self) -> MutexGuard<'_, BTreeSet<ClusterId>> {
+        self.departed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Says whether anything differs.
+    fn replace_networks(&self, cluster: &ClusterId, claim: &NetworkClaim, changes: &mut ChangeSet) -> bool {
+        let replace = |networks: &mut NetworkSnapshot| {
+            networks.replace(cluster, claim, self.quirks, || self.next_version())
+        };
         let (changed, moved) = self.change_networks(replace);
+        let differs = moved || !changed.is_empty();
         changes.merge(changed);
         changes.clusters.extend(moved.then(|| cluster.clone()));
+        differs
     }
 
     /// What changed, and whether the writing cluster moved to another network.

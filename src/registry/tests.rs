@@ -304,3 +304,50 @@ fn r5_18_a_service_that_nobody_may_see_wakes_nobody() {
     writer.set(key(), shard("c1", "x", 2));
     assert!(registry.changes().take().services[&key()].record, "now somebody may");
 }
+
+#[test]
+fn q02_gateways_of_a_deleted_cluster_go_at_once_and_under_its_flag_with_the_next_ones() {
+    let gateway = |cluster: &str, address: &str| {
+        NetworkGateway::new("n".into(), cluster.into(), address.parse().expect("address"))
+    };
+    let run = |quirks| {
+        let registry = Registry::with_quirks(quirks);
+        let mut one = writer(&registry, "c1", ClusterRole::Config);
+        let mut two = writer(&registry, "c2", ClusterRole::Remote);
+        one.set_networks(Some("n".into()), vec![gateway("c1", "1.1.1.1")]);
+        two.set_networks(Some("n".into()), vec![gateway("c2", "2.2.2.2")]);
+        two.withdraw();
+        let count = || registry.networks().gateways().count();
+        let left = count();
+        one.set_networks(Some("n".into()), vec![gateway("c1", "1.1.1.1")]);
+        let same = count();
+        one.set_networks(Some("n".into()), vec![gateway("c1", "1.1.1.2")]);
+        let after = count();
+        // One that comes back is there by its own word.
+        let mut two = writer(&registry, "c2", ClusterRole::Remote);
+        two.set_networks(Some("n".into()), vec![gateway("c2", "2.2.2.2")]);
+        one.set_networks(Some("n".into()), vec![gateway("c1", "1.1.1.1")]);
+        (left, same, after, count())
+    };
+    assert_eq!(run(Quirks::OURS), (1, 1, 1, 2));
+    assert_eq!(run(Quirks::of([Quirk::Q2])), (2, 2, 1, 2));
+}
+
+#[test]
+fn r6_1_an_update_without_endpoints_is_told_each_time_and_a_relist_is_not() {
+    let registry = Registry::new();
+    let mut writer = writer(&registry, "c1", ClusterRole::Config);
+    let pushed = || registry.changes().take().services.get(&key()).map(|change| change.record);
+    writer.set(key(), shard("c1", "x", 1));
+    assert_eq!(pushed(), Some(true));
+    for _ in 0..3 {
+        writer.set(key(), shard("c1", "x", 0));
+        assert_eq!(pushed(), Some(false));
+    }
+    let publishes = registry.counts().publishes.load(Ordering::Relaxed);
+    writer.set(key(), shard("c1", "x", 0));
+    assert_eq!(registry.counts().publishes.load(Ordering::Relaxed), publishes, "nothing is published for it");
+    registry.changes().take();
+    writer.replace(state([(key(), shard("c1", "x", 0))]));
+    assert_eq!(pushed(), None, "equal content");
+}

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::cell::Written;
 use super::changes::{ChangeSet, ServiceChange};
 use super::networks::NetworkClaim;
 use super::store::Registry;
@@ -46,7 +47,7 @@ impl PartialEq for ClusterState {
 /// Writes one cluster's share of the registry. Not `Clone`: whoever owns it is the cluster (contract 2).
 ///
 /// Every method publishes first and notes the keys afterwards; writing what is already there is free of
-/// versions, notifications and pushes. Dropping a writer without [`withdraw`](Self::withdraw) leaves the data
+/// versions, notifications and pushes, but for an update that once more has no endpoints (R6.1). Dropping a writer without [`withdraw`](Self::withdraw) leaves the data
 /// in place (an outage never pushes emptiness) and frees the writer's seat.
 #[derive(Debug)]
 pub struct ClusterWriter {
@@ -59,6 +60,14 @@ pub struct ClusterWriter {
     workloads: Arc<WorkloadTable>,
     /// How often the cluster changed.
     revision: Arc<AtomicU64>,
+}
+
+/// Whether an update without endpoints is told even when there were none before (R6.1): one that a cluster
+/// sends is, one that only repeats everything is not.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Again {
+    IsTold,
+    IsNothing,
 }
 
 impl ClusterWriter {
@@ -92,11 +101,11 @@ impl ClusterWriter {
             self.workload(cell.id(), Some(cell.clone()), &mut changes);
         }
         for (key, shard) in &state.shards {
-            self.shard(key, Some(Arc::clone(shard)), &mut changes);
+            self.shard(key, Some(Arc::clone(shard)), Again::IsNothing, &mut changes);
         }
         let vanished = self.services.iter().filter(|key| !state.shards.contains_key(*key));
         for key in vanished.cloned().collect::<Vec<_>>() {
-            self.shard(&key, None, &mut changes);
+            self.shard(&key, None, Again::IsNothing, &mut changes);
         }
         for id in self.workloads.missing(&state.workloads, &self.cluster) {
             self.workload(id, None, &mut changes);
@@ -111,12 +120,26 @@ impl ClusterWriter {
         workloads: impl IntoIterator<Item = (WorkloadId, Option<WorkloadCell>)>,
         shards: impl IntoIterator<Item = (ServiceKey, Option<Arc<EndpointShard>>)>,
     ) {
+        self.publish(None, workloads, shards);
+    }
+
+    /// The same, with what the cluster tells of networks if that differs too: first, and in the same note (D15,
+    /// K-47).
+    pub fn publish(
+        &mut self,
+        networks: Option<NetworkClaim>,
+        workloads: impl IntoIterator<Item = (WorkloadId, Option<WorkloadCell>)>,
+        shards: impl IntoIterator<Item = (ServiceKey, Option<Arc<EndpointShard>>)>,
+    ) {
         let mut changes = ChangeSet::default();
+        if let Some(claim) = networks {
+            self.networks(claim, &mut changes);
+        }
         for (id, workload) in workloads {
             self.workload(id, workload, &mut changes);
         }
         for (key, shard) in shards {
-            self.shard(&key, shard, &mut changes);
+            self.shard(&key, shard, Again::IsTold, &mut changes);
         }
         self.note(changes);
     }
@@ -159,12 +182,12 @@ impl ClusterWriter {
     pub fn withdraw(mut self) {
         let mut changes = ChangeSet::default();
         for key in self.services.iter().cloned().collect::<Vec<_>>() {
-            self.shard(&key, None, &mut changes);
+            self.shard(&key, None, Again::IsNothing, &mut changes);
         }
         for id in self.workloads.missing(&[], &self.cluster) {
             self.workload(id, None, &mut changes);
         }
-        self.networks(NetworkClaim::default(), &mut changes);
+        self.registry.withdraw_networks(&self.cluster, &mut changes);
         // Nothing is served any more that it could count for.
         self.registry.write_standing(&self.cluster, Standing::Regular);
         self.note(changes);
@@ -177,17 +200,27 @@ impl ClusterWriter {
         self.registry.note(changes);
     }
 
-    /// Publishes one shard. An empty share of a service that nobody told of makes no service (R6.1): it is told
-    /// once, and then only remembered.
-    fn shard(&mut self, key: &ServiceKey, shard: Option<Arc<EndpointShard>>, changes: &mut ChangeSet) {
-        let empty = shard.as_ref().is_some_and(|shard| shard.service.is_none() && shard.endpoints.is_empty());
+    /// Publishes one shard. An empty share of a service that nobody told of makes no service (R6.1): it is only
+    /// remembered.
+    fn shard(
+        &mut self,
+        key: &ServiceKey,
+        shard: Option<Arc<EndpointShard>>,
+        again: Again,
+        changes: &mut ChangeSet,
+    ) {
+        let without_endpoints = shard.as_ref().is_some_and(|shard| shard.endpoints.is_empty());
+        let empty = without_endpoints && shard.as_ref().is_some_and(|shard| shard.service.is_none());
         if empty && self.registry.service(key).is_none() {
-            if self.services.insert(key.clone()) {
+            if self.services.insert(key.clone()) || again == Again::IsTold {
                 changes.add_service(key, ServiceChange { record: false });
             }
             return;
         }
-        self.registry.write_service(key, &self.cluster, shard.as_ref(), changes);
+        let written = self.registry.write_service(key, &self.cluster, shard.as_ref(), changes);
+        if written == Written::Nothing && without_endpoints && again == Again::IsTold {
+            changes.add_service(key, ServiceChange { record: false });
+        }
         match shard {
             Some(_) if self.services.contains(key) => {}
             Some(_) => _ = self.services.insert(key.clone()),

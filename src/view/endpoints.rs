@@ -17,8 +17,6 @@ use crate::registry::{NetworkPart, NetworkSnapshot, ServiceSnapshot, StandingSna
 
 /// Label that marks a draining pod (R4.9).
 const DRAINING_LABEL: &str = "istio.io/draining";
-/// Labels of services with sticky sessions: their draining endpoints are kept (R4.9, Q10).
-const STICKY_LABELS: [&str; 2] = ["istio.io/persistent-session", "istio.io/persistent-session-header"];
 
 /// What happened to one endpoint. The codes are stable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -193,7 +191,8 @@ struct Pass<'a> {
 impl Pass<'_> {
     /// Whether an endpoint is one of this name at all, and one the proxy may have.
     fn matches(&self, endpoint: &Endpoint, names: &[&Name]) -> Result<(), Decision> {
-        if !names.contains(&&endpoint.port_name) {
+        // A slice whose port has no number (R5.2) says which port is meant to nobody.
+        if endpoint.port == 0 || !names.contains(&&endpoint.port_name) {
             return Err(Decision::OtherPort);
         }
         self.filter(endpoint).map_or(Ok(()), Err)
@@ -238,7 +237,9 @@ impl Pass<'_> {
         match endpoint.health {
             Health::Unhealthy if !endpoint.exposure.sends_unhealthy() => Some(Decision::Unhealthy),
             Health::Terminating => Some(Decision::Terminating),
-            _ if draining(endpoint) && !sticky(self.service) => Some(Decision::Draining),
+            _ if draining(endpoint) && !self.inputs.mesh.session_labels().mark(&self.service.labels) => {
+                Some(Decision::Draining)
+            }
             _ => None,
         }
     }
@@ -263,10 +264,6 @@ impl Pass<'_> {
 fn draining(endpoint: &Endpoint) -> bool {
     let label = endpoint.workload.label(DRAINING_LABEL);
     endpoint.health == Health::Draining || label.is_some_and(|value| !value.is_empty())
-}
-
-fn sticky(service: &Service) -> bool {
-    STICKY_LABELS.iter().any(|label| service.labels.get(*label).is_some_and(|value| !value.is_empty()))
 }
 
 fn direct(endpoint: &Endpoint, mtls: bool) -> AssignedEndpoint {

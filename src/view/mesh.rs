@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::model::{NetworkId, Quirks};
+use crate::model::{NetworkId, Quirks, SessionLabels};
 
 /// What the configuration says about the whole mesh. Fixed for the life of the process.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -11,6 +11,7 @@ pub struct MeshRules {
     local_suffixes: Vec<String>,
     local_hosts: Vec<String>,
     quirks: Quirks,
+    session_labels: SessionLabels,
 }
 
 impl MeshRules {
@@ -30,12 +31,23 @@ impl MeshRules {
                 format!("istiod.{system_namespace}.svc.{domain}"),
             ],
             quirks: Quirks::OURS,
+            session_labels: SessionLabels::default(),
         }
     }
 
     /// The same rules, with the peer's answers in these rows (D1).
     pub fn with_quirks(self, quirks: Quirks) -> Self {
         Self { quirks, ..self }
+    }
+
+    /// The same rules, with sticky sessions marked by these labels.
+    pub fn with_session_labels(self, session_labels: SessionLabels) -> Self {
+        Self { session_labels, ..self }
+    }
+
+    /// Which Services have sticky sessions (R4.9).
+    pub fn session_labels(&self) -> &SessionLabels {
+        &self.session_labels
     }
 
     /// Where proxies are answered as the peer does.

@@ -143,7 +143,7 @@ impl<S: Session> Stream<S> {
             Ok(()) => true,
             Err(status) => return refuse(&self.hub, self.proxy.entry.peer, &responses, status).await,
         };
-        let mut synced = self.hub.registry.clusters().watch();
+        let mut synced = self.hub.registry.clusters().watch_all_synced();
         loop {
             let handle = Arc::clone(&self.proxy.entry.handle);
             let timer = self.timer();
@@ -172,8 +172,9 @@ impl<S: Session> Stream<S> {
                     ready = true;
                 }
                 changed = synced.changed() => {
-                    // Removals withheld since a restart may go once every cluster has synced (D27).
-                    ready |= changed.is_ok() && self.proxy.all_synced();
+                    // Removals withheld since a restart may go: every cluster has synced (D27).
+                    Counts::add(&self.hub.counts.wakeups);
+                    ready |= changed.is_ok();
                 }
                 () = until(timer) => {
                     self.renew();

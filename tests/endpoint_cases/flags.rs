@@ -1,4 +1,4 @@
-//! Everything that may be on the peer's side: the quirks, and two settings that no flag of ours relaxes.
+//! Everything that may be on the peer's side: the quirks, and three settings that no flag of ours relaxes.
 
 use std::fmt;
 
@@ -13,12 +13,14 @@ pub(crate) enum Flag {
     KubeconfigRules,
     /// A security row: whose word about gateways counts. The configuration has to trust the cluster.
     TrustedGateways,
+    /// A security row: addresses that belong to one machine or link only are nobody's. A lab may keep them.
+    SpecialAddresses,
 }
 
 impl Flag {
     fn all() -> Vec<Self> {
         let quirks = Quirk::ALL.iter().copied().map(Self::Quirk);
-        quirks.chain([Self::KubeconfigRules, Self::TrustedGateways]).collect()
+        quirks.chain([Self::KubeconfigRules, Self::TrustedGateways, Self::SpecialAddresses]).collect()
     }
 }
 
@@ -28,6 +30,7 @@ impl fmt::Display for Flag {
             Self::Quirk(quirk) => quirk.fmt(f),
             Self::KubeconfigRules => f.write_str("Z-01"),
             Self::TrustedGateways => f.write_str("Z-10"),
+            Self::SpecialAddresses => f.write_str("K-40"),
         }
     }
 }

@@ -1,17 +1,20 @@
-//! What writes to the registry wake, and how clusters are merged.
+//! What writes to the registry wake.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 
 use serde_json::Value;
 use tombolo::model::{
-    ClusterId, ClusterRole, Discoverability, Endpoint, EndpointShard, Exposure, Health, PortProtocol,
-    Service, ServiceKey, ServicePort, SpiffeId, Transport, WorkloadParts,
+    ClusterId, ClusterRole, Discoverability, Endpoint, EndpointShard, Exposure, Health, Locality, Service,
+    ServiceKey, SpiffeId, TlsMode, WorkloadParts,
 };
 use tombolo::registry::{ClusterWriter, Registry, accounts_behind};
 
+use super::features::sends_unhealthy;
 use super::flags::Flags;
-use super::shape::{Answer, Shape, answer, given, list, only, same, text, texts};
+use super::shape::{Answer, Shape, answer, given, only, same, text, texts, truth};
 
 fn key(name: &str) -> ServiceKey {
     ServiceKey::new("ns", format!("{name}.ns.svc.cluster.local"))
@@ -63,9 +66,11 @@ pub(crate) fn push(case: &Value, flags: &Flags) -> Answer {
         only("input", &case["input"], &["steps", "serviceHasSelector", "features"])?;
         only("expect", &case["expect"], &["pushes"])?;
         let sent = sends_unhealthy(&case["input"]["features"])?;
+        let steps = given(&case["input"], "steps")?;
+        selected(&case["input"], steps)?;
         let mut world = World::new(flags);
         let mut pushes = Vec::new();
-        for step in given(&case["input"], "steps")? {
+        for step in steps {
             only("a step", step, &["shard", "service", "endpoints"])?;
             let (cluster, service) = (text(step, "shard")?, key(text(step, "service")?));
             let endpoints = given(step, "endpoints")?.iter();
@@ -78,66 +83,60 @@ pub(crate) fn push(case: &Value, flags: &Flags) -> Answer {
     answer(compare())
 }
 
-/// The switches that send every unhealthy endpoint. In cases endpoints say so themselves.
-fn sends_unhealthy(features: &Value) -> Shape<bool> {
-    let none = serde_json::Map::new();
-    let mut sent = false;
-    for (name, value) in features.as_object().unwrap_or(&none) {
-        match (name.as_str(), value) {
-            ("PILOT_SEND_UNHEALTHY_ENDPOINTS" | "PILOT_AUTO_SEND_UNHEALTHY_ENDPOINTS", Value::Bool(on)) => {
-                sent |= on;
-            }
-            _ => return Err(format!("feature {name}={value} is not known here")),
-        }
+/// R5.16: pods whose labels change are told of again through the Services that select them. Where a case says
+/// that its Service selects nothing, an update of labels alone is none that a shard would be told of.
+fn selected(input: &Value, steps: &[Value]) -> Shape<()> {
+    if input["serviceHasSelector"].is_null() || truth(input, "serviceHasSelector")? {
+        return Ok(());
     }
-    Ok(sent)
+    let without_labels = |step: &Value| {
+        let mut step = step.clone();
+        for endpoint in step["endpoints"].as_array_mut().into_iter().flatten() {
+            endpoint.as_object_mut().map(|endpoint| endpoint.remove("labels"));
+        }
+        step
+    };
+    let labels_only =
+        |pair: &[Value]| pair[0] != pair[1] && without_labels(&pair[0]) == without_labels(&pair[1]);
+    match steps.windows(2).any(labels_only) {
+        true => Err("field serviceHasSelector: labels change behind a Service without a selector".to_owned()),
+        false => Ok(()),
+    }
 }
 
+const FIELDS: [&str; 18] = [
+    "addresses",
+    "port",
+    "portName",
+    "namespace",
+    "workloadName",
+    "serviceAccount",
+    "health",
+    "sendUnhealthy",
+    "network",
+    "cluster",
+    "locality",
+    "weight",
+    "labels",
+    "tlsMode",
+    "nodeName",
+    "discoverability",
+    "hostname",
+    "subdomain",
+];
+
 fn endpoint(cluster: &str, endpoint: &Value, sent: bool) -> Shape<Endpoint> {
-    let keys = [
-        "addresses",
-        "port",
-        "portName",
-        "namespace",
-        "workloadName",
-        "serviceAccount",
-        "health",
-        "sendUnhealthy",
-        "network",
-        "locality",
-        "weight",
-        "labels",
-        "tlsMode",
-        "nodeName",
-    ];
-    only("an endpoint", endpoint, &keys)?;
-    let addresses = texts(endpoint, "addresses")?;
-    let parsed = addresses.iter().map(|address| address.parse().map_err(|_| format!("address {address:?}")));
-    let addresses: Vec<std::net::IpAddr> = parsed.collect::<Shape<_>>()?;
-    let first = *addresses.first().ok_or("an endpoint without an address")?;
-    let labels = endpoint["labels"].as_object().cloned().unwrap_or_default();
-    let parts = WorkloadParts {
-        cluster: cluster.into(),
-        namespace: text(endpoint, "namespace")?.into(),
-        workload_name: text(endpoint, "workloadName")?.into(),
-        account: account(text(endpoint, "serviceAccount")?),
-        network: text(endpoint, "network")?.into(),
-        node: text(endpoint, "nodeName")?.into(),
-        locality: tombolo::model::Locality::parse(text(endpoint, "locality")?),
-        tls_mode: match text(endpoint, "tlsMode")? {
-            "istio" => tombolo::model::TlsMode::Istio,
-            _ => tombolo::model::TlsMode::Disabled,
-        },
-        labels: labels
-            .iter()
-            .map(|(key, value)| (key.as_str().into(), value.as_str().unwrap_or_default().into()))
-            .collect(),
-        ..WorkloadParts::default()
+    only("an endpoint", endpoint, &FIELDS)?;
+    let addresses: Vec<_> = texts(endpoint, "addresses")?.iter().map(|text| address(text)).collect();
+    let number = |field: &str, usual: u64| match &endpoint[field] {
+        Value::Null => Ok(usual),
+        value => value.as_u64().ok_or_else(|| format!("field {field} is {value}, not a number")),
     };
-    let port = endpoint["port"].as_u64().unwrap_or(8080);
-    let weight = endpoint["weight"].as_u64().unwrap_or_default();
+    let (port, weight) = (number("port", 8080)?, number("weight", 0)?);
     Ok(Endpoint {
         addresses: addresses.into(),
+        port: u16::try_from(port).map_err(|error| format!("port {port}: {error}"))?,
+        port_name: text(endpoint, "portName")?.into(),
         health: match text(endpoint, "health")? {
             "" | "HEALTHY" | "UNKNOWN" => Health::Healthy,
             "UNHEALTHY" => Health::Unhealthy,
@@ -145,14 +144,55 @@ fn endpoint(cluster: &str, endpoint: &Value, sent: bool) -> Shape<Endpoint> {
             "TERMINATING" => Health::Terminating,
             other => return Err(format!("health {other:?}")),
         },
-        exposure: Exposure::new(Discoverability::Always, sent || endpoint["sendUnhealthy"] == true),
+        exposure: Exposure::new(
+            match text(endpoint, "discoverability")? {
+                "" | "always" => Discoverability::Always,
+                "same-cluster" => Discoverability::SameCluster,
+                other => return Err(format!("discoverability {other:?}")),
+            },
+            sent || truth(endpoint, "sendUnhealthy")?,
+        ),
         weight: u32::try_from(weight).ok().and_then(std::num::NonZeroU32::new),
-        ..Endpoint::new(
-            first,
-            u16::try_from(port).map_err(|error| format!("port {port}: {error}"))?,
-            text(endpoint, "portName")?,
-            parts,
-        )
+        workload: workload(cluster, endpoint)?.into(),
+    })
+}
+
+fn workload(cluster: &str, endpoint: &Value) -> Shape<WorkloadParts> {
+    let own = text(endpoint, "cluster")?;
+    let mut labels = BTreeMap::new();
+    if !endpoint["labels"].is_null() {
+        for (key, value) in endpoint["labels"].as_object().ok_or("labels are not an object")? {
+            labels.insert(key.as_str(), value.as_str().ok_or("a label is not a text")?);
+        }
+    }
+    let mode = text(endpoint, "tlsMode")?;
+    if !["", "istio", "disabled"].contains(&mode) {
+        labels.entry("security.istio.io/tlsMode").or_insert(mode);
+    }
+    let (hostname, subdomain) = (text(endpoint, "hostname")?, text(endpoint, "subdomain")?);
+    Ok(WorkloadParts {
+        cluster: if own.is_empty() { cluster } else { own }.into(),
+        namespace: text(endpoint, "namespace")?.into(),
+        workload_name: text(endpoint, "workloadName")?.into(),
+        account: account(text(endpoint, "serviceAccount")?),
+        network: text(endpoint, "network")?.into(),
+        node: text(endpoint, "nodeName")?.into(),
+        locality: Locality::parse(text(endpoint, "locality")?),
+        tls_mode: if mode == "istio" { TlsMode::Istio } else { TlsMode::Disabled },
+        labels: labels.into_iter().map(|(key, value)| (key.into(), value.into())).collect(),
+        pod_dns: (!hostname.is_empty() || !subdomain.is_empty()).then(|| (hostname.into(), subdomain.into())),
+        ..WorkloadParts::default()
+    })
+}
+
+/// An address. A text that is none (a host name, a path) is as good a name of an endpoint: another address, of a
+/// block that is kept for examples, stands for each.
+fn address(text: &str) -> IpAddr {
+    text.parse().unwrap_or_else(|_| {
+        let mut hasher = DefaultHasher::new();
+        text.hash(&mut hasher);
+        let block: u128 = 0x2001_0db8 << 96;
+        IpAddr::V6(Ipv6Addr::from_bits(block | u128::from(hasher.finish())))
     })
 }
 
@@ -222,98 +262,4 @@ fn pairs_of(cluster: &str, pairs: &Value) -> Shape<Vec<Endpoint>> {
         Ok(Endpoint::new(address, 8080, "http", workload))
     };
     pairs.iter().map(endpoint).collect()
-}
-
-/// R5.25–R5.27.
-pub(crate) fn aggregate(case: &Value, flags: &Flags) -> Answer {
-    let compare = || -> Shape<Result<(), String>> {
-        only("input", &case["input"], &["registries", "then"])?;
-        only("expect", &case["expect"], &["before", "after"])?;
-        let mut world = World::new(flags);
-        for registry in given(&case["input"], "registries")? {
-            only("a registry", registry, &["cluster", "services"])?;
-            let cluster = text(registry, "cluster")?;
-            for (name, service) in registry["services"].as_object().ok_or("services are not an object")? {
-                let shard = EndpointShard::new(
-                    cluster.into(),
-                    Some(record(cluster, name, service)?.into()),
-                    Vec::new(),
-                );
-                world.writer(cluster)?.set(key(name), shard);
-            }
-        }
-        let before = merged(&world, &case["expect"]["before"], "before")?;
-        if before.is_err() {
-            return Ok(before);
-        }
-        let then = text(&case["input"], "then")?;
-        if !then.is_empty() {
-            let words: Vec<_> = then.split_whitespace().collect();
-            let ["remove", name, "from", cluster] = words[..] else {
-                return Err(format!("then: {then:?} is not `remove SERVICE from CLUSTER`"));
-            };
-            world.writer(cluster)?.remove(&key(name));
-        }
-        merged(&world, &case["expect"]["after"], "after")
-    };
-    answer(compare())
-}
-
-fn record(cluster: &str, name: &str, service: &Value) -> Shape<Service> {
-    only("a service", service, &["vip", "serviceAccounts", "ports"])?;
-    let vip = text(service, "vip")?;
-    let vips = match vip {
-        "" => Vec::new(),
-        vip => vec![(cluster.into(), vec![vip.parse().map_err(|_| format!("vip {vip:?}"))?])],
-    };
-    let identity = |text: &String| SpiffeId::parse(text).ok_or_else(|| format!("account {text:?}"));
-    let port = |number: &Value| -> Shape<ServicePort> {
-        let number = number.as_u64().and_then(|number| u16::try_from(number).ok());
-        let number = number.ok_or("a port is not a number")?;
-        Ok(ServicePort {
-            number,
-            name: format!("http-{number}").into(),
-            transport: Transport::Tcp,
-            protocol: PortProtocol::Http,
-        })
-    };
-    Ok(Service {
-        key: key(name),
-        vips,
-        accounts: texts(service, "serviceAccounts")?.iter().map(identity).collect::<Shape<_>>()?,
-        ports: list(service, "ports")?.iter().map(port).collect::<Shape<_>>()?,
-        ..Service::default()
-    })
-}
-
-fn merged(world: &World, expected: &Value, when: &str) -> Shape<Result<(), String>> {
-    let Some(expected) = expected.as_object() else {
-        return if expected.is_null() { Ok(Ok(())) } else { Err(format!("{when} is not an object")) };
-    };
-    let cells = world.registry.services();
-    let there = cells.iter().filter(|cell| cell.load().service.is_some());
-    let ours: BTreeSet<_> = there.map(|cell| cell.key().clone()).collect();
-    let wanted: BTreeSet<_> = expected.keys().map(|name| key(name)).collect();
-    if let Err(how) = same("services", &ours, &wanted) {
-        return Ok(Err(how));
-    }
-    for (name, fields) in expected {
-        only("an expected service", fields, &["clusterVIPs", "serviceAccounts", "ports"])?;
-        let service = world.registry.service(&key(name)).and_then(|cell| cell.load().service.clone());
-        let service = service.ok_or("a service that was just there")?;
-        let shown = serde_json::json!({
-            "clusterVIPs": service.vips.iter().map(|(cluster, vips)| {
-                (cluster.to_string(), vips.iter().map(ToString::to_string).collect())
-            }).collect::<BTreeMap<String, Vec<String>>>(),
-            "serviceAccounts": service.accounts.iter().map(ToString::to_string).collect::<Vec<_>>(),
-            "ports": service.ports.iter().map(|port| port.number).collect::<Vec<_>>(),
-        });
-        let fields = fields.as_object().into_iter().flatten();
-        for (field, value) in fields {
-            if let Err(how) = same(&format!("{when}, {name}: {field}"), &shown[field], value) {
-                return Ok(Err(how));
-            }
-        }
-    }
-    Ok(Ok(()))
 }

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::shape;
 
-/// The names of every function in the sources.
+/// The names of every test in the sources.
 pub(crate) struct Names(BTreeSet<String>);
 
 /// Scans `src` and `tests`.
@@ -39,15 +39,29 @@ fn scan(directory: &Path, names: &mut BTreeSet<String>) {
             scan(&path, names);
         } else if path.extension().is_some_and(|extension| extension == "rs") {
             let text = std::fs::read_to_string(&path).expect("sources are UTF-8");
-            names.extend(text.lines().filter_map(function));
+            names.extend(tests(&text));
         }
     }
 }
 
+/// The names of the functions with a test attribute above them.
+fn tests(text: &str) -> Vec<String> {
+    let mut is_test = false;
+    let mut names = Vec::new();
+    for line in text.lines().map(str::trim_start) {
+        if line.starts_with("#[") {
+            is_test |= line.starts_with("#[test") || line.starts_with("#[tokio::test");
+        } else if !line.is_empty() && !line.starts_with("//") {
+            names.extend(function(line).filter(|_| is_test));
+            is_test = false;
+        }
+    }
+    names
+}
+
 /// The name of the function that a line begins.
 fn function(line: &str) -> Option<String> {
-    let rest = line.trim_start();
-    let rest = rest.strip_prefix("async ").unwrap_or(rest).strip_prefix("fn ")?;
+    let rest = line.strip_prefix("async ").unwrap_or(line).strip_prefix("fn ")?;
     let name: String = rest.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
     (!name.is_empty()).then_some(name)
 }

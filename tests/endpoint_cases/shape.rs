@@ -10,8 +10,6 @@ pub(crate) enum Answer {
     Differs(String),
     /// The case cannot be understood: why.
     Unknown(String),
-    /// It needs objects that are not read yet.
-    Later,
 }
 
 /// Why a case cannot be understood.
@@ -43,7 +41,7 @@ pub(crate) fn id(case: &Value) -> &str {
 pub(crate) fn only(what: &str, value: &Value, keys: &[&str]) -> Shape<()> {
     let object = value.as_object().ok_or_else(|| format!("{what} is not an object"))?;
     match object.keys().find(|key| !keys.contains(&key.as_str())) {
-        Some(key) => Err(format!("{what} has key {key:?}, which is not known")),
+        Some(key) => Err(format!("field {key} of {what} is not known here")),
         None => Ok(()),
     }
 }
@@ -54,6 +52,16 @@ pub(crate) fn text<'a>(value: &'a Value, key: &str) -> Shape<&'a str> {
         Value::Null => Ok(""),
         Value::String(text) => Ok(text),
         other => Err(format!("{key} is {other}, not a text")),
+    }
+}
+
+/// Yes or no; missing and null are no.
+pub(crate) fn truth(value: &Value, key: &str) -> Shape<bool> {
+    match &value[key] {
+        Value::Null => Ok(false),
+        Value::Bool(truth) => Ok(*truth),
+        Value::String(text) if text == "true" || text == "false" => Ok(text == "true"),
+        other => Err(format!("field {key} is {other}, neither true nor false")),
     }
 }
 

@@ -3,6 +3,7 @@
 //! besides is measured by tests/decode_memory.rs.
 
 use tombolo::ingest::client::AddressPolicy;
+use tombolo::ingest::convert::Advertised;
 use tombolo::ingest::kubeconfig::RemoteKubeconfig;
 use tombolo::ingest::objects::wire::{
     Encoding, Framer, ListPage, decode_frame, decode_list, decode_one, decode_status,
@@ -88,7 +89,7 @@ fn cut_into_frames(encoding: Encoding, body: &[u8], chunk: usize) -> Vec<Vec<u8>
             }
         }
     }
-    let _ = framer.finish();
+    let _ = framer.is_between_frames();
     frames
 }
 
@@ -125,6 +126,12 @@ pub(crate) fn empty_snapshot() -> Vec<u8> {
         pin: Pin { server: "https://1.2.3.4:6443".to_owned(), ca: Some([7; 32]) },
         uid: "u-1".into(),
         confirmed: std::time::SystemTime::UNIX_EPOCH,
+        terms: snapshot::Terms {
+            trusted: ["n2".into()].into(),
+            advertised: Advertised::parse("+gw.example.com:443,[2001:db8::1]:1").0,
+        },
+        addresses: [("gw.example.com".into(), vec!["192.0.2.1".parse().expect("an address")])].into(),
+        mesh_networks: Some("networks: {}".into()),
         state: ClusterState::default(),
     })
 }

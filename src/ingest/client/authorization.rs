@@ -12,18 +12,20 @@ use http::header::{AUTHORIZATION, HeaderValue};
 use http::{HeaderMap, Request, Response};
 use http_body_util::Empty;
 use kube::client::ConfigExt;
-use kube::config::{AuthInfo, ExecInteractiveMode};
+use kube::config::AuthInfo;
 use secrecy::ExposeSecret;
 use tokio::time::{Duration, Instant};
 use tower::util::BoxCloneSyncService;
 use tower::{BoxError, Layer, ServiceExt as _};
 
 use super::credentials::CredentialKind;
+use super::exec::Exec;
+use super::one_run::OneRun;
 
 /// How long what a token file said is taken for granted.
 const FILE_AGE: Duration = Duration::from_secs(60);
-/// How long a plugin may run.
-const PLUGIN_LIMIT: Duration = Duration::from_secs(60);
+/// How long a provider is waited for.
+const PROVIDER_LIMIT: Duration = Duration::from_secs(60);
 
 /// Why there is no header. Never says what the credentials are.
 pub(super) type NoHeader = Arc<str>;
@@ -37,7 +39,9 @@ pub(super) enum Authorization {
     /// A file that somebody keeps current.
     File(TokenFile),
     /// A program that is asked.
-    Plugin(Box<Plugin>),
+    Exec(Arc<Exec>),
+    /// One of the Kubernetes client library's providers.
+    Provider(Arc<Provider>),
 }
 
 impl Authorization {
@@ -45,14 +49,13 @@ impl Authorization {
     ///
     /// # Errors
     /// They cannot be in a header.
-    pub(super) fn new(config: &kube::Config) -> Result<Self, NoHeader> {
+    pub(super) fn new(config: &kube::Config, exec_limit: Duration) -> Result<Self, NoHeader> {
         let auth = &config.auth_info;
         let set = |text: Option<&str>| text.filter(|text| !text.is_empty()).map(str::to_owned);
         let token = set(auth.token.as_ref().map(|token| token.expose_secret()));
         let password = auth.password.as_ref().map(|password| password.expose_secret());
         Ok(if let Some(provider) = &auth.auth_provider {
-            let name = format!("auth-provider {}", provider.name);
-            Self::Plugin(Box::new(Plugin::new(config, name, CredentialKind::AuthProvider)))
+            Self::Provider(Arc::new(Provider::new(config, format!("auth-provider {}", provider.name))))
         } else if let (Some(user), Some(password)) = (&auth.username, password) {
             let header = sensitive(&format!("Basic {}", STANDARD.encode(format!("{user}:{password}"))))?;
             Self::Fixed { header, kind: CredentialKind::Basic, expires: None }
@@ -62,8 +65,7 @@ impl Authorization {
             let header = bearer(&token)?;
             Self::Fixed { header, kind: CredentialKind::Token, expires: expiry(&token) }
         } else if let Some(exec) = &auth.exec {
-            let name = format!("exec plugin {}", exec.command.as_deref().unwrap_or_default());
-            Self::Plugin(Box::new(Plugin::new(config, name, CredentialKind::Exec)))
+            Self::Exec(Arc::new(Exec::new(exec.clone(), exec_limit)))
         } else {
             Self::None
         })
@@ -78,7 +80,16 @@ impl Authorization {
             Self::None => Ok(None),
             Self::Fixed { header, .. } => Ok(Some(header.clone())),
             Self::File(file) => file.header().await.map(Some),
-            Self::Plugin(plugin) => plugin.header().await,
+            Self::Exec(exec) => exec.credential().await.map(|credential| credential.header.clone()),
+            Self::Provider(provider) => provider.header().await,
+        }
+    }
+
+    /// The program that gives credentials, which may be a client certificate.
+    pub(super) fn exec(&self) -> Option<Arc<Exec>> {
+        match self {
+            Self::Exec(exec) => Some(Arc::clone(exec)),
+            _ => None,
         }
     }
 
@@ -87,7 +98,8 @@ impl Authorization {
         match self {
             Self::None | Self::Fixed { .. } => {}
             Self::File(file) => file.stale.store(true, Relaxed),
-            Self::Plugin(plugin) => plugin.stale.store(true, Relaxed),
+            Self::Exec(exec) => exec.distrust(),
+            Self::Provider(provider) => provider.stale.store(true, Relaxed),
         }
     }
 
@@ -96,7 +108,8 @@ impl Authorization {
             Self::None => None,
             Self::Fixed { kind, .. } => Some(*kind),
             Self::File(_) => Some(CredentialKind::TokenFile),
-            Self::Plugin(plugin) => Some(plugin.kind),
+            Self::Exec(_) => Some(CredentialKind::Exec),
+            Self::Provider(_) => Some(CredentialKind::AuthProvider),
         }
     }
 
@@ -106,7 +119,8 @@ impl Authorization {
             Self::None => (None, None),
             Self::Fixed { expires, .. } => (*expires, None),
             Self::File(file) => file.facts(),
-            Self::Plugin(plugin) => plugin.facts(),
+            Self::Exec(exec) => exec.facts(),
+            Self::Provider(provider) => provider.facts(),
         }
     }
 }
@@ -117,12 +131,12 @@ fn sensitive(text: &str) -> Result<HeaderValue, NoHeader> {
     Ok(header)
 }
 
-fn bearer(token: &str) -> Result<HeaderValue, NoHeader> {
+pub(super) fn bearer(token: &str) -> Result<HeaderValue, NoHeader> {
     sensitive(&format!("Bearer {}", token.trim()))
 }
 
 /// The `exp` of a JWT, unverified: it only says when to expect a refusal.
-fn expiry(token: &str) -> Option<SystemTime> {
+pub(super) fn expiry(token: &str) -> Option<SystemTime> {
     #[derive(serde::Deserialize)]
     struct Claims {
         exp: f64,
@@ -201,36 +215,45 @@ impl TokenFile {
 
 type Signer = BoxCloneSyncService<Request<Empty<Bytes>>, Response<HeaderMap>, BoxError>;
 
-/// A program that gives tokens, run by the Kubernetes client library, which also runs it again before its
-/// token expires.
-pub(super) struct Plugin {
+/// A provider of tokens of the Kubernetes client library, which may run a program for it and cannot end it: there
+/// is never more than one run.
+pub(super) struct Provider {
     config: kube::Config,
     name: String,
-    kind: CredentialKind,
     stale: AtomicBool,
     signer: tokio::sync::Mutex<Option<Signer>>,
+    run: OneRun<Result<Option<HeaderValue>, NoHeader>>,
     known: Mutex<Known>,
 }
 
-impl Plugin {
-    fn new(config: &kube::Config, name: String, kind: CredentialKind) -> Self {
-        let mut exec = config.auth_info.exec.clone();
-        if let Some(exec) = &mut exec {
-            // Nobody sits at a server's terminal.
-            exec.interactive_mode = Some(ExecInteractiveMode::Never);
-        }
+impl Provider {
+    fn new(config: &kube::Config, name: String) -> Self {
         let auth_provider = config.auth_info.auth_provider.clone();
         let mut bare = kube::Config::new(config.cluster_url.clone());
-        bare.auth_info = AuthInfo { auth_provider, exec, ..AuthInfo::default() };
-        let (signer, known) = Default::default();
-        Self { config: bare, name, kind, stale: AtomicBool::new(false), signer, known }
+        bare.auth_info = AuthInfo { auth_provider, ..AuthInfo::default() };
+        let (signer, run, known) = Default::default();
+        Self { config: bare, name, stale: AtomicBool::new(false), signer, run, known }
     }
 
-    async fn header(&self) -> Result<Option<HeaderValue>, NoHeader> {
-        let obtained = match tokio::time::timeout(PLUGIN_LIMIT, self.obtain()).await {
-            Ok(obtained) => obtained,
-            Err(_) => Err(format!("it took longer than {}", humantime::format_duration(PLUGIN_LIMIT))),
-        };
+    async fn header(self: &Arc<Self>) -> Result<Option<HeaderValue>, NoHeader> {
+        let run = self.run.join(|| {
+            let provider = Arc::clone(self);
+            async move {
+                let obtained = provider.obtain().await;
+                provider.take(obtained)
+            }
+        });
+        match tokio::time::timeout(PROVIDER_LIMIT, run).await {
+            Ok(Some(header)) => header,
+            Ok(None) => Err(format!("{}: it ended abnormally", self.name).into()),
+            Err(_) => {
+                let limit = humantime::format_duration(PROVIDER_LIMIT);
+                self.take(Err(format!("it takes longer than {limit}")))
+            }
+        }
+    }
+
+    fn take(&self, obtained: Result<Option<HeaderValue>, String>) -> Result<Option<HeaderValue>, NoHeader> {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         match obtained {
             Ok(header) => {
@@ -280,7 +303,7 @@ impl Plugin {
     }
 }
 
-/// Runs the plugin and returns what puts its token on requests. Blocks.
+/// Asks the provider and returns what puts its token on requests. Blocks.
 fn sign(config: &kube::Config) -> kube::Result<Signer> {
     let echo = tower::service_fn(async |request: Request<Empty<Bytes>>| {
         Ok::<_, BoxError>(Response::new(request.headers().clone()))

@@ -1,30 +1,32 @@
 //! One connection and the exchanges on it.
 
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::header::{HOST, HeaderValue};
 use http::{Request, Response};
-use http_body_util::Empty;
+use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2};
-use hyper_util::rt::{TokioExecutor, TokioTimer};
-use tokio_util::sync::CancellationToken;
+use hyper::rt::Executor;
+use hyper_util::rt::TokioTimer;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::dial::{Patience, WireIo};
 use super::error::{Ending, causes};
 use super::traffic::Epitaph;
 
-/// Requests have no body.
-pub(super) type Outgoing = Request<Empty<Bytes>>;
+/// Most requests have an empty body.
+pub(super) type Outgoing = Request<Full<Bytes>>;
 
 /// Streams that share one connection. Beyond that another one is opened: servers allow 100 and more, and a
 /// stream too many would wait without a word.
 pub(super) const MAX_STREAMS: usize = 80;
-/// What a server may send on one stream before we read it: 10 MB/s over 100 ms.
-const STREAM_WINDOW: u32 = 1 << 20;
+/// What a server may send on one stream before we read it: 2.5 MB/s over 100 ms. A thousand servers may have as
+/// much waiting for each kind when all of them are listed at once.
+pub(super) const STREAM_WINDOW: u32 = 256 << 10;
 /// What it may send on all of them: streams that nobody reads for a while must not hold up the others.
 const CONNECTION_WINDOW: u32 = STREAM_WINDOW * MAX_STREAMS as u32;
 /// Largest frame: list pages come in few pieces.
@@ -82,16 +84,36 @@ impl Fate {
 
 /// An HTTP/2 connection.
 pub(super) struct Http2 {
-    sender: http2::SendRequest<Empty<Bytes>>,
+    sender: http2::SendRequest<Full<Bytes>>,
     fate: Fate,
     streams: AtomicUsize,
-    /// What the server permits, as of the last request.
-    permitted: Arc<AtomicUsize>,
+    connection: Arc<Mutex<Option<Connection>>>,
+    pub(super) since: Instant,
+    /// Ends what the library runs for it, also requests that a server never lets through.
+    _running: DropGuard,
+}
+
+type Connection = http2::Connection<WireIo, Full<Bytes>, Until>;
+
+/// Runs futures until a token is cancelled.
+#[derive(Clone)]
+struct Until(CancellationToken);
+
+impl<F> Executor<F> for Until
+where
+    F: Future<Output: Send> + Send + 'static,
+{
+    fn execute(&self, future: F) {
+        let token = self.0.clone();
+        tokio::spawn(async move { token.run_until_cancelled(future).await.is_some() });
+    }
 }
 
 impl Http2 {
     pub(super) async fn open(io: WireIo, epitaph: Epitaph, patience: Patience) -> Result<Self, Ending> {
-        let mut builder = http2::Builder::new(TokioExecutor::new());
+        let token = CancellationToken::new();
+        let (until, running) = (Until(token.clone()), token.drop_guard());
+        let mut builder = http2::Builder::new(until.clone());
         builder
             .timer(TokioTimer::new())
             .keep_alive_interval(patience.ping)
@@ -101,23 +123,24 @@ impl Http2 {
             .initial_connection_window_size(CONNECTION_WINDOW)
             .max_frame_size(MAX_FRAME)
             .max_header_list_size(MAX_HEADERS);
-        let (sender, mut connection) =
-            builder.handshake::<_, Empty<Bytes>>(io).await.map_err(|error| Ending::of(&error))?;
+        let (sender, connection) =
+            builder.handshake::<_, Full<Bytes>>(io).await.map_err(|error| Ending::of(&error))?;
         let fate = Fate::new(epitaph);
-        let permitted = Arc::new(AtomicUsize::new(connection.current_max_send_streams()));
-        // Ends with the connection, at the latest when the last handle and stream of it is dropped.
-        tokio::spawn({
-            let (fate, permitted) = (fate.clone(), Arc::clone(&permitted));
-            async move {
-                let result = std::future::poll_fn(|cx| {
-                    let polled = std::pin::Pin::new(&mut connection).poll(cx);
-                    permitted.store(connection.current_max_send_streams(), Relaxed);
-                    polled
-                });
-                fate.close(result.await);
-            }
+        let connection = Arc::new(Mutex::new(Some(connection)));
+        let (polled, closing) = (Arc::clone(&connection), fate.clone());
+        until.execute(async move {
+            let ended = std::future::poll_fn(|cx| match &mut *lock(&polled) {
+                Some(connection) => std::pin::Pin::new(connection).poll(cx),
+                None => std::task::Poll::Ready(Ok(())),
+            });
+            let ended = ended.await;
+            // Nothing can be sent any more once it is dropped.
+            let connection = lock(&polled).take();
+            drop(connection);
+            closing.close(ended);
         });
-        Ok(Self { sender, fate, streams: AtomicUsize::new(0), permitted })
+        let (streams, since) = (AtomicUsize::new(0), Instant::now());
+        Ok(Self { sender, fate, streams, connection, since, _running: running })
     }
 
     /// No new streams: closed, or the server took leave.
@@ -125,13 +148,23 @@ impl Http2 {
         self.sender.is_closed()
     }
 
+    /// Whether an exchange is on it.
+    pub(super) fn is_used(&self) -> bool {
+        self.streams.load(Relaxed) > 0
+    }
+
     /// A place for one more exchange, if there is one.
     pub(super) fn place(self: &Arc<Self>) -> Option<Place> {
-        let limit = self.permitted.load(Relaxed).min(MAX_STREAMS);
+        let permitted = lock(&self.connection).as_ref().map_or(0, Connection::current_max_send_streams);
+        let limit = permitted.min(MAX_STREAMS);
         let more = |streams: usize| (streams < limit).then_some(streams + 1);
         let taken = self.streams.fetch_update(Relaxed, Relaxed, more).is_ok();
         taken.then(|| Place(Arc::clone(self)))
     }
+}
+
+fn lock(connection: &Mutex<Option<Connection>>) -> MutexGuard<'_, Option<Connection>> {
+    connection.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The right to one stream; gives it back when dropped.
@@ -145,7 +178,7 @@ impl Drop for Place {
 
 /// An HTTP/1.1 connection: one exchange at a time.
 pub(super) struct Http1 {
-    sender: http1::SendRequest<Empty<Bytes>>,
+    sender: http1::SendRequest<Full<Bytes>>,
     fate: Fate,
     used: bool,
 }

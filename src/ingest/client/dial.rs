@@ -31,12 +31,17 @@ pub(super) struct Patience {
     pub(super) ping: Duration,
     /// For the answer to a PING.
     pub(super) pong: Duration,
+    /// For a program that gives credentials.
+    pub(super) exec: Duration,
+    /// A connection younger than this is not given up on suspicion: another one would be no better.
+    pub(super) young: Duration,
 }
 
 impl Default for Patience {
     fn default() -> Self {
         let ten = Duration::from_secs(10);
-        Self { connect: ten, tls: ten, ping: ten, pong: ten }
+        let (exec, young) = (Duration::from_secs(60), Duration::from_secs(1));
+        Self { connect: ten, tls: ten, ping: ten, pong: ten, exec, young }
     }
 }
 

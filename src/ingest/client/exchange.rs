@@ -38,6 +38,13 @@ pub trait Exchange: Send + Sync + 'static {
         accept: &'static str,
     ) -> BoxFuture<'static, Result<Answer, TransportError>>;
 
+    /// Creates something: `body` is JSON, and so is the answer. Only for exports (R4.40): everything else is read.
+    fn post(&self, path: String, body: Bytes) -> BoxFuture<'static, Result<Answer, TransportError>> {
+        let (server, _) = (self.server().into(), body);
+        let cause = format!("nothing is written here: {path}").into();
+        Box::pin(std::future::ready(Err(TransportError::Request { server, cause })))
+    }
+
     /// The server as `host:port`, for messages.
     fn server(&self) -> &str {
         ""
@@ -50,4 +57,8 @@ pub trait Exchange: Send + Sync + 'static {
 
     /// Told once after a 401, so that credentials are read again before the next attempt (K-16).
     fn unauthorized(&self) {}
+
+    /// Told when what answers is no API server, or nothing answers, or much too slowly: new requests take a new
+    /// connection. Exchanges that are under way stay (K-06, K-12).
+    fn suspect_connection(&self) {}
 }

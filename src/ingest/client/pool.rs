@@ -11,6 +11,8 @@ use super::dial::{Dialed, Dialer};
 
 /// How often a request that the server has not looked at is sent again, on another connection.
 const REPLAYS: usize = 3;
+/// Connections to one server for new requests, each with as many streams as it permits.
+const MOST: usize = 64;
 /// How often one request looks for a place before it gives up: others may take what was dialled for it.
 const LOOKS: usize = 16;
 
@@ -69,6 +71,13 @@ impl Pool {
         self.shelf.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
+    /// New requests take new connections, unless the present ones are as good as new.
+    pub(super) fn suspect(&self) {
+        let young = self.dialer.patience.young;
+        self.lock().http2.retain(|connection| connection.since.elapsed() < young);
+        self.shelf.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
     fn lock(&self) -> MutexGuard<'_, Open> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -77,6 +86,10 @@ impl Pool {
         for _ in 0..LOOKS {
             if let Some(held) = self.idle() {
                 return Ok(held);
+            }
+            if self.lock().http2.len() >= MOST {
+                let cause = format!("{MOST} connections to it are full").into();
+                return Err(TransportError::Connect { server: Arc::clone(&self.dialer.server), cause });
             }
             match self.dialing() {
                 Some(dial) => dial.await?,
@@ -92,11 +105,21 @@ impl Pool {
         Err(TransportError::Connect { server: Arc::clone(&self.dialer.server), cause })
     }
 
-    /// A place on a connection that is there.
+    /// A place on a connection that is there, the oldest first. Those that nothing is on and that are not needed,
+    /// or of no use because they permit nothing, are closed.
     fn idle(&self) -> Option<Held> {
         let mut open = self.lock();
-        open.http2.retain(|connection| !connection.is_closed());
-        if let Some(place) = open.http2.iter().find_map(Http2::place) {
+        let mut place = None;
+        open.http2.retain(|connection| {
+            if connection.is_closed() {
+                return false;
+            }
+            if place.is_none() {
+                place = connection.place();
+            }
+            connection.is_used()
+        });
+        if let Some(place) = place {
             return Some(Held::Http2(place));
         }
         let mut shelf = self.shelf.lock().unwrap_or_else(PoisonError::into_inner);

@@ -1,9 +1,8 @@
 //! TLS settings of one API server, made anew when the files behind them change (K-17).
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -13,13 +12,10 @@ use rustls::ClientConfig;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, ServerName};
 use secrecy::ExposeSecret;
-use tokio::time::{Duration, Instant};
 
 use super::error::cause;
+use super::exec::{Exec, Given};
 use super::{CredentialKind, TransportError};
-
-/// How long settings with a certificate from a plugin serve new connections before the plugin runs again.
-const PLUGIN_AGE: Duration = Duration::from_secs(300);
 
 /// Why no TLS settings can be made.
 #[derive(Debug, thiserror::Error)]
@@ -68,8 +64,7 @@ pub(super) struct Tls {
     ca_file: Option<PathBuf>,
     identity: Option<(Pem, Pem)>,
     server_name: ServerName<'static>,
-    plugin: bool,
-    stale: AtomicBool,
+    exec: Option<Arc<Exec>>,
     current: Mutex<Current>,
 }
 
@@ -83,7 +78,6 @@ struct Current {
 struct Made {
     inputs: Inputs,
     config: Arc<ClientConfig>,
-    at: Instant,
     facts: TlsFacts,
 }
 
@@ -109,25 +103,25 @@ impl Tls {
     ///
     /// # Errors
     /// Something inline cannot be used.
-    pub(super) fn new(config: &kube::Config) -> Result<Self, TlsProblem> {
+    pub(super) fn new(config: &kube::Config, exec: Option<Arc<Exec>>) -> Result<Self, TlsProblem> {
         let host = config.cluster_url.host().unwrap_or_default().trim_matches(['[', ']']);
         let name = config.tls_server_name.as_deref().unwrap_or(host);
         let server_name = ServerName::try_from(name.to_owned());
         let server_name =
             server_name.map_err(|_| unusable("the server's name cannot be in a certificate"))?;
         let auth = &config.auth_info;
-        let plugin = auth.exec.is_some();
         let tls = Self {
             ca_file: config.root_cert_file.clone(),
             identity: identity(auth)?,
             server_name,
-            plugin,
-            stale: AtomicBool::new(false),
+            exec,
             current: Mutex::default(),
             config: bare(config),
         };
-        // A plugin may take its time: it runs when a connection is needed.
-        if !plugin && let Err(problem @ TlsProblem::Unusable(_)) = tls.refresh() {
+        // A program may take its time: it runs when a connection is needed.
+        if tls.exec.is_none()
+            && let Err(problem @ TlsProblem::Unusable(_)) = tls.refresh(None)
+        {
             return Err(problem);
         }
         Ok(tls)
@@ -147,27 +141,26 @@ impl Tls {
         server: &Arc<str>,
     ) -> Result<Arc<ClientConfig>, TransportError> {
         let tls = Arc::clone(self);
-        let made = tokio::task::spawn_blocking(move || tls.refresh()).await;
+        let given = match &self.exec {
+            Some(exec) => Some(exec.credential().await),
+            None => None,
+        };
+        let made = tokio::task::spawn_blocking(move || tls.refresh(given)).await;
         let cause = match made {
             Ok(Ok(config)) => return Ok(config),
             Ok(Err(problem)) => problem.to_string().into(),
-            Err(_) => "the credential plugin ended abnormally".into(),
+            Err(_) => "reading them ended abnormally".into(),
         };
         Err(TransportError::Credentials { server: Arc::clone(server), cause })
-    }
-
-    /// The next settings are made from what a plugin says then.
-    pub(super) fn distrust(&self) {
-        self.stale.store(true, Relaxed);
     }
 
     /// Whether another connection may authenticate as somebody else.
     pub(super) fn identity_may_change(&self) -> bool {
         let file = |pem: &Pem| matches!(pem, Pem::File(_));
-        self.plugin || self.identity.as_ref().is_some_and(|(one, other)| file(one) || file(other))
+        self.exec.is_some() || self.identity.as_ref().is_some_and(|(one, other)| file(one) || file(other))
     }
 
-    /// How a client certificate is given; a plugin's is told by the plugin's kind.
+    /// How a client certificate is given; a program's is told by its own kind.
     pub(super) fn kind(&self) -> Option<CredentialKind> {
         match self.identity.as_ref()? {
             (Pem::Inline(_), Pem::Inline(_)) => Some(CredentialKind::ClientCertificate),
@@ -189,11 +182,11 @@ impl Tls {
         self.current.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Blocks: reads files and may run a plugin.
-    fn refresh(&self) -> Result<Arc<ClientConfig>, TlsProblem> {
+    /// Blocks: reads files. `given`: by a program.
+    fn refresh(&self, given: Option<Given>) -> Result<Arc<ClientConfig>, TlsProblem> {
         let last = self.lock().made.clone();
-        let made = self.inputs().and_then(|inputs| match last {
-            Some(last) if last.inputs == inputs && !self.is_due(&last) => Ok(last),
+        let made = self.inputs(given).and_then(|inputs| match last {
+            Some(last) if last.inputs == inputs => Ok(last),
             _ => self.make(inputs),
         });
         let mut current = self.lock();
@@ -216,18 +209,16 @@ impl Tls {
         }
     }
 
-    fn is_due(&self, made: &Made) -> bool {
-        self.plugin && (made.at.elapsed() > PLUGIN_AGE || self.stale.swap(false, Relaxed))
-    }
-
-    fn inputs(&self) -> Result<Inputs, TlsProblem> {
+    fn inputs(&self, given: Option<Given>) -> Result<Inputs, TlsProblem> {
+        let given = given.transpose().map_err(TlsProblem::Unusable)?;
+        let given = given.and_then(|credential| credential.identity.clone());
         let ca = match &self.ca_file {
             Some(path) => Some(certificates(&read(path)?, path)?),
             None => self.config.root_cert.clone(),
         };
         let identity = match &self.identity {
             Some((certificate, key)) => Some((certificate.load()?, key.load()?)),
-            None => None,
+            None => given,
         };
         Ok(Inputs { ca, identity })
     }
@@ -243,19 +234,17 @@ impl Tls {
             ca_sha256: inputs.ca.as_deref().map(fingerprint),
             not_after: inputs.identity.as_ref().and_then(|(certificate, _)| earliest_end(certificate)),
         };
-        let mut rustls = config.rustls_client_config().map_err(|error| unusable(&words(&error)))?;
+        let mut rustls = config.rustls_client_config().map_err(|error| unusable(&cause(&error)))?;
         rustls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-        Ok(Made { inputs, config: Arc::new(rustls), at: Instant::now(), facts })
+        Ok(Made { inputs, config: Arc::new(rustls), facts })
     }
 }
 
 /// Only what TLS settings are made of: no token is read and no provider asked for them.
 fn bare(config: &kube::Config) -> kube::Config {
-    let auth = &config.auth_info;
     let mut bare = kube::Config::new(config.cluster_url.clone());
     bare.root_cert.clone_from(&config.root_cert);
     bare.accept_invalid_certs = config.accept_invalid_certs;
-    bare.auth_info = AuthInfo { exec: auth.exec.clone(), ..AuthInfo::default() };
     bare
 }
 
@@ -297,7 +286,7 @@ fn fingerprint(certificates: &[Vec<u8>]) -> [u8; 32] {
     hash
 }
 
-fn earliest_end(pem: &[u8]) -> Option<SystemTime> {
+pub(super) fn earliest_end(pem: &[u8]) -> Option<SystemTime> {
     let ends = CertificateDer::pem_slice_iter(pem).filter_map(|certificate| {
         let certificate = certificate.ok()?;
         let (_, parsed) = x509_parser::parse_x509_certificate(&certificate).ok()?;
@@ -309,12 +298,4 @@ fn earliest_end(pem: &[u8]) -> Option<SystemTime> {
 
 fn unusable(why: &str) -> TlsProblem {
     TlsProblem::Unusable(why.into())
-}
-
-/// What the library says, unless a plugin's output may be in it.
-fn words(error: &kube::Error) -> String {
-    match error {
-        kube::Error::Auth(_) => "the credential plugin failed".to_owned(),
-        other => cause(other).to_string(),
-    }
 }

@@ -6,17 +6,13 @@ use crate::ingest::options::StalePolicy;
 use crate::model::{Moment, Standing};
 
 /// How long a cluster has not been heard, and what follows from it. Time is monotonic (K-41).
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Age {
     policy: StalePolicy,
     stale_since: Option<Instant>,
 }
 
 impl Age {
-    pub(super) fn new(policy: StalePolicy) -> Self {
-        Self { policy, stale_since: None }
-    }
-
     pub(super) fn set_policy(&mut self, policy: StalePolicy) {
         self.policy = policy;
     }
@@ -62,7 +58,7 @@ mod tests {
             (StalePolicy::Demote(minute), Standing::Demoted),
             (StalePolicy::Drop(minute), Standing::Dropped),
         ] {
-            let mut age = Age::new(policy);
+            let mut age = Age { policy, stale_since: None };
             assert_eq!(age.standing(start + 10 * minute), Standing::Regular);
             let lost = Some(Moment::from(start.into_std()));
             age.observe(lost, start);

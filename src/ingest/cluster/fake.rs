@@ -1,14 +1,19 @@
 //! An API server in memory for tests: it lists, tells events, falls silent, is replaced.
 
+mod objects;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
 use futures::future::BoxFuture;
 use futures::stream::{self, StreamExt};
 use serde::de::DeserializeOwned;
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokio::sync::mpsc;
+
+pub(in crate::ingest) use objects::*;
 
 use super::feeds::{Arrival, Feed, Feeds, Unknown};
 use super::plan::Plan;
@@ -31,6 +36,10 @@ struct Inner {
     /// What is listed in place of the truth, once each.
     lies: BTreeMap<ObjectKind, usize>,
     forbidden: BTreeSet<ObjectKind>,
+    /// Kinds that may not be read in one namespace.
+    forbidden_in: BTreeSet<(ObjectKind, Name)>,
+    /// How long it takes to answer who it was when it was asked; `None` is for ever.
+    identity_after: Option<Option<Duration>>,
     feeds: Vec<(Plan, mpsc::UnboundedSender<Arrival>)>,
     opened: usize,
     lists: BTreeMap<ObjectKind, usize>,
@@ -54,7 +63,7 @@ fn kind(object: &Value) -> ObjectKind {
 fn received<T: DeserializeOwned>(object: &Value) -> Received<T> {
     Received {
         key: key(object),
-        uid: Name::default(),
+        uid: object["metadata"]["uid"].as_str().unwrap_or_default().into(),
         revision: None,
         object: serde_json::from_value(object.clone()).map_err(|error| error.to_string()),
     }
@@ -93,6 +102,26 @@ impl FakeServer {
         inner.tell(kind(&object), &key(&object).namespace, || {
             of_kind!(kind(&object), SourceEvent::Apply(received(&object)))
         });
+    }
+
+    /// A service is served by pods with these addresses and by no others: pods come before the slice that names
+    /// them and go after it. Those that are there stay as they are.
+    pub(in crate::ingest) fn serve(&self, service: &str, addresses: &[String]) {
+        let wanted = pods(service, addresses);
+        let labels = |object: &Value| object["metadata"]["labels"]["app"] == service;
+        let all = self.of_kind(ObjectKind::Pod);
+        let gone = all.iter().filter(|pod| labels(pod) && !wanted.iter().any(|new| key(new) == key(pod)));
+        let is_new = |pod: &&Value| !all.iter().any(|old| key(old) == key(pod));
+        wanted.iter().filter(is_new).for_each(|pod| self.apply(pod.clone()));
+        self.apply(named_slice(service, addresses));
+        gone.for_each(|pod| self.delete(pod));
+    }
+
+    /// The objects of a kind.
+    pub(in crate::ingest) fn of_kind(&self, kind: ObjectKind) -> Vec<Value> {
+        let inner = self.inner();
+        let all = inner.objects.iter().filter(|((of, _), _)| *of == kind);
+        all.map(|(_, object)| object.clone()).collect()
     }
 
     pub(in crate::ingest) fn delete(&self, object: &Value) {
@@ -194,6 +223,26 @@ impl FakeServer {
         self.inner().forbidden.insert(kind);
     }
 
+    /// A kind may not be read in one namespace.
+    pub(in crate::ingest) fn forbid_in(&self, kind: ObjectKind, namespace: &str) {
+        self.inner().forbidden_in.insert((kind, namespace.into()));
+    }
+
+    pub(in crate::ingest) fn permit_in(&self, kind: ObjectKind, namespace: &str) {
+        self.inner().forbidden_in.remove(&(kind, namespace.into()));
+        self.relist_kind(kind);
+    }
+
+    /// Whether questions for its identity are left without an answer.
+    pub(in crate::ingest) fn hide_identity(&self, hide: bool) {
+        self.inner().identity_after = hide.then_some(None);
+    }
+
+    /// Questions for its identity take so long.
+    pub(in crate::ingest) fn delay_identity(&self, delay: Duration) {
+        self.inner().identity_after = Some(Some(delay));
+    }
+
     pub(in crate::ingest) fn permit(&self, kind: ObjectKind) {
         self.inner().forbidden.remove(&kind);
         self.relist_kind(kind);
@@ -266,7 +315,8 @@ impl Inner {
         let send = |event| {
             let _ = feed.send(Arrival { scope: scope.clone(), event });
         };
-        if self.forbidden.contains(&kind) {
+        let within = |namespace: &Name| self.forbidden_in.contains(&(kind, namespace.clone()));
+        if self.forbidden.contains(&kind) || scope.as_ref().is_some_and(within) {
             let failure = Failure::Forbidden("HTTP 403".to_owned());
             send(of_kind!(kind, SourceEvent::Failed(failure)));
             return;
@@ -324,49 +374,14 @@ impl Feeds for FakeServer {
             Some(home) => Ok(home["metadata"]["uid"].as_str().unwrap_or_default().into()),
             None => Err(Unknown::Untold),
         };
-        Box::pin(std::future::ready(uid))
+        let delay = inner.identity_after;
+        Box::pin(async move {
+            match delay {
+                Some(None) => std::future::pending().await,
+                Some(Some(delay)) => tokio::time::sleep(delay).await,
+                None => {}
+            }
+            uid
+        })
     }
-}
-
-/// A namespace; that of `kube-system` has the cluster's uid.
-pub(in crate::ingest) fn namespace(name: &str, network: &str, uid: &str) -> Value {
-    json!({"kind": "Namespace", "metadata": {"name": name, "uid": uid,
-        "labels": {"topology.istio.io/network": network, "name": name}}})
-}
-
-pub(in crate::ingest) fn service(name: &str) -> Value {
-    json!({"kind": "Service", "metadata": {"name": name, "namespace": "a"},
-        "spec": {"clusterIP": "10.0.0.1", "ports": [{"name": "http", "port": 80}]}})
-}
-
-pub(in crate::ingest) fn gateway(network: &str, address: &str) -> Value {
-    json!({"kind": "Service", "metadata": {"name": "eastwest", "namespace": "istio-system",
-        "labels": {"topology.istio.io/network": network}},
-        "spec": {"type": "LoadBalancer", "clusterIP": "10.0.0.2", "ports": [{"port": 15443}]},
-        "status": {"loadBalancer": {"ingress": [{"ip": address}]}}})
-}
-
-/// A slice of bare addresses.
-pub(in crate::ingest) fn slice(service: &str, addresses: &[String]) -> Value {
-    let endpoints: Vec<_> = addresses.iter().map(|address| json!({"addresses": [address]})).collect();
-    json!({"kind": "EndpointSlice", "addressType": "IPv4",
-        "metadata": {"name": format!("{service}-1"), "namespace": "a",
-            "labels": {"kubernetes.io/service-name": service}},
-        "endpoints": endpoints, "ports": [{"name": "http", "port": 8080}]})
-}
-
-/// A cluster on a network with a gateway and one service of that many endpoints.
-pub(in crate::ingest) fn world(network: &str, uid: &str, subnet: u8, endpoints: usize) -> Vec<Value> {
-    vec![
-        namespace("kube-system", "", uid),
-        namespace("istio-system", network, "s"),
-        namespace("a", "", "a"),
-        gateway(network, &format!("192.0.2.{subnet}")),
-        service("web"),
-        slice("web", &addresses(subnet, endpoints)),
-    ]
-}
-
-pub(in crate::ingest) fn addresses(subnet: u8, count: usize) -> Vec<String> {
-    (0..count).map(|n| format!("10.{subnet}.{}.{}", n / 250, n % 250 + 1)).collect()
 }

@@ -10,8 +10,9 @@ use http::StatusCode;
 use super::plan::Plan;
 use crate::ingest::client::{ByteStream, Exchange};
 use crate::ingest::convert::McsOptions;
+use crate::ingest::exports::Exports;
 use crate::ingest::objects::wire::{Encoding, decode_one};
-use crate::ingest::objects::{NamespaceObject, Object, ObjectKind};
+use crate::ingest::objects::{NamespaceObject, Object, ObjectKey, ObjectKind};
 use crate::ingest::staging::{Scope, StagedEvent};
 use crate::ingest::watch::{
     KubeSource, ListReason, ObjectSource, Received, Source, SourceControl, SourceCounts, SourceEvent,
@@ -50,6 +51,11 @@ pub(in crate::ingest) trait Feeds: Send + Sync + 'static {
     /// Asks for the uid of `kube-system`: which cluster answers (K-20).
     fn uid(&self) -> BoxFuture<'static, Result<Name, Unknown>>;
 
+    /// These Services are to be exported (R4.40). Never waits.
+    fn export(&self, services: Vec<ObjectKey>) {
+        drop(services);
+    }
+
     /// When the credentials in use expire, as far as they say (K-18).
     fn expires(&self) -> Option<SystemTime> {
         None
@@ -73,6 +79,8 @@ pub(in crate::ingest) struct KubeFeeds {
     limits: Arc<SourceLimits>,
     /// Group and version of exports and imports (R4.39).
     mcs_api: (Name, Name),
+    /// Where Services are exported (R4.40).
+    exports: Option<Exports>,
 }
 
 /// Sources of one API server that are being opened.
@@ -87,12 +95,15 @@ struct Opening<'a> {
 impl KubeFeeds {
     pub(in crate::ingest) fn new(exchange: Arc<dyn Exchange>, limits: Arc<SourceLimits>) -> Self {
         let usual = McsOptions::default();
-        Self { exchange, limits, mcs_api: (usual.group, usual.version) }
+        Self { exchange, limits, mcs_api: (usual.group, usual.version), exports: None }
     }
 
-    /// Exports and imports under the group and version that are configured.
+    /// Exports and imports under the group and version that are configured, and exports of every Service where
+    /// that is. Needs a runtime.
     pub(in crate::ingest) fn with_mcs(self, options: &McsOptions) -> Self {
-        Self { mcs_api: (options.group.clone(), options.version.clone()), ..self }
+        let mcs_api = (options.group.clone(), options.version.clone());
+        let start = || Exports::start(Arc::clone(&self.exchange), mcs_api.clone());
+        Self { exports: options.auto_export.then(start), mcs_api, ..self }
     }
 }
 
@@ -148,6 +159,12 @@ impl Feeds for KubeFeeds {
             asked.for_each(|(_, control)| control.relist(ListReason::Requested));
         });
         Feed { events: events.boxed(), relist, counts }
+    }
+
+    fn export(&self, services: Vec<ObjectKey>) {
+        if let Some(exports) = &self.exports {
+            exports.want(services);
+        }
     }
 
     fn expires(&self) -> Option<SystemTime> {

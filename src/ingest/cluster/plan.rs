@@ -77,6 +77,11 @@ impl Plan {
         (!terms.is_empty()).then(|| terms.join(","))
     }
 
+    /// Whether a namespace is read.
+    pub(super) fn reads(&self, namespace: &Name) -> bool {
+        self.admits(namespace) && self.single.as_ref().is_none_or(|only| only.contains(namespace))
+    }
+
     /// Whether an object of this namespace is taken in; cluster-wide objects have none.
     pub(super) fn admits(&self, namespace: &Name) -> bool {
         namespace.is_empty()

@@ -3,12 +3,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::watch as signal;
 use tokio::time::Instant;
 
-use super::Seat;
 use super::status::Status;
-use crate::ingest::snapshot::{Keeper, Loaded, Pin};
+use crate::ingest::convert::SpecialAddresses;
+use crate::ingest::networks::MeshFeed;
+use crate::ingest::options::ClusterOptions;
+use crate::ingest::snapshot::{Filter, Keeper, Loaded, Pin, Terms};
 use crate::model::{ClusterId, Moment, Name, Restored};
+use crate::registry::ClusterWriter;
 
 /// How long an API server that does not fail may take before the snapshot is served meanwhile. Most answer
 /// faster, and then nobody sees old data.
@@ -19,14 +23,24 @@ pub(in crate::ingest) struct Restore {
     keeper: Arc<Keeper>,
     cluster: ClusterId,
     pin: Pin,
+    options: signal::Receiver<Arc<ClusterOptions>>,
+    mesh: MeshFeed,
+    special: SpecialAddresses,
     loaded: Option<Loaded>,
     due: Instant,
 }
 
 impl Restore {
     /// For a generation that reads the cluster at `pin`.
-    pub(in crate::ingest) fn new(keeper: Arc<Keeper>, cluster: ClusterId, pin: Pin) -> Self {
-        Self { keeper, cluster, pin, loaded: None, due: Instant::now() + PATIENCE }
+    pub(in crate::ingest) fn new(
+        keeper: Arc<Keeper>,
+        cluster: ClusterId,
+        pin: Pin,
+        options: signal::Receiver<Arc<ClusterOptions>>,
+        mesh: MeshFeed,
+        special: SpecialAddresses,
+    ) -> Self {
+        Self { keeper, cluster, pin, options, mesh, special, loaded: None, due: Instant::now() + PATIENCE }
     }
 
     /// Looks for a snapshot.
@@ -45,25 +59,41 @@ impl Restore {
         self.due = Instant::now();
     }
 
+    /// Endpoints of a snapshot that is not served yet.
+    pub(super) fn endpoints(&self) -> usize {
+        let shards = self.loaded.iter().flat_map(|loaded| loaded.snapshot.state.shards.values());
+        shards.map(|shard| shard.of_service()).sum()
+    }
+
+    /// When the snapshot that is not served yet was last known to be true.
+    pub(super) fn confirmed(&self) -> Option<Moment> {
+        let now: Moment = Instant::now().into_std().into();
+        Some(now.before(self.loaded.as_ref()?.age))
+    }
+
     /// Serves it. Its sources go on trying; once they have listed everything, what they say takes its place in one
     /// step, and what is equal is not published again. Returns the uid of the cluster it was read from.
-    pub(super) async fn serve(&mut self, seat: &Seat, status: &mut Status) -> Option<Name> {
-        let loaded = self.loaded.take()?;
-        let mut seat = seat.lock().await;
-        // None: the cluster is being removed.
-        let writer = seat.as_mut()?;
+    pub(super) fn serve(&mut self, writer: &mut ClusterWriter, status: &mut Status) -> Option<Name> {
+        let confirmed = self.confirmed()?;
+        let mut loaded = self.loaded.take()?;
+        let snapshot = &mut loaded.snapshot;
+        if let Some(document) = snapshot.mesh_networks.take() {
+            self.keeper.memory().recall_document(document);
+        }
+        let mesh = self.mesh.borrow().clone();
+        let terms = Terms::of(&self.options.borrow());
+        let filter = Filter { terms, special: self.special, mesh: mesh.as_deref() };
+        filter.apply(&self.cluster, &snapshot.terms, &mut snapshot.state);
         writer.replace(loaded.snapshot.state);
-        let now: Moment = Instant::now().into_std().into();
         let path = loaded.path.display().to_string();
         tracing::info!(cluster = %self.cluster, path, age = ?loaded.age, "served from its snapshot");
         let uid = loaded.snapshot.uid;
-        status.restored(Restored { path, confirmed: now.before(loaded.age) }, uid.clone());
+        status.restored(Restored { path, confirmed }, uid.clone());
         Some(uid)
     }
 
     /// The cluster was read: from now on its snapshot is written anew.
-    pub(super) fn synced(&mut self) {
-        self.loaded = None;
-        self.keeper.keep(&self.cluster, &self.pin);
+    pub(super) fn synced(&self) {
+        self.keeper.keep(&self.cluster, &self.pin, self.options.clone());
     }
 }

@@ -1,15 +1,17 @@
 //! What the table of clusters says of a generation.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use tokio::time::Instant;
 
+use super::Generation;
+use super::turn::Turn;
 use crate::ingest::objects::ObjectKind;
 use crate::ingest::objects::wire::Encoding;
 use crate::ingest::problems::Problems;
-use crate::ingest::staging::Staging;
+use crate::ingest::staging::{Scope, Staging};
 use crate::ingest::watch::{Failure, ListReason, SourceCounts};
 use crate::model::{
     ApiFacts, ClusterHealth, ClusterId, ClusterStatus, Moment, Name, Restored, Served, SourceCounters,
@@ -17,23 +19,59 @@ use crate::model::{
 };
 use crate::registry::Registry;
 
-/// What the problem of a generation that does not get to serve is about.
-pub(in crate::ingest) fn rotation_subject(cluster: &ClusterId) -> String {
-    format!("cluster {cluster}, new credentials")
+/// Why everything is read once more while something is served: what the troubles of that are told as, and the
+/// part of their text that says what happens meanwhile.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::ingest) enum Errand {
+    /// New credentials (K-31).
+    Credentials,
+    /// Other namespaces were selected.
+    Namespaces,
+    /// Another cluster answers (K-20).
+    OtherCluster,
 }
 
-/// The health of a generation, from the state of its sources.
+impl Errand {
+    /// What its problems are about.
+    pub(in crate::ingest) fn subject(self, cluster: &ClusterId) -> String {
+        let what = match self {
+            Self::Credentials => "new credentials",
+            Self::Namespaces => "namespaces",
+            Self::OtherCluster => "exchange",
+        };
+        format!("cluster {cluster}, {what}")
+    }
+
+    fn meanwhile(self) -> &'static str {
+        match self {
+            Self::Credentials => "not in use, the old ones stay",
+            Self::Namespaces => "not in use, what was selected before stays",
+            Self::OtherCluster => "not in use, what was read before another cluster answered stays",
+        }
+    }
+}
+
+/// The health of one reading of a cluster, from the state of its sources.
 pub(super) struct Status {
     registry: Arc<Registry>,
     problems: Arc<Problems>,
+    turn: Arc<Turn>,
     cluster: ClusterId,
-    /// Another generation serves: the row is its, and this one's troubles are problems.
-    follower: bool,
+    /// Something else is served: the row is not this one's, and its troubles are problems.
+    errand: Option<Errand>,
+    /// The trouble that was told of an errand.
+    told: Option<String>,
     served: Served,
     sources: BTreeMap<ObjectKind, SourceStatus>,
-    /// What the sources of each kind count, and what those of earlier generations counted.
+    /// Sources of one namespace that do not work, of kinds that have several: the others do not hide them.
+    failing: BTreeSet<(ObjectKind, Scope)>,
+    /// What the sources of each kind count, and what those of earlier readings counted.
     counts: BTreeMap<ObjectKind, Vec<Arc<SourceCounts>>>,
     earlier: BTreeMap<ObjectKind, SourceCounters>,
+    health: ClusterHealth,
+    /// Since when its word is what it is.
+    since: Moment,
+    holds: usize,
     /// Health may differ from what the row says.
     changed: bool,
 }
@@ -54,31 +92,52 @@ fn is_expected(kind: ObjectKind) -> bool {
 }
 
 impl Status {
-    /// For a generation that watches these kinds.
+    /// For one reading of these kinds. A snapshot that is served stays served until that is complete.
     pub(super) fn new(
-        registry: Arc<Registry>,
-        problems: Arc<Problems>,
-        cluster: ClusterId,
-        follower: bool,
+        generation: &Generation,
+        errand: Option<Errand>,
         kinds: impl IntoIterator<Item = ObjectKind>,
     ) -> Self {
+        let cluster = generation.context.cluster.clone();
+        let restored = |row: &ClusterStatus| row.restored.as_ref().map(|restored| restored.confirmed);
+        let confirmed = generation.registry.clusters().look(&cluster, restored).flatten();
+        let served = confirmed.map_or(Served::Nothing, Served::Snapshot);
         let now = now();
         let source = |kind| (kind, SourceStatus::new(now, is_required(kind), is_expected(kind)));
+        let sources: BTreeMap<_, _> = kinds.into_iter().map(source).collect();
+        let named = sources.iter().map(|(kind, source): (&ObjectKind, _)| (kind.name(), source));
         Self {
-            registry,
-            problems,
+            health: ClusterHealth::of(named, served),
+            registry: Arc::clone(&generation.registry),
+            problems: Arc::clone(&generation.problems),
+            turn: Arc::clone(&generation.turn),
             cluster,
-            follower,
-            served: Served::Nothing,
-            sources: kinds.into_iter().map(source).collect(),
+            errand,
+            told: None,
+            served,
+            sources,
+            failing: BTreeSet::new(),
             counts: BTreeMap::new(),
             earlier: BTreeMap::new(),
+            since: now,
+            holds: 0,
             changed: false,
         }
     }
 
+    /// Whether a snapshot is served.
+    pub(super) fn serves_snapshot(&self) -> bool {
+        matches!(self.served, Served::Snapshot(_))
+    }
+
+    /// Whether something is served that this reading is to take the place of.
+    pub(super) fn is_errand(&self) -> bool {
+        self.errand.is_some()
+    }
+
     /// These sources count from now on; what those before them counted stays counted.
     pub(super) fn recount(&mut self, sources: &[(ObjectKind, Arc<SourceCounts>)]) {
+        self.failing.clear();
         for kind in self.sources.keys() {
             let sum = counters(self.counts.remove(kind).iter().flatten());
             let earlier = self.earlier.entry(*kind).or_default();
@@ -95,23 +154,43 @@ impl Status {
     }
 
     /// A list is complete.
-    pub(super) fn listed(&mut self, kind: ObjectKind) {
-        self.source(kind, SourceStatus::listed);
+    pub(super) fn listed(&mut self, kind: ObjectKind, scope: &Scope) {
+        self.works(kind, scope, SourceStatus::listed);
     }
 
     /// The watch of a kind works: it was established, or told of something, or a probe found it current.
-    pub(super) fn up(&mut self, kind: ObjectKind) {
-        self.source(kind, SourceStatus::watched);
+    pub(super) fn up(&mut self, kind: ObjectKind, scope: &Scope) {
+        self.works(kind, scope, SourceStatus::watched);
     }
 
     /// The watch of a kind told of a change.
-    pub(super) fn event(&mut self, kind: ObjectKind) {
-        self.source(kind, SourceStatus::changed);
+    pub(super) fn event(&mut self, kind: ObjectKind, scope: &Scope) {
+        self.works(kind, scope, SourceStatus::changed);
     }
 
     /// The watch of a kind does not work.
-    pub(super) fn down(&mut self, kind: ObjectKind, failure: &Failure) {
+    pub(super) fn down(&mut self, kind: ObjectKind, scope: &Scope, failure: &Failure) {
+        if scope.is_some() {
+            self.failing.insert((kind, scope.clone()));
+        }
         self.source(kind, |source, now| source.failed(now, state(failure)));
+    }
+
+    /// What is served cannot be read any more.
+    pub(super) fn lost(&mut self, why: &str) {
+        for source in self.sources.values_mut() {
+            source.failed(now(), SourceState::Failing(StaleCause::Refused(why.to_owned())));
+        }
+        self.write_health();
+    }
+
+    /// A kind is as well as the worst of its sources.
+    fn works(&mut self, kind: ObjectKind, scope: &Scope, change: fn(&mut SourceStatus, Moment) -> bool) {
+        if !self.failing.is_empty() {
+            self.failing.remove(&(kind, scope.clone()));
+        }
+        let others = self.failing.iter().any(|(failing, _)| *failing == kind);
+        self.source(kind, if others { SourceStatus::heard } else { change });
     }
 
     fn source(&mut self, kind: ObjectKind, change: impl FnOnce(&mut SourceStatus, Moment) -> bool) {
@@ -128,24 +207,27 @@ impl Status {
 
     /// Since when what is served may be out of date, by the runtime's clock; `None` while it is not.
     pub(super) fn stale_since(&self) -> Option<Moment> {
-        self.registry.clusters().look(&self.cluster, ClusterStatus::stale_since)?
+        match (&self.health, self.served) {
+            (ClusterHealth::Stale { since, .. }, _) => Some(*since),
+            (_, Served::Snapshot(confirmed)) => Some(confirmed),
+            (ClusterHealth::Unauthorized(_), Served::Live) => Some(self.since),
+            _ => None,
+        }
     }
 
     /// It did not sync in time (R1.17).
     pub(super) fn timed_out(&mut self) {
         tracing::warn!(cluster = %self.cluster, "cluster did not sync in time; going on without it");
-        if !self.follower {
-            self.registry.clusters().update(&self.cluster, |row| {
-                row.timed_out = true;
-                row.sync_timeouts += 1;
-            });
-        }
+        self.row(|row| {
+            row.timed_out = true;
+            row.sync_timeouts += 1;
+        });
     }
 
     /// A snapshot is served until this generation is ready.
     pub(super) fn restored(&mut self, restored: Restored, uid: Name) {
         self.served = Served::Snapshot(restored.confirmed);
-        self.registry.clusters().update(&self.cluster, |row| {
+        self.row(|row| {
             row.restored = Some(restored);
             row.uid = uid;
         });
@@ -154,28 +236,37 @@ impl Status {
 
     /// When the credentials in use expire (K-18).
     pub(super) fn credentials(&mut self, expire: Option<SystemTime>) {
-        if !self.follower {
-            self.registry.clusters().update(&self.cluster, |row| row.credentials_expire = expire);
-        }
+        self.row(|row| row.credentials_expire = expire);
     }
 
     /// How many kinds have a mass deletion held back (K-21).
     pub(super) fn holds(&mut self, kinds: usize) {
-        self.registry.clusters().update(&self.cluster, |row| row.mass_delete_holds = kinds);
+        if std::mem::replace(&mut self.holds, kinds) != kinds {
+            self.row(|row| row.mass_delete_holds = kinds);
+        }
     }
 
-    /// This generation serves from now on.
+    /// Takes the generation's turn to serve, unless it was called off.
+    pub(super) fn take_turn(&mut self) -> bool {
+        self.told = None;
+        let (problems, subject) = (&self.problems, Errand::Credentials.subject(&self.cluster));
+        // Whoever comes next tells its own troubles under the same subject, and must not find them taken back.
+        self.turn.take(|| problems.clear(&subject))
+    }
+
+    /// What was read is served from now on.
     pub(super) fn synced(&mut self, staging: &Staging) {
-        if self.follower {
+        if let Some(errand) = self.errand.take() {
             self.inherit();
+            if self.told.take().is_some() {
+                self.tell(errand.subject(&self.cluster), None);
+            }
         }
-        self.follower = false;
         self.served = Served::Live;
-        self.problems.clear(&self.subject());
-        self.problems.clear(&rotation_subject(&self.cluster));
-        self.registry.clusters().update(&self.cluster, |row| {
+        self.row(|row| {
             row.synced = true;
             row.restored = None;
+            row.mass_delete_holds = 0;
         });
         tracing::info!(cluster = %self.cluster, objects = ?staging.objects(), "cluster synced");
         self.flush(staging);
@@ -205,7 +296,7 @@ impl Status {
     pub(super) fn flush(&mut self, staging: &Staging) {
         self.changed = false;
         self.write_health();
-        if self.follower {
+        if self.is_errand() {
             return;
         }
         let objects = staging.objects();
@@ -217,7 +308,7 @@ impl Status {
         let sources = self.sources.iter().map(|(kind, source)| (kind.name(), source.clone())).collect();
         let serving = self.served == Served::Live;
         let api = self.api();
-        self.registry.clusters().update(&self.cluster, |row| {
+        self.row(|row| {
             row.sources = sources;
             row.api = api;
             // Nothing of a cluster that is not synced is served: its counts would only mislead.
@@ -242,26 +333,25 @@ impl Status {
         ApiFacts { encoding, streaming_lists: services.and_then(|counts| counts.streamed()) }
     }
 
-    fn subject(&self) -> String {
-        format!("cluster {}", self.cluster)
-    }
-
-    fn write_health(&mut self) {
+    /// Says how it is, whether or not that differs: somebody else may have written the row.
+    pub(super) fn write_health(&mut self) {
         let failed = self.worst();
-        if self.follower {
-            if let Some(text) = failed {
-                let text = format!("not in use, the old ones stay: {text}");
-                self.problems.set(rotation_subject(&self.cluster), text);
+        if let Some(errand) = self.errand {
+            let text = failed.map(|failed| format!("{}: {failed}", errand.meanwhile()));
+            if self.told != text {
+                self.told.clone_from(&text);
+                self.tell(errand.subject(&self.cluster), text);
             }
             return;
         }
-        match failed {
-            Some(text) => self.problems.set(self.subject(), text),
-            None => self.problems.clear(&self.subject()),
-        }
+        self.tell(format!("cluster {}", self.cluster), failed);
         let sources = self.sources.iter().map(|(kind, source)| (kind.name(), source));
         let health = ClusterHealth::of(sources, self.served);
-        self.registry.clusters().update(&self.cluster, |row| {
+        if health.word() != self.health.word() {
+            self.since = now();
+        }
+        self.health.clone_from(&health);
+        self.row(|row| {
             if row.health == ClusterHealth::Removing {
                 return;
             }
@@ -272,12 +362,25 @@ impl Status {
         });
     }
 
-    /// The failure that says most: refused credentials first. A kind of an add-on that is not installed is none.
+    /// Changes the row, if it is this one's.
+    fn row(&self, change: impl FnOnce(&mut ClusterStatus)) {
+        if !self.is_errand() {
+            self.turn.say(|| self.registry.clusters().update(&self.cluster, change));
+        }
+    }
+
+    /// Sets or clears a problem.
+    fn tell(&self, subject: String, text: Option<String>) {
+        self.turn.say(|| match text {
+            Some(text) => self.problems.set(subject, text),
+            None => self.problems.clear(&subject),
+        });
+    }
+
+    /// The failure that says most: refused credentials first. A kind of an add-on that is not installed or not
+    /// permitted is none.
     fn worst(&self) -> Option<String> {
-        let failed = |source: &&SourceStatus| {
-            let absent = matches!(source.state, SourceState::NotServed(_)) && !source.expected;
-            !absent && !source.state.detail().is_empty()
-        };
+        let failed = |source: &&SourceStatus| !source.is_done_without() && !source.state.detail().is_empty();
         let unauthorized =
             |(_, source): &(_, &SourceStatus)| matches!(source.state, SourceState::Unauthorized(_));
         let mut failures = self.sources.iter().filter(|(_, source)| failed(source));

@@ -5,16 +5,20 @@ use std::time::Duration;
 
 use super::*;
 use crate::ingest::cluster::CONFIRM_AFTER;
-use crate::ingest::cluster::fake::{FakeServer, addresses, namespace, service, slice, world};
+use crate::ingest::cluster::fake::{
+    FakeServer, NODES, addresses, gateway, home, namespace, nodes, pod, served, service, slice, world, zone,
+};
 use crate::ingest::objects::ObjectKind;
-use crate::model::{ServiceKey, Standing};
+use crate::model::{Endpoint, ServiceKey, Standing};
 use crate::registry::{ChangeSet, ServiceSnapshot};
 
 mod freshness;
 mod guard;
 mod model;
 mod options;
+mod races;
 mod rotation;
+mod selection;
 
 /// A control plane and what it reads.
 struct Plane {
@@ -102,6 +106,24 @@ impl Plane {
         shards.map(|shard| (shard.cluster.to_string(), shard.endpoints.len())).collect()
     }
 
+    /// The endpoints of a service: cluster, address, node and zone.
+    fn placed(&self, name: &str) -> Vec<String> {
+        let snapshot = self.snapshot(name);
+        let shards = snapshot.iter().flat_map(|snapshot| snapshot.shards.iter());
+        let endpoints = shards.flat_map(|shard| shard.endpoints.iter().map(|one| (&shard.cluster, one)));
+        let shown = endpoints.map(|(cluster, endpoint)| {
+            let pod = &endpoint.workload;
+            format!("{cluster} {} on {} in {}", address(endpoint), pod.node(), pod.locality().zone)
+        });
+        shown.collect()
+    }
+
+    /// How many pods a cluster has told of.
+    fn workloads(&self, id: &str) -> usize {
+        let states = self.set.registry.states(&[ClusterId::from(id)].into());
+        states.values().map(|state| state.workloads.len()).sum()
+    }
+
     fn gateways(&self) -> Vec<String> {
         let networks = self.set.registry.networks();
         networks.gateways().map(|gateway| gateway.cluster.to_string()).collect()
@@ -127,6 +149,10 @@ impl Plane {
     fn holds(&self) -> u64 {
         self.set.counts.mass_delete_holds.load(Ordering::Relaxed)
     }
+}
+
+fn address(endpoint: &Endpoint) -> String {
+    endpoint.addresses[0].to_string()
 }
 
 fn as_texts(pairs: &[(&str, &str)]) -> Texts {

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use hashbrown::HashSet as Seen;
 
 use super::{ClusterContext, ClusterNetwork, Conditions, Entry, EntryAddresses, Slice, bare_workload};
-use crate::ingest::objects::{ServiceObject, SlicePort};
-use crate::model::{Addresses, Discoverability, Endpoint, Health, Name, Workload};
+use crate::ingest::objects::{NETWORK_LABEL, ServiceObject, SlicePort};
+use crate::model::{Addresses, Discoverability, Endpoint, Health, Name, SessionLabels, Workload};
 
 /// Where endpoints find their pods.
 pub trait PodLookup {
@@ -36,16 +36,11 @@ pub enum HealthBasis {
 
 impl HealthBasis {
     /// What a Service says; either label for sticky sessions will do (Q10).
-    pub fn of(service: Option<&ServiceObject>) -> Self {
+    pub fn of(service: Option<&ServiceObject>, labels: &SessionLabels) -> Self {
         let Some(service) = service else {
             return Self::NoService;
         };
-        let filled = |name: &str| service.labels.get(name).is_some_and(|value| !value.is_empty());
-        if filled("istio.io/persistent-session") || filled("istio.io/persistent-session-header") {
-            Self::Sticky
-        } else {
-            Self::Plain
-        }
+        if labels.mark(&service.labels) { Self::Sticky } else { Self::Plain }
     }
 }
 
@@ -118,6 +113,7 @@ pub fn endpoints<P: PodLookup>(input: EndpointInput<'_, P>) -> Endpoints {
                 let Some(first) = addresses.first().copied() else {
                     continue;
                 };
+                let workload = placed(workload, first, input.of_cluster);
                 let fresh = ports.iter().filter(|(name, _)| seen.insert((first, *name)));
                 result.endpoints.extend(fresh.map(|(name, port)| Endpoint {
                     addresses: addresses.clone(),
@@ -152,13 +148,23 @@ fn addresses<P: PodLookup>(
     }
 }
 
-/// Port name and number come from the slice (R5.2); one without a usable number serves nothing.
+/// R2.1: an endpoint belongs where its own address does. That is where its pod belongs, but for pods with
+/// addresses in blocks of several networks.
+fn placed(workload: Arc<Workload>, address: IpAddr, of_cluster: &ClusterNetwork) -> Arc<Workload> {
+    match of_cluster.by_address(workload.own_labels.get(NETWORK_LABEL), address) {
+        Some(network) if network != workload.network => Arc::new(workload.on_network(network)),
+        _ => workload,
+    }
+}
+
+/// Port name and number come from the slice, 0 where it says none (R5.2); one with another number that is no
+/// port serves nothing.
 fn usable_ports<'a>(ports: &'a [SlicePort], skipped: &mut Vec<String>) -> Vec<(&'a Name, u16)> {
     let mut usable = Vec::with_capacity(ports.len());
     for port in ports {
         match u16::try_from(port.port) {
-            Ok(number) if number != 0 => usable.push((&port.name, number)),
-            _ => skipped.push(format!("port `{}` has number {}", port.name, port.port)),
+            Ok(number) => usable.push((&port.name, number)),
+            Err(_) => skipped.push(format!("port `{}` has number {}", port.name, port.port)),
         }
     }
     usable
@@ -255,7 +261,7 @@ mod tests {
         service: Option<&ServiceObject>,
         pods: &Pods,
     ) -> Endpoints {
-        let basis = HealthBasis::of(service);
+        let basis = HealthBasis::of(service, &context.session_labels);
         let ours = |slice: &SliceObject| SliceObject { service: Some("s".into()), ..slice.clone() };
         let slices: Vec<_> = slices
             .values()
@@ -394,9 +400,19 @@ mod tests {
     fn k40_unusable_addresses_and_ports_are_skipped_and_told() {
         let entry = json!({"endpoints": [{"addresses": ["nonsense", "127.0.0.1", "169.254.169.254",
             "::ffff:10.0.0.7", "10.0.0.1"]}],
-            "ports": [{"name": "a", "port": 70000}, {"name": "b"}, {"name": "c", "port": 80}]});
+            "ports": [{"name": "a", "port": 70000}, {"name": "b", "port": -1}, {"name": "c", "port": 80}]});
         let result = convert(&[("s-1", entry)], None, &Pods::default());
         assert_eq!(shown(&result), ["10.0.0.7:80 c", "10.0.0.1:80 c"]);
         assert_eq!(result.skipped.len(), 5, "{:?}", result.skipped);
+    }
+
+    #[test]
+    fn r5_2_a_port_without_a_number_is_port_0() {
+        let entry = json!({"endpoints": [{"addresses": ["10.0.0.1"]}], "ports": [{"name": "all"}, {}]});
+        let result = convert(&[("s-1", entry)], None, &Pods::default());
+        assert_eq!(
+            (shown(&result), result.skipped.len()),
+            (vec!["10.0.0.1:0 all".into(), "10.0.0.1:0 ".into()], 0)
+        );
     }
 }

@@ -9,11 +9,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{ClusterContext, ClusterNetwork};
 use crate::ingest::networks::MeshNetworks;
 use crate::ingest::objects::{Labels, NETWORK_LABEL, NodeObject, ObjectKey};
-use crate::model::{GatewayAddress, GatewayHost, Name, NetworkGateway, NetworkId};
+use crate::model::{GatewayAddress, GatewayHost, Name, NetworkGateway, NetworkId, Quirk, Quirks};
 
 pub use advertised::Advertised;
-pub use gateway_api::{api_gateways, is_api_gateway};
-pub use service::{is_labelled, service_gateways};
+pub use gateway_api::{api_gateways, gateway_account, is_api_gateway};
+pub use service::{has_addresses, is_labelled, service_gateways};
 
 /// Label with the mTLS port (R3.2, R3.9).
 const PORT_LABEL: &str = "networking.istio.io/gatewayPort";
@@ -116,12 +116,25 @@ impl Gateways {
         self.notes.extend(other.notes);
     }
 
-    /// In order, each gateway once, whoever tells of it (R3.14, Q7).
+    /// In order, each gateway once, whoever tells of it (R3.14).
     pub fn settle(&mut self) {
         self.gateways.sort();
         self.gateways.dedup();
         self.hosts.sort();
         self.hosts.dedup();
+    }
+
+    /// What objects of one account say, beside what others say: a gateway that both tell of counts once, or once
+    /// for each account (Q7). Both are settled.
+    pub fn beside(&mut self, other: Self, quirks: Quirks) {
+        self.extend(other);
+        match quirks.has(Quirk::Q7) {
+            true => {
+                self.gateways.sort();
+                self.hosts.sort();
+            }
+            false => self.settle(),
+        }
     }
 
     fn push(&mut self, context: &ClusterContext, network: &NetworkId, entrance: Entrance) {
@@ -196,17 +209,23 @@ impl GatewayInput<'_> {
     }
 }
 
-/// The label with the mTLS port (R3.2): unusable → told, and the default.
-fn port_label(labels: &Labels, notes: &mut Vec<String>) -> u16 {
+/// The label with the mTLS port (R3.2): unusable → told, and the default. A number that is no port is none at
+/// all under Q34.
+fn port_label(context: &ClusterContext, labels: &Labels, notes: &mut Vec<String>) -> Option<u16> {
     use crate::model::DEFAULT_GATEWAY_PORT;
-    match labels.get(PORT_LABEL).map(|label| label.parse::<u16>()) {
-        None => DEFAULT_GATEWAY_PORT,
-        Some(Ok(port)) if port != 0 => port,
-        Some(_) => {
-            notes.push(format!("label {PORT_LABEL} is not a port number: {DEFAULT_GATEWAY_PORT} is used"));
-            DEFAULT_GATEWAY_PORT
-        }
+    let Some(label) = labels.get(PORT_LABEL) else {
+        return Some(DEFAULT_GATEWAY_PORT);
+    };
+    let number = label.parse::<i64>().ok();
+    if let Some(port) = number.and_then(|number| u16::try_from(number).ok()).filter(|port| *port != 0) {
+        return Some(port);
     }
+    if number.is_some() && context.quirks.has(Quirk::Q34) {
+        notes.push(format!("label {PORT_LABEL} is not a port number: there is no mTLS port"));
+        return None;
+    }
+    notes.push(format!("label {PORT_LABEL} is not a port number: {DEFAULT_GATEWAY_PORT} is used"));
+    Some(DEFAULT_GATEWAY_PORT)
 }
 
 #[cfg(test)]

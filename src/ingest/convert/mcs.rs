@@ -15,6 +15,8 @@ pub struct McsOptions {
     pub host: bool,
     /// `ENABLE_MCS_CLUSTER_LOCAL`: `svc.cluster.local` host names never leave their cluster (R4.38).
     pub cluster_local: bool,
+    /// `ENABLE_MCS_AUTO_EXPORT`: every Service that is not cluster-local is exported (R4.40). Needs no other.
+    pub auto_export: bool,
     /// `MCS_API_GROUP`.
     pub group: Name,
     /// `MCS_API_VERSION`.
@@ -27,6 +29,7 @@ impl Default for McsOptions {
             discovery: false,
             host: false,
             cluster_local: false,
+            auto_export: false,
             group: "multicluster.x-k8s.io".into(),
             version: "v1alpha1".into(),
         }
@@ -34,10 +37,24 @@ impl Default for McsOptions {
 }
 
 impl McsOptions {
+    /// Whether ServiceExports are read.
+    pub fn reads_exports(&self) -> bool {
+        self.discovery || self.auto_export
+    }
+
     /// The switches as they act: each one counts only with those it needs.
     pub fn effective(self) -> Self {
         let host = self.discovery && self.host;
         Self { host, cluster_local: host && self.cluster_local, ..self }
+    }
+}
+
+/// R4.5: whether a Service never leaves its cluster, whoever exports it: those of the cluster itself and of the
+/// control plane.
+pub fn is_cluster_local(key: &ObjectKey, system_namespace: &str) -> bool {
+    match (&*key.namespace, &*key.name) {
+        ("kube-system", _) | ("default", "kubernetes") => true,
+        (namespace, name) => namespace == system_namespace && name == "istiod",
     }
 }
 

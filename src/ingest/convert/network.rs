@@ -37,6 +37,13 @@ impl ClusterNetwork {
         }
     }
 
+    /// Where something with this label is by its address alone; `None` where the address does not matter.
+    pub(super) fn by_address(&self, label: Option<&Name>, address: IpAddr) -> Option<NetworkId> {
+        let labelled = label.is_some_and(|label| !label.is_empty());
+        let blocks = self.effective().filter(|_| !labelled)?;
+        Some(blocks.find(address).cloned().unwrap_or_default())
+    }
+
     /// Whether blocks of addresses are looked at.
     fn effective(&self) -> Option<&Blocks> {
         (self.own.is_empty() && !self.blocks.0.is_empty()).then_some(&*self.blocks)

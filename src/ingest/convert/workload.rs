@@ -19,11 +19,11 @@ pub fn pod_workload(
     let network = of_cluster.of(pod.labels.get(NETWORK_LABEL), &pod.addresses);
     let workload_name = workload_name(key, pod);
     let labels = &pod.labels;
-    let account = (!pod.service_account.is_empty()).then(|| SpiffeId {
+    let account = SpiffeId {
         trust_domain: context.trust_domain.clone(),
         namespace: key.namespace.clone(),
         service_account: pod.service_account.clone(),
-    });
+    };
     let canonical_name =
         first_label(labels, &["service.istio.io/canonical-name", "app.kubernetes.io/name", "app"]);
     WorkloadParts {
@@ -34,7 +34,7 @@ pub fn pod_workload(
         locality,
         node: pod.node.clone(),
         tls_mode: tls_mode(labels),
-        account,
+        account: Some(account),
         canonical_name: canonical_name.unwrap_or_else(|| workload_name.clone()),
         canonical_revision: canonical_revision(labels),
         workload_name,
@@ -73,9 +73,12 @@ fn workload_name(key: &ObjectKey, pod: &Pod) -> Name {
         return key.name.clone();
     };
     let without_hash = || {
-        let hash = first_label(&pod.labels, &["pod-template-hash", "rollouts-pod-template-hash"])?;
-        let deployment = controller.name.strip_suffix(&*hash)?.strip_suffix('-')?;
-        (!deployment.is_empty()).then(|| Name::interned(deployment))
+        let mut hashes = ["pod-template-hash", "rollouts-pod-template-hash"].into_iter();
+        hashes.find_map(|label| {
+            let hash = pod.labels.get(label).filter(|hash| !hash.is_empty())?;
+            let deployment = controller.name.strip_suffix(&**hash)?.strip_suffix('-')?;
+            (!deployment.is_empty()).then(|| Name::interned(deployment))
+        })
     };
     let own = || controller.name.clone();
     match &*controller.kind {
@@ -185,6 +188,10 @@ mod tests {
     fn r5_8_tls_mode() {
         assert_eq!(labelled(json!({"security.istio.io/tlsMode": "istio"})).tls_mode, TlsMode::Istio);
         assert_eq!(labelled(json!({})).tls_mode, TlsMode::Disabled);
+        let other = labelled(json!({"security.istio.io/tlsMode": "strange"}));
+        assert_eq!((other.tls_mode, other.tls_mode_text()), (TlsMode::Disabled, "strange"));
+        assert_eq!(labelled(json!({})).tls_mode_text(), "disabled");
+        assert_eq!(labelled(json!({"security.istio.io/tlsMode": ""})).tls_mode_text(), "");
         assert_eq!(labelled(json!({"security.istio.io/tlsMode": "disabled"})).tls_mode, TlsMode::Disabled);
     }
 
@@ -192,7 +199,8 @@ mod tests {
     fn r5_9_service_account() {
         let account = pod(json!({}), json!({"serviceAccountName": "sa1"})).account.clone().unwrap();
         assert_eq!(account.to_string(), "spiffe://cluster.local/ns/a/sa/sa1");
-        assert_eq!(pod(json!({}), json!({})).account, None);
+        let none = pod(json!({}), json!({})).account.clone().unwrap();
+        assert_eq!(none.to_string(), "spiffe://cluster.local/ns/a/sa/", "the name is what the pod says");
     }
 
     #[test]
@@ -207,6 +215,8 @@ mod tests {
         assert_eq!(name(hash.clone(), "", "ReplicaSet", "web-6d4"), "p");
         assert_eq!(name(hash, "web-", "ReplicaSet", "web"), "web");
         assert_eq!(name(json!({"rollouts-pod-template-hash": "77"}), "x-", "ReplicaSet", "roll-77"), "roll");
+        let both = json!({"pod-template-hash": "zz", "rollouts-pod-template-hash": "77"});
+        assert_eq!(name(both, "x-", "ReplicaSet", "roll-77"), "roll", "the hash that fits");
         assert_eq!(name(json!({}), "x-", "StatefulSet", "db"), "db");
         assert_eq!(name(json!({}), "x-", "Job", "tick-28123456"), "tick");
         assert_eq!(name(json!({}), "x-", "Job", "once-1"), "once-1");

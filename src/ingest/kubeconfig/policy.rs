@@ -144,6 +144,7 @@ fn provider(value: &Value, policy: KubeconfigPolicy) -> Result<(), Refusal> {
         "gcp" => Exception::Gcp,
         "azure" => Exception::Azure,
         "openstack" => Exception::Openstack,
+        "exec" if policy.peer => Exception::Exec,
         _ => return Err(refused_provider()),
     };
     if policy.permits(exception) { Ok(()) } else { Err(refused_provider()) }

@@ -11,7 +11,7 @@ use crate::ingest::watch::{Received, SourceEvent};
 use crate::model::{ClusterId, GatewayAddress, GatewayHost, Name, NetworkGateway};
 
 /// The gateways of one cluster's objects and of the document `meshNetworks` (`null` for none), static ones with
-/// an empty cluster, host names unresolved; notes say what is not used. Objects of other kinds do not matter.
+/// an empty cluster, host names unresolved; notes say what is not used. An object that comes again is changed.
 ///
 /// # Errors
 /// An object that cannot be read.
@@ -20,13 +20,20 @@ pub fn gateways_of(
     system_namespace: &str,
     objects: &[Value],
     mesh_networks: &Value,
+    hosts: HostNames,
 ) -> Result<Gateways, String> {
-    let reading = MeshNetworks::from_value(mesh_networks, HostNames::Allowed);
+    let reading = MeshNetworks::from_value(mesh_networks, hosts).at_first();
+    let quirks = context.quirks;
     let mut result = Gateways { notes: reading.problems, ..Gateways::default() };
     result.notes.extend(reading.warnings);
     for told in reading.networks.static_gateways() {
         let (network, cluster, port, hbone_port) = (told.network, ClusterId::default(), told.port, 0);
         match told.address {
+            GatewayAddress::Ip(address) if !context.permits(address) => {
+                result
+                    .notes
+                    .push(format!("gateway {address} of network `{network}` cannot be reached: not used"));
+            }
             GatewayAddress::Ip(address) => {
                 result.gateways.push(NetworkGateway { network, cluster, address, port, hbone_port });
             }
@@ -39,11 +46,12 @@ pub fn gateways_of(
     staging.apply(StagedEvent::MeshNetworks(reading.networks.into()));
     for object in objects {
         staging.apply(event(object)?);
+        staging.take();
     }
     let claim = staging.state().networks;
     let notes = staging.quarantined();
-    result.extend(Gateways { gateways: claim.gateways, hosts: claim.hosts, notes });
     result.settle();
+    result.beside(Gateways { gateways: claim.gateways, hosts: claim.hosts, notes }, quirks);
     Ok(result)
 }
 
@@ -56,6 +64,8 @@ fn event(object: &Value) -> Result<StagedEvent, String> {
         "Service" => StagedEvent::Service(applied(object)?),
         "EndpointSlice" => StagedEvent::Slice(applied(object)?),
         "Gateway" => StagedEvent::Gateway(applied(object)?),
+        "ServiceExport" => StagedEvent::Export(applied(object)?),
+        "ServiceImport" => StagedEvent::Import(applied(object)?),
         other => return Err(format!("kind `{other}` does not tell of gateways")),
     })
 }

@@ -12,6 +12,7 @@ use super::{HostNames, MeshNetworks};
 use crate::ingest::client::special_kind;
 use crate::ingest::convert::SpecialAddresses;
 use crate::ingest::problems::Problems;
+use crate::ingest::snapshot::Memory;
 use crate::model::{ClusterId, GatewayAddress, GatewayHost, NetworkGateway};
 use crate::registry::Registry;
 
@@ -35,6 +36,7 @@ pub(in crate::ingest) struct MeshPublisher {
     problems: Arc<Problems>,
     hosts: HostNames,
     special: SpecialAddresses,
+    memory: Arc<Memory>,
 }
 
 impl MeshPublisher {
@@ -44,7 +46,13 @@ impl MeshPublisher {
         hosts: HostNames,
         special: SpecialAddresses,
     ) -> Self {
-        Self { current: watch::Sender::new(None), registry, problems, hosts, special }
+        let (current, memory) = (watch::Sender::new(None), Arc::default());
+        Self { current, registry, problems, hosts, special, memory }
+    }
+
+    /// The same, with what the ConfigMap said before the start.
+    pub(in crate::ingest) fn remembering(self, memory: Arc<Memory>) -> Self {
+        Self { memory, ..self }
     }
 
     pub(in crate::ingest) fn feed(&self) -> MeshFeed {

@@ -86,8 +86,6 @@ pub struct ListPage<T> {
     pub next: Option<String>,
     /// The objects of this page, in the server's order.
     pub items: Vec<Received<T>>,
-    /// How many objects follow on later pages, if the server says so.
-    pub remaining: Option<u64>,
 }
 
 /// Reads one frame of a watch.

@@ -30,7 +30,8 @@ impl Rehearsal {
         }
     }
 
-    /// A Secret was added or changed: kubeconfigs by key. `created` is in seconds since the epoch.
+    /// A Secret was added or changed: kubeconfigs by key. `created` is in seconds since the epoch; with 0 for all of
+    /// them, whoever came first stays.
     pub fn secret(&mut self, name: &str, created: i64, kubeconfigs: &BTreeMap<String, String>) {
         let claim = |(key, text): (&String, &String)| {
             let read = RemoteKubeconfig::parse(text.as_bytes(), AddressPolicy::Any);

@@ -79,13 +79,79 @@ fn q1_a_loser_takes_over_when_the_owner_goes() {
     assert_eq!(table.gone("d"), ["remove c"]);
 }
 
+/// Every order of so many things.
+fn orders(count: usize) -> Vec<Vec<usize>> {
+    let Some(last) = count.checked_sub(1) else {
+        return vec![Vec::new()];
+    };
+    let shorter = orders(last).into_iter();
+    let longer = shorter.flat_map(|order| {
+        (0..=order.len()).map(move |at| {
+            let mut order = order.clone();
+            order.insert(at, last);
+            order
+        })
+    });
+    longer.collect()
+}
+
 #[test]
-fn k34_the_oldest_claims_first_whatever_the_order_of_arrival() {
-    for order in [[0, 1], [1, 0]] {
-        let news: [Secret<'_>; 2] = [(2, "a", &[("c", "k1")]), (1, "b", &[("c", "k2")])];
+fn k34_the_oldest_speaks_for_a_cluster_whatever_the_order_of_arrival() {
+    // The oldest is not the first by name; two are of the same second.
+    let all: [Secret<'_>; 4] = [
+        (3, "a", &[("c", "k1"), ("d", "k1")]),
+        (1, "d", &[("c", "k2")]),
+        (2, "c", &[("c", "k3"), ("d", "k3")]),
+        (2, "b", &[("c", "k4"), ("d", "k4")]),
+    ];
+    assert_eq!(orders(4).len(), 24);
+    for order in orders(4) {
         let mut table = Table::new(Contest::First);
-        assert_eq!(table.say(&order.map(|n| news[n])), ["run c of b"]);
+        let mut runs: BTreeMap<String, String> = BTreeMap::new();
+        let mut follow = |actions: Vec<String>| {
+            for action in actions {
+                let (id, source) = match action.split_whitespace().collect::<Vec<_>>()[..] {
+                    ["run", id, "of", source] => (id, source),
+                    _ => panic!("{action}: nothing ever stops"),
+                };
+                runs.insert(id.to_owned(), source.to_owned());
+            }
+        };
+        for at in &order {
+            follow(table.say(&[all[*at]]));
+        }
+        assert_eq!(runs, [("c".into(), "d".into()), ("d".into(), "b".into())].into(), "{order:?}");
+        assert_eq!(table.gone("d"), ["run c of b"], "{order:?}");
+        assert_eq!(table.gone("b"), ["run c of c", "run d of c"], "{order:?}");
+        assert_eq!(table.gone("a"), NOTHING);
     }
+}
+
+#[test]
+fn k34_without_ages_whoever_speaks_for_a_cluster_goes_on() {
+    let mut table = Table::new(Contest::First);
+    assert_eq!(table.say(&[(0, "b", &[("c", "k1")])]), ["run c of b"]);
+    assert_eq!(table.say(&[(0, "a", &[("c", "k2")])]), NOTHING);
+    assert_eq!(table.say(&[(5, "x", &[("c", "k3")])]), NOTHING);
+    assert_eq!(table.gone("b"), ["run c of a"]);
+}
+
+#[test]
+fn every_key_of_a_secret_names_a_cluster_whether_it_can_be_used_or_not() {
+    let mut table = Table::new(Contest::First);
+    table.say(&[(1, "s", &[("good", "k1"), ("refused", "bad")])]);
+    let names = |table: &Table, id: &str| table.roster.names(&id.into());
+    assert!(names(&table, "good") && names(&table, "refused") && !names(&table, "other"));
+    let unread = [(source(2, "t"), Claims::Unreadable("malformed".to_owned()))];
+    table.roster.update(unread, &table.problems);
+    assert!(names(&table, "other"), "it may");
+    table.say(&[(2, "t", &[])]);
+    assert!(!names(&table, "other"));
+    let unread = [(source(1, "s"), Claims::Unreadable("malformed".to_owned()))];
+    table.roster.update(unread, &table.problems);
+    assert!(names(&table, "refused") && !names(&table, "other"), "what it said before stands");
+    table.gone("s");
+    assert!(!names(&table, "good"));
 }
 
 #[test]
@@ -134,4 +200,29 @@ fn r1_5_other_annotations_with_the_same_credentials_restart_nothing() {
     assert_eq!(actions, [r#"tell c of s {"start": "required"}"#]);
     let news = [(source(1, "s"), Claims::Of(claims(), options))];
     assert_eq!(shown(&table.roster.update(news, &table.problems)), NOTHING);
+}
+
+#[test]
+fn q1_a_loser_is_promoted_but_under_its_flag_when_it_changes_only() {
+    use crate::ingest::Rehearsal;
+    use crate::model::{Quirk, Quirks};
+    let text = |token: &str| {
+        serde_json::json!({"apiVersion": "v1", "kind": "Config", "current-context": "c",
+            "clusters": [{"name": "c", "cluster": {"server": "https://192.0.2.1:6443"}}],
+            "users": [{"name": "u", "user": {"token": token}}],
+            "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}]})
+        .to_string()
+    };
+    let run = |quirks| {
+        let mut rehearsal = Rehearsal::new("config".into(), quirks);
+        let data = |token: &str| [("c0".to_owned(), text(token))].into();
+        rehearsal.secret("istio-system/a", 1, &data("k1"));
+        rehearsal.secret("istio-system/b", 2, &data("k2"));
+        rehearsal.gone("istio-system/a");
+        let left = rehearsal.running().len();
+        rehearsal.secret("istio-system/b", 2, &data("k3"));
+        (left, rehearsal.running().len())
+    };
+    assert_eq!(run(Quirks::OURS), (2, 2));
+    assert_eq!(run(Quirks::of([Quirk::Q1])), (1, 2));
 }

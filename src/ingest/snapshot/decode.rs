@@ -8,7 +8,8 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use prost::Message as _;
 
-use super::{Pin, Snapshot};
+use super::{Addresses, Pin, Snapshot, Terms};
+use crate::ingest::convert::Advertised;
 use crate::model::{
     ClusterId, Discoverability, Endpoint, EndpointShard, ExportTo, Exposure, GatewayHost, Health, Hostname,
     Import, Labels, Locality, Name, NetworkGateway, NetworkId, NodePlace, PortProtocol, Resolution, Service,
@@ -42,6 +43,13 @@ pub(super) fn decode(body: &[u8]) -> Decoded<Snapshot> {
     decoder.workloads =
         message.workloads.iter().map(|workload| decoder.workload(workload)).collect::<Decoded<_>>()?;
     let network = decoder.network(message.network)?;
+    let trusted = message.trusted_networks.iter().map(|place| decoder.network(*place));
+    let terms = Terms {
+        trusted: trusted.collect::<Decoded<_>>()?,
+        advertised: advertised(&message.gateway_address)?,
+    };
+    let addresses = message.host_addresses.iter().map(|host| decoder.host_addresses(host));
+    let addresses = addresses.collect::<Decoded<Addresses>>()?;
     let state = ClusterState {
         networks: NetworkClaim {
             network: (!network.is_empty()).then_some(network),
@@ -64,6 +72,9 @@ pub(super) fn decode(body: &[u8]) -> Decoded<Snapshot> {
         pin: Pin { server: message.server, ca: hash(&message.ca)? },
         uid: Name::from(message.uid),
         confirmed: confirmed.ok_or("its time is out of range")?,
+        terms,
+        addresses,
+        mesh_networks: message.mesh_networks.map(Arc::from),
         state,
     })
 }
@@ -85,6 +96,17 @@ fn address(bytes: &Vec<u8>) -> Decoded<IpAddr> {
 
 fn addresses(all: &[Vec<u8>]) -> Decoded<Vec<IpAddr>> {
     all.iter().map(address).collect()
+}
+
+/// What options advertised; empty for nothing.
+fn advertised(text: &str) -> Decoded<Option<Advertised>> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    match Advertised::parse(text) {
+        (Some(advertised), problems) if problems.is_empty() => Ok(Some(advertised)),
+        _ => Err("a gateway address that is none".to_owned()),
+    }
 }
 
 fn port(number: u32) -> Decoded<u16> {
@@ -144,6 +166,10 @@ impl Decoder {
             hbone_port: port(gateway.hbone_port)?,
             cluster: self.cluster.clone(),
         })
+    }
+
+    fn host_addresses(&self, host: &proto::HostAddresses) -> Decoded<(Hostname, Vec<IpAddr>)> {
+        Ok((Hostname::from(&*self.text(host.host)?), addresses(&host.addresses)?))
     }
 
     fn key(&self, key: Option<&proto::Key>) -> Decoded<ServiceKey> {
@@ -251,7 +277,11 @@ impl Decoder {
 
     fn service(&self, key: &ServiceKey, service: proto::Service) -> Decoded<Service> {
         let vips = |vips: &proto::Vips| {
-            Ok((ClusterId::from(&*self.text(vips.cluster)?), addresses(&vips.addresses)?))
+            let cluster = ClusterId::from(&*self.text(vips.cluster)?);
+            if cluster != self.cluster {
+                return Err(format!("virtual addresses of cluster {cluster}"));
+            }
+            Ok((cluster, addresses(&vips.addresses)?))
         };
         Ok(Service {
             key: key.clone(),

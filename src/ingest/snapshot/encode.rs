@@ -9,6 +9,7 @@ use std::time::UNIX_EPOCH;
 use prost::Message as _;
 
 use super::Snapshot;
+use super::terms::Written;
 use crate::model::{
     Discoverability, Endpoint, EndpointShard, ExportTo, GatewayHost, Health, Import, Labels, NetworkGateway,
     NodePlace, PortProtocol, Resolution, Service, ServiceKey, ServicePort, Set, SpiffeId, TlsMode,
@@ -16,8 +17,8 @@ use crate::model::{
 };
 use crate::proto::snapshot as proto;
 
-/// Appends the message of a snapshot. Equal snapshots give equal bytes.
-pub(super) fn encode(snapshot: &Snapshot, into: &mut Vec<u8>) {
+/// Appends the message of a snapshot; stops soon after `limit`. Equal snapshots give equal bytes.
+pub(super) fn encode(snapshot: &Snapshot, into: &mut Vec<u8>, limit: usize) {
     let mut encoder = Encoder {
         into,
         texts: HashMap::new(),
@@ -31,6 +32,13 @@ pub(super) fn encode(snapshot: &Snapshot, into: &mut Vec<u8>) {
     let network = networks.network.as_ref().map_or(0, |network| encoder.text(network));
     let gateways = networks.gateways.iter().map(|gateway| encoder.gateway(gateway)).collect();
     let gateway_hosts = networks.hosts.iter().map(|gateway| encoder.gateway_host(gateway)).collect();
+    let trusted_networks = snapshot.terms.trusted.iter().map(|network| encoder.text(network)).collect();
+    let host_addresses = snapshot.addresses.iter().map(|(host, addresses)| proto::HostAddresses {
+        host: encoder.text(host),
+        addresses: addresses.iter().map(bytes).collect(),
+    });
+    let host_addresses = host_addresses.collect();
+    let gateway_address = snapshot.terms.advertised.as_ref();
     encoder.piece(&proto::Snapshot {
         cluster: snapshot.cluster.to_string(),
         server: snapshot.pin.server.clone(),
@@ -40,9 +48,16 @@ pub(super) fn encode(snapshot: &Snapshot, into: &mut Vec<u8>) {
         network,
         gateways,
         gateway_hosts,
+        trusted_networks,
+        gateway_address: gateway_address.map(|all| Written(all).to_string()).unwrap_or_default(),
+        host_addresses,
+        mesh_networks: snapshot.mesh_networks.as_deref().map(str::to_owned),
         ..proto::Snapshot::default()
     });
     for pod in &state.workloads {
+        if encoder.into.len() > limit {
+            return;
+        }
         let workload = encoder.workload(&pod.workload);
         let services = encoder.keys(&pod.services);
         encoder.piece(&proto::Snapshot {
@@ -51,6 +66,9 @@ pub(super) fn encode(snapshot: &Snapshot, into: &mut Vec<u8>) {
         });
     }
     for (key, shard) in &state.shards {
+        if encoder.into.len() > limit {
+            return;
+        }
         let shards = vec![encoder.shard(key, shard)];
         encoder.piece(&proto::Snapshot { shards, ..proto::Snapshot::default() });
     }

@@ -15,8 +15,9 @@ use xxhash_rust::xxh3::Xxh3;
 use super::{Snapshot, decode, encode};
 
 const MAGIC: &[u8; 8] = b"tombolo\0";
-/// Raised when an older version would misunderstand a body; fields that may be ignored do not raise it.
-const VERSION: u32 = 1;
+/// Raised when an older version would misunderstand a body, or when a body of before lacks what a restart needs;
+/// fields that may be ignored do not raise it.
+const VERSION: u32 = 2;
 const CHECKED_HEAD: usize = 24;
 const HEAD: usize = CHECKED_HEAD + 16;
 /// The largest file that is read: some two million endpoints.
@@ -31,6 +32,11 @@ pub enum Corrupt {
     /// A newer version wrote it.
     #[error("it has format {0}, and this version knows formats up to {VERSION}")]
     FutureFormat(u32),
+    /// An older version wrote it.
+    #[error(
+        "it has format {0}, which lacks what format {VERSION} has: it is written anew once its cluster is read"
+    )]
+    OldFormat(u32),
     /// It is shorter or longer than it says.
     #[error("it has {found} bytes where its head says {expected}")]
     Length {
@@ -52,15 +58,23 @@ pub enum Corrupt {
 
 /// The file of a snapshot. Times are cut to milliseconds.
 pub fn write(snapshot: &Snapshot) -> Vec<u8> {
+    write_within(snapshot, usize::MAX).expect("no file is that large")
+}
+
+/// The same, unless it were larger than that: then it is not written to its end.
+pub(super) fn write_within(snapshot: &Snapshot, limit: usize) -> Option<Vec<u8>> {
     let mut bytes = vec![0; HEAD];
-    encode::encode(snapshot, &mut bytes);
+    encode::encode(snapshot, &mut bytes, limit);
+    if bytes.len() > limit {
+        return None;
+    }
     let length = (bytes.len() - HEAD) as u64;
     bytes[..8].copy_from_slice(MAGIC);
     bytes[8..12].copy_from_slice(&VERSION.to_le_bytes());
     bytes[16..24].copy_from_slice(&length.to_le_bytes());
     let checksum = checksum(&bytes[..CHECKED_HEAD], &bytes[HEAD..]);
     bytes[CHECKED_HEAD..HEAD].copy_from_slice(&checksum.to_le_bytes());
-    bytes
+    Some(bytes)
 }
 
 /// Reads a file; any bytes whatever are fine to try.
@@ -82,6 +96,9 @@ pub fn parse(bytes: &[u8]) -> Result<Snapshot, Corrupt> {
     let version = u32::from_le_bytes([head[8], head[9], head[10], head[11]]);
     if version > VERSION {
         return Err(Corrupt::FutureFormat(version));
+    }
+    if version < VERSION {
+        return Err(Corrupt::OldFormat(version));
     }
     let mut length = [0; 8];
     length.copy_from_slice(&head[16..24]);

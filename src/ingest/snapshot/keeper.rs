@@ -4,12 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
+use tokio::sync::watch as signal;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::{Loaded, Pin, Snapshot, SnapshotStore, Unusable};
+use super::{Addresses, Loaded, Memory, Pin, Snapshot, SnapshotStore, Terms, Unsaved, Unusable};
+use crate::ingest::options::ClusterOptions;
 use crate::ingest::problems::Problems;
-use crate::model::{ClusterId, ClusterStatus};
+use crate::model::{ClusterId, ClusterRole, ClusterStatus};
 use crate::registry::{ClusterState, Registry};
 
 /// The least time between two rounds.
@@ -25,6 +27,7 @@ pub struct Keeper {
     store: SnapshotStore,
     registry: Arc<Registry>,
     problems: Arc<Problems>,
+    memory: Arc<Memory>,
     /// The clusters to keep, each with its API server and what was written of it.
     kept: Mutex<BTreeMap<ClusterId, Kept>>,
 }
@@ -32,13 +35,25 @@ pub struct Keeper {
 #[derive(Debug)]
 struct Kept {
     pin: Pin,
+    options: signal::Receiver<Arc<ClusterOptions>>,
     written: Option<Written>,
+    /// It was more than a file may have; then it is not tried again for a while.
+    too_large: Option<Instant>,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 struct Written {
     revision: u64,
     at: Instant,
+    beside: Beside,
+}
+
+/// What is written besides the state.
+#[derive(Clone, Debug, PartialEq)]
+struct Beside {
+    terms: Terms,
+    addresses: Addresses,
+    mesh_networks: Option<Arc<str>>,
 }
 
 /// What a round is to write.
@@ -47,6 +62,7 @@ struct Due {
     pin: Pin,
     status: ClusterStatus,
     revision: u64,
+    beside: Beside,
 }
 
 fn subject(cluster: &ClusterId) -> String {
@@ -56,7 +72,12 @@ fn subject(cluster: &ClusterId) -> String {
 impl Keeper {
     /// Keeps snapshots in `store`.
     pub fn new(store: SnapshotStore, registry: Arc<Registry>, problems: Arc<Problems>) -> Self {
-        Self { store, registry, problems, kept: Mutex::default() }
+        Self { store, registry, problems, memory: Arc::default(), kept: Mutex::default() }
+    }
+
+    /// What outlives a restart besides the states of clusters.
+    pub(in crate::ingest) fn memory(&self) -> &Arc<Memory> {
+        &self.memory
     }
 
     /// Reads what is to be served of a cluster until its API server at `pin` was read. One that cannot be used is
@@ -65,7 +86,10 @@ impl Keeper {
         let (keeper, id, pin) = (Arc::clone(self), cluster.clone(), pin.clone());
         let loading = tokio::task::spawn_blocking(move || keeper.store.load(&id, &pin, SystemTime::now()));
         match loading.await {
-            Ok(Ok(loaded)) => loaded,
+            Ok(Ok(loaded)) => {
+                loaded.iter().for_each(|loaded| self.memory.recall_addresses(&loaded.snapshot.addresses));
+                loaded
+            }
             Ok(Err(why)) => {
                 self.ignored(cluster, &why);
                 None
@@ -80,7 +104,10 @@ impl Keeper {
         let keeper = Arc::clone(self);
         let loading = tokio::task::spawn_blocking(move || keeper.store.load_all(SystemTime::now()));
         match loading.await {
-            Ok(Ok(all)) => all,
+            Ok(Ok(all)) => {
+                all.iter().for_each(|loaded| self.memory.recall_addresses(&loaded.snapshot.addresses));
+                all
+            }
             Ok(Err(error)) => {
                 tracing::error!(%error, "the directory of snapshots cannot be read");
                 Vec::new()
@@ -96,8 +123,14 @@ impl Keeper {
     }
 
     /// From now on what the registry has of this cluster is what this API server said.
-    pub(in crate::ingest) fn keep(&self, cluster: &ClusterId, pin: &Pin) {
-        self.kept().insert(cluster.clone(), Kept { pin: pin.clone(), written: None });
+    pub(in crate::ingest) fn keep(
+        &self,
+        cluster: &ClusterId,
+        pin: &Pin,
+        options: signal::Receiver<Arc<ClusterOptions>>,
+    ) {
+        let kept = Kept { pin: pin.clone(), options, written: None, too_large: None };
+        self.kept().insert(cluster.clone(), kept);
         self.problems.clear(&subject(cluster));
     }
 
@@ -142,6 +175,12 @@ impl Keeper {
         }
     }
 
+    /// How many clusters the next round writes.
+    #[cfg(test)]
+    pub(super) fn due_now(&self) -> usize {
+        self.due().len()
+    }
+
     fn due(&self) -> Vec<Due> {
         let confirm = CONFIRM.min(self.store.max_age() / 4);
         let kept = self.kept();
@@ -149,23 +188,64 @@ impl Keeper {
             let status = self.registry.clusters().get(id).filter(|status| status.synced)?;
             // Read before the state: what changes in between is written once more.
             let revision = self.registry.revision(id);
-            let current = kept.written.is_some_and(|written| {
+            let beside = self.beside(id, status.role, kept);
+            let current = kept.written.as_ref().is_some_and(|written| {
                 written.revision == revision
+                    && written.beside == beside
                     && (status.stale_since().is_some() || written.at.elapsed() < confirm)
             });
-            (!current).then(|| Due { id: id.clone(), pin: kept.pin.clone(), status, revision })
+            let waits = kept.too_large.is_some_and(|at| at.elapsed() < CONFIRM);
+            (!current && !waits).then(|| Due {
+                id: id.clone(),
+                pin: kept.pin.clone(),
+                status,
+                revision,
+                beside,
+            })
         });
         due.collect()
+    }
+
+    fn beside(&self, id: &ClusterId, role: ClusterRole, kept: &Kept) -> Beside {
+        let networks = self.registry.networks();
+        let config = role == ClusterRole::Config;
+        // Static gateways come with the document.
+        let told = [Some(id.clone()), config.then(ClusterId::default)];
+        let hosts = told.iter().flatten().flat_map(|teller| networks.told_by(teller).hosts);
+        let resolved = |host| Some((networks.host_addresses(&host)?.to_vec(), host));
+        let resolved = hosts.filter_map(|gateway| resolved(gateway.host));
+        let resolved = resolved.filter(|(addresses, _)| !addresses.is_empty());
+        Beside {
+            terms: Terms::of(&kept.options.borrow()),
+            addresses: resolved.map(|(addresses, host)| (host, addresses)).collect(),
+            mesh_networks: self.memory.document().filter(|_| config),
+        }
     }
 
     fn save(&self, due: Due, state: ClusterState) {
         let now = SystemTime::now();
         let confirmed = due.status.stale_since().map_or(now, |since| since.time_of_day());
-        let (cluster, pin, uid) = (due.id.clone(), due.pin.clone(), due.status.uid.clone());
-        let snapshot = Snapshot { cluster, pin, uid, confirmed, state };
+        let Beside { terms, addresses, mesh_networks } = due.beside.clone();
+        let snapshot = Snapshot {
+            cluster: due.id.clone(),
+            pin: due.pin.clone(),
+            uid: due.status.uid.clone(),
+            confirmed,
+            terms,
+            addresses,
+            mesh_networks,
+            state,
+        };
         let path = self.store.path(&due.id);
         if let Err(error) = self.store.save(&snapshot) {
-            self.problems.set(subject(&due.id), format!("{} cannot be written: {error}", path.display()));
+            let mut text = format!("{} is not kept: {error}", path.display());
+            if matches!(error, Unsaved::TooLarge(_)) {
+                text.push_str("; after a restart the cluster is served only once it was read");
+                if let Some(kept) = self.kept().get_mut(&due.id) {
+                    kept.too_large = Some(Instant::now());
+                }
+            }
+            self.problems.set(subject(&due.id), text);
             return;
         }
         if self.note(&due) {
@@ -182,7 +262,9 @@ impl Keeper {
         let mut all = self.kept();
         let kept = all.get_mut(&due.id);
         if let Some(kept) = kept.filter(|kept| kept.pin == due.pin) {
-            kept.written = Some(Written { revision: due.revision, at: Instant::now() });
+            let (revision, beside) = (due.revision, due.beside.clone());
+            kept.written = Some(Written { revision, at: Instant::now(), beside });
+            kept.too_large = None;
         }
         all.contains_key(&due.id)
     }

@@ -8,7 +8,8 @@ use std::time::{Duration, SystemTime};
 
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::{Corrupt, MAX_BYTES, Pin, Snapshot, SnapshotOptions, parse, write};
+use super::format::write_within;
+use super::{Corrupt, MAX_BYTES, Pin, Snapshot, SnapshotOptions, parse};
 use crate::model::ClusterId;
 
 const SUFFIX: &str = ".snapshot";
@@ -63,6 +64,17 @@ pub enum Unusable {
     FromTheFuture(Duration),
 }
 
+/// *Skipped*: why a state is not kept. The file of before stays.
+#[derive(Debug, thiserror::Error)]
+pub enum Unsaved {
+    /// The disk.
+    #[error("it cannot be written: {0}")]
+    Write(#[from] io::Error),
+    /// More than is ever read.
+    #[error("it would be larger than {0} bytes")]
+    TooLarge(usize),
+}
+
 fn short(age: Duration) -> humantime::FormattedDuration {
     humantime::format_duration(Duration::from_secs(age.as_secs()))
 }
@@ -83,6 +95,7 @@ pub struct Loaded {
 pub struct SnapshotStore {
     dir: PathBuf,
     max_age: Duration,
+    max_bytes: usize,
 }
 
 impl SnapshotStore {
@@ -95,12 +108,18 @@ impl SnapshotStore {
         let dir = options.dir.clone();
         let fail = |action, error| SnapshotError { action, path: dir.clone(), error };
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&dir).map_err(|e| fail("make", e))?;
-        let store = Self { dir: dir.clone(), max_age: options.max_age };
+        let store = Self { dir: dir.clone(), max_age: options.max_age, max_bytes: MAX_BYTES };
         store.clear(now).map_err(|error| fail("read", error))?;
         let probe = dir.join(format!(".{}{TEMPORARY}", std::process::id()));
         let written = create(&probe).and_then(|_| fs::remove_file(&probe));
         written.map_err(|error| fail("write to", error))?;
         Ok(store)
+    }
+
+    /// The same with another limit.
+    #[cfg(test)]
+    pub(super) fn limited(self, max_bytes: usize) -> Self {
+        Self { max_bytes, ..self }
     }
 
     /// The longest age that is believed.
@@ -174,18 +193,15 @@ impl SnapshotStore {
     ///
     /// # Errors
     /// The one before stays.
-    pub fn save(&self, snapshot: &Snapshot) -> io::Result<()> {
-        let bytes = write(snapshot);
-        if bytes.len() > MAX_BYTES {
-            return Err(io::Error::other(Corrupt::TooLarge));
-        }
+    pub fn save(&self, snapshot: &Snapshot) -> Result<(), Unsaved> {
+        let bytes = write_within(snapshot, self.max_bytes).ok_or(Unsaved::TooLarge(self.max_bytes))?;
         let path = self.path(&snapshot.cluster);
         let temporary = path.with_extension(&TEMPORARY[1..]);
         let mut file = create(&temporary)?;
         file.write_all(&bytes)?;
         file.sync_all()?;
         fs::rename(&temporary, &path)?;
-        File::open(&self.dir)?.sync_all()
+        Ok(File::open(&self.dir)?.sync_all()?)
     }
 
     /// Deletes the snapshot of a cluster, if there is one.

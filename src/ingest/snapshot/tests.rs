@@ -1,19 +1,24 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::os::unix::fs::PermissionsExt as _;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use proptest::prelude::*;
+use tokio::sync::watch as signal;
 
 use super::*;
+use crate::ingest::convert::Advertised;
+use crate::ingest::problems::Problems;
 use crate::model::{
-    Discoverability, Endpoint, EndpointShard, ExportTo, Exposure, GatewayHost, Health, Import, Labels,
-    Locality, NetworkGateway, PortProtocol, Resolution, Service, ServiceKey, ServicePort, Set, SpiffeId,
-    TlsMode, TrafficDistribution, Transport, Workload, WorkloadCell, WorkloadParts,
+    ClusterRole, ClusterStatus, Discoverability, Endpoint, EndpointShard, ExportTo, Exposure, GatewayHost,
+    Health, Import, Labels, Locality, NetworkGateway, PortProtocol, Resolution, Service, ServiceKey,
+    ServicePort, Set, SpiffeId, TlsMode, TrafficDistribution, Transport, Workload, WorkloadCell,
+    WorkloadParts,
 };
-use crate::registry::NetworkClaim;
+use crate::registry::{ClusterWriter, NetworkClaim, Registry};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -69,7 +74,7 @@ fn record(key: &ServiceKey, resolution: Resolution, export_to: ExportTo) -> Serv
         ]
         .map(port)
         .to_vec(),
-        vips: vec![("west".into(), vec!["10.1.0.1".parse().unwrap()]), ("other".into(), vec![])],
+        vips: vec![("west".into(), vec!["10.1.0.1".parse().unwrap()])],
         resolution,
         labels: Labels::from([("a", "b")]),
         export_to,
@@ -131,7 +136,20 @@ fn state() -> ClusterState {
 }
 
 fn snapshot() -> Snapshot {
-    Snapshot { cluster: "west".into(), pin: pin(), uid: "u-1".into(), confirmed: then(), state: state() }
+    Snapshot {
+        cluster: "west".into(),
+        pin: pin(),
+        uid: "u-1".into(),
+        confirmed: then(),
+        terms: Terms {
+            trusted: ["n2".into(), "n3".into()].into(),
+            advertised: Advertised::parse("+gw.example.com:443,[2001:db8::1]:1").0,
+        },
+        addresses: [("gw.example.com".into(), vec!["192.0.2.7".parse().unwrap()]), ("x".into(), vec![])]
+            .into(),
+        mesh_networks: Some("networks: {}".into()),
+        state: state(),
+    }
 }
 
 fn store() -> (SnapshotStore, tempfile::TempDir) {
@@ -146,7 +164,14 @@ fn what_is_written_is_read() {
     let bytes = write(&snapshot);
     assert_eq!(parse(&bytes).unwrap(), snapshot);
     assert_eq!(write(&parse(&bytes).unwrap()), bytes, "equal snapshots have equal bytes");
-    let empty = Snapshot { uid: "".into(), state: ClusterState::default(), ..snapshot };
+    let empty = Snapshot {
+        uid: "".into(),
+        terms: Terms::default(),
+        addresses: Addresses::new(),
+        mesh_networks: None,
+        state: ClusterState::default(),
+        ..snapshot
+    };
     assert_eq!(parse(&write(&empty)).unwrap(), empty);
 }
 
@@ -185,9 +210,13 @@ fn any_damage_is_found_and_named() {
     let mut longer = bytes.clone();
     longer.push(0);
     assert!(matches!(parse(&longer), Err(Corrupt::Length { .. })));
-    let mut future = bytes;
-    future[8] = 2;
-    assert_eq!(parse(&future), Err(Corrupt::FutureFormat(2)));
+    let mut other = bytes;
+    other[8] = 3;
+    assert_eq!(parse(&other), Err(Corrupt::FutureFormat(3)));
+    other[8] = 1;
+    let old = parse(&other).unwrap_err();
+    assert_eq!(old, Corrupt::OldFormat(1));
+    assert!(old.to_string().contains("format 1") && old.to_string().contains("format 2"), "{old}");
     assert_eq!(parse(b"{}"), Err(Corrupt::Foreign));
     assert_eq!(parse(&vec![0; MAX_BYTES + 1]), Err(Corrupt::TooLarge));
 }
@@ -234,6 +263,32 @@ fn content_that_makes_no_sense_is_refused_whatever_its_checksum_says() {
         (
             proto::Snapshot { shards: vec![proto::Shard::default()], ..proto::Snapshot::default() },
             "without a key",
+        ),
+        (
+            proto::Snapshot { gateway_address: "???".to_owned(), ..proto::Snapshot::default() },
+            "a gateway address that is none",
+        ),
+        (
+            proto::Snapshot {
+                host_addresses: vec![proto::HostAddresses { host: 9, ..proto::HostAddresses::default() }],
+                ..proto::Snapshot::default()
+            },
+            "no text 9",
+        ),
+        (
+            proto::Snapshot {
+                texts: vec!["east".to_owned()],
+                shards: vec![proto::Shard {
+                    key: Some(proto::Key::default()),
+                    service: Some(proto::Service {
+                        vips: vec![proto::Vips { cluster: 1, addresses: Vec::new() }],
+                        ..proto::Service::default()
+                    }),
+                    ..proto::Shard::default()
+                }],
+                ..proto::Snapshot::default()
+            },
+            "virtual addresses of cluster east",
         ),
         (proto::Snapshot { ca: vec![1], ..proto::Snapshot::default() }, "odd size"),
         (proto::Snapshot { confirmed_ms: u64::MAX, network: 1, ..proto::Snapshot::default() }, "no text 1"),
@@ -285,7 +340,7 @@ fn long_ids_have_files_of_their_own() {
     let (store, _dir) = store();
     let long = |end: &str| ClusterId::from("a".repeat(62) + "." + &"b".repeat(180) + end);
     for id in [long("x"), long("y")] {
-        store.save(&Snapshot { cluster: id.clone(), ..snapshot() }).unwrap();
+        store.save(&Snapshot { cluster: id.clone(), state: ClusterState::default(), ..snapshot() }).unwrap();
     }
     assert_ne!(store.path(&long("x")), store.path(&long("y")));
     let loaded = store.load(&long("y"), &pin(), then()).unwrap().unwrap();
@@ -354,7 +409,87 @@ fn a_pin_tells_api_servers_apart_and_nothing_more() {
     let plain = pin("https://api.example.com");
     assert_eq!(plain.server, "https://api.example.com:443");
     assert_eq!(plain, pin("https://API.example.com:443/"));
-    assert_eq!(pin("https://user:canary@[::1]:6443/x?canary").server, "https://[::1]:6443");
+    assert_eq!(pin("https://user:canary@[::1]:6443/x?canary").server, "https://[::1]:6443/x");
+    // Several behind one host.
+    assert_ne!(
+        pin("https://rancher.example.com/k8s/clusters/a"),
+        pin("https://rancher.example.com/k8s/clusters/b")
+    );
+    assert_eq!(pin("https://rancher.example.com/a/"), pin("https://rancher.example.com/a"));
+}
+
+/// A keeper of cluster `west`, which has so many services, and its registry.
+fn keeper(
+    store: SnapshotStore,
+    services: usize,
+) -> (Arc<Keeper>, Arc<Registry>, Arc<Problems>, ClusterWriter) {
+    let (registry, problems) = (Registry::new(), Arc::<Problems>::default());
+    let keeper = Arc::new(Keeper::new(store, Arc::clone(&registry), Arc::clone(&problems)));
+    let mut writer = registry.writer("west".into(), ClusterRole::Config).unwrap();
+    for n in 0..services {
+        let key = ServiceKey::new("sample", format!("s{n}"));
+        let endpoint = Endpoint::new("10.0.0.1".parse().unwrap(), 80, "http", workload("w", "10.0.0.1"));
+        writer.set(key, EndpointShard::new("west".into(), None, vec![endpoint]));
+    }
+    let mut row = ClusterStatus::new("west".into(), ClusterRole::Config, "secret x".to_owned());
+    row.synced = true;
+    registry.clusters().put(row);
+    keeper.keep(&"west".into(), &pin(), signal::Sender::new(Arc::default()).subscribe());
+    (keeper, registry, problems, writer)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_state_that_is_too_large_is_told_once_and_not_encoded_round_by_round() {
+    let (store, _dir) = store();
+    let (keeper, registry, problems, mut writer) = keeper(store.limited(2000), 100);
+    keeper.round();
+    let told = problems.all();
+    assert_eq!((told.len(), &*told[0].subject), (1, "cluster west, snapshot"));
+    assert!(told[0].text.contains("larger than 2000 bytes") && told[0].text.contains("served only once"));
+    assert_eq!(keeper.load_all().await.len(), 0);
+    // It stays too large, and then is not any more.
+    assert_eq!(keeper.due_now(), 0);
+    writer.replace(ClusterState::default());
+    tokio::time::advance(Duration::from_secs(60)).await;
+    assert_eq!(keeper.due_now(), 0, "not tried before its time");
+    tokio::time::advance(Duration::from_secs(900)).await;
+    assert_eq!(keeper.due_now(), 1);
+    keeper.round();
+    assert_eq!((problems.all(), keeper.load_all().await.len()), (Vec::new(), 1));
+    drop(registry);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_names_resolve_to_and_the_document_are_kept_when_they_change() {
+    let (store, _dir) = store();
+    let (keeper, registry, _problems, mut writer) = keeper(store, 1);
+    writer.claim_networks(state().networks);
+    registry.set_static_gateways(
+        Vec::new(),
+        vec![GatewayHost {
+            network: "n9".into(),
+            host: "static.example.com".into(),
+            port: 1,
+            hbone_port: 0,
+            cluster: "".into(),
+        }],
+    );
+    keeper.round();
+    assert_eq!(keeper.due_now(), 0);
+    let address = |text: &str| -> IpAddr { text.parse().unwrap() };
+    registry.set_host_addresses(&"gw.example.com".into(), &[address("192.0.2.7")]);
+    registry.set_host_addresses(&"static.example.com".into(), &[address("192.0.2.8")]);
+    assert_eq!(keeper.due_now(), 1, "although nothing of the cluster differs");
+    keeper.round();
+    keeper.memory().set_document("networks: {n9: {}}");
+    assert_eq!(keeper.due_now(), 1);
+    keeper.round();
+    assert_eq!(keeper.due_now(), 0);
+    let loaded = keeper.load(&"west".into(), &pin()).await.unwrap().snapshot;
+    let known = [("gw.example.com", "192.0.2.7"), ("static.example.com", "192.0.2.8")];
+    assert_eq!(loaded.addresses, known.map(|(host, ip)| (host.into(), vec![address(ip)])).into());
+    assert_eq!(loaded.mesh_networks.as_deref(), Some("networks: {n9: {}}"));
+    assert_eq!(keeper.memory().addresses(&"gw.example.com".into()), [address("192.0.2.7")], "recalled");
 }
 
 #[test]

@@ -1,14 +1,21 @@
 //! What the peer remembers and we derive anew: kept under `--compat istiod` only (D1).
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::Staging;
 use super::pod_table::PodId;
-use crate::ingest::convert::HealthBasis;
-use crate::ingest::objects::ObjectKey;
-use crate::model::{Quirk, Quirks};
+use crate::ingest::convert::{Gateways, HealthBasis};
+use crate::ingest::objects::{NodeObject, ObjectKey};
+use crate::model::{Name, Quirk, Quirks};
 
-/// What was known when each slice came.
+/// Which kind of object is deleted.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Deleted {
+    Service,
+    Gateway,
+}
+
+/// What was known when each slice came, and of gateways that no object tells of any longer.
 #[derive(Debug)]
 pub(super) struct Compat {
     quirks: Quirks,
@@ -16,11 +23,75 @@ pub(super) struct Compat {
     basis: HashMap<ObjectKey, HealthBasis>,
     /// Q23: pods it names that were not known then and have not been ready since.
     late: HashMap<ObjectKey, HashSet<PodId>>,
+    /// Q6: nodes as they were when they last had an ExternalIP.
+    nodes: BTreeMap<Name, NodeObject>,
+    /// Q6: gateways of Services as they were when those last had addresses.
+    services: BTreeMap<ObjectKey, Gateways>,
+    /// Q8: gateways of Gateway objects as they were when those last had the label, with their account.
+    labelled: BTreeMap<ObjectKey, (Name, Gateways)>,
 }
 
 impl Compat {
     pub(super) fn new(quirks: Quirks) -> Self {
-        Self { quirks, basis: HashMap::new(), late: HashMap::new() }
+        Self {
+            quirks,
+            basis: HashMap::new(),
+            late: HashMap::new(),
+            nodes: BTreeMap::new(),
+            services: BTreeMap::new(),
+            labelled: BTreeMap::new(),
+        }
+    }
+
+    /// Q6: a node is there; one without an ExternalIP counts as it was. Says whether what counts differs.
+    pub(super) fn node(&mut self, name: &Name, node: Option<&NodeObject>) -> bool {
+        match node {
+            Some(node) if node.external_ip.is_none() => false,
+            Some(node) => self.nodes.insert(name.clone(), node.clone()).as_ref() != Some(node),
+            None => self.nodes.remove(name).is_some(),
+        }
+    }
+
+    /// Q6: the nodes that count.
+    pub(super) fn nodes(&self) -> impl Iterator<Item = (&Name, &NodeObject)> {
+        self.nodes.iter()
+    }
+
+    /// Q6: a Service is evaluated; what it told is remembered while it has addresses.
+    pub(super) fn service(&mut self, key: &ObjectKey, told: &Gateways) {
+        if self.quirks.has(Quirk::Q6) {
+            self.services.insert(key.clone(), told.clone());
+        }
+    }
+
+    /// Q6: Services whose gateways are remembered.
+    pub(super) fn services(&self) -> impl Iterator<Item = (&ObjectKey, &Gateways)> {
+        self.services.iter()
+    }
+
+    /// Q8: a Gateway object with the label is evaluated.
+    pub(super) fn labelled(&mut self, key: &ObjectKey, account: &Name, told: &Gateways) {
+        if self.quirks.has(Quirk::Q8) {
+            self.labelled.insert(key.clone(), (account.clone(), told.clone()));
+        }
+    }
+
+    /// Q8: Gateway objects whose gateways are remembered.
+    pub(super) fn once_labelled(&self) -> impl Iterator<Item = (&ObjectKey, &(Name, Gateways))> {
+        self.labelled.iter()
+    }
+
+    /// A Service or Gateway object is deleted: nothing of it is remembered. Says whether anything was.
+    pub(super) fn deleted(&mut self, key: &ObjectKey, what: Deleted) -> bool {
+        match what {
+            Deleted::Service => self.services.remove(key).is_some(),
+            Deleted::Gateway => self.labelled.remove(key).is_some(),
+        }
+    }
+
+    /// The rules of the networks changed: every Service is evaluated as it is.
+    pub(super) fn rules_changed(&mut self) {
+        self.services.clear();
     }
 
     /// Whether slices have to be remembered.
@@ -65,7 +136,8 @@ impl Staging {
         }
         if self.context.quirks.has(Quirk::Q32) {
             let service = self.services.get(&ObjectKey::new(&key.namespace, service));
-            self.compat.basis.insert(key.clone(), HealthBasis::of(service.map(AsRef::as_ref)));
+            let basis = HealthBasis::of(service.map(AsRef::as_ref), &self.context.session_labels);
+            self.compat.basis.insert(key.clone(), basis);
         }
         if self.context.quirks.has(Quirk::Q23) {
             let unknown: HashSet<_> =

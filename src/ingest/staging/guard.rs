@@ -4,8 +4,16 @@
 //! list would remove is held back until a second list confirms it; what it adds, and what events say
 //! meanwhile, counts at once.
 
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use super::held::Scope;
+
 /// Fewer endpoints than this may go without a question.
 const LEAST: usize = 100;
+/// What lists took away counts together for this long: where each namespace is listed by itself, a broken
+/// answer takes a cluster away piece by piece.
+const TOGETHER: Duration = Duration::from_secs(300);
 
 /// Whether lists are doubted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -25,9 +33,43 @@ impl Guard {
     }
 }
 
+/// What believed lists of a kind have taken away lately.
+#[derive(Debug, Default)]
+pub(super) struct Losses {
+    /// In order; scopes are not many.
+    all: VecDeque<(Instant, Scope, usize)>,
+}
+
+impl Losses {
+    /// Endpoints lost by now. Without a clock none count together.
+    pub(super) fn lately(&mut self, now: Option<Instant>) -> usize {
+        let Some(now) = now else { return 0 };
+        while self.all.front().is_some_and(|(at, ..)| now.saturating_duration_since(*at) > TOGETHER) {
+            self.all.pop_front();
+        }
+        self.all.iter().map(|(_, _, lost)| lost).sum()
+    }
+
+    /// A list of one scope was believed: it took `lost` away, or brought them back.
+    pub(super) fn note(&mut self, scope: &Scope, before: usize, after: usize, now: Option<Instant>) {
+        match (before.checked_sub(after), now) {
+            (Some(0), _) | (Some(_), None) => {}
+            (Some(lost), Some(now)) => self.all.push_back((now, scope.clone(), lost)),
+            (None, _) => self.forget(scope),
+        }
+    }
+
+    /// What a scope lost was confirmed, or is there again.
+    pub(super) fn forget(&mut self, scope: &Scope) {
+        self.all.retain(|(_, other, _)| other != scope);
+    }
+}
+
 /// Removals of one kind that wait for a second list.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HeldBack {
+    /// The part of the kind that the list was of.
+    pub scope: Scope,
     /// Objects that the list did not have, or had with fewer endpoints.
     pub objects: usize,
     /// Endpoints that hang on them.

@@ -1,11 +1,12 @@
 //! The objects of one kind: keyed upsert, and mark and sweep for complete lists.
 
 use std::collections::HashSet;
+use std::time::Instant;
 
 use hashbrown::HashMap;
 use hashbrown::hash_map::IntoIter;
 
-use super::guard::{Guard, HeldBack};
+use super::guard::{Guard, HeldBack, Losses};
 use super::quarantine::Quarantine;
 use super::revisions::Revisions;
 use crate::ingest::counts::EventKind;
@@ -65,6 +66,7 @@ pub(super) fn packed<U, T>(event: SourceEvent<U>, pack: impl FnOnce(U) -> T) -> 
     match event {
         SourceEvent::Init => SourceEvent::Init,
         SourceEvent::InitApply(object) => SourceEvent::InitApply(received(object, pack)),
+        SourceEvent::InitDelete(key) => SourceEvent::InitDelete(key),
         SourceEvent::InitDone { reason } => SourceEvent::InitDone { reason },
         SourceEvent::Apply(object) => SourceEvent::Apply(received(object, pack)),
         SourceEvent::Delete { key, revision } => SourceEvent::Delete { key, revision },
@@ -84,6 +86,8 @@ pub(super) struct Door<'a, W> {
     pub(super) kind: ObjectKind,
     pub(super) scope: Scope,
     pub(super) guard: Guard,
+    /// The time, where there is a clock.
+    pub(super) now: Option<Instant>,
     /// How many endpoints hang on an object.
     pub(super) weigh: W,
     pub(super) quarantine: &'a mut Quarantine,
@@ -190,8 +194,8 @@ impl<T: PartialEq> Held<T> {
         !self.gate.listings.is_empty()
     }
 
-    /// Removals that wait for a second list.
-    pub(super) fn held_back(&self) -> Option<HeldBack> {
+    /// Removals that wait for a second list, by scope.
+    pub(super) fn held_back(&self) -> Vec<HeldBack> {
         self.gate.held_back()
     }
 
@@ -203,7 +207,8 @@ impl<T: PartialEq> Held<T> {
     ) -> Changes<T> {
         let kind = door.kind;
         let quarantine = &mut *door.quarantine;
-        let door = Door { kind, scope: door.scope, guard: door.guard, weigh: door.weigh, quarantine };
+        let Door { scope, guard, now, weigh, .. } = door;
+        let door = Door { kind, scope, guard, now, weigh, quarantine };
         let mut changes = self.gate.apply(event, &mut self.objects, door);
         while let Some(more) = self.gate.go_on(&mut self.objects, kind, quarantine) {
             changes.add(more);
@@ -221,13 +226,22 @@ pub(super) struct Gate<T> {
     revisions: HashMap<Scope, Revisions>,
     /// Lists that make this kind complete.
     awaited: usize,
-    /// What the last list took away and nobody confirmed: gone, or with fewer endpoints.
-    doubtful: HashMap<ObjectKey, Option<T>>,
-    held_back: Option<HeldBack>,
-    confirming: bool,
-    doubts: u64,
+    /// Lists that were not believed, each until a second one of the same scope.
+    doubts: HashMap<Scope, Doubt>,
+    serials: u64,
+    losses: Losses,
     /// What is left to do of a complete list.
     rest: Option<(Scope, Remainder<T>)>,
+}
+
+/// A list that was not believed.
+#[derive(Debug)]
+struct Doubt {
+    /// What it took away: gone, or with fewer endpoints. What events say of them counts more.
+    keys: HashSet<ObjectKey>,
+    held_back: HeldBack,
+    /// The second list was asked for.
+    confirming: bool,
 }
 
 /// The objects of a complete list that are not taken in yet, or why one is not readable.
@@ -240,10 +254,9 @@ impl<T> Default for Gate<T> {
             listed: HashSet::new(),
             revisions: HashMap::new(),
             awaited: 1,
-            doubtful: HashMap::new(),
-            held_back: None,
-            confirming: false,
-            doubts: 0,
+            doubts: HashMap::new(),
+            serials: 0,
+            losses: Losses::default(),
             rest: None,
         }
     }
@@ -260,14 +273,18 @@ impl<T: PartialEq> Gate<T> {
         self.awaited = lists;
     }
 
-    /// Removals that wait for a second list.
-    pub(super) fn held_back(&self) -> Option<HeldBack> {
-        self.held_back
+    /// Removals that wait for a second list, by scope.
+    pub(super) fn held_back(&self) -> Vec<HeldBack> {
+        let mut all: Vec<_> = self.doubts.values().map(|doubt| doubt.held_back.clone()).collect();
+        all.sort_by(|a, b| a.scope.cmp(&b.scope));
+        all
     }
 
-    /// The next list that begins is believed (K-21).
-    pub(super) fn confirm(&mut self) {
-        self.confirming = true;
+    /// The next list of this scope that begins is believed, if the last one was not (K-21).
+    pub(super) fn confirm(&mut self, scope: &Scope) {
+        if let Some(doubt) = self.doubts.get_mut(scope) {
+            doubt.confirming = true;
+        }
     }
 
     /// Takes in one event about the objects of `store`.
@@ -285,12 +302,18 @@ impl<T: PartialEq> Gate<T> {
         }
         match event {
             SourceEvent::Init => {
-                let listing = Listing { objects: HashMap::new(), confirms: self.confirming };
+                let confirms = self.doubts.get(&door.scope).is_some_and(|doubt| doubt.confirming);
+                let listing = Listing { objects: HashMap::new(), confirms };
                 self.listings.insert(door.scope, listing);
             }
             SourceEvent::InitApply(Received { key, object, .. }) => {
                 if let Some(listing) = self.listings.get_mut(&door.scope) {
                     listing.objects.insert(kept(key), object);
+                }
+            }
+            SourceEvent::InitDelete(key) => {
+                if let Some(listing) = self.listings.get_mut(&door.scope) {
+                    listing.objects.remove(&key);
                 }
             }
             SourceEvent::InitDone { .. } => {
@@ -299,17 +322,19 @@ impl<T: PartialEq> Gate<T> {
                 }
             }
             SourceEvent::Apply(Received { key, object, .. }) => {
-                self.forget_doubt(&key);
+                self.forget_doubt(&door.scope, &key);
                 let key = kept(key);
                 upsert(store, key.clone(), object, door.kind, door.quarantine, &mut changes);
                 self.revisions.entry(door.scope).or_default().keep(&key, store);
             }
             SourceEvent::Delete { key, .. } => {
-                self.forget_doubt(&key);
+                self.forget_doubt(&door.scope, &key);
                 door.quarantine.clear(door.kind, &key);
                 remove(store, key, &mut changes);
             }
-            SourceEvent::Connected | SourceEvent::Idle | SourceEvent::Failed(_) => {}
+            // A list that broke begins anew (K-24): until then nothing is held for it.
+            SourceEvent::Failed(_) => _ = self.listings.remove(&door.scope),
+            SourceEvent::Connected | SourceEvent::Idle => {}
         }
         changes
     }
@@ -326,20 +351,22 @@ impl<T: PartialEq> Gate<T> {
         let within = |key: &ObjectKey| door.scope.as_ref().is_none_or(|scope| key.namespace == *scope);
         self.listed.insert(door.scope.clone());
         changes.listed = true;
-        self.doubtful.retain(|key, _| !within(key));
+        let asked = self.doubts.remove(&door.scope).is_some_and(|doubt| doubt.confirming);
         let mut gone: Vec<_> = store.all().filter(|key| within(key) && !objects.contains_key(key)).collect();
-        if !confirms && let Some(held_back) = self.doubt(&objects, &gone, store, &door) {
+        if objects.keys().any(|key| key.name.is_empty()) {
+            // An object whose name cannot be read may be any of them.
+            gone.clear();
+        }
+        if confirms {
+            self.losses.forget(&door.scope);
+        } else if let Some(held_back) = self.doubt(&objects, &gone, store, &door) {
             changes.doubted = true;
-            self.held_back = Some(held_back);
-            self.doubtful.extend(gone.drain(..).map(|key| (key, None)));
-            self.hold_shrunk(&mut objects, store, &door.weigh);
+            let mut keys: HashSet<_> = gone.drain(..).collect();
+            keys.extend(hold_shrunk(&mut objects, store, &door.weigh));
+            self.doubts.insert(door.scope.clone(), Doubt { keys, held_back, confirming: asked });
         }
-        if self.doubtful.is_empty() {
-            self.held_back = None;
-            self.confirming = false;
-        }
-        let there =
-            |key: &ObjectKey| !within(key) || objects.contains_key(key) || self.doubtful.contains_key(key);
+        let held = |key: &ObjectKey| self.doubts.values().any(|doubt| doubt.keys.contains(key));
+        let there = |key: &ObjectKey| !within(key) || objects.contains_key(key) || held(key);
         door.quarantine.retain(door.kind, there);
         for key in gone {
             remove(store, key, changes);
@@ -369,7 +396,8 @@ impl<T: PartialEq> Gate<T> {
         Some(changes)
     }
 
-    /// Whether a list would take too much away, and how much. What moves from one object to another is not lost.
+    /// Whether a list would take too much away, together with what others took lately, and how much. What moves
+    /// from one object to another is not lost.
     fn doubt<W: Fn(&ObjectKey, &T) -> usize>(
         &mut self,
         listed: &HashMap<ObjectKey, Result<T, String>>,
@@ -390,46 +418,40 @@ impl<T: PartialEq> Gate<T> {
                 object.as_ref().map_or_else(|_| now(key), |object| (door.weigh)(key, object))
             })
             .sum();
-        if !door.guard.doubts(before, kept + after) {
+        if !door.guard.doubts(before + self.losses.lately(door.now), kept + after) {
+            self.losses.note(&door.scope, before, kept + after, door.now);
             return None;
         }
-        self.doubts += 1;
+        self.serials += 1;
         Some(HeldBack {
+            scope: door.scope.clone(),
             objects: gone.len(),
             endpoints: before.saturating_sub(kept + after),
-            serial: self.doubts,
+            serial: self.serials,
         })
     }
 
-    /// Takes the objects that have fewer endpoints than before out of a doubted list.
-    fn hold_shrunk<W: Fn(&ObjectKey, &T) -> usize>(
-        &mut self,
-        listed: &mut HashMap<ObjectKey, Result<T, String>>,
-        store: &impl Store<T>,
-        weigh: &W,
-    ) {
-        let shrunk = listed.iter().filter(|(key, new)| {
-            let new = new.as_ref().ok();
-            new.is_some_and(|new| weigh(key, new) < store.weight(key, weigh))
-        });
-        let shrunk: Vec<_> = shrunk.map(|(key, _)| key.clone()).collect();
-        for key in shrunk {
-            if let Some(Ok(new)) = listed.remove(&key) {
-                self.doubtful.insert(key, Some(new));
-            }
-        }
-    }
-
     /// An event says more than a doubted list.
-    fn forget_doubt(&mut self, key: &ObjectKey) {
-        if self.held_back.is_some() {
-            self.doubtful.remove(key);
-            if self.doubtful.is_empty() {
-                self.held_back = None;
-                self.confirming = false;
+    fn forget_doubt(&mut self, scope: &Scope, key: &ObjectKey) {
+        if let Some(doubt) = self.doubts.get_mut(scope) {
+            doubt.keys.remove(key);
+            if doubt.keys.is_empty() {
+                self.doubts.remove(scope);
             }
         }
     }
+}
+
+/// Takes the objects that have fewer endpoints than before out of a doubted list; gives their keys.
+fn hold_shrunk<T: PartialEq>(
+    listed: &mut HashMap<ObjectKey, Result<T, String>>,
+    store: &impl Store<T>,
+    weigh: &impl Fn(&ObjectKey, &T) -> usize,
+) -> Vec<ObjectKey> {
+    let shrunk = |key: &ObjectKey, new: &Result<T, String>| {
+        new.as_ref().is_ok_and(|new| weigh(key, new) < store.weight(key, weigh))
+    };
+    listed.extract_if(|key, new| shrunk(key, new)).map(|(key, _)| key).collect()
 }
 
 /// A key as it is kept: with the one copy of its namespace.

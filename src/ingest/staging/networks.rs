@@ -3,8 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::held::{Door, Held, Scope, weightless};
-use super::{Dirty, Staging};
+use super::compat::Deleted;
+use super::guard::HeldBack;
+use super::held::{Door, Held, Scope};
+use super::{Dirty, Staging, WHOLE_CLUSTER};
 use crate::ingest::convert::{
     self, ClusterNetwork, ClusterNetworks, GatewayInput, GatewayNodes, Gateways, is_api_gateway, is_labelled,
 };
@@ -13,7 +15,7 @@ use crate::ingest::objects::{
     GatewayObject, NamespaceObject, NodeObject, ObjectKey, ObjectKind, ServiceObject,
 };
 use crate::ingest::watch::{Failure, SourceEvent};
-use crate::model::{Name, NetworkId};
+use crate::model::{Name, NetworkId, Quirk};
 use crate::registry::NetworkClaim;
 
 /// What is held of networks.
@@ -54,6 +56,16 @@ impl NetworkStaging {
     /// How many lists make Gateways complete.
     pub(super) fn await_gateway_lists(&mut self, lists: usize) {
         self.api.gate().await_lists(lists);
+    }
+
+    /// Removals of Gateways that wait for a second list.
+    pub(super) fn held_back(&self) -> Vec<HeldBack> {
+        self.api.held_back()
+    }
+
+    /// The next list of Gateways of this scope is believed.
+    pub(super) fn confirm(&mut self, scope: &Scope) {
+        self.api.gate().confirm(scope);
     }
 
     /// Gateways of the Gateway API held.
@@ -98,18 +110,27 @@ impl Staging {
             SourceEvent::InitDone { .. } => self.networks.api_absent = false,
             _ => {}
         }
-        let (kind, guard, weigh) = (ObjectKind::Gateway, self.guard, weightless);
-        let door = Door { kind, scope, guard, weigh, quarantine: &mut self.quarantine };
+        let (kind, guard, now) = (ObjectKind::Gateway, self.guard, self.waits.now());
+        // All that lies behind one is lost with it.
+        let weigh =
+            |_: &ObjectKey, gateway: &GatewayObject| usize::from(is_api_gateway(gateway)) * WHOLE_CLUSTER;
+        let door = Door { kind, scope, guard, now, weigh, quarantine: &mut self.quarantine };
         let changes = self.networks.api.apply(event, door);
         self.note(ObjectKind::Gateway, changes, Self::gateway_changed);
     }
 
     fn gateway_changed(&mut self, key: ObjectKey, _: Option<GatewayObject>) {
+        if self.networks.api.get(&key).is_none() {
+            self.dirty.networks |= self.compat.deleted(&key, Deleted::Gateway);
+        }
         let is = self.networks.api.get(&key).is_some_and(is_api_gateway);
         let known = &mut self.networks.api_labelled;
-        // Q8: a label that is taken away takes the gateways away.
-        let touched = if is { known.insert(key) || is } else { known.remove(&key) };
-        self.dirty.networks |= touched;
+        // A label that is taken away takes the gateways away, unless Q8 has them kept.
+        let was = known.remove(&key);
+        if is {
+            known.insert(key);
+        }
+        self.dirty.networks |= was || is;
     }
 
     pub(super) fn namespace_changed(&mut self, key: ObjectKey, old: Option<NamespaceObject>) {
@@ -132,6 +153,7 @@ impl Staging {
         }
         let moved = next.network != self.networks.of.network;
         self.networks.of = next;
+        self.compat.rules_changed();
         self.dirty.networks = true;
         if !moved {
             return;
@@ -142,14 +164,25 @@ impl Staging {
 
     /// Only nodes with an ExternalIP matter, and only to gateways behind node ports (R3.7, Q6).
     pub(super) fn gateway_node_changed(&mut self, key: &ObjectKey) {
+        if self.context.quirks.has(Quirk::Q6) {
+            let matters = self.compat.node(&key.name, self.nodes.get(key));
+            self.dirty.networks |= matters && !self.networks.by_node.is_empty();
+            return;
+        }
         let is = self.nodes.get(key).is_some_and(|node| node.external_ip.is_some());
         let known = &mut self.networks.external_nodes;
-        let matters = if is { known.insert(key.name.clone()) || is } else { known.remove(&key.name) };
-        self.dirty.networks |= matters && !self.networks.by_node.is_empty();
+        let was = known.remove(&key.name);
+        if is {
+            known.insert(key.name.clone());
+        }
+        self.dirty.networks |= (was || is) && !self.networks.by_node.is_empty();
     }
 
     /// Q6: a Service that is or was a candidate is always evaluated again.
     pub(super) fn gateway_service_changed(&mut self, key: &ObjectKey) {
+        if self.services.get(key).is_none() {
+            self.dirty.networks |= self.compat.deleted(key, Deleted::Service);
+        }
         let was = self.networks.is_candidate(key);
         if self.services.get(key).is_some_and(|service| is_labelled(service)) {
             self.networks.labelled.insert(key.clone());
@@ -161,9 +194,9 @@ impl Staging {
 
     /// Every gateway of the cluster, again. Cost ∝ its gateway objects and, behind node ports, nodes.
     pub(super) fn convert_networks(&mut self) -> Option<NetworkClaim> {
-        let mut all = Gateways::default();
         let mut notes = BTreeMap::new();
         let (mut by_node, mut by_local_node) = (BTreeSet::new(), BTreeSet::new());
+        let (mut services, mut labelled) = (Vec::new(), Vec::new());
         let input = GatewayInput { context: &self.context, networks: &self.networks.of, nodes: self };
         for key in self.networks.candidates() {
             let Some(service) = self.services.get(&key) else { continue };
@@ -174,16 +207,19 @@ impl Staging {
                 }
             }
             let mut told = convert::service_gateways(input, &key, service);
-            notes.insert((ObjectKind::Service, key), std::mem::take(&mut told.notes));
-            all.extend(told);
+            notes.insert((ObjectKind::Service, key.clone()), std::mem::take(&mut told.notes));
+            // Q6: without addresses it is not looked at, and what it told before stands.
+            if !self.context.quirks.has(Quirk::Q6) || convert::has_addresses(input, &key, service) {
+                services.push((key, told));
+            }
         }
         for key in &self.networks.api_labelled {
             let Some(gateway) = self.networks.api.get(key) else { continue };
             let mut told = convert::api_gateways(input, gateway);
             notes.insert((ObjectKind::Gateway, key.clone()), std::mem::take(&mut told.notes));
-            all.extend(told);
+            labelled.push((key.clone(), convert::gateway_account(key, gateway), told));
         }
-        all.settle();
+        let all = self.united(services, labelled);
         let own = self.networks.of.network.own();
         let claim = NetworkClaim {
             network: (!own.is_empty()).then(|| own.clone()),
@@ -194,6 +230,38 @@ impl Staging {
         self.networks.by_node = by_node;
         self.networks.by_local_node = by_local_node;
         self.claim(claim)
+    }
+
+    /// What objects tell, with what the peer's side remembers of others (Q6, Q8). Those of Services have no
+    /// account, those of Gateway objects have one (R3.11, Q7).
+    fn united(
+        &mut self,
+        services: Vec<(ObjectKey, Gateways)>,
+        labelled: Vec<(ObjectKey, Name, Gateways)>,
+    ) -> Gateways {
+        let mut by_account: BTreeMap<Name, Gateways> = BTreeMap::new();
+        for (key, told) in &services {
+            self.compat.service(key, told);
+        }
+        for (key, account, told) in &labelled {
+            self.compat.labelled(key, account, told);
+        }
+        let stale = self.compat.services().filter(|(key, _)| services.iter().all(|(told, _)| told != *key));
+        for told in stale.map(|(_, told)| told).chain(services.iter().map(|(_, told)| told)) {
+            by_account.entry(Name::default()).or_default().extend(told.clone());
+        }
+        let stale = self.compat.once_labelled();
+        let stale = stale.filter(|(key, _)| labelled.iter().all(|(told, ..)| told != *key));
+        let stale = stale.map(|(_, (account, told))| (account, told));
+        for (account, told) in stale.chain(labelled.iter().map(|(_, account, told)| (account, told))) {
+            by_account.entry(account.clone()).or_default().extend(told.clone());
+        }
+        let mut all = Gateways::default();
+        for mut told in by_account.into_values() {
+            told.settle();
+            all.beside(told, self.context.quirks);
+        }
+        all
     }
 
     /// The claim, if it differs from the one before.
@@ -212,6 +280,9 @@ fn is_by_node(service: &ServiceObject) -> bool {
 
 impl GatewayNodes for Staging {
     fn external(&self) -> Vec<(&Name, &NodeObject)> {
+        if self.context.quirks.has(Quirk::Q6) {
+            return self.compat.nodes().collect();
+        }
         let names = self.networks.external_nodes.iter();
         names.filter_map(|name| Some((name, self.nodes.get(&ObjectKey::new("", name.clone()))?))).collect()
     }

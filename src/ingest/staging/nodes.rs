@@ -21,6 +21,11 @@ pub(super) struct NodeWaits {
 }
 
 impl NodeWaits {
+    /// The time, as far as it was told.
+    pub(super) fn now(&self) -> Option<Instant> {
+        self.now
+    }
+
     /// Whether a pod without a known node is to wait. It begins with the first question.
     fn begin(&mut self, pod: PodId) -> bool {
         let Some(now) = self.now else {
@@ -38,7 +43,7 @@ impl NodeWaits {
     }
 
     /// The node is known, or nobody wants to know it any longer.
-    fn end(&mut self, pod: PodId) {
+    pub(super) fn end(&mut self, pod: PodId) {
         if self.by_pod.is_empty() {
             return;
         }
@@ -75,7 +80,7 @@ impl NodeWaits {
 
 impl Staging {
     /// The locality of a pod's node: `None` while that is waited for, `Some(None)` when it has none. A pod that
-    /// was converted before, on the same node, keeps its locality meanwhile.
+    /// was converted before, on the same node, keeps its locality meanwhile; on another one it is nothing (K-28).
     pub(super) fn locality(&mut self, pod: PodId) -> Option<Option<Locality>> {
         let present = self.pods.pod(pod).filter(|pod| !pod.failed);
         let name = present.map(|pod| pod.node).unwrap_or_default();

@@ -395,6 +395,11 @@ impl PodTable {
         self.by_node.get(node).cloned().unwrap_or_default()
     }
 
+    /// How many they are.
+    pub(super) fn count_on(&self, node: &Name) -> usize {
+        self.by_node.get(node).map_or(0, |pods| pods.len())
+    }
+
     /// Addresses a pod lends its metadata to.
     pub(super) fn lent_by(&self, id: PodId) -> &[IpAddr] {
         self.slot(id).lent()

@@ -14,9 +14,9 @@ use crate::model::{Name, ServiceKey, Set, Workload, WorkloadCell, WorkloadId};
 impl Staging {
     pub(super) fn apply_pod(&mut self, scope: Scope, event: SourceEvent<PodObject>) {
         let event = packed(event, |object| self.pods.pack(object));
-        let (kind, guard) = (ObjectKind::Pod, self.guard);
-        let door =
-            Door { kind, scope, guard, weigh: |_: &ObjectKey, _: &Pod| 1, quarantine: &mut self.quarantine };
+        let (kind, guard, now) = (ObjectKind::Pod, self.guard, self.waits.now());
+        let weigh = |_: &ObjectKey, _: &Pod| 1;
+        let door = Door { kind, scope, guard, now, weigh, quarantine: &mut self.quarantine };
         let mut changes = self.pod_gate.apply(event, &mut self.pods, door);
         loop {
             self.note(kind, changes, Self::pod_changed);
@@ -35,6 +35,10 @@ impl Staging {
         if new.is_none() {
             // Its place goes with it, unless something still speaks of it.
             self.touch_pod(id);
+        }
+        if old.as_ref().is_some_and(|old| new.as_ref().is_none_or(|new| new.node != old.node)) {
+            // Another node is waited for anew.
+            self.waits.end(id);
         }
         let before = old.as_ref().map(Pod::lent).unwrap_or_default();
         let after = new.as_ref().map(Pod::lent).unwrap_or_default();
@@ -65,7 +69,7 @@ impl Staging {
     /// Converts one pod; when it differs, itself and the services whose slices name it are touched.
     pub(super) fn convert_pod(&mut self, id: PodId) {
         let Some(locality) = self.locality(id) else {
-            return; // It waits for its node.
+            return self.wait_for_node(id);
         };
         let converted = self.pods.pod(id).filter(|pod| !pod.failed).map(|pod| {
             Counts::add(&self.counts.pod_conversions, 1);
@@ -88,6 +92,16 @@ impl Staging {
         self.touch_pod(id);
         self.pods.set_workload(id, converted.map(Arc::new));
         self.touch_services(id);
+    }
+
+    /// K-28: what was made of a pod while it ran somewhere else is not told of it any longer, and where it runs is
+    /// not known yet.
+    fn wait_for_node(&mut self, id: PodId) {
+        if self.pods.workload(id).is_some() {
+            self.touch_pod(id);
+            self.pods.set_workload(id, None);
+            self.touch_services(id);
+        }
     }
 
     /// Notes that a pod may have to be told again, and what was told of it before. Comes before whatever changes.

@@ -45,7 +45,7 @@ impl Staging {
             return None;
         }
         Counts::add(&self.counts.conversions, 1);
-        let basis = HealthBasis::of(object);
+        let basis = HealthBasis::of(object, &self.context.session_labels);
         let names = slices.into_iter().flatten();
         let slices: Vec<_> = names
             .filter_map(|name| {

@@ -149,9 +149,9 @@ impl Staging {
             slice
         };
         let event = packed(event, pack);
-        let (kind, guard) = (ObjectKind::EndpointSlice, self.guard);
+        let (kind, guard, now) = (ObjectKind::EndpointSlice, self.guard, self.waits.now());
         let weigh = |_: &ObjectKey, slice: &KeptSlice| slice.entries.len();
-        let door = Door { kind, scope, guard, weigh, quarantine: &mut self.quarantine };
+        let door = Door { kind, scope, guard, now, weigh, quarantine: &mut self.quarantine };
         let changes = self.slices.apply(event, door);
         let listed = changes.listed;
         self.note(kind, changes, Self::slice_changed);

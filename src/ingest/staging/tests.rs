@@ -1,5 +1,6 @@
 mod arrival;
 mod compat;
+mod guard;
 mod imports;
 
 use proptest::prelude::*;
@@ -140,6 +141,20 @@ fn world(services: usize) -> Staging {
     }
     staging.take();
     staging
+}
+
+#[test]
+fn a_list_that_broke_keeps_no_places_of_pods() {
+    let mut staging = empty();
+    staging.apply(apply(&slice("s", &["p1=10.1.0.1"])));
+    staging.apply_in(Some("b".into()), StagedEvent::Slice(SourceEvent::Init));
+    let failure = crate::ingest::watch::Failure::Forbidden("HTTP 403".to_owned());
+    staging.apply_in(Some("b".into()), StagedEvent::Slice(SourceEvent::Failed(failure)));
+    staging.take();
+    assert_eq!(staging.pods.ids().count(), 1);
+    staging.apply(delete(&slice("s", &[])));
+    staging.take();
+    assert_eq!(staging.pods.ids().count(), 0);
 }
 
 #[test]
@@ -365,6 +380,34 @@ fn a_relist_is_mark_and_sweep_and_equal_objects_cost_nothing() {
     assert!(endpoints(&mut staging, "s2").is_empty());
     assert_eq!(endpoints(&mut staging, "s1"), ["10.1.0.1 p1 Healthy"]);
     assert_eq!(staging.quarantined().len(), 1);
+}
+
+#[test]
+fn what_went_while_a_list_was_read_does_not_come_back_with_it() {
+    let mut staging = world(2);
+    let same = |n: usize| slice(&format!("s{n}"), &[&format!("p{n}=10.1.0.{n}")]);
+    staging.apply(StagedEvent::Slice(SourceEvent::Init));
+    for slice in [&same(0), &same(1)] {
+        staging.apply(StagedEvent::Slice(SourceEvent::InitApply(received(slice))));
+    }
+    let Received { key, .. } = received::<crate::ingest::objects::SliceObject>(&same(1));
+    staging.apply(StagedEvent::Slice(SourceEvent::InitDelete(key)));
+    assert!(staging.take().is_empty(), "nothing of it counts before it is complete");
+    assert_eq!(endpoints(&mut staging, "s1"), ["10.1.0.1 p1 Healthy"]);
+    staging.apply(StagedEvent::Slice(SourceEvent::InitDone { reason: ListReason::First }));
+    assert!(endpoints(&mut staging, "s1").is_empty());
+    assert_eq!(endpoints(&mut staging, "s0"), ["10.1.0.0 p0 Healthy"]);
+}
+
+#[test]
+fn k38_a_listed_object_whose_name_cannot_be_read_takes_none_away() {
+    let mut staging = world(3);
+    let same = |n: usize| slice(&format!("s{n}"), &[&format!("p{n}=10.1.0.{n}")]);
+    relist(&mut staging, &[same(0), json!({"metadata": {}, "endpoints": 7})]);
+    assert!(staging.take().is_empty(), "it may be any of the others");
+    assert_eq!(endpoints(&mut staging, "s2"), ["10.1.0.2 p2 Healthy"]);
+    relist(&mut staging, &[same(0)]);
+    assert!(endpoints(&mut staging, "s2").is_empty());
 }
 
 #[test]

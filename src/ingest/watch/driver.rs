@@ -33,6 +33,8 @@ pub(super) fn start<T: Object>(source: KubeSource) -> Source<T> {
     let counts = Arc::new(SourceCounts::new(now()));
     let (relist, requests) = mpsc::channel(1);
     let (events, batches) = mpsc::channel(BATCHES);
+    // Before the machine looks at the server: what happens from then on is news.
+    let news = source.server.news();
     let machine = Machine::<T>::new(
         source.exchange.server(),
         Urls::new::<T>(&source.selection),
@@ -52,7 +54,6 @@ pub(super) fn start<T: Object>(source: KubeSource) -> Source<T> {
         requests,
         events,
     };
-    let news = source.server.news();
     let span = tracing::debug_span!("source", kind = T::KIND);
     let task = AbortOnDropHandle::new(tokio::spawn(driver.run(news).instrument(span)));
     let state = (batches, Vec::new().into_iter(), task);
@@ -182,6 +183,7 @@ impl<T: Object> Driver<T> {
                 }
                 Output::Drop(lane) => *self.way(lane) = Way::Free,
                 Output::Unauthorized => self.exchange.unauthorized(),
+                Output::Suspect => self.exchange.suspect_connection(),
                 Output::Acquire(pool) => self.permit = Permit::Wanted(self.acquire(pool)),
                 Output::Release => self.permit = Permit::None,
                 Output::Tell(event) => batch.push(event),

@@ -23,13 +23,15 @@ pub struct Deadlines {
     pub watch: (Duration, Duration),
     /// A watch that shows nothing for its `timeoutSeconds` and this is dead (K-05).
     pub grace: Duration,
-    /// A watch that shows nothing for this long is probed (K-05).
+    /// A watch that shows nothing for this long, or up to a tenth less, is probed (K-05, K-19).
     pub silence: Duration,
     /// The first probe of a watch that goes on from a revision and has not shown anything yet (K-19).
     pub first_silence: Duration,
     /// A watch has to show the probed revision within this time (K-05).
     pub confirm: Duration,
-    /// Between two looks at an object by name (K-19).
+    /// Between two looks of a cluster at its latest change, by name: from and to (K-19).
+    pub scout: (Duration, Duration),
+    /// Between two looks of every single source, from half of this on (K-19).
     pub look: Duration,
     /// Between a look that contradicts what is held and the next one (K-19).
     pub look_again: Duration,
@@ -59,11 +61,12 @@ impl Default for Deadlines {
             slow: seconds(10),
             watch: (seconds(240), seconds(360)),
             grace: seconds(5),
-            silence: seconds(60),
+            silence: seconds(50),
             first_silence: seconds(5),
             confirm: seconds(90),
+            scout: (seconds(20), seconds(25)),
             look: seconds(600),
-            look_again: seconds(30),
+            look_again: seconds(10),
             retry_after: seconds(30),
             refused: (seconds(10), seconds(60)),
             foreign: seconds(2),
@@ -80,6 +83,8 @@ impl Default for Deadlines {
 pub struct Sizes {
     /// Objects per list page.
     pub page_objects: u32,
+    /// Objects of one list: no cluster has as many, and until it is complete a list is held beside what is served.
+    pub list_objects: u32,
     /// Bytes of a list page (K-37).
     pub page: usize,
     /// Bytes of one watch event (K-37).
@@ -90,7 +95,7 @@ pub struct Sizes {
 
 impl Default for Sizes {
     fn default() -> Self {
-        Self { page_objects: 500, page: 64 << 20, frame: 8 << 20, slow: 1024 }
+        Self { page_objects: 500, list_objects: 2_000_000, page: 64 << 20, frame: 8 << 20, slow: 1024 }
     }
 }
 
@@ -131,6 +136,11 @@ impl SourceLimits {
     /// Other deadlines.
     pub fn within(self, deadlines: Deadlines) -> Self {
         Self { deadlines, ..self }
+    }
+
+    /// Other sizes, and as many lists at once.
+    pub fn sized(self, sizes: Sizes, permits: ListPermits) -> Self {
+        Self { sizes, permits, ..self }
     }
 
     /// Notes that a watch broke (K-42).

@@ -40,7 +40,7 @@ use super::counts::{SourceCounts, SourcePhase};
 use super::limits::SourceLimits;
 use super::permits::Pool;
 use super::random::Random;
-use super::server::{Scout, Server};
+use super::server::{Member, Scout, Server};
 use super::urls::Urls;
 use super::{Failure, ListReason, SourceEvent};
 use crate::ingest::client::TransportError;
@@ -95,6 +95,8 @@ pub(super) enum Output<T> {
     Drop(Lane),
     /// Have credentials read again (K-16).
     Unauthorized,
+    /// Have new requests take another connection.
+    Suspect,
     /// Get a permit to read a list; the body of the main lane is not read before.
     Acquire(Pool),
     /// Give the permit back, or stop waiting for it.
@@ -135,6 +137,7 @@ pub(super) struct Machine<T> {
     urls: Urls,
     limits: Arc<SourceLimits>,
     server: Arc<Server>,
+    member: Member,
     counts: Arc<SourceCounts>,
     random: Random,
     /// Pauses after failures; start over after a healthy watch.
@@ -172,6 +175,12 @@ pub(super) struct Machine<T> {
     unconfirmed: u32,
     /// Answers in a row that our revision is too large.
     ahead: u32,
+    /// Requests in a row that were not answered.
+    silences: u32,
+    /// How often the cluster's history went back, as far as it was seen to.
+    regressions: u64,
+    /// When a probe followed what another source found.
+    hurried: Option<Instant>,
     outputs: VecDeque<Output<T>>,
 }
 
@@ -186,8 +195,8 @@ impl<T: Object> Machine<T> {
         now: Instant,
     ) -> Self {
         let (first, longest) = limits.deadlines.refused;
-        server.join();
         let mut machine = Self {
+            member: server.join(),
             name: name.to_owned(),
             urls,
             pauses: Backoff::new(limits.retry.first, limits.retry.longest),
@@ -211,6 +220,9 @@ impl<T: Object> Machine<T> {
             short: 0,
             unconfirmed: 0,
             ahead: 0,
+            silences: 0,
+            regressions: server.regressions(),
+            hurried: None,
             outputs: VecDeque::new(),
             random: Random::new(seed),
             limits,
@@ -343,10 +355,11 @@ impl<T: Object> Machine<T> {
     }
 
     /// The source is current; says so once. Lists that lie (K-19) are not current.
-    fn tell_connected(&mut self) {
+    fn tell_connected(&mut self, now: Instant) {
         if self.looks.are_lying() {
             return;
         }
+        self.works(now);
         match std::mem::replace(&mut self.told, Told::Connected) {
             Told::Connected => return,
             Told::Failed => self.server.recovered(),
@@ -358,6 +371,11 @@ impl<T: Object> Machine<T> {
     fn tell_failed(&mut self, failure: Failure) {
         self.counts.failed();
         self.told = Told::Failed;
+        // What a list proved, it proved before this.
+        self.fresh = false;
+        if let Some(open) = self.open_watch() {
+            open.healthy_at = None;
+        }
         self.tell(SourceEvent::Failed(failure));
     }
 
@@ -380,6 +398,6 @@ impl<T: Object> Machine<T> {
 
 impl<T> Drop for Machine<T> {
     fn drop(&mut self) {
-        self.server.leave();
+        self.server.leave(self.member);
     }
 }

@@ -4,11 +4,6 @@ use std::sync::Arc;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// Lists read at once in the process.
-const PARALLEL: usize = 32;
-/// … of clusters whose last list failed.
-const PARALLEL_SUSPECT: usize = 4;
-
 /// Permits to read the answer of a list. They are taken when its headers are there and given back with the
 /// page, so that a server that never answers holds none; clusters that failed last time share a small pool of
 /// their own, so that servers which answer and then stall starve nobody.
@@ -20,7 +15,7 @@ pub struct ListPermits {
 
 impl Default for ListPermits {
     fn default() -> Self {
-        Self::new(PARALLEL, PARALLEL_SUSPECT)
+        Self::of(Self::SOUND)
     }
 }
 
@@ -34,6 +29,14 @@ pub(super) enum Pool {
 }
 
 impl ListPermits {
+    /// Lists read at once in the process, if nothing else is said.
+    pub const SOUND: usize = 32;
+
+    /// So many lists at once, and an eighth more of clusters that failed last time.
+    pub fn of(sound: usize) -> Self {
+        Self::new(sound, sound.div_ceil(8))
+    }
+
     /// `sound` lists at once, and `suspect` more of clusters that failed last time.
     pub fn new(sound: usize, suspect: usize) -> Self {
         Self { sound: Arc::new(Semaphore::new(sound)), suspect: Arc::new(Semaphore::new(suspect)) }
@@ -51,6 +54,6 @@ impl ListPermits {
     /// Lists being read now.
     #[cfg(test)]
     pub(super) fn taken(&self) -> usize {
-        PARALLEL - self.sound.available_permits()
+        Self::SOUND - self.sound.available_permits()
     }
 }

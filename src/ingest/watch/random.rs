@@ -35,9 +35,4 @@ impl Random {
     pub(super) fn between(&mut self, from: Duration, to: Duration) -> Duration {
         from + to.saturating_sub(from).mul_f64(self.fraction())
     }
-
-    /// True once in `n` on average.
-    pub(super) fn one_in(&mut self, n: u64) -> bool {
-        self.next().is_multiple_of(n.max(1))
-    }
 }

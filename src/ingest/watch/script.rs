@@ -183,6 +183,7 @@ pub(in crate::ingest) struct Script {
     player: Mutex<Player>,
     asked: Mutex<Vec<Asked>>,
     reread: AtomicU64,
+    suspected: Arc<AtomicU64>,
 }
 
 impl Script {
@@ -191,6 +192,7 @@ impl Script {
             player: Mutex::new(Box::new(player)),
             asked: Mutex::default(),
             reread: AtomicU64::new(0),
+            suspected: Arc::default(),
         })
     }
 
@@ -202,6 +204,31 @@ impl Script {
     /// Requests for this so far.
     pub(in crate::ingest) fn asked_for(&self, what: For) -> Vec<Asked> {
         self.asked().into_iter().filter(|asked| asked.is_for() == what).collect()
+    }
+
+    /// How often the connection was given up.
+    pub(in crate::ingest) fn suspected(&self) -> u64 {
+        self.suspected.load(Ordering::Relaxed)
+    }
+
+    /// A server behind something that takes whatever comes on one connection and answers with `stuck`; the next
+    /// connection leads to a server that does as `player` says.
+    pub(in crate::ingest) fn pinned(
+        is_stuck: impl Fn() -> bool + Send + 'static,
+        stuck: impl Fn(&Asked) -> Reply + Send + 'static,
+        mut player: impl FnMut(&Asked) -> Reply + Send + 'static,
+    ) -> Arc<Self> {
+        let suspected = Arc::<AtomicU64>::default();
+        let seen = Arc::clone(&suspected);
+        let player: Player = Box::new(move |asked| {
+            if is_stuck() && seen.load(Ordering::Relaxed) == 0 { stuck(asked) } else { player(asked) }
+        });
+        Arc::new(Self {
+            player: Mutex::new(player),
+            asked: Mutex::default(),
+            reread: AtomicU64::new(0),
+            suspected,
+        })
     }
 
     /// How often credentials were read again.
@@ -224,5 +251,9 @@ impl Exchange for Script {
 
     fn unauthorized(&self) {
         self.reread.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn suspect_connection(&self) {
+        self.suspected.fetch_add(1, Ordering::Relaxed);
     }
 }

@@ -1,5 +1,7 @@
 //! What the sources of one cluster know together about its API server.
 
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -26,13 +28,22 @@ const SHARED_BY: usize = 5;
 pub(super) struct Server {
     retry: RetryPolicy,
     state: Mutex<State>,
-    /// Changes when the server can be reached again, and when the scout's place is free.
+    /// Changes when the server can be reached again, when the scout's place is free, and when history went back.
     news: signal::Sender<u64>,
+    /// How often a source found that the history went back.
+    regressions: AtomicU64,
+    members: AtomicU64,
 }
+
+/// One source among those of a server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Member(u64);
 
 #[derive(Debug)]
 struct State {
     sources: usize,
+    /// The latest change that each source knows of.
+    latest: HashMap<Member, u64>,
     down: Option<Down>,
     /// How often a source went on after failures.
     recoveries: u64,
@@ -66,20 +77,57 @@ pub(super) enum Turn {
     Wait,
 }
 
+/// What is known of how long a server stays away.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Pace {
+    /// It said so itself.
+    pub(super) shortest: Duration,
+    /// Something answers in its place: looking again costs little.
+    pub(super) longest: Option<Duration>,
+}
+
 impl Server {
     pub(super) fn new(retry: RetryPolicy) -> Self {
-        let state = State { sources: 0, down: None, recoveries: 0, paged_until: None, pool: Pool::Sound };
-        Self { retry, state: Mutex::new(state), news: signal::Sender::new(0) }
+        let state = State {
+            sources: 0,
+            latest: HashMap::new(),
+            down: None,
+            recoveries: 0,
+            paged_until: None,
+            pool: Pool::Sound,
+        };
+        let (regressions, members) = (AtomicU64::new(0), AtomicU64::new(0));
+        Self { retry, state: Mutex::new(state), news: signal::Sender::new(0), regressions, members }
     }
 
     /// One more source. It leaves with [`Server::leave`].
-    pub(super) fn join(&self) {
+    pub(super) fn join(&self) -> Member {
         self.state().sources += 1;
+        Member(self.members.fetch_add(1, Relaxed))
     }
 
-    pub(super) fn leave(&self) {
+    pub(super) fn leave(&self, member: Member) {
         let mut state = self.state();
         state.sources = state.sources.saturating_sub(1);
+        state.latest.remove(&member);
+    }
+
+    /// Whether no other source knows of a later change than `revision`, which is the latest that `member` does.
+    pub(super) fn knows_no_later(&self, member: Member, revision: u64) -> bool {
+        let mut state = self.state();
+        state.latest.insert(member, revision);
+        state.latest.values().all(|latest| *latest <= revision)
+    }
+
+    /// A source found that the history went back; returns how often that was.
+    pub(super) fn regressed(&self) -> u64 {
+        let before = self.regressions.fetch_add(1, Relaxed);
+        self.news.send_modify(|news| *news += 1);
+        before + 1
+    }
+
+    pub(super) fn regressions(&self) -> u64 {
+        self.regressions.load(Relaxed)
     }
 
     /// Tells of every change of what [`Server::turn`] answers but the passing of time.
@@ -111,19 +159,22 @@ impl Server {
 
     /// An attempt found no server. Only the first one and the scout's lengthen the pause: those that were under
     /// way say nothing new.
-    pub(super) fn lost(&self, now: Instant, scout: Option<Scout>, random: &mut Random) {
+    pub(super) fn lost(&self, now: Instant, scout: Option<Scout>, pace: Pace, random: &mut Random) {
         let mut state = self.state();
         let longest = match state.sources {
             SHARED_BY.. => SCOUT_LONGEST.min(self.retry.longest),
             _ => self.retry.longest,
         };
+        let longest = pace.longest.map_or(longest, |pace| pace.min(longest));
+        let pause =
+            |pauses: &mut Backoff, random: &mut Random| pauses.next_up_to(longest, random).max(pace.shortest);
         match &mut state.down {
-            Some(down) if scout.is_some() => down.next = now + down.pauses.next_up_to(longest, random),
+            Some(down) if scout.is_some() => down.next = now + pause(&mut down.pauses, random),
             Some(_) => {}
             None => {
                 // Little jitter: one asks, and it has to ask within 5 s.
                 let mut pauses = Backoff::new(self.retry.first, self.retry.longest).at_least(0.8);
-                let next = now + pauses.next_up_to(longest, random);
+                let next = now + pause(&mut pauses, random);
                 state.down = Some(Down { pauses, next, scouting: false });
             }
         }

@@ -82,6 +82,10 @@ impl Consumer {
                 listing.insert(received.key.name.to_string(), network(&received));
                 return;
             }
+            SourceEvent::InitDelete(key) => {
+                self.listing.as_mut().expect("a list has begun").remove(&*key.name);
+                return;
+            }
             SourceEvent::InitDone { reason } => {
                 self.held = self.listing.take().expect("a list has begun");
                 format!("done {}", reason.label())

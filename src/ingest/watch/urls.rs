@@ -51,6 +51,16 @@ impl Urls {
         &self.path
     }
 
+    /// The rule that permits what one source asks for.
+    pub(super) fn permission(&self) -> String {
+        let group = self.api.strip_prefix("/apis/").and_then(|api| api.split('/').next()).unwrap_or_default();
+        format!(
+            "its ClusterRole needs the rule {{apiGroups: [\"{group}\"], resources: [\"{}\"], \
+             verbs: [get, list, watch]}}",
+            self.plural
+        )
+    }
+
     /// A page of a quorum list: no `resourceVersion` means the most recent state.
     pub(super) fn page(&self, limit: u32, token: Option<&str>) -> String {
         let mut url = format!("{}?{}limit={limit}", self.path, self.selectors);
@@ -142,6 +152,10 @@ mod tests {
         );
         assert_eq!(pods.object(&ObjectKey::new("n", "p")), "/api/v1/namespaces/n/pods/p");
         let namespaces = Urls::new::<NamespaceObject>(&some);
+        let rule = "its ClusterRole needs the rule {apiGroups: [\"discovery.k8s.io\"], resources: \
+                    [\"endpointslices\"], verbs: [get, list, watch]}";
+        assert_eq!(all.permission(), rule);
+        assert!(namespaces.permission().contains("{apiGroups: [\"\"], resources: [\"namespaces\"]"));
         assert_eq!(namespaces.path(), "/api/v1/namespaces");
         assert_eq!(namespaces.object(&ObjectKey::new("", "n")), "/api/v1/namespaces/n");
     }

@@ -203,16 +203,23 @@ impl SourceStatus {
 
     /// Whether the cluster works without this kind, and is worse off.
     pub(super) fn is_missed(&self) -> bool {
-        match self.state {
-            SourceState::Forbidden(_) => !self.required,
-            SourceState::NotServed(_) => !self.required && self.expected,
-            _ => false,
-        }
+        let was_permitted = self.listed && matches!(self.state, SourceState::Forbidden(_));
+        self.is_denied() && !self.required && (self.expected || was_permitted)
+    }
+
+    /// Whether the API server does not have this kind, or does not show it.
+    fn is_denied(&self) -> bool {
+        matches!(self.state, SourceState::Forbidden(_) | SourceState::NotServed(_))
+    }
+
+    /// Whether it does without a kind that comes with an add-on: not installed, or not permitted because it is not
+    /// used. A choice, not a trouble.
+    pub fn is_done_without(&self) -> bool {
+        self.is_denied() && !self.required && !self.is_missed()
     }
 
     /// Whether nothing more is expected of it for the cluster to be live.
     pub(super) fn is_settled(&self) -> bool {
-        matches!(self.state, SourceState::Live)
-            || (!self.required && matches!(self.state, SourceState::NotServed(_)))
+        matches!(self.state, SourceState::Live) || (!self.required && self.is_denied())
     }
 }

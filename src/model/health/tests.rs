@@ -85,6 +85,8 @@ fn the_word_of_a_cluster_follows_from_its_sources() {
     let listing = heard.clone();
     let add_on = SourceStatus::new(at(start, 0), false, false);
     let ok = || live(start, true);
+    let mut withdrawn = add_on.clone();
+    withdrawn.listed(at(start, 1));
     let snapshot = Served::Snapshot(at(start, 0));
     for (sources, served, word, detail) in [
         (vec![("Pod", fresh()), ("Service", fresh())], Served::Nothing, "connecting", ""),
@@ -109,7 +111,14 @@ fn the_word_of_a_cluster_follows_from_its_sources() {
         (vec![("Service", failed(ok(), forbidden()))], Served::Live, "unauthorized", "Service: HTTP 403"),
         (vec![("Node", failed(live(start, false), forbidden()))], Served::Live, "degraded", "Node: HTTP 403"),
         (vec![("Node", failed(live(start, false), absent()))], Served::Live, "degraded", "Node: HTTP 404"),
-        (vec![("Gateway", failed(add_on, absent())), ("Service", ok())], Served::Live, "live", ""),
+        (vec![("Gateway", failed(add_on.clone(), absent())), ("Service", ok())], Served::Live, "live", ""),
+        (vec![("Gateway", failed(add_on.clone(), forbidden())), ("Service", ok())], Served::Live, "live", ""),
+        (
+            vec![("Gateway", failed(withdrawn, forbidden())), ("Service", ok())],
+            Served::Live,
+            "degraded",
+            "Gateway: HTTP 403",
+        ),
     ] {
         let health = health(&sources, served);
         assert_eq!((health.word(), &*health.detail()), (word, detail), "{sources:?}");

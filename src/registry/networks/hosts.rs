@@ -75,13 +75,15 @@ impl Hosts {
         if hosts.is_empty() {
             return Arc::clone(addressed);
         }
-        let mut all: Vec<_> = addressed.to_vec();
-        for gateway in hosts {
+        let addresses = |gateway: &GatewayHost| {
             let addresses = self.0.get(&gateway.host).map(|host| &*host.addresses).unwrap_or_default();
-            all.extend(addresses.iter().map(|address| gateway.at(*address)));
-        }
+            addresses.iter().map(|address| gateway.at(*address)).collect::<Vec<_>>()
+        };
+        let resolved: BTreeSet<_> = hosts.iter().flat_map(addresses).collect();
+        // What is told twice by address stays so (Q7).
+        let resolved = resolved.into_iter().filter(|gateway| addressed.binary_search(gateway).is_err());
+        let mut all: Vec<_> = addressed.iter().cloned().chain(resolved).collect();
         all.sort();
-        all.dedup();
         all.into()
     }
 }

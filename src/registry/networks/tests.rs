@@ -34,7 +34,7 @@ struct World {
 impl World {
     fn tell(&mut self, cluster: &str, claim: &NetworkClaim) -> Option<NetworkDifference> {
         let versions = &self.versions;
-        self.networks.replace(&cluster.into(), claim, || {
+        self.networks.replace(&cluster.into(), claim, Quirks::OURS, || {
             versions.set(versions.get() + 1);
             versions.get()
         })
@@ -43,7 +43,7 @@ impl World {
     fn resolve(&mut self, host: &str, addresses: &[&str]) -> Option<NetworkDifference> {
         let addresses: Vec<_> = addresses.iter().map(|text| text.parse().expect("address")).collect();
         let versions = &self.versions;
-        self.networks.resolved(&host.into(), &addresses, || {
+        self.networks.resolved(&host.into(), &addresses, Quirks::OURS, || {
             versions.set(versions.get() + 1);
             versions.get()
         })
@@ -214,4 +214,40 @@ proptest! {
             }
         }
     }
+}
+
+#[test]
+fn q07_what_is_told_twice_counts_twice_under_its_flag_only() {
+    let both = claim(&[gateway("n", "a", "7.7.7.7"), gateway("n", "a", "7.7.7.7")], &[named("n", "a", "x")]);
+    let count = |quirks| {
+        let mut networks = NetworkSnapshot::default();
+        networks.replace(&"a".into(), &both, quirks, || 1);
+        networks.resolved(&"x".into(), &["7.7.7.7".parse().expect("address")], quirks, || 1);
+        networks.gateways().count()
+    };
+    assert_eq!((count(Quirks::OURS), count(Quirks::of([Quirk::Q7]))), (1, 2));
+}
+
+#[test]
+fn q09_the_unresolved_view_stays_behind_under_its_flag_only() {
+    let seen = |quirks| {
+        let mut networks = NetworkSnapshot::default();
+        let unresolved = |networks: &NetworkSnapshot| {
+            let (addressed, hosts) = networks.unresolved(&"n".into());
+            (addressed.len(), hosts.len())
+        };
+        let one = claim(&[gateway("n", "a", "1.1.1.1")], &[]);
+        networks.replace(&"a".into(), &one, quirks, || 1);
+        let mut seen = vec![unresolved(&networks)];
+        // A host name that does not resolve yet changes the unresolved view only.
+        let two = claim(&[gateway("n", "a", "1.1.1.1")], &[named("n", "a", "x")]);
+        networks.replace(&"a".into(), &two, quirks, || 1);
+        seen.push(unresolved(&networks));
+        let three = claim(&[gateway("n", "a", "2.2.2.2"), gateway("n", "a", "3.3.3.3")], &[]);
+        networks.replace(&"a".into(), &three, quirks, || 1);
+        seen.push(unresolved(&networks));
+        seen
+    };
+    assert_eq!(seen(Quirks::OURS), [(1, 0), (1, 1), (2, 0)]);
+    assert_eq!(seen(Quirks::of([Quirk::Q9])), [(0, 0), (1, 1), (1, 1)]);
 }

@@ -7,9 +7,9 @@ use bytes::Bytes;
 use futures::StreamExt as _;
 use futures::future::join_all;
 
-use super::server::{Accepted, Ca, Seen, Server, frame, frames, http, live, text};
+use super::server::{Accepted, Ca, Seen, Server, frame, frames, frames_after, http, live, text, until};
 use super::*;
-use crate::ingest::client::connection::MAX_STREAMS;
+use crate::ingest::client::connection::{MAX_STREAMS, STREAM_WINDOW};
 
 const BOTH: &[&str] = &["h2", "http/1.1"];
 
@@ -73,6 +73,9 @@ async fn a_stream_that_nobody_reads_does_not_hold_up_the_others() {
     let api = client(&server.config(&ca));
     let unread = join_all((0..20).map(|_| api.get("/large".to_owned(), JSON))).await;
     assert!(unread.iter().all(Result::is_ok));
+    let buffered = api.traffic().bytes_in();
+    assert!(buffered <= 20 * u64::from(STREAM_WINDOW) * 9 / 8, "{buffered} bytes that nobody reads");
+    const { assert!(STREAM_WINDOW <= 256 << 10) };
     let small = tokio::time::timeout(Duration::from_secs(10), get(&api, "/small")).await;
     assert_eq!(small.expect("in time").unwrap().1, "small");
     for answer in unread {
@@ -211,4 +214,87 @@ async fn refused_streams_are_sent_again_but_not_for_ever() {
     let error = get(&client(&server.config(&ca)), "/").await.unwrap_err();
     assert!(matches!(&error, TransportError::Closed { ending: Ending::Reset(_), .. }), "{error}");
     assert_eq!(requests.load(SeqCst), 4);
+}
+
+#[tokio::test]
+async fn a_server_that_permits_no_streams_does_not_cost_a_socket_per_attempt() {
+    let ca = Ca::new("ca");
+    let server = Server::start(ca.server(BOTH), |stream| async move {
+        // MAX_CONCURRENT_STREAMS: none.
+        frames_after(stream, &[0, 3, 0, 0, 0, 0], |_, _| Some(Vec::new())).await;
+    });
+    let server = server.await;
+    let api = client(&server.config(&ca));
+    for _ in 0..20 {
+        let answer = tokio::time::timeout(Duration::from_millis(40), get(&api, "/")).await;
+        assert!(answer.is_err() || answer.unwrap().is_err());
+    }
+    until("few sockets", || api.traffic().connections_open() <= 2).await;
+}
+
+#[tokio::test]
+async fn a_server_that_permits_one_stream_gets_a_bounded_number_of_connections() {
+    let ca = Ca::new("ca");
+    let server = Server::start(ca.server(BOTH), |stream| async move {
+        frames_after(stream, &[0, 3, 0, 0, 0, 1], |kind, id| {
+            Some(if kind == frame::HEADERS {
+                frame::write(frame::HEADERS, 4, id, frame::OK)
+            } else {
+                Vec::new()
+            })
+        })
+        .await;
+    });
+    let server = server.await;
+    let api = client(&server.config(&ca));
+    let mut held = Vec::new();
+    let mut refused = 0;
+    for _ in 0..70 {
+        match tokio::time::timeout(Duration::from_secs(5), api.get("/watch".to_owned(), JSON)).await {
+            Ok(Ok(answer)) => held.push(answer),
+            _ => {
+                refused += 1;
+                break;
+            }
+        }
+    }
+    assert_eq!(refused, 1, "after {} connections", held.len());
+    assert!((60..=66).contains(&held.len()), "{}", held.len());
+    assert!(server.accepted() <= 70, "{}", server.accepted());
+}
+
+#[tokio::test]
+async fn connections_that_are_no_longer_needed_are_closed() {
+    let (ca, held) = (Ca::new("ca"), Seen::default());
+    let server = Server::answering(ca.server(BOTH), lists_and_watches(held)).await;
+    let api = client(&server.config(&ca));
+    let path = |n: usize| format!("/api/v1/namespaces/ns{n}/pods?watch=1");
+    let mut watches = join_all((0..MAX_STREAMS).map(|n| api.get(path(n), JSON))).await;
+    watches.extend(join_all((0..2).map(|n| api.get(path(n), JSON))).await);
+    assert_eq!(api.traffic().connections_open(), 2);
+    watches.clear();
+    get(&api, "/list").await.unwrap();
+    until("one connection", || api.traffic().connections_open() == 1).await;
+}
+
+#[tokio::test]
+async fn k12_a_suspected_connection_gets_no_new_requests_and_keeps_its_streams() {
+    let (ca, held) = (Ca::new("ca"), Seen::default());
+    let server = Server::answering(ca.server(BOTH), lists_and_watches(held.clone())).await;
+    let api = patient(&server.config(&ca), |patience| patience.young = Duration::ZERO);
+    let mut watch = api.get("/pods?watch=1".to_owned(), JSON).await.unwrap();
+    get(&api, "/list").await.unwrap();
+    assert_eq!(server.accepted(), 1);
+    api.suspect_connection();
+    get(&api, "/list").await.unwrap();
+    assert_eq!(server.accepted(), 2);
+    held.lock().unwrap()[0].send("event".into()).unwrap();
+    assert_eq!(watch.body.next().await, Some(Ok("event".into())));
+    // A new connection is not suspected again and again: who asks too often gets it once more.
+    let api = client(&server.config(&ca));
+    for _ in 0..5 {
+        get(&api, "/list").await.unwrap();
+        api.suspect_connection();
+    }
+    assert_eq!(server.accepted(), 3);
 }

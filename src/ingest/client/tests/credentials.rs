@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 use futures::StreamExt as _;
 use http::header::AUTHORIZATION;
 
-use super::server::{Ca, Seen, Server, frame, frames, live, text};
+use super::server::{Ca, Seen, Server, frame, frames, live, text, until};
 use super::*;
 
 const BOTH: &[&str] = &["h2", "http/1.1"];
@@ -95,7 +95,7 @@ async fn k16_a_rotated_token_file_is_picked_up_within_a_minute() {
     std::fs::write(&file, "one").unwrap();
     let mut config = kube::Config::new("https://192.0.2.1".parse().unwrap());
     config.auth_info.token_file = Some(file.to_str().unwrap().to_owned());
-    let authorization = Authorization::new(&config).unwrap();
+    let authorization = Authorization::new(&config, Duration::from_secs(60)).unwrap();
     let header = async || authorization.header().await.unwrap().unwrap().to_str().unwrap().to_owned();
     assert_eq!(header().await, "Bearer one");
     std::fs::write(&file, "two").unwrap();
@@ -357,6 +357,103 @@ async fn r1_14_a_permitted_plugin_gives_tokens_and_is_asked_again_after_a_refusa
     api.unauthorized();
     let error = get(&api, "/list").await.unwrap_err().to_string();
     assert!(error.contains("exec plugin /bin/sh") && !error.contains("canary"), "{error}");
+}
+
+/// A configuration with a shell script as its plugin.
+fn with_script(server: &Server, ca: &Ca, script: String) -> kube::Config {
+    let mut config = server.config(ca);
+    config.auth_info.exec = Some(
+        serde_json::from_value(serde_json::json!({"apiVersion": "client.authentication.k8s.io/v1",
+            "command": "/bin/sh", "args": ["-c", script]}))
+        .unwrap(),
+    );
+    config
+}
+
+#[tokio::test]
+async fn r1_14_a_slow_plugin_runs_once_for_all_and_goes_on_when_they_lose_patience() {
+    let (ca, dir) = (Ca::new("ca"), tempfile::tempdir().unwrap());
+    let server = TokenServer::start(&ca, "one").await;
+    answer(dir.path(), serde_json::json!({"token": "one"}));
+    let dir = dir.path();
+    // It takes until the test says so.
+    let script = format!(
+        "echo run >> {0}/runs; until [ -e {0}/go ]; do sleep 0.02; done; cat {0}/answer",
+        dir.display()
+    );
+    let api = client(&with_script(&server.server, &ca, script));
+    for _ in 0..3 {
+        let asks = futures::future::join_all((0..5).map(|_| get(&api, "/list")));
+        assert!(tokio::time::timeout(Duration::from_millis(100), asks).await.is_err());
+    }
+    std::fs::write(dir.join("go"), "").unwrap();
+    let asks = futures::future::join_all((0..5).map(|_| get(&api, "/list"))).await;
+    assert!(asks.iter().all(|ask| ask.as_ref().is_ok_and(|(status, _)| *status == 200)), "{asks:?}");
+    assert_eq!(std::fs::read_to_string(dir.join("runs")).unwrap().lines().count(), 1);
+}
+
+#[tokio::test]
+async fn r1_14_a_plugin_that_hangs_is_ended_with_all_that_it_started() {
+    let (ca, dir) = (Ca::new("ca"), tempfile::tempdir().unwrap());
+    let server = TokenServer::start(&ca, "one").await;
+    let dir = dir.path();
+    let script = format!("sleep 1000 & echo $! >> {0}/pids; echo $$ >> {0}/pids; wait", dir.display());
+    let config = with_script(&server.server, &ca, script);
+    let api = patient(&config, |patience| patience.exec = Duration::from_millis(300));
+    let error = get(&api, "/list").await.unwrap_err().to_string();
+    assert!(error.contains("exec plugin /bin/sh: it took longer than 300ms"), "{error}");
+    assert!(api.credentials().problem.is_some_and(|problem| problem.contains("300ms")));
+    let pids = std::fs::read_to_string(dir.join("pids")).unwrap();
+    assert_eq!(pids.lines().count(), 2);
+    until("both are gone", || pids.lines().all(is_gone)).await;
+}
+
+#[tokio::test]
+async fn r1_14_a_plugin_does_not_outlive_its_client() {
+    let (ca, dir) = (Ca::new("ca"), tempfile::tempdir().unwrap());
+    let server = TokenServer::start(&ca, "one").await;
+    let path = dir.path().join("pid");
+    let script = format!("echo $$ > {0}.new; mv {0}.new {0}; sleep 1000", path.display());
+    let api = client(&with_script(&server.server, &ca, script));
+    let ask = get(&api, "/list");
+    assert!(tokio::time::timeout(Duration::from_millis(100), ask).await.is_err());
+    until("it runs", || path.exists()).await;
+    let pid = std::fs::read_to_string(&path).unwrap();
+    drop(api);
+    until("it is gone", || is_gone(pid.trim())).await;
+}
+
+/// Whether a process does not run any more: it is nowhere, or waits for its parent to look.
+fn is_gone(pid: &str) -> bool {
+    let state = std::fs::read_to_string(format!("/proc/{pid}/stat"));
+    state
+        .map_or(true, |state| state.rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with('Z')))
+}
+
+#[tokio::test]
+async fn r1_14_credentials_that_end_soon_are_renewed_while_they_are_still_used() {
+    let (ca, dir) = (Ca::new("ca"), tempfile::tempdir().unwrap());
+    let server = TokenServer::start(&ca, "one").await;
+    let ends = |seconds: u64| {
+        let end = SystemTime::now() + Duration::from_secs(seconds);
+        humantime::format_rfc3339_seconds(end).to_string()
+    };
+    answer(dir.path(), serde_json::json!({"token": "one", "expirationTimestamp": ends(40)}));
+    // The first run answers at once, later ones when they may.
+    let script = format!(
+        "if [ -e {0}/first ]; then until [ -e {0}/go ]; do sleep 0.02; done; fi; touch {0}/first; cat {0}/answer",
+        dir.path().display()
+    );
+    let api = client(&with_script(&server.server, &ca, script));
+    assert_eq!(status(&api, "/list").await, 200);
+    server.accept("two");
+    answer(dir.path(), serde_json::json!({"token": "two", "expirationTimestamp": ends(4000)}));
+    // The old one is presented meanwhile, so this one says no.
+    assert_eq!(status(&api, "/list").await, 401);
+    std::fs::write(dir.path().join("go"), "").unwrap();
+    let renewed = || api.credentials().token_expires.is_some_and(|end| end > SystemTime::now() + DAY / 48);
+    until("the new one is known", renewed).await;
+    assert_eq!(status(&api, "/list").await, 200);
 }
 
 #[tokio::test]

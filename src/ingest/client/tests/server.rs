@@ -210,12 +210,21 @@ pub(super) mod frame {
 
 /// One HTTP/2 connection, frame by frame: `script` says what is answered to each frame but SETTINGS; `None`
 /// closes the connection. PINGs are the script's business too.
-pub(super) async fn frames(mut stream: Accepted, mut script: impl FnMut(u8, u32) -> Option<Vec<u8>> + Send) {
+pub(super) async fn frames(stream: Accepted, script: impl FnMut(u8, u32) -> Option<Vec<u8>> + Send) {
+    frames_after(stream, &[], script).await;
+}
+
+/// The same with settings of its own.
+pub(super) async fn frames_after(
+    mut stream: Accepted,
+    settings: &[u8],
+    mut script: impl FnMut(u8, u32) -> Option<Vec<u8>> + Send,
+) {
     let mut preface = [0; 24];
     if stream.read_exact(&mut preface).await.is_err() {
         return;
     }
-    let mut out = frame::write(frame::SETTINGS, 0, 0, &[]);
+    let mut out = frame::write(frame::SETTINGS, 0, 0, settings);
     loop {
         if stream.write_all(&out).await.is_err() || stream.flush().await.is_err() {
             return;

@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::*;
 use crate::ingest::snapshot::{Keeper, Pin, SnapshotOptions, SnapshotStore};
-use crate::model::{Moment, SourceState};
+use crate::model::{Moment, Restored, SourceState, StaleCause};
 
 #[tokio::test(start_paused = true)]
 async fn k41_objects_dated_an_hour_ahead_or_behind_are_served_alike() {
@@ -78,6 +78,13 @@ fn keeper(plane: &mut Plane, dir: &tempfile::TempDir) -> Arc<Keeper> {
     keeper
 }
 
+/// Writes what changed.
+async fn write(keeper: &Arc<Keeper>) {
+    let cancel = CancellationToken::new();
+    cancel.cancel();
+    Arc::clone(keeper).run(cancel).await;
+}
+
 fn pinned(server: &FakeServer) -> Start {
     Start {
         id: "c1".into(),
@@ -92,16 +99,18 @@ fn pinned(server: &FakeServer) -> Start {
 
 /// A directory with the snapshot of a cluster with three endpoints.
 async fn kept(uid: &str) -> tempfile::TempDir {
+    kept_with(uid, 3).await
+}
+
+async fn kept_with(uid: &str, endpoints: usize) -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
-    let server = FakeServer::with(world("n1", uid, 1, 3));
+    let server = FakeServer::with(world("n1", uid, 1, endpoints));
     let mut plane = Plane::new();
     let keeper = keeper(&mut plane, &dir);
     plane.set.start(pinned(&server)).unwrap();
     plane.settle().await;
-    assert_eq!(plane.web(), web(&[("c1", 3)]));
-    let cancel = CancellationToken::new();
-    cancel.cancel();
-    keeper.run(cancel).await;
+    assert_eq!(plane.web(), web(&[("c1", endpoints)]));
+    write(&keeper).await;
     dir
 }
 
@@ -162,9 +171,7 @@ async fn k21_a_list_that_loses_most_of_a_snapshot_is_read_twice() {
     let kept = keeper(&mut plane, &dir);
     plane.set.start(pinned(&server)).unwrap();
     plane.settle().await;
-    let cancel = CancellationToken::new();
-    cancel.cancel();
-    kept.run(cancel).await;
+    write(&kept).await;
     drop(plane);
 
     let server = FakeServer::with(world("n1", "u1", 1, 2));
@@ -178,4 +185,193 @@ async fn k21_a_list_that_loses_most_of_a_snapshot_is_read_twice() {
     assert_eq!(plane.web(), web(&[("c1", 250)]), "held until it is confirmed");
     plane.pass(CONFIRM_AFTER + Duration::from_secs(5)).await;
     assert_eq!(plane.web(), web(&[("c1", 2)]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn k21_a_first_list_that_loses_most_of_a_snapshot_is_read_twice_and_the_snapshot_served() {
+    let dir = kept_with("u1", 250).await;
+    for kind in [ObjectKind::EndpointSlice, ObjectKind::Service] {
+        // It answers at once, and the first answer is false.
+        let server = FakeServer::with(world("n1", "u1", 1, 250));
+        server.lie(kind, 1);
+        let mut plane = Plane::new();
+        let kept = keeper(&mut plane, &dir);
+        plane.set.start(pinned(&server)).unwrap();
+        plane.settle().await;
+        assert_eq!((plane.web(), plane.health("c1")), (web(&[("c1", 250)]), "stale"), "{kind:?}");
+        assert!(plane.problems().iter().any(|problem| problem.contains("endpoints where 250 were known")));
+        assert!(plane.row("c1").restored.is_some() && plane.set.registry.clusters().gate_open());
+        write(&kept).await;
+        plane.changes();
+        plane.pass(CONFIRM_AFTER + Duration::from_secs(1)).await;
+        assert_eq!((plane.web(), plane.health("c1")), (web(&[("c1", 250)]), "live"));
+        assert!(plane.changes().is_empty() && plane.problems().is_empty());
+        write(&kept).await;
+    }
+    // It is true.
+    let server = FakeServer::with(world("n1", "u1", 1, 2));
+    let mut plane = Plane::new();
+    let kept = keeper(&mut plane, &dir);
+    plane.set.start(pinned(&server)).unwrap();
+    plane.pass(CONFIRM_AFTER - Duration::from_secs(1)).await;
+    assert_eq!((plane.web(), plane.health("c1")), (web(&[("c1", 250)]), "stale"));
+    plane.pass(Duration::from_secs(2)).await;
+    assert_eq!((plane.web(), plane.health("c1")), (web(&[("c1", 2)]), "live"));
+    write(&kept).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn k21_a_first_list_without_any_service_is_read_twice_however_small_the_snapshot() {
+    let dir = kept("u1").await;
+    let server = FakeServer::with(world("n1", "u1", 1, 3));
+    [ObjectKind::Service, ObjectKind::EndpointSlice].into_iter().for_each(|kind| server.lie(kind, 1));
+    let mut plane = Plane::new();
+    keeper(&mut plane, &dir);
+    plane.set.start(pinned(&server)).unwrap();
+    plane.pass(Duration::from_secs(5)).await;
+    assert_eq!((plane.web(), plane.health("c1")), (web(&[("c1", 3)]), "stale"));
+    plane.pass(CONFIRM_AFTER).await;
+    assert_eq!((plane.web(), plane.health("c1")), (web(&[("c1", 3)]), "live"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn d35_the_endpoints_of_a_snapshot_grow_old() {
+    let dir = kept("u1").await;
+    let server = FakeServer::with(world("n1", "u1", 1, 3));
+    server.go_down();
+    let mut plane = Plane::new();
+    keeper(&mut plane, &dir);
+    let options =
+        plane.set.read_options(&"c1".into(), &as_texts(&[("stale", "demote"), ("stale-after", "60s")]));
+    plane.set.start(Start { options, ..pinned(&server) }).unwrap();
+    plane.pass(Duration::from_secs(50)).await;
+    assert_eq!((plane.web(), plane.row("c1").standing), (web(&[("c1", 3)]), Standing::Regular));
+    plane.pass(Duration::from_secs(11)).await;
+    assert_eq!((plane.web(), plane.row("c1").standing), (web(&[("c1", 3)]), Standing::Demoted));
+    plane.tell("c1", &[("stale", "drop"), ("stale-after", "61s")]);
+    plane.settle().await;
+    assert_eq!(plane.row("c1").standing, Standing::Dropped, "another policy counts at once");
+    // New credentials that do not work either change nothing of that, nor of what is served.
+    let bad = FakeServer::default();
+    bad.go_down();
+    let options =
+        plane.set.read_options(&"c1".into(), &as_texts(&[("stale", "drop"), ("stale-after", "61s")]));
+    plane.set.start(Start { options, hash: 2, ..pinned(&bad) }).unwrap();
+    plane.pass(Duration::from_secs(5)).await;
+    assert_eq!((plane.row("c1").standing, plane.health("c1")), (Standing::Dropped, "stale"));
+    server.come_up();
+    plane.set.start(Start { hash: 3, ..pinned(&server) }).unwrap();
+    plane.settle().await;
+    assert_eq!((plane.row("c1").standing, plane.health("c1")), (Standing::Regular, "live"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn d35_a_snapshot_that_is_old_already_counts_for_no_more_than_that() {
+    let dir = kept("u1").await;
+    let server = FakeServer::with(world("n1", "u1", 1, 3));
+    server.go_down();
+    let mut plane = Plane::new();
+    keeper(&mut plane, &dir);
+    let options =
+        plane.set.read_options(&"c1".into(), &as_texts(&[("stale", "demote"), ("stale-after", "1ns")]));
+    plane.set.start(Start { options, ..pinned(&server) }).unwrap();
+    plane.settle().await;
+    assert_eq!((plane.web(), plane.row("c1").standing), (web(&[("c1", 3)]), Standing::Demoted));
+    let services = plane.set.registry.services().len();
+    assert_eq!(plane.changes().services.len(), services);
+    assert_eq!(plane.set.counts.stale_actions.load(Ordering::Relaxed), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_row_of_a_cluster_is_written_once_a_second_while_it_is_listed() {
+    const OBJECTS: usize = 5_000;
+    let server = FakeServer::with(world("n1", "u1", 1, 3));
+    (0..OBJECTS).for_each(|n| server.apply(service(&format!("s{n}"))));
+    server.forbid(ObjectKind::EndpointSlice);
+    let mut plane = Plane::new();
+    let table = plane.set.registry.clusters().watch();
+    plane.run("c1", &server);
+    plane.pass(Duration::from_secs(10)).await;
+    assert!(server.taken() > OBJECTS && !plane.row("c1").synced);
+    // And as they come one by one.
+    for n in 0..200 {
+        server.apply(service(&format!("t{n}")));
+        plane.settle().await;
+    }
+    assert!(*table.borrow() < 30, "{} changes for {OBJECTS} objects", *table.borrow());
+    plane.pass(Duration::from_secs(1)).await;
+    assert_eq!(plane.row("c1").sources["Service"].objects, OBJECTS + 202);
+}
+
+#[tokio::test(start_paused = true)]
+async fn d10_a_restored_gateway_passes_the_options_of_now() {
+    let dir = tempfile::tempdir().unwrap();
+    let trusted = as_texts(&[("trusted-networks", "n2")]);
+    let mut foreign = gateway("n2", "192.0.2.2");
+    foreign["metadata"]["name"] = "foreign".into();
+    let server = FakeServer::with(world("n1", "u1", 1, 3).into_iter().chain([foreign]));
+    let start = |plane: &Plane, server: &FakeServer, texts: &Texts| {
+        let options = plane.set.read_options(&"c1".into(), texts);
+        Start { options, ..pinned(server) }
+    };
+    let mut plane = Plane::new();
+    let kept = keeper(&mut plane, &dir);
+    plane.set.start(start(&plane, &server, &trusted)).unwrap();
+    plane.settle().await;
+    assert_eq!(plane.gateways().len(), 2);
+    write(&kept).await;
+    drop(plane);
+
+    let silent = FakeServer::default();
+    silent.hold_new_lists(true);
+    let elsewhere = as_texts(&[("gateway-address", "203.0.113.1")]);
+    let addresses = |plane: &Plane| -> Vec<String> {
+        let networks = plane.set.registry.networks();
+        networks.gateways().map(|one| format!("{} {}", one.network, one.address)).collect()
+    };
+    for (texts, expected) in [
+        (&trusted, &["n1 192.0.2.1", "n2 192.0.2.2"][..]),
+        (&Texts::new(), &["n1 192.0.2.1"]),
+        (&elsewhere, &["n1 203.0.113.1"]),
+    ] {
+        let mut plane = Plane::new();
+        keeper(&mut plane, &dir);
+        plane.set.start(start(&plane, &silent, texts)).unwrap();
+        plane.pass(Duration::from_secs(2)).await;
+        assert_eq!((addresses(&plane), plane.web()), (as_strings(expected), web(&[("c1", 3)])));
+    }
+}
+
+fn as_strings(texts: &[&str]) -> Vec<String> {
+    texts.iter().map(|text| (*text).to_owned()).collect()
+}
+
+/// Its Secret could not be read at first: somebody else served its snapshot, and stopped.
+#[tokio::test(start_paused = true)]
+async fn d35_a_snapshot_that_is_served_already_is_taken_charge_of() {
+    let server = FakeServer::with(world("n1", "u1", 1, 3));
+    let mut before = Plane::new();
+    before.run("c1", &server);
+    before.settle().await;
+    let id = ClusterId::from("c1");
+    let state = before.set.registry.states(&[id.clone()].into()).remove(&id).unwrap();
+    let mut plane = Plane::new();
+    plane.set.registry.writer("c1".into(), ClusterRole::Remote).unwrap().replace(state);
+    let confirmed: Moment = Instant::now().into_std().into();
+    let mut row = ClusterStatus::new("c1".into(), ClusterRole::Remote, "file x");
+    row.set_health(ClusterHealth::Stale { since: confirmed, cause: StaleCause::Snapshot }, confirmed);
+    row.restored = Some(Restored { path: "x".to_owned(), confirmed });
+    plane.set.registry.clusters().put(row);
+    plane.changes();
+    server.hold_new_lists(true);
+    plane.run_with("c1", &server, &[("stale", "demote"), ("stale-after", "60s")]);
+    plane.pass(Duration::from_secs(59)).await;
+    assert_eq!((plane.web(), plane.health("c1")), (web(&[("c1", 3)]), "stale"));
+    assert!(plane.set.registry.clusters().gate_open() && plane.changes().is_empty());
+    plane.pass(Duration::from_secs(2)).await;
+    assert_eq!((plane.web(), plane.row("c1").standing), (web(&[("c1", 3)]), Standing::Demoted));
+    server.hold_new_lists(false);
+    plane.settle().await;
+    assert_eq!((plane.health("c1"), plane.row("c1").standing), ("live", Standing::Regular));
+    assert!(plane.row("c1").restored.is_none());
 }

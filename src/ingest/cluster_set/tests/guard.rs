@@ -130,3 +130,58 @@ async fn k21_endpoints_that_only_moved_are_not_lost() {
     plane.settle().await;
     assert_eq!((plane.web(), plane.holds()), (web(&[("c1", 140)]), 0));
 }
+
+#[tokio::test(start_paused = true)]
+async fn k20_a_list_waits_for_the_answer_who_it_is_and_nothing_else_does() {
+    let server = FakeServer::with(world("n1", "u1", 1, 3));
+    let mut plane = Plane::new();
+    plane.run("c1", &server);
+    plane.settle().await;
+    server.hide_identity(true);
+    server.relist();
+    server.serve("web", &addresses(1, 5));
+    plane.pass(Duration::from_secs(3)).await;
+    assert_eq!(plane.web(), web(&[("c1", 3)]), "it may be another cluster's");
+    server.go_down();
+    plane.settle().await;
+    assert_eq!(plane.health("c1"), "stale", "how it is, is told");
+    plane.tell("c1", &[("stale", "demote"), ("stale-after", "1s")]);
+    plane.pass(Duration::from_secs(1)).await;
+    assert_eq!(plane.row("c1").standing, Standing::Demoted, "and options count");
+    plane.pass(Duration::from_millis(1100)).await;
+    assert_eq!(plane.web(), web(&[("c1", 5)]), "an answer that cannot be had is not waited for");
+}
+
+#[tokio::test(start_paused = true)]
+async fn k20_an_answer_that_comes_late_counts() {
+    let server = FakeServer::with(world("n1", "u1", 1, 3));
+    let mut plane = Plane::new();
+    plane.run("c1", &server);
+    plane.settle().await;
+    server.hide_identity(true);
+    server.become_another(world("n1", "u2", 9, 4));
+    server.relist_kind(ObjectKind::Pod);
+    plane.pass(Duration::from_secs(8)).await;
+    server.hide_identity(false);
+    plane.pass(Duration::from_secs(8)).await;
+    assert_eq!((plane.web(), plane.row("c1").uid), (web(&[("c1", 4)]), "u2".into()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn k20_an_answer_that_is_older_than_a_list_is_asked_for_again() {
+    let server = FakeServer::with(world("n1", "u1", 1, 3));
+    let mut plane = Plane::new();
+    plane.run("c1", &server);
+    plane.settle().await;
+    plane.changes();
+    server.delay_identity(Duration::from_secs(2));
+    server.relist_kind(ObjectKind::Pod);
+    plane.pass(Duration::from_secs(1)).await;
+    server.become_another(world("n1", "u2", 9, 4));
+    server.relist_kind(ObjectKind::EndpointSlice);
+    plane.pass(Duration::from_secs(2)).await;
+    assert_eq!(plane.web(), web(&[("c1", 3)]), "the first answer says nothing of the second list");
+    assert!(plane.changes().is_empty());
+    plane.pass(Duration::from_secs(2)).await;
+    assert_eq!((plane.web(), plane.row("c1").uid), (web(&[("c1", 4)]), "u2".into()));
+}

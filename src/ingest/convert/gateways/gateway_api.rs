@@ -1,8 +1,8 @@
 //! Gateways of the Gateway API → gateways (R3.9–R3.12).
 
 use super::{Entrance, GatewayInput, Gateways, port_label};
-use crate::ingest::objects::{GatewayObject, ListenerObject, NETWORK_LABEL};
-use crate::model::{GatewayAddress, NetworkId};
+use crate::ingest::objects::{GatewayObject, ListenerObject, NETWORK_LABEL, ObjectKey};
+use crate::model::{GatewayAddress, Name, NetworkId};
 
 /// The listener option that marks SNI pass-through by network (R3.9).
 const LISTENER_OPTION: &str = "gateway.istio.io/listener-protocol";
@@ -27,8 +27,8 @@ pub fn api_gateways(input: GatewayInput<'_>, gateway: &GatewayObject) -> Gateway
         result.notes.push(format!("class {REMOTE_CLASS} counts in the config cluster only"));
         return result;
     }
-    let wanted = port_label(&gateway.labels, &mut result.notes);
-    let listeners: Vec<_> = gateway.listeners.iter().filter_map(|listener| ports(listener, wanted)).collect();
+    let wanted = port_label(input.context, &gateway.labels, &mut result.notes);
+    let listeners: Vec<_> = gateway.listeners.iter().flat_map(|listener| ports(listener, wanted)).collect();
     let addresses = addresses(input, gateway, &mut result.notes);
     if listeners.is_empty() || addresses.is_empty() {
         return result;
@@ -46,15 +46,27 @@ pub fn api_gateways(input: GatewayInput<'_>, gateway: &GatewayObject) -> Gateway
     result
 }
 
-/// The ports of a listener that counts.
-fn ports(listener: &ListenerObject, wanted: u16) -> Option<(u16, u16)> {
-    let port = u16::try_from(listener.port).ok().filter(|port| *port != 0)?;
-    if &*listener.protocol == "HBONE" {
-        return Some((port, port));
+/// The gateways that a listener is, as (port, HBONE port). One for HBONE that is marked for pass-through too is
+/// both.
+fn ports(listener: &ListenerObject, wanted: Option<u16>) -> Vec<(u16, u16)> {
+    let Some(port) = u16::try_from(listener.port).ok().filter(|port| *port != 0) else {
+        return Vec::new();
+    };
+    let passes = listener.tls_options.as_ref().is_some_and(|options| {
+        let marked = options.get(LISTENER_OPTION).is_some_and(|value| &**value == "auto-passthrough");
+        marked || Some(port) == wanted
+    });
+    let hbone = (&*listener.protocol == "HBONE").then_some((port, port));
+    passes.then_some((port, 0)).into_iter().chain(hbone).collect()
+}
+
+/// The account that is recorded with the gateways of a Gateway (R3.11).
+pub fn gateway_account(key: &ObjectKey, gateway: &GatewayObject) -> Name {
+    match &gateway.service_account {
+        Some(account) if !account.is_empty() => account.clone(),
+        _ if &*gateway.class == REMOTE_CLASS => format!("{}-{REMOTE_CLASS}", key.name).into(),
+        _ => key.name.clone(),
     }
-    let options = listener.tls_options.as_ref()?;
-    let marked = options.get(LISTENER_OPTION).is_some_and(|value| &**value == "auto-passthrough");
-    (marked || port == wanted).then_some((port, 0))
 }
 
 /// `spec.addresses`, or what is advertised instead.

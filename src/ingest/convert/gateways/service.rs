@@ -11,6 +11,11 @@ pub fn is_labelled(service: &ServiceObject) -> bool {
     service.labels.get(NETWORK_LABEL).is_some_and(|network| !network.is_empty())
 }
 
+/// Whether a Service has any address that could be a gateway's (R3.4, R3.7).
+pub fn has_addresses(input: GatewayInput<'_>, key: &ObjectKey, service: &ServiceObject) -> bool {
+    !addresses(input, key, service, &mut Vec::new()).is_empty()
+}
+
 /// A network that a Service may be a gateway of, with the Service's ports.
 struct Candidate {
     network: NetworkId,
@@ -70,7 +75,7 @@ fn candidates(
             let found = service.ports.iter().any(|port| port.port == i64::from(number));
             if found { number } else { 0 }
         };
-        let port = exposed(port_label(&service.labels, notes));
+        let port = port_label(input.context, &service.labels, notes).map_or(0, exposed);
         let hbone_port = exposed(HBONE_GATEWAY_PORT);
         let candidate = Candidate { network: NetworkId::from(&**label), port, hbone_port };
         return if port == 0 && hbone_port == 0 { Vec::new() } else { vec![candidate] };
@@ -128,7 +133,7 @@ fn found(
 }
 
 /// The ExternalIP of every node that the annotation selects. Traffic that stays on the node where it arrives
-/// (`externalTrafficPolicy: Local`) finds a pod only on nodes that run one.
+/// (`externalTrafficPolicy: Local`) finds a pod only on nodes that run one (Q33: they count all the same).
 fn node_addresses(
     input: GatewayInput<'_>,
     key: &ObjectKey,
@@ -137,7 +142,8 @@ fn node_addresses(
     notes: &mut Vec<String>,
 ) -> Vec<IpAddr> {
     let selector = selector(annotation, notes);
-    let running = service.external_traffic_local.then(|| input.nodes.running(key));
+    let limited = service.external_traffic_local && !input.context.quirks.has(Quirk::Q33);
+    let running = limited.then(|| input.nodes.running(key));
     let runs = |name| running.as_ref().is_none_or(|running| running.contains(name));
     let selected =
         |node: &NodeObject| selector.iter().all(|(label, value)| node.labels.get(label) == Some(value));

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use crate::ingest::convert::{
     Advertised, ClusterContext, GatewayOptions, Gateways, SpecialAddresses, TrustedNetworks, test_context,
 };
-use crate::ingest::networks::gateways_of;
+use crate::ingest::networks::{HostNames, gateways_of};
 use crate::model::{Quirk, Quirks};
 
 /// A cluster `c1` whose system namespace has the label `n1`.
@@ -43,7 +43,8 @@ impl World {
     }
 
     fn result(&self) -> Gateways {
-        gateways_of(self.context.clone(), "istio-system", &self.objects, &self.mesh).unwrap()
+        gateways_of(self.context.clone(), "istio-system", &self.objects, &self.mesh, HostNames::Allowed)
+            .unwrap()
     }
 
     /// `network address:port hbone`, in order, host names last.

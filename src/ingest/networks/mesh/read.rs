@@ -45,6 +45,16 @@ impl Reading {
     }
 }
 
+impl Reading {
+    /// What holds when there was no version before: without problems the networks, else none.
+    pub fn at_first(self) -> Self {
+        match self.problems.is_empty() {
+            true => self,
+            false => Self { networks: MeshNetworks::default(), ..self },
+        }
+    }
+}
+
 impl MeshNetworks {
     /// Reads the YAML (or JSON) document. An empty one names no network.
     pub fn parse(text: &str, hosts: HostNames) -> Reading {
@@ -137,7 +147,11 @@ impl Reader {
             },
             (None, Some(cidr)) => match cidr.parse::<IpNet>() {
                 Ok(block) => network.blocks.push(block),
-                Err(_) => self.wrong(place, "fromCidr", cidr, "a block such as 10.1.0.0/16"),
+                // R2.1: the others still say where addresses belong.
+                Err(_) => self.warnings.push(format!(
+                    "{place}.fromCidr: `{}` is not a block such as 10.1.0.0/16 and is left out",
+                    shown(cidr)
+                )),
             },
             _ => self.problems.push(format!("{place}: needs one of fromRegistry and fromCidr")),
         }
@@ -341,7 +355,6 @@ networks:
 ",
         );
         let places = [
-            "networks.a.endpoints[0].fromCidr",
             "networks.a.endpoints[1].fromRegistry",
             "networks.a.endpoints[2]",
             "networks.a.endpoints[4]",
@@ -358,6 +371,11 @@ networks:
         for place in places {
             assert!(reading.problems.iter().any(|p| p.starts_with(&format!("{place}:"))), "{place}");
         }
+        assert!(
+            reading.warnings[0].starts_with("networks.a.endpoints[0].fromCidr:"),
+            "{:?}",
+            reading.warnings
+        );
         let own = reading.networks.of_cluster(&"c".into(), &"".into());
         assert_eq!(
             &*own.of(None, &["10.1.0.1".parse().expect("address")]),

@@ -11,6 +11,7 @@ use super::lookup::{Upstream, look_up};
 use super::table::{Due, Rules, Table};
 use super::{GatewayNames, NameCounts};
 use crate::ingest::convert::SpecialAddresses;
+use crate::ingest::snapshot::Memory;
 use crate::model::{Hostname, Quirk, Quirks};
 use crate::registry::Registry;
 
@@ -25,6 +26,7 @@ pub(in crate::ingest) struct Resolver<U> {
     registry: Arc<Registry>,
     names: Arc<GatewayNames>,
     table: Table,
+    memory: Arc<Memory>,
 }
 
 impl<U: Upstream> Resolver<U> {
@@ -37,7 +39,12 @@ impl<U: Upstream> Resolver<U> {
     ) -> Self {
         let keep_gone = if quirks.has(Quirk::Q31) { Duration::ZERO } else { KEEP_GONE };
         let table = Table::new(Rules { keep_gone, special });
-        Self { upstream: Arc::new(upstream), registry, names, table }
+        Self { upstream: Arc::new(upstream), registry, names, table, memory: Arc::default() }
+    }
+
+    /// The same, with what names resolved to before the start.
+    pub(in crate::ingest) fn remembering(self, memory: Arc<Memory>) -> Self {
+        Self { memory, ..self }
     }
 
     /// Keeps the names of the registry resolved, for ever.
@@ -82,6 +89,7 @@ impl<U: Upstream> Resolver<U> {
             self.names.forget(&host);
         }
         for host in &wanted {
+            self.table.recall(host, || self.memory.addresses(host));
             self.publish(host);
         }
     }

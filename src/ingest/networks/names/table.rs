@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::Row;
-use super::lookup::Lookup;
+use super::lookup::{Found, Lookup};
 use crate::ingest::client::special_kind;
 use crate::ingest::convert::SpecialAddresses;
 use crate::model::Hostname;
@@ -22,6 +22,9 @@ const FIRST_RETRY: Duration = Duration::from_secs(1);
 const MAX_LEAD: Duration = Duration::from_secs(5);
 /// A copy from a server's cache ends with what we hold, give or take its rounding.
 const COPY_SLACK: Duration = Duration::from_secs(1);
+
+/// What is told while addresses of one kind are served beyond their end.
+const GRACE: &str = "DNS has no records any more of addresses that are served a while longer";
 
 /// What to do with names that DNS says are gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,17 +48,52 @@ pub(super) struct Table {
 struct Entry {
     /// Tells a lookup for this entry from one for an earlier entry of the same name.
     serial: u64,
-    v4: Vec<IpAddr>,
-    v6: Vec<IpAddr>,
+    v4: Family,
+    v6: Family,
     answered: Option<Instant>,
     expires: Option<Instant>,
-    gone_since: Option<Instant>,
     next: Instant,
     asking: bool,
     asked: bool,
     failures: u32,
     last_error: Option<String>,
     served: Vec<IpAddr>,
+}
+
+/// What one kind of records said: each kind is answered, fails and goes by itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Family {
+    addresses: Vec<IpAddr>,
+    /// Since when DNS has been saying that there are none.
+    gone_since: Option<Instant>,
+}
+
+impl Family {
+    /// Takes in an answer: one without addresses begins the end of those held, and where nobody knows they
+    /// stay (D8). Servers turn their answers round: the order says nothing.
+    fn take(&mut self, found: &Result<Found, String>, now: Instant) {
+        match found {
+            Err(_) => self.gone_since = None,
+            Ok(found) if found.addresses.is_empty() => _ = self.gone_since.get_or_insert(now),
+            Ok(found) => {
+                let mut addresses = found.addresses.clone();
+                addresses.sort_unstable();
+                *self = Self { addresses, gone_since: None };
+            }
+        }
+    }
+
+    /// When the addresses are given up (D8).
+    fn end(&self, rules: Rules) -> Option<Instant> {
+        self.gone_since.filter(|_| !self.addresses.is_empty()).map(|since| since + rules.keep_gone)
+    }
+
+    /// Gives them up when it is time.
+    fn expire(&mut self, now: Instant, rules: Rules) {
+        if self.end(rules).is_some_and(|end| end <= now) {
+            self.addresses.clear();
+        }
+    }
 }
 
 /// A lookup to make.
@@ -85,14 +123,28 @@ impl Table {
         gone
     }
 
-    /// Lookups that are due, at most `limit`; they count as under way.
+    /// Addresses that a name had before the start hold until DNS says something of it (D8).
+    pub(super) fn recall(&mut self, host: &Hostname, before: impl FnOnce() -> Vec<IpAddr>) {
+        let rules = self.rules;
+        let entry = self.names.get_mut(host).filter(|entry| !entry.asked && entry.served.is_empty());
+        if let Some(entry) = entry {
+            (entry.v4.addresses, entry.v6.addresses) = before().into_iter().partition(IpAddr::is_ipv4);
+            entry.served = entry.usable(rules);
+        }
+    }
+
+    /// Lookups that are due, the one that has waited longest first, at most `limit`; they count as under way.
     pub(super) fn due(&mut self, now: Instant, limit: usize) -> Vec<Due> {
-        let due = self.names.iter_mut().filter(|(_, entry)| !entry.asking && entry.next <= now).take(limit);
-        due.map(|(host, entry)| {
-            entry.asking = true;
-            Due { host: host.clone(), serial: entry.serial }
-        })
-        .collect()
+        let due = self.names.iter_mut().filter(|(_, entry)| !entry.asking && entry.next <= now);
+        let mut due: Vec<_> = due.collect();
+        due.sort_by_key(|(_, entry)| entry.next);
+        due.into_iter()
+            .take(limit)
+            .map(|(host, entry)| {
+                entry.asking = true;
+                Due { host: host.clone(), serial: entry.serial }
+            })
+            .collect()
     }
 
     /// When something is to be done next.
@@ -105,12 +157,12 @@ impl Table {
         self.names.values().filter_map(next).min()
     }
 
-    /// Names whose grace is over (D8) now serve nothing; returns them.
+    /// Names some of whose addresses have had their grace (D8) serve those no longer; returns them.
     pub(super) fn expire(&mut self, now: Instant) -> Vec<Hostname> {
         let rules = self.rules;
         let over = self.names.iter_mut().filter(|(_, entry)| entry.end(rules).is_some_and(|end| end <= now));
         over.map(|(host, entry)| {
-            (entry.v4, entry.v6, entry.served) = Default::default();
+            entry.expire(now, rules);
             host.clone()
         })
         .collect()
@@ -138,7 +190,7 @@ impl Table {
             addresses: entry.served.clone(),
             answered: entry.answered,
             expires: entry.expires,
-            gone_since: entry.gone_since,
+            gone_since: entry.gone_since(),
             asked: entry.asked,
             last_error: entry.last_error.clone(),
         })
@@ -149,11 +201,10 @@ impl Entry {
     fn new(serial: u64, now: Instant) -> Self {
         Self {
             serial,
-            v4: Vec::new(),
-            v6: Vec::new(),
+            v4: Family::default(),
+            v6: Family::default(),
             answered: None,
             expires: None,
-            gone_since: None,
             next: now,
             asking: false,
             asked: false,
@@ -163,13 +214,30 @@ impl Entry {
         }
     }
 
-    /// When addresses that DNS no longer knows are given up.
+    /// When the next addresses that DNS no longer knows are given up.
     fn end(&self, rules: Rules) -> Option<Instant> {
-        let since = self.gone_since.filter(|_| !self.served.is_empty());
-        since.map(|since| since + rules.keep_gone)
+        [&self.v4, &self.v6].into_iter().filter_map(|family| family.end(rules)).min()
     }
 
-    fn answer(&mut self, lookup: Lookup, now: Instant, rules: Rules) {
+    fn expire(&mut self, now: Instant, rules: Rules) {
+        self.v4.expire(now, rules);
+        self.v6.expire(now, rules);
+        self.last_error
+            .take_if(|error| error == GRACE && self.v4.end(rules).or(self.v6.end(rules)).is_none());
+        self.served = self.usable(rules);
+    }
+
+    /// For how long DNS has been saying that none of the addresses is there.
+    fn gone_since(&self) -> Option<Instant> {
+        let mut families = [&self.v4, &self.v6].to_vec();
+        if families.iter().any(|family| !family.addresses.is_empty()) {
+            families.retain(|family| !family.addresses.is_empty());
+        }
+        let since: Option<Vec<_>> = families.iter().map(|family| family.gone_since).collect();
+        since?.into_iter().max()
+    }
+
+    fn answer(&mut self, mut lookup: Lookup, now: Instant, rules: Rules) {
         (self.asking, self.asked) = (false, true);
         let error = match (&lookup.v4, &lookup.v6) {
             (Ok(_), Ok(_)) => None,
@@ -178,19 +246,44 @@ impl Entry {
             (Ok(_), Err(aaaa)) => Some(format!("AAAA: {aaaa}")),
         };
         let partial = error.is_some();
-        let ttl = [&lookup.v4, &lookup.v6].into_iter().flatten().filter_map(|found| found.ttl).min();
-        let found = |found: &Result<super::lookup::Found, String>, before: &[IpAddr]| match found {
-            Ok(found) => found.addresses.clone(),
-            // One failing kind is tolerated: what it said before stands.
-            Err(_) => before.to_vec(),
-        };
-        let (v4, v6) = (found(&lookup.v4, &self.v4), found(&lookup.v6, &self.v6));
         self.last_error = error;
-        match (v4.is_empty() && v6.is_empty(), partial, lookup.v4.is_err() && lookup.v6.is_err()) {
-            (_, _, true) | (true, true, _) => self.failed(now),
-            (true, false, _) => self.gone(ttl, now, rules),
-            (false, ..) => self.found(v4, v6, ttl, partial, now, rules),
+        let ttl = [&lookup.v4, &lookup.v6].into_iter().flatten().filter_map(|found| found.ttl).min();
+        let special = Self::without_special(&mut lookup, rules);
+        let answered = |found: &Result<Found, String>| found.as_ref().is_ok_and(|f| !f.addresses.is_empty());
+        let found = answered(&lookup.v4) || answered(&lookup.v6);
+        let before = (self.v4.clone(), self.v6.clone());
+        self.v4.take(&lookup.v4, now);
+        self.v6.take(&lookup.v6, now);
+        let nothing_held = self.v4.addresses.is_empty() && self.v6.addresses.is_empty();
+        match (lookup.v4.is_err() && lookup.v6.is_err(), found) {
+            (true, _) => self.failed(now),
+            (false, true) => self.found(before, ttl, partial, now),
+            // One kind is not there, the other not known: not yet an answer for a name of which nothing is held.
+            (false, false) if partial && nothing_held => self.failed(now),
+            (false, false) => self.gone(ttl, partial, now),
         }
+        if self.end(rules).is_some() {
+            self.last_error.get_or_insert_with(|| GRACE.to_owned());
+        }
+        self.last_error = special.or(self.last_error.take());
+        self.expire(now, rules);
+    }
+
+    /// Takes special addresses out: an answer that has no others has none (K-40). Returns what to tell of it.
+    fn without_special(lookup: &mut Lookup, rules: Rules) -> Option<String> {
+        let mut told = None;
+        if rules.special == SpecialAddresses::Drop {
+            for found in [&mut lookup.v4, &mut lookup.v6].into_iter().flatten() {
+                found.addresses.retain(|address| {
+                    let kind = special_kind(*address);
+                    told = kind
+                        .map(|kind| format!("{address} is a {kind} address and is not used"))
+                        .or(told.take());
+                    kind.is_none()
+                });
+            }
+        }
+        told
     }
 
     /// Nobody knows: what is held stands, without limit (D8).
@@ -201,34 +294,20 @@ impl Entry {
         self.next = now + wait;
     }
 
-    /// DNS says that there is no such name, or no address.
-    fn gone(&mut self, ttl: Option<u32>, now: Instant, rules: Rules) {
+    /// DNS says of a kind, or of both, that there is no such name, or no address.
+    fn gone(&mut self, ttl: Option<u32>, partial: bool, now: Instant) {
         self.failures = 0;
-        self.gone_since.get_or_insert(now);
-        self.last_error = Some("DNS knows no address of this name".to_owned());
-        self.next = now + life(ttl);
+        self.last_error.get_or_insert_with(|| "DNS knows no address of this name".to_owned());
+        self.next = now + if partial { life(ttl).min(RETRY) } else { life(ttl) };
         self.expires = None;
-        if self.end(rules).is_some_and(|end| end <= now) {
-            (self.v4, self.v6, self.served) = Default::default();
-        }
     }
 
-    fn found(
-        &mut self,
-        v4: Vec<IpAddr>,
-        v6: Vec<IpAddr>,
-        ttl: Option<u32>,
-        partial: bool,
-        now: Instant,
-        rules: Rules,
-    ) {
+    fn found(&mut self, before: (Family, Family), ttl: Option<u32>, partial: bool, now: Instant) {
         self.failures = 0;
-        let same = self.gone_since.take().is_none() && self.v4 == v4 && self.v6 == v6;
+        let same = before == (self.v4.clone(), self.v6.clone());
         let left = self.expires.map(|expires| expires.saturating_duration_since(now)).unwrap_or_default();
         let copy =
             same && !left.is_zero() && Duration::from_secs(ttl.unwrap_or(0).into()) <= left + COPY_SLACK;
-        (self.v4, self.v6) = (v4, v6);
-        self.served = self.usable(rules);
         if copy {
             // Asked ahead of its end, a cache gave the same answer again: it is asked once more at the end.
             self.next = now + left;
@@ -240,17 +319,11 @@ impl Entry {
         self.next = now + life - (life / 10).min(MAX_LEAD);
     }
 
-    /// The addresses, sorted, each once, without special ones (K-40).
-    fn usable(&mut self, rules: Rules) -> Vec<IpAddr> {
-        let mut all: BTreeSet<IpAddr> = self.v4.iter().chain(&self.v6).map(IpAddr::to_canonical).collect();
-        if rules.special == SpecialAddresses::Drop {
-            let special: Vec<_> = all.iter().filter_map(|ip| Some((*ip, special_kind(*ip)?))).collect();
-            for (address, kind) in special {
-                all.remove(&address);
-                self.last_error = Some(format!("{address} is a {kind} address and is not used"));
-            }
-        }
-        all.into_iter().collect()
+    /// The addresses, sorted, each once; of those recalled none that is special (K-40).
+    fn usable(&self, rules: Rules) -> Vec<IpAddr> {
+        let all = self.v4.addresses.iter().chain(&self.v6.addresses).map(IpAddr::to_canonical);
+        let kept = |ip: &IpAddr| rules.special == SpecialAddresses::Keep || special_kind(*ip).is_none();
+        all.filter(kept).collect::<BTreeSet<_>>().into_iter().collect()
     }
 }
 

@@ -13,9 +13,11 @@ use futures::future::BoxFuture;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 
-use super::lookup::{Code, Records, Response, Upstream};
+use super::lookup::{Code, Lookup, Records, Response, Upstream};
+use super::table::{Rules, Table};
 use super::{GatewayNames, NameStatus, Resolver};
 use crate::ingest::convert::SpecialAddresses;
+use crate::ingest::snapshot::Memory;
 use crate::model::{ClusterRole, GatewayHost, Hostname, Quirk, Quirks};
 use crate::registry::{ClusterWriter, NetworkClaim, Registry};
 
@@ -139,11 +141,21 @@ fn claim(cluster: &str, hosts: &[&str]) -> NetworkClaim {
 
 impl World {
     fn new(upstream: impl Upstream, quirks: Quirks, special: SpecialAddresses) -> Self {
+        Self::remembering(upstream, quirks, special, Arc::default())
+    }
+
+    fn remembering(
+        upstream: impl Upstream,
+        quirks: Quirks,
+        special: SpecialAddresses,
+        memory: Arc<Memory>,
+    ) -> Self {
         let registry = Registry::new();
         let writer = registry.writer("c1".into(), ClusterRole::Config).unwrap();
         let names = Arc::<GatewayNames>::default();
         let resolver = Resolver::new(upstream, Arc::clone(&registry), Arc::clone(&names), special, quirks);
-        Self { registry, names, writer, task: tokio::spawn(resolver.run()) }
+        let task = tokio::spawn(resolver.remembering(memory).run());
+        Self { registry, names, writer, task }
     }
 
     fn over(script: &Script) -> Self {
@@ -286,18 +298,20 @@ async fn r3_15_one_failing_kind_of_records_is_tolerated() {
     pass(300).await;
     assert_eq!(world.sees(), seen(&["10.0.0.2", "fd00::1"], 1), "what failed stands as it was");
     assert!(world.status(HOST).last_error.unwrap().starts_with("AAAA:"));
-    script.says(1, &records(&["10.0.0.2"], 300));
+    script.says(1, &records(&["10.0.0.3"], 300));
     pass(31).await;
     assert_eq!(
         world.sees(),
-        seen(&["10.0.0.2"], 1),
+        seen(&["10.0.0.3", "fd00::1"], 1),
         "asked again soon, although the other kind lives longer"
     );
+    pass(300).await;
+    assert_eq!(world.sees(), seen(&["10.0.0.3"], 1), "a kind that is gone has had its grace");
     script.says_of(1, HOST, Answer::ServFail, Answer::Empty);
     pass(7200).await;
     assert_eq!(
         world.sees(),
-        seen(&["10.0.0.2"], 0),
+        seen(&["10.0.0.3"], 0),
         "an empty answer beside a failing one takes nothing away"
     );
 }
@@ -413,6 +427,77 @@ async fn k40_special_addresses_are_dropped_unless_allowed() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn k40_d08_an_answer_of_special_addresses_only_takes_nothing_away_at_once() {
+    let script = Script::servers(1);
+    script.says(1, &records(&["10.0.0.1"], 60));
+    let mut world = World::over(&script);
+    world.names(&[HOST]);
+    pass(1).await;
+    script.says(1, &records(&["127.0.0.1"], 60));
+    pass(300).await;
+    assert_eq!(world.sees().0, ["10.0.0.1"]);
+    assert!(world.status(HOST).last_error.unwrap().contains("not used"));
+    pass(120).await;
+    assert!(world.sees().0.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn d08_a_failing_lookup_ends_the_wait_for_a_name_that_was_gone() {
+    let script = Script::servers(1);
+    script.says(1, &records(&["10.0.0.1"], 60));
+    let mut world = World::over(&script);
+    world.names(&[HOST]);
+    pass(1).await;
+    script.says(1, &Answer::NxDomain(30));
+    pass(100).await;
+    script.says(1, &Answer::ServFail);
+    pass(3600).await;
+    assert_eq!(world.sees().0, ["10.0.0.1"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn r3_16_a_copy_is_one_in_any_order() {
+    let script = Script::servers(1);
+    script.says(1, &records(&["10.0.0.1", "10.0.0.2"], 100));
+    let mut world = World::over(&script);
+    world.names(&[HOST]);
+    pass(1).await;
+    script.says(1, &records(&["10.0.0.2", "10.0.0.1"], 5));
+    pass(96).await;
+    script.says(1, &records(&["10.0.0.3"], 100));
+    pass(6).await;
+    assert_eq!(world.sees().0, ["10.0.0.3"], "asked at the end of the first answer");
+}
+
+#[tokio::test(start_paused = true)]
+async fn names_that_fail_do_not_keep_others_waiting() {
+    let script = Script::servers(1);
+    let failing: Vec<_> = (0..60).map(|n| format!("a{n}.example")).collect();
+    for host in &failing {
+        script.says_of(1, host, Answer::ServFail, Answer::ServFail);
+    }
+    script.says_of(1, "z.example", records(&["10.0.0.1"], 60), Answer::Empty);
+    let rules = Rules { keep_gone: Duration::from_secs(300), special: SpecialAddresses::Drop };
+    let mut table = Table::new(rules);
+    let wanted = failing.iter().map(|host| host.as_str().into()).chain(["z.example".into()]).collect();
+    let start = Instant::now();
+    table.want(&wanted, start);
+    // Sixteen at a time, each failing after ten seconds.
+    for round in 0..4 {
+        let now = start + Duration::from_secs(10 * round);
+        let due = table.due(now, 16);
+        if due.iter().any(|due| &*due.host == "z.example") {
+            return;
+        }
+        for due in due {
+            let failed = || Err("SERVFAIL".to_owned());
+            table.answer(&due, Lookup { v4: failed(), v6: failed() }, now + Duration::from_secs(10));
+        }
+    }
+    panic!("the last name is never asked for");
+}
+
+#[tokio::test(start_paused = true)]
 async fn hundreds_of_names_are_looked_up_side_by_side() {
     let script = Script::servers(1);
     let hosts: Vec<_> = (0..300).map(|n| format!("gw{n}.example")).collect();
@@ -427,4 +512,89 @@ async fn hundreds_of_names_are_looked_up_side_by_side() {
     assert_eq!(world.sees().0.len(), 300);
     assert_eq!(world.names.counts().queries.load(Ordering::Relaxed), 600);
     assert_eq!(world.names.counts().changes.load(Ordering::Relaxed), 300);
+}
+
+#[tokio::test(start_paused = true)]
+async fn d08_each_kind_of_records_goes_and_fails_by_itself() {
+    // The kind that goes, the one that fails, and what is left.
+    let gone = [Answer::NxDomain(60), Answer::Empty, Answer::Records(Vec::new(), 60)];
+    for (answer, v4_goes) in gone.iter().flat_map(|answer| [(answer, true), (answer, false)]) {
+        let script = Script::servers(1);
+        script.says(1, &records(&["10.0.0.1", "fd00::1"], 60));
+        let mut world = World::over(&script);
+        world.names(&[HOST]);
+        pass(1).await;
+        assert_eq!(world.sees(), seen(&["10.0.0.1", "fd00::1"], 1));
+        match v4_goes {
+            true => script.says_of(1, HOST, answer.clone(), Answer::ServFail),
+            false => script.says_of(1, HOST, Answer::ServFail, answer.clone()),
+        }
+        pass(300).await;
+        assert_eq!(world.sees(), seen(&["10.0.0.1", "fd00::1"], 0), "five minutes of grace");
+        pass(100).await;
+        let kept = if v4_goes { "fd00::1" } else { "10.0.0.1" };
+        assert_eq!(world.sees(), seen(&[kept], 1), "a failing kind is kept, one that is gone is not");
+        pass(3600).await;
+        assert_eq!(world.sees(), seen(&[kept], 0));
+        script.says(1, &records(&["10.0.0.2", "fd00::2"], 60));
+        pass(31).await;
+        assert_eq!(world.sees(), seen(&["10.0.0.2", "fd00::2"], 1));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn d08_a_kind_that_goes_while_the_other_is_answered_has_its_grace_too() {
+    let script = Script::servers(1);
+    script.says(1, &records(&["10.0.0.1", "fd00::1"], 60));
+    let mut world = World::over(&script);
+    world.names(&[HOST]);
+    pass(1).await;
+    world.sees();
+    script.says_of(1, HOST, Answer::Empty, records(&["fd00::2"], 60));
+    pass(60).await;
+    assert_eq!(world.sees(), seen(&["10.0.0.1", "fd00::2"], 1), "what is answered counts at once");
+    assert!(world.status(HOST).last_error.unwrap().contains("a while longer"));
+    assert_eq!(world.status(HOST).gone_for, None, "the name itself is there");
+    pass(241).await;
+    assert_eq!(world.sees(), seen(&["10.0.0.1", "fd00::2"], 0));
+    pass(60).await;
+    assert_eq!(world.sees(), seen(&["fd00::2"], 1));
+    assert_eq!(world.status(HOST).last_error, None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn q31_each_kind_of_records_goes_at_once() {
+    let script = Script::servers(1);
+    script.says(1, &records(&["10.0.0.1", "fd00::1"], 60));
+    let mut world = World::new(script.clone(), Quirks::of([Quirk::Q31]), SpecialAddresses::Drop);
+    world.names(&[HOST]);
+    pass(1).await;
+    world.sees();
+    script.says_of(1, HOST, Answer::NxDomain(60), Answer::ServFail);
+    pass(60).await;
+    assert_eq!(world.sees(), seen(&["fd00::1"], 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn d8_what_a_name_resolved_to_before_a_restart_holds_until_dns_says_something() {
+    let script = Script::servers(1);
+    script.says(1, &Answer::Unreachable);
+    let memory = Arc::<Memory>::default();
+    let address = |text: &str| -> IpAddr { text.parse().unwrap() };
+    let before = vec![address("10.0.0.7"), address("fd00::7"), address("127.0.0.1")];
+    memory.recall_addresses(&[(HOST.into(), before), ("unused.example".into(), vec![])].into());
+    let mut world =
+        World::remembering(script.clone(), Quirks::OURS, SpecialAddresses::Drop, Arc::clone(&memory));
+    world.names(&[HOST]);
+    pass(3600).await;
+    assert_eq!(world.sees(), seen(&["10.0.0.7", "fd00::7"], 1), "without limit; K-40");
+    script.says(1, &records(&["10.0.0.8"], 60));
+    pass(60).await;
+    assert_eq!(world.sees(), seen(&["10.0.0.8", "fd00::7"], 1), "a kind that is gone has its grace");
+    pass(400).await;
+    assert_eq!(world.sees(), seen(&["10.0.0.8"], 1));
+    // It is not remembered over what DNS said.
+    script.says(1, &Answer::NxDomain(30));
+    pass(600).await;
+    assert_eq!(world.sees(), seen(&[], 1));
 }

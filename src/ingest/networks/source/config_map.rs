@@ -1,4 +1,4 @@
-//! The document in the mesh ConfigMap `istio`, key `meshNetworks`, of the config cluster's system namespace.
+//! The document in the mesh ConfigMap, key `meshNetworks`, of the config cluster's system namespace.
 
 use std::time::Duration;
 
@@ -9,8 +9,6 @@ use super::MeshPublisher;
 use crate::ingest::objects::{ConfigMapObject, ObjectKey};
 use crate::ingest::watch::{Failure, ListReason, Received, SourceEvent};
 
-/// The ConfigMap.
-pub(in crate::ingest) const NAME: &str = "istio";
 /// The key in it.
 const KEY: &str = "meshNetworks";
 /// How long a document that is gone still counts: `kubectl replace --force` deletes and creates, and a list
@@ -32,12 +30,15 @@ pub(in crate::ingest) async fn follow_config_map(
     mut events: BoxStream<'static, SourceEvent<ConfigMapObject>>,
     relist: impl Fn(ListReason) + Send,
     publisher: MeshPublisher,
-    namespace: String,
+    config_map: ObjectKey,
     patience: Option<Duration>,
 ) {
-    let origin = format!("ConfigMap {namespace}/{NAME}");
+    let origin = format!("ConfigMap {config_map}");
+    let is_ours = |key: &ObjectKey| key.name == config_map.name;
     let deadline = patience.map(|patience| Instant::now() + patience);
     let mut listing: Option<Option<Received<ConfigMapObject>>> = None;
+    let mut recalled = publisher.memory.recalled();
+    recalled.mark_changed();
     let mut absent: Option<Absent> = None;
     loop {
         let gone = absent.as_ref().map(|absent| absent.due);
@@ -45,6 +46,14 @@ pub(in crate::ingest) async fn follow_config_map(
             // Biased: what is heard counts more than the deadline.
             biased;
             event = events.next() => event,
+            Ok(()) = recalled.changed(), if !publisher.is_known() => {
+                let text = recalled.borrow_and_update().clone();
+                if let Some(text) = text {
+                    // Told by the publisher; what is heard later takes its place.
+                    let _ = publisher.take(&text, &format!("snapshot of {origin}"));
+                }
+                continue;
+            }
             () = tokio::time::sleep_until(deadline.unwrap_or_else(Instant::now)),
                 if deadline.is_some() && !publisher.is_known() =>
             {
@@ -67,6 +76,7 @@ pub(in crate::ingest) async fn follow_config_map(
         match event {
             SourceEvent::Init => listing = Some(None),
             SourceEvent::InitApply(received) if is_ours(&received.key) => listing = Some(Some(received)),
+            SourceEvent::InitDelete(key) if is_ours(&key) => listing = Some(None),
             SourceEvent::InitDone { reason } => match listing.take().flatten() {
                 Some(received) => {
                     absent = None;
@@ -95,10 +105,6 @@ pub(in crate::ingest) async fn follow_config_map(
     }
 }
 
-fn is_ours(key: &ObjectKey) -> bool {
-    &*key.name == NAME
-}
-
 fn take(publisher: &MeshPublisher, origin: &str, received: Received<ConfigMapObject>) {
     match received.object {
         Ok(object) => publish(publisher, origin, object.data.get(KEY).map_or("", |text| text)),
@@ -107,8 +113,9 @@ fn take(publisher: &MeshPublisher, origin: &str, received: Received<ConfigMapObj
 }
 
 fn publish(publisher: &MeshPublisher, origin: &str, text: &str) {
-    // Told by the publisher. At the first look there is no version before: the clusters go on without one.
-    if publisher.take(text, &format!("{origin}, key {KEY}")).is_err() {
-        publisher.nothing();
+    match publisher.take(text, &format!("{origin}, key {KEY}")) {
+        Ok(()) => publisher.memory.set_document(text),
+        // Told by the publisher. At the first look there is no version before: the clusters go on without one.
+        Err(_) => publisher.nothing(),
     }
 }

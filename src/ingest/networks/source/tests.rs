@@ -9,6 +9,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Duration, timeout};
 
 use super::*;
+use crate::ingest::networks::config_map_name;
 use crate::ingest::objects::{ConfigMapObject, ObjectKey};
 use crate::ingest::watch::{Failure, ListReason, Received, SourceEvent};
 
@@ -67,7 +68,7 @@ impl World {
             events.boxed(),
             relist,
             publisher,
-            "istio-system".to_owned(),
+            ObjectKey::new("istio-system", config_map_name("")),
             patience,
         )));
         (self, sender)
@@ -116,8 +117,9 @@ async fn r2_4_a_file_is_read_again_and_bad_content_keeps_the_last_good_one() {
     let mut world = World::new().follow_file(&path);
     world.until("one").await;
     assert_eq!(world.gateways(), ["7.7.7.7"]);
-    std::fs::write(&path, "networks: {two: {endpoints: [{fromCidr: x}], gateways: [{port: 0}]}}").unwrap();
-    world.until_problem("networks.two.endpoints[0].fromCidr").await;
+    std::fs::write(&path, "networks: {two: {endpoints: [{fromRegistry: a b}], gateways: [{port: 0}]}}")
+        .unwrap();
+    world.until_problem("networks.two.endpoints[0].fromRegistry").await;
     world.until_problem("networks.two.gateways[0].port").await;
     world.until_problem("what was read before stands").await;
     world.until("one").await;
@@ -284,6 +286,27 @@ async fn clusters_go_on_without_a_document_that_cannot_be_had() {
     events.send(SourceEvent::Failed(Failure::Forbidden("HTTP 403".to_owned()))).unwrap();
     world.until("").await;
     world.until_problem("HTTP 403").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_document_from_before_a_restart_stands_in_while_the_config_map_cannot_be_read() {
+    let mut world = World::new();
+    let memory = Arc::<Memory>::default();
+    world.publisher = world.publisher.take().map(|publisher| publisher.remembering(Arc::clone(&memory)));
+    let (mut world, events) = world.follow_events();
+    events.send(SourceEvent::Failed(Failure::Unreachable("down".to_owned()))).unwrap();
+    memory.recall_document(document("before").into());
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    world.until("before").await;
+    assert_eq!((world.gateways(), world.problems.all()), (vec!["7.7.7.7".to_owned()], Vec::new()));
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    world.until("before").await;
+    events.send(SourceEvent::Apply(config_map("istio", Some(&document("now"))))).unwrap();
+    world.until("now").await;
+    // What was heard is not replaced by what was remembered.
+    memory.recall_document(document("before").into());
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    world.until("now").await;
 }
 
 #[test]

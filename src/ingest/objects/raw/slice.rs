@@ -10,7 +10,7 @@ impl From<EndpointSlice<'_>> for SliceObject {
     fn from(raw: EndpointSlice<'_>) -> Self {
         let meta = raw.metadata;
         let service = meta.label("kubernetes.io/service-name");
-        let foreign = !meta.label("multicluster.kubernetes.io/service-name").is_empty();
+        let foreign = meta.labels.get("multicluster.kubernetes.io/service-name").is_some();
         let usable = !service.is_empty() && !foreign && &*raw.address_type != "FQDN";
         // One without an address is none, and takes more room here than in the answer.
         let said = || raw.endpoints.iter().filter(|entry| !entry.addresses.is_empty());

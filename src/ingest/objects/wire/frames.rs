@@ -15,12 +15,6 @@ pub enum FrameError {
         /// What may be.
         limit: usize,
     },
-    /// *Retried.* The body ended inside a frame.
-    #[error("the body ended after {bytes} bytes of a watch event")]
-    Truncated {
-        /// What there was of it.
-        bytes: usize,
-    },
     /// *Retried.* The bytes are not in this encoding (K-12).
     #[error("not {encoding}: {reason}")]
     Malformed {
@@ -99,16 +93,10 @@ impl Framer {
         }
     }
 
-    /// Whether the body may end here.
-    ///
-    /// # Errors
-    /// [`FrameError::Truncated`] inside a frame.
-    pub fn finish(&self) -> Result<(), FrameError> {
+    /// Whether no frame has begun that is not complete.
+    pub fn is_between_frames(&self) -> bool {
         let blank = self.encoding == Encoding::Json && self.buffer.trim_ascii().is_empty();
-        if blank || self.buffer.is_empty() {
-            return Ok(());
-        }
-        Err(FrameError::Truncated { bytes: self.buffer.len() })
+        blank || self.buffer.is_empty()
     }
 
     fn next_line(&mut self) -> Result<Option<Bytes>, FrameError> {
@@ -163,7 +151,7 @@ mod tests {
                 found.push(frame.to_vec());
             }
         }
-        framer.finish().unwrap();
+        assert!(framer.is_between_frames());
         found
     }
 
@@ -190,13 +178,13 @@ mod tests {
     }
 
     #[test]
-    fn a_body_that_ends_inside_a_frame_is_truncated() {
+    fn what_is_left_of_a_body_may_be_a_part_of_a_frame() {
         for (encoding, body) in [(Encoding::Json, &b"{}\n{"[..]), (Encoding::Protobuf, b"\0\0\0\0\0\0")] {
             let mut framer = Framer::new(encoding, 10);
             framer.push(body);
             assert!(framer.next().unwrap().is_some());
             assert_eq!(framer.next(), Ok(None));
-            assert!(matches!(framer.finish(), Err(FrameError::Truncated { .. })));
+            assert!(!framer.is_between_frames());
         }
     }
 }

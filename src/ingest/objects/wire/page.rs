@@ -63,7 +63,6 @@ pub(super) fn page<T>(meta: &ListMeta<'_>, items: Vec<Received<T>>) -> Result<Li
         revision: Revision::new(&meta.resource_version),
         next: Some(meta.r#continue.to_string()).filter(|token| !token.is_empty()),
         items,
-        remaining: meta.remaining_item_count.and_then(|count| u64::try_from(count).ok()),
     })
 }
 

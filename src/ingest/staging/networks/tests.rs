@@ -1,5 +1,7 @@
 //! What changes networks and gateways, and how much work that is.
 
+mod quirks;
+
 use std::sync::atomic::Ordering;
 
 use serde_json::{Value, json};

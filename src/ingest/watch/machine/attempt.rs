@@ -9,7 +9,7 @@ use crate::ingest::objects::Object;
 use crate::ingest::objects::wire::{ApiStatus, Encoding};
 use crate::ingest::watch::counts::SourcePhase;
 use crate::ingest::watch::permits::Pool;
-use crate::ingest::watch::server::Turn;
+use crate::ingest::watch::server::{Pace, Turn};
 use crate::ingest::watch::{Failure, ListReason};
 
 /// Longest pause after a request that was accepted and never answered: the attempt itself takes long enough.
@@ -89,6 +89,9 @@ impl<T: Object> Machine<T> {
             }
         }
         self.counts.set_retry_after(Duration::ZERO);
+        if self.plan == Plan::Watch && self.position.is_behind() {
+            self.plan = Plan::List(ListReason::Opaque);
+        }
         match self.plan {
             Plan::List(_) => self.begin_list(now),
             Plan::Watch => self.begin_watch(now),
@@ -117,6 +120,13 @@ impl<T: Object> Machine<T> {
     pub(super) fn answered(&mut self) {
         self.server.answered();
         self.scout = None;
+        self.silences = 0;
+    }
+
+    /// The server grants what was asked for: the credentials are good, and the next refusal is a new one.
+    pub(super) fn admitted(&mut self) {
+        self.answered();
+        self.reread = false;
     }
 
     /// Gives up, tells why, and waits.
@@ -134,7 +144,14 @@ impl<T: Object> Machine<T> {
         let mut pause = pause;
         if let Some(scout) = self.scout.take() {
             // The scout came back without the server.
-            self.server.lost(now, Some(scout), &mut self.random);
+            let shortest = match pause {
+                Pause::Said(said) => {
+                    self.counts.set_retry_after(said);
+                    said.min(self.limits.deadlines.retry_after)
+                }
+                _ => Duration::ZERO,
+            };
+            self.server.lost(now, Some(scout), Pace { shortest, longest: None }, &mut self.random);
             pause = Pause::Unreachable;
         }
         self.counts.set_phase(match pause {
@@ -217,10 +234,25 @@ impl<T: Object> Machine<T> {
             | TransportError::Tls { .. }
             | TransportError::Deadline { .. } => {
                 let scout = self.scout.take();
-                self.server.lost(now, scout, &mut self.random);
+                self.server.lost(now, scout, Pace::default(), &mut self.random);
                 self.fail(now, failure, Pause::Unreachable);
             }
         }
+    }
+
+    /// New requests are to take another connection: nothing good comes on this one (K-06, K-12).
+    pub(super) fn suspect(&mut self) {
+        self.outputs.push_back(Output::Suspect);
+    }
+
+    /// A request was not answered. Once may be a hiccup; when it goes on, the connection may lead nowhere, and
+    /// asking for new ones has its limits too.
+    pub(super) fn silent(&mut self, now: Instant, what: &str) {
+        self.silences += 1;
+        if is_suspicious(self.silences) {
+            self.suspect();
+        }
+        self.too_slow(now, what);
     }
 
     /// Something took too long.
@@ -238,11 +270,14 @@ impl<T: Object> Machine<T> {
     /// Something else answers in the API server's place (K-12).
     pub(super) fn foreign(&mut self, now: Instant, foreign: &Foreign) {
         let failure = Failure::Refused(format!("{}: {}", self.subject(), foreign.text));
+        // Whoever answers here has this connection: the next attempt is to find another one.
+        self.suspect();
         if let Some(said) = foreign.retry_after {
             self.fail(now, failure, Pause::Said(said));
         } else if foreign.gateway {
             let scout = self.scout.take();
-            self.server.lost(now, scout, &mut self.random);
+            let pace = Pace { longest: Some(self.limits.deadlines.foreign), ..Pace::default() };
+            self.server.lost(now, scout, pace, &mut self.random);
             self.fail(now, failure, Pause::Unreachable);
         } else {
             self.answered();
@@ -262,7 +297,10 @@ impl<T: Object> Machine<T> {
         }
         match status.code {
             401 => self.unauthorized(now, text),
-            403 => self.fail(now, Failure::Forbidden(text), Pause::Refused),
+            403 => {
+                let text = format!("{text}; {}", self.urls.permission());
+                self.fail(now, Failure::Forbidden(text), Pause::Refused);
+            }
             // The core group is served by everything that is an API server.
             404 if T::GROUP.is_empty() => self.fail(now, Failure::NotServed(text), Pause::Refused),
             404 => self.fail(now, Failure::NotServed(text), Pause::NotServed),
@@ -283,6 +321,11 @@ impl<T: Object> Machine<T> {
             self.begin(now);
         }
     }
+}
+
+/// Whether this many silences in a row cast doubt on the connection.
+pub(super) fn is_suspicious(silences: u32) -> bool {
+    silences == 2 || (silences > 0 && silences.is_multiple_of(8))
 }
 
 /// A status in one line.

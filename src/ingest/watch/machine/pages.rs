@@ -17,6 +17,8 @@ use crate::ingest::watch::{Failure, ListReason, SourceEvent};
 
 /// How often a list begins again at once because its pages expired (K-11).
 const RESTARTS: u32 = 3;
+/// Pages of one list: what has more makes no progress.
+const MOST: u32 = 20_000;
 
 /// A list in pages under way.
 #[derive(Debug)]
@@ -25,9 +27,17 @@ pub(super) struct Pages {
     token: Option<String>,
     /// Of the first page. A watch goes on from it: whatever a later page shows beyond comes again.
     revision: Option<Revision>,
-    restarts: u32,
+    progress: Progress,
     deadline: Instant,
     stage: Stage,
+}
+
+/// What of a list was asked for and told.
+#[derive(Clone, Copy, Debug, Default)]
+struct Progress {
+    restarts: u32,
+    pages: u32,
+    objects: u32,
 }
 
 #[derive(Debug)]
@@ -74,7 +84,7 @@ impl<T: Object> Machine<T> {
     }
 
     pub(super) fn begin_pages(&mut self, now: Instant, restarts: u32) {
-        self.request_page(now, None, None, restarts);
+        self.request_page(now, None, None, Progress { restarts, ..Progress::default() });
     }
 
     fn request_page(
@@ -82,13 +92,13 @@ impl<T: Object> Machine<T> {
         now: Instant,
         token: Option<String>,
         revision: Option<Revision>,
-        restarts: u32,
+        progress: Progress,
     ) {
         let path = self.urls.page(self.page_objects, token.as_deref());
         self.send(Lane::Main, path, accept_list(self.encoding(now)));
         self.counts.set_phase(SourcePhase::Listing);
         let deadline = now + self.limits.deadlines.page;
-        self.main = Main::Pages(Pages { token, revision, restarts, deadline, stage: Stage::Asking });
+        self.main = Main::Pages(Pages { token, revision, progress, deadline, stage: Stage::Asking });
     }
 
     pub(super) fn page_headers(&mut self, now: Instant, head: Head) {
@@ -99,7 +109,7 @@ impl<T: Object> Machine<T> {
                 self.set_page_stage(Stage::Refused(refusal));
             }
             Entrance::Open(encoding) => {
-                self.answered();
+                self.admitted();
                 self.set_page_stage(Stage::Queued { encoding, since: now });
                 self.acquire();
             }
@@ -171,8 +181,19 @@ impl<T: Object> Machine<T> {
 
     fn page_complete(&mut self, now: Instant, page: ListPage<T>) {
         let Main::Pages(pages) = &mut self.main else { return };
-        let restarts = pages.restarts;
         let first = pages.token.is_none();
+        let same = page.next.is_some() && page.next == pages.token;
+        let mut progress = pages.progress;
+        progress.pages += 1;
+        let objects = u32::try_from(page.items.len()).unwrap_or(u32::MAX);
+        progress.objects = progress.objects.saturating_add(objects);
+        let most = self.limits.sizes.list_objects;
+        if same {
+            return self.unusable(now, &"a page names itself as the next one");
+        }
+        if progress.pages > MOST || progress.objects > most {
+            return self.unusable(now, &format!("a list has more than {MOST} pages or {most} objects"));
+        }
         let revision = pages.revision.take().unwrap_or(page.revision);
         if first {
             self.list_begins();
@@ -181,7 +202,7 @@ impl<T: Object> Machine<T> {
             self.list_item(item);
         }
         match page.next {
-            Some(token) => self.request_page(now, Some(token), Some(revision), restarts),
+            Some(token) => self.request_page(now, Some(token), Some(revision), progress),
             None => {
                 self.counts.set_streamed(false);
                 self.list_complete(now, revision);
@@ -198,7 +219,7 @@ impl<T: Object> Machine<T> {
 
     /// An object of it.
     pub(super) fn list_item(&mut self, item: Received<T>) {
-        self.looks.listed(&item, &mut self.random);
+        self.looks.listed(&item);
         self.tell(SourceEvent::InitApply(item));
     }
 
@@ -209,7 +230,7 @@ impl<T: Object> Machine<T> {
             self.counts.opaque();
         }
         if self.position.list(revision) == Order::Back {
-            self.counts.regressed();
+            self.count_regression();
             reason = ListReason::Regressed;
         }
         self.release();
@@ -228,7 +249,7 @@ impl<T: Object> Machine<T> {
     pub(super) fn page_refused(&mut self, now: Instant) {
         let Main::Pages(pages) = &self.main else { return };
         let Stage::Refused(refusal) = &pages.stage else { return };
-        let (status, restarts) = (refusal.status(), pages.restarts);
+        let (status, restarts) = (refusal.status(), pages.progress.restarts);
         let is_later_page = pages.token.is_some();
         match status.code {
             410 if is_later_page && restarts < RESTARTS => {
@@ -259,11 +280,18 @@ impl<T: Object> Machine<T> {
             Stage::Refused(refusal) if refusal.deadline <= now => self.page_refused(now),
             Stage::Asking | Stage::Reading { .. } if pages.deadline <= now => {
                 let limit = humantime::format_duration(self.limits.deadlines.page);
-                self.too_slow(now, &format!("no complete page within {limit}"));
+                let text = format!("no complete page within {limit}");
+                if matches!(pages.stage, Stage::Asking) {
+                    self.silent(now, &text);
+                } else {
+                    self.suspect();
+                    self.too_slow(now, &text);
+                }
             }
             _ if drips => {
                 let window = humantime::format_duration(window);
                 let text = format!("{}: fewer than {least} bytes within {window}", self.subject());
+                self.suspect();
                 self.fail(now, Failure::Unreachable(text), Pause::Usual);
             }
             _ => {}

@@ -17,6 +17,8 @@ pub(super) struct Position {
     revision: Revision,
     /// The highest revision seen, if revisions are numbers.
     highest: Option<u64>,
+    /// Revisions are no numbers, and events went beyond the last one known.
+    behind: bool,
     /// The last events.
     recent: VecDeque<(u64, u64)>,
 }
@@ -50,6 +52,7 @@ impl Position {
         let order = self.compare(revision.number());
         self.highest = revision.number();
         self.revision = revision;
+        self.behind = false;
         self.recent.clear();
         order
     }
@@ -61,6 +64,7 @@ impl Position {
 
     /// An event. Revisions of one watch rise from event to event.
     pub(super) fn event(&mut self, key: &ObjectKey, revision: Option<u64>) -> Order {
+        self.behind |= self.revision.number().is_none();
         let Some(number) = revision else { return Order::Newer };
         let Some(highest) = self.highest else { return Order::Newer };
         let mark = (hash(key), number);
@@ -91,8 +95,15 @@ impl Position {
         if order == Order::Newer {
             self.highest = self.highest.and(revision.number());
             self.revision = revision;
+            self.behind = false;
         }
         order
+    }
+
+    /// Whether a watch from [`Position::revision`] would tell once more what was told already, and with it take
+    /// objects back to what they were.
+    pub(super) fn is_behind(&self) -> bool {
+        self.behind
     }
 
     /// What a quorum read says the present revision is.

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::attempt::described;
+use super::attempt::{described, is_suspicious};
 use super::look::{Finding, Sample};
 use super::position::Order;
 use super::side::{Ask, Reply};
@@ -21,10 +21,32 @@ impl<T: Object> Machine<T> {
         if open.next_probe <= now && open.awaiting.is_none() {
             let known = self.position.highest();
             self.ask(now, Ask::Revision { known });
-        } else if let Some(sample) = self.looks.due(now) {
-            let sample = sample.clone();
+            return;
+        }
+        let is_latest = |revision| self.server.knows_no_later(self.member, revision);
+        if let Some(sample) = self.looks.due(now, &self.limits.deadlines, &mut self.random, is_latest) {
             self.ask(now, Ask::Look(sample));
         }
+    }
+
+    /// Another source of the cluster found that the history went back: this one asks as well, now.
+    pub(super) fn tick_regressions(&mut self, now: Instant) {
+        let regressions = self.server.regressions();
+        if std::mem::replace(&mut self.regressions, regressions) == regressions {
+            return;
+        }
+        let awhile = self.limits.deadlines.look_again;
+        let asked = self.hurried.is_some_and(|at| now.saturating_duration_since(at) < awhile);
+        if !asked && let Some(open) = self.open_watch() {
+            open.next_probe = now;
+            self.hurried = Some(now);
+        }
+    }
+
+    /// The history went back.
+    pub(super) fn count_regression(&mut self) {
+        self.counts.regressed();
+        self.regressions = self.server.regressed();
     }
 
     /// How a probe ended.
@@ -43,9 +65,20 @@ impl<T: Object> Machine<T> {
             Reply::Silent => {
                 let limit = humantime::format_duration(self.limits.deadlines.headers);
                 let text = format!("{subject}: the watch is silent and there is no answer within {limit}");
+                self.doubt_connection();
                 self.probe_failed(now, Failure::Unreachable(text));
                 self.ask(now, Ask::Ready);
             }
+        }
+    }
+
+    /// What keeps a connection open to a dead server answers nothing on it, also not what the watch waits for.
+    fn doubt_connection(&mut self) {
+        let Some(open) = self.open_watch() else { return };
+        open.silent_probes += 1;
+        if is_suspicious(open.silent_probes) {
+            open.doubted = true;
+            self.suspect();
         }
     }
 
@@ -58,19 +91,27 @@ impl<T: Object> Machine<T> {
     fn probe_answered(&mut self, now: Instant, known: Option<u64>, revision: &Revision) {
         self.reread = false;
         self.probe_pauses.reset();
+        let doubted = self.open_watch().is_some_and(|open| open.doubted);
         if revision.number().zip(known).is_some_and(|(revision, known)| revision < known) {
             self.regressed(now);
+            return;
+        }
+        if doubted {
+            // On another connection: the watch is to follow.
+            self.take_up(now);
             return;
         }
         let order = self.position.compare(revision.number());
         let deadlines = self.limits.deadlines;
         let wanted = revision.number().filter(|_| order == Order::Newer && self.position.highest().is_some());
+        let next_probe = now + self.silence();
         if let Some(open) = self.open_watch() {
-            open.next_probe = now + deadlines.silence;
+            open.silent_probes = 0;
+            open.next_probe = next_probe;
             open.awaiting = wanted.map(|revision| (revision, now + deadlines.confirm));
         }
         if self.told != Told::Connected {
-            self.tell_connected();
+            self.tell_connected(now);
         } else if wanted.is_none() {
             self.tell(SourceEvent::Idle);
         }
@@ -90,6 +131,7 @@ impl<T: Object> Machine<T> {
                 }
             }
             403 => {
+                let text = format!("{text}; {}", self.urls.permission());
                 self.tell_failed(Failure::Forbidden(text));
                 let pause = self.refusals.next(&mut self.random);
                 self.probe_at(now + pause);
@@ -117,7 +159,7 @@ impl<T: Object> Machine<T> {
     }
 
     /// What `/readyz` says, after a probe was not answered. Only an error says more than silence did.
-    pub(super) fn readiness(&mut self, _now: Instant, status: u16) {
+    pub(super) fn readiness(&mut self, status: u16) {
         if status >= 500 && self.told == Told::Failed {
             let subject = self.probe_subject();
             let text = format!("{subject}: no answer, and /readyz says {status}: the server's store is away");
@@ -130,11 +172,17 @@ impl<T: Object> Machine<T> {
         let deadlines = self.limits.deadlines;
         let finding = match reply {
             Reply::Body(encoding, body) => match decode_one::<T>(encoding, &body) {
-                Ok(found) => self.looks.found(now, sample, Some(&found), &deadlines),
+                Ok(found) => self.looks.found(now, sample, Some(&found), &deadlines, &mut self.random),
                 Err(_) => return self.looks.put_off(now + deadlines.look),
             },
             Reply::Refused(status) if status.code == 404 && status.reason == "NotFound" => {
-                self.looks.found::<T>(now, sample, None, &deadlines)
+                self.looks.found::<T>(now, sample, None, &deadlines, &mut self.random)
+            }
+            Reply::Silent => {
+                // As telling as a probe that is not answered, and that one says it.
+                self.doubt_connection();
+                self.probe_at(now);
+                return self.looks.put_off(now + deadlines.look_again);
             }
             _ => return self.looks.put_off(now + deadlines.look),
         };
@@ -146,7 +194,7 @@ impl<T: Object> Machine<T> {
                 }
             }
             Finding::Wrong => {
-                self.counts.regressed();
+                self.count_regression();
                 self.position.forget();
                 self.relist(now, ListReason::Regressed);
             }

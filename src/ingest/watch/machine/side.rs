@@ -86,7 +86,7 @@ impl<T: Object> Machine<T> {
         if side.ask == Ask::Ready {
             let status = head.status;
             self.drop_side();
-            self.readiness(now, status);
+            self.readiness(status);
             return;
         }
         match Entrance::of(head, side.deadline) {

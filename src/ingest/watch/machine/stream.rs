@@ -3,7 +3,6 @@
 //! What comes before that bookmark is told as a list that is not complete: its consumer applies nothing of it,
 //! and a stream that is cut leaves nothing behind (K-24).
 
-use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use super::attempt::described;
@@ -11,10 +10,10 @@ use super::entrance::{Entrance, Refusal};
 use super::rate::Rate;
 use super::watch::{Open, Watching};
 use super::{Head, Lane, Machine, Main};
+use crate::ingest::objects::Object;
 use crate::ingest::objects::wire::{
     ApiStatus, Encoding, Framer, Revision, WatchFrame, accept_watch, decode_frame,
 };
-use crate::ingest::objects::{Object, ObjectKey};
 use crate::ingest::watch::counts::SourcePhase;
 use crate::ingest::watch::{Failure, SourceEvent};
 
@@ -45,8 +44,8 @@ struct Reading {
     rate: Rate,
     /// Objects told as there; only these lengthen the time the list may take.
     added: u32,
-    /// Objects that were there when the list began and went before it was complete.
-    gone: HashMap<ObjectKey, Option<u64>>,
+    /// Events of objects, of whatever kind: each costs memory until the list is complete.
+    told: u32,
 }
 
 impl Reading {
@@ -101,7 +100,7 @@ impl<T: Object> Machine<T> {
                 self.set_stream_stage(Stage::Refused(refusal));
             }
             Entrance::Open(encoding) => {
-                self.answered();
+                self.admitted();
                 self.set_stream_stage(Stage::Queued(encoding));
                 self.acquire();
             }
@@ -118,7 +117,7 @@ impl<T: Object> Machine<T> {
             since: now,
             rate: Rate::new(now),
             added: 0,
-            gone: HashMap::new(),
+            told: 0,
         });
         self.list_begins();
     }
@@ -163,25 +162,31 @@ impl<T: Object> Machine<T> {
     }
 
     fn stream_frame(&mut self, now: Instant, frame: WatchFrame<T>) {
-        let objects = self.limits.sizes.page_objects.max(1);
+        let page = self.limits.sizes.page_objects.max(1);
+        let most = self.limits.sizes.list_objects;
         let Main::Streaming(Streaming { stage: Stage::Reading(reading), .. }) = &mut self.main else {
             return;
         };
+        if !matches!(frame, WatchFrame::Bookmark { .. } | WatchFrame::Error(_)) {
+            reading.told = reading.told.saturating_add(1);
+            if reading.told > most {
+                self.pages_next = true;
+                self.unusable(now, &format!("a list has more than {most} objects"));
+                return;
+            }
+        }
         match frame {
             WatchFrame::Added(object) => {
                 reading.added = reading.added.saturating_add(1);
-                if reading.added.is_multiple_of(objects) {
+                if reading.added.is_multiple_of(page) {
                     reading.since = now;
                 }
-                reading.gone.remove(&object.key);
                 self.list_item(object);
             }
-            WatchFrame::Modified(object) => {
-                reading.gone.remove(&object.key);
-                self.list_item(object);
-            }
+            WatchFrame::Modified(object) => self.list_item(object),
             WatchFrame::Deleted(object) => {
-                reading.gone.insert(object.key, object.revision);
+                self.looks.deleted(&object.key, object.revision);
+                self.tell(SourceEvent::InitDelete(object.key));
             }
             WatchFrame::Bookmark { initial_events_end: false, .. } => {}
             WatchFrame::Bookmark { initial_events_end: true, revision } => {
@@ -200,10 +205,6 @@ impl<T: Object> Machine<T> {
             return;
         };
         self.list_complete(now, revision);
-        for (key, revision) in reading.gone {
-            self.looks.deleted(&key);
-            self.tell(SourceEvent::Delete { key, revision });
-        }
         self.counts.set_encoding(reading.encoding);
         self.counts.set_streamed(true);
         let open = Open::new(now, reading.encoding, reading.framer);
@@ -264,7 +265,7 @@ impl<T: Object> Machine<T> {
             Stage::Asking { deadline } if *deadline <= now => {
                 self.pages_next = true;
                 let limit = humantime::format_duration(deadlines.headers);
-                self.too_slow(now, &format!("no answer within {limit}"));
+                self.silent(now, &format!("no answer within {limit}"));
             }
             Stage::Refused(refusal) if refusal.deadline <= now => self.stream_refused(now),
             Stage::Reading(reading) => {

@@ -63,6 +63,7 @@ impl<T: Object> Machine<T> {
             Main::Streaming(_) => self.tick_streaming(now),
             Main::Watching(_) => self.tick_watching(now),
         }
+        self.tick_regressions(now);
         self.tick_probe(now);
     }
 }

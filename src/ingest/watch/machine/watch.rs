@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::attempt::Pause;
+use super::attempt::{Pause, is_suspicious};
 use super::entrance::{Entrance, Refusal};
 use super::position::Order;
 use super::{Head, Lane, Machine, Main, Told};
@@ -51,11 +51,31 @@ pub(super) struct Open {
     pub(super) next_probe: Instant,
     /// What has to be shown until when (K-05).
     pub(super) awaiting: Option<(u64, Instant)>,
+    /// Probes in a row that were not answered.
+    pub(super) silent_probes: u32,
+    /// New requests take another connection than this watch.
+    pub(super) doubted: bool,
+    /// It worked for long enough.
+    pub(super) proved: bool,
+    /// When it will have; `None` while it is not known to work, and afterwards.
+    pub(super) healthy_at: Option<Instant>,
 }
 
 impl Open {
     pub(super) fn new(now: Instant, encoding: Encoding, framer: Framer) -> Self {
-        Self { encoding, framer, since: now, last_byte: now, shown: false, next_probe: now, awaiting: None }
+        Self {
+            encoding,
+            framer,
+            since: now,
+            last_byte: now,
+            shown: false,
+            next_probe: now,
+            awaiting: None,
+            silent_probes: 0,
+            doubted: false,
+            proved: false,
+            healthy_at: None,
+        }
     }
 }
 
@@ -75,7 +95,8 @@ impl Watching {
             Stage::Refused(refusal) => refusal.deadline,
             Stage::Open(open) => {
                 let dead = self.dead_at(open, grace);
-                open.awaiting.map_or(dead, |(_, until)| until.min(dead))
+                let until = open.awaiting.map_or(dead, |(_, until)| until.min(dead));
+                open.healthy_at.map_or(until, |at| at.min(until))
             }
         }
     }
@@ -89,6 +110,9 @@ impl Watching {
                 open.next_probe += by;
                 if let Some((_, until)) = &mut open.awaiting {
                     *until += by;
+                }
+                if let Some(at) = &mut open.healthy_at {
+                    *at += by;
                 }
             }
         }
@@ -124,7 +148,7 @@ impl<T: Object> Machine<T> {
             Entrance::Open(encoding) => {
                 watching.stage = Stage::Open(Open::new(now, encoding, Framer::new(encoding, most)));
                 self.counts.set_encoding(encoding);
-                self.answered();
+                self.admitted();
                 self.watch_is_open(now);
             }
         }
@@ -134,19 +158,46 @@ impl<T: Object> Machine<T> {
     /// that is enough; after failures a probe has to confirm it.
     pub(super) fn watch_is_open(&mut self, now: Instant) {
         self.counts.set_phase(SourcePhase::Watching);
-        let deadlines = &self.limits.deadlines;
         let fresh = std::mem::take(&mut self.fresh);
         let first = match self.told {
-            _ if fresh => deadlines.silence,
+            _ if fresh => self.silence(),
             Told::Failed => Duration::ZERO,
-            Told::Nothing | Told::Connected => deadlines.first_silence,
+            Told::Nothing | Told::Connected => self.limits.deadlines.first_silence,
         };
         if let Some(open) = self.open_watch() {
             open.next_probe = now + first;
         }
         self.probe_pauses.reset();
-        if fresh {
-            self.tell_connected();
+        if fresh || self.told == Told::Connected {
+            self.tell_connected(now);
+        }
+    }
+
+    /// How long a watch may show nothing before it is probed: not all at once.
+    pub(super) fn silence(&mut self) -> Duration {
+        let longest = self.limits.deadlines.silence;
+        self.random.between(longest.mul_f64(0.9), longest)
+    }
+
+    /// The present watch works, as far as is known; when it has for long enough, the next failure is a first one
+    /// (K-01).
+    pub(super) fn works(&mut self, now: Instant) {
+        let healthy_at = now + self.limits.retry.healthy_after;
+        if let Some(open) = self.open_watch()
+            && !open.proved
+            && open.healthy_at.is_none()
+        {
+            open.healthy_at = Some(healthy_at);
+        }
+    }
+
+    fn credit(&mut self, now: Instant) {
+        if let Some(open) = self.open_watch()
+            && open.healthy_at.is_some_and(|at| at <= now)
+        {
+            open.healthy_at = None;
+            open.proved = true;
+            self.healthy();
         }
     }
 
@@ -197,7 +248,7 @@ impl<T: Object> Machine<T> {
     pub(super) fn free_buffer(&mut self) {
         let most = self.limits.sizes.frame;
         if let Some(open) = self.open_watch()
-            && open.framer.finish().is_ok()
+            && open.framer.is_between_frames()
         {
             open.framer = Framer::new(open.encoding, most);
         }
@@ -213,7 +264,7 @@ impl<T: Object> Machine<T> {
             }
             WatchFrame::Deleted(object) => {
                 if self.takes(now, &object) {
-                    self.looks.deleted(&object.key);
+                    self.looks.deleted(&object.key, object.revision);
                     self.tell(SourceEvent::Delete { key: object.key, revision: object.revision });
                 }
             }
@@ -263,7 +314,7 @@ impl<T: Object> Machine<T> {
 
     /// The history went back: etcd was restored, or another one answers (K-19).
     pub(super) fn regressed(&mut self, now: Instant) {
-        self.counts.regressed();
+        self.count_regression();
         // Told once: the list is not to be counted again.
         self.position.forget();
         self.relist(now, ListReason::Regressed);
@@ -271,7 +322,7 @@ impl<T: Object> Machine<T> {
 
     /// The watch shows something new.
     fn moved_on(&mut self, now: Instant) {
-        let silence = self.limits.deadlines.silence;
+        let silence = self.silence();
         let highest = self.position.highest();
         (self.unreadable, self.ahead, self.unconfirmed) = (0, 0, 0);
         if let Some(open) = self.open_watch() {
@@ -279,7 +330,7 @@ impl<T: Object> Machine<T> {
             open.next_probe = now + silence;
             open.awaiting = open.awaiting.filter(|(wanted, _)| highest.is_some_and(|at| at < *wanted));
         }
-        self.tell_connected();
+        self.tell_connected(now);
     }
 
     fn watch_unreadable(&mut self, now: Instant, encoding: Encoding, error: &FrameError) {
@@ -346,15 +397,15 @@ impl<T: Object> Machine<T> {
     /// A healthy watch that ends or breaks is taken up at once and without a word: servers end them as they like
     /// (GOAWAY, restarts, their own timeouts). Others wait.
     fn watch_over(&mut self, now: Instant, error: Option<&TransportError>) {
+        self.credit(now);
         let healthy_after = self.limits.retry.healthy_after;
         let told = self.told;
         let Some(open) = self.open_watch() else { return };
         let lived = now.saturating_duration_since(open.since);
-        if told == Told::Connected && lived >= healthy_after {
+        // One that is not known to work and ended in order says nothing new by that either.
+        if lived >= healthy_after && (told == Told::Connected || error.is_none()) {
             self.short = 0;
-            self.healthy();
-            self.abandon();
-            self.begin(now);
+            self.take_up(now);
             return;
         }
         self.short += 1;
@@ -369,6 +420,7 @@ impl<T: Object> Machine<T> {
     }
 
     pub(super) fn tick_watching(&mut self, now: Instant) {
+        self.credit(now);
         let deadlines = self.limits.deadlines;
         let Main::Watching(watching) = &self.main else { return };
         if watching.due(deadlines.grace) > now {
@@ -377,7 +429,7 @@ impl<T: Object> Machine<T> {
         match &watching.stage {
             Stage::Asking { .. } => {
                 let limit = humantime::format_duration(deadlines.headers);
-                self.too_slow(now, &format!("no answer within {limit}"));
+                self.silent(now, &format!("no answer within {limit}"));
             }
             Stage::Refused(_) => self.watch_refused(now),
             Stage::Open(open) if open.awaiting.is_some_and(|(_, until)| until <= now) => {
@@ -391,6 +443,9 @@ impl<T: Object> Machine<T> {
     /// The server's revision moved on and the watch did not show it in time.
     fn unconfirmed(&mut self, now: Instant, shown: bool) {
         self.unconfirmed = if shown { 0 } else { self.unconfirmed + 1 };
+        if is_suspicious(self.unconfirmed) {
+            self.suspect();
+        }
         if self.unconfirmed >= UNCONFIRMED {
             self.unconfirmed = 0;
             self.relist(now, ListReason::Silent);
@@ -400,7 +455,7 @@ impl<T: Object> Machine<T> {
     }
 
     /// Another watch from the last revision, at once.
-    fn take_up(&mut self, now: Instant) {
+    pub(super) fn take_up(&mut self, now: Instant) {
         self.abandon();
         self.begin(now);
     }

@@ -91,7 +91,8 @@ async fn k11_pages_that_always_expire_back_off_and_keep_what_is_held() {
     let seen = Arc::clone(&lists);
     let script = script(&world, move |asked| match asked.is_for() {
         For::FirstPage => {
-            seen.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            let lists = seen.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            assert!(lists < 1000, "begun again without end");
             None
         }
         For::NextPage if seen.load(std::sync::atomic::Ordering::Relaxed) > 1 => Some(gone()),
@@ -223,7 +224,7 @@ async fn what_changes_during_a_streaming_list_is_part_of_it() {
     consumer.until("connected").await;
     let held: Vec<_> = consumer.held.iter().map(|(name, network)| format!("{name}={network}")).collect();
     assert_eq!(held, ["a=n1", "c=n2"]);
-    assert_eq!(consumer.told(), ["init", "done first", "delete b", "connected"]);
+    assert_eq!(consumer.told(), ["init", "done first", "connected"], "nothing appears to go away at once");
 }
 
 #[tokio::test(start_paused = true)]
@@ -257,4 +258,66 @@ async fn a_server_without_protobuf_is_read_as_json_from_then_on() {
         let accepts: Vec<_> = script.asked().iter().map(|asked| asked.accept.contains("protobuf")).collect();
         assert_eq!(accepts, [true, false]);
     }
+}
+
+/// A page of one namespace that says where the next one is.
+fn page_with(next: &str, name: &str) -> Reply {
+    let body = form::list(Encoding::Json, "10", next, &[Space::new(name, "n0", 1)]);
+    Reply::body("application/json", vec![Piece::Bytes(body)])
+}
+
+#[tokio::test(start_paused = true)]
+async fn pages_that_lead_back_to_themselves_are_a_failure_and_no_loop() {
+    let script = Script::new(|asked| match asked.is_for() {
+        For::FirstPage | For::NextPage => page_with("same", "a"),
+        _ => Reply::status(422, "Invalid", "no"),
+    });
+    let mut consumer = Consumer::new(&script);
+    consumer.run(seconds(60)).await;
+    assert!(script.asked().len() < 40, "{} requests", script.asked().len());
+    assert!(consumer.told()[1].contains("names itself as the next one"), "{:?}", consumer.told());
+    assert_eq!(consumer.times("done"), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_list_without_end_is_a_failure_whether_in_pages_or_as_a_stream() {
+    let mut limits = SourceLimits::default();
+    limits.sizes.list_objects = 100;
+    let mut n = 0;
+    let script = Script::new(move |asked| {
+        n += 1;
+        match asked.is_for() {
+            For::FirstPage | For::NextPage => page_with(&format!("t{n}"), "a"),
+            For::StreamingList => {
+                let event = |n| form::event(Encoding::Json, "ADDED", &Space::new(&format!("s{n}"), "n0", n));
+                let events = (1..=101).map(|n| Piece::Bytes(event(n)));
+                let end = Piece::Bytes(form::bookmark(Encoding::Json, "200", true));
+                Reply::body("application/json", events.chain([end]).collect())
+            }
+            _ => Reply::Never,
+        }
+    });
+    let mut consumer = Consumer::with(&script, limits);
+    consumer.until("Refused").await;
+    assert!(consumer.told().last().unwrap().contains("more than 100 objects"), "{:?}", consumer.told());
+    consumer.until("Refused").await;
+    assert_eq!(script.asked_for(For::FirstPage).len(), 1);
+    assert_eq!(script.asked_for(For::NextPage).len(), 100);
+    assert_eq!(consumer.times("done"), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn k08_a_body_that_comes_too_slowly_casts_doubt_on_its_connection() {
+    let world = paged(&["a"]);
+    let drip = || Reply::body("application/json", vec![Piece::Bytes(b"{".to_vec()), Piece::Hang]);
+    let other = world.clone();
+    let script = Script::pinned(
+        || true,
+        move |asked| if asked.is_for() == For::StreamingList { other.answer(asked) } else { drip() },
+        move |asked| world.answer(asked),
+    );
+    let mut consumer = Consumer::new(&script);
+    consumer.until("connected").await;
+    assert!(consumer.began.elapsed() <= seconds(11), "{:?}", consumer.began.elapsed());
+    assert_eq!(script.suspected(), 1);
 }

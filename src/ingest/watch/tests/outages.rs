@@ -142,6 +142,106 @@ async fn k12_a_foreign_page_is_one_failure_and_the_next_attempt_follows_within_2
         let watches = script.asked_for(For::Watch);
         assert!(watches[1].at - watches[0].at <= seconds(2));
         assert_eq!(consumer.held, world.truth());
+        assert_eq!(script.suspected(), 1, "the next attempt takes another connection");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn k12_a_gateway_without_its_server_is_asked_every_2_seconds_by_one_source() {
+    let world = World::new(&["a"]);
+    let (script, switch) = switched(&world, |_| Reply::page(502));
+    let source = KubeSource::new(Arc::clone(&script) as Arc<dyn Exchange>, Arc::default());
+    let mut consumers: Vec<_> = (0..3).map(|_| Consumer::of(source.clone())).collect();
+    for _ in 0..300 {
+        for consumer in &mut consumers {
+            consumer.run(Duration::ZERO).await;
+        }
+        tokio::time::sleep(seconds(1)).await;
+    }
+    let asked = script.asked().len();
+    assert!((150..=190).contains(&asked), "{asked} attempts of three sources");
+    switch.set(false);
+    let back = Instant::now();
+    for consumer in &mut consumers {
+        consumer.until("connected").await;
+    }
+    assert!(back.elapsed() <= seconds(2), "{:?}", back.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn k13_a_gateway_that_says_when_is_not_asked_before() {
+    let world = World::new(&["a"]);
+    let (script, switch) = switched(&world, |_| Reply::page(503).with_retry_after(25));
+    let mut consumer = Consumer::new(&script);
+    consumer.run(seconds(1)).await;
+    assert_eq!(consumer.counts().retry_after(), seconds(25));
+    consumer.run(seconds(299)).await;
+    let asked = script.asked();
+    assert!(asked.windows(2).all(|pair| pair[1].at - pair[0].at >= seconds(25)), "{asked:?}");
+    assert!(asked.len() >= 9, "{} attempts", asked.len());
+    switch.set(false);
+    consumer.until("connected").await;
+}
+
+/// One refusal, then a server that says when to come back to whoever looks for it.
+#[tokio::test(start_paused = true)]
+async fn k13_the_scout_waits_as_long_as_it_is_told_as_well() {
+    let world = World::new(&["a"]);
+    let mut asked = 0;
+    let script = script(&world, move |_| {
+        asked += 1;
+        match asked {
+            1 => Some(Reply::refused()),
+            2 => Some(Reply::page(503).with_retry_after(20)),
+            _ => None,
+        }
+    });
+    let mut consumer = Consumer::new(&script);
+    consumer.until("connected").await;
+    let asked = script.asked();
+    let pause = asked[2].at - asked[1].at;
+    assert!((seconds(20)..=seconds(22)).contains(&pause), "{pause:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn k01_half_a_minute_of_health_counts_however_the_watch_ends() {
+    let world = World::new(&["a"]).streaming(Streams::Refused);
+    let away = Arc::new(AtomicBool::new(true));
+    let (is_away, probes_fail) = (Arc::clone(&away), Arc::new(AtomicBool::new(false)));
+    let fail = Arc::clone(&probes_fail);
+    let script = script(&world, move |asked| {
+        let away = is_away.load(Ordering::Relaxed);
+        let fails = asked.is_for() == For::Probe && fail.load(Ordering::Relaxed);
+        (away || fails).then(|| Reply::status(500, "InternalError", "boom"))
+    });
+    let mut consumer = Consumer::new(&script);
+    consumer.run(seconds(120)).await;
+    away.store(false, Ordering::Relaxed);
+    consumer.until("connected").await;
+    consumer.run(seconds(31)).await;
+    // It worked for long enough; that it is in doubt when it breaks does not take that back.
+    probes_fail.store(true, Ordering::Relaxed);
+    consumer.until("Refused").await;
+    let before = script.asked_for(For::Watch).len();
+    world.end_watches(true);
+    consumer.run(Duration::from_millis(600)).await;
+    assert_eq!(script.asked_for(For::Watch).len(), before + 1, "the first pause again");
+}
+
+#[tokio::test(start_paused = true)]
+async fn k01_watches_that_end_in_order_after_their_time_do_not_lengthen_pauses() {
+    let world = World::new(&["a"]).streaming(Streams::Refused);
+    let script = script(&world, |asked| {
+        (asked.is_for() == For::Probe).then(|| Reply::status(500, "InternalError", "boom"))
+    });
+    let mut consumer = Consumer::new(&script);
+    consumer.until("Refused").await;
+    for _ in 0..8 {
+        consumer.run(seconds(60)).await;
+        let before = script.asked_for(For::Watch).len();
+        world.end_watches(false);
+        consumer.run(Duration::from_millis(10)).await;
+        assert_eq!(script.asked_for(For::Watch).len(), before + 1, "taken up at once");
     }
 }
 

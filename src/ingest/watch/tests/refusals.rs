@@ -58,6 +58,33 @@ async fn k15_forbidden_is_told_apart_and_tried_slowly() {
     assert_eq!(script.reread(), 0);
     let text = consumer.told()[0].to_owned();
     assert!(text.contains("/api/v1/namespaces at test:6443"), "{text}");
+    let rule = r#"{apiGroups: [\"\"], resources: [\"namespaces\"], verbs: [get, list, watch]}"#;
+    assert!(text.contains(rule), "what to add: {text}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn k15_credentials_that_were_good_meanwhile_are_read_again_at_once() {
+    let world = World::new(&["a"]).streaming(Streams::Refused);
+    let revoked = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let is_revoked = Arc::clone(&revoked);
+    let script = script(&world, move |asked| {
+        let refuses = is_revoked.load(std::sync::atomic::Ordering::Relaxed);
+        (asked.is_for() == For::Watch && refuses).then(|| {
+            // The first one with the old credentials, the next one with new ones.
+            is_revoked.store(false, std::sync::atomic::Ordering::Relaxed);
+            Reply::status(401, "Unauthorized", "expired")
+        })
+    });
+    let mut consumer = Consumer::new(&script);
+    consumer.until("connected").await;
+    for round in 1..=3 {
+        consumer.run(seconds(31)).await;
+        revoked.store(true, std::sync::atomic::Ordering::Relaxed);
+        world.end_watches(false);
+        consumer.run(seconds(1)).await;
+        assert_eq!(script.reread(), round);
+        assert_eq!(consumer.times("Unauthorized"), 0, "round {round}: {:?}", consumer.told());
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -252,6 +252,77 @@ async fn k37_a_line_without_end_is_cut_off_and_the_state_stays() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn k04_the_second_silence_casts_doubt_on_the_connection() {
+    let world = paged(&["a"]);
+    let other = world.clone();
+    let script = Script::pinned(
+        || true,
+        move |asked| if asked.is_for() == For::Watch { Reply::Never } else { other.answer(asked) },
+        move |asked| world.answer(asked),
+    );
+    let mut consumer = Consumer::new(&script);
+    consumer.until("connected").await;
+    assert!(consumer.began.elapsed() <= seconds(22), "two deadlines: {:?}", consumer.began.elapsed());
+    assert_eq!(script.suspected(), 1);
+    assert_eq!(script.asked_for(For::FirstPage).len(), 1, "the list still holds");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_watch_after_a_failure_is_not_believed_for_the_sake_of_a_list_before_it() {
+    let world = paged(&["a"]);
+    let mut watches = 0;
+    let script = script(&world, move |asked| match asked.is_for() {
+        For::Watch => {
+            watches += 1;
+            Some(if watches == 1 { Reply::page(502) } else { frames(Vec::new()) })
+        }
+        For::Probe => Some(Reply::Never),
+        _ => None,
+    });
+    let mut consumer = Consumer::new(&script);
+    consumer.run(seconds(60)).await;
+    assert_eq!(consumer.times("connected"), 0, "nothing says that it works: {:?}", consumer.told());
+}
+
+#[tokio::test(start_paused = true)]
+async fn d32_where_revisions_are_no_numbers_what_was_told_is_not_told_again() {
+    let events = [
+        event_at("ADDED", "b", "n1", "e1"),
+        event_at("MODIFIED", "a", "n1", "e2"),
+        event_at("DELETED", "b", "n1", "e3"),
+    ];
+    let mut lists = 0;
+    let script = Script::new(move |asked| match asked.is_for() {
+        For::FirstPage => {
+            lists += 1;
+            let a = Space::new("a", if lists == 1 { "n0" } else { "n1" }, 1);
+            let body = form::list(Encoding::Json, if lists == 1 { "l1" } else { "l2" }, "", &[a]);
+            Reply::body("application/json", vec![Piece::Bytes(body)])
+        }
+        // From l1 on, all of it, time and again.
+        For::Watch if asked.parameter("resourceVersion") == Some("l1") => {
+            let pieces = events.iter().cloned().map(Piece::Bytes).chain([Piece::Wait(seconds(40))]);
+            Reply::body("application/json", pieces.collect())
+        }
+        For::Watch => frames(Vec::new()),
+        For::StreamingList => Reply::status(422, "Invalid", "no"),
+        _ => Reply::Never,
+    });
+    let mut consumer = Consumer::new(&script);
+    consumer.until("done opaque").await;
+    assert_eq!(consumer.times("apply"), 2, "{:?}", consumer.told());
+    assert_eq!(consumer.times("delete"), 1);
+    consumer.run(seconds(30)).await;
+    assert_eq!(consumer.names(), ["a"]);
+}
+
+/// An event whose revision is no number.
+fn event_at(kind: &str, name: &str, network: &str, revision: &str) -> Vec<u8> {
+    let text = String::from_utf8(event(kind, name, network, 987_654)).unwrap();
+    text.replace("987654", revision).into_bytes()
+}
+
+#[tokio::test(start_paused = true)]
 async fn k38_an_event_of_nobody_knows_what_is_made_up_for_by_a_list() {
     for kind in ["ADDED", "MODIFIED", "DELETED"] {
         let world = paged(&["a", "b"]);

@@ -1,0 +1,101 @@
+//! What a generation serves before it has read anything: the snapshot of its cluster, and for how long.
+
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+use super::age::Age;
+use super::restore::Restore;
+use super::status::Status;
+use super::{Generation, Place, Seat};
+use crate::registry::ClusterWriter;
+
+/// A snapshot that may be served, or is.
+pub(super) struct StandIn {
+    restore: Option<Restore>,
+    /// Held while a snapshot is served.
+    seat: Option<Place>,
+    age: Age,
+}
+
+impl StandIn {
+    /// Nothing: somebody else serves. A snapshot is kept once the cluster was read.
+    pub(super) fn keeping(restore: Option<Restore>) -> Self {
+        Self { restore, seat: None, age: Age::default() }
+    }
+
+    /// Looks for a snapshot. One that is served already, because whoever was to read the cluster was called off or
+    /// its Secret could not be read, is taken charge of.
+    pub(super) async fn look(mut restore: Option<Restore>, seat: &Seat, status: &Status) -> Self {
+        if status.serves_snapshot() {
+            let seat = Some(Arc::clone(seat).lock_owned().await);
+            return Self { restore, seat, age: Age::default() };
+        }
+        if let Some(restore) = &mut restore {
+            restore.load().await;
+        }
+        Self::keeping(restore)
+    }
+
+    /// Endpoints of a snapshot that is not served yet.
+    pub(super) fn endpoints(&self) -> usize {
+        self.restore.as_ref().map_or(0, Restore::endpoints)
+    }
+
+    /// There is nothing to wait for: what there is, is served now.
+    pub(super) fn hurry(&mut self) {
+        self.restore.iter_mut().for_each(Restore::hurry);
+    }
+
+    /// When to [`attend`](Generation::attend) to it next.
+    pub(super) fn due(&self, now: Instant) -> Option<Instant> {
+        let age = self.age.due().filter(|due| self.seat.is_some() && *due > now);
+        self.restore.as_ref().and_then(Restore::due).into_iter().chain(age).min()
+    }
+
+    /// The writer, if it is held, and what is to be told that the cluster was read.
+    pub(super) fn retire(self) -> (Option<Place>, Option<Restore>) {
+        (self.seat, self.restore)
+    }
+}
+
+impl Generation {
+    /// Serves the snapshot once it is due, and sees to what its endpoints are worth by its age (D35).
+    pub(super) async fn attend(&self, stand_in: &mut StandIn, status: &mut Status, now: Instant) {
+        if stand_in.restore.as_ref().and_then(Restore::due).is_some_and(|due| due <= now) {
+            let seat = match stand_in.seat.take() {
+                Some(seat) => seat,
+                None => Arc::clone(&self.seat).lock_owned().await,
+            };
+            self.serve_snapshot(stand_in.seat.insert(seat), stand_in.restore.as_mut(), status);
+        }
+        let Some(writer) = stand_in.seat.as_mut().and_then(|seat| seat.as_mut()) else {
+            return;
+        };
+        stand_in.age.set_policy(self.options.borrow().stale);
+        stand_in.age.observe(status.stale_since(), now);
+        self.stand(stand_in.age.standing(now), writer);
+    }
+
+    fn serve_snapshot(
+        &self,
+        seat: &mut Option<ClusterWriter>,
+        restore: Option<&mut Restore>,
+        status: &mut Status,
+    ) {
+        // None: the cluster is being removed.
+        let (Some(writer), Some(restore)) = (seat.as_mut(), restore) else {
+            return;
+        };
+        let mut age = Age::default();
+        let now = Instant::now();
+        age.set_policy(self.options.borrow().stale);
+        age.observe(restore.confirmed(), now);
+        // Before the endpoints are there: they never count for more than they are worth.
+        self.stand(age.standing(now), writer);
+        if let Some(uid) = restore.serve(writer, status) {
+            // Another cluster that answers later is told of.
+            let _ = self.identities.check(&self.context.cluster, &uid);
+        }
+    }
+}

@@ -1,0 +1,149 @@
+//! Under which options the gateways of a state were read, and what is left of them under others.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use crate::ingest::client::special_kind;
+use crate::ingest::convert::{Advertised, SpecialAddresses};
+use crate::ingest::networks::MeshNetworks;
+use crate::ingest::options::{ClusterOptions, Texts};
+use crate::model::{ClusterId, EndpointShard, GatewayAddress, GatewayHost, NetworkGateway, NetworkId};
+use crate::registry::{ClusterState, NetworkClaim};
+
+/// What options say of the gateways of a cluster.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Terms {
+    /// Networks it may tell gateways of without belonging to them (D10).
+    pub trusted: BTreeSet<NetworkId>,
+    /// Where its gateways are reached instead.
+    pub advertised: Option<Advertised>,
+}
+
+/// How a state from before is looked at now.
+#[derive(Debug)]
+pub(in crate::ingest) struct Filter<'a> {
+    pub(in crate::ingest) terms: Terms,
+    pub(in crate::ingest) special: SpecialAddresses,
+    /// The document `meshNetworks`, once it is known.
+    pub(in crate::ingest) mesh: Option<&'a MeshNetworks>,
+}
+
+impl Terms {
+    /// Those of the options of a cluster.
+    pub(in crate::ingest) fn of(options: &ClusterOptions) -> Self {
+        let advertised = options.gateway_address.clone();
+        Self { trusted: options.trusted_networks.clone(), advertised }
+    }
+
+    /// The same, but for what these texts say themselves.
+    pub(in crate::ingest) fn overridden(&self, texts: &Texts) -> Self {
+        let said = Self::of(&ClusterOptions::read([texts], None).0);
+        let says = |key: &str| texts.contains_key(key);
+        Self {
+            trusted: if says("trusted-networks") { said.trusted } else { self.trusted.clone() },
+            advertised: if says("gateway-address") { said.advertised } else { self.advertised.clone() },
+        }
+    }
+}
+
+impl Filter<'_> {
+    /// What is left of a state that was read under the terms of `then`: gateways of networks that the cluster is
+    /// not trusted with any more are not, addresses of this machine are not (K-40), and what is advertised now
+    /// takes the place of what was.
+    pub(in crate::ingest) fn apply(&self, cluster: &ClusterId, then: &Terms, state: &mut ClusterState) {
+        self.distrust(cluster, then, &mut state.networks);
+        if self.terms.advertised != then.advertised {
+            self.advertise(then, &mut state.networks);
+        }
+        if self.special == SpecialAddresses::Drop {
+            state.networks.gateways.retain(|gateway| special_kind(gateway.address).is_none());
+            state.shards.values_mut().for_each(drop_special);
+        }
+    }
+
+    fn distrust(&self, cluster: &ClusterId, then: &Terms, claim: &mut NetworkClaim) {
+        let own = claim.network.clone();
+        let trusted = |network: &NetworkId| {
+            let withdrawn = then.trusted.contains(network) && !self.terms.trusted.contains(network);
+            // Which networks the document gives it is not known before the document is.
+            let claimed = self.mesh.is_none_or(|mesh| mesh.claiming(cluster).any(|other| other == network));
+            !withdrawn || own.as_ref() == Some(network) || claimed
+        };
+        claim.gateways.retain(|gateway| trusted(&gateway.network));
+        claim.hosts.retain(|gateway| trusted(&gateway.network));
+    }
+
+    /// Where nothing is advertised any more, what objects said is not known: the last that is known stays.
+    fn advertise(&self, then: &Terms, claim: &mut NetworkClaim) {
+        let entrances: BTreeSet<_> = claim
+            .gateways
+            .iter()
+            .map(|one| (one.network.clone(), one.cluster.clone(), one.port, one.hbone_port))
+            .chain(
+                claim
+                    .hosts
+                    .iter()
+                    .map(|one| (one.network.clone(), one.cluster.clone(), one.port, one.hbone_port)),
+            )
+            .collect();
+        if let Some(before) = then.advertised.as_ref().filter(|before| before.append) {
+            let added = |address: &GatewayAddress| before.entries.iter().any(|(entry, _)| entry == address);
+            claim.gateways.retain(|gateway| !added(&GatewayAddress::Ip(gateway.address)));
+            claim.hosts.retain(|gateway| !added(&GatewayAddress::Host(gateway.host.clone())));
+        }
+        let Some(now) = &self.terms.advertised else { return };
+        if !now.append {
+            claim.gateways.clear();
+            claim.hosts.clear();
+        }
+        for (network, cluster, port, hbone_port) in entrances {
+            for (address, other_port) in &now.entries {
+                let port = if hbone_port == 0 { other_port.unwrap_or(port) } else { port };
+                let (network, cluster) = (network.clone(), cluster.clone());
+                match address.clone() {
+                    GatewayAddress::Ip(address) => {
+                        claim.gateways.push(NetworkGateway { network, cluster, address, port, hbone_port });
+                    }
+                    GatewayAddress::Host(host) => {
+                        claim.hosts.push(GatewayHost { network, cluster, host, port, hbone_port });
+                    }
+                }
+            }
+        }
+        claim.gateways.sort();
+        claim.gateways.dedup();
+        claim.hosts.sort();
+        claim.hosts.dedup();
+    }
+}
+
+fn drop_special(shard: &mut Arc<EndpointShard>) {
+    let special = |addresses: &[IpAddr]| addresses.iter().any(|address| special_kind(*address).is_some());
+    if shard.endpoints.iter().any(|endpoint| special(&endpoint.addresses)) {
+        let left = shard.endpoints.iter().filter(|endpoint| !special(&endpoint.addresses)).cloned().collect();
+        Arc::make_mut(shard).endpoints = left;
+    }
+}
+
+/// What is advertised, as [`Advertised::parse`] reads it.
+pub(super) struct Written<'a>(pub(super) &'a Advertised);
+
+impl fmt::Display for Written<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.0.append { "+" } else { "" })?;
+        for (n, (address, port)) in self.0.entries.iter().enumerate() {
+            f.write_str(if n == 0 { "" } else { "," })?;
+            match (address, port) {
+                (GatewayAddress::Ip(IpAddr::V6(address)), Some(port)) => write!(f, "[{address}]:{port}")?,
+                (address, Some(port)) => write!(f, "{address}:{port}")?,
+                (address, None) => write!(f, "{address}")?,
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,120 @@
+use super::*;
+use crate::ingest::networks::HostNames;
+use crate::model::{Endpoint, ServiceKey, Workload, WorkloadParts};
+
+fn gateway(network: &str, address: &str) -> NetworkGateway {
+    NetworkGateway::new(network.into(), "west".into(), address.parse().unwrap())
+}
+
+fn host(network: &str, host: &str) -> GatewayHost {
+    GatewayHost {
+        network: network.into(),
+        host: host.into(),
+        port: 15443,
+        hbone_port: 0,
+        cluster: "west".into(),
+    }
+}
+
+/// West belongs to n1 and tells of gateways of n1, n2 and n3.
+fn state() -> ClusterState {
+    let gateways = ["n1", "n2", "n3"].map(|network| gateway(network, "192.0.2.1")).to_vec();
+    let hosts = ["n1", "n2"].map(|network| host(network, "gw.example.com")).to_vec();
+    ClusterState {
+        networks: NetworkClaim { network: Some("n1".into()), gateways, hosts },
+        ..ClusterState::default()
+    }
+}
+
+fn terms(trusted: &[&str], advertised: &str) -> Terms {
+    Terms {
+        trusted: trusted.iter().map(|network| NetworkId::from(*network)).collect(),
+        advertised: Advertised::parse(advertised).0,
+    }
+}
+
+/// What is left: networks and addresses.
+fn left(then: &Terms, now: Terms, mesh: Option<&MeshNetworks>, mut state: ClusterState) -> Vec<String> {
+    let filter = Filter { terms: now, special: SpecialAddresses::Drop, mesh };
+    filter.apply(&"west".into(), then, &mut state);
+    let gateways = state.networks.gateways.iter();
+    let gateways = gateways.map(|one| format!("{} {}:{}", one.network, one.address, one.port));
+    let hosts = state.networks.hosts.iter();
+    gateways.chain(hosts.map(|one| format!("{} {}:{}", one.network, one.host, one.port))).collect()
+}
+
+#[test]
+fn d10_networks_that_a_cluster_is_trusted_with_no_longer_lose_its_restored_gateways() {
+    let then = terms(&["n2", "n3"], "");
+    let nothing = MeshNetworks::default();
+    let all = ["n1 192.0.2.1:15443", "n2 192.0.2.1:15443", "n3 192.0.2.1:15443"];
+    let hosts = ["n1 gw.example.com:15443", "n2 gw.example.com:15443"];
+    let with = |now| left(&then, now, Some(&nothing), state());
+    assert_eq!(with(then.clone()), [&all[..], &hosts[..]].concat());
+    assert_eq!(with(terms(&["n3"], "")), [all[0], all[2], hosts[0]]);
+    assert_eq!(with(terms(&[], "")), [all[0], hosts[0]], "its own");
+    let text = "networks: {n2: {endpoints: [{fromRegistry: west}]}}";
+    let (mesh, _) = MeshNetworks::parse(text, HostNames::Allowed).strict().unwrap();
+    assert_eq!(left(&then, terms(&[], ""), Some(&mesh), state()), [all[0], all[1], hosts[0], hosts[1]]);
+    assert_eq!(left(&then, terms(&[], ""), None, state()).len(), 5, "it may still be given them");
+    // What it was not trusted with then, it belonged to.
+    assert_eq!(left(&terms(&[], ""), terms(&[], ""), Some(&nothing), state()).len(), 5);
+}
+
+#[test]
+fn what_is_advertised_now_takes_the_place_of_what_was() {
+    let state = || {
+        let gateways = vec![gateway("n1", "192.0.2.1"), gateway("n1", "198.51.100.1")];
+        let networks = NetworkClaim { network: Some("n1".into()), gateways, hosts: Vec::new() };
+        ClusterState { networks, ..ClusterState::default() }
+    };
+    let (one, two) = ("n1 192.0.2.1:15443", "n1 198.51.100.1:15443");
+    let with = |then: &str, now: &str| left(&terms(&[], then), terms(&[], now), None, state());
+    assert_eq!(with("", ""), [one, two]);
+    assert_eq!(with("", "203.0.113.1,gw.example.com:443"), ["n1 203.0.113.1:15443", "n1 gw.example.com:443"]);
+    assert_eq!(with("", "+203.0.113.1:443"), [one, two, "n1 203.0.113.1:443"]);
+    assert_eq!(with("+198.51.100.1", ""), [one], "what was added goes");
+    assert_eq!(with("+198.51.100.1", "+198.51.100.1"), [one, two]);
+    assert_eq!(with("198.51.100.1", ""), [one, two], "nothing else is known");
+    assert_eq!(with("", "127.0.0.1"), [""; 0], "K-40");
+}
+
+#[test]
+fn k40_addresses_of_this_machine_are_not_restored() {
+    let mut state = state();
+    state.networks.gateways.push(gateway("n1", "127.0.0.1"));
+    let workload = Arc::new(Workload::from(WorkloadParts::default()));
+    let endpoint = |address: &str| Endpoint::new(address.parse().unwrap(), 80, "http", Arc::clone(&workload));
+    let shard = EndpointShard::new("west".into(), None, vec![endpoint("127.0.0.1"), endpoint("10.0.0.1")]);
+    let key = ServiceKey::new("a", "web.a.svc.cluster.local");
+    state.shards.insert(key.clone(), Arc::new(shard));
+    for (special, gateways, endpoints) in [(SpecialAddresses::Keep, 4, 2), (SpecialAddresses::Drop, 3, 1)] {
+        let mut state = state.clone();
+        let filter = Filter { terms: Terms::default(), special, mesh: None };
+        filter.apply(&"west".into(), &Terms::default(), &mut state);
+        assert_eq!(
+            (state.networks.gateways.len(), state.shards[&key].endpoints.len()),
+            (gateways, endpoints)
+        );
+    }
+}
+
+#[test]
+fn what_is_advertised_is_written_as_it_is_read() {
+    for text in ["192.0.2.1", "+192.0.2.1:443,gw.example.com", "[2001:db8::1]:1,2001:db8::2,gw.example.com:7"]
+    {
+        let advertised = Advertised::parse(text).0.unwrap();
+        assert_eq!(Written(&advertised).to_string(), text);
+    }
+}
+
+#[test]
+fn only_what_the_file_of_settings_says_itself_differs() {
+    let then = terms(&["n2"], "192.0.2.1");
+    let texts = |pairs: &[(&str, &str)]| -> Texts {
+        pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+    };
+    assert_eq!(then.overridden(&texts(&[("start", "required")])), then);
+    assert_eq!(then.overridden(&texts(&[("trusted-networks", "n3")])), terms(&["n3"], "192.0.2.1"));
+    assert_eq!(then.overridden(&texts(&[("gateway-address", "192.0.2.2")])), terms(&["n2"], "192.0.2.2"));
+}
