@@ -6,7 +6,7 @@ use crate::ingest::cluster::CONFIRM_AFTER;
 use crate::ingest::options::{StalePolicy, Texts};
 use crate::ingest::roster::{Claims, Contest, Source};
 use crate::ingest::snapshot::{Addresses, Pin, Snapshot, SnapshotOptions, SnapshotStore, Terms};
-use crate::model::{EndpointShard, ServiceKey};
+use crate::model::{Endpoint, EndpointShard, ServiceKey, Workload, WorkloadParts};
 use crate::registry::ClusterState;
 
 struct World {
@@ -29,7 +29,9 @@ impl World {
         let store = SnapshotStore::open(&options, SystemTime::now()).unwrap();
         for id in ids {
             let key = ServiceKey::new("a", "web.a.svc.cluster.local");
-            let shard = EndpointShard::new(ClusterId::from(*id), None, Vec::new());
+            let workload = Arc::new(Workload::from(WorkloadParts::default()));
+            let endpoint = Endpoint::new("10.0.0.1".parse().unwrap(), 80, "http", workload);
+            let shard = EndpointShard::new(ClusterId::from(*id), None, vec![endpoint]);
             let state = ClusterState { shards: [(key, Arc::new(shard))].into(), ..ClusterState::default() };
             let pin = Pin { server: "https://192.0.2.1:443".to_owned(), ca: None };
             let snapshot = Snapshot {
