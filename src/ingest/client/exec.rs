@@ -106,10 +106,12 @@ impl Exec {
 
     fn begin(&self) -> impl Future<Output = Given> + Send + 'static {
         let (config, limit, known) = (Arc::clone(&self.config), self.limit, Arc::clone(&self.known));
+        let refused = self.lock().stale;
         async move {
             let given = run(&config, limit).await.map_err(|why| named(&config, &why));
             let mut known = known.lock().unwrap_or_else(PoisonError::into_inner);
-            known.stale = false;
+            // One that began before the refusal and fails does not answer it.
+            known.stale &= given.is_err() && !refused;
             known.problem = given.as_ref().err().cloned();
             let credential = given?;
             known.number += 1;

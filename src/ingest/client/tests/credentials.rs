@@ -501,32 +501,43 @@ fn runs(dir: &Path) -> usize {
 }
 
 #[tokio::test]
+async fn r1_14_a_plugin_that_cannot_renew_takes_nothing_away() {
+    let (ca, dir) = (Ca::new("ca"), tempfile::tempdir().unwrap());
+    let (server, dir) = (whoami(&ca).await, dir.path());
+    // It ends soon: each request and each connection asks for another one.
+    let end = humantime::format_rfc3339_seconds(SystemTime::now() + Duration::from_secs(50)).to_string();
+    give(&ca, dir, "one", serde_json::json!({"expirationTimestamp": end}));
+    let api = permitted(&ca, &server, serde_json::json!({"exec": plugin(dir)}), "exec");
+    assert_eq!(get(&api, "/").await.unwrap().1, "CN=one");
+    std::fs::write(dir.join("answer"), "{}").unwrap();
+    retire(&api);
+    assert_eq!(get(&api, "/").await.unwrap().1, "CN=one");
+    until("the plugin has failed", || api.credentials().problem.is_some()).await;
+    retire(&api);
+    assert_eq!(get(&api, "/").await.unwrap().1, "CN=one");
+    assert_eq!(server.accepted(), 3);
+}
+
+#[tokio::test]
 async fn r1_14_a_plugin_that_fails_makes_nobody_of_us() {
     let (ca, dir) = (Ca::new("ca"), tempfile::tempdir().unwrap());
     let (server, dir) = (whoami(&ca).await, dir.path());
-    let who = async |api: &ApiServer| get(api, "/").await.map(|(_, name)| name);
-    // It ends soon: each connection asks for another one, and the plugin has none.
-    let end = humantime::format_rfc3339_seconds(SystemTime::now() + Duration::from_secs(45)).to_string();
-    give(&ca, dir, "one", serde_json::json!({"expirationTimestamp": end}));
+    give(&ca, dir, "one", serde_json::json!({}));
     let api = permitted(&ca, &server, serde_json::json!({"exec": plugin(dir)}), "exec");
-    assert_eq!(who(&api).await.unwrap(), "CN=one");
+    assert_eq!(get(&api, "/").await.unwrap().1, "CN=one");
+    // It is refused, and the plugin has no other.
     std::fs::write(dir.join("answer"), "{}").unwrap();
-    let before = runs(dir);
-    retire(&api);
-    assert_eq!(who(&api).await.unwrap(), "CN=one");
-    until("the plugin was asked", || runs(dir) > before).await;
-    // It is refused, and the plugin still has no other.
     refuse(&api).await;
-    let error = who(&api).await.unwrap_err();
+    let error = get(&api, "/").await.unwrap_err();
     assert!(matches!(&error, TransportError::Credentials { cause, .. } if cause.contains("no credentials")));
-    assert_eq!(who(&api).await.unwrap(), "CN=one", "better than nobody");
+    assert_eq!(get(&api, "/").await.unwrap().1, "CN=one", "better than nobody");
     give(&ca, dir, "two", serde_json::json!({}));
     refuse(&api).await;
-    assert_eq!(who(&api).await.unwrap(), "CN=two");
+    assert_eq!(get(&api, "/").await.unwrap().1, "CN=two");
     // Half of an identity is none.
     answer(dir, serde_json::json!({"token": "t", "clientCertificateData": ca.client("three", DAY).0}));
     refuse(&api).await;
-    let error = who(&api).await.unwrap_err();
+    let error = get(&api, "/").await.unwrap_err();
     assert!(error.to_string().contains("without its key"), "{error}");
 }
 
