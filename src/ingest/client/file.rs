@@ -3,7 +3,8 @@
 use std::fs::{File, Metadata};
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
+use std::thread;
 use std::time::Duration;
 
 use tokio::sync::Semaphore;
@@ -54,16 +55,25 @@ impl CredentialFile {
             }
         });
         match tokio::time::timeout(PATIENCE, reading).await {
-            Ok(Some(contents)) => contents,
-            Ok(None) => Err("reading it ended abnormally".into()),
-            Err(_) => Err(format!("it takes longer than {}", humantime::format_duration(PATIENCE)).into()),
+            Ok(contents) => contents.unwrap_or_else(|| Err("reading it ended abnormally".into())),
+            Err(_) => Err(too_long()),
         }
     }
 
-    /// The same on this thread.
+    /// The same without a runtime; blocks as long as it is waited for.
     pub(super) fn load(&self) -> Contents {
-        load(&self.path)
+        let path = self.path.clone();
+        let (sender, contents) = mpsc::channel();
+        let thread = thread::Builder::new().name("credentials".to_owned());
+        // Nobody waits any more: so be it.
+        let spawned = thread.spawn(move || _ = sender.send(load(&path)));
+        spawned.map_err(|error| Arc::from(error.to_string()))?;
+        contents.recv_timeout(PATIENCE).unwrap_or_else(|_| Err(too_long()))
     }
+}
+
+fn too_long() -> Arc<str> {
+    format!("it takes longer than {}", humantime::format_duration(PATIENCE)).into()
 }
 
 fn load(path: &Path) -> Contents {
