@@ -42,18 +42,7 @@ impl CredentialFile {
     /// # Errors
     /// *Retried* by the next call: it cannot be read, is no regular file, is larger than 1 MiB or takes too long.
     pub(super) async fn read(&self) -> Contents {
-        let reading = self.reading.join(|| {
-            let path = self.path.clone();
-            async move {
-                let reader = READERS.acquire().await.map_err(|error| Arc::from(error.to_string()))?;
-                let read = tokio::task::spawn_blocking(move || {
-                    // As long as the thread is busy, not as long as somebody waits for it.
-                    let _reader = reader;
-                    load(&path)
-                });
-                read.await.map_err(|_| Arc::from("reading it ended abnormally"))?
-            }
-        });
+        let reading = self.reading.join(|| in_thread(self.path.clone()));
         match tokio::time::timeout(PATIENCE, reading).await {
             Ok(contents) => contents.unwrap_or_else(|| Err("reading it ended abnormally".into())),
             Err(_) => Err(too_long()),
@@ -67,9 +56,23 @@ impl CredentialFile {
         let thread = thread::Builder::new().name("credentials".to_owned());
         // Nobody waits any more: so be it.
         let spawned = thread.spawn(move || _ = sender.send(load(&path)));
-        spawned.map_err(|error| Arc::from(error.to_string()))?;
+        spawned.map_err(why)?;
         contents.recv_timeout(PATIENCE).unwrap_or_else(|_| Err(too_long()))
     }
+}
+
+async fn in_thread(path: PathBuf) -> Contents {
+    let reader = READERS.acquire().await.map_err(why)?;
+    let read = tokio::task::spawn_blocking(move || {
+        // As long as the thread is busy, not as long as somebody waits for it.
+        let _reader = reader;
+        load(&path)
+    });
+    read.await.map_err(why)?
+}
+
+fn why(error: impl std::error::Error) -> Arc<str> {
+    error.to_string().into()
 }
 
 fn too_long() -> Arc<str> {
@@ -77,7 +80,7 @@ fn too_long() -> Arc<str> {
 }
 
 fn load(path: &Path) -> Contents {
-    bytes(path).map(Arc::from).map_err(|error| error.to_string().into())
+    bytes(path).map(Arc::from).map_err(why)
 }
 
 fn bytes(path: &Path) -> io::Result<Vec<u8>> {
