@@ -531,6 +531,12 @@ async fn r1_14_a_plugin_that_fails_makes_nobody_of_us() {
     let error = get(&api, "/").await.unwrap_err();
     assert!(matches!(&error, TransportError::Credentials { cause, .. } if cause.contains("no credentials")));
     assert_eq!(get(&api, "/").await.unwrap().1, "CN=one", "better than nobody");
+    // The same where it is asked for a connection only.
+    refuse(&api).await;
+    let tls = Arc::clone(api.inner.tls.as_ref().unwrap());
+    let settings = tls.config(&"server".into()).await.unwrap();
+    assert!(settings.client_auth_cert_resolver.has_certs());
+    assert!(api.credentials().problem.is_some());
     give(&ca, dir, "two", serde_json::json!({}));
     refuse(&api).await;
     assert_eq!(get(&api, "/").await.unwrap().1, "CN=two");
