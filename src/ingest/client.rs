@@ -19,6 +19,7 @@ mod dial;
 mod error;
 mod exchange;
 mod exec;
+mod file;
 mod guard;
 mod listed;
 mod one_run;
@@ -43,7 +44,7 @@ use connection::Outgoing;
 pub use credentials::{CredentialKind, Credentials, Expiry};
 use dial::{Dialer, Patience};
 pub use error::{Ending, TransportError};
-pub use exchange::{Answer, ByteStream, Exchange};
+pub use exchange::{Answer, ByteStream, Exchange, Presented};
 use guard::GuardedResolver;
 pub use guard::{AddressPolicy, ForbiddenAddress, special_kind};
 pub use listed::{BadServer, ServerList};
@@ -170,12 +171,12 @@ impl Exchange for ApiServer {
         [credentials.client_certificate_not_after, credentials.token_expires].into_iter().flatten().min()
     }
 
-    fn unauthorized(&self) {
+    fn unauthorized(&self, refused: Presented) {
         let Inner { authorization, tls, pool, .. } = &*self.inner;
-        authorization.distrust();
+        authorization.distrust(refused.header);
         if tls.as_ref().is_some_and(|tls| tls.identity_may_change()) {
             // Who we are was settled when the connection was made.
-            pool.retire();
+            pool.retire(refused.connection);
         }
     }
 
@@ -200,10 +201,9 @@ impl Inner {
         }
         let credentials = self.authorization.header().await;
         let server = || Arc::clone(&self.server);
-        if let Some(header) =
-            credentials.map_err(|cause| TransportError::Credentials { server: server(), cause })?
-        {
-            headers.insert(AUTHORIZATION, header);
+        let header = credentials.map_err(|cause| TransportError::Credentials { server: server(), cause })?;
+        if let Some(value) = header.value {
+            headers.insert(AUTHORIZATION, value);
         }
         let request = || -> Outgoing {
             let mut request = Request::new(Full::new(body.clone()));
@@ -214,9 +214,10 @@ impl Inner {
         };
         let (response, held) = self.pool.send(request).await?;
         self.traffic.contact();
+        let presented = Presented { header: header.number, connection: held.epoch() };
         let (parts, body) = response.into_parts();
         let body = body::stream(body, held, server(), Arc::clone(&self.traffic));
-        Ok(Answer { status: parts.status, headers: parts.headers, body })
+        Ok(Answer { status: parts.status, headers: parts.headers, body, presented })
     }
 
     /// The server's URL may have a path of its own, as behind a gateway for many clusters.

@@ -133,7 +133,7 @@ impl Exporter {
         match status {
             _ if status.is_success() => Ok(()),
             StatusCode::UNAUTHORIZED => {
-                self.exchange.unauthorized();
+                self.exchange.unauthorized(answer.presented);
                 Err(Failure::Later(status.to_string()))
             }
             StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT => {

@@ -53,7 +53,8 @@ pub enum Failure {
     Unauthorized(String),
     /// *Retried* slowly. 403: the credentials may not read this kind (K-15, K-45).
     Forbidden(String),
-    /// *Retried* every 10 minutes. 404: the server does not have this kind (K-46).
+    /// *Retried* every 10 minutes, and slowly if the server must have it or once had. 404: the server does not have
+    /// this kind (K-46).
     NotServed(String),
 }
 
@@ -204,6 +205,7 @@ pub struct KubeSource {
     limits: Arc<SourceLimits>,
     server: Arc<Server>,
     selection: Selection,
+    needed: bool,
 }
 
 /// Which objects of a kind.
@@ -226,12 +228,19 @@ impl KubeSource {
     /// Every object of a kind.
     pub fn new(exchange: Arc<dyn Exchange>, limits: Arc<SourceLimits>) -> Self {
         let server = limits.server_of(&exchange);
-        Self { exchange, limits, server, selection: Selection::default() }
+        Self { exchange, limits, server, selection: Selection::default(), needed: false }
     }
 
     /// Under another API group and version than the kind's own: custom resources may be served under any.
     pub fn of_api(mut self, group: &str, version: &str) -> Self {
         self.selection.api = Some((group.to_owned(), version.to_owned()));
+        self
+    }
+
+    /// Of a kind that every API server has: one that says otherwise is asked again soon (K-46). Kinds of the core
+    /// group are, and those that were listed once.
+    pub fn needed(mut self) -> Self {
+        self.needed = true;
         self
     }
 

@@ -1,8 +1,7 @@
 //! The Authorization header of requests, and where it comes from (K-16).
 
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 use base64::Engine;
@@ -20,6 +19,7 @@ use tower::{BoxError, Layer, ServiceExt as _};
 
 use super::credentials::CredentialKind;
 use super::exec::Exec;
+use super::file::{Contents, CredentialFile};
 use super::one_run::OneRun;
 
 /// How long what a token file said is taken for granted.
@@ -29,6 +29,15 @@ const PROVIDER_LIMIT: Duration = Duration::from_secs(60);
 
 /// Why there is no header. Never says what the credentials are.
 pub(super) type NoHeader = Arc<str>;
+
+/// What goes into a request.
+#[derive(Clone, Debug)]
+pub(super) struct Header {
+    /// `None`: nothing.
+    pub(super) value: Option<HeaderValue>,
+    /// Tells what is obtained anew from what was there before, also where it is the same again.
+    pub(super) number: u64,
+}
 
 /// Where the header comes from.
 pub(super) enum Authorization {
@@ -75,12 +84,12 @@ impl Authorization {
     ///
     /// # Errors
     /// A file was never readable, or the plugin fails.
-    pub(super) async fn header(&self) -> Result<Option<HeaderValue>, NoHeader> {
+    pub(super) async fn header(&self) -> Result<Header, NoHeader> {
         match self {
-            Self::None => Ok(None),
-            Self::Fixed { header, .. } => Ok(Some(header.clone())),
-            Self::File(file) => file.header().await.map(Some),
-            Self::Exec(exec) => exec.credential().await.map(|credential| credential.header.clone()),
+            Self::None => Ok(Header { value: None, number: 0 }),
+            Self::Fixed { header, .. } => Ok(Header { value: Some(header.clone()), number: 0 }),
+            Self::File(file) => file.header().await,
+            Self::Exec(exec) => exec.credential().await.map(|given| given.header()),
             Self::Provider(provider) => provider.header().await,
         }
     }
@@ -93,13 +102,14 @@ impl Authorization {
         }
     }
 
-    /// The server did not accept the header: the next one is obtained anew.
-    pub(super) fn distrust(&self) {
+    /// The server did not accept the header with this number: the next one is obtained anew, unless that was done
+    /// meanwhile.
+    pub(super) fn distrust(&self, number: u64) {
         match self {
             Self::None | Self::Fixed { .. } => {}
-            Self::File(file) => file.stale.store(true, Relaxed),
-            Self::Exec(exec) => exec.distrust(),
-            Self::Provider(provider) => provider.stale.store(true, Relaxed),
+            Self::File(file) => file.distrust(number),
+            Self::Exec(exec) => exec.distrust(number),
+            Self::Provider(provider) => provider.distrust(number),
         }
     }
 
@@ -152,13 +162,22 @@ struct Known {
     header: Option<HeaderValue>,
     expires: Option<SystemTime>,
     problem: Option<Arc<str>>,
+    /// How often it was obtained.
+    number: u64,
+    /// It was refused.
+    stale: bool,
+}
+
+impl Known {
+    fn distrust(&mut self, number: u64) {
+        self.stale |= self.number == number;
+    }
 }
 
 /// A token in a file, read again at most once a minute, and at once when the server refused it. When the
 /// file cannot be read the last token stays in use.
 pub(super) struct TokenFile {
-    path: PathBuf,
-    stale: AtomicBool,
+    file: CredentialFile,
     /// Held while the file is read: one reader at a time.
     read_at: tokio::sync::Mutex<Option<Instant>>,
     known: Mutex<Known>,
@@ -167,36 +186,44 @@ pub(super) struct TokenFile {
 impl TokenFile {
     fn new(path: PathBuf, fallback: Option<&str>) -> Self {
         let header = fallback.and_then(|token| bearer(token).ok());
-        let known = Known { header, expires: fallback.and_then(expiry), problem: None };
-        Self { path, stale: AtomicBool::new(false), read_at: Default::default(), known: Mutex::new(known) }
+        let known = Known { header, expires: fallback.and_then(expiry), ..Known::default() };
+        let file = CredentialFile::new(path);
+        Self { file, read_at: Default::default(), known: Mutex::new(known) }
     }
 
-    async fn header(&self) -> Result<HeaderValue, NoHeader> {
+    async fn header(&self) -> Result<Header, NoHeader> {
         let mut read_at = self.read_at.lock().await;
         let fresh = read_at.is_some_and(|at| at.elapsed() < FILE_AGE);
-        if !fresh || self.stale.load(Relaxed) {
-            self.stale.store(false, Relaxed);
-            let text = tokio::fs::read_to_string(&self.path).await;
-            self.take(text);
+        if !fresh || self.lock().stale {
+            let contents = self.file.read().await;
+            self.take(contents);
             *read_at = Some(Instant::now());
         }
-        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = self.lock();
         let missing = || known.problem.clone().unwrap_or_else(|| "the token file was not read".into());
-        known.header.clone().ok_or_else(missing)
+        let value = known.header.clone().ok_or_else(missing)?;
+        Ok(Header { value: Some(value), number: known.number })
     }
 
-    fn take(&self, text: std::io::Result<String>) {
-        let path = self.path.display();
-        let header = match &text {
+    fn distrust(&self, number: u64) {
+        self.lock().distrust(number);
+    }
+
+    fn take(&self, contents: Contents) {
+        let path = self.file.path().display();
+        let no_token = || Arc::from(format!("token file {path} holds no token"));
+        let token = contents.map_err(|error| format!("cannot read token file {path}: {error}").into());
+        let token = token.and_then(|bytes| match std::str::from_utf8(&bytes) {
             Ok(text) if text.trim().is_empty() => Err(format!("token file {path} is empty").into()),
-            Ok(text) => bearer(text).map_err(|_| format!("token file {path} holds no token").into()),
-            Err(error) => Err(format!("cannot read token file {path}: {error}").into()),
-        };
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        match header {
-            Ok(header) => {
-                let expires = text.ok().as_deref().and_then(expiry);
-                *known = Known { header: Some(header), expires, problem: None };
+            Ok(text) => bearer(text).map(|header| (header, expiry(text))).map_err(|_| no_token()),
+            Err(_) => Err(no_token()),
+        });
+        let mut known = self.lock();
+        known.number += 1;
+        known.stale = false;
+        match token {
+            Ok((header, expires)) => {
+                *known = Known { header: Some(header), expires, problem: None, ..*known };
             }
             Err(problem) => {
                 if known.problem.is_none() {
@@ -207,8 +234,12 @@ impl TokenFile {
         }
     }
 
+    fn lock(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn facts(&self) -> (Option<SystemTime>, Option<Arc<str>>) {
-        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = self.lock();
         (known.expires, known.problem.clone())
     }
 }
@@ -220,9 +251,8 @@ type Signer = BoxCloneSyncService<Request<Empty<Bytes>>, Response<HeaderMap>, Bo
 pub(super) struct Provider {
     config: kube::Config,
     name: String,
-    stale: AtomicBool,
     signer: tokio::sync::Mutex<Option<Signer>>,
-    run: OneRun<Result<Option<HeaderValue>, NoHeader>>,
+    run: OneRun<Result<Header, NoHeader>>,
     known: Mutex<Known>,
 }
 
@@ -232,10 +262,10 @@ impl Provider {
         let mut bare = kube::Config::new(config.cluster_url.clone());
         bare.auth_info = AuthInfo { auth_provider, ..AuthInfo::default() };
         let (signer, run, known) = Default::default();
-        Self { config: bare, name, stale: AtomicBool::new(false), signer, run, known }
+        Self { config: bare, name, signer, run, known }
     }
 
-    async fn header(self: &Arc<Self>) -> Result<Option<HeaderValue>, NoHeader> {
+    async fn header(self: &Arc<Self>) -> Result<Header, NoHeader> {
         let run = self.run.join(|| {
             let provider = Arc::clone(self);
             async move {
@@ -253,8 +283,8 @@ impl Provider {
         }
     }
 
-    fn take(&self, obtained: Result<Option<HeaderValue>, String>) -> Result<Option<HeaderValue>, NoHeader> {
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+    fn take(&self, obtained: Result<Option<HeaderValue>, String>) -> Result<Header, NoHeader> {
+        let mut known = self.lock();
         match obtained {
             Ok(header) => {
                 if known.header != header {
@@ -264,7 +294,7 @@ impl Provider {
                 }
                 known.header.clone_from(&header);
                 known.problem = None;
-                Ok(header)
+                Ok(Header { value: header, number: known.number })
             }
             Err(problem) => {
                 let problem: Arc<str> = format!("{}: {problem}", self.name).into();
@@ -276,7 +306,7 @@ impl Provider {
 
     async fn obtain(&self) -> Result<Option<HeaderValue>, String> {
         let mut signer = self.signer.lock().await;
-        if self.stale.swap(false, Relaxed) {
+        if std::mem::take(&mut self.lock().stale) {
             *signer = None;
         }
         let ready = match &*signer {
@@ -285,6 +315,7 @@ impl Provider {
                 let config = self.config.clone();
                 let made = tokio::task::spawn_blocking(move || sign(&config)).await;
                 let made = made.map_err(|_| "it ended abnormally".to_owned())?;
+                self.lock().number += 1;
                 signer.insert(made.map_err(|error| words(&error))?).clone()
             }
         };
@@ -297,9 +328,17 @@ impl Provider {
         Ok(signed.body().get(AUTHORIZATION).cloned())
     }
 
+    fn distrust(&self, number: u64) {
+        self.lock().distrust(number);
+    }
+
     fn facts(&self) -> (Option<SystemTime>, Option<Arc<str>>) {
-        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = self.lock();
         (known.expires, known.problem.clone())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -89,6 +89,8 @@ pub(super) struct Http2 {
     streams: AtomicUsize,
     connection: Arc<Mutex<Option<Connection>>>,
     pub(super) since: Instant,
+    /// Of the [pool](super::pool) when it was dialled.
+    pub(super) epoch: u64,
     /// Ends what the library runs for it, also requests that a server never lets through.
     _running: DropGuard,
 }
@@ -140,7 +142,7 @@ impl Http2 {
             closing.close(ended);
         });
         let (streams, since) = (AtomicUsize::new(0), Instant::now());
-        Ok(Self { sender, fate, streams, connection, since, _running: running })
+        Ok(Self { sender, fate, streams, connection, since, epoch: 0, _running: running })
     }
 
     /// No new streams: closed, or the server took leave.
@@ -181,6 +183,8 @@ pub(super) struct Http1 {
     sender: http1::SendRequest<Full<Bytes>>,
     fate: Fate,
     used: bool,
+    /// Of the [pool](super::pool) when it was dialled.
+    pub(super) epoch: u64,
 }
 
 impl Http1 {
@@ -196,7 +200,7 @@ impl Http1 {
             let fate = fate.clone();
             async move { fate.close(connection.await) }
         });
-        Ok(Self { sender, fate, used: false })
+        Ok(Self { sender, fate, used: false, epoch: 0 })
     }
 
     pub(super) fn is_closed(&self) -> bool {
@@ -204,10 +208,49 @@ impl Http1 {
     }
 }
 
-/// Connections that wait for their next exchange.
-pub(super) type Shelf = Arc<Mutex<Vec<Http1>>>;
-/// How many of them are kept.
+/// How many connections wait for their next exchange.
 const SHELF: usize = 4;
+
+/// Connections that wait for their next exchange. Clones are the same one.
+#[derive(Clone, Default)]
+pub(super) struct Shelf(Arc<Mutex<Shelved>>);
+
+#[derive(Default)]
+struct Shelved {
+    epoch: u64,
+    connections: Vec<Http1>,
+}
+
+impl Shelf {
+    /// Keeps one, if it is of the present epoch.
+    pub(super) fn put(&self, connection: Http1) {
+        let mut shelved = self.lock();
+        let room = shelved.connections.len() < SHELF;
+        if room && shelved.epoch == connection.epoch && !connection.is_closed() {
+            shelved.connections.push(connection);
+        }
+    }
+
+    /// One that can be used.
+    pub(super) fn take(&self) -> Option<Http1> {
+        let mut shelved = self.lock();
+        std::iter::from_fn(|| shelved.connections.pop()).find(|connection| !connection.is_closed())
+    }
+
+    /// Closes all.
+    pub(super) fn clear(&self) {
+        self.lock().connections.clear();
+    }
+
+    /// Closes all, and those of before this epoch when they come back.
+    pub(super) fn begin(&self, epoch: u64) {
+        *self.lock() = Shelved { epoch, connections: Vec::new() };
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Shelved> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
 
 /// A connection while an exchange is on it.
 pub(super) enum Held {
@@ -255,6 +298,14 @@ impl Held {
         }
     }
 
+    /// Of the connection.
+    pub(super) fn epoch(&self) -> u64 {
+        match self {
+            Self::Http1 { connection, .. } => connection.epoch,
+            Self::Http2(place) => place.0.epoch,
+        }
+    }
+
     /// Whether the end of a body must be marked as such: HTTP/2 also ends them when a stream is reset.
     pub(super) fn marks_ends(&self) -> bool {
         matches!(self, Self::Http2(_))
@@ -263,10 +314,7 @@ impl Held {
     /// After a complete exchange: the connection may be used again.
     pub(super) fn release(self) {
         if let Self::Http1 { connection, shelf } = self {
-            let mut shelf = shelf.lock().unwrap_or_else(PoisonError::into_inner);
-            if shelf.len() < SHELF && !connection.sender.is_closed() {
-                shelf.push(connection);
-            }
+            shelf.put(connection);
         }
     }
 }

@@ -67,6 +67,16 @@ pub(super) enum Dialed {
     Http2(Http2),
 }
 
+impl Dialed {
+    /// Of the [pool](super::pool) when it was dialled.
+    pub(super) fn epoch_mut(&mut self) -> &mut u64 {
+        match self {
+            Self::Http1(connection) => &mut connection.epoch,
+            Self::Http2(connection) => &mut connection.epoch,
+        }
+    }
+}
+
 /// Makes connections to one API server. Neither proxies nor environment variables are involved (Z-05, Z-08).
 pub(super) struct Dialer {
     pub(super) target: Uri,

@@ -11,6 +11,16 @@ use super::TransportError;
 /// Body bytes as they come. Ends after the last chunk; an error ends it.
 pub type ByteStream = BoxStream<'static, Result<Bytes, TransportError>>;
 
+/// What a request said who we are with: a number for it, nothing of it. Credentials that are obtained anew and
+/// connections that are made anew for that have others.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Presented {
+    /// Of the header.
+    pub(super) header: u64,
+    /// Of the connection, whose certificate may say it.
+    pub(super) connection: u64,
+}
+
 /// An answer whose headers are there.
 pub struct Answer {
     /// What the server says. Redirects and errors are not interpreted.
@@ -19,6 +29,8 @@ pub struct Answer {
     pub headers: http::HeaderMap,
     /// The body. Dropping it cancels the exchange.
     pub body: ByteStream,
+    /// What the request came with.
+    pub presented: Presented,
 }
 
 impl std::fmt::Debug for Answer {
@@ -55,8 +67,11 @@ pub trait Exchange: Send + Sync + 'static {
         None
     }
 
-    /// Told once after a 401, so that credentials are read again before the next attempt (K-16).
-    fn unauthorized(&self) {}
+    /// What a request came with was refused: it is obtained anew before the next attempt (K-15, K-16), once
+    /// however many requests came with it.
+    fn unauthorized(&self, refused: Presented) {
+        let _ = refused;
+    }
 
     /// Told when what answers is no API server, or nothing answers, or much too slowly: new requests take a new
     /// connection. Exchanges that are under way stay (K-06, K-12).

@@ -1,7 +1,6 @@
 //! Programs that give credentials: run once for all who ask, for so long and no longer (R1.14).
 
 use std::process::Stdio;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -12,7 +11,7 @@ use serde::Deserialize;
 use tokio::io::AsyncReadExt as _;
 use tokio::process::{Child, Command};
 
-use super::authorization::{NoHeader, bearer, expiry};
+use super::authorization::{Header, NoHeader, bearer, expiry};
 use super::one_run::OneRun;
 use super::tls::earliest_end;
 
@@ -25,10 +24,18 @@ const OUTPUT: u64 = 1 << 20;
 
 /// What a program gave. Secret: never shown.
 pub(super) struct Credential {
-    pub(super) header: Option<HeaderValue>,
+    header: Option<HeaderValue>,
     /// Client certificate and its key, PEM.
     pub(super) identity: Option<(Vec<u8>, Vec<u8>)>,
     expires: Option<SystemTime>,
+    /// Of the run that gave it.
+    number: u64,
+}
+
+impl Credential {
+    pub(super) fn header(&self) -> Header {
+        Header { value: self.header.clone(), number: self.number }
+    }
 }
 
 /// What there is of it.
@@ -39,7 +46,6 @@ pub(super) struct Exec {
     config: Arc<ExecConfig>,
     /// How long it may run.
     limit: Duration,
-    stale: AtomicBool,
     run: OneRun<Given>,
     known: Arc<Mutex<Known>>,
 }
@@ -48,12 +54,16 @@ pub(super) struct Exec {
 struct Known {
     last: Option<Arc<Credential>>,
     problem: Option<NoHeader>,
+    /// How often it gave something.
+    number: u64,
+    /// The last one was refused. So it stays until the program has ended: nobody is to use it meanwhile.
+    stale: bool,
 }
 
 impl Exec {
     pub(super) fn new(config: ExecConfig, limit: Duration) -> Self {
-        let (stale, run, known) = (AtomicBool::new(false), OneRun::default(), Arc::default());
-        Self { config: Arc::new(config), limit, stale, run, known }
+        let (run, known) = (OneRun::default(), Arc::default());
+        Self { config: Arc::new(config), limit, run, known }
     }
 
     /// What the program gave, or gives now if that is too old or was refused. While it is renewed in time the old
@@ -62,9 +72,12 @@ impl Exec {
     /// # Errors
     /// *Retried* by the next call: the program fails, or takes too long. Never says what it printed.
     pub(super) async fn credential(&self) -> Given {
-        let last = self.lock().last.clone();
+        let last = {
+            let known = self.lock();
+            known.last.clone().filter(|_| !known.stale)
+        };
         let left = |end: Duration| {
-            let last = last.as_ref().filter(|_| !self.stale.load(Relaxed))?;
+            let last = last.as_ref()?;
             let soon = SystemTime::now() + end;
             last.expires.is_none_or(|expires| expires > soon).then(|| Arc::clone(last))
         };
@@ -79,9 +92,10 @@ impl Exec {
         }
     }
 
-    /// The server refused what it gave: the next one is obtained anew.
-    pub(super) fn distrust(&self) {
-        self.stale.store(true, Relaxed);
+    /// The server refused what the run with this number gave: the next one is obtained anew, if that is the last.
+    pub(super) fn distrust(&self, number: u64) {
+        let mut known = self.lock();
+        known.stale |= known.number == number;
     }
 
     /// When what it gave ends, and what is wrong with it.
@@ -91,16 +105,19 @@ impl Exec {
     }
 
     fn begin(&self) -> impl Future<Output = Given> + Send + 'static {
-        self.stale.store(false, Relaxed);
         let (config, limit, known) = (Arc::clone(&self.config), self.limit, Arc::clone(&self.known));
+        let refused = self.lock().stale;
         async move {
-            let given = run(&config, limit).await.map(Arc::new).map_err(|why| named(&config, &why));
+            let given = run(&config, limit).await.map_err(|why| named(&config, &why));
             let mut known = known.lock().unwrap_or_else(PoisonError::into_inner);
+            // One that began before the refusal and fails does not answer it.
+            known.stale &= given.is_err() && !refused;
             known.problem = given.as_ref().err().cloned();
-            if let Ok(credential) = &given {
-                known.last = Some(Arc::clone(credential));
-            }
-            given
+            let credential = given?;
+            known.number += 1;
+            let credential = Arc::new(Credential { number: known.number, ..credential });
+            known.last = Some(Arc::clone(&credential));
+            Ok(credential)
         }
     }
 
@@ -211,16 +228,19 @@ fn credential(output: &[u8]) -> Result<Credential, String> {
     let status = answer.status.ok_or("it gave no credentials")?;
     let said = status.expiration_timestamp.as_deref().map(str::parse::<jiff::Timestamp>).transpose();
     let said = said.map_err(|_| "its expiration date cannot be read")?.map(SystemTime::from);
-    let header = status.token.as_deref().map(bearer).transpose().map_err(|_| "its token cannot be used")?;
-    let identity = match (status.client_certificate_data, status.client_key_data) {
+    let set = |text: Option<String>| text.filter(|text| !text.is_empty());
+    let token = set(status.token);
+    let header = token.as_deref().map(bearer).transpose().map_err(|_| "its token cannot be used")?;
+    let identity = match (set(status.client_certificate_data), set(status.client_key_data)) {
         (Some(certificate), Some(key)) => Some((certificate.into_bytes(), key.into_bytes())),
-        _ => None,
+        (None, None) => None,
+        _ => return Err("it gave a client certificate without its key, or a key alone".to_owned()),
     };
     if header.is_none() && identity.is_none() {
         return Err("it gave no credentials".to_owned());
     }
-    let token = status.token.as_deref().and_then(expiry);
+    let token = token.as_deref().and_then(expiry);
     let certificate = identity.as_ref().and_then(|(certificate, _)| earliest_end(certificate));
     let expires = said.or_else(|| [token, certificate].into_iter().flatten().min());
-    Ok(Credential { header, identity, expires })
+    Ok(Credential { header, identity, expires, number: 0 })
 }

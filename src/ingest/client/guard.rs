@@ -2,14 +2,15 @@
 
 use std::future::Future;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs as _};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use hyper_util::client::legacy::connect::dns::{GaiResolver, Name};
+use hyper_util::client::legacy::connect::dns::Name;
+use tokio::sync::Semaphore;
+use tower::Service;
 use tower::util::BoxCloneSyncService;
-use tower::{Service, ServiceExt as _};
 
 use super::ServerList;
 
@@ -169,9 +170,31 @@ pub(super) struct GuardedResolver {
 
 impl GuardedResolver {
     pub(super) fn new(policy: AddressPolicy) -> Self {
-        let system = GaiResolver::new().map_response(|addresses| addresses.collect::<Vec<_>>());
-        Self { lookup: BoxCloneSyncService::new(system), policy }
+        Self { lookup: in_threads(|host| (host, 0).to_socket_addrs().map(Iterator::collect)), policy }
     }
+}
+
+/// Lookups of the process under way: one that nobody answers holds a thread for half a minute, also when the one
+/// who asked has given up. Others need threads as well.
+static THREADS: Semaphore = Semaphore::const_new(256);
+/// And those of one resolver, which is of one server: its name must not hold up the others'.
+const OWN_THREADS: usize = 2;
+
+/// A lookup by a function that blocks.
+fn in_threads(resolve: fn(&str) -> io::Result<Vec<SocketAddr>>) -> Lookup {
+    let own = Arc::new(Semaphore::new(OWN_THREADS));
+    BoxCloneSyncService::new(tower::service_fn(move |name: Name| {
+        let own = Arc::clone(&own);
+        async move {
+            let own = own.acquire_owned().await.map_err(io::Error::other)?;
+            let thread = THREADS.acquire().await.map_err(io::Error::other)?;
+            let resolved = tokio::task::spawn_blocking(move || {
+                let _until_it_ends = (own, thread);
+                resolve(name.as_str())
+            });
+            resolved.await.map_err(io::Error::other)?
+        }
+    }))
 }
 
 impl Service<Name> for GuardedResolver {
@@ -252,6 +275,30 @@ mod tests {
         {
             assert_eq!(AddressPolicy::Remote.check(public, public.parse().unwrap()), Ok(()));
         }
+    }
+
+    #[tokio::test]
+    async fn names_that_nobody_resolves_hold_few_threads_however_often_they_are_asked_for() {
+        use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+        static RUNNING: AtomicUsize = AtomicUsize::new(0);
+        static ANSWERS: AtomicBool = AtomicBool::new(false);
+        let mut lookup = in_threads(|_| {
+            RUNNING.fetch_add(1, SeqCst);
+            let limit = std::time::Instant::now() + std::time::Duration::from_secs(60);
+            while !ANSWERS.load(SeqCst) && std::time::Instant::now() < limit {
+                std::thread::yield_now();
+            }
+            Ok(vec![([192, 0, 2, 1], 0).into()])
+        });
+        let name: Name = "name".parse().unwrap();
+        for _ in 0..8 {
+            let asked = lookup.call(name.clone());
+            assert!(tokio::time::timeout(std::time::Duration::from_millis(20), asked).await.is_err());
+        }
+        let running = RUNNING.load(SeqCst);
+        ANSWERS.store(true, SeqCst);
+        assert!((1..=2).contains(&running), "{running}");
+        assert_eq!(lookup.call(name).await.unwrap(), [([192, 0, 2, 1], 0).into()]);
     }
 
     #[tokio::test]

@@ -34,6 +34,8 @@ struct Open {
     http1: bool,
     /// The connection attempt that all who need one wait for. Gone when nobody waits any more.
     dialing: Option<WeakShared<BoxFuture<'static, Result<(), TransportError>>>>,
+    /// How often who we are was put in doubt. Connections of before, also those being made, get no new requests.
+    epoch: u64,
 }
 
 impl Pool {
@@ -65,21 +67,31 @@ impl Pool {
         }
     }
 
-    /// New requests take new connections, made with what the credentials are then; running exchanges stay.
-    pub(super) fn retire(&self) {
-        self.lock().http2.clear();
-        self.shelf.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    /// Who we are on a connection of this epoch was refused. New requests take new connections, made with what the
+    /// credentials are then; running exchanges stay. Once for all requests of one epoch.
+    pub(super) fn retire(&self, refused: u64) {
+        let mut open = self.lock();
+        if open.epoch == refused {
+            open.epoch += 1;
+            open.http2.clear();
+            open.dialing = None;
+            self.shelf.begin(open.epoch);
+        }
     }
 
     /// New requests take new connections, unless the present ones are as good as new.
     pub(super) fn suspect(&self) {
         let young = self.dialer.patience.young;
         self.lock().http2.retain(|connection| connection.since.elapsed() < young);
-        self.shelf.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.shelf.clear();
     }
 
     fn lock(&self) -> MutexGuard<'_, Open> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn epoch(&self) -> u64 {
+        self.lock().epoch
     }
 
     async fn connection(&self) -> Result<Held, TransportError> {
@@ -93,11 +105,11 @@ impl Pool {
             }
             match self.dialing() {
                 Some(dial) => dial.await?,
-                None => match self.dialer.dial().await? {
-                    Dialed::Http1(connection) => {
-                        return Ok(Held::Http1 { connection, shelf: Arc::clone(&self.shelf) });
+                None => match self.dial().await? {
+                    Dialed::Http1(connection) if connection.epoch == self.epoch() => {
+                        return Ok(Held::Http1 { connection, shelf: self.shelf.clone() });
                     }
-                    dialed @ Dialed::Http2(_) => self.keep(&mut self.lock(), dialed),
+                    dialed => self.keep(&mut self.lock(), dialed),
                 },
             }
         }
@@ -122,9 +134,7 @@ impl Pool {
         if let Some(place) = place {
             return Some(Held::Http2(place));
         }
-        let mut shelf = self.shelf.lock().unwrap_or_else(PoisonError::into_inner);
-        let ready = std::iter::from_fn(|| shelf.pop()).find(|connection| !connection.is_closed());
-        ready.map(|connection| Held::Http1 { connection, shelf: Arc::clone(&self.shelf) })
+        self.shelf.take().map(|connection| Held::Http1 { connection, shelf: self.shelf.clone() })
     }
 
     /// The one connection attempt there is, or a new one; `None` when each request needs its own.
@@ -136,11 +146,14 @@ impl Pool {
         if let Some(dial) = open.dialing.as_ref().and_then(WeakShared::upgrade) {
             return Some(dial);
         }
-        let pool = self.clone();
+        let (pool, epoch) = (self.clone(), open.epoch);
         let dial = async move {
-            let dialed = pool.dialer.dial().await;
+            let dialed = pool.dial().await;
             let mut open = pool.lock();
-            open.dialing = None;
+            // Else it is another attempt's by now.
+            if open.epoch == epoch {
+                open.dialing = None;
+            }
             dialed.map(|dialed| pool.keep(&mut open, dialed))
         };
         let dial = dial.boxed().shared();
@@ -148,12 +161,21 @@ impl Pool {
         Some(dial)
     }
 
-    fn keep(&self, open: &mut Open, dialed: Dialed) {
+    /// A connection made with what the credentials are now.
+    async fn dial(&self) -> Result<Dialed, TransportError> {
+        let now = self.epoch();
+        let mut dialed = self.dialer.dial().await?;
+        *dialed.epoch_mut() = now;
+        Ok(dialed)
+    }
+
+    fn keep(&self, open: &mut Open, mut dialed: Dialed) {
         open.http1 = matches!(dialed, Dialed::Http1(_));
+        if *dialed.epoch_mut() != open.epoch {
+            return;
+        }
         match dialed {
-            Dialed::Http1(connection) => {
-                self.shelf.lock().unwrap_or_else(PoisonError::into_inner).push(connection);
-            }
+            Dialed::Http1(connection) => self.shelf.put(connection),
             Dialed::Http2(connection) => open.http2.push(Arc::new(connection)),
         }
     }

@@ -15,6 +15,7 @@ use secrecy::ExposeSecret;
 
 use super::error::cause;
 use super::exec::{Exec, Given};
+use super::file::{Contents, CredentialFile};
 use super::{CredentialKind, TransportError};
 
 /// Why no TLS settings can be made.
@@ -33,14 +34,22 @@ enum Pem {
     /// Here.
     Inline(Vec<u8>),
     /// In a file that may change.
-    File(PathBuf),
+    File(CredentialFile),
 }
 
 impl Pem {
+    /// Blocks.
     fn load(&self) -> Result<Vec<u8>, TlsProblem> {
         match self {
             Self::Inline(pem) => Ok(pem.clone()),
-            Self::File(path) => read(path),
+            Self::File(file) => text(file, file.load()),
+        }
+    }
+
+    async fn read(&self) -> Result<Vec<u8>, TlsProblem> {
+        match self {
+            Self::Inline(pem) => Ok(pem.clone()),
+            Self::File(file) => text(file, file.read().await),
         }
     }
 
@@ -52,7 +61,7 @@ impl Pem {
                     STANDARD.decode(data.trim()).map_err(|_| unusable(&format!("{what} is not base64")))?;
                 Ok(Some(Self::Inline(pem)))
             }
-            (None, Some(path)) => Ok(Some(Self::File(path.into()))),
+            (None, Some(path)) => Ok(Some(Self::File(CredentialFile::new(path.into())))),
             (None, None) => Ok(None),
         }
     }
@@ -61,7 +70,7 @@ impl Pem {
 /// Makes TLS settings for new connections. Connections that are there keep theirs.
 pub(super) struct Tls {
     config: kube::Config,
-    ca_file: Option<PathBuf>,
+    ca_file: Option<CredentialFile>,
     identity: Option<(Pem, Pem)>,
     server_name: ServerName<'static>,
     exec: Option<Arc<Exec>>,
@@ -90,6 +99,13 @@ pub(super) struct TlsFacts {
     pub(super) not_after: Option<SystemTime>,
 }
 
+/// What there is besides what a program gives, PEM.
+struct Texts {
+    ca: Option<Vec<u8>>,
+    /// Certificate and key.
+    identity: Option<(Vec<u8>, Vec<u8>)>,
+}
+
 /// Everything that settings depend on.
 #[derive(Clone, PartialEq, Eq)]
 struct Inputs {
@@ -99,10 +115,10 @@ struct Inputs {
 }
 
 impl Tls {
-    /// Settings for what `config` says. Inline data are checked now, files may come later.
+    /// Settings for what `config` says. Files are read now, and may be better later.
     ///
     /// # Errors
-    /// Something inline cannot be used.
+    /// What there is cannot be used, and nothing of it is in a file.
     pub(super) fn new(config: &kube::Config, exec: Option<Arc<Exec>>) -> Result<Self, TlsProblem> {
         let host = config.cluster_url.host().unwrap_or_default().trim_matches(['[', ']']);
         let name = config.tls_server_name.as_deref().unwrap_or(host);
@@ -111,7 +127,7 @@ impl Tls {
             server_name.map_err(|_| unusable("the server's name cannot be in a certificate"))?;
         let auth = &config.auth_info;
         let tls = Self {
-            ca_file: config.root_cert_file.clone(),
+            ca_file: config.root_cert_file.clone().map(CredentialFile::new),
             identity: identity(auth)?,
             server_name,
             exec,
@@ -120,11 +136,46 @@ impl Tls {
         };
         // A program may take its time: it runs when a connection is needed.
         if tls.exec.is_none()
-            && let Err(problem @ TlsProblem::Unusable(_)) = tls.refresh(None)
+            && let Err(problem) = tls.refresh(None, tls.load())
+            && !tls.has_files()
         {
             return Err(problem);
         }
         Ok(tls)
+    }
+
+    /// Blocks.
+    fn load(&self) -> Result<Texts, TlsProblem> {
+        let ca = self.ca_file.as_ref().map(|file| text(file, file.load())).transpose()?;
+        let identity = match &self.identity {
+            Some((certificate, key)) => Some((certificate.load()?, key.load()?)),
+            None => None,
+        };
+        Ok(Texts { ca, identity })
+    }
+
+    async fn read(&self) -> Result<Texts, TlsProblem> {
+        let (ca, identity) = tokio::try_join!(self.read_ca(), self.read_identity())?;
+        Ok(Texts { ca, identity })
+    }
+
+    async fn read_ca(&self) -> Result<Option<Vec<u8>>, TlsProblem> {
+        let Some(file) = &self.ca_file else { return Ok(None) };
+        text(file, file.read().await).map(Some)
+    }
+
+    async fn read_identity(&self) -> Result<Option<(Vec<u8>, Vec<u8>)>, TlsProblem> {
+        let Some((certificate, key)) = &self.identity else { return Ok(None) };
+        tokio::try_join!(certificate.read(), key.read()).map(Some)
+    }
+
+    fn has_files(&self) -> bool {
+        self.ca_file.is_some() || self.identity_in_files()
+    }
+
+    fn identity_in_files(&self) -> bool {
+        let file = |pem: &Pem| matches!(pem, Pem::File(_));
+        self.identity.as_ref().is_some_and(|(one, other)| file(one) || file(other))
     }
 
     pub(super) fn server_name(&self) -> ServerName<'static> {
@@ -145,7 +196,8 @@ impl Tls {
             Some(exec) => Some(exec.credential().await),
             None => None,
         };
-        let made = tokio::task::spawn_blocking(move || tls.refresh(given)).await;
+        let texts = self.read().await;
+        let made = tokio::task::spawn_blocking(move || tls.refresh(given, texts)).await;
         let cause = match made {
             Ok(Ok(config)) => return Ok(config),
             Ok(Err(problem)) => problem.to_string().into(),
@@ -156,8 +208,7 @@ impl Tls {
 
     /// Whether another connection may authenticate as somebody else.
     pub(super) fn identity_may_change(&self) -> bool {
-        let file = |pem: &Pem| matches!(pem, Pem::File(_));
-        self.exec.is_some() || self.identity.as_ref().is_some_and(|(one, other)| file(one) || file(other))
+        self.exec.is_some() || self.identity_in_files()
     }
 
     /// How a client certificate is given; a program's is told by its own kind.
@@ -182,10 +233,14 @@ impl Tls {
         self.current.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Blocks: reads files. `given`: by a program.
-    fn refresh(&self, given: Option<Given>) -> Result<Arc<ClientConfig>, TlsProblem> {
+    /// Blocks: the system's roots are files. `given`: by a program.
+    fn refresh(
+        &self,
+        given: Option<Given>,
+        texts: Result<Texts, TlsProblem>,
+    ) -> Result<Arc<ClientConfig>, TlsProblem> {
         let last = self.lock().made.clone();
-        let made = self.inputs(given).and_then(|inputs| match last {
+        let made = self.inputs(given, texts).and_then(|inputs| match last {
             Some(last) if last.inputs == inputs => Ok(last),
             _ => self.make(inputs),
         });
@@ -196,7 +251,10 @@ impl Tls {
                 *current = Current { made: Some(made), problem: None };
                 Ok(config)
             }
-            (Err(problem), None) => Err(problem),
+            (Err(problem), None) => {
+                current.problem = Some(problem.to_string().into());
+                Err(problem)
+            }
             (Err(problem), Some(last)) => {
                 let config = Arc::clone(&last.config);
                 let text: Arc<str> = problem.to_string().into();
@@ -209,18 +267,16 @@ impl Tls {
         }
     }
 
-    fn inputs(&self, given: Option<Given>) -> Result<Inputs, TlsProblem> {
+    fn inputs(&self, given: Option<Given>, texts: Result<Texts, TlsProblem>) -> Result<Inputs, TlsProblem> {
+        // A program that fails says nothing of who we are: the last word stands.
         let given = given.transpose().map_err(TlsProblem::Unusable)?;
         let given = given.and_then(|credential| credential.identity.clone());
-        let ca = match &self.ca_file {
-            Some(path) => Some(certificates(&read(path)?, path)?),
-            None => self.config.root_cert.clone(),
+        let texts = texts?;
+        let ca = match (&texts.ca, &self.ca_file) {
+            (Some(pem), Some(file)) => Some(certificates(pem, file.path())?),
+            _ => self.config.root_cert.clone(),
         };
-        let identity = match &self.identity {
-            Some((certificate, key)) => Some((certificate.load()?, key.load()?)),
-            None => given,
-        };
-        Ok(Inputs { ca, identity })
+        Ok(Inputs { ca, identity: texts.identity.or(given) })
     }
 
     fn make(&self, inputs: Inputs) -> Result<Made, TlsProblem> {
@@ -262,9 +318,9 @@ fn identity(auth: &AuthInfo) -> Result<Option<(Pem, Pem)>, TlsProblem> {
     }
 }
 
-fn read(path: &Path) -> Result<Vec<u8>, TlsProblem> {
-    std::fs::read(path)
-        .map_err(|error| TlsProblem::Unreadable { path: path.to_owned(), error: error.to_string().into() })
+fn text(file: &CredentialFile, contents: Contents) -> Result<Vec<u8>, TlsProblem> {
+    let unreadable = |error| TlsProblem::Unreadable { path: file.path().to_owned(), error };
+    contents.map(|bytes| bytes.to_vec()).map_err(unreadable)
 }
 
 fn certificates(pem: &[u8], path: &Path) -> Result<Vec<Vec<u8>>, TlsProblem> {

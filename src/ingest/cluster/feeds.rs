@@ -8,6 +8,7 @@ use futures::stream::{BoxStream, SelectAll, StreamExt};
 use http::StatusCode;
 
 use super::plan::Plan;
+use super::status::is_required;
 use crate::ingest::client::{ByteStream, Exchange};
 use crate::ingest::convert::McsOptions;
 use crate::ingest::exports::Exports;
@@ -111,6 +112,9 @@ impl Opening<'_> {
     fn add<T: Object>(&mut self, kind: ObjectKind, wrap: fn(SourceEvent<T>) -> StagedEvent) {
         for scope in self.plan.scopes(kind) {
             let mut source = self.source.clone();
+            if is_required(kind) {
+                source = source.needed();
+            }
             if matches!(kind, ObjectKind::ServiceExport | ObjectKind::ServiceImport) {
                 let (group, version) = self.mcs_api;
                 source = source.of_api(group, version);
@@ -214,10 +218,26 @@ fn admitted<T>(event: &SourceEvent<T>, plan: &Plan, scope: Option<&Name>) -> boo
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use futures::stream;
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::ingest::watch::script::{Reply, Script};
+
+    #[tokio::test(start_paused = true)]
+    async fn k46_only_kinds_that_can_be_done_without_are_given_up_for_ten_minutes() {
+        for (kind, least, most) in [(ObjectKind::EndpointSlice, 10, 24), (ObjectKind::Gateway, 1, 2)] {
+            let script = Script::new(|_| Reply::status(404, "NotFound", "the server could not find it"));
+            let feeds = KubeFeeds::new(Arc::clone(&script) as Arc<dyn Exchange>, Arc::default());
+            let mut feed = feeds.open(&Plan::default(), &[kind]);
+            let all = async { while feed.events.next().await.is_some() {} };
+            assert!(tokio::time::timeout(Duration::from_secs(599), all).await.is_err());
+            let asked = script.asked().len();
+            assert!((least..=most).contains(&asked), "{asked} attempts at {}", kind.name());
+        }
+    }
 
     #[tokio::test]
     async fn k20_only_kube_system_itself_says_which_cluster_answers() {

@@ -80,7 +80,7 @@ fn now() -> Moment {
 }
 
 /// Whether nothing can be served without this kind (K-45).
-fn is_required(kind: ObjectKind) -> bool {
+pub(super) fn is_required(kind: ObjectKind) -> bool {
     matches!(kind, ObjectKind::Service | ObjectKind::EndpointSlice)
 }
 

@@ -7,7 +7,7 @@ use futures::future::BoxFuture;
 use tokio::time::Instant;
 
 use super::*;
-use crate::ingest::client::TransportError;
+use crate::ingest::client::{Presented, TransportError};
 
 /// Answers with these codes, then with 201; remembers what was asked and when.
 #[derive(Default)]
@@ -27,7 +27,12 @@ impl Script {
         let body = Bytes::from_static(br#"{"metadata": {"uid": "u-1"}}"#);
         let status = StatusCode::from_u16(code).unwrap();
         let body = futures::stream::iter([Ok(body)]).boxed();
-        Box::pin(std::future::ready(Ok(Answer { status, headers: http::HeaderMap::new(), body })))
+        Box::pin(std::future::ready(Ok(Answer {
+            status,
+            headers: http::HeaderMap::new(),
+            body,
+            presented: Presented::default(),
+        })))
     }
 
     fn asked(&self) -> Vec<String> {

@@ -18,7 +18,7 @@ use super::permits::Pool;
 use super::random::Random;
 use super::urls::Urls;
 use super::{KubeSource, ListReason, Source, SourceControl, SourceEvent};
-use crate::ingest::client::{Answer, ByteStream, Exchange, TransportError};
+use crate::ingest::client::{Answer, ByteStream, Exchange, Presented, TransportError};
 use crate::ingest::objects::Object;
 
 /// Batches of events that wait for the consumer. When they do, nothing more is read.
@@ -44,12 +44,13 @@ pub(super) fn start<T: Object>(source: KubeSource) -> Source<T> {
         Random::seed(),
         now(),
     );
+    let machine = machine.needed(source.needed);
     let driver = Driver {
         machine,
         exchange: source.exchange,
         limits: source.limits,
-        main: Way::Free,
-        side: Way::Free,
+        main: Way::default(),
+        side: Way::default(),
         permit: Permit::None,
         requests,
         events,
@@ -74,8 +75,17 @@ fn now() -> Instant {
     tokio::time::Instant::now().into_std()
 }
 
-/// One exchange.
-enum Way {
+/// One exchange after another.
+#[derive(Default)]
+struct Way {
+    stage: Stage,
+    /// What the last one that was answered came with.
+    presented: Presented,
+}
+
+#[derive(Default)]
+enum Stage {
+    #[default]
     Free,
     Asking(BoxFuture<'static, Result<Answer, TransportError>>),
     Reading(ByteStream),
@@ -84,27 +94,27 @@ enum Way {
 impl Way {
     /// What comes next; nothing on a free way.
     async fn next(&mut self, lane: Lane) -> Input {
-        match self {
-            Self::Free => pending().await,
-            Self::Asking(answer) => match answer.await {
+        match &mut self.stage {
+            Stage::Free => pending().await,
+            Stage::Asking(answer) => match answer.await {
                 Ok(answer) => {
                     let head = head(answer.status.as_u16(), &answer.headers);
-                    *self = Self::Reading(answer.body);
+                    *self = Self { stage: Stage::Reading(answer.body), presented: answer.presented };
                     Input::Headers(lane, head)
                 }
                 Err(error) => {
-                    *self = Self::Free;
+                    self.stage = Stage::Free;
                     Input::Broken(lane, error)
                 }
             },
-            Self::Reading(body) => match body.next().await {
+            Stage::Reading(body) => match body.next().await {
                 Some(Ok(bytes)) => Input::Body(lane, bytes),
                 Some(Err(error)) => {
-                    *self = Self::Free;
+                    self.stage = Stage::Free;
                     Input::Broken(lane, error)
                 }
                 None => {
-                    *self = Self::Free;
+                    self.stage = Stage::Free;
                     Input::End(lane)
                 }
             },
@@ -112,7 +122,7 @@ impl Way {
     }
 
     fn is_reading(&self) -> bool {
-        matches!(self, Self::Reading(_))
+        matches!(self.stage, Stage::Reading(_))
     }
 }
 
@@ -179,10 +189,13 @@ impl<T: Object> Driver<T> {
         while let Some(output) = self.machine.next_output() {
             match output {
                 Output::Send(lane, path, accept) => {
-                    *self.way(lane) = Way::Asking(self.exchange.get(path, accept));
+                    self.way(lane).stage = Stage::Asking(self.exchange.get(path, accept));
                 }
-                Output::Drop(lane) => *self.way(lane) = Way::Free,
-                Output::Unauthorized => self.exchange.unauthorized(),
+                Output::Drop(lane) => self.way(lane).stage = Stage::Free,
+                Output::Unauthorized(lane) => {
+                    let refused = self.way(lane).presented;
+                    self.exchange.unauthorized(refused);
+                }
                 Output::Suspect => self.exchange.suspect_connection(),
                 Output::Acquire(pool) => self.permit = Permit::Wanted(self.acquire(pool)),
                 Output::Release => self.permit = Permit::None,

@@ -93,8 +93,8 @@ pub(super) enum Output<T> {
     Send(Lane, String, &'static str),
     /// Give up what is under way on this lane; nothing more of it is to come in.
     Drop(Lane),
-    /// Have credentials read again (K-16).
-    Unauthorized,
+    /// Have what the last request of this lane came with obtained anew (K-15, K-16).
+    Unauthorized(Lane),
     /// Have new requests take another connection.
     Suspect,
     /// Get a permit to read a list; the body of the main lane is not read before.
@@ -144,8 +144,10 @@ pub(super) struct Machine<T> {
     pauses: Backoff,
     /// Pauses while credentials are refused.
     refusals: Backoff,
-    /// Credentials were refused and read again once (K-15).
-    reread: bool,
+    /// The status of the present row of refusals, after which credentials were read again (K-15).
+    refused: Option<u16>,
+    /// The server has this kind, or must have it: a 404 speaks of something else (K-46).
+    is_served: bool,
     scout: Option<Scout>,
     plan: Plan,
     main: Main,
@@ -201,7 +203,8 @@ impl<T: Object> Machine<T> {
             urls,
             pauses: Backoff::new(limits.retry.first, limits.retry.longest),
             refusals: Backoff::new(first, longest),
-            reread: false,
+            refused: None,
+            is_served: T::GROUP.is_empty(),
             scout: None,
             plan: Plan::List(ListReason::First),
             main: Main::Waiting(Waiting::until(now)),
@@ -231,6 +234,12 @@ impl<T: Object> Machine<T> {
         };
         machine.begin(now);
         machine
+    }
+
+    /// Whether every server has this kind.
+    pub(super) fn needed(mut self, needed: bool) -> Self {
+        self.is_served |= needed;
+        self
     }
 
     /// Takes in what happened at `now`, which never goes back.

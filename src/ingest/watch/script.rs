@@ -16,7 +16,7 @@ use http::header::{CONTENT_TYPE, HeaderMap, RETRY_AFTER};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use crate::ingest::client::{Answer, Ending, Exchange, TransportError};
+use crate::ingest::client::{Answer, Ending, Exchange, Presented, TransportError};
 
 /// One request.
 #[derive(Clone, Debug)]
@@ -148,7 +148,7 @@ impl Reply {
                     }
                     let status = StatusCode::from_u16(status).unwrap();
                     let body = stream::unfold(VecDeque::from(body), next).boxed();
-                    Ok(Answer { status, headers, body })
+                    Ok(Answer { status, headers, body, presented: Presented::default() })
                 }
             }
         })
@@ -249,7 +249,7 @@ impl Exchange for Script {
         reply.play()
     }
 
-    fn unauthorized(&self) {
+    fn unauthorized(&self, _: Presented) {
         self.reread.fetch_add(1, Ordering::Relaxed);
     }
 

@@ -298,3 +298,21 @@ async fn k12_a_suspected_connection_gets_no_new_requests_and_keeps_its_streams()
     }
     assert_eq!(server.accepted(), 3);
 }
+
+#[tokio::test]
+async fn k43_a_server_that_begins_to_speak_http_2_gets_one_connection_for_it() {
+    let (ca, held) = (Ca::new("ca"), Seen::default());
+    let server = Server::answering(ca.server(&["http/1.1"]), lists_and_watches(held)).await;
+    let api = client(&server.config(&ca));
+    get(&api, "/list").await.unwrap();
+    server.exchange_certificate(ca.server(BOTH));
+    // One goes on the connection that is there; the others dial, each for itself.
+    let watches = join_all((0..10).map(|n| api.get(format!("/api/v1/kind{n}?watch=1"), JSON))).await;
+    assert!(watches.iter().all(Result::is_ok));
+    get(&api, "/list").await.unwrap();
+    until("two connections", || api.traffic().connections_open() <= 2).await;
+    let accepted = server.accepted();
+    let more = join_all((0..10).map(|n| api.get(format!("/api/v1/more{n}?watch=1"), JSON))).await;
+    assert!(more.iter().all(Result::is_ok));
+    assert_eq!((server.accepted(), api.traffic().connections_open()), (accepted, 2));
+}

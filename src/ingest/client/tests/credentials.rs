@@ -58,6 +58,17 @@ async fn status(api: &ApiServer, path: &str) -> u16 {
     get(api, path).await.unwrap().0
 }
 
+/// What requests come with now is refused.
+async fn refuse(api: &ApiServer) {
+    let answer = api.get("/".to_owned(), JSON).await.unwrap();
+    api.unauthorized(answer.presented);
+}
+
+/// No request goes on a connection of before.
+fn retire(api: &ApiServer) {
+    api.inner.pool.retire(api.inner.pool.epoch());
+}
+
 #[tokio::test]
 async fn k16_a_refused_token_file_is_read_again_at_once_and_running_watches_stay() {
     let (ca, dir) = (Ca::new("ca"), tempfile::tempdir().unwrap());
@@ -70,7 +81,7 @@ async fn k16_a_refused_token_file_is_read_again_at_once_and_running_watches_stay
     server.accept("two");
     std::fs::write(&file, "two\n").unwrap();
     assert_eq!(status(&api, "/list").await, 401, "the minute is not over");
-    api.unauthorized();
+    refuse(&api).await;
     assert_eq!(status(&api, "/list").await, 200);
     let no_end = tokio::time::timeout(Duration::from_millis(50), watch.body.next()).await;
     assert!(no_end.is_err(), "{no_end:?}");
@@ -80,7 +91,7 @@ async fn k16_a_refused_token_file_is_read_again_at_once_and_running_watches_stay
             None => std::fs::remove_file(&file).unwrap(),
             Some(text) => std::fs::write(&file, text).unwrap(),
         }
-        api.unauthorized();
+        refuse(&api).await;
         assert_eq!(status(&api, "/list").await, 200);
         assert!(api.credentials().problem.is_some_and(|problem| problem.contains("token")));
     }
@@ -96,7 +107,10 @@ async fn k16_a_rotated_token_file_is_picked_up_within_a_minute() {
     let mut config = kube::Config::new("https://192.0.2.1".parse().unwrap());
     config.auth_info.token_file = Some(file.to_str().unwrap().to_owned());
     let authorization = Authorization::new(&config, Duration::from_secs(60)).unwrap();
-    let header = async || authorization.header().await.unwrap().unwrap().to_str().unwrap().to_owned();
+    let header = async || {
+        let header = authorization.header().await.unwrap();
+        header.value.unwrap().to_str().unwrap().to_owned()
+    };
     assert_eq!(header().await, "Bearer one");
     std::fs::write(&file, "two").unwrap();
     tokio::time::advance(Duration::from_secs(59)).await;
@@ -120,7 +134,7 @@ async fn k16_a_token_beside_its_file_is_used_until_the_file_is_there() {
     assert_eq!(status(&api, "/list").await, 200);
     std::fs::write(&file, "file").unwrap();
     server.accept("file");
-    api.unauthorized();
+    refuse(&api).await;
     assert_eq!(status(&api, "/list").await, 200);
 }
 
@@ -177,7 +191,7 @@ async fn k17_new_connections_use_the_new_ca_while_the_old_one_serves_until_it_en
     server.exchange_certificate(new.server(&["h2"]));
     status(&api, "/list").await;
     assert_eq!(watch.body.next().await, Some(Ok("event".into())));
-    api.inner.pool.retire();
+    retire(&api);
     let error = get(&api, "/list").await.unwrap_err();
     assert!(
         matches!(&error, TransportError::Tls { cause, .. } if cause.contains("UnknownIssuer")),
@@ -189,7 +203,7 @@ async fn k17_new_connections_use_the_new_ca_while_the_old_one_serves_until_it_en
     assert_eq!(api.traffic().connections_open(), 2, "the old connection still serves its watch");
     // A file in the middle of being written changes nothing.
     std::fs::write(&file, "-----BEGIN CERT").unwrap();
-    api.inner.pool.retire();
+    retire(&api);
     status(&api, "/list").await;
     assert!(api.credentials().problem.is_some_and(|problem| problem.contains("ca.crt")));
 }
@@ -204,15 +218,16 @@ async fn k17_an_inline_ca_does_not_trust_another_one() {
 
 /// A server that says who its client is.
 async fn whoami(ca: &Ca) -> Server {
-    Server::start(ca.server(BOTH), |stream| {
-        let certificate = stream.get_ref().1.peer_certificates().map(|chain| chain[0].to_vec());
-        let name = certificate.map_or_else(String::new, |der| {
-            let (_, parsed) = x509_parser::parse_x509_certificate(&der).unwrap();
-            parsed.subject().to_string()
-        });
-        server::http(stream, Arc::new(move |_| text(200, name.clone())))
-    })
-    .await
+    Server::start(ca.server(BOTH), whoami_of).await
+}
+
+async fn whoami_of(stream: server::Accepted) {
+    let certificate = stream.get_ref().1.peer_certificates().map(|chain| chain[0].to_vec());
+    let name = certificate.map_or_else(String::new, |der| {
+        let (_, parsed) = x509_parser::parse_x509_certificate(&der).unwrap();
+        parsed.subject().to_string()
+    });
+    server::http(stream, Arc::new(move |_| text(200, name.clone()))).await;
 }
 
 #[tokio::test]
@@ -235,11 +250,11 @@ async fn k16_a_client_certificate_in_files_is_read_again_after_a_refusal() {
     assert_eq!(get(&api, "/").await.unwrap().1, "CN=one");
     plant("two");
     assert_eq!(get(&api, "/").await.unwrap().1, "CN=one", "a connection keeps its identity");
-    api.unauthorized();
+    refuse(&api).await;
     assert_eq!(get(&api, "/").await.unwrap().1, "CN=two");
     // Between the two writes of a rotation the pair does not match.
     std::fs::write(&certificate, ca.client("three", DAY).0).unwrap();
-    api.unauthorized();
+    refuse(&api).await;
     assert_eq!(get(&api, "/").await.unwrap().1, "CN=two");
     assert_eq!(api.credentials().kinds, [CredentialKind::ClientCertificateFile]);
 }
@@ -349,12 +364,12 @@ async fn r1_14_a_permitted_plugin_gives_tokens_and_is_asked_again_after_a_refusa
     server.accept("two");
     answer(dir.path(), serde_json::json!({"token": "two", "expirationTimestamp": "2100-01-01T00:00:00Z"}));
     assert_eq!(status(&api, "/list").await, 401);
-    api.unauthorized();
+    refuse(&api).await;
     assert_eq!(status(&api, "/list").await, 200);
     assert_eq!(api.credentials().kinds, [CredentialKind::Exec]);
     // What it prints may be a token: it is never repeated.
     std::fs::write(dir.path().join("answer"), "canary: [").unwrap();
-    api.unauthorized();
+    refuse(&api).await;
     let error = get(&api, "/list").await.unwrap_err().to_string();
     assert!(error.contains("exec plugin /bin/sh") && !error.contains("canary"), "{error}");
 }
@@ -469,8 +484,284 @@ async fn r1_14_a_permitted_plugin_gives_client_certificates() {
     assert_eq!(get(&api, "/").await.unwrap().1, "CN=one");
     plant("two");
     assert_eq!(get(&api, "/").await.unwrap().1, "CN=one");
-    api.unauthorized();
+    refuse(&api).await;
     assert_eq!(get(&api, "/").await.unwrap().1, "CN=two");
+}
+
+/// Has a plugin give this certificate, and whatever else.
+fn give(ca: &Ca, dir: &Path, name: &str, mut status: serde_json::Value) {
+    let (certificate, key) = ca.client(name, DAY);
+    status["clientCertificateData"] = certificate.into();
+    status["clientKeyData"] = key.into();
+    answer(dir, status);
+}
+
+fn runs(dir: &Path) -> usize {
+    std::fs::read_to_string(dir.join("runs")).unwrap().lines().count()
+}
+
+#[tokio::test]
+async fn r1_14_a_plugin_that_cannot_renew_takes_nothing_away() {
+    let (ca, dir) = (Ca::new("ca"), tempfile::tempdir().unwrap());
+    let (server, dir) = (whoami(&ca).await, dir.path());
+    // It ends soon: each request and each connection asks for another one.
+    let end = humantime::format_rfc3339_seconds(SystemTime::now() + Duration::from_secs(50)).to_string();
+    give(&ca, dir, "one", serde_json::json!({"expirationTimestamp": end}));
+    let api = permitted(&ca, &server, serde_json::json!({"exec": plugin(dir)}), "exec");
+    assert_eq!(get(&api, "/").await.unwrap().1, "CN=one");
+    std::fs::write(dir.join("answer"), "{}").unwrap();
+    retire(&api);
+    assert_eq!(get(&api, "/").await.unwrap().1, "CN=one");
+    until("the plugin has failed", || api.credentials().problem.is_some()).await;
+    retire(&api);
+    assert_eq!(get(&api, "/").await.unwrap().1, "CN=one");
+    assert_eq!(server.accepted(), 3);
+}
+
+#[tokio::test]
+async fn r1_14_a_plugin_that_fails_makes_nobody_of_us() {
+    let (ca, dir) = (Ca::new("ca"), tempfile::tempdir().unwrap());
+    let (server, dir) = (whoami(&ca).await, dir.path());
+    give(&ca, dir, "one", serde_json::json!({}));
+    let api = permitted(&ca, &server, serde_json::json!({"exec": plugin(dir)}), "exec");
+    assert_eq!(get(&api, "/").await.unwrap().1, "CN=one");
+    // It is refused, and the plugin has no other.
+    std::fs::write(dir.join("answer"), "{}").unwrap();
+    refuse(&api).await;
+    let error = get(&api, "/").await.unwrap_err();
+    assert!(matches!(&error, TransportError::Credentials { cause, .. } if cause.contains("no credentials")));
+    assert_eq!(get(&api, "/").await.unwrap().1, "CN=one", "better than nobody");
+    // The same where it is asked for a connection only.
+    refuse(&api).await;
+    let tls = Arc::clone(api.inner.tls.as_ref().unwrap());
+    let settings = tls.config(&"server".into()).await.unwrap();
+    assert!(settings.client_auth_cert_resolver.has_certs());
+    assert!(api.credentials().problem.is_some());
+    give(&ca, dir, "two", serde_json::json!({}));
+    refuse(&api).await;
+    assert_eq!(get(&api, "/").await.unwrap().1, "CN=two");
+    // Half of an identity is none.
+    answer(dir, serde_json::json!({"token": "t", "clientCertificateData": ca.client("three", DAY).0}));
+    refuse(&api).await;
+    let error = get(&api, "/").await.unwrap_err();
+    assert!(error.to_string().contains("without its key"), "{error}");
+}
+
+#[tokio::test]
+async fn r1_14_a_plugin_may_give_a_token_and_a_certificate() {
+    let (ca, dir) = (Ca::new("ca"), tempfile::tempdir().unwrap());
+    let server = Server::start(ca.server(BOTH), |stream| {
+        let known = stream.get_ref().1.peer_certificates().is_some();
+        server::http(
+            stream,
+            Arc::new(move |request: http::Request<hyper::body::Incoming>| {
+                text(200, format!("{known} {:?}", request.headers().get(AUTHORIZATION)))
+            }),
+        )
+    });
+    let server = server.await;
+    give(&ca, dir.path(), "one", serde_json::json!({"token": "secret"}));
+    let api = permitted(&ca, &server, serde_json::json!({"exec": plugin(dir.path())}), "exec");
+    assert_eq!(get(&api, "/").await.unwrap().1, "true Some(\"Bearer secret\")");
+}
+
+#[tokio::test]
+async fn r1_14_a_plugin_has_neither_our_input_nor_our_log() {
+    let (ca, dir) = (Ca::new("ca"), tempfile::tempdir().unwrap());
+    let (server, dir) = (whoami(&ca).await, dir.path());
+    give(&ca, dir, "one", serde_json::json!({}));
+    let script =
+        format!("readlink /proc/self/fd/0 /proc/self/fd/2 > {0}/ends; cat {0}/answer", dir.display());
+    let mut config = with_script(&server, &ca, script);
+    config.auth_info.exec.as_mut().unwrap().interactive_mode =
+        Some(kube::config::ExecInteractiveMode::Always);
+    assert_eq!(get(&client(&config), "/").await.unwrap().1, "CN=one");
+    assert_eq!(std::fs::read_to_string(dir.join("ends")).unwrap(), "/dev/null\n/dev/null\n");
+}
+
+#[tokio::test]
+async fn k16_many_requests_that_are_refused_together_cost_one_run_and_one_connection() {
+    let (ca, dir) = (Ca::new("ca"), tempfile::tempdir().unwrap());
+    let (server, dir) = (whoami(&ca).await, dir.path());
+    give(&ca, dir, "one", serde_json::json!({}));
+    let api = permitted(&ca, &server, serde_json::json!({"exec": plugin(dir)}), "exec");
+    let answers = futures::future::join_all((0..8).map(|_| api.get("/".to_owned(), JSON))).await;
+    assert_eq!((server.accepted(), runs(dir)), (1, 1));
+    give(&ca, dir, "two", serde_json::json!({}));
+    for answer in answers {
+        api.unauthorized(answer.unwrap().presented);
+        assert_eq!(get(&api, "/").await.unwrap().1, "CN=two");
+    }
+    assert_eq!((server.accepted(), runs(dir)), (2, 2));
+    // What it gave then is refused as well.
+    give(&ca, dir, "three", serde_json::json!({}));
+    refuse(&api).await;
+    assert_eq!(get(&api, "/").await.unwrap().1, "CN=three");
+}
+
+#[tokio::test]
+async fn k16_what_was_refused_is_not_used_while_the_plugin_runs() {
+    let (ca, dir) = (Ca::new("ca"), tempfile::tempdir().unwrap());
+    let server = TokenServer::start(&ca, "one").await;
+    let dir = dir.path();
+    answer(dir, serde_json::json!({"token": "one"}));
+    std::fs::write(dir.join("go"), "").unwrap();
+    let script = format!(
+        "echo run >> {0}/runs; until [ -e {0}/go ]; do sleep 0.02; done; cat {0}/answer",
+        dir.display()
+    );
+    let api = client(&with_script(&server.server, &ca, script));
+    assert_eq!(status(&api, "/list").await, 200);
+    std::fs::remove_file(dir.join("go")).unwrap();
+    server.accept("two");
+    answer(dir, serde_json::json!({"token": "two"}));
+    let old = api.get("/list".to_owned(), JSON).await.unwrap();
+    assert_eq!(old.status, 401);
+    api.unauthorized(old.presented);
+    let first = tokio::spawn({
+        let api = ApiServer { inner: Arc::clone(&api.inner) };
+        async move { status(&api, "/list").await }
+    });
+    until("it runs again", || runs(dir) == 2).await;
+    let second = status(&api, "/list");
+    let go = async { std::fs::write(dir.join("go"), "").unwrap() };
+    assert_eq!((tokio::join!(second, go).0, first.await.unwrap()), (200, 200));
+    // Another one of before comes late.
+    api.unauthorized(old.presented);
+    assert_eq!(status(&api, "/list").await, 200);
+    assert_eq!(runs(dir), 2);
+}
+
+#[tokio::test]
+async fn k16_an_exchange_of_before_brings_no_old_identity_back() {
+    let (ca, dir) = (Ca::new("ca"), tempfile::tempdir().unwrap());
+    let server = Server::start(ca.server(&["http/1.1"]), whoami_of);
+    let (server, dir) = (server.await, dir.path());
+    give(&ca, dir, "one", serde_json::json!({}));
+    let api = permitted(&ca, &server, serde_json::json!({"exec": plugin(dir)}), "exec");
+    let answer = api.get("/".to_owned(), JSON).await.unwrap();
+    give(&ca, dir, "two", serde_json::json!({}));
+    api.unauthorized(answer.presented);
+    assert_eq!(read(answer).await.unwrap(), b"CN=one");
+    assert_eq!(get(&api, "/").await.unwrap().1, "CN=two");
+    assert_eq!(get(&api, "/").await.unwrap().1, "CN=two");
+    assert_eq!(server.accepted(), 2, "the new one is used again");
+}
+
+/// Passes bytes on to a server while it is open; counts those who said something.
+async fn gate(
+    to: std::net::SocketAddr,
+) -> (std::net::SocketAddr, Arc<tokio::sync::Semaphore>, Arc<std::sync::atomic::AtomicUsize>) {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (open, asked) = (Arc::new(tokio::sync::Semaphore::new(0)), Arc::default());
+    let (gate, seen): (_, Arc<std::sync::atomic::AtomicUsize>) = (Arc::clone(&open), Arc::clone(&asked));
+    tokio::spawn(async move {
+        while let Ok((mut client, _)) = listener.accept().await {
+            let (gate, seen) = (Arc::clone(&gate), Arc::clone(&seen));
+            tokio::spawn(async move {
+                client.readable().await.unwrap();
+                seen.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+                gate.acquire().await.unwrap().forget();
+                let mut server = tokio::net::TcpStream::connect(to).await.unwrap();
+                let _ = tokio::io::copy_bidirectional(&mut client, &mut server).await;
+            });
+        }
+    });
+    (address, open, asked)
+}
+
+#[tokio::test]
+async fn k16_a_connection_that_is_being_made_is_not_kept_as_who_we_were() {
+    for protocol in ["h2", "http/1.1"] {
+        let (ca, dir) = (Ca::new("ca"), tempfile::tempdir().unwrap());
+        let server = Server::start(ca.server(&[protocol]), whoami_of).await;
+        let (address, open, asked) = gate(server.address).await;
+        let said = |n| {
+            let asked = Arc::clone(&asked);
+            async move {
+                until("it says something", || asked.load(std::sync::atomic::Ordering::SeqCst) == n).await;
+            }
+        };
+        let (certificate, key) = (dir.path().join("crt"), dir.path().join("key"));
+        let plant = |name: &str| {
+            let (pem, key_pem) = ca.client(name, DAY);
+            std::fs::write(&certificate, pem).unwrap();
+            std::fs::write(&key, key_pem).unwrap();
+        };
+        let mut config = server.config(&ca);
+        config.cluster_url = format!("https://{address}").parse().unwrap();
+        config.auth_info.client_certificate = Some(certificate.to_str().unwrap().to_owned());
+        config.auth_info.client_key = Some(key.to_str().unwrap().to_owned());
+        plant("one");
+        let api = client(&config);
+        for (n, old, new) in [(1, "one", "two"), (3, "two", "three")] {
+            // Whether one attempt is made for all, or, once HTTP/1.1 was agreed on, one for each.
+            let asking = tokio::spawn({
+                let api = ApiServer { inner: Arc::clone(&api.inner) };
+                async move { get(&api, "/").await }
+            });
+            said(n).await;
+            // It has begun with what was there.
+            plant(new);
+            api.unauthorized(Presented { connection: api.inner.pool.epoch(), header: 0 });
+            open.add_permits(2);
+            let name = asking.await.unwrap().unwrap().1;
+            assert_eq!(name, format!("CN={new}"), "{protocol}, not {old}");
+            retire(&api);
+        }
+    }
+}
+
+#[tokio::test]
+async fn k17_files_that_are_not_good_yet_are_waited_for() {
+    let (ca, dir) = (Ca::new("ca"), tempfile::tempdir().unwrap());
+    let server = whoami(&ca).await;
+    let [ca_file, certificate, key] = ["ca", "crt", "key"].map(|name| dir.path().join(name));
+    let ((pem, key_pem), other) = (ca.client("me", DAY), ca.client("other", DAY));
+    let name = |path: &Path| Some(path.to_str().unwrap().to_owned());
+    for (ca_text, certificate_text, why) in [
+        ("", pem.as_str(), "holds no certificate"),
+        ("-----BEGIN CERT", pem.as_str(), "holds no certificate"),
+        (ca.pem.as_str(), other.0.as_str(), ""),
+        (ca.pem.as_str(), "", ""),
+    ] {
+        std::fs::write(&ca_file, ca_text).unwrap();
+        std::fs::write(&certificate, certificate_text).unwrap();
+        std::fs::write(&key, &key_pem).unwrap();
+        let mut config = server.config(&ca);
+        config.root_cert_file = Some(ca_file.clone());
+        config.auth_info.client_certificate = name(&certificate);
+        config.auth_info.client_key = name(&key);
+        let api = ApiServer::new(&config, AddressPolicy::Any).expect("perhaps later");
+        assert!(api.credentials().problem.is_some_and(|problem| problem.contains(why)));
+        let error = get(&api, "/").await.unwrap_err();
+        assert!(
+            matches!(&error, TransportError::Credentials { cause, .. } if cause.contains(why)),
+            "{error}"
+        );
+        std::fs::write(&ca_file, &ca.pem).unwrap();
+        std::fs::write(&certificate, &pem).unwrap();
+        assert_eq!(get(&api, "/").await.unwrap().1, "CN=me");
+        assert_eq!(api.credentials().problem, None);
+    }
+}
+
+#[tokio::test]
+async fn k16_a_token_file_that_cannot_be_read_to_an_end_holds_nobody_up() {
+    let (ca, dir) = (Ca::new("ca"), tempfile::tempdir().unwrap());
+    let server = TokenServer::start(&ca, "one").await;
+    let file = dir.path().join("token");
+    std::fs::write(&file, "one").unwrap();
+    let api = client(&server.config(&ca, &file));
+    assert_eq!(status(&api, "/list").await, 200);
+    std::fs::remove_file(&file).unwrap();
+    // A pipe that nobody writes into.
+    assert!(std::process::Command::new("mkfifo").arg(&file).status().unwrap().success());
+    refuse(&api).await;
+    let asked = tokio::time::timeout(Duration::from_secs(30), get(&api, "/list")).await;
+    assert_eq!(asked.expect("in time").unwrap().0, 200, "the last token stays in use");
+    assert!(api.credentials().problem.is_some_and(|problem| problem.contains("not a regular file")));
 }
 
 #[tokio::test]
@@ -484,7 +775,7 @@ async fn r1_14_permitted_files_are_read_and_read_again() {
     assert_eq!(status(&api, "/list").await, 200);
     server.accept("two");
     std::fs::write(&file, "two").unwrap();
-    api.unauthorized();
+    refuse(&api).await;
     assert_eq!(status(&api, "/list").await, 200);
     let server = whoami(&ca).await;
     let (certificate, key) = ca.client("me", DAY);

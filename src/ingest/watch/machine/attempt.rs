@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::entrance::Foreign;
-use super::{Lane, Machine, Main, Output, Plan};
+use super::{Lane, Machine, Main, Output, Plan, Told};
 use crate::ingest::client::TransportError;
 use crate::ingest::objects::Object;
 use crate::ingest::objects::wire::{ApiStatus, Encoding};
@@ -127,7 +127,7 @@ impl<T: Object> Machine<T> {
     /// The server grants what was asked for: the credentials are good, and the next refusal is a new one.
     pub(super) fn admitted(&mut self) {
         self.answered();
-        self.reread = false;
+        self.refused = None;
     }
 
     /// Gives up, tells why, and waits.
@@ -194,6 +194,12 @@ impl<T: Object> Machine<T> {
         self.plan = Plan::List(reason);
         let storm = self.limits.is_storm(now);
         let pause = if self.relisted {
+            // Meanwhile changes are missed, and whoever looks is to see it.
+            if self.told != Told::Failed {
+                let (subject, reason) = (self.subject(), reason.label());
+                let text = format!("{subject}: a list again and again, and no watch that works ({reason})");
+                self.tell_failed(Failure::Refused(text));
+            }
             self.pauses.next(&mut self.random)
         } else if storm {
             self.random.between(Duration::ZERO, self.limits.deadlines.storm)
@@ -293,17 +299,18 @@ impl<T: Object> Machine<T> {
     /// The API server says no, with nothing about this request that would be answered otherwise.
     pub(super) fn refused(&mut self, now: Instant, status: &ApiStatus) {
         let text = format!("{}: {}", self.subject(), described(status));
-        if status.code != 401 {
-            self.reread = false;
+        if !matches!(status.code, 401 | 403) {
+            self.refused = None;
         }
         match status.code {
             401 => self.unauthorized(now, text),
             403 => {
+                self.forbidden(Lane::Main);
                 let text = format!("{text}; {}", self.urls.permission());
                 self.fail(now, Failure::Forbidden(text), Pause::Refused);
             }
-            // The core group is served by everything that is an API server.
-            404 if T::GROUP.is_empty() => self.fail(now, Failure::NotServed(text), Pause::Refused),
+            // A proxy, or a server that is just starting.
+            404 if self.is_served => self.fail(now, Failure::NotServed(text), Pause::Refused),
             404 => self.fail(now, Failure::NotServed(text), Pause::NotServed),
             _ => {
                 let pause = status.retry_after.map_or(Pause::Usual, Pause::Said);
@@ -314,13 +321,26 @@ impl<T: Object> Machine<T> {
 
     /// K-15: once at once with credentials read again, then slowly.
     fn unauthorized(&mut self, now: Instant, text: String) {
-        self.outputs.push_back(Output::Unauthorized);
-        if std::mem::replace(&mut self.reread, true) {
-            self.fail(now, Failure::Unauthorized(text), Pause::Refused);
-        } else {
+        self.outputs.push_back(Output::Unauthorized(Lane::Main));
+        if self.is_first(401) {
             self.abandon();
             self.begin(now);
+        } else {
+            self.fail(now, Failure::Unauthorized(text), Pause::Refused);
         }
+    }
+
+    /// K-15: others may be permitted to, and who we are may have changed. Read again once: what is forbidden to
+    /// the right one as well stays so for ever.
+    pub(super) fn forbidden(&mut self, lane: Lane) {
+        if self.is_first(403) {
+            self.outputs.push_back(Output::Unauthorized(lane));
+        }
+    }
+
+    /// Whether a refusal is the first one of its row.
+    pub(super) fn is_first(&mut self, code: u16) -> bool {
+        self.refused.replace(code) != Some(code)
     }
 }
 

@@ -57,7 +57,9 @@ impl Entrance {
         let gateway = matches!(head.status, 502..=504) && encoding.is_none();
         // A kube-apiserver says `404 page not found` as plain text where it does not know a group.
         let plain = kind.is_none_or(|kind| kind.starts_with("text/plain"));
-        if gateway || (encoding.is_none() && !plain) {
+        // Whoever says 401 looked at the credentials, and may say it in a page (K-15).
+        let refuses = head.status == 401;
+        if gateway || (encoding.is_none() && !plain && !refuses) {
             let text = format!("HTTP {} with an answer of type {}", head.status, shown(kind));
             return Self::Foreign(Foreign { text, is_answer: false, gateway, retry_after: head.retry_after });
         }

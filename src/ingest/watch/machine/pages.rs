@@ -19,6 +19,10 @@ use crate::ingest::watch::{Failure, ListReason, SourceEvent};
 const RESTARTS: u32 = 3;
 /// Pages of one list: what has more makes no progress.
 const MOST: u32 = 20_000;
+/// Bytes of the largest object: pages of fewer objects than fit are of no use against a body that is too large.
+const LARGEST: usize = 4 << 20;
+/// Pages of so many times fewer objects after one that was too large, and of so many more when there is room.
+const STEP: u32 = 4;
 
 /// A list in pages under way.
 #[derive(Debug)]
@@ -38,6 +42,8 @@ struct Progress {
     restarts: u32,
     pages: u32,
     objects: u32,
+    /// Bytes of the largest page.
+    largest: usize,
 }
 
 #[derive(Debug)]
@@ -143,7 +149,7 @@ impl<T: Object> Machine<T> {
             Stage::Reading { body, rate, .. } => {
                 rate.add(bytes.len());
                 if body.len() + bytes.len() > most {
-                    self.page_objects = (self.page_objects / 4).max(1);
+                    self.smaller_pages();
                     self.unusable(now, &format!("a page has more than {most} bytes"));
                 } else {
                     body.extend_from_slice(bytes);
@@ -156,6 +162,7 @@ impl<T: Object> Machine<T> {
         let Main::Pages(pages) = &mut self.main else { return };
         match std::mem::replace(&mut pages.stage, Stage::Asking) {
             Stage::Reading { encoding, body, .. } => {
+                pages.progress.largest = pages.progress.largest.max(body.len());
                 self.release();
                 match decode_list::<T>(encoding, &body) {
                     Ok(page) => self.page_complete(now, page),
@@ -192,6 +199,7 @@ impl<T: Object> Machine<T> {
             return self.unusable(now, &"a page names itself as the next one");
         }
         if progress.pages > MOST || progress.objects > most {
+            self.larger_pages(progress.largest);
             return self.unusable(now, &format!("a list has more than {MOST} pages or {most} objects"));
         }
         let revision = pages.revision.take().unwrap_or(page.revision);
@@ -204,10 +212,25 @@ impl<T: Object> Machine<T> {
         match page.next {
             Some(token) => self.request_page(now, Some(token), Some(revision), progress),
             None => {
+                self.larger_pages(progress.largest);
                 self.counts.set_streamed(false);
                 self.list_complete(now, revision);
                 self.begin(now);
             }
+        }
+    }
+
+    /// K-37, from the next list on.
+    fn smaller_pages(&mut self) {
+        let least = u32::try_from(self.limits.sizes.page / LARGEST).unwrap_or(u32::MAX).max(1);
+        self.page_objects = self.page_objects.min((self.page_objects / STEP).max(least));
+    }
+
+    /// The next list may have larger pages, if those of this one leave room: what was too large may have been no
+    /// page at all, or objects that are gone.
+    fn larger_pages(&mut self, largest: usize) {
+        if largest.saturating_mul(2 * STEP as usize) <= self.limits.sizes.page {
+            self.page_objects = self.page_objects.saturating_mul(STEP).min(self.limits.sizes.page_objects);
         }
     }
 
@@ -242,6 +265,7 @@ impl<T: Object> Machine<T> {
         self.plan = Plan::Watch;
         self.pages_next = false;
         self.fresh = true;
+        self.is_served = true;
         (self.unreadable, self.ahead, self.unconfirmed) = (0, 0, 0);
     }
 

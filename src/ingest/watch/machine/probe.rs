@@ -6,7 +6,7 @@ use super::attempt::{described, is_suspicious};
 use super::look::{Finding, Sample};
 use super::position::Order;
 use super::side::{Ask, Reply};
-use super::{Machine, Output, Told};
+use super::{Lane, Machine, Output, Told};
 use crate::ingest::objects::Object;
 use crate::ingest::objects::wire::{ApiStatus, Revision, decode_list, decode_one};
 use crate::ingest::watch::{Failure, ListReason, SourceEvent};
@@ -89,7 +89,7 @@ impl<T: Object> Machine<T> {
 
     /// The server reads its store, and this was its revision when it was asked.
     fn probe_answered(&mut self, now: Instant, known: Option<u64>, revision: &Revision) {
-        self.reread = false;
+        self.refused = None;
         self.probe_pauses.reset();
         let doubted = self.open_watch().is_some_and(|open| open.doubted);
         if revision.number().zip(known).is_some_and(|(revision, known)| revision < known) {
@@ -121,16 +121,17 @@ impl<T: Object> Machine<T> {
         let text = format!("{subject}: {}", described(status));
         match status.code {
             401 => {
-                self.outputs.push_back(Output::Unauthorized);
-                if std::mem::replace(&mut self.reread, true) {
+                self.outputs.push_back(Output::Unauthorized(Lane::Side));
+                if self.is_first(401) {
+                    self.probe_at(now);
+                } else {
                     self.tell_failed(Failure::Unauthorized(text));
                     let pause = self.refusals.next(&mut self.random);
                     self.probe_at(now + pause);
-                } else {
-                    self.probe_at(now);
                 }
             }
             403 => {
+                self.forbidden(Lane::Side);
                 let text = format!("{text}; {}", self.urls.permission());
                 self.tell_failed(Failure::Forbidden(text));
                 let pause = self.refusals.next(&mut self.random);

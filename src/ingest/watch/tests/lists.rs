@@ -245,6 +245,51 @@ async fn k37_a_page_that_is_too_large_is_not_read_and_smaller_ones_are_asked_for
     let limits: Vec<_> = script.asked_for(For::FirstPage);
     let limits: Vec<_> = limits.iter().filter_map(|asked| asked.parameter("limit")).collect();
     assert_eq!(limits, ["100", "25"]);
+    // What fits well enough stays as it is.
+    consumer.source.control.relist(ListReason::Requested);
+    consumer.until("done requested").await;
+    assert_eq!(script.asked_for(For::FirstPage)[2].parameter("limit"), Some("25"));
+}
+
+/// A body of so many bytes that is no list.
+fn garbage(bytes: usize) -> Reply {
+    Reply::body("application/json", vec![Piece::Bytes(vec![b'x'; bytes])])
+}
+
+fn limits_asked_for(script: &Script) -> Vec<String> {
+    let asked = script.asked_for(For::FirstPage);
+    asked.iter().map(|asked| asked.parameter("limit").unwrap().to_owned()).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn k37_pages_grow_again_when_lists_leave_room() {
+    let names: Vec<_> = (0..100).map(|n| format!("space-{n:03}")).collect();
+    let names: Vec<_> = names.iter().map(String::as_str).collect();
+    let world = paged(&names).speaking(Encoding::Json);
+    let script = script(&world, first(For::FirstPage, vec![garbage(1_000_001), garbage(1_000_001)]));
+    let mut limits = SourceLimits::default();
+    limits.sizes.page_objects = 100;
+    limits.sizes.page = 1_000_000;
+    let mut consumer = Consumer::with(&script, limits);
+    consumer.until("connected").await;
+    for _ in 0..3 {
+        consumer.source.control.relist(ListReason::Requested);
+        consumer.until("done requested").await;
+    }
+    assert_eq!(limits_asked_for(&script), ["100", "25", "6", "24", "96", "100"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn k37_garbage_does_not_lead_to_pages_of_one_object() {
+    let page = 8 << 20;
+    let world = paged(&["a"]);
+    let script = script(&world, first(For::FirstPage, (0..3).map(|_| garbage(page + 1)).collect()));
+    let mut limits = SourceLimits::default();
+    limits.sizes.page_objects = 9;
+    limits.sizes.page = page;
+    let mut consumer = Consumer::with(&script, limits);
+    consumer.until("connected").await;
+    assert_eq!(limits_asked_for(&script), ["9", "2", "2", "2"]);
 }
 
 #[tokio::test(start_paused = true)]

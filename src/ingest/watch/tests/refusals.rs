@@ -55,7 +55,7 @@ async fn k15_forbidden_is_told_apart_and_tried_slowly() {
     let asked = script.asked().len();
     assert!((10..=24).contains(&asked), "{asked} attempts in 10 minutes");
     assert_eq!(consumer.times("Forbidden"), asked);
-    assert_eq!(script.reread(), 0);
+    assert_eq!(script.reread(), 1, "once: who we are may have changed");
     let text = consumer.told()[0].to_owned();
     assert!(text.contains("/api/v1/namespaces at test:6443"), "{text}");
     let rule = r#"{apiGroups: [\"\"], resources: [\"namespaces\"], verbs: [get, list, watch]}"#;
@@ -84,6 +84,65 @@ async fn k15_credentials_that_were_good_meanwhile_are_read_again_at_once() {
         consumer.run(seconds(1)).await;
         assert_eq!(script.reread(), round);
         assert_eq!(consumer.times("Unauthorized"), 0, "round {round}: {:?}", consumer.told());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn k15_credentials_are_read_again_once_for_each_row_of_403() {
+    let world = World::new(&["a"]).streaming(Streams::Refused);
+    let forbidden = || Reply::status(403, "Forbidden", "no");
+    let mut lists = first(For::FirstPage, vec![forbidden(), forbidden()]);
+    let mut watches = first(For::Watch, vec![forbidden(), forbidden(), forbidden()]);
+    let mut probes = first(For::Probe, vec![forbidden(), forbidden()]);
+    let script =
+        script(&world, move |asked| lists(asked).or_else(|| watches(asked)).or_else(|| probes(asked)));
+    let mut consumer = Consumer::new(&script);
+    consumer.run(seconds(900)).await;
+    assert_eq!((consumer.times("Forbidden"), script.reread()), (7, 3), "{:?}", consumer.told());
+    assert_eq!(consumer.told().last(), Some(&"idle"), "{:?}", consumer.told());
+}
+
+#[tokio::test(start_paused = true)]
+async fn k15_a_401_is_a_refusal_whatever_page_comes_with_it() {
+    let world = World::new(&["a"]).streaming(Streams::Refused);
+    let script = script(&world, |asked| (asked.is_for() == For::FirstPage).then(|| Reply::page(401)));
+    let mut consumer = Consumer::new(&script);
+    consumer.run(seconds(600)).await;
+    let asked = script.asked_for(For::FirstPage).len();
+    assert!((10..=25).contains(&asked), "{asked} attempts in 10 minutes");
+    assert_eq!(consumer.times("Unauthorized"), asked - 1, "{:?}", consumer.told());
+    assert_eq!(script.reread(), asked as u64);
+    assert!(consumer.told()[0].contains("HTTP 401: an answer of type text/html"), "{:?}", consumer.told());
+    assert_eq!(script.suspected(), 0, "it is no fault of the connection");
+}
+
+#[tokio::test(start_paused = true)]
+async fn k46_a_kind_that_was_listed_or_must_be_there_is_asked_for_again_soon() {
+    let empty = || {
+        let list = r#"{"kind":"GatewayList","apiVersion":"gateway.networking.k8s.io/v1",
+            "metadata":{"resourceVersion":"5"},"items":[]}"#;
+        Reply::body("application/json", vec![Piece::Bytes(list.as_bytes().to_vec())])
+    };
+    for needed in [false, true] {
+        let mut lists = 0;
+        let script = Script::new(move |asked| match asked.is_for() {
+            For::StreamingList => Reply::status(422, "Invalid", "sendInitialEvents: Forbidden"),
+            For::FirstPage if !needed && lists == 0 => {
+                lists += 1;
+                empty()
+            }
+            _ => Reply::status(404, "NotFound", "the server could not find it"),
+        });
+        let source = KubeSource::new(Arc::clone(&script) as Arc<dyn Exchange>, Arc::default());
+        let source = if needed { source.needed() } else { source };
+        let mut source: Source<GatewayObject> = source.start();
+        let mut missing = 0;
+        let until = Instant::now() + seconds(600);
+        while let Ok(event) = tokio::time::timeout_at(until, source.events.next()).await {
+            missing += usize::from(matches!(event, Some(SourceEvent::Failed(Failure::NotServed(_)))));
+        }
+        assert!((10..=24).contains(&missing), "{missing} attempts, needed: {needed}");
+        assert_eq!(source.control.counts().phase(), SourcePhase::Paused);
     }
 }
 

@@ -132,6 +132,14 @@ async fn k10_revisions_that_always_expire_are_not_listed_in_a_hot_loop() {
     let lists = script.asked_for(For::FirstPage).len();
     assert!((8..=22).contains(&lists), "{lists} lists in 5 minutes");
     assert_eq!(consumer.held, world.truth());
+    // The first list follows at once; each one after it is waited for, and that is said.
+    assert_eq!(consumer.times("Refused"), lists - 1, "{:?}", consumer.told());
+    assert!(
+        consumer.told().last().unwrap().contains("no watch that works (expired)"),
+        "{:?}",
+        consumer.told()
+    );
+    assert_eq!(consumer.counts().phase(), SourcePhase::Paused);
 }
 
 #[tokio::test(start_paused = true)]
