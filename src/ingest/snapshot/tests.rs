@@ -426,7 +426,7 @@ fn a_clock_that_is_days_ahead_deletes_nothing_that_may_be_used_again() {
     let outdated = |days| store.outdated(then() + 24 * HOUR * days).unwrap();
     // Written just now: a machine whose clock is wrong wrote it, or is wrong now.
     fs::File::open(store.path(&west)).unwrap().set_modified(then() + 90 * 24 * HOUR).unwrap();
-    assert_eq!(outdated(60), [""; 0]);
+    assert_eq!(outdated(60), Vec::<ClusterId>::new());
     fs::File::open(store.path(&west)).unwrap().set_modified(then()).unwrap();
     assert_eq!((outdated(2), outdated(3)), (Vec::new(), vec![west.clone()]));
     // Its content is younger than the file: restored from a backup, say.
