@@ -40,7 +40,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 
-use adopted::Adopted;
+use adopted::{Adopted, Known};
 use client::{AddressPolicy, ApiServer, ClientError, ServerList};
 use cluster::KubeFeeds;
 use cluster_set::{ClusterSet, Start};
@@ -523,7 +523,8 @@ async fn follow_remotes(
     let keeper = set.snapshots.clone().filter(|_| adopts);
     let mut adopted = keeper.map(|keeper| {
         let (options, mesh) = (Arc::clone(&set.options), set.mesh.clone());
-        Adopted::new(Arc::clone(&set.registry), keeper, Arc::clone(&problems), options, mesh)
+        let counts = Arc::clone(&set.counts);
+        Adopted::new(Arc::clone(&set.registry), keeper, Arc::clone(&problems), counts, options, mesh)
     });
     let mut failing = source.failing();
     let mut adopting = adopted.is_some();
@@ -534,15 +535,20 @@ async fn follow_remotes(
         }
         let removal = set.next_removal();
         let doubt = adopted.as_ref().and_then(Adopted::due);
+        let now = tokio::time::Instant::now();
+        adopted.iter_mut().for_each(|adopted| adopted.grow_old(now));
+        let age = adopted.as_ref().and_then(|adopted| adopted.next_age(now));
         tokio::select! {
-            () = async {
+            known = async {
                 match &mut adopted {
                     Some(adopted) => adopted.adopt(&mut failing).await,
                     None => std::future::pending().await,
                 }
             }, if adopting && !complete => {
-                adopting = false;
-                known_set.send_replace(true);
+                if known == Known::All {
+                    adopting = false;
+                    known_set.send_replace(true);
+                }
             }
             // Unbiased: all are rare.
             news = source.next(!complete, &problems) => {
@@ -557,6 +563,8 @@ async fn follow_remotes(
                 adopted.iter_mut().for_each(Adopted::asked);
                 source.look_again();
             }
+            // They grow old above.
+            () = tokio::time::sleep_until(age.unwrap_or(now)), if age.is_some() => {}
             () = tokio::time::sleep_until(removal.unwrap_or_else(tokio::time::Instant::now)),
                 if removal.is_some() =>
             {

@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use tokio::sync::oneshot;
 use tombolo::app::Server;
 use tombolo::ingest::{ConfigCluster, ConfigSource, IngestOptions, Remotes, RetryPolicy, SnapshotOptions};
-use tombolo::model::ClusterStatus;
+use tombolo::model::{ClusterStatus, Standing};
 use tombolo::registry::Registry;
 use tombolo::sim::apiserver::{ApiServer, Authority, RunningApiServer, Store, kinds};
 use tombolo::xds::resource::ResourceType::{Cluster, Endpoint};
@@ -372,6 +372,27 @@ async fn a_restart_while_the_cluster_that_has_the_secrets_is_down_forgets_no_rem
     proxy.silent().await;
     plane.stop().await;
     drop((east, west));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn d35_remotes_of_a_config_cluster_that_is_down_grow_old_over_a_restart() {
+    let (east, west, machine, _) = before_the_outage().await;
+    east.shutdown().await;
+    west.shutdown().await;
+    let texts = [("stale".to_owned(), "drop".to_owned()), ("stale-after".to_owned(), "3s".to_owned())];
+    let clusters = [("west".into(), texts.into())].into();
+    let mut plane = machine.boot_with(IngestOptions { clusters, ..machine.options() }).await;
+    plane.ready().await;
+    let standing = |row: &ClusterStatus| row.standing == Standing::Dropped;
+    eventually("west is dropped", || plane.status("west").is_some_and(|row| standing(&row))).await;
+    let row = plane.status("west").unwrap();
+    assert_eq!(
+        (row.health.word(), &*row.stale_policy, &*row.network),
+        ("stale", "drop after 3s", "net-west")
+    );
+    assert_eq!((row.objects["Pod"], row.objects["Service"]), (1, 2));
+    assert_eq!(plane.registry.standings().part(&"west".into()).standing, Standing::Dropped);
+    plane.stop().await;
 }
 
 /// Static gateways come from the document, and no cluster waits for it.

@@ -29,7 +29,8 @@ async fn show(args: &Args) -> anyhow::Result<()> {
 
 fn short(answer: &Value) -> String {
     let line = |row: &Value| {
-        let mut cells = ["id", "role", "syncStatus", "health"].map(|key| text(row, key)).to_vec();
+        let mut cells = ["id", "role", "syncStatus"].map(|key| text(row, key)).to_vec();
+        cells.push(health(row));
         cells.extend(ages(row));
         cells.extend(["network", "source"].map(|key| text(row, key)));
         cells
@@ -37,6 +38,12 @@ fn short(answer: &Value) -> String {
     let header =
         ["NAME", "ROLE", "STATUS", "HEALTH", "SINCE", "LAST-EVENT", "LAST-CONTACT", "NETWORK", "SOURCE"];
     table::columns(&header, rows(&answer["clusters"]).iter().map(line)) + &problems(answer)
+}
+
+/// The state, and what its endpoints are worth if that is less than others': `stale,demoted`.
+fn health(row: &Value) -> String {
+    let (health, standing) = (text(row, "health"), text(row, "standing"));
+    if standing.is_empty() || standing == "regular" { health } else { format!("{health},{standing}") }
 }
 
 fn ages(row: &Value) -> [String; 3] {
@@ -55,6 +62,7 @@ fn wide(answer: &Value) -> String {
         "LAST-EVENT",
         "LAST-CONTACT",
         "STALE",
+        "STANDING",
         "NETWORK",
         "OBJECTS",
         "LISTS",
@@ -81,6 +89,7 @@ fn full(row: &Value) -> Vec<String> {
     cells.extend(ages(row));
     cells.extend([
         age(&row["staleSeconds"]),
+        text(row, "standing"),
         text(row, "network"),
         counts(&row["objects"]),
         counts(&row["lists"]),
@@ -219,17 +228,19 @@ mod tests {
                 "lists": {"first": 5, "expired": 1}, "quarantinedObjects": 1, "pendingPods": 2, "massDeleteHolds": 0,
                 "bytesIn": 2048, "memoryBytes": null, "uid": "u-1", "start": "optional", "stalePolicy": "hold",
                 "api": {"encoding": "protobuf", "streamingLists": true},
-                "credentialsExpire": "2027-01-01T00:00:00Z", "source": "secret a/b",
+                "credentialsExpire": "2027-01-01T00:00:00Z", "source": "secret a/b", "standing": "dropped",
                 "quarantined": ["Service sample/bad: no port"],
                 "sources": [{"kind": "Pod", "state": "stale", "detail": "connection refused", "objects": 3}]
             }],
             "problems": [{"subject": "cluster west", "text": "Pods: connection refused"}]
         });
         let table = short(&answer);
-        assert!(table.contains("west  remote  synced  stale   1m15s  1m20s       1m16s"), "{table}");
+        let line = "west  remote  synced  stale,dropped  1m15s  1m20s       1m16s";
+        assert!(table.contains(line), "{table}");
         assert!(table.contains("cluster west  Pods: connection refused"), "{table}");
         let table = wide(&answer);
         for words in [
+            "1m15s  dropped   net-west",
             "protobuf,streams",
             "expired=1,first=5",
             "2.0KiB",

@@ -1,9 +1,10 @@
 //! Remote clusters that only their snapshots tell of: the Secrets that name them have not been read since the start.
 //!
-//! They are served so that a restart while Secrets cannot be read, for whatever reason, forgets none of them. Once the
-//! Secrets are known each is taken over by whoever has credentials for it, or withdrawn.
+//! They are served so that a restart while Secrets cannot be read, for whatever reason, forgets none of them, and grow
+//! old as any cluster that is not heard (D35). Once the Secrets are known each is taken over by whoever has
+//! credentials for it, or withdrawn.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,13 +13,17 @@ use tokio::time::Instant;
 
 use super::IngestOptions;
 use super::absences::{self, Absences};
+use super::cluster::Age;
+use super::counts::Counts;
 use super::networks::MeshFeed;
 use super::options::ClusterOptions;
 use super::problems::Problems;
 use super::roster::Roster;
 use super::snapshot::{Filter, Keeper, Loaded, select};
-use crate::model::{ClusterHealth, ClusterId, ClusterRole, ClusterStatus, Moment, Restored, StaleCause};
-use crate::registry::Registry;
+use crate::model::{
+    ClusterHealth, ClusterId, ClusterRole, ClusterStatus, Moment, Restored, StaleCause, Standing,
+};
+use crate::registry::{ClusterWriter, Registry};
 
 /// How long Secrets may take, if nothing fails, before the snapshots are served meanwhile. Most are there sooner, and
 /// then nobody sees old data.
@@ -31,14 +36,24 @@ pub(super) struct Adopted {
     registry: Arc<Registry>,
     keeper: Arc<Keeper>,
     problems: Arc<Problems>,
+    counts: Arc<Counts>,
     options: Arc<IngestOptions>,
     mesh: MeshFeed,
-    ids: BTreeSet<ClusterId>,
+    ages: BTreeMap<ClusterId, Age>,
     /// Clusters whose snapshot cannot be used, which is told until it is known whether there are such clusters.
     ignored: BTreeSet<ClusterId>,
     absences: Absences,
     /// When to serve them; `None` once they are.
-    due: Option<Instant>,
+    begin: Option<Instant>,
+}
+
+/// What the clusters that were adopted are of those there are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Known {
+    /// The Secrets may still say more.
+    Some,
+    /// More is not to be had.
+    All,
 }
 
 impl Adopted {
@@ -47,31 +62,36 @@ impl Adopted {
         registry: Arc<Registry>,
         keeper: Arc<Keeper>,
         problems: Arc<Problems>,
+        counts: Arc<Counts>,
         options: Arc<IngestOptions>,
         mesh: MeshFeed,
     ) -> Self {
         let absences = Absences::new(options.guard());
-        let (ids, ignored, due) = (BTreeSet::new(), BTreeSet::new(), Some(Instant::now() + PATIENCE));
-        Self { registry, keeper, problems, options, mesh, ids, ignored, absences, due }
+        let (ages, ignored) = (BTreeMap::new(), BTreeSet::new());
+        let begin = Some(Instant::now() + PATIENCE);
+        Self { registry, keeper, problems, counts, options, mesh, ages, ignored, absences, begin }
     }
 
     /// Serves every cluster there is a snapshot of and no other news: when the Secrets cannot be read (`failing`), or
     /// the config cluster, which has them, is served from its own, and at the latest when nothing was heard of them for
-    /// a while. Returns when these clusters are all that can be known for now. Cancelling loses nothing.
-    pub(super) async fn adopt(&mut self, failing: &mut signal::Receiver<bool>) {
-        if let Some(due) = self.due {
+    /// a while. Returns first when they are served, and then when they are known to be all that can be known for now;
+    /// which of the two it is. Cancelling loses nothing.
+    pub(super) async fn adopt(&mut self, failing: &mut signal::Receiver<bool>) -> Known {
+        if let Some(begin) = self.begin {
             // It ends either way.
-            let _ = tokio::time::timeout_at(due, self.given_up(failing)).await;
+            let _ = tokio::time::timeout_at(begin, self.given_up(failing)).await;
             let (usable, ignored) = self.keeper.load_all().await;
             usable.into_iter().for_each(|loaded| self.serve(loaded));
             self.ignored.extend(ignored);
-            self.due = None;
+            self.begin = None;
+            return Known::Some;
         }
         self.given_up(failing).await;
-        if self.ids.is_empty() && !self.is_config_restored() {
+        if self.ages.is_empty() && !self.is_config_restored() {
             // Not a single one is known, and there may be many.
             std::future::pending().await
         }
+        Known::All
     }
 
     /// Waits until the Secrets cannot be read.
@@ -108,6 +128,7 @@ impl Adopted {
         let then = loaded.snapshot.terms;
         // What annotations of its Secret say is not known; they are as they were.
         let terms = self.options.clusters.get(&id).map_or_else(|| then.clone(), |said| then.overridden(said));
+        let policy = terms.stale;
         let mesh = self.mesh.borrow().clone();
         let filter = Filter { terms, special: self.options.special_addresses(), mesh: mesh.as_deref() };
         filter.apply(&id, &then, &mut loaded.snapshot.state);
@@ -115,19 +136,55 @@ impl Adopted {
             let selection = ClusterOptions::read([said], None).0.selection;
             select(&selection, &self.options.system_namespace, &mut loaded.snapshot.state);
         }
+        let at = Instant::now();
+        let now: Moment = at.into_std().into();
+        let confirmed = now.before(loaded.age);
+        let mut age = Age::default();
+        age.set_policy(policy);
+        age.observe(Some(confirmed), at);
+        // Before the endpoints are there: they never count for more than they are worth.
+        self.stand(&id, age.standing(at), &mut writer);
+        let shown = loaded.snapshot.shown();
         // The data stays when the writer goes, for whoever takes the cluster over.
         writer.replace(loaded.snapshot.state);
         drop(writer);
-        let now: Moment = Instant::now().into_std().into();
-        let confirmed = now.before(loaded.age);
         let path = loaded.path.display().to_string();
         tracing::info!(cluster = %id, path, "served from its snapshot: its Secret cannot be read");
         let mut row = ClusterStatus::new(id.clone(), ClusterRole::Remote, format!("file {path}"));
         row.set_health(ClusterHealth::Stale { since: confirmed, cause: StaleCause::Snapshot }, now);
         row.restored = Some(Restored { path, confirmed });
-        row.uid = loaded.snapshot.uid;
+        row.standing = age.standing(at);
+        row.stale_policy = policy.to_string();
+        shown(&mut row);
         self.registry.clusters().put(row);
-        self.ids.insert(id);
+        self.ages.insert(id, age);
+    }
+
+    /// When the endpoints of one of them are worth less than they are.
+    pub(super) fn next_age(&self, now: Instant) -> Option<Instant> {
+        self.ages.values().filter_map(Age::due).filter(|due| *due > now).min()
+    }
+
+    /// D35: what their endpoints are worth by now.
+    pub(super) fn grow_old(&mut self, now: Instant) {
+        for (id, age) in &self.ages {
+            let standing = age.standing(now);
+            if self.registry.standings().part(id).standing == standing {
+                continue;
+            }
+            // Somebody else who writes for it has the say.
+            if let Ok(mut writer) = self.registry.writer(id.clone(), ClusterRole::Remote) {
+                self.stand(id, standing, &mut writer);
+            }
+        }
+    }
+
+    fn stand(&self, id: &ClusterId, standing: Standing, writer: &mut ClusterWriter) {
+        if writer.set_standing(standing) {
+            Counts::add(&self.counts.stale_actions, usize::from(standing != Standing::Regular));
+            tracing::warn!(cluster = %id, ?standing, "what its endpoints are worth has changed");
+            self.registry.clusters().update(id, |row| row.standing = standing);
+        }
     }
 
     /// Secrets have been told of: gives up the clusters that are `running` now, and withdraws those that no Secret
@@ -139,12 +196,12 @@ impl Adopted {
         roster: &Roster,
         complete: Option<Instant>,
     ) {
-        let known = self.ids.len();
+        let known = self.ages.len();
         for id in running {
-            self.ids.remove(id);
+            self.ages.remove(id);
             self.ignored.remove(id);
         }
-        let missing: Vec<_> = self.ids.iter().filter(|id| !roster.names(id)).cloned().collect();
+        let missing: Vec<_> = self.ages.keys().filter(|id| !roster.names(id)).cloned().collect();
         let believed = match complete {
             _ if missing.is_empty() => {
                 self.absences.settle();
@@ -179,7 +236,7 @@ impl Adopted {
     }
 
     async fn withdraw(&mut self, id: &ClusterId) {
-        self.ids.remove(id);
+        self.ages.remove(id);
         if let Ok(writer) = self.registry.writer(id.clone(), ClusterRole::Remote) {
             writer.withdraw();
         }

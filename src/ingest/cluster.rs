@@ -32,6 +32,7 @@ use tokio::time::Instant;
 use tokio_stream::wrappers::WatchStream;
 use tokio_util::sync::CancellationToken;
 
+pub(super) use age::Age;
 use feeds::{Arrival, Feed};
 pub(super) use feeds::{Feeds, KubeFeeds};
 use follow::Live;
@@ -126,7 +127,7 @@ impl Generation {
         let restore = self.restore.take();
         let stand_in = match errand {
             Some(_) => StandIn::keeping(restore),
-            None => StandIn::look(restore, &self.seat, &status).await,
+            None => StandIn::look(restore, &self, &status).await,
         };
         let (mut reading, stand_in) = self.gather(Gathering::first(&self, status, stand_in)).await;
         let (seat, restore) = stand_in.retire();
@@ -277,13 +278,13 @@ impl Generation {
             StagedEvent::MeshNetworks(_) => None,
         };
         staging.advance(Instant::now().into_std());
-        staging.apply_in(scope, event);
+        staging.apply_in(scope.clone(), event);
         if let Some(kind) = refused {
-            staging.set_unavailable(kind);
+            staging.set_unavailable(kind, &scope);
         }
     }
 
-    /// Says whether the kind is done without from now on (K-45).
+    /// Says whether this part of the kind is done without from now on (K-45).
     fn observe<T>(
         &self,
         kind: ObjectKind,
@@ -297,9 +298,9 @@ impl Generation {
                 Counts::add(&self.counts.failures, 1);
                 tracing::debug!(kind = kind.name(), failure = failure.text(), "watch failed");
                 status.down(kind, scope, failure);
-                return (is_refusal(failure) && self.is_optional(kind)).then_some(kind);
+                return (is_refusal(failure) && self.is_optional(kind, scope)).then_some(kind);
             }
-            SourceEvent::InitApply(_) | SourceEvent::InitDelete(_) => status.heard(kind),
+            SourceEvent::InitApply(_) | SourceEvent::InitDelete(_) => status.heard(kind, scope),
             SourceEvent::InitDone { .. } => status.listed(kind, scope),
             SourceEvent::Connected | SourceEvent::Idle => status.up(kind, scope),
             SourceEvent::Apply(_) | SourceEvent::Delete { .. } => status.event(kind, scope),
@@ -308,14 +309,14 @@ impl Generation {
     }
 
     /// K-45: what a cluster is served without, if its API server will not show it.
-    fn is_optional(&self, kind: ObjectKind) -> bool {
+    fn is_optional(&self, kind: ObjectKind, scope: &Scope) -> bool {
         match kind {
             ObjectKind::Service | ObjectKind::EndpointSlice => false,
-            // Endpoints that are served are not given up for a view without pods.
+            // Pods that are served are not given up for a view without them.
             ObjectKind::Pod => {
                 self.context.serve_without_pods
                     || self.options.borrow().serve_without_pods
-                    || self.registry.endpoints_of(&self.context.cluster) == 0
+                    || !self.registry.has_workloads(&self.context.cluster, scope.as_ref())
             }
             _ => true,
         }

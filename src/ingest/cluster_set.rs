@@ -249,6 +249,7 @@ impl ClusterSet {
         tracing::info!(cluster = %start.id, source = start.source, "cluster has new credentials");
         Counts::add(&self.counts.clusters_changed, usize::from(start.role == ClusterRole::Remote));
         if running.serving.call_off() {
+            self.problems.clear(&doubt_subject(&start.id));
             running.serving = self.spawn(start, &running.seat, &running.options, None);
         } else {
             let predecessor = Some(running.serving.cancel.clone());

@@ -26,8 +26,12 @@ pub(super) use terms::{Filter, select};
 pub use terms::Terms;
 
 use super::client::ApiServer;
-use crate::model::{ClusterId, Name};
+use super::objects::ObjectKind;
+use crate::model::{ClusterId, ClusterStatus, Name, ServiceKey};
 use crate::registry::ClusterState;
+
+/// How host names of imported Services end (R4.39): each is a Service under another name as well.
+const IMPORTED: &str = ".svc.clusterset.local";
 
 /// Which API server a state was read from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,7 +71,7 @@ pub struct Snapshot {
     pub uid: Name,
     /// When this was last known to be true, to the millisecond.
     pub confirmed: SystemTime,
-    /// Under which options its gateways were read.
+    /// Under which options it was read.
     pub terms: Terms,
     /// What the host names of its gateways resolved to; the config cluster's has those of the document too.
     pub addresses: Addresses,
@@ -75,6 +79,23 @@ pub struct Snapshot {
     pub mesh_networks: Option<Arc<str>>,
     /// The state.
     pub state: ClusterState,
+}
+
+impl Snapshot {
+    /// What tells operators of a cluster that is served from it.
+    pub(super) fn shown(&self) -> impl FnOnce(&mut ClusterStatus) + use<> {
+        let state = &self.state;
+        let imported = |key: &ServiceKey| key.hostname.ends_with(IMPORTED);
+        let services = state.shards.iter().filter(|(key, shard)| shard.service.is_some() && !imported(key));
+        let objects =
+            [(ObjectKind::Pod.name(), state.workloads.len()), (ObjectKind::Service.name(), services.count())];
+        let (uid, network) = (self.uid.clone(), state.networks.network.clone());
+        move |row| {
+            row.uid = uid;
+            row.network = network.unwrap_or_default();
+            row.objects = objects.into();
+        }
+    }
 }
 
 /// Where snapshots are kept, and for how long they are believed.

@@ -117,13 +117,13 @@ pub struct Staging {
     slices: Held<KeptSlice>,
     exports: Held<ServiceExportObject>,
     imports: Held<ServiceImportObject>,
-    /// Kinds that may not be read: nothing waits for them (K-45, D9).
-    unavailable: BTreeSet<ObjectKind>,
     /// Keys of the Services, by namespace.
     service_keys: BTreeSet<ObjectKey>,
     networks: NetworkStaging,
     references: References,
+    /// Addresses withheld because their pods are not known, by Service, and all together.
     withheld: HashMap<ObjectKey, usize>,
+    withheld_addresses: usize,
     waits: NodeWaits,
     compat: Compat,
     quarantine: Quarantine,
@@ -157,11 +157,11 @@ impl Staging {
             slices: Held::default(),
             exports: Held::default(),
             imports: Held::default(),
-            unavailable: BTreeSet::new(),
             service_keys: BTreeSet::new(),
             networks: NetworkStaging::default(),
             references: References::default(),
             withheld: HashMap::new(),
+            withheld_addresses: 0,
             waits: NodeWaits::default(),
             compat,
             quarantine: Quarantine::default(),
@@ -209,7 +209,6 @@ impl Staging {
                 let changes =
                     self.namespaces.apply(event, Door { kind, scope, guard, now, weigh, quarantine });
                 self.note(kind, changes, Self::namespace_changed);
-                self.is_available(kind);
             }
             StagedEvent::Node(event) => {
                 // What is lost with a node is where its pods are.
@@ -217,12 +216,8 @@ impl Staging {
                 let weigh = |key: &ObjectKey, _: &_| pods.count_on(&key.name);
                 let changes = self.nodes.apply(event, Door { kind, scope, guard, now, weigh, quarantine });
                 self.note(kind, changes, Self::node_changed);
-                self.is_available(kind);
             }
-            StagedEvent::Pod(event) => {
-                self.apply_pod(scope, event);
-                self.is_available(ObjectKind::Pod);
-            }
+            StagedEvent::Pod(event) => self.apply_pod(scope, event),
             StagedEvent::Service(event) => {
                 let kind = ObjectKind::Service;
                 let (references, slices) = (&self.references, &self.slices);
@@ -238,7 +233,11 @@ impl Staging {
             StagedEvent::Slice(event) => self.apply_slice(scope, event),
             StagedEvent::Export(event) => {
                 let (kind, weigh) = (ObjectKind::ServiceExport, weightless);
+                let of = scope.clone();
                 let changes = self.exports.apply(event, Door { kind, scope, guard, now, weigh, quarantine });
+                if changes.allowed {
+                    self.exports_may_be_missing(&of);
+                }
                 self.note(kind, changes, Self::export_changed);
             }
             StagedEvent::Import(event) => {
@@ -326,53 +325,40 @@ impl Staging {
         }
     }
 
-    /// Whether every kind has been listed completely at least once (contract 2), but for those that may not be
-    /// read.
+    /// Whether every kind has been listed completely at least once (contract 2), but for what may not be read.
     pub fn is_complete(&self) -> bool {
-        let there = |kind, listed| listed || self.unavailable.contains(&kind);
-        there(ObjectKind::Namespace, self.namespaces.is_listed())
-            && there(ObjectKind::Node, self.nodes.is_listed())
-            && there(ObjectKind::Pod, self.pod_gate.is_listed())
-            && self.services.is_listed()
-            && self.slices.is_listed()
+        self.namespaces.is_complete()
+            && self.nodes.is_complete()
+            && self.pod_gate.is_complete()
+            && self.services.is_complete()
+            && self.slices.is_complete()
             && self.networks.is_complete(self.context.gateways.gateway_api)
-            && (!self.context.mcs.reads_exports()
-                || there(ObjectKind::ServiceExport, self.exports.is_listed()))
-            && (!self.context.mcs.discovery || there(ObjectKind::ServiceImport, self.imports.is_listed()))
+            && (!self.context.mcs.reads_exports() || self.exports.is_complete())
+            && (!self.context.mcs.discovery || self.imports.is_complete())
     }
 
-    /// Nothing waits any longer for a kind that the credentials may not read, or that the server does not have.
-    /// Without Nodes localities come from pods' labels alone (K-45); without Pods endpoints that name one are
-    /// withheld, unless the configuration has them served from their slices (D9). What was listed before
-    /// stays, and a list that comes after all ends it.
-    pub fn set_unavailable(&mut self, kind: ObjectKind) {
-        let listed = match kind {
-            ObjectKind::Namespace => self.namespaces.is_listed(),
-            ObjectKind::Node => self.nodes.is_listed(),
-            ObjectKind::Pod => self.pod_gate.is_listed(),
-            ObjectKind::ServiceExport => self.exports.is_listed(),
-            ObjectKind::ServiceImport => self.imports.is_listed(),
-            _ => true,
+    /// Nothing waits any longer for the objects of a kind, of one namespace where they are read by namespace, that
+    /// the credentials may not read or that the server does not have. Without Nodes localities come from pods'
+    /// labels alone (K-45); without Pods endpoints that name one are withheld, unless the configuration has them
+    /// served from their slices (D9). What was listed before stays, and a list that comes after all ends it.
+    pub fn set_unavailable(&mut self, kind: ObjectKind, scope: &Scope) {
+        let denied = match kind {
+            ObjectKind::Namespace => self.namespaces.gate().deny(scope),
+            ObjectKind::Node => self.nodes.gate().deny(scope),
+            ObjectKind::Pod => self.pod_gate.deny(scope),
+            ObjectKind::ServiceExport => self.exports.gate().deny(scope),
+            ObjectKind::ServiceImport => self.imports.gate().deny(scope),
+            // Gateways see to it themselves, and without the others there is nothing.
+            ObjectKind::Gateway | ObjectKind::Service | ObjectKind::EndpointSlice | ObjectKind::ConfigMap => {
+                false
+            }
         };
-        if listed || !self.unavailable.insert(kind) {
-            return;
-        }
         match kind {
-            ObjectKind::Pod => self.dirty.services.extend(self.references.services().cloned()),
-            ObjectKind::Node => self.waits.give_up().into_iter().for_each(|pod| self.convert_pod(pod)),
+            ObjectKind::Pod if denied => self.touch_services_in(scope),
+            ObjectKind::Node if denied => {
+                self.waits.give_up().into_iter().for_each(|pod| self.convert_pod(pod));
+            }
             _ => {}
-        }
-    }
-
-    /// A list of this kind may have been completed.
-    fn is_available(&mut self, kind: ObjectKind) {
-        let listed = match kind {
-            ObjectKind::Namespace => self.namespaces.is_listed(),
-            ObjectKind::Pod => self.pod_gate.is_listed(),
-            _ => self.nodes.is_listed(),
-        };
-        if listed && self.unavailable.remove(&kind) && kind == ObjectKind::Pod {
-            self.dirty.services.extend(self.references.services().cloned());
         }
     }
 
@@ -420,7 +406,7 @@ impl Staging {
 
     /// Endpoint addresses withheld because the pod they name is not known (D9).
     pub fn pending_pods(&self) -> usize {
-        self.withheld.values().sum()
+        self.withheld_addresses
     }
 
     /// Converts what was touched and returns what differs. Cost ∝ what was touched.
@@ -493,14 +479,19 @@ impl Staging {
         }
     }
 
+    /// Exports can be read there after all.
+    fn exports_may_be_missing(&mut self, scope: &Scope) {
+        let within = |key: &&ObjectKey| scope.as_ref().is_none_or(|scope| key.namespace == *scope);
+        let services: Vec<_> = self.service_keys.iter().filter(within).cloned().collect();
+        services.iter().for_each(|key| self.export_may_be_missing(key));
+    }
+
     /// R4.40: Services that are to be exported, are not, and have not been told here since they or their export
-    /// changed. None while exports cannot be read.
+    /// changed. None of a namespace whose exports cannot be read, while they cannot.
     pub fn missing_exports(&mut self) -> Vec<ObjectKey> {
-        if self.unavailable.contains(&ObjectKind::ServiceExport) {
-            return Vec::new();
-        }
         let changed = std::mem::take(&mut self.unexported).into_iter();
-        changed.filter(|key| self.services.get(key).is_some() && self.exports.get(key).is_none()).collect()
+        let readable = changed.filter(|key| !self.exports.denies(&key.namespace));
+        readable.filter(|key| self.services.get(key).is_some() && self.exports.get(key).is_none()).collect()
     }
 
     fn import_changed(&mut self, key: ObjectKey, _: Option<ServiceImportObject>) {

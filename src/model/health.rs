@@ -51,7 +51,7 @@ pub enum ClusterHealth {
         /// Why.
         cause: StaleCause,
     },
-    /// The credentials are refused, or may not read what is needed; in words.
+    /// The credentials are refused, or may not read what is needed; in words. What was read before is served.
     Unauthorized(String),
     /// Being withdrawn.
     Removing,
@@ -80,6 +80,11 @@ impl ClusterHealth {
         }
     }
 
+    /// Since when what these sources told may be out of date, whatever keeps them from telling more (D35).
+    pub fn lost_since<'a>(sources: impl Iterator<Item = &'a SourceStatus>) -> Option<Moment> {
+        sources.filter_map(SourceStatus::lost_since).min()
+    }
+
     /// The health of a cluster with these sources, of which `served` says what is served of it.
     ///
     /// Refused credentials say most, then lost watches: one source that may be behind makes the whole cluster
@@ -105,13 +110,17 @@ impl ClusterHealth {
         if let Some(since) = served_since {
             return Self::Stale { since, cause: StaleCause::Snapshot };
         }
-        let lost = sources.clone().filter_map(|(kind, source)| Some((kind, source, source.state.lost()?)));
-        if let Some((kind, source, cause)) = lost.min_by_key(|(_, source, _)| source.since) {
-            return Self::Stale { since: source.since, cause: cause.about(kind) };
+        let lost =
+            sources.clone().filter_map(|(kind, source)| Some((source.lost_since()?, kind, source.lost()?)));
+        if let Some((since, kind, cause)) = lost.min_by_key(|(since, ..)| *since) {
+            // Another kind may be lost for longer, and for a reason that says less.
+            let since = Self::lost_since(sources.map(|(_, source)| source)).unwrap_or(since);
+            return Self::Stale { since, cause: cause.about(kind) };
         }
+        // Nothing is out of date of a kind that was never listed.
         let missing: Vec<_> = sources
             .clone()
-            .filter(|(_, source)| source.is_missed())
+            .filter(|(_, source)| source.is_missed() || source.lost().is_some())
             .map(|(kind, source)| format!("{kind}: {}", source.state.detail()))
             .collect();
         if !missing.is_empty() {

@@ -17,8 +17,8 @@ use super::standing::StandingSnapshot;
 use super::workloads::WorkloadTable;
 use super::writer::{ClusterState, ClusterWriter, DuplicateWriter};
 use crate::model::{
-    ClusterId, ClusterRole, EndpointShard, GatewayHost, Hostname, NetworkGateway, Quirk, Quirks, ServiceKey,
-    Standing, WorkloadCell, WorkloadId,
+    ClusterId, ClusterRole, EndpointShard, GatewayHost, Hostname, Name, NetworkGateway, Quirk, Quirks,
+    ServiceKey, Standing, WorkloadCell, WorkloadId,
 };
 
 /// Work done by the registry since it was made. Counted, not timed, so that tests can bound it.
@@ -184,6 +184,12 @@ impl Registry {
     /// How many pods are known.
     pub fn workload_count(&self) -> usize {
         self.workloads.iter().map(|table| table.len()).sum()
+    }
+
+    /// Whether pods of a cluster are known, in one namespace if one is named. Cost ∝ its pods at most.
+    pub fn has_workloads(&self, cluster: &ClusterId, namespace: Option<&Name>) -> bool {
+        let table = self.workloads.get(cluster).map(|table| Arc::clone(&table));
+        table.is_some_and(|table| table.any_in(namespace))
     }
 
     /// The networks. Lock-free.

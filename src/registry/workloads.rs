@@ -69,6 +69,14 @@ impl WorkloadTable {
         self.shards.iter().map(|shard| shard.read().unwrap_or_else(PoisonError::into_inner).len()).sum()
     }
 
+    /// Whether there is a pod, of this namespace if one is named. Cost ∝ the table at most.
+    pub(super) fn any_in(&self, namespace: Option<&Name>) -> bool {
+        let within = |cell: &WorkloadCell| namespace.is_none_or(|namespace| cell.namespace == *namespace);
+        self.shards
+            .iter()
+            .any(|shard| shard.read().unwrap_or_else(PoisonError::into_inner).iter().any(within))
+    }
+
     /// The pods that are not among `there`. Cost ∝ the table, and nothing when there are as many.
     pub(super) fn missing(&self, there: &[WorkloadCell], cluster: &ClusterId) -> Vec<WorkloadId> {
         if there.len() == self.len() {

@@ -12,6 +12,7 @@ use tombolo::ingest::objects::{
     ConfigMapObject, GatewayObject, NamespaceObject, NodeObject, Object, PodObject, SecretObject,
     ServiceExportObject, ServiceImportObject, ServiceObject, SliceObject,
 };
+use tombolo::ingest::options::StalePolicy;
 use tombolo::ingest::snapshot::{self, Pin, Snapshot};
 use tombolo::registry::ClusterState;
 use xxhash_rust::xxh3::xxh3_128;
@@ -129,6 +130,7 @@ pub(crate) fn empty_snapshot() -> Vec<u8> {
         terms: snapshot::Terms {
             trusted: ["n2".into()].into(),
             advertised: Advertised::parse("+gw.example.com:443,[2001:db8::1]:1").0,
+            stale: StalePolicy::Drop(std::time::Duration::from_secs(90)),
         },
         addresses: [("gw.example.com".into(), vec!["192.0.2.1".parse().expect("an address")])].into(),
         mesh_networks: Some("networks: {}".into()),

@@ -3,7 +3,7 @@ use std::time::SystemTime;
 
 use super::*;
 use crate::ingest::cluster::CONFIRM_AFTER;
-use crate::ingest::options::Texts;
+use crate::ingest::options::{StalePolicy, Texts};
 use crate::ingest::roster::{Claims, Contest, Source};
 use crate::ingest::snapshot::{Addresses, Pin, Snapshot, SnapshotOptions, SnapshotStore, Terms};
 use crate::model::{EndpointShard, ServiceKey};
@@ -47,7 +47,7 @@ impl World {
         let (registry, problems) = (Registry::new(), Arc::<Problems>::default());
         let keeper = Arc::new(Keeper::new(store, Arc::clone(&registry), Arc::clone(&problems)));
         let (options, mesh) = (Arc::new(options), signal::Sender::new(None).subscribe());
-        let adopted = Adopted::new(registry, keeper, Arc::clone(&problems), options, mesh);
+        let adopted = Adopted::new(registry, keeper, Arc::clone(&problems), Arc::default(), options, mesh);
         Self {
             adopted,
             roster: Roster::new(Contest::First, []),
@@ -71,7 +71,8 @@ impl World {
         let mut failing = self.failing.subscribe();
         // What is on disk takes no virtual time.
         let within = within + Duration::from_millis(1);
-        tokio::time::timeout(within, self.adopted.adopt(&mut failing)).await.is_ok()
+        let all = async { while self.adopted.adopt(&mut failing).await != Known::All {} };
+        tokio::time::timeout(within, all).await.is_ok()
     }
 
     fn served(&self) -> Vec<String> {
@@ -226,4 +227,55 @@ async fn a_snapshot_that_cannot_be_used_is_told_until_the_secrets_are_known() {
     world.adopted.settle([], &world.roster, Some(Instant::now())).await;
     assert!(world.subjects().contains(&"cluster c, snapshot".to_owned()));
     assert!(!world.subjects().contains(&"cluster d, snapshot".to_owned()));
+}
+
+/// What annotations of their Secrets said holds on, and the file of settings says more.
+#[tokio::test(start_paused = true)]
+async fn d35_clusters_whose_secrets_cannot_be_read_grow_old_too() {
+    let minute = Duration::from_secs(60);
+    let texts = |pairs: &[(&str, &str)]| -> Texts {
+        pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+    };
+    let clusters = [
+        (ClusterId::from("c"), texts(&[("stale", "demote")])),
+        (ClusterId::from("d"), texts(&[("stale", "hold")])),
+    ];
+    let settings = IngestOptions { clusters: clusters.into(), ..IngestOptions::default() };
+    let dropped = |after| {
+        let terms = move || Terms { stale: StalePolicy::Drop(after), ..Terms::default() };
+        ["b", "c", "d"].map(move |id| Snapshot { terms: terms(), ..snapshot(id, &["a"]) })
+    };
+    let mut world = World::with(dropped(minute), settings);
+    world.failing.send_replace(true);
+    assert!(world.adopts(Duration::ZERO).await);
+    let standings = |world: &World| {
+        let registry = &world.adopted.registry;
+        ["b", "c", "d"].map(|id| {
+            let id = ClusterId::from(id);
+            let standing = registry.standings().part(&id).standing;
+            assert_eq!(registry.clusters().get(&id).unwrap().standing, standing);
+            standing
+        })
+    };
+    assert_eq!(standings(&world), [Standing::Regular; 3]);
+    let policies = world.adopted.registry.clusters().all().into_iter().map(|row| row.stale_policy);
+    assert_eq!(policies.collect::<Vec<_>>(), ["drop after 1m", "demote after 1m", "hold"]);
+    let due = world.adopted.next_age(Instant::now()).expect("it grows old");
+    assert!(due <= Instant::now() + minute, "from when it was last known to be true");
+    tokio::time::advance(minute / 2).await;
+    world.adopted.grow_old(Instant::now());
+    assert_eq!(standings(&world), [Standing::Regular; 3]);
+    tokio::time::advance(minute / 2).await;
+    world.adopted.registry.changes().take();
+    world.adopted.grow_old(Instant::now());
+    assert_eq!(standings(&world), [Standing::Dropped, Standing::Demoted, Standing::Regular]);
+    assert!(!world.adopted.registry.changes().take().is_empty(), "proxies are told");
+    assert_eq!(world.adopted.next_age(Instant::now()), None);
+    world.adopted.grow_old(Instant::now());
+    assert!(world.adopted.registry.changes().take().is_empty(), "once");
+    // Those that are old already count for no more than that from the start.
+    let mut world = World::with(dropped(Duration::ZERO), IngestOptions::default());
+    world.failing.send_replace(true);
+    assert!(world.adopts(Duration::ZERO).await);
+    assert_eq!(standings(&world), [Standing::Dropped; 3]);
 }

@@ -7,24 +7,25 @@ use crate::model::{Moment, Standing};
 
 /// How long a cluster has not been heard, and what follows from it. Time is monotonic (K-41).
 #[derive(Debug, Default)]
-pub(super) struct Age {
+pub(in crate::ingest) struct Age {
     policy: StalePolicy,
     stale_since: Option<Instant>,
 }
 
 impl Age {
-    pub(super) fn set_policy(&mut self, policy: StalePolicy) {
+    /// What follows when.
+    pub(in crate::ingest) fn set_policy(&mut self, policy: StalePolicy) {
         self.policy = policy;
     }
 
     /// Since when it has not been heard. Coming back counts at once.
-    pub(super) fn observe(&mut self, stale_since: Option<Moment>, now: Instant) {
+    pub(in crate::ingest) fn observe(&mut self, stale_since: Option<Moment>, now: Instant) {
         let age = |since: Moment| since.age(now.into_std().into());
         self.stale_since = stale_since.map(|since| now.checked_sub(age(since)).unwrap_or(now));
     }
 
     /// When the standing changes if nothing is heard until then.
-    pub(super) fn due(&self) -> Option<Instant> {
+    pub(in crate::ingest) fn due(&self) -> Option<Instant> {
         let after = match self.policy {
             StalePolicy::Hold => return None,
             StalePolicy::Demote(after) | StalePolicy::Drop(after) => after,
@@ -32,7 +33,8 @@ impl Age {
         self.stale_since?.checked_add(after)
     }
 
-    pub(super) fn standing(&self, now: Instant) -> Standing {
+    /// What follows now.
+    pub(in crate::ingest) fn standing(&self, now: Instant) -> Standing {
         match self.due() {
             Some(due) if due <= now => match self.policy {
                 StalePolicy::Hold => Standing::Regular,

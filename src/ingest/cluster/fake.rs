@@ -19,7 +19,7 @@ use super::feeds::{Arrival, Feed, Feeds, Unknown};
 use super::plan::Plan;
 use crate::ingest::objects::{ObjectKey, ObjectKind};
 use crate::ingest::staging::{Scope, StagedEvent};
-use crate::ingest::watch::{Failure, ListReason, Received, SourceEvent};
+use crate::ingest::watch::{Failure, ListReason, Received, SourceCounts, SourceEvent};
 use crate::model::Name;
 
 /// The server. Clones are the same one.
@@ -40,6 +40,8 @@ struct Inner {
     forbidden_in: BTreeSet<(ObjectKind, Name)>,
     /// How long it takes to answer who it was when it was asked; `None` is for ever.
     identity_after: Option<Option<Duration>>,
+    /// How long sources that are opened are asked to wait for.
+    waits: Option<Duration>,
     feeds: Vec<(Plan, mpsc::UnboundedSender<Arrival>)>,
     opened: usize,
     lists: BTreeMap<ObjectKind, usize>,
@@ -137,6 +139,41 @@ impl FakeServer {
         let mut inner = self.inner();
         inner.down = true;
         inner.fail_all(&Failure::Unreachable("gone".to_owned()));
+    }
+
+    /// Every attempt of every source fails.
+    pub(in crate::ingest) fn fail(&self, failure: &Failure) {
+        self.inner().fail_all(failure);
+    }
+
+    /// The source of one namespace fails.
+    pub(in crate::ingest) fn fail_in(&self, kind: ObjectKind, namespace: &str, failure: &Failure) {
+        self.tell_in(kind, namespace, || of_kind!(kind, SourceEvent::Failed(failure.clone())));
+    }
+
+    /// The source of one namespace gets an empty list, and no watch.
+    pub(in crate::ingest) fn list_in(&self, kind: ObjectKind, namespace: &str) {
+        self.tell_in(kind, namespace, || of_kind!(kind, SourceEvent::Init));
+        self.tell_in(kind, namespace, || of_kind!(kind, SourceEvent::InitDone { reason: ListReason::First }));
+    }
+
+    /// The watch of one namespace works.
+    pub(in crate::ingest) fn connect_in(&self, kind: ObjectKind, namespace: &str) {
+        self.tell_in(kind, namespace, || of_kind!(kind, SourceEvent::Connected));
+    }
+
+    fn tell_in(&self, kind: ObjectKind, namespace: &str, event: impl Fn() -> StagedEvent) {
+        let scope = Some(Name::from(namespace));
+        for (plan, feed) in self.inner().open() {
+            if plan.scopes(kind).contains(&scope) {
+                let _ = feed.send(Arrival { scope: scope.clone(), event: event() });
+            }
+        }
+    }
+
+    /// Sources that are opened from now on are asked to wait for so long.
+    pub(in crate::ingest) fn ask_to_wait(&self, pause: Option<Duration>) {
+        self.inner().waits = pause;
     }
 
     /// Is heard again: sources list everything anew, and what was missed shows in that.
@@ -344,9 +381,11 @@ impl Feeds for FakeServer {
         let mut inner = self.inner();
         inner.opened += 1;
         inner.feeds.push((plan.clone(), sender.clone()));
-        if kinds.contains(&ObjectKind::Gateway) {
+        for scope in
+            plan.scopes(ObjectKind::Gateway).into_iter().filter(|_| kinds.contains(&ObjectKind::Gateway))
+        {
             let event = StagedEvent::Gateway(SourceEvent::Failed(Failure::NotServed("HTTP 404".to_owned())));
-            let _ = sender.send(Arrival { scope: None, event });
+            let _ = sender.send(Arrival { scope, event });
         }
         if inner.down {
             inner.fail_all(&Failure::Unreachable("gone".to_owned()));
@@ -363,7 +402,9 @@ impl Feeds for FakeServer {
         });
         let server = self.clone();
         let relist = Box::new(move |kind| server.relist_kind(kind));
-        Feed { events: events.boxed(), relist, counts: Vec::new() }
+        let counts = inner.waits.map(|pause| Arc::new(SourceCounts::asked_to_wait(pause)));
+        let counts = counts.into_iter().map(|counts| (ObjectKind::Service, counts)).collect();
+        Feed { events: events.boxed(), relist, counts }
     }
 
     fn uid(&self) -> BoxFuture<'static, Result<Name, Unknown>> {

@@ -75,13 +75,14 @@ impl Gathering {
 
 impl Generation {
     /// Lists everything into new staging, until it may be published, and begins anew when other namespaces are to be
-    /// read. A list that would take most of what is served, or of what a snapshot has, away is read twice (K-21).
+    /// read. A list that would take most of what is served, or of what a snapshot has, away is read twice (K-21), and
+    /// one without any Service until there are some.
     pub(super) async fn gather(&self, mut gathering: Gathering) -> (Reading, StandIn) {
         let mut confirmed = false;
         loop {
             let selection = gathering.options.borrow_and_update().selection.clone();
             let mut feed = self.open(&gathering.plan);
-            gathering.status.recount(&feed.counts);
+            gathering.status.begin(&gathering.plan, &feed.counts);
             gathering.status.credentials(self.feeds.expires());
             let mut staging = self.staging(&gathering.plan);
             let listed = self.sync(&mut gathering, &selection, &mut feed, &mut staging).await;
@@ -90,7 +91,8 @@ impl Generation {
                 gathering.plan = wanted;
                 continue;
             }
-            if confirmed || !self.doubts(&mut gathering, &mut staging, Instant::now()).await {
+            let believed = confirmed && !self.is_void_for_something(&gathering, &staging);
+            if believed || !self.doubts(&mut gathering, &mut staging, Instant::now()).await {
                 self.problem(self.doubt_subject(), None);
                 let Gathering { options, plan, status, stand_in, .. } = gathering;
                 return (Reading { options, plan, feed, staging, status }, stand_in);
@@ -103,11 +105,8 @@ impl Generation {
 
     /// Whether too much would go; what was not served yet is, then.
     async fn doubts(&self, gathering: &mut Gathering, staging: &mut Staging, now: Instant) -> bool {
-        let served = self.registry.endpoints_of(&self.context.cluster).max(gathering.stand_in.endpoints());
-        let lists = staging.endpoints();
-        let void = served > 0 && gathering.replaces() && self.is_void_of(&gathering.plan, staging);
-        let doubted = void || self.guard.doubts(served, lists);
-        if !doubted {
+        let (served, lists) = (self.known(gathering), staging.endpoints());
+        if !self.is_void_for_something(gathering, staging) && !self.guard.doubts(served, lists) {
             return false;
         }
         Counts::add(&self.counts.mass_delete_holds, 1);
@@ -219,6 +218,17 @@ impl Generation {
         let by = *by.get_or_insert(now + SETTLE);
         // Last: it converts everything.
         !gathering.replaces() || now >= by || staging.is_settled()
+    }
+
+    /// Endpoints that are served, or that a snapshot has.
+    fn known(&self, gathering: &Gathering) -> usize {
+        self.registry.endpoints_of(&self.context.cluster).max(gathering.stand_in.endpoints())
+    }
+
+    /// Whether nothing was listed where something must be, and would take the place of what is known: that is never
+    /// believed, however often it is listed.
+    fn is_void_for_something(&self, gathering: &Gathering, staging: &Staging) -> bool {
+        gathering.replaces() && self.is_void_of(&gathering.plan, staging) && self.known(gathering) > 0
     }
 
     /// K-31: new credentials that show an API server without a single Service do not replace ones that serve.

@@ -82,23 +82,28 @@ impl Restore {
         Some(now.before(self.loaded.as_ref()?.age))
     }
 
+    /// The cluster that the snapshot was read from; empty while none is loaded, or when it is not known.
+    pub(super) fn uid(&self) -> Name {
+        self.loaded.as_ref().map(|loaded| loaded.snapshot.uid.clone()).unwrap_or_default()
+    }
+
     /// Serves it. Its sources go on trying; once they have listed everything, what they say takes its place in one
-    /// step, and what is equal is not published again. Returns the uid of the cluster it was read from.
-    pub(super) fn serve(&mut self, writer: &mut ClusterWriter, status: &mut Status) -> Option<Name> {
-        let confirmed = self.confirmed()?;
+    /// step, and what is equal is not published again.
+    pub(super) fn serve(&mut self, writer: &mut ClusterWriter, status: &mut Status) {
         self.select();
-        let mut loaded = self.loaded.take()?;
+        let (Some(confirmed), Some(mut loaded)) = (self.confirmed(), self.loaded.take()) else {
+            return;
+        };
         let snapshot = &mut loaded.snapshot;
         let mesh = self.mesh.borrow().clone();
         let terms = Terms::of(&self.options.borrow());
         let filter = Filter { terms, special: self.special, mesh: mesh.as_deref() };
         filter.apply(&self.cluster, &snapshot.terms, &mut snapshot.state);
-        writer.replace(loaded.snapshot.state);
         let path = loaded.path.display().to_string();
         tracing::info!(cluster = %self.cluster, path, age = ?loaded.age, "served from its snapshot");
-        let uid = loaded.snapshot.uid;
-        status.restored(Restored { path, confirmed }, uid.clone());
-        Some(uid)
+        let shown = loaded.snapshot.shown();
+        writer.replace(loaded.snapshot.state);
+        status.restored(Restored { path, confirmed }, shown);
     }
 
     /// The cluster was read: from now on its snapshot is written anew.

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use super::age::Age;
 use super::restore::Restore;
 use super::status::Status;
-use super::{Generation, Place, Seat};
+use super::{Generation, Place};
 use crate::registry::ClusterWriter;
 
 /// A snapshot that may be served, or is.
@@ -26,13 +26,21 @@ impl StandIn {
 
     /// Looks for a snapshot. One that is served already, because whoever was to read the cluster was called off or
     /// its Secret could not be read, is taken charge of.
-    pub(super) async fn look(mut restore: Option<Restore>, seat: &Seat, status: &Status) -> Self {
-        if status.serves_snapshot() {
-            let seat = Some(Arc::clone(seat).lock_owned().await);
-            return Self { restore, seat, age: Age::default() };
-        }
-        if let Some(restore) = &mut restore {
+    pub(super) async fn look(mut restore: Option<Restore>, generation: &Generation, status: &Status) -> Self {
+        let cluster = &generation.context.cluster;
+        let uid = if status.serves_snapshot() {
+            generation.registry.clusters().look(cluster, |row| row.uid.clone())
+        } else if let Some(restore) = &mut restore {
             restore.load().await;
+            Some(restore.uid())
+        } else {
+            None
+        };
+        // Another cluster that answers in its place is told of, however fast it is (K-20).
+        let _ = generation.identities.check(cluster, &uid.unwrap_or_default());
+        if status.serves_snapshot() {
+            let seat = Some(Arc::clone(&generation.seat).lock_owned().await);
+            return Self { restore, seat, age: Age::default() };
         }
         Self::keeping(restore)
     }
@@ -93,9 +101,6 @@ impl Generation {
         age.observe(restore.confirmed(), now);
         // Before the endpoints are there: they never count for more than they are worth.
         self.stand(age.standing(now), writer);
-        if let Some(uid) = restore.serve(writer, status) {
-            // Another cluster that answers later is told of.
-            let _ = self.identities.check(&self.context.cluster, &uid);
-        }
+        restore.serve(writer, status);
     }
 }

@@ -1,12 +1,13 @@
 //! What the table of clusters says of a generation.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use tokio::time::Instant;
 
 use super::Generation;
+use super::plan::Plan;
 use super::turn::Turn;
 use crate::ingest::objects::ObjectKind;
 use crate::ingest::objects::wire::Encoding;
@@ -14,8 +15,8 @@ use crate::ingest::problems::Problems;
 use crate::ingest::staging::{Scope, Staging};
 use crate::ingest::watch::{Failure, ListReason, SourceCounts};
 use crate::model::{
-    ApiFacts, ClusterHealth, ClusterId, ClusterStatus, Moment, Name, Restored, Served, SourceCounters,
-    SourceState, SourceStatus, StaleCause,
+    ApiFacts, ClusterHealth, ClusterId, ClusterStatus, Moment, Restored, Served, SourceCounters, SourceState,
+    SourceStatus, StaleCause,
 };
 use crate::registry::Registry;
 
@@ -63,14 +64,11 @@ pub(super) struct Status {
     told: Option<String>,
     served: Served,
     sources: BTreeMap<ObjectKind, SourceStatus>,
-    /// Sources of one namespace that do not work, of kinds that have several: the others do not hide them.
-    failing: BTreeSet<(ObjectKind, Scope)>,
+    /// What those of each kind sum up: no source of one namespace hides how another is.
+    parts: BTreeMap<ObjectKind, BTreeMap<Scope, SourceStatus>>,
     /// What the sources of each kind count, and what those of earlier readings counted.
     counts: BTreeMap<ObjectKind, Vec<Arc<SourceCounts>>>,
     earlier: BTreeMap<ObjectKind, SourceCounters>,
-    health: ClusterHealth,
-    /// Since when its word is what it is.
-    since: Moment,
     holds: usize,
     /// Health may differ from what the row says.
     changed: bool,
@@ -91,6 +89,11 @@ fn is_expected(kind: ObjectKind) -> bool {
     ObjectKind::BUILT_IN.contains(&kind)
 }
 
+/// A source that has not been heard.
+fn fresh(kind: ObjectKind, now: Moment) -> SourceStatus {
+    SourceStatus::new(now, is_required(kind), is_expected(kind))
+}
+
 impl Status {
     /// For one reading of these kinds. A snapshot that is served stays served until that is complete.
     pub(super) fn new(
@@ -103,11 +106,8 @@ impl Status {
         let confirmed = generation.registry.clusters().look(&cluster, restored).flatten();
         let served = confirmed.map_or(Served::Nothing, Served::Snapshot);
         let now = now();
-        let source = |kind| (kind, SourceStatus::new(now, is_required(kind), is_expected(kind)));
-        let sources: BTreeMap<_, _> = kinds.into_iter().map(source).collect();
-        let named = sources.iter().map(|(kind, source): (&ObjectKind, _)| (kind.name(), source));
+        let sources = kinds.into_iter().map(|kind| (kind, fresh(kind, now))).collect();
         Self {
-            health: ClusterHealth::of(named, served),
             registry: Arc::clone(&generation.registry),
             problems: Arc::clone(&generation.problems),
             turn: Arc::clone(&generation.turn),
@@ -116,10 +116,9 @@ impl Status {
             told: None,
             served,
             sources,
-            failing: BTreeSet::new(),
+            parts: BTreeMap::new(),
             counts: BTreeMap::new(),
             earlier: BTreeMap::new(),
-            since: now,
             holds: 0,
             changed: false,
         }
@@ -135,67 +134,84 @@ impl Status {
         self.errand.is_some()
     }
 
-    /// These sources count from now on; what those before them counted stays counted.
-    pub(super) fn recount(&mut self, sources: &[(ObjectKind, Arc<SourceCounts>)]) {
-        self.failing.clear();
+    /// The sources of this plan are heard from now on. What those before them counted stays counted.
+    pub(super) fn begin(&mut self, plan: &Plan, counts: &[(ObjectKind, Arc<SourceCounts>)]) {
+        let now = now();
         for kind in self.sources.keys() {
+            let mut before = self.parts.remove(kind).unwrap_or_default();
+            let scopes = plan.scopes(*kind).into_iter();
+            let parts = scopes.map(|scope| {
+                let part = before.remove(&scope).unwrap_or_else(|| fresh(*kind, now));
+                (scope, part)
+            });
+            let parts = parts.collect();
+            self.parts.insert(*kind, parts);
             let sum = counters(self.counts.remove(kind).iter().flatten());
             let earlier = self.earlier.entry(*kind).or_default();
-            *earlier = sum.after(earlier);
+            *earlier = sum.after(earlier).done();
         }
-        for (kind, counts) in sources {
+        for (kind, counts) in counts {
             self.counts.entry(*kind).or_default().push(Arc::clone(counts));
         }
     }
 
     /// A part of a list arrived.
-    pub(super) fn heard(&mut self, kind: ObjectKind) {
-        self.source(kind, SourceStatus::heard);
+    pub(super) fn heard(&mut self, kind: ObjectKind, scope: &Scope) {
+        self.source(kind, scope, SourceStatus::heard);
     }
 
     /// A list is complete.
     pub(super) fn listed(&mut self, kind: ObjectKind, scope: &Scope) {
-        self.works(kind, scope, SourceStatus::listed);
+        self.source(kind, scope, SourceStatus::listed);
     }
 
     /// The watch of a kind works: it was established, or told of something, or a probe found it current.
     pub(super) fn up(&mut self, kind: ObjectKind, scope: &Scope) {
-        self.works(kind, scope, SourceStatus::watched);
+        self.source(kind, scope, SourceStatus::watched);
     }
 
     /// The watch of a kind told of a change.
     pub(super) fn event(&mut self, kind: ObjectKind, scope: &Scope) {
-        self.works(kind, scope, SourceStatus::changed);
+        self.source(kind, scope, SourceStatus::changed);
     }
 
     /// The watch of a kind does not work.
     pub(super) fn down(&mut self, kind: ObjectKind, scope: &Scope, failure: &Failure) {
-        if scope.is_some() {
-            self.failing.insert((kind, scope.clone()));
-        }
-        self.source(kind, |source, now| source.failed(now, state(failure)));
+        self.source(kind, scope, |source, now| source.failed(now, state(failure)));
     }
 
     /// What is served cannot be read any more.
     pub(super) fn lost(&mut self, why: &str) {
-        for source in self.sources.values_mut() {
-            source.failed(now(), SourceState::Failing(StaleCause::Refused(why.to_owned())));
+        let now = now();
+        for (kind, parts) in &mut self.parts {
+            for part in parts.values_mut() {
+                part.failed(now, SourceState::Failing(StaleCause::Refused(why.to_owned())));
+            }
+            if let Some(source) = self.sources.get_mut(kind) {
+                source.summarize(now, parts.values());
+            }
         }
         self.write_health();
     }
 
-    /// A kind is as well as the worst of its sources.
-    fn works(&mut self, kind: ObjectKind, scope: &Scope, change: fn(&mut SourceStatus, Moment) -> bool) {
-        if !self.failing.is_empty() {
-            self.failing.remove(&(kind, scope.clone()));
-        }
-        let others = self.failing.iter().any(|(failing, _)| *failing == kind);
-        self.source(kind, if others { SourceStatus::heard } else { change });
-    }
-
-    fn source(&mut self, kind: ObjectKind, change: impl FnOnce(&mut SourceStatus, Moment) -> bool) {
-        if let Some(source) = self.sources.get_mut(&kind) {
-            self.changed |= change(source, now());
+    /// Changes the state of one source. Cost ∝ the sources of its kind when the state differs, else a look.
+    fn source(
+        &mut self,
+        kind: ObjectKind,
+        scope: &Scope,
+        change: impl FnOnce(&mut SourceStatus, Moment) -> bool,
+    ) {
+        let (Some(parts), Some(source)) = (self.parts.get_mut(&kind), self.sources.get_mut(&kind)) else {
+            return;
+        };
+        let Some(part) = parts.get_mut(scope) else {
+            return;
+        };
+        let now = now();
+        if change(part, now) {
+            self.changed |= source.summarize(now, parts.values());
+        } else {
+            source.met(part);
         }
     }
 
@@ -207,11 +223,10 @@ impl Status {
 
     /// Since when what is served may be out of date, by the runtime's clock; `None` while it is not.
     pub(super) fn stale_since(&self) -> Option<Moment> {
-        match (&self.health, self.served) {
-            (ClusterHealth::Stale { since, .. }, _) => Some(*since),
-            (_, Served::Snapshot(confirmed)) => Some(confirmed),
-            (ClusterHealth::Unauthorized(_), Served::Live) => Some(self.since),
-            _ => None,
+        match self.served {
+            Served::Snapshot(confirmed) => Some(confirmed),
+            Served::Live => ClusterHealth::lost_since(self.sources.values()),
+            Served::Nothing => None,
         }
     }
 
@@ -224,12 +239,12 @@ impl Status {
         });
     }
 
-    /// A snapshot is served until this generation is ready.
-    pub(super) fn restored(&mut self, restored: Restored, uid: Name) {
+    /// A snapshot is served until this generation is ready; `show` tells the rest of it.
+    pub(super) fn restored(&mut self, restored: Restored, show: impl FnOnce(&mut ClusterStatus)) {
         self.served = Served::Snapshot(restored.confirmed);
         self.row(|row| {
+            show(row);
             row.restored = Some(restored);
-            row.uid = uid;
         });
         self.write_health();
     }
@@ -280,7 +295,7 @@ impl Status {
         for kind in self.sources.keys() {
             if let Some(source) = row.sources.get(kind.name()) {
                 let own = self.earlier.remove(kind).unwrap_or_default();
-                self.earlier.insert(*kind, own.after(&source.counters));
+                self.earlier.insert(*kind, own.after(&source.counters).done());
             }
         }
     }
@@ -347,11 +362,10 @@ impl Status {
         self.tell(format!("cluster {}", self.cluster), failed);
         let sources = self.sources.iter().map(|(kind, source)| (kind.name(), source));
         let health = ClusterHealth::of(sources, self.served);
-        if health.word() != self.health.word() {
-            self.since = now();
-        }
-        self.health.clone_from(&health);
+        let live = self.served == Served::Live;
+        let lost_since = ClusterHealth::lost_since(self.sources.values()).filter(|_| live);
         self.row(|row| {
+            row.lost_since = lost_since;
             if row.health == ClusterHealth::Removing {
                 return;
             }

@@ -10,6 +10,7 @@ use prost::Message as _;
 
 use super::{Addresses, Pin, Snapshot, Terms};
 use crate::ingest::convert::Advertised;
+use crate::ingest::options::StalePolicy;
 use crate::model::{
     ClusterId, Discoverability, Endpoint, EndpointShard, ExportTo, Exposure, GatewayHost, Health, Hostname,
     Import, Labels, Locality, Name, NetworkGateway, NetworkId, NodePlace, PortProtocol, Resolution, Service,
@@ -47,6 +48,7 @@ pub(super) fn decode(body: &[u8]) -> Decoded<Snapshot> {
     let terms = Terms {
         trusted: trusted.collect::<Decoded<_>>()?,
         advertised: advertised(&message.gateway_address)?,
+        stale: stale(message.stale, Duration::from_nanos(message.stale_after_ns)),
     };
     let addresses = message.host_addresses.iter().map(|host| decoder.host_addresses(host));
     let addresses = addresses.collect::<Decoded<Addresses>>()?;
@@ -77,6 +79,15 @@ pub(super) fn decode(body: &[u8]) -> Decoded<Snapshot> {
         mesh_networks: message.mesh_networks.map(Arc::from),
         state,
     })
+}
+
+/// What a newer version means by another number is not known: then they are held.
+fn stale(action: u32, after: Duration) -> StalePolicy {
+    match action {
+        1 => StalePolicy::Demote(after),
+        2 => StalePolicy::Drop(after),
+        _ => StalePolicy::Hold,
+    }
 }
 
 fn hash(bytes: &[u8]) -> Decoded<Option<[u8; 32]>> {

@@ -4,12 +4,13 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::sync::Arc;
-use std::time::UNIX_EPOCH;
+use std::time::{Duration, UNIX_EPOCH};
 
 use prost::Message as _;
 
 use super::Snapshot;
 use super::terms::Written;
+use crate::ingest::options::StalePolicy;
 use crate::model::{
     Discoverability, Endpoint, EndpointShard, ExportTo, GatewayHost, Health, Import, Labels, NetworkGateway,
     NodePlace, PortProtocol, Resolution, Service, ServiceKey, ServicePort, Set, SpiffeId, TlsMode,
@@ -39,6 +40,11 @@ pub(super) fn encode(snapshot: &Snapshot, into: &mut Vec<u8>, limit: usize) {
     });
     let host_addresses = host_addresses.collect();
     let gateway_address = snapshot.terms.advertised.as_ref();
+    let (stale, stale_after) = match snapshot.terms.stale {
+        StalePolicy::Hold => (0, Duration::ZERO),
+        StalePolicy::Demote(after) => (1, after),
+        StalePolicy::Drop(after) => (2, after),
+    };
     encoder.piece(&proto::Snapshot {
         cluster: snapshot.cluster.to_string(),
         server: snapshot.pin.server.clone(),
@@ -52,6 +58,8 @@ pub(super) fn encode(snapshot: &Snapshot, into: &mut Vec<u8>, limit: usize) {
         gateway_address: gateway_address.map(|all| Written(all).to_string()).unwrap_or_default(),
         host_addresses,
         mesh_networks: snapshot.mesh_networks.as_deref().map(str::to_owned),
+        stale,
+        stale_after_ns: u64::try_from(stale_after.as_nanos()).unwrap_or(u64::MAX),
         ..proto::Snapshot::default()
     });
     for pod in &state.workloads {

@@ -1,4 +1,4 @@
-//! Under which options the gateways of a state were read, and what is left of them under others.
+//! Under which options a state was read, and what is left of its gateways under others.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -8,17 +8,19 @@ use std::sync::Arc;
 use crate::ingest::client::special_kind;
 use crate::ingest::convert::{Advertised, SpecialAddresses};
 use crate::ingest::networks::MeshNetworks;
-use crate::ingest::options::{ClusterOptions, Selection, Texts};
+use crate::ingest::options::{ClusterOptions, Selection, StalePolicy, Texts};
 use crate::model::{ClusterId, EndpointShard, GatewayAddress, GatewayHost, Name, NetworkGateway, NetworkId};
 use crate::registry::{ClusterState, NetworkClaim};
 
-/// What options say of the gateways of a cluster.
+/// What options say of a cluster that still matters when nobody can read it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Terms {
     /// Networks it may tell gateways of without belonging to them (D10).
     pub trusted: BTreeSet<NetworkId>,
     /// Where its gateways are reached instead.
     pub advertised: Option<Advertised>,
+    /// What becomes of its endpoints while nobody can read it (D35).
+    pub stale: StalePolicy,
 }
 
 /// How a state from before is looked at now.
@@ -34,18 +36,30 @@ impl Terms {
     /// Those of the options of a cluster.
     pub(in crate::ingest) fn of(options: &ClusterOptions) -> Self {
         let advertised = options.gateway_address.clone();
-        Self { trusted: options.trusted_networks.clone(), advertised }
+        Self { trusted: options.trusted_networks.clone(), advertised, stale: options.stale }
     }
 
     /// The same, but for what these texts say themselves.
     pub(in crate::ingest) fn overridden(&self, texts: &Texts) -> Self {
-        let said = Self::of(&ClusterOptions::read([texts], None).0);
+        let said = Self::of(&ClusterOptions::read([&texts_of(self.stale), texts], None).0);
         let says = |key: &str| texts.contains_key(key);
         Self {
             trusted: if says("trusted-networks") { said.trusted } else { self.trusted.clone() },
             advertised: if says("gateway-address") { said.advertised } else { self.advertised.clone() },
+            stale: said.stale,
         }
     }
+}
+
+/// A policy as a source of options says it.
+fn texts_of(policy: StalePolicy) -> Texts {
+    let (action, after) = match policy {
+        StalePolicy::Hold => return Texts::new(),
+        StalePolicy::Demote(after) => ("demote", after),
+        StalePolicy::Drop(after) => ("drop", after),
+    };
+    let after = humantime::format_duration(after).to_string();
+    [("stale".to_owned(), action.to_owned()), ("stale-after".to_owned(), after)].into()
 }
 
 /// Leaves out of a state from before the namespaces that are not read any more (Z-11). Which ones a selector by

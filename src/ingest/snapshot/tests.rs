@@ -13,6 +13,7 @@ use tokio::sync::watch as signal;
 use super::keeper::Round;
 use super::*;
 use crate::ingest::convert::Advertised;
+use crate::ingest::options::StalePolicy;
 use crate::ingest::problems::Problems;
 use crate::model::{
     ClusterRole, ClusterStatus, Discoverability, Endpoint, EndpointShard, ExportTo, Exposure, GatewayHost,
@@ -146,6 +147,7 @@ fn snapshot() -> Snapshot {
         terms: Terms {
             trusted: ["n2".into(), "n3".into()].into(),
             advertised: Advertised::parse("+gw.example.com:443,[2001:db8::1]:1").0,
+            stale: StalePolicy::Drop(Duration::from_nanos(90_000_000_001)),
         },
         addresses: [("gw.example.com".into(), vec!["192.0.2.7".parse().unwrap()]), ("x".into(), vec![])]
             .into(),

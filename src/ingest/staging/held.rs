@@ -25,6 +25,8 @@ pub(super) struct Changes<T> {
     pub(super) unreadable: usize,
     /// Whether a list was completed.
     pub(super) listed: bool,
+    /// Whether that was one that could not be had before.
+    pub(super) allowed: bool,
     /// Whether removals of that list are held back (K-21).
     pub(super) doubted: bool,
 }
@@ -39,7 +41,8 @@ impl<T> Changes<T> {
 
 impl<T> Default for Changes<T> {
     fn default() -> Self {
-        Self { changed: Vec::new(), same: 0, unreadable: 0, listed: false, doubted: false }
+        let (listed, allowed, doubted) = (false, false, false);
+        Self { changed: Vec::new(), same: 0, unreadable: 0, listed, allowed, doubted }
     }
 }
 
@@ -179,9 +182,14 @@ impl<T: PartialEq> Held<T> {
         self.objects.is_empty()
     }
 
-    /// Whether every list that makes it complete was completed once.
-    pub fn is_listed(&self) -> bool {
-        self.gate.is_listed()
+    /// Whether every list that makes it complete was completed once, or cannot be had.
+    pub fn is_complete(&self) -> bool {
+        self.gate.is_complete()
+    }
+
+    /// Whether the list that objects of this namespace would be in cannot be had.
+    pub(super) fn denies(&self, namespace: &Name) -> bool {
+        self.gate.denies(namespace)
     }
 
     /// Its lists.
@@ -222,6 +230,8 @@ impl<T: PartialEq> Held<T> {
 pub(super) struct Gate<T> {
     listings: HashMap<Scope, Listing<T>>,
     listed: HashSet<Scope>,
+    /// Lists that cannot be had, and never were: nothing waits for them.
+    denied: HashSet<Scope>,
     /// Each source has generations of its own.
     revisions: HashMap<Scope, Revisions>,
     /// Lists that make this kind complete.
@@ -252,6 +262,7 @@ impl<T> Default for Gate<T> {
         Self {
             listings: HashMap::new(),
             listed: HashSet::new(),
+            denied: HashSet::new(),
             revisions: HashMap::new(),
             awaited: 1,
             doubts: HashMap::new(),
@@ -263,9 +274,20 @@ impl<T> Default for Gate<T> {
 }
 
 impl<T: PartialEq> Gate<T> {
-    /// Whether every list that makes it complete was completed once.
-    pub(super) fn is_listed(&self) -> bool {
-        self.listed.len() >= self.awaited
+    /// Whether every list that makes it complete was completed once, or cannot be had.
+    pub(super) fn is_complete(&self) -> bool {
+        self.listed.len() + self.denied.len() >= self.awaited
+    }
+
+    /// This list cannot be had. False if that is known, or what it told before stays.
+    pub(super) fn deny(&mut self, scope: &Scope) -> bool {
+        !self.listed.contains(scope) && self.denied.insert(scope.clone())
+    }
+
+    /// Whether the list that objects of this namespace would be in cannot be had.
+    pub(super) fn denies(&self, namespace: &Name) -> bool {
+        // Mostly there is none.
+        self.denied.iter().any(|scope| scope.as_ref().is_none_or(|scope| scope == namespace))
     }
 
     /// How many lists make it complete.
@@ -351,6 +373,7 @@ impl<T: PartialEq> Gate<T> {
         let within = |key: &ObjectKey| door.scope.as_ref().is_none_or(|scope| key.namespace == *scope);
         self.listed.insert(door.scope.clone());
         changes.listed = true;
+        changes.allowed = self.denied.remove(&door.scope);
         let asked = self.doubts.remove(&door.scope).is_some_and(|doubt| doubt.confirming);
         let mut gone: Vec<_> = store.all().filter(|key| within(key) && !objects.contains_key(key)).collect();
         if objects.keys().any(|key| key.name.is_empty()) {

@@ -38,8 +38,6 @@ pub(super) struct NetworkStaging {
     api: Held<GatewayObject>,
     /// Gateways of the Gateway API with the network label.
     api_labelled: BTreeSet<ObjectKey>,
-    /// The API server does not have, or does not give, that kind.
-    api_absent: bool,
 }
 
 impl NetworkStaging {
@@ -50,7 +48,7 @@ impl NetworkStaging {
 
     /// Whether everything that gateways depend on has been heard of.
     pub(super) fn is_complete(&self, gateway_api: bool) -> bool {
-        !self.mesh_awaited && (!gateway_api || self.api_absent || self.api.is_listed())
+        !self.mesh_awaited && (!gateway_api || self.api.is_complete())
     }
 
     /// How many lists make Gateways complete.
@@ -102,13 +100,9 @@ impl Staging {
     }
 
     pub(super) fn apply_gateway(&mut self, scope: Scope, event: SourceEvent<GatewayObject>) {
-        match &event {
+        if let SourceEvent::Failed(Failure::NotServed(_) | Failure::Forbidden(_)) = &event {
             // Optional: a cluster without the kind, or that does not give it, has no such gateways.
-            SourceEvent::Failed(Failure::NotServed(_) | Failure::Forbidden(_)) => {
-                self.networks.api_absent = true;
-            }
-            SourceEvent::InitDone { .. } => self.networks.api_absent = false,
-            _ => {}
+            self.networks.api.gate().deny(&scope);
         }
         let (kind, guard, now) = (ObjectKind::Gateway, self.guard, self.waits.now());
         // All that lies behind one is lost with it.

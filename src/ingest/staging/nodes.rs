@@ -85,7 +85,7 @@ impl Staging {
         let present = self.pods.pod(pod).filter(|pod| !pod.failed);
         let name = present.map(|pod| pod.node).unwrap_or_default();
         let node = self.nodes.get(&ObjectKey::new("", name.clone()));
-        let moot = name.is_empty() || self.unavailable.contains(&ObjectKind::Node);
+        let moot = name.is_empty() || self.nodes.denies(&Name::default());
         if node.is_some() || moot || self.context.quirks.has(Quirk::Q20) {
             self.waits.end(pod);
             return Some(node.map(|node| node.locality.clone()));

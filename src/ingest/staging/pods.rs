@@ -16,8 +16,12 @@ impl Staging {
         let event = packed(event, |object| self.pods.pack(object));
         let (kind, guard, now) = (ObjectKind::Pod, self.guard, self.waits.now());
         let weigh = |_: &ObjectKey, _: &Pod| 1;
+        let of = scope.clone();
         let door = Door { kind, scope, guard, now, weigh, quarantine: &mut self.quarantine };
         let mut changes = self.pod_gate.apply(event, &mut self.pods, door);
+        if changes.allowed {
+            self.touch_services_in(&of);
+        }
         loop {
             self.note(kind, changes, Self::pod_changed);
             match self.pod_gate.go_on(&mut self.pods, kind, &mut self.quarantine) {
@@ -50,6 +54,12 @@ impl Staging {
             self.touch_services(id);
         }
         self.convert_pod(id);
+    }
+
+    /// Whether pods can be read there is another thing now: what is served without them depends on it (D9).
+    pub(super) fn touch_services_in(&mut self, scope: &Scope) {
+        let within = |key: &&ObjectKey| scope.as_ref().is_none_or(|scope| key.namespace == *scope);
+        self.dirty.services.extend(self.references.services().filter(within).cloned());
     }
 
     /// R5.11 and Q20: pods that run on it move with it.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::Staging;
 use crate::ingest::convert::{self, EndpointInput, HealthBasis, SliceInput};
 use crate::ingest::counts::Counts;
-use crate::ingest::objects::{NamespaceObject, ObjectKey, ObjectKind, ServiceObject};
+use crate::ingest::objects::{NamespaceObject, ObjectKey, ServiceObject};
 use crate::model::{EndpointShard, Labels, ServiceKey};
 
 /// A share to be published; `None` is gone.
@@ -40,7 +40,7 @@ impl Staging {
         let object = self.services.get(key).map(AsRef::as_ref);
         let slices = self.references.slices(key);
         if object.is_none() && slices.is_none() {
-            self.withheld.remove(key);
+            self.withhold(key, 0);
             self.quarantine.forget_parts(key);
             return None;
         }
@@ -62,7 +62,7 @@ impl Staging {
             service: object,
             slices: &slices,
             pods: &self.lookup(),
-            without_pods: self.context.serve_without_pods && self.unavailable.contains(&ObjectKind::Pod),
+            without_pods: self.context.serve_without_pods && self.pod_gate.denies(&key.namespace),
             discoverability: convert::discoverability(&self.context.mcs, self.exports.get(key).is_some()),
         });
         let namespace = self.namespaces.get(&ObjectKey::new("", key.namespace.clone()));
@@ -74,15 +74,20 @@ impl Staging {
             Some(told) if **told == service => Arc::clone(told),
             _ => Arc::new(service),
         });
-        if result.withheld == 0 {
-            self.withheld.remove(key);
-        } else {
-            let before = self.withheld.insert(key.clone(), result.withheld).unwrap_or_default();
-            let more = result.withheld.saturating_sub(before);
-            Counts::add(&self.counts.endpoints_without_pods, more);
-        }
+        self.withhold(key, result.withheld);
         self.quarantine.set_parts(key, &result.skipped);
         Some(EndpointShard::new(self.context.cluster.clone(), service, result.endpoints))
+    }
+
+    /// Notes how many addresses of a Service are withheld.
+    fn withhold(&mut self, key: &ObjectKey, addresses: usize) {
+        let before = match addresses {
+            0 => self.withheld.remove(key),
+            _ => self.withheld.insert(key.clone(), addresses),
+        };
+        let before = before.unwrap_or_default();
+        self.withheld_addresses = self.withheld_addresses + addresses - before;
+        Counts::add(&self.counts.endpoints_without_pods, addresses.saturating_sub(before));
     }
 
     /// R4.30: what a Namespace says of traffic distribution holds for its Services.

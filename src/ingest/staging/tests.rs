@@ -459,6 +459,8 @@ fn objects() -> Vec<Value> {
 
 /// Everything that is seen of a staging, whatever it went through.
 fn seen(staging: &mut Staging) -> (ClusterState, usize, Vec<String>) {
+    staging.take();
+    assert_eq!(staging.pending_pods(), staging.withheld.values().sum::<usize>(), "it is counted along");
     (staging.state(), staging.pending_pods(), staging.quarantined())
 }
 

@@ -105,6 +105,14 @@ impl SourceCounts {
         }
     }
 
+    /// What a source counts that was asked to wait for so long.
+    #[cfg(test)]
+    pub(in crate::ingest) fn asked_to_wait(pause: Duration) -> Self {
+        let counts = Self::new(Instant::now());
+        counts.set_retry_after(pause);
+        counts
+    }
+
     /// Complete lists read for this reason: `relists_total{reason}`. The first one of a source is
     /// [`ListReason::First`].
     pub fn relists(&self, reason: ListReason) -> u64 {

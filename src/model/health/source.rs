@@ -51,14 +51,6 @@ impl SourceState {
             Self::Unauthorized(why) | Self::Forbidden(why) | Self::NotServed(why) => why.clone(),
         }
     }
-
-    /// Why what it told last may be out of date.
-    pub(super) fn lost(&self) -> Option<&StaleCause> {
-        match self {
-            Self::Stale(cause) | Self::Failing(cause) => Some(cause),
-            _ => None,
-        }
-    }
 }
 
 /// Work of one source since its cluster was configured. Values only grow, but `retry_after`.
@@ -77,6 +69,11 @@ pub struct SourceCounters {
 }
 
 impl SourceCounters {
+    /// The same of sources that are over: what they were asked to wait for binds nobody any more.
+    pub fn done(self) -> Self {
+        Self { retry_after: None, ..self }
+    }
+
     /// Adds the work of another source of the same kind.
     pub fn after(mut self, earlier: &Self) -> Self {
         for (reason, count) in &earlier.lists {
@@ -112,6 +109,8 @@ pub struct SourceStatus {
     pub counters: SourceCounters,
     listed: bool,
     watched: bool,
+    /// When the first attempt failed since it last was live, once it was listed.
+    lost_since: Option<Moment>,
 }
 
 impl SourceStatus {
@@ -128,6 +127,41 @@ impl SourceStatus {
             counters: SourceCounters::default(),
             listed: false,
             watched: false,
+            lost_since: None,
+        }
+    }
+
+    /// A kind that is read in parts is as well as the worst of them. Says whether the state changed.
+    pub fn summarize<'a>(&mut self, now: Moment, parts: impl Iterator<Item = &'a Self> + Clone) -> bool {
+        // What was listed and is lost says more than what never was there.
+        let Some(worst) = parts.clone().min_by_key(|part| (part.rank(), !part.listed)) else {
+            return false;
+        };
+        let first = self.last_contact.is_none();
+        parts.clone().for_each(|part| self.met(part));
+        self.lost_since = parts.filter_map(|part| part.lost_since).min();
+        (self.listed, self.watched) = (worst.listed, worst.watched);
+        let heard = first && self.last_contact.is_some() && worst.state == SourceState::Unsynced;
+        self.enter(now, worst.state.clone()) | heard
+    }
+
+    /// A part of it was heard, and is as it was.
+    pub fn met(&mut self, part: &Self) {
+        self.last_event = self.last_event.max(part.last_event);
+        self.last_contact = self.last_contact.max(part.last_contact);
+    }
+
+    /// The worst first.
+    fn rank(&self) -> u8 {
+        match self.state {
+            _ if self.is_refused() => 0,
+            SourceState::Failing(_) | SourceState::Stale(_) => 1,
+            SourceState::NotServed(_) if self.required => 1,
+            _ if self.is_missed() => 2,
+            SourceState::Unsynced => 3,
+            // Only some namespaces are shown.
+            _ if self.is_denied() => 4,
+            _ => 5,
         }
     }
 
@@ -139,9 +173,9 @@ impl SourceStatus {
 
     /// A list is complete. That is not yet a watch: until one works, a lost one stays lost.
     pub fn listed(&mut self, now: Moment) -> bool {
-        self.listed = true;
+        let first = !std::mem::replace(&mut self.listed, true);
         let heard = self.heard(now);
-        self.settle(now) | heard
+        self.settle(now) | heard | first
     }
 
     /// The watch works.
@@ -157,7 +191,8 @@ impl SourceStatus {
         self.watched(now)
     }
 
-    /// It does not work: `state` is what an attempt came to. The time of the first failure stays.
+    /// It does not work: `state` is what an attempt came to. The time of the first failure stays, whatever the
+    /// next ones are.
     pub fn failed(&mut self, now: Moment, state: SourceState) -> bool {
         self.watched = false;
         let state = match state {
@@ -165,7 +200,14 @@ impl SourceStatus {
             SourceState::Stale(cause) if !self.listed => SourceState::Failing(cause),
             state => state,
         };
-        self.enter(now, state)
+        let (changed, before) = (self.enter(now, state), self.lost_since);
+        if self.is_done_without() {
+            // An API that was taken out of the cluster leaves nothing that could be out of date.
+            self.lost_since = None;
+        } else if self.listed {
+            self.lost_since.get_or_insert(now);
+        }
+        changed | (before != self.lost_since)
     }
 
     fn settle(&mut self, now: Moment) -> bool {
@@ -177,6 +219,9 @@ impl SourceStatus {
     }
 
     fn enter(&mut self, now: Moment, state: SourceState) -> bool {
+        if state == SourceState::Live {
+            self.lost_since = None;
+        }
         if self.state == state {
             return false;
         }
@@ -187,16 +232,31 @@ impl SourceStatus {
         true
     }
 
-    /// Whether the last attempt brought no answer, or none that says anything of this kind.
-    pub fn is_failing(&self) -> bool {
-        matches!(self.state, SourceState::Failing(_) | SourceState::Stale(_) | SourceState::Unauthorized(_))
+    /// Since when what it told may be out of date; `None` while it is not, or it never told anything.
+    pub fn lost_since(&self) -> Option<Moment> {
+        self.lost_since
     }
 
-    /// Whether the credentials are refused, or a kind that is needed may not be read or does not exist.
+    /// Why what it told last may be out of date, if the API server is to blame for it. One that does not have a kind
+    /// that every API server has is none, or not itself.
+    pub(super) fn lost(&self) -> Option<StaleCause> {
+        match &self.state {
+            SourceState::Stale(cause) | SourceState::Failing(cause) => Some(cause.clone()),
+            SourceState::NotServed(why) if self.required => Some(StaleCause::Refused(why.clone())),
+            _ => None,
+        }
+    }
+
+    /// Whether the last attempt brought no answer, or none that says anything of this kind.
+    pub fn is_failing(&self) -> bool {
+        matches!(self.state, SourceState::Unauthorized(_)) || self.lost().is_some()
+    }
+
+    /// Whether the credentials are refused, or a kind that is needed may not be read.
     pub(super) fn is_refused(&self) -> bool {
         match self.state {
             SourceState::Unauthorized(_) => true,
-            SourceState::Forbidden(_) | SourceState::NotServed(_) => self.required,
+            SourceState::Forbidden(_) => self.required,
             _ => false,
         }
     }

@@ -40,6 +40,8 @@ pub struct ClusterStatus {
     pub health: ClusterHealth,
     /// Since when [`ClusterHealth::word`] is what it is.
     pub since: Moment,
+    /// Since when what its sources told may be out of date (D35).
+    pub lost_since: Option<Moment>,
     /// Whether its initial lists have ever been complete since the start (D27). Never true of a snapshot.
     pub synced: bool,
     /// Whether it did not sync within the start gate's time (R1.17).
@@ -87,6 +89,7 @@ impl ClusterStatus {
             source: source.into(),
             health: ClusterHealth::Connecting,
             since: Moment::now(),
+            lost_since: None,
             synced: false,
             timed_out: false,
             sync_timeouts: 0,
@@ -126,11 +129,10 @@ impl ClusterStatus {
 
     /// Since when what is served of it may be out of date; `None` while it is not, or nothing is served.
     pub fn stale_since(&self) -> Option<Moment> {
-        match (&self.health, &self.restored) {
-            (ClusterHealth::Stale { since, .. }, _) => Some(*since),
-            (_, Some(restored)) => Some(restored.confirmed),
-            (ClusterHealth::Unauthorized(_), None) if self.synced => Some(self.since),
-            _ => None,
+        match (&self.restored, &self.health) {
+            (Some(restored), _) => Some(restored.confirmed),
+            (None, ClusterHealth::Stale { since, .. }) => Some(self.lost_since.unwrap_or(*since)),
+            (None, _) => self.lost_since,
         }
     }
 

@@ -109,6 +109,19 @@ fn the_word_of_a_cluster_follows_from_its_sources() {
         (vec![("Service", failed(fresh(), refused()))], snapshot, "stale", "from snapshot"),
         (vec![("Service", failed(ok(), unauthorized))], snapshot, "unauthorized", "Service: HTTP 401"),
         (vec![("Service", failed(ok(), forbidden()))], Served::Live, "unauthorized", "Service: HTTP 403"),
+        // A kind that every API server has: something else answers.
+        (vec![("Service", failed(ok(), absent()))], Served::Live, "stale", "refused: Service: HTTP 404"),
+        (vec![("Service", failed(fresh(), absent()))], Served::Nothing, "connecting", ""),
+        // It was done without from the start, and what it would tell is not out of date.
+        (
+            vec![
+                ("Node", failed(SourceStatus::new(at(start, 0), false, true), refused())),
+                ("Service", ok()),
+            ],
+            Served::Live,
+            "degraded",
+            "Node: refused: HTTP 500",
+        ),
         (vec![("Node", failed(live(start, false), forbidden()))], Served::Live, "degraded", "Node: HTTP 403"),
         (vec![("Node", failed(live(start, false), absent()))], Served::Live, "degraded", "Node: HTTP 404"),
         (vec![("Gateway", failed(add_on.clone(), absent())), ("Service", ok())], Served::Live, "live", ""),
@@ -136,6 +149,86 @@ fn a_stale_cluster_is_stale_since_its_first_loss() {
     let health = health(&[("Pod", lost(9)), ("Service", lost(7)), ("Node", lost(8))], Served::Live);
     let cause = StaleCause::Refused("Service: HTTP 500".to_owned());
     assert_eq!(health, ClusterHealth::Stale { since: at(start, 7), cause });
+}
+
+#[test]
+fn d35_the_age_begins_with_the_first_failure_whatever_the_next_ones_are_and_ends_with_a_watch() {
+    let start = Moment::now();
+    let age = |source: &SourceStatus| ClusterHealth::lost_since([source].into_iter());
+    for required in [true, false] {
+        let mut source = live(start, required);
+        assert_eq!(age(&source), None);
+        for (second, state) in [
+            refused(),
+            SourceState::Unauthorized("HTTP 401".to_owned()),
+            SourceState::Forbidden("HTTP 403".to_owned()),
+            SourceState::NotServed("HTTP 404".to_owned()),
+            refused(),
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            source.failed(at(start, 5 + second as u64), state);
+            assert_eq!(age(&source), Some(at(start, 5)), "{source:?}");
+        }
+        let health = health(&[("Pod", source.clone())], Served::Live);
+        assert!(matches!(health, ClusterHealth::Stale { since, .. } if since == at(start, 5)), "{health:?}");
+        source.listed(at(start, 20));
+        assert_eq!(age(&source), Some(at(start, 5)), "a list alone is no watch");
+        source.watched(at(start, 21));
+        assert_eq!(age(&source), None);
+    }
+    // What never told anything is not out of date, and neither is an API that was taken out of the cluster.
+    let mut never = SourceStatus::new(at(start, 0), false, true);
+    never.failed(at(start, 5), SourceState::Forbidden("HTTP 403".to_owned()));
+    let mut add_on = SourceStatus::new(at(start, 0), false, false);
+    add_on.listed(at(start, 1));
+    add_on.watched(at(start, 1));
+    add_on.failed(at(start, 5), refused());
+    assert_eq!(age(&add_on), Some(at(start, 5)));
+    add_on.failed(at(start, 6), SourceState::NotServed("HTTP 404".to_owned()));
+    assert_eq!((age(&never), age(&add_on)), (None, None));
+    add_on.failed(at(start, 7), SourceState::Forbidden("HTTP 403".to_owned()));
+    assert_eq!(age(&add_on), Some(at(start, 7)), "what was shown is not any more");
+}
+
+#[test]
+fn a_kind_is_as_well_as_its_worst_part() {
+    let start = Moment::now();
+    let mut kind = SourceStatus::new(at(start, 0), false, true);
+    let (good, mut bad) = (live(start, false), live(start, false));
+    kind.summarize(at(start, 2), [&good, &bad].into_iter());
+    assert_eq!((&kind.state, kind.last_contact), (&SourceState::Live, Some(at(start, 2))));
+    let fresh = SourceStatus::new(at(start, 0), false, true);
+    for (second, state, word) in [
+        (5, SourceState::Forbidden("HTTP 403".to_owned()), "forbidden"),
+        (6, refused(), "stale"),
+        (7, SourceState::Unauthorized("HTTP 401".to_owned()), "unauthorized"),
+    ] {
+        bad.failed(at(start, second), state);
+        assert!(kind.summarize(at(start, second), [&bad, &good, &fresh].into_iter()));
+        assert_eq!(
+            (kind.state.word(), kind.since, kind.lost_since()),
+            (word, at(start, second), Some(at(start, 5)))
+        );
+    }
+    assert!(!kind.summarize(at(start, 8), [&good, &bad].into_iter()), "nothing differs");
+    bad.listed(at(start, 9));
+    bad.watched(at(start, 9));
+    kind.summarize(at(start, 9), [&good, &bad, &fresh].into_iter());
+    assert_eq!(kind.state.word(), "unsynced", "one is not listed yet");
+    kind.summarize(at(start, 10), [&good, &bad].into_iter());
+    assert_eq!((kind.state.word(), kind.lost_since()), ("live", None));
+}
+
+#[test]
+fn what_sources_that_are_over_were_asked_to_wait_for_binds_nobody() {
+    let minute = Duration::from_secs(60);
+    let before = SourceCounters { failures: 2, retry_after: Some(10 * minute), ..SourceCounters::default() };
+    let now = SourceCounters { failures: 1, retry_after: Some(minute), ..SourceCounters::default() };
+    let sum = now.clone().after(&before.clone().done());
+    assert_eq!((sum.failures, sum.retry_after), (3, Some(minute)));
+    assert_eq!(now.after(&before).retry_after, Some(10 * minute), "of sources that are there");
 }
 
 #[test]

@@ -4,6 +4,7 @@ use serde_json::json;
 
 use super::*;
 use crate::ingest::snapshot::{Keeper, Pin, SnapshotOptions, SnapshotStore};
+use crate::ingest::watch::Failure;
 use crate::model::{Moment, Restored, SourceState, StaleCause};
 
 #[tokio::test(start_paused = true)]
@@ -138,10 +139,13 @@ async fn a_cluster_that_does_not_answer_is_served_from_its_snapshot_after_a_seco
     plane.pass(Duration::from_millis(200)).await;
     assert_eq!((plane.web(), plane.health("c1")), (web(&[("c1", 3)]), "stale"));
     assert!(plane.set.registry.clusters().gate_open() && !plane.set.registry.clusters().all_synced());
+    let row = plane.row("c1");
+    assert_eq!((&*row.network, row.objects["Pod"], row.objects["Service"]), ("n1", 3, 2), "what is served");
     plane.changes();
     server.hold_new_lists(false);
     plane.settle().await;
     assert_eq!(plane.health("c1"), "live");
+    assert_eq!((&*plane.row("c1").network, plane.row("c1").objects["EndpointSlice"]), ("n1", 1));
     assert!(plane.changes().is_empty(), "equal content is not published again");
 }
 
@@ -159,6 +163,150 @@ async fn d35_another_cluster_behind_the_same_address_than_the_snapshots_is_told_
     plane.settle().await;
     assert_eq!(plane.web(), web(&[("c1", 2)]));
     assert!(plane.problems().iter().any(|text| text.contains("was u1 and is u2")), "{:?}", plane.problems());
+}
+
+#[tokio::test(start_paused = true)]
+async fn k20_another_cluster_than_the_snapshots_is_told_of_however_fast_it_answers() {
+    let dir = kept("u1").await;
+    let server = FakeServer::with(world("n1", "u2", 1, 2));
+    let mut plane = Plane::new();
+    keeper(&mut plane, &dir);
+    plane.set.start(pinned(&server)).unwrap();
+    plane.settle().await;
+    assert_eq!((plane.web(), plane.row("c1").uid), (web(&[("c1", 2)]), "u2".into()));
+    assert!(plane.problems().iter().any(|text| text.contains("was u1 and is u2")), "{:?}", plane.problems());
+}
+
+/// Another address, while nothing but the snapshot is served: whoever answers there with nothing is not believed.
+#[tokio::test(start_paused = true)]
+async fn k31_new_credentials_that_show_no_services_take_the_place_of_no_snapshot() {
+    let dir = kept("u1").await;
+    let (old, new) = (FakeServer::default(), FakeServer::with([namespace("kube-system", "", "u1")]));
+    old.go_down();
+    let mut plane = Plane::new();
+    keeper(&mut plane, &dir);
+    plane.set.start(pinned(&old)).unwrap();
+    plane.settle().await;
+    assert_eq!((plane.web(), plane.health("c1")), (web(&[("c1", 3)]), "stale"));
+    plane.changes();
+    let pin = Some(Pin { server: "https://192.0.2.2:443".to_owned(), ca: Some([1; 32]) });
+    plane.set.start(Start { hash: 2, pin, ..pinned(&new) }).unwrap();
+    for _ in 0..10 {
+        plane.pass(CONFIRM_AFTER).await;
+        assert_eq!((plane.web(), plane.health("c1")), (web(&[("c1", 3)]), "stale"));
+    }
+    assert!(plane.changes().is_empty());
+    let told = "cluster c1, replacement: lists 0 endpoints where 3 were known";
+    assert!(plane.problems().iter().any(|text| text.starts_with(told)), "{:?}", plane.problems());
+    world("n1", "u1", 1, 3).into_iter().for_each(|object| new.apply(object));
+    plane.pass(CONFIRM_AFTER + Duration::from_secs(3)).await;
+    assert_eq!((plane.web(), plane.health("c1"), plane.problems()), (web(&[("c1", 3)]), "live", Vec::new()));
+    assert_eq!((old.open_now(), new.open_now()), (0, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_doubted_of_credentials_that_are_replaced_is_moot() {
+    let dir = kept_with("u1", 250).await;
+    let server = FakeServer::with(world("n1", "u1", 1, 2));
+    let mut plane = Plane::new();
+    keeper(&mut plane, &dir);
+    plane.set.start(pinned(&server)).unwrap();
+    plane.settle().await;
+    assert!(plane.problems()[0].starts_with("cluster c1, replacement: lists 2"), "{:?}", plane.problems());
+    let silent = FakeServer::default();
+    silent.hold_new_lists(true);
+    plane.set.start(Start { hash: 2, ..pinned(&silent) }).unwrap();
+    plane.pass(HOUR).await;
+    assert_eq!((plane.web(), plane.problems()), (web(&[("c1", 250)]), Vec::new()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn d35_the_age_goes_on_while_failures_change_their_words() {
+    let server = FakeServer::with(world("n1", "u1", 1, 2));
+    let mut plane = Plane::new();
+    plane.run_with("c1", &server, &[("stale", "drop"), ("stale-after", "1h")]);
+    plane.settle().await;
+    server.go_down();
+    plane.settle().await;
+    let lost = plane.row("c1").stale_since().expect("it is lost");
+    for (health, failure) in [
+        ("unauthorized", Failure::Unauthorized("HTTP 401".to_owned())),
+        ("unauthorized", Failure::Forbidden("HTTP 403".to_owned())),
+        ("stale", Failure::Refused("HTTP 500".to_owned())),
+    ] {
+        plane.pass(Duration::from_secs(1190)).await;
+        assert_eq!(plane.row("c1").standing, Standing::Regular);
+        server.fail(&failure);
+        plane.settle().await;
+        assert_eq!((plane.health("c1"), plane.row("c1").stale_since()), (health, Some(lost)));
+    }
+    plane.pass(Duration::from_secs(31)).await;
+    assert_eq!(plane.row("c1").standing, Standing::Dropped, "an hour after the first failure");
+    for failure in [Failure::Unauthorized("HTTP 401".to_owned()), Failure::Unreachable("gone".to_owned())] {
+        server.fail(&failure);
+        plane.pass(Duration::from_secs(2)).await;
+        assert_eq!(plane.row("c1").standing, Standing::Dropped, "nothing was heard");
+    }
+    server.come_up();
+    plane.settle().await;
+    let row = plane.row("c1");
+    assert_eq!((row.health.word(), row.standing, row.stale_since()), ("live", Standing::Regular, None));
+}
+
+#[tokio::test(start_paused = true)]
+async fn d35_a_kind_that_was_listed_and_may_not_be_read_any_more_makes_a_cluster_old() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = FakeServer::with(world("n1", "u1", 1, 2));
+    let mut plane = Plane::new();
+    let kept = keeper(&mut plane, &dir);
+    let options =
+        plane.set.read_options(&"c1".into(), &as_texts(&[("stale", "drop"), ("stale-after", "1h")]));
+    plane.set.start(Start { options, ..pinned(&server) }).unwrap();
+    plane.settle().await;
+    write(&kept).await;
+    server.forbid(ObjectKind::Pod);
+    server.relist_kind(ObjectKind::Pod);
+    plane.settle().await;
+    let row = plane.row("c1");
+    assert_eq!((row.health.word(), plane.web()), ("degraded", web(&[("c1", 2)])));
+    let since = row.stale_since().expect("pods come and go unseen");
+    plane.pass(HOUR).await;
+    let row = plane.row("c1");
+    assert_eq!((row.standing, row.stale_since()), (Standing::Dropped, Some(since)));
+    server.permit(ObjectKind::Pod);
+    plane.settle().await;
+    let row = plane.row("c1");
+    assert_eq!((row.health.word(), row.standing, row.stale_since()), ("live", Standing::Regular, None));
+    // One that never could be read is none of that.
+    let without = FakeServer::with(world("n1", "u2", 2, 2));
+    without.forbid(ObjectKind::Node);
+    plane.run_with("c2", &without, &[("stale", "drop"), ("stale-after", "1h")]);
+    plane.pass(2 * HOUR).await;
+    let row = plane.row("c2");
+    assert_eq!((row.health.word(), row.standing, row.stale_since()), ("degraded", Standing::Regular, None));
+}
+
+#[tokio::test(start_paused = true)]
+async fn k13_what_old_sources_were_asked_to_wait_for_is_not_told_of_new_ones() {
+    let server = FakeServer::with(world("n1", "u1", 1, 2));
+    server.ask_to_wait(Some(Duration::from_secs(600)));
+    let mut plane = Plane::new();
+    let told = |plane: &Plane| plane.row("c1").sources["Service"].counters.retry_after;
+    plane.run("c1", &server);
+    plane.settle().await;
+    assert_eq!(told(&plane), Some(Duration::from_secs(600)));
+    server.ask_to_wait(None);
+    plane.run("c1", &server);
+    plane.pass(Duration::from_secs(5)).await;
+    assert_eq!((told(&plane), plane.health("c1")), (None, "live"), "new credentials");
+    server.ask_to_wait(Some(Duration::from_secs(60)));
+    plane.tell("c1", &[("namespaces", "a")]);
+    plane.pass(Duration::from_secs(5)).await;
+    assert_eq!(told(&plane), Some(Duration::from_secs(60)));
+    server.ask_to_wait(None);
+    plane.tell("c1", &[("namespaces", "a,b")]);
+    plane.pass(Duration::from_secs(5)).await;
+    assert_eq!(told(&plane), None, "other namespaces");
 }
 
 #[tokio::test(start_paused = true)]
@@ -392,6 +540,7 @@ async fn d35_a_snapshot_that_is_served_already_is_taken_charge_of() {
     let mut row = ClusterStatus::new("c1".into(), ClusterRole::Remote, "file x");
     row.set_health(ClusterHealth::Stale { since: confirmed, cause: StaleCause::Snapshot }, confirmed);
     row.restored = Some(Restored { path: "x".to_owned(), confirmed });
+    row.uid = "u0".into();
     plane.set.registry.clusters().put(row);
     plane.changes();
     server.hold_new_lists(true);
@@ -405,4 +554,9 @@ async fn d35_a_snapshot_that_is_served_already_is_taken_charge_of() {
     plane.settle().await;
     assert_eq!((plane.health("c1"), plane.row("c1").standing), ("live", Standing::Regular));
     assert!(plane.row("c1").restored.is_none());
+    assert!(
+        plane.problems().iter().any(|text| text.contains("was u0 and is u1")),
+        "K-20: {:?}",
+        plane.problems()
+    );
 }

@@ -1,6 +1,7 @@
 //! Other namespaces are selected while a cluster is served (Z-11, D35).
 
 use super::*;
+use crate::ingest::watch::Failure;
 
 const A: [(&str, &str); 1] = [("namespaces", "a")];
 const A_AND_B: [(&str, &str); 1] = [("namespaces", "a,b")];
@@ -152,4 +153,58 @@ async fn what_is_read_is_settled_anew_when_namespaces_change_and_never_for_endpo
     server.apply(namespace("other", "", "o"));
     plane.settle().await;
     assert_eq!(plans(&plane), before + 1);
+}
+
+/// Each namespace has a source of its own, and none of them hides how another is.
+#[tokio::test(start_paused = true)]
+async fn a_kind_is_as_well_as_the_worst_of_its_namespaces() {
+    let server = two_namespaces();
+    let mut plane = Plane::new();
+    plane.run_with("c1", &server, &A_AND_B);
+    plane.settle().await;
+    let word = |plane: &Plane| plane.row("c1").sources["Pod"].state.word();
+    assert_eq!((word(&plane), plane.health("c1")), ("live", "live"));
+    server.fail_in(ObjectKind::Pod, "b", &Failure::Unreachable("cut".to_owned()));
+    plane.pass(Duration::from_secs(2)).await;
+    let lost = plane.row("c1").stale_since().expect("b is lost");
+    // The other goes on.
+    server.connect_in(ObjectKind::Pod, "a");
+    server.serve("web", &addresses(1, 3));
+    plane.pass(HOUR).await;
+    assert_eq!((word(&plane), plane.health("c1"), plane.web()), ("stale", "stale", web(&[("c1", 3)])));
+    // A list alone is no watch.
+    server.list_in(ObjectKind::Pod, "b");
+    server.connect_in(ObjectKind::Pod, "a");
+    server.serve("web", &addresses(1, 4));
+    plane.pass(Duration::from_secs(2)).await;
+    assert_eq!((word(&plane), plane.row("c1").stale_since()), ("stale", Some(lost)));
+    server.connect_in(ObjectKind::Pod, "b");
+    plane.pass(Duration::from_secs(2)).await;
+    assert_eq!((word(&plane), plane.health("c1"), plane.row("c1").stale_since()), ("live", "live", None));
+}
+
+/// K-45: what may not be read of one namespace from the start is not out of date, and binds no other.
+#[tokio::test(start_paused = true)]
+async fn k45_pods_that_may_not_be_read_in_one_namespace_cost_the_others_nothing() {
+    let server = two_namespaces();
+    server.forbid_in(ObjectKind::Pod, "b");
+    let stale = [A_AND_B[0], ("stale", "drop"), ("stale-after", "60s")];
+    let mut plane = Plane::new();
+    plane.run_with("c1", &server, &stale);
+    plane.pass(HOUR).await;
+    let row = plane.row("c1");
+    assert_eq!((row.health.word(), plane.web(), has_b(&plane)), ("degraded", web(&[("c1", 2)]), true));
+    assert_eq!((row.standing, row.stale_since()), (Standing::Regular, None));
+    // New credentials that show no more of it are as good.
+    let new = two_namespaces();
+    new.forbid_in(ObjectKind::Pod, "b");
+    plane.run_with("c1", &new, &stale);
+    plane.pass(Duration::from_secs(5)).await;
+    assert_eq!((server.open_now(), new.open_now(), plane.health("c1")), (0, 1, "degraded"));
+    // Those that do not show the pods that are served are not.
+    let less = two_namespaces();
+    less.forbid_in(ObjectKind::Pod, "a");
+    plane.run_with("c1", &less, &stale);
+    plane.pass(HOUR).await;
+    assert_eq!((new.open_now(), less.open_now(), plane.web()), (1, 1, web(&[("c1", 2)])));
 }

@@ -30,6 +30,7 @@ fn terms(trusted: &[&str], advertised: &str) -> Terms {
     Terms {
         trusted: trusted.iter().map(|network| NetworkId::from(*network)).collect(),
         advertised: Advertised::parse(advertised).0,
+        stale: StalePolicy::Hold,
     }
 }
 
@@ -117,6 +118,16 @@ fn only_what_the_file_of_settings_says_itself_differs() {
     assert_eq!(then.overridden(&texts(&[("start", "required")])), then);
     assert_eq!(then.overridden(&texts(&[("trusted-networks", "n3")])), terms(&["n3"], "192.0.2.1"));
     assert_eq!(then.overridden(&texts(&[("gateway-address", "192.0.2.2")])), terms(&["n2"], "192.0.2.2"));
+    let seconds = std::time::Duration::from_secs;
+    let then = Terms { stale: StalePolicy::Demote(seconds(90)), ..then };
+    for (said, stale) in [
+        (&[][..], StalePolicy::Demote(seconds(90))),
+        (&[("stale", "drop")], StalePolicy::Drop(seconds(90))),
+        (&[("stale-after", "5s")], StalePolicy::Demote(seconds(5))),
+        (&[("stale", "hold")], StalePolicy::Hold),
+    ] {
+        assert_eq!(then.overridden(&texts(said)).stale, stale, "{said:?}");
+    }
 }
 
 #[test]

@@ -99,7 +99,7 @@ fn k45_nothing_waits_for_nodes_that_may_not_be_read() {
     staging.apply(apply(&pod("p1", "10.1.0.1", "n1")));
     staging.apply(apply(&slice("s", &["p1=10.1.0.1"])));
     assert!(endpoints(&mut staging, "s").is_empty());
-    staging.set_unavailable(ObjectKind::Node);
+    staging.set_unavailable(ObjectKind::Node, &None);
     assert_eq!(endpoints(&mut staging, "s"), ["10.1.0.1 p1 Healthy"]);
     assert_eq!(staging.next_deadline(), None);
 }
@@ -151,7 +151,7 @@ fn d9_slices_are_believed_without_their_pods_only_if_configured_and_until_pods_a
         let context = ClusterContext { serve_without_pods, ..convert::test_context() };
         let mut staging = Staging::new(context, "istio-system".into(), Arc::default());
         staging.apply(apply(&slice("s", &["p1=10.1.0.1"])));
-        staging.set_unavailable(ObjectKind::Pod);
+        staging.set_unavailable(ObjectKind::Pod, &None);
         let bare = ["10.1.0.1  Healthy".to_owned()];
         let served = if serve_without_pods { &bare[..] } else { &[] };
         assert_eq!(endpoints(&mut staging, "s"), served);
@@ -159,6 +159,70 @@ fn d9_slices_are_believed_without_their_pods_only_if_configured_and_until_pods_a
         staging.apply(StagedEvent::Pod(SourceEvent::InitDone { reason: ListReason::First }));
         assert!(endpoints(&mut staging, "s").is_empty(), "the pod is not there");
     }
+}
+
+/// A complete list of the pods of one namespace.
+fn list_pods(staging: &mut Staging, namespace: &str, pods: &[Value]) {
+    let scope = Some(Name::from(namespace));
+    staging.apply_in(scope.clone(), StagedEvent::Pod(SourceEvent::Init));
+    for pod in pods {
+        staging.apply_in(scope.clone(), StagedEvent::Pod(SourceEvent::InitApply(received(pod))));
+    }
+    let done = SourceEvent::InitDone { reason: ListReason::First };
+    staging.apply_in(scope, StagedEvent::Pod(done));
+}
+
+#[test]
+fn k45_a_namespace_whose_pods_may_not_be_read_says_nothing_of_another() {
+    let context = ClusterContext { serve_without_pods: true, ..convert::test_context() };
+    let mut staging = Staging::new(context, "istio-system".into(), Arc::default());
+    staging.await_lists(ObjectKind::Pod, 2);
+    let done = || SourceEvent::InitDone { reason: ListReason::First };
+    for event in [StagedEvent::Namespace(SourceEvent::Init), StagedEvent::Namespace(done())] {
+        staging.apply(event);
+    }
+    for event in [StagedEvent::Node(SourceEvent::Init), StagedEvent::Node(done())] {
+        staging.apply(event);
+    }
+    for event in [StagedEvent::Service(SourceEvent::Init), StagedEvent::Service(done())] {
+        staging.apply(event);
+    }
+    for event in [StagedEvent::Slice(SourceEvent::Init), StagedEvent::Slice(done())] {
+        staging.apply(event);
+    }
+    let in_b = |mut object: Value| {
+        object["metadata"]["namespace"] = "b".into();
+        object["endpoints"][0]["targetRef"]["namespace"] = "b".into();
+        object
+    };
+    staging.apply(apply(&slice("s", &["p1=10.1.0.1"])));
+    staging.apply(apply(&in_b(slice("s", &["p1=10.2.0.1"]))));
+    let served = |staging: &mut Staging, namespace: &str| -> Vec<String> {
+        let key = ServiceKey::new(namespace, format!("s.{namespace}.svc.cluster.local"));
+        let state = staging.state();
+        state.shards[&key]
+            .endpoints
+            .iter()
+            .map(|one| format!("{} {}", one.addresses[0], one.workload.name))
+            .collect()
+    };
+    staging.set_unavailable(ObjectKind::Pod, &Some("b".into()));
+    assert!(!staging.is_complete(), "the pods of the other one are not listed");
+    assert_eq!(served(&mut staging, "a"), [""; 0], "they may come");
+    assert_eq!(served(&mut staging, "b"), ["10.2.0.1 "]);
+    list_pods(&mut staging, "a", &[pod("p1", "10.1.0.1", "")]);
+    assert!(staging.is_complete());
+    assert_eq!(served(&mut staging, "a"), ["10.1.0.1 p1"]);
+    // What was listed stays when it may not be read any more, and what could not be read comes after all.
+    staging.set_unavailable(ObjectKind::Pod, &Some("a".into()));
+    staging.apply(delete(&pod("p1", "10.1.0.1", "")));
+    assert_eq!(served(&mut staging, "a"), [""; 0]);
+    let mut late = pod("p1", "10.2.0.1", "");
+    late["metadata"]["namespace"] = "b".into();
+    list_pods(&mut staging, "b", &[]);
+    assert_eq!(served(&mut staging, "b"), [""; 0], "it is waited for now");
+    staging.apply_in(Some("b".into()), apply(&late));
+    assert_eq!(served(&mut staging, "b"), ["10.2.0.1 p1"]);
 }
 
 #[test]

@@ -80,3 +80,22 @@ fn r4_39_an_imported_host_is_there_while_somebody_imports_and_somebody_has_the_s
     publish(&mut clusters[1], &mut writers[1]);
     assert_eq!(host(), None, "the last Service has gone");
 }
+
+#[test]
+fn r4_40_nothing_is_exported_where_exports_cannot_be_read_until_they_can() {
+    let mut staging = staging("c1", McsOptions { auto_export: true, ..McsOptions::default() });
+    let mut elsewhere = service("s");
+    elsewhere["metadata"]["namespace"] = "b".into();
+    let (a, b) = (ObjectKey::new("a", "s"), ObjectKey::new("b", "s"));
+    let scope = Some(Name::from("b"));
+    staging.set_unavailable(ObjectKind::ServiceExport, &scope);
+    staging.apply(apply(&service("s")));
+    staging.apply(apply(&elsewhere));
+    assert_eq!(staging.missing_exports(), [a]);
+    assert_eq!(staging.missing_exports(), []);
+    let done = SourceEvent::InitDone { reason: ListReason::First };
+    for event in [SourceEvent::Init, done] {
+        staging.apply_in(scope.clone(), StagedEvent::Export(event));
+    }
+    assert_eq!(staging.missing_exports(), [b]);
+}

@@ -79,6 +79,8 @@ impl<T: Object> Machine<T> {
     pub(super) fn begin(&mut self, now: Instant) {
         // The place is taken anew: a request that was given up proved nothing.
         self.scout = None;
+        // Whatever was asked for is over.
+        self.counts.set_retry_after(Duration::ZERO);
         match self.server.turn(now) {
             Turn::Go => {}
             Turn::Scout(scout) => self.scout = Some(scout),
@@ -88,7 +90,6 @@ impl<T: Object> Machine<T> {
                 return;
             }
         }
-        self.counts.set_retry_after(Duration::ZERO);
         if self.plan == Plan::Watch && self.position.is_behind() {
             self.plan = Plan::List(ListReason::Opaque);
         }
