@@ -193,6 +193,21 @@ async fn no_snapshot_says_that_there_are_no_clusters() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn d8_what_names_of_gateways_resolved_to_is_recalled_with_them() {
+    let addresses: Vec<std::net::IpAddr> = vec!["192.0.2.7".parse().unwrap()];
+    let known = [("gw.example.com".into(), addresses.clone())];
+    let mut world = World::with(
+        [Snapshot { addresses: known.into(), ..snapshot("b", &["a"]) }],
+        IngestOptions::default(),
+    );
+    let recalled = |world: &World| world.adopted.keeper.memory().addresses(&"gw.example.com".into());
+    assert!(recalled(&world).is_empty());
+    world.failing.send_replace(true);
+    assert!(world.adopts(Duration::ZERO).await);
+    assert_eq!(recalled(&world), addresses);
+}
+
+#[tokio::test(start_paused = true)]
 async fn z11_namespaces_that_the_settings_leave_out_are_not_served() {
     let namespaces = ["a", "b", "istio-system"];
     let said = |texts: &[(&str, &str)]| -> Texts {
