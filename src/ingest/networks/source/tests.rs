@@ -49,7 +49,8 @@ impl World {
 
     /// A snapshot of cluster `east` is being looked for, and nobody gives up waiting.
     fn remembering() -> Self {
-        let mut world = Self { patience: None, ..Self::new() };
+        let mut world = Self::new();
+        world.patience = None;
         world.memory.await_document(&"east".into());
         world.publisher =
             world.publisher.take().map(|publisher| publisher.remembering(Arc::clone(&world.memory)));
@@ -354,7 +355,7 @@ async fn a_document_from_before_a_restart_is_nobodys_concern_when_the_config_map
     world.until("now").await;
     // Nothing was known before, and nobody waits for ever.
     let mut world = World::remembering();
-    world.patience = Some(Duration::from_secs(30));
+    world.patience = Some(Duration::from_secs(20));
     let (mut world, _events) = world.follow_events();
     world.memory.recall_document(&"west".into(), Some(&document("another's").into()));
     world.memory.recall_document(&"east".into(), None);
