@@ -116,7 +116,7 @@ impl Adopted {
     }
 
     fn serve(&mut self, mut loaded: Loaded) {
-        let id = loaded.snapshot.cluster;
+        let id = loaded.snapshot.cluster.clone();
         // One with a document was the config cluster, and no Secret ever named it.
         if self.registry.clusters().get(&id).is_some() || loaded.snapshot.mesh_networks.is_some() {
             return;
@@ -125,7 +125,7 @@ impl Adopted {
         let Ok(mut writer) = self.registry.writer(id.clone(), ClusterRole::Remote) else {
             return;
         };
-        let then = loaded.snapshot.terms;
+        let then = loaded.snapshot.terms.clone();
         // What annotations of its Secret say is not known; they are as they were.
         let terms = self.options.clusters.get(&id).map_or_else(|| then.clone(), |said| then.overridden(said));
         let policy = terms.stale;

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use super::Staging;
 use super::pod_table::PodId;
-use crate::ingest::objects::{ObjectKey, ObjectKind};
-use crate::model::{Locality, Quirk};
+use crate::ingest::objects::ObjectKey;
+use crate::model::{Locality, Name, Quirk};
 
 /// How long an unknown node is waited for; then the locality is empty until it comes.
 const PATIENCE: Duration = Duration::from_secs(2);

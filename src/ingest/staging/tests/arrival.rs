@@ -177,7 +177,9 @@ fn k45_a_namespace_whose_pods_may_not_be_read_says_nothing_of_another() {
     let context = ClusterContext { serve_without_pods: true, ..convert::test_context() };
     let mut staging = Staging::new(context, "istio-system".into(), Arc::default());
     staging.await_lists(ObjectKind::Pod, 2);
-    let done = || SourceEvent::InitDone { reason: ListReason::First };
+    fn done<T>() -> SourceEvent<T> {
+        SourceEvent::InitDone { reason: ListReason::First }
+    }
     for event in [StagedEvent::Namespace(SourceEvent::Init), StagedEvent::Namespace(done())] {
         staging.apply(event);
     }
