@@ -6,7 +6,7 @@ use crate::ingest::cluster::CONFIRM_AFTER;
 use crate::ingest::options::{StalePolicy, Texts};
 use crate::ingest::roster::{Claims, Contest, Source};
 use crate::ingest::snapshot::{Addresses, Pin, Snapshot, SnapshotOptions, SnapshotStore, Terms};
-use crate::model::{EndpointShard, ServiceKey};
+use crate::model::{Endpoint, EndpointShard, ServiceKey};
 use crate::registry::ClusterState;
 
 struct World {
@@ -21,7 +21,8 @@ struct World {
 /// A snapshot of a cluster with one Service in each of these namespaces.
 fn snapshot(id: &str, namespaces: &[&str]) -> Snapshot {
     let shard = |namespace: &&str| {
-        let shard = EndpointShard::new(ClusterId::from(id), None, Vec::new());
+        let endpoint = Endpoint::new("10.0.0.1".parse().unwrap(), 80, "http", Arc::default());
+        let shard = EndpointShard::new(ClusterId::from(id), None, vec![endpoint]);
         (ServiceKey::new(*namespace, format!("web.{namespace}.svc.cluster.local")), Arc::new(shard))
     };
     let shards = namespaces.iter().map(shard).collect();

@@ -443,7 +443,8 @@ async fn old_snapshots_go_once_it_is_known_that_nobody_needs_them() {
     let (store, _dir) = store();
     let old = SystemTime::now() - 100 * HOUR;
     for cluster in ["west", "gone"] {
-        store.save(&Snapshot { cluster: cluster.into(), confirmed: old, ..snapshot() }).unwrap();
+        let state = ClusterState::default();
+        store.save(&Snapshot { cluster: cluster.into(), confirmed: old, state, ..snapshot() }).unwrap();
         fs::File::open(store.path(&cluster.into())).unwrap().set_modified(old).unwrap();
     }
     let dir = store.path(&"west".into()).parent().unwrap().to_owned();
@@ -598,7 +599,8 @@ async fn a_large_snapshot_in_which_something_flaps_is_written_now_and_then() {
     let (keeper, _registry, _problems, mut writer) = keeper(store, 0);
     let mut flap = |n: usize| {
         let key = ServiceKey::new("sample", format!("s{n}-{}", "x".repeat(500)));
-        writer.set(key, EndpointShard::new("west".into(), None, Vec::new()));
+        let endpoint = Endpoint::new("10.0.0.1".parse().unwrap(), 80, "http", workload("w", "10.0.0.1"));
+        writer.set(key, EndpointShard::new("west".into(), None, vec![endpoint]));
     };
     (0..SERVICES).for_each(&mut flap);
     keeper.round(Round::Usual);
