@@ -125,7 +125,7 @@ impl Adopted {
         let Ok(mut writer) = self.registry.writer(id.clone(), ClusterRole::Remote) else {
             return;
         };
-        let then = loaded.snapshot.terms.clone();
+        let then = std::mem::take(&mut loaded.snapshot.terms);
         // What annotations of its Secret say is not known; they are as they were.
         let terms = self.options.clusters.get(&id).map_or_else(|| then.clone(), |said| then.overridden(said));
         let policy = terms.stale;

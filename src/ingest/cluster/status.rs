@@ -137,14 +137,15 @@ impl Status {
     /// The sources of this plan are heard from now on. What those before them counted stays counted.
     pub(super) fn begin(&mut self, plan: &Plan, counts: &[(ObjectKind, Arc<SourceCounts>)]) {
         let now = now();
-        for kind in self.sources.keys() {
+        for (kind, source) in &mut self.sources {
             let mut before = self.parts.remove(kind).unwrap_or_default();
             let scopes = plan.scopes(*kind).into_iter();
             let parts = scopes.map(|scope| {
                 let part = before.remove(&scope).unwrap_or_else(|| fresh(*kind, now));
                 (scope, part)
             });
-            let parts = parts.collect();
+            let parts: BTreeMap<_, _> = parts.collect();
+            self.changed |= source.summarize(now, parts.values());
             self.parts.insert(*kind, parts);
             let sum = counters(self.counts.remove(kind).iter().flatten());
             let earlier = self.earlier.entry(*kind).or_default();

@@ -177,19 +177,17 @@ fn k45_a_namespace_whose_pods_may_not_be_read_says_nothing_of_another() {
     let context = ClusterContext { serve_without_pods: true, ..convert::test_context() };
     let mut staging = Staging::new(context, "istio-system".into(), Arc::default());
     staging.await_lists(ObjectKind::Pod, 2);
-    fn done<T>() -> SourceEvent<T> {
-        SourceEvent::InitDone { reason: ListReason::First }
-    }
-    for event in [StagedEvent::Namespace(SourceEvent::Init), StagedEvent::Namespace(done())] {
-        staging.apply(event);
-    }
-    for event in [StagedEvent::Node(SourceEvent::Init), StagedEvent::Node(done())] {
-        staging.apply(event);
-    }
-    for event in [StagedEvent::Service(SourceEvent::Init), StagedEvent::Service(done())] {
-        staging.apply(event);
-    }
-    for event in [StagedEvent::Slice(SourceEvent::Init), StagedEvent::Slice(done())] {
+    let reason = ListReason::First;
+    for event in [
+        StagedEvent::Namespace(SourceEvent::Init),
+        StagedEvent::Namespace(SourceEvent::InitDone { reason }),
+        StagedEvent::Node(SourceEvent::Init),
+        StagedEvent::Node(SourceEvent::InitDone { reason }),
+        StagedEvent::Service(SourceEvent::Init),
+        StagedEvent::Service(SourceEvent::InitDone { reason }),
+        StagedEvent::Slice(SourceEvent::Init),
+        StagedEvent::Slice(SourceEvent::InitDone { reason }),
+    ] {
         staging.apply(event);
     }
     let in_b = |mut object: Value| {
