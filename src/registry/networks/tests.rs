@@ -128,8 +128,9 @@ fn d13_networks_that_come_and_go_leave_versions_and_not_entries() {
         (vec!["stays 1.1.1.1".to_owned()], vec!["a 1.1.1.1".to_owned()],)
     );
     // One that comes back counts as one that is there.
-    world.tell("a", &claim(&[gateway("n0", "a", "1.1.1.1")], &[]));
-    assert!(world.networks.part(&"n0".into()).version >= world.versions.get() - 1);
+    let back = &seen[rounds - 2].0;
+    world.tell("a", &claim(&[gateway(back, "a", "1.1.1.1")], &[]));
+    assert!(world.networks.part(back).version >= world.versions.get() - 1);
     assert!(world.networks.empty.values().all(|network| world.networks.parts[network].is_empty()));
 }
 
