@@ -509,6 +509,7 @@ async fn z11_what_is_not_selected_any_more_is_not_restored_and_not_missed() {
     let silent = FakeServer::default();
     silent.hold_new_lists(true);
     plane.set.start(pinned(&silent)).unwrap();
+    plane.settle().await;
     plane.tell("c1", &[("namespaces", "!a")]);
     plane.pass(Duration::from_secs(2)).await;
     assert_eq!((plane.web(), plane.health("c1")), (web(&[]), "stale"));
