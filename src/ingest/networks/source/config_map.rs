@@ -51,7 +51,9 @@ pub(in crate::ingest) async fn follow_config_map(
             // Biased: what is heard counts more than any deadline.
             biased;
             event = events.next() => event,
-            () = tokio::time::sleep_until(recall.unwrap_or_else(Instant::now)), if recall.is_some() => {
+            () = tokio::time::sleep_until(recall.unwrap_or_else(Instant::now)),
+                if recall.is_some() && !document.publisher.is_known() =>
+            {
                 document.make_do(NOT_IN_TIME);
                 continue;
             }
