@@ -33,14 +33,14 @@ pub mod watch;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use tokio::sync::watch as signal;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 
-use adopted::Adopted;
+use adopted::{Adopted, Known};
 use client::{AddressPolicy, ApiServer, ClientError, ServerList};
 use cluster::KubeFeeds;
 use cluster_set::{ClusterSet, Start};
@@ -321,13 +321,15 @@ pub async fn start(
     );
     set.snapshots = match &options.snapshots {
         Some(snapshots) => {
-            let store = SnapshotStore::open(snapshots, SystemTime::now())?;
+            let store = SnapshotStore::open(snapshots)?;
             Some(Arc::new(Keeper::new(store, Arc::clone(&registry), Arc::clone(&problems))))
         }
         None => None,
     };
     let mesh_server = config.as_ref().map(|(_, (server, _))| Arc::clone(server));
     if let Some((config, (server, pin))) = config {
+        // Before anybody looks for its snapshot.
+        set.snapshots.iter().for_each(|keeper| keeper.memory().await_document(&config.id));
         start_config(&mut set, config, server, pin)?;
     }
     if let Some(keeper) = &set.snapshots {
@@ -475,6 +477,14 @@ impl RemoteSource {
         }
     }
 
+    /// Becomes true when it cannot be looked at.
+    fn failing(&self) -> signal::Receiver<bool> {
+        match self {
+            Self::Secrets(watch) => watch.failing(),
+            Self::None | Self::Directory(_) => signal::channel(false).1,
+        }
+    }
+
     /// Asks for a complete look, where there are no looks by the clock.
     fn look_again(&self) {
         if let Self::Secrets(watch) = self {
@@ -516,22 +526,29 @@ async fn follow_remotes(
         let counts = Arc::clone(&set.counts);
         Adopted::new(Arc::clone(&set.registry), keeper, Arc::clone(&problems), counts, options, mesh)
     });
+    let mut failing = source.failing();
     let mut adopting = adopted.is_some();
+    let mut swept = false;
     loop {
+        if complete && !std::mem::replace(&mut swept, true) {
+            set.sweep();
+        }
         let removal = set.next_removal();
         let doubt = adopted.as_ref().and_then(Adopted::due);
         let now = tokio::time::Instant::now();
         adopted.iter_mut().for_each(|adopted| adopted.grow_old(now));
         let age = adopted.as_ref().and_then(|adopted| adopted.next_age(now));
         tokio::select! {
-            () = async {
+            known = async {
                 match &mut adopted {
-                    Some(adopted) => adopted.adopt().await,
+                    Some(adopted) => adopted.adopt(&mut failing).await,
                     None => std::future::pending().await,
                 }
             }, if adopting && !complete => {
-                adopting = false;
-                known_set.send_replace(true);
+                if known == Known::All {
+                    adopting = false;
+                    known_set.send_replace(true);
+                }
             }
             // Unbiased: all are rare.
             news = source.next(!complete, &problems) => {

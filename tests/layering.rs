@@ -180,7 +180,6 @@ const WALL_CLOCK: &[(&str, &str)] = &[
     ("admin/debug/proxies.rs", "times shown"),
     ("admin/scrape.rs", "when certificates and tokens expire"),
     ("app/builder.rs", "certificates"),
-    ("ingest.rs", "the age of snapshots"),
     ("ingest/client/exec.rs", "when credentials expire"),
     ("ingest/client/traffic.rs", "times shown"),
     ("ingest/snapshot/keeper.rs", "the age of snapshots"),

@@ -319,6 +319,62 @@ async fn a_restart_while_the_config_cluster_is_down_forgets_neither_it_nor_its_r
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_restart_while_secrets_may_not_be_read_forgets_no_remote() {
+    let (east, west, machine, before) = before_the_outage().await;
+    east.add_faults(["status=403,on=/secrets".parse().unwrap()]);
+    let mut plane = machine.boot().await;
+    assert!(plane.ready().await < Duration::from_secs(10));
+    plane.is("east", "live").await;
+    let (_proxy, bytes) = plane.proxy().await;
+    assert_eq!(bytes, before);
+    assert_eq!(plane.status("west").unwrap().health.detail(), "from snapshot");
+    plane.stop().await;
+    // None was ever known: others may be, and nobody is told that these are all.
+    std::fs::remove_file(machine.snapshots().join("west.snapshot")).unwrap();
+    let plane = machine.boot().await;
+    plane.is("east", "live").await;
+    let deadline = Instant::now() + LIMIT;
+    while !plane.page("/ready?verbose").await.contains("remote Secrets: cannot be read") {
+        assert!(Instant::now() < deadline, "{}", plane.page("/ready?verbose").await);
+    }
+    assert!(plane.page("/ready").await.starts_with("HTTP/1.1 503"));
+    plane.stop().await;
+    drop(west);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restart_while_the_cluster_that_has_the_secrets_is_down_forgets_no_remote() {
+    let (east, west) = (server("east", "10.0.0.1").await, server("west", "10.0.0.2").await);
+    let hub = server("hub", "10.0.0.3").await;
+    hub.store().create(secret(&[("west".to_owned(), west.kubeconfig())])).unwrap();
+    let machine = Machine::new(&east);
+    let path = machine.dir.path().join("hub");
+    std::fs::write(&path, hub.kubeconfig()).unwrap();
+    let secrets_by = Some(ConfigSource::Kubeconfig { path, context: None });
+    let options = IngestOptions { secrets_by, ..machine.options() };
+    let mut plane = machine.boot_with(options.clone()).await;
+    plane.ready().await;
+    plane.is("west", "live").await;
+    let (_proxy, before) = plane.proxy().await;
+    plane.stop().await;
+    let identity = Identity::of(&hub);
+    hub.shutdown().await;
+    let mut plane = machine.boot_with(options).await;
+    assert!(plane.ready().await < Duration::from_secs(10));
+    plane.is("east", "live").await;
+    let (mut proxy, bytes) = plane.proxy().await;
+    assert_eq!(bytes, before);
+    assert_eq!(plane.status("west").unwrap().health.detail(), "from snapshot");
+    let publishes = plane.publishes();
+    let _hub = identity.start("hub").await;
+    plane.is("west", "live").await;
+    assert_eq!(plane.publishes(), publishes);
+    proxy.silent().await;
+    plane.stop().await;
+    drop((east, west));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn d35_remotes_of_a_config_cluster_that_is_down_grow_old_over_a_restart() {
     let (east, west, machine, _) = before_the_outage().await;
     east.shutdown().await;
@@ -365,6 +421,40 @@ async fn the_networks_document_of_a_config_cluster_that_is_down_holds_after_a_re
     eventually("the gateways of before", || gateways(&plane) == before).await;
     plane.stop().await;
     drop(west);
+}
+
+/// Nobody gives up waiting for it, and the config cluster itself is there.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_networks_document_of_before_holds_while_only_its_config_map_cannot_be_read() {
+    let (east, west) = (server("east", "10.0.0.1").await, server("west", "10.0.0.2").await);
+    east.store().create(secret(&[("west".to_owned(), west.kubeconfig())])).unwrap();
+    let document = "networks: {net-static: {gateways: [{address: 203.0.113.7, port: 15443}]}}";
+    let config_map = json!({"apiVersion": "v1", "kind": "ConfigMap",
+        "metadata": {"name": "istio", "namespace": "istio-system"}, "data": {"meshNetworks": document}});
+    east.store().create(config_map).unwrap();
+    let machine = Machine::new(&east);
+    let options = IngestOptions { remote_cluster_timeout: Duration::ZERO, ..machine.options() };
+    let gateways = |plane: &Plane| -> Vec<String> {
+        let networks = plane.registry.networks();
+        networks.gateways().map(|gateway| format!("{} {}", gateway.network, gateway.address)).collect()
+    };
+    let mut plane = machine.boot_with(options.clone()).await;
+    plane.ready().await;
+    plane.is("west", "live").await;
+    let before = gateways(&plane);
+    assert!(before.contains(&"net-static 203.0.113.7".to_owned()), "{before:?}");
+    plane.stop().await;
+    // Twice: what was recalled and not read is kept on.
+    for fault in ["status=403,on=/configmaps", "stall-headers,on=/configmaps"] {
+        east.add_faults([fault.parse().unwrap()]);
+        let mut plane = machine.boot_with(options.clone()).await;
+        assert!(plane.ready().await < Duration::from_secs(10), "{fault}");
+        plane.is("east", "live").await;
+        plane.is("west", "live").await;
+        assert_eq!(gateways(&plane), before, "{fault}");
+        plane.stop().await;
+        east.clear_faults();
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -53,23 +53,30 @@ fn wide(answer: &Value) -> String {
             state(row),
             age(&row["resolvedSeconds"]),
             age(&row["refreshSeconds"]),
+            age(&row["goneSeconds"]),
             text(row, "lastError"),
         ]);
         cells
     };
-    let header =
-        ["NETWORK", "CLUSTER", "ADDRESS", "PORT", "HBONE", "HOSTNAME", "STATE", "RESOLVED", "NEXT", "ERROR"];
+    let header = [
+        "NETWORK", "CLUSTER", "ADDRESS", "PORT", "HBONE", "HOSTNAME", "STATE", "RESOLVED", "NEXT", "GONE",
+        "ERROR",
+    ];
     table::columns(&header, rows(&answer["gateways"]).iter().map(line))
 }
 
-/// `ok`, or what is wrong with it.
+/// `ok`, or what is wrong with it: what DNS says of its address counts more than how its cluster is.
 fn state(row: &Value) -> String {
-    let stale = text(row, "clusterHealth");
-    match (text(row, "address").is_empty(), text(row, "lastError").is_empty()) {
-        (true, _) => "unresolved".to_owned(),
-        (false, false) => "last-good".to_owned(),
-        (false, true) if stale == "stale" => "cluster-stale".to_owned(),
-        (false, true) => "ok".to_owned(),
+    if text(row, "address").is_empty() {
+        return "unresolved".to_owned();
+    }
+    if row["lastGood"] == true {
+        return "last-good".to_owned();
+    }
+    match &*text(row, "clusterHealth") {
+        // Static gateways have no cluster, and a cluster that lacks something tells of its gateways.
+        "" | "live" | "degraded" => "ok".to_owned(),
+        health => format!("cluster-{health}"),
     }
 }
 
@@ -80,19 +87,27 @@ mod tests {
 
     #[test]
     fn a_gateway_says_what_is_wrong_with_it() {
-        let row = |address: &str, error: &str, health: &str| {
+        let row = |address: &str, last_good: bool, health: &str| {
             json!({"network": "n", "cluster": "c", "address": address, "port": 15443, "hbonePort": 0,
-                "hostname": "gw.example.com", "lastError": error, "clusterHealth": health, "resolvedSeconds": 75.2})
+                "hostname": "gw.example.com", "lastError": "AAAA: SERVFAIL", "clusterHealth": health,
+                "resolvedSeconds": 75.2, "refreshSeconds": 12.5, "goneSeconds": 200.0, "lastGood": last_good})
         };
         for (row, word) in [
-            (row("192.0.2.1", "", "live"), "ok"),
-            (row("192.0.2.1", "SERVFAIL", "live"), "last-good"),
-            (row("", "NXDOMAIN", "live"), "unresolved"),
-            (row("192.0.2.1", "", "stale"), "cluster-stale"),
+            (row("192.0.2.1", false, "live"), "ok"),
+            (row("192.0.2.1", false, "degraded"), "ok"),
+            (row("192.0.2.1", true, "live"), "last-good"),
+            (row("", false, "live"), "unresolved"),
+            (row("192.0.2.1", false, "stale"), "cluster-stale"),
+            (row("192.0.2.1", false, "unauthorized"), "cluster-unauthorized"),
+            (row("192.0.2.1", false, "removing"), "cluster-removing"),
         ] {
             assert_eq!(state(&row), word);
             let text = wide(&json!({"gateways": [row]}));
-            assert!(text.contains(word) && text.contains("1m15s"), "{text}");
+            for word in [word, "1m15s", "12.5s", "3m20s", "AAAA: SERVFAIL"] {
+                assert!(text.contains(word), "{word}: {text}");
+            }
         }
+        let fixed = json!({"network": "n", "cluster": "", "address": "192.0.2.1", "hostname": null});
+        assert_eq!(state(&fixed), "ok");
     }
 }

@@ -1,13 +1,14 @@
-//! Remote clusters that only their snapshots tell of: the config cluster, whose Secrets name them, has not been
-//! read since the start.
+//! Remote clusters that only their snapshots tell of: the Secrets that name them have not been read since the start.
 //!
-//! They are served so that a restart during an outage of the config cluster forgets none of them, and grow old as
-//! any cluster that is not heard (D35). Once the Secrets are known each is taken over by whoever has credentials
-//! for it, or withdrawn.
+//! They are served so that a restart while Secrets cannot be read, for whatever reason, forgets none of them, and grow
+//! old as any cluster that is not heard (D35). Once the Secrets are known each is taken over by whoever has
+//! credentials for it, or withdrawn.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
+use tokio::sync::watch as signal;
 use tokio::time::Instant;
 
 use super::IngestOptions;
@@ -15,14 +16,18 @@ use super::absences::{self, Absences};
 use super::cluster::Age;
 use super::counts::Counts;
 use super::networks::MeshFeed;
+use super::options::ClusterOptions;
 use super::problems::Problems;
 use super::roster::Roster;
-use super::snapshot::{Filter, Keeper, Loaded};
+use super::snapshot::{Filter, Keeper, Loaded, select};
 use crate::model::{
     ClusterHealth, ClusterId, ClusterRole, ClusterStatus, Moment, Restored, StaleCause, Standing,
 };
 use crate::registry::{ClusterWriter, Registry};
 
+/// How long Secrets may take, if nothing fails, before the snapshots are served meanwhile. Most are there sooner, and
+/// then nobody sees old data.
+const PATIENCE: Duration = Duration::from_secs(1);
 /// What the problem of Secrets that do not name most of them is about.
 const SUBJECT: &str = "remote Secrets, clusters known from snapshots";
 
@@ -35,7 +40,20 @@ pub(super) struct Adopted {
     options: Arc<IngestOptions>,
     mesh: MeshFeed,
     ages: BTreeMap<ClusterId, Age>,
+    /// Clusters whose snapshot cannot be used, which is told until it is known whether there are such clusters.
+    ignored: BTreeSet<ClusterId>,
     absences: Absences,
+    /// When to serve them; `None` once they are.
+    begin: Option<Instant>,
+}
+
+/// What the clusters that were adopted are of those there are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Known {
+    /// The Secrets may still say more.
+    Some,
+    /// More is not to be had.
+    All,
 }
 
 impl Adopted {
@@ -49,27 +67,58 @@ impl Adopted {
         mesh: MeshFeed,
     ) -> Self {
         let absences = Absences::new(options.guard());
-        Self { registry, keeper, problems, counts, options, mesh, ages: BTreeMap::new(), absences }
+        let (ages, ignored) = (BTreeMap::new(), BTreeSet::new());
+        let begin = Some(Instant::now() + PATIENCE);
+        Self { registry, keeper, problems, counts, options, mesh, ages, ignored, absences, begin }
     }
 
-    /// Waits until the config cluster is served from its snapshot, then serves every other cluster there is a
-    /// snapshot of.
-    pub(super) async fn adopt(&mut self) {
+    /// Serves every cluster there is a snapshot of and no other news: when the Secrets cannot be read (`failing`), or
+    /// the config cluster, which has them, is served from its own, and at the latest when nothing was heard of them for
+    /// a while. Returns first when they are served, and then when they are known to be all that can be known for now;
+    /// which of the two it is. Cancelling loses nothing.
+    pub(super) async fn adopt(&mut self, failing: &mut signal::Receiver<bool>) -> Known {
+        if let Some(begin) = self.begin {
+            // It ends either way.
+            let _ = tokio::time::timeout_at(begin, self.given_up(failing)).await;
+            let (usable, ignored) = self.keeper.load_all().await;
+            usable.into_iter().for_each(|loaded| self.serve(loaded));
+            self.ignored.extend(ignored);
+            self.begin = None;
+            return Known::Some;
+        }
+        self.given_up(failing).await;
+        if self.ages.is_empty() && !self.is_config_restored() {
+            // Not a single one is known, and there may be many.
+            std::future::pending().await
+        }
+        Known::All
+    }
+
+    /// Waits until the Secrets cannot be read.
+    async fn given_up(&self, failing: &mut signal::Receiver<bool>) {
         let mut table = self.registry.clusters().watch();
-        let restored = |row: &ClusterStatus| row.role == ClusterRole::Config && row.restored.is_some();
-        while !self.registry.clusters().all().iter().any(restored) {
-            if table.changed().await.is_err() {
-                return;
+        while !self.is_config_restored() && !*failing.borrow_and_update() {
+            let heard = tokio::select! {
+                // Unbiased: both are looked at again.
+                heard = table.changed() => heard,
+                heard = failing.changed() => heard,
+            };
+            if heard.is_err() {
+                return std::future::pending().await;
             }
         }
-        for loaded in self.keeper.load_all().await {
-            self.serve(loaded);
-        }
+    }
+
+    /// Whether the cluster that has the Secrets is served from its snapshot.
+    fn is_config_restored(&self) -> bool {
+        let restored = |row: &ClusterStatus| row.role == ClusterRole::Config && row.restored.is_some();
+        self.options.secrets_by.is_none() && self.registry.clusters().all().iter().any(restored)
     }
 
     fn serve(&mut self, mut loaded: Loaded) {
         let id = loaded.snapshot.cluster.clone();
-        if self.registry.clusters().get(&id).is_some() {
+        // One with a document was the config cluster, and no Secret ever named it.
+        if self.registry.clusters().get(&id).is_some() || loaded.snapshot.mesh_networks.is_some() {
             return;
         }
         // Somebody else who writes for it knows more.
@@ -83,6 +132,10 @@ impl Adopted {
         let mesh = self.mesh.borrow().clone();
         let filter = Filter { terms, special: self.options.special_addresses(), mesh: mesh.as_deref() };
         filter.apply(&id, &then, &mut loaded.snapshot.state);
+        if let Some(said) = self.options.clusters.get(&id) {
+            let selection = ClusterOptions::read([said], None).0.selection;
+            select(&selection, &self.options.system_namespace, &mut loaded.snapshot.state);
+        }
         let at = Instant::now();
         let now: Moment = at.into_std().into();
         let confirmed = now.before(loaded.age);
@@ -146,6 +199,7 @@ impl Adopted {
         let known = self.ages.len();
         for id in running {
             self.ages.remove(id);
+            self.ignored.remove(id);
         }
         let missing: Vec<_> = self.ages.keys().filter(|id| !roster.names(id)).cloned().collect();
         let believed = match complete {
@@ -162,6 +216,10 @@ impl Adopted {
             return;
         }
         self.problems.clear(SUBJECT);
+        if complete.is_some() {
+            let unheard = self.ignored.extract_if(.., |id| !roster.names(id));
+            unheard.for_each(|id| self.keeper.never_mind(&id));
+        }
         for id in missing {
             self.withdraw(&id).await;
         }

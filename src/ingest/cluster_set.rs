@@ -301,7 +301,8 @@ impl ClusterSet {
             restore: self.snapshots.as_ref().zip(start.pin.clone()).map(|(keeper, pin)| {
                 let (id, options, mesh) = (start.id.clone(), options.subscribe(), self.mesh.clone());
                 let special = self.options.special_addresses();
-                Restore::new(Arc::clone(keeper), id, pin, options, mesh, special)
+                let system = self.options.system_namespace.clone();
+                Restore::new(Arc::clone(keeper), id, pin, options, mesh, special, system)
             }),
             turn: Arc::clone(&turn),
         };
@@ -324,6 +325,13 @@ impl ClusterSet {
         self.registry.clusters().update(id, |row| {
             row.set_health(ClusterHealth::Removing, now);
         });
+    }
+
+    /// Every cluster that there is has been told of: gets rid of what is left of others.
+    pub(super) fn sweep(&self) {
+        if let Some(keeper) = &self.snapshots {
+            self.tasks.spawn(Arc::clone(keeper).sweep());
+        }
     }
 
     /// The clusters that run.

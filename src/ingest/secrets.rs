@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use futures::stream::{BoxStream, StreamExt};
+use tokio::sync::watch as signal;
 use tokio::time::Instant;
 
 use super::absences::{self, Absences};
@@ -35,6 +36,7 @@ pub(super) struct SecretWatch {
     known: BTreeMap<ObjectKey, i64>,
     listing: Option<Listing>,
     absences: Absences,
+    failing: signal::Sender<bool>,
 }
 
 /// A list in progress.
@@ -71,7 +73,12 @@ impl SecretWatch {
         guard: Guard,
     ) -> Self {
         let (known, absences) = (BTreeMap::new(), Absences::new(guard));
-        Self { events, relist, rules, known, listing: None, absences }
+        Self { events, relist, rules, known, listing: None, absences, failing: signal::Sender::new(false) }
+    }
+
+    /// Whether the last thing that was heard of the Secrets is that they cannot be read.
+    pub(super) fn failing(&self) -> signal::Receiver<bool> {
+        self.failing.subscribe()
     }
 
     /// Asks for a complete list now.
@@ -93,6 +100,8 @@ impl SecretWatch {
                 }
             };
             let Some(event) = event else { return std::future::pending().await };
+            let fails = matches!(event, SourceEvent::Failed(_));
+            self.failing.send_if_modified(|failing| std::mem::replace(failing, fails) != fails);
             match event {
                 SourceEvent::Failed(failure) => {
                     problems

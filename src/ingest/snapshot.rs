@@ -21,8 +21,8 @@ pub use format::{Corrupt, MAX_BYTES, parse, write};
 pub use keeper::Keeper;
 pub use memory::Addresses;
 pub(super) use memory::Memory;
-pub use store::{Loaded, SnapshotError, SnapshotStore, Unsaved, Unusable};
-pub(super) use terms::Filter;
+pub use store::{All, Ignored, Loaded, SnapshotError, SnapshotStore, Unsaved, Unusable};
+pub(super) use terms::{Filter, select};
 pub use terms::Terms;
 
 use super::client::ApiServer;

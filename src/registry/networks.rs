@@ -14,6 +14,10 @@ use hosts::Hosts;
 
 use crate::model::{ClusterId, GatewayHost, Hostname, NetworkGateway, NetworkId, Quirk, Quirks};
 
+/// Networks without a gateway that are remembered one by one. What they say is only that nothing is told any more, and
+/// names that come and go must not cost more and more.
+const MAX_EMPTY: usize = 256;
+
 /// What one cluster tells of networks.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct NetworkClaim {
@@ -36,7 +40,8 @@ impl NetworkClaim {
 /// The gateways of one network.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct NetworkPart {
-    /// Process-wide version; 0 for a network nobody ever told of.
+    /// Process-wide version, never less than before. A network nobody ever told of has 0, or, once there were many
+    /// empty ones, the version of the youngest that was forgotten.
     pub version: u64,
     /// Gateways, host names resolved, ordered by address, then port (R3.17). Empty for a network that has lost
     /// them all: a versioned tombstone (D13).
@@ -45,6 +50,13 @@ pub struct NetworkPart {
     pub addressed: Arc<[NetworkGateway]>,
     /// Gateways told by host name.
     pub hosts: Arc<[GatewayHost]>,
+}
+
+impl NetworkPart {
+    /// Whether nobody tells anything.
+    fn is_empty(&self) -> bool {
+        self.addressed.is_empty() && self.hosts.is_empty()
+    }
 }
 
 /// What a write to the networks changed.
@@ -68,6 +80,10 @@ impl NetworkDifference {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct NetworkSnapshot {
     parts: BTreeMap<NetworkId, NetworkPart>,
+    /// Networks whose parts are empty, by version: the oldest are forgotten.
+    empty: BTreeMap<u64, NetworkId>,
+    /// The version of all networks that have no part (D13).
+    floor: u64,
     /// Where each cluster belongs, for proxies that do not say (Q13).
     clusters: BTreeMap<ClusterId, NetworkId>,
     /// Of which networks each cluster tells gateways; the empty id stands for static gateways (R3.13).
@@ -83,7 +99,8 @@ pub type Unresolved = (Arc<[NetworkGateway]>, Arc<[GatewayHost]>);
 impl NetworkSnapshot {
     /// The part of one network; the empty part when nobody told of it.
     pub fn part(&self, network: &NetworkId) -> NetworkPart {
-        self.parts.get(network).cloned().unwrap_or_default()
+        let absent = || NetworkPart { version: self.floor, ..NetworkPart::default() };
+        self.parts.get(network).cloned().unwrap_or_else(absent)
     }
 
     /// The unresolved view of one network (R3.14), for clusters whose endpoints are sent with them. It is the
@@ -167,13 +184,28 @@ impl NetworkSnapshot {
             resolved_differ |= *old.gateways != *gateways;
             before.push((network.clone(), (old.addressed, old.hosts)));
             let part = NetworkPart { version: version(), gateways, addressed, hosts };
-            self.parts.insert(network.clone(), part);
+            self.put(network.clone(), part);
             difference.networks.insert(network);
         }
         if quirks.has(Quirk::Q9) {
             self.passed(before, resolved_differ);
         }
         difference.if_any()
+    }
+
+    fn put(&mut self, network: NetworkId, part: NetworkPart) {
+        let (version, is_empty) = (part.version, part.is_empty());
+        if let Some(before) = self.parts.insert(network.clone(), part) {
+            self.empty.remove(&before.version);
+        }
+        if is_empty {
+            self.empty.insert(version, network);
+        }
+        while self.empty.len() > MAX_EMPTY {
+            let Some((version, oldest)) = self.empty.pop_first() else { return };
+            self.parts.remove(&oldest);
+            self.floor = version;
+        }
     }
 
     /// Q9: a pass in which the resolved view changes leaves the unresolved one as it was; any other brings it up

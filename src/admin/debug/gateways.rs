@@ -102,7 +102,9 @@ fn named(
             "port": gateway.port, "hbonePort": gateway.hbone_port, "hostname": gateway.host,
             "clusterHealth": health(sources, &gateway.cluster),
             "resolvedSeconds": seconds(name.and_then(|name| name.age)),
-            "refreshSeconds": seconds(name.and_then(|name| name.ttl_left)),
+            "lastGood": name.zip(address).is_some_and(|(name, address)| name.last_good.contains(address)),
+            "ttlSeconds": seconds(name.and_then(|name| name.ttl_left)),
+            "refreshSeconds": seconds(name.map(|name| name.next)),
             "goneSeconds": seconds(name.and_then(|name| name.gone_for)),
             "lastError": name.and_then(|name| name.last_error.clone()),
         })

@@ -10,7 +10,7 @@ use super::status::Status;
 use crate::ingest::convert::SpecialAddresses;
 use crate::ingest::networks::MeshFeed;
 use crate::ingest::options::ClusterOptions;
-use crate::ingest::snapshot::{Filter, Keeper, Loaded, Pin, Terms};
+use crate::ingest::snapshot::{Filter, Keeper, Loaded, Pin, Terms, select};
 use crate::model::{ClusterId, Moment, Name, Restored};
 use crate::registry::ClusterWriter;
 
@@ -26,6 +26,7 @@ pub(in crate::ingest) struct Restore {
     options: signal::Receiver<Arc<ClusterOptions>>,
     mesh: MeshFeed,
     special: SpecialAddresses,
+    system_namespace: Name,
     loaded: Option<Loaded>,
     due: Instant,
 }
@@ -39,14 +40,24 @@ impl Restore {
         options: signal::Receiver<Arc<ClusterOptions>>,
         mesh: MeshFeed,
         special: SpecialAddresses,
+        system_namespace: Name,
     ) -> Self {
-        Self { keeper, cluster, pin, options, mesh, special, loaded: None, due: Instant::now() + PATIENCE }
+        let due = Instant::now() + PATIENCE;
+        Self { keeper, cluster, pin, options, mesh, special, system_namespace, loaded: None, due }
     }
 
     /// Looks for a snapshot.
     pub(super) async fn load(&mut self) {
         self.loaded = self.keeper.load(&self.cluster, &self.pin).await;
+        // What is not read any more is not missed (K-21).
+        self.select();
         self.due = Instant::now() + PATIENCE;
+    }
+
+    fn select(&mut self) {
+        if let Some(loaded) = &mut self.loaded {
+            select(&self.options.borrow().selection, &self.system_namespace, &mut loaded.snapshot.state);
+        }
     }
 
     /// When the snapshot is to be served; `None` when there is none, or it is served already.
@@ -79,13 +90,11 @@ impl Restore {
     /// Serves it. Its sources go on trying; once they have listed everything, what they say takes its place in one
     /// step, and what is equal is not published again.
     pub(super) fn serve(&mut self, writer: &mut ClusterWriter, status: &mut Status) {
+        self.select();
         let (Some(confirmed), Some(mut loaded)) = (self.confirmed(), self.loaded.take()) else {
             return;
         };
         let snapshot = &mut loaded.snapshot;
-        if let Some(document) = snapshot.mesh_networks.take() {
-            self.keeper.memory().recall_document(document);
-        }
         let mesh = self.mesh.borrow().clone();
         let terms = Terms::of(&self.options.borrow());
         let filter = Filter { terms, special: self.special, mesh: mesh.as_deref() };

@@ -38,10 +38,14 @@ pub struct NameStatus {
     pub host: Hostname,
     /// The addresses served for it now.
     pub addresses: Vec<IpAddr>,
+    /// Those of them that the last lookup did not bring: their kind of records failed, or is gone and has its grace.
+    pub last_good: Vec<IpAddr>,
     /// Age of the last answer that had addresses; `None` before the first one.
     pub age: Option<Duration>,
     /// How long the last answer holds; zero when it is over and being replaced.
     pub ttl_left: Option<Duration>,
+    /// When it is asked for again; zero while it is.
+    pub next: Duration,
     /// For how long DNS has been saying that there is no such name or no address.
     pub gone_for: Option<Duration>,
     /// What went wrong last; `None` once it works.
@@ -69,8 +73,10 @@ impl NameCounts {
 #[derive(Clone, Debug)]
 struct Row {
     addresses: Vec<IpAddr>,
+    last_good: Vec<IpAddr>,
     answered: Option<Instant>,
     expires: Option<Instant>,
+    next: Instant,
     gone_since: Option<Instant>,
     asked: bool,
     last_error: Option<String>,
@@ -99,8 +105,10 @@ impl GatewayNames {
         let status = |(host, row): (&Hostname, &Row)| NameStatus {
             host: host.clone(),
             addresses: row.addresses.clone(),
+            last_good: row.last_good.clone(),
             age: since(row.answered),
             ttl_left: row.expires.map(|at| at.saturating_duration_since(now)),
+            next: row.next.saturating_duration_since(now),
             gone_for: since(row.gone_since),
             last_error: row.last_error.clone(),
         };

@@ -71,6 +71,8 @@ impl MeshPublisher {
     pub(in crate::ingest) fn take(&self, text: &str, origin: &str) -> Result<(), String> {
         match MeshNetworks::parse(text, self.hosts).strict() {
             Ok((networks, warnings)) => {
+                self.reachable();
+                self.problems.clear(SUBJECT);
                 self.publish(networks, warnings, origin);
                 Ok(())
             }
@@ -78,6 +80,15 @@ impl MeshPublisher {
                 self.problems.set(SUBJECT, format!("{origin}: {problems}; what was read before stands"));
                 Err(problems)
             }
+        }
+    }
+
+    /// Goes on with what a source said before the start, until it says something. What is wrong with the source stays
+    /// wrong.
+    fn recall(&self, text: &str, origin: &str) {
+        match MeshNetworks::parse(text, self.hosts).strict() {
+            Ok((networks, warnings)) => self.publish(networks, warnings, origin),
+            Err(problems) => tracing::warn!(origin, problems, "not used"),
         }
     }
 
@@ -114,9 +125,7 @@ impl MeshPublisher {
     }
 
     fn publish(&self, networks: MeshNetworks, mut warnings: Vec<String>, origin: &str) {
-        self.reachable();
         let (gateways, hosts) = self.static_gateways(&networks, &mut warnings);
-        self.problems.clear(SUBJECT);
         match warnings.is_empty() {
             true => self.problems.clear(REMARKS),
             false => self.problems.set(REMARKS, format!("{origin}: {}", warnings.join("; "))),

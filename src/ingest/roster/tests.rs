@@ -174,6 +174,8 @@ fn r1_12_two_files_for_one_cluster() {
     assert!(table.problems.all()[0].text.contains("a.yaml and b.yaml"));
     assert_eq!(table.gone("b.yaml"), ["run r of a.yaml"]);
     assert_eq!(table.say(&[(0, "b.yaml", &[("r", "2")])]), NOTHING, "what runs keeps running");
+    assert_eq!(table.problems.all()[0].text, "a.yaml is used; also claimed by b.yaml");
+    assert_eq!(table.say(&[(0, "a.yaml", &[("r", "3")])]), ["run r of a.yaml"], "and is followed");
     assert_eq!(table.gone("a.yaml"), ["run r of b.yaml"]);
     assert_eq!(table.say(&[(0, "b.yaml", &[("q", "2")])]), ["run q of b.yaml", "remove r"]);
 }

@@ -1,6 +1,7 @@
 //! Writes snapshots when clusters change, off the path of events.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -8,7 +9,7 @@ use tokio::sync::watch as signal;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::{Addresses, Loaded, Memory, Pin, Snapshot, SnapshotStore, Terms, Unsaved, Unusable};
+use super::{Addresses, All, Loaded, Memory, Pin, Snapshot, SnapshotStore, Terms, Unsaved, Unusable};
 use crate::ingest::options::ClusterOptions;
 use crate::ingest::problems::Problems;
 use crate::model::{ClusterId, ClusterRole, ClusterStatus};
@@ -16,6 +17,11 @@ use crate::registry::{ClusterState, Registry};
 
 /// The least time between two rounds.
 const PAUSE: Duration = Duration::from_secs(5);
+/// How fast the snapshot of one cluster is written over and over again, in bytes per second: a large one in which a
+/// single endpoint flaps is to wear out no disk.
+const RATE: usize = 128 << 10;
+/// How long one that could not be written is left alone.
+const RETRY: Duration = Duration::from_secs(60);
 /// Rounds take at most one part in so many of the time.
 const SHARE: u32 = 20;
 /// How often the snapshot of a cluster that does not change is written again, so that its age stays true.
@@ -37,8 +43,15 @@ struct Kept {
     pin: Pin,
     options: signal::Receiver<Arc<ClusterOptions>>,
     written: Option<Written>,
-    /// It was more than a file may have; then it is not tried again for a while.
-    too_large: Option<Instant>,
+    rest: Option<Rest>,
+}
+
+/// It is not written before this.
+#[derive(Clone, Copy, Debug)]
+struct Rest {
+    until: Instant,
+    /// Not even once more at the end.
+    unconditional: bool,
 }
 
 #[derive(Debug)]
@@ -54,6 +67,15 @@ struct Beside {
     terms: Terms,
     addresses: Addresses,
     mesh_networks: Option<Arc<str>>,
+}
+
+/// When a round is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Round {
+    /// There will be others.
+    Usual,
+    /// The process ends.
+    Last,
 }
 
 /// What a round is to write.
@@ -85,40 +107,62 @@ impl Keeper {
     pub(in crate::ingest) async fn load(self: &Arc<Self>, cluster: &ClusterId, pin: &Pin) -> Option<Loaded> {
         let (keeper, id, pin) = (Arc::clone(self), cluster.clone(), pin.clone());
         let loading = tokio::task::spawn_blocking(move || keeper.store.load(&id, &pin, SystemTime::now()));
-        match loading.await {
-            Ok(Ok(loaded)) => {
-                loaded.iter().for_each(|loaded| self.memory.recall_addresses(&loaded.snapshot.addresses));
-                loaded
-            }
+        let loaded = match loading.await {
+            Ok(Ok(loaded)) => loaded,
             Ok(Err(why)) => {
-                self.ignored(cluster, &why);
+                self.ignored(cluster, &self.store.path(cluster), &why);
                 None
             }
             // The runtime is shutting down.
             Err(_) => None,
-        }
+        };
+        let snapshot = loaded.as_ref().map(|loaded| &loaded.snapshot);
+        snapshot.into_iter().for_each(|snapshot| self.memory.recall_addresses(&snapshot.addresses));
+        self.memory.recall_document(cluster, snapshot.and_then(|snapshot| snapshot.mesh_networks.as_ref()));
+        loaded
     }
 
-    /// Every snapshot that is young enough, of whatever API server.
-    pub(in crate::ingest) async fn load_all(self: &Arc<Self>) -> Vec<Loaded> {
+    /// Every snapshot that is young enough, of whatever API server. Of clusters that nobody looks for by themselves
+    /// it is told why theirs is not used; these come second.
+    pub(in crate::ingest) async fn load_all(self: &Arc<Self>) -> (Vec<Loaded>, Vec<ClusterId>) {
         let keeper = Arc::clone(self);
         let loading = tokio::task::spawn_blocking(move || keeper.store.load_all(SystemTime::now()));
-        match loading.await {
-            Ok(Ok(all)) => {
-                all.iter().for_each(|loaded| self.memory.recall_addresses(&loaded.snapshot.addresses));
-                all
-            }
+        let mut all = match loading.await {
+            Ok(Ok(all)) => all,
             Ok(Err(error)) => {
                 tracing::error!(%error, "the directory of snapshots cannot be read");
-                Vec::new()
+                All::default()
             }
             // The runtime is shutting down.
-            Err(_) => Vec::new(),
+            Err(_) => All::default(),
+        };
+        all.usable.iter().for_each(|loaded| self.memory.recall_addresses(&loaded.snapshot.addresses));
+        all.ignored.retain(|ignored| self.registry.clusters().get(&ignored.cluster).is_none());
+        all.ignored.iter().for_each(|ignored| self.ignored(&ignored.cluster, &ignored.path, &ignored.why));
+        (all.usable, all.ignored.into_iter().map(|ignored| ignored.cluster).collect())
+    }
+
+    /// It does not matter any more that the snapshot of a cluster is not used: there is no such cluster.
+    pub(in crate::ingest) fn never_mind(&self, cluster: &ClusterId) {
+        self.problems.clear(&subject(cluster));
+    }
+
+    /// Every cluster that there is has a row: deletes what is long too old of others.
+    pub(in crate::ingest) async fn sweep(self: Arc<Self>) {
+        let sweeping = tokio::task::spawn_blocking(move || {
+            let outdated = self.store.outdated(SystemTime::now())?;
+            for id in outdated.iter().filter(|id| self.registry.clusters().get(id).is_none()) {
+                self.store.delete(id)?;
+                tracing::info!(cluster = %id, "the old snapshot of a cluster that there is no more is deleted");
+            }
+            Ok::<_, std::io::Error>(())
+        });
+        if let Ok(Err(error)) = sweeping.await {
+            tracing::warn!(%error, "old snapshots stay");
         }
     }
 
-    fn ignored(&self, cluster: &ClusterId, why: &Unusable) {
-        let path = self.store.path(cluster);
+    fn ignored(&self, cluster: &ClusterId, path: &Path, why: &Unusable) {
         self.problems.set(subject(cluster), format!("{} is ignored: {why}", path.display()));
     }
 
@@ -129,7 +173,7 @@ impl Keeper {
         pin: &Pin,
         options: signal::Receiver<Arc<ClusterOptions>>,
     ) {
-        let kept = Kept { pin: pin.clone(), options, written: None, too_large: None };
+        let kept = Kept { pin: pin.clone(), options, written: None, rest: None };
         self.kept().insert(cluster.clone(), kept);
         self.problems.clear(&subject(cluster));
     }
@@ -149,11 +193,11 @@ impl Keeper {
     pub(in crate::ingest) async fn run(self: Arc<Self>, cancel: CancellationToken) {
         loop {
             let started = Instant::now();
-            let last = cancel.is_cancelled();
+            let round = if cancel.is_cancelled() { Round::Last } else { Round::Usual };
             let keeper = Arc::clone(&self);
             // It ends with an error only when the runtime shuts down.
-            let _ = tokio::task::spawn_blocking(move || keeper.round()).await;
-            if last {
+            let _ = tokio::task::spawn_blocking(move || keeper.round(round)).await;
+            if round == Round::Last {
                 return;
             }
             let pause = PAUSE.max(started.elapsed() * SHARE);
@@ -162,8 +206,8 @@ impl Keeper {
     }
 
     /// One pass over the registry for all clusters that changed. Blocking.
-    pub(super) fn round(&self) {
-        let due = self.due();
+    pub(super) fn round(&self, round: Round) {
+        let due = self.due(round);
         let ids: BTreeSet<_> = due.iter().map(|due| due.id.clone()).collect();
         if ids.is_empty() {
             return;
@@ -178,10 +222,11 @@ impl Keeper {
     /// How many clusters the next round writes.
     #[cfg(test)]
     pub(super) fn due_now(&self) -> usize {
-        self.due().len()
+        self.due(Round::Usual).len()
     }
 
-    fn due(&self) -> Vec<Due> {
+    fn due(&self, round: Round) -> Vec<Due> {
+        let now = Instant::now();
         let confirm = CONFIRM.min(self.store.max_age() / 4);
         let kept = self.kept();
         let due = kept.iter().filter_map(|(id, kept)| {
@@ -194,7 +239,8 @@ impl Keeper {
                     && written.beside == beside
                     && (status.stale_since().is_some() || written.at.elapsed() < confirm)
             });
-            let waits = kept.too_large.is_some_and(|at| at.elapsed() < CONFIRM);
+            let rests = |rest: Rest| now < rest.until && (rest.unconditional || round == Round::Usual);
+            let waits = kept.rest.is_some_and(rests);
             (!current && !waits).then(|| Due {
                 id: id.clone(),
                 pin: kept.pin.clone(),
@@ -236,19 +282,11 @@ impl Keeper {
             mesh_networks,
             state,
         };
-        let path = self.store.path(&due.id);
-        if let Err(error) = self.store.save(&snapshot) {
-            let mut text = format!("{} is not kept: {error}", path.display());
-            if matches!(error, Unsaved::TooLarge(_)) {
-                text.push_str("; after a restart the cluster is served only once it was read");
-                if let Some(kept) = self.kept().get_mut(&due.id) {
-                    kept.too_large = Some(Instant::now());
-                }
-            }
-            self.problems.set(subject(&due.id), text);
-            return;
-        }
-        if self.note(&due) {
+        let length = match self.store.save(&snapshot) {
+            Ok(length) => length,
+            Err(error) => return self.unsaved(&due.id, &error),
+        };
+        if self.note(&due, length) {
             self.problems.clear(&subject(&due.id));
         } else {
             // Removed meanwhile, perhaps before this was written. Otherwise it is as good as it was.
@@ -256,15 +294,29 @@ impl Keeper {
         }
     }
 
-    /// Notes what was written. False if the cluster is no longer kept. One that was exchanged meanwhile is
-    /// written again in the next round.
-    fn note(&self, due: &Due) -> bool {
+    fn unsaved(&self, id: &ClusterId, error: &Unsaved) {
+        let mut text = format!("{} is not kept: {error}", self.store.path(id).display());
+        let unconditional = matches!(error, Unsaved::TooLarge(_));
+        if unconditional {
+            text.push_str("; after a restart the cluster is served only once it was read");
+        }
+        let until = Instant::now() + if unconditional { CONFIRM } else { RETRY };
+        if let Some(kept) = self.kept().get_mut(id) {
+            kept.rest = Some(Rest { until, unconditional });
+        }
+        self.problems.set(subject(id), text);
+    }
+
+    /// Notes what was written, and how much that was. False if the cluster is no longer kept. One that was exchanged
+    /// meanwhile is written again in the next round.
+    fn note(&self, due: &Due, length: usize) -> bool {
         let mut all = self.kept();
         let kept = all.get_mut(&due.id);
         if let Some(kept) = kept.filter(|kept| kept.pin == due.pin) {
-            let (revision, beside) = (due.revision, due.beside.clone());
-            kept.written = Some(Written { revision, at: Instant::now(), beside });
-            kept.too_large = None;
+            let (revision, beside, at) = (due.revision, due.beside.clone(), Instant::now());
+            kept.written = Some(Written { revision, at, beside });
+            let until = at + Duration::from_secs((length / RATE) as u64);
+            kept.rest = Some(Rest { until, unconditional: false });
         }
         all.contains_key(&due.id)
     }

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::watch;
 
-use crate::model::Hostname;
+use crate::model::{ClusterId, Hostname};
 
 /// Addresses by host name.
 pub type Addresses = BTreeMap<Hostname, Vec<IpAddr>>;
@@ -17,12 +17,22 @@ pub type Addresses = BTreeMap<Hostname, Vec<IpAddr>>;
 pub(in crate::ingest) struct Memory {
     addresses: Mutex<Addresses>,
     document: Mutex<Option<Arc<str>>>,
-    recalled: watch::Sender<Option<Arc<str>>>,
+    before: watch::Sender<Before>,
+}
+
+/// What the ConfigMap said before the start.
+#[derive(Debug)]
+enum Before {
+    /// The snapshot of this cluster, which is being looked for, has it.
+    Awaited(ClusterId),
+    /// Nobody knows, if it is `None`.
+    Known(Option<Arc<str>>),
 }
 
 impl Default for Memory {
     fn default() -> Self {
-        Self { addresses: Mutex::default(), document: Mutex::default(), recalled: watch::Sender::new(None) }
+        let before = watch::Sender::new(Before::Known(None));
+        Self { addresses: Mutex::default(), document: Mutex::default(), before }
     }
 }
 
@@ -40,15 +50,32 @@ impl Memory {
         locked(&self.addresses).get(host).cloned().unwrap_or_default()
     }
 
-    /// The ConfigMap cannot be read: this is what it said before.
-    pub(in crate::ingest) fn recall_document(&self, text: Arc<str>) {
-        locked(&self.document).get_or_insert_with(|| Arc::clone(&text));
-        self.recalled.send_replace(Some(text));
+    /// The snapshot of this cluster will be looked for: nobody goes on without its document before that.
+    pub(in crate::ingest) fn await_document(&self, of: &ClusterId) {
+        self.before.send_replace(Before::Awaited(of.clone()));
     }
 
-    /// Tells of a document that was recalled.
-    pub(in crate::ingest) fn recalled(&self) -> watch::Receiver<Option<Arc<str>>> {
-        self.recalled.subscribe()
+    /// The snapshot of a cluster was looked for, and this is its document.
+    pub(in crate::ingest) fn recall_document(&self, of: &ClusterId, text: Option<&Arc<str>>) {
+        self.before.send_if_modified(|before| {
+            let awaited = matches!(before, Before::Awaited(cluster) if cluster == of);
+            if awaited {
+                // Kept on, whether or not it can be read again.
+                locked(&self.document).clone_from(&text.cloned());
+                *before = Before::Known(text.cloned());
+            }
+            awaited
+        });
+    }
+
+    /// What the ConfigMap said before the start, once that has been looked for.
+    pub(in crate::ingest) async fn document_before(&self) -> Option<Arc<str>> {
+        let mut before = self.before.subscribe();
+        match before.wait_for(|before| matches!(before, Before::Known(_))).await.as_deref() {
+            Ok(Before::Known(text)) => text.clone(),
+            // We hold the sender.
+            _ => None,
+        }
     }
 
     /// The ConfigMap was read.

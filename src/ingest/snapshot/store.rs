@@ -1,8 +1,11 @@
 //! The directory of snapshots.
+//!
+//! Several processes may share one, while one takes over from another: files are written whole under names of
+//! their own and moved into place, and only who is alone clears away what others left.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -16,6 +19,10 @@ const SUFFIX: &str = ".snapshot";
 const TEMPORARY: &str = ".snapshot.tmp";
 /// Longer ids are cut and told apart by a hash: file names have at most 255 bytes.
 const LONGEST_NAME: usize = 200;
+/// Names that are tried for a file that is being written.
+const MAX_NAMES: u32 = 1000;
+/// Permission of others than the owner to write.
+const OTHERS_WRITE: u32 = 0o022;
 /// What a clock that is being set right may be off by.
 const CLOCK_TOLERANCE: Duration = Duration::from_secs(300);
 
@@ -34,6 +41,12 @@ pub enum Unusable {
     /// The file.
     #[error("it cannot be read: {0}")]
     Read(#[from] io::Error),
+    /// It is of another user.
+    #[error("it belongs to user {0}, and what this process writes does not: anybody may have made it up")]
+    OtherOwner(u32),
+    /// Other users may write to it.
+    #[error("its mode is {0:o}: others may write to it")]
+    Writable(u32),
     /// Its bytes.
     #[error(transparent)]
     Corrupt(#[from] Corrupt),
@@ -90,36 +103,69 @@ pub struct Loaded {
     pub age: Duration,
 }
 
+/// A file that would be the snapshot of a cluster, by its name.
+#[derive(Debug)]
+pub struct Ignored {
+    /// The cluster; of one with a long id what its file is named after.
+    pub cluster: ClusterId,
+    /// The file.
+    pub path: PathBuf,
+    /// Why it is not used.
+    pub why: Unusable,
+}
+
+/// Every snapshot there is.
+#[derive(Debug, Default)]
+pub struct All {
+    /// Those that can be served.
+    pub usable: Vec<Loaded>,
+    /// The others.
+    pub ignored: Vec<Ignored>,
+}
+
 /// Reads and writes the snapshots of one directory. Blocking: not for the threads that serve.
 #[derive(Debug)]
 pub struct SnapshotStore {
     dir: PathBuf,
     max_age: Duration,
     max_bytes: usize,
+    /// User and mode that files have here which this process makes.
+    made: (u32, u32),
+    /// Held: others see that the directory is in use.
+    _lock: File,
 }
 
 impl SnapshotStore {
-    /// Opens the directory, makes it if need be, and clears away what nobody will use: pieces of writes that
-    /// were interrupted, and snapshots twice too old.
+    /// Opens the directory, makes it if need be, and clears away pieces of writes that were interrupted.
     ///
     /// # Errors
     /// It cannot be made or written to.
-    pub fn open(options: &SnapshotOptions, now: SystemTime) -> Result<Self, SnapshotError> {
+    pub fn open(options: &SnapshotOptions) -> Result<Self, SnapshotError> {
         let dir = options.dir.clone();
-        let fail = |action, error| SnapshotError { action, path: dir.clone(), error };
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(&dir).map_err(|e| fail("make", e))?;
-        let store = Self { dir: dir.clone(), max_age: options.max_age, max_bytes: MAX_BYTES };
-        store.clear(now).map_err(|error| fail("read", error))?;
-        let probe = dir.join(format!(".{}{TEMPORARY}", std::process::id()));
-        let written = create(&probe).and_then(|_| fs::remove_file(&probe));
-        written.map_err(|error| fail("write to", error))?;
-        Ok(store)
+        let fail = |action| {
+            let path = dir.clone();
+            move |error| SnapshotError { action, path, error }
+        };
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(&dir).map_err(fail("make"))?;
+        let lock = File::open(&dir).map_err(fail("read"))?;
+        claim(&lock, || clear(&dir)).map_err(fail("read"))?;
+        let (probe, file) = create(&dir).map_err(fail("write to"))?;
+        let made = file.metadata().map_err(fail("read"))?;
+        remove(&probe).map_err(fail("write to"))?;
+        let made = (made.uid(), made.mode());
+        Ok(Self { dir, max_age: options.max_age, max_bytes: MAX_BYTES, made, _lock: lock })
     }
 
     /// The same with another limit.
     #[cfg(test)]
     pub(super) fn limited(self, max_bytes: usize) -> Self {
         Self { max_bytes, ..self }
+    }
+
+    /// The same as another user's.
+    #[cfg(test)]
+    pub(super) fn of_user(self, user: u32) -> Self {
+        Self { made: (user, self.made.1), ..self }
     }
 
     /// The longest age that is believed.
@@ -143,41 +189,72 @@ impl SnapshotStore {
     /// # Errors
     /// There is one and it is not to be used.
     pub fn load(&self, cluster: &ClusterId, pin: &Pin, now: SystemTime) -> Result<Option<Loaded>, Unusable> {
-        let path = self.path(cluster);
-        let Some(bytes) = read(&path)? else {
+        let Some(loaded) = self.load_file(self.path(cluster), now)? else {
             return Ok(None);
         };
-        let snapshot = parse(&bytes)?;
-        if snapshot.cluster != *cluster {
-            return Err(Unusable::OtherCluster(snapshot.cluster));
-        }
+        let snapshot = &loaded.snapshot;
         if snapshot.pin.server != pin.server {
-            return Err(Unusable::OtherServer { then: snapshot.pin.server, now: pin.server.clone() });
+            return Err(Unusable::OtherServer { then: snapshot.pin.server.clone(), now: pin.server.clone() });
         }
         if snapshot.pin.ca != pin.ca {
             return Err(Unusable::OtherCa);
+        }
+        Ok(Some(loaded))
+    }
+
+    /// The snapshot in a file, of whatever API server.
+    fn load_file(&self, path: PathBuf, now: SystemTime) -> Result<Option<Loaded>, Unusable> {
+        let Some(bytes) = self.read(&path)? else {
+            return Ok(None);
+        };
+        let snapshot = parse(&bytes)?;
+        if self.path(&snapshot.cluster) != path {
+            return Err(Unusable::OtherCluster(snapshot.cluster));
         }
         let age = self.age(snapshot.confirmed, now)?;
         Ok(Some(Loaded { path, snapshot, age }))
     }
 
-    /// Every snapshot that is young enough, of whatever API server. Others are passed over: whoever asks for
-    /// one by its cluster is told why.
+    /// Every snapshot, of whatever API server, and what is wrong with the others.
     ///
     /// # Errors
     /// The directory cannot be read.
-    pub fn load_all(&self, now: SystemTime) -> io::Result<Vec<Loaded>> {
-        let mut all = Vec::new();
-        for entry in fs::read_dir(&self.dir)? {
-            let path = entry?.path();
-            let Ok(Some(bytes)) = read(&path) else { continue };
-            let Ok(snapshot) = parse(&bytes) else { continue };
-            let Ok(age) = self.age(snapshot.confirmed, now) else { continue };
-            if path == self.path(&snapshot.cluster) {
-                all.push(Loaded { path, snapshot, age });
+    pub fn load_all(&self, now: SystemTime) -> io::Result<All> {
+        let mut all = All::default();
+        for (cluster, path) in self.files()? {
+            match self.load_file(path.clone(), now) {
+                Ok(loaded) => all.usable.extend(loaded),
+                Err(why) => all.ignored.push(Ignored { cluster, path, why }),
             }
         }
         Ok(all)
+    }
+
+    /// Clusters whose snapshot is twice too old, by when it was written and by what it says.
+    ///
+    /// # Errors
+    /// The directory cannot be read.
+    pub fn outdated(&self, now: SystemTime) -> io::Result<Vec<ClusterId>> {
+        let limit = self.max_age.saturating_mul(2);
+        let mut files = self.files()?;
+        files.retain(|(cluster, path)| {
+            let written = fs::metadata(path).and_then(|file| file.modified());
+            cluster.len() <= LONGEST_NAME
+                && written.is_ok_and(|at| now.duration_since(at).is_ok_and(|age| age > limit))
+                && matches!(self.load_file(path.clone(), now), Err(Unusable::TooOld { age, .. }) if age > limit)
+        });
+        Ok(files.into_iter().map(|(cluster, _)| cluster).collect())
+    }
+
+    /// Files, with the clusters they are named after.
+    fn files(&self) -> io::Result<Vec<(ClusterId, PathBuf)>> {
+        let entries = fs::read_dir(&self.dir)?.flatten();
+        let files = entries.filter_map(|entry| {
+            let name = entry.file_name();
+            let id = name.to_str()?.strip_suffix(SUFFIX)?;
+            Some((ClusterId::from(id), entry.path()))
+        });
+        Ok(files.collect())
     }
 
     fn age(&self, confirmed: SystemTime, now: SystemTime) -> Result<Duration, Unusable> {
@@ -189,19 +266,23 @@ impl SnapshotStore {
         }
     }
 
-    /// Puts a snapshot in place of the one before: a reader, and a crash, find one or the other, whole.
+    /// Puts a snapshot in place of the one before: a reader, and a crash, find one or the other, whole. Returns its
+    /// length.
     ///
     /// # Errors
     /// The one before stays.
-    pub fn save(&self, snapshot: &Snapshot) -> Result<(), Unsaved> {
+    pub fn save(&self, snapshot: &Snapshot) -> Result<usize, Unsaved> {
         let bytes = write_within(snapshot, self.max_bytes).ok_or(Unsaved::TooLarge(self.max_bytes))?;
-        let path = self.path(&snapshot.cluster);
-        let temporary = path.with_extension(&TEMPORARY[1..]);
-        let mut file = create(&temporary)?;
-        file.write_all(&bytes)?;
-        file.sync_all()?;
-        fs::rename(&temporary, &path)?;
-        Ok(File::open(&self.dir)?.sync_all()?)
+        let (temporary, file) = create(&self.dir)?;
+        if let Err(error) =
+            fill(file, &bytes).and_then(|()| fs::rename(&temporary, self.path(&snapshot.cluster)))
+        {
+            // What is left of it would only fill the disk.
+            let _ = remove(&temporary);
+            return Err(error.into());
+        }
+        File::open(&self.dir)?.sync_all()?;
+        Ok(bytes.len())
     }
 
     /// Deletes the snapshot of a cluster, if there is one.
@@ -209,40 +290,95 @@ impl SnapshotStore {
     /// # Errors
     /// It is still there.
     pub fn delete(&self, cluster: &ClusterId) -> io::Result<()> {
-        match fs::remove_file(self.path(cluster)) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-            _ => Ok(()),
-        }
+        remove(&self.path(cluster))
     }
 
-    fn clear(&self, now: SystemTime) -> io::Result<()> {
-        for entry in fs::read_dir(&self.dir)? {
-            let entry = entry?;
-            let name = entry.file_name();
-            let Some(name) = name.to_str() else { continue };
-            let written = entry.metadata()?.modified()?;
-            let old = now.duration_since(written).is_ok_and(|age| age > self.max_age.saturating_mul(2));
-            if name.ends_with(TEMPORARY) || (name.ends_with(SUFFIX) && old) {
-                tracing::info!(path = %entry.path().display(), "an unusable snapshot is deleted");
-                fs::remove_file(entry.path())?;
+    /// The whole file, as far as a snapshot can be long; `None` when there is none. Who serves what it says has to
+    /// trust whoever may have written it.
+    fn read(&self, path: &Path) -> Result<Option<Vec<u8>>, Unusable> {
+        let found = match fs::metadata(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            found => found?,
+        };
+        if !found.is_file() {
+            return Err(io::Error::other("it is no file").into());
+        }
+        let file = File::open(path)?;
+        self.is_ours(file.metadata()?.uid(), file.metadata()?.mode())?;
+        let mut bytes = Vec::new();
+        file.take(MAX_BYTES as u64 + 1).read_to_end(&mut bytes)?;
+        Ok(Some(bytes))
+    }
+
+    /// Whether a file is like those that this process makes: on some file systems all have one mode.
+    fn is_ours(&self, owner: u32, mode: u32) -> Result<(), Unusable> {
+        let (us, made) = self.made;
+        if owner != us {
+            return Err(Unusable::OtherOwner(owner));
+        }
+        match mode & OTHERS_WRITE & !made {
+            0 => Ok(()),
+            _ => Err(Unusable::Writable(mode & 0o7777)),
+        }
+    }
+}
+
+/// Shares the directory with whoever else uses it. Who is alone clears it before; where nothing can be locked,
+/// everybody counts as alone.
+fn claim(dir: &File, clear: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
+    match dir.try_lock() {
+        Err(TryLockError::WouldBlock) => {
+            tracing::info!("another process uses the directory of snapshots as well")
+        }
+        locked => {
+            clear()?;
+            if locked.is_ok() {
+                dir.unlock()?;
             }
         }
-        Ok(())
     }
+    // If somebody else is clearing it just now, there is nothing of ours in it yet.
+    let _ = dir.try_lock_shared();
+    Ok(())
 }
 
-/// A new file that only this user may read.
-fn create(path: &Path) -> io::Result<File> {
-    OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)
+/// Deletes pieces of writes that were interrupted. What cannot be deleted stays.
+fn clear(dir: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(dir)?.flatten() {
+        if entry.file_name().to_str().is_some_and(|name| name.ends_with(TEMPORARY)) {
+            let path = entry.path();
+            match remove(&path) {
+                Ok(()) => tracing::info!(path = %path.display(), "a piece of a snapshot is deleted"),
+                Err(error) => tracing::warn!(path = %path.display(), %error, "a piece of a snapshot stays"),
+            }
+        }
+    }
+    Ok(())
 }
 
-/// The whole file, as far as a snapshot can be long; `None` when there is none.
-fn read(path: &Path) -> io::Result<Option<Vec<u8>>> {
-    let file = match File::open(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        opened => opened?,
-    };
-    let mut bytes = Vec::new();
-    file.take(MAX_BYTES as u64 + 1).read_to_end(&mut bytes)?;
-    Ok(Some(bytes))
+/// A new file, under a name that nobody else writes to, that only this user may read.
+fn create(dir: &Path) -> io::Result<(PathBuf, File)> {
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true).mode(0o600);
+    for n in 0..MAX_NAMES {
+        let path = dir.join(format!(".{}-{n}{TEMPORARY}", std::process::id()));
+        match options.open(&path) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            opened => return Ok((path, opened?)),
+        }
+    }
+    Err(io::Error::other(format!("{MAX_NAMES} files `.*{TEMPORARY}` are in the way")))
+}
+
+fn fill(mut file: File, bytes: &[u8]) -> io::Result<()> {
+    file.write_all(bytes)?;
+    file.sync_all()
+}
+
+/// Somebody else may have been faster.
+fn remove(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        removed => removed,
+    }
 }

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use crate::ingest::client::special_kind;
 use crate::ingest::convert::{Advertised, SpecialAddresses};
 use crate::ingest::networks::MeshNetworks;
-use crate::ingest::options::{ClusterOptions, StalePolicy, Texts};
-use crate::model::{ClusterId, EndpointShard, GatewayAddress, GatewayHost, NetworkGateway, NetworkId};
+use crate::ingest::options::{ClusterOptions, Selection, StalePolicy, Texts};
+use crate::model::{ClusterId, EndpointShard, GatewayAddress, GatewayHost, Name, NetworkGateway, NetworkId};
 use crate::registry::{ClusterState, NetworkClaim};
 
 /// What options say of a cluster that still matters when nobody can read it.
@@ -60,6 +60,18 @@ fn texts_of(policy: StalePolicy) -> Texts {
     };
     let after = humantime::format_duration(after).to_string();
     [("stale".to_owned(), action.to_owned()), ("stale-after".to_owned(), after)].into()
+}
+
+/// Leaves out of a state from before the namespaces that are not read any more (Z-11). Which ones a selector by
+/// labels takes is not known before they are read: there what was read before stays.
+pub(in crate::ingest) fn select(selection: &Selection, system: &Name, state: &mut ClusterState) {
+    let is_read = |namespace: &Name| {
+        namespace == system
+            || (selection.only.as_ref().is_none_or(|only| only.contains(namespace))
+                && !selection.except.contains(namespace))
+    };
+    state.shards.retain(|key, _| is_read(&key.namespace));
+    state.workloads.retain(|cell| is_read(&cell.workload.namespace));
 }
 
 impl Filter<'_> {

@@ -3,12 +3,14 @@ use std::fs;
 use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use proptest::prelude::*;
 use tokio::sync::watch as signal;
 
+use super::keeper::Round;
 use super::*;
 use crate::ingest::convert::Advertised;
 use crate::ingest::options::StalePolicy;
@@ -157,7 +159,7 @@ fn snapshot() -> Snapshot {
 fn store() -> (SnapshotStore, tempfile::TempDir) {
     let dir = tempfile::tempdir().unwrap();
     let options = SnapshotOptions { dir: dir.path().join("snapshots"), max_age: 24 * HOUR };
-    (SnapshotStore::open(&options, then()).unwrap(), dir)
+    (SnapshotStore::open(&options).unwrap(), dir)
 }
 
 #[test]
@@ -347,7 +349,8 @@ fn long_ids_have_files_of_their_own() {
     assert_ne!(store.path(&long("x")), store.path(&long("y")));
     let loaded = store.load(&long("y"), &pin(), then()).unwrap().unwrap();
     assert_eq!(loaded.snapshot.cluster, long("y"));
-    assert_eq!(store.load_all(then()).unwrap().len(), 2);
+    let all = store.load_all(then()).unwrap();
+    assert_eq!((all.usable.len(), all.ignored.len()), (2, 0));
 }
 
 #[test]
@@ -363,7 +366,10 @@ fn d35_snapshots_of_others_are_ignored_and_the_reason_is_told() {
     assert!(why(&west, &Pin { ca: Some([8; 32]), ..pin() }).contains("another CA"));
     fs::copy(store.path(&west), store.path(&"east".into())).unwrap();
     assert!(why(&"east".into(), &pin()).contains("of cluster west"));
-    assert_eq!(store.load_all(then()).unwrap().len(), 1, "a copy is nobody's");
+    let all = store.load_all(then()).unwrap();
+    assert_eq!((all.usable.len(), all.ignored.len()), (1, 1), "a copy is nobody's");
+    assert_eq!(&*all.ignored[0].cluster, "east");
+    assert!(all.ignored[0].why.to_string().contains("of cluster west"));
     fs::write(store.path(&west), b"tombolo\0").unwrap();
     assert!(why(&west, &pin()).contains("8 bytes"));
 }
@@ -384,25 +390,121 @@ fn k41_a_snapshot_is_too_old_or_too_new_by_the_wall_clock_alone() {
     assert!(text.contains("1h in the future"), "{text}");
 }
 
+fn names(dir: &Path) -> Vec<String> {
+    let entries = fs::read_dir(dir).unwrap();
+    let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
 #[test]
-fn opening_clears_away_pieces_and_what_nobody_will_use() {
+fn opening_clears_away_pieces_and_nothing_else_and_minds_nothing_odd() {
     let (store, dir) = store();
     store.save(&snapshot()).unwrap();
+    drop(store);
     let snapshots = dir.path().join("snapshots");
     fs::write(snapshots.join("west.snapshot.tmp"), b"half").unwrap();
     fs::write(snapshots.join("other.txt"), b"not ours").unwrap();
+    // No such names can be deleted as files.
+    fs::create_dir_all(snapshots.join("dir.snapshot/x")).unwrap();
+    fs::create_dir_all(snapshots.join("dir.snapshot.tmp/x")).unwrap();
     let options = SnapshotOptions { dir: snapshots.clone(), max_age: 24 * HOUR };
-    let names = || -> BTreeSet<String> {
-        let entries = fs::read_dir(&snapshots).unwrap();
-        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
-    };
-    SnapshotStore::open(&options, SystemTime::now()).unwrap();
-    assert_eq!(names(), ["other.txt".to_owned(), "west.snapshot".to_owned()].into());
-    SnapshotStore::open(&options, SystemTime::now() + 49 * HOUR).unwrap();
-    assert_eq!(names(), ["other.txt".to_owned()].into());
+    let store = SnapshotStore::open(&options).unwrap();
+    assert_eq!(names(&snapshots), ["dir.snapshot", "dir.snapshot.tmp", "other.txt", "west.snapshot"]);
+    let all = store.load_all(then()).unwrap();
+    assert_eq!((all.usable.len(), all.ignored.len()), (1, 1));
+    assert!(all.ignored[0].path.ends_with("dir.snapshot"));
+    assert!(all.ignored[0].why.to_string().contains("it is no file"));
     let under_a_file = SnapshotOptions { dir: snapshots.join("other.txt/x"), ..options };
-    let error = SnapshotStore::open(&under_a_file, SystemTime::now()).unwrap_err().to_string();
+    let error = SnapshotStore::open(&under_a_file).unwrap_err().to_string();
     assert!(error.contains("--snapshot-dir") && error.contains("other.txt"), "{error}");
+}
+
+#[test]
+fn a_clock_that_is_days_ahead_deletes_nothing_that_may_be_used_again() {
+    let (store, _dir) = store();
+    let west = ClusterId::from("west");
+    store.save(&snapshot()).unwrap();
+    let outdated = |days| store.outdated(then() + 24 * HOUR * days).unwrap();
+    // Written just now: a machine whose clock is wrong wrote it, or is wrong now.
+    fs::File::open(store.path(&west)).unwrap().set_modified(then() + 90 * 24 * HOUR).unwrap();
+    assert_eq!(outdated(60), Vec::<ClusterId>::new());
+    fs::File::open(store.path(&west)).unwrap().set_modified(then()).unwrap();
+    assert_eq!((outdated(2), outdated(3)), (Vec::new(), vec![west.clone()]));
+    // Its content is younger than the file: restored from a backup, say.
+    let younger = Snapshot { confirmed: then() + 24 * HOUR * 2, ..snapshot() };
+    store.save(&younger).unwrap();
+    fs::File::open(store.path(&west)).unwrap().set_modified(then()).unwrap();
+    assert_eq!((outdated(3), outdated(5)), (Vec::new(), vec![west]));
+}
+
+#[tokio::test]
+async fn old_snapshots_go_once_it_is_known_that_nobody_needs_them() {
+    let (store, _dir) = store();
+    let old = SystemTime::now() - 100 * HOUR;
+    for cluster in ["west", "gone"] {
+        let state = ClusterState::default();
+        store.save(&Snapshot { cluster: cluster.into(), confirmed: old, state, ..snapshot() }).unwrap();
+        fs::File::open(store.path(&cluster.into())).unwrap().set_modified(old).unwrap();
+    }
+    let dir = store.path(&"west".into()).parent().unwrap().to_owned();
+    let (keeper, ..) = keeper(store, 0);
+    assert_eq!(names(&dir), ["gone.snapshot", "west.snapshot"]);
+    keeper.sweep().await;
+    assert_eq!(names(&dir), ["west.snapshot"], "there is a cluster west");
+}
+
+#[test]
+fn processes_that_share_a_directory_leave_each_other_s_files_alone() {
+    let (store, dir) = store();
+    let options = SnapshotOptions { dir: dir.path().join("snapshots"), max_age: 24 * HOUR };
+    // It is being written.
+    let piece = options.dir.join("west.snapshot.tmp");
+    fs::write(&piece, b"half").unwrap();
+    let other = SnapshotStore::open(&options).unwrap();
+    assert!(piece.exists(), "whoever writes it is still there");
+    let of = |shards: usize| {
+        let endpoint = |n| {
+            (ServiceKey::new("sample", format!("s{n}")), EndpointShard::new("west".into(), None, Vec::new()))
+        };
+        let shards = (0..shards).map(endpoint).map(|(key, shard)| (key, Arc::new(shard)));
+        Snapshot { state: ClusterState { shards: shards.collect(), ..ClusterState::default() }, ..snapshot() }
+    };
+    let writers = [(store, 3000), (other, 30)].map(|(store, shards)| {
+        std::thread::spawn(move || {
+            for _ in 0..100 {
+                store.save(&of(shards)).expect("is kept");
+                let read = store.load(&"west".into(), &pin(), then()).expect("is whole").expect("is there");
+                assert!([30, 3000].contains(&read.snapshot.state.shards.len()));
+            }
+        })
+    });
+    writers.into_iter().for_each(|writer| writer.join().unwrap());
+    assert_eq!(names(&options.dir), ["west.snapshot", "west.snapshot.tmp"]);
+    // Alone again.
+    SnapshotStore::open(&options).unwrap();
+    assert_eq!(names(&options.dir), ["west.snapshot"]);
+}
+
+#[test]
+fn files_that_others_may_have_written_are_not_believed() {
+    let (store, _dir) = store();
+    store.save(&snapshot()).unwrap();
+    let path = store.path(&"west".into());
+    let why = |store: &SnapshotStore| {
+        let all = store.load_all(then()).unwrap();
+        assert!(all.usable.is_empty());
+        let why = store.load(&"west".into(), &pin(), then()).unwrap_err().to_string();
+        assert_eq!(all.ignored[0].why.to_string(), why);
+        why
+    };
+    for mode in [0o602, 0o620, 0o666] {
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+        assert!(why(&store).contains(&format!("mode is {mode:o}")));
+    }
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+    assert!(store.load(&"west".into(), &pin(), then()).unwrap().is_some(), "others may read it");
+    assert!(why(&store.of_user(4242)).contains("belongs to user"));
 }
 
 #[test]
@@ -444,11 +546,11 @@ fn keeper(
 async fn a_state_that_is_too_large_is_told_once_and_not_encoded_round_by_round() {
     let (store, _dir) = store();
     let (keeper, registry, problems, mut writer) = keeper(store.limited(2000), 100);
-    keeper.round();
+    keeper.round(Round::Usual);
     let told = problems.all();
     assert_eq!((told.len(), &*told[0].subject), (1, "cluster west, snapshot"));
     assert!(told[0].text.contains("larger than 2000 bytes") && told[0].text.contains("served only once"));
-    assert_eq!(keeper.load_all().await.len(), 0);
+    assert_eq!(keeper.load_all().await.0.len(), 0);
     // It stays too large, and then is not any more.
     assert_eq!(keeper.due_now(), 0);
     writer.replace(ClusterState::default());
@@ -456,14 +558,72 @@ async fn a_state_that_is_too_large_is_told_once_and_not_encoded_round_by_round()
     assert_eq!(keeper.due_now(), 0, "not tried before its time");
     tokio::time::advance(Duration::from_secs(900)).await;
     assert_eq!(keeper.due_now(), 1);
-    keeper.round();
-    assert_eq!((problems.all(), keeper.load_all().await.len()), (Vec::new(), 1));
+    keeper.round(Round::Usual);
+    assert_eq!((problems.all(), keeper.load_all().await.0.len()), (Vec::new(), 1));
     drop(registry);
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_names_resolve_to_and_the_document_are_kept_when_they_change() {
+async fn a_snapshot_that_cannot_be_written_leaves_nothing_and_is_tried_again_later() {
     let (store, _dir) = store();
+    let path = store.path(&"west".into());
+    fs::create_dir_all(path.join("in the way")).unwrap();
+    let (keeper, _registry, problems, _writer) = keeper(store, 1);
+    keeper.round(Round::Usual);
+    assert!(problems.all()[0].text.contains("is not kept: it cannot be written"));
+    assert_eq!(names(path.parent().unwrap()), ["west.snapshot"], "no piece of it");
+    tokio::time::advance(Duration::from_secs(59)).await;
+    assert_eq!(keeper.due_now(), 0, "not encoded round by round");
+    fs::remove_dir_all(&path).unwrap();
+    tokio::time::advance(Duration::from_secs(2)).await;
+    assert_eq!(keeper.due_now(), 1);
+    keeper.round(Round::Usual);
+    assert_eq!((problems.all(), keeper.load_all().await.0.len()), (Vec::new(), 1));
+    // The end does not wait.
+    fs::remove_file(&path).unwrap();
+    fs::create_dir_all(path.join("in the way")).unwrap();
+    keeper.memory().set_document("networks: {}");
+    keeper.round(Round::Usual);
+    fs::remove_dir_all(&path).unwrap();
+    keeper.round(Round::Usual);
+    assert!(!path.exists());
+    keeper.round(Round::Last);
+    assert!(path.exists());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_large_snapshot_in_which_something_flaps_is_written_now_and_then() {
+    const SERVICES: usize = 2000;
+    let (store, _dir) = store();
+    let path = store.path(&"west".into());
+    let (keeper, _registry, _problems, mut writer) = keeper(store, 0);
+    let mut flap = |n: usize| {
+        let key = ServiceKey::new("sample", format!("s{n}-{}", "x".repeat(500)));
+        let endpoint = Endpoint::new("10.0.0.1".parse().unwrap(), 80, "http", workload("w", "10.0.0.1"));
+        writer.set(key, EndpointShard::new("west".into(), None, vec![endpoint]));
+    };
+    (0..SERVICES).for_each(&mut flap);
+    keeper.round(Round::Usual);
+    let length = fs::metadata(&path).unwrap().len();
+    assert!((1 << 20..2 << 20).contains(&length), "{length}");
+    let mut writes = 0;
+    for n in 0..12 {
+        flap(SERVICES + n);
+        tokio::time::advance(Duration::from_secs(5)).await;
+        writes += keeper.due_now();
+        keeper.round(Round::Usual);
+    }
+    assert!((4..=7).contains(&writes), "{writes} times in a minute");
+    flap(SERVICES + 12);
+    keeper.round(Round::Usual);
+    let before = fs::metadata(&path).unwrap().len();
+    keeper.round(Round::Last);
+    assert!(fs::metadata(&path).unwrap().len() > before, "the last one has everything");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_names_resolve_to_and_the_document_are_kept_when_they_change() {
+    let (store, dir) = store();
     let (keeper, registry, _problems, mut writer) = keeper(store, 1);
     writer.claim_networks(state().networks);
     registry.set_static_gateways(
@@ -476,22 +636,33 @@ async fn what_names_resolve_to_and_the_document_are_kept_when_they_change() {
             cluster: "".into(),
         }],
     );
-    keeper.round();
+    keeper.round(Round::Usual);
     assert_eq!(keeper.due_now(), 0);
     let address = |text: &str| -> IpAddr { text.parse().unwrap() };
     registry.set_host_addresses(&"gw.example.com".into(), &[address("192.0.2.7")]);
     registry.set_host_addresses(&"static.example.com".into(), &[address("192.0.2.8")]);
     assert_eq!(keeper.due_now(), 1, "although nothing of the cluster differs");
-    keeper.round();
+    keeper.round(Round::Usual);
     keeper.memory().set_document("networks: {n9: {}}");
     assert_eq!(keeper.due_now(), 1);
-    keeper.round();
+    keeper.round(Round::Usual);
     assert_eq!(keeper.due_now(), 0);
     let loaded = keeper.load(&"west".into(), &pin()).await.unwrap().snapshot;
     let known = [("gw.example.com", "192.0.2.7"), ("static.example.com", "192.0.2.8")];
     assert_eq!(loaded.addresses, known.map(|(host, ip)| (host.into(), vec![address(ip)])).into());
     assert_eq!(loaded.mesh_networks.as_deref(), Some("networks: {n9: {}}"));
     assert_eq!(keeper.memory().addresses(&"gw.example.com".into()), [address("192.0.2.7")], "recalled");
+    // What a new process recalls, and has not read yet, it keeps.
+    drop((registry, writer));
+    let store =
+        SnapshotStore::open(&SnapshotOptions { dir: dir.path().join("snapshots"), max_age: 24 * HOUR });
+    let (keeper, ..) = super::tests::keeper(store.unwrap(), 2);
+    keeper.memory().await_document(&"west".into());
+    keeper.load(&"west".into(), &pin()).await.unwrap();
+    assert_eq!(keeper.memory().document_before().await.as_deref(), Some("networks: {n9: {}}"));
+    keeper.round(Round::Usual);
+    let loaded = keeper.load(&"west".into(), &pin()).await.unwrap().snapshot;
+    assert_eq!((loaded.state.shards.len(), loaded.mesh_networks.as_deref()), (2, Some("networks: {n9: {}}")));
 }
 
 #[test]

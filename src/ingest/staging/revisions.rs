@@ -192,6 +192,9 @@ mod tests {
         let delete = SourceEvent::Delete::<Pod> { key: key(), revision: Some(50) };
         assert!(revisions.admits(&delete, &mut pods));
         pods.take(&key());
+        let place = pods.find(&key()).expect("its place");
+        pods.release(place);
+        assert_eq!(pods.revision(&key()), None);
         assert!(!revisions.admits(&apply(45), &mut pods), "it does not come back");
         // Made again: the revision moves to the new pod, and a list forgets what is held and not listed.
         assert!(revisions.admits(&apply(60), &mut pods));

@@ -380,6 +380,9 @@ fn a_relist_is_mark_and_sweep_and_equal_objects_cost_nothing() {
     assert!(endpoints(&mut staging, "s2").is_empty());
     assert_eq!(endpoints(&mut staging, "s1"), ["10.1.0.1 p1 Healthy"]);
     assert_eq!(staging.quarantined().len(), 1);
+    relist(&mut staging, &[same(0)]);
+    assert!(endpoints(&mut staging, "s1").is_empty());
+    assert!(staging.quarantined().is_empty(), "nobody is told of what is not there");
 }
 
 #[test]

@@ -106,6 +106,35 @@ fn d14_only_networks_of_the_writing_cluster_are_looked_at() {
 }
 
 #[test]
+fn d13_networks_that_come_and_go_leave_versions_and_not_entries() {
+    let mut world = World::default();
+    world.tell("stays", &claim(&[gateway("stays", "stays", "1.1.1.1")], &[]));
+    let unheard = world.networks.part(&"unheard of".into()).version;
+    let (mut seen, rounds) = (Vec::new(), 3 * MAX_EMPTY);
+    for n in 0..rounds {
+        let network = format!("n{n}");
+        world.tell("a", &claim(&[gateway(&network, "a", "1.1.1.1")], &[named(&network, "a", "x")]));
+        seen.push((NetworkId::from(network), world.versions.get()));
+    }
+    // The last one is there, and so many that are not.
+    assert_eq!(world.networks.parts.len(), MAX_EMPTY + 2);
+    for (network, told) in &seen[..rounds - 1] {
+        let part = world.networks.part(network);
+        assert!(part.gateways.is_empty() && part.version > *told, "who read it sees that it is over");
+    }
+    assert!(world.networks.part(&"unheard of".into()).version > unheard, "it may have been there meanwhile");
+    assert_eq!(
+        (world.shown("stays"), world.shown(&seen[rounds - 1].0)),
+        (vec!["stays 1.1.1.1".to_owned()], vec!["a 1.1.1.1".to_owned()],)
+    );
+    // One that comes back counts as one that is there.
+    let back = &seen[rounds - 2].0;
+    world.tell("a", &claim(&[gateway(back, "a", "1.1.1.1")], &[]));
+    assert!(world.networks.part(back).version >= world.versions.get() - 1);
+    assert!(world.networks.empty.values().all(|network| world.networks.parts[network].is_empty()));
+}
+
+#[test]
 fn r3_15_a_host_name_becomes_a_gateway_per_address() {
     let mut world = World::default();
     let difference = world.tell("a", &claim(&[gateway("n", "a", "10.0.0.1")], &[named("n", "a", "x")]));

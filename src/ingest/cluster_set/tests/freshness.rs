@@ -1,7 +1,5 @@
 //! What operators are told of clusters, and the clocks it goes by.
 
-use std::time::SystemTime;
-
 use serde_json::json;
 
 use super::*;
@@ -72,7 +70,7 @@ async fn each_kind_has_a_state_of_its_own() {
 
 fn keeper(plane: &mut Plane, dir: &tempfile::TempDir) -> Arc<Keeper> {
     let options = SnapshotOptions { dir: dir.path().to_owned(), max_age: 24 * HOUR };
-    let store = SnapshotStore::open(&options, SystemTime::now()).unwrap();
+    let store = SnapshotStore::open(&options).unwrap();
     let keeper =
         Arc::new(Keeper::new(store, Arc::clone(&plane.set.registry), Arc::clone(&plane.set.problems)));
     plane.set.snapshots = Some(Arc::clone(&keeper));
@@ -488,6 +486,40 @@ async fn d10_a_restored_gateway_passes_the_options_of_now() {
         plane.pass(Duration::from_secs(2)).await;
         assert_eq!((addresses(&plane), plane.web()), (as_strings(expected), web(&[("c1", 3)])));
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn z11_what_is_not_selected_any_more_is_not_restored_and_not_missed() {
+    let dir = kept_with("u1", 250).await;
+    let only = |plane: &Plane, server: &FakeServer, namespaces: &str| {
+        let options = plane.set.read_options(&"c1".into(), &as_texts(&[("namespaces", namespaces)]));
+        Start { options, ..pinned(server) }
+    };
+    let down = FakeServer::default();
+    down.go_down();
+    let mut plane = Plane::new();
+    keeper(&mut plane, &dir);
+    plane.set.start(only(&plane, &down, "!a")).unwrap();
+    plane.settle().await;
+    assert_eq!((plane.web(), plane.health("c1")), (web(&[]), "stale"));
+    assert_eq!(plane.gateways().len(), 1, "the system namespace always is");
+    // It was selected differently while nobody had read it.
+    let mut plane = Plane::new();
+    keeper(&mut plane, &dir);
+    let silent = FakeServer::default();
+    silent.hold_new_lists(true);
+    plane.set.start(pinned(&silent)).unwrap();
+    plane.settle().await;
+    plane.tell("c1", &[("namespaces", "!a")]);
+    plane.pass(Duration::from_secs(2)).await;
+    assert_eq!((plane.web(), plane.health("c1")), (web(&[]), "stale"));
+    // One that can be read is live at once: nothing is missing that it should have.
+    let server = FakeServer::with(world("n1", "u1", 1, 250));
+    let mut plane = Plane::new();
+    keeper(&mut plane, &dir);
+    plane.set.start(only(&plane, &server, "!a")).unwrap();
+    plane.settle().await;
+    assert_eq!((plane.web(), plane.health("c1"), plane.problems()), (web(&[]), "live", Vec::new()));
 }
 
 fn as_strings(texts: &[&str]) -> Vec<String> {

@@ -64,6 +64,8 @@ struct Entry {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Family {
     addresses: Vec<IpAddr>,
+    /// The last lookup brought them.
+    fresh: bool,
     /// Since when DNS has been saying that there are none.
     gone_since: Option<Instant>,
 }
@@ -72,15 +74,21 @@ impl Family {
     /// Takes in an answer: one without addresses begins the end of those held, and where nobody knows they
     /// stay (D8). Servers turn their answers round: the order says nothing.
     fn take(&mut self, found: &Result<Found, String>, now: Instant) {
+        self.fresh = false;
         match found {
             Err(_) => self.gone_since = None,
             Ok(found) if found.addresses.is_empty() => _ = self.gone_since.get_or_insert(now),
             Ok(found) => {
                 let mut addresses = found.addresses.clone();
                 addresses.sort_unstable();
-                *self = Self { addresses, gone_since: None };
+                *self = Self { addresses, fresh: true, gone_since: None };
             }
         }
+    }
+
+    /// Whether DNS said the same.
+    fn is_as(&self, other: &Self) -> bool {
+        self.addresses == other.addresses && self.gone_since == other.gone_since
     }
 
     /// When the addresses are given up (D8).
@@ -188,8 +196,10 @@ impl Table {
         let entry = self.names.get(host)?;
         Some(Row {
             addresses: entry.served.clone(),
+            last_good: entry.last_good(),
             answered: entry.answered,
             expires: entry.expires,
+            next: entry.next,
             gone_since: entry.gone_since(),
             asked: entry.asked,
             last_error: entry.last_error.clone(),
@@ -225,6 +235,13 @@ impl Entry {
         self.last_error
             .take_if(|error| error == GRACE && self.v4.end(rules).or(self.v6.end(rules)).is_none());
         self.served = self.usable(rules);
+    }
+
+    /// The addresses that are served although the last lookup did not bring them.
+    fn last_good(&self) -> Vec<IpAddr> {
+        let old = [&self.v4, &self.v6].into_iter().filter(|family| !family.fresh);
+        let old: BTreeSet<_> = old.flat_map(|family| &family.addresses).map(IpAddr::to_canonical).collect();
+        self.served.iter().filter(|address| old.contains(address)).copied().collect()
     }
 
     /// For how long DNS has been saying that none of the addresses is there.
@@ -304,7 +321,7 @@ impl Entry {
 
     fn found(&mut self, before: (Family, Family), ttl: Option<u32>, partial: bool, now: Instant) {
         self.failures = 0;
-        let same = before == (self.v4.clone(), self.v6.clone());
+        let same = before.0.is_as(&self.v4) && before.1.is_as(&self.v6);
         let left = self.expires.map(|expires| expires.saturating_duration_since(now)).unwrap_or_default();
         let copy =
             same && !left.is_zero() && Duration::from_secs(ttl.unwrap_or(0).into()) <= left + COPY_SLACK;

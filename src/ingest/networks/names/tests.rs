@@ -270,6 +270,30 @@ async fn r3_15_servers_are_asked_in_order_until_one_knows() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn d08_operators_see_which_addresses_are_held_and_when_they_are_asked_for() {
+    let script = Script::servers(1);
+    script.says(1, &records(&["10.0.0.1", "fd00::1"], 60));
+    let mut world = World::over(&script);
+    world.names(&[HOST]);
+    pass(1).await;
+    assert!(world.status(HOST).last_good.is_empty());
+    script.says(1, &Answer::Unreachable);
+    // Nobody answers for an hour: always asked again within half a minute, and always said when.
+    let mut waits = Vec::new();
+    for _ in 0..60 {
+        pass(61).await;
+        waits.push(world.status(HOST).next);
+    }
+    assert!(waits.iter().all(|wait| *wait <= Duration::from_secs(30)), "{waits:?}");
+    assert!(waits.iter().any(|wait| *wait > Duration::from_secs(1)), "{waits:?}");
+    let status = world.status(HOST);
+    assert_eq!((status.last_good, status.ttl_left), (status.addresses, Some(Duration::ZERO)));
+    script.says(1, &records(&["10.0.0.1", "fd00::1"], 60));
+    pass(31).await;
+    assert!(world.status(HOST).last_good.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
 async fn r3_15_refusal_is_no_answer() {
     let script = Script::servers(1);
     script.says(1, &records(&["10.0.0.1"], 60));
@@ -298,6 +322,7 @@ async fn r3_15_one_failing_kind_of_records_is_tolerated() {
     pass(300).await;
     assert_eq!(world.sees(), seen(&["10.0.0.2", "fd00::1"], 1), "what failed stands as it was");
     assert!(world.status(HOST).last_error.unwrap().starts_with("AAAA:"));
+    assert_eq!(world.status(HOST).last_good, ["fd00::1".parse::<IpAddr>().unwrap()], "the other is fresh");
     script.says(1, &records(&["10.0.0.3"], 300));
     pass(31).await;
     assert_eq!(
@@ -421,6 +446,7 @@ async fn k40_special_addresses_are_dropped_unless_allowed() {
     pass(1).await;
     assert_eq!(world.sees().0, ["10.0.0.1"]);
     assert!(world.status(HOST).last_error.unwrap().contains("not used"));
+    assert!(world.status(HOST).last_good.is_empty(), "what is left is fresh");
     let mut world = World::new(script.clone(), Quirks::OURS, SpecialAddresses::Keep);
     world.names(&[HOST]);
     pass(1).await;

@@ -1,5 +1,6 @@
 //! The document in the mesh ConfigMap, key `meshNetworks`, of the config cluster's system namespace.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::stream::{BoxStream, StreamExt};
@@ -15,6 +16,12 @@ const KEY: &str = "meshNetworks";
 /// may lie. Then, if it went with a list, another list has to say the same (K-21).
 pub(in crate::ingest) const GRACE: Duration = Duration::from_secs(5);
 
+/// How long the document of before the start is withheld while nothing fails: most API servers answer faster.
+const RECALL_AFTER: Duration = Duration::from_secs(1);
+
+/// What is told of a source that says nothing.
+const NOT_IN_TIME: &str = "nothing was heard of it in time";
+
 /// A document that is no longer there.
 struct Absent {
     /// When that is to count.
@@ -23,9 +30,9 @@ struct Absent {
     doubted: bool,
 }
 
-/// Publishes what the ConfigMap says, for ever. If nothing is heard within `patience` (`None`: wait for ever),
-/// the clusters go on without a document until it comes; without permission they do so at once. `relist` asks
-/// for a list now.
+/// Publishes what the ConfigMap says, for ever. While it cannot be had, what it said before the start stands. If
+/// nobody knows that and nothing is heard within `patience` (`None`: wait for ever), the clusters go on without a
+/// document until it comes; without permission they do so at once. `relist` asks for a list now.
 pub(in crate::ingest) async fn follow_config_map(
     mut events: BoxStream<'static, SourceEvent<ConfigMapObject>>,
     relist: impl Fn(ListReason) + Send,
@@ -33,42 +40,32 @@ pub(in crate::ingest) async fn follow_config_map(
     config_map: ObjectKey,
     patience: Option<Duration>,
 ) {
-    let origin = format!("ConfigMap {config_map}");
+    let mut deadline = patience.map(|patience| Instant::now() + patience);
+    let mut document = Document::new(publisher, &config_map).await;
     let is_ours = |key: &ObjectKey| key.name == config_map.name;
-    let deadline = patience.map(|patience| Instant::now() + patience);
     let mut listing: Option<Option<Received<ConfigMapObject>>> = None;
-    let mut recalled = publisher.memory.recalled();
-    recalled.mark_changed();
-    let mut absent: Option<Absent> = None;
     loop {
-        let gone = absent.as_ref().map(|absent| absent.due);
+        let gone = document.absent.as_ref().map(|absent| absent.due);
+        let recall = document.before.as_ref().map(|(_, due)| *due);
         let event = tokio::select! {
-            // Biased: what is heard counts more than the deadline.
+            // Biased: what is heard counts more than any deadline.
             biased;
             event = events.next() => event,
-            Ok(()) = recalled.changed(), if !publisher.is_known() => {
-                let text = recalled.borrow_and_update().clone();
-                if let Some(text) = text {
-                    // Told by the publisher; what is heard later takes its place.
-                    let _ = publisher.take(&text, &format!("snapshot of {origin}"));
-                }
+            () = tokio::time::sleep_until(recall.unwrap_or_else(Instant::now)),
+                if recall.is_some() && !document.publisher.is_known() =>
+            {
+                document.make_do(NOT_IN_TIME);
                 continue;
             }
             () = tokio::time::sleep_until(deadline.unwrap_or_else(Instant::now)),
-                if deadline.is_some() && !publisher.is_known() =>
+                if deadline.is_some() && !document.publisher.is_known() =>
             {
-                publisher.unreachable(&origin, "nothing was heard of it in time");
-                publisher.nothing();
+                deadline = None;
+                document.do_without(NOT_IN_TIME);
                 continue;
             }
             () = tokio::time::sleep_until(gone.unwrap_or_else(Instant::now)), if gone.is_some() => {
-                match absent.take() {
-                    Some(Absent { doubted: true, .. }) => {
-                        relist(ListReason::Requested);
-                        absent = Some(Absent { due: Instant::now() + GRACE, doubted: true });
-                    }
-                    _ => publish(&publisher, &origin, ""),
-                }
+                document.on_absence(&relist);
                 continue;
             }
         };
@@ -78,44 +75,108 @@ pub(in crate::ingest) async fn follow_config_map(
             SourceEvent::InitApply(received) if is_ours(&received.key) => listing = Some(Some(received)),
             SourceEvent::InitDelete(key) if is_ours(&key) => listing = Some(None),
             SourceEvent::InitDone { reason } => match listing.take().flatten() {
-                Some(received) => {
-                    absent = None;
-                    take(&publisher, &origin, received);
-                }
-                None if !publisher.names_networks() => publish(&publisher, &origin, ""),
-                None => match &mut absent {
-                    Some(absent) => absent.doubted &= reason != ListReason::Requested,
-                    None => absent = Some(Absent { due: Instant::now() + GRACE, doubted: true }),
-                },
+                Some(received) => document.take(received),
+                None => document.is_not_listed(reason),
             },
-            SourceEvent::Apply(received) if is_ours(&received.key) => {
-                absent = None;
-                take(&publisher, &origin, received);
-            }
-            SourceEvent::Delete { key, .. } if is_ours(&key) => {
-                absent = Some(Absent { due: Instant::now() + GRACE, doubted: false });
-            }
-            SourceEvent::Connected | SourceEvent::Idle => publisher.reachable(),
+            SourceEvent::Apply(received) if is_ours(&received.key) => document.take(received),
+            SourceEvent::Delete { key, .. } if is_ours(&key) => document.is_deleted(),
+            SourceEvent::Connected | SourceEvent::Idle => document.publisher.reachable(),
             SourceEvent::Failed(failure @ (Failure::Forbidden(_) | Failure::NotServed(_))) => {
-                publisher.unreachable(&origin, failure.text());
-                publisher.nothing();
+                document.do_without(failure.text());
             }
+            SourceEvent::Failed(failure) => document.make_do(failure.text()),
             _ => {}
         }
     }
 }
 
-fn take(publisher: &MeshPublisher, origin: &str, received: Received<ConfigMapObject>) {
-    match received.object {
-        Ok(object) => publish(publisher, origin, object.data.get(KEY).map_or("", |text| text)),
-        Err(reason) => publisher.unreadable(origin, &reason),
-    }
+/// The document, as far as it is known.
+struct Document {
+    publisher: MeshPublisher,
+    origin: String,
+    /// What it said before the start, until it says something, and when that is to stand in at the latest.
+    before: Option<(Arc<str>, Instant)>,
+    absent: Option<Absent>,
 }
 
-fn publish(publisher: &MeshPublisher, origin: &str, text: &str) {
-    match publisher.take(text, &format!("{origin}, key {KEY}")) {
-        Ok(()) => publisher.memory.set_document(text),
-        // Told by the publisher. At the first look there is no version before: the clusters go on without one.
-        Err(_) => publisher.nothing(),
+impl Document {
+    /// Waits until it was looked for what it said before the start.
+    async fn new(publisher: MeshPublisher, config_map: &ObjectKey) -> Self {
+        let before = publisher.memory.document_before().await;
+        let before = before.map(|text| (text, Instant::now() + RECALL_AFTER));
+        Self { publisher, origin: format!("ConfigMap {config_map}"), before, absent: None }
+    }
+
+    /// What was said before the start takes the place of what is not known.
+    fn recall(&mut self) {
+        if let Some((text, _)) = self.before.take().filter(|_| !self.publisher.is_known()) {
+            self.publisher.recall(&text, &format!("snapshot of {}", self.origin));
+        }
+    }
+
+    /// It cannot be had now: what it said before the start holds, if that is known.
+    fn make_do(&mut self, why: &str) {
+        if self.before.is_some() && !self.publisher.is_known() {
+            self.recall();
+            self.publisher.unreachable(&self.origin, why);
+        }
+    }
+
+    /// It cannot be had at all: nobody waits for it any longer.
+    fn do_without(&mut self, why: &str) {
+        self.recall();
+        self.publisher.unreachable(&self.origin, why);
+        self.publisher.nothing();
+    }
+
+    fn take(&mut self, received: Received<ConfigMapObject>) {
+        self.absent = None;
+        match received.object {
+            Ok(object) => self.publish(object.data.get(KEY).map_or("", |text| text)),
+            Err(reason) => {
+                self.recall();
+                self.publisher.unreadable(&self.origin, &reason);
+                // At the first look there is no version before: the clusters go on without one.
+                self.publisher.nothing();
+            }
+        }
+    }
+
+    fn publish(&mut self, text: &str) {
+        match self.publisher.take(text, &format!("{}, key {KEY}", self.origin)) {
+            Ok(()) => {
+                self.before = None;
+                self.publisher.memory.set_document(text);
+            }
+            // Told by the publisher.
+            Err(_) => {
+                self.recall();
+                self.publisher.nothing();
+            }
+        }
+    }
+
+    /// A list without it. What was there before the start is missed as well (K-21).
+    fn is_not_listed(&mut self, reason: ListReason) {
+        self.recall();
+        match &mut self.absent {
+            _ if !self.publisher.names_networks() => self.publish(""),
+            Some(absent) => absent.doubted &= reason != ListReason::Requested,
+            None => self.absent = Some(Absent { due: Instant::now() + GRACE, doubted: true }),
+        }
+    }
+
+    fn is_deleted(&mut self) {
+        self.absent = Some(Absent { due: Instant::now() + GRACE, doubted: false });
+    }
+
+    fn on_absence(&mut self, relist: impl Fn(ListReason)) {
+        match self.absent.take() {
+            Some(Absent { doubted: true, .. }) => {
+                relist(ListReason::Requested);
+                self.absent = Some(Absent { due: Instant::now() + GRACE, doubted: true });
+            }
+            _ => self.publish(""),
+        }
     }
 }

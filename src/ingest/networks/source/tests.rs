@@ -21,6 +21,8 @@ struct World {
     publisher: Option<MeshPublisher>,
     /// Lists that were asked for.
     asked: Arc<AtomicUsize>,
+    memory: Arc<Memory>,
+    patience: Option<Duration>,
     task: Option<JoinHandle<()>>,
 }
 
@@ -40,7 +42,23 @@ impl World {
             SpecialAddresses::Drop,
         );
         let (feed, publisher) = (publisher.feed(), Some(publisher));
-        Self { registry, problems, feed, publisher, asked: Arc::default(), task: None }
+        let patience = Some(Duration::from_secs(30));
+        let (asked, memory) = (Arc::default(), Arc::default());
+        Self { registry, problems, feed, publisher, asked, memory, patience, task: None }
+    }
+
+    /// A snapshot of cluster `east` is being looked for, and nobody gives up waiting.
+    fn remembering() -> Self {
+        let mut world = Self::new();
+        world.patience = None;
+        world.memory.await_document(&"east".into());
+        world.publisher =
+            world.publisher.take().map(|publisher| publisher.remembering(Arc::clone(&world.memory)));
+        world
+    }
+
+    fn recall(&self, document: &str) {
+        self.memory.recall_document(&"east".into(), Some(&document.into()));
     }
 
     fn follow_file(mut self, path: &Path) -> Self {
@@ -58,7 +76,7 @@ impl World {
             Some((event, receiver))
         });
         let publisher = self.publisher.take().unwrap();
-        let patience = Some(Duration::from_secs(30));
+        let patience = self.patience;
         let asked = Arc::clone(&self.asked);
         let relist = move |reason| {
             assert_eq!(reason, ListReason::Requested);
@@ -288,25 +306,76 @@ async fn clusters_go_on_without_a_document_that_cannot_be_had() {
     world.until_problem("HTTP 403").await;
 }
 
+/// However it cannot be had, and whether or not anybody waits for it without limit.
 #[tokio::test(start_paused = true)]
 async fn a_document_from_before_a_restart_stands_in_while_the_config_map_cannot_be_read() {
-    let mut world = World::new();
-    let memory = Arc::<Memory>::default();
-    world.publisher = world.publisher.take().map(|publisher| publisher.remembering(Arc::clone(&memory)));
-    let (mut world, events) = world.follow_events();
-    events.send(SourceEvent::Failed(Failure::Unreachable("down".to_owned()))).unwrap();
-    memory.recall_document(document("before").into());
-    tokio::time::sleep(Duration::from_secs(1)).await;
-    world.until("before").await;
-    assert_eq!((world.gateways(), world.problems.all()), (vec!["7.7.7.7".to_owned()], Vec::new()));
-    tokio::time::sleep(Duration::from_secs(60)).await;
-    world.until("before").await;
+    let unreadable = Received { object: Err("it is broken".to_owned()), ..config_map("istio", None) };
+    let causes = [
+        (vec![], "in time"),
+        (vec![SourceEvent::Failed(Failure::Unreachable("it is down".to_owned()))], "it is down"),
+        (vec![SourceEvent::Failed(Failure::Forbidden("HTTP 403".to_owned()))], "HTTP 403"),
+        (vec![SourceEvent::Apply(unreadable)], "it is broken"),
+        (vec![SourceEvent::Apply(config_map("istio", Some("5")))], "key meshNetworks"),
+    ];
+    for (events, problem) in causes {
+        let (mut world, sender) = World::remembering().follow_events();
+        events.into_iter().for_each(|event| sender.send(event).unwrap());
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        assert!(world.feed.borrow().is_none(), "{problem}: the snapshot is being looked for");
+        world.recall(&document("before"));
+        tokio::time::sleep(Duration::from_millis(1100)).await;
+        world.until("before").await;
+        assert_eq!(world.gateways(), ["7.7.7.7"], "{problem}");
+        let told: Vec<_> = world.problems.all().into_iter().map(|problem| problem.text).collect();
+        assert!(
+            told.len() == 1 && told[0].contains(problem) && told[0].contains("before stands"),
+            "{told:?}"
+        );
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        world.until("before").await;
+        sender.send(SourceEvent::Apply(config_map("istio", Some(&document("now"))))).unwrap();
+        world.until("now").await;
+        assert_eq!(world.problems.all(), []);
+        // What was heard is not replaced by what was remembered.
+        sender.send(SourceEvent::Failed(Failure::Forbidden("HTTP 403".to_owned()))).unwrap();
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        world.until("now").await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_document_from_before_a_restart_is_nobodys_concern_when_the_config_map_is_read_in_time() {
+    let (mut world, events) = World::remembering().follow_events();
+    world.recall(&document("before"));
+    tokio::time::sleep(Duration::from_millis(900)).await;
+    assert!(world.feed.borrow().is_none());
     events.send(SourceEvent::Apply(config_map("istio", Some(&document("now"))))).unwrap();
     world.until("now").await;
-    // What was heard is not replaced by what was remembered.
-    memory.recall_document(document("before").into());
     tokio::time::sleep(Duration::from_secs(60)).await;
     world.until("now").await;
+    // Nothing was known before, and nobody waits for ever.
+    let mut world = World::remembering();
+    world.patience = Some(Duration::from_secs(20));
+    let (mut world, _events) = world.follow_events();
+    world.memory.recall_document(&"west".into(), Some(&document("another's").into()));
+    world.memory.recall_document(&"east".into(), None);
+    world.until("").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn k21_a_first_list_without_the_config_map_of_before_is_asked_for_again() {
+    let (mut world, events) = World::remembering().follow_events();
+    world.recall(&document("before"));
+    let list = |reason| {
+        events.send(SourceEvent::Init).unwrap();
+        events.send(SourceEvent::InitDone { reason }).unwrap();
+    };
+    list(ListReason::First);
+    tokio::time::sleep(config_map::GRACE * 3).await;
+    world.until("before").await;
+    assert!(world.asked.load(Ordering::SeqCst) > 0);
+    list(ListReason::Requested);
+    world.until("").await;
 }
 
 #[test]

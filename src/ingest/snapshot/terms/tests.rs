@@ -1,6 +1,6 @@
 use super::*;
 use crate::ingest::networks::HostNames;
-use crate::model::{Endpoint, ServiceKey, Workload, WorkloadParts};
+use crate::model::{Endpoint, ServiceKey, Set, Workload, WorkloadCell, WorkloadParts};
 
 fn gateway(network: &str, address: &str) -> NetworkGateway {
     NetworkGateway::new(network.into(), "west".into(), address.parse().unwrap())
@@ -127,5 +127,48 @@ fn only_what_the_file_of_settings_says_itself_differs() {
         (&[("stale", "hold")], StalePolicy::Hold),
     ] {
         assert_eq!(then.overridden(&texts(said)).stale, stale, "{said:?}");
+    }
+}
+
+#[test]
+fn z11_namespaces_that_are_not_read_any_more_are_not_restored() {
+    let state = || {
+        let namespaces = ["a", "b", "istio-system"];
+        let shard = |namespace: &str| {
+            let shard = EndpointShard::new("west".into(), None, Vec::new());
+            (ServiceKey::new(namespace, "web"), Arc::new(shard))
+        };
+        let workload = |namespace: &str| {
+            let parts = WorkloadParts { namespace: namespace.into(), ..WorkloadParts::default() };
+            WorkloadCell { workload: Arc::new(Workload::from(parts)), services: Set::default() }
+        };
+        ClusterState {
+            shards: namespaces.into_iter().map(shard).collect(),
+            workloads: namespaces.into_iter().map(workload).collect(),
+            ..ClusterState::default()
+        }
+    };
+    for (texts, left) in [
+        (&[][..], &["a", "b", "istio-system"][..]),
+        (&[("namespaces", "a")], &["a", "istio-system"]),
+        (&[("namespaces", "!a")], &["b", "istio-system"]),
+        (&[("namespaces", "!istio-system")], &["a", "b", "istio-system"]),
+        (&[("namespaces", "c")], &["istio-system"]),
+        // Which ones these are, nobody knows yet.
+        (&[("namespace-selector", "env=prod")], &["a", "b", "istio-system"]),
+        // Nothing is read that was not read before.
+        (&[("namespaces", "A B")], &["istio-system"]),
+    ] {
+        let texts: Texts =
+            texts.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+        let mut state = state();
+        select(&ClusterOptions::read([&texts], None).0.selection, &"istio-system".into(), &mut state);
+        let shards: Vec<_> = state.shards.keys().map(|key| key.namespace.to_string()).collect();
+        let pods: Vec<_> = state.workloads.iter().map(|cell| cell.workload.namespace.to_string()).collect();
+        assert_eq!(
+            (shards, pods),
+            (left.iter().map(|n| (*n).to_owned()).collect(), left.iter().map(|n| (*n).to_owned()).collect()),
+            "{texts:?}"
+        );
     }
 }

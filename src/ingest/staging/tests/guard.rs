@@ -96,6 +96,58 @@ fn k21_each_namespace_is_doubted_and_confirmed_by_itself() {
 }
 
 #[test]
+fn k21_a_confirmation_counts_for_its_namespace_alone() {
+    let (mut staging, _) = four();
+    NAMESPACES.into_iter().for_each(|namespace| list(&mut staging, namespace, &[]));
+    assert_eq!(doubted(&staging), ["c", "d"]);
+    staging.confirm(ObjectKind::EndpointSlice, &Some("c".into()));
+    list(&mut staging, "d", &[]);
+    assert_eq!((doubted(&staging), served(&mut staging, "d")), (vec!["c".into(), "d".into()], 60));
+}
+
+#[test]
+fn k21_a_list_that_began_before_the_second_one_was_asked_for_confirms_nothing_and_ends_nothing() {
+    let (mut staging, _) = four();
+    NAMESPACES[..3].iter().for_each(|namespace| list(&mut staging, namespace, &[]));
+    let c = Some(Name::from("c"));
+    staging.apply_in(c.clone(), StagedEvent::Slice(SourceEvent::Init));
+    staging.confirm(ObjectKind::EndpointSlice, &c);
+    let done = SourceEvent::InitDone { reason: ListReason::First };
+    staging.apply_in(c, StagedEvent::Slice(done));
+    assert_eq!((doubted(&staging), served(&mut staging, "c")), (vec!["c".to_owned()], 60));
+    list(&mut staging, "c", &[]);
+    assert_eq!((doubted(&staging), served(&mut staging, "c")), (Vec::new(), 0), "the next one does");
+}
+
+#[test]
+fn k21_what_was_confirmed_to_be_gone_does_not_count_against_others() {
+    let (mut staging, _) = four();
+    for (namespace, left) in [("a", 20), ("b", 0), ("c", 40)] {
+        list(&mut staging, namespace, &[many(namespace, left)]);
+    }
+    assert_eq!(doubted(&staging), [""; 0], "120 of 240");
+    list(&mut staging, "a", &[]);
+    assert_eq!(doubted(&staging), ["a"], "140 of 240");
+    staging.confirm(ObjectKind::EndpointSlice, &Some("a".into()));
+    list(&mut staging, "a", &[]);
+    assert_eq!((doubted(&staging), served(&mut staging, "a")), (Vec::new(), 0));
+    list(&mut staging, "c", &[many("c", 25)]);
+    assert_eq!((doubted(&staging), served(&mut staging, "c")), (Vec::new(), 25), "95 besides those of a");
+}
+
+#[test]
+fn k21_k38_what_cannot_be_read_is_not_lost() {
+    let (mut staging, _) = four();
+    for namespace in NAMESPACES {
+        let mut bad = many(namespace, 60);
+        bad["endpoints"] = json!(7);
+        list(&mut staging, namespace, &[bad]);
+        assert_eq!((doubted(&staging), served(&mut staging, namespace)), (Vec::new(), 60));
+    }
+    assert_eq!(staging.quarantined().len(), NAMESPACES.len());
+}
+
+#[test]
 fn k21_the_places_of_pods_are_not_lost_with_an_empty_list_of_nodes() {
     let mut staging = world(150);
     staging.apply(StagedEvent::Node(SourceEvent::Init));
