@@ -4,6 +4,7 @@
 //! same time is one of these.
 
 mod addresses;
+mod cluster_local;
 mod endpoint;
 mod gateway;
 mod health;
@@ -22,6 +23,7 @@ mod standing;
 mod workload;
 
 pub use addresses::Addresses;
+pub use cluster_local::ClusterLocalHosts;
 pub use endpoint::{Discoverability, Endpoint, EndpointShard, Exposure, Health};
 pub use gateway::{DEFAULT_GATEWAY_PORT, GatewayAddress, GatewayHost, HBONE_GATEWAY_PORT, NetworkGateway};
 pub use health::{

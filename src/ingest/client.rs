@@ -40,6 +40,7 @@ use kube::client::ConfigExt;
 use tower::{BoxError, Layer as _, ServiceExt as _};
 
 use authorization::Authorization;
+pub use body::{BodyError, collect};
 use connection::Outgoing;
 pub use credentials::{CredentialKind, Credentials, Expiry};
 use dial::{Dialer, Patience};

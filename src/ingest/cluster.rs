@@ -56,7 +56,7 @@ use super::options::ClusterOptions;
 use super::problems::Problems;
 use super::staging::{Batch, Guard, Scope, StagedEvent, Staging};
 use super::watch::{Failure, SourceEvent};
-use crate::model::{Name, Standing};
+use crate::model::{Moment, Name, Standing};
 use crate::registry::{ClusterWriter, Registry};
 
 /// Events taken in before anything is published, and before other clusters have their turn: bounds the time
@@ -253,7 +253,9 @@ impl Generation {
     }
 
     /// D35: what the endpoints are worth, by the age of the data.
-    fn stand(&self, standing: Standing, writer: &mut ClusterWriter) {
+    fn weigh(&self, age: &mut Age, stale_since: Option<Moment>, writer: &mut ClusterWriter, now: Instant) {
+        age.observe(stale_since, now);
+        let standing = age.standing(now);
         if !writer.set_standing(standing) {
             return;
         }

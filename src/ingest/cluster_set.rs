@@ -147,10 +147,7 @@ impl ClusterSet {
             let feeds = Arc::new(feeds.with_mcs(&self.options.mcs));
             self.start(Start { id, role, source, feeds, hash, options, pin })
         });
-        match started {
-            Ok(()) => self.problems.clear(&subject),
-            Err(error) => self.problems.set(subject, error.to_string()),
-        }
+        self.problems.tell(subject, started.err().map(|error| error.to_string()));
     }
 
     /// Options of a cluster: its Secret's annotations, and the file's entry, which wins (D35).
@@ -158,12 +155,8 @@ impl ClusterSet {
         let last = self.running.get(id).map(|running| Arc::clone(&running.options.borrow()));
         let sources = [texts].into_iter().chain(self.options.clusters.get(id));
         let (options, problems) = ClusterOptions::read(sources, last.as_deref());
-        let subject = format!("cluster {id}, options");
-        if problems.is_empty() {
-            self.problems.clear(&subject);
-        } else {
-            self.problems.set(subject, problems.join("; "));
-        }
+        let told = (!problems.is_empty()).then(|| problems.join("; "));
+        self.problems.tell(format!("cluster {id}, options"), told);
         Arc::new(options)
     }
 

@@ -19,7 +19,7 @@ pub use gateways::{
     Advertised, ClusterNetworks, GatewayInput, GatewayNodes, GatewayOptions, Gateways, TrustedNetworks,
     api_gateways, gateway_account, has_addresses, is_api_gateway, is_labelled, service_gateways,
 };
-pub use mcs::{McsOptions, discoverability, imported, imported_key, is_cluster_local};
+pub use mcs::{McsOptions, discoverability, imported, imported_key};
 pub use network::{Blocks, ClusterNetwork, Overlap};
 pub use pod::{Pod, PodShape};
 pub use service::{service, traffic_distribution};

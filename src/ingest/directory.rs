@@ -85,22 +85,16 @@ impl DirectoryWatch {
     pub(super) async fn scan(&mut self, problems: &Problems) -> Vec<(Source, Claims)> {
         let (root, began) = (self.path.clone(), Instant::now());
         let subject = format!("directory {}, reading", root.display());
-        let mut found = match tokio::task::spawn_blocking(move || read(&root)).await {
-            Ok(Ok(found)) => found,
-            Ok(Err(error)) => {
-                problems.set(subject, format!("{error}; what is known stands"));
-                return Vec::new();
-            }
+        let found = tokio::task::spawn_blocking(move || read(&root)).await;
+        let mut found = match found.map_err(io::Error::from).flatten() {
+            Ok(found) => found,
             Err(error) => {
                 problems.set(subject, format!("{error}; what is known stands"));
                 return Vec::new();
             }
         };
-        if found.cut {
-            problems.set(subject, format!("more than {MAX_FILES} files: the rest is not read"));
-        } else {
-            problems.clear(&subject);
-        }
+        let cut = found.cut.then(|| format!("more than {MAX_FILES} files: the rest is not read"));
+        problems.tell(subject, cut);
         self.tell_ignored(std::mem::take(&mut found.others));
         self.compare(found, began, problems)
     }

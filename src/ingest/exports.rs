@@ -6,12 +6,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures::StreamExt;
 use http::StatusCode;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
-use super::client::{Answer, Exchange};
+use super::client::{Answer, BodyError, Exchange, collect};
 use super::objects::ObjectKey;
 use crate::model::Name;
 
@@ -151,14 +150,11 @@ fn is_plain(part: &str) -> bool {
     !part.is_empty() && part.bytes().all(plain) && part != "." && part != ".."
 }
 
-async fn read(mut answer: Answer) -> Result<Value, Failure> {
-    let mut bytes = Vec::new();
-    while let Some(chunk) = answer.body.next().await {
-        bytes.extend_from_slice(&chunk.map_err(|error| Failure::Later(error.to_string()))?);
-        if bytes.len() > MAX_BODY {
-            return Err(Failure::Refused(format!("the Service is larger than {MAX_BODY} bytes")));
-        }
-    }
+async fn read(answer: Answer) -> Result<Value, Failure> {
+    let bytes = collect(answer.body, MAX_BODY).await.map_err(|error| match error {
+        BodyError::Transport(error) => Failure::Later(error.to_string()),
+        too_large @ BodyError::TooLarge(_) => Failure::Refused(format!("the Service is {too_large}")),
+    })?;
     serde_json::from_slice(&bytes).map_err(|_| Failure::Later("an answer that is not JSON".to_owned()))
 }
 

@@ -38,6 +38,15 @@ impl Problems {
         }
     }
 
+    /// Sets it, or clears it where there is nothing to say.
+    pub(super) fn tell(&self, subject: impl Into<String>, text: Option<String>) {
+        let subject = subject.into();
+        match text {
+            Some(text) => self.set(subject, text),
+            None => self.clear(&subject),
+        }
+    }
+
     pub(super) fn clear(&self, subject: &str) {
         let mut problems = self.by_subject.lock().unwrap_or_else(PoisonError::into_inner);
         if problems.remove(subject).is_some() {

@@ -22,8 +22,8 @@ pub use keeper::Keeper;
 pub use memory::Addresses;
 pub(super) use memory::Memory;
 pub use store::{All, Ignored, Loaded, SnapshotError, SnapshotStore, Unsaved, Unusable};
-pub(super) use terms::{Filter, select};
 pub use terms::Terms;
+pub(super) use terms::{Filter, select};
 
 use super::client::ApiServer;
 use super::objects::ObjectKind;

@@ -33,7 +33,7 @@ use pod_table::{PodId, PodTable};
 use quarantine::Quarantine;
 use slices::{KeptSlice, References};
 
-use super::convert::{self, ClusterContext, GatewayOptions, Pod};
+use super::convert::{ClusterContext, GatewayOptions, Pod};
 use super::counts::{Counts, EventKind};
 use super::networks::MeshNetworks;
 use super::objects::{
@@ -42,8 +42,8 @@ use super::objects::{
 };
 use super::watch::SourceEvent;
 use crate::model::{
-    EndpointShard, Name, NetworkId, NodePlace, Quirk, ServiceKey, Set, Shared, WorkloadCell, WorkloadId,
-    WorkloadProfile,
+    ClusterLocalHosts, EndpointShard, Name, NetworkId, NodePlace, Quirk, ServiceKey, Set, Shared,
+    WorkloadCell, WorkloadId, WorkloadProfile,
 };
 use crate::registry::{ClusterState, NetworkClaim};
 
@@ -107,6 +107,7 @@ struct Dirty {
 pub struct Staging {
     context: ClusterContext,
     system_namespace: Name,
+    cluster_local: ClusterLocalHosts,
     counts: Arc<Counts>,
     guard: Guard,
     namespaces: Held<NamespaceObject>,
@@ -145,6 +146,7 @@ impl Staging {
     pub fn new(context: ClusterContext, system_namespace: Name, counts: Arc<Counts>) -> Self {
         let compat = Compat::new(context.quirks);
         Self {
+            cluster_local: ClusterLocalHosts::new(&context.domain, &system_namespace),
             context,
             system_namespace,
             counts,
@@ -474,7 +476,8 @@ impl Staging {
     }
 
     fn export_may_be_missing(&mut self, key: &ObjectKey) {
-        if self.context.mcs.auto_export && !convert::is_cluster_local(key, &self.system_namespace) {
+        let leaves = || !self.cluster_local.contains(&self.context.service_key(key).hostname);
+        if self.context.mcs.auto_export && leaves() {
             self.unexported.insert(key.clone());
         }
     }

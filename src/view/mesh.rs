@@ -2,14 +2,13 @@
 
 use std::collections::BTreeSet;
 
-use crate::model::{NetworkId, Quirks, SessionLabels};
+use crate::model::{ClusterLocalHosts, NetworkId, Quirks, SessionLabels};
 
 /// What the configuration says about the whole mesh. Fixed for the life of the process.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MeshRules {
     reachable: BTreeSet<(NetworkId, NetworkId)>,
-    local_suffixes: Vec<String>,
-    local_hosts: Vec<String>,
+    local: ClusterLocalHosts,
     quirks: Quirks,
     session_labels: SessionLabels,
 }
@@ -25,11 +24,7 @@ impl MeshRules {
         let both = |(a, b): (NetworkId, NetworkId)| [(a.clone(), b.clone()), (b, a)];
         Self {
             reachable: reachable.into_iter().flat_map(both).collect(),
-            local_suffixes: vec![format!(".kube-system.svc.{domain}")],
-            local_hosts: vec![
-                format!("kubernetes.default.svc.{domain}"),
-                format!("istiod.{system_namespace}.svc.{domain}"),
-            ],
+            local: ClusterLocalHosts::new(domain, system_namespace),
             quirks: Quirks::OURS,
             session_labels: SessionLabels::default(),
         }
@@ -62,8 +57,7 @@ impl MeshRules {
 
     /// Whether a host is served from the proxy's own cluster only (R4.5).
     pub fn cluster_local(&self, host: &str) -> bool {
-        self.local_hosts.iter().any(|local| local == host)
-            || self.local_suffixes.iter().any(|suffix| host.ends_with(suffix.as_str()))
+        self.local.contains(host)
     }
 }
 

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use futures::StreamExt as _;
 use futures::stream;
+use futures::{StreamExt as _, TryStreamExt as _};
 use http_body_util::BodyExt as _;
 use hyper::body::{Body as _, Incoming};
 
@@ -11,6 +11,32 @@ use super::connection::Held;
 use super::error::Ending;
 use super::traffic::Traffic;
 use super::{ByteStream, TransportError};
+
+/// Why a body is not there as a whole.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BodyError {
+    /// *Retried.* It broke off.
+    #[error(transparent)]
+    Transport(#[from] TransportError),
+    /// It is larger than this many bytes.
+    #[error("larger than {0} bytes")]
+    TooLarge(usize),
+}
+
+/// The whole body, if it has at most `most` bytes; what is more is not read.
+///
+/// # Errors
+/// It breaks off, or is larger.
+pub async fn collect(mut body: ByteStream, most: usize) -> Result<Vec<u8>, BodyError> {
+    let mut bytes = Vec::new();
+    while let Some(chunk) = body.try_next().await? {
+        bytes.extend_from_slice(&chunk);
+        if bytes.len() > most {
+            return Err(BodyError::TooLarge(most));
+        }
+    }
+    Ok(bytes)
+}
 
 struct Rest {
     body: Incoming,

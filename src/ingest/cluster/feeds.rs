@@ -9,7 +9,7 @@ use http::StatusCode;
 
 use super::plan::Plan;
 use super::status::is_required;
-use crate::ingest::client::{ByteStream, Exchange};
+use crate::ingest::client::{BodyError, ByteStream, Exchange, collect};
 use crate::ingest::convert::McsOptions;
 use crate::ingest::exports::Exports;
 use crate::ingest::objects::wire::{Encoding, decode_one};
@@ -189,14 +189,11 @@ impl Feeds for KubeFeeds {
 }
 
 /// Reads the uid of `kube-system`, of a body that is not larger than one object may be.
-async fn uid_of(mut body: ByteStream) -> Result<Name, Unknown> {
-    let mut bytes = Vec::new();
-    while let Some(chunk) = body.next().await {
-        bytes.extend_from_slice(&chunk.map_err(|_| Unknown::Unreachable)?);
-        if bytes.len() > MAX_HOME {
-            return Err(Unknown::Untold);
-        }
-    }
+async fn uid_of(body: ByteStream) -> Result<Name, Unknown> {
+    let bytes = collect(body, MAX_HOME).await.map_err(|error| match error {
+        BodyError::Transport(_) => Unknown::Unreachable,
+        BodyError::TooLarge(_) => Unknown::Untold,
+    })?;
     // Anything else says nothing: a proxy's answer with a uid is not a cluster's (K-12).
     let home = decode_one::<NamespaceObject>(Encoding::Json, &bytes).map_err(|_| Unknown::Untold)?;
     let is_home = home.object.is_ok() && *home.key.name == *HOME && !home.uid.is_empty();

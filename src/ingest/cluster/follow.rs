@@ -159,8 +159,7 @@ impl Generation {
     }
 
     fn judge(&self, live: &mut Live, writer: &mut ClusterWriter, now: Instant) {
-        live.age.observe(live.reading.status.stale_since(), now);
-        self.stand(live.age.standing(now), writer);
+        self.weigh(&mut live.age, live.reading.status.stale_since(), writer, now);
     }
 
     /// Publishes what happens, batch by batch, until everything is to be listed anew. Stops at every `await` without

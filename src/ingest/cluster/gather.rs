@@ -255,10 +255,7 @@ impl Generation {
 
     /// Sets or clears a problem, unless this generation is over.
     pub(super) fn problem(&self, subject: String, text: Option<String>) {
-        self.turn.say(|| match text {
-            Some(text) => self.problems.set(subject, text),
-            None => self.problems.clear(&subject),
-        });
+        self.turn.say(|| self.problems.tell(subject, text));
     }
 }
 

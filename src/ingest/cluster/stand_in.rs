@@ -81,8 +81,7 @@ impl Generation {
             return;
         };
         stand_in.age.set_policy(self.options.borrow().stale);
-        stand_in.age.observe(status.stale_since(), now);
-        self.stand(stand_in.age.standing(now), writer);
+        self.weigh(&mut stand_in.age, status.stale_since(), writer, now);
     }
 
     fn serve_snapshot(
@@ -96,11 +95,9 @@ impl Generation {
             return;
         };
         let mut age = Age::default();
-        let now = Instant::now();
         age.set_policy(self.options.borrow().stale);
-        age.observe(restore.confirmed(), now);
         // Before the endpoints are there: they never count for more than they are worth.
-        self.stand(age.standing(now), writer);
+        self.weigh(&mut age, restore.confirmed(), writer, Instant::now());
         restore.serve(writer, status);
     }
 }

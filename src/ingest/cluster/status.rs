@@ -386,10 +386,7 @@ impl Status {
 
     /// Sets or clears a problem.
     fn tell(&self, subject: String, text: Option<String>) {
-        self.turn.say(|| match text {
-            Some(text) => self.problems.set(subject, text),
-            None => self.problems.clear(&subject),
-        });
+        self.turn.say(|| self.problems.tell(subject, text));
     }
 
     /// The failure that says most: refused credentials first. A kind of an add-on that is not installed or not

@@ -49,15 +49,6 @@ impl McsOptions {
     }
 }
 
-/// R4.5: whether a Service never leaves its cluster, whoever exports it: those of the cluster itself and of the
-/// control plane.
-pub fn is_cluster_local(key: &ObjectKey, system_namespace: &str) -> bool {
-    match (&*key.namespace, &*key.name) {
-        ("kube-system", _) | ("default", "kubernetes") => true,
-        (namespace, name) => namespace == system_namespace && name == "istiod",
-    }
-}
-
 /// The key of an imported Service: `<name>.<namespace>.svc.clusterset.local` (R4.39).
 pub fn imported_key(key: &ObjectKey) -> ServiceKey {
     let hostname = format!("{}.{}.svc.clusterset.local", key.name, key.namespace);

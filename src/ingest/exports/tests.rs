@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::Mutex;
 
+use futures::StreamExt as _;
 use futures::future::BoxFuture;
 use tokio::time::Instant;
 

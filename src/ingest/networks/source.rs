@@ -126,10 +126,8 @@ impl MeshPublisher {
 
     fn publish(&self, networks: MeshNetworks, mut warnings: Vec<String>, origin: &str) {
         let (gateways, hosts) = self.static_gateways(&networks, &mut warnings);
-        match warnings.is_empty() {
-            true => self.problems.clear(REMARKS),
-            false => self.problems.set(REMARKS, format!("{origin}: {}", warnings.join("; "))),
-        }
+        let remarks = (!warnings.is_empty()).then(|| format!("{origin}: {}", warnings.join("; ")));
+        self.problems.tell(REMARKS, remarks);
         // Gateways before the endpoints behind them (D15).
         self.registry.set_static_gateways(gateways, hosts);
         self.current.send_if_modified(|current| {
