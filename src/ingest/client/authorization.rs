@@ -1,5 +1,6 @@
 //! The Authorization header of requests, and where it comes from (K-16).
 
+use std::fmt;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
@@ -31,12 +32,19 @@ const PROVIDER_LIMIT: Duration = Duration::from_secs(60);
 pub(super) type NoHeader = Arc<str>;
 
 /// What goes into a request.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(super) struct Header {
     /// `None`: nothing.
     pub(super) value: Option<HeaderValue>,
     /// Tells what is obtained anew from what was there before, also where it is the same again.
     pub(super) number: u64,
+}
+
+/// Never says what the credentials are (Z-24).
+impl fmt::Debug for Header {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Header").field("number", &self.number).finish_non_exhaustive()
+    }
 }
 
 /// Where the header comes from.
@@ -372,5 +380,17 @@ fn auth_words(error: &kube::client::AuthError) -> String {
         E::MalformedTokenExpirationDate(_) => "its expiration date cannot be read".to_owned(),
         E::AuthExec(_) => "it is not supported or its output cannot be used".to_owned(),
         _ => "its answer cannot be used".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn z_24_no_debug_output_has_a_header() {
+        // Not marked as sensitive: it does not hang on that.
+        let header = Header { value: Some(HeaderValue::from_static("Bearer secret")), number: 7 };
+        assert_eq!(format!("{header:?}"), "Header { number: 7, .. }");
     }
 }
