@@ -1,7 +1,8 @@
 //! The directory of snapshots.
 //!
 //! Several processes may share one, while one takes over from another: files are written whole under names of
-//! their own and moved into place, and only who is alone clears away what others left.
+//! their own and moved into place, and only who is alone clears away the pieces that others left. Snapshots that are
+//! twice too old are deleted by whoever finds them, for all who share the directory.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read as _, Write as _};
