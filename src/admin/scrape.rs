@@ -68,7 +68,7 @@ fn cluster_values(cluster: &ClusterStatus, now: Moment) -> ClusterValues {
         live: matches!(cluster.health, ClusterHealth::Live | ClusterHealth::Degraded(_)),
         stale: cluster.stale_since().map(|since| since.age(now)).unwrap_or_default(),
         quarantined: cluster.quarantined_objects,
-        mass_delete_holds: cluster.mass_delete_holds,
+        mass_delete_holds: cluster.holds(),
         retry_after: pauses.max().unwrap_or_default(),
         credentials_expire: cluster.credentials_expire.map(seconds_until),
         memory: cluster.memory,

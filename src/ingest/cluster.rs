@@ -12,6 +12,7 @@ mod follow;
 mod gather;
 mod holds;
 mod identity;
+mod losses;
 mod plan;
 mod question;
 mod restore;
@@ -37,7 +38,7 @@ use feeds::{Arrival, Feed};
 pub(super) use feeds::{Feeds, KubeFeeds};
 use follow::Live;
 use gather::Gathering;
-pub(super) use gather::doubt_subject;
+pub(super) use gather::tell_doubt;
 pub(super) use holds::CONFIRM_AFTER;
 pub(super) use identity::Identities;
 use identity::Verdict;
@@ -45,7 +46,7 @@ use plan::Plan;
 pub(super) use restore::Restore;
 use stand_in::StandIn;
 pub(super) use status::Errand;
-use status::Status;
+use status::{Status, is_required};
 pub(super) use turn::Turn;
 
 use super::convert::{ClusterContext, GatewayOptions, TrustedNetworks};
@@ -139,8 +140,9 @@ impl Generation {
         };
         restore.iter().for_each(Restore::synced);
         loop {
-            self.identify(&reading.staging.uid());
             writer.replace(reading.staging.state());
+            // Afterwards: whoever writes both down reads who it is first.
+            self.identify(&reading.staging.uid());
             self.export(&mut reading.staging);
             reading.status.synced(&reading.staging);
             let mut live = Live::new(&self, reading);
@@ -153,7 +155,9 @@ impl Generation {
         if self.identities.check(&self.context.cluster, uid) == Verdict::Other {
             self.identities.replace(&self.context.cluster, uid);
         }
-        self.registry.clusters().update(&self.context.cluster, |row| row.uid.clone_from(uid));
+        // One that does not say who it is, is whom it was.
+        let uid = self.identities.pin(&self.context.cluster);
+        self.registry.clusters().update(&self.context.cluster, |row| row.uid = uid);
     }
 
     fn plan(&self, options: &signal::Receiver<Arc<ClusterOptions>>, staging: Option<&Staging>) -> Plan {
@@ -300,7 +304,7 @@ impl Generation {
                 Counts::add(&self.counts.failures, 1);
                 tracing::debug!(kind = kind.name(), failure = failure.text(), "watch failed");
                 status.down(kind, scope, failure);
-                return (is_refusal(failure) && self.is_optional(kind, scope)).then_some(kind);
+                return (is_refusal(failure) && !is_required(kind)).then_some(kind);
             }
             SourceEvent::InitApply(_) | SourceEvent::InitDelete(_) => status.heard(kind, scope),
             SourceEvent::InitDone { .. } => status.listed(kind, scope),
@@ -308,20 +312,6 @@ impl Generation {
             SourceEvent::Apply(_) | SourceEvent::Delete { .. } => status.event(kind, scope),
         }
         None
-    }
-
-    /// K-45: what a cluster is served without, if its API server will not show it.
-    fn is_optional(&self, kind: ObjectKind, scope: &Scope) -> bool {
-        match kind {
-            ObjectKind::Service | ObjectKind::EndpointSlice => false,
-            // Pods that are served are not given up for a view without them.
-            ObjectKind::Pod => {
-                self.context.serve_without_pods
-                    || self.options.borrow().serve_without_pods
-                    || !self.registry.has_workloads(&self.context.cluster, scope.as_ref())
-            }
-            _ => true,
-        }
     }
 }
 

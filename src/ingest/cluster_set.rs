@@ -11,7 +11,7 @@ use tracing::Instrument;
 
 use super::IngestOptions;
 use super::client::{AddressPolicy, ApiServer, ClientError};
-use super::cluster::{Errand, Feeds, Generation, Identities, KubeFeeds, Restore, Seat, Turn, doubt_subject};
+use super::cluster::{Errand, Feeds, Generation, Identities, KubeFeeds, Restore, Seat, Turn, tell_doubt};
 use super::convert::{ClusterContext, GatewayOptions, SpecialAddresses};
 use super::counts::Counts;
 use super::kubeconfig::{KubeconfigRules, RemoteKubeconfig};
@@ -231,7 +231,7 @@ impl ClusterSet {
         if let Some(candidate) = running.candidate.take() {
             if candidate.call_off() {
                 self.problems.clear(&Errand::Credentials.subject(&start.id));
-                self.problems.clear(&doubt_subject(&start.id));
+                tell_doubt(&self.problems, self.registry.clusters(), &start.id, None);
             } else {
                 running.serving = candidate;
             }
@@ -242,7 +242,7 @@ impl ClusterSet {
         tracing::info!(cluster = %start.id, source = start.source, "cluster has new credentials");
         Counts::add(&self.counts.clusters_changed, usize::from(start.role == ClusterRole::Remote));
         if running.serving.call_off() {
-            self.problems.clear(&doubt_subject(&start.id));
+            tell_doubt(&self.problems, self.registry.clusters(), &start.id, None);
             running.serving = self.spawn(start, &running.seat, &running.options, None);
         } else {
             let predecessor = Some(running.serving.cancel.clone());

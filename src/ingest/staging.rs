@@ -364,6 +364,27 @@ impl Staging {
         }
     }
 
+    /// Whether nothing waits for the objects of a kind that is done without (K-45).
+    pub fn is_unavailable(&self, kind: ObjectKind) -> bool {
+        match kind {
+            ObjectKind::Namespace => self.namespaces.is_denied(),
+            ObjectKind::Node => self.nodes.is_denied(),
+            ObjectKind::Gateway => self.networks.api_is_denied(),
+            _ => false,
+        }
+    }
+
+    /// The parts of Pods that nothing waits for.
+    pub fn unavailable_pods(&self) -> impl Iterator<Item = &Scope> {
+        self.pod_gate.denied()
+    }
+
+    /// What it tells of networks now. Cost ∝ what was touched.
+    pub fn network_claim(&mut self) -> &NetworkClaim {
+        self.take();
+        &self.current.networks
+    }
+
     /// Tells the time, which nothing else does: what was waited for long enough is waited for no longer (D9).
     /// Without a clock nothing is waited for.
     pub fn advance(&mut self, now: Instant) {

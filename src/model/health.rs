@@ -7,7 +7,7 @@ use std::fmt;
 
 use serde::Serialize;
 
-pub use source::{SourceCounters, SourceState, SourceStatus};
+pub use source::{Need, SourceCounters, SourceState, SourceStatus};
 pub use status::{ApiFacts, ClusterStatus, Restored};
 
 use super::Moment;
@@ -121,7 +121,10 @@ impl ClusterHealth {
         let missing: Vec<_> = sources
             .clone()
             .filter(|(_, source)| source.is_missed() || source.lost().is_some())
-            .map(|(kind, source)| format!("{kind}: {}", source.state.detail()))
+            .map(|(kind, source)| {
+                let old = if source.lost_since().is_some() { "; what it told before grows old" } else { "" };
+                format!("{kind}: {}{old}", source.state.detail())
+            })
             .collect();
         if !missing.is_empty() {
             Self::Degraded(missing.join("; "))

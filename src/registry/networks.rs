@@ -31,7 +31,7 @@ pub struct NetworkClaim {
 
 impl NetworkClaim {
     /// The networks it tells gateways of.
-    fn networks(&self) -> BTreeSet<NetworkId> {
+    pub fn networks(&self) -> BTreeSet<NetworkId> {
         let hosts = self.hosts.iter().map(|host| &host.network);
         self.gateways.iter().map(|gateway| &gateway.network).chain(hosts).cloned().collect()
     }

@@ -93,7 +93,7 @@ fn full(cluster: &ClusterStatus, now: Moment) -> Value {
         "bytesIn": counters().map(|counters| counters.bytes).sum::<u64>(),
         "failures": counters().map(|counters| counters.failures).sum::<u64>(),
         "retryAfterSeconds": retry_after.map(|pause| pause.as_secs_f64()),
-        "massDeleteHolds": cluster.mass_delete_holds,
+        "massDeleteHolds": cluster.holds(),
         "quarantinedObjects": cluster.quarantined_objects, "quarantined": cluster.quarantined,
         "pendingPods": cluster.pending_pods, "memoryBytes": cluster.memory, "sources": sources,
     })
@@ -103,7 +103,7 @@ fn source(kind: &str, status: &SourceStatus, now: Moment) -> Value {
     let counters = &status.counters;
     json!({
         "kind": kind, "state": status.state.word(), "detail": status.state.detail(),
-        "since": time(status.since), "sinceSeconds": ago(status.since, now), "required": status.required,
+        "since": time(status.since), "sinceSeconds": ago(status.since, now), "required": status.is_required(),
         "lastEventSeconds": status.last_event.map(|at| ago(at, now)),
         "lastContactSeconds": status.last_contact.map(|at| ago(at, now)),
         "objects": status.objects, "lists": counters.lists, "rvRegressions": counters.regressions,

@@ -58,6 +58,7 @@ fn kind(object: &Value) -> ObjectKind {
         "Node" => ObjectKind::Node,
         "Pod" => ObjectKind::Pod,
         "Service" => ObjectKind::Service,
+        "Gateway" => ObjectKind::Gateway,
         _ => ObjectKind::EndpointSlice,
     }
 }
@@ -79,6 +80,7 @@ macro_rules! of_kind {
             ObjectKind::Node => StagedEvent::Node($event),
             ObjectKind::Pod => StagedEvent::Pod($event),
             ObjectKind::Service => StagedEvent::Service($event),
+            ObjectKind::Gateway => StagedEvent::Gateway($event),
             _ => StagedEvent::Slice($event),
         }
     };
@@ -306,6 +308,12 @@ impl FakeServer {
 }
 
 impl Inner {
+    /// Whether it has the Gateway API.
+    fn has_gateways(&self) -> bool {
+        let forbidden = self.forbidden.contains(&ObjectKind::Gateway);
+        forbidden || self.objects.keys().any(|(kind, _)| *kind == ObjectKind::Gateway)
+    }
+
     fn open(&mut self) -> Vec<(Plan, mpsc::UnboundedSender<Arrival>)> {
         self.feeds.retain(|(_, feed)| !feed.is_closed());
         self.feeds.clone()
@@ -381,16 +389,18 @@ impl Feeds for FakeServer {
         let mut inner = self.inner();
         inner.opened += 1;
         inner.feeds.push((plan.clone(), sender.clone()));
-        for scope in
-            plan.scopes(ObjectKind::Gateway).into_iter().filter(|_| kinds.contains(&ObjectKind::Gateway))
-        {
-            let event = StagedEvent::Gateway(SourceEvent::Failed(Failure::NotServed("HTTP 404".to_owned())));
-            let _ = sender.send(Arrival { scope, event });
+        let with_gateways = inner.has_gateways();
+        for scope in plan.scopes(ObjectKind::Gateway) {
+            if kinds.contains(&ObjectKind::Gateway) && !with_gateways {
+                let event =
+                    StagedEvent::Gateway(SourceEvent::Failed(Failure::NotServed("HTTP 404".to_owned())));
+                let _ = sender.send(Arrival { scope, event });
+            }
         }
         if inner.down {
             inner.fail_all(&Failure::Unreachable("gone".to_owned()));
         } else if !inner.silent {
-            for kind in ObjectKind::BUILT_IN {
+            for kind in ObjectKind::BUILT_IN.into_iter().chain(with_gateways.then_some(ObjectKind::Gateway)) {
                 inner.list(kind, plan, &sender);
             }
         }

@@ -155,7 +155,7 @@ impl Generation {
     /// What is told of an errand that was called off is moot.
     fn call_off(&self, errand: Errand) {
         self.problem(errand.subject(&self.context.cluster), None);
-        self.problem(super::gather::doubt_subject(&self.context.cluster), None);
+        self.tell_doubt(None);
     }
 
     fn judge(&self, live: &mut Live, writer: &mut ClusterWriter, now: Instant) {

@@ -14,16 +14,17 @@ use super::stand_in::StandIn;
 use super::status::{Errand, Status};
 use super::{Generation, Reading, STATUS_DELAY};
 use crate::ingest::counts::Counts;
+use crate::ingest::objects::ObjectKind;
 use crate::ingest::options::{ClusterOptions, Selection};
-use crate::ingest::staging::{Guard, Staging};
-use crate::model::Name;
+use crate::ingest::problems::Problems;
+use crate::ingest::staging::Staging;
+use crate::model::ClusterId;
+use crate::registry::ClusterTable;
 
 /// How long lists that are complete wait for what they refer to and do not have, where something is served: a pod
 /// that came between the lists of pods and of slices, and the node of a pod (D9). Nothing of it is missing in what
 /// is served.
 const SETTLE: Duration = Duration::from_secs(2);
-/// The namespace of the Service that every API server has: its own.
-const DEFAULT: &str = "default";
 
 /// Everything that is being listed.
 pub(super) struct Gathering {
@@ -33,6 +34,9 @@ pub(super) struct Gathering {
     stand_in: StandIn,
     /// Until when the start gate waits (R1.17).
     gate: Option<Instant>,
+    /// What is said of what is not shown, and when that is asked for next.
+    told: Option<String>,
+    again: Option<Instant>,
 }
 
 /// How a listing ended.
@@ -49,7 +53,8 @@ impl Gathering {
     pub(super) fn first(generation: &Generation, status: Status, stand_in: StandIn) -> Self {
         let options = generation.options.clone();
         let gate = generation.timeout.map(|timeout| Instant::now() + timeout);
-        Self { plan: generation.plan(&options, None), options, status, stand_in, gate }
+        let plan = generation.plan(&options, None);
+        Self { plan, options, status, stand_in, gate, told: None, again: None }
     }
 
     /// Another one, while what was read before is served.
@@ -60,16 +65,37 @@ impl Gathering {
         plan: Plan,
     ) -> Self {
         let status = Status::new(generation, Some(errand), generation.kinds());
-        Self { options: options.clone(), plan, status, stand_in: StandIn::keeping(None), gate: None }
+        let (options, stand_in) = (options.clone(), StandIn::keeping(None));
+        Self { options, plan, status, stand_in, gate: None, told: None, again: None }
     }
 
     /// Whether something is served that this takes the place of.
-    fn replaces(&self) -> bool {
-        self.status.is_errand() || self.status.serves_snapshot() || self.stand_in.endpoints() > 0
+    pub(super) fn replaces(&self) -> bool {
+        self.status.is_errand() || self.status.serves_snapshot() || self.stand_in.is_ready()
+    }
+
+    /// What it reads.
+    pub(super) fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// The options of now.
+    pub(super) fn options(&self) -> signal::Ref<'_, Arc<ClusterOptions>> {
+        self.options.borrow()
+    }
+
+    /// What is served meanwhile, or will be.
+    pub(super) fn stand_in(&self) -> &StandIn {
+        &self.stand_in
+    }
+
+    /// Whether a kind may not be read, which it might be otherwise.
+    pub(super) fn is_forbidden(&self, kind: ObjectKind) -> bool {
+        self.status.is_forbidden(kind)
     }
 
     fn due(&self, now: Instant) -> Option<Instant> {
-        [self.gate, self.stand_in.due(now)].into_iter().flatten().min()
+        [self.gate, self.stand_in.due(now), self.again].into_iter().flatten().min()
     }
 }
 
@@ -91,9 +117,8 @@ impl Generation {
                 gathering.plan = wanted;
                 continue;
             }
-            let believed = confirmed && !self.is_void_for_something(&gathering, &staging);
-            if believed || !self.doubts(&mut gathering, &mut staging, Instant::now()).await {
-                self.problem(self.doubt_subject(), None);
+            if !self.doubts(&mut gathering, &mut staging, confirmed).await {
+                self.tell_doubt(None);
                 let Gathering { options, plan, status, stand_in, .. } = gathering;
                 return (Reading { options, plan, feed, staging, status }, stand_in);
             }
@@ -104,19 +129,36 @@ impl Generation {
     }
 
     /// Whether too much would go; what was not served yet is, then.
-    async fn doubts(&self, gathering: &mut Gathering, staging: &mut Staging, now: Instant) -> bool {
-        let (served, lists) = (self.known(gathering), staging.endpoints());
-        if !self.is_void_for_something(gathering, staging) && !self.guard.doubts(served, lists) {
+    async fn doubts(&self, gathering: &mut Gathering, staging: &mut Staging, confirmed: bool) -> bool {
+        let Some(text) = self.doubt(gathering, staging, confirmed) else {
             return false;
-        }
+        };
         Counts::add(&self.counts.mass_delete_holds, 1);
-        let text = format!(
-            "lists {lists} endpoints where {served} were known: those stay, and it is listed again after {}s",
-            CONFIRM_AFTER.as_secs()
-        );
-        self.problem(self.doubt_subject(), Some(text));
+        gathering.told = None;
+        self.tell_doubt(Some(text));
         gathering.stand_in.hurry();
-        self.attend(&mut gathering.stand_in, &mut gathering.status, now).await;
+        self.attend(&mut gathering.stand_in, &mut gathering.status, Instant::now()).await;
+        true
+    }
+
+    /// Whether something is not shown that is served: that is served, then, until it is shown.
+    fn withholds(&self, gathering: &mut Gathering, staging: &mut Staging, feed: &Feed, now: Instant) -> bool {
+        let Some(hidden) = self.hidden(gathering, staging) else {
+            gathering.again = None;
+            return false;
+        };
+        gathering.stand_in.hurry();
+        gathering.again = hidden.list.map(|kind| match gathering.again {
+            Some(due) if due > now => due,
+            due => {
+                due.into_iter().for_each(|_| (feed.relist)(kind));
+                now + CONFIRM_AFTER
+            }
+        });
+        if gathering.told.as_ref() != Some(&hidden.text) {
+            gathering.told = Some(hidden.text.clone());
+            self.tell_doubt(Some(hidden.text));
+        }
         true
     }
 
@@ -133,7 +175,8 @@ impl Generation {
         loop {
             let now = Instant::now();
             self.tend(gathering, now).await;
-            if self.is_ready(gathering, staging, &mut settled_by) {
+            let shown = staging.is_complete() && !self.withholds(gathering, staging, feed, now);
+            if shown && is_settled(gathering, staging, &mut settled_by, now) {
                 // From here on a wait at the gate is over, whatever becomes of this.
                 gathering.gate = None;
                 return Listed::Complete;
@@ -210,47 +253,10 @@ impl Generation {
         self.attend(&mut gathering.stand_in, &mut gathering.status, now).await;
     }
 
-    fn is_ready(&self, gathering: &Gathering, staging: &mut Staging, by: &mut Option<Instant>) -> bool {
-        if !staging.is_complete() || self.is_nothing_for_something(gathering, staging) {
-            return false;
-        }
-        let now = Instant::now();
-        let by = *by.get_or_insert(now + SETTLE);
-        // Last: it converts everything.
-        !gathering.replaces() || now >= by || staging.is_settled()
-    }
-
-    /// Endpoints that are served, or that a snapshot has.
-    fn known(&self, gathering: &Gathering) -> usize {
-        self.registry.endpoints_of(&self.context.cluster).max(gathering.stand_in.endpoints())
-    }
-
-    /// Whether nothing was listed where something must be, and would take the place of what is known: that is never
-    /// believed, however often it is listed.
-    fn is_void_for_something(&self, gathering: &Gathering, staging: &Staging) -> bool {
-        gathering.replaces() && self.is_void_of(&gathering.plan, staging) && self.known(gathering) > 0
-    }
-
-    /// K-31: new credentials that show an API server without a single Service do not replace ones that serve.
-    fn is_nothing_for_something(&self, gathering: &Gathering, staging: &Staging) -> bool {
-        let refused = self.turn.is_waiting()
-            && self.predecessor.is_some()
-            && self.is_void_of(&gathering.plan, staging)
-            && self.registry.endpoints_of(&self.context.cluster) > 0;
-        if refused {
-            let text = "they show a cluster without Services; not in use, the old ones stay";
-            self.problem(Errand::Credentials.subject(&self.context.cluster), Some(text.to_owned()));
-        }
-        refused
-    }
-
-    /// Whether nothing is there although something must be: every real API server has at least its own Service.
-    fn is_void_of(&self, plan: &Plan, staging: &Staging) -> bool {
-        self.guard == Guard::On && staging.is_void() && plan.reads(&Name::from(DEFAULT))
-    }
-
-    fn doubt_subject(&self) -> String {
-        doubt_subject(&self.context.cluster)
+    /// Says why what was listed is not served, or that nothing speaks against it.
+    pub(super) fn tell_doubt(&self, text: Option<String>) {
+        let clusters = self.registry.clusters();
+        self.turn.say(|| tell_doubt(&self.problems, clusters, &self.context.cluster, text));
     }
 
     /// Sets or clears a problem, unless this generation is over.
@@ -259,7 +265,21 @@ impl Generation {
     }
 }
 
-/// What the problem of lists that are read twice is about.
-pub(in crate::ingest) fn doubt_subject(cluster: &crate::model::ClusterId) -> String {
-    format!("cluster {cluster}, replacement")
+/// Whether nothing is waited for any longer that the lists refer to, where something is served.
+fn is_settled(gathering: &Gathering, staging: &mut Staging, by: &mut Option<Instant>, now: Instant) -> bool {
+    let by = *by.get_or_insert(now + SETTLE);
+    // Last: it converts everything.
+    !gathering.replaces() || now >= by || staging.is_settled()
+}
+
+/// Says why what was listed of a cluster is not served in the place of what is, or that it is moot.
+pub(in crate::ingest) fn tell_doubt(
+    problems: &Problems,
+    clusters: &ClusterTable,
+    cluster: &ClusterId,
+    text: Option<String>,
+) {
+    let held = text.is_some();
+    problems.tell(format!("cluster {cluster}, replacement"), text);
+    clusters.update(cluster, |row| row.replacement_held = held);
 }

@@ -20,8 +20,16 @@ pub(in crate::ingest) enum Verdict {
 /// The uids of all clusters of the process. A pin outlives credentials, and ends with the cluster.
 #[derive(Debug)]
 pub(in crate::ingest) struct Identities {
-    pins: Mutex<BTreeMap<ClusterId, Name>>,
+    pins: Mutex<BTreeMap<ClusterId, Pin>>,
     problems: Arc<Problems>,
+}
+
+/// Which cluster it was.
+#[derive(Clone, Debug, Default)]
+struct Pin {
+    uid: Name,
+    /// A snapshot says so, and nobody was heard since.
+    recalled: bool,
 }
 
 impl Identities {
@@ -32,57 +40,74 @@ impl Identities {
     /// The pinned uid; empty while none is known.
     pub(in crate::ingest) fn pin(&self, cluster: &ClusterId) -> Name {
         let pins = self.pins.lock().unwrap_or_else(PoisonError::into_inner);
-        pins.get(cluster).cloned().unwrap_or_default()
+        pins.get(cluster).map(|pin| pin.uid.clone()).unwrap_or_default()
+    }
+
+    /// A snapshot says which cluster it was; what was heard since says more.
+    pub(in crate::ingest) fn recall(&self, cluster: &ClusterId, uid: Name) {
+        if self.pin(cluster).is_empty() {
+            self.set(cluster, Pin { uid, recalled: true });
+        }
     }
 
     /// Compares a uid with the pinned one; a first one is pinned.
     pub(in crate::ingest) fn check(&self, cluster: &ClusterId, uid: &Name) -> Verdict {
-        let pin = self.pin(cluster);
-        match (pin.is_empty(), uid.is_empty()) {
-            (_, true) => Verdict::Same,
-            (true, false) => {
-                self.set(cluster, uid.clone());
+        let mut pins = self.pins.lock().unwrap_or_else(PoisonError::into_inner);
+        match pins.get_mut(cluster) {
+            _ if uid.is_empty() => Verdict::Same,
+            Some(pin) if pin.uid == *uid => {
+                pin.recalled = false;
+                Verdict::Same
+            }
+            Some(_) => Verdict::Other,
+            None => {
+                drop(pins);
+                self.set(cluster, Pin { uid: uid.clone(), recalled: false });
                 Verdict::First
             }
-            (false, false) if pin == *uid => Verdict::Same,
-            (false, false) => Verdict::Other,
         }
     }
 
     /// Pins the uid of the cluster that took another one's place, and raises the alarm (K-20). It stays until
     /// the cluster is configured anew.
     pub(in crate::ingest) fn replace(&self, cluster: &ClusterId, uid: &Name) {
-        let pin = self.pin(cluster);
+        let pin = self.pins.lock().unwrap_or_else(PoisonError::into_inner).get(cluster).cloned();
+        let Pin { uid: before, recalled } = pin.unwrap_or_default();
+        let (when, what) = match recalled {
+            true => (" before the restart", "Nothing of its snapshot is served any more"),
+            false => ("", "What it lists replaced what was served"),
+        };
         self.problems.set(
             format!("cluster {cluster}, identity"),
             format!(
-                "another cluster answers in its place: the uid of kube-system was {pin} and is {uid}. What it \
-                 lists replaced what was served; check the server address, or give it an id of its own"
+                "another cluster answers in its place: the uid of kube-system was {before}{when} and is {uid}. \
+                 {what}; check the server address, or give it an id of its own"
             ),
         );
-        self.set(cluster, uid.clone());
+        self.set(cluster, Pin { uid: uid.clone(), recalled: false });
     }
 
     /// Forgets a cluster that was removed.
     pub(in crate::ingest) fn forget(&self, cluster: &ClusterId) {
-        self.set(cluster, Name::default());
+        self.set(cluster, Pin::default());
     }
 
-    fn set(&self, cluster: &ClusterId, uid: Name) {
+    fn set(&self, cluster: &ClusterId, pin: Pin) {
         let mut pins = self.pins.lock().unwrap_or_else(PoisonError::into_inner);
+        let uid = pin.uid.clone();
         let before = match uid.is_empty() {
             true => pins.remove(cluster),
-            false => pins.insert(cluster.clone(), uid.clone()),
+            false => pins.insert(cluster.clone(), pin),
         };
         self.problems.clear(&twin_subject(cluster));
-        for uid in before.into_iter().chain([uid]) {
+        for uid in before.into_iter().map(|pin| pin.uid).chain([uid]) {
             self.tell_twins(&pins, &uid);
         }
     }
 
     /// K-35: they are served as two clusters, and each says so.
-    fn tell_twins(&self, pins: &BTreeMap<ClusterId, Name>, uid: &Name) {
-        let twins: Vec<_> = pins.iter().filter(|(_, other)| *other == uid).map(|(id, _)| id).collect();
+    fn tell_twins(&self, pins: &BTreeMap<ClusterId, Pin>, uid: &Name) {
+        let twins: Vec<_> = pins.iter().filter(|(_, other)| other.uid == *uid).map(|(id, _)| id).collect();
         for id in &twins {
             let others: Vec<_> = twins.iter().filter(|other| other != &id).map(|id| id.as_str()).collect();
             if others.is_empty() {

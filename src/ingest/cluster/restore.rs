@@ -12,7 +12,7 @@ use crate::ingest::networks::MeshFeed;
 use crate::ingest::options::ClusterOptions;
 use crate::ingest::snapshot::{Filter, Keeper, Loaded, Pin, Terms, select};
 use crate::model::{ClusterId, Moment, Name, Restored};
-use crate::registry::ClusterWriter;
+use crate::registry::{ClusterState, ClusterWriter, NetworkClaim};
 
 /// How long an API server that does not fail may take before the snapshot is served meanwhile. Most answer
 /// faster, and then nobody sees old data.
@@ -87,6 +87,31 @@ impl Restore {
         self.loaded.as_ref().map(|loaded| loaded.snapshot.uid.clone()).unwrap_or_default()
     }
 
+    /// What it tells of networks, under the options of now, while it is not served yet.
+    pub(super) fn claim(&self) -> Option<NetworkClaim> {
+        let snapshot = &self.loaded.as_ref()?.snapshot;
+        let networks = snapshot.state.networks.clone();
+        let mut state = ClusterState { networks, ..ClusterState::default() };
+        self.filter(&snapshot.terms, &mut state);
+        Some(state.networks)
+    }
+
+    /// Whether it has pods, of one namespace if there is one, and is not served yet.
+    pub(super) fn has_workloads(&self, namespace: Option<&Name>) -> bool {
+        let cells = self.loaded.iter().flat_map(|loaded| &loaded.snapshot.state.workloads);
+        namespace.map_or_else(
+            || cells.clone().next().is_some(),
+            |namespace| cells.clone().any(|cell| cell.id().namespace == *namespace),
+        )
+    }
+
+    /// The options of now hold for what was read under others.
+    fn filter(&self, then: &Terms, state: &mut ClusterState) {
+        let mesh = self.mesh.borrow().clone();
+        let terms = Terms::of(&self.options.borrow());
+        Filter { terms, special: self.special, mesh: mesh.as_deref() }.apply(&self.cluster, then, state);
+    }
+
     /// Serves it. Its sources go on trying; once they have listed everything, what they say takes its place in one
     /// step, and what is equal is not published again.
     pub(super) fn serve(&mut self, writer: &mut ClusterWriter, status: &mut Status) {
@@ -95,10 +120,7 @@ impl Restore {
             return;
         };
         let snapshot = &mut loaded.snapshot;
-        let mesh = self.mesh.borrow().clone();
-        let terms = Terms::of(&self.options.borrow());
-        let filter = Filter { terms, special: self.special, mesh: mesh.as_deref() };
-        filter.apply(&self.cluster, &snapshot.terms, &mut snapshot.state);
+        self.filter(&snapshot.terms, &mut snapshot.state);
         let path = loaded.path.display().to_string();
         tracing::info!(cluster = %self.cluster, path, age = ?loaded.age, "served from its snapshot");
         let shown = loaded.snapshot.shown();

@@ -8,7 +8,8 @@ use super::age::Age;
 use super::restore::Restore;
 use super::status::Status;
 use super::{Generation, Place};
-use crate::registry::ClusterWriter;
+use crate::model::Name;
+use crate::registry::{ClusterWriter, NetworkClaim};
 
 /// A snapshot that may be served, or is.
 pub(super) struct StandIn {
@@ -37,7 +38,7 @@ impl StandIn {
             None
         };
         // Another cluster that answers in its place is told of, however fast it is (K-20).
-        let _ = generation.identities.check(cluster, &uid.unwrap_or_default());
+        generation.identities.recall(cluster, uid.unwrap_or_default());
         if status.serves_snapshot() {
             let seat = Some(Arc::clone(&generation.seat).lock_owned().await);
             return Self { restore, seat, age: Age::default() };
@@ -48,6 +49,21 @@ impl StandIn {
     /// Endpoints of a snapshot that is not served yet.
     pub(super) fn endpoints(&self) -> usize {
         self.restore.as_ref().map_or(0, Restore::endpoints)
+    }
+
+    /// Whether there is a snapshot that is not served yet.
+    pub(super) fn is_ready(&self) -> bool {
+        self.restore.as_ref().is_some_and(|restore| restore.due().is_some())
+    }
+
+    /// What a snapshot tells of networks that is not served yet.
+    pub(super) fn claim(&self) -> Option<NetworkClaim> {
+        self.restore.as_ref()?.claim()
+    }
+
+    /// Whether a snapshot that is not served yet has pods, of one namespace if there is one.
+    pub(super) fn has_workloads(&self, namespace: Option<&Name>) -> bool {
+        self.restore.as_ref().is_some_and(|restore| restore.has_workloads(namespace))
     }
 
     /// There is nothing to wait for: what there is, is served now.

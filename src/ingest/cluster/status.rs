@@ -15,8 +15,8 @@ use crate::ingest::problems::Problems;
 use crate::ingest::staging::{Scope, Staging};
 use crate::ingest::watch::{Failure, ListReason, SourceCounts};
 use crate::model::{
-    ApiFacts, ClusterHealth, ClusterId, ClusterStatus, Moment, Restored, Served, SourceCounters, SourceState,
-    SourceStatus, StaleCause,
+    ApiFacts, ClusterHealth, ClusterId, ClusterStatus, Moment, Need, Restored, Served, SourceCounters,
+    SourceState, SourceStatus, StaleCause,
 };
 use crate::registry::Registry;
 
@@ -81,17 +81,22 @@ fn now() -> Moment {
 
 /// Whether nothing can be served without this kind (K-45).
 pub(super) fn is_required(kind: ObjectKind) -> bool {
-    matches!(kind, ObjectKind::Service | ObjectKind::EndpointSlice)
+    need(kind) == Need::Required
 }
 
-/// Whether every API server has this kind.
-fn is_expected(kind: ObjectKind) -> bool {
-    ObjectKind::BUILT_IN.contains(&kind)
+/// What a cluster is without this kind.
+fn need(kind: ObjectKind) -> Need {
+    match kind {
+        ObjectKind::Service | ObjectKind::EndpointSlice => Need::Required,
+        ObjectKind::Pod => Need::Current,
+        ObjectKind::Namespace | ObjectKind::Node => Need::Expected,
+        _ => Need::AddOn,
+    }
 }
 
 /// A source that has not been heard.
 fn fresh(kind: ObjectKind, now: Moment) -> SourceStatus {
-    SourceStatus::new(now, is_required(kind), is_expected(kind))
+    SourceStatus::new(now, need(kind))
 }
 
 impl Status {
@@ -222,6 +227,12 @@ impl Status {
         self.sources.values().any(SourceStatus::is_failing)
     }
 
+    /// Whether a kind may not be read in some part.
+    pub(super) fn is_forbidden(&self, kind: ObjectKind) -> bool {
+        let mut parts = self.parts.get(&kind).into_iter().flatten();
+        parts.any(|(_, part)| matches!(part.state, SourceState::Forbidden(_)))
+    }
+
     /// Since when what is served may be out of date, by the runtime's clock; `None` while it is not.
     pub(super) fn stale_since(&self) -> Option<Moment> {
         match self.served {
@@ -278,7 +289,7 @@ impl Status {
                 self.tell(errand.subject(&self.cluster), None);
             }
         }
-        self.served = Served::Live;
+        (self.served, self.holds) = (Served::Live, 0);
         self.row(|row| {
             row.synced = true;
             row.restored = None;

@@ -41,11 +41,6 @@ impl Turn {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = State::Over;
     }
 
-    /// Whether nothing is decided yet.
-    pub(super) fn is_waiting(&self) -> bool {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) == State::Waiting
-    }
-
     /// Says something in the generation's name, unless it is over: what it said before then can be taken back
     /// and does not come again.
     pub(super) fn say(&self, say: impl FnOnce()) {
@@ -73,8 +68,8 @@ mod tests {
     #[test]
     fn k30_a_turn_is_taken_or_called_off_and_never_both() {
         let taken = Turn::default();
-        assert!(taken.is_waiting() && taken.take(|| ()));
-        assert!(!taken.call_off() && !taken.is_waiting());
+        assert!(taken.take(|| ()));
+        assert!(!taken.call_off());
         let off = Turn::default();
         assert!(off.call_off() && !off.take(|| panic!("it was called off")));
         off.say(|| panic!("it is over"));

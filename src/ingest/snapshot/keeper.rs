@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::{Addresses, All, Loaded, Memory, Pin, Snapshot, SnapshotStore, Terms, Unsaved, Unusable};
 use crate::ingest::options::ClusterOptions;
 use crate::ingest::problems::Problems;
-use crate::model::{ClusterId, ClusterRole, ClusterStatus};
+use crate::model::{ClusterId, ClusterRole, ClusterStatus, Name};
 use crate::registry::{ClusterState, Registry};
 
 /// The least time between two rounds.
@@ -64,6 +64,7 @@ struct Written {
 /// What is written besides the state.
 #[derive(Clone, Debug, PartialEq)]
 struct Beside {
+    uid: Name,
     terms: Terms,
     addresses: Addresses,
     mesh_networks: Option<Arc<str>>,
@@ -79,7 +80,7 @@ pub(super) enum Round {
 }
 
 /// What a round is to write.
-struct Due {
+pub(super) struct Due {
     id: ClusterId,
     pin: Pin,
     status: ClusterStatus,
@@ -89,6 +90,11 @@ struct Due {
 
 fn subject(cluster: &ClusterId) -> String {
     format!("cluster {cluster}, snapshot")
+}
+
+/// How long a snapshot of this length is left alone, but never for so long that it would be too old.
+pub(super) fn rest(length: usize, max_age: Duration) -> Duration {
+    Duration::from_secs((length / RATE) as u64).min(max_age / 4)
 }
 
 impl Keeper {
@@ -147,7 +153,7 @@ impl Keeper {
         self.problems.clear(&subject(cluster));
     }
 
-    /// Every cluster that there is has a row: deletes what is long too old of others.
+    /// Every cluster that there is has a row: deletes what is long too old of others, also in a shared directory.
     pub(in crate::ingest) async fn sweep(self: Arc<Self>) {
         let sweeping = tokio::task::spawn_blocking(move || {
             let outdated = self.store.outdated(SystemTime::now())?;
@@ -182,6 +188,8 @@ impl Keeper {
     pub(in crate::ingest) async fn forget(self: &Arc<Self>, cluster: &ClusterId) {
         let (keeper, id) = (Arc::clone(self), cluster.clone());
         self.kept().remove(cluster);
+        // Nobody sets it any more.
+        self.never_mind(cluster);
         let deleting = tokio::task::spawn_blocking(move || keeper.store.delete(&id));
         if let Ok(Err(error)) = deleting.await {
             let path = self.store.path(cluster);
@@ -225,7 +233,7 @@ impl Keeper {
         self.due(Round::Usual).len()
     }
 
-    fn due(&self, round: Round) -> Vec<Due> {
+    pub(super) fn due(&self, round: Round) -> Vec<Due> {
         let now = Instant::now();
         let confirm = CONFIRM.min(self.store.max_age() / 4);
         let kept = self.kept();
@@ -233,11 +241,11 @@ impl Keeper {
             let status = self.registry.clusters().get(id).filter(|status| status.synced)?;
             // Read before the state: what changes in between is written once more.
             let revision = self.registry.revision(id);
-            let beside = self.beside(id, status.role, kept);
+            let beside = self.beside(&status, kept);
             let current = kept.written.as_ref().is_some_and(|written| {
                 written.revision == revision
                     && written.beside == beside
-                    && (status.stale_since().is_some() || written.at.elapsed() < confirm)
+                    && (status.unconfirmed_since().is_some() || written.at.elapsed() < confirm)
             });
             let rests = |rest: Rest| now < rest.until && (rest.unconditional || round == Round::Usual);
             let waits = kept.rest.is_some_and(rests);
@@ -252,30 +260,31 @@ impl Keeper {
         due.collect()
     }
 
-    fn beside(&self, id: &ClusterId, role: ClusterRole, kept: &Kept) -> Beside {
+    fn beside(&self, status: &ClusterStatus, kept: &Kept) -> Beside {
         let networks = self.registry.networks();
-        let config = role == ClusterRole::Config;
+        let config = status.role == ClusterRole::Config;
         // Static gateways come with the document.
-        let told = [Some(id.clone()), config.then(ClusterId::default)];
+        let told = [Some(status.id.clone()), config.then(ClusterId::default)];
         let hosts = told.iter().flatten().flat_map(|teller| networks.told_by(teller).hosts);
         let resolved = |host| Some((networks.host_addresses(&host)?.to_vec(), host));
         let resolved = hosts.filter_map(|gateway| resolved(gateway.host));
         let resolved = resolved.filter(|(addresses, _)| !addresses.is_empty());
         Beside {
+            uid: status.uid.clone(),
             terms: Terms::of(&kept.options.borrow()),
             addresses: resolved.map(|(addresses, host)| (host, addresses)).collect(),
             mesh_networks: self.memory.document().filter(|_| config),
         }
     }
 
-    fn save(&self, due: Due, state: ClusterState) {
+    pub(super) fn save(&self, due: Due, state: ClusterState) {
         let now = SystemTime::now();
-        let confirmed = due.status.stale_since().map_or(now, |since| since.time_of_day());
-        let Beside { terms, addresses, mesh_networks } = due.beside.clone();
+        let confirmed = due.status.unconfirmed_since().map_or(now, |since| since.time_of_day());
+        let Beside { uid, terms, addresses, mesh_networks } = due.beside.clone();
         let snapshot = Snapshot {
             cluster: due.id.clone(),
             pin: due.pin.clone(),
-            uid: due.status.uid.clone(),
+            uid,
             confirmed,
             terms,
             addresses,
@@ -301,9 +310,10 @@ impl Keeper {
             text.push_str("; after a restart the cluster is served only once it was read");
         }
         let until = Instant::now() + if unconditional { CONFIRM } else { RETRY };
-        if let Some(kept) = self.kept().get_mut(id) {
-            kept.rest = Some(Rest { until, unconditional });
-        }
+        let mut all = self.kept();
+        // Removed meanwhile: nobody would take back what is said of it.
+        let Some(kept) = all.get_mut(id) else { return };
+        kept.rest = Some(Rest { until, unconditional });
         self.problems.set(subject(id), text);
     }
 
@@ -315,8 +325,11 @@ impl Keeper {
         if let Some(kept) = kept.filter(|kept| kept.pin == due.pin) {
             let (revision, beside, at) = (due.revision, due.beside.clone(), Instant::now());
             kept.written = Some(Written { revision, at, beside });
-            let until = at + Duration::from_secs((length / RATE) as u64);
-            kept.rest = Some(Rest { until, unconditional: false });
+            let until = at + rest(length, self.store.max_age());
+            // What was read first may be another cluster's than the state: that is not left so.
+            let row = self.registry.clusters().get(&due.id);
+            let fits = row.is_some_and(|row| self.beside(&row, kept) == due.beside);
+            kept.rest = fits.then_some(Rest { until, unconditional: false });
         }
         all.contains_key(&due.id)
     }

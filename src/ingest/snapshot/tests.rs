@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use proptest::prelude::*;
 use tokio::sync::watch as signal;
 
-use super::keeper::Round;
+use super::keeper::{Round, rest};
 use super::*;
 use crate::ingest::convert::Advertised;
 use crate::ingest::options::StalePolicy;
@@ -619,6 +619,56 @@ async fn a_large_snapshot_in_which_something_flaps_is_written_now_and_then() {
     let before = fs::metadata(&path).unwrap().len();
     keeper.round(Round::Last);
     assert!(fs::metadata(&path).unwrap().len() > before, "the last one has everything");
+}
+
+#[test]
+fn no_snapshot_rests_until_it_is_too_old() {
+    for (mebibytes, max_age, seconds) in
+        [(10, 24 * HOUR, 80), (64, Duration::from_secs(60), 15), (0, HOUR, 0)]
+    {
+        assert_eq!(rest(mebibytes << 20, max_age), Duration::from_secs(seconds));
+    }
+}
+
+/// K-20: another cluster takes the place of one while its snapshot is written.
+#[tokio::test(start_paused = true)]
+async fn a_snapshot_that_is_of_two_clusters_is_written_anew_at_once() {
+    let (store, _dir) = store();
+    let (keeper, registry, _problems, mut writer) = keeper(store, 2000);
+    let west = ClusterId::from("west");
+    registry.clusters().update(&west, |row| row.uid = "u1".into());
+    for exchanged in [true, false] {
+        let due = keeper.due(Round::Usual).pop().expect("it changed");
+        if exchanged {
+            writer.replace(ClusterState::default());
+            registry.clusters().update(&west, |row| row.uid = "u2".into());
+        }
+        let state = registry.states(&[west.clone()].into()).remove(&west).unwrap_or_default();
+        keeper.save(due, state);
+        assert_eq!(keeper.due_now(), usize::from(exchanged));
+    }
+    assert_eq!(keeper.load_all().await.0[0].snapshot.uid, "u2".into());
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_said_of_the_snapshot_of_a_cluster_that_was_removed_meanwhile() {
+    let (store, _dir) = store();
+    fs::create_dir_all(store.path(&"west".into()).join("in the way")).unwrap();
+    let (keeper, _registry, problems, _writer) = keeper(store, 1);
+    for removed_first in [true, false] {
+        let due = keeper.due(Round::Last).pop().expect("it was never written");
+        let state = ClusterState::default;
+        if removed_first {
+            keeper.forget(&"west".into()).await;
+            keeper.save(due, state());
+        } else {
+            keeper.save(due, state());
+            assert_eq!(problems.all().len(), 1);
+            keeper.forget(&"west".into()).await;
+        }
+        assert_eq!(problems.all(), Vec::new());
+        keeper.keep(&"west".into(), &pin(), signal::Sender::new(Arc::default()).subscribe());
+    }
 }
 
 #[tokio::test(start_paused = true)]

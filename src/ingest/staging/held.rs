@@ -192,6 +192,11 @@ impl<T: PartialEq> Held<T> {
         self.gate.denies(namespace)
     }
 
+    /// Whether a list cannot be had.
+    pub(super) fn is_denied(&self) -> bool {
+        self.gate.denied().next().is_some()
+    }
+
     /// Its lists.
     pub(super) fn gate(&mut self) -> &mut Gate<T> {
         &mut self.gate
@@ -288,6 +293,11 @@ impl<T: PartialEq> Gate<T> {
     pub(super) fn denies(&self, namespace: &Name) -> bool {
         // Mostly there is none.
         self.denied.iter().any(|scope| scope.as_ref().is_none_or(|scope| scope == namespace))
+    }
+
+    /// The lists that cannot be had.
+    pub(super) fn denied(&self) -> impl Iterator<Item = &Scope> {
+        self.denied.iter()
     }
 
     /// How many lists make it complete.

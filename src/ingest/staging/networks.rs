@@ -66,6 +66,11 @@ impl NetworkStaging {
         self.api.gate().confirm(scope);
     }
 
+    /// Whether the cluster does not have the Gateway API, or does not give its Gateways.
+    pub(super) fn api_is_denied(&self) -> bool {
+        self.api.is_denied()
+    }
+
     /// Gateways of the Gateway API held.
     pub(super) fn api_gateways(&self) -> usize {
         self.api.len()
@@ -184,6 +189,12 @@ impl Staging {
             self.networks.labelled.remove(key);
         }
         self.dirty.networks |= was || self.networks.is_candidate(key);
+    }
+
+    /// Whether gateways are reached through nodes, as far as Services say. Cost ∝ what was touched.
+    pub fn has_gateways_by_node(&mut self) -> bool {
+        self.take();
+        !self.networks.by_node.is_empty()
     }
 
     /// Every gateway of the cluster, again. Cost ∝ its gateway objects and, behind node ports, nodes.

@@ -87,6 +87,19 @@ impl SourceCounters {
     }
 }
 
+/// What a cluster is without a kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Need {
+    /// It cannot be served: Services and their slices.
+    Required,
+    /// It is worse off, and what was read before is soon out of date: pods come and go with endpoints.
+    Current,
+    /// It is worse off: nodes give localities, namespaces the network.
+    Expected,
+    /// It misses nothing where the add-on is not installed that the kind comes with.
+    AddOn,
+}
+
 /// What operators are told about one kind of object of one cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SourceStatus {
@@ -94,11 +107,8 @@ pub struct SourceStatus {
     pub state: SourceState,
     /// Since when.
     pub since: Moment,
-    /// Whether a cluster without this kind cannot be served.
-    pub required: bool,
-    /// Whether a cluster without this kind is worse off: nodes give localities, pods identities; a kind that
-    /// comes with an add-on is not missed where the add-on is not installed.
-    pub expected: bool,
+    /// What the cluster is without it.
+    pub need: Need,
     /// When the last change of an object came.
     pub last_event: Option<Moment>,
     /// When something came at all: a change, a list, a bookmark, an answer to a probe (K-05).
@@ -115,12 +125,11 @@ pub struct SourceStatus {
 
 impl SourceStatus {
     /// A source that has not been heard yet.
-    pub fn new(now: Moment, required: bool, expected: bool) -> Self {
+    pub fn new(now: Moment, need: Need) -> Self {
         Self {
             state: SourceState::Unsynced,
             since: now,
-            required,
-            expected,
+            need,
             last_event: None,
             last_contact: None,
             objects: 0,
@@ -151,12 +160,17 @@ impl SourceStatus {
         self.last_contact = self.last_contact.max(part.last_contact);
     }
 
+    /// Whether the cluster cannot be served without it.
+    pub fn is_required(&self) -> bool {
+        self.need == Need::Required
+    }
+
     /// The worst first.
     fn rank(&self) -> u8 {
         match self.state {
             _ if self.is_refused() => 0,
             SourceState::Failing(_) | SourceState::Stale(_) => 1,
-            SourceState::NotServed(_) if self.required => 1,
+            SourceState::NotServed(_) if self.is_required() => 1,
             _ if self.is_missed() => 2,
             SourceState::Unsynced => 3,
             // Only some namespaces are shown.
@@ -201,8 +215,9 @@ impl SourceStatus {
             state => state,
         };
         let (changed, before) = (self.enter(now, state), self.lost_since);
-        if self.is_done_without() {
-            // An API that was taken out of the cluster leaves nothing that could be out of date.
+        if self.is_denied() && matches!(self.need, Need::Expected | Need::AddOn) {
+            // What endpoints are made of is followed all the same (K-45), and an API that was taken out of the
+            // cluster leaves nothing that could be out of date.
             self.lost_since = None;
         } else if self.listed {
             self.lost_since.get_or_insert(now);
@@ -242,7 +257,7 @@ impl SourceStatus {
     pub(super) fn lost(&self) -> Option<StaleCause> {
         match &self.state {
             SourceState::Stale(cause) | SourceState::Failing(cause) => Some(cause.clone()),
-            SourceState::NotServed(why) if self.required => Some(StaleCause::Refused(why.clone())),
+            SourceState::NotServed(why) if self.is_required() => Some(StaleCause::Refused(why.clone())),
             _ => None,
         }
     }
@@ -256,7 +271,7 @@ impl SourceStatus {
     pub(super) fn is_refused(&self) -> bool {
         match self.state {
             SourceState::Unauthorized(_) => true,
-            SourceState::Forbidden(_) => self.required,
+            SourceState::Forbidden(_) => self.is_required(),
             _ => false,
         }
     }
@@ -264,7 +279,7 @@ impl SourceStatus {
     /// Whether the cluster works without this kind, and is worse off.
     pub(super) fn is_missed(&self) -> bool {
         let was_permitted = self.listed && matches!(self.state, SourceState::Forbidden(_));
-        self.is_denied() && !self.required && (self.expected || was_permitted)
+        self.is_denied() && !self.is_required() && (self.need != Need::AddOn || was_permitted)
     }
 
     /// Whether the API server does not have this kind, or does not show it.
@@ -275,11 +290,11 @@ impl SourceStatus {
     /// Whether it does without a kind that comes with an add-on: not installed, or not permitted because it is not
     /// used. A choice, not a trouble.
     pub fn is_done_without(&self) -> bool {
-        self.is_denied() && !self.required && !self.is_missed()
+        self.is_denied() && !self.is_required() && !self.is_missed()
     }
 
     /// Whether nothing more is expected of it for the cluster to be live.
     pub(super) fn is_settled(&self) -> bool {
-        matches!(self.state, SourceState::Live) || (!self.required && self.is_denied())
+        matches!(self.state, SourceState::Live) || (!self.is_required() && self.is_denied())
     }
 }

@@ -76,6 +76,8 @@ pub struct ClusterStatus {
     pub pending_pods: usize,
     /// Kinds whose mass deletion is held until it is confirmed (K-21).
     pub mass_delete_holds: usize,
+    /// Whether what was listed anew is not served, because too much of what is served would be lost by it (K-21, K-31).
+    pub replacement_held: bool,
     /// Estimated bytes of memory held for it; `None` when nobody estimates.
     pub memory: Option<usize>,
 }
@@ -107,6 +109,7 @@ impl ClusterStatus {
             quarantined_objects: 0,
             pending_pods: 0,
             mass_delete_holds: 0,
+            replacement_held: false,
             memory: None,
         }
     }
@@ -134,6 +137,17 @@ impl ClusterStatus {
             (None, ClusterHealth::Stale { since, .. }) => Some(self.lost_since.unwrap_or(*since)),
             (None, _) => self.lost_since,
         }
+    }
+
+    /// Since when nothing was heard of what is served; `None` while it is. Less than [`Self::stale_since`]: pods that
+    /// may not be read any more (K-45) make endpoints old, and say nothing against what else is heard.
+    pub fn unconfirmed_since(&self) -> Option<Moment> {
+        self.stale_since().filter(|_| !matches!(self.health, ClusterHealth::Degraded(_)))
+    }
+
+    /// Lists of it that are not believed, or not yet (K-21).
+    pub fn holds(&self) -> usize {
+        self.mass_delete_holds + usize::from(self.replacement_held)
     }
 
     /// When the last change of an object came.

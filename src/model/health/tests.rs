@@ -13,8 +13,8 @@ fn refused() -> SourceState {
     SourceState::Failing(StaleCause::Refused("HTTP 500".to_owned()))
 }
 
-fn live(start: Moment, required: bool) -> SourceStatus {
-    let mut source = SourceStatus::new(at(start, 0), required, true);
+fn live(start: Moment, need: Need) -> SourceStatus {
+    let mut source = SourceStatus::new(at(start, 0), need);
     source.listed(at(start, 1));
     source.watched(at(start, 2));
     source
@@ -29,7 +29,7 @@ fn health(sources: &[(&'static str, SourceStatus)], served: Served) -> ClusterHe
 fn a_source_is_live_once_it_is_listed_and_watched_in_either_order() {
     let start = Moment::now();
     for list_first in [true, false] {
-        let mut source = SourceStatus::new(at(start, 0), true, true);
+        let mut source = SourceStatus::new(at(start, 0), Need::Required);
         let steps: [fn(&mut SourceStatus, Moment) -> bool; 2] = if list_first {
             [SourceStatus::listed, SourceStatus::watched]
         } else {
@@ -45,7 +45,7 @@ fn a_source_is_live_once_it_is_listed_and_watched_in_either_order() {
 #[test]
 fn a_lost_watch_is_stale_since_the_first_failure_until_a_watch_works_again() {
     let start = Moment::now();
-    let mut source = live(start, true);
+    let mut source = live(start, Need::Required);
     assert!(source.failed(at(start, 5), refused()));
     assert!(!source.failed(at(start, 6), refused()), "the same again is no news");
     let other = SourceState::Failing(StaleCause::Unreachable("reset".to_owned()));
@@ -63,7 +63,7 @@ fn a_lost_watch_is_stale_since_the_first_failure_until_a_watch_works_again() {
 #[test]
 fn a_source_that_never_listed_is_never_stale() {
     let start = Moment::now();
-    let mut source = SourceStatus::new(at(start, 0), true, true);
+    let mut source = SourceStatus::new(at(start, 0), Need::Required);
     assert!(source.failed(at(start, 1), refused()));
     assert_eq!((source.state.word(), source.since), ("unsynced", at(start, 0)));
     assert_eq!(source.state.detail(), "refused: HTTP 500");
@@ -72,7 +72,7 @@ fn a_source_that_never_listed_is_never_stale() {
 #[test]
 fn the_word_of_a_cluster_follows_from_its_sources() {
     let start = Moment::now();
-    let fresh = || SourceStatus::new(at(start, 0), true, true);
+    let fresh = || SourceStatus::new(at(start, 0), Need::Required);
     let failed = |mut source: SourceStatus, state| {
         source.failed(at(start, 5), state);
         source
@@ -83,8 +83,8 @@ fn the_word_of_a_cluster_follows_from_its_sources() {
     let mut heard = fresh();
     heard.heard(at(start, 1));
     let listing = heard.clone();
-    let add_on = SourceStatus::new(at(start, 0), false, false);
-    let ok = || live(start, true);
+    let add_on = SourceStatus::new(at(start, 0), Need::AddOn);
+    let ok = || live(start, Need::Required);
     let mut withdrawn = add_on.clone();
     withdrawn.listed(at(start, 1));
     let snapshot = Served::Snapshot(at(start, 0));
@@ -115,15 +115,25 @@ fn the_word_of_a_cluster_follows_from_its_sources() {
         // It was done without from the start, and what it would tell is not out of date.
         (
             vec![
-                ("Node", failed(SourceStatus::new(at(start, 0), false, true), refused())),
+                ("Node", failed(SourceStatus::new(at(start, 0), Need::Expected), refused())),
                 ("Service", ok()),
             ],
             Served::Live,
             "degraded",
             "Node: refused: HTTP 500",
         ),
-        (vec![("Node", failed(live(start, false), forbidden()))], Served::Live, "degraded", "Node: HTTP 403"),
-        (vec![("Node", failed(live(start, false), absent()))], Served::Live, "degraded", "Node: HTTP 404"),
+        (
+            vec![("Node", failed(live(start, Need::Expected), forbidden()))],
+            Served::Live,
+            "degraded",
+            "Node: HTTP 403",
+        ),
+        (
+            vec![("Node", failed(live(start, Need::Expected), absent()))],
+            Served::Live,
+            "degraded",
+            "Node: HTTP 404",
+        ),
         (vec![("Gateway", failed(add_on.clone(), absent())), ("Service", ok())], Served::Live, "live", ""),
         (vec![("Gateway", failed(add_on.clone(), forbidden())), ("Service", ok())], Served::Live, "live", ""),
         (
@@ -142,7 +152,7 @@ fn the_word_of_a_cluster_follows_from_its_sources() {
 fn a_stale_cluster_is_stale_since_its_first_loss() {
     let start = Moment::now();
     let lost = |second| {
-        let mut source = live(start, true);
+        let mut source = live(start, Need::Required);
         source.failed(at(start, second), refused());
         source
     };
@@ -155,8 +165,8 @@ fn a_stale_cluster_is_stale_since_its_first_loss() {
 fn d35_the_age_begins_with_the_first_failure_whatever_the_next_ones_are_and_ends_with_a_watch() {
     let start = Moment::now();
     let age = |source: &SourceStatus| ClusterHealth::lost_since([source].into_iter());
-    for required in [true, false] {
-        let mut source = live(start, required);
+    for need in [Need::Required, Need::Current] {
+        let mut source = live(start, need);
         assert_eq!(age(&source), None);
         for (second, state) in [
             refused(),
@@ -179,9 +189,9 @@ fn d35_the_age_begins_with_the_first_failure_whatever_the_next_ones_are_and_ends
         assert_eq!(age(&source), None);
     }
     // What never told anything is not out of date, and neither is an API that was taken out of the cluster.
-    let mut never = SourceStatus::new(at(start, 0), false, true);
+    let mut never = SourceStatus::new(at(start, 0), Need::Expected);
     never.failed(at(start, 5), SourceState::Forbidden("HTTP 403".to_owned()));
-    let mut add_on = SourceStatus::new(at(start, 0), false, false);
+    let mut add_on = SourceStatus::new(at(start, 0), Need::AddOn);
     add_on.listed(at(start, 1));
     add_on.watched(at(start, 1));
     add_on.failed(at(start, 5), refused());
@@ -189,17 +199,17 @@ fn d35_the_age_begins_with_the_first_failure_whatever_the_next_ones_are_and_ends
     add_on.failed(at(start, 6), SourceState::NotServed("HTTP 404".to_owned()));
     assert_eq!((age(&never), age(&add_on)), (None, None));
     add_on.failed(at(start, 7), SourceState::Forbidden("HTTP 403".to_owned()));
-    assert_eq!(age(&add_on), Some(at(start, 7)), "what was shown is not any more");
+    assert_eq!(age(&add_on), None, "what endpoints are made of is followed all the same");
 }
 
 #[test]
 fn a_kind_is_as_well_as_its_worst_part() {
     let start = Moment::now();
-    let mut kind = SourceStatus::new(at(start, 0), false, true);
-    let (good, mut bad) = (live(start, false), live(start, false));
+    let mut kind = SourceStatus::new(at(start, 0), Need::Current);
+    let (good, mut bad) = (live(start, Need::Current), live(start, Need::Current));
     kind.summarize(at(start, 2), [&good, &bad].into_iter());
     assert_eq!((&kind.state, kind.last_contact), (&SourceState::Live, Some(at(start, 2))));
-    let fresh = SourceStatus::new(at(start, 0), false, true);
+    let fresh = SourceStatus::new(at(start, 0), Need::Current);
     for (second, state, word) in [
         (5, SourceState::Forbidden("HTTP 403".to_owned()), "forbidden"),
         (6, refused(), "stale"),

@@ -165,7 +165,8 @@ impl ClusterMetrics {
             ),
             tombolo_mass_delete_holds: gauges(
                 "tombolo_mass_delete_holds",
-                "Kinds of objects whose mass deletion is held back until it is confirmed",
+                "Kinds of objects whose mass deletion is held back until it is confirmed, and one for a list of everything \
+                 that is not served because too much would be lost",
                 cluster,
             ),
             tombolo_bytes_in: counters("tombolo_bytes_in", "Bytes read from API servers", cluster),

@@ -64,6 +64,30 @@ pub(in crate::ingest) fn gateway(network: &str, address: &str) -> Value {
         "status": {"loadBalancer": {"ingress": [{"ip": address}]}}})
 }
 
+/// The gateway, reached through the nodes.
+pub(in crate::ingest) fn node_port_gateway(network: &str) -> Value {
+    json!({"kind": "Service", "metadata": {"name": "eastwest", "namespace": "istio-system",
+        "labels": {"topology.istio.io/network": network},
+        "annotations": {"traffic.istio.io/nodeSelector": "{}"}},
+        "spec": {"type": "NodePort", "clusterIP": "10.0.0.2", "ports": [{"port": 15443, "nodePort": 31443}]}})
+}
+
+/// A node that can be reached from elsewhere.
+pub(in crate::ingest) fn external_node(name: &str, zone: &str, address: &str) -> Value {
+    let mut node = node(name, zone);
+    node["status"] = json!({"addresses": [{"type": "ExternalIP", "address": address}]});
+    node
+}
+
+/// The gateway, as an object of the Gateway API.
+pub(in crate::ingest) fn api_gateway(network: &str, address: &str) -> Value {
+    json!({"kind": "Gateway", "metadata": {"name": "eastwest", "namespace": "istio-system",
+        "labels": {"topology.istio.io/network": network}},
+        "spec": {"gatewayClassName": "istio", "addresses": [{"value": address}],
+            "listeners": [{"port": 15443, "protocol": "TLS", "tls": {"mode": "Passthrough",
+                "options": {"gateway.istio.io/listener-protocol": "auto-passthrough"}}}]}})
+}
+
 /// A slice of bare addresses. Those of pods have what their pods have.
 pub(in crate::ingest) fn slice(service: &str, addresses: &[String]) -> Value {
     slice_of(service, addresses.iter().map(|address| json!({"addresses": [address]})))

@@ -68,7 +68,7 @@ async fn each_kind_has_a_state_of_its_own() {
     assert_eq!(plane.row("c1").health.word(), "live");
 }
 
-fn keeper(plane: &mut Plane, dir: &tempfile::TempDir) -> Arc<Keeper> {
+pub(super) fn keeper(plane: &mut Plane, dir: &tempfile::TempDir) -> Arc<Keeper> {
     let options = SnapshotOptions { dir: dir.path().to_owned(), max_age: 24 * HOUR };
     let store = SnapshotStore::open(&options).unwrap();
     let keeper =
@@ -84,7 +84,7 @@ async fn write(keeper: &Arc<Keeper>) {
     Arc::clone(keeper).run(cancel).await;
 }
 
-fn pinned(server: &FakeServer) -> Start {
+pub(super) fn pinned(server: &FakeServer) -> Start {
     Start {
         id: "c1".into(),
         role: ClusterRole::Remote,
@@ -102,13 +102,19 @@ async fn kept(uid: &str) -> tempfile::TempDir {
 }
 
 async fn kept_with(uid: &str, endpoints: usize) -> tempfile::TempDir {
+    kept_of(world("n1", uid, 1, endpoints)).await
+}
+
+/// A directory with the snapshot of a cluster of these objects.
+pub(super) async fn kept_of(objects: Vec<serde_json::Value>) -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
-    let server = FakeServer::with(world("n1", uid, 1, endpoints));
+    let pods = objects.iter().filter(|object| object["kind"] == "Pod").count();
+    let server = FakeServer::with(objects);
     let mut plane = Plane::new();
     let keeper = keeper(&mut plane, &dir);
     plane.set.start(pinned(&server)).unwrap();
     plane.settle().await;
-    assert_eq!(plane.web(), web(&[("c1", endpoints)]));
+    assert_eq!(plane.web(), web(&[("c1", pods)]));
     write(&keeper).await;
     dir
 }
@@ -162,7 +168,8 @@ async fn d35_another_cluster_behind_the_same_address_than_the_snapshots_is_told_
     server.hold_new_lists(false);
     plane.settle().await;
     assert_eq!(plane.web(), web(&[("c1", 2)]));
-    assert!(plane.problems().iter().any(|text| text.contains("was u1 and is u2")), "{:?}", plane.problems());
+    let problems = plane.problems();
+    assert!(problems.iter().any(|text| text.contains("was u1 before the restart and is u2")), "{problems:?}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -174,7 +181,9 @@ async fn k20_another_cluster_than_the_snapshots_is_told_of_however_fast_it_answe
     plane.set.start(pinned(&server)).unwrap();
     plane.settle().await;
     assert_eq!((plane.web(), plane.row("c1").uid), (web(&[("c1", 2)]), "u2".into()));
-    assert!(plane.problems().iter().any(|text| text.contains("was u1 and is u2")), "{:?}", plane.problems());
+    let problems = plane.problems();
+    let told = "was u1 before the restart and is u2. Nothing of its snapshot is served any more";
+    assert!(problems.iter().any(|text| text.contains(told)), "{problems:?}");
 }
 
 /// Another address, while nothing but the snapshot is served: whoever answers there with nothing is not believed.
@@ -196,7 +205,8 @@ async fn k31_new_credentials_that_show_no_services_take_the_place_of_no_snapshot
         assert_eq!((plane.web(), plane.health("c1")), (web(&[("c1", 3)]), "stale"));
     }
     assert!(plane.changes().is_empty());
-    let told = "cluster c1, replacement: lists 0 endpoints where 3 were known";
+    let told = "cluster c1, replacement: it lists no Service, and every API server has one of its own: what is served \
+                stays, and it is listed again every 30s; --mass-delete-guard off believes it";
     assert!(plane.problems().iter().any(|text| text.starts_with(told)), "{:?}", plane.problems());
     world("n1", "u1", 1, 3).into_iter().for_each(|object| new.apply(object));
     plane.pass(CONFIRM_AFTER + Duration::from_secs(3)).await;
@@ -212,12 +222,13 @@ async fn what_is_doubted_of_credentials_that_are_replaced_is_moot() {
     keeper(&mut plane, &dir);
     plane.set.start(pinned(&server)).unwrap();
     plane.settle().await;
-    assert!(plane.problems()[0].starts_with("cluster c1, replacement: lists 2"), "{:?}", plane.problems());
+    assert!(plane.problems()[0].starts_with("cluster c1, replacement: it lists 2"), "{:?}", plane.problems());
     let silent = FakeServer::default();
     silent.hold_new_lists(true);
     plane.set.start(Start { hash: 2, ..pinned(&silent) }).unwrap();
     plane.pass(HOUR).await;
     assert_eq!((plane.web(), plane.problems()), (web(&[("c1", 250)]), Vec::new()));
+    assert!(!plane.row("c1").replacement_held);
 }
 
 #[tokio::test(start_paused = true)]
@@ -273,6 +284,8 @@ async fn d35_a_kind_that_was_listed_and_may_not_be_read_any_more_makes_a_cluster
     plane.pass(HOUR).await;
     let row = plane.row("c1");
     assert_eq!((row.standing, row.stale_since()), (Standing::Dropped, Some(since)));
+    let detail = row.health.detail();
+    assert!(detail.starts_with("Pod: ") && detail.ends_with("what it told before grows old"), "{detail}");
     server.permit(ObjectKind::Pod);
     plane.settle().await;
     let row = plane.row("c1");
@@ -284,6 +297,51 @@ async fn d35_a_kind_that_was_listed_and_may_not_be_read_any_more_makes_a_cluster
     plane.pass(2 * HOUR).await;
     let row = plane.row("c2");
     assert_eq!((row.health.word(), row.standing, row.stale_since()), ("degraded", Standing::Regular, None));
+}
+
+/// K-45: Services and their endpoints are followed as before, and a snapshot is as young as they are.
+#[tokio::test(start_paused = true)]
+async fn d35_a_kind_that_may_not_be_read_any_more_dates_no_snapshot() {
+    for kind in [ObjectKind::Node, ObjectKind::Namespace, ObjectKind::Pod] {
+        let dir = tempfile::tempdir().unwrap();
+        let server = FakeServer::with(world("n1", "u1", 1, 2));
+        let mut plane = Plane::new();
+        let kept = keeper(&mut plane, &dir);
+        let options =
+            plane.set.read_options(&"c1".into(), &as_texts(&[("stale", "demote"), ("stale-after", "1h")]));
+        plane.set.start(Start { options, ..pinned(&server) }).unwrap();
+        plane.settle().await;
+        server.forbid(kind);
+        server.relist_kind(kind);
+        for hour in 0..25 {
+            plane.pass(HOUR).await;
+            server.apply(slice("web", &addresses(1, hour % 2 + 2)));
+            plane.settle().await;
+            write(&kept).await;
+        }
+        let row = plane.row("c1");
+        let (word, standing) = (row.health.word(), row.standing);
+        if kind == ObjectKind::Pod {
+            assert_eq!((word, standing), ("degraded", Standing::Demoted), "pods come and go unseen");
+        } else {
+            assert_eq!(
+                (word, standing, row.stale_since()),
+                ("degraded", Standing::Regular, None),
+                "{kind:?}"
+            );
+        }
+        let pin = pinned(&server).pin.unwrap();
+        let loaded = kept.load(&"c1".into(), &pin).await.expect("it was true just now");
+        assert!(loaded.age < HOUR, "{kind:?} {:?}", loaded.age);
+        // An outage begins an age, and it ends although this may still not be read.
+        server.go_down();
+        plane.pass(2 * HOUR).await;
+        assert_eq!((plane.health("c1"), plane.row("c1").standing), ("stale", Standing::Demoted));
+        server.come_up();
+        plane.settle().await;
+        let regular = plane.row("c1").standing == Standing::Regular;
+        assert_eq!((plane.health("c1"), regular), ("degraded", kind != ObjectKind::Pod), "{kind:?}");
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -347,11 +405,13 @@ async fn k21_a_first_list_that_loses_most_of_a_snapshot_is_read_twice_and_the_sn
         assert_eq!((plane.web(), plane.health("c1")), (web(&[("c1", 250)]), "stale"), "{kind:?}");
         assert!(plane.problems().iter().any(|problem| problem.contains("endpoints where 250 were known")));
         assert!(plane.row("c1").restored.is_some() && plane.set.registry.clusters().gate_open());
+        assert!(plane.row("c1").replacement_held);
         write(&kept).await;
         plane.changes();
         plane.pass(CONFIRM_AFTER + Duration::from_secs(1)).await;
         assert_eq!((plane.web(), plane.health("c1")), (web(&[("c1", 250)]), "live"));
         assert!(plane.changes().is_empty() && plane.problems().is_empty());
+        assert!(!plane.row("c1").replacement_held);
         write(&kept).await;
     }
     // It is true.
@@ -556,7 +616,7 @@ async fn d35_a_snapshot_that_is_served_already_is_taken_charge_of() {
     assert_eq!((plane.health("c1"), plane.row("c1").standing), ("live", Standing::Regular));
     assert!(plane.row("c1").restored.is_none());
     assert!(
-        plane.problems().iter().any(|text| text.contains("was u0 and is u1")),
+        plane.problems().iter().any(|text| text.contains("was u0 before the restart and is u1")),
         "K-20: {:?}",
         plane.problems()
     );
