@@ -370,6 +370,7 @@ impl Staging {
             ObjectKind::Namespace => self.namespaces.is_denied(),
             ObjectKind::Node => self.nodes.is_denied(),
             ObjectKind::Gateway => self.networks.api_is_denied(),
+            ObjectKind::ServiceExport => self.exports.is_denied(),
             _ => false,
         }
     }
@@ -377,6 +378,11 @@ impl Staging {
     /// The parts of Pods that nothing waits for.
     pub fn unavailable_pods(&self) -> impl Iterator<Item = &Scope> {
         self.pod_gate.denied()
+    }
+
+    /// Whether anything is exported.
+    pub fn has_exports(&self) -> bool {
+        !self.exports.is_empty()
     }
 
     /// What it tells of networks now. Cost ∝ what was touched.

@@ -173,6 +173,11 @@ impl EndpointShard {
     pub fn of_service(&self) -> usize {
         if self.service.is_some() { self.endpoints.len() } else { 0 }
     }
+
+    /// Whether other clusters see endpoints of it (R4.38).
+    pub fn is_seen_elsewhere(&self) -> bool {
+        self.endpoints.iter().any(|one| one.exposure.discoverability() == Discoverability::Always)
+    }
 }
 
 #[cfg(test)]

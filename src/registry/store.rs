@@ -209,6 +209,14 @@ impl Registry {
         self.services.iter().map(|entry| of(entry.value())).sum()
     }
 
+    /// Whether other clusters see endpoints of a cluster (R4.38). May look at every service, as above.
+    pub fn is_seen_elsewhere(&self, cluster: &ClusterId) -> bool {
+        let seen = |cell: &Arc<ServiceCell>| {
+            cell.load().shard(cluster).is_some_and(|shard| shard.is_seen_elsewhere())
+        };
+        self.services.iter().any(|entry| seen(entry.value()))
+    }
+
     /// The change signal. It has one reader.
     pub fn changes(&self) -> &ChangeLog {
         &self.changes

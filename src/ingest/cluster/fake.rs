@@ -59,6 +59,7 @@ fn kind(object: &Value) -> ObjectKind {
         "Pod" => ObjectKind::Pod,
         "Service" => ObjectKind::Service,
         "Gateway" => ObjectKind::Gateway,
+        "ServiceExport" => ObjectKind::ServiceExport,
         _ => ObjectKind::EndpointSlice,
     }
 }
@@ -81,6 +82,8 @@ macro_rules! of_kind {
             ObjectKind::Pod => StagedEvent::Pod($event),
             ObjectKind::Service => StagedEvent::Service($event),
             ObjectKind::Gateway => StagedEvent::Gateway($event),
+            ObjectKind::ServiceExport => StagedEvent::Export($event),
+            ObjectKind::ServiceImport => StagedEvent::Import($event),
             _ => StagedEvent::Slice($event),
         }
     };
@@ -308,10 +311,9 @@ impl FakeServer {
 }
 
 impl Inner {
-    /// Whether it has the Gateway API.
-    fn has_gateways(&self) -> bool {
-        let forbidden = self.forbidden.contains(&ObjectKind::Gateway);
-        forbidden || self.objects.keys().any(|(kind, _)| *kind == ObjectKind::Gateway)
+    /// Whether it has the add-on that a kind comes with.
+    fn has(&self, kind: ObjectKind) -> bool {
+        self.forbidden.contains(&kind) || self.objects.keys().any(|(of, _)| *of == kind)
     }
 
     fn open(&mut self) -> Vec<(Plan, mpsc::UnboundedSender<Arrival>)> {
@@ -389,18 +391,19 @@ impl Feeds for FakeServer {
         let mut inner = self.inner();
         inner.opened += 1;
         inner.feeds.push((plan.clone(), sender.clone()));
-        let with_gateways = inner.has_gateways();
-        for scope in plan.scopes(ObjectKind::Gateway) {
-            if kinds.contains(&ObjectKind::Gateway) && !with_gateways {
-                let event =
-                    StagedEvent::Gateway(SourceEvent::Failed(Failure::NotServed("HTTP 404".to_owned())));
-                let _ = sender.send(Arrival { scope, event });
-            }
+        let add_ons = [ObjectKind::Gateway, ObjectKind::ServiceExport, ObjectKind::ServiceImport].into_iter();
+        let (there, absent): (Vec<_>, Vec<_>) =
+            add_ons.filter(|kind| kinds.contains(kind)).partition(|kind| inner.has(*kind));
+        for (kind, scope) in
+            absent.iter().flat_map(|kind| plan.scopes(*kind).into_iter().map(move |scope| (*kind, scope)))
+        {
+            let event = of_kind!(kind, SourceEvent::Failed(Failure::NotServed("HTTP 404".to_owned())));
+            let _ = sender.send(Arrival { scope, event });
         }
         if inner.down {
             inner.fail_all(&Failure::Unreachable("gone".to_owned()));
         } else if !inner.silent {
-            for kind in ObjectKind::BUILT_IN.into_iter().chain(with_gateways.then_some(ObjectKind::Gateway)) {
+            for kind in ObjectKind::BUILT_IN.into_iter().chain(there) {
                 inner.list(kind, plan, &sender);
             }
         }

@@ -46,16 +46,35 @@ impl Generation {
         if !gathering.replaces() || self.is_void_for_something(gathering, staging) {
             return None;
         }
-        let pods = || self.hidden_pods(gathering, staging);
-        pods().or_else(|| self.hidden_namespaces(gathering, staging)).or_else(|| {
-            let refused = |kind: &ObjectKind| match kind {
-                ObjectKind::Gateway => gathering.is_forbidden(*kind),
-                _ => staging.is_unavailable(*kind) && staging.has_gateways_by_node(),
-            };
-            let kind = [ObjectKind::Node, ObjectKind::Gateway].into_iter().find(refused)?;
-            let network = self.lost_gateways(gathering, staging)?;
-            Some(Hidden::new(kind, &Unseen::Refused, &format!("network {network} would have no gateway")))
-        })
+        self.hidden_pods(gathering, staging)
+            .or_else(|| self.hidden_namespaces(gathering, staging))
+            .or_else(|| self.hidden_gateways(gathering, staging))
+            .or_else(|| self.hidden_exports(gathering, staging))
+    }
+
+    /// Gateways are objects of the Gateway API, or addresses of nodes.
+    fn hidden_gateways(&self, gathering: &Gathering, staging: &mut Staging) -> Option<Hidden> {
+        let refused = |kind: &ObjectKind| match kind {
+            ObjectKind::Gateway => gathering.is_forbidden(*kind),
+            _ => staging.is_unavailable(*kind) && staging.has_gateways_by_node(),
+        };
+        let kind = [ObjectKind::Node, ObjectKind::Gateway].into_iter().find(refused)?;
+        let network = self.lost_gateways(gathering, staging)?;
+        Some(Hidden::new(kind, &Unseen::Refused, &format!("network {network} would have no gateway")))
+    }
+
+    fn hidden_exports(&self, gathering: &Gathering, staging: &Staging) -> Option<Hidden> {
+        let kind = ObjectKind::ServiceExport;
+        let lost = gathering.is_forbidden(kind) && self.loses_exports(gathering, staging);
+        lost.then(|| Hidden::new(kind, &Unseen::Refused, "other clusters would see nothing of it"))
+    }
+
+    /// With multi-cluster services other clusters see what is exported, and nothing else (R4.38).
+    fn loses_exports(&self, gathering: &Gathering, staging: &Staging) -> bool {
+        let seen = || self.registry.is_seen_elsewhere(&self.context.cluster);
+        self.context.mcs.discovery
+            && !staging.has_exports()
+            && (gathering.stand_in().is_seen_elsewhere() || seen())
     }
 
     /// Pods that are served are not given up for a view without them.
@@ -127,12 +146,26 @@ impl Generation {
                  {after}s; --mass-delete-guard off believes it at once"
             ));
         }
-        let without_api = gathering.replaces() && staging.is_unavailable(ObjectKind::Gateway);
-        let network = without_api.then(|| self.lost_gateways(gathering, staging)).flatten()?;
+        let (kind, lost) = self.without_add_on(gathering, staging)?;
         Some(format!(
-            "it has no Gateways any more, and network {network} would have no gateway: what is served stays, and it \
-             is listed again after {after}s"
+            "it has no {}s any more, and {lost}: what is served stays, and it is listed again after {after}s",
+            kind.name()
         ))
+    }
+
+    /// An add-on that was taken out of the cluster, or does not answer.
+    fn without_add_on(&self, gathering: &Gathering, staging: &mut Staging) -> Option<(ObjectKind, String)> {
+        if !gathering.replaces() {
+            return None;
+        }
+        let (gateways, exports) = (ObjectKind::Gateway, ObjectKind::ServiceExport);
+        let network =
+            staging.is_unavailable(gateways).then(|| self.lost_gateways(gathering, staging)).flatten();
+        if let Some(network) = network {
+            return Some((gateways, format!("network {network} would have no gateway")));
+        }
+        let unseen = staging.is_unavailable(exports) && self.loses_exports(gathering, staging);
+        unseen.then(|| (exports, "other clusters would see nothing of it".to_owned()))
     }
 
     /// What this cluster tells of networks, or a snapshot of it that is not served yet.

@@ -105,6 +105,12 @@ impl Restore {
         )
     }
 
+    /// Whether other clusters see endpoints of it once it is served.
+    pub(super) fn is_seen_elsewhere(&self) -> bool {
+        let mut shards = self.loaded.iter().flat_map(|loaded| loaded.snapshot.state.shards.values());
+        shards.any(|shard| shard.is_seen_elsewhere())
+    }
+
     /// The options of now hold for what was read under others.
     fn filter(&self, then: &Terms, state: &mut ClusterState) {
         let mesh = self.mesh.borrow().clone();

@@ -66,6 +66,11 @@ impl StandIn {
         self.restore.as_ref().is_some_and(|restore| restore.has_workloads(namespace))
     }
 
+    /// Whether other clusters see endpoints of a snapshot that is not served yet.
+    pub(super) fn is_seen_elsewhere(&self) -> bool {
+        self.restore.as_ref().is_some_and(Restore::is_seen_elsewhere)
+    }
+
     /// There is nothing to wait for: what there is, is served now.
     pub(super) fn hurry(&mut self) {
         self.restore.iter_mut().for_each(Restore::hurry);

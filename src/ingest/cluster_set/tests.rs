@@ -6,8 +6,8 @@ use std::time::Duration;
 use super::*;
 use crate::ingest::cluster::CONFIRM_AFTER;
 use crate::ingest::cluster::fake::{
-    FakeServer, NODES, addresses, api_gateway, external_node, gateway, home, namespace, node_port_gateway, nodes,
-    pod, served, service, slice, world, zone,
+    FakeServer, NODES, addresses, api_gateway, external_node, gateway, home, namespace, node_port_gateway,
+    nodes, pod, served, service, slice, world, zone,
 };
 use crate::ingest::objects::ObjectKind;
 use crate::model::{Endpoint, ServiceKey, Standing};

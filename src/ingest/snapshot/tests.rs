@@ -634,17 +634,20 @@ fn no_snapshot_rests_until_it_is_too_old() {
 #[tokio::test(start_paused = true)]
 async fn a_snapshot_that_is_of_two_clusters_is_written_anew_at_once() {
     let (store, _dir) = store();
-    let (keeper, registry, _problems, mut writer) = keeper(store, 2000);
+    let path = store.path(&"west".into());
+    let (keeper, registry, _problems, mut writer) = keeper(store, 20_000);
     let west = ClusterId::from("west");
     registry.clusters().update(&west, |row| row.uid = "u1".into());
     for exchanged in [true, false] {
         let due = keeper.due(Round::Usual).pop().expect("it changed");
         if exchanged {
-            writer.replace(ClusterState::default());
+            writer
+                .set(ServiceKey::new("sample", "other"), EndpointShard::new("west".into(), None, Vec::new()));
             registry.clusters().update(&west, |row| row.uid = "u2".into());
         }
         let state = registry.states(&[west.clone()].into()).remove(&west).unwrap_or_default();
         keeper.save(due, state);
+        assert!(fs::metadata(&path).unwrap().len() > 256 << 10, "it rests for some seconds");
         assert_eq!(keeper.due_now(), usize::from(exchanged));
     }
     assert_eq!(keeper.load_all().await.0[0].snapshot.uid, "u2".into());

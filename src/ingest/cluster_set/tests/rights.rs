@@ -1,6 +1,6 @@
 //! Rights that are narrower than what is served was read with (K-31, K-45).
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::freshness::{keeper, kept_of, pinned};
 use super::*;
@@ -163,6 +163,36 @@ async fn k45_new_credentials_that_show_less_take_over_if_that_takes_nothing_away
         assert_eq!((plane.web(), plane.gateways()), (web(&[("c1", 3)]), gateways), "{kind:?}");
         assert_eq!((old.open_now(), new.open_now(), &*plane.row("c1").uid), (0, 1, "u1"), "{kind:?}");
     }
+}
+
+/// R4.38: what is exported is seen by other clusters, and nothing else.
+#[tokio::test(start_paused = true)]
+async fn k31_exports_that_are_not_shown_stay_and_go_with_their_api_after_a_second_look() {
+    let export = json!({"kind": "ServiceExport", "metadata": {"name": "web", "namespace": "a"}});
+    let exporting = || FakeServer::with(world("n1", "u1", 1, 3).into_iter().chain([export.clone()]));
+    let seen = |plane: &Plane| plane.set.registry.is_seen_elsewhere(&"c1".into());
+    let (old, refused, gone) = (exporting(), exporting(), FakeServer::with(world("n1", "u1", 1, 3)));
+    refused.forbid(ObjectKind::ServiceExport);
+    let mut plane = Plane::with(|options| options.mcs.discovery = true);
+    plane.run("c1", &old);
+    plane.settle().await;
+    assert!(seen(&plane));
+    plane.changes();
+    plane.run("c1", &refused);
+    plane.pass(HOUR).await;
+    assert!(seen(&plane) && plane.changes().is_empty());
+    let told = "may not read ServiceExports: other clusters would see nothing of it";
+    assert!(plane.problems().iter().any(|text| text.contains(told)), "{:?}", plane.problems());
+    refused.permit(ObjectKind::ServiceExport);
+    plane.settle().await;
+    assert_eq!((old.open_now(), refused.open_now(), plane.problems()), (0, 1, Vec::new()));
+    assert!(plane.changes().is_empty());
+    plane.run("c1", &gone);
+    plane.pass(CONFIRM_AFTER - Duration::from_secs(1)).await;
+    assert!(seen(&plane) && plane.changes().is_empty());
+    plane.pass(Duration::from_secs(2)).await;
+    assert!(!seen(&plane));
+    assert_eq!((refused.open_now(), gone.open_now(), plane.problems()), (0, 1, Vec::new()));
 }
 
 /// The Gateway API may be taken out of a cluster; that counts once it was seen twice.
