@@ -318,6 +318,7 @@ fn metric_names_are_the_known_ones() {
             sync_status: "synced",
             credentials_expire: Some(1.0),
             memory: Some(1),
+            objects: vec![("Pod", 1)],
             ..ClusterValues::default()
         };
         refresh.cluster("x", &values);

@@ -72,6 +72,7 @@ fn cluster_values(cluster: &ClusterStatus, now: Moment) -> ClusterValues {
         retry_after: pauses.max().unwrap_or_default(),
         credentials_expire: cluster.credentials_expire.map(seconds_until),
         memory: cluster.memory,
+        objects: cluster.objects.iter().map(|(kind, count)| (*kind, *count)).collect(),
     }
 }
 
