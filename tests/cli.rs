@@ -336,7 +336,7 @@ fn metric_names_are_the_known_ones() {
         };
         refresh.source("x", "Pod", &source);
         refresh.conflicts(1);
-        refresh.gateway_dns(Duration::from_secs(1), 1);
+        refresh.gateway_dns([("x", Duration::from_secs(1))].into_iter(), 1);
         refresh.event("Pods", "add", 1);
         refresh.ingest(&IngestValues { secret_events: one(), ..IngestValues::default() });
     });

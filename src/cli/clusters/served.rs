@@ -42,7 +42,7 @@ impl XdsStatus for NoProxies {
     }
 }
 
-/// So many minutes ago, and a little: what is shown in minutes stays the same while a test runs.
+/// So many minutes ago, and a little: what is shown in minutes, as from an hour on, stays the same while a test runs.
 fn minutes_ago(minutes: u64) -> Moment {
     Moment::now().before(Duration::from_secs(minutes * 60 + 2))
 }
@@ -79,12 +79,12 @@ fn west() -> ClusterStatus {
         role: ClusterRole::Remote,
         source: "secret istio-system/west".to_owned(),
         health: ClusterHealth::Degraded("Pod: may not list pods".to_owned()),
-        since: minutes_ago(1),
-        lost_since: Some(minutes_ago(2)),
+        since: minutes_ago(61),
+        lost_since: Some(minutes_ago(62)),
         synced: false,
         timed_out: true,
         sync_timeouts: 3,
-        restored: Some(Restored { path: "/snapshots/west".to_owned(), confirmed: minutes_ago(4) }),
+        restored: Some(Restored { path: "/snapshots/west".to_owned(), confirmed: minutes_ago(64) }),
         start: StartRule::Required,
         standing: Standing::Demoted,
         stale_policy: "demote after 5m".to_owned(),
@@ -124,7 +124,7 @@ fn counts() -> Counts {
 fn sources() -> Arc<Sources> {
     let registry = Registry::new();
     let mut east = ClusterStatus::new("east".into(), ClusterRole::Config, "file /k/east");
-    (east.health, east.synced, east.since) = (ClusterHealth::Live, true, minutes_ago(5));
+    (east.health, east.synced, east.since) = (ClusterHealth::Live, true, minutes_ago(65));
     registry.clusters().put(east);
     registry.clusters().put(west());
     let problems = Problems::default();
@@ -187,7 +187,7 @@ async fn tables_show_what_the_page_says() {
     golden("wide.txt", &timeless(&wide(&answer)));
 }
 
-/// Deliver what operators of istiod look for, in its spelling, and what it does not tell.
+/// What operators of istiod look for, in its spelling, and what it does not tell.
 #[tokio::test]
 async fn clusterz_tells_objects_lists_quarantine_and_memory_too() {
     let answer = page("/debug/clusterz").await;

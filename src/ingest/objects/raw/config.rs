@@ -5,15 +5,15 @@ use std::sync::Arc;
 use super::{ConfigMap, Secret};
 use crate::ingest::objects::{ConfigMapObject, SecretObject};
 
-/// What the mesh is configured by.
-const KEYS: [&str; 2] = ["mesh", "meshNetworks"];
+/// What is read of the mesh ConfigMap; the rest, up to a MiB, is not held.
+const MESH_NETWORKS: &str = "meshNetworks";
 /// Annotations about how a cluster is treated (D35).
 const OUR_ANNOTATIONS: &str = "tombolo.dev/";
 
 impl From<ConfigMap<'_>> for ConfigMapObject {
     fn from(raw: ConfigMap<'_>) -> Self {
-        let text = |key: &str| raw.data.get(key).map(|text| (key.into(), Arc::from(&**text)));
-        Self { data: KEYS.into_iter().filter_map(text).collect() }
+        let text = raw.data.get(MESH_NETWORKS);
+        Self { data: text.map(|text| (MESH_NETWORKS.into(), Arc::from(&**text))).into_iter().collect() }
     }
 }
 

@@ -31,6 +31,7 @@ fn terms(trusted: &[&str], advertised: &str) -> Terms {
         trusted: trusted.iter().map(|network| NetworkId::from(*network)).collect(),
         advertised: Advertised::parse(advertised).0,
         stale: StalePolicy::Hold,
+        trust_domain: "old.example".into(),
     }
 }
 
