@@ -31,3 +31,18 @@ impl From<Secret<'_>> for SecretObject {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn nothing_is_held_of_a_config_map_but_its_networks() {
+        let data = json!({"mesh": "a: b", "meshNetworks": "networks: {}", "values": "x"});
+        let object: ConfigMapObject = serde_json::from_value(json!({"data": data})).unwrap();
+        let held: Vec<_> = object.data.iter().map(|(key, text)| (&**key, &**text)).collect();
+        assert_eq!(held, [("meshNetworks", "networks: {}")]);
+    }
+}
