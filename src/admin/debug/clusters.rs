@@ -84,6 +84,7 @@ fn lists(cluster: &ClusterStatus) -> BTreeMap<&'static str, u64> {
 }
 
 fn full(cluster: &ClusterStatus, now: Moment) -> Value {
+    let relists = lists(cluster);
     let counters = || cluster.sources.values().map(|source| &source.counters);
     let retry_after = counters().filter_map(|counters| counters.retry_after).max();
     let snapshot = cluster.restored.as_ref().map(|restored| {
@@ -103,7 +104,7 @@ fn full(cluster: &ClusterStatus, now: Moment) -> Value {
         "network": cluster.network, "objects": cluster.objects,
         "start": cluster.start, "standing": cluster.standing, "stalePolicy": cluster.stale_policy, "uid": cluster.uid,
         "credentialsExpire": cluster.credentials_expire.map(seconds), "api": cluster.api,
-        "lists": lists(cluster), "rvRegressions": counters().map(|counters| counters.regressions).sum::<u64>(),
+        "lists": relists, "rvRegressions": counters().map(|counters| counters.regressions).sum::<u64>(),
         "bytesIn": counters().map(|counters| counters.bytes).sum::<u64>(),
         "failures": counters().map(|counters| counters.failures).sum::<u64>(),
         "retryAfterSeconds": retry_after.map(|pause| pause.as_secs_f64()),
