@@ -189,7 +189,7 @@ impl Staging {
     }
 
     /// Options that may change while it runs; what depends on them is converted anew.
-    pub fn reconfigure(&mut self, gateways: GatewayOptions, serve_without_pods: bool) {
+    pub fn reconfigure(&mut self, gateways: GatewayOptions, trust_domain: &Name, serve_without_pods: bool) {
         if self.context.gateways != gateways {
             self.context.gateways = gateways;
             self.dirty.networks = true;
@@ -197,6 +197,12 @@ impl Staging {
         if self.context.serve_without_pods != serve_without_pods {
             self.context.serve_without_pods = serve_without_pods;
             self.dirty.services.extend(self.references.services().cloned());
+        }
+        if self.context.trust_domain != *trust_domain {
+            self.context.trust_domain = trust_domain.clone();
+            // Whose identities pods have, and services name (R5.9, R5.23).
+            self.convert_pods();
+            self.dirty.services.extend(self.service_keys.iter().cloned());
         }
     }
 
