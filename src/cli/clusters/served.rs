@@ -21,7 +21,7 @@ use crate::admin::{Sources, XdsStatus, http_pages, monitoring_pages};
 use crate::ingest::{Counts, EventKind, ObjectKind, Problems};
 use crate::lifecycle::Lifecycle;
 use crate::model::{
-    ApiFacts, ClusterHealth, ClusterRole, ClusterStatus, Moment, Restored, SourceCounters, SourceState,
+    ApiFacts, ClusterHealth, ClusterRole, ClusterStatus, Moment, Need, Restored, SourceCounters, SourceState,
     SourceStatus, Standing, StartRule,
 };
 use crate::registry::Registry;
@@ -48,7 +48,7 @@ fn minutes_ago(minutes: u64) -> Moment {
 }
 
 fn source(state: Result<(), SourceState>, n: u64) -> SourceStatus {
-    let mut source = SourceStatus::new(minutes_ago(n + 40), true, true);
+    let mut source = SourceStatus::new(minutes_ago(n + 40), Need::Required);
     source.listed(minutes_ago(n + 30));
     source.watched(minutes_ago(n + 20));
     if let Err(state) = state {
@@ -97,7 +97,9 @@ fn west() -> ClusterStatus {
         quarantined: vec!["Service sample/bad: no port".to_owned()],
         quarantined_objects: 11,
         pending_pods: 12,
-        mass_delete_holds: 13,
+        // Together they are 13.
+        mass_delete_holds: 12,
+        replacement_held: true,
         memory: Some(14 << 20),
     }
 }
