@@ -57,11 +57,15 @@ impl Plane {
     }
 
     fn run_with(&mut self, id: &str, server: &FakeServer, texts: &[(&str, &str)]) {
+        self.run_as(ClusterRole::Remote, id, server, texts);
+    }
+
+    fn run_as(&mut self, role: ClusterRole, id: &str, server: &FakeServer, texts: &[(&str, &str)]) {
         self.hash += 1;
         let options = self.set.read_options(&id.into(), &as_texts(texts));
         let start = Start {
             id: id.into(),
-            role: ClusterRole::Remote,
+            role,
             source: format!("secret {}", self.hash),
             feeds: Arc::new(server.clone()),
             hash: self.hash,
