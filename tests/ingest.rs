@@ -522,13 +522,13 @@ async fn r1_6_credentials_that_make_no_client_leave_the_cluster_as_it_is_until_g
         problems.filter_map(|problem| Some(problem.split_once(", start: ")?.0.to_owned())).collect()
     };
     assert_eq!((told(&plane), plane.health("south")), (vec!["cluster south".to_owned()], "absent"));
-    let (watches, publishes) = (west.request_counts(), plane.publishes());
+    let watches = west.request_counts();
 
     east.store().apply(secret("remotes", &[("west", &bad), ("south", &bad)])).unwrap();
     eventually("the bad credentials are told of", || told(&plane) == ["cluster south", "cluster west"]).await;
     west.store().apply(slice("helloworld", &[])).unwrap();
     eventually("west is followed", || plane.endpoints("helloworld") == ["east 10.0.0.1"]).await;
-    assert_eq!((plane.health("west"), plane.publishes()), ("live", publishes + 1));
+    assert_eq!(plane.health("west"), "live");
     assert_eq!(west.request_counts(), watches, "by the watches that were there");
 
     east.store().apply(secret("remotes", &[("west", &good), ("south", &good)])).unwrap();
@@ -579,9 +579,11 @@ async fn r3_15_host_names_of_gateways_are_not_asked_for_where_that_is_switched_o
         })
         .await;
         plane.is("east", "live").await;
-        let known =
-            || plane.registry.networks().gateway_hosts().map(|gateway| gateway.host.to_string()).collect();
-        eventually("its gateway is known", || -> Vec<String> { known() } == [host]).await;
+        let known = || {
+            let networks = plane.registry.networks();
+            networks.gateway_hosts().any(|gateway| *gateway.host == *host)
+        };
+        eventually("its gateway is known", known).await;
         (east, plane)
     };
     let (_off, plane) = start("off.gw.test", false).await;
