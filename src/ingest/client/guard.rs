@@ -308,9 +308,7 @@ mod tests {
         // Who asked has given up; the threads are held nevertheless, and nobody gets another one.
         drop(asked);
         assert!(lookup.call(name.clone()).now_or_never().is_none());
-        let mut lookups = LOOKUPS.lock().unwrap();
-        lookups.1 = true;
-        drop(lookups);
+        LOOKUPS.lock().unwrap().1 = true;
         CHANGED.notify_all();
         assert_eq!(lookup.call(name).await.unwrap(), [([192, 0, 2, 1], 0).into()]);
         assert_eq!(LOOKUPS.lock().unwrap().0, 3, "threads that were not free have not been used");

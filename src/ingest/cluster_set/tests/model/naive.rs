@@ -88,11 +88,14 @@ impl Cluster {
     }
 }
 
+/// Zone and network by address.
+type Placed = BTreeMap<String, (String, String)>;
+
 /// Everything that is served.
 #[derive(Debug, Default, PartialEq)]
 pub(super) struct Found {
-    /// Zone and network by address, by service and cluster.
-    pub(super) endpoints: BTreeMap<(&'static str, &'static str), BTreeMap<String, (String, String)>>,
+    /// By service and cluster.
+    pub(super) endpoints: BTreeMap<(&'static str, &'static str), Placed>,
     /// Ports and VIPs of the merged records.
     pub(super) services: BTreeMap<&'static str, Record>,
     /// How many pods each cluster told of.
