@@ -87,6 +87,24 @@ async fn xc02_bad_nodes_end_the_stream_with_the_reason() {
 }
 
 #[tokio::test]
+async fn r1_8_a_proxy_that_reports_an_alias_has_the_view_of_the_cluster_it_means() {
+    let settings =
+        || Settings { cluster_aliases: [("alias".into(), "west".into())].into(), ..Settings::default() };
+    let world = World::start_with(1, settings(), None).await;
+    let view = async |cluster: &str| {
+        // Where it is follows from its cluster alone.
+        let id = "sidecar~10.0.0.9~p.sample~sample.svc.cluster.local";
+        let mut stream = Delta::open(world.address, node(id, &[("CLUSTER_ID", cluster)])).await;
+        stream.subscribe(Endpoint, &[&eds(0)]).await;
+        endpoints(&stream.expect(Endpoint).await.resources[0].2)
+    };
+    let of_west = view("west").await;
+    assert_eq!(view("alias").await, of_west);
+    assert_ne!(view("east").await, of_west);
+    world.stop().await;
+}
+
+#[tokio::test]
 async fn streams_are_refused_until_ready() {
     let world = World::start(1).await;
     world.ready.send_replace(false);

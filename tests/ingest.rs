@@ -502,6 +502,102 @@ async fn bad_remote_kubeconfigs_are_named_and_affect_nobody_else() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn r1_6_credentials_that_make_no_client_leave_the_cluster_as_it_is_until_good_ones_come() {
+    let east = server("east", world("net-east", "10.0.0.1")).await;
+    let west = server("west", world("net-west", "10.0.0.2")).await;
+    let good = west.kubeconfig();
+    let no_certificate = BASE64.encode("no certificate");
+    let token = format!("token: \"{}\"", west.token());
+    let bad = good.replace(
+        &token,
+        &format!("client-certificate-data: {no_certificate}\n    client-key-data: {no_certificate}"),
+    );
+    assert_ne!(bad, good);
+    east.store().create(secret("remotes", &[("west", &good), ("south", &bad)])).unwrap();
+    let plane = Plane::start(&east).await;
+    plane.ready().await;
+    plane.is("west", "live").await;
+    let told = |plane: &Plane| -> Vec<String> {
+        let problems = plane.problems().into_iter();
+        problems.filter_map(|problem| Some(problem.split_once(", start: ")?.0.to_owned())).collect()
+    };
+    assert_eq!((told(&plane), plane.health("south")), (vec!["cluster south".to_owned()], "absent"));
+    let watches = west.request_counts();
+
+    east.store().apply(secret("remotes", &[("west", &bad), ("south", &bad)])).unwrap();
+    eventually("the bad credentials are told of", || told(&plane) == ["cluster south", "cluster west"]).await;
+    west.store().apply(slice("helloworld", &[])).unwrap();
+    eventually("west is followed", || plane.endpoints("helloworld") == ["east 10.0.0.1"]).await;
+    assert_eq!(plane.health("west"), "live");
+    assert_eq!(west.request_counts(), watches, "by the watches that were there");
+
+    east.store().apply(secret("remotes", &[("west", &good), ("south", &good)])).unwrap();
+    plane.is("south", "live").await;
+    eventually("nothing is wrong any more", || told(&plane).is_empty()).await;
+    assert_eq!(plane.health("west"), "live");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn r1_1_only_labelled_secrets_of_the_system_namespace_are_asked_for_and_read() {
+    let east = server("east", world("net-east", "10.0.0.1")).await;
+    let west = server("west", world("net-west", "10.0.0.2")).await;
+    let kubeconfig = west.kubeconfig();
+    let mut unlabelled = secret("unlabelled", &[("no-label", &kubeconfig)]);
+    unlabelled["metadata"]["labels"] = json!({"istio/multiCluster": "false"});
+    let mut elsewhere = secret("elsewhere", &[("elsewhere", &kubeconfig)]);
+    elsewhere["metadata"]["namespace"] = json!("sample");
+    for secret in [unlabelled, elsewhere, secret("remotes", &[("west", &kubeconfig)])] {
+        east.store().create(secret).unwrap();
+    }
+    let plane = Plane::start(&east).await;
+    plane.ready().await;
+    plane.is("west", "live").await;
+    let ids: Vec<_> = plane.registry.clusters().all().iter().map(|row| row.id.to_string()).collect();
+    assert_eq!((ids, plane.problems()), (vec!["east".to_owned(), "west".to_owned()], Vec::new()));
+    let asked: Vec<_> = east.requests().into_iter().filter(|one| one.path.contains("/secrets")).collect();
+    assert!(!asked.is_empty());
+    for request in asked {
+        let (path, query) = request.path.split_once('?').unwrap();
+        assert_eq!(path, "/api/v1/namespaces/istio-system/secrets");
+        assert!(query.contains("labelSelector=istio%2FmultiCluster%3Dtrue"), "{query}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn r3_15_host_names_of_gateways_are_not_asked_for_where_that_is_switched_off() {
+    let dns = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let address = dns.local_addr().unwrap();
+    let start = async |host: &str, resolve: bool| {
+        let mut objects = world("net-east", "10.0.0.1");
+        let mut gateway = gateway("net-east", "192.0.2.1");
+        gateway["status"]["loadBalancer"]["ingress"] = json!([{"hostname": host}]);
+        *objects.last_mut().unwrap() = gateway;
+        let east = server("east", objects).await;
+        let plane = Plane::start_with(&east, |options| {
+            options.networks.resolve_hosts = resolve;
+            options.networks.dns_servers = vec![address];
+        })
+        .await;
+        plane.is("east", "live").await;
+        let known = || {
+            let networks = plane.registry.networks();
+            networks.gateway_hosts().any(|gateway| *gateway.host == *host)
+        };
+        eventually("its gateway is known", known).await;
+        (east, plane)
+    };
+    let (_off, plane) = start("off.gw.test", false).await;
+    plane.ready().await;
+    assert_eq!(plane.registry.networks().gateways().count(), 0);
+    // The first question of one that was started later comes after any that this one would have asked.
+    let (_on, _plane) = start("on.gw.test", true).await;
+    let mut question = [0; 512];
+    let asked = tokio::time::timeout(LIMIT, dns.recv(&mut question)).await.expect("it is asked for").unwrap();
+    let says = |label: &[u8]| question[..asked].windows(label.len()).any(|part| part == label);
+    assert!(says(b"\x02on\x02gw") && !says(b"\x03off"), "{:?}", &question[..asked]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn z_04_a_remote_cluster_may_not_be_on_loopback() {
     let east = server("east", world("net-east", "10.0.0.1")).await;
     let west = server("west", world("net-west", "10.0.0.2")).await;

@@ -385,3 +385,6 @@ fn write_ports(path: &Path, addresses: Addresses) -> std::io::Result<()> {
     file.sync_all()?;
     std::fs::rename(&beside, path)
 }
+
+#[cfg(test)]
+mod tests;

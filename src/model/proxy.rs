@@ -140,6 +140,7 @@ impl ProxyView {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::{NodeMetadata, WorkloadParts};
 
     #[test]
     fn families_follow_the_addresses() {
@@ -151,6 +152,39 @@ mod tests {
         assert_eq!(of(&["fd00::1"]), IpFamilies::V6);
         assert_eq!(of(&["10.0.0.1", "fd00::1"]), IpFamilies::Dual);
         assert_eq!(of(&[]), IpFamilies::V4);
+    }
+
+    #[test]
+    fn r2_9_a_proxys_word_its_pods_its_clusters_and_its_nodes_count_in_this_order() {
+        let node = |network: &str, node_name: &str| {
+            let metadata = NodeMetadata {
+                network: network.to_owned(),
+                node_name: node_name.to_owned(),
+                ..NodeMetadata::default()
+            };
+            let id = "sidecar~10.0.0.1~p.a~a.svc.cluster.local";
+            Node::parse(id, metadata, Locality::parse("r-xds/z-xds"), std::iter::empty()).expect("a node")
+        };
+        let pod = |network: &str, locality: &str| {
+            WorkloadCell::from(WorkloadParts {
+                network: network.into(),
+                locality: Locality::parse(locality),
+                node: "of-pod".into(),
+                ..WorkloadParts::default()
+            })
+        };
+        for (said, known, cluster, expected) in [
+            (("n", "own"), Some(("p", "r-pod")), "c", ("n", "r-pod", "own")),
+            (("", ""), Some(("p", "r-pod")), "c", ("p", "r-pod", "of-pod")),
+            (("", ""), Some(("", "")), "c", ("c", "r-xds/z-xds", "of-pod")),
+            (("", "own"), None, "c", ("c", "r-xds/z-xds", "own")),
+            (("", ""), None, "", ("", "r-xds/z-xds", "")),
+        ] {
+            let known = known.map(|(network, locality)| pod(network, locality));
+            let view = ProxyView::new(&node(said.0, said.1), known, &cluster.into());
+            let locality = view.locality.to_string();
+            assert_eq!((&*view.network, &*locality, &*view.node_name), expected, "{said:?} {cluster}");
+        }
     }
 
     #[test]

@@ -270,6 +270,19 @@ fn d05_weight_is_shared_out_exactly_over_several_gateways() {
 }
 
 #[test]
+fn r3_17_gateways_come_in_the_order_of_their_addresses_as_text() {
+    let world = two_networks()
+        .gateway("west", "net-west", "172.30.0.10", 15443)
+        .pods("west", &[pod("10.10.0.1")])
+        .pods("east", &[pod("10.10.0.1")]);
+    world.from("net-east/east").sees(&["10.10.0.1*2 172.30.0.10:15443*1 172.30.0.2:15443*1"]);
+    let networks = world.registry.networks();
+    let part = networks.part(&"net-west".into());
+    let order: Vec<_> = part.gateways.iter().map(|gateway| gateway.address.to_string()).collect();
+    assert_eq!(order, ["172.30.0.10", "172.30.0.2"]);
+}
+
+#[test]
 fn r4_21_gateways_of_the_endpoints_own_cluster_come_first() {
     let world = World::new(&[("c1", "n1"), ("c2", "n2"), ("c3", "n2")])
         .gateway("c2", "n2", "172.30.0.2", 15443)

@@ -143,6 +143,45 @@ async fn a_refusing_server_listens_again_where_it_was() {
 }
 
 #[tokio::test]
+async fn a_store_is_compacted_and_watches_break_when_a_fault_says_so() {
+    let server = start(ApiServer::builder().cluster("east").world([service("a"), service("b")])).await;
+    let client = client(&server).await;
+    let services = in_sample(&client, &kinds::SERVICES);
+    let page = services.list(&ListParams::default().limit(1)).await.unwrap();
+    let first = page.metadata.resource_version.unwrap();
+    server.store().create(service("c")).unwrap();
+    let first_event = async || {
+        let mut watch = services.watch(&WatchParams::default(), &first).await.unwrap().boxed();
+        told(&soon(watch.try_next()).await.unwrap().unwrap())
+    };
+    assert_eq!(first_event().await, "ADDED c", "what happened since is known");
+    let post = async |fault: &str| send(&client, Method::POST, "/tombolo/faults", &[], fault).await.status;
+    assert_eq!(post("compact").await, 200);
+    soon(async { while first_event().await != "ERROR 410" {} }).await;
+
+    let mut watch = services.watch(&WatchParams::default(), "0").await.unwrap().boxed();
+    for _ in 0..3 {
+        soon(watch.try_next()).await.unwrap().unwrap();
+    }
+    assert_eq!(post("disconnect").await, 200);
+    let goes_on = soon(watch.try_next()).await.is_ok_and(|event| event.is_some());
+    assert!(!goes_on);
+    services.list(&ListParams::default()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_certificate_is_rotated_when_it_is_asked_for_over_http() {
+    let server = east().await;
+    let client = client(&server).await;
+    let services = in_sample(&client, &kinds::SERVICES);
+    let mut watch = services.watch(&WatchParams::default(), "0").await.unwrap().boxed();
+    let asked = send(&client, Method::POST, "/tombolo/faults", &[], "rotate-certificate").await;
+    assert_eq!(asked.status, 200);
+    soon(async { while watch.try_next().await.is_ok_and(|event| event.is_some()) {} }).await;
+    services.list(&ListParams::default()).await.unwrap();
+}
+
+#[tokio::test]
 async fn a_rotated_certificate_closes_connections_and_is_trusted() {
     let server = east().await;
     let services = in_sample(&client(&server).await, &kinds::SERVICES);

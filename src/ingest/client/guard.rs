@@ -221,6 +221,8 @@ impl Service<Name> for GuardedResolver {
 
 #[cfg(test)]
 mod tests {
+    use futures::FutureExt as _;
+
     use super::*;
 
     #[test]
@@ -279,26 +281,37 @@ mod tests {
 
     #[tokio::test]
     async fn names_that_nobody_resolves_hold_few_threads_however_often_they_are_asked_for() {
-        use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
-        static RUNNING: AtomicUsize = AtomicUsize::new(0);
-        static ANSWERS: AtomicBool = AtomicBool::new(false);
+        use std::sync::{Condvar, Mutex};
+        use std::time::Duration;
+
+        /// Lookups that have begun, and whether they are answered.
+        static LOOKUPS: Mutex<(usize, bool)> = Mutex::new((0, false));
+        static CHANGED: Condvar = Condvar::new();
+        const LIMIT: Duration = Duration::from_secs(60);
         let mut lookup = in_threads(|_| {
-            RUNNING.fetch_add(1, SeqCst);
-            let limit = std::time::Instant::now() + std::time::Duration::from_secs(60);
-            while !ANSWERS.load(SeqCst) && std::time::Instant::now() < limit {
-                std::thread::yield_now();
-            }
+            let mut lookups = LOOKUPS.lock().unwrap();
+            lookups.0 += 1;
+            CHANGED.notify_all();
+            drop(CHANGED.wait_timeout_while(lookups, LIMIT, |(_, answered)| !*answered).unwrap());
             Ok(vec![([192, 0, 2, 1], 0).into()])
         });
         let name: Name = "name".parse().unwrap();
-        for _ in 0..8 {
-            let asked = lookup.call(name.clone());
-            assert!(tokio::time::timeout(std::time::Duration::from_millis(20), asked).await.is_err());
+        let mut asked: Vec<_> = (0..8).map(|_| Box::pin(lookup.call(name.clone()))).collect();
+        for asked in &mut asked {
+            assert!(asked.as_mut().now_or_never().is_none());
         }
-        let running = RUNNING.load(SeqCst);
-        ANSWERS.store(true, SeqCst);
-        assert!((1..=2).contains(&running), "{running}");
+        let begun = tokio::task::spawn_blocking(|| {
+            let wait = |lookups| CHANGED.wait_timeout_while(lookups, LIMIT, |(begun, _)| *begun < 2).unwrap();
+            wait(LOOKUPS.lock().unwrap()).0.0
+        });
+        assert_eq!(begun.await.unwrap(), 2);
+        // Who asked has given up; the threads are held nevertheless, and nobody gets another one.
+        drop(asked);
+        assert!(lookup.call(name.clone()).now_or_never().is_none());
+        LOOKUPS.lock().unwrap().1 = true;
+        CHANGED.notify_all();
         assert_eq!(lookup.call(name).await.unwrap(), [([192, 0, 2, 1], 0).into()]);
+        assert_eq!(LOOKUPS.lock().unwrap().0, 3, "threads that were not free have not been used");
     }
 
     #[tokio::test]

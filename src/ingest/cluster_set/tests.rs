@@ -59,11 +59,15 @@ impl Plane {
     }
 
     fn run_with(&mut self, id: &str, server: &FakeServer, texts: &[(&str, &str)]) {
+        self.run_as(ClusterRole::Remote, id, server, texts);
+    }
+
+    fn run_as(&mut self, role: ClusterRole, id: &str, server: &FakeServer, texts: &[(&str, &str)]) {
         self.hash += 1;
         let options = self.set.read_options(&id.into(), &as_texts(texts));
         let start = Start {
             id: id.into(),
-            role: ClusterRole::Remote,
+            role,
             source: format!("secret {}", self.hash),
             feeds: Arc::new(server.clone()),
             hash: self.hash,
@@ -322,6 +326,51 @@ async fn k45_without_nodes_a_cluster_works_and_says_so() {
     plane.run("c2", &server);
     plane.pass(HOUR).await;
     assert_eq!((plane.web(), plane.row("c2").synced), (web(&[("c1", 2)]), false));
+}
+
+#[tokio::test(start_paused = true)]
+async fn k47_a_namespace_that_goes_with_1000_services_is_a_handful_of_notes_and_one_push() {
+    const SERVICES: usize = 1000;
+    let server = FakeServer::with(world("n1", "u1", 1, 2));
+    let all: Vec<_> =
+        (0..SERVICES).map(|n| served(&format!("s{n}"), &[format!("10.9.{}.{}", n / 250, n % 250)])).collect();
+    all.iter().flatten().for_each(|object| server.apply(object.clone()));
+    let mut plane = Plane::new();
+    plane.run("c1", &server);
+    plane.settle().await;
+    let web = plane.snapshot("web");
+    plane.changes();
+    let pushes = tokio::spawn(pushes(Arc::clone(&plane.set.registry)));
+    // Pods go first, then slices, then Services, each told of by itself.
+    for kind in 0..3 {
+        all.iter().for_each(|objects| server.delete(&objects[[0, 2, 1][kind]]));
+        tokio::time::sleep(Duration::from_millis(30)).await;
+    }
+    server.delete(&namespace("b", "", "b"));
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let (notes, pushes) = pushes.await.unwrap();
+    assert_eq!(pushes.len(), 1, "nobody who waits for quiet sees it in pieces");
+    assert!(notes <= 3 * SERVICES.div_ceil(1024) + 1, "{notes} notes");
+    assert_eq!((pushes[0].services.len(), pushes[0].workloads.len()), (SERVICES, SERVICES));
+    let left = |n| plane.snapshot(&format!("s{n}")).is_some_and(|snapshot| !snapshot.shards.is_empty());
+    assert!(!(0..SERVICES).any(left) && plane.snapshot("web") == web);
+}
+
+/// How many notes there were within a second, and what is pushed where changes wait for 100 ms of quiet.
+async fn pushes(registry: Arc<Registry>) -> (usize, Vec<ChangeSet>) {
+    let (mut notes, mut pushes) = (0, Vec::new());
+    let end = Instant::now() + Duration::from_secs(1);
+    while let Ok(first) = tokio::time::timeout_at(end, registry.changes().next()).await {
+        notes += 1;
+        let mut gathered = first;
+        while let Ok(more) = tokio::time::timeout(Duration::from_millis(100), registry.changes().next()).await
+        {
+            notes += 1;
+            gathered.merge(more);
+        }
+        pushes.push(gathered);
+    }
+    (notes, pushes)
 }
 
 #[tokio::test(start_paused = true)]

@@ -157,14 +157,15 @@ fn placed(workload: Arc<Workload>, address: IpAddr, of_cluster: &ClusterNetwork)
     }
 }
 
-/// Port name and number come from the slice, 0 where it says none (R5.2); one with another number that is no
-/// port serves nothing.
+/// Port name and number come from the slice, 0 where it says none (R5.2); one whose number is no port serves
+/// nothing, and is told (K-38).
 fn usable_ports<'a>(ports: &'a [SlicePort], skipped: &mut Vec<String>) -> Vec<(&'a Name, u16)> {
     let mut usable = Vec::with_capacity(ports.len());
     for port in ports {
-        match u16::try_from(port.port) {
-            Ok(number) => usable.push((&port.name, number)),
-            Err(_) => skipped.push(format!("port `{}` has number {}", port.name, port.port)),
+        match (port.port, port.port.map(u16::try_from)) {
+            (None, _) => usable.push((&port.name, 0)),
+            (_, Some(Ok(number @ 1..))) => usable.push((&port.name, number)),
+            (Some(number), _) => skipped.push(format!("port `{}` has number {number}", port.name)),
         }
     }
     usable
@@ -400,10 +401,12 @@ mod tests {
     fn k40_unusable_addresses_and_ports_are_skipped_and_told() {
         let entry = json!({"endpoints": [{"addresses": ["nonsense", "127.0.0.1", "169.254.169.254",
             "::ffff:10.0.0.7", "10.0.0.1"]}],
-            "ports": [{"name": "a", "port": 70000}, {"name": "b", "port": -1}, {"name": "c", "port": 80}]});
+            "ports": [{"name": "a", "port": 70000}, {"name": "b", "port": -1}, {"name": "c", "port": 80},
+                {"name": "d", "port": 0}]});
         let result = convert(&[("s-1", entry)], None, &Pods::default());
         assert_eq!(shown(&result), ["10.0.0.7:80 c", "10.0.0.1:80 c"]);
-        assert_eq!(result.skipped.len(), 5, "{:?}", result.skipped);
+        assert_eq!(result.skipped.len(), 6, "{:?}", result.skipped);
+        assert!(result.skipped.contains(&"port `d` has number 0".to_owned()), "{:?}", result.skipped);
     }
 
     #[test]

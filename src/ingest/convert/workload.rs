@@ -250,7 +250,9 @@ mod tests {
 
     #[test]
     fn r5_20_synthetic_labels() {
-        let workload = pod(json!({"labels": {"app": "x"}}), json!({"nodeName": "n1"}));
+        // Z-10: which cluster it is of is not for a pod to say.
+        let said = json!({"app": "x", "topology.istio.io/cluster": "other"});
+        let workload = pod(json!({"labels": said}), json!({"nodeName": "n1"}));
         let labels: Vec<_> = workload.labels().iter().map(|(k, v)| format!("{k}={v}")).collect();
         assert_eq!(
             labels,

@@ -48,8 +48,8 @@ pub enum SliceAddresses {
 pub struct SlicePort {
     /// Its name; empty when unnamed (R5.2).
     pub name: Name,
-    /// Its number, as written; 0 when missing.
-    pub port: i64,
+    /// Its number, as written, if there is one.
+    pub port: Option<i64>,
 }
 
 impl Default for SliceAddresses {

@@ -32,6 +32,12 @@ fn dialer(url: &str, resolver: GuardedResolver) -> Dialer {
     }
 }
 
+#[test]
+fn k05_a_dead_connection_is_found_within_20_seconds_and_nothing_waits_longer_to_begin() {
+    let Patience { connect, tls, ping, pong, exec: _, young: _ } = Patience::default();
+    assert_eq!([connect, tls, ping, pong], [Duration::from_secs(10); 4]);
+}
+
 #[tokio::test]
 async fn z_04_a_name_that_changes_its_address_gains_nothing() {
     let ca = Ca::new("ca");

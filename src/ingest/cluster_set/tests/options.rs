@@ -136,6 +136,37 @@ async fn d35_a_required_cluster_holds_the_start_gate_without_limit() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn r1_17_the_gate_waits_for_a_remote_cluster_as_long_as_it_is_told_and_without_end_for_0() {
+    let server = FakeServer::default();
+    server.go_down();
+    for (timeout, opens) in [(Duration::from_secs(45), true), (Duration::ZERO, false)] {
+        let mut plane = Plane::with(|options| options.remote_cluster_timeout = timeout);
+        let waits = |plane: &Plane| !plane.set.registry.clusters().gate_open();
+        plane.run("c1", &server);
+        plane.pass(Duration::from_secs(44)).await;
+        assert!(waits(&plane), "{timeout:?}");
+        plane.pass(HOUR).await;
+        assert_eq!(waits(&plane), !opens, "{timeout:?}");
+        assert_eq!(plane.set.counts.sync_timeouts.load(Ordering::Relaxed), u64::from(opens));
+        assert!(!plane.row("c1").synced);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn r1_18_the_gate_waits_for_the_config_cluster_without_limit() {
+    let server = FakeServer::with(world("n1", "u1", 1, 2));
+    server.go_down();
+    let mut plane = Plane::with(|options| options.remote_cluster_timeout = Duration::from_secs(30));
+    plane.run_as(ClusterRole::Config, "home", &server, &[]);
+    plane.pass(HOUR).await;
+    assert!(!plane.set.registry.clusters().gate_open());
+    assert_eq!(plane.set.counts.sync_timeouts.load(Ordering::Relaxed), 0);
+    server.come_up();
+    plane.settle().await;
+    assert!(plane.set.registry.clusters().gate_open());
+}
+
+#[tokio::test(start_paused = true)]
 async fn z11_only_the_selected_namespaces_are_read_and_another_selection_replaces_them_in_one_step() {
     let mut objects = world("n1", "u1", 1, 2);
     objects.push(namespace("b", "", "b"));

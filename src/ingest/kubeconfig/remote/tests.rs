@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use proptest::prelude::*;
 use rustix::time::{ClockId, clock_gettime};
 use serde_json::json;
 
@@ -270,8 +271,31 @@ fn z_09_cluster_ids() {
         ("a|b", false),
         ("ä", false),
         (&"a".repeat(64), false),
+        ("a..b", false),
+        (&["abc"; 63].join("."), true),
+        (&format!("{}.x", ["abc"; 63].join(".")), true),
+        (&format!("{}.xy", ["abc"; 63].join(".")), false),
     ] {
         assert_eq!(check_cluster_id(id).is_ok(), allowed, "{id:?}");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(4096))]
+
+    /// Where an id goes there are names of files, labels of metrics and keys of problems.
+    #[test]
+    fn z_09_whatever_is_accepted_as_an_id_is_plain_and_short(id in prop_oneof![
+        "\\PC{0,40}",
+        "[a-z0-9]{1,3}[a-z0-9._:/@ \n-]{0,3}[a-z0-9]{1,3}",
+        "([a-z0-9_-]{1,64}\\.?){0,12}",
+    ]) {
+        let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+        let edge = |c: Option<char>| c.is_some_and(|c| c.is_ascii_alphanumeric());
+        if check_cluster_id(&id).is_ok() {
+            prop_assert!(id.chars().all(plain) && id.len() <= 253, "{id:?}");
+            prop_assert!(edge(id.chars().next()) && edge(id.chars().last()) && !id.contains(".."), "{id:?}");
+        }
     }
 }
 

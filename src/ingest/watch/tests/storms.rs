@@ -94,6 +94,40 @@ async fn k42_black_holes_take_no_permits_and_servers_that_stall_share_few() {
     assert!(began.elapsed() <= seconds(3), "{:?}", began.elapsed());
 }
 
+/// They are slow, but not too slow, and never fail: nothing sets them apart from others.
+#[tokio::test(start_paused = true)]
+async fn k07_servers_whose_pages_drip_hold_up_others_for_one_page_at_most() {
+    let mut limits = SourceLimits::default();
+    limits.sizes.page_objects = 1;
+    let limits = Arc::new(limits);
+    let follow =
+        |script: Arc<Script>| Consumer::of(KubeSource::new(script as Arc<dyn Exchange>, Arc::clone(&limits)));
+    let dripping = |_| {
+        let world = World::new(&["a", "b", "c", "d"]).streaming(Streams::Refused);
+        follow(Script::new(move |asked| match (asked.is_for(), world.answer(asked)) {
+            (
+                For::FirstPage | For::NextPage,
+                Reply::Answer { status, content_type, retry_after, mut body },
+            ) => {
+                body.extend((0..25).flat_map(|_| [Piece::Wait(seconds(1)), Piece::Bytes(vec![b' '; 200])]));
+                Reply::Answer { status, content_type, retry_after, body }
+            }
+            (_, reply) => reply,
+        }))
+    };
+    let mut slow: Vec<_> = (0..40).map(dripping).collect();
+    tokio::time::sleep(seconds(1)).await;
+    assert_eq!(limits.permits.taken(), 32);
+    let began = Instant::now();
+    let mut quick = follow(script(&World::new(&["a"]).streaming(Streams::Refused), |_| None));
+    quick.until("connected").await;
+    assert!(began.elapsed() <= seconds(30), "{:?}", began.elapsed());
+    for consumer in &mut slow {
+        consumer.until("connected").await;
+        assert_eq!(consumer.told(), ["init", "done first", "connected"]);
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn one_source_that_loses_its_history_lists_at_once() {
     let limits = Arc::<SourceLimits>::default();
