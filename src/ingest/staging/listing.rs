@@ -151,7 +151,7 @@ mod tests {
                     listing.add(told(&key, n as u64));
                     model.insert(key, n as u64);
                 }
-                prop_assert!(listing.rows.len() <= 160 + FEW + 1, "{}", listing.rows.len());
+                prop_assert!(listing.rows.len() <= 2 * 160 + 1, "{}", listing.rows.len());
             }
             let rows = listing.complete();
             prop_assert!(rows.0.is_sorted_by(|a, b| order(&a.key, &b.key).is_lt()));
