@@ -27,7 +27,7 @@ pub use cluster_local::ClusterLocalHosts;
 pub use endpoint::{Discoverability, Endpoint, EndpointShard, Exposure, Health};
 pub use gateway::{DEFAULT_GATEWAY_PORT, GatewayAddress, GatewayHost, HBONE_GATEWAY_PORT, NetworkGateway};
 pub use health::{
-    ApiFacts, ClusterHealth, ClusterRole, ClusterStatus, Restored, Served, SourceCounters, SourceState,
+    ApiFacts, ClusterHealth, ClusterRole, ClusterStatus, CredentialFacts, Expiry, Restored, Served, SourceCounters, SourceState,
     SourceStatus, StaleCause,
 };
 pub use ids::{ClusterId, Hostname, Name, NetworkId, ServiceKey, WorkloadId};

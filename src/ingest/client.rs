@@ -42,16 +42,19 @@ use tower::{BoxError, Layer as _, ServiceExt as _};
 use authorization::Authorization;
 pub use body::{BodyError, collect};
 use connection::Outgoing;
-pub use credentials::{CredentialKind, Credentials, Expiry};
+pub use credentials::{CredentialKind, Credentials};
 use dial::{Dialer, Patience};
 pub use error::{Ending, TransportError};
 pub use exchange::{Answer, ByteStream, Exchange, Presented};
 use guard::GuardedResolver;
 pub use guard::{AddressPolicy, ForbiddenAddress, special_kind};
 pub use listed::{BadServer, ServerList};
+use one_run::OneRun;
 use pool::Pool;
 use tls::Tls;
 pub use traffic::Traffic;
+
+use crate::model::{CredentialFacts, Expiry};
 
 /// *Fatal* for this cluster until its configuration changes.
 #[derive(Debug, thiserror::Error)]
@@ -72,6 +75,8 @@ struct Inner {
     tls: Option<Arc<Tls>>,
     pool: Pool,
     traffic: Arc<Traffic>,
+    /// At files of certificates, between connections.
+    look: OneRun<bool>,
 }
 
 impl std::fmt::Debug for ApiServer {
@@ -117,7 +122,7 @@ impl ApiServer {
         };
         let headers = headers(config)?;
         let pool = Pool::new(dialer);
-        let inner = Inner { url, server, headers, authorization, tls, pool, traffic };
+        let inner = Inner { url, server, headers, authorization, tls, pool, traffic, look: OneRun::default() };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -133,9 +138,18 @@ impl ApiServer {
             server: url.to_string(),
             ca_sha256: facts.ca_sha256,
             kinds,
-            client_certificate_not_after: facts.not_after,
+            client_certificate_not_after: certificate.and(facts.not_after),
             token_expires,
             problem: tls_problem.or(token_problem).map(|problem| problem.to_string()),
+        }
+    }
+
+    /// Somebody may have renewed the files of a client certificate that ends soon: connections last for days, and
+    /// only new ones read them. Needs a runtime.
+    fn look_again(&self) {
+        if let Some(tls) = self.inner.tls.as_ref().filter(|tls| tls.identity_in_files()) {
+            let (tls, server) = (Arc::clone(tls), Arc::clone(&self.inner.server));
+            drop(self.inner.look.join(|| async move { tls.config(&server).await.is_ok() }));
         }
     }
 
@@ -167,9 +181,12 @@ impl Exchange for ApiServer {
         async move { inner.send(Method::POST, &path, JSON, body).await }.boxed()
     }
 
-    fn expires(&self) -> Option<SystemTime> {
-        let credentials = self.credentials();
-        [credentials.client_certificate_not_after, credentials.token_expires].into_iter().flatten().min()
+    fn credential_facts(&self) -> CredentialFacts {
+        let facts = self.credentials().facts();
+        if facts.expiry(SystemTime::now()) != Expiry::Far {
+            self.look_again();
+        }
+        facts
     }
 
     fn unauthorized(&self, refused: Presented) {

@@ -66,6 +66,8 @@ const BATCH: usize = 1024;
 const STATUS_DELAY: Duration = Duration::from_secs(1);
 /// Namespaces come and go in bursts: what is read is settled anew this much later.
 const REPLAN_DELAY: Duration = Duration::from_secs(1);
+/// How often credentials are looked at (K-18).
+const CREDENTIALS_EVERY: Duration = Duration::from_secs(30);
 
 /// The writer of a cluster, held by its serving generation.
 pub(super) type Seat = Arc<Mutex<Option<ClusterWriter>>>;
@@ -143,6 +145,7 @@ impl Generation {
             writer.replace(reading.staging.state());
             self.export(&mut reading.staging);
             reading.status.synced(&reading.staging);
+            reading.status.credentials(self.feeds.credentials());
             let mut live = Live::new(&self, reading);
             reading = self.serve_on(&mut live, writer).await;
         }

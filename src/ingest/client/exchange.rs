@@ -1,12 +1,11 @@
 //! One request to an API server and its answer.
 
-use std::time::SystemTime;
-
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 
 use super::TransportError;
+use crate::model::CredentialFacts;
 
 /// Body bytes as they come. Ends after the last chunk; an error ends it.
 pub type ByteStream = BoxStream<'static, Result<Bytes, TransportError>>;
@@ -62,9 +61,9 @@ pub trait Exchange: Send + Sync + 'static {
         ""
     }
 
-    /// When the credentials in use expire, as far as they say (K-18).
-    fn expires(&self) -> Option<SystemTime> {
-        None
+    /// What is known of the credentials in use (K-18).
+    fn credential_facts(&self) -> CredentialFacts {
+        CredentialFacts::default()
     }
 
     /// What a request came with was refused: it is obtained anew before the next attempt (K-15, K-16), once

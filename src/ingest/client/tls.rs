@@ -173,7 +173,7 @@ impl Tls {
         self.ca_file.is_some() || self.identity_in_files()
     }
 
-    fn identity_in_files(&self) -> bool {
+    pub(super) fn identity_in_files(&self) -> bool {
         let file = |pem: &Pem| matches!(pem, Pem::File(_));
         self.identity.as_ref().is_some_and(|(one, other)| file(one) || file(other))
     }

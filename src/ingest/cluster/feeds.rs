@@ -1,7 +1,6 @@
 //! Where a generation's events come from.
 
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use futures::future::BoxFuture;
 use futures::stream::{BoxStream, SelectAll, StreamExt};
@@ -19,7 +18,7 @@ use crate::ingest::watch::{
     KubeSource, ListReason, ObjectSource, Received, Source, SourceControl, SourceCounts, SourceEvent,
     SourceLimits,
 };
-use crate::model::Name;
+use crate::model::{CredentialFacts, Name};
 
 /// The namespace that every cluster has, and whose uid says which one it is (K-20).
 const HOME: &str = "kube-system";
@@ -57,9 +56,9 @@ pub(in crate::ingest) trait Feeds: Send + Sync + 'static {
         drop(services);
     }
 
-    /// When the credentials in use expire, as far as they say (K-18).
-    fn expires(&self) -> Option<SystemTime> {
-        None
+    /// What is known of the credentials in use (K-18).
+    fn credentials(&self) -> CredentialFacts {
+        CredentialFacts::default()
     }
 }
 
@@ -171,8 +170,8 @@ impl Feeds for KubeFeeds {
         }
     }
 
-    fn expires(&self) -> Option<SystemTime> {
-        self.exchange.expires()
+    fn credentials(&self) -> CredentialFacts {
+        self.exchange.credential_facts()
     }
 
     fn uid(&self) -> BoxFuture<'static, Result<Name, Unknown>> {

@@ -12,7 +12,7 @@ use super::holds::CONFIRM_AFTER;
 use super::plan::Plan;
 use super::stand_in::StandIn;
 use super::status::{Errand, Status};
-use super::{Generation, Reading, STATUS_DELAY};
+use super::{CREDENTIALS_EVERY, Generation, Reading, STATUS_DELAY};
 use crate::ingest::counts::Counts;
 use crate::ingest::options::{ClusterOptions, Selection};
 use crate::ingest::staging::{Guard, Staging};
@@ -33,6 +33,7 @@ pub(super) struct Gathering {
     stand_in: StandIn,
     /// Until when the start gate waits (R1.17).
     gate: Option<Instant>,
+    credentials_due: Instant,
 }
 
 /// How a listing ended.
@@ -49,7 +50,7 @@ impl Gathering {
     pub(super) fn first(generation: &Generation, status: Status, stand_in: StandIn) -> Self {
         let options = generation.options.clone();
         let gate = generation.timeout.map(|timeout| Instant::now() + timeout);
-        Self { plan: generation.plan(&options, None), options, status, stand_in, gate }
+        Self { plan: generation.plan(&options, None), options, status, stand_in, gate, credentials_due: Instant::now() }
     }
 
     /// Another one, while what was read before is served.
@@ -60,7 +61,8 @@ impl Gathering {
         plan: Plan,
     ) -> Self {
         let status = Status::new(generation, Some(errand), generation.kinds());
-        Self { options: options.clone(), plan, status, stand_in: StandIn::keeping(None), gate: None }
+        let (stand_in, credentials_due) = (StandIn::keeping(None), Instant::now());
+        Self { options: options.clone(), plan, status, stand_in, gate: None, credentials_due }
     }
 
     /// Whether something is served that this takes the place of.
@@ -69,7 +71,7 @@ impl Gathering {
     }
 
     fn due(&self, now: Instant) -> Option<Instant> {
-        [self.gate, self.stand_in.due(now)].into_iter().flatten().min()
+        [self.gate, self.stand_in.due(now), Some(self.credentials_due)].into_iter().flatten().min()
     }
 }
 
@@ -83,7 +85,6 @@ impl Generation {
             let selection = gathering.options.borrow_and_update().selection.clone();
             let mut feed = self.open(&gathering.plan);
             gathering.status.begin(&gathering.plan, &feed.counts);
-            gathering.status.credentials(self.feeds.expires());
             let mut staging = self.staging(&gathering.plan);
             let listed = self.sync(&mut gathering, &selection, &mut feed, &mut staging).await;
             let wanted = self.plan(&gathering.options, Some(&staging));
@@ -200,8 +201,13 @@ impl Generation {
         }
     }
 
-    /// What goes on while nothing is complete: the start gate opens in time, and the snapshot is served.
+    /// What goes on while nothing is complete: the start gate opens in time, the snapshot is served, and credentials
+    /// are looked at.
     async fn tend(&self, gathering: &mut Gathering, now: Instant) {
+        if gathering.credentials_due <= now {
+            gathering.credentials_due = now + CREDENTIALS_EVERY;
+            gathering.status.credentials(self.feeds.credentials());
+        }
         if gathering.gate.is_some_and(|gate| gate <= now) {
             gathering.gate = None;
             Counts::add(&self.counts.sync_timeouts, 1);

@@ -12,6 +12,7 @@ use crate::ingest::objects::ObjectKind;
 use crate::model::{Endpoint, ServiceKey, Standing};
 use crate::registry::{ChangeSet, ServiceSnapshot};
 
+mod credentials;
 mod freshness;
 mod guard;
 mod model;
