@@ -46,6 +46,7 @@ pub use credentials::{CredentialKind, Credentials};
 use dial::{Dialer, Patience};
 pub use error::{Ending, TransportError};
 pub use exchange::{Answer, ByteStream, Exchange, Presented};
+use file::Readers;
 use guard::GuardedResolver;
 pub use guard::{AddressPolicy, ForbiddenAddress, special_kind};
 pub use listed::{BadServer, ServerList};
@@ -86,11 +87,12 @@ impl std::fmt::Debug for ApiServer {
 }
 
 impl ApiServer {
-    /// Prepares connections; nothing is sent, asked or run yet. Files that `config` names are read now and
-    /// whenever a connection or a token is needed; while they cannot be read the last good content counts.
+    /// Prepares connections; nothing is sent, asked, read or run yet. Files that `config` names are read whenever a
+    /// connection or a token is needed; while they cannot be read the last good content counts.
     ///
     /// # Errors
-    /// Certificates, keys or tokens that are given inline cannot be used.
+    /// Certificates, keys or tokens that are given inline cannot be used, whether or not there are files beside
+    /// them.
     pub fn new(config: &kube::Config, addresses: AddressPolicy) -> Result<Self, ClientError> {
         Self::with(config, GuardedResolver::new(addresses), Patience::default())
     }
@@ -102,10 +104,11 @@ impl ApiServer {
     ) -> Result<Self, ClientError> {
         let url = without_userinfo(&config.cluster_url)?;
         let server: Arc<str> = url.authority().map_or("", |authority| authority.as_str()).into();
-        let authorization = Authorization::new(config, patience.exec).map_err(ClientError)?;
+        let readers = Readers::default();
+        let authorization = Authorization::new(config, patience.exec, &readers).map_err(ClientError)?;
         let tls = match url.scheme_str() {
             Some("https") => Some(
-                Tls::new(config, authorization.exec())
+                Tls::new(config, authorization.exec(), &readers)
                     .map_err(|problem| ClientError(problem.to_string().into()))?,
             ),
             _ => None,

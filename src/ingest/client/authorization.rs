@@ -19,7 +19,7 @@ use tower::{BoxError, Layer, ServiceExt as _};
 
 use super::credentials::CredentialKind;
 use super::exec::Exec;
-use super::file::{Contents, CredentialFile};
+use super::file::{Contents, CredentialFile, Readers};
 use super::one_run::OneRun;
 
 /// How long what a token file said is taken for granted.
@@ -58,7 +58,11 @@ impl Authorization {
     ///
     /// # Errors
     /// They cannot be in a header.
-    pub(super) fn new(config: &kube::Config, exec_limit: Duration) -> Result<Self, NoHeader> {
+    pub(super) fn new(
+        config: &kube::Config,
+        exec_limit: Duration,
+        readers: &Readers,
+    ) -> Result<Self, NoHeader> {
         let auth = &config.auth_info;
         let set = |text: Option<&str>| text.filter(|text| !text.is_empty()).map(str::to_owned);
         let token = set(auth.token.as_ref().map(|token| token.expose_secret()));
@@ -69,7 +73,7 @@ impl Authorization {
             let header = sensitive(&format!("Basic {}", STANDARD.encode(format!("{user}:{password}"))))?;
             Self::Fixed { header, kind: CredentialKind::Basic, expires: None }
         } else if let Some(path) = set(auth.token_file.as_deref()) {
-            Self::File(TokenFile::new(path.into(), token.as_deref()))
+            Self::File(TokenFile::new(path.into(), token.as_deref(), readers))
         } else if let Some(token) = token {
             let header = bearer(&token)?;
             Self::Fixed { header, kind: CredentialKind::Token, expires: expiry(&token) }
@@ -184,10 +188,10 @@ pub(super) struct TokenFile {
 }
 
 impl TokenFile {
-    fn new(path: PathBuf, fallback: Option<&str>) -> Self {
+    fn new(path: PathBuf, fallback: Option<&str>, readers: &Readers) -> Self {
         let header = fallback.and_then(|token| bearer(token).ok());
         let known = Known { header, expires: fallback.and_then(expiry), ..Known::default() };
-        let file = CredentialFile::new(path);
+        let file = CredentialFile::new(path, readers);
         Self { file, read_at: Default::default(), known: Mutex::new(known) }
     }
 

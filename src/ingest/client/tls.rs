@@ -15,7 +15,7 @@ use secrecy::ExposeSecret;
 
 use super::error::cause;
 use super::exec::{Exec, Given};
-use super::file::{Contents, CredentialFile};
+use super::file::{Contents, CredentialFile, Readers};
 use super::{CredentialKind, TransportError};
 
 /// Why no TLS settings can be made.
@@ -38,14 +38,6 @@ enum Pem {
 }
 
 impl Pem {
-    /// Blocks.
-    fn load(&self) -> Result<Vec<u8>, TlsProblem> {
-        match self {
-            Self::Inline(pem) => Ok(pem.clone()),
-            Self::File(file) => text(file, file.load()),
-        }
-    }
-
     async fn read(&self) -> Result<Vec<u8>, TlsProblem> {
         match self {
             Self::Inline(pem) => Ok(pem.clone()),
@@ -54,14 +46,19 @@ impl Pem {
     }
 
     /// Inline data win over a file.
-    fn given(data: Option<&str>, file: Option<&str>, what: &str) -> Result<Option<Self>, TlsProblem> {
+    fn given(
+        data: Option<&str>,
+        file: Option<&str>,
+        readers: &Readers,
+        what: &str,
+    ) -> Result<Option<Self>, TlsProblem> {
         match (data, file) {
             (Some(data), _) => {
                 let pem =
                     STANDARD.decode(data.trim()).map_err(|_| unusable(&format!("{what} is not base64")))?;
                 Ok(Some(Self::Inline(pem)))
             }
-            (None, Some(path)) => Ok(Some(Self::File(CredentialFile::new(path.into())))),
+            (None, Some(path)) => Ok(Some(Self::File(CredentialFile::new(path.into(), readers)))),
             (None, None) => Ok(None),
         }
     }
@@ -115,11 +112,16 @@ struct Inputs {
 }
 
 impl Tls {
-    /// Settings for what `config` says. Files are read now, and may be better later.
+    /// Settings for what `config` says. Files are read, and programs run, when a connection is needed: either may
+    /// take its time, and be better later.
     ///
     /// # Errors
-    /// What there is cannot be used, and nothing of it is in a file.
-    pub(super) fn new(config: &kube::Config, exec: Option<Arc<Exec>>) -> Result<Self, TlsProblem> {
+    /// What is given inline cannot be used, whatever else there is.
+    pub(super) fn new(
+        config: &kube::Config,
+        exec: Option<Arc<Exec>>,
+        readers: &Readers,
+    ) -> Result<Self, TlsProblem> {
         let host = config.cluster_url.host().unwrap_or_default().trim_matches(['[', ']']);
         let name = config.tls_server_name.as_deref().unwrap_or(host);
         let server_name = ServerName::try_from(name.to_owned());
@@ -127,31 +129,25 @@ impl Tls {
             server_name.map_err(|_| unusable("the server's name cannot be in a certificate"))?;
         let auth = &config.auth_info;
         let tls = Self {
-            ca_file: config.root_cert_file.clone().map(CredentialFile::new),
-            identity: identity(auth)?,
+            ca_file: config.root_cert_file.clone().map(|path| CredentialFile::new(path, readers)),
+            identity: identity(auth, readers)?,
             server_name,
             exec,
             current: Mutex::default(),
             config: bare(config),
         };
-        // A program may take its time: it runs when a connection is needed.
-        if tls.exec.is_none()
-            && let Err(problem) = tls.refresh(None, tls.load())
-            && !tls.has_files()
-        {
-            return Err(problem);
+        let identity = match &tls.identity {
+            Some((Pem::Inline(certificate), Pem::Inline(key))) => Some((certificate.clone(), key.clone())),
+            _ => None,
+        };
+        if tls.ca_file.is_none() && tls.exec.is_none() && !tls.identity_in_files() {
+            tls.refresh(None, Ok(Texts { ca: None, identity }))?;
+        } else {
+            // With no roots at all where they come from elsewhere.
+            let ca = tls.config.root_cert.clone().filter(|_| tls.ca_file.is_none());
+            tls.make(Inputs { ca: Some(ca.unwrap_or_default()), identity })?;
         }
         Ok(tls)
-    }
-
-    /// Blocks.
-    fn load(&self) -> Result<Texts, TlsProblem> {
-        let ca = self.ca_file.as_ref().map(|file| text(file, file.load())).transpose()?;
-        let identity = match &self.identity {
-            Some((certificate, key)) => Some((certificate.load()?, key.load()?)),
-            None => None,
-        };
-        Ok(Texts { ca, identity })
     }
 
     async fn read(&self) -> Result<Texts, TlsProblem> {
@@ -167,10 +163,6 @@ impl Tls {
     async fn read_identity(&self) -> Result<Option<(Vec<u8>, Vec<u8>)>, TlsProblem> {
         let Some((certificate, key)) = &self.identity else { return Ok(None) };
         tokio::try_join!(certificate.read(), key.read()).map(Some)
-    }
-
-    fn has_files(&self) -> bool {
-        self.ca_file.is_some() || self.identity_in_files()
     }
 
     pub(super) fn identity_in_files(&self) -> bool {
@@ -304,12 +296,12 @@ fn bare(config: &kube::Config) -> kube::Config {
     bare
 }
 
-fn identity(auth: &AuthInfo) -> Result<Option<(Pem, Pem)>, TlsProblem> {
+fn identity(auth: &AuthInfo, readers: &Readers) -> Result<Option<(Pem, Pem)>, TlsProblem> {
     let set = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
     let (data, file) = (set(&auth.client_certificate_data), set(&auth.client_certificate));
-    let certificate = Pem::given(data.as_deref(), file.as_deref(), "client-certificate-data")?;
+    let certificate = Pem::given(data.as_deref(), file.as_deref(), readers, "client-certificate-data")?;
     let data = auth.client_key_data.as_ref().map(|key| key.expose_secret()).filter(|key| !key.is_empty());
-    let key = Pem::given(data, set(&auth.client_key).as_deref(), "client-key-data")?;
+    let key = Pem::given(data, set(&auth.client_key).as_deref(), readers, "client-key-data")?;
     match (certificate, key) {
         (Some(certificate), Some(key)) => Ok(Some((certificate, key))),
         (None, None) => Ok(None),

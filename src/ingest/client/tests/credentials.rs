@@ -106,7 +106,7 @@ async fn k16_a_rotated_token_file_is_picked_up_within_a_minute() {
     std::fs::write(&file, "one").unwrap();
     let mut config = kube::Config::new("https://192.0.2.1".parse().unwrap());
     config.auth_info.token_file = Some(file.to_str().unwrap().to_owned());
-    let authorization = Authorization::new(&config, Duration::from_secs(60)).unwrap();
+    let authorization = Authorization::new(&config, Duration::from_secs(60), &Readers::default()).unwrap();
     let header = async || {
         let header = authorization.header().await.unwrap();
         header.value.unwrap().to_str().unwrap().to_owned()
@@ -316,6 +316,40 @@ fn credentials_that_cannot_be_used_are_refused_at_once() {
     assert!(text.contains("header") && !text.contains("ary"), "{text}");
     let text = refused(&|config| config.root_cert = Some(vec![b"canary".to_vec()]));
     assert!(!text.contains("canary"), "{text}");
+    // Also where the rest is in files that nobody can read yet, or comes from a program.
+    let text = refused(&|config| {
+        config.root_cert = Some(vec![b"canary".to_vec()]);
+        config.auth_info.client_certificate = Some("/none/crt".to_owned());
+        config.auth_info.client_key = Some("/none/key".to_owned());
+    });
+    assert!(text.contains("root certificate") && !text.contains("canary"), "{text}");
+    let text = refused(&|config| {
+        config.root_cert = Some(vec![b"canary".to_vec()]);
+        config.auth_info.exec = Some(serde_json::from_value(serde_json::json!({"command": "x"})).unwrap());
+    });
+    assert!(text.contains("root certificate") && !text.contains("canary"), "{text}");
+    let text = refused(&|config| {
+        config.root_cert_file = Some("/none/ca".into());
+        config.auth_info.client_certificate_data = Some("eA==".to_owned());
+        config.auth_info.client_key_data = Some("eA==".to_owned().into());
+    });
+    assert!(text.contains("PEM"), "{text}");
+}
+
+#[test]
+fn z_01_a_client_is_made_without_a_look_at_files() {
+    let dir = tempfile::tempdir().unwrap();
+    let pipe = dir.path().join("pipe");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let name = || Some(pipe.to_str().unwrap().to_owned());
+    let mut config = kube::Config::new("https://192.0.2.1".parse().unwrap());
+    config.root_cert_file = Some(pipe.clone());
+    config.auth_info.client_certificate = name();
+    config.auth_info.client_key = name();
+    config.auth_info.token_file = name();
+    // Without a runtime, whose threads would read them.
+    let api = client(&config);
+    assert_eq!(api.credentials().problem, None, "nothing of them is known");
 }
 
 /// A remote kubeconfig whose user is what R1.14 permits.
@@ -734,12 +768,12 @@ async fn k17_files_that_are_not_good_yet_are_waited_for() {
         config.auth_info.client_certificate = name(&certificate);
         config.auth_info.client_key = name(&key);
         let api = ApiServer::new(&config, AddressPolicy::Any).expect("perhaps later");
-        assert!(api.credentials().problem.is_some_and(|problem| problem.contains(why)));
         let error = get(&api, "/").await.unwrap_err();
         assert!(
             matches!(&error, TransportError::Credentials { cause, .. } if cause.contains(why)),
             "{error}"
         );
+        assert!(api.credentials().problem.is_some_and(|problem| problem.contains(why)));
         std::fs::write(&ca_file, &ca.pem).unwrap();
         std::fs::write(&certificate, &pem).unwrap();
         assert_eq!(get(&api, "/").await.unwrap().1, "CN=me");
