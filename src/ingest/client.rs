@@ -78,6 +78,8 @@ struct Inner {
     traffic: Arc<Traffic>,
     /// At files of certificates, between connections.
     look: OneRun<bool>,
+    /// Whether we are somebody else by now, who may do more.
+    doubt: OneRun<()>,
 }
 
 impl std::fmt::Debug for ApiServer {
@@ -125,7 +127,8 @@ impl ApiServer {
         };
         let headers = headers(config)?;
         let pool = Pool::new(dialer);
-        let inner = Inner { url, server, headers, authorization, tls, pool, traffic, look: OneRun::default() };
+        let (look, doubt) = Default::default();
+        let inner = Inner { url, server, headers, authorization, tls, pool, traffic, look, doubt };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -199,6 +202,28 @@ impl Exchange for ApiServer {
             // Who we are was settled when the connection was made.
             pool.retire(refused.connection);
         }
+    }
+
+    fn forbidden(&self, refused: Presented) {
+        let Inner { authorization, tls, pool, server, .. } = &*self.inner;
+        let exec = authorization.exec();
+        if exec.is_none() {
+            authorization.distrust(refused.header);
+        }
+        let tls = tls.clone().filter(|tls| tls.identity_may_change());
+        let (pool, server) = (pool.clone(), Arc::clone(server));
+        drop(self.inner.doubt.join(|| async move {
+            if let Some(exec) = exec {
+                exec.renew(refused.header).await;
+            }
+            // It stays in use if there is no other: so much for errors.
+            if let Some(tls) = tls
+                && tls.config(&server).await.is_ok()
+                && tls.has_new_identity()
+            {
+                pool.retire(refused.connection);
+            }
+        }));
     }
 
     fn suspect_connection(&self) {

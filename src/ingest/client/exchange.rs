@@ -72,6 +72,12 @@ pub trait Exchange: Send + Sync + 'static {
         let _ = refused;
     }
 
+    /// What a request came with is known and may not do that (403). Perhaps somebody else may by now: what it came
+    /// with is looked at once more, while it stays in use (K-15).
+    fn forbidden(&self, refused: Presented) {
+        let _ = refused;
+    }
+
     /// Told when what answers is no API server, or nothing answers, or much too slowly: new requests take a new
     /// connection. Exchanges that are under way stay (K-06, K-12).
     fn suspect_connection(&self) {}

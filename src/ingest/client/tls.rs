@@ -78,6 +78,9 @@ pub(super) struct Tls {
 struct Current {
     made: Option<Made>,
     problem: Option<Arc<str>>,
+    /// How often who we are has changed, and how often when that was asked for last.
+    changes: u64,
+    changes_told: u64,
 }
 
 #[derive(Clone)]
@@ -203,6 +206,13 @@ impl Tls {
         self.exec.is_some() || self.identity_in_files()
     }
 
+    /// Whether the settings in use say that we are somebody else than when this was asked last.
+    pub(super) fn has_new_identity(&self) -> bool {
+        let mut current = self.lock();
+        let now = current.changes;
+        std::mem::replace(&mut current.changes_told, now) != now
+    }
+
     /// How a client certificate is given; a program's is told by its own kind.
     pub(super) fn kind(&self) -> Option<CredentialKind> {
         match self.identity.as_ref()? {
@@ -240,7 +250,11 @@ impl Tls {
         match (made, &current.made) {
             (Ok(made), _) => {
                 let config = Arc::clone(&made.config);
-                *current = Current { made: Some(made), problem: None };
+                let before = current.made.as_ref().map(|last| &last.inputs.identity);
+                let changed = before.is_some_and(|before| *before != made.inputs.identity);
+                current.changes += u64::from(changed);
+                current.made = Some(made);
+                current.problem = None;
                 Ok(config)
             }
             (Err(problem), None) => {

@@ -667,6 +667,123 @@ async fn k16_what_was_refused_is_not_used_while_the_plugin_runs() {
 }
 
 #[tokio::test]
+async fn k15_what_is_forbidden_holds_up_nobody_while_the_plugin_runs() {
+    let (ca, dir) = (Ca::new("ca"), tempfile::tempdir().unwrap());
+    let server = TokenServer::start(&ca, "one").await;
+    let dir = dir.path();
+    answer(dir, serde_json::json!({"token": "one"}));
+    std::fs::write(dir.join("go"), "").unwrap();
+    let script = format!(
+        "echo run >> {0}/runs; until [ -e {0}/go ]; do sleep 0.02; done; cat {0}/answer",
+        dir.display()
+    );
+    let api = client(&with_script(&server.server, &ca, script));
+    let old = api.get("/list".to_owned(), JSON).await.unwrap();
+    std::fs::remove_file(dir.join("go")).unwrap();
+    answer(dir, serde_json::json!({"token": "two"}));
+    api.forbidden(old.presented);
+    until("it runs again", || runs(dir) == 2).await;
+    assert_eq!(status(&api, "/list").await, 200, "the old one is used meanwhile");
+    std::fs::write(dir.join("go"), "").unwrap();
+    server.accept("two");
+    until("it has ended", || api.inner.authorization.exec().unwrap().runs() == 2).await;
+    assert_eq!(status(&api, "/list").await, 200);
+    // Whatever else is forbidden, to the old one or to the new one: there is nobody else to be.
+    let new = api.get("/list".to_owned(), JSON).await.unwrap();
+    for presented in [old.presented, new.presented, new.presented] {
+        api.forbidden(presented);
+        assert_eq!(status(&api, "/list").await, 200);
+        let doubt = api.inner.doubt.join(|| async {});
+        doubt.await;
+    }
+    assert_eq!((runs(dir), server.server.accepted()), (2, 1));
+}
+
+#[tokio::test]
+async fn k15_only_another_identity_takes_another_connection() {
+    let (ca, dir) = (Ca::new("ca"), tempfile::tempdir().unwrap());
+    let (server, dir) = (whoami(&ca).await, dir.path());
+    give(&ca, dir, "one", serde_json::json!({}));
+    let api = permitted(&ca, &server, serde_json::json!({"exec": plugin(dir)}), "exec");
+    let forbid = async || {
+        let answer = api.get("/".to_owned(), JSON).await.unwrap();
+        api.forbidden(answer.presented);
+        api.inner.doubt.join(|| async {}).await;
+        get(&api, "/").await.unwrap().1
+    };
+    assert_eq!((forbid().await.as_str(), server.accepted(), runs(dir)), ("CN=one", 1, 2));
+    // The same in files.
+    let (certificate, key) = (dir.join("crt"), dir.join("key"));
+    let plant = |name: &str| {
+        let (pem, key_pem) = ca.client(name, DAY);
+        std::fs::write(&certificate, pem).unwrap();
+        std::fs::write(&key, key_pem).unwrap();
+    };
+    let mut config = server.config(&ca);
+    config.auth_info.client_certificate = Some(certificate.to_str().unwrap().to_owned());
+    config.auth_info.client_key = Some(key.to_str().unwrap().to_owned());
+    plant("one");
+    let api = client(&config);
+    let forbid = async || {
+        let answer = api.get("/".to_owned(), JSON).await.unwrap();
+        api.forbidden(answer.presented);
+        api.inner.doubt.join(|| async {}).await;
+        get(&api, "/").await.unwrap().1
+    };
+    let before = server.accepted();
+    assert_eq!((forbid().await.as_str(), server.accepted() - before), ("CN=one", 1), "as it was");
+    plant("two");
+    assert_eq!((forbid().await.as_str(), server.accepted() - before), ("CN=two", 2));
+    assert_eq!((forbid().await.as_str(), server.accepted() - before), ("CN=two", 2));
+}
+
+#[tokio::test]
+async fn k18_what_a_plugin_or_a_file_gives_is_renewed_and_says_so() {
+    let (ca, dir) = (Ca::new("ca"), tempfile::tempdir().unwrap());
+    let (server, dir) = (whoami(&ca).await, dir.path());
+    give(&ca, dir, "one", serde_json::json!({}));
+    let api = permitted(&ca, &server, serde_json::json!({"exec": plugin(dir)}), "exec");
+    get(&api, "/").await.unwrap();
+    let facts = api.credential_facts();
+    assert!(facts.given_until.is_none() && facts.renewed_until.is_some(), "{facts:?}");
+    assert_eq!(facts.expiry(SystemTime::now()), Expiry::Far);
+    // A token in a file, as kubelets renew it.
+    let encode = |text: &str| base64::Engine::encode(&base64::engine::general_purpose::URL_SAFE_NO_PAD, text);
+    std::fs::write(dir.join("token"), format!("e30.{}.x", encode(r#"{"exp": 2000000000}"#))).unwrap();
+    let mut config = server.config(&ca);
+    config.auth_info.token_file = Some(dir.join("token").to_str().unwrap().to_owned());
+    let api = client(&config);
+    get(&api, "/").await.unwrap();
+    let facts = api.credential_facts();
+    let end = SystemTime::UNIX_EPOCH + Duration::from_secs(2_000_000_000);
+    assert_eq!((facts.given_until, facts.renewed_until), (None, Some(end)));
+    assert_eq!(facts.expiry(end - DAY), Expiry::Far);
+}
+
+#[tokio::test]
+async fn k18_files_of_a_certificate_that_ends_soon_are_looked_at_between_connections() {
+    let (ca, dir) = (Ca::new("ca"), tempfile::tempdir().unwrap());
+    let server = whoami(&ca).await;
+    let (certificate, key) = (dir.path().join("crt"), dir.path().join("key"));
+    let plant = |days: u32| {
+        let (pem, key_pem) = ca.client("me", days * DAY);
+        std::fs::write(&certificate, pem).unwrap();
+        std::fs::write(&key, key_pem).unwrap();
+    };
+    let mut config = server.config(&ca);
+    config.auth_info.client_certificate = Some(certificate.to_str().unwrap().to_owned());
+    config.auth_info.client_key = Some(key.to_str().unwrap().to_owned());
+    plant(3);
+    let api = client(&config);
+    get(&api, "/").await.unwrap();
+    let expiry = || api.credential_facts().expiry(SystemTime::now());
+    assert_eq!(expiry(), Expiry::Within7Days);
+    plant(90);
+    until("somebody renewed it", || expiry() == Expiry::Far).await;
+    assert_eq!(server.accepted(), 1, "the connection stays");
+}
+
+#[tokio::test]
 async fn k16_an_exchange_of_before_brings_no_old_identity_back() {
     let (ca, dir) = (Ca::new("ca"), tempfile::tempdir().unwrap());
     let server = Server::start(ca.server(&["http/1.1"]), whoami_of);
