@@ -26,10 +26,12 @@ mod one_run;
 mod pool;
 mod tls;
 mod traffic;
+mod user;
 
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use arc_swap::{ArcSwap, ArcSwapOption};
 use bytes::Bytes;
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
@@ -54,6 +56,7 @@ use one_run::OneRun;
 use pool::Pool;
 use tls::Tls;
 pub use traffic::Traffic;
+pub use user::TokenUser;
 
 use crate::model::{CredentialFacts, Expiry};
 
@@ -72,7 +75,9 @@ struct Inner {
     /// `host:port`, for errors.
     server: Arc<str>,
     headers: HeaderMap,
-    authorization: Authorization,
+    authorization: ArcSwap<Authorization>,
+    /// Who asks, if another token of the same user may take over.
+    user: ArcSwapOption<TokenUser>,
     tls: Option<Arc<Tls>>,
     pool: Pool,
     traffic: Arc<Traffic>,
@@ -128,7 +133,9 @@ impl ApiServer {
         let headers = headers(config)?;
         let pool = Pool::new(dialer);
         let (look, doubt) = Default::default();
-        let inner = Inner { url, server, headers, authorization, tls, pool, traffic, look, doubt };
+        let user = ArcSwapOption::from_pointee(TokenUser::of(config, &headers));
+        let authorization = ArcSwap::from_pointee(authorization);
+        let inner = Inner { url, server, headers, authorization, user, tls, pool, traffic, look, doubt };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -136,6 +143,7 @@ impl ApiServer {
     pub fn credentials(&self) -> Credentials {
         let Inner { url, authorization, tls, .. } = &*self.inner;
         let (facts, tls_problem) = tls.as_ref().map(|tls| tls.facts()).unwrap_or_default();
+        let authorization = authorization.load();
         let (token_expires, token_problem) = authorization.facts();
         let certificate = tls.as_ref().and_then(|tls| tls.kind());
         let mut kinds: Vec<_> = authorization.kind().into_iter().chain(certificate).collect();
@@ -197,7 +205,7 @@ impl Exchange for ApiServer {
 
     fn unauthorized(&self, refused: Presented) {
         let Inner { authorization, tls, pool, .. } = &*self.inner;
-        authorization.distrust(refused.header);
+        authorization.load().distrust(refused.header);
         if tls.as_ref().is_some_and(|tls| tls.identity_may_change()) {
             // Who we are was settled when the connection was made.
             pool.retire(refused.connection);
@@ -206,6 +214,7 @@ impl Exchange for ApiServer {
 
     fn forbidden(&self, refused: Presented) {
         let Inner { authorization, tls, pool, server, .. } = &*self.inner;
+        let authorization = authorization.load();
         let exec = authorization.exec();
         if exec.is_none() {
             authorization.distrust(refused.header);
@@ -224,6 +233,16 @@ impl Exchange for ApiServer {
                 pool.retire(refused.connection);
             }
         }));
+    }
+
+    fn token_user(&self) -> Option<TokenUser> {
+        self.inner.user.load().as_deref().cloned()
+    }
+
+    fn take_token(&self, next: TokenUser) {
+        // Who is asked and who asks stay as they are: so does the connection (K-43).
+        self.inner.authorization.store(Arc::new(Authorization::of_token(&next)));
+        self.inner.user.store(Some(Arc::new(next)));
     }
 
     fn suspect_connection(&self) {
@@ -245,7 +264,7 @@ impl Inner {
         if !body.is_empty() {
             headers.insert(CONTENT_TYPE, HeaderValue::from_static(JSON));
         }
-        let credentials = self.authorization.header().await;
+        let credentials = self.authorization.load_full().header().await;
         let server = || Arc::clone(&self.server);
         let header = credentials.map_err(|cause| TransportError::Credentials { server: server(), cause })?;
         if let Some(value) = header.value {

@@ -10,6 +10,7 @@ mod age;
 mod feeds;
 mod follow;
 mod gather;
+mod handover;
 mod holds;
 mod identity;
 mod plan;
@@ -22,7 +23,7 @@ mod turn;
 #[cfg(test)]
 pub(super) mod fake;
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use futures::FutureExt;
@@ -91,12 +92,20 @@ pub(super) struct Generation {
     pub(super) problems: Arc<Problems>,
     pub(super) identities: Arc<Identities>,
     pub(super) seat: Seat,
-    /// The generation that serves meanwhile; stopped once this one is ready.
-    pub(super) predecessor: Option<CancellationToken>,
+    /// The generation that serves meanwhile.
+    pub(super) predecessor: Option<Predecessor>,
     /// What is served until this generation is ready, if snapshots are kept.
     pub(super) restore: Option<Restore>,
     /// Its turn to serve.
     pub(super) turn: Arc<Turn>,
+}
+
+/// A generation that serves while another one gets ready.
+pub(super) struct Predecessor {
+    /// Stops it.
+    pub(super) cancel: CancellationToken,
+    /// What it reads by, as long as it does.
+    pub(super) feeds: Weak<dyn Feeds>,
 }
 
 /// One reading of a cluster: everything listed and watched as a plan says.
@@ -124,6 +133,9 @@ impl Generation {
     }
 
     async fn serve(mut self) {
+        if self.hand_over().await {
+            return;
+        }
         let errand = self.predecessor.as_ref().map(|_| Errand::Credentials);
         let status = Status::new(&self, errand, self.kinds());
         let restore = self.restore.take();
@@ -218,7 +230,7 @@ impl Generation {
             return None;
         }
         if let Some(predecessor) = &self.predecessor {
-            predecessor.cancel();
+            predecessor.cancel.cancel();
         }
         Some(match held {
             Some(seat) => seat,

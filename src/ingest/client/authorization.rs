@@ -21,6 +21,7 @@ use super::credentials::CredentialKind;
 use super::exec::Exec;
 use super::file::{Contents, CredentialFile, Readers};
 use super::one_run::OneRun;
+use super::user::TokenUser;
 
 /// How long what a token file said is taken for granted.
 const FILE_AGE: Duration = Duration::from_secs(60);
@@ -82,6 +83,11 @@ impl Authorization {
         } else {
             Self::None
         })
+    }
+
+    /// The token of a user.
+    pub(super) fn of_token(user: &TokenUser) -> Self {
+        Self::Fixed { header: user.header.clone(), kind: CredentialKind::Token, expires: user.expires }
     }
 
     /// The header for a request that is sent now.

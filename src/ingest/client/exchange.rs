@@ -4,7 +4,7 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 
-use super::TransportError;
+use super::{TokenUser, TransportError};
 use crate::model::CredentialFacts;
 
 /// Body bytes as they come. Ends after the last chunk; an error ends it.
@@ -76,6 +76,16 @@ pub trait Exchange: Send + Sync + 'static {
     /// with is looked at once more, while it stays in use (K-15).
     fn forbidden(&self, refused: Presented) {
         let _ = refused;
+    }
+
+    /// Who asks, if another token of the same user may take over.
+    fn token_user(&self) -> Option<TokenUser> {
+        None
+    }
+
+    /// New requests come with this token of the same user; what runs goes on until the server ends it (K-30).
+    fn take_token(&self, next: TokenUser) {
+        drop(next);
     }
 
     /// Told when what answers is no API server, or nothing answers, or much too slowly: new requests take a new

@@ -15,8 +15,9 @@ use tokio::sync::mpsc;
 
 pub(in crate::ingest) use objects::*;
 
-use super::feeds::{Arrival, Feed, Feeds, Unknown};
-use super::plan::Plan;
+use super::feeds::{Arrival, Feeds};
+pub(in crate::ingest) use super::feeds::{Feed, Unknown};
+pub(in crate::ingest) use super::plan::Plan;
 use crate::ingest::objects::{ObjectKey, ObjectKind};
 use crate::ingest::staging::{Scope, StagedEvent};
 use crate::ingest::watch::{Failure, ListReason, Received, SourceCounts, SourceEvent};

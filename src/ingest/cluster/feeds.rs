@@ -8,7 +8,7 @@ use http::StatusCode;
 
 use super::plan::Plan;
 use super::status::is_required;
-use crate::ingest::client::{BodyError, ByteStream, Exchange, collect};
+use crate::ingest::client::{BodyError, ByteStream, Exchange, TokenUser, collect};
 use crate::ingest::convert::McsOptions;
 use crate::ingest::exports::Exports;
 use crate::ingest::objects::wire::{Encoding, decode_one};
@@ -54,6 +54,16 @@ pub(in crate::ingest) trait Feeds: Send + Sync + 'static {
     /// These Services are to be exported (R4.40). Never waits.
     fn export(&self, services: Vec<ObjectKey>) {
         drop(services);
+    }
+
+    /// Who asks, if another token of the same user may take over.
+    fn token_user(&self) -> Option<TokenUser> {
+        None
+    }
+
+    /// New requests come with this token of the same user; what runs goes on until the server ends it (K-30).
+    fn take_token(&self, next: TokenUser) {
+        drop(next);
     }
 
     /// What is known of the credentials in use (K-18).
@@ -168,6 +178,14 @@ impl Feeds for KubeFeeds {
         if let Some(exports) = &self.exports {
             exports.want(services);
         }
+    }
+
+    fn token_user(&self) -> Option<TokenUser> {
+        self.exchange.token_user()
+    }
+
+    fn take_token(&self, next: TokenUser) {
+        self.exchange.take_token(next);
     }
 
     fn credentials(&self) -> CredentialFacts {

@@ -20,6 +20,7 @@ mod options;
 mod races;
 mod rotation;
 mod selection;
+mod tokens;
 
 /// A control plane and what it reads.
 struct Plane {
@@ -58,13 +59,17 @@ impl Plane {
     }
 
     fn run_with(&mut self, id: &str, server: &FakeServer, texts: &[(&str, &str)]) {
+        self.run_by(id, Arc::new(server.clone()), texts);
+    }
+
+    fn run_by(&mut self, id: &str, feeds: Arc<dyn Feeds>, texts: &[(&str, &str)]) {
         self.hash += 1;
         let options = self.set.read_options(&id.into(), &as_texts(texts));
         let start = Start {
             id: id.into(),
             role: ClusterRole::Remote,
             source: format!("secret {}", self.hash),
-            feeds: Arc::new(server.clone()),
+            feeds,
             hash: self.hash,
             options,
             pin: None,

@@ -59,6 +59,8 @@ pub struct ClusterStatus {
     pub uid: Name,
     /// What is known of the credentials in use (K-18).
     pub credentials: CredentialFacts,
+    /// How often another token of the same user took over and nothing was listed anew.
+    pub tokens_exchanged: u64,
     /// How its API server is read.
     pub api: ApiFacts,
     /// The network of its system namespace; empty when it has no label.
@@ -98,6 +100,7 @@ impl ClusterStatus {
             stale_policy: "hold".to_owned(),
             uid: Name::default(),
             credentials: CredentialFacts::default(),
+            tokens_exchanged: 0,
             api: ApiFacts::default(),
             network: NetworkId::default(),
             sources: BTreeMap::new(),

@@ -686,7 +686,7 @@ async fn k15_what_is_forbidden_holds_up_nobody_while_the_plugin_runs() {
     assert_eq!(status(&api, "/list").await, 200, "the old one is used meanwhile");
     std::fs::write(dir.join("go"), "").unwrap();
     server.accept("two");
-    until("it has ended", || api.inner.authorization.exec().unwrap().runs() == 2).await;
+    until("it has ended", || api.inner.authorization.load().exec().unwrap().runs() == 2).await;
     assert_eq!(status(&api, "/list").await, 200);
     // Whatever else is forbidden, to the old one or to the new one: there is nobody else to be.
     let new = api.get("/list".to_owned(), JSON).await.unwrap();
