@@ -99,6 +99,33 @@ async fn k16_a_refused_token_file_is_read_again_at_once_and_running_watches_stay
     assert!(server.asked.lock().unwrap().iter().all(|header| header.starts_with("Bearer ")));
 }
 
+#[tokio::test]
+async fn k30_new_requests_come_with_a_token_that_took_over_and_running_watches_stay() {
+    let ca = Ca::new("ca");
+    let token = |n| TokenUser::example("sa", n).header().strip_prefix("Bearer ").unwrap().to_owned();
+    let server = TokenServer::start(&ca, &token(1)).await;
+    let with = |n| {
+        let mut config = server.server.config(&ca);
+        config.auth_info.token = Some(token(n).into());
+        client(&config)
+    };
+    let (api, next) = (with(1), with(2));
+    let mut watch = api.get("/watch".to_owned(), JSON).await.unwrap();
+    assert_eq!(watch.body.next().await, Some(Ok("event".into())));
+    server.accept(&token(2));
+    assert_eq!((status(&next, "/list").await, status(&api, "/list").await), (200, 401));
+    let user = next.token_user().unwrap();
+    assert!(api.token_user().unwrap().is_same_user(&user));
+    drop(next);
+    api.take_token(user);
+    assert_eq!(status(&api, "/list").await, 200);
+    assert_eq!(api.token_user().unwrap().header(), TokenUser::example("sa", 2).header());
+    let no_end = tokio::time::timeout(Duration::from_millis(50), watch.body.next()).await;
+    assert!(no_end.is_err(), "{no_end:?}");
+    until("one connection is left", || server.server.accepted() == 2 && api.traffic().connections_open() == 1)
+        .await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn k16_a_rotated_token_file_is_picked_up_within_a_minute() {
     let dir = tempfile::tempdir().unwrap();
