@@ -154,6 +154,7 @@ impl ApiServer {
             kinds,
             client_certificate_not_after: certificate.and(facts.not_after),
             token_expires,
+            is_brief: authorization.is_brief() || (certificate.is_some() && facts.is_brief),
             problem: tls_problem.or(token_problem).map(|problem| problem.to_string()),
         }
     }

@@ -11,7 +11,9 @@ use tracing::Instrument;
 
 use super::IngestOptions;
 use super::client::{AddressPolicy, ApiServer, ClientError};
-use super::cluster::{Errand, Feeds, Generation, Identities, KubeFeeds, Predecessor, Restore, Seat, Turn, doubt_subject};
+use super::cluster::{
+    Errand, Feeds, Generation, Identities, KubeFeeds, Predecessor, Restore, Seat, Turn, doubt_subject,
+};
 use super::convert::{ClusterContext, GatewayOptions, SpecialAddresses};
 use super::counts::Counts;
 use super::kubeconfig::{KubeconfigRules, RemoteKubeconfig};

@@ -17,7 +17,7 @@ use tokio::time::{Duration, Instant};
 use tower::util::BoxCloneSyncService;
 use tower::{BoxError, Layer, ServiceExt as _};
 
-use super::credentials::CredentialKind;
+use super::credentials::{CredentialKind, is_brief};
 use super::exec::Exec;
 use super::file::{Contents, CredentialFile, Readers};
 use super::one_run::OneRun;
@@ -45,7 +45,7 @@ pub(super) enum Authorization {
     /// Requests go without: a client certificate, or nothing at all.
     None,
     /// Given once and for all.
-    Fixed { header: HeaderValue, kind: CredentialKind, expires: Option<SystemTime> },
+    Fixed { header: HeaderValue, kind: CredentialKind, expires: Option<SystemTime>, is_brief: bool },
     /// A file that somebody keeps current.
     File(TokenFile),
     /// A program that is asked.
@@ -72,12 +72,13 @@ impl Authorization {
             Self::Provider(Arc::new(Provider::new(config, format!("auth-provider {}", provider.name))))
         } else if let (Some(user), Some(password)) = (&auth.username, password) {
             let header = sensitive(&format!("Basic {}", STANDARD.encode(format!("{user}:{password}"))))?;
-            Self::Fixed { header, kind: CredentialKind::Basic, expires: None }
+            Self::Fixed { header, kind: CredentialKind::Basic, expires: None, is_brief: false }
         } else if let Some(path) = set(auth.token_file.as_deref()) {
             Self::File(TokenFile::new(path.into(), token.as_deref(), readers))
         } else if let Some(token) = token {
             let header = bearer(&token)?;
-            Self::Fixed { header, kind: CredentialKind::Token, expires: expiry(&token) }
+            let (expires, is_brief) = (expiry(&token), is_brief(begin(&token), expiry(&token)));
+            Self::Fixed { header, kind: CredentialKind::Token, expires, is_brief }
         } else if let Some(exec) = &auth.exec {
             Self::Exec(Arc::new(Exec::new(exec.clone(), exec_limit)))
         } else {
@@ -87,7 +88,8 @@ impl Authorization {
 
     /// The token of a user.
     pub(super) fn of_token(user: &TokenUser) -> Self {
-        Self::Fixed { header: user.header.clone(), kind: CredentialKind::Token, expires: user.expires }
+        let TokenUser { header, expires, is_brief, .. } = user.clone();
+        Self::Fixed { header, kind: CredentialKind::Token, expires, is_brief }
     }
 
     /// The header for a request that is sent now.
@@ -133,6 +135,11 @@ impl Authorization {
         }
     }
 
+    /// Whether it was given once and lasts for days only.
+    pub(super) fn is_brief(&self) -> bool {
+        matches!(self, Self::Fixed { is_brief: true, .. })
+    }
+
     /// When the token in use expires, if it says so, and what is wrong with its source.
     pub(super) fn facts(&self) -> (Option<SystemTime>, Option<Arc<str>>) {
         match self {
@@ -157,13 +164,19 @@ pub(super) fn bearer(token: &str) -> Result<HeaderValue, NoHeader> {
 
 /// The `exp` of a JWT, unverified: it only says when to expect a refusal.
 pub(super) fn expiry(token: &str) -> Option<SystemTime> {
-    #[derive(serde::Deserialize)]
-    struct Claims {
-        exp: f64,
-    }
+    time(token, "exp")
+}
+
+/// When a JWT was issued.
+pub(super) fn begin(token: &str) -> Option<SystemTime> {
+    time(token, "iat")
+}
+
+fn time(token: &str, claim: &str) -> Option<SystemTime> {
     let claims = URL_SAFE_NO_PAD.decode(token.trim().split('.').nth(1)?).ok()?;
-    let claims: Claims = serde_json::from_slice(&claims).ok()?;
-    SystemTime::UNIX_EPOCH.checked_add(Duration::try_from_secs_f64(claims.exp).ok()?)
+    let claims: serde_json::Value = serde_json::from_slice(&claims).ok()?;
+    let seconds = Duration::try_from_secs_f64(claims.get(claim)?.as_f64()?).ok()?;
+    SystemTime::UNIX_EPOCH.checked_add(seconds)
 }
 
 /// What is known of a token that may change.

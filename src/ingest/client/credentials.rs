@@ -1,8 +1,17 @@
 //! What may be said of an API server's credentials: everything but themselves.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use crate::model::CredentialFacts;
+
+/// What lasts no longer from its beginning to its end is exchanged as a matter of course.
+const BRIEF: Duration = Duration::from_secs(14 * 24 * 3600);
+
+/// Whether what is valid from then to then is exchanged as a matter of course.
+pub(super) fn is_brief(from: Option<SystemTime>, until: Option<SystemTime>) -> bool {
+    let life = from.zip(until).map(|(from, until)| until.duration_since(from).unwrap_or_default());
+    life.is_some_and(|life| life <= BRIEF)
+}
 
 /// A way of saying who we are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -52,6 +61,8 @@ pub struct Credentials {
     pub client_certificate_not_after: Option<SystemTime>,
     /// When the token expires, a JWT with `exp`, or what a program gave.
     pub token_expires: Option<SystemTime>,
+    /// Whether what was given once was made to last for days only: somebody exchanges it all the time.
+    pub is_brief: bool,
     /// What is wrong with their source at the moment, while the last good ones stay in use.
     pub problem: Option<String>,
 }
@@ -60,9 +71,11 @@ impl Credentials {
     /// What operators are told of.
     pub fn facts(&self) -> CredentialFacts {
         let given_once = self.kinds.contains(&CredentialKind::Token);
-        let (given, renewed) =
+        let (token, renewed) =
             if given_once { (self.token_expires, None) } else { (None, self.token_expires) };
-        let given_until = [self.client_certificate_not_after, given].into_iter().flatten().min();
-        CredentialFacts { given_until, renewed_until: renewed, problem: self.problem.clone() }
+        let given = [self.client_certificate_not_after, token].into_iter().flatten().min();
+        let (given_until, renewed_until) =
+            if self.is_brief { (None, given.into_iter().chain(renewed).min()) } else { (given, renewed) };
+        CredentialFacts { given_until, renewed_until, problem: self.problem.clone() }
     }
 }

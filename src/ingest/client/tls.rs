@@ -13,6 +13,7 @@ use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, ServerName};
 use secrecy::ExposeSecret;
 
+use super::credentials::is_brief;
 use super::error::cause;
 use super::exec::{Exec, Given};
 use super::file::{Contents, CredentialFile, Readers};
@@ -97,6 +98,8 @@ pub(super) struct TlsFacts {
     pub(super) ca_sha256: Option<[u8; 32]>,
     /// The earliest end of the client certificates.
     pub(super) not_after: Option<SystemTime>,
+    /// Whether that one was made to last for days only.
+    pub(super) is_brief: bool,
 }
 
 /// What there is besides what a program gives, PEM.
@@ -225,8 +228,10 @@ impl Tls {
     pub(super) fn facts(&self) -> (TlsFacts, Option<Arc<str>>) {
         let current = self.lock();
         // Before a program has run the CA is known all the same: a snapshot is pinned by it (D35).
-        let given =
-            || TlsFacts { ca_sha256: self.config.root_cert.as_deref().map(fingerprint), not_after: None };
+        let given = || TlsFacts {
+            ca_sha256: self.config.root_cert.as_deref().map(fingerprint),
+            ..TlsFacts::default()
+        };
         let facts = current.made.as_ref().map_or_else(given, |made| made.facts.clone());
         (facts, current.problem.clone())
     }
@@ -292,9 +297,11 @@ impl Tls {
             config.auth_info.client_certificate_data = Some(STANDARD.encode(certificate));
             config.auth_info.client_key_data = Some(STANDARD.encode(key).into());
         }
+        let first = inputs.identity.as_ref().and_then(|(certificate, _)| first_to_end(certificate));
         let facts = TlsFacts {
             ca_sha256: inputs.ca.as_deref().map(fingerprint),
-            not_after: inputs.identity.as_ref().and_then(|(certificate, _)| earliest_end(certificate)),
+            not_after: first.map(|(until, _)| until),
+            is_brief: first.is_some_and(|(until, from)| is_brief(Some(from), Some(until))),
         };
         let mut rustls = config.rustls_client_config().map_err(|error| unusable(&cause(&error)))?;
         rustls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
@@ -349,13 +356,21 @@ fn fingerprint(certificates: &[Vec<u8>]) -> [u8; 32] {
 }
 
 pub(super) fn earliest_end(pem: &[u8]) -> Option<SystemTime> {
-    let ends = CertificateDer::pem_slice_iter(pem).filter_map(|certificate| {
+    first_to_end(pem).map(|(until, _)| until)
+}
+
+/// Until when and from when the first certificate to end is valid.
+fn first_to_end(pem: &[u8]) -> Option<(SystemTime, SystemTime)> {
+    let at = |seconds: i64| {
+        SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(u64::try_from(seconds).unwrap_or(0)))
+    };
+    let lives = CertificateDer::pem_slice_iter(pem).filter_map(|certificate| {
         let certificate = certificate.ok()?;
         let (_, parsed) = x509_parser::parse_x509_certificate(&certificate).ok()?;
-        let seconds = u64::try_from(parsed.validity().not_after.timestamp()).unwrap_or(0);
-        SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(seconds))
+        let validity = parsed.validity();
+        Some((at(validity.not_after.timestamp())?, at(validity.not_before.timestamp())?))
     });
-    ends.min()
+    lives.min()
 }
 
 fn unusable(why: &str) -> TlsProblem {

@@ -9,7 +9,8 @@ use http::header::HeaderValue;
 use http::{HeaderMap, Uri};
 use secrecy::ExposeSecret;
 
-use super::authorization::{bearer, expiry};
+use super::authorization::{bearer, begin, expiry};
+use super::credentials::is_brief;
 
 /// A user of one API server with a token that was given once. Another token of the same user may do what this one
 /// may. Secret: never shown.
@@ -18,6 +19,7 @@ pub struct TokenUser {
     whom: Whom,
     pub(super) header: HeaderValue,
     pub(super) expires: Option<SystemTime>,
+    pub(super) is_brief: bool,
 }
 
 /// Who asks whom, and how they know each other: everything but the token.
@@ -65,7 +67,9 @@ impl TokenUser {
             issuer,
             subject,
         };
-        Some(Self { whom, header: bearer(token).ok()?, expires: expiry(token) })
+        let expires = expiry(token);
+        let is_brief = is_brief(begin(token), expires);
+        Some(Self { whom, header: bearer(token).ok()?, expires, is_brief })
     }
 
     /// A service account's token, the `n`th.

@@ -50,7 +50,14 @@ impl Gathering {
     pub(super) fn first(generation: &Generation, status: Status, stand_in: StandIn) -> Self {
         let options = generation.options.clone();
         let gate = generation.timeout.map(|timeout| Instant::now() + timeout);
-        Self { plan: generation.plan(&options, None), options, status, stand_in, gate, credentials_due: Instant::now() }
+        Self {
+            plan: generation.plan(&options, None),
+            options,
+            status,
+            stand_in,
+            gate,
+            credentials_due: Instant::now(),
+        }
     }
 
     /// Another one, while what was read before is served.

@@ -13,7 +13,8 @@ impl Generation {
     /// it and has said that it is the same cluster. Then this generation is over. Whatever is not as clear as that is
     /// left to a complete listing: another user may be permitted to read less.
     pub(super) async fn hand_over(&self) -> bool {
-        let Some(serving) = self.predecessor.as_ref().and_then(|predecessor| predecessor.feeds.upgrade()) else {
+        let Some(serving) = self.predecessor.as_ref().and_then(|predecessor| predecessor.feeds.upgrade())
+        else {
             return false;
         };
         let (now, next) = (serving.token_user(), self.feeds.token_user());

@@ -15,8 +15,8 @@ use crate::ingest::problems::Problems;
 use crate::ingest::staging::{Scope, Staging};
 use crate::ingest::watch::{Failure, ListReason, SourceCounts};
 use crate::model::{
-    ApiFacts, ClusterHealth, ClusterId, ClusterStatus, CredentialFacts, Moment, Restored, Served, SourceCounters, SourceState,
-    SourceStatus, StaleCause,
+    ApiFacts, ClusterHealth, ClusterId, ClusterStatus, CredentialFacts, Moment, Restored, Served,
+    SourceCounters, SourceState, SourceStatus, StaleCause,
 };
 use crate::registry::Registry;
 

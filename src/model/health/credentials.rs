@@ -45,9 +45,10 @@ impl Expiry {
 /// What is known of the credentials in use; nothing secret.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CredentialFacts {
-    /// The earliest end of what somebody has to see to: client certificates, a token that was given once.
+    /// The earliest end of what somebody has to see to: client certificates, a token that was given once. Not of
+    /// those that were made to last for days only: whoever gives such exchanges them all the time.
     pub given_until: Option<SystemTime>,
-    /// The earliest end of what is renewed by itself: a token in a file, what a program gives. Being short-lived
+    /// The earliest end of what is renewed all the time: a token in a file, what a program gives. Being short-lived
     /// is its nature, so it only counts once it has ended, and nobody renewed it when it was needed.
     pub renewed_until: Option<SystemTime>,
     /// What is wrong with their source at the moment, while the last good ones stay in use.

@@ -122,8 +122,10 @@ async fn k30_new_requests_come_with_a_token_that_took_over_and_running_watches_s
     assert_eq!(api.token_user().unwrap().header(), TokenUser::example("sa", 2).header());
     let no_end = tokio::time::timeout(Duration::from_millis(50), watch.body.next()).await;
     assert!(no_end.is_err(), "{no_end:?}");
-    until("one connection is left", || server.server.accepted() == 2 && api.traffic().connections_open() == 1)
-        .await;
+    until("one connection is left", || {
+        server.server.accepted() == 2 && api.traffic().connections_open() == 1
+    })
+    .await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -322,6 +324,11 @@ fn k18_a_token_says_when_it_expires_if_it_is_a_jwt() {
     assert_eq!(credentials.token_expires, Some(end));
     assert_eq!(credentials.facts().expiry(end - 8 * DAY), Expiry::Within30Days);
     assert_eq!(credentials.facts().expiry(end), Expiry::Expired);
+    // One that is exchanged every other day is no alarm all its life.
+    let brief = jwt(r#"{"exp": 2000000000, "iat": 1999000000}"#).facts();
+    assert_eq!((brief.given_until, brief.renewed_until), (None, Some(end)));
+    let long = jwt(r#"{"exp": 2000000000, "iat": 1998000000}"#).facts();
+    assert_eq!((long.given_until, long.renewed_until), (Some(end), None));
     for other in [jwt("{}"), jwt(r#"{"exp": -1e300}"#), at("opaque".to_owned()), at("a.b.c".to_owned())] {
         assert_eq!((other.token_expires, other.facts().expiry(end)), (None, Expiry::Far));
     }

@@ -81,7 +81,9 @@ async fn k16_credentials_that_cannot_be_obtained_anew_are_told_before_they_are_r
     plane.pass(Duration::from_secs(31)).await;
     assert_eq!(
         plane.problems(),
-        ["cluster c1, credentials: cannot be obtained anew: cannot read token file /t: it is not a regular file"]
+        [
+            "cluster c1, credentials: cannot be obtained anew: cannot read token file /t: it is not a regular file"
+        ]
     );
     assert_eq!((plane.row("c1").credentials.problem, plane.health("c1")), (problem, "live"));
     plane.remove("c1");
