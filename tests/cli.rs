@@ -319,6 +319,7 @@ fn metric_names_are_the_known_ones() {
             credentials: "ok",
             credentials_expire: Some(1.0),
             memory: Some(1),
+            objects: vec![("Pod", 1)],
             ..ClusterValues::default()
         };
         refresh.cluster("x", &values);
@@ -336,7 +337,7 @@ fn metric_names_are_the_known_ones() {
         };
         refresh.source("x", "Pod", &source);
         refresh.conflicts(1);
-        refresh.gateway_dns(Duration::from_secs(1), 1);
+        refresh.gateway_dns([("x", Duration::from_secs(1))].into_iter(), 1);
         refresh.event("Pods", "add", 1);
         refresh.ingest(&IngestValues { secret_events: one(), ..IngestValues::default() });
     });

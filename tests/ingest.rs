@@ -536,6 +536,8 @@ async fn r1_17_an_unreachable_remote_does_not_hold_the_gate_and_joins_later() {
     plane.ready().await;
     let status = plane.status("west").unwrap();
     assert_eq!((status.sync_status(), status.health.word()), ("timeout", "connecting"));
+    let timeouts = plane.ingest.counts().sync_timeouts.load(Ordering::Relaxed);
+    assert_eq!((status.sync_timeouts, timeouts), (1, 1));
     assert_eq!(plane.endpoints("helloworld"), ["east 10.0.0.1"]);
     assert!(!plane.registry.clusters().all_synced());
     let _west = identity.start("west").await;

@@ -28,7 +28,8 @@ pub(super) fn pull(sources: &Sources, refresh: &Refresh<'_>) {
     if let Some(names) = &sources.gateway_names {
         let names = names.all();
         let failing = names.iter().filter(|name| name.last_error.is_some()).count();
-        refresh.gateway_dns(names.iter().filter_map(|name| name.age).max().unwrap_or_default(), failing);
+        let ages = names.iter().filter_map(|name| Some((&*name.host, name.age?)));
+        refresh.gateway_dns(ages, failing);
     }
     if let Some(counts) = &sources.ingest {
         pull_ingest(counts, refresh);
@@ -74,6 +75,7 @@ fn cluster_values(cluster: &ClusterStatus, now: Moment) -> ClusterValues {
         credentials_expire: cluster.credentials.until().map(seconds_until),
         credentials_problem: cluster.credentials.problem.is_some(),
         memory: cluster.memory,
+        objects: cluster.objects.iter().map(|(kind, count)| (*kind, *count)).collect(),
     }
 }
 

@@ -207,6 +207,9 @@ fn bytes(value: &Value) -> String {
 }
 
 #[cfg(test)]
+mod served;
+
+#[cfg(test)]
 mod tests {
     use super::*;
     use serde_json::json;

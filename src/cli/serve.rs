@@ -27,7 +27,8 @@ use crate::telemetry::{self, LogFormat};
 /// Flags win over environment variables, those over istiod's variables, those over the file.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// YAML file of settings: the names of these flags without dashes in front, and reachableNetworks: [[a, b]]
+    /// YAML file of settings: the names of these flags without dashes in front, and reachableNetworks, clusters, watch,
+    /// mcs, dual-stack, revision, persistent-session-label and persistent-session-header-label
     #[arg(long, env = "TOMBOLO_CONFIG", value_name = "FILE")]
     config: Option<PathBuf>,
     /// Id of the config cluster, also CLUSTER_ID [default: Kubernetes]

@@ -220,7 +220,9 @@ impl Generation {
             advertised: options.gateway_address.clone(),
             ..self.context.gateways.clone()
         };
-        staging.reconfigure(gateways, self.context.serve_without_pods || options.serve_without_pods);
+        let trust_domain = options.trust_domain.as_ref().unwrap_or(&self.context.trust_domain);
+        let without_pods = self.context.serve_without_pods || options.serve_without_pods;
+        staging.reconfigure(gateways, trust_domain, without_pods);
     }
 
     /// Takes the turn to serve, unless it was called off, and waits for the writer: the generation before this one

@@ -158,7 +158,8 @@ impl ClusterSet {
     pub(super) fn read_options(&self, id: &ClusterId, texts: &Texts) -> Arc<ClusterOptions> {
         let last = self.running.get(id).map(|running| Arc::clone(&running.options.borrow()));
         let sources = [texts].into_iter().chain(self.options.clusters.get(id));
-        let (options, problems) = ClusterOptions::read(sources, last.as_deref());
+        let (mut options, problems) = ClusterOptions::read(sources, last.as_deref());
+        options.trust_domain.get_or_insert_with(|| self.options.trust_domain.clone());
         let told = (!problems.is_empty()).then(|| problems.join("; "));
         self.problems.tell(format!("cluster {id}, options"), told);
         Arc::new(options)

@@ -24,7 +24,7 @@ pub use network::{Blocks, ClusterNetwork, Overlap};
 pub use pod::{Pod, PodShape};
 pub use service::{service, traffic_distribution};
 pub use slice::{Conditions, Entry, EntryAddresses, Slice};
-pub use workload::{bare_workload, pod_workload};
+pub use workload::{bare_workload, pod_profile, pod_workload};
 
 /// What is the same for every object of one cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -73,7 +73,7 @@ impl Counts {
         self.events[object as usize][event as usize].load(Ordering::Relaxed)
     }
 
-    pub(super) fn event(&self, object: ObjectKind, event: EventKind) {
+    pub(crate) fn event(&self, object: ObjectKind, event: EventKind) {
         self.events[object as usize][event as usize].fetch_add(1, Ordering::Relaxed);
     }
 

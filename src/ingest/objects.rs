@@ -202,10 +202,10 @@ pub struct ServiceImportObject {
     pub ips: Vec<Name>,
 }
 
-/// The mesh ConfigMap: only the keys we read.
+/// The mesh ConfigMap: only what we read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ConfigMapObject {
-    /// Keys `mesh` and `meshNetworks`.
+    /// Key `meshNetworks`.
     pub data: BTreeMap<Name, Arc<str>>,
 }
 

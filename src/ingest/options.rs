@@ -103,6 +103,8 @@ pub struct ClusterOptions {
     pub trusted_networks: BTreeSet<NetworkId>,
     /// `namespaces` and `namespace-selector`.
     pub selection: Selection,
+    /// `trust-domain`: whose identities its workloads have (R5.9, D34); `None` for the process's.
+    pub trust_domain: Option<Name>,
     /// `serve-without-pods`: endpoints are served although its Pods may not be read (D9).
     pub serve_without_pods: bool,
 }
@@ -121,6 +123,7 @@ const KEYS: &[(&str, Parse)] = &[
     ("trusted-networks", trusted_networks),
     ("namespaces", namespaces),
     ("namespace-selector", namespace_selector),
+    ("trust-domain", trust_domain),
     ("serve-without-pods", serve_without_pods),
 ];
 
@@ -164,8 +167,8 @@ impl ClusterOptions {
         (options, problems)
     }
 
-    /// Z-11: a restriction that cannot be used leaves what was in force; before anything was, nothing is read.
-    /// Says which.
+    /// Z-11: a restriction that cannot be used leaves what was in force; before anything was, nothing is read. Whose
+    /// identities are expected stays too. Says which.
     fn restrict(&mut self, key: &str, last: Option<&Self>) -> &'static str {
         let nothing = Selection::nothing();
         let kept = last.map_or(&nothing, |last| &last.selection);
@@ -179,6 +182,10 @@ impl ClusterOptions {
                 if last.is_none() {
                     self.selection.only = nothing.only;
                 }
+            }
+            "trust-domain" => {
+                self.trust_domain = last.and_then(|last| last.trust_domain.clone());
+                return if last.is_some() { "the one before stays" } else { "the default stays" };
             }
             _ => return "the default stays",
         }
@@ -285,6 +292,18 @@ fn namespace_selector(options: &mut ClusterOptions, text: &str) -> Result<(), St
     Ok(())
 }
 
+/// A trust domain as the SPIFFE standard spells it.
+fn trust_domain(options: &mut ClusterOptions, text: &str) -> Result<(), String> {
+    let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-._".contains(&b);
+    if text.is_empty() || text.len() > 255 || !text.bytes().all(plain) || matches!(text, "." | "..") {
+        let wanted =
+            "a trust domain: up to 255 lower-case letters, digits, `.`, `-` and `_`, without `spiffe://`";
+        return Err(unusable(text, wanted));
+    }
+    options.trust_domain = Some(text.into());
+    Ok(())
+}
+
 fn serve_without_pods(options: &mut ClusterOptions, text: &str) -> Result<(), String> {
     options.serve_without_pods = text.parse().map_err(|_| unusable(text, "`true` or `false`"))?;
     Ok(())
@@ -336,6 +355,7 @@ mod tests {
             ("tombolo.dev/gateway-address", "gw.example.com"),
             ("tombolo.dev/trusted-networks", "n1, n2"),
             ("tombolo.dev/namespaces", "a,b,!c"),
+            ("tombolo.dev/trust-domain", "west.example"),
             ("tombolo.dev/namespace-selector", "env=prod,!off"),
             ("kubectl.kubernetes.io/last-applied-configuration", "{}"),
         ]);
@@ -353,6 +373,7 @@ mod tests {
         };
         let met = |pairs| options.selection.labels.iter().all(|r| r.is_met(&labels(pairs)));
         assert!(met(&[("env", "prod")]) && !met(&[]) && !met(&[("env", "prod"), ("off", "")]));
+        assert_eq!(options.trust_domain, Some("west.example".into()));
         assert!(options.serve_without_pods);
     }
 
@@ -364,6 +385,9 @@ mod tests {
             ("stale-after", "5m", "no effect"),
             ("gateway-address", "a b", "host name"),
             ("serve-without-pods", "yes", "`true` or `false`"),
+            ("trust-domain", "spiffe://west", "a trust domain"),
+            ("trust-domain", "West", "a trust domain"),
+            ("trust-domain", "", "a trust domain"),
             ("colour", "red", "is not known"),
         ] {
             let (options, problems) = ClusterOptions::read([&texts(&[(key, value)])], None);

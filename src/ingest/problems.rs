@@ -29,7 +29,7 @@ impl Problems {
         all.collect()
     }
 
-    pub(super) fn set(&self, subject: impl Into<String>, text: impl Into<String>) {
+    pub(crate) fn set(&self, subject: impl Into<String>, text: impl Into<String>) {
         let (subject, text) = (subject.into(), text.into());
         let mut problems = self.by_subject.lock().unwrap_or_else(PoisonError::into_inner);
         if problems.get(&subject) != Some(&text) {

@@ -10,6 +10,7 @@ mod estimate;
 mod few;
 mod guard;
 mod held;
+mod listing;
 mod networks;
 mod nodes;
 mod pod_table;
@@ -33,7 +34,7 @@ use pod_table::{PodId, PodTable};
 use quarantine::Quarantine;
 use slices::{KeptSlice, References};
 
-use super::convert::{ClusterContext, GatewayOptions, Pod};
+use super::convert::{ClusterContext, GatewayOptions, Pod, PodShape};
 use super::counts::{Counts, EventKind};
 use super::networks::MeshNetworks;
 use super::objects::{
@@ -98,7 +99,7 @@ impl Batch {
 struct Dirty {
     services: BTreeSet<ObjectKey>,
     /// With what was told of each before.
-    pods: BTreeMap<PodId, Option<WorkloadCell>>,
+    pods: hashbrown::HashMap<PodId, Option<WorkloadCell>>,
     networks: bool,
 }
 
@@ -132,6 +133,8 @@ pub struct Staging {
     /// What was told of networks and services.
     current: ClusterState,
     profiles: Shared<WorkloadProfile>,
+    /// The one that a pod was converted to last, and its shape.
+    last_profile: Option<(Arc<PodShape>, Arc<WorkloadProfile>)>,
     places: Shared<NodePlace>,
     /// Services that may have to be exported (R4.40).
     unexported: BTreeSet<ObjectKey>,
@@ -170,6 +173,7 @@ impl Staging {
             dirty: Dirty::default(),
             current: ClusterState::default(),
             profiles: Shared::default(),
+            last_profile: None,
             places: Shared::default(),
             unexported: BTreeSet::new(),
             service_sets: Shared::default(),
@@ -185,7 +189,7 @@ impl Staging {
     }
 
     /// Options that may change while it runs; what depends on them is converted anew.
-    pub fn reconfigure(&mut self, gateways: GatewayOptions, serve_without_pods: bool) {
+    pub fn reconfigure(&mut self, gateways: GatewayOptions, trust_domain: &Name, serve_without_pods: bool) {
         if self.context.gateways != gateways {
             self.context.gateways = gateways;
             self.dirty.networks = true;
@@ -193,6 +197,12 @@ impl Staging {
         if self.context.serve_without_pods != serve_without_pods {
             self.context.serve_without_pods = serve_without_pods;
             self.dirty.services.extend(self.references.services().cloned());
+        }
+        if self.context.trust_domain != *trust_domain {
+            self.context.trust_domain = trust_domain.clone();
+            // Whose identities pods have, and services name (R5.9, R5.23).
+            self.convert_pods();
+            self.dirty.services.extend(self.service_keys.iter().cloned());
         }
     }
 
@@ -419,7 +429,9 @@ impl Staging {
         if dirty.networks {
             batch.networks = self.convert_networks();
         }
-        for (pod, before) in dirty.pods {
+        let mut pods: Vec<_> = dirty.pods.into_iter().collect();
+        pods.sort_unstable_by_key(|(pod, _)| *pod);
+        for (pod, before) in pods {
             batch.workloads.extend(self.publish_pod(pod, before));
         }
         for key in dirty.services {

@@ -16,7 +16,7 @@ mod driver;
 mod limits;
 mod machine;
 mod permits;
-mod random;
+pub(in crate::ingest) mod random;
 mod server;
 mod urls;
 

@@ -150,6 +150,24 @@ impl Deref for Workload {
     }
 }
 
+impl WorkloadProfile {
+    /// The profile of the pod `name`: names that are its own are left out, so that equal pods have equal profiles.
+    pub fn of_pod(profile: &Arc<Self>, name: &Name) -> Arc<Self> {
+        let own = |other: &Option<Name>| other.as_ref() == Some(name);
+        let hostname = profile.pod_dns.as_ref().is_some_and(|(hostname, _)| own(hostname));
+        if !own(&profile.workload_name) && !own(&profile.canonical_name) && !hostname {
+            return Arc::clone(profile);
+        }
+        let other = |other: &Option<Name>| other.clone().filter(|other| other != name);
+        Arc::new(Self {
+            workload_name: other(&profile.workload_name),
+            canonical_name: other(&profile.canonical_name),
+            pod_dns: profile.pod_dns.as_ref().map(|(host, domain)| (other(host), domain.clone())),
+            ..Self::clone(profile)
+        })
+    }
+}
+
 impl WorkloadParts {
     /// A pod of which only the name is known.
     pub fn of(id: &WorkloadId) -> Self {
@@ -170,21 +188,21 @@ impl From<WorkloadParts> for Arc<Workload> {
 
 impl From<WorkloadParts> for Workload {
     fn from(parts: WorkloadParts) -> Self {
-        let other = |name: Name| (name != parts.name).then_some(name);
-        let profile = WorkloadProfile {
+        let profile = Arc::new(WorkloadProfile {
             cluster: parts.cluster,
             namespace: parts.namespace,
             network: parts.network,
             tls_mode: parts.tls_mode,
             account: parts.account,
             canonical_revision: parts.canonical_revision,
-            workload_name: other(parts.workload_name),
-            canonical_name: other(parts.canonical_name),
-            pod_dns: parts.pod_dns.map(|(hostname, subdomain)| (other(hostname), subdomain)),
+            workload_name: Some(parts.workload_name),
+            canonical_name: Some(parts.canonical_name),
+            pod_dns: parts.pod_dns.map(|(hostname, subdomain)| (Some(hostname), subdomain)),
             own_labels: parts.labels,
-        };
+        });
+        let profile = WorkloadProfile::of_pod(&profile, &parts.name);
         let place = NodePlace { node: parts.node, locality: parts.locality };
-        Self { name: parts.name, addresses: parts.addresses, profile: profile.into(), place: place.into() }
+        Self { name: parts.name, addresses: parts.addresses, profile, place: place.into() }
     }
 }
 

@@ -1,9 +1,10 @@
 //! The change signal: keys of what was published, never values.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
+use hashbrown::HashSet;
 use tokio::sync::Notify;
 
 use crate::model::{ClusterId, NetworkId, ServiceKey, WorkloadId};

@@ -17,6 +17,9 @@ use crate::model::{ClusterId, GatewayHost, Hostname, NetworkGateway, NetworkId, 
 /// Networks without a gateway that are remembered one by one. What they say is only that nothing is told any more, and
 /// names that come and go must not cost more and more.
 const MAX_EMPTY: usize = 256;
+/// How many of them are forgotten at once. Each time, everything that was built upon a network that nobody tells of is
+/// out of date (D13).
+const FORGOTTEN: usize = 128;
 
 /// What one cluster tells of networks.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -201,7 +204,10 @@ impl NetworkSnapshot {
         if is_empty {
             self.empty.insert(version, network);
         }
-        while self.empty.len() > MAX_EMPTY {
+        if self.empty.len() <= MAX_EMPTY {
+            return;
+        }
+        for _ in 0..FORGOTTEN {
             let Some((version, oldest)) = self.empty.pop_first() else { return };
             self.parts.remove(&oldest);
             self.floor = version;

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use prometheus::core::Collector;
 use prometheus::{
-    Encoder as _, Gauge, Histogram, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
-    TextEncoder,
+    Encoder as _, Gauge, GaugeVec, Histogram, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry, TextEncoder,
 };
 
 use clusters::ClusterMetrics;
@@ -17,6 +17,8 @@ pub use clusters::{ClusterValues, SourceValues};
 
 /// How many different proxy versions get a label of their own; the rest is `other`.
 const VERSION_LABELS: usize = 20;
+/// How many host names of gateways get a label of their own.
+const HOST_LABELS: usize = 100;
 
 /// What the xDS server has done so far; every value only grows.
 #[derive(Clone, Debug, Default)]
@@ -80,6 +82,8 @@ pub struct Metrics {
     tombolo_port_conflicts: IntGauge,
     // How old is the oldest answer that a gateway's host name is served with?
     tombolo_gateway_dns_age_seconds: Gauge,
+    // Whose answer is it?
+    tombolo_gateway_dns_host_age_seconds: GaugeVec,
     // How many host names of gateways could not be resolved the last time?
     tombolo_gateway_dns_failing: IntGauge,
     // How fresh is each cluster?
@@ -185,6 +189,16 @@ impl Metrics {
                 Gauge::new(
                     "tombolo_gateway_dns_age_seconds",
                     "Age of the oldest answer that a gateway's host name is served with",
+                ),
+            ),
+            tombolo_gateway_dns_host_age_seconds: add(
+                &registry,
+                GaugeVec::new(
+                    Opts::new(
+                        "tombolo_gateway_dns_host_age_seconds",
+                        "Age of the answer that a gateway's host name is served with; of the 100 oldest",
+                    ),
+                    &["host"],
                 ),
             ),
             tombolo_gateway_dns_failing: gauge(
@@ -320,9 +334,18 @@ impl Refresh<'_> {
         self.metrics.tombolo_port_conflicts.set(i64::try_from(services).unwrap_or(i64::MAX));
     }
 
-    /// Host names of gateways: the oldest answer in use, and how many lookups failed the last time.
-    pub fn gateway_dns(&self, oldest: Duration, failing: usize) {
+    /// Host names of gateways: the ages of the answers in use, and how many lookups failed the last time. Remote
+    /// clusters choose the names, so the oldest only have a row of their own.
+    pub fn gateway_dns<'h>(&self, ages: impl Iterator<Item = (&'h str, Duration)>, failing: usize) {
+        let mut ages: Vec<_> = ages.collect();
+        ages.sort_by_key(|(host, age)| (std::cmp::Reverse(*age), *host));
+        let oldest = ages.first().map_or(Duration::ZERO, |(_, age)| *age);
         self.metrics.tombolo_gateway_dns_age_seconds.set(oldest.as_secs_f64());
+        let by_host = &self.metrics.tombolo_gateway_dns_host_age_seconds;
+        by_host.reset();
+        for (host, age) in ages.into_iter().take(HOST_LABELS) {
+            by_host.with_label_values(&[host]).set(age.as_secs_f64());
+        }
         self.metrics.tombolo_gateway_dns_failing.set(whole(failing));
     }
 
@@ -408,6 +431,26 @@ mod tests {
         let second = metrics.render(|refresh| refresh.xds(&sample));
         assert_eq!(first, second);
         assert!(second.contains("pilot_xds_pushes{type=\"eds\"} 3"), "{second}");
+    }
+
+    #[test]
+    fn host_names_of_gateways_cannot_flood_the_labels() {
+        let metrics = metrics();
+        let hosts: Vec<String> = (0..150).map(|n| format!("gw{n}.example")).collect();
+        let ages = || hosts.iter().zip(0..).map(|(host, n)| (host.as_str(), Duration::from_secs(1000 + n)));
+        let text = metrics.render(|refresh| refresh.gateway_dns(ages(), 3));
+        let rows = |text: &str| text.matches("tombolo_gateway_dns_host_age_seconds{").count();
+        assert_eq!(rows(&text), HOST_LABELS);
+        for line in [
+            "tombolo_gateway_dns_age_seconds 1149",
+            "tombolo_gateway_dns_failing 3",
+            "tombolo_gateway_dns_host_age_seconds{host=\"gw149.example\"} 1149",
+            "tombolo_gateway_dns_host_age_seconds{host=\"gw50.example\"} 1050",
+        ] {
+            assert!(text.lines().any(|one| one == line), "{line}: {text}");
+        }
+        let text = metrics.render(|refresh| refresh.gateway_dns(ages().take(1), 0));
+        assert!(rows(&text) == 1 && text.contains("tombolo_gateway_dns_age_seconds 1000"), "{text}");
     }
 
     #[test]

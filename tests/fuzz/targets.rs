@@ -131,6 +131,7 @@ pub(crate) fn empty_snapshot() -> Vec<u8> {
             trusted: ["n2".into()].into(),
             advertised: Advertised::parse("+gw.example.com:443,[2001:db8::1]:1").0,
             stale: StalePolicy::Drop(std::time::Duration::from_secs(90)),
+            trust_domain: "td".into(),
         },
         addresses: [("gw.example.com".into(), vec!["192.0.2.1".parse().expect("an address")])].into(),
         mesh_networks: Some("networks: {}".into()),

@@ -28,6 +28,11 @@ struct PeerRow {
     last_event: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     last_contact: Option<String>,
+    objects: BTreeMap<&'static str, usize>,
+    lists: BTreeMap<&'static str, u64>,
+    quarantined_objects: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    memory_bytes: Option<usize>,
 }
 
 /// Where a cluster's credentials come from, as istiod names it: `namespace/name` of the Secret or the path of
@@ -53,6 +58,10 @@ pub(in crate::admin) async fn clusterz(State(sources): Shared, query: Query) -> 
         since: time(cluster.since),
         last_event: cluster.last_event().map(time),
         last_contact: cluster.last_contact().map(time),
+        objects: cluster.objects.clone(),
+        lists: lists(cluster),
+        quarantined_objects: cluster.quarantined_objects,
+        memory_bytes: cluster.memory,
     };
     reply::json(&query, &clusters.iter().map(row).collect::<Vec<_>>())
 }
@@ -66,11 +75,17 @@ pub(in crate::admin) async fn clusters(State(sources): Shared, query: Query) -> 
     reply::json(&query, &json!({"clusters": rows, "problems": problems}))
 }
 
-fn full(cluster: &ClusterStatus, now: Moment) -> Value {
-    let mut relists: BTreeMap<&str, u64> = BTreeMap::new();
+/// Complete lists of all kinds, by reason.
+fn lists(cluster: &ClusterStatus) -> BTreeMap<&'static str, u64> {
+    let mut lists = BTreeMap::new();
     for (reason, count) in cluster.sources.values().flat_map(|source| &source.counters.lists) {
-        *relists.entry(reason).or_default() += count;
+        *lists.entry(*reason).or_default() += count;
     }
+    lists
+}
+
+fn full(cluster: &ClusterStatus, now: Moment) -> Value {
+    let relists = lists(cluster);
     let counters = || cluster.sources.values().map(|source| &source.counters);
     let retry_after = counters().filter_map(|counters| counters.retry_after).max();
     let snapshot = cluster.restored.as_ref().map(|restored| {

@@ -254,6 +254,10 @@ async fn k33_removing_and_adding_within_the_grace_fifty_times_pushes_nothing() {
     assert_eq!((plane.web(), plane.health("c1")), (web(&[("c1", 2)]), "live"));
     assert!(plane.changes().is_empty());
     assert_eq!(server.open_now(), 1);
+    let counts = &plane.set.counts;
+    let events = [&counts.clusters_added, &counts.clusters_changed, &counts.clusters_removed];
+    // Each time it comes back with other credentials, and none was ever withdrawn.
+    assert_eq!(events.map(|counter| counter.load(Ordering::Relaxed)), [1, 50, 50]);
 }
 
 #[tokio::test(start_paused = true)]

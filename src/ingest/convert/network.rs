@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 
+use super::Pod;
+use crate::ingest::objects::NETWORK_LABEL;
 use crate::model::{Name, NetworkId};
 
 /// The network of a cluster, and of addresses of it that say nothing themselves (R2.1, rules 2 to 5).
@@ -35,6 +37,11 @@ impl ClusterNetwork {
             _ if !self.own.is_empty() => self.own.clone(),
             _ => addresses.iter().find_map(|address| self.blocks.find(*address)).cloned().unwrap_or_default(),
         }
+    }
+
+    /// Where a pod belongs.
+    pub fn of_pod(&self, pod: &Pod) -> NetworkId {
+        self.of(pod.labels.get(NETWORK_LABEL), &pod.addresses)
     }
 
     /// Where something with this label is by its address alone; `None` where the address does not matter.

@@ -1,48 +1,58 @@
 //! Pod (and Node) → workload.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
-use super::{ClusterContext, ClusterNetwork, Pod};
-use crate::ingest::objects::{Labels, NETWORK_LABEL, ObjectKey};
-use crate::model::{Locality, Name, SpiffeId, TlsMode, Workload, WorkloadParts};
+use super::{ClusterContext, ClusterNetwork, Pod, PodShape};
+use crate::ingest::objects::{Labels, ObjectKey};
+use crate::model::{
+    Locality, Name, NetworkId, NodePlace, SpiffeId, TlsMode, Workload, WorkloadParts, WorkloadProfile,
+};
 
-/// R2.1, R4.14, R5.8–R5.12. `node` is the locality of the pod's node, empty while that is unknown;
-/// `of_cluster` where addresses of the cluster belong.
+/// R2.1, R4.14, R5.8–R5.12. `node` is the locality of the pod's node, empty while that is unknown; `profile` what
+/// was made of the pod's shape.
 pub fn pod_workload(
-    context: &ClusterContext,
     key: &ObjectKey,
     pod: &Pod,
     node: Option<&Locality>,
-    of_cluster: &ClusterNetwork,
+    profile: &Arc<WorkloadProfile>,
 ) -> Workload {
-    let locality = locality(pod, node);
-    let network = of_cluster.of(pod.labels.get(NETWORK_LABEL), &pod.addresses);
-    let workload_name = workload_name(key, pod);
-    let labels = &pod.labels;
-    let account = SpiffeId {
-        trust_domain: context.trust_domain.clone(),
-        namespace: key.namespace.clone(),
-        service_account: pod.service_account.clone(),
-    };
-    let canonical_name =
-        first_label(labels, &["service.istio.io/canonical-name", "app.kubernetes.io/name", "app"]);
-    WorkloadParts {
-        cluster: context.cluster.clone(),
-        namespace: key.namespace.clone(),
+    Workload {
         name: key.name.clone(),
         addresses: pod.addresses.clone(),
-        locality,
-        node: pod.node.clone(),
+        profile: WorkloadProfile::of_pod(profile, &key.name),
+        place: Arc::new(NodePlace { node: pod.node.clone(), locality: locality(pod, node) }),
+    }
+}
+
+/// What pods of one shape in one namespace and network have in common; a name that is not there is the pod's own.
+pub fn pod_profile(
+    context: &ClusterContext,
+    namespace: &Name,
+    shape: &PodShape,
+    network: NetworkId,
+) -> WorkloadProfile {
+    let labels = &shape.labels;
+    let account = SpiffeId {
+        trust_domain: context.trust_domain.clone(),
+        namespace: namespace.clone(),
+        service_account: shape.service_account.clone(),
+    };
+    let workload_name = workload_name(shape);
+    let canonical_name =
+        first_label(labels, &["service.istio.io/canonical-name", "app.kubernetes.io/name", "app"]);
+    WorkloadProfile {
+        cluster: context.cluster.clone(),
+        namespace: namespace.clone(),
         tls_mode: tls_mode(labels),
         account: Some(account),
-        canonical_name: canonical_name.unwrap_or_else(|| workload_name.clone()),
+        canonical_name: canonical_name.or_else(|| workload_name.clone()),
         canonical_revision: canonical_revision(labels),
         workload_name,
-        labels: labels.clone(),
+        own_labels: labels.clone(),
         network,
-        pod_dns: pod_dns(key, pod),
+        pod_dns: pod_dns(shape),
     }
-    .into()
 }
 
 /// R5.5: an address that no pod stands behind: plain, without identity, namespace or locality.
@@ -64,14 +74,12 @@ fn tls_mode(labels: &Labels) -> TlsMode {
     }
 }
 
-/// R5.10.
-fn workload_name(key: &ObjectKey, pod: &Pod) -> Name {
+/// R5.10; `None` is the pod's own name.
+fn workload_name(pod: &PodShape) -> Option<Name> {
     if let Some(name) = first_label(&pod.labels, &["service.istio.io/workload-name"]) {
-        return name;
+        return Some(name);
     }
-    let (true, Some(controller)) = (pod.generated, &pod.controller) else {
-        return key.name.clone();
-    };
+    let controller = pod.controller.as_ref().filter(|_| pod.generated)?;
     let without_hash = || {
         let mut hashes = ["pod-template-hash", "rollouts-pod-template-hash"].into_iter();
         hashes.find_map(|label| {
@@ -81,12 +89,12 @@ fn workload_name(key: &ObjectKey, pod: &Pod) -> Name {
         })
     };
     let own = || controller.name.clone();
-    match &*controller.kind {
+    Some(match &*controller.kind {
         "ReplicaSet" => without_hash().unwrap_or_else(own),
         "ReplicationController" => first_label(&pod.labels, &["deploymentconfig"]).unwrap_or_else(own),
         "Job" => cron_job(&controller.name).unwrap_or_else(own),
         _ => own(),
-    }
+    })
 }
 
 /// A Job's name minus the `-` and 8 to 10 digits that a CronJob adds.
@@ -115,9 +123,9 @@ fn locality(pod: &Pod, node: Option<&Locality>) -> Locality {
 }
 
 /// R5.12.
-fn pod_dns(key: &ObjectKey, pod: &Pod) -> Option<(Name, Name)> {
-    let hostname = if pod.hostname.is_empty() { &key.name } else { &pod.hostname };
-    (!pod.subdomain.is_empty()).then(|| (hostname.clone(), pod.subdomain.clone()))
+fn pod_dns(pod: &PodShape) -> Option<(Option<Name>, Name)> {
+    let hostname = (!pod.hostname.is_empty()).then(|| pod.hostname.clone());
+    (!pod.subdomain.is_empty()).then(|| (hostname, pod.subdomain.clone()))
 }
 
 fn first_label(labels: &Labels, names: &[&str]) -> Option<Name> {
@@ -127,26 +135,25 @@ fn first_label(labels: &Labels, names: &[&str]) -> Option<Name> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use serde_json::{Value, json};
 
     use super::super::test_context;
     use super::*;
-    use crate::ingest::objects::PodObject;
+    use crate::ingest::objects::{NETWORK_LABEL, PodObject};
+
+    fn converted(key: &ObjectKey, pod: &Pod, node: Option<&Locality>, of: &ClusterNetwork) -> Workload {
+        let network = of.of_pod(pod);
+        let profile = pod_profile(&test_context(), &key.namespace, pod, network);
+        pod_workload(key, pod, node, &Arc::new(profile))
+    }
 
     fn pod(metadata: Value, spec: Value) -> Workload {
         let object: PodObject = serde_json::from_value(json!({"metadata": metadata, "spec": spec,
             "status": {"podIP": "10.0.0.1", "podIPs": [{"ip": "10.0.0.1"}, {"ip": "fd00::1"}]}}))
         .unwrap();
         let node = Locality::parse("r/z/s");
-        pod_workload(
-            &test_context(),
-            &ObjectKey::new("a", "p"),
-            &object.into(),
-            Some(&node),
-            &ClusterNetwork::new("n-sys".into(), Arc::default()),
-        )
+        let network = ClusterNetwork::new("n-sys".into(), Arc::default());
+        converted(&ObjectKey::new("a", "p"), &object.into(), Some(&node), &network)
     }
 
     fn labelled(labels: Value) -> Workload {
@@ -261,13 +268,7 @@ mod tests {
             assert_eq!(workload.label(&label), Some(&*value));
         }
         assert_eq!(workload.label("absent"), None);
-        let nowhere = pod_workload(
-            &test_context(),
-            &ObjectKey::new("a", "p"),
-            &Pod::default(),
-            None,
-            &ClusterNetwork::default(),
-        );
+        let nowhere = converted(&ObjectKey::new("a", "p"), &Pod::default(), None, &ClusterNetwork::default());
         assert_eq!(nowhere.label(NETWORK_LABEL), Some(""), "the label is there even without a network");
         let bare = bare_workload(&test_context(), "10.0.0.9".parse().unwrap(), &ClusterNetwork::default());
         assert_eq!(bare.labels().len(), 2);

@@ -49,6 +49,7 @@ pub(super) fn decode(body: &[u8]) -> Decoded<Snapshot> {
         trusted: trusted.collect::<Decoded<_>>()?,
         advertised: advertised(&message.gateway_address)?,
         stale: stale(message.stale, Duration::from_nanos(message.stale_after_ns)),
+        trust_domain: Name::from(message.trust_domain),
     };
     let addresses = message.host_addresses.iter().map(|host| decoder.host_addresses(host));
     let addresses = addresses.collect::<Decoded<Addresses>>()?;

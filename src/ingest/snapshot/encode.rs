@@ -59,6 +59,7 @@ pub(super) fn encode(snapshot: &Snapshot, into: &mut Vec<u8>, limit: usize) {
         host_addresses,
         mesh_networks: snapshot.mesh_networks.as_deref().map(str::to_owned),
         stale,
+        trust_domain: snapshot.terms.trust_domain.to_string(),
         stale_after_ns: u64::try_from(stale_after.as_nanos()).unwrap_or(u64::MAX),
         ..proto::Snapshot::default()
     });

@@ -1,6 +1,6 @@
 //! Under which options a state was read, and what is left of its gateways under others.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -9,7 +9,10 @@ use crate::ingest::client::special_kind;
 use crate::ingest::convert::{Advertised, SpecialAddresses};
 use crate::ingest::networks::MeshNetworks;
 use crate::ingest::options::{ClusterOptions, Selection, StalePolicy, Texts};
-use crate::model::{ClusterId, EndpointShard, GatewayAddress, GatewayHost, Name, NetworkGateway, NetworkId};
+use crate::model::{
+    ClusterId, Endpoint, EndpointShard, GatewayAddress, GatewayHost, Name, NetworkGateway, NetworkId, Set,
+    SpiffeId, Workload, WorkloadProfile,
+};
 use crate::registry::{ClusterState, NetworkClaim};
 
 /// What options say of a cluster that still matters when nobody can read it.
@@ -21,6 +24,8 @@ pub struct Terms {
     pub advertised: Option<Advertised>,
     /// What becomes of its endpoints while nobody can read it (D35).
     pub stale: StalePolicy,
+    /// Whose identities its workloads have (D34); empty when not known.
+    pub trust_domain: Name,
 }
 
 /// How a state from before is looked at now.
@@ -36,7 +41,8 @@ impl Terms {
     /// Those of the options of a cluster.
     pub(in crate::ingest) fn of(options: &ClusterOptions) -> Self {
         let advertised = options.gateway_address.clone();
-        Self { trusted: options.trusted_networks.clone(), advertised, stale: options.stale }
+        let trust_domain = options.trust_domain.clone().unwrap_or_default();
+        Self { trusted: options.trusted_networks.clone(), advertised, stale: options.stale, trust_domain }
     }
 
     /// The same, but for what these texts say themselves.
@@ -47,6 +53,11 @@ impl Terms {
             trusted: if says("trusted-networks") { said.trusted } else { self.trusted.clone() },
             advertised: if says("gateway-address") { said.advertised } else { self.advertised.clone() },
             stale: said.stale,
+            trust_domain: if said.trust_domain.is_empty() {
+                self.trust_domain.clone()
+            } else {
+                said.trust_domain
+            },
         }
     }
 }
@@ -77,7 +88,7 @@ pub(in crate::ingest) fn select(selection: &Selection, system: &Name, state: &mu
 impl Filter<'_> {
     /// What is left of a state that was read under the terms of `then`: gateways of networks that the cluster is
     /// not trusted with any more are not, addresses of this machine are not (K-40), and what is advertised now
-    /// takes the place of what was.
+    /// takes the place of what was. So does its trust domain, wherever the one of then is spelled.
     pub(in crate::ingest) fn apply(&self, cluster: &ClusterId, then: &Terms, state: &mut ClusterState) {
         self.distrust(cluster, then, &mut state.networks);
         if self.terms.advertised != then.advertised {
@@ -86,6 +97,10 @@ impl Filter<'_> {
         if self.special == SpecialAddresses::Drop {
             state.networks.gateways.retain(|gateway| special_kind(gateway.address).is_none());
             state.shards.values_mut().for_each(drop_special);
+        }
+        let (old, new) = (&then.trust_domain, &self.terms.trust_domain);
+        if !old.is_empty() && !new.is_empty() && old != new {
+            Renamed { old, new, workloads: HashMap::new(), profiles: HashMap::new() }.apply(state);
         }
     }
 
@@ -142,6 +157,68 @@ impl Filter<'_> {
         claim.gateways.dedup();
         claim.hosts.sort();
         claim.hosts.dedup();
+    }
+}
+
+/// Another trust domain. What was shared before is shared again.
+struct Renamed<'a> {
+    old: &'a Name,
+    new: &'a Name,
+    /// By identity; the old ones are held, so that no other takes the place of one.
+    workloads: HashMap<*const Workload, (Arc<Workload>, Arc<Workload>)>,
+    profiles: HashMap<*const WorkloadProfile, (Arc<WorkloadProfile>, Arc<WorkloadProfile>)>,
+}
+
+impl Renamed<'_> {
+    fn apply(&mut self, state: &mut ClusterState) {
+        for cell in &mut state.workloads {
+            cell.workload = self.workload(&cell.workload);
+        }
+        for shard in state.shards.values_mut() {
+            let shard = Arc::make_mut(shard);
+            shard.accounts = self.accounts(&shard.accounts);
+            let renamed = |endpoint: &Endpoint| Endpoint {
+                workload: self.workload(&endpoint.workload),
+                ..endpoint.clone()
+            };
+            shard.endpoints = shard.endpoints.iter().map(renamed).collect();
+            if let Some(service) = &mut shard.service {
+                let accounts = self.accounts(&service.accounts);
+                if accounts != service.accounts {
+                    Arc::make_mut(service).accounts = accounts;
+                }
+            }
+        }
+    }
+
+    fn workload(&mut self, workload: &Arc<Workload>) -> Arc<Workload> {
+        if let Some((_, known)) = self.workloads.get(&Arc::as_ptr(workload)) {
+            return Arc::clone(known);
+        }
+        let profile = self.profile(&workload.profile);
+        let renamed = Arc::new(Workload { profile, ..Workload::clone(workload) });
+        self.workloads.insert(Arc::as_ptr(workload), (Arc::clone(workload), Arc::clone(&renamed)));
+        renamed
+    }
+
+    fn profile(&mut self, profile: &Arc<WorkloadProfile>) -> Arc<WorkloadProfile> {
+        if let Some((_, known)) = self.profiles.get(&Arc::as_ptr(profile)) {
+            return Arc::clone(known);
+        }
+        let account = profile.account.as_ref().map(|account| self.account(account));
+        let renamed = Arc::new(WorkloadProfile { account, ..WorkloadProfile::clone(profile) });
+        self.profiles.insert(Arc::as_ptr(profile), (Arc::clone(profile), Arc::clone(&renamed)));
+        renamed
+    }
+
+    fn accounts(&self, accounts: &Set<SpiffeId>) -> Set<SpiffeId> {
+        accounts.iter().map(|account| self.account(account)).collect()
+    }
+
+    fn account(&self, account: &SpiffeId) -> SpiffeId {
+        let is_old = account.trust_domain == *self.old;
+        let trust_domain = if is_old { self.new } else { &account.trust_domain };
+        SpiffeId { trust_domain: trust_domain.clone(), ..account.clone() }
     }
 }
 

@@ -148,6 +148,7 @@ fn snapshot() -> Snapshot {
             trusted: ["n2".into(), "n3".into()].into(),
             advertised: Advertised::parse("+gw.example.com:443,[2001:db8::1]:1").0,
             stale: StalePolicy::Drop(Duration::from_nanos(90_000_000_001)),
+            trust_domain: "td".into(),
         },
         addresses: [("gw.example.com".into(), vec!["192.0.2.7".parse().unwrap()]), ("x".into(), vec![])]
             .into(),

@@ -2,11 +2,12 @@
 
 use std::collections::HashSet;
 use std::time::Instant;
+use std::vec::IntoIter;
 
 use hashbrown::HashMap;
-use hashbrown::hash_map::IntoIter;
 
 use super::guard::{Guard, HeldBack, Losses};
+use super::listing::{Listing, Row, Rows};
 use super::quarantine::Quarantine;
 use super::revisions::Revisions;
 use crate::ingest::counts::EventKind;
@@ -52,14 +53,6 @@ const PORTION: usize = 1000;
 /// Which part of a kind a list is complete for: all of it, or one namespace.
 pub type Scope = Option<Name>;
 
-/// A list in progress: nothing of it is seen until it is complete.
-#[derive(Debug)]
-struct Listing<T> {
-    objects: HashMap<ObjectKey, Result<T, String>>,
-    /// It was asked for to confirm an earlier one (K-21).
-    confirms: bool,
-}
-
 /// The event of an object as it is kept: packed before anything waits.
 pub(super) fn packed<U, T>(event: SourceEvent<U>, pack: impl FnOnce(U) -> T) -> SourceEvent<T> {
     let received = |received: Received<U>, pack| {
@@ -96,28 +89,37 @@ pub(super) struct Door<'a, W> {
     pub(super) quarantine: &'a mut Quarantine,
 }
 
+/// What setting an object came to.
+#[derive(Debug)]
+pub(super) enum Put<T> {
+    /// It was there and said the same.
+    Same,
+    /// It was not there.
+    New,
+    /// It was this.
+    Changed(T),
+}
+
 /// Where the objects of one kind are kept.
 pub(super) trait Store<T> {
     /// How many objects there are.
     fn len(&self) -> usize;
-    /// Whether an object is there and says the same.
-    fn is_same(&self, key: &ObjectKey, object: &T) -> bool;
+    /// Makes room for as many objects as a list has, where there is none yet.
+    fn reserve(&mut self, objects: usize);
     /// How many endpoints hang on an object; none on one that is not there.
     fn weight(&self, key: &ObjectKey, weigh: &impl Fn(&ObjectKey, &T) -> usize) -> usize;
     /// Every key.
     fn all(&self) -> impl Iterator<Item = ObjectKey>;
-    /// Whether objects have room for their revision.
-    const KEEPS_REVISIONS: bool = false;
     /// The revision of an object that is there, where there is room for it.
     fn revision(&self, _: &ObjectKey) -> Option<u64> {
         None
     }
-    /// Notes or forgets the revision of an object that is there, where there is room for it.
-    fn set_revision(&mut self, _: &ObjectKey, _: Option<u64>) {}
-    /// The same for every object of namespaces that are `within`, by namespace and name.
-    fn set_revisions(&mut self, _within: impl Fn(&str) -> bool, _of: impl FnMut(&str, &str) -> Option<u64>) {}
-    /// Sets an object; gives what it was.
-    fn put(&mut self, key: &ObjectKey, object: T) -> Option<T>;
+    /// Notes or forgets the revision of an object; false if it is not there or there is no room for it.
+    fn set_revision(&mut self, _: &ObjectKey, _: Option<u64>) -> bool {
+        false
+    }
+    /// Sets an object, unless it is there and says the same.
+    fn put(&mut self, key: &ObjectKey, object: T) -> Put<T>;
     /// Takes an object away.
     fn take(&mut self, key: &ObjectKey) -> Option<T>;
 }
@@ -127,8 +129,8 @@ impl<T: PartialEq> Store<T> for HashMap<ObjectKey, T> {
         self.len()
     }
 
-    fn is_same(&self, key: &ObjectKey, object: &T) -> bool {
-        self.get(key) == Some(object)
+    fn reserve(&mut self, objects: usize) {
+        self.reserve(objects);
     }
 
     fn weight(&self, key: &ObjectKey, weigh: &impl Fn(&ObjectKey, &T) -> usize) -> usize {
@@ -139,8 +141,15 @@ impl<T: PartialEq> Store<T> for HashMap<ObjectKey, T> {
         self.keys().cloned()
     }
 
-    fn put(&mut self, key: &ObjectKey, object: T) -> Option<T> {
-        self.insert(key.clone(), object)
+    fn put(&mut self, key: &ObjectKey, object: T) -> Put<T> {
+        match self.get_mut(key) {
+            Some(known) if *known == object => Put::Same,
+            Some(known) => Put::Changed(std::mem::replace(known, object)),
+            None => {
+                self.insert(key.clone(), object);
+                Put::New
+            }
+        }
     }
 
     fn take(&mut self, key: &ObjectKey) -> Option<T> {
@@ -241,7 +250,7 @@ pub(super) struct Gate<T> {
     serials: u64,
     losses: Losses,
     /// What is left to do of a complete list.
-    rest: Option<(Scope, Remainder<T>)>,
+    rest: Option<(Scope, IntoIter<Row<T>>)>,
 }
 
 /// A list that was not believed.
@@ -253,9 +262,6 @@ struct Doubt {
     /// The second list was asked for.
     confirming: bool,
 }
-
-/// The objects of a complete list that are not taken in yet, or why one is not readable.
-type Remainder<T> = IntoIter<ObjectKey, Result<T, String>>;
 
 impl<T> Default for Gate<T> {
     fn default() -> Self {
@@ -325,17 +331,16 @@ impl<T: PartialEq> Gate<T> {
         match event {
             SourceEvent::Init => {
                 let confirms = self.doubts.get(&door.scope).is_some_and(|doubt| doubt.confirming);
-                let listing = Listing { objects: HashMap::new(), confirms };
-                self.listings.insert(door.scope, listing);
+                self.listings.insert(door.scope, Listing::new(confirms));
             }
-            SourceEvent::InitApply(Received { key, object, .. }) => {
+            SourceEvent::InitApply(received) => {
                 if let Some(listing) = self.listings.get_mut(&door.scope) {
-                    listing.objects.insert(kept(key), object);
+                    listing.add(Received { key: kept(received.key), ..received });
                 }
             }
             SourceEvent::InitDelete(key) => {
                 if let Some(listing) = self.listings.get_mut(&door.scope) {
-                    listing.objects.remove(&key);
+                    listing.remove(key);
                 }
             }
             SourceEvent::InitDone { .. } => {
@@ -343,11 +348,13 @@ impl<T: PartialEq> Gate<T> {
                     self.swap(listing, store, door, &mut changes);
                 }
             }
-            SourceEvent::Apply(Received { key, object, .. }) => {
+            SourceEvent::Apply(Received { key, revision, object, .. }) => {
                 self.forget_doubt(&door.scope, &key);
                 let key = kept(key);
                 upsert(store, key.clone(), object, door.kind, door.quarantine, &mut changes);
-                self.revisions.entry(door.scope).or_default().keep(&key, store);
+                if revision.is_some() {
+                    self.revisions.entry(door.scope).or_default().note(&key, revision, store);
+                }
             }
             SourceEvent::Delete { key, .. } => {
                 self.forget_doubt(&door.scope, &key);
@@ -369,32 +376,45 @@ impl<T: PartialEq> Gate<T> {
         door: Door<'_, W>,
         changes: &mut Changes<T>,
     ) {
-        let Listing { mut objects, confirms } = listing;
+        let confirms = listing.confirms;
+        let mut rows = listing.complete();
         let within = |key: &ObjectKey| door.scope.as_ref().is_none_or(|scope| key.namespace == *scope);
         self.listed.insert(door.scope.clone());
         changes.listed = true;
         changes.allowed = self.denied.remove(&door.scope);
         let asked = self.doubts.remove(&door.scope).is_some_and(|doubt| doubt.confirming);
-        let mut gone: Vec<_> = store.all().filter(|key| within(key) && !objects.contains_key(key)).collect();
-        if objects.keys().any(|key| key.name.is_empty()) {
+        let mut gone: Vec<_> = store.all().filter(|key| within(key) && !rows.contains(key)).collect();
+        self.revisions.entry(door.scope.clone()).or_default().begin();
+        for key in &gone {
+            // Whatever stays of them all the same has none any more.
+            store.set_revision(key, None);
+        }
+        if rows.iter().any(|row| row.key.name.is_empty()) {
             // An object whose name cannot be read may be any of them.
             gone.clear();
         }
         if confirms {
             self.losses.forget(&door.scope);
-        } else if let Some(held_back) = self.doubt(&objects, &gone, store, &door) {
+        } else if let Some(held_back) = self.doubt(&rows, &gone, store, &door) {
             changes.doubted = true;
             let mut keys: HashSet<_> = gone.drain(..).collect();
-            keys.extend(hold_shrunk(&mut objects, store, &door.weigh));
+            let revisions = self.revisions.entry(door.scope.clone()).or_default();
+            for Row { key, revision, .. } in take_shrunk(&mut rows, store, &door.weigh) {
+                revisions.note(&key, revision, store);
+                keys.insert(key);
+            }
             self.doubts.insert(door.scope.clone(), Doubt { keys, held_back, confirming: asked });
         }
         let held = |key: &ObjectKey| self.doubts.values().any(|doubt| doubt.keys.contains(key));
-        let there = |key: &ObjectKey| !within(key) || objects.contains_key(key) || held(key);
+        let there = |key: &ObjectKey| !within(key) || rows.contains(key) || held(key);
         door.quarantine.retain(door.kind, there);
         for key in gone {
             remove(store, key, changes);
         }
-        self.rest = Some((door.scope, objects.into_iter()));
+        if store.len() == 0 {
+            store.reserve(rows.len());
+        }
+        self.rest = Some((door.scope, rows.into_iter()));
     }
 
     /// Takes in another portion of a complete list, until there is none: whoever works them off in between has
@@ -406,14 +426,13 @@ impl<T: PartialEq> Gate<T> {
         quarantine: &mut Quarantine,
     ) -> Option<Changes<T>> {
         let (scope, rows) = self.rest.as_mut()?;
+        let revisions = self.revisions.entry(scope.clone()).or_default();
         let mut changes = Changes::default();
-        for (key, object) in rows.by_ref().take(PORTION) {
-            upsert(store, key, object, kind, quarantine, &mut changes);
+        for Row { key, revision, object } in rows.by_ref().take(PORTION) {
+            upsert(store, key.clone(), object, kind, quarantine, &mut changes);
+            revisions.note(&key, revision, store);
         }
         if rows.len() == 0 {
-            let scope = scope.clone();
-            let within = |namespace: &str| scope.as_ref().is_none_or(|scope| **scope == *namespace);
-            self.revisions.entry(scope.clone()).or_default().settle(store, within);
             self.rest = None;
         }
         Some(changes)
@@ -423,7 +442,7 @@ impl<T: PartialEq> Gate<T> {
     /// from one object to another is not lost.
     fn doubt<W: Fn(&ObjectKey, &T) -> usize>(
         &mut self,
-        listed: &HashMap<ObjectKey, Result<T, String>>,
+        listed: &Rows<T>,
         gone: &[ObjectKey],
         store: &impl Store<T>,
         door: &Door<'_, W>,
@@ -434,13 +453,12 @@ impl<T: PartialEq> Gate<T> {
         let now = |key: &ObjectKey| store.weight(key, &door.weigh);
         let before: usize = store.all().map(|key| now(&key)).sum();
         let lost: usize = gone.iter().map(&now).sum();
-        let kept = before.saturating_sub(lost + listed.keys().map(&now).sum::<usize>());
-        let after: usize = listed
-            .iter()
-            .map(|(key, object)| {
-                object.as_ref().map_or_else(|_| now(key), |object| (door.weigh)(key, object))
-            })
-            .sum();
+        let kept = before.saturating_sub(lost + listed.iter().map(|row| now(&row.key)).sum::<usize>());
+        let weight = |row: &Row<T>| match &row.object {
+            Ok(object) => (door.weigh)(&row.key, object),
+            Err(_) => now(&row.key),
+        };
+        let after: usize = listed.iter().map(weight).sum();
         if !door.guard.doubts(before + self.losses.lately(door.now), kept + after) {
             self.losses.note(&door.scope, before, kept + after, door.now);
             return None;
@@ -465,16 +483,15 @@ impl<T: PartialEq> Gate<T> {
     }
 }
 
-/// Takes the objects that have fewer endpoints than before out of a doubted list; gives their keys.
-fn hold_shrunk<T: PartialEq>(
-    listed: &mut HashMap<ObjectKey, Result<T, String>>,
+/// Takes the objects that have fewer endpoints than before out of a doubted list.
+fn take_shrunk<T>(
+    listed: &mut Rows<T>,
     store: &impl Store<T>,
     weigh: &impl Fn(&ObjectKey, &T) -> usize,
-) -> Vec<ObjectKey> {
-    let shrunk = |key: &ObjectKey, new: &Result<T, String>| {
-        new.as_ref().is_ok_and(|new| weigh(key, new) < store.weight(key, weigh))
-    };
-    listed.extract_if(|key, new| shrunk(key, new)).map(|(key, _)| key).collect()
+) -> Vec<Row<T>> {
+    listed.extract(|row| {
+        row.object.as_ref().is_ok_and(|new| weigh(&row.key, new) < store.weight(&row.key, weigh))
+    })
 }
 
 /// A key as it is kept: with the one copy of its namespace.
@@ -500,12 +517,14 @@ fn upsert<T>(
         }
     };
     quarantine.clear(kind, &key);
-    if store.is_same(&key, &object) {
-        changes.same += 1;
-        return;
-    }
-    let old = store.put(&key, object);
-    let event = if old.is_some() { EventKind::Update } else { EventKind::Add };
+    let (old, event) = match store.put(&key, object) {
+        Put::Same => {
+            changes.same += 1;
+            return;
+        }
+        Put::New => (None, EventKind::Add),
+        Put::Changed(old) => (Some(old), EventKind::Update),
+    };
     changes.changed.push((key, old, event));
 }
 

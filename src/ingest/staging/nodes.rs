@@ -79,11 +79,10 @@ impl NodeWaits {
 }
 
 impl Staging {
-    /// The locality of a pod's node: `None` while that is waited for, `Some(None)` when it has none. A pod that
+    /// The locality of the node of a pod that counts, by the node's name: `None` while that is waited for, `Some(None)` when it has none. A pod that
     /// was converted before, on the same node, keeps its locality meanwhile; on another one it is nothing (K-28).
-    pub(super) fn locality(&mut self, pod: PodId) -> Option<Option<Locality>> {
-        let present = self.pods.pod(pod).filter(|pod| !pod.failed);
-        let name = present.map(|pod| pod.node).unwrap_or_default();
+    pub(super) fn locality(&mut self, pod: PodId, name: Option<&Name>) -> Option<Option<Locality>> {
+        let name = name.cloned().unwrap_or_default();
         let node = self.nodes.get(&ObjectKey::new("", name.clone()));
         let moot = name.is_empty() || self.nodes.denies(&Name::default());
         if node.is_some() || moot || self.context.quirks.has(Quirk::Q20) {

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use hashbrown::{DefaultHashBuilder, HashTable};
 
 use super::few::{Few, Lists};
-use super::held::Store;
+use super::held::{Put, Store};
 use super::slices::ServiceId;
 use crate::ingest::convert::{Pod, PodShape};
 use crate::ingest::objects::{ObjectKey, PodObject};
@@ -457,8 +457,10 @@ impl Store<Pod> for PodTable {
         self.len
     }
 
-    fn is_same(&self, key: &ObjectKey, pod: &Pod) -> bool {
-        self.find(key).is_some_and(|id| self.slot(id).says(pod))
+    fn reserve(&mut self, pods: usize) {
+        self.slots.reserve_exact(pods);
+        let (slots, hasher) = (&self.slots, &self.hasher);
+        self.by_key.reserve(pods, |id| hasher.hash_one(slots[id.index()].key()));
     }
 
     fn weight(&self, key: &ObjectKey, weigh: &impl Fn(&ObjectKey, &Pod) -> usize) -> usize {
@@ -469,39 +471,31 @@ impl Store<Pod> for PodTable {
         self.ids().filter(|id| self.slot(*id).is_known()).map(|id| self.key(id))
     }
 
-    const KEEPS_REVISIONS: bool = true;
-
     fn revision(&self, key: &ObjectKey) -> Option<u64> {
         self.slot(self.find(key)?).marks.revision()
     }
 
-    fn set_revision(&mut self, key: &ObjectKey, revision: Option<u64>) {
-        if let Some(id) = self.find(key) {
-            self.slots[id.index()].marks.set_revision(revision);
+    fn set_revision(&mut self, key: &ObjectKey, revision: Option<u64>) -> bool {
+        let slot = self.find(key).map(|id| &mut self.slots[id.index()]).filter(|slot| slot.is_known());
+        let there = slot.is_some();
+        if let Some(slot) = slot {
+            slot.marks.set_revision(revision);
         }
+        there
     }
 
-    fn set_revisions(
-        &mut self,
-        within: impl Fn(&str) -> bool,
-        mut of: impl FnMut(&str, &str) -> Option<u64>,
-    ) {
-        for slot in self.slots.iter_mut().filter(|slot| slot.is_known()) {
-            let (namespace, name) = slot.key();
-            if within(namespace) {
-                let revision = of(namespace, name);
-                slot.marks.set_revision(revision);
-            }
-        }
-    }
-
-    fn put(&mut self, key: &ObjectKey, pod: Pod) -> Option<Pod> {
-        let id = self.find(key).unwrap_or_else(|| self.new_place(key.clone()));
-        self.set_pod(id, Some(pod))
+    fn put(&mut self, key: &ObjectKey, pod: Pod) -> Put<Pod> {
+        let id = match self.find(key) {
+            Some(id) if self.slot(id).says(&pod) => return Put::Same,
+            Some(id) => id,
+            None => self.new_place(key.clone()),
+        };
+        self.set_pod(id, Some(pod)).map_or(Put::New, Put::Changed)
     }
 
     fn take(&mut self, key: &ObjectKey) -> Option<Pod> {
         let id = self.find(key)?;
+        self.slots[id.index()].marks.set_revision(None);
         self.set_pod(id, None)
     }
 }

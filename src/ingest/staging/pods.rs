@@ -9,7 +9,7 @@ use crate::ingest::convert::{self, Pod, PodLookup};
 use crate::ingest::counts::Counts;
 use crate::ingest::objects::{ObjectKey, ObjectKind, PodObject};
 use crate::ingest::watch::SourceEvent;
-use crate::model::{Name, ServiceKey, Set, Workload, WorkloadCell, WorkloadId};
+use crate::model::{Name, ServiceKey, Set, Workload, WorkloadCell, WorkloadId, WorkloadProfile};
 
 impl Staging {
     pub(super) fn apply_pod(&mut self, scope: Scope, event: SourceEvent<PodObject>) {
@@ -71,6 +71,7 @@ impl Staging {
 
     /// Converts every pod again.
     pub(super) fn convert_pods(&mut self) {
+        self.last_profile = None;
         for pod in self.pods.ids().collect::<Vec<_>>() {
             self.convert_pod(pod);
         }
@@ -78,15 +79,18 @@ impl Staging {
 
     /// Converts one pod; when it differs, itself and the services whose slices name it are touched.
     pub(super) fn convert_pod(&mut self, id: PodId) {
-        let Some(locality) = self.locality(id) else {
+        let pod = self.pods.pod(id).filter(|pod| !pod.failed);
+        let Some(locality) = self.locality(id, pod.as_ref().map(|pod| &pod.node)) else {
             return self.wait_for_node(id);
         };
-        let converted = self.pods.pod(id).filter(|pod| !pod.failed).map(|pod| {
+        let key = self.pods.key(id);
+        let converted = pod.map(|pod| {
             Counts::add(&self.counts.pod_conversions, 1);
-            let (locality, network) = (locality.as_ref(), self.networks.of_cluster());
-            let key = self.pods.key(id);
-            let mut workload = convert::pod_workload(&self.context, &key, &pod, locality, network);
-            self.profiles.unify(&mut workload.profile);
+            let profile = self.profile(&key.namespace, &pod);
+            let mut workload = convert::pod_workload(&key, &pod, locality.as_ref(), &profile);
+            if !Arc::ptr_eq(&workload.profile, &profile) {
+                self.profiles.unify(&mut workload.profile);
+            }
             self.places.unify(&mut workload.place);
             workload
         });
@@ -95,13 +99,27 @@ impl Staging {
             let same = self.pods.workload(id).cloned();
             return self.pods.set_workload(id, same);
         }
-        let namespace = self.pods.key(id).namespace;
         for address in self.pods.lent_by(id) {
-            self.dirty.services.extend(self.references.borrowers(&namespace, *address));
+            self.dirty.services.extend(self.references.borrowers(&key.namespace, *address));
         }
         self.touch_pod(id);
         self.pods.set_workload(id, converted.map(Arc::new));
         self.touch_services(id);
+    }
+
+    /// What the pod shares with those of its shape. Lists tell the pods of a deployment one after the other.
+    fn profile(&mut self, namespace: &Name, pod: &Pod) -> Arc<WorkloadProfile> {
+        let network = self.networks.of_cluster().of_pod(pod);
+        let known = self.last_profile.as_ref().filter(|(shape, known)| {
+            Arc::ptr_eq(shape, &pod.shape) && known.network == network && known.namespace == *namespace
+        });
+        if let Some((_, known)) = known {
+            return Arc::clone(known);
+        }
+        let profile = convert::pod_profile(&self.context, namespace, pod, network);
+        let profile = self.profiles.of(profile);
+        self.last_profile = Some((Arc::clone(&pod.shape), Arc::clone(&profile)));
+        profile
     }
 
     /// K-28: what was made of a pod while it ran somewhere else is not told of it any longer, and where it runs is

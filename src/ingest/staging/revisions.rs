@@ -1,9 +1,9 @@
 //! The revision of every object: events that are not newer than what is held change nothing (K-27, D32).
 
 use std::collections::VecDeque;
-use std::hash::{BuildHasher, RandomState};
+use std::hash::BuildHasher;
 
-use hashbrown::HashMap;
+use hashbrown::{DefaultHashBuilder, HashMap};
 
 use super::held::Store;
 use crate::ingest::objects::ObjectKey;
@@ -16,9 +16,9 @@ const REMEMBERED: usize = 1024;
 /// revision that is not a number is not compared.
 #[derive(Debug, Default)]
 pub(super) struct Revisions {
-    hasher: RandomState,
+    hasher: DefaultHashBuilder,
+    /// Of objects that have no room for theirs, or are not held.
     told: HashMap<Print, u64>,
-    listing: HashMap<Print, u64>,
     deleted: VecDeque<Print>,
 }
 
@@ -29,77 +29,53 @@ type Print = u64;
 
 impl Revisions {
     fn print(&self, key: &ObjectKey) -> Print {
-        print(&self.hasher, &key.namespace, &key.name)
+        self.hasher.hash_one((&*key.namespace, &*key.name))
     }
 
-    /// Whether an event says anything new; takes note of it.
-    pub(super) fn admits<T>(&mut self, event: &SourceEvent<T>, store: &mut impl Store<T>) -> bool {
+    /// Whether an event says anything new. What is new of an object that stays is to be [noted](Self::note) once the
+    /// object has been taken in; of one that goes, it is here.
+    pub(super) fn admits<T>(&mut self, event: &SourceEvent<T>, store: &impl Store<T>) -> bool {
         match event {
-            SourceEvent::Init => self.listing.clear(),
-            SourceEvent::InitApply(Received { key, revision: Some(revision), .. }) => {
-                self.listing.insert(self.print(key), *revision);
-            }
-            SourceEvent::InitDone { .. } => {
-                self.told = std::mem::take(&mut self.listing);
-                self.deleted.clear();
-            }
             SourceEvent::Apply(Received { key, revision: Some(revision), .. }) => {
-                return self.advance(key, *revision, store);
+                self.is_newer(key, *revision, store)
             }
-            SourceEvent::Delete { key, revision } => return self.delete(key, *revision, store),
-            _ => {}
-        }
-        true
-    }
-
-    /// After a complete list: objects that have room for their revision take it over. One that is held and was
-    /// not listed has none.
-    pub(super) fn settle<T>(&mut self, store: &mut impl Store<T>, within: impl Fn(&str) -> bool) {
-        let (hasher, told) = (&self.hasher, &mut self.told);
-        store.set_revisions(within, |namespace, name| told.remove(&print(hasher, namespace, name)));
-        self.told.shrink_to_fit();
-    }
-
-    /// The object of an event is held now, or still unreadable: its revision moves to where there is room.
-    pub(super) fn keep<T>(&mut self, key: &ObjectKey, store: &mut impl Store<T>) {
-        if !keeps_revisions(store) {
-            return;
-        }
-        let print = self.print(key);
-        if let Some(revision) = self.told.get(&print).copied() {
-            store.set_revision(key, Some(revision));
-            if store.revision(key).is_some() {
-                self.told.remove(&print);
-            }
+            SourceEvent::Delete { key, revision } => self.delete(key, *revision, store),
+            _ => true,
         }
     }
 
-    fn advance<T>(&mut self, key: &ObjectKey, revision: u64, store: &mut impl Store<T>) -> bool {
-        let print = self.print(key);
-        let (kept, told) = (store.revision(key), self.told.get(&print).copied());
-        if kept.max(told) >= Some(revision) {
-            return false;
-        }
-        if kept.is_some() {
-            store.set_revision(key, Some(revision));
-            self.told.remove(&print);
-        } else {
-            self.told.insert(print, revision);
-        }
-        true
+    /// A list is complete: nothing that was told before it counts. Every object in it is noted after this.
+    pub(super) fn begin(&mut self) {
+        self.told = HashMap::new();
+        self.deleted.clear();
     }
 
-    fn delete<T>(&mut self, key: &ObjectKey, revision: Option<u64>, store: &mut impl Store<T>) -> bool {
+    /// Takes note of the revision of an object that is held now, or cannot be read.
+    pub(super) fn note<T>(&mut self, key: &ObjectKey, revision: Option<u64>, store: &mut impl Store<T>) {
+        let kept = store.set_revision(key, revision);
+        match revision.filter(|_| !kept) {
+            Some(revision) => _ = self.told.insert(self.print(key), revision),
+            None if self.told.is_empty() => {}
+            None => _ = self.told.remove(&self.print(key)),
+        }
+    }
+
+    fn is_newer<T>(&self, key: &ObjectKey, revision: u64, store: &impl Store<T>) -> bool {
+        let told = if self.told.is_empty() { None } else { self.told.get(&self.print(key)).copied() };
+        store.revision(key).max(told) < Some(revision)
+    }
+
+    /// Remembers a deletion.
+    fn delete<T>(&mut self, key: &ObjectKey, revision: Option<u64>, store: &impl Store<T>) -> bool {
         let print = self.print(key);
         let Some(revision) = revision else {
             self.told.remove(&print);
-            store.set_revision(key, None);
             return true;
         };
-        if !self.advance(key, revision, store) {
+        if !self.is_newer(key, revision, store) {
             return false;
         }
-        // What remembers it goes with the object.
+        // What could remember it goes with the object.
         self.told.insert(print, revision);
         self.deleted.push_back(print);
         if self.deleted.len() > REMEMBERED
@@ -113,97 +89,113 @@ impl Revisions {
     }
 }
 
-fn print(hasher: &RandomState, namespace: &str, name: &str) -> Print {
-    hasher.hash_one((namespace, name))
-}
-
-fn keeps_revisions<T, S: Store<T>>(_: &S) -> bool {
-    S::KEEPS_REVISIONS
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::pod_table::PodTable;
     use super::*;
-    use crate::ingest::watch::ListReason;
+    use crate::ingest::convert::Pod;
 
-    fn admits(revisions: &mut Revisions, event: &SourceEvent<()>) -> bool {
-        revisions.admits(event, &mut HashMap::<ObjectKey, ()>::new())
-    }
+    type Objects = HashMap<ObjectKey, ()>;
 
     fn key() -> ObjectKey {
         ObjectKey::new("a", "s")
     }
 
-    fn received(revision: Option<u64>) -> Received<()> {
-        Received { key: key(), uid: "".into(), revision, object: Ok(()) }
+    fn apply<T>(revision: Option<u64>) -> SourceEvent<T> {
+        SourceEvent::Apply(Received { key: key(), uid: "".into(), revision, object: Err(String::new()) })
+    }
+
+    fn delete<T>(revision: Option<u64>) -> SourceEvent<T> {
+        SourceEvent::Delete { key: key(), revision }
+    }
+
+    /// An event that says something new is taken in.
+    fn takes<T, S: Store<T>>(revisions: &mut Revisions, event: SourceEvent<T>, store: &mut S) -> bool
+    where
+        T: Default,
+    {
+        let admitted = revisions.admits(&event, store);
+        match event {
+            SourceEvent::Apply(Received { key, revision, .. }) if admitted => {
+                store.put(&key, T::default());
+                if revision.is_some() {
+                    revisions.note(&key, revision, store);
+                }
+            }
+            SourceEvent::Delete { key, .. } if admitted => _ = store.take(&key),
+            _ => {}
+        }
+        admitted
     }
 
     #[test]
     fn d32_events_that_are_not_newer_change_nothing_within_a_generation() {
-        let mut revisions = Revisions::default();
-        let apply = |revision| SourceEvent::Apply(received(Some(revision)));
-        let delete = |revision| SourceEvent::Delete::<()> { key: key(), revision: Some(revision) };
-        assert!(admits(&mut revisions, &apply(5)));
-        assert!(!admits(&mut revisions, &apply(5)) && !admits(&mut revisions, &apply(4)));
-        assert!(!admits(&mut revisions, &delete(4)), "of an object that was made again meanwhile");
-        assert!(admits(&mut revisions, &delete(6)));
-        assert!(!admits(&mut revisions, &apply(5)), "it does not come back");
-        assert!(admits(&mut revisions, &apply(7)));
-        assert!(admits(&mut revisions, &SourceEvent::Apply(received(None))), "not comparable");
+        let (mut revisions, mut store) = (Revisions::default(), Objects::new());
+        let mut takes = |event| takes(&mut revisions, event, &mut store);
+        assert!(takes(apply(Some(5))));
+        assert!(!takes(apply(Some(5))) && !takes(apply(Some(4))));
+        assert!(!takes(delete(Some(4))), "of an object that was made again meanwhile");
+        assert!(takes(delete(Some(6))));
+        assert!(!takes(apply(Some(5))), "it does not come back");
+        assert!(takes(apply(Some(7))));
+        assert!(takes(apply(None)), "not comparable");
+        assert!(!takes(apply(Some(6))), "what is comparable stays");
     }
 
     #[test]
     fn d32_a_complete_list_replaces_whatever_the_revisions_say() {
-        let mut revisions = Revisions::default();
-        assert!(admits(&mut revisions, &SourceEvent::Apply(received(Some(100)))));
-        assert!(admits(&mut revisions, &SourceEvent::<()>::Init));
-        assert!(admits(&mut revisions, &SourceEvent::InitApply(received(Some(40)))));
-        assert!(admits(&mut revisions, &SourceEvent::<()>::InitDone { reason: ListReason::Regressed }));
-        assert!(admits(&mut revisions, &SourceEvent::Apply(received(Some(41)))));
+        let (mut revisions, mut store) = (Revisions::default(), Objects::new());
+        assert!(takes(&mut revisions, apply(Some(100)), &mut store));
+        revisions.begin();
+        revisions.note(&key(), Some(40), &mut store);
+        assert!(!takes(&mut revisions, apply(Some(40)), &mut store));
+        assert!(takes(&mut revisions, apply(Some(41)), &mut store));
     }
 
     #[test]
     fn deleted_objects_are_remembered_up_to_a_bound() {
-        let mut revisions = Revisions::default();
+        let (mut revisions, store) = (Revisions::default(), Objects::new());
         for n in 0..3 * REMEMBERED as u64 {
             let key = ObjectKey::new("a", format!("p{n}"));
-            assert!(admits(&mut revisions, &SourceEvent::Delete::<()> { key, revision: Some(n + 1) }));
+            assert!(revisions.admits(&SourceEvent::Delete { key, revision: Some(n + 1) }, &store));
         }
         assert!(revisions.told.len() <= REMEMBERED && revisions.deleted.len() <= REMEMBERED);
     }
 
     #[test]
     fn d32_pods_have_room_for_their_revision() {
-        use super::super::pod_table::PodTable;
-        use crate::ingest::convert::Pod;
         let (mut revisions, mut pods) = (Revisions::default(), PodTable::default());
-        let told = |revision| Received { key: key(), uid: "".into(), revision, object: Ok(Pod::default()) };
-        let apply = |revision| SourceEvent::Apply(told(Some(revision)));
-        // A list: its revision moves to the pod.
-        assert!(revisions.admits(&SourceEvent::Init, &mut pods));
-        assert!(revisions.admits(&SourceEvent::InitApply(told(Some(40))), &mut pods));
-        assert!(revisions.admits(&SourceEvent::<Pod>::InitDone { reason: ListReason::First }, &mut pods));
+        // A list.
         pods.put(&key(), Pod::default());
-        revisions.settle(&mut pods, |_| true);
+        revisions.begin();
+        revisions.note(&key(), Some(40), &mut pods);
         assert_eq!((pods.revision(&key()), revisions.told.len()), (Some(40), 0));
-        assert!(!revisions.admits(&apply(40), &mut pods) && revisions.admits(&apply(41), &mut pods));
+        assert!(!takes::<Pod, _>(&mut revisions, apply(Some(40)), &mut pods));
+        assert!(takes(&mut revisions, apply(Some(41)), &mut pods));
         assert_eq!((pods.revision(&key()), revisions.told.len()), (Some(41), 0));
         // Gone: remembered without the pod.
-        let delete = SourceEvent::Delete::<Pod> { key: key(), revision: Some(50) };
-        assert!(revisions.admits(&delete, &mut pods));
-        pods.take(&key());
+        assert!(takes::<Pod, _>(&mut revisions, delete(Some(50)), &mut pods));
         let place = pods.find(&key()).expect("its place");
         pods.release(place);
         assert_eq!(pods.revision(&key()), None);
-        assert!(!revisions.admits(&apply(45), &mut pods), "it does not come back");
-        // Made again: the revision moves to the new pod, and a list forgets what is held and not listed.
-        assert!(revisions.admits(&apply(60), &mut pods));
-        pods.put(&key(), Pod::default());
-        revisions.keep(&key(), &mut pods);
-        assert_eq!(pods.revision(&key()), Some(60));
-        assert!(revisions.admits(&SourceEvent::Init, &mut pods));
-        assert!(revisions.admits(&SourceEvent::<Pod>::InitDone { reason: ListReason::Regressed }, &mut pods));
-        revisions.settle(&mut pods, |_| true);
-        assert!(revisions.admits(&apply(3), &mut pods), "an older history counts after it was listed");
+        assert!(!takes::<Pod, _>(&mut revisions, apply(Some(45)), &mut pods), "it does not come back");
+        // Made again: the new pod remembers it.
+        assert!(takes(&mut revisions, apply(Some(60)), &mut pods));
+        assert_eq!((pods.revision(&key()), revisions.told.len()), (Some(60), 0));
+        // A list that has an older one: an older history counts.
+        revisions.begin();
+        revisions.note(&key(), Some(2), &mut pods);
+        assert!(takes(&mut revisions, apply(Some(3)), &mut pods));
+    }
+
+    #[test]
+    fn d32_a_pod_that_cannot_be_read_has_its_revision_elsewhere() {
+        let (mut revisions, mut pods) = (Revisions::default(), PodTable::default());
+        pods.place_named("a", "s");
+        revisions.note(&key(), Some(7), &mut pods);
+        assert_eq!((pods.revision(&key()), revisions.told.len()), (None, 1));
+        assert!(!takes::<Pod, _>(&mut revisions, apply(Some(7)), &mut pods));
+        assert!(takes(&mut revisions, apply(Some(8)), &mut pods));
+        assert_eq!((pods.revision(&key()), revisions.told.len()), (Some(8), 0));
     }
 }

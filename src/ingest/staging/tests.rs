@@ -221,14 +221,19 @@ fn r5_3_an_endpoint_waits_for_its_pod_and_q23_any_pod_event_releases_it() {
     staging.apply(apply(&slice("s", &["p1=10.1.0.1", "10.1.0.9"])));
     assert_eq!(endpoints(&mut staging, "s"), ["10.1.0.9  Healthy"]);
     assert_eq!(staging.pending_pods(), 1);
+    let without_pods =
+        |staging: &Staging| staging.counts.endpoints_without_pods.load(std::sync::atomic::Ordering::Relaxed);
+    assert_eq!(without_pods(&staging), 1);
     let mut starting = pod("p1", "10.1.0.1", "n");
     starting["status"] = json!({"phase": "Pending"});
     staging.apply(apply(&starting));
     assert_eq!(endpoints(&mut staging, "s"), ["10.1.0.1 p1 Healthy", "10.1.0.9  Healthy"]);
     assert_eq!(staging.pending_pods(), 0);
+    assert_eq!(without_pods(&staging), 1, "it came once");
     staging.apply(delete(&starting));
     assert_eq!(endpoints(&mut staging, "s"), ["10.1.0.9  Healthy"]);
     assert_eq!(staging.pending_pods(), 1);
+    assert_eq!(without_pods(&staging), 2);
 }
 
 #[test]

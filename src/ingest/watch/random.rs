@@ -5,19 +5,19 @@ use std::time::Duration;
 
 /// A splitmix64 sequence. For jitter and samples only.
 #[derive(Debug)]
-pub(super) struct Random(u64);
+pub(in crate::ingest) struct Random(u64);
 
 impl Random {
-    pub(super) fn new(seed: u64) -> Self {
+    pub(in crate::ingest) fn new(seed: u64) -> Self {
         Self(seed)
     }
 
     /// A seed that differs for every call and process.
-    pub(super) fn seed() -> u64 {
+    pub(in crate::ingest) fn seed() -> u64 {
         RandomState::new().hash_one(())
     }
 
-    pub(super) fn next(&mut self) -> u64 {
+    pub(in crate::ingest) fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.0;
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -26,13 +26,13 @@ impl Random {
     }
 
     /// A number in [0, 1).
-    pub(super) fn fraction(&mut self) -> f64 {
+    pub(in crate::ingest) fn fraction(&mut self) -> f64 {
         let top = u32::try_from(self.next() >> 32).expect("32 bits");
         f64::from(top) / (f64::from(u32::MAX) + 1.0)
     }
 
     /// A duration in [`from`, `to`).
-    pub(super) fn between(&mut self, from: Duration, to: Duration) -> Duration {
+    pub(in crate::ingest) fn between(&mut self, from: Duration, to: Duration) -> Duration {
         from + to.saturating_sub(from).mul_f64(self.fraction())
     }
 }

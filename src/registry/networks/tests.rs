@@ -116,8 +116,10 @@ fn d13_networks_that_come_and_go_leave_versions_and_not_entries() {
         world.tell("a", &claim(&[gateway(&network, "a", "1.1.1.1")], &[named(&network, "a", "x")]));
         seen.push((NetworkId::from(network), world.versions.get()));
     }
-    // The last one is there, and so many that are not.
-    assert_eq!(world.networks.parts.len(), MAX_EMPTY + 2);
+    // The last one is there, and some that are not.
+    let empty = world.networks.empty.len();
+    assert!((MAX_EMPTY - FORGOTTEN..=MAX_EMPTY).contains(&empty), "{empty}");
+    assert_eq!(world.networks.parts.len(), empty + 2);
     for (network, told) in &seen[..rounds - 1] {
         let part = world.networks.part(network);
         assert!(part.gateways.is_empty() && part.version > *told, "who read it sees that it is over");
@@ -132,6 +134,19 @@ fn d13_networks_that_come_and_go_leave_versions_and_not_entries() {
     world.tell("a", &claim(&[gateway(back, "a", "1.1.1.1")], &[]));
     assert!(world.networks.part(back).version >= world.versions.get() - 1);
     assert!(world.networks.empty.values().all(|network| world.networks.parts[network].is_empty()));
+}
+
+#[test]
+fn d14_networks_that_come_and_go_seldom_make_a_reader_of_an_unknown_one_look_again() {
+    let mut world = World::default();
+    let (mut known, mut stale) = (world.networks.part(&"never".into()).version, 0);
+    for n in 0..MAX_EMPTY + FORGOTTEN {
+        world.tell("a", &claim(&[gateway(&format!("n{n}"), "a", "1.1.1.1")], &[]));
+        let version = world.networks.part(&"never".into()).version;
+        stale += usize::from(version > known);
+        known = version;
+    }
+    assert_eq!(stale, 1, "one for each {FORGOTTEN}");
 }
 
 #[test]

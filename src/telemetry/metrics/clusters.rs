@@ -7,12 +7,15 @@ use prometheus::{GaugeVec, IntCounterVec, IntGaugeVec, Opts, Registry};
 
 use super::{add, whole};
 
+/// istiod's words for how far a remote cluster is (R1.22): it shows each, 1 for one and 0 for the others.
+const SYNC_WORDS: [&str; 4] = ["synced", "syncing", "timeout", "closed"];
+
 /// One cluster, for one scrape.
 #[derive(Clone, Debug, Default)]
 pub struct ClusterValues {
     /// Whether it is a remote one.
     pub remote: bool,
-    /// istiod's word for its state.
+    /// istiod's word for its state, `synced`, `syncing`, `timeout` or `closed`.
     pub sync_status: &'static str,
     /// Times it did not sync in time.
     pub sync_timeouts: u64,
@@ -34,6 +37,8 @@ pub struct ClusterValues {
     pub credentials_problem: bool,
     /// Estimated bytes held for it.
     pub memory: Option<usize>,
+    /// Objects of it that are served from, by kind.
+    pub objects: Vec<(&'static str, usize)>,
 }
 
 /// One kind of object of one cluster, for one scrape.
@@ -80,6 +85,8 @@ pub(super) struct ClusterMetrics {
     tombolo_relists_total: IntCounterVec,
     // Was an API server's etcd restored?
     tombolo_rv_regressions_total: IntCounterVec,
+    // How much is read of each cluster?
+    tombolo_objects: IntGaugeVec,
     // Which cluster's objects are set aside?
     tombolo_quarantined_objects: IntGaugeVec,
     // Is a mass deletion held back?
@@ -118,8 +125,8 @@ impl ClusterMetrics {
             ),
             istiod_remote_cluster_sync_status: gauges(
                 "istiod_remote_cluster_sync_status",
-                "1 for the present status of a remote cluster",
-                &["cluster", "status"],
+                "1 for the present status of a remote cluster, 0 for the others",
+                &["cluster", "cluster_type", "status"],
             ),
             remote_cluster_sync_timeouts_total: counters(
                 "remote_cluster_sync_timeouts_total",
@@ -166,6 +173,7 @@ impl ClusterMetrics {
                 "Revisions of an API server that went back",
                 cluster,
             ),
+            tombolo_objects: gauges("tombolo_objects", "Objects of a cluster that are served from", source),
             tombolo_quarantined_objects: gauges(
                 "tombolo_quarantined_objects",
                 "Objects set aside, or used in part, because they cannot be read",
@@ -214,6 +222,7 @@ impl ClusterMetrics {
             &self.istiod_remote_cluster_sync_status,
             &self.tombolo_cluster_live,
             &self.tombolo_source_state,
+            &self.tombolo_objects,
             &self.tombolo_quarantined_objects,
             &self.tombolo_mass_delete_holds,
             &self.tombolo_credentials_state,
@@ -250,10 +259,17 @@ impl ClusterMetrics {
 
     pub(super) fn cluster(&self, id: &str, values: &ClusterValues) {
         if values.remote {
-            self.istiod_remote_cluster_sync_status.with_label_values(&[id, values.sync_status]).set(1);
+            for word in SYNC_WORDS {
+                let labels = [id, "remote", word];
+                let is = i64::from(word == values.sync_status);
+                self.istiod_remote_cluster_sync_status.with_label_values(&labels).set(is);
+            }
             self.remote_cluster_sync_timeouts_total.with_label_values(&[id]).inc_by(values.sync_timeouts);
         }
         self.tombolo_cluster_live.with_label_values(&[id]).set(i64::from(values.live));
+        for (kind, count) in &values.objects {
+            self.tombolo_objects.with_label_values(&[id, kind]).set(whole(*count));
+        }
         self.tombolo_stale_seconds.with_label_values(&[id]).set(values.stale.as_secs_f64());
         self.tombolo_quarantined_objects.with_label_values(&[id]).set(whole(values.quarantined));
         self.tombolo_mass_delete_holds.with_label_values(&[id]).set(whole(values.mass_delete_holds));

@@ -489,6 +489,43 @@ async fn d10_a_restored_gateway_passes_the_options_of_now() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn d34_a_snapshot_is_served_under_the_trust_domain_of_now() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = FakeServer::with(world("n1", "u1", 1, 3));
+    let start = |plane: &Plane, server: &FakeServer, domain: &str| {
+        let options = plane.set.read_options(&"c1".into(), &as_texts(&[("trust-domain", domain)]));
+        Start { options, ..pinned(server) }
+    };
+    let accounts = |plane: &Plane| -> Vec<String> {
+        let snapshot = plane.snapshot("web").unwrap();
+        let behind = snapshot.shards.iter().flat_map(|shard| shard.endpoints.iter());
+        let pods = behind.map(|endpoint| endpoint.workload.account.as_ref().unwrap().to_string());
+        let all = snapshot.accounts.iter().map(ToString::to_string);
+        let (mut all, mut pods): (Vec<_>, Vec<_>) = (all.collect(), pods.collect());
+        pods.dedup();
+        all.append(&mut pods);
+        all
+    };
+    let mut plane = Plane::new();
+    let kept = keeper(&mut plane, &dir);
+    plane.set.start(start(&plane, &server, "old.example")).unwrap();
+    plane.settle().await;
+    assert_eq!(accounts(&plane), ["spiffe://old.example/ns/a/sa/default"; 2]);
+    write(&kept).await;
+    drop(plane);
+    let silent = FakeServer::default();
+    silent.hold_new_lists(true);
+    for domain in ["old.example", "new.example"] {
+        let mut plane = Plane::new();
+        keeper(&mut plane, &dir);
+        plane.set.start(start(&plane, &silent, domain)).unwrap();
+        plane.pass(Duration::from_secs(2)).await;
+        let account = format!("spiffe://{domain}/ns/a/sa/default");
+        assert_eq!((accounts(&plane), plane.web()), (vec![account.clone(), account], web(&[("c1", 3)])));
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn z11_what_is_not_selected_any_more_is_not_restored_and_not_missed() {
     let dir = kept_with("u1", 250).await;
     let only = |plane: &Plane, server: &FakeServer, namespaces: &str| {

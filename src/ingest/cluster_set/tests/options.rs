@@ -1,5 +1,9 @@
 //! What is said per cluster (D35).
 
+use std::collections::BTreeSet;
+
+use serde_json::json;
+
 use super::*;
 use crate::model::StartRule;
 
@@ -21,6 +25,69 @@ async fn d35_options_change_without_restarting_a_watch() {
     plane.settle().await;
     assert_eq!((server.opened(), plane.problems()), (1, Vec::new()));
     assert!(plane.changes().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn d34_each_cluster_has_identities_of_its_own_trust_domain() {
+    let (one, two) = (FakeServer::with(world("n1", "u1", 1, 2)), FakeServer::with(world("n1", "u2", 2, 3)));
+    let mut named = service("web");
+    named["metadata"]["annotations"] = json!({"alpha.istio.io/kubernetes-serviceaccounts": "vm",
+        "alpha.istio.io/canonical-serviceaccounts": "spiffe://else.where/ns/a/sa/vm"});
+    two.apply(named);
+    let mut plane = Plane::with(|options| {
+        options.trust_domain = "home.example".into();
+        let file = as_texts(&[("trust-domain", "file.example")]);
+        options.clusters.insert("c3".into(), file);
+    });
+    plane.run("c1", &one);
+    plane.run_with("c2", &two, &[("trust-domain", "west.example")]);
+    plane.settle().await;
+    let accounts = |plane: &Plane| -> Vec<String> {
+        let snapshot = plane.snapshot("web").unwrap();
+        let merged = snapshot.service.as_ref().unwrap();
+        merged.accounts.iter().map(ToString::to_string).collect()
+    };
+    let pods_of = |plane: &Plane, id: &str| -> BTreeSet<String> {
+        let states = plane.set.registry.states(&[ClusterId::from(id)].into());
+        let pods = states.values().flat_map(|state| &state.workloads);
+        pods.map(|cell| cell.workload.account.as_ref().unwrap().to_string()).collect()
+    };
+    let account = |domain: &str, name: &str| format!("spiffe://{domain}/ns/a/sa/{name}");
+    let foreign = account("else.where", "vm");
+    let both = |domain: &str| {
+        let home = account("home.example", "default");
+        let mut all = vec![foreign.clone(), home, account(domain, "default"), account(domain, "vm")];
+        all.sort();
+        all
+    };
+    assert_eq!(accounts(&plane), both("west.example"));
+    assert_eq!(pods_of(&plane, "c1"), [account("home.example", "default")].into());
+    assert_eq!(pods_of(&plane, "c2"), [account("west.example", "default")].into());
+    // Another one is a matter of that cluster alone, and of no watch.
+    let shard = plane.snapshot("web").unwrap().shards[0].clone();
+    plane.changes();
+    plane.tell("c2", &[("trust-domain", "other.example")]);
+    plane.settle().await;
+    assert_eq!(accounts(&plane), both("other.example"));
+    assert_eq!(pods_of(&plane, "c2"), [account("other.example", "default")].into());
+    assert!(
+        Arc::ptr_eq(&plane.snapshot("web").unwrap().shards[0], &shard),
+        "of the other nothing is touched"
+    );
+    assert_eq!((one.opened(), two.opened()), (1, 1));
+    // A slip of the pen does not turn expectations round.
+    plane.tell("c2", &[("trust-domain", "spiffe://other")]);
+    plane.settle().await;
+    assert_eq!(accounts(&plane), both("other.example"));
+    assert!(plane.problems()[0].contains("the one before stays"), "{:?}", plane.problems());
+    plane.tell("c2", &[]);
+    plane.settle().await;
+    let home = ["default", "vm"].map(|name| account("home.example", name));
+    assert_eq!(accounts(&plane), [&[foreign][..], &home].concat());
+    let file = FakeServer::with(world("n1", "u3", 3, 1));
+    plane.run_with("c3", &file, &[("trust-domain", "annotation.example")]);
+    plane.settle().await;
+    assert_eq!(pods_of(&plane, "c3"), [account("file.example", "default")].into(), "the file wins");
 }
 
 #[tokio::test(start_paused = true)]

@@ -10,6 +10,7 @@ use super::Row;
 use super::lookup::{Found, Lookup};
 use crate::ingest::client::special_kind;
 use crate::ingest::convert::SpecialAddresses;
+use crate::ingest::watch::random::Random;
 use crate::model::Hostname;
 
 /// The shortest and longest time an answer holds (R3.16).
@@ -18,7 +19,8 @@ const MAX_TTL: Duration = Duration::from_secs(3600);
 /// When to ask again after nobody answered; sooner while nothing is known yet.
 const RETRY: Duration = Duration::from_secs(30);
 const FIRST_RETRY: Duration = Duration::from_secs(1);
-/// How long before its end an answer is asked for again, at most; else a tenth of its life.
+/// How long before its end an answer is asked for again, at most; else a tenth of its life. By chance up to half as
+/// long again, so that names that were asked for together drift apart.
 const MAX_LEAD: Duration = Duration::from_secs(5);
 /// A copy from a server's cache ends with what we hold, give or take its rounding.
 const COPY_SLACK: Duration = Duration::from_secs(1);
@@ -41,6 +43,7 @@ pub(super) struct Table {
     rules: Rules,
     names: BTreeMap<Hostname, Entry>,
     serials: u64,
+    chance: Random,
 }
 
 /// One name.
@@ -113,7 +116,7 @@ pub(super) struct Due {
 
 impl Table {
     pub(super) fn new(rules: Rules) -> Self {
-        Self { rules, names: BTreeMap::new(), serials: 0 }
+        Self { rules, names: BTreeMap::new(), serials: 0, chance: Random::new(Random::seed()) }
     }
 
     /// The names to know from now on. Returns those that are forgotten; new ones are due at once.
@@ -179,10 +182,10 @@ impl Table {
     /// Takes in what DNS says. Returns whether the served addresses differ; nothing for a name that has been
     /// forgotten meanwhile.
     pub(super) fn answer(&mut self, due: &Due, lookup: Lookup, now: Instant) -> Option<bool> {
-        let rules = self.rules;
+        let (rules, early) = (self.rules, 1.0 + self.chance.fraction() / 2.0);
         let entry = self.names.get_mut(&due.host).filter(|entry| entry.serial == due.serial)?;
         let before = entry.served.clone();
-        entry.answer(lookup, now, rules);
+        entry.answer(lookup, now, rules, early);
         Some(entry.served != before)
     }
 
@@ -254,7 +257,8 @@ impl Entry {
         since?.into_iter().max()
     }
 
-    fn answer(&mut self, mut lookup: Lookup, now: Instant, rules: Rules) {
+    /// `early`: how much longer than its usual lead the next lookup comes before the end of this one.
+    fn answer(&mut self, mut lookup: Lookup, now: Instant, rules: Rules, early: f64) {
         (self.asking, self.asked) = (false, true);
         let error = match (&lookup.v4, &lookup.v6) {
             (Ok(_), Ok(_)) => None,
@@ -274,7 +278,7 @@ impl Entry {
         let nothing_held = self.v4.addresses.is_empty() && self.v6.addresses.is_empty();
         match (lookup.v4.is_err() && lookup.v6.is_err(), found) {
             (true, _) => self.failed(now),
-            (false, true) => self.found(before, ttl, partial, now),
+            (false, true) => self.found(before, ttl, partial, now, early),
             // One kind is not there, the other not known: not yet an answer for a name of which nothing is held.
             (false, false) if partial && nothing_held => self.failed(now),
             (false, false) => self.gone(ttl, partial, now),
@@ -319,7 +323,7 @@ impl Entry {
         self.expires = None;
     }
 
-    fn found(&mut self, before: (Family, Family), ttl: Option<u32>, partial: bool, now: Instant) {
+    fn found(&mut self, before: (Family, Family), ttl: Option<u32>, partial: bool, now: Instant, early: f64) {
         self.failures = 0;
         let same = before.0.is_as(&self.v4) && before.1.is_as(&self.v6);
         let left = self.expires.map(|expires| expires.saturating_duration_since(now)).unwrap_or_default();
@@ -333,7 +337,7 @@ impl Entry {
         let life = if partial { life(ttl).min(RETRY) } else { life(ttl) };
         self.answered = Some(now);
         self.expires = Some(now + life);
-        self.next = now + life - (life / 10).min(MAX_LEAD);
+        self.next = now + life - (life / 10).min(MAX_LEAD).mul_f64(early);
     }
 
     /// The addresses, sorted, each once; of those recalled none that is special (K-40).

@@ -71,7 +71,11 @@ impl<'de> Json<'de> for Text<'de> {
 impl<'a> Wire<'a> for Text<'a> {
     fn merge(&mut self, wire: WireType, input: &mut &'a [u8]) -> Result<(), Fault> {
         // Nobody checks annotations: what is no UTF-8 reads as it does in JSON.
-        *self = Self(String::from_utf8_lossy(delimited(wire, input)?));
+        let bytes = delimited(wire, input)?;
+        *self = Self(match std::str::from_utf8(bytes) {
+            Ok(text) => Cow::Borrowed(text),
+            Err(_) => String::from_utf8_lossy(bytes),
+        });
         Ok(())
     }
 }

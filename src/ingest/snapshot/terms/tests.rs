@@ -31,6 +31,7 @@ fn terms(trusted: &[&str], advertised: &str) -> Terms {
         trusted: trusted.iter().map(|network| NetworkId::from(*network)).collect(),
         advertised: Advertised::parse(advertised).0,
         stale: StalePolicy::Hold,
+        trust_domain: "old.example".into(),
     }
 }
 
@@ -118,6 +119,8 @@ fn only_what_the_file_of_settings_says_itself_differs() {
     assert_eq!(then.overridden(&texts(&[("start", "required")])), then);
     assert_eq!(then.overridden(&texts(&[("trusted-networks", "n3")])), terms(&["n3"], "192.0.2.1"));
     assert_eq!(then.overridden(&texts(&[("gateway-address", "192.0.2.2")])), terms(&["n2"], "192.0.2.2"));
+    let domain = Terms { trust_domain: "new.example".into(), ..then.clone() };
+    assert_eq!(then.overridden(&texts(&[("trust-domain", "new.example")])), domain);
     let seconds = std::time::Duration::from_secs;
     let then = Terms { stale: StalePolicy::Demote(seconds(90)), ..then };
     for (said, stale) in [
