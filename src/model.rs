@@ -27,8 +27,8 @@ pub use cluster_local::ClusterLocalHosts;
 pub use endpoint::{Discoverability, Endpoint, EndpointShard, Exposure, Health};
 pub use gateway::{DEFAULT_GATEWAY_PORT, GatewayAddress, GatewayHost, HBONE_GATEWAY_PORT, NetworkGateway};
 pub use health::{
-    ApiFacts, ClusterHealth, ClusterRole, ClusterStatus, Need, Restored, Served, SourceCounters, SourceState,
-    SourceStatus, StaleCause,
+    ApiFacts, ClusterHealth, ClusterRole, ClusterStatus, CredentialFacts, Expiry, Need, Restored, Served,
+    SourceCounters, SourceState, SourceStatus, StaleCause,
 };
 pub use ids::{ClusterId, Hostname, Name, NetworkId, ServiceKey, WorkloadId};
 pub use locality::Locality;

@@ -316,6 +316,7 @@ fn metric_names_are_the_known_ones() {
         let values = ClusterValues {
             remote: true,
             sync_status: "synced",
+            credentials: "ok",
             credentials_expire: Some(1.0),
             memory: Some(1),
             objects: vec![("Pod", 1)],

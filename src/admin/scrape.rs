@@ -71,7 +71,9 @@ fn cluster_values(cluster: &ClusterStatus, now: Moment) -> ClusterValues {
         quarantined: cluster.quarantined_objects,
         mass_delete_holds: cluster.holds(),
         retry_after: pauses.max().unwrap_or_default(),
-        credentials_expire: cluster.credentials_expire.map(seconds_until),
+        credentials: cluster.credentials.expiry(SystemTime::now()).name(),
+        credentials_expire: cluster.credentials.until().map(seconds_until),
+        credentials_problem: cluster.credentials.problem.is_some(),
         memory: cluster.memory,
         objects: cluster.objects.iter().map(|(kind, count)| (*kind, *count)).collect(),
     }

@@ -239,10 +239,12 @@ async fn clusters_tell_everything_they_know_and_nothing_they_do_not() {
         "lastEventSeconds",
         "lastContactSeconds",
         "credentialsExpire",
+        "credentialsProblem",
         "memoryBytes",
         "snapshot",
         "staleSeconds",
     ] {
         assert_eq!(row[unknown], Value::Null, "{unknown}");
     }
+    assert_eq!(row["credentials"], "ok");
 }

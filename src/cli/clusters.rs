@@ -75,6 +75,7 @@ fn wide(answer: &Value) -> String {
         "UID",
         "START",
         "IF-STALE",
+        "CREDENTIALS",
         "EXPIRES",
         "SOURCE",
     ];
@@ -96,8 +97,15 @@ fn full(row: &Value) -> Vec<String> {
     ]);
     cells.extend(["quarantinedObjects", "pendingPods", "massDeleteHolds"].map(|key| text(row, key)));
     cells.extend([bytes(&row["bytesIn"]), bytes(&row["memoryBytes"]), api(&row["api"])]);
-    cells.extend(["uid", "start", "stalePolicy", "credentialsExpire", "source"].map(|key| text(row, key)));
+    cells.extend(["uid", "start", "stalePolicy"].map(|key| text(row, key)));
+    cells.extend([credentials(row), text(row, "credentialsExpire"), text(row, "source")]);
     cells
+}
+
+/// How much time they have left, and whether others can be had: `within-7d,failing`.
+fn credentials(row: &Value) -> String {
+    let state = text(row, "credentials");
+    if row["credentialsProblem"].is_string() { format!("{state},failing") } else { state }
 }
 
 /// Encoding and how lists come: `protobuf,streams`.
@@ -231,6 +239,7 @@ mod tests {
                 "lists": {"first": 5, "expired": 1}, "quarantinedObjects": 1, "pendingPods": 2, "massDeleteHolds": 0,
                 "bytesIn": 2048, "memoryBytes": null, "uid": "u-1", "start": "optional", "stalePolicy": "hold",
                 "api": {"encoding": "protobuf", "streamingLists": true},
+                "credentials": "within-7d", "credentialsProblem": "exec plugin x: failed",
                 "credentialsExpire": "2027-01-01T00:00:00Z", "source": "secret a/b", "standing": "dropped",
                 "quarantined": ["Service sample/bad: no port"],
                 "sources": [{"kind": "Pod", "state": "stale", "detail": "connection refused", "objects": 3}]
@@ -247,7 +256,7 @@ mod tests {
             "protobuf,streams",
             "expired=1,first=5",
             "2.0KiB",
-            "2027-01-01",
+            "within-7d,failing  2027-01-01",
             "west     Pod   stale",
             "Service sample/bad: no port",
             "unreachable: Pod: connection refused",

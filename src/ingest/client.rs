@@ -26,10 +26,12 @@ mod one_run;
 mod pool;
 mod tls;
 mod traffic;
+mod user;
 
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use arc_swap::{ArcSwap, ArcSwapOption};
 use bytes::Bytes;
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
@@ -42,16 +44,21 @@ use tower::{BoxError, Layer as _, ServiceExt as _};
 use authorization::Authorization;
 pub use body::{BodyError, collect};
 use connection::Outgoing;
-pub use credentials::{CredentialKind, Credentials, Expiry};
+pub use credentials::{CredentialKind, Credentials};
 use dial::{Dialer, Patience};
 pub use error::{Ending, TransportError};
 pub use exchange::{Answer, ByteStream, Exchange, Presented};
+use file::Readers;
 use guard::GuardedResolver;
 pub use guard::{AddressPolicy, ForbiddenAddress, special_kind};
 pub use listed::{BadServer, ServerList};
+use one_run::OneRun;
 use pool::Pool;
 use tls::Tls;
 pub use traffic::Traffic;
+pub use user::TokenUser;
+
+use crate::model::{CredentialFacts, Expiry};
 
 /// *Fatal* for this cluster until its configuration changes.
 #[derive(Debug, thiserror::Error)]
@@ -68,10 +75,16 @@ struct Inner {
     /// `host:port`, for errors.
     server: Arc<str>,
     headers: HeaderMap,
-    authorization: Authorization,
+    authorization: ArcSwap<Authorization>,
+    /// Who asks, if another token of the same user may take over.
+    user: ArcSwapOption<TokenUser>,
     tls: Option<Arc<Tls>>,
     pool: Pool,
     traffic: Arc<Traffic>,
+    /// At files of certificates, between connections.
+    look: OneRun<bool>,
+    /// Whether we are somebody else by now, who may do more.
+    doubt: OneRun<()>,
 }
 
 impl std::fmt::Debug for ApiServer {
@@ -81,11 +94,12 @@ impl std::fmt::Debug for ApiServer {
 }
 
 impl ApiServer {
-    /// Prepares connections; nothing is sent, asked or run yet. Files that `config` names are read now and
-    /// whenever a connection or a token is needed; while they cannot be read the last good content counts.
+    /// Prepares connections; nothing is sent, asked, read or run yet. Files that `config` names are read whenever a
+    /// connection or a token is needed; while they cannot be read the last good content counts.
     ///
     /// # Errors
-    /// Certificates, keys or tokens that are given inline cannot be used.
+    /// Certificates, keys or tokens that are given inline cannot be used, whether or not there are files beside
+    /// them.
     pub fn new(config: &kube::Config, addresses: AddressPolicy) -> Result<Self, ClientError> {
         Self::with(config, GuardedResolver::new(addresses), Patience::default())
     }
@@ -97,10 +111,11 @@ impl ApiServer {
     ) -> Result<Self, ClientError> {
         let url = without_userinfo(&config.cluster_url)?;
         let server: Arc<str> = url.authority().map_or("", |authority| authority.as_str()).into();
-        let authorization = Authorization::new(config, patience.exec).map_err(ClientError)?;
+        let readers = Readers::default();
+        let authorization = Authorization::new(config, patience.exec, &readers).map_err(ClientError)?;
         let tls = match url.scheme_str() {
             Some("https") => Some(
-                Tls::new(config, authorization.exec())
+                Tls::new(config, authorization.exec(), &readers)
                     .map_err(|problem| ClientError(problem.to_string().into()))?,
             ),
             _ => None,
@@ -117,7 +132,10 @@ impl ApiServer {
         };
         let headers = headers(config)?;
         let pool = Pool::new(dialer);
-        let inner = Inner { url, server, headers, authorization, tls, pool, traffic };
+        let (look, doubt) = Default::default();
+        let user = ArcSwapOption::from_pointee(TokenUser::of(config, &headers));
+        let authorization = ArcSwap::from_pointee(authorization);
+        let inner = Inner { url, server, headers, authorization, user, tls, pool, traffic, look, doubt };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -125,6 +143,7 @@ impl ApiServer {
     pub fn credentials(&self) -> Credentials {
         let Inner { url, authorization, tls, .. } = &*self.inner;
         let (facts, tls_problem) = tls.as_ref().map(|tls| tls.facts()).unwrap_or_default();
+        let authorization = authorization.load();
         let (token_expires, token_problem) = authorization.facts();
         let certificate = tls.as_ref().and_then(|tls| tls.kind());
         let mut kinds: Vec<_> = authorization.kind().into_iter().chain(certificate).collect();
@@ -133,9 +152,19 @@ impl ApiServer {
             server: url.to_string(),
             ca_sha256: facts.ca_sha256,
             kinds,
-            client_certificate_not_after: facts.not_after,
+            client_certificate_not_after: certificate.and(facts.not_after),
             token_expires,
+            is_brief: authorization.is_brief() || (certificate.is_some() && facts.is_brief),
             problem: tls_problem.or(token_problem).map(|problem| problem.to_string()),
+        }
+    }
+
+    /// Somebody may have renewed the files of a client certificate that ends soon: connections last for days, and
+    /// only new ones read them. Needs a runtime.
+    fn look_again(&self) {
+        if let Some(tls) = self.inner.tls.as_ref().filter(|tls| tls.identity_in_files()) {
+            let (tls, server) = (Arc::clone(tls), Arc::clone(&self.inner.server));
+            drop(self.inner.look.join(|| async move { tls.config(&server).await.is_ok() }));
         }
     }
 
@@ -167,18 +196,54 @@ impl Exchange for ApiServer {
         async move { inner.send(Method::POST, &path, JSON, body).await }.boxed()
     }
 
-    fn expires(&self) -> Option<SystemTime> {
-        let credentials = self.credentials();
-        [credentials.client_certificate_not_after, credentials.token_expires].into_iter().flatten().min()
+    fn credential_facts(&self) -> CredentialFacts {
+        let facts = self.credentials().facts();
+        if facts.expiry(SystemTime::now()) != Expiry::Far {
+            self.look_again();
+        }
+        facts
     }
 
     fn unauthorized(&self, refused: Presented) {
         let Inner { authorization, tls, pool, .. } = &*self.inner;
-        authorization.distrust(refused.header);
+        authorization.load().distrust(refused.header);
         if tls.as_ref().is_some_and(|tls| tls.identity_may_change()) {
             // Who we are was settled when the connection was made.
             pool.retire(refused.connection);
         }
+    }
+
+    fn forbidden(&self, refused: Presented) {
+        let Inner { authorization, tls, pool, server, .. } = &*self.inner;
+        let authorization = authorization.load();
+        let exec = authorization.exec();
+        if exec.is_none() {
+            authorization.distrust(refused.header);
+        }
+        let tls = tls.clone().filter(|tls| tls.identity_may_change());
+        let (pool, server) = (pool.clone(), Arc::clone(server));
+        drop(self.inner.doubt.join(|| async move {
+            if let Some(exec) = exec {
+                exec.renew(refused.header).await;
+            }
+            // It stays in use if there is no other: so much for errors.
+            if let Some(tls) = tls
+                && tls.config(&server).await.is_ok()
+                && tls.has_new_identity()
+            {
+                pool.retire(refused.connection);
+            }
+        }));
+    }
+
+    fn token_user(&self) -> Option<TokenUser> {
+        self.inner.user.load().as_deref().cloned()
+    }
+
+    fn take_token(&self, next: TokenUser) {
+        // Who is asked and who asks stay as they are: so does the connection (K-43).
+        self.inner.authorization.store(Arc::new(Authorization::of_token(&next)));
+        self.inner.user.store(Some(Arc::new(next)));
     }
 
     fn suspect_connection(&self) {
@@ -200,7 +265,7 @@ impl Inner {
         if !body.is_empty() {
             headers.insert(CONTENT_TYPE, HeaderValue::from_static(JSON));
         }
-        let credentials = self.authorization.header().await;
+        let credentials = self.authorization.load_full().header().await;
         let server = || Arc::clone(&self.server);
         let header = credentials.map_err(|cause| TransportError::Credentials { server: server(), cause })?;
         if let Some(value) = header.value {

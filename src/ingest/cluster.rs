@@ -10,6 +10,7 @@ mod age;
 mod feeds;
 mod follow;
 mod gather;
+mod handover;
 mod holds;
 mod identity;
 mod losses;
@@ -23,7 +24,7 @@ mod turn;
 #[cfg(test)]
 pub(super) mod fake;
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use futures::FutureExt;
@@ -67,6 +68,8 @@ const BATCH: usize = 1024;
 const STATUS_DELAY: Duration = Duration::from_secs(1);
 /// Namespaces come and go in bursts: what is read is settled anew this much later.
 const REPLAN_DELAY: Duration = Duration::from_secs(1);
+/// How often credentials are looked at (K-18).
+const CREDENTIALS_EVERY: Duration = Duration::from_secs(30);
 
 /// The writer of a cluster, held by its serving generation.
 pub(super) type Seat = Arc<Mutex<Option<ClusterWriter>>>;
@@ -90,12 +93,20 @@ pub(super) struct Generation {
     pub(super) problems: Arc<Problems>,
     pub(super) identities: Arc<Identities>,
     pub(super) seat: Seat,
-    /// The generation that serves meanwhile; stopped once this one is ready.
-    pub(super) predecessor: Option<CancellationToken>,
+    /// The generation that serves meanwhile.
+    pub(super) predecessor: Option<Predecessor>,
     /// What is served until this generation is ready, if snapshots are kept.
     pub(super) restore: Option<Restore>,
     /// Its turn to serve.
     pub(super) turn: Arc<Turn>,
+}
+
+/// A generation that serves while another one gets ready.
+pub(super) struct Predecessor {
+    /// Stops it.
+    pub(super) cancel: CancellationToken,
+    /// What it reads by, as long as it does.
+    pub(super) feeds: Weak<dyn Feeds>,
 }
 
 /// One reading of a cluster: everything listed and watched as a plan says.
@@ -123,6 +134,9 @@ impl Generation {
     }
 
     async fn serve(mut self) {
+        if self.hand_over().await {
+            return;
+        }
         let errand = self.predecessor.as_ref().map(|_| Errand::Credentials);
         let status = Status::new(&self, errand, self.kinds());
         let restore = self.restore.take();
@@ -145,6 +159,7 @@ impl Generation {
             self.identify(&reading.staging.uid());
             self.export(&mut reading.staging);
             reading.status.synced(&reading.staging);
+            reading.status.credentials(self.feeds.credentials());
             let mut live = Live::new(&self, reading);
             reading = self.serve_on(&mut live, writer).await;
         }
@@ -221,7 +236,7 @@ impl Generation {
             return None;
         }
         if let Some(predecessor) = &self.predecessor {
-            predecessor.cancel();
+            predecessor.cancel.cancel();
         }
         Some(match held {
             Some(seat) => seat,

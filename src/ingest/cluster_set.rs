@@ -1,7 +1,7 @@
 //! The clusters that run: one owner for every generation, rotation and removal.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use tokio::sync::{Mutex, watch as signal};
 use tokio::time::Instant;
@@ -11,7 +11,9 @@ use tracing::Instrument;
 
 use super::IngestOptions;
 use super::client::{AddressPolicy, ApiServer, ClientError};
-use super::cluster::{Errand, Feeds, Generation, Identities, KubeFeeds, Restore, Seat, Turn, tell_doubt};
+use super::cluster::{
+    Errand, Feeds, Generation, Identities, KubeFeeds, Predecessor, Restore, Seat, Turn, tell_doubt,
+};
 use super::convert::{ClusterContext, GatewayOptions, SpecialAddresses};
 use super::counts::Counts;
 use super::kubeconfig::{KubeconfigRules, RemoteKubeconfig};
@@ -67,6 +69,8 @@ struct Started {
     cancel: CancellationToken,
     turn: Arc<Turn>,
     hash: u128,
+    /// What it reads by. The connection goes with the last generation that does.
+    feeds: Weak<dyn Feeds>,
 }
 
 impl Started {
@@ -211,8 +215,8 @@ impl ClusterSet {
         Ok(())
     }
 
-    /// R1.21: the new generation lists everything before the old one stops. One that never served has nothing
-    /// to keep and stops at once.
+    /// R1.21: the new generation lists everything before the old one stops, or hands it what it has if that is only
+    /// another token. One that never served has nothing to keep and stops at once.
     fn exchange(&mut self, mut running: Running, start: &Start) -> Running {
         let back = running.removal.take();
         self.registry.clusters().update(&start.id, |row| {
@@ -233,6 +237,8 @@ impl ClusterSet {
             if candidate.call_off() {
                 self.problems.clear(&Errand::Credentials.subject(&start.id));
                 tell_doubt(&self.problems, self.registry.clusters(), &start.id, None);
+            } else if candidate.turn.is_handed() {
+                running.serving.hash = candidate.hash;
             } else {
                 running.serving = candidate;
             }
@@ -246,7 +252,8 @@ impl ClusterSet {
             tell_doubt(&self.problems, self.registry.clusters(), &start.id, None);
             running.serving = self.spawn(start, &running.seat, &running.options, None);
         } else {
-            let predecessor = Some(running.serving.cancel.clone());
+            let Started { cancel, feeds, .. } = &running.serving;
+            let predecessor = Some(Predecessor { cancel: cancel.clone(), feeds: Weak::clone(feeds) });
             running.candidate = Some(self.spawn(start, &running.seat, &running.options, predecessor));
         }
         running
@@ -257,7 +264,7 @@ impl ClusterSet {
         start: &Start,
         seat: &Seat,
         options: &signal::Sender<Arc<ClusterOptions>>,
-        predecessor: Option<CancellationToken>,
+        predecessor: Option<Predecessor>,
     ) -> Started {
         let cancel = self.cancel.child_token();
         let turn = Arc::<Turn>::default();
@@ -302,7 +309,7 @@ impl ClusterSet {
         };
         let span = tracing::info_span!("cluster", id = %start.id);
         self.tasks.spawn(generation.run(cancel.clone()).instrument(span));
-        Started { cancel, turn, hash: start.hash }
+        Started { cancel, turn, hash: start.hash, feeds: Arc::downgrade(&start.feeds) }
     }
 
     /// R1.20 after the grace (K-33): until then it serves on, and coming back costs nothing.

@@ -1,5 +1,6 @@
 //! How fresh a cluster's data is.
 
+mod credentials;
 mod source;
 mod status;
 
@@ -7,6 +8,7 @@ use std::fmt;
 
 use serde::Serialize;
 
+pub use credentials::{CredentialFacts, Expiry};
 pub use source::{Need, SourceCounters, SourceState, SourceStatus};
 pub use status::{ApiFacts, ClusterStatus, Restored};
 

@@ -62,7 +62,8 @@ async fn tokens_are_exchanged_in_secrets_and_files_without_a_trace() {
     // The new token is there before the old one is revoked: nobody is refused for longer than one request.
     let second = west.reader_token("secret-2").await;
     home.store().apply(remotes(&[("west", &west.kubeconfig_of(&second))])).unwrap();
-    exchanged(&by_secret, 2).await;
+    by_secret.until("the new token is in use", || by_secret.status("west").tokens_exchanged == 1).await;
+    assert_eq!(by_secret.lists("west", "Service", "first"), 1, "nothing was listed for it");
     std::fs::write(&file, west.reader_token("file-2").await).unwrap();
     west.delete(&bound("secret-1")).await;
     west.delete(&bound("file-1")).await;

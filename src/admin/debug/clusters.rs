@@ -1,6 +1,7 @@
 //! `/debug/clusterz` and `/debug/clusters`: which clusters are read, how fresh each is, and why not more.
 
 use std::collections::BTreeMap;
+use std::time::SystemTime;
 
 use axum::extract::State;
 use axum::response::Response;
@@ -103,7 +104,10 @@ fn full(cluster: &ClusterStatus, now: Moment) -> Value {
         "lastContactSeconds": cluster.last_contact().map(|at| ago(at, now)),
         "network": cluster.network, "objects": cluster.objects,
         "start": cluster.start, "standing": cluster.standing, "stalePolicy": cluster.stale_policy, "uid": cluster.uid,
-        "credentialsExpire": cluster.credentials_expire.map(seconds), "api": cluster.api,
+        "credentials": cluster.credentials.expiry(SystemTime::now()).name(),
+        "credentialsExpire": cluster.credentials.until().map(seconds),
+        "credentialsProblem": cluster.credentials.problem, "tokensExchanged": cluster.tokens_exchanged,
+        "api": cluster.api,
         "lists": relists, "rvRegressions": counters().map(|counters| counters.regressions).sum::<u64>(),
         "bytesIn": counters().map(|counters| counters.bytes).sum::<u64>(),
         "failures": counters().map(|counters| counters.failures).sum::<u64>(),

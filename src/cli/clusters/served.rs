@@ -21,8 +21,8 @@ use crate::admin::{Sources, XdsStatus, http_pages, monitoring_pages};
 use crate::ingest::{Counts, EventKind, ObjectKind, Problems};
 use crate::lifecycle::Lifecycle;
 use crate::model::{
-    ApiFacts, ClusterHealth, ClusterRole, ClusterStatus, Moment, Need, Restored, SourceCounters, SourceState,
-    SourceStatus, Standing, StartRule,
+    ApiFacts, ClusterHealth, ClusterRole, ClusterStatus, CredentialFacts, Moment, Need, Restored,
+    SourceCounters, SourceState, SourceStatus, Standing, StartRule,
 };
 use crate::registry::Registry;
 use crate::telemetry::{Metrics, XdsSample};
@@ -89,7 +89,12 @@ fn west() -> ClusterStatus {
         standing: Standing::Demoted,
         stale_policy: "demote after 5m".to_owned(),
         uid: "uid-6".into(),
-        credentials_expire: Some(SystemTime::now() + Duration::from_secs(7 * 60 + 58)),
+        credentials: CredentialFacts {
+            given_until: Some(SystemTime::now() + Duration::from_secs(7 * 60 + 58)),
+            renewed_until: Some(SystemTime::now() + Duration::from_secs(8 * 60 + 58)),
+            problem: Some("cannot read /k".to_owned()),
+        },
+        tokens_exchanged: 15,
         api: ApiFacts { encoding: Some("json"), streaming_lists: Some(false) },
         network: "net-8".into(),
         sources: BTreeMap::from([("Pod", source(Err(forbidden), 100)), ("Service", source(Ok(()), 200))]),

@@ -18,10 +18,11 @@ use tokio::time::{Duration, Instant};
 use tower::util::BoxCloneSyncService;
 use tower::{BoxError, Layer, ServiceExt as _};
 
-use super::credentials::CredentialKind;
+use super::credentials::{CredentialKind, is_brief};
 use super::exec::Exec;
-use super::file::{Contents, CredentialFile};
+use super::file::{Contents, CredentialFile, Readers};
 use super::one_run::OneRun;
+use super::user::TokenUser;
 
 /// How long what a token file said is taken for granted.
 const FILE_AGE: Duration = Duration::from_secs(60);
@@ -52,7 +53,7 @@ pub(super) enum Authorization {
     /// Requests go without: a client certificate, or nothing at all.
     None,
     /// Given once and for all.
-    Fixed { header: HeaderValue, kind: CredentialKind, expires: Option<SystemTime> },
+    Fixed { header: HeaderValue, kind: CredentialKind, expires: Option<SystemTime>, is_brief: bool },
     /// A file that somebody keeps current.
     File(TokenFile),
     /// A program that is asked.
@@ -66,7 +67,11 @@ impl Authorization {
     ///
     /// # Errors
     /// They cannot be in a header.
-    pub(super) fn new(config: &kube::Config, exec_limit: Duration) -> Result<Self, NoHeader> {
+    pub(super) fn new(
+        config: &kube::Config,
+        exec_limit: Duration,
+        readers: &Readers,
+    ) -> Result<Self, NoHeader> {
         let auth = &config.auth_info;
         let set = |text: Option<&str>| text.filter(|text| !text.is_empty()).map(str::to_owned);
         let token = set(auth.token.as_ref().map(|token| token.expose_secret()));
@@ -75,17 +80,24 @@ impl Authorization {
             Self::Provider(Arc::new(Provider::new(config, format!("auth-provider {}", provider.name))))
         } else if let (Some(user), Some(password)) = (&auth.username, password) {
             let header = sensitive(&format!("Basic {}", STANDARD.encode(format!("{user}:{password}"))))?;
-            Self::Fixed { header, kind: CredentialKind::Basic, expires: None }
+            Self::Fixed { header, kind: CredentialKind::Basic, expires: None, is_brief: false }
         } else if let Some(path) = set(auth.token_file.as_deref()) {
-            Self::File(TokenFile::new(path.into(), token.as_deref()))
+            Self::File(TokenFile::new(path.into(), token.as_deref(), readers))
         } else if let Some(token) = token {
             let header = bearer(&token)?;
-            Self::Fixed { header, kind: CredentialKind::Token, expires: expiry(&token) }
+            let (expires, is_brief) = (expiry(&token), is_brief(begin(&token), expiry(&token)));
+            Self::Fixed { header, kind: CredentialKind::Token, expires, is_brief }
         } else if let Some(exec) = &auth.exec {
             Self::Exec(Arc::new(Exec::new(exec.clone(), exec_limit)))
         } else {
             Self::None
         })
+    }
+
+    /// The token of a user.
+    pub(super) fn of_token(user: &TokenUser) -> Self {
+        let TokenUser { header, expires, is_brief, .. } = user.clone();
+        Self::Fixed { header, kind: CredentialKind::Token, expires, is_brief }
     }
 
     /// The header for a request that is sent now.
@@ -131,6 +143,11 @@ impl Authorization {
         }
     }
 
+    /// Whether it was given once and lasts for days only.
+    pub(super) fn is_brief(&self) -> bool {
+        matches!(self, Self::Fixed { is_brief: true, .. })
+    }
+
     /// When the token in use expires, if it says so, and what is wrong with its source.
     pub(super) fn facts(&self) -> (Option<SystemTime>, Option<Arc<str>>) {
         match self {
@@ -155,13 +172,19 @@ pub(super) fn bearer(token: &str) -> Result<HeaderValue, NoHeader> {
 
 /// The `exp` of a JWT, unverified: it only says when to expect a refusal.
 pub(super) fn expiry(token: &str) -> Option<SystemTime> {
-    #[derive(serde::Deserialize)]
-    struct Claims {
-        exp: f64,
-    }
+    time(token, "exp")
+}
+
+/// When a JWT was issued.
+pub(super) fn begin(token: &str) -> Option<SystemTime> {
+    time(token, "iat")
+}
+
+fn time(token: &str, claim: &str) -> Option<SystemTime> {
     let claims = URL_SAFE_NO_PAD.decode(token.trim().split('.').nth(1)?).ok()?;
-    let claims: Claims = serde_json::from_slice(&claims).ok()?;
-    SystemTime::UNIX_EPOCH.checked_add(Duration::try_from_secs_f64(claims.exp).ok()?)
+    let claims: serde_json::Value = serde_json::from_slice(&claims).ok()?;
+    let seconds = Duration::try_from_secs_f64(claims.get(claim)?.as_f64()?).ok()?;
+    SystemTime::UNIX_EPOCH.checked_add(seconds)
 }
 
 /// What is known of a token that may change.
@@ -192,10 +215,10 @@ pub(super) struct TokenFile {
 }
 
 impl TokenFile {
-    fn new(path: PathBuf, fallback: Option<&str>) -> Self {
+    fn new(path: PathBuf, fallback: Option<&str>, readers: &Readers) -> Self {
         let header = fallback.and_then(|token| bearer(token).ok());
         let known = Known { header, expires: fallback.and_then(expiry), ..Known::default() };
-        let file = CredentialFile::new(path);
+        let file = CredentialFile::new(path, readers);
         Self { file, read_at: Default::default(), known: Mutex::new(known) }
     }
 

@@ -2,6 +2,17 @@
 
 use std::time::{Duration, SystemTime};
 
+use crate::model::CredentialFacts;
+
+/// What lasts no longer from its beginning to its end is exchanged as a matter of course.
+const BRIEF: Duration = Duration::from_secs(14 * 24 * 3600);
+
+/// Whether what is valid from then to then is exchanged as a matter of course.
+pub(super) fn is_brief(from: Option<SystemTime>, until: Option<SystemTime>) -> bool {
+    let life = from.zip(until).map(|(from, until)| until.duration_since(from).unwrap_or_default());
+    life.is_some_and(|life| life <= BRIEF)
+}
+
 /// A way of saying who we are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum CredentialKind {
@@ -36,43 +47,6 @@ impl CredentialKind {
     }
 }
 
-/// How much time credentials have left (K-18).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Expiry {
-    /// More than 30 days, or no end that is known.
-    Far,
-    /// At most 30 days.
-    Within30Days,
-    /// At most 7 days.
-    Within7Days,
-    /// None.
-    Expired,
-}
-
-impl Expiry {
-    /// Its name in pages and metrics.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Far => "ok",
-            Self::Within30Days => "within-30d",
-            Self::Within7Days => "within-7d",
-            Self::Expired => "expired",
-        }
-    }
-
-    fn of(end: Option<SystemTime>, now: SystemTime) -> Self {
-        const DAY: Duration = Duration::from_secs(24 * 3600);
-        match end.map(|end| end.duration_since(now)) {
-            None => Self::Far,
-            Some(Err(_)) => Self::Expired,
-            Some(Ok(left)) if left.is_zero() => Self::Expired,
-            Some(Ok(left)) if left <= 7 * DAY => Self::Within7Days,
-            Some(Ok(left)) if left <= 30 * DAY => Self::Within30Days,
-            Some(Ok(_)) => Self::Far,
-        }
-    }
-}
-
 /// Credentials in use, without any secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Credentials {
@@ -83,33 +57,25 @@ pub struct Credentials {
     pub ca_sha256: Option<[u8; 32]>,
     /// What is presented, in the order of [`CredentialKind`]; empty: nothing.
     pub kinds: Vec<CredentialKind>,
-    /// The earliest end of the client certificates, unless a plugin gives them.
+    /// The earliest end of the client certificates, unless a plugin gives them: those end with its token.
     pub client_certificate_not_after: Option<SystemTime>,
-    /// When the token expires: a JWT with `exp`.
+    /// When the token expires, a JWT with `exp`, or what a program gave.
     pub token_expires: Option<SystemTime>,
+    /// Whether what was given once was made to last for days only: somebody exchanges it all the time.
+    pub is_brief: bool,
     /// What is wrong with their source at the moment, while the last good ones stay in use.
     pub problem: Option<String>,
 }
 
 impl Credentials {
-    /// State of the client certificate (K-18).
-    pub fn client_certificate(&self, now: SystemTime) -> Expiry {
-        Expiry::of(self.client_certificate_not_after, now)
-    }
-
-    /// State of a token that was given once. One in a file or from a plugin is short-lived and renewed by
-    /// somebody: it only counts once it has expired.
-    pub fn token(&self, now: SystemTime) -> Expiry {
-        match Expiry::of(self.token_expires, now) {
-            Expiry::Within7Days | Expiry::Within30Days if !self.kinds.contains(&CredentialKind::Token) => {
-                Expiry::Far
-            }
-            expiry => expiry,
-        }
-    }
-
-    /// The worse of both.
-    pub fn expiry(&self, now: SystemTime) -> Expiry {
-        self.client_certificate(now).max(self.token(now))
+    /// What operators are told of.
+    pub fn facts(&self) -> CredentialFacts {
+        let given_once = self.kinds.contains(&CredentialKind::Token);
+        let (token, renewed) =
+            if given_once { (self.token_expires, None) } else { (None, self.token_expires) };
+        let given = [self.client_certificate_not_after, token].into_iter().flatten().min();
+        let (given_until, renewed_until) =
+            if self.is_brief { (None, given.into_iter().chain(renewed).min()) } else { (given, renewed) };
+        CredentialFacts { given_until, renewed_until, problem: self.problem.clone() }
     }
 }

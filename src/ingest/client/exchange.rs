@@ -1,12 +1,11 @@
 //! One request to an API server and its answer.
 
-use std::time::SystemTime;
-
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 
-use super::TransportError;
+use super::{TokenUser, TransportError};
+use crate::model::CredentialFacts;
 
 /// Body bytes as they come. Ends after the last chunk; an error ends it.
 pub type ByteStream = BoxStream<'static, Result<Bytes, TransportError>>;
@@ -62,15 +61,31 @@ pub trait Exchange: Send + Sync + 'static {
         ""
     }
 
-    /// When the credentials in use expire, as far as they say (K-18).
-    fn expires(&self) -> Option<SystemTime> {
-        None
+    /// What is known of the credentials in use (K-18).
+    fn credential_facts(&self) -> CredentialFacts {
+        CredentialFacts::default()
     }
 
     /// What a request came with was refused: it is obtained anew before the next attempt (K-15, K-16), once
     /// however many requests came with it.
     fn unauthorized(&self, refused: Presented) {
         let _ = refused;
+    }
+
+    /// What a request came with is known and may not do that (403). Perhaps somebody else may by now: what it came
+    /// with is looked at once more, while it stays in use (K-15).
+    fn forbidden(&self, refused: Presented) {
+        let _ = refused;
+    }
+
+    /// Who asks, if another token of the same user may take over.
+    fn token_user(&self) -> Option<TokenUser> {
+        None
+    }
+
+    /// New requests come with this token of the same user; what runs goes on until the server ends it (K-30).
+    fn take_token(&self, next: TokenUser) {
+        drop(next);
     }
 
     /// Told when what answers is no API server, or nothing answers, or much too slowly: new requests take a new

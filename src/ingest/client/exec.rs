@@ -58,6 +58,8 @@ struct Known {
     number: u64,
     /// The last one was refused. So it stays until the program has ended: nobody is to use it meanwhile.
     stale: bool,
+    /// The last one that was asked for again because it may not do something: once is enough.
+    doubted: u64,
 }
 
 impl Exec {
@@ -98,6 +100,23 @@ impl Exec {
         known.stale |= known.number == number;
     }
 
+    /// The server does not permit something to what the run with this number gave: the program is asked whether it
+    /// has something else by now, once. Until it has, the last one stays in use.
+    pub(super) async fn renew(&self, number: u64) {
+        {
+            let mut known = self.lock();
+            if known.number != number || known.doubted >= number {
+                return;
+            }
+            known.doubted = number;
+        }
+        let run = self.run.join(|| self.begin());
+        if let Some(Ok(given)) = run.await {
+            let mut known = self.lock();
+            known.doubted = known.doubted.max(given.number);
+        }
+    }
+
     /// When what it gave ends, and what is wrong with it.
     pub(super) fn facts(&self) -> (Option<SystemTime>, Option<Arc<str>>) {
         let known = self.lock();
@@ -119,6 +138,12 @@ impl Exec {
             known.last = Some(Arc::clone(&credential));
             Ok(credential)
         }
+    }
+
+    /// How often it gave something.
+    #[cfg(test)]
+    pub(super) fn runs(&self) -> u64 {
+        self.lock().number
     }
 
     fn failed(&self, why: &str) -> NoHeader {

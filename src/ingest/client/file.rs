@@ -1,10 +1,10 @@
-//! Files with credentials: read by few threads, whatever state they are in (K-16, K-17).
+//! Files with credentials: read by few threads of each server, whatever state they are in (K-16, K-17).
 
 use std::fs::{File, Metadata};
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, mpsc};
-use std::thread;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 use tokio::sync::Semaphore;
@@ -17,20 +17,38 @@ const LARGEST: u64 = 1 << 20;
 const PATIENCE: Duration = Duration::from_secs(3);
 /// Files that the process reads at once. On a file system that hangs each of them holds a thread, and names are
 /// resolved by threads as well.
-static READERS: Semaphore = Semaphore::const_new(32);
+static THREADS: Semaphore = Semaphore::const_new(192);
+/// And those of one server: a file system that hangs must not hold up the files of others.
+const OWN_THREADS: usize = 2;
 
 /// What a file holds, or why that is not known. Secret: never shown.
 pub(super) type Contents = Result<Arc<[u8]>, Arc<str>>;
 
+/// Those who read the files of one server.
+#[derive(Clone)]
+pub(super) struct Readers {
+    own: Arc<Semaphore>,
+    load: fn(&Path) -> Contents,
+}
+
+impl Default for Readers {
+    fn default() -> Self {
+        Self { own: Arc::new(Semaphore::new(OWN_THREADS)), load }
+    }
+}
+
 /// A file that somebody keeps current. However many ask, and however long it takes, it is read once at a time.
 pub(super) struct CredentialFile {
     path: PathBuf,
+    readers: Readers,
     reading: OneRun<Contents>,
+    /// A thread is busy with it.
+    busy: Arc<AtomicBool>,
 }
 
 impl CredentialFile {
-    pub(super) fn new(path: PathBuf) -> Self {
-        Self { path, reading: OneRun::default() }
+    pub(super) fn new(path: PathBuf, readers: &Readers) -> Self {
+        Self { path, readers: readers.clone(), reading: OneRun::default(), busy: Arc::default() }
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -42,33 +60,31 @@ impl CredentialFile {
     /// # Errors
     /// *Retried* by the next call: it cannot be read, is no regular file, is larger than 1 MiB or takes too long.
     pub(super) async fn read(&self) -> Contents {
-        let reading = self.reading.join(|| in_thread(self.path.clone()));
+        let reading = self.reading.join(|| self.in_thread());
         match tokio::time::timeout(PATIENCE, reading).await {
             Ok(contents) => contents.unwrap_or_else(|| Err("reading it ended abnormally".into())),
-            Err(_) => Err(too_long()),
+            Err(_) if self.busy.load(Relaxed) => Err(too_long()),
+            Err(_) => Err("it was not its turn: other files hang".into()),
         }
     }
 
-    /// The same without a runtime; blocks as long as it is waited for.
-    pub(super) fn load(&self) -> Contents {
-        let path = self.path.clone();
-        let (sender, contents) = mpsc::channel();
-        let thread = thread::Builder::new().name("credentials".to_owned());
-        // Nobody waits any more: so be it.
-        let spawned = thread.spawn(move || _ = sender.send(load(&path)));
-        spawned.map_err(why)?;
-        contents.recv_timeout(PATIENCE).unwrap_or_else(|_| Err(too_long()))
+    fn in_thread(&self) -> impl Future<Output = Contents> + Send + 'static {
+        let (path, busy) = (self.path.clone(), Arc::clone(&self.busy));
+        let Readers { own, load } = self.readers.clone();
+        async move {
+            let own = own.acquire_owned().await.map_err(why)?;
+            let thread = THREADS.acquire().await.map_err(why)?;
+            let read = tokio::task::spawn_blocking(move || {
+                // As long as the thread is busy, not as long as somebody waits for it.
+                let _until_it_ends = (own, thread);
+                busy.store(true, Relaxed);
+                let contents = load(&path);
+                busy.store(false, Relaxed);
+                contents
+            });
+            read.await.map_err(why)?
+        }
     }
-}
-
-async fn in_thread(path: PathBuf) -> Contents {
-    let reader = READERS.acquire().await.map_err(why)?;
-    let read = tokio::task::spawn_blocking(move || {
-        // As long as the thread is busy, not as long as somebody waits for it.
-        let _reader = reader;
-        load(&path)
-    });
-    read.await.map_err(why)?
 }
 
 fn why(error: impl std::error::Error) -> Arc<str> {
@@ -102,6 +118,8 @@ fn check(metadata: &Metadata) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::{Condvar, Mutex};
+
     use super::*;
 
     #[tokio::test]
@@ -119,16 +137,60 @@ mod tests {
             (&large, "more than 1048576 bytes"),
             (&dir.path().join("none"), "No such file"),
         ] {
-            let file = CredentialFile::new(path.to_owned());
+            let file = CredentialFile::new(path.to_owned(), &Readers::default());
             // On a thread of its own: one that hangs is told apart from one that fails.
             let read = tokio::time::timeout(Duration::from_secs(60), file.read()).await;
-            for contents in [read.unwrap(), file.load()] {
-                let error = contents.unwrap_err();
-                assert!(error.contains(why), "{}: {error}", path.display());
-            }
+            let error = read.unwrap().unwrap_err();
+            assert!(error.contains(why), "{}: {error}", path.display());
         }
-        let good = CredentialFile::new(good);
+        let good = CredentialFile::new(good, &Readers::default());
         assert_eq!(good.read().await.unwrap().as_ref(), b"x");
-        assert_eq!(good.load().unwrap().as_ref(), b"x");
+    }
+
+    /// How many threads wait for a file system that hangs, and whether it does not any more.
+    static HANGS: (Mutex<(usize, bool)>, Condvar) = (Mutex::new((0, false)), Condvar::new());
+
+    fn hang(_: &Path) -> Contents {
+        let (state, changed) = &HANGS;
+        let mut state = state.lock().unwrap();
+        state.0 += 1;
+        while !state.1 {
+            state = changed.wait(state).unwrap();
+        }
+        Err("over".into())
+    }
+
+    /// Lets threads go, whatever becomes of the test.
+    struct LetGo;
+
+    impl Drop for LetGo {
+        fn drop(&mut self) {
+            HANGS.0.lock().unwrap().1 = true;
+            HANGS.1.notify_all();
+        }
+    }
+
+    #[tokio::test]
+    async fn k16_files_that_hang_hold_up_those_of_their_own_server_only() {
+        let _let_go = LetGo;
+        let dir = tempfile::tempdir().unwrap();
+        let good = dir.path().join("good");
+        std::fs::write(&good, "x").unwrap();
+        let of_one = || {
+            let readers = Readers { load: hang, ..Readers::default() };
+            [(); 3].map(|()| CredentialFile::new("/mnt/gone".into(), &readers))
+        };
+        let files: Vec<_> = (0..40).flat_map(|_| of_one()).collect();
+        let reads = futures::future::join_all(files.iter().map(CredentialFile::read));
+        let good = async {
+            while HANGS.0.lock().unwrap().0 < 80 {
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+            CredentialFile::new(good, &Readers::default()).read().await
+        };
+        let (hanging, good) = tokio::join!(reads, good);
+        assert_eq!(good.unwrap().as_ref(), b"x");
+        let told = |words| hanging.iter().filter(|read| read.as_ref().unwrap_err().contains(words)).count();
+        assert_eq!((told("longer than 3s"), told("not its turn")), (80, 40), "two threads for each server");
     }
 }

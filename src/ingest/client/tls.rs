@@ -13,9 +13,10 @@ use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, ServerName};
 use secrecy::ExposeSecret;
 
+use super::credentials::is_brief;
 use super::error::cause;
 use super::exec::{Exec, Given};
-use super::file::{Contents, CredentialFile};
+use super::file::{Contents, CredentialFile, Readers};
 use super::{CredentialKind, TransportError};
 
 /// Why no TLS settings can be made.
@@ -38,14 +39,6 @@ enum Pem {
 }
 
 impl Pem {
-    /// Blocks.
-    fn load(&self) -> Result<Vec<u8>, TlsProblem> {
-        match self {
-            Self::Inline(pem) => Ok(pem.clone()),
-            Self::File(file) => text(file, file.load()),
-        }
-    }
-
     async fn read(&self) -> Result<Vec<u8>, TlsProblem> {
         match self {
             Self::Inline(pem) => Ok(pem.clone()),
@@ -54,14 +47,19 @@ impl Pem {
     }
 
     /// Inline data win over a file.
-    fn given(data: Option<&str>, file: Option<&str>, what: &str) -> Result<Option<Self>, TlsProblem> {
+    fn given(
+        data: Option<&str>,
+        file: Option<&str>,
+        readers: &Readers,
+        what: &str,
+    ) -> Result<Option<Self>, TlsProblem> {
         match (data, file) {
             (Some(data), _) => {
                 let pem =
                     STANDARD.decode(data.trim()).map_err(|_| unusable(&format!("{what} is not base64")))?;
                 Ok(Some(Self::Inline(pem)))
             }
-            (None, Some(path)) => Ok(Some(Self::File(CredentialFile::new(path.into())))),
+            (None, Some(path)) => Ok(Some(Self::File(CredentialFile::new(path.into(), readers)))),
             (None, None) => Ok(None),
         }
     }
@@ -81,6 +79,9 @@ pub(super) struct Tls {
 struct Current {
     made: Option<Made>,
     problem: Option<Arc<str>>,
+    /// How often who we are has changed, and how often when that was asked for last.
+    changes: u64,
+    changes_told: u64,
 }
 
 #[derive(Clone)]
@@ -97,6 +98,8 @@ pub(super) struct TlsFacts {
     pub(super) ca_sha256: Option<[u8; 32]>,
     /// The earliest end of the client certificates.
     pub(super) not_after: Option<SystemTime>,
+    /// Whether that one was made to last for days only.
+    pub(super) is_brief: bool,
 }
 
 /// What there is besides what a program gives, PEM.
@@ -115,11 +118,16 @@ struct Inputs {
 }
 
 impl Tls {
-    /// Settings for what `config` says. Files are read now, and may be better later.
+    /// Settings for what `config` says. Files are read, and programs run, when a connection is needed: either may
+    /// take its time, and be better later.
     ///
     /// # Errors
-    /// What there is cannot be used, and nothing of it is in a file.
-    pub(super) fn new(config: &kube::Config, exec: Option<Arc<Exec>>) -> Result<Self, TlsProblem> {
+    /// What is given inline cannot be used, whatever else there is.
+    pub(super) fn new(
+        config: &kube::Config,
+        exec: Option<Arc<Exec>>,
+        readers: &Readers,
+    ) -> Result<Self, TlsProblem> {
         let host = config.cluster_url.host().unwrap_or_default().trim_matches(['[', ']']);
         let name = config.tls_server_name.as_deref().unwrap_or(host);
         let server_name = ServerName::try_from(name.to_owned());
@@ -127,31 +135,25 @@ impl Tls {
             server_name.map_err(|_| unusable("the server's name cannot be in a certificate"))?;
         let auth = &config.auth_info;
         let tls = Self {
-            ca_file: config.root_cert_file.clone().map(CredentialFile::new),
-            identity: identity(auth)?,
+            ca_file: config.root_cert_file.clone().map(|path| CredentialFile::new(path, readers)),
+            identity: identity(auth, readers)?,
             server_name,
             exec,
             current: Mutex::default(),
             config: bare(config),
         };
-        // A program may take its time: it runs when a connection is needed.
-        if tls.exec.is_none()
-            && let Err(problem) = tls.refresh(None, tls.load())
-            && !tls.has_files()
-        {
-            return Err(problem);
+        let identity = match &tls.identity {
+            Some((Pem::Inline(certificate), Pem::Inline(key))) => Some((certificate.clone(), key.clone())),
+            _ => None,
+        };
+        if tls.ca_file.is_none() && tls.exec.is_none() && !tls.identity_in_files() {
+            tls.refresh(None, Ok(Texts { ca: None, identity }))?;
+        } else {
+            // With no roots at all where they come from elsewhere.
+            let ca = tls.config.root_cert.clone().filter(|_| tls.ca_file.is_none());
+            tls.make(Inputs { ca: Some(ca.unwrap_or_default()), identity })?;
         }
         Ok(tls)
-    }
-
-    /// Blocks.
-    fn load(&self) -> Result<Texts, TlsProblem> {
-        let ca = self.ca_file.as_ref().map(|file| text(file, file.load())).transpose()?;
-        let identity = match &self.identity {
-            Some((certificate, key)) => Some((certificate.load()?, key.load()?)),
-            None => None,
-        };
-        Ok(Texts { ca, identity })
     }
 
     async fn read(&self) -> Result<Texts, TlsProblem> {
@@ -169,11 +171,7 @@ impl Tls {
         tokio::try_join!(certificate.read(), key.read()).map(Some)
     }
 
-    fn has_files(&self) -> bool {
-        self.ca_file.is_some() || self.identity_in_files()
-    }
-
-    fn identity_in_files(&self) -> bool {
+    pub(super) fn identity_in_files(&self) -> bool {
         let file = |pem: &Pem| matches!(pem, Pem::File(_));
         self.identity.as_ref().is_some_and(|(one, other)| file(one) || file(other))
     }
@@ -211,6 +209,13 @@ impl Tls {
         self.exec.is_some() || self.identity_in_files()
     }
 
+    /// Whether the settings in use say that we are somebody else than when this was asked last.
+    pub(super) fn has_new_identity(&self) -> bool {
+        let mut current = self.lock();
+        let now = current.changes;
+        std::mem::replace(&mut current.changes_told, now) != now
+    }
+
     /// How a client certificate is given; a program's is told by its own kind.
     pub(super) fn kind(&self) -> Option<CredentialKind> {
         match self.identity.as_ref()? {
@@ -223,8 +228,10 @@ impl Tls {
     pub(super) fn facts(&self) -> (TlsFacts, Option<Arc<str>>) {
         let current = self.lock();
         // Before a program has run the CA is known all the same: a snapshot is pinned by it (D35).
-        let given =
-            || TlsFacts { ca_sha256: self.config.root_cert.as_deref().map(fingerprint), not_after: None };
+        let given = || TlsFacts {
+            ca_sha256: self.config.root_cert.as_deref().map(fingerprint),
+            ..TlsFacts::default()
+        };
         let facts = current.made.as_ref().map_or_else(given, |made| made.facts.clone());
         (facts, current.problem.clone())
     }
@@ -248,7 +255,11 @@ impl Tls {
         match (made, &current.made) {
             (Ok(made), _) => {
                 let config = Arc::clone(&made.config);
-                *current = Current { made: Some(made), problem: None };
+                let before = current.made.as_ref().map(|last| &last.inputs.identity);
+                let changed = before.is_some_and(|before| *before != made.inputs.identity);
+                current.changes += u64::from(changed);
+                current.made = Some(made);
+                current.problem = None;
                 Ok(config)
             }
             (Err(problem), None) => {
@@ -286,9 +297,11 @@ impl Tls {
             config.auth_info.client_certificate_data = Some(STANDARD.encode(certificate));
             config.auth_info.client_key_data = Some(STANDARD.encode(key).into());
         }
+        let first = inputs.identity.as_ref().and_then(|(certificate, _)| first_to_end(certificate));
         let facts = TlsFacts {
             ca_sha256: inputs.ca.as_deref().map(fingerprint),
-            not_after: inputs.identity.as_ref().and_then(|(certificate, _)| earliest_end(certificate)),
+            not_after: first.map(|(until, _)| until),
+            is_brief: first.is_some_and(|(until, from)| is_brief(Some(from), Some(until))),
         };
         let mut rustls = config.rustls_client_config().map_err(|error| unusable(&cause(&error)))?;
         rustls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
@@ -304,12 +317,12 @@ fn bare(config: &kube::Config) -> kube::Config {
     bare
 }
 
-fn identity(auth: &AuthInfo) -> Result<Option<(Pem, Pem)>, TlsProblem> {
+fn identity(auth: &AuthInfo, readers: &Readers) -> Result<Option<(Pem, Pem)>, TlsProblem> {
     let set = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
     let (data, file) = (set(&auth.client_certificate_data), set(&auth.client_certificate));
-    let certificate = Pem::given(data.as_deref(), file.as_deref(), "client-certificate-data")?;
+    let certificate = Pem::given(data.as_deref(), file.as_deref(), readers, "client-certificate-data")?;
     let data = auth.client_key_data.as_ref().map(|key| key.expose_secret()).filter(|key| !key.is_empty());
-    let key = Pem::given(data, set(&auth.client_key).as_deref(), "client-key-data")?;
+    let key = Pem::given(data, set(&auth.client_key).as_deref(), readers, "client-key-data")?;
     match (certificate, key) {
         (Some(certificate), Some(key)) => Ok(Some((certificate, key))),
         (None, None) => Ok(None),
@@ -343,13 +356,21 @@ fn fingerprint(certificates: &[Vec<u8>]) -> [u8; 32] {
 }
 
 pub(super) fn earliest_end(pem: &[u8]) -> Option<SystemTime> {
-    let ends = CertificateDer::pem_slice_iter(pem).filter_map(|certificate| {
+    first_to_end(pem).map(|(until, _)| until)
+}
+
+/// Until when and from when the first certificate to end is valid.
+fn first_to_end(pem: &[u8]) -> Option<(SystemTime, SystemTime)> {
+    let at = |seconds: i64| {
+        SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(u64::try_from(seconds).unwrap_or(0)))
+    };
+    let lives = CertificateDer::pem_slice_iter(pem).filter_map(|certificate| {
         let certificate = certificate.ok()?;
         let (_, parsed) = x509_parser::parse_x509_certificate(&certificate).ok()?;
-        let seconds = u64::try_from(parsed.validity().not_after.timestamp()).unwrap_or(0);
-        SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(seconds))
+        let validity = parsed.validity();
+        Some((at(validity.not_after.timestamp())?, at(validity.not_before.timestamp())?))
     });
-    ends.min()
+    lives.min()
 }
 
 fn unusable(why: &str) -> TlsProblem {

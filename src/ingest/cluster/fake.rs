@@ -15,12 +15,13 @@ use tokio::sync::mpsc;
 
 pub(in crate::ingest) use objects::*;
 
-use super::feeds::{Arrival, Feed, Feeds, Unknown};
-use super::plan::Plan;
+use super::feeds::{Arrival, Feeds};
+pub(in crate::ingest) use super::feeds::{Feed, Unknown};
+pub(in crate::ingest) use super::plan::Plan;
 use crate::ingest::objects::{ObjectKey, ObjectKind};
 use crate::ingest::staging::{Scope, StagedEvent};
 use crate::ingest::watch::{Failure, ListReason, Received, SourceCounts, SourceEvent};
-use crate::model::Name;
+use crate::model::{CredentialFacts, Name};
 
 /// The server. Clones are the same one.
 #[derive(Clone, Default)]
@@ -42,6 +43,8 @@ struct Inner {
     identity_after: Option<Option<Duration>>,
     /// How long sources that are opened are asked to wait for.
     waits: Option<Duration>,
+    /// What is known of the credentials.
+    credentials: CredentialFacts,
     feeds: Vec<(Plan, mpsc::UnboundedSender<Arrival>)>,
     opened: usize,
     lists: BTreeMap<ObjectKind, usize>,
@@ -236,6 +239,11 @@ impl FakeServer {
         }
     }
 
+    /// What is known of the credentials from now on.
+    pub(in crate::ingest) fn set_credentials(&self, facts: CredentialFacts) {
+        self.inner().credentials = facts;
+    }
+
     /// The next lists of a kind come back empty.
     pub(in crate::ingest) fn lie(&self, kind: ObjectKind, times: usize) {
         self.inner().lies.insert(kind, times);
@@ -418,6 +426,10 @@ impl Feeds for FakeServer {
         let counts = inner.waits.map(|pause| Arc::new(SourceCounts::asked_to_wait(pause)));
         let counts = counts.into_iter().map(|counts| (ObjectKind::Service, counts)).collect();
         Feed { events: events.boxed(), relist, counts }
+    }
+
+    fn credentials(&self) -> CredentialFacts {
+        self.inner().credentials.clone()
     }
 
     fn uid(&self) -> BoxFuture<'static, Result<Name, Unknown>> {

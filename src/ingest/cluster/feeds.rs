@@ -1,7 +1,6 @@
 //! Where a generation's events come from.
 
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use futures::future::BoxFuture;
 use futures::stream::{BoxStream, SelectAll, StreamExt};
@@ -9,7 +8,7 @@ use http::StatusCode;
 
 use super::plan::Plan;
 use super::status::is_required;
-use crate::ingest::client::{BodyError, ByteStream, Exchange, collect};
+use crate::ingest::client::{BodyError, ByteStream, Exchange, TokenUser, collect};
 use crate::ingest::convert::McsOptions;
 use crate::ingest::exports::Exports;
 use crate::ingest::objects::wire::{Encoding, decode_one};
@@ -19,7 +18,7 @@ use crate::ingest::watch::{
     KubeSource, ListReason, ObjectSource, Received, Source, SourceControl, SourceCounts, SourceEvent,
     SourceLimits,
 };
-use crate::model::Name;
+use crate::model::{CredentialFacts, Name};
 
 /// The namespace that every cluster has, and whose uid says which one it is (K-20).
 const HOME: &str = "kube-system";
@@ -57,9 +56,19 @@ pub(in crate::ingest) trait Feeds: Send + Sync + 'static {
         drop(services);
     }
 
-    /// When the credentials in use expire, as far as they say (K-18).
-    fn expires(&self) -> Option<SystemTime> {
+    /// Who asks, if another token of the same user may take over.
+    fn token_user(&self) -> Option<TokenUser> {
         None
+    }
+
+    /// New requests come with this token of the same user; what runs goes on until the server ends it (K-30).
+    fn take_token(&self, next: TokenUser) {
+        drop(next);
+    }
+
+    /// What is known of the credentials in use (K-18).
+    fn credentials(&self) -> CredentialFacts {
+        CredentialFacts::default()
     }
 }
 
@@ -171,8 +180,16 @@ impl Feeds for KubeFeeds {
         }
     }
 
-    fn expires(&self) -> Option<SystemTime> {
-        self.exchange.expires()
+    fn token_user(&self) -> Option<TokenUser> {
+        self.exchange.token_user()
+    }
+
+    fn take_token(&self, next: TokenUser) {
+        self.exchange.take_token(next);
+    }
+
+    fn credentials(&self) -> CredentialFacts {
+        self.exchange.credential_facts()
     }
 
     fn uid(&self) -> BoxFuture<'static, Result<Name, Unknown>> {

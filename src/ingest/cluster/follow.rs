@@ -13,7 +13,7 @@ use super::identity::Verdict;
 use super::plan::Plan;
 use super::question::Question;
 use super::status::Errand;
-use super::{Generation, REPLAN_DELAY, Reading, STATUS_DELAY, publish};
+use super::{CREDENTIALS_EVERY, Generation, REPLAN_DELAY, Reading, STATUS_DELAY, publish};
 use crate::ingest::counts::Counts;
 use crate::model::Name;
 use crate::registry::ClusterWriter;
@@ -26,6 +26,7 @@ pub(super) struct Live {
     question: Question,
     status_due: Option<Instant>,
     replan_due: Option<Instant>,
+    credentials_due: Instant,
 }
 
 /// Why a generation lists everything anew while what it published is served.
@@ -49,14 +50,16 @@ impl Live {
             question: Question::default(),
             status_due: None,
             replan_due: None,
+            credentials_due: Instant::now() + CREDENTIALS_EVERY,
         }
     }
 
     fn due(&self, now: Instant) -> Option<Instant> {
         let waits = self.reading.staging.next_deadline().map(Instant::from_std);
         let age = self.age.due().filter(|due| *due > now);
-        let all =
-            [self.status_due, self.replan_due, waits, self.holds.due(), age, self.question.holds_until(now)];
+        let question = self.question.holds_until(now);
+        let looks = Some(self.credentials_due);
+        let all = [self.status_due, self.replan_due, waits, self.holds.due(), age, question, looks];
         all.into_iter().flatten().min()
     }
 
@@ -222,8 +225,11 @@ impl Generation {
         let now = Instant::now();
         if live.status_due.is_some_and(|due| due <= now) {
             live.status_due = None;
-            live.reading.status.credentials(self.feeds.expires());
             live.reading.status.flush(&live.reading.staging);
+        }
+        if live.credentials_due <= now {
+            live.credentials_due = now + CREDENTIALS_EVERY;
+            live.reading.status.credentials(self.feeds.credentials());
         }
         live.reading.staging.advance(now.into_std());
         live.publish(writer);

@@ -12,7 +12,7 @@ use super::holds::CONFIRM_AFTER;
 use super::plan::Plan;
 use super::stand_in::StandIn;
 use super::status::{Errand, Status};
-use super::{Generation, Reading, STATUS_DELAY};
+use super::{CREDENTIALS_EVERY, Generation, Reading, STATUS_DELAY};
 use crate::ingest::counts::Counts;
 use crate::ingest::objects::ObjectKind;
 use crate::ingest::options::{ClusterOptions, Selection};
@@ -37,6 +37,7 @@ pub(super) struct Gathering {
     /// What is said of what is not shown, and when that is asked for next.
     told: Option<String>,
     again: Option<Instant>,
+    credentials_due: Instant,
 }
 
 /// How a listing ended.
@@ -54,7 +55,8 @@ impl Gathering {
         let options = generation.options.clone();
         let gate = generation.timeout.map(|timeout| Instant::now() + timeout);
         let plan = generation.plan(&options, None);
-        Self { plan, options, status, stand_in, gate, told: None, again: None }
+        let credentials_due = Instant::now();
+        Self { plan, options, status, stand_in, gate, told: None, again: None, credentials_due }
     }
 
     /// Another one, while what was read before is served.
@@ -66,7 +68,8 @@ impl Gathering {
     ) -> Self {
         let status = Status::new(generation, Some(errand), generation.kinds());
         let (options, stand_in) = (options.clone(), StandIn::keeping(None));
-        Self { options, plan, status, stand_in, gate: None, told: None, again: None }
+        let credentials_due = Instant::now();
+        Self { options, plan, status, stand_in, gate: None, told: None, again: None, credentials_due }
     }
 
     /// Whether something is served that this takes the place of.
@@ -95,7 +98,8 @@ impl Gathering {
     }
 
     fn due(&self, now: Instant) -> Option<Instant> {
-        [self.gate, self.stand_in.due(now), self.again].into_iter().flatten().min()
+        let credentials = Some(self.credentials_due);
+        [self.gate, self.stand_in.due(now), self.again, credentials].into_iter().flatten().min()
     }
 }
 
@@ -109,7 +113,6 @@ impl Generation {
             let selection = gathering.options.borrow_and_update().selection.clone();
             let mut feed = self.open(&gathering.plan);
             gathering.status.begin(&gathering.plan, &feed.counts);
-            gathering.status.credentials(self.feeds.expires());
             let mut staging = self.staging(&gathering.plan);
             let listed = self.sync(&mut gathering, &selection, &mut feed, &mut staging).await;
             let wanted = self.plan(&gathering.options, Some(&staging));
@@ -243,8 +246,13 @@ impl Generation {
         }
     }
 
-    /// What goes on while nothing is complete: the start gate opens in time, and the snapshot is served.
+    /// What goes on while nothing is complete: the start gate opens in time, the snapshot is served, and credentials
+    /// are looked at.
     async fn tend(&self, gathering: &mut Gathering, now: Instant) {
+        if gathering.credentials_due <= now {
+            gathering.credentials_due = now + CREDENTIALS_EVERY;
+            gathering.status.credentials(self.feeds.credentials());
+        }
         if gathering.gate.is_some_and(|gate| gate <= now) {
             gathering.gate = None;
             Counts::add(&self.counts.sync_timeouts, 1);

@@ -15,8 +15,8 @@ use crate::ingest::problems::Problems;
 use crate::ingest::staging::{Scope, Staging};
 use crate::ingest::watch::{Failure, ListReason, SourceCounts};
 use crate::model::{
-    ApiFacts, ClusterHealth, ClusterId, ClusterStatus, Moment, Need, Restored, Served, SourceCounters,
-    SourceState, SourceStatus, StaleCause,
+    ApiFacts, ClusterHealth, ClusterId, ClusterStatus, CredentialFacts, Moment, Need, Restored, Served,
+    SourceCounters, SourceState, SourceStatus, StaleCause,
 };
 use crate::registry::Registry;
 
@@ -77,6 +77,11 @@ pub(super) struct Status {
 /// The moment by the runtime's clock, which tests may hold.
 fn now() -> Moment {
     Instant::now().into_std().into()
+}
+
+/// What time it is by the runtime's clock, which tests may hold.
+fn time_of_day() -> SystemTime {
+    SystemTime::now() + Instant::now().into_std().saturating_duration_since(std::time::Instant::now())
 }
 
 /// Whether nothing can be served without this kind (K-45).
@@ -261,9 +266,13 @@ impl Status {
         self.write_health();
     }
 
-    /// When the credentials in use expire (K-18).
-    pub(super) fn credentials(&mut self, expire: Option<SystemTime>) {
-        self.row(|row| row.credentials_expire = expire);
+    /// What is known of the credentials in use (K-18). Of those that are only tried nothing is told.
+    pub(super) fn credentials(&self, facts: CredentialFacts) {
+        if !self.is_errand() {
+            let subject = format!("cluster {}, credentials", self.cluster);
+            self.tell(subject, facts.trouble(time_of_day()));
+            self.row(|row| row.credentials = facts);
+        }
     }
 
     /// How many kinds have a mass deletion held back (K-21).

@@ -8,6 +8,8 @@ enum State {
     Waiting,
     /// It serves, or is about to and nobody else is.
     Taken,
+    /// It has handed what it had to the one that serves, and ends.
+    Handed,
     /// It is called off, or its cluster is removed: it says nothing any more.
     Over,
 }
@@ -31,7 +33,18 @@ impl Turn {
         self.change(State::Taken, then)
     }
 
-    /// This generation is not wanted any more. False if it has taken its turn: it is the one that serves.
+    /// The one that serves goes on with what this generation has, which `then` gives it. False if it was called off.
+    pub(super) fn hand_over(&self, then: impl FnOnce()) -> bool {
+        self.change(State::Handed, then)
+    }
+
+    /// Whether it has handed over what it had.
+    pub(in crate::ingest) fn is_handed(&self) -> bool {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) == State::Handed
+    }
+
+    /// This generation is not wanted any more. False if it has taken its turn: it is the one that serves; or if it
+    /// has handed over what it had.
     pub(in crate::ingest) fn call_off(&self) -> bool {
         self.change(State::Over, || ())
     }
@@ -70,8 +83,12 @@ mod tests {
         let taken = Turn::default();
         assert!(taken.take(|| ()));
         assert!(!taken.call_off());
+        let handed = Turn::default();
+        assert!(handed.hand_over(|| ()) && handed.is_handed());
+        assert!(!handed.call_off() && !handed.take(|| panic!("it is over")));
         let off = Turn::default();
         assert!(off.call_off() && !off.take(|| panic!("it was called off")));
+        assert!(!off.hand_over(|| panic!("it was called off")));
         off.say(|| panic!("it is over"));
         taken.end();
         taken.say(|| panic!("it is over"));

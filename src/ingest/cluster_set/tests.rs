@@ -13,6 +13,7 @@ use crate::ingest::objects::ObjectKind;
 use crate::model::{Endpoint, ServiceKey, Standing};
 use crate::registry::{ChangeSet, ServiceSnapshot};
 
+mod credentials;
 mod freshness;
 mod guard;
 mod model;
@@ -21,6 +22,7 @@ mod races;
 mod rights;
 mod rotation;
 mod selection;
+mod tokens;
 
 /// A control plane and what it reads.
 struct Plane {
@@ -63,13 +65,21 @@ impl Plane {
     }
 
     fn run_as(&mut self, role: ClusterRole, id: &str, server: &FakeServer, texts: &[(&str, &str)]) {
+        self.run_by(role, id, Arc::new(server.clone()), texts);
+    }
+
+    fn run_feeds(&mut self, id: &str, feeds: Arc<dyn Feeds>, texts: &[(&str, &str)]) {
+        self.run_by(ClusterRole::Remote, id, feeds, texts);
+    }
+
+    fn run_by(&mut self, role: ClusterRole, id: &str, feeds: Arc<dyn Feeds>, texts: &[(&str, &str)]) {
         self.hash += 1;
         let options = self.set.read_options(&id.into(), &as_texts(texts));
         let start = Start {
             id: id.into(),
             role,
             source: format!("secret {}", self.hash),
-            feeds: Arc::new(server.clone()),
+            feeds,
             hash: self.hash,
             options,
             pin: None,

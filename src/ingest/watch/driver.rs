@@ -196,6 +196,10 @@ impl<T: Object> Driver<T> {
                     let refused = self.way(lane).presented;
                     self.exchange.unauthorized(refused);
                 }
+                Output::Forbidden(lane) => {
+                    let refused = self.way(lane).presented;
+                    self.exchange.forbidden(refused);
+                }
                 Output::Suspect => self.exchange.suspect_connection(),
                 Output::Acquire(pool) => self.permit = Permit::Wanted(self.acquire(pool)),
                 Output::Release => self.permit = Permit::None,

@@ -95,6 +95,8 @@ pub(super) enum Output<T> {
     Drop(Lane),
     /// Have what the last request of this lane came with obtained anew (K-15, K-16).
     Unauthorized(Lane),
+    /// Have it looked at once more beside what goes on: it is known and not permitted to (K-15).
+    Forbidden(Lane),
     /// Have new requests take another connection.
     Suspect,
     /// Get a permit to read a list; the body of the main lane is not read before.

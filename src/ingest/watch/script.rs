@@ -183,6 +183,7 @@ pub(in crate::ingest) struct Script {
     player: Mutex<Player>,
     asked: Mutex<Vec<Asked>>,
     reread: AtomicU64,
+    looked_again: AtomicU64,
     suspected: Arc<AtomicU64>,
 }
 
@@ -192,6 +193,7 @@ impl Script {
             player: Mutex::new(Box::new(player)),
             asked: Mutex::default(),
             reread: AtomicU64::new(0),
+            looked_again: AtomicU64::new(0),
             suspected: Arc::default(),
         })
     }
@@ -227,6 +229,7 @@ impl Script {
             player: Mutex::new(player),
             asked: Mutex::default(),
             reread: AtomicU64::new(0),
+            looked_again: AtomicU64::new(0),
             suspected,
         })
     }
@@ -234,6 +237,11 @@ impl Script {
     /// How often credentials were read again.
     pub(in crate::ingest) fn reread(&self) -> u64 {
         self.reread.load(Ordering::Relaxed)
+    }
+
+    /// How often they were looked at beside what went on.
+    pub(in crate::ingest) fn looked_again(&self) -> u64 {
+        self.looked_again.load(Ordering::Relaxed)
     }
 }
 
@@ -251,6 +259,10 @@ impl Exchange for Script {
 
     fn unauthorized(&self, _: Presented) {
         self.reread.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn forbidden(&self, _: Presented) {
+        self.looked_again.fetch_add(1, Ordering::Relaxed);
     }
 
     fn suspect_connection(&self) {

@@ -1,11 +1,10 @@
 //! The row of one cluster.
 
 use std::collections::BTreeMap;
-use std::time::SystemTime;
 
 use serde::Serialize;
 
-use super::{ClusterHealth, ClusterRole, SourceStatus};
+use super::{ClusterHealth, ClusterRole, CredentialFacts, SourceStatus};
 use crate::model::{ClusterId, Moment, Name, NetworkId, Standing, StartRule};
 
 /// How the Services of a cluster arrive; what is not known yet is `None`.
@@ -58,8 +57,10 @@ pub struct ClusterStatus {
     pub stale_policy: String,
     /// The uid of its `kube-system` namespace: which cluster answers (K-20). Empty when it cannot be read.
     pub uid: Name,
-    /// When the credentials expire, as far as they say (K-18).
-    pub credentials_expire: Option<SystemTime>,
+    /// What is known of the credentials in use (K-18).
+    pub credentials: CredentialFacts,
+    /// How often another token of the same user took over and nothing was listed anew.
+    pub tokens_exchanged: u64,
     /// How its API server is read.
     pub api: ApiFacts,
     /// The network of its system namespace; empty when it has no label.
@@ -100,7 +101,8 @@ impl ClusterStatus {
             standing: Standing::Regular,
             stale_policy: "hold".to_owned(),
             uid: Name::default(),
-            credentials_expire: None,
+            credentials: CredentialFacts::default(),
+            tokens_exchanged: 0,
             api: ApiFacts::default(),
             network: NetworkId::default(),
             sources: BTreeMap::new(),

@@ -29,8 +29,12 @@ pub struct ClusterValues {
     pub mass_delete_holds: usize,
     /// The longest pause its API server asked for.
     pub retry_after: Duration,
+    /// The word for how much time its credentials have left.
+    pub credentials: &'static str,
     /// Seconds until its credentials expire; negative afterwards.
     pub credentials_expire: Option<f64>,
+    /// Whether they cannot be obtained anew.
+    pub credentials_problem: bool,
     /// Estimated bytes held for it.
     pub memory: Option<usize>,
     /// Objects of it that are served from, by kind.
@@ -91,6 +95,10 @@ pub(super) struct ClusterMetrics {
     tombolo_bytes_in: IntCounterVec,
     // Does an API server ask us to wait?
     tombolo_retry_after_seconds: GaugeVec,
+    // Does somebody have to see to credentials?
+    tombolo_credentials_state: IntGaugeVec,
+    // Are the last good ones in use because there are no others?
+    tombolo_credentials_problem: IntGaugeVec,
     // When do credentials end?
     tombolo_credentials_expire_seconds: GaugeVec,
     // What does a cluster cost in memory?
@@ -183,9 +191,22 @@ impl ClusterMetrics {
                 "The pause an API server asked for; 0 while it asks for none",
                 cluster,
             ),
+            tombolo_credentials_state: gauges(
+                "tombolo_credentials_state",
+                "1 for what somebody has to know of the credentials of a cluster: ok, within-30d, within-7d or \
+                 expired. What is renewed by itself, a token in a file or what a plugin gives, is ok until it has \
+                 ended and was not renewed",
+                &["cluster", "state"],
+            ),
+            tombolo_credentials_problem: gauges(
+                "tombolo_credentials_problem",
+                "1 while the credentials of a cluster cannot be obtained anew and the last good ones are in use",
+                cluster,
+            ),
             tombolo_credentials_expire_seconds: seconds(
                 "tombolo_credentials_expire_seconds",
-                "Seconds until the credentials of a cluster expire, negative afterwards",
+                "Seconds until the first of the credentials of a cluster expires, renewed ones included, negative \
+                 afterwards",
                 cluster,
             ),
             tombolo_cluster_memory_bytes: gauges(
@@ -205,6 +226,8 @@ impl ClusterMetrics {
             &self.tombolo_objects,
             &self.tombolo_quarantined_objects,
             &self.tombolo_mass_delete_holds,
+            &self.tombolo_credentials_state,
+            &self.tombolo_credentials_problem,
             &self.tombolo_cluster_memory_bytes,
         ] {
             family.reset();
@@ -252,6 +275,9 @@ impl ClusterMetrics {
         self.tombolo_quarantined_objects.with_label_values(&[id]).set(whole(values.quarantined));
         self.tombolo_mass_delete_holds.with_label_values(&[id]).set(whole(values.mass_delete_holds));
         self.tombolo_retry_after_seconds.with_label_values(&[id]).set(values.retry_after.as_secs_f64());
+        self.tombolo_credentials_state.with_label_values(&[id, values.credentials]).set(1);
+        let problem = i64::from(values.credentials_problem);
+        self.tombolo_credentials_problem.with_label_values(&[id]).set(problem);
         if let Some(seconds) = values.credentials_expire {
             self.tombolo_credentials_expire_seconds.with_label_values(&[id]).set(seconds);
         }

@@ -99,6 +99,35 @@ async fn k16_a_refused_token_file_is_read_again_at_once_and_running_watches_stay
     assert!(server.asked.lock().unwrap().iter().all(|header| header.starts_with("Bearer ")));
 }
 
+#[tokio::test]
+async fn k30_new_requests_come_with_a_token_that_took_over_and_running_watches_stay() {
+    let ca = Ca::new("ca");
+    let token = |n| TokenUser::example("sa", n).header().strip_prefix("Bearer ").unwrap().to_owned();
+    let server = TokenServer::start(&ca, &token(1)).await;
+    let with = |n| {
+        let mut config = server.server.config(&ca);
+        config.auth_info.token = Some(token(n).into());
+        client(&config)
+    };
+    let (api, next) = (with(1), with(2));
+    let mut watch = api.get("/watch".to_owned(), JSON).await.unwrap();
+    assert_eq!(watch.body.next().await, Some(Ok("event".into())));
+    server.accept(&token(2));
+    assert_eq!((status(&next, "/list").await, status(&api, "/list").await), (200, 401));
+    let user = next.token_user().unwrap();
+    assert!(api.token_user().unwrap().is_same_user(&user));
+    drop(next);
+    api.take_token(user);
+    assert_eq!(status(&api, "/list").await, 200);
+    assert_eq!(api.token_user().unwrap().header(), TokenUser::example("sa", 2).header());
+    let no_end = tokio::time::timeout(Duration::from_millis(50), watch.body.next()).await;
+    assert!(no_end.is_err(), "{no_end:?}");
+    until("one connection is left", || {
+        server.server.accepted() == 2 && api.traffic().connections_open() == 1
+    })
+    .await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn k16_a_rotated_token_file_is_picked_up_within_a_minute() {
     let dir = tempfile::tempdir().unwrap();
@@ -106,7 +135,7 @@ async fn k16_a_rotated_token_file_is_picked_up_within_a_minute() {
     std::fs::write(&file, "one").unwrap();
     let mut config = kube::Config::new("https://192.0.2.1".parse().unwrap());
     config.auth_info.token_file = Some(file.to_str().unwrap().to_owned());
-    let authorization = Authorization::new(&config, Duration::from_secs(60)).unwrap();
+    let authorization = Authorization::new(&config, Duration::from_secs(60), &Readers::default()).unwrap();
     let header = async || {
         let header = authorization.header().await.unwrap();
         header.value.unwrap().to_str().unwrap().to_owned()
@@ -276,7 +305,7 @@ async fn k18_a_client_certificate_says_when_it_ends() {
         let off = end.duration_since(SystemTime::now()).unwrap_or_default().abs_diff(days * DAY);
         assert!(off < Duration::from_secs(60), "{off:?}");
         let now = SystemTime::now() + Duration::from_secs(2);
-        assert_eq!((credentials.client_certificate(now), credentials.expiry(now)), (state, state));
+        assert_eq!(credentials.facts().expiry(now), state);
         assert_eq!(credentials.kinds, [CredentialKind::ClientCertificate]);
     }
 }
@@ -293,10 +322,15 @@ fn k18_a_token_says_when_it_expires_if_it_is_a_jwt() {
     let credentials = jwt(r#"{"exp": 2000000000}"#);
     let end = SystemTime::UNIX_EPOCH + Duration::from_secs(2_000_000_000);
     assert_eq!(credentials.token_expires, Some(end));
-    assert_eq!(credentials.token(end - 8 * DAY), Expiry::Within30Days);
-    assert_eq!(credentials.expiry(end), Expiry::Expired);
+    assert_eq!(credentials.facts().expiry(end - 8 * DAY), Expiry::Within30Days);
+    assert_eq!(credentials.facts().expiry(end), Expiry::Expired);
+    // One that is exchanged every other day is no alarm all its life.
+    let brief = jwt(r#"{"exp": 2000000000, "iat": 1999000000}"#).facts();
+    assert_eq!((brief.given_until, brief.renewed_until), (None, Some(end)));
+    let long = jwt(r#"{"exp": 2000000000, "iat": 1998000000}"#).facts();
+    assert_eq!((long.given_until, long.renewed_until), (Some(end), None));
     for other in [jwt("{}"), jwt(r#"{"exp": -1e300}"#), at("opaque".to_owned()), at("a.b.c".to_owned())] {
-        assert_eq!((other.token_expires, other.expiry(end)), (None, Expiry::Far));
+        assert_eq!((other.token_expires, other.facts().expiry(end)), (None, Expiry::Far));
     }
 }
 
@@ -316,6 +350,40 @@ fn credentials_that_cannot_be_used_are_refused_at_once() {
     assert!(text.contains("header") && !text.contains("ary"), "{text}");
     let text = refused(&|config| config.root_cert = Some(vec![b"canary".to_vec()]));
     assert!(!text.contains("canary"), "{text}");
+    // Also where the rest is in files that nobody can read yet, or comes from a program.
+    let text = refused(&|config| {
+        config.root_cert = Some(vec![b"canary".to_vec()]);
+        config.auth_info.client_certificate = Some("/none/crt".to_owned());
+        config.auth_info.client_key = Some("/none/key".to_owned());
+    });
+    assert!(text.contains("root certificate") && !text.contains("canary"), "{text}");
+    let text = refused(&|config| {
+        config.root_cert = Some(vec![b"canary".to_vec()]);
+        config.auth_info.exec = Some(serde_json::from_value(serde_json::json!({"command": "x"})).unwrap());
+    });
+    assert!(text.contains("root certificate") && !text.contains("canary"), "{text}");
+    let text = refused(&|config| {
+        config.root_cert_file = Some("/none/ca".into());
+        config.auth_info.client_certificate_data = Some("eA==".to_owned());
+        config.auth_info.client_key_data = Some("eA==".to_owned().into());
+    });
+    assert!(text.contains("PEM"), "{text}");
+}
+
+#[test]
+fn z_01_a_client_is_made_without_a_look_at_files() {
+    let dir = tempfile::tempdir().unwrap();
+    let pipe = dir.path().join("pipe");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let name = || Some(pipe.to_str().unwrap().to_owned());
+    let mut config = kube::Config::new("https://192.0.2.1".parse().unwrap());
+    config.root_cert_file = Some(pipe.clone());
+    config.auth_info.client_certificate = name();
+    config.auth_info.client_key = name();
+    config.auth_info.token_file = name();
+    // Without a runtime, whose threads would read them.
+    let api = client(&config);
+    assert_eq!(api.credentials().problem, None, "nothing of them is known");
 }
 
 /// A remote kubeconfig whose user is what R1.14 permits.
@@ -633,6 +701,123 @@ async fn k16_what_was_refused_is_not_used_while_the_plugin_runs() {
 }
 
 #[tokio::test]
+async fn k15_what_is_forbidden_holds_up_nobody_while_the_plugin_runs() {
+    let (ca, dir) = (Ca::new("ca"), tempfile::tempdir().unwrap());
+    let server = TokenServer::start(&ca, "one").await;
+    let dir = dir.path();
+    answer(dir, serde_json::json!({"token": "one"}));
+    std::fs::write(dir.join("go"), "").unwrap();
+    let script = format!(
+        "echo run >> {0}/runs; until [ -e {0}/go ]; do sleep 0.02; done; cat {0}/answer",
+        dir.display()
+    );
+    let api = client(&with_script(&server.server, &ca, script));
+    let old = api.get("/list".to_owned(), JSON).await.unwrap();
+    std::fs::remove_file(dir.join("go")).unwrap();
+    answer(dir, serde_json::json!({"token": "two"}));
+    api.forbidden(old.presented);
+    until("it runs again", || runs(dir) == 2).await;
+    assert_eq!(status(&api, "/list").await, 200, "the old one is used meanwhile");
+    std::fs::write(dir.join("go"), "").unwrap();
+    server.accept("two");
+    until("it has ended", || api.inner.authorization.load().exec().unwrap().runs() == 2).await;
+    assert_eq!(status(&api, "/list").await, 200);
+    // Whatever else is forbidden, to the old one or to the new one: there is nobody else to be.
+    let new = api.get("/list".to_owned(), JSON).await.unwrap();
+    for presented in [old.presented, new.presented, new.presented] {
+        api.forbidden(presented);
+        assert_eq!(status(&api, "/list").await, 200);
+        let doubt = api.inner.doubt.join(|| async {});
+        doubt.await;
+    }
+    assert_eq!((runs(dir), server.server.accepted()), (2, 1));
+}
+
+#[tokio::test]
+async fn k15_only_another_identity_takes_another_connection() {
+    let (ca, dir) = (Ca::new("ca"), tempfile::tempdir().unwrap());
+    let (server, dir) = (whoami(&ca).await, dir.path());
+    give(&ca, dir, "one", serde_json::json!({}));
+    let api = permitted(&ca, &server, serde_json::json!({"exec": plugin(dir)}), "exec");
+    let forbid = async || {
+        let answer = api.get("/".to_owned(), JSON).await.unwrap();
+        api.forbidden(answer.presented);
+        api.inner.doubt.join(|| async {}).await;
+        get(&api, "/").await.unwrap().1
+    };
+    assert_eq!((forbid().await.as_str(), server.accepted(), runs(dir)), ("CN=one", 1, 2));
+    // The same in files.
+    let (certificate, key) = (dir.join("crt"), dir.join("key"));
+    let plant = |name: &str| {
+        let (pem, key_pem) = ca.client(name, DAY);
+        std::fs::write(&certificate, pem).unwrap();
+        std::fs::write(&key, key_pem).unwrap();
+    };
+    let mut config = server.config(&ca);
+    config.auth_info.client_certificate = Some(certificate.to_str().unwrap().to_owned());
+    config.auth_info.client_key = Some(key.to_str().unwrap().to_owned());
+    plant("one");
+    let api = client(&config);
+    let forbid = async || {
+        let answer = api.get("/".to_owned(), JSON).await.unwrap();
+        api.forbidden(answer.presented);
+        api.inner.doubt.join(|| async {}).await;
+        get(&api, "/").await.unwrap().1
+    };
+    let before = server.accepted();
+    assert_eq!((forbid().await.as_str(), server.accepted() - before), ("CN=one", 1), "as it was");
+    plant("two");
+    assert_eq!((forbid().await.as_str(), server.accepted() - before), ("CN=two", 2));
+    assert_eq!((forbid().await.as_str(), server.accepted() - before), ("CN=two", 2));
+}
+
+#[tokio::test]
+async fn k18_what_a_plugin_or_a_file_gives_is_renewed_and_says_so() {
+    let (ca, dir) = (Ca::new("ca"), tempfile::tempdir().unwrap());
+    let (server, dir) = (whoami(&ca).await, dir.path());
+    give(&ca, dir, "one", serde_json::json!({}));
+    let api = permitted(&ca, &server, serde_json::json!({"exec": plugin(dir)}), "exec");
+    get(&api, "/").await.unwrap();
+    let facts = api.credential_facts();
+    assert!(facts.given_until.is_none() && facts.renewed_until.is_some(), "{facts:?}");
+    assert_eq!(facts.expiry(SystemTime::now()), Expiry::Far);
+    // A token in a file, as kubelets renew it.
+    let encode = |text: &str| base64::Engine::encode(&base64::engine::general_purpose::URL_SAFE_NO_PAD, text);
+    std::fs::write(dir.join("token"), format!("e30.{}.x", encode(r#"{"exp": 2000000000}"#))).unwrap();
+    let mut config = server.config(&ca);
+    config.auth_info.token_file = Some(dir.join("token").to_str().unwrap().to_owned());
+    let api = client(&config);
+    get(&api, "/").await.unwrap();
+    let facts = api.credential_facts();
+    let end = SystemTime::UNIX_EPOCH + Duration::from_secs(2_000_000_000);
+    assert_eq!((facts.given_until, facts.renewed_until), (None, Some(end)));
+    assert_eq!(facts.expiry(end - DAY), Expiry::Far);
+}
+
+#[tokio::test]
+async fn k18_files_of_a_certificate_that_ends_soon_are_looked_at_between_connections() {
+    let (ca, dir) = (Ca::new("ca"), tempfile::tempdir().unwrap());
+    let server = whoami(&ca).await;
+    let (certificate, key) = (dir.path().join("crt"), dir.path().join("key"));
+    let plant = |days: u32| {
+        let (pem, key_pem) = ca.client("me", days * DAY);
+        std::fs::write(&certificate, pem).unwrap();
+        std::fs::write(&key, key_pem).unwrap();
+    };
+    let mut config = server.config(&ca);
+    config.auth_info.client_certificate = Some(certificate.to_str().unwrap().to_owned());
+    config.auth_info.client_key = Some(key.to_str().unwrap().to_owned());
+    plant(3);
+    let api = client(&config);
+    get(&api, "/").await.unwrap();
+    let expiry = || api.credential_facts().expiry(SystemTime::now());
+    assert_eq!(expiry(), Expiry::Within7Days);
+    plant(90);
+    until("somebody renewed it", || expiry() == Expiry::Far).await;
+    assert_eq!(server.accepted(), 1, "the connection stays");
+}
+
+#[tokio::test]
 async fn k16_an_exchange_of_before_brings_no_old_identity_back() {
     let (ca, dir) = (Ca::new("ca"), tempfile::tempdir().unwrap());
     let server = Server::start(ca.server(&["http/1.1"]), whoami_of);
@@ -695,6 +880,8 @@ async fn k16_a_connection_that_is_being_made_is_not_kept_as_who_we_were() {
         config.auth_info.client_key = Some(key.to_str().unwrap().to_owned());
         plant("one");
         let api = client(&config);
+        // A pair that is read between the two writes of the next one leaves this one in force.
+        api.inner.tls.as_ref().unwrap().config(&"server".into()).await.unwrap();
         for (n, old, new) in [(1, "one", "two"), (3, "two", "three")] {
             // Whether one attempt is made for all, or, once HTTP/1.1 was agreed on, one for each.
             let asking = tokio::spawn({
@@ -734,12 +921,12 @@ async fn k17_files_that_are_not_good_yet_are_waited_for() {
         config.auth_info.client_certificate = name(&certificate);
         config.auth_info.client_key = name(&key);
         let api = ApiServer::new(&config, AddressPolicy::Any).expect("perhaps later");
-        assert!(api.credentials().problem.is_some_and(|problem| problem.contains(why)));
         let error = get(&api, "/").await.unwrap_err();
         assert!(
             matches!(&error, TransportError::Credentials { cause, .. } if cause.contains(why)),
             "{error}"
         );
+        assert!(api.credentials().problem.is_some_and(|problem| problem.contains(why)));
         std::fs::write(&ca_file, &ca.pem).unwrap();
         std::fs::write(&certificate, &pem).unwrap();
         assert_eq!(get(&api, "/").await.unwrap().1, "CN=me");

@@ -109,6 +109,12 @@ async fn names_without_an_address_are_told_apart() {
     assert_eq!(error.to_string(), "server:443: cannot resolve its name: it has no address");
 }
 
+#[test]
+fn k05_connecting_pings_and_their_answers_take_ten_seconds_at_most() {
+    let Patience { connect, tls, ping, pong, .. } = Patience::default();
+    assert_eq!([connect, tls, ping, pong], [Duration::from_secs(10); 4]);
+}
+
 #[tokio::test]
 async fn connections_are_probed_by_the_kernel_and_send_at_once() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();

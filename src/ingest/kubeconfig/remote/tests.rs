@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use proptest::prelude::*;
+use rustix::fs::inotify;
 use rustix::time::{ClockId, clock_gettime};
 use serde_json::json;
 
@@ -239,6 +240,47 @@ fn z_01_refused_programs_are_not_run_and_permitted_ones_not_before_they_are_need
         ApiServer::new(&config, AddressPolicy::Remote).unwrap();
         assert!(!marker.exists());
     }
+}
+
+/// What is opened or read in a directory, by whatever means.
+struct Openings(rustix::fd::OwnedFd);
+
+impl Openings {
+    fn of(dir: &Path) -> Self {
+        let told = inotify::init(inotify::CreateFlags::NONBLOCK).unwrap();
+        inotify::add_watch(&told, dir, inotify::WatchFlags::OPEN | inotify::WatchFlags::ACCESS).unwrap();
+        Self(told)
+    }
+
+    fn any(&self) -> bool {
+        let mut room = [std::mem::MaybeUninit::uninit(); 4096];
+        inotify::Reader::new(&self.0, &mut room).next().is_ok()
+    }
+}
+
+#[test]
+fn z_01_refused_files_are_not_opened_and_permitted_ones_not_before_they_are_needed() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("secret");
+    std::fs::write(&file, "canary").unwrap();
+    let openings = Openings::of(dir.path());
+    let path = file.to_str().unwrap();
+    for (user, option) in [
+        (json!({"tokenFile": path}), "tokenFile"),
+        (json!({"client-certificate": path, "client-key-data": ""}), "clientCertificate"),
+        (json!({"client-certificate": path, "client-key": path}), "clientCertificate,clientKey"),
+    ] {
+        assert!(permitted(user.clone(), "").is_err());
+        if let Ok(config) = permitted(user, option) {
+            // A certificate without its key is refused here.
+            let _ = ApiServer::new(&config, AddressPolicy::Remote);
+        }
+    }
+    let ca = with("certificate-authority", json!(path));
+    assert!(verdict(ca, json!({})).unwrap_err().contains("certificate-authority-data"));
+    assert!(!openings.any());
+    std::fs::read(&file).unwrap();
+    assert!(openings.any(), "that is told");
 }
 
 #[test]

@@ -330,11 +330,11 @@ impl<T: Object> Machine<T> {
         }
     }
 
-    /// K-15: others may be permitted to, and who we are may have changed. Read again once: what is forbidden to
+    /// K-15: others may be permitted to, and who we are may have changed. Looked at once more, once: what is forbidden to
     /// the right one as well stays so for ever.
     pub(super) fn forbidden(&mut self, lane: Lane) {
         if self.is_first(403) {
-            self.outputs.push_back(Output::Unauthorized(lane));
+            self.outputs.push_back(Output::Forbidden(lane));
         }
     }
 
