@@ -177,11 +177,14 @@ fn the_scan_sees_paths_and_groups() {
 /// Where the wall clock is read, and what for (K-41). Everything else goes by monotonic clocks, so that neither
 /// skew between machines nor a clock that is set changes what is served.
 const WALL_CLOCK: &[(&str, &str)] = &[
+    ("admin/debug/clusters.rs", "when credentials expire"),
     ("admin/debug/proxies.rs", "times shown"),
     ("admin/scrape.rs", "when certificates and tokens expire"),
     ("app/builder.rs", "certificates"),
+    ("ingest/client.rs", "when credentials expire"),
     ("ingest/client/exec.rs", "when credentials expire"),
     ("ingest/client/traffic.rs", "times shown"),
+    ("ingest/cluster/status.rs", "when credentials expire"),
     ("ingest/snapshot/keeper.rs", "the age of snapshots"),
     ("model/moment.rs", "times shown"),
     ("xds/hub.rs", "times shown"),

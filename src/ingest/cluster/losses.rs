@@ -6,7 +6,7 @@ use super::holds::CONFIRM_AFTER;
 use super::plan::Plan;
 use crate::ingest::objects::ObjectKind;
 use crate::ingest::staging::{Guard, Staging};
-use crate::model::{Name, NetworkId};
+use crate::model::{ClusterStatus, Name, NetworkId};
 use crate::registry::NetworkClaim;
 
 /// The namespace of the Service that every API server has: its own.
@@ -159,13 +159,19 @@ impl Generation {
             return None;
         }
         let (gateways, exports) = (ObjectKind::Gateway, ObjectKind::ServiceExport);
-        let network =
-            staging.is_unavailable(gateways).then(|| self.lost_gateways(gathering, staging)).flatten();
+        let gone = staging.is_unavailable(gateways) && self.had(gateways);
+        let network = gone.then(|| self.lost_gateways(gathering, staging)).flatten();
         if let Some(network) = network {
             return Some((gateways, format!("network {network} would have no gateway")));
         }
         let unseen = staging.is_unavailable(exports) && self.loses_exports(gathering, staging);
         unseen.then(|| (exports, "other clusters would see nothing of it".to_owned()))
+    }
+
+    /// Whether what is served was read of objects of this kind too, as far as that is known.
+    fn had(&self, kind: ObjectKind) -> bool {
+        let some = |row: &ClusterStatus| row.objects.get(kind.name()).is_none_or(|objects| *objects > 0);
+        self.registry.clusters().look(&self.context.cluster, some).unwrap_or(true)
     }
 
     /// What this cluster tells of networks, or a snapshot of it that is not served yet.

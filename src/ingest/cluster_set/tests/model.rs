@@ -306,6 +306,15 @@ fn record(service: &crate::model::Service) -> Record {
     Record { ports, vips: vips.collect() }
 }
 
+#[tokio::test(start_paused = true)]
+async fn k31_without_the_gateway_api_a_gateway_service_that_is_gone_holds_nothing_back() {
+    let mut world = World::populated().await;
+    for step in [Step::Gateway((2, 1), None), Step::Run((2, 1))] {
+        world.take(&step).await;
+        assert_eq!(world.found(), expected(&world.clusters), "after {step:?}");
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 192, ..ProptestConfig::default() })]
 
