@@ -395,15 +395,21 @@ async fn d35_remotes_of_a_config_cluster_that_is_down_grow_old_over_a_restart() 
     plane.stop().await;
 }
 
-/// Static gateways come from the document, and no cluster waits for it.
-#[tokio::test(flavor = "multi_thread")]
-async fn the_networks_document_of_a_config_cluster_that_is_down_holds_after_a_restart() {
+/// Two clusters, and a ConfigMap of the first with a static gateway of `net-static`.
+async fn with_networks_document() -> (RunningApiServer, RunningApiServer) {
     let (east, west) = (server("east", "10.0.0.1").await, server("west", "10.0.0.2").await);
     east.store().create(secret(&[("west".to_owned(), west.kubeconfig())])).unwrap();
     let document = "networks: {net-static: {gateways: [{address: 203.0.113.7, port: 15443}]}}";
     let config_map = json!({"apiVersion": "v1", "kind": "ConfigMap",
         "metadata": {"name": "istio", "namespace": "istio-system"}, "data": {"meshNetworks": document}});
     east.store().create(config_map).unwrap();
+    (east, west)
+}
+
+/// Static gateways come from the document, and no cluster waits for it.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_networks_document_of_a_config_cluster_that_is_down_holds_after_a_restart() {
+    let (east, west) = with_networks_document().await;
     let machine = Machine::new(&east);
     let gateways = |plane: &Plane| -> Vec<String> {
         let networks = plane.registry.networks();
@@ -426,12 +432,7 @@ async fn the_networks_document_of_a_config_cluster_that_is_down_holds_after_a_re
 /// Nobody gives up waiting for it, and the config cluster itself is there.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_networks_document_of_before_holds_while_only_its_config_map_cannot_be_read() {
-    let (east, west) = (server("east", "10.0.0.1").await, server("west", "10.0.0.2").await);
-    east.store().create(secret(&[("west".to_owned(), west.kubeconfig())])).unwrap();
-    let document = "networks: {net-static: {gateways: [{address: 203.0.113.7, port: 15443}]}}";
-    let config_map = json!({"apiVersion": "v1", "kind": "ConfigMap",
-        "metadata": {"name": "istio", "namespace": "istio-system"}, "data": {"meshNetworks": document}});
-    east.store().create(config_map).unwrap();
+    let (east, _west) = with_networks_document().await;
     let machine = Machine::new(&east);
     let options = IngestOptions { remote_cluster_timeout: Duration::ZERO, ..machine.options() };
     let gateways = |plane: &Plane| -> Vec<String> {

@@ -20,10 +20,14 @@ pub(super) struct Own {
 }
 
 impl Own {
-    /// Builds them for a proxy. Cost ∝ the endpoints of its own services in its own cluster.
+    /// Builds them for a proxy of a mesh with this trust domain; clients of its own one, where that is another
+    /// (D34), are let in too. Cost ∝ the endpoints of its own services in its own cluster.
     pub(super) fn build(registry: &Registry, view: &ProxyView, trust_domain: &str) -> Self {
         let ports = ports(registry, view);
-        let inbound = resources::inbound(&ports, &WorkloadKey::of(view), trust_domain);
+        let account = view.workload.as_ref().and_then(|pod| pod.account.as_ref());
+        let own = account.map(|account| &*account.trust_domain).filter(|own| *own != trust_domain);
+        let trust_domains: Vec<&str> = [trust_domain].into_iter().chain(own).collect();
+        let inbound = resources::inbound(&ports, &WorkloadKey::of(view), &trust_domains);
         Self {
             clusters: Arc::new(ResourceList::new(inbound.clusters)),
             listeners: Arc::new(ResourceList::new(inbound.listeners)),
@@ -84,4 +88,32 @@ pub(super) fn target_ports(snapshot: &ServiceSnapshot) -> u64 {
         (&shard.cluster, targets).hash(&mut hasher);
     }
     hasher.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Locality, Node, NodeMetadata, SpiffeId, WorkloadCell, WorkloadParts};
+
+    /// Whether clients of these trust domains are let in by a pod of `own`.
+    fn lets_in(own: &str, clients: [&str; 3]) -> [bool; 3] {
+        let account =
+            SpiffeId { trust_domain: own.into(), namespace: "a".into(), service_account: "sa".into() };
+        let pod = WorkloadCell::from(WorkloadParts { account: Some(account), ..WorkloadParts::default() });
+        let id = "sidecar~10.0.0.1~p.a~a.svc.cluster.local";
+        let node = Node::parse(id, NodeMetadata::default(), Locality::default(), std::iter::empty());
+        let view = ProxyView::new(&node.expect("a node"), Some(pod), &"".into());
+        let own = Own::build(&Registry::new(), &view, "mesh.org");
+        let bytes: Vec<u8> =
+            own.listeners.entries().iter().flat_map(|entry| entry.encoded.any.to_vec()).collect();
+        let text = String::from_utf8_lossy(&bytes);
+        clients.map(|domain| text.contains(&format!("spiffe://{domain}/")))
+    }
+
+    #[test]
+    fn d34_clients_of_the_mesh_and_of_the_clusters_own_trust_domain_are_let_in() {
+        let domains = ["mesh.org", "west.org", "north.org"];
+        assert_eq!(lets_in("mesh.org", domains), [true, false, false]);
+        assert_eq!(lets_in("west.org", domains), [true, true, false]);
+    }
 }

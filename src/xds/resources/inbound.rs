@@ -40,16 +40,16 @@ pub struct InboundResources {
 }
 
 /// The inbound side of `key` for `ports`, ordered oldest service first: the first wins a target port. Mesh
-/// clients of `trust_domain` are authenticated, plain clients are let in. Routers have none.
-pub fn inbound(ports: &[InboundPort], key: &WorkloadKey, trust_domain: &str) -> InboundResources {
+/// clients of `trust_domains` are authenticated, plain clients are let in. Routers have none.
+pub fn inbound(ports: &[InboundPort], key: &WorkloadKey, trust_domains: &[&str]) -> InboundResources {
     if key.kind != ProxyKind::Sidecar {
         return InboundResources::default();
     }
     let ports = distinct(ports);
     if key.mode == InterceptionMode::None {
-        bound(&ports, key, trust_domain)
+        bound(&ports, key, trust_domains)
     } else {
-        captured(&ports, key, trust_domain)
+        captured(&ports, key, trust_domains)
     }
 }
 
@@ -62,7 +62,7 @@ fn distinct(ports: &[InboundPort]) -> Vec<&InboundPort> {
     distinct
 }
 
-fn captured(ports: &[&InboundPort], key: &WorkloadKey, trust_domain: &str) -> InboundResources {
+fn captured(ports: &[&InboundPort], key: &WorkloadKey, trust_domains: &[&str]) -> InboundResources {
     let families = IpFamilies::of(&key.addresses);
     let source = source(families);
     let ip = wildcard(families);
@@ -74,9 +74,9 @@ fn captured(ports: &[&InboundPort], key: &WorkloadKey, trust_domain: &str) -> In
         clusters.push(cluster::inbound_captured(&cluster_name(port), source, version(port.protocol)));
         let name = format!("{ip}_{}", port.target_port);
         let target = target(port, &name, Some(port.target_port));
-        chains.extend(inbound_chains::chains(&target, trust_domain));
+        chains.extend(inbound_chains::chains(&target, trust_domains));
     }
-    chains.extend(inbound_chains::chains(&passthrough(), trust_domain));
+    chains.extend(inbound_chains::chains(&passthrough(), trust_domains));
     let listener = lds::Listener {
         name: "virtualInbound".to_owned(),
         address: address(ip, INBOUND_PORT),
@@ -93,7 +93,7 @@ fn captured(ports: &[&InboundPort], key: &WorkloadKey, trust_domain: &str) -> In
 }
 
 /// Without capture: every port bound on every address of the workload.
-fn bound(ports: &[&InboundPort], key: &WorkloadKey, trust_domain: &str) -> InboundResources {
+fn bound(ports: &[&InboundPort], key: &WorkloadKey, trust_domains: &[&str]) -> InboundResources {
     let mut resources = InboundResources::default();
     for port in ports {
         resources.clusters.push(cluster::inbound_static(
@@ -107,7 +107,7 @@ fn bound(ports: &[&InboundPort], key: &WorkloadKey, trust_domain: &str) -> Inbou
             let listener = lds::Listener {
                 address: address(ip, port.target_port),
                 listener_filters: vec![filters::tls_inspector(), inbound_chains::http_inspector(&[port])],
-                ..listening(inbound_chains::chains(&target(port, &name, None), trust_domain))
+                ..listening(inbound_chains::chains(&target(port, &name, None), trust_domains))
             };
             resources.listeners.push(finish(&lds::Listener { name, ..listener }));
         }

@@ -36,9 +36,9 @@ pub(super) struct Target {
 }
 
 /// The chains of one port under the permissive mode of §3.4.
-pub(super) fn chains(target: &Target, trust_domain: &str) -> Vec<lds::FilterChain> {
+pub(super) fn chains(target: &Target, trust_domains: &[&str]) -> Vec<lds::FilterChain> {
     let mtls = |mut chain: lds::FilterChain| {
-        chain.transport_socket = Some(tls::server(trust_domain));
+        chain.transport_socket = Some(tls::server(trust_domains));
         chain
     };
     match target.protocol {

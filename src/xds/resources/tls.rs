@@ -42,9 +42,10 @@ pub(super) fn client(sni: String, protocol: PortProtocol, accounts: &[SpiffeId])
     named("envoy.transport_sockets.tls", pack_any(context))
 }
 
-/// The server's side of mesh mTLS: clients of `trust_domain` only.
-pub(super) fn server(trust_domain: &str) -> TransportSocket {
-    let names = vec![MatchPattern::Prefix(format!("spiffe://{trust_domain}/"))];
+/// The server's side of mesh mTLS: clients of `trust_domains` only.
+pub(super) fn server(trust_domains: &[&str]) -> TransportSocket {
+    let prefix = |domain: &&str| MatchPattern::Prefix(format!("spiffe://{domain}/"));
+    let names = trust_domains.iter().map(prefix).collect();
     let context = tls::DownstreamTlsContext {
         common_tls_context: Some(common(names, &["h2", "http/1.1"])),
         require_client_certificate: flag(true),

@@ -667,18 +667,23 @@ async fn k16_many_requests_that_are_refused_together_cost_one_run_and_one_connec
     assert_eq!(get(&api, "/").await.unwrap().1, "CN=three");
 }
 
-#[tokio::test]
-async fn k16_what_was_refused_is_not_used_while_the_plugin_runs() {
-    let (ca, dir) = (Ca::new("ca"), tempfile::tempdir().unwrap());
-    let server = TokenServer::start(&ca, "one").await;
-    let dir = dir.path();
+/// A client whose plugin gives the token `one` first, and ends only while there is a file `go`, as there is now.
+fn with_a_plugin_that_waits(ca: &Ca, server: &TokenServer, dir: &Path) -> ApiServer {
     answer(dir, serde_json::json!({"token": "one"}));
     std::fs::write(dir.join("go"), "").unwrap();
     let script = format!(
         "echo run >> {0}/runs; until [ -e {0}/go ]; do sleep 0.02; done; cat {0}/answer",
         dir.display()
     );
-    let api = client(&with_script(&server.server, &ca, script));
+    client(&with_script(&server.server, ca, script))
+}
+
+#[tokio::test]
+async fn k16_what_was_refused_is_not_used_while_the_plugin_runs() {
+    let (ca, dir) = (Ca::new("ca"), tempfile::tempdir().unwrap());
+    let server = TokenServer::start(&ca, "one").await;
+    let dir = dir.path();
+    let api = with_a_plugin_that_waits(&ca, &server, dir);
     assert_eq!(status(&api, "/list").await, 200);
     std::fs::remove_file(dir.join("go")).unwrap();
     server.accept("two");
@@ -705,13 +710,7 @@ async fn k15_what_is_forbidden_holds_up_nobody_while_the_plugin_runs() {
     let (ca, dir) = (Ca::new("ca"), tempfile::tempdir().unwrap());
     let server = TokenServer::start(&ca, "one").await;
     let dir = dir.path();
-    answer(dir, serde_json::json!({"token": "one"}));
-    std::fs::write(dir.join("go"), "").unwrap();
-    let script = format!(
-        "echo run >> {0}/runs; until [ -e {0}/go ]; do sleep 0.02; done; cat {0}/answer",
-        dir.display()
-    );
-    let api = client(&with_script(&server.server, &ca, script));
+    let api = with_a_plugin_that_waits(&ca, &server, dir);
     let old = api.get("/list".to_owned(), JSON).await.unwrap();
     std::fs::remove_file(dir.join("go")).unwrap();
     answer(dir, serde_json::json!({"token": "two"}));
@@ -733,19 +732,21 @@ async fn k15_what_is_forbidden_holds_up_nobody_while_the_plugin_runs() {
     assert_eq!((runs(dir), server.server.accepted()), (2, 1));
 }
 
+/// Who asks after something was forbidden.
+async fn forbid(api: &ApiServer) -> String {
+    let answer = api.get("/".to_owned(), JSON).await.unwrap();
+    api.forbidden(answer.presented);
+    api.inner.doubt.join(|| async {}).await;
+    get(api, "/").await.unwrap().1
+}
+
 #[tokio::test]
 async fn k15_only_another_identity_takes_another_connection() {
     let (ca, dir) = (Ca::new("ca"), tempfile::tempdir().unwrap());
     let (server, dir) = (whoami(&ca).await, dir.path());
     give(&ca, dir, "one", serde_json::json!({}));
     let api = permitted(&ca, &server, serde_json::json!({"exec": plugin(dir)}), "exec");
-    let forbid = async || {
-        let answer = api.get("/".to_owned(), JSON).await.unwrap();
-        api.forbidden(answer.presented);
-        api.inner.doubt.join(|| async {}).await;
-        get(&api, "/").await.unwrap().1
-    };
-    assert_eq!((forbid().await.as_str(), server.accepted(), runs(dir)), ("CN=one", 1, 2));
+    assert_eq!((forbid(&api).await.as_str(), server.accepted(), runs(dir)), ("CN=one", 1, 2));
     // The same in files.
     let (certificate, key) = (dir.join("crt"), dir.join("key"));
     let plant = |name: &str| {
@@ -758,17 +759,11 @@ async fn k15_only_another_identity_takes_another_connection() {
     config.auth_info.client_key = Some(key.to_str().unwrap().to_owned());
     plant("one");
     let api = client(&config);
-    let forbid = async || {
-        let answer = api.get("/".to_owned(), JSON).await.unwrap();
-        api.forbidden(answer.presented);
-        api.inner.doubt.join(|| async {}).await;
-        get(&api, "/").await.unwrap().1
-    };
     let before = server.accepted();
-    assert_eq!((forbid().await.as_str(), server.accepted() - before), ("CN=one", 1), "as it was");
+    assert_eq!((forbid(&api).await.as_str(), server.accepted() - before), ("CN=one", 1), "as it was");
     plant("two");
-    assert_eq!((forbid().await.as_str(), server.accepted() - before), ("CN=two", 2));
-    assert_eq!((forbid().await.as_str(), server.accepted() - before), ("CN=two", 2));
+    assert_eq!((forbid(&api).await.as_str(), server.accepted() - before), ("CN=two", 2));
+    assert_eq!((forbid(&api).await.as_str(), server.accepted() - before), ("CN=two", 2));
 }
 
 #[tokio::test]

@@ -15,6 +15,8 @@ pub(super) const ANY: &str = r"(^|\.)(version|update_success|update_rejected|upd
 /// What changes whenever a proxy takes or refuses a list of Envoy clusters.
 pub(super) const LISTS: &str =
     r"^cluster_manager\.cds\.(version|update_success|update_rejected|update_failure)$";
+/// What Envoys say of their control plane.
+const CONNECTED: &str = r"^control_plane\.connected_state$";
 /// Between two looks: nothing is on its way if they are equal.
 const PAUSE: Duration = Duration::from_millis(400);
 
@@ -26,14 +28,17 @@ pub(super) struct Quiet {
 }
 
 impl Quiet {
-    /// The counters that match `filter`, once they stand still.
+    /// The counters that match `filter`, once they stand still. An Envoy that waits before it connects again stands
+    /// still too, and gets everything anew once it does: all of them have to be connected.
     pub(super) async fn settled(lab: &Lab, filter: &'static str) -> Result<Self, LabError> {
         let mut last = read(lab, filter).await?;
         until_every("proxies have everything", PATIENCE, PAUSE, async || {
             let now = read(lab, filter).await.map_err(|error| error.to_string())?;
             let moved = moved(&last, &now);
             last = now;
-            if moved.is_empty() { Ok(()) } else { Err(moved.join(", ")) }
+            let away = away(&read(lab, CONNECTED).await.map_err(|error| error.to_string())?);
+            let troubles = [moved, away].concat();
+            if troubles.is_empty() { Ok(()) } else { Err(troubles.join(", ")) }
         })
         .await?;
         Ok(Self { filter, counters: last })
@@ -58,6 +63,12 @@ async fn read(lab: &Lab, filter: &str) -> Result<BTreeMap<String, BTreeMap<Strin
         Ok::<_, LabError>((pod.path(), stats))
     });
     Ok(try_join_all(reading).await?.into_iter().collect())
+}
+
+/// The pods whose Envoys are not connected to a control plane.
+fn away(connected: &BTreeMap<String, BTreeMap<String, u64>>) -> Vec<String> {
+    let away = connected.iter().filter(|(_, states)| states.values().any(|state| *state != 1));
+    away.map(|(pod, _)| format!("{pod} is not connected")).collect()
 }
 
 /// What differs, in pods that are in both.
@@ -91,6 +102,15 @@ mod tests {
             all.entry((*pod).to_owned()).or_default().insert((*name).to_owned(), *value);
         }
         all
+    }
+
+    #[test]
+    fn who_is_not_connected_is_not_quiet() {
+        let pods = counters(&[
+            ("east/sleep", "control_plane.connected_state", 1),
+            ("west/sleep", "control_plane.connected_state", 0),
+        ]);
+        assert_eq!(away(&pods), ["west/sleep is not connected"]);
     }
 
     #[test]

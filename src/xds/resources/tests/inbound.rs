@@ -39,7 +39,7 @@ fn captured_ports_take_mesh_and_plain_clients() {
         (3306, 3306, PortProtocol::Tcp),
         (9000, 9000, PortProtocol::Auto),
     ]);
-    let made = inbound(&given, &workload(InterceptionMode::Redirect), "cluster.local");
+    let made = inbound(&given, &workload(InterceptionMode::Redirect), &["cluster.local"]);
     let listener: lds::Listener = find(&made.listeners, "virtualInbound");
     let shape = |port| {
         let chains = chains(&listener, port);
@@ -60,9 +60,9 @@ fn captured_ports_take_mesh_and_plain_clients() {
 }
 
 #[test]
-fn mesh_clients_need_a_certificate_of_the_trust_domain() {
+fn mesh_clients_need_a_certificate_of_a_trust_domain() {
     let given = ports(&[(80, 8080, PortProtocol::Http)]);
-    let made = inbound(&given, &workload(InterceptionMode::None), "example.org");
+    let made = inbound(&given, &workload(InterceptionMode::None), &["example.org", "west.org"]);
     let listener: lds::Listener = find(&made.listeners, "127.0.0.7_8080");
     let socket = listener.filter_chains[0].transport_socket.clone().expect("tls");
     let Some(transport_socket::ConfigType::TypedConfig(any)) = socket.config_type else {
@@ -72,13 +72,16 @@ fn mesh_clients_need_a_certificate_of_the_trust_domain() {
     assert_eq!(context.require_client_certificate.map(|flag| flag.value), Some(true));
     let common = context.common_tls_context.expect("common");
     assert_eq!(common.alpn_protocols, ["h2", "http/1.1"]);
-    assert!(format!("{common:?}").contains("Prefix(\"spiffe://example.org/\")"));
+    let common = format!("{common:?}");
+    for domain in ["example.org", "west.org"] {
+        assert!(common.contains(&format!("Prefix(\"spiffe://{domain}/\")")), "{common}");
+    }
 }
 
 #[test]
 fn without_capture_ports_lead_to_the_application_address() {
     let given = ports(&[(80, 8080, PortProtocol::Http)]);
-    let made = inbound(&given, &workload(InterceptionMode::None), "cluster.local");
+    let made = inbound(&given, &workload(InterceptionMode::None), &["cluster.local"]);
     assert_eq!(names(&made.listeners), ["127.0.0.7_8080"]);
     let cluster: cds::Cluster = find(&made.clusters, "inbound|8080||");
     assert!(format!("{:?}", cluster.load_assignment).contains("127.0.0.1"));
@@ -92,8 +95,8 @@ fn the_oldest_service_wins_a_target_port_and_capture_ports_are_left_out() {
         (82, 15006, PortProtocol::Tcp),
     ]);
     let key = workload(InterceptionMode::None);
-    let first = inbound(&given[..1], &key, "cluster.local");
-    assert_eq!(inbound(&given, &key, "cluster.local"), first);
+    let first = inbound(&given[..1], &key, &["cluster.local"]);
+    assert_eq!(inbound(&given, &key, &["cluster.local"]), first);
     let router = WorkloadKey { kind: ProxyKind::Router, ..key };
-    assert_eq!(inbound(&given, &router, "cluster.local"), InboundResources::default());
+    assert_eq!(inbound(&given, &router, &["cluster.local"]), InboundResources::default());
 }
