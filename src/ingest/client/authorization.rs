@@ -14,6 +14,7 @@ use http_body_util::Empty;
 use kube::client::ConfigExt;
 use kube::config::AuthInfo;
 use secrecy::ExposeSecret;
+use serde::de::DeserializeOwned;
 use tokio::time::{Duration, Instant};
 use tower::util::BoxCloneSyncService;
 use tower::{BoxError, Layer, ServiceExt as _};
@@ -28,6 +29,8 @@ use super::user::TokenUser;
 const FILE_AGE: Duration = Duration::from_secs(60);
 /// How long a provider is waited for.
 const PROVIDER_LIMIT: Duration = Duration::from_secs(60);
+/// The last second of the year 9999, since the epoch: no later time can be written down (RFC 3339).
+const LAST: Duration = Duration::from_secs(253_402_300_799);
 
 /// Why there is no header. Never says what the credentials are.
 pub(super) type NoHeader = Arc<str>;
@@ -180,11 +183,16 @@ pub(super) fn begin(token: &str) -> Option<SystemTime> {
     time(token, "iat")
 }
 
+/// A time that a JWT says, unless it is one that cannot be written down.
 fn time(token: &str, claim: &str) -> Option<SystemTime> {
-    let claims = URL_SAFE_NO_PAD.decode(token.trim().split('.').nth(1)?).ok()?;
-    let claims: serde_json::Value = serde_json::from_slice(&claims).ok()?;
+    let claims: serde_json::Value = claims(token)?;
     let seconds = Duration::try_from_secs_f64(claims.get(claim)?.as_f64()?).ok()?;
-    SystemTime::UNIX_EPOCH.checked_add(seconds)
+    (seconds <= LAST).then(|| SystemTime::UNIX_EPOCH + seconds)
+}
+
+/// What a JWT says; not verified.
+pub(super) fn claims<T: DeserializeOwned>(token: &str) -> Option<T> {
+    serde_json::from_slice(&URL_SAFE_NO_PAD.decode(token.trim().split('.').nth(1)?).ok()?).ok()
 }
 
 /// What is known of a token that may change.
@@ -415,5 +423,15 @@ mod tests {
         // Not marked as sensitive: it does not hang on that.
         let header = Header { value: Some(HeaderValue::from_static("Bearer secret")), number: 7 };
         assert_eq!(format!("{header:?}"), "Header { number: 7, .. }");
+    }
+
+    #[test]
+    fn k18_an_end_that_cannot_be_written_down_is_none() {
+        let token = |exp: &str| format!("e30.{}.x", URL_SAFE_NO_PAD.encode(format!(r#"{{"exp": {exp}}}"#)));
+        let last = expiry(&token("253402300799")).expect("a time");
+        assert_eq!(humantime::format_rfc3339_millis(last).to_string(), "9999-12-31T23:59:59.000Z");
+        for beyond in ["253402300800", "1e12", "9.2e18", "1e300", "-1"] {
+            assert_eq!(expiry(&token(beyond)), None, "{beyond}");
+        }
     }
 }

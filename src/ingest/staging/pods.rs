@@ -53,7 +53,7 @@ impl Staging {
         if !after.is_empty() && self.compat.ready(id) {
             self.touch_services(id);
         }
-        self.convert_pod(id);
+        self.convert(id, new);
     }
 
     /// Whether pods can be read there is another thing now: what is served without them depends on it (D9).
@@ -79,7 +79,11 @@ impl Staging {
 
     /// Converts one pod; when it differs, itself and the services whose slices name it are touched.
     pub(super) fn convert_pod(&mut self, id: PodId) {
-        let pod = self.pods.pod(id).filter(|pod| !pod.failed);
+        self.convert(id, self.pods.pod(id));
+    }
+
+    fn convert(&mut self, id: PodId, pod: Option<Pod>) {
+        let pod = pod.filter(|pod| !pod.failed);
         let Some(locality) = self.locality(id, pod.as_ref().map(|pod| &pod.node)) else {
             return self.wait_for_node(id);
         };
