@@ -220,7 +220,8 @@ impl Assignments {
         };
         let standings = self.registry.standings();
         let (mesh, standings) = (&*self.mesh, &*standings);
-        let inputs = Inputs { service: &snapshot, networks: &networks, mesh, standings };
+        let policies = self.registry.policies();
+        let inputs = Inputs { service: &snapshot, networks: &networks, mesh, standings, policies: &policies };
         let assignment = view::assign(inputs, name, &cell.key, &mut ());
         Built {
             encoded: Arc::new(resources::assignment(&cell.name, &assignment)),
