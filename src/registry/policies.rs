@@ -19,11 +19,11 @@ const BUCKETS: usize = 64;
 
 /// The objects of one kind in one scope.
 #[derive(Debug, PartialEq)]
-pub struct Part<T> {
+struct Part<T> {
     /// Process-wide version; 0 for a scope that never had an object, and more for one that has lost them all.
-    pub version: u64,
+    version: u64,
     /// The objects, by precedence: the oldest first.
-    pub objects: Arc<[Arc<T>]>,
+    objects: Arc<[Arc<T>]>,
 }
 
 impl<T> Clone for Part<T> {
@@ -148,8 +148,8 @@ macro_rules! kinds {
             impl Stored for $kind {}
 
             impl sealed::Sealed for $kind {
-                fn table(snapshot: &PolicySnapshot) -> &Table<Self> {
-                    &snapshot.$field
+                fn of<'a>(snapshot: &'a PolicySnapshot, scope: &str) -> &'a [Arc<Self>] {
+                    snapshot.$field.part(scope).map_or(&[], |part| &part.objects)
                 }
             }
         )*
@@ -176,7 +176,7 @@ impl PolicySnapshot {
 
     /// The objects of one kind in one scope, the oldest first.
     pub fn of<T: Stored>(&self, scope: &str) -> &[Arc<T>] {
-        T::table(self).part(scope).map_or(&[], |part| &part.objects)
+        T::of(self, scope)
     }
 
     /// The objects about `host`: those of its own name first, then those of wildcards, the longest first (R4.3). Cost
@@ -201,11 +201,13 @@ impl PolicySnapshot {
 pub trait Stored: Policy + sealed::Sealed {}
 
 mod sealed {
-    use super::{PolicySnapshot, Table};
+    use std::sync::Arc;
+
+    use super::PolicySnapshot;
 
     pub trait Sealed: Sized {
         #[doc(hidden)]
-        fn table(snapshot: &PolicySnapshot) -> &Table<Self>;
+        fn of<'a>(snapshot: &'a PolicySnapshot, scope: &str) -> &'a [Arc<Self>];
     }
 }
 
