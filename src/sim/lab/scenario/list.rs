@@ -166,7 +166,7 @@ pub const SCENARIOS: &[Scenario] = &[
         about: "a cluster has three pods: other networks see one gateway with their weight",
         takes: &[],
         subject: Subject::Last,
-        needs: Needs::OtherNetwork,
+        needs: Needs::Policies,
         own: &[
             expect("weights-shown", "Envoy's own list of hosts has the sum of the weights at the gateway"),
             expect("split-by-weight", "10 000 requests are split by weight (chi-square)"),

@@ -14,6 +14,7 @@ use super::super::pod::RunningPod;
 use super::super::wait::until;
 use super::super::world::app_deployment_name;
 use super::endpoints::{app_pods, has_ready, set_ready};
+use super::gateway::far;
 use super::split::split_as;
 use super::stage::{ANSWER_LIMIT, PATIENCE, Stage, hosts_of};
 use super::{Seen, wrong};
@@ -59,6 +60,7 @@ async fn apply(stage: &Stage, homes: &BTreeSet<String>, object: &Value) -> Resul
 
 /// Pods of one cluster behind one gateway: its weight is their sum, and requests follow it.
 pub(super) async fn weights(stage: &Stage) -> Result<(), LabError> {
+    let far = far(stage)?;
     let (name, deployment) = (stage.cluster.name.clone(), app_deployment_name(&stage.cluster));
     let (of, called) = (name.clone(), deployment.clone());
     stage.undo_by(format!("{deployment} of {name} has 1 replica"), move |lab| async move {
@@ -68,7 +70,9 @@ pub(super) async fn weights(stage: &Stage) -> Result<(), LabError> {
     stage.lab.cluster(&name)?.api().scale(&deployment, MANY).await?;
     has_ready(&stage.lab, &name, MANY).await?;
     stage.done(format!("{name} has {MANY} pods"));
-    let (_, far) = stage.near_and_far();
+    let rule = json!({"host": host(), "trafficPolicy": {"loadBalancer": {"simple": "ROUND_ROBIN"}}});
+    apply(stage, &homes(stage), &policy("networking", "DestinationRule", rule)).await?;
+    has_rule(stage, "ROUND_ROBIN").await?;
     let shown = stage.follow(&stage.clients, PATIENCE).await;
     let shown = match shown {
         Ok(()) => one_gateway_has(&far, MANY).await,
