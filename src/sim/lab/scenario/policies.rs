@@ -72,7 +72,7 @@ pub(super) async fn weights(stage: &Stage) -> Result<(), LabError> {
     stage.done(format!("{name} has {MANY} pods"));
     let rule = json!({"host": host(), "trafficPolicy": {"loadBalancer": {"simple": "ROUND_ROBIN"}}});
     apply(stage, &homes(stage), &policy("networking", "DestinationRule", rule)).await?;
-    has_rule(stage, "ROUND_ROBIN").await?;
+    has_rule(stage, "round robin", |config| !config.contains("LEAST_REQUEST")).await?;
     let shown = stage.follow(&stage.clients, PATIENCE).await;
     let shown = match shown {
         Ok(()) => one_gateway_has(&far, MANY).await,
@@ -138,7 +138,7 @@ pub(super) async fn distribute(stage: &Stage) -> Result<(), LabError> {
     let lb = json!({"localityLbSetting": {"enabled": true, "distribute": rules}});
     let rule = json!({"host": host(), "trafficPolicy": {"loadBalancer": lb}});
     apply(stage, &homes(stage), &policy("networking", "DestinationRule", rule)).await?;
-    let arrived = has_rule(stage, "locality_weighted_lb_config").await;
+    let arrived = has_rule(stage, "shares", |config| config.contains("locality_weighted_lb_config")).await;
     let split = match arrived {
         Ok(()) => all_split(&stage.clients, |client| near(&client.cluster)).await,
         Err(error) => Err(error),
@@ -147,14 +147,18 @@ pub(super) async fn distribute(stage: &Stage) -> Result<(), LabError> {
     Ok(())
 }
 
-/// Waits until every client's Envoy cluster of the application says `what` in its configuration.
-async fn has_rule(stage: &Stage, what: &str) -> Result<(), LabError> {
+/// Waits until the configuration of every client's Envoy cluster of the application is as wanted.
+async fn has_rule(stage: &Stage, what: &str, wanted: impl Fn(&str) -> bool) -> Result<(), LabError> {
     for client in &stage.clients {
         let name = format!("{} has a rule with {what}", client.pod.path());
         until(&name, PATIENCE, async || {
             let dump = client.pod.admin().config(&HELLOWORLD.envoy_cluster()).await;
             let dump = dump.map_err(|error| error.to_string())?;
-            if dump.contains(what) { Ok(()) } else { Err("it has not".to_owned()) }
+            if dump.contains("eds_cluster_config") && wanted(&dump) {
+                Ok(())
+            } else {
+                Err("it has not".to_owned())
+            }
         })
         .await?;
     }
