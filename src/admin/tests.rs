@@ -28,7 +28,7 @@ impl XdsStatus for OneProxy {
         .expect("metadata");
         let id = "sidecar~10.0.0.9~sleep.sample~sample.svc.cluster.local";
         let node = Node::parse(id, metadata, Locality::default(), std::iter::empty()).expect("a node");
-        let view = ProxyView::new(&node, None, &"".into());
+        let view = ProxyView::new(&node, None, &"".into(), Default::default());
         let status = TypeStatus {
             sent_nonce: "n2".to_owned(),
             acked_nonce: "n1".to_owned(),
