@@ -72,6 +72,11 @@ impl Member {
         Ok(Self { address, workload: Arc::new(workload), entry: Some(object) })
     }
 
+    /// Whether it stands behind services: not while its health is probed and not good.
+    pub fn is_ready(&self) -> bool {
+        self.entry.as_ref().is_none_or(|entry| !entry.unready)
+    }
+
     /// R5.34.
     fn port(&self, port: &EntryPort) -> u16 {
         let number = |number: i64| u16::try_from(number).ok().filter(|number| *number != 0);

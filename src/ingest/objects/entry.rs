@@ -20,6 +20,8 @@ pub struct WorkloadEntryObject {
     pub weight: i64,
     /// Its service account; empty when it has none.
     pub service_account: Name,
+    /// Whether its health is probed, and was not found good: it stands behind nothing meanwhile.
+    pub unready: bool,
 }
 
 impl WorkloadEntryObject {

@@ -93,4 +93,13 @@ impl ObjectKind {
             Self::WorkloadEntry => "WorkloadEntry",
         }
     }
+
+    /// Several of it.
+    pub fn plural(self) -> String {
+        match self {
+            Self::ServiceEntry => "ServiceEntries".to_owned(),
+            Self::WorkloadEntry => "WorkloadEntries".to_owned(),
+            other => format!("{}s", other.name()),
+        }
+    }
 }

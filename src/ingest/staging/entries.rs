@@ -47,7 +47,8 @@ pub(super) struct EntryStaging {
 impl EntryStaging {
     /// Nothing held yet; nothing is waited for unless it is said.
     pub(super) fn new() -> Self {
-        let mut new = Self::default();
+        // That there is nothing is news too.
+        let mut new = Self { differs: true, ..Self::default() };
         new.own.gate().await_lists(0);
         new.workloads.gate().await_lists(0);
         new
@@ -297,7 +298,8 @@ impl Staging {
         if self.entries.members.is_empty() || !self.context.entries.services_select {
             return Vec::new();
         }
-        let picked = |member: &&Member| selects(&service.selector, &member.workload.own_labels);
+        let picked =
+            |member: &&Member| member.is_ready() && selects(&service.selector, &member.workload.own_labels);
         let members = self.entries.members_in(&key.namespace).map(|(_, member)| member).filter(picked);
         members
             .flat_map(|member| {
@@ -441,7 +443,7 @@ impl Staging {
             .into_iter()
             .filter_map(|pod| Some((self.pods.key(pod).name, self.pods.workload(pod)?)))
             .collect();
-        let picked = |member: &&Member| selects(selector, &member.workload.own_labels);
+        let picked = |member: &&Member| member.is_ready() && selects(selector, &member.workload.own_labels);
         let members = self.entries.members_in(&key.namespace).map(|(_, member)| member).filter(picked);
         pods.into_values().filter_map(Member::of_pod).chain(members.cloned()).collect()
     }

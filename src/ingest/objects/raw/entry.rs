@@ -5,6 +5,9 @@ use crate::ingest::objects::{
     EntryPort, EntryResolution, ServiceEntryObject, TRAFFIC_DISTRIBUTION_ANNOTATION, WorkloadEntryObject,
 };
 
+/// Annotation of WorkloadEntries whose proxies probe their application and tell in the status what they found.
+const HEALTH_CHECKS: &str = "proxy.istio.io/health-checks-enabled";
+
 json_message! { ServiceEntry {
     metadata: ObjectMeta<'a>, "metadata";
     spec: ServiceEntrySpec<'a>, "spec";
@@ -46,6 +49,16 @@ json_message! { AllocatedAddress {
 json_message! { WorkloadEntry {
     metadata: ObjectMeta<'a>, "metadata";
     spec: WorkloadEntrySpec<'a>, "spec";
+    status: WorkloadEntryStatus<'a>, "status";
+} }
+
+json_message! { WorkloadEntryStatus {
+    conditions: Vec<WorkloadEntryCondition<'a>>, "conditions";
+} }
+
+json_message! { WorkloadEntryCondition {
+    r#type: Text<'a>, "type";
+    status: Text<'a>, "status";
 } }
 
 json_message! { WorkloadEntrySpec {
@@ -144,6 +157,9 @@ impl From<WorkloadEntry<'_>> for WorkloadEntryObject {
     /// Labels of the object itself count too, and before those of its spec.
     fn from(raw: WorkloadEntry<'_>) -> Self {
         let mut object = Self::from(raw.spec);
+        let good = |one: &WorkloadEntryCondition<'_>| &*one.r#type == "Healthy" && &*one.status == "True";
+        let probed = raw.metadata.annotations.get(HEALTH_CHECKS).is_some_and(|value| &**value == "true");
+        object.unready = probed && !raw.status.conditions.iter().any(good);
         let own = raw.metadata.labels.into_labels();
         if !own.is_empty() {
             let all = object.labels.iter().chain(own.iter());
@@ -163,6 +179,7 @@ impl From<WorkloadEntrySpec<'_>> for WorkloadEntryObject {
             locality: raw.locality.common(),
             weight: raw.weight,
             service_account: raw.service_account.common(),
+            unready: false,
         }
     }
 }

@@ -206,6 +206,29 @@ fn r5_24_a_service_selects_workload_entries_of_its_namespace() {
 }
 
 #[test]
+fn a_workload_entry_whose_probe_fails_stands_behind_nothing_meanwhile() {
+    let mut staging = home();
+    staging.apply(apply(&selecting("x")));
+    staging.apply(apply(&selector("s", "x")));
+    let mut probed = vm("vm", "x", "10.9.0.1");
+    probed["metadata"]["annotations"] = json!({"proxy.istio.io/health-checks-enabled": "true"});
+    for (conditions, there) in [
+        (json!([]), false),
+        (json!([{"type": "Healthy", "status": "True"}]), true),
+        (json!([{"type": "Healthy", "status": "False"}]), false),
+    ] {
+        probed["status"] = json!({"conditions": conditions});
+        staging.apply(apply(&probed));
+        assert_eq!(addresses(&mut staging, &external()).len(), usize::from(there), "{conditions}");
+        assert_eq!(addresses(&mut staging, &key("s")).len(), usize::from(there), "{conditions}");
+        assert!(told(&staging.state(), "vm").is_some(), "it is a proxy all the same");
+    }
+    probed["metadata"]["annotations"] = json!({});
+    staging.apply(apply(&probed));
+    assert_eq!(addresses(&mut staging, &external()), ["10.9.0.1"], "nobody probes it");
+}
+
+#[test]
 fn r5_35_where_workload_entries_belong_follows_the_cluster() {
     let mut staging = home();
     staging.apply(apply(&selecting("x")));
