@@ -96,10 +96,16 @@ fn view(bencher: divan::Bencher<'_, '_>, endpoints: usize) {
     let (registry, _east, _west) = world(1, endpoints);
     let (name, key, mesh) = (EdsName::outbound(80, &key(0).hostname), from_east(), MeshRules::default());
     let service = registry.host(&name.host)[0].load();
-    let (networks, standings) = (registry.networks(), registry.standings());
+    let (networks, standings, policies) = (registry.networks(), registry.standings(), registry.policies());
     bencher.bench_local(|| {
         assign(
-            Inputs { service: &service, networks: &networks, mesh: &mesh, standings: &standings },
+            Inputs {
+                service: &service,
+                networks: &networks,
+                mesh: &mesh,
+                standings: &standings,
+                policies: &policies,
+            },
             &name,
             &key,
             &mut (),
@@ -112,9 +118,15 @@ fn encode(bencher: divan::Bencher<'_, '_>, endpoints: usize) {
     let (registry, _east, _west) = world(1, endpoints);
     let (name, key, mesh) = (EdsName::outbound(80, &key(0).hostname), from_east(), MeshRules::default());
     let service = registry.host(&name.host)[0].load();
-    let (networks, standings) = (registry.networks(), registry.standings());
+    let (networks, standings, policies) = (registry.networks(), registry.standings(), registry.policies());
     let assignment = assign(
-        Inputs { service: &service, networks: &networks, mesh: &mesh, standings: &standings },
+        Inputs {
+            service: &service,
+            networks: &networks,
+            mesh: &mesh,
+            standings: &standings,
+            policies: &policies,
+        },
         &name,
         &key,
         &mut (),

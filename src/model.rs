@@ -14,6 +14,7 @@ mod interned;
 mod locality;
 mod moment;
 mod node;
+pub mod policy;
 mod proxy;
 mod quirks;
 mod service;

@@ -13,6 +13,7 @@ mod conflicts;
 mod difference;
 mod merge;
 mod networks;
+mod policies;
 mod standing;
 mod store;
 #[cfg(test)]
@@ -25,6 +26,7 @@ pub use changes::{ChangeLog, ChangeSet, ServiceChange};
 pub use clusters::ClusterTable;
 pub use conflicts::{PortConflict, PortDifference, conflicts};
 pub use networks::{NetworkClaim, NetworkPart, NetworkSnapshot, Unresolved};
+pub use policies::{PolicyObject, PolicySnapshot, PolicyWrite, Stored};
 pub use standing::{StandingPart, StandingSnapshot};
 pub use store::{Registry, RegistryCounts};
 pub use writer::{ClusterState, ClusterWriter, DuplicateWriter};

@@ -350,7 +350,14 @@ fn sent(plane: &Plane, clusters: &[&str]) -> Vec<(String, bytes::Bytes)> {
             requested_view: RequestedView::default(),
             node: None,
         };
-        let inputs = Inputs { service: &service, networks: &networks, mesh: &mesh, standings: &standings };
+        let policies = registry.policies();
+        let inputs = Inputs {
+            service: &service,
+            networks: &networks,
+            mesh: &mesh,
+            standings: &standings,
+            policies: &policies,
+        };
         let assignment = assign(inputs, &name, &key, &mut ());
         ((*cluster).to_owned(), resources::assignment(&name.to_string(), &assignment).any)
     };

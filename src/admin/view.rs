@@ -145,7 +145,8 @@ fn answer(sources: &Sources, cell: &ServiceCell, view: &ProxyView, port: u16) ->
     let key = EdsKey::of(view, snapshot.service.as_deref());
     let (networks, standings) = (sources.registry.networks(), sources.registry.standings());
     let (mesh, standings) = (&sources.mesh, &*standings);
-    let inputs = Inputs { service: &snapshot, networks: &networks, mesh, standings };
+    let policies = sources.registry.policies();
+    let inputs = Inputs { service: &snapshot, networks: &networks, mesh, standings, policies: &policies };
     let mut decisions: Vec<(Endpoint, Decision)> = Vec::new();
     let assignment = assign(inputs, &name, &key, &mut decisions);
     let sent: Vec<_> = assignment

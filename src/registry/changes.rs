@@ -7,6 +7,7 @@ use std::time::Instant;
 use hashbrown::HashSet;
 use tokio::sync::Notify;
 
+use crate::model::policy::PolicyPart;
 use crate::model::{ClusterId, NetworkId, ServiceKey, WorkloadId};
 
 /// What about a service changed.
@@ -27,6 +28,8 @@ pub struct ChangeSet {
     pub workloads: HashSet<WorkloadId>,
     /// Clusters that now belong to another network: views of proxies that do not name theirs may differ (Q13).
     pub clusters: HashSet<ClusterId>,
+    /// Parts of the policies.
+    pub policies: HashSet<PolicyPart>,
     /// When the first of these was noted; `None` when there is none.
     pub since: Option<Instant>,
 }
@@ -38,6 +41,7 @@ impl ChangeSet {
             && self.networks.is_empty()
             && self.workloads.is_empty()
             && self.clusters.is_empty()
+            && self.policies.is_empty()
     }
 
     /// Adds one service.
@@ -57,6 +61,7 @@ impl ChangeSet {
         self.networks.extend(other.networks);
         self.workloads.extend(other.workloads);
         self.clusters.extend(other.clusters);
+        self.policies.extend(other.policies);
         self.since = match (self.since, other.since) {
             (Some(ours), Some(theirs)) => Some(ours.min(theirs)),
             (ours, theirs) => ours.or(theirs),

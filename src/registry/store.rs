@@ -13,9 +13,11 @@ use super::cell::{Outcome, Rank, ServiceCell, Written};
 use super::changes::{ChangeLog, ChangeSet, ServiceChange};
 use super::clusters::ClusterTable;
 use super::networks::{NetworkClaim, NetworkDifference, NetworkSnapshot};
+use super::policies::{PolicyBook, PolicySnapshot, PolicyWrite};
 use super::standing::StandingSnapshot;
 use super::workloads::WorkloadTable;
 use super::writer::{ClusterState, ClusterWriter, DuplicateWriter};
+use crate::model::policy::{MeshConfig, PolicyKind, PolicyPart};
 use crate::model::{
     ClusterId, ClusterRole, EndpointShard, GatewayHost, Hostname, Name, NetworkGateway, Quirk, Quirks,
     ServiceKey, Standing, WorkloadCell, WorkloadId,
@@ -59,6 +61,9 @@ pub struct Registry {
     workloads: DashMap<ClusterId, Arc<WorkloadTable>>,
     networks: ArcSwap<NetworkSnapshot>,
     standings: ArcSwap<StandingSnapshot>,
+    policies: ArcSwap<PolicySnapshot>,
+    /// Held while policies are written.
+    policy_book: Mutex<PolicyBook>,
     /// Clusters that went and left their gateways (Q2).
     departed: Mutex<BTreeSet<ClusterId>>,
     /// Wakes the resolver when other host names are to be resolved.
@@ -200,6 +205,37 @@ impl Registry {
     /// What the endpoints of each cluster are worth. Lock-free.
     pub fn standings(&self) -> Arc<StandingSnapshot> {
         self.standings.load_full()
+    }
+
+    /// The policies. Lock-free.
+    pub fn policies(&self) -> Arc<PolicySnapshot> {
+        self.policies.load_full()
+    }
+
+    /// Writes policy objects, all at once; equal ones change nothing. Cost ∝ the objects in their scopes.
+    pub fn write_policies(&self, writes: impl IntoIterator<Item = PolicyWrite>) {
+        let mut book = self.policy_book.lock().unwrap_or_else(PoisonError::into_inner);
+        let (next, parts) = book.write(&self.policies.load(), writes, || self.next_version());
+        self.publish_policies((!parts.is_empty()).then_some(next), parts);
+    }
+
+    /// Replaces the mesh-wide document; an equal one changes nothing.
+    pub fn write_mesh_config(&self, mesh: MeshConfig) {
+        let _alone = self.policy_book.lock().unwrap_or_else(PoisonError::into_inner);
+        let next = PolicyBook::mesh(&self.policies.load(), mesh, || self.next_version());
+        self.publish_policies(
+            next,
+            vec![PolicyPart { kind: PolicyKind::MeshConfig, scope: Name::default() }],
+        );
+    }
+
+    /// Publishes, then notes; the caller is alone.
+    fn publish_policies(&self, next: Option<PolicySnapshot>, parts: Vec<PolicyPart>) {
+        self.count(next.is_some());
+        if let Some(next) = next {
+            self.policies.store(Arc::new(next));
+            self.note(ChangeSet { policies: parts.into_iter().collect(), ..ChangeSet::default() });
+        }
     }
 
     /// How many endpoints of Services a cluster has here: those of slices without a Service serve nobody. Looks at

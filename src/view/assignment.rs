@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
+use crate::model::policy::PolicyPart;
 use crate::model::{ClusterId, Health, Locality, NetworkId, Workload};
 
 /// What an assigned endpoint stands for.
@@ -70,6 +71,8 @@ pub struct Assignment {
     pub networks_read: Vec<(NetworkId, u64)>,
     /// The newest version among the standings of the clusters that were looked at.
     pub standings_read: u64,
+    /// The parts of the policies that were looked at, with the version of each (D14); ordered.
+    pub policies_read: Vec<(PolicyPart, u64)>,
 }
 
 impl Assignment {

@@ -13,7 +13,7 @@ use super::{EdsKey, EdsName, MeshRules};
 use crate::model::{
     Endpoint, EndpointShard, Health, Name, NetworkId, Quirk, Service, Standing, TlsMode, Transport,
 };
-use crate::registry::{NetworkPart, NetworkSnapshot, ServiceSnapshot, StandingSnapshot};
+use crate::registry::{NetworkPart, NetworkSnapshot, PolicySnapshot, ServiceSnapshot, StandingSnapshot};
 
 /// Label that marks a draining pod (R4.9).
 const DRAINING_LABEL: &str = "istio.io/draining";
@@ -124,6 +124,8 @@ pub struct Inputs<'a> {
     pub mesh: &'a MeshRules,
     /// What the endpoints of each cluster are worth.
     pub standings: &'a StandingSnapshot,
+    /// The policies.
+    pub policies: &'a PolicySnapshot,
 }
 
 /// The endpoints that proxies with projection `key` get for `name`. Cost ∝ the service's endpoints.
@@ -169,6 +171,7 @@ pub fn assign(inputs: Inputs<'_>, name: &EdsName, key: &EdsKey, recorder: &mut i
         groups: weighing.finish(),
         networks_read,
         standings_read: inputs.standings.version(clusters),
+        policies_read: Vec::new(),
     }
 }
 

@@ -151,7 +151,8 @@ impl Viewer<'_> {
         let networks = self.world.registry.networks();
         let standings = self.world.registry.standings();
         let (mesh, standings) = (&self.world.mesh, &*standings);
-        let inputs = Inputs { service: &service, networks: &networks, mesh, standings };
+        let policies = crate::registry::PolicySnapshot::default();
+        let inputs = Inputs { service: &service, networks: &networks, mesh, standings, policies: &policies };
         let mut decisions = Vec::new();
         let assignment = assign(inputs, name, &self.key, &mut decisions);
         assert_eq!(assignment, assign(inputs, name, &self.key, &mut ()), "recording changes nothing");

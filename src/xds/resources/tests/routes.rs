@@ -106,6 +106,7 @@ fn r4_23_assignments_tell_address_weight_health_and_mode() {
             endpoints: vec![direct, gateway],
         }],
         networks_read: Vec::new(),
+        policies_read: Vec::new(),
     };
     let sent: eds::ClusterLoadAssignment = decode(&assignment("c", &given));
     let group = &sent.endpoints[0];
