@@ -23,6 +23,7 @@ pub mod networks;
 mod notices;
 pub mod objects;
 pub mod options;
+mod policies;
 mod problems;
 mod roster;
 mod secrets;
