@@ -26,8 +26,10 @@
 mod decode;
 mod follow;
 mod form;
+mod mesh;
 mod shelf;
 mod status;
 
 pub(super) use follow::{PolicyFollower, follow_policies};
+pub(super) use mesh::{MeshConfigFeed, MeshConfigPublisher};
 pub use status::{KindStatus, Policies, PolicyState, PolicyStatus};
