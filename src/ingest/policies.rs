@@ -19,7 +19,8 @@
 //!    exported by `decode.rs`. [`decode::At`] reads values and makes the errors; `names` has hosts, `exportTo`, selectors
 //!    and labels, `traffic` the parts of traffic policies.
 //! 3. `ingest/policies/form.rs`: one line in `forms!` with the plural, the group, its versions and that function.
-//! 4. `deploy/home-rbac.yaml`: the plural, so that it may be read.
+//! 4. `deploy/home-rbac.yaml`: the plural, so that it may be read (those of VirtualService, Gateway and
+//!    AuthorizationPolicy are there).
 //!
 //! Watching, versions, quarantine, `/debug/policies` and metrics follow from the line in `forms!`.
 
