@@ -146,7 +146,12 @@ impl Shelf {
         if key.name.is_empty() {
             return;
         }
-        let before = self.held.remove(&key);
+        let mut before = self.held.remove(&key);
+        if let Some(before) = before.as_mut().filter(|before| is_another(&before.uid, &uid)) {
+            // What was in use was of an object that is gone.
+            let used = before.used.take();
+            outcome.writes.extend(used.map(|_| PolicyWrite::remove(self.form.kind, id(&key))));
+        }
         let same = before.as_ref().is_some_and(|before| before.uid == uid && before.told == told);
         let event = match &before {
             None => EventKind::Add,
@@ -251,6 +256,126 @@ impl Held {
     }
 }
 
+/// Whether an object was deleted and made again under the same name.
+fn is_another(before: &Name, now: &Name) -> bool {
+    !before.is_empty() && !now.is_empty() && before != now
+}
+
 fn id(key: &ObjectKey) -> PolicyId {
     PolicyId::new(key.namespace.clone(), key.name.clone())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::ingest::policies::form::FORMS;
+    use crate::ingest::watch::ListReason;
+    use crate::model::policy::PolicyKind;
+
+    fn shelf() -> Shelf {
+        let form = FORMS.iter().find(|form| form.kind == PolicyKind::DestinationRule).unwrap();
+        Shelf::new(form, Guard::On)
+    }
+
+    fn received(name: &str, uid: &str, revision: u64, spec: &str) -> Received<Document> {
+        let object = Ok(Document { created: 1, spec: spec.into() });
+        Received { key: ObjectKey::new("shop", name), uid: uid.into(), revision: Some(revision), object }
+    }
+
+    const GOOD: &str = r#"{"host": "a.b"}"#;
+    const OTHER: &str = r#"{"host": "c.d"}"#;
+    const BAD: &str = "{}";
+
+    impl Shelf {
+        fn told(&mut self, event: SourceEvent<Document>) -> Outcome {
+            self.apply(event, Instant::now(), &Terms::default())
+        }
+
+        fn list(&mut self, began: Instant, names: &[&str]) -> Outcome {
+            let terms = Terms::default();
+            self.apply(SourceEvent::Init, began, &terms);
+            for name in names {
+                self.apply(SourceEvent::InitApply(received(name, "u", 1, GOOD)), began, &terms);
+            }
+            self.apply(SourceEvent::InitDone { reason: ListReason::First }, began, &terms)
+        }
+
+        fn state(&self) -> (usize, usize, usize) {
+            (self.count(PolicyState::Ok), self.count(PolicyState::Invalid), self.in_use().count())
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_read_leaves_the_last_good_version_until_it_is_deleted() {
+        let mut shelf = shelf();
+        let set = |revision, spec| SourceEvent::Apply(received("x", "u", revision, spec));
+        assert_eq!(shelf.told(set(1, BAD)).writes.len(), 0);
+        assert_eq!(shelf.state(), (0, 1, 0));
+        assert!(shelf.complaint(&ObjectKey::new("shop", "x")).unwrap().ends_with("it is not used"));
+        assert_eq!(shelf.told(set(2, GOOD)).writes.len(), 1);
+        assert_eq!(shelf.told(set(3, GOOD)).writes.len(), 0, "nothing differs");
+        let broken = shelf.told(set(4, BAD));
+        assert_eq!((broken.writes.len(), broken.spoken.len()), (0, 1));
+        assert_eq!(shelf.state(), (0, 1, 1));
+        let row = shelf.rows().next().unwrap();
+        assert_eq!((row.told, row.used), (Some(4), Some(3)));
+        assert_eq!(shelf.told(set(2, OTHER)).writes.len(), 0, "what is older says nothing");
+        let key = ObjectKey::new("shop", "x");
+        let old = SourceEvent::Delete { key: key.clone(), revision: Some(3) };
+        assert_eq!(shelf.told(old).writes.len(), 0);
+        let gone = shelf.told(SourceEvent::Delete { key, revision: Some(5) });
+        assert_eq!((gone.writes.len(), gone.spoken.len()), (1, 1));
+        assert_eq!(shelf.state(), (0, 0, 0));
+        let counted = EventKind::ALL.map(|event| shelf.events(event));
+        assert_eq!(counted, [1, 2, 1, 1], "added, changed, deleted, the same");
+    }
+
+    #[test]
+    fn an_object_that_was_made_again_does_not_go_on_as_it_was() {
+        let mut shelf = shelf();
+        shelf.told(SourceEvent::Apply(received("x", "first", 1, GOOD)));
+        let writes = shelf.told(SourceEvent::Apply(received("x", "second", 2, BAD))).writes;
+        assert!(matches!(&*writes, [PolicyWrite { object: None, .. }]), "{writes:?}");
+        assert_eq!(shelf.state(), (0, 1, 0));
+    }
+
+    #[test]
+    fn k21_a_list_without_most_of_what_is_known_is_confirmed_first() {
+        let (mut shelf, start) = (shelf(), Instant::now());
+        let at = |seconds| start + Duration::from_secs(seconds);
+        assert_eq!(shelf.list(start, &["a", "b", "c"]).writes.len(), 3);
+        assert_eq!(shelf.list(at(1), &["a", "b"]).writes.len(), 1, "one may go");
+        let empty = shelf.list(at(2), &[]);
+        assert_eq!((empty.writes.len(), empty.doubted), (0, Some((2, 2))));
+        assert_eq!((shelf.due(), shelf.state().2), (Some(at(32)), 2));
+        shelf.asked();
+        let again = shelf.list(at(32), &[]);
+        assert_eq!((again.writes.len(), again.doubted, shelf.state().2), (2, None, 0));
+    }
+
+    #[test]
+    fn a_list_that_is_not_complete_takes_nothing_away_and_adds_nothing() {
+        let (mut shelf, now) = (shelf(), Instant::now());
+        shelf.list(now, &["a", "b"]);
+        shelf.told(SourceEvent::Init);
+        assert!(shelf.told(SourceEvent::InitApply(received("c", "u", 1, GOOD))).writes.is_empty());
+        assert_eq!(shelf.state().2, 2);
+        assert_eq!(shelf.list(now, &["a", "b"]).writes.len(), 0, "and a new one starts over");
+    }
+
+    #[test]
+    fn other_terms_are_read_into_every_object() {
+        let mut shelf = shelf();
+        shelf.list(Instant::now(), &["a", "b"]);
+        let export = crate::model::ExportTo::Nowhere;
+        let terms = Terms { destination_rule_export_to: export.clone(), ..Terms::default() };
+        assert_eq!(shelf.read_again(&terms).writes.len(), 2);
+        let exports = |object: &PolicyObject| match object {
+            PolicyObject::DestinationRule(rule) => rule.export_to == export,
+            _ => false,
+        };
+        assert!(shelf.in_use().all(exports));
+    }
 }
