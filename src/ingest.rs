@@ -356,7 +356,7 @@ pub async fn start(
     let mesh_server = config.as_ref().map(|(_, (server, _))| Arc::clone(server));
     if let Some((config, (server, pin))) = config {
         // Before anybody looks for its snapshot.
-        set.snapshots.iter().for_each(|keeper| keeper.memory().await_document(&config.id));
+        set.snapshots.iter().for_each(|keeper| keeper.memory().await_documents(&config.id));
         start_config(&mut set, config, server, pin)?;
     }
     if let Some(keeper) = &set.snapshots {
@@ -377,6 +377,7 @@ pub async fn start(
     let tasks = set.tasks.clone();
     let memory = set.snapshots.as_ref().map(|keeper| Arc::clone(keeper.memory())).unwrap_or_default();
     let publisher = publisher.remembering(Arc::clone(&memory));
+    let mesh_config = mesh_config.remembering(Arc::clone(&memory));
     let (policies_ready, policies_known) = signal::channel(mesh_server.is_none());
     let policies = Arc::new(Policies::new(options.guard()));
     if let Some(server) = &mesh_server {
@@ -386,6 +387,7 @@ pub async fn start(
             problems: Arc::clone(&problems),
             mesh: mesh_config_feed.clone(),
             domain: options.domain.clone(),
+            memory: set.snapshots.as_ref().map(|keeper| Arc::clone(keeper.memory())),
             ready: policies_ready,
         };
         let source = KubeSource::new(Arc::clone(server) as Arc<dyn Exchange>, Arc::clone(&set.limits));
@@ -673,17 +675,24 @@ async fn hold_gate(registry: Arc<Registry>, awaited: Awaited, ready: signal::Sen
             return;
         }
     }
-    // Policies belong to the first lists of the config cluster; one that is served from its snapshot has none to wait for.
+    // Policies belong to the first lists of the config cluster.
     let config_is_restored = || {
         let restored = |row: &ClusterStatus| row.role == ClusterRole::Config && row.restored.is_some();
         registry.clusters().all().iter().any(restored)
     };
-    while !config_is_restored() && !(*policies.borrow() && mesh.borrow().is_some()) {
+    let mut restored_at = None;
+    while !(*policies.borrow() && mesh.borrow().is_some()) {
+        // One that is served from its snapshot may have been kept without them.
+        if config_is_restored() && restored_at.is_none() {
+            restored_at = Some(tokio::time::Instant::now() + FIRST_ANSWERS);
+        }
+        let late = restored_at.unwrap_or_else(tokio::time::Instant::now);
         tokio::select! {
             // Unbiased: all are looked at again. What ended says nothing more.
             Ok(()) = policies.changed() => {}
             Ok(()) = mesh.changed() => {}
             Ok(()) = table.changed() => {}
+            () = tokio::time::sleep_until(late), if restored_at.is_some() => break,
             else => return,
         }
     }

@@ -27,6 +27,7 @@
 mod decode;
 mod follow;
 mod form;
+mod memory;
 mod mesh;
 mod shelf;
 mod status;

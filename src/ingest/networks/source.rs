@@ -12,7 +12,7 @@ use super::{HostNames, MeshNetworks};
 use crate::ingest::client::special_kind;
 use crate::ingest::convert::SpecialAddresses;
 use crate::ingest::problems::Problems;
-use crate::ingest::snapshot::Memory;
+use crate::ingest::snapshot::{Documents, Memory};
 use crate::model::{ClusterId, GatewayAddress, GatewayHost, NetworkGateway};
 use crate::registry::Registry;
 
@@ -62,10 +62,11 @@ pub(in crate::ingest) trait Publisher: Send + Sync {
     /// Nobody says anything: goes on without a document.
     fn nothing(&self);
 
-    /// What a document said before the start, where that is kept.
-    fn memory(&self) -> Option<&Arc<Memory>> {
-        None
-    }
+    /// Where it is kept what the documents said before the start.
+    fn memory(&self) -> &Memory;
+
+    /// Which of the documents this is.
+    fn of(documents: &mut Documents) -> &mut Option<Arc<str>>;
 }
 
 /// Publishes the document: static gateways to the registry, the rest to every cluster. A document that is
@@ -206,8 +207,12 @@ impl Publisher for MeshPublisher {
         }
     }
 
-    fn memory(&self) -> Option<&Arc<Memory>> {
-        Some(&self.memory)
+    fn memory(&self) -> &Memory {
+        &self.memory
+    }
+
+    fn of(documents: &mut Documents) -> &mut Option<Arc<str>> {
+        &mut documents.mesh_networks
     }
 }
 

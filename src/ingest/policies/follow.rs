@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::{FutureExt, StreamExt};
 use tokio::sync::watch as signal;
@@ -10,11 +11,13 @@ use tokio_stream::StreamMap;
 
 use super::decode::Terms;
 use super::form::{FORMS, Form, Started};
+use super::memory;
 use super::shelf::Outcome;
 use super::status::Policies;
 use crate::ingest::absences;
 use crate::ingest::objects::{Document, ObjectKey};
 use crate::ingest::problems::Problems;
+use crate::ingest::snapshot::Memory;
 use crate::ingest::watch::{Failure, ListReason, SourceControl, SourceEvent};
 use crate::model::Name;
 use crate::model::policy::{MeshConfig, PolicyKind};
@@ -24,6 +27,10 @@ use crate::registry::{PolicyWrite, Registry};
 const MAX_BATCH: usize = 4096;
 /// Objects with a problem of their own, at most; pages and metrics know of all.
 const MAX_COMPLAINTS: usize = 100;
+/// How long what was in use before the start is withheld while nothing fails: most API servers answer faster.
+const RECALL_AFTER: Duration = Duration::from_secs(1);
+/// How often it is written down what is in use, at most.
+const NOTE_EVERY: Duration = Duration::from_secs(1);
 /// What the problem of kinds that cannot be read is about.
 const SUBJECT: &str = "policies";
 
@@ -38,6 +45,8 @@ pub(in crate::ingest) struct PolicyFollower {
     /// The mesh-wide document; `None` until it is known for the first time.
     pub(in crate::ingest) mesh: signal::Receiver<Option<Arc<MeshConfig>>>,
     pub(in crate::ingest) domain: Name,
+    /// What outlives a restart, if anything does.
+    pub(in crate::ingest) memory: Option<Arc<Memory>>,
     /// Turns true once every kind is listed, or known not to be there or not to be read.
     pub(in crate::ingest) ready: signal::Sender<bool>,
 }
@@ -51,6 +60,8 @@ struct Reading {
     /// Whether nothing waits for it any longer.
     settled: bool,
     failure: Option<Failure>,
+    /// What was in use before the start, until something is heard.
+    before: memory::Recalled,
 }
 
 /// Follows every kind, with `open` to begin a source.
@@ -70,6 +81,10 @@ pub(super) struct Follow {
     streams: StreamMap<PolicyKind, futures::stream::BoxStream<'static, SourceEvent<Document>>>,
     /// Objects with a problem of their own.
     complaints: BTreeMap<PolicyKind, std::collections::BTreeSet<ObjectKey>>,
+    /// When what was in use before the start stands in for what is not known.
+    recall: Option<Instant>,
+    /// When to write down what is in use.
+    note: Option<Instant>,
 }
 
 impl Follow {
@@ -81,6 +96,8 @@ impl Follow {
             readings: BTreeMap::new(),
             streams: StreamMap::new(),
             complaints: BTreeMap::new(),
+            recall: None,
+            note: None,
         };
         follow.terms = follow.present_terms();
         FORMS.iter().for_each(|form| follow.begin(form, 0));
@@ -96,8 +113,19 @@ impl Follow {
     fn begin(&mut self, form: &'static Form, version: usize) {
         let Started { events, control } = (self.open)(form, version);
         let before = self.readings.remove(&form.kind);
-        let (settled, failure) = before.map_or((false, None), |before| (before.settled, before.failure));
-        self.readings.insert(form.kind, Reading { control, version, not_served: 0, settled, failure });
+        let mut reading = Reading {
+            control,
+            version,
+            not_served: 0,
+            settled: false,
+            failure: None,
+            before: memory::Recalled::new(),
+        };
+        if let Some(before) = before {
+            let Reading { settled, failure, before, .. } = before;
+            reading = Reading { settled, failure, before, ..reading };
+        }
+        self.readings.insert(form.kind, reading);
         self.streams.insert(form.kind, events);
         if let Some(kind) = self.to.policies.lock().get_mut(&form.kind) {
             kind.version = version;
@@ -105,7 +133,9 @@ impl Follow {
     }
 
     pub(super) async fn run(mut self) {
+        self.remember().await;
         loop {
+            let (recall, note) = (self.recall, self.note);
             let due = self.to.policies.lock().values().filter_map(|kind| kind.shelf.due()).min();
             tokio::select! {
                 // Unbiased: each is looked at again.
@@ -114,10 +144,68 @@ impl Follow {
                     None => return std::future::pending().await,
                 },
                 Ok(()) = self.to.mesh.changed() => self.take_terms(),
+                () = tokio::time::sleep_until(recall.unwrap_or_else(Instant::now)), if recall.is_some() => {
+                    let kinds: Vec<_> = self.readings.keys().copied().collect();
+                    let mut writes = Vec::new();
+                    kinds.into_iter().for_each(|kind| self.make_do(kind, &mut writes));
+                    self.recall = None;
+                    self.write(writes);
+                    self.tell_ready();
+                }
+                () = tokio::time::sleep_until(note.unwrap_or_else(Instant::now)), if note.is_some() => {
+                    self.note = None;
+                    self.note_down();
+                }
                 () = tokio::time::sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {
                     self.confirm();
                 }
             }
+        }
+    }
+
+    /// Learns what was in use before the start.
+    async fn remember(&mut self) {
+        let Some(memory) = self.to.memory.clone() else {
+            return;
+        };
+        let Some(text) = memory.documents_before().await.policies else {
+            return;
+        };
+        match memory::read(&text) {
+            Ok(recalled) => {
+                for (kind, objects) in recalled {
+                    if let Some(reading) = self.readings.get_mut(&kind) {
+                        reading.before = objects;
+                    }
+                }
+                self.recall = Some(Instant::now() + RECALL_AFTER);
+            }
+            Err(error) => tracing::warn!(%error, "policies of the snapshot are not used"),
+        }
+    }
+
+    /// What was in use before the start holds until something is heard of a kind.
+    fn make_do(&mut self, kind: PolicyKind, writes: &mut Vec<PolicyWrite>) {
+        if self.recall.is_none() {
+            return;
+        }
+        let Some(reading) = self.readings.get_mut(&kind).filter(|reading| !reading.settled) else {
+            return;
+        };
+        reading.settled = true;
+        let before = std::mem::take(&mut reading.before);
+        let policies = Arc::clone(&self.to.policies);
+        let mut kinds = policies.lock();
+        if let Some(row) = kinds.get_mut(&kind).filter(|row| !row.shelf.is_listed()) {
+            writes.append(&mut row.shelf.recall(before, &self.terms).writes);
+        }
+    }
+
+    /// What is in use now is what another start begins with. Never before everything was heard of.
+    fn note_down(&self) {
+        if let Some(memory) = &self.to.memory {
+            let text = memory::written(&self.to.policies.lock());
+            memory.note(|documents| documents.policies = Some(text));
         }
     }
 
@@ -135,13 +223,21 @@ impl Follow {
         if let Some((kind, last)) = event {
             self.take_one(kind, last, &mut writes);
         }
+        if self.is_ready() && (!writes.is_empty() || !*self.to.ready.borrow()) {
+            self.note.get_or_insert_with(|| Instant::now() + NOTE_EVERY);
+        }
         self.write(writes);
         self.tell_ready();
     }
 
     fn take_one(&mut self, kind: PolicyKind, event: SourceEvent<Document>, writes: &mut Vec<PolicyWrite>) {
         match event {
-            SourceEvent::Failed(failure) => self.failed(kind, failure),
+            SourceEvent::Failed(failure) => {
+                if !matches!(failure, Failure::NotServed(_)) {
+                    self.make_do(kind, writes);
+                }
+                self.failed(kind, failure);
+            }
             SourceEvent::Connected | SourceEvent::Idle => self.answers(kind),
             event => {
                 let now = Instant::now();
@@ -170,6 +266,7 @@ impl Follow {
         self.answers(kind);
         if let Some(reading) = self.readings.get_mut(&kind) {
             reading.settled = true;
+            reading.before = memory::Recalled::new();
         }
     }
 
@@ -296,8 +393,12 @@ impl Follow {
         }
     }
 
+    fn is_ready(&self) -> bool {
+        self.readings.values().all(|reading| reading.settled)
+    }
+
     fn tell_ready(&self) {
-        if self.readings.values().all(|reading| reading.settled) {
+        if self.is_ready() {
             self.to.ready.send_if_modified(|ready| !std::mem::replace(ready, true));
         }
     }

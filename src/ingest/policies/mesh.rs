@@ -8,6 +8,7 @@ use tokio::sync::watch;
 use super::decode::mesh_config;
 use crate::ingest::networks::Publisher;
 use crate::ingest::problems::Problems;
+use crate::ingest::snapshot::{Documents, Memory};
 use crate::model::Name;
 use crate::model::policy::MeshConfig;
 use crate::registry::Registry;
@@ -25,6 +26,7 @@ pub(in crate::ingest) struct MeshConfigPublisher {
     current: watch::Sender<Option<Arc<MeshConfig>>>,
     registry: Arc<Registry>,
     problems: Arc<Problems>,
+    memory: Arc<Memory>,
     /// What holds without a document.
     usual: MeshConfig,
 }
@@ -37,7 +39,13 @@ impl MeshConfigPublisher {
         system_namespace: &Name,
     ) -> Self {
         let usual = MeshConfig { root_namespace: system_namespace.clone(), ..MeshConfig::default() };
-        Self { current: watch::Sender::new(None), registry, problems, usual }
+        let (current, memory) = (watch::Sender::new(None), Arc::default());
+        Self { current, registry, problems, memory, usual }
+    }
+
+    /// The same, with what the ConfigMap said before the start.
+    pub(in crate::ingest) fn remembering(self, memory: Arc<Memory>) -> Self {
+        Self { memory, ..self }
     }
 
     pub(in crate::ingest) fn feed(&self) -> MeshConfigFeed {
@@ -114,6 +122,14 @@ impl Publisher for MeshConfigPublisher {
 
     fn reachable(&self) {
         self.problems.clear(SOURCE);
+    }
+
+    fn memory(&self) -> &Memory {
+        &self.memory
+    }
+
+    fn of(documents: &mut Documents) -> &mut Option<Arc<str>> {
+        &mut documents.mesh_config
     }
 
     fn nothing(&self) {

@@ -35,6 +35,8 @@ struct Held {
     told: Result<Document, String>,
     /// What is in use, and of which revision that is.
     used: Option<(PolicyObject, Option<u64>)>,
+    /// What that said.
+    good: Option<Document>,
     /// Why what was told last is not in use.
     error: Option<String>,
 }
@@ -149,6 +151,7 @@ impl Shelf {
         let mut before = self.held.remove(&key);
         if let Some(before) = before.as_mut().filter(|before| is_another(&before.uid, &uid)) {
             // What was in use was of an object that is gone.
+            before.good = None;
             let used = before.used.take();
             outcome.writes.extend(used.map(|_| PolicyWrite::remove(self.form.kind, id(&key))));
         }
@@ -161,7 +164,7 @@ impl Shelf {
         self.events[event as usize] += 1;
         let mut held = match before {
             Some(before) => Held { uid, revision, told, ..before },
-            None => Held { uid, revision, told, used: None, error: None },
+            None => Held { uid, revision, told, used: None, good: None, error: None },
         };
         if same {
             held.used.iter_mut().filter(|_| held.error.is_none()).for_each(|(_, used)| *used = revision);
@@ -182,6 +185,7 @@ impl Shelf {
             Ok(object) => {
                 outcome.writes.push(PolicyWrite::set(object.clone()));
                 held.used = Some((object, held.revision));
+                held.good = held.told.as_ref().ok().cloned();
                 None
             }
             Err(error) => Some(error),
@@ -212,6 +216,22 @@ impl Shelf {
         all.iter_mut().for_each(|(key, held)| self.read(key, held, terms, &mut outcome));
         self.held = all;
         outcome
+    }
+
+    /// What was in use before the start, until the API server says something.
+    pub(super) fn recall(&mut self, documents: Vec<(ObjectKey, Name, Document)>, terms: &Terms) -> Outcome {
+        let mut outcome = Outcome::default();
+        for (key, uid, document) in documents {
+            if !self.held.contains_key(&key) {
+                self.set(Received { key, uid, revision: None, object: Ok(document) }, terms, &mut outcome);
+            }
+        }
+        outcome
+    }
+
+    /// What is in use of each object, as it was told.
+    pub(super) fn kept(&self) -> impl Iterator<Item = (&ObjectKey, &Name, &Document)> {
+        self.held.iter().filter_map(|(key, held)| Some((key, &held.uid, held.good.as_ref()?)))
     }
 
     /// What is wrong with an object, and what becomes of it meanwhile.

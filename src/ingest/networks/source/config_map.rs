@@ -100,10 +100,8 @@ struct Document<P> {
 impl<P: Publisher> Document<P> {
     /// Waits until it was looked for what it said before the start.
     async fn new(publisher: P, config_map: &ObjectKey) -> Self {
-        let before = match publisher.memory() {
-            Some(memory) => memory.document_before().await,
-            None => None,
-        };
+        let mut before = publisher.memory().documents_before().await;
+        let before = P::of(&mut before).take();
         let before = before.map(|text| (text, Instant::now() + RECALL_AFTER));
         Self { publisher, origin: format!("ConfigMap {config_map}"), before, absent: None }
     }
@@ -147,7 +145,7 @@ impl<P: Publisher> Document<P> {
         match self.publisher.take(text, &format!("{}, key {}", self.origin, P::KEY)) {
             Ok(()) => {
                 self.before = None;
-                self.publisher.memory().inspect(|memory| memory.set_document(text));
+                self.publisher.memory().note(|documents| *P::of(documents) = Some(text.into()));
             }
             // Told by the publisher.
             Err(_) => {
