@@ -19,6 +19,9 @@ use tombolo::sim::apiserver::{ApiServer, Authority, RunningApiServer, Store, kin
 use tombolo::view::{EdsKey, EdsName, Inputs, MeshRules, assign};
 use tombolo::xds::resources;
 
+#[path = "ingest/policies.rs"]
+mod policies;
+
 const LIMIT: Duration = Duration::from_secs(60);
 
 async fn eventually(what: &str, mut check: impl FnMut() -> bool) {
