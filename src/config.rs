@@ -19,7 +19,7 @@ pub use environment::{VariableError, from_istiod_variables};
 pub use file::{FileError, read};
 pub use watch::WatchSettings;
 
-use crate::model::{ClusterId, Name, NetworkId};
+use crate::model::{ClusterId, Features, Name, NetworkId};
 
 /// Settings as given by one source; `None` is "not said here". The keys of a file are the names of the flags.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -80,6 +80,8 @@ pub struct Settings {
     pub log_level: Option<String>,
     /// File of the document `meshNetworks`.
     pub networks_config: Option<PathBuf>,
+    /// File of MeshConfig.
+    pub mesh_config: Option<PathBuf>,
     /// Whether host names of gateways are resolved.
     pub resolve_hostname_gateways: Option<bool>,
     /// Whether Gateways of the Gateway API are read.
@@ -101,12 +103,21 @@ pub struct Settings {
     pub dual_stack: Option<bool>,
     /// Multi-cluster services (R4.38); in files only.
     pub mcs: Option<McsSettings>,
+    /// Switches of what proxies see, by the names of the peer's variables ([`Features::VARIABLES`]); in files only.
+    #[serde(deserialize_with = "file::switches")]
+    pub features: Option<BTreeMap<String, String>>,
     /// The revision of the control plane: it reads the ConfigMap `istio-<revision>` (R2.4); in files only.
     pub revision: Option<String>,
     /// Label of Services with sticky sessions by cookie (R5.13); in files only.
     pub persistent_session_label: Option<String>,
     /// Label of Services with sticky sessions by header (R5.13); in files only.
     pub persistent_session_header_label: Option<String>,
+    /// WorkloadEntries of remote clusters are read (R1.16); in files only.
+    pub cross_cluster_workload_entries: Option<bool>,
+    /// Services select WorkloadEntries (R5.24); in files only.
+    pub services_select_workload_entries: Option<bool>,
+    /// ServiceEntries select Pods (R5.37); in files only.
+    pub service_entries_select_pods: Option<bool>,
     /// How API servers are watched; in files only.
     pub watch: Option<WatchSettings>,
     /// Options by cluster id (D35); in files only.
@@ -149,12 +160,30 @@ impl McsSettings {
     }
 }
 
+/// The first ones, and what only the others have.
+fn united(
+    first: Option<BTreeMap<String, String>>,
+    others: Option<BTreeMap<String, String>>,
+) -> Option<BTreeMap<String, String>> {
+    match (first, others) {
+        (Some(first), Some(mut others)) => {
+            others.extend(first);
+            Some(others)
+        }
+        (first, others) => first.or(others),
+    }
+}
+
 impl Settings {
     /// These, and where they say nothing, `fallback`'s.
     pub fn or(self, fallback: Self) -> Self {
         macro_rules! merged {
             ($($field:ident),* $(,)?) => {
-                Self { mcs: McsSettings::of(self.mcs, fallback.mcs), $($field: self.$field.or(fallback.$field)),* }
+                Self {
+                    mcs: McsSettings::of(self.mcs, fallback.mcs),
+                    features: united(self.features, fallback.features),
+                    $($field: self.$field.or(fallback.$field)),*
+                }
             };
         }
         merged!(
@@ -183,6 +212,7 @@ impl Settings {
             log_format,
             log_level,
             networks_config,
+            mesh_config,
             resolve_hostname_gateways,
             discover_gateway_api,
             dns_servers,
@@ -195,6 +225,9 @@ impl Settings {
             revision,
             persistent_session_label,
             persistent_session_header_label,
+            cross_cluster_workload_entries,
+            services_select_workload_entries,
+            service_entries_select_pods,
             watch,
             clusters,
         )
@@ -235,6 +268,7 @@ impl Settings {
             snapshot_max_age: self.snapshot_max_age.unwrap_or(Duration::from_secs(24 * 3600)),
             ports_file: self.ports_file,
             networks_config: self.networks_config,
+            mesh_config: self.mesh_config,
             resolve_hostname_gateways: self.resolve_hostname_gateways.unwrap_or(true),
             discover_gateway_api: self.discover_gateway_api.unwrap_or(true),
             dns_servers: self.dns_servers.unwrap_or_default(),
@@ -245,9 +279,16 @@ impl Settings {
             compat_istiod: self.compat.is_some(),
             dual_stack: self.dual_stack.unwrap_or_default(),
             mcs: self.mcs.unwrap_or_default(),
+            features: Features {
+                dual_stack: self.dual_stack.unwrap_or_default(),
+                ..switches(self.features.as_ref()).unwrap_or_default()
+            },
             revision: self.revision.unwrap_or_default(),
             persistent_session_label: self.persistent_session_label,
             persistent_session_header_label: self.persistent_session_header_label,
+            cross_cluster_workload_entries: self.cross_cluster_workload_entries.unwrap_or(true),
+            services_select_workload_entries: self.services_select_workload_entries.unwrap_or(true),
+            service_entries_select_pods: self.service_entries_select_pods.unwrap_or(true),
             watch: self.watch.unwrap_or_default(),
             clusters: self.clusters.unwrap_or_default(),
         })
@@ -272,6 +313,7 @@ impl Settings {
         if let Err(problem) = clusters::aliases(self.cluster_aliases.as_deref()) {
             problems.push(problem);
         }
+        problems.extend(switches(self.features.as_ref()).err());
         if self.mass_delete_guard.as_deref().is_some_and(|text| !matches!(text, "on" | "off")) {
             problems.push("--mass-delete-guard is neither `on` nor `off`".to_owned());
         }
@@ -298,6 +340,20 @@ impl Settings {
         problems.extend(self.watch.iter().flat_map(WatchSettings::problems));
         problems
     }
+}
+
+/// The switches of what proxies see; `Err` says which is not known or not readable.
+fn switches(said: Option<&BTreeMap<String, String>>) -> Result<Features, String> {
+    let unknown = said
+        .into_iter()
+        .flat_map(BTreeMap::keys)
+        .find(|name| !Features::VARIABLES.contains(&name.as_str()) || *name == "ISTIO_DUAL_STACK");
+    if let Some(name) = unknown {
+        return Err(format!("features: {name:?} is not known; known are {}", Features::VARIABLES.join(", ")));
+    }
+    let get = |name: &str| said.and_then(|said| said.get(name).cloned());
+    Features::from_variables(get)
+        .map_err(|(name, value)| format!("features: {name} is {value:?}, neither true nor false"))
 }
 
 /// Complete settings.
@@ -327,6 +383,7 @@ pub struct Config {
     pub snapshot_max_age: Duration,
     pub ports_file: Option<PathBuf>,
     pub networks_config: Option<PathBuf>,
+    pub mesh_config: Option<PathBuf>,
     pub resolve_hostname_gateways: bool,
     pub discover_gateway_api: bool,
     pub dns_servers: Vec<DnsServer>,
@@ -338,9 +395,13 @@ pub struct Config {
     pub compat_istiod: bool,
     pub dual_stack: bool,
     pub mcs: McsSettings,
+    pub features: Features,
     pub revision: String,
     pub persistent_session_label: Option<String>,
     pub persistent_session_header_label: Option<String>,
+    pub cross_cluster_workload_entries: bool,
+    pub services_select_workload_entries: bool,
+    pub service_entries_select_pods: bool,
     pub watch: WatchSettings,
 }
 

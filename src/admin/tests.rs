@@ -97,6 +97,7 @@ fn sources() -> Arc<Sources> {
         ingest: None,
         problems: None,
         gateway_names: None,
+        policies: None,
         xds: Arc::new(OneProxy),
         lifecycle: Lifecycle::new(watch::Sender::new(false).subscribe(), CancellationToken::new()),
         metrics: Arc::new(Metrics::new(&histogram)),

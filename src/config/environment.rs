@@ -1,9 +1,11 @@
 //! Variables that deployments of the peer already set.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use super::{McsSettings, Settings};
+use crate::model::Features;
 
 /// *Fatal* at start: a variable's value cannot be read.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -54,6 +56,15 @@ pub fn from_istiod_variables(get: impl Fn(&str) -> Option<String>) -> Result<Set
         api_group: text("MCS_API_GROUP"),
         api_version: text("MCS_API_VERSION"),
     };
+    Features::from_variables(&get).map_err(|(name, value)| VariableError {
+        name,
+        value,
+        problem: "neither true nor false".to_owned(),
+        flag: "features in --config",
+    })?;
+    // Dual stack is a setting of its own.
+    let own = Features::VARIABLES.iter().filter(|name| **name != "ISTIO_DUAL_STACK");
+    let features: BTreeMap<_, _> = own.filter_map(|name| Some(((*name).to_owned(), text(name)?))).collect();
     Ok(Settings {
         cluster_id: text("CLUSTER_ID"),
         kubeconfig_dir: text("PILOT_MULTICLUSTER_KUBECONFIG_PATH").map(PathBuf::from),
@@ -68,7 +79,20 @@ pub fn from_istiod_variables(get: impl Fn(&str) -> Option<String>) -> Result<Set
         revision: text("REVISION"),
         persistent_session_label: text("PILOT_PERSISTENT_SESSION_LABEL"),
         persistent_session_header_label: text("PILOT_PERSISTENT_SESSION_HEADER_LABEL"),
+        cross_cluster_workload_entries: switch(
+            "PILOT_ENABLE_CROSS_CLUSTER_WORKLOAD_ENTRY",
+            "cross-cluster-workload-entries in --config",
+        )?,
+        services_select_workload_entries: switch(
+            "PILOT_ENABLE_K8S_SELECT_WORKLOAD_ENTRIES",
+            "services-select-workload-entries in --config",
+        )?,
+        service_entries_select_pods: switch(
+            "PILOT_ENABLE_SERVICEENTRY_SELECT_PODS",
+            "service-entries-select-pods in --config",
+        )?,
         mcs: (mcs != McsSettings::default()).then_some(mcs),
+        features: (!features.is_empty()).then_some(features),
         local_cluster_secret_watcher: (external == Some(true) && watcher == Some(true)).then_some(true),
         ..Settings::default()
     })
@@ -103,6 +127,18 @@ mod tests {
                 .mcs
                 .is_some_and(|mcs| mcs.host == Some(true) && mcs.service_discovery.is_none())
         );
+        let name = "PILOT_ENABLE_SERVICEENTRY_SELECT_PODS";
+        let settings = from_istiod_variables(|asked| (asked == name).then(|| "false".to_owned()));
+        let config = settings.expect("valid").complete().expect("valid");
+        assert!(!config.service_entries_select_pods && config.services_select_workload_entries);
+        let draining =
+            from_istiod_variables(|name| (name == "PILOT_SEND_UNHEALTHY_ENDPOINTS").then(|| "T".to_owned()));
+        let config = draining.expect("valid").complete().expect("valid");
+        assert!(config.features.send_unhealthy && config.features.auto_send_unhealthy);
+        let error = from_istiod_variables(|name| (name == "PILOT_ENABLE_AMBIENT").then(|| "on".to_owned()))
+            .expect_err("no switch")
+            .to_string();
+        assert!(error.contains("PILOT_ENABLE_AMBIENT=\"on\"") && error.contains("features"), "{error}");
         let dual_stack = |value: &'static str| {
             from_istiod_variables(|name| (name == "ISTIO_DUAL_STACK").then(|| value.to_owned()))
                 .map(|settings| settings.dual_stack)

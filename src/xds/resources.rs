@@ -4,6 +4,7 @@
 //! has are used: that suits both dialects (§3.8).
 
 mod assignment;
+mod backward;
 mod cluster;
 mod filters;
 mod inbound;
@@ -25,7 +26,8 @@ use crate::model::{
 };
 use crate::view::OutboundKey;
 
-pub use assignment::{assignment, empty_assignment};
+pub use assignment::{assignment, assignment_by_prost, empty_assignment};
+pub(super) use backward::{Backward, Mark};
 pub use inbound::{InboundPort, InboundResources, inbound};
 pub use listener::sni_listener;
 pub use route::{empty_route, route};

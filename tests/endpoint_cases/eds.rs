@@ -79,7 +79,7 @@ impl World {
         };
         let mut writers = Vec::new();
         let mut unknown = BTreeSet::new();
-        let mut writer = |cluster: &str, role| -> Shape<ClusterWriter> {
+        let writer = |cluster: &str, role| -> Shape<ClusterWriter> {
             registry.writer(cluster.into(), role).map_err(|error| error.to_string())
         };
         let mut config = writer(CONFIG, ClusterRole::Config)?;
@@ -244,7 +244,7 @@ enum Told {
     Inline(InlineEndpoint),
 }
 
-const ENDPOINT: [&str; 16] = [
+const ENDPOINT: [&str; 17] = [
     "addresses",
     "network",
     "cluster",
@@ -261,6 +261,7 @@ const ENDPOINT: [&str; 16] = [
     "nodeName",
     "serviceAccount",
     "hostname",
+    "sendUnhealthy",
 ];
 
 fn endpoint(

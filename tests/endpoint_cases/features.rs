@@ -6,10 +6,7 @@ use super::shape::Shape;
 
 /// Switches of rules that none of the kinds here is about: when something is pushed, how clients and timeouts are set.
 /// Whatever they say, the answers are the same.
-const ELSEWHERE: [&str; 10] = [
-    "PILOT_ENABLE_CROSS_CLUSTER_WORKLOAD_ENTRY",
-    "PILOT_ENABLE_K8S_SELECT_WORKLOAD_ENTRIES",
-    "PILOT_ENABLE_SERVICEENTRY_SELECT_PODS",
+const ELSEWHERE: [&str; 7] = [
     "PILOT_DEBOUNCE_AFTER",
     "PILOT_DEBOUNCE_MAX",
     "PILOT_ENABLE_EDS_DEBOUNCE",
@@ -30,6 +27,9 @@ pub(crate) struct Features {
     pub(crate) mcs_auto_export: bool,
     pub(crate) mcs_group: Option<String>,
     pub(crate) mcs_version: Option<String>,
+    pub(crate) cross_cluster_entries: bool,
+    pub(crate) services_select_entries: bool,
+    pub(crate) entries_select_pods: bool,
     pub(crate) session_label: Option<String>,
     pub(crate) session_header_label: Option<String>,
     /// Those that what proxies see depends on.
@@ -48,6 +48,9 @@ impl Features {
             mcs_auto_export: false,
             mcs_group: None,
             mcs_version: None,
+            cross_cluster_entries: true,
+            services_select_entries: true,
+            entries_select_pods: true,
             session_label: None,
             session_header_label: None,
             view: tombolo::model::Features::default(),
@@ -81,6 +84,13 @@ impl Features {
                 "ENABLE_MCS_AUTO_EXPORT" => read.mcs_auto_export = is_on(name, value)?,
                 "MCS_API_GROUP" => read.mcs_group = Some(text(name, value)?),
                 "MCS_API_VERSION" => read.mcs_version = Some(text(name, value)?),
+                "PILOT_ENABLE_CROSS_CLUSTER_WORKLOAD_ENTRY" => {
+                    read.cross_cluster_entries = is_on(name, value)?;
+                }
+                "PILOT_ENABLE_K8S_SELECT_WORKLOAD_ENTRIES" => {
+                    read.services_select_entries = is_on(name, value)?;
+                }
+                "PILOT_ENABLE_SERVICEENTRY_SELECT_PODS" => read.entries_select_pods = is_on(name, value)?,
                 "PILOT_PERSISTENT_SESSION_LABEL" => read.session_label = Some(text(name, value)?),
                 "PILOT_PERSISTENT_SESSION_HEADER_LABEL" => {
                     read.session_header_label = Some(text(name, value)?);

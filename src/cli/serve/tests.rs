@@ -24,6 +24,7 @@ debounce-after: 32ms
 debounce-max: 33s
 removal-grace: 34s
 networks-config: /k/networks.yaml
+mesh-config: /k/mesh.yaml
 resolve-hostname-gateways: false
 dns-servers: [192.0.2.53, '192.0.2.54:5300']
 discover-gateway-api: false
@@ -45,10 +46,15 @@ log-level: debug
 const FILE_ONLY: &str = "
 reachableNetworks: [[n1, n2]]
 dual-stack: true
+features: {PILOT_SEND_UNHEALTHY_ENDPOINTS: true, PILOT_AUTO_SEND_UNHEALTHY_ENDPOINTS: false,
+  PILOT_DRAINING_LABEL: leaving.example, PILOT_ENABLE_AMBIENT: 'true'}
 mcs: {service-discovery: true, host: true, cluster-local: true, auto-export: true, api-group: g.example, api-version: v9}
 revision: canary
 persistent-session-label: cookie.example
 persistent-session-header-label: header.example
+cross-cluster-workload-entries: false
+services-select-workload-entries: false
+service-entries-select-pods: false
 watch: {answer-timeout: 41s, page-timeout: 42s, probe-after: 43s, look-every: 100s, list-minimum-bytes: 45,
   parallel-lists: 46, longest-pause: 47s}
 clusters: {west: {stale: drop, start: required, trusted-networks: [n1, n2]}}
@@ -116,6 +122,7 @@ fn every_setting_is_complete_under_its_name() {
         snapshot_max_age,
         ports_file,
         networks_config,
+        mesh_config,
         resolve_hostname_gateways,
         discover_gateway_api,
         dns_servers,
@@ -127,9 +134,13 @@ fn every_setting_is_complete_under_its_name() {
         compat_istiod,
         dual_stack,
         mcs,
+        features,
         revision,
         persistent_session_label,
         persistent_session_header_label,
+        cross_cluster_workload_entries,
+        services_select_workload_entries,
+        service_entries_select_pods,
         watch,
     } = everything();
     let seconds = Duration::from_secs;
@@ -152,9 +163,13 @@ fn every_setting_is_complete_under_its_name() {
         (ca_dir, snapshot_dir, ports_file),
         (path("/k/ca"), path("/k/snapshots"), path("/k/ports.json"))
     );
-    assert_eq!(networks_config, path("/k/networks.yaml"));
+    assert_eq!((networks_config, mesh_config), (path("/k/networks.yaml"), path("/k/mesh.yaml")));
     assert!(insecure_plaintext_sds && allow_loopback_clusters && local_cluster_secret_watcher);
     assert!(compat_istiod && dual_stack);
+    assert!(
+        features.send_unhealthy && !features.auto_send_unhealthy && features.ambient && features.dual_stack
+    );
+    assert_eq!(&*features.draining_label, "leaving.example");
     assert!(!resolve_hostname_gateways && !discover_gateway_api && !mass_delete_guard);
     let servers: Vec<_> = dns_servers.iter().map(|server| server.0.to_string()).collect();
     assert_eq!(servers, ["192.0.2.53:53", "192.0.2.54:5300"]);
@@ -164,6 +179,9 @@ fn every_setting_is_complete_under_its_name() {
     assert_eq!((mcs.api_version.as_deref(), &*revision), (Some("v9"), "canary"));
     assert_eq!(persistent_session_label.as_deref(), Some("cookie.example"));
     assert_eq!(persistent_session_header_label.as_deref(), Some("header.example"));
+    assert!(
+        !cross_cluster_workload_entries && !services_select_workload_entries && !service_entries_select_pods
+    );
     assert_eq!(watch.parallel_lists, Some(46));
 }
 
@@ -191,10 +209,13 @@ fn every_setting_about_clusters_arrives_where_they_are_read() {
         quirks,
         dual_stack,
         mcs,
+        entries,
         session_labels,
         serve_without_pods,
         networks,
+        mesh_config,
     } = ingest_options(&everything());
+    assert_eq!(mesh_config, Some(PathBuf::from("/k/mesh.yaml")));
     let (seconds, path) = (Duration::from_secs, PathBuf::from);
     let source = ConfigSource::Kubeconfig { path: path("/k/config"), context: Some("ctx".to_owned()) };
     assert_eq!(config, Some(ConfigCluster { id: "home".into(), source }));
@@ -234,6 +255,8 @@ fn every_setting_about_clusters_arrives_where_they_are_read() {
         version: "v9".into(),
     };
     assert_eq!(mcs, expected);
+    let expected = EntryOptions { cross_cluster: false, services_select: false, select_pods: false };
+    assert_eq!(entries, expected);
     let expected = SessionLabels { cookie: "cookie.example".into(), header: "header.example".into() };
     assert_eq!(session_labels, expected);
     let expected = NetworkOptions {
