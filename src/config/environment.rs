@@ -56,15 +56,15 @@ pub fn from_istiod_variables(get: impl Fn(&str) -> Option<String>) -> Result<Set
         api_group: text("MCS_API_GROUP"),
         api_version: text("MCS_API_VERSION"),
     };
-    Features::from_variables(&get).map_err(|(name, value)| VariableError {
+    // Dual stack is a setting of its own.
+    let own = Features::VARIABLES.iter().filter(|name| **name != "ISTIO_DUAL_STACK");
+    let features: BTreeMap<_, _> = own.filter_map(|name| Some(((*name).to_owned(), text(name)?))).collect();
+    Features::from_variables(|name| features.get(name).cloned()).map_err(|(name, value)| VariableError {
         name,
         value,
         problem: "neither true nor false".to_owned(),
         flag: "features in --config",
     })?;
-    // Dual stack is a setting of its own.
-    let own = Features::VARIABLES.iter().filter(|name| **name != "ISTIO_DUAL_STACK");
-    let features: BTreeMap<_, _> = own.filter_map(|name| Some(((*name).to_owned(), text(name)?))).collect();
     Ok(Settings {
         cluster_id: text("CLUSTER_ID"),
         kubeconfig_dir: text("PILOT_MULTICLUSTER_KUBECONFIG_PATH").map(PathBuf::from),
