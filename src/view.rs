@@ -9,6 +9,7 @@ mod decision;
 mod destination;
 mod eds_name;
 mod endpoints;
+pub mod explain;
 pub mod headless;
 pub mod lb;
 mod mesh;

@@ -22,22 +22,22 @@ mod quirks;
 mod rules;
 mod standing;
 
-const HOST: &str = "helloworld.sample.svc.cluster.local";
+pub(super) const HOST: &str = "helloworld.sample.svc.cluster.local";
 
 /// An endpoint in a few words.
 #[derive(Clone, Debug)]
-struct Pod {
-    address: &'static str,
-    health: Health,
-    mtls: bool,
-    locality: &'static str,
-    weight: u32,
-    network: Option<&'static str>,
-    labels: Vec<(&'static str, &'static str)>,
-    node: &'static str,
+pub(super) struct Pod {
+    pub(super) address: &'static str,
+    pub(super) health: Health,
+    pub(super) mtls: bool,
+    pub(super) locality: &'static str,
+    pub(super) weight: u32,
+    pub(super) network: Option<&'static str>,
+    pub(super) labels: Vec<(&'static str, &'static str)>,
+    pub(super) node: &'static str,
 }
 
-fn pod(address: &'static str) -> Pod {
+pub(super) fn pod(address: &'static str) -> Pod {
     Pod {
         address,
         health: Health::Healthy,
@@ -51,7 +51,7 @@ fn pod(address: &'static str) -> Pod {
 }
 
 /// A world of clusters, each on a network, all with `helloworld:5000`.
-struct World {
+pub(super) struct World {
     registry: Arc<Registry>,
     writers: BTreeMap<&'static str, (ClusterWriter, &'static str, Vec<NetworkGateway>)>,
     mesh: MeshRules,
@@ -61,7 +61,7 @@ struct World {
 }
 
 impl World {
-    fn new(clusters: &[(&'static str, &'static str)]) -> Self {
+    pub(super) fn new(clusters: &[(&'static str, &'static str)]) -> Self {
         let registry = Registry::new();
         let role = |index| if index == 0 { ClusterRole::Config } else { ClusterRole::Remote };
         let writers = clusters.iter().enumerate().map(|(index, &(cluster, network))| {
@@ -80,7 +80,7 @@ impl World {
         }
     }
 
-    fn gateway(mut self, cluster: &'static str, network: &str, address: &str, port: u16) -> Self {
+    pub(super) fn gateway(mut self, cluster: &'static str, network: &str, address: &str, port: u16) -> Self {
         let (writer, own, gateways) = self.writers.get_mut(cluster).expect("known cluster");
         gateways.push(NetworkGateway {
             network: network.into(),
@@ -93,7 +93,7 @@ impl World {
         self
     }
 
-    fn pods(mut self, cluster: &'static str, pods: &[Pod]) -> Self {
+    pub(super) fn pods(mut self, cluster: &'static str, pods: &[Pod]) -> Self {
         let name = self.port_name.get(cluster).copied().unwrap_or("http");
         let (writer, network, _) = self.writers.get_mut(cluster).expect("known cluster");
         let port = ServicePort {
@@ -109,7 +109,7 @@ impl World {
         self
     }
 
-    fn from(&self, place: &str) -> Viewer<'_> {
+    pub(super) fn from(&self, place: &str) -> Viewer<'_> {
         let (network, cluster) = place.split_once('/').expect("network/cluster");
         Viewer { world: self, key: EdsKey::plain(cluster, network, &self.service.key) }
     }
@@ -141,13 +141,13 @@ fn shown(endpoint: &AssignedEndpoint) -> String {
     endpoint.address().map(|address| address.to_string()).unwrap_or_default()
 }
 
-struct Viewer<'a> {
+pub(super) struct Viewer<'a> {
     world: &'a World,
     key: EdsKey,
 }
 
 impl Viewer<'_> {
-    fn with(mut self, change: impl FnOnce(&mut EdsKey)) -> Self {
+    pub(super) fn with(mut self, change: impl FnOnce(&mut EdsKey)) -> Self {
         change(&mut self.key);
         self
     }
@@ -163,6 +163,16 @@ impl Viewer<'_> {
         let assignment = assign(inputs, name, &self.key, &mut decisions);
         assert_eq!(assignment, assign(inputs, name, &self.key, &mut ()), "recording changes nothing");
         (assignment, decisions)
+    }
+
+    /// The explanation of the whole service.
+    pub(super) fn explains(&self) -> super::explain::Explanation {
+        let name = EdsName::outbound(5000, &HOST.into());
+        let service = self.world.registry.host(&name.host).first().expect("service").load();
+        let (networks, standings) = (self.world.registry.networks(), self.world.registry.standings());
+        let (mesh, standings, policies) = (&self.world.mesh, &*standings, self.world.registry.policies());
+        let inputs = Inputs { service: &service, networks: &networks, mesh, standings, policies: &policies };
+        super::explain::explain(inputs, &name, &self.key)
     }
 
     /// `address*weight`, localities separated by `|`.
