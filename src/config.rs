@@ -109,6 +109,12 @@ pub struct Settings {
     pub persistent_session_label: Option<String>,
     /// Label of Services with sticky sessions by header (R5.13); in files only.
     pub persistent_session_header_label: Option<String>,
+    /// WorkloadEntries of remote clusters are read (R1.16); in files only.
+    pub cross_cluster_workload_entries: Option<bool>,
+    /// Services select WorkloadEntries (R5.24); in files only.
+    pub services_select_workload_entries: Option<bool>,
+    /// ServiceEntries select Pods (R5.37); in files only.
+    pub service_entries_select_pods: Option<bool>,
     /// How API servers are watched; in files only.
     pub watch: Option<WatchSettings>,
     /// Options by cluster id (D35); in files only.
@@ -198,6 +204,9 @@ impl Settings {
             revision,
             persistent_session_label,
             persistent_session_header_label,
+            cross_cluster_workload_entries,
+            services_select_workload_entries,
+            service_entries_select_pods,
             watch,
             clusters,
         )
@@ -252,6 +261,9 @@ impl Settings {
             revision: self.revision.unwrap_or_default(),
             persistent_session_label: self.persistent_session_label,
             persistent_session_header_label: self.persistent_session_header_label,
+            cross_cluster_workload_entries: self.cross_cluster_workload_entries.unwrap_or(true),
+            services_select_workload_entries: self.services_select_workload_entries.unwrap_or(true),
+            service_entries_select_pods: self.service_entries_select_pods.unwrap_or(true),
             watch: self.watch.unwrap_or_default(),
             clusters: self.clusters.unwrap_or_default(),
         })
@@ -346,6 +358,9 @@ pub struct Config {
     pub revision: String,
     pub persistent_session_label: Option<String>,
     pub persistent_session_header_label: Option<String>,
+    pub cross_cluster_workload_entries: bool,
+    pub services_select_workload_entries: bool,
+    pub service_entries_select_pods: bool,
     pub watch: WatchSettings,
 }
 

@@ -17,6 +17,7 @@ mod cluster_set;
 pub mod convert;
 pub mod counts;
 mod directory;
+mod entries;
 mod exports;
 pub mod kubeconfig;
 pub mod networks;
@@ -53,7 +54,8 @@ use roster::{Contest, Roster};
 use secrets::SecretWatch;
 use snapshot::{Keeper, Pin, SnapshotError, SnapshotStore};
 
-pub use convert::McsOptions;
+pub use convert::{EntryOptions, McsOptions};
+pub use entries::SelectingEntries;
 pub use counts::{Counts, EventKind};
 pub use kubeconfig::{ConfigSource, KubeconfigPolicy, OwnError};
 pub use networks::{GatewayNames, NameStatus, NetworkOptions};
@@ -141,6 +143,8 @@ pub struct IngestOptions {
     pub dual_stack: bool,
     /// Multi-cluster services (R4.38–R4.40).
     pub mcs: McsOptions,
+    /// Who selects whom of WorkloadEntries and Pods (R1.16, R5.24, R5.37).
+    pub entries: EntryOptions,
     /// Which Services have sticky sessions (R5.13).
     pub session_labels: SessionLabels,
     /// Whether endpoints are served from slices alone where Pods may not be read (D9).
@@ -175,6 +179,7 @@ impl Default for IngestOptions {
             quirks: Quirks::OURS,
             dual_stack: false,
             mcs: McsOptions::default(),
+            entries: EntryOptions::default(),
             session_labels: SessionLabels::default(),
             serve_without_pods: false,
             networks: NetworkOptions::default(),

@@ -145,5 +145,7 @@ fn label(object: ObjectKind) -> &'static str {
         ObjectKind::ConfigMap => "ConfigMaps",
         ObjectKind::ServiceExport => "ServiceExports",
         ObjectKind::ServiceImport => "ServiceImports",
+        ObjectKind::ServiceEntry => "ServiceEntries",
+        ObjectKind::WorkloadEntry => "WorkloadEntries",
     }
 }

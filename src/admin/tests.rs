@@ -28,7 +28,7 @@ impl XdsStatus for OneProxy {
         .expect("metadata");
         let id = "sidecar~10.0.0.9~sleep.sample~sample.svc.cluster.local";
         let node = Node::parse(id, metadata, Locality::default(), std::iter::empty()).expect("a node");
-        let view = ProxyView::new(&node, None, &"".into());
+        let view = ProxyView::new(&node, None, &"".into(), Default::default());
         let status = TypeStatus {
             sent_nonce: "n2".to_owned(),
             acked_nonce: "n1".to_owned(),
@@ -117,6 +117,19 @@ async fn page(path: &str) -> Value {
     let (status, text) = get(path).await;
     assert_eq!(status, StatusCode::OK, "{path}: {text}");
     serde_json::from_str(&text).expect("JSON")
+}
+
+#[tokio::test]
+async fn policies_are_shown_by_kind_with_the_mesh_wide_document() {
+    let (status, text) = get("/debug/policies").await;
+    let page: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+    assert_eq!((status, &page["kinds"]), (StatusCode::OK, &serde_json::json!({})), "nobody reads any here");
+    assert_eq!(
+        (&page["mesh"]["auto_mtls"], &page["mesh"]["root_namespace"]),
+        (&true.into(), &"istio-system".into())
+    );
+    assert_eq!(get("/debug/policies?kind=Rule").await.0, StatusCode::BAD_REQUEST);
+    assert_eq!(get("/debug/policies?kinds=Sidecar").await.0, StatusCode::BAD_REQUEST);
 }
 
 #[tokio::test]

@@ -16,6 +16,7 @@ use super::cluster::{
 };
 use super::convert::{ClusterContext, GatewayOptions, SpecialAddresses};
 use super::counts::Counts;
+use super::entries::EntryBoard;
 use super::kubeconfig::{KubeconfigRules, RemoteKubeconfig};
 use super::networks::MeshFeed;
 use super::options::{ClusterOptions, Texts};
@@ -45,6 +46,7 @@ pub(super) struct ClusterSet {
     /// Shared by every source of the process.
     pub(super) limits: Arc<SourceLimits>,
     pub(super) mesh: MeshFeed,
+    entries: EntryBoard,
     pub(super) registry: Arc<Registry>,
     pub(super) counts: Arc<Counts>,
     pub(super) problems: Arc<Problems>,
@@ -119,6 +121,7 @@ impl ClusterSet {
         Self {
             identities,
             limits: Arc::new(limits(&options)),
+            entries: EntryBoard::new(options.config.is_some()),
             options,
             mesh,
             registry,
@@ -306,6 +309,7 @@ impl ClusterSet {
                 quirks: self.options.quirks,
                 dual_stack: self.options.dual_stack,
                 mcs: self.options.mcs.clone(),
+                entries: self.options.entries,
                 gateways: GatewayOptions {
                     gateway_api: self.options.networks.gateway_api,
                     config_cluster: start.role == ClusterRole::Config,
@@ -316,6 +320,7 @@ impl ClusterSet {
             },
             feeds: Arc::clone(&start.feeds),
             mesh: self.mesh.clone(),
+            entries: self.entries.clone(),
             system_namespace: self.options.system_namespace.clone(),
             options: options.subscribe(),
             guard: self.options.guard(),

@@ -5,6 +5,7 @@
 //! an object that still cannot be read is told of with a reason, never as a broken stream (contract 9).
 
 mod custom;
+mod entry;
 mod kind;
 mod object;
 mod raw;
@@ -17,6 +18,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 pub use custom::{CustomKind, CustomObject, Document};
+pub use entry::{EntryPort, EntryResolution, ServiceEntryObject, WorkloadEntryObject};
 pub use kind::{ObjectKey, ObjectKind};
 pub use object::Object;
 pub use slice::{PodName, SliceAddresses, SliceEndpoint, SliceObject, SlicePort};

@@ -96,7 +96,8 @@ impl From<Discoverability> for Exposure {
 /// One address and port behind one service port (R0.1). What its pod knows is shared in `workload`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Endpoint {
-    /// The addresses; the first is the identity. Never empty.
+    /// The addresses; the first is the identity. Empty only where the workload has a network: it counts behind that
+    /// network's gateways (R4.26).
     pub addresses: Addresses,
     /// The target port.
     pub port: u16,
@@ -172,6 +173,11 @@ impl EndpointShard {
     /// How many endpoints a Service has here: none where slices are all there is of it.
     pub fn of_service(&self) -> usize {
         if self.service.is_some() { self.endpoints.len() } else { 0 }
+    }
+
+    /// Whether its record is a ServiceEntry's (R5.33).
+    pub fn is_of_entry(&self) -> bool {
+        self.service.as_ref().is_some_and(|service| service.entry.is_some())
     }
 
     /// Whether other clusters see endpoints of it (R4.38).

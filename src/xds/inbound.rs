@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::resource::ResourceList;
 use super::resources::{self, InboundPort};
-use crate::model::{Name, ProxyView, ServiceKey};
+use crate::model::{Endpoint, Name, ProxyView, ServiceKey};
 use crate::registry::{Registry, ServiceSnapshot};
 use crate::view::WorkloadKey;
 
@@ -56,7 +56,9 @@ fn ports(registry: &Registry, view: &ProxyView) -> Vec<InboundPort> {
         let Some(record) = shard.service.as_deref() else {
             continue;
         };
-        let own = shard.endpoints.iter().filter(|endpoint| pod.addresses.contains(&endpoint.addresses[0]));
+        let is_own =
+            |endpoint: &&Endpoint| endpoint.addresses.first().is_some_and(|ip| pod.addresses.contains(ip));
+        let own = shard.endpoints.iter().filter(is_own);
         let targets: BTreeSet<(&Name, u16)> =
             own.map(|endpoint| (&endpoint.port_name, endpoint.port)).collect();
         for (name, target_port) in targets {
@@ -102,7 +104,7 @@ mod tests {
         let pod = WorkloadCell::from(WorkloadParts { account: Some(account), ..WorkloadParts::default() });
         let id = "sidecar~10.0.0.1~p.a~a.svc.cluster.local";
         let node = Node::parse(id, NodeMetadata::default(), Locality::default(), std::iter::empty());
-        let view = ProxyView::new(&node.expect("a node"), Some(pod), &"".into());
+        let view = ProxyView::new(&node.expect("a node"), Some(pod), &"".into(), Default::default());
         let own = Own::build(&Registry::new(), &view, "mesh.org");
         let bytes: Vec<u8> =
             own.listeners.entries().iter().flat_map(|entry| entry.encoded.any.to_vec()).collect();

@@ -4,6 +4,7 @@
 //! has are used: that suits both dialects (§3.8).
 
 mod assignment;
+mod backward;
 mod cluster;
 mod filters;
 mod inbound;
@@ -25,7 +26,8 @@ use crate::model::{
 };
 use crate::view::OutboundKey;
 
-pub use assignment::{assignment, empty_assignment};
+pub use assignment::{assignment, assignment_by_prost, empty_assignment};
+pub(super) use backward::{Backward, Mark};
 pub use inbound::{InboundPort, InboundResources, inbound};
 pub use listener::sni_listener;
 pub use route::{empty_route, route};
@@ -57,11 +59,11 @@ pub struct ServiceResources {
 }
 
 /// What `service` (the merged record) contributes to the proxies of `key`; nothing when they may not see it
-/// (R4.2), nothing for aliases.
+/// (R4.2), nothing for aliases and what Envoy would resolve by DNS.
 pub fn service(service: &Service, key: &OutboundKey) -> ServiceResources {
     let mut resources = ServiceResources::default();
     let alias = matches!(service.resolution, Resolution::Alias(_));
-    if alias || !service.export_to.includes(&key.namespace) {
+    if alias || service.resolution.is_dns() || !service.export_to.includes(&key.namespace) {
         return resources;
     }
     let mut chains = Vec::new();

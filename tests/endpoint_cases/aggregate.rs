@@ -174,6 +174,8 @@ fn record(cluster: &str, name: &str, service: &Value) -> Shape<Service> {
         resolution: match text(service, "resolution")? {
             "" | "ClientSideLB" | "STATIC" => Resolution::ClientSide,
             "Passthrough" | "NONE" => Resolution::Passthrough,
+            "DNSLB" | "DNS" => Resolution::Dns,
+            "DNSRoundRobinLB" | "DNS_ROUND_ROBIN" => Resolution::DnsRoundRobin,
             other => return Err(format!("resolution {other:?}")),
         },
         traffic_distribution: match text(service, "trafficDistribution")? {
@@ -237,7 +239,7 @@ fn shown(service: &Service, expected: &Value) -> Shape<Value> {
             .map(|(key, value)| (key.to_string(), value.to_string()))
             .collect::<BTreeMap<_, _>>(),
         "exportTo": match &service.export_to {
-            ExportTo::Everywhere => vec!["*".to_owned()],
+            ExportTo::Everywhere | ExportTo::Unset => vec!["*".to_owned()],
             ExportTo::Nowhere => vec!["~".to_owned()],
             ExportTo::Namespaces(names) => names.iter().map(ToString::to_string).collect(),
         },
@@ -245,6 +247,8 @@ fn shown(service: &Service, expected: &Value) -> Shape<Value> {
             Resolution::ClientSide => "ClientSideLB",
             Resolution::Passthrough => "Passthrough",
             Resolution::Alias(_) => "Alias",
+            Resolution::Dns => "DNSLB",
+            Resolution::DnsRoundRobin => "DNSRoundRobinLB",
         },
         "trafficDistribution": format!("{:?}", service.traffic_distribution),
         "nodeLocal": service.node_local,

@@ -50,6 +50,9 @@ mcs: {service-discovery: true, host: true, cluster-local: true, auto-export: tru
 revision: canary
 persistent-session-label: cookie.example
 persistent-session-header-label: header.example
+cross-cluster-workload-entries: false
+services-select-workload-entries: false
+service-entries-select-pods: false
 watch: {answer-timeout: 41s, page-timeout: 42s, probe-after: 43s, look-every: 100s, list-minimum-bytes: 45,
   parallel-lists: 46, longest-pause: 47s}
 clusters: {west: {stale: drop, start: required, trusted-networks: [n1, n2]}}
@@ -132,6 +135,9 @@ fn every_setting_is_complete_under_its_name() {
         revision,
         persistent_session_label,
         persistent_session_header_label,
+        cross_cluster_workload_entries,
+        services_select_workload_entries,
+        service_entries_select_pods,
         watch,
     } = everything();
     let seconds = Duration::from_secs;
@@ -166,6 +172,9 @@ fn every_setting_is_complete_under_its_name() {
     assert_eq!((mcs.api_version.as_deref(), &*revision), (Some("v9"), "canary"));
     assert_eq!(persistent_session_label.as_deref(), Some("cookie.example"));
     assert_eq!(persistent_session_header_label.as_deref(), Some("header.example"));
+    assert!(
+        !cross_cluster_workload_entries && !services_select_workload_entries && !service_entries_select_pods
+    );
     assert_eq!(watch.parallel_lists, Some(46));
 }
 
@@ -193,6 +202,7 @@ fn every_setting_about_clusters_arrives_where_they_are_read() {
         quirks,
         dual_stack,
         mcs,
+        entries,
         session_labels,
         serve_without_pods,
         networks,
@@ -238,6 +248,8 @@ fn every_setting_about_clusters_arrives_where_they_are_read() {
         version: "v9".into(),
     };
     assert_eq!(mcs, expected);
+    let expected = EntryOptions { cross_cluster: false, services_select: false, select_pods: false };
+    assert_eq!(entries, expected);
     let expected = SessionLabels { cookie: "cookie.example".into(), header: "header.example".into() };
     assert_eq!(session_labels, expected);
     let expected = NetworkOptions {

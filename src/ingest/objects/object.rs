@@ -11,7 +11,8 @@ use super::raw::{self, Root, Text};
 use super::wire::{self, Received};
 use super::{
     ConfigMapObject, GatewayObject, NamespaceObject, NodeObject, PodObject, SecretObject,
-    ServiceExportObject, ServiceImportObject, ServiceObject, SliceObject,
+    ServiceEntryObject, ServiceExportObject, ServiceImportObject, ServiceObject, SliceObject,
+    WorkloadEntryObject,
 };
 
 /// An object type that can be listed and watched.
@@ -80,7 +81,11 @@ macro_rules! objects {
 
         impl<'de> Deserialize<'de> for $object {
             fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-                json::read::<raw::$raw<'de>, D>(from).map(Self::from)
+                let raw = json::read::<raw::$raw<'de>, D>(from)?;
+                match Root::problem(&raw) {
+                    Some(problem) => Err(serde::de::Error::custom(problem)),
+                    None => Ok(Self::from(raw)),
+                }
             }
         })*
     };
@@ -116,6 +121,11 @@ objects! {
     ServiceImportObject:
         ServiceImport, "ServiceImport", "multicluster.x-k8s.io/v1alpha1", "serviceimports", json_as_configured,
         in_namespace, ips;
+    ServiceEntryObject:
+        ServiceEntry, "ServiceEntry", "networking.istio.io/v1", "serviceentries", json_only, in_namespace, hosts,
+        ports, endpoints;
+    WorkloadEntryObject:
+        WorkloadEntry, "WorkloadEntry", "networking.istio.io/v1", "workloadentries", json_only, in_namespace;
 }
 
 /// Group and version of an `apiVersion`.
@@ -184,9 +194,9 @@ fn received<'a, M: Root<'a>, T: Object + From<M>>(message: M) -> Received<T> {
         (false, false) if !T::NAMESPACED => Some("it is in a namespace, which objects of its kind are not"),
         _ => None,
     };
-    let object = match problem {
+    let object = match problem.map(str::to_owned).or_else(|| message.problem()) {
         None => Ok(T::from(message)),
-        Some(problem) => Err(problem.to_owned()),
+        Some(problem) => Err(problem),
     };
     Received { key, uid, revision, object }
 }
