@@ -1,6 +1,8 @@
 //! HTTP for operators: health, metrics and the debug pages. Reads only; no secret ever passes here.
 
+mod asked;
 mod debug;
+mod explain;
 mod health;
 mod index;
 mod query;
@@ -44,6 +46,8 @@ pub struct Sources {
     pub problems: Option<Arc<ingest::Problems>>,
     /// What DNS says of the host names of gateways.
     pub gateway_names: Option<Arc<ingest::GatewayNames>>,
+    /// Policy objects and what is wrong with them.
+    pub policies: Option<Arc<ingest::Policies>>,
     /// Connected proxies and work done for them.
     pub xds: Arc<dyn XdsStatus>,
     /// Whether the server starts, serves or ends.
@@ -90,8 +94,10 @@ fn debug_pages() -> Router<Arc<Sources>> {
         .route("/debug/clusters", get(debug::clusters))
         .route("/debug/services", get(debug::services))
         .route("/debug/gateways", get(debug::gateways))
+        .route("/debug/policies", get(debug::policies))
         .route("/debug/proxies", get(debug::proxies))
         .route("/debug/view", get(view::page))
+        .route("/debug/explain", get(explain::page))
         .route("/version", get(health::version))
         .fallback(index::not_found)
 }

@@ -80,6 +80,8 @@ pub struct Settings {
     pub log_level: Option<String>,
     /// File of the document `meshNetworks`.
     pub networks_config: Option<PathBuf>,
+    /// File of MeshConfig.
+    pub mesh_config: Option<PathBuf>,
     /// Whether host names of gateways are resolved.
     pub resolve_hostname_gateways: Option<bool>,
     /// Whether Gateways of the Gateway API are read.
@@ -189,6 +191,7 @@ impl Settings {
             log_format,
             log_level,
             networks_config,
+            mesh_config,
             resolve_hostname_gateways,
             discover_gateway_api,
             dns_servers,
@@ -244,6 +247,7 @@ impl Settings {
             snapshot_max_age: self.snapshot_max_age.unwrap_or(Duration::from_secs(24 * 3600)),
             ports_file: self.ports_file,
             networks_config: self.networks_config,
+            mesh_config: self.mesh_config,
             resolve_hostname_gateways: self.resolve_hostname_gateways.unwrap_or(true),
             discover_gateway_api: self.discover_gateway_api.unwrap_or(true),
             dns_servers: self.dns_servers.unwrap_or_default(),
@@ -339,6 +343,7 @@ pub struct Config {
     pub snapshot_max_age: Duration,
     pub ports_file: Option<PathBuf>,
     pub networks_config: Option<PathBuf>,
+    pub mesh_config: Option<PathBuf>,
     pub resolve_hostname_gateways: bool,
     pub discover_gateway_api: bool,
     pub dns_servers: Vec<DnsServer>,

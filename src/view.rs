@@ -5,16 +5,28 @@
 //! answer is computed once for both (D16).
 
 mod assignment;
+mod decision;
+mod destination;
 mod eds_name;
 mod endpoints;
+pub mod explain;
+pub mod lb;
 mod mesh;
+pub mod mtls;
 mod projection;
-mod split_horizon;
+mod reads;
+mod roads;
 #[cfg(test)]
 mod tests;
+pub mod visibility;
+mod weighing;
 
-pub use assignment::{AssignedEndpoint, Assignment, LocalityGroup, Origin};
+pub use assignment::{
+    AssignedEndpoint, Assignment, InternalListener, LocalityGroup, Origin, SocketMatch, Target,
+};
+pub use decision::{Decision, Recorder};
+pub use destination::Destination;
 pub use eds_name::EdsName;
-pub use endpoints::{Decision, Inputs, Recorder, assign};
+pub use endpoints::{Inputs, assign};
 pub use mesh::MeshRules;
-pub use projection::{EdsKey, OutboundKey, WorkloadKey};
+pub use projection::{EdsKey, OutboundKey, Role, WorkloadKey};

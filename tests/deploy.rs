@@ -115,12 +115,20 @@ fn r4_40_exports_are_made_and_nothing_else_is_written() {
 }
 
 #[test]
-fn z13_at_home_only_the_system_namespace_shows_secrets() {
+fn z13_at_home_only_the_system_namespace_shows_secrets_and_every_one_its_policies() {
     let expected = ["/secrets", "/configmaps of istio"];
     let binding = "RoleBinding istio-system/tombolo-home";
     let mut all = reading("Role istio-system/tombolo-home", &expected, binding);
-    let expected = ["networking.istio.io/serviceentries"];
-    all.extend(reading("ClusterRole tombolo-home", &expected, "ClusterRoleBinding tombolo-home"));
+    let policies = [
+        "networking.istio.io/destinationrules",
+        "networking.istio.io/gateways",
+        "networking.istio.io/serviceentries",
+        "networking.istio.io/sidecars",
+        "networking.istio.io/virtualservices",
+        "security.istio.io/authorizationpolicies",
+        "security.istio.io/peerauthentications",
+    ];
+    all.extend(reading("ClusterRole tombolo-home", &policies, "ClusterRoleBinding tombolo-home"));
     assert_eq!(grants(&manifest("home-rbac.yaml")), all);
 }
 

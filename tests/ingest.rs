@@ -13,13 +13,14 @@ use tokio_util::sync::CancellationToken;
 use tombolo::ingest::{
     self, ConfigCluster, ConfigSource, Ingest, IngestOptions, ObjectKind, Remotes, RetryPolicy,
 };
-use tombolo::model::{
-    ClusterHealth, ClusterStatus, IpFamilies, ProxyKind, RequestedView, ServiceKey, StartRule, WorkloadId,
-};
+use tombolo::model::{ClusterHealth, ClusterStatus, ServiceKey, StartRule, WorkloadId};
 use tombolo::registry::{Registry, ServiceSnapshot};
 use tombolo::sim::apiserver::{ApiServer, Authority, RunningApiServer, Store, kinds};
 use tombolo::view::{EdsKey, EdsName, Inputs, MeshRules, assign};
 use tombolo::xds::resources;
+
+#[path = "ingest/policies.rs"]
+mod policies;
 
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -342,14 +343,8 @@ fn sent(plane: &Plane, clusters: &[&str]) -> Vec<(String, bytes::Bytes)> {
     let name = EdsName::outbound(5000, &"helloworld.sample.svc.cluster.local".into());
     let service = registry.host(&name.host)[0].load();
     let answer = |cluster: &&str| {
-        let key = EdsKey {
-            kind: ProxyKind::Sidecar,
-            cluster: (*cluster).into(),
-            network: networks.of_cluster(&(*cluster).into()),
-            families: IpFamilies::V4,
-            requested_view: RequestedView::default(),
-            node: None,
-        };
+        let network = networks.of_cluster(&(*cluster).into());
+        let key = EdsKey::plain(*cluster, network, &ServiceKey::new("sample", name.host.clone()));
         let policies = registry.policies();
         let inputs = Inputs {
             service: &service,

@@ -8,7 +8,7 @@ use axum::response::{IntoResponse, Response};
 use http::header;
 
 use super::{Shared, Sources};
-use crate::ingest::{Counts, EventKind, ObjectKind};
+use crate::ingest::{Counts, EventKind, ObjectKind, Policies};
 use crate::model::{ClusterHealth, ClusterRole, ClusterStatus, Moment, SourceStatus};
 use crate::telemetry::{ClusterValues, IngestValues, Refresh, SourceValues};
 
@@ -33,6 +33,9 @@ pub(super) fn pull(sources: &Sources, refresh: &Refresh<'_>) {
     }
     if let Some(counts) = &sources.ingest {
         pull_ingest(counts, refresh);
+    }
+    if let Some(policies) = &sources.policies {
+        pull_policies(policies, refresh);
     }
 }
 
@@ -118,6 +121,16 @@ fn pull_ingest(counts: &Counts, refresh: &Refresh<'_>) {
             refresh.event(label(object), event.label(), counts.events(object, event));
         }
     }
+}
+
+fn pull_policies(policies: &Policies, refresh: &Refresh<'_>) {
+    for (kind, state, count) in policies.counts() {
+        refresh.policies(kind.name(), state.label(), count);
+    }
+    for (kind, event, count) in policies.events() {
+        refresh.policy_event(kind.name(), event.label(), count);
+    }
+    refresh.duplicate_subsets(policies.duplicate_subsets());
 }
 
 /// The peer's word for a kind of object.

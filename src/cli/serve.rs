@@ -87,6 +87,9 @@ pub struct Args {
     /// The document meshNetworks, read again when it changes, instead of ConfigMap istio of the system namespace
     #[arg(long, env = "TOMBOLO_NETWORKS_CONFIG", value_name = "FILE")]
     networks_config: Option<PathBuf>,
+    /// The document MeshConfig, read again when it changes, instead of ConfigMap istio of the system namespace
+    #[arg(long, env = "TOMBOLO_MESH_CONFIG", value_name = "FILE")]
+    mesh_config: Option<PathBuf>,
     /// Resolve host names of gateways, also RESOLVE_HOSTNAME_GATEWAYS [default: true]
     #[arg(long, env = "TOMBOLO_RESOLVE_HOSTNAME_GATEWAYS", value_name = "BOOL")]
     resolve_hostname_gateways: Option<bool>,
@@ -174,6 +177,7 @@ impl Args {
             log_format: self.log_format,
             log_level: self.log_level,
             networks_config: self.networks_config,
+            mesh_config: self.mesh_config,
             resolve_hostname_gateways: self.resolve_hostname_gateways,
             discover_gateway_api: self.discover_gateway_api,
             dns_servers: self.dns_servers,
@@ -299,6 +303,7 @@ fn ingest_options(config: &Config) -> IngestOptions {
             gateway_api: config.discover_gateway_api,
             config_map: networks::config_map_name(&config.revision),
         },
+        mesh_config: config.mesh_config.clone(),
         session_labels: session_labels(config),
         clusters: config.clusters.iter().map(|(id, said)| (id.clone(), said.texts())).collect(),
         mass_delete_guard: config.mass_delete_guard,

@@ -25,6 +25,7 @@ use super::roster::Action;
 use super::snapshot::{Keeper, Pin};
 use super::staging::Guard;
 use super::watch::{ListPermits, SourceLimits};
+use crate::model::policy::NamespaceSelector;
 use crate::model::{ClusterHealth, ClusterId, ClusterRole, ClusterStatus};
 use crate::registry::{DuplicateWriter, Registry};
 
@@ -54,6 +55,8 @@ pub(super) struct ClusterSet {
     identities: Arc<Identities>,
     pub(super) snapshots: Option<Arc<Keeper>>,
     running: BTreeMap<ClusterId, Running>,
+    /// MeshConfig's `discoverySelectors`.
+    discovery: Vec<NamespaceSelector>,
 }
 
 /// One cluster: what serves, what is about to, and when it goes.
@@ -128,6 +131,7 @@ impl ClusterSet {
             cancel,
             snapshots: None,
             running: BTreeMap::new(),
+            discovery: Vec::new(),
         }
     }
 
@@ -163,9 +167,32 @@ impl ClusterSet {
         let sources = [texts].into_iter().chain(self.options.clusters.get(id));
         let (mut options, problems) = ClusterOptions::read(sources, last.as_deref());
         options.trust_domain.get_or_insert_with(|| self.options.trust_domain.clone());
+        options.selection = options.selection.discovering(&self.discovery);
         let told = (!problems.is_empty()).then(|| problems.join("; "));
         self.problems.tell(format!("cluster {id}, options"), told);
         Arc::new(options)
+    }
+
+    /// MeshConfig's `discoverySelectors` are these now (R1.15): clusters that do not say themselves which namespaces
+    /// are read settle anew which are.
+    pub(super) fn discover(&mut self, selectors: &[NamespaceSelector]) {
+        if self.discovery == selectors {
+            return;
+        }
+        self.discovery = selectors.to_vec();
+        for (id, running) in &self.running {
+            let discover = |now: &mut Arc<ClusterOptions>| {
+                let selection = now.selection.clone().discovering(selectors);
+                let differs = selection != now.selection;
+                if differs {
+                    *now = Arc::new(ClusterOptions { selection, ..(**now).clone() });
+                }
+                differs
+            };
+            if running.options.send_if_modified(discover) {
+                tracing::info!(cluster = %id, "other namespaces are selected");
+            }
+        }
     }
 
     /// Other options, or another source of the same credentials: nothing is restarted.

@@ -125,6 +125,14 @@ impl NetworkSnapshot {
         self.parts.values().flat_map(|part| part.gateways.iter())
     }
 
+    /// The same with one more gateway of a network: what would be.
+    pub fn and(&self, gateway: NetworkGateway) -> Self {
+        let mut next = self.clone();
+        let part = next.parts.entry(gateway.network.clone()).or_default();
+        part.gateways = part.gateways.iter().cloned().chain([gateway]).collect();
+        next
+    }
+
     /// Every gateway that is told by host name, by network.
     pub fn gateway_hosts(&self) -> impl Iterator<Item = &GatewayHost> {
         self.parts.values().flat_map(|part| part.hosts.iter())

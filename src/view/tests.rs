@@ -6,31 +6,33 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 
-use super::{Assignment, Decision, EdsKey, EdsName, Inputs, MeshRules, Origin, assign};
+use super::{
+    AssignedEndpoint, Assignment, Decision, EdsKey, EdsName, Inputs, MeshRules, Origin, Role, assign,
+};
 use crate::model::{
     ClusterRole, Endpoint, EndpointShard, Health, IpFamilies, Locality, NetworkGateway, PortProtocol,
-    ProxyKind, RequestedView, Service, ServiceKey, ServicePort, TlsMode, Transport, WorkloadParts,
+    RequestedView, Service, ServiceKey, ServicePort, TlsMode, Transport, WorkloadParts,
 };
 use crate::registry::{ClusterWriter, Registry};
 
 mod standing;
 
-const HOST: &str = "helloworld.sample.svc.cluster.local";
+pub(super) const HOST: &str = "helloworld.sample.svc.cluster.local";
 
 /// An endpoint in a few words.
 #[derive(Clone, Debug)]
-struct Pod {
-    address: &'static str,
-    health: Health,
-    mtls: bool,
-    locality: &'static str,
-    weight: u32,
-    network: Option<&'static str>,
-    labels: Vec<(&'static str, &'static str)>,
-    node: &'static str,
+pub(super) struct Pod {
+    pub(super) address: &'static str,
+    pub(super) health: Health,
+    pub(super) mtls: bool,
+    pub(super) locality: &'static str,
+    pub(super) weight: u32,
+    pub(super) network: Option<&'static str>,
+    pub(super) labels: Vec<(&'static str, &'static str)>,
+    pub(super) node: &'static str,
 }
 
-fn pod(address: &'static str) -> Pod {
+pub(super) fn pod(address: &'static str) -> Pod {
     Pod {
         address,
         health: Health::Healthy,
@@ -44,7 +46,7 @@ fn pod(address: &'static str) -> Pod {
 }
 
 /// A world of clusters, each on a network, all with `helloworld:5000`.
-struct World {
+pub(super) struct World {
     registry: Arc<Registry>,
     writers: BTreeMap<&'static str, (ClusterWriter, &'static str, Vec<NetworkGateway>)>,
     mesh: MeshRules,
@@ -53,7 +55,7 @@ struct World {
 }
 
 impl World {
-    fn new(clusters: &[(&'static str, &'static str)]) -> Self {
+    pub(super) fn new(clusters: &[(&'static str, &'static str)]) -> Self {
         let registry = Registry::new();
         let role = |index| if index == 0 { ClusterRole::Config } else { ClusterRole::Remote };
         let writers = clusters.iter().enumerate().map(|(index, &(cluster, network))| {
@@ -71,7 +73,7 @@ impl World {
         }
     }
 
-    fn gateway(mut self, cluster: &'static str, network: &str, address: &str, port: u16) -> Self {
+    pub(super) fn gateway(mut self, cluster: &'static str, network: &str, address: &str, port: u16) -> Self {
         let (writer, own, gateways) = self.writers.get_mut(cluster).expect("known cluster");
         gateways.push(NetworkGateway {
             network: network.into(),
@@ -84,7 +86,7 @@ impl World {
         self
     }
 
-    fn pods(mut self, cluster: &'static str, pods: &[Pod]) -> Self {
+    pub(super) fn pods(mut self, cluster: &'static str, pods: &[Pod]) -> Self {
         let name = self.port_name.get(cluster).copied().unwrap_or("http");
         let (writer, network, _) = self.writers.get_mut(cluster).expect("known cluster");
         let port = ServicePort {
@@ -100,17 +102,9 @@ impl World {
         self
     }
 
-    fn from(&self, place: &str) -> Viewer<'_> {
+    pub(super) fn from(&self, place: &str) -> Viewer<'_> {
         let (network, cluster) = place.split_once('/').expect("network/cluster");
-        let key = EdsKey {
-            kind: ProxyKind::Sidecar,
-            cluster: cluster.into(),
-            network: network.into(),
-            families: IpFamilies::V4,
-            requested_view: RequestedView::default(),
-            node: None,
-        };
-        Viewer { world: self, key }
+        Viewer { world: self, key: EdsKey::plain(cluster, network, &self.service.key) }
     }
 }
 
@@ -135,13 +129,18 @@ fn endpoint(cluster: &str, network: &str, port_name: &str, pod: &Pod) -> Endpoin
     }
 }
 
-struct Viewer<'a> {
+/// Where an endpoint leads.
+fn shown(endpoint: &AssignedEndpoint) -> String {
+    endpoint.address().map(|address| address.to_string()).unwrap_or_default()
+}
+
+pub(super) struct Viewer<'a> {
     world: &'a World,
     key: EdsKey,
 }
 
 impl Viewer<'_> {
-    fn with(mut self, change: impl FnOnce(&mut EdsKey)) -> Self {
+    pub(super) fn with(mut self, change: impl FnOnce(&mut EdsKey)) -> Self {
         change(&mut self.key);
         self
     }
@@ -159,6 +158,16 @@ impl Viewer<'_> {
         (assignment, decisions)
     }
 
+    /// The explanation of the whole service.
+    pub(super) fn explains(&self) -> super::explain::Explanation {
+        let name = EdsName::outbound(5000, &HOST.into());
+        let service = self.world.registry.host(&name.host).first().expect("service").load();
+        let (networks, standings) = (self.world.registry.networks(), self.world.registry.standings());
+        let (mesh, standings, policies) = (&self.world.mesh, &*standings, self.world.registry.policies());
+        let inputs = Inputs { service: &service, networks: &networks, mesh, standings, policies: &policies };
+        super::explain::explain(inputs, &name, &self.key)
+    }
+
     /// `address*weight`, localities separated by `|`.
     fn sees(&self, expected: &[&str]) {
         self.sees_as(&EdsName::outbound(5000, &HOST.into()), expected);
@@ -168,7 +177,7 @@ impl Viewer<'_> {
         let (assignment, _) = self.assignment(name);
         let group = |group: &super::LocalityGroup| -> Vec<String> {
             let all = group.endpoints.iter();
-            all.map(|e| format!("{}:{}*{}", e.address, e.port, e.weight).replace(":5000", "")).collect()
+            all.map(|e| format!("{}:{}*{}", shown(e), e.port(), e.weight).replace(":5000", "")).collect()
         };
         let seen: Vec<_> = assignment.groups.iter().map(group).collect();
         assert_eq!(seen.iter().map(|group| group.join(" ")).collect::<Vec<_>>(), expected);
@@ -319,7 +328,7 @@ fn r2_8_and_r7_4_a_gateway_sees_its_own_network_only_and_only_mtls() {
     let world = two_networks().pods("east", &[pod("10.10.0.1")]).pods("west", &[pod("10.10.0.1"), plain]);
     let gateway = || {
         world.from("net-west/west").with(|key| {
-            key.kind = ProxyKind::Router;
+            key.role = Role::Router;
             key.requested_view = RequestedView::new(vec!["net-west".into()]);
         })
     };
@@ -441,7 +450,7 @@ proptest! {
         let scale = if remote.is_empty() { 1 } else { gateways as u64 };
         prop_assert_eq!(sum(false), local as u64 * scale);
         prop_assert_eq!(sum(true), remote.iter().map(|&w| u64::from(w)).sum::<u64>() * scale);
-        let addresses: Vec<_> = assignment.endpoints().map(|e| (e.address, e.port)).collect();
+        let addresses: Vec<_> = assignment.endpoints().map(|e| (e.address(), e.port())).collect();
         let distinct: std::collections::BTreeSet<_> = addresses.iter().collect();
         prop_assert_eq!(distinct.len(), addresses.len());
     }

@@ -12,7 +12,7 @@ use super::resource::{Encoded, ResourceType};
 use super::resources;
 use super::watchers::{Marks, StreamHandle, Watchers};
 use crate::model::policy::{HostPattern, PolicyPart, Scoping};
-use crate::model::{Hostname, Name, NetworkId, Service};
+use crate::model::{Hostname, Name, NetworkId, ProxyView, Service, ServiceKey};
 use crate::registry::{Registry, ServiceSnapshot};
 use crate::view::{self, EdsKey, EdsName, Inputs, MeshRules};
 
@@ -118,14 +118,29 @@ impl Assignments {
         }
     }
 
-    /// The snapshot behind a name; `None` for names and hosts nobody knows.
-    fn snapshot(&self, name: Option<&EdsName>) -> Option<Arc<ServiceSnapshot>> {
-        self.registry.host(&name?.host).first().map(|cell| cell.load())
+    /// The services of a name, one per namespace; none for names and hosts nobody knows.
+    fn candidates(&self, name: &EdsName) -> Vec<Arc<ServiceSnapshot>> {
+        self.registry.host(&name.host).iter().map(|cell| cell.load()).collect()
     }
 
-    /// The merged record behind a name: the projection may depend on it.
-    pub(super) fn service(&self, name: &str) -> Option<Arc<Service>> {
-        self.snapshot(EdsName::parse(name).as_ref())?.service.clone()
+    /// The snapshot behind a cell: the service of the namespace that its projection names.
+    fn snapshot(&self, cell: &AssignmentCell) -> Option<Arc<ServiceSnapshot>> {
+        let (name, namespace) = (cell.parsed.as_ref()?, cell.key.namespace.as_ref()?);
+        let key = ServiceKey::new(namespace, name.host.clone());
+        self.registry.service(&key).map(|cell| cell.load())
+    }
+
+    /// Whether some cluster has a service of this name.
+    pub(super) fn is_known(&self, name: &str) -> bool {
+        let candidates = EdsName::parse(name).map(|name| self.candidates(&name)).unwrap_or_default();
+        candidates.iter().any(|candidate| candidate.service.is_some())
+    }
+
+    /// The projection of a proxy for a name as of now.
+    pub(super) fn key(&self, view: &ProxyView, name: &str) -> EdsKey {
+        let nothing = || EdsName::outbound(0, &Hostname::default());
+        let name = EdsName::parse(name).unwrap_or_else(nothing);
+        EdsKey::of(view, &name, &self.candidates(&name), &self.registry.policies(), &self.mesh)
     }
 
     /// Adds `stream` to the watchers of a name for a projection.
@@ -215,7 +230,7 @@ impl Assignments {
     /// The stored bytes if every part they were built from is still the newest.
     fn valid(&self, cell: &AssignmentCell) -> Option<Arc<Encoded>> {
         let built = cell.slot.load_full()?;
-        let snapshot = self.snapshot(cell.parsed.as_ref());
+        let snapshot = self.snapshot(cell);
         // A service that is gone for good has no version left: only a build without it is valid then.
         let service = built.service_version == snapshot.as_ref().map_or(0, |snapshot| snapshot.version);
         let clusters =
@@ -234,7 +249,7 @@ impl Assignments {
     fn build(&self, cell: &AssignmentCell) -> Built {
         Counts::add(&self.counts.assignment_builds);
         let networks = self.registry.networks();
-        let found = cell.parsed.as_ref().zip(self.snapshot(cell.parsed.as_ref()));
+        let found = cell.parsed.as_ref().zip(self.snapshot(cell));
         let Some((name, snapshot)) = found else {
             let encoded = Arc::new(resources::empty_assignment(&cell.name));
             return Built {
@@ -269,7 +284,7 @@ impl Assignments {
         };
         let node_local = service.is_some_and(|service| service.node_local);
         for cell in cells {
-            if cell.key.node.is_some() != node_local {
+            if cell.key.node.is_some() != node_local || cell.key.namespace.is_some() != service.is_some() {
                 marks.view(&cell.watchers);
             }
             self.refresh(&cell, marks);

@@ -130,7 +130,8 @@ impl Hub {
     /// The view of a proxy as of now.
     pub(super) fn view(&self, node: &Node) -> ProxyView {
         let workload = self.registry.workload(&node.workload);
-        ProxyView::new(node, workload, &self.registry.networks().of_cluster(node.cluster()))
+        let network = self.registry.networks().of_cluster(node.cluster());
+        ProxyView::new(node, workload, &network, self.registry.quirks())
     }
 
     /// Registers a stream: from here on it is told of changes of its own pod.

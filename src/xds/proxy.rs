@@ -123,7 +123,7 @@ impl Proxy {
     }
 
     fn eds_key(&self, name: &str) -> EdsKey {
-        EdsKey::of(&self.view, self.hub.assignments.service(name).as_deref())
+        self.hub.assignments.key(&self.view, name)
     }
 
     fn outbound(&mut self) -> &Arc<Outbound> {
@@ -252,7 +252,7 @@ impl Source for Proxy {
             ResourceType::Endpoint => {
                 // Built for an absent service too: its watchers are then told of what differs from that.
                 let encoded = self.hub.assignments.current(self.assignments.get(name)?);
-                self.hub.assignments.service(name).map(|_| encoded)
+                self.hub.assignments.is_known(name).then_some(encoded)
             }
             ResourceType::Route => self.outbound.as_ref()?.route(&name.into()),
             ResourceType::Secret => self.secret(name),

@@ -24,6 +24,7 @@ debounce-after: 32ms
 debounce-max: 33s
 removal-grace: 34s
 networks-config: /k/networks.yaml
+mesh-config: /k/mesh.yaml
 resolve-hostname-gateways: false
 dns-servers: [192.0.2.53, '192.0.2.54:5300']
 discover-gateway-api: false
@@ -119,6 +120,7 @@ fn every_setting_is_complete_under_its_name() {
         snapshot_max_age,
         ports_file,
         networks_config,
+        mesh_config,
         resolve_hostname_gateways,
         discover_gateway_api,
         dns_servers,
@@ -158,7 +160,7 @@ fn every_setting_is_complete_under_its_name() {
         (ca_dir, snapshot_dir, ports_file),
         (path("/k/ca"), path("/k/snapshots"), path("/k/ports.json"))
     );
-    assert_eq!(networks_config, path("/k/networks.yaml"));
+    assert_eq!((networks_config, mesh_config), (path("/k/networks.yaml"), path("/k/mesh.yaml")));
     assert!(insecure_plaintext_sds && allow_loopback_clusters && local_cluster_secret_watcher);
     assert!(compat_istiod && dual_stack);
     assert!(!resolve_hostname_gateways && !discover_gateway_api && !mass_delete_guard);
@@ -204,7 +206,9 @@ fn every_setting_about_clusters_arrives_where_they_are_read() {
         session_labels,
         serve_without_pods,
         networks,
+        mesh_config,
     } = ingest_options(&everything());
+    assert_eq!(mesh_config, Some(PathBuf::from("/k/mesh.yaml")));
     let (seconds, path) = (Duration::from_secs, PathBuf::from);
     let source = ConfigSource::Kubeconfig { path: path("/k/config"), context: Some("ctx".to_owned()) };
     assert_eq!(config, Some(ConfigCluster { id: "home".into(), source }));

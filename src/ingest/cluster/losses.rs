@@ -116,7 +116,7 @@ impl Generation {
             Some(network) if staging.network_claim().network.as_ref() != Some(&network) => {
                 format!("the cluster would not be in network {network}")
             }
-            _ if gathering.options().selection.labels.is_empty() => return None,
+            _ if !gathering.options().selection.is_by_labels() => return None,
             _ if self.known(gathering) <= staging.endpoints() => return None,
             _ => "they are selected by label".to_owned(),
         };

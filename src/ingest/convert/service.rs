@@ -88,10 +88,13 @@ fn export_to(annotation: &str, namespace: &Name) -> ExportTo {
     exported(annotation.split(','), namespace)
 }
 
-/// R4.2: a list of `*`, `.`, `~` and namespaces; `*` anywhere means everybody.
+/// R4.2: a list of `*`, `.`, `~` and namespaces; `*` anywhere means everybody. Without any the mesh says.
 pub(super) fn exported<'a>(entries: impl Iterator<Item = &'a str>, namespace: &Name) -> ExportTo {
     let entries: Vec<_> = entries.map(str::trim).filter(|entry| !entry.is_empty()).collect();
-    if entries.is_empty() || entries.contains(&"*") {
+    if entries.is_empty() {
+        return ExportTo::Unset;
+    }
+    if entries.contains(&"*") {
         return ExportTo::Everywhere;
     }
     let namespaces: BTreeSet<Name> = entries
@@ -214,7 +217,7 @@ mod tests {
         let export = |text: &str| {
             convert(json!({"annotations": {"networking.istio.io/exportTo": text}}), json!({})).export_to
         };
-        assert_eq!(export(""), ExportTo::Everywhere);
+        assert_eq!(export(""), ExportTo::Unset);
         assert_eq!(export("*"), ExportTo::Everywhere);
         assert_eq!(export("x,*"), ExportTo::Everywhere);
         assert_eq!(export("~"), ExportTo::Nowhere);

@@ -10,9 +10,8 @@ use super::raw::protobuf::{Fault, Message as _};
 use super::raw::{self, Root, Text};
 use super::wire::{self, Received};
 use super::{
-    ConfigMapObject, GatewayObject, NamespaceObject, NodeObject, PodObject, SecretObject,
-    ServiceEntryObject, ServiceExportObject, ServiceImportObject, ServiceObject, SliceObject,
-    WorkloadEntryObject,
+    ConfigMapObject, GatewayObject, NamespaceObject, NodeObject, PodObject, SecretObject, ServiceEntryObject,
+    ServiceExportObject, ServiceImportObject, ServiceObject, SliceObject, WorkloadEntryObject,
 };
 
 /// An object type that can be listed and watched.
@@ -71,11 +70,7 @@ macro_rules! objects {
             }
 
             fn from_json<'de, D: Deserializer<'de>>(from: D) -> Result<Received<Self>, D::Error> {
-                let raw: Rooted<'de, raw::$raw<'de>> = json::read(from)?;
-                if !wire::is_of::<Self>(&raw.kind, &raw.api_version) {
-                    return Err(serde::de::Error::custom("another kind"));
-                }
-                Ok(received(raw.message))
+                rooted::<Self, raw::$raw<'de>, D>(from)
             }
 
             fn from_protobuf(message: &[u8]) -> Result<Received<Self>, String> {
@@ -171,6 +166,20 @@ impl<'de, M: Fields<'de>> Json<'de> for Rooted<'de, M> {
     fn from_map<A: MapAccess<'de>>(map: A) -> Result<Self, A::Error> {
         json::fields(map)
     }
+}
+
+/// Reads an object and its identity from a message with its kind beside it.
+pub(super) fn rooted<'de, T, M, D>(from: D) -> Result<Received<T>, D::Error>
+where
+    T: Object + From<M>,
+    M: Fields<'de> + Root<'de>,
+    D: Deserializer<'de>,
+{
+    let raw: Rooted<'de, M> = json::read(from)?;
+    if !wire::is_of::<T>(&raw.kind, &raw.api_version) {
+        return Err(serde::de::Error::custom("another kind"));
+    }
+    Ok(received(raw.message))
 }
 
 fn received<'a, M: Root<'a>, T: Object + From<M>>(message: M) -> Received<T> {

@@ -78,6 +78,8 @@ pub(super) fn decode(body: &[u8]) -> Decoded<Snapshot> {
         terms,
         addresses,
         mesh_networks: message.mesh_networks.map(Arc::from),
+        mesh_config: message.mesh_config.map(Arc::from),
+        policies: message.policies.map(Arc::from),
         state,
     })
 }
@@ -311,6 +313,7 @@ impl Decoder {
             export_to: match known(service.export_to)? {
                 proto::ExportTo::ExportEverywhere => ExportTo::Everywhere,
                 proto::ExportTo::ExportNowhere => ExportTo::Nowhere,
+                proto::ExportTo::ExportUnset => ExportTo::Unset,
                 proto::ExportTo::ExportNamespaces => {
                     ExportTo::Namespaces(self.names(&service.export_namespaces)?)
                 }

@@ -4,11 +4,14 @@ mod by_prost;
 #[cfg(test)]
 mod tests;
 
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use super::backward::{Backward, Mark};
 use crate::model::{Health, Workload, WorkloadProfile};
-use crate::view::{AssignedEndpoint, Assignment, LocalityGroup, Origin};
+use crate::view::{
+    AssignedEndpoint, Assignment, EdsName, InternalListener, LocalityGroup, Origin, SocketMatch, Target,
+};
 use crate::xds::resource::{Encoded, ResourceType};
 
 pub use by_prost::assignment_by_prost;
@@ -17,14 +20,18 @@ pub use by_prost::assignment_by_prost;
 const TRANSPORT_MATCH: &str = "envoy.transport_socket_match";
 /// Filter metadata for telemetry (R4.14).
 const TELEMETRY: &str = "istio";
+/// Filter metadata that says where an internal listener goes on to (R4.17).
+const ORIGINAL_DST: &str = "envoy.filters.listener.original_dst";
 /// Bytes of a usual endpoint and of a group's own fields.
 const ROOM: (usize, usize) = (160, 96);
 
-/// The assignment of the Envoy cluster `name` (R4.11–R4.15, R4.23). Equal assignments have equal bytes (D20).
+/// The assignment of the Envoy cluster `name` (R4.11–R4.17, R4.23, R4.24). Equal assignments have equal bytes (D20).
 pub fn assignment(name: &str, assignment: &Assignment) -> Encoded {
     let endpoints: usize = assignment.groups.iter().map(|group| group.endpoints.len()).sum();
     let room = endpoints * ROOM.0 + assignment.groups.len() * ROOM.1 + 4 * name.len() + 256;
-    let mut writer = Writer { message: Backward::with_room(room), blocks: Blocks::default() };
+    let message = Backward::with_room(room);
+    let mut writer =
+        Writer { message, name, hides_workloads: assignment.hides_workloads, blocks: Blocks::default() };
     assignment.groups.iter().rev().for_each(|group| writer.group(group));
     writer.message.text(1, name);
     Encoded::wrap(ResourceType::Endpoint, name, writer.message)
@@ -37,6 +44,8 @@ pub fn empty_assignment(name: &str) -> Encoded {
 
 struct Writer<'a> {
     message: Backward,
+    name: &'a str,
+    hides_workloads: bool,
     blocks: Blocks<'a>,
 }
 
@@ -51,14 +60,14 @@ struct Blocks<'a> {
 #[derive(Clone, Copy)]
 struct Block<'a> {
     profile: &'a Arc<WorkloadProfile>,
-    mtls: bool,
+    socket: SocketMatch,
     from: Mark,
     len: usize,
 }
 
 impl<'a> Blocks<'a> {
-    fn find(&self, profile: &Arc<WorkloadProfile>, mtls: bool) -> Option<(Mark, usize)> {
-        let same = |block: &&Block<'_>| Arc::ptr_eq(block.profile, profile) && block.mtls == mtls;
+    fn find(&self, profile: &Arc<WorkloadProfile>, socket: SocketMatch) -> Option<(Mark, usize)> {
+        let same = |block: &&Block<'_>| Arc::ptr_eq(block.profile, profile) && block.socket == socket;
         self.recent.iter().flatten().find(same).map(|block| (block.from, block.len))
     }
 
@@ -72,7 +81,9 @@ impl<'a> Writer<'a> {
     fn group(&mut self, group: &'a LocalityGroup) {
         let end = self.message.mark();
         self.message.number(5, group.priority.into());
-        self.message.wrapped(3, group.weight);
+        if group.weight != 0 {
+            self.message.wrapped(3, group.weight);
+        }
         group.endpoints.iter().rev().for_each(|endpoint| self.endpoint(endpoint));
         let locality = self.message.mark();
         self.message.text(3, &group.locality.subzone);
@@ -87,60 +98,151 @@ impl<'a> Writer<'a> {
         self.message.wrapped(4, endpoint.weight);
         self.metadata(endpoint);
         self.message.number(2, health(endpoint.health));
-        let socket = self.message.mark();
-        self.message.number(3, endpoint.port.into());
-        let address = self.message.mark();
-        self.message.address(endpoint.address);
-        self.message.close(2, address);
-        // Socket address, address, endpoint.
-        (0..3).for_each(|_| self.message.close(1, socket));
+        let inner = self.message.mark();
+        self.target(&endpoint.target);
+        self.message.close(1, inner);
         self.message.close(2, end);
     }
 
+    /// The address of an endpoint, and further ones (R4.15).
+    fn target(&mut self, target: &Target) {
+        let message = &mut self.message;
+        let end = message.mark();
+        match target {
+            Target::Socket { addresses, port } => {
+                let (first, further) = addresses.split_first().unzip();
+                for address in further.unwrap_or_default().iter().rev() {
+                    let additional = message.mark();
+                    socket(message, Some(*address), *port);
+                    message.close(1, additional);
+                    message.close(4, additional);
+                }
+                let end = message.mark();
+                if let Some(first) = first {
+                    socket(message, Some(*first), *port);
+                }
+                message.close(1, end);
+                return;
+            }
+            Target::Nowhere { port } => socket(message, None, *port),
+            Target::Pipe(path) => {
+                message.text(1, path);
+                message.close(2, end);
+            }
+            Target::Internal { listener, address, port } => {
+                place(message, *address, *port);
+                message.close(2, end);
+                message.text(1, listener.name());
+                message.close(3, end);
+            }
+        }
+        message.close(1, end);
+    }
+
     fn metadata(&mut self, endpoint: &'a AssignedEndpoint) {
-        let Origin::Direct(workload) = &endpoint.origin else {
+        let (Origin::Direct(workload), Target::Socket { .. }) = (&endpoint.origin, &endpoint.target) else {
             return self.fresh_metadata(endpoint);
         };
-        if let Some((from, len)) = self.blocks.find(&workload.profile, endpoint.mtls) {
+        if let Some((from, len)) = self.blocks.find(&workload.profile, endpoint.socket) {
             return self.message.again(from, len);
         }
         let from = self.message.mark();
         self.fresh_metadata(endpoint);
         if workload.is_told_by_profile() {
-            let (len, mtls) = (self.message.since(from), endpoint.mtls);
-            self.blocks.keep(Block { profile: &workload.profile, mtls, from, len });
+            let (len, socket) = (self.message.since(from), endpoint.socket);
+            self.blocks.keep(Block { profile: &workload.profile, socket, from, len });
         }
     }
 
     fn fresh_metadata(&mut self, endpoint: &AssignedEndpoint) {
         let end = self.message.mark();
-        self.entry(TELEMETRY, "workload", |message| match &endpoint.origin {
-            Origin::Direct(workload) => telemetry(message, workload),
-            Origin::Gateway { cluster, .. } => {
-                message.bytes(cluster.as_bytes());
-                message.bytes(b";;;;");
-            }
-        });
-        if endpoint.mtls {
-            self.entry(TRANSPORT_MATCH, "tlsMode", |message| message.bytes(b"istio"));
+        self.istio(endpoint);
+        match (endpoint.socket, endpoint.tls_mode()) {
+            (SocketMatch::Tunnel, _) => self.match_of("tunnel", "http"),
+            (_, Some(mode)) => self.match_of("tlsMode", mode),
+            (_, None) => {}
+        }
+        if let Target::Internal { address, port, .. } = endpoint.target {
+            let filter = self.message.mark();
+            place(&mut self.message, address, port);
+            field(&mut self.message, "local", filter);
+            entry(&mut self.message, ORIGINAL_DST, filter);
         }
         self.message.close(3, end);
     }
 
-    /// One filter's metadata: a struct with one text.
-    fn entry(&mut self, filter: &str, key: &str, text: impl FnOnce(&mut Backward)) {
-        let message = &mut self.message;
-        let end = message.mark();
-        text(message);
-        message.close(3, end);
-        // The value of the field, the field, the struct that is the value of the filter.
-        message.close(2, end);
-        message.filled(1, key);
-        message.close(1, end);
-        message.close(2, end);
-        message.filled(1, filter);
-        message.close(1, end);
+    fn match_of(&mut self, key: &str, text: &str) {
+        let filter = self.message.mark();
+        self.message.bytes(text.as_bytes());
+        field(&mut self.message, key, filter);
+        entry(&mut self.message, TRANSPORT_MATCH, filter);
     }
+
+    /// Who it is (R4.14, R4.23), and what is behind its gateway's gateway (R4.24).
+    fn istio(&mut self, endpoint: &AssignedEndpoint) {
+        let message = &mut self.message;
+        let filter = message.mark();
+        if !self.hides_workloads {
+            match &endpoint.origin {
+                Origin::Direct(workload) => telemetry(message, workload),
+                Origin::Gateway { cluster, .. } => {
+                    message.bytes(cluster.as_bytes());
+                    message.bytes(b";;;;");
+                }
+            }
+            field(message, "workload", filter);
+        }
+        if matches!(
+            endpoint.target,
+            Target::Internal { listener: InternalListener::InnerConnectOriginate, .. }
+        ) {
+            let fields = message.mark();
+            if let Some(name) = EdsName::parse(self.name) {
+                message.bytes(format!("{}:{}", name.host, name.port).as_bytes());
+            }
+            field(message, "hbone_target_address", fields);
+            // The struct, the value that is one, the field with that value.
+            message.close(5, fields);
+            message.close(2, fields);
+            message.filled(1, "double_hbone");
+            message.close(1, fields);
+        }
+        if message.since(filter) > 0 {
+            entry(message, TELEMETRY, filter);
+        }
+    }
+}
+
+/// A socket address as an address.
+fn socket(message: &mut Backward, address: Option<IpAddr>, port: u16) {
+    let end = message.mark();
+    message.number(3, port.into());
+    if let Some(address) = address {
+        let text = message.mark();
+        message.address(address);
+        message.close(2, text);
+    }
+    message.close(1, end);
+}
+
+/// `address:port`.
+fn place(message: &mut Backward, address: IpAddr, port: u16) {
+    message.bytes(SocketAddr::new(address, port).to_string().as_bytes());
+}
+
+/// Makes the text since `text` a field of a struct.
+fn field(message: &mut Backward, key: &str, text: Mark) {
+    message.close(3, text);
+    message.close(2, text);
+    message.filled(1, key);
+    message.close(1, text);
+}
+
+/// Makes the fields since `fields` the metadata of a filter.
+fn entry(message: &mut Backward, filter: &str, fields: Mark) {
+    message.close(2, fields);
+    message.filled(1, filter);
+    message.close(1, fields);
 }
 
 /// R4.14.

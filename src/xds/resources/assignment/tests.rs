@@ -39,8 +39,6 @@ fn origin(pool: Vec<Arc<Workload>>) -> impl Strategy<Value = Origin> {
 }
 
 fn endpoint(pool: Vec<Arc<Workload>>) -> impl Strategy<Value = AssignedEndpoint> {
-    let address =
-        prop_oneof![any::<[u8; 4]>().prop_map(IpAddr::from), any::<[u16; 8]>().prop_map(IpAddr::from)];
     let health = prop::sample::select(vec![
         None,
         Some(Health::Healthy),
@@ -48,26 +46,51 @@ fn endpoint(pool: Vec<Arc<Workload>>) -> impl Strategy<Value = AssignedEndpoint>
         Some(Health::Draining),
         Some(Health::Terminating),
     ]);
-    (address, any::<u16>(), any::<u32>(), health, any::<bool>(), origin(pool)).prop_map(
-        |(address, port, weight, health, mtls, origin)| AssignedEndpoint {
-            address,
-            port,
+    let socket = prop::sample::select(vec![SocketMatch::Plain, SocketMatch::TlsMode, SocketMatch::Tunnel]);
+    (target(), any::<u32>(), health, socket, origin(pool)).prop_map(
+        |(target, weight, health, socket, origin)| AssignedEndpoint {
+            target,
             weight,
             health,
-            mtls,
+            socket,
             origin,
         },
     )
 }
 
+fn target() -> impl Strategy<Value = Target> {
+    let address =
+        || prop_oneof![any::<[u8; 4]>().prop_map(IpAddr::from), any::<[u16; 8]>().prop_map(IpAddr::from)];
+    let listener = prop::sample::select(vec![
+        InternalListener::ConnectOriginate,
+        InternalListener::ForwardInnerConnect,
+        InternalListener::InnerConnectOriginate,
+    ]);
+    prop_oneof![
+        4 => (prop::collection::vec(address(), 0..4), any::<u16>())
+            .prop_map(|(addresses, port)| Target::Socket { addresses: addresses.into(), port }),
+        1 => text().prop_map(|path| Target::Pipe(path.as_str().into())),
+        1 => (listener, address(), any::<u16>())
+            .prop_map(|(listener, address, port)| Target::Internal { listener, address, port }),
+        1 => any::<u16>().prop_map(|port| Target::Nowhere { port }),
+    ]
+}
+
 fn assignments() -> impl Strategy<Value = Assignment> {
     let pool = prop::collection::vec(workload(), 1..4);
     let groups = pool.prop_flat_map(|pool| {
-        let group =
-            (text(), text(), text(), any::<u32>(), any::<u32>(), prop::collection::vec(endpoint(pool), 0..6));
+        let group = (
+            text(),
+            text(),
+            text(),
+            any::<u32>(),
+            prop_oneof![Just(0), any::<u32>()],
+            prop::collection::vec(endpoint(pool), 0..6),
+        );
         prop::collection::vec(group, 0..4)
     });
-    groups.prop_map(|groups| Assignment {
+    (groups, any::<bool>()).prop_map(|(groups, hides_workloads)| Assignment {
+        hides_workloads,
         groups: groups
             .into_iter()
             .map(|(region, zone, subzone, priority, weight, endpoints)| LocalityGroup {
@@ -85,11 +108,15 @@ fn assignments() -> impl Strategy<Value = Assignment> {
     })
 }
 
+fn names() -> impl Strategy<Value = String> {
+    prop_oneof![text(), Just("outbound|80||a.ns.svc.cluster.local".to_owned())]
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(512))]
 
     #[test]
-    fn p8_the_bytes_are_those_of_the_generated_messages(name in text(), given in assignments()) {
+    fn p8_the_bytes_are_those_of_the_generated_messages(name in names(), given in assignments()) {
         let (ours, theirs) = (assignment(&name, &given), assignment_by_prost(&name, &given));
         prop_assert_eq!(&ours.any, &theirs.any);
         prop_assert_eq!(&ours.delta, &theirs.delta);
