@@ -10,6 +10,7 @@ mod destination;
 mod eds_name;
 mod endpoints;
 pub mod explain;
+pub mod headless;
 pub mod lb;
 mod mesh;
 pub mod mtls;

@@ -201,7 +201,20 @@ impl NetworkSnapshot {
         if quirks.has(Quirk::Q9) {
             self.passed(before, resolved_differ);
         }
+        self.touch(&mut difference, quirks, version);
         difference.if_any()
+    }
+
+    /// Under rows that look at all gateways of the mesh, a change of any network is one of the empty id too: that part
+    /// stands for all of them.
+    fn touch(&mut self, difference: &mut NetworkDifference, quirks: Quirks, version: impl Fn() -> u64) {
+        let rows = [Quirk::Q16, Quirk::Q17, Quirk::Q26, Quirk::Q29];
+        if difference.networks.is_empty() || !rows.into_iter().any(|row| quirks.has(row)) {
+            return;
+        }
+        let all = NetworkId::default();
+        self.put(all.clone(), NetworkPart { version: version(), ..NetworkPart::default() });
+        difference.networks.insert(all);
     }
 
     fn put(&mut self, network: NetworkId, part: NetworkPart) {
@@ -263,7 +276,7 @@ impl NetworkSnapshot {
         host: &Hostname,
         addresses: &[IpAddr],
         quirks: Quirks,
-        version: impl Fn() -> u64,
+        version: impl Fn() -> u64 + Copy,
     ) -> Option<NetworkDifference> {
         let mut difference = NetworkDifference::default();
         for network in self.hosts.set(host, addresses)? {
@@ -277,6 +290,7 @@ impl NetworkSnapshot {
         if quirks.has(Quirk::Q9) {
             self.passed(Vec::new(), !difference.networks.is_empty());
         }
+        self.touch(&mut difference, quirks, version);
         // Addresses that are all told otherwise change no part, but are to be kept.
         Some(difference)
     }

@@ -13,8 +13,13 @@ use crate::model::{
     ClusterRole, Endpoint, EndpointShard, Health, IpFamilies, Locality, NetworkGateway, PortProtocol,
     RequestedView, Service, ServiceKey, ServicePort, TlsMode, Transport, WorkloadParts,
 };
-use crate::registry::{ClusterWriter, Registry};
+use crate::registry::{ClusterWriter, PolicySnapshot, Registry};
 
+mod mtls;
+mod preferences;
+mod properties;
+mod quirks;
+mod rules;
 mod standing;
 
 pub(super) const HOST: &str = "helloworld.sample.svc.cluster.local";
@@ -50,6 +55,7 @@ pub(super) struct World {
     registry: Arc<Registry>,
     writers: BTreeMap<&'static str, (ClusterWriter, &'static str, Vec<NetworkGateway>)>,
     mesh: MeshRules,
+    policies: PolicySnapshot,
     port_name: BTreeMap<&'static str, &'static str>,
     service: Service,
 }
@@ -68,6 +74,7 @@ impl World {
             registry,
             writers,
             mesh: MeshRules::default(),
+            policies: PolicySnapshot::default(),
             port_name: BTreeMap::new(),
             service: Service { key: ServiceKey::new("sample", HOST), ..Service::default() },
         }
@@ -150,8 +157,8 @@ impl Viewer<'_> {
         let networks = self.world.registry.networks();
         let standings = self.world.registry.standings();
         let (mesh, standings) = (&self.world.mesh, &*standings);
-        let policies = crate::registry::PolicySnapshot::default();
-        let inputs = Inputs { service: &service, networks: &networks, mesh, standings, policies: &policies };
+        let policies = &self.world.policies;
+        let inputs = Inputs { service: &service, networks: &networks, mesh, standings, policies };
         let mut decisions = Vec::new();
         let assignment = assign(inputs, name, &self.key, &mut decisions);
         assert_eq!(assignment, assign(inputs, name, &self.key, &mut ()), "recording changes nothing");
