@@ -25,7 +25,7 @@ mod weighing;
 pub use assignment::{
     AssignedEndpoint, Assignment, InternalListener, LocalityGroup, Origin, SocketMatch, Target,
 };
-pub use decision::{Decision, Recorder};
+pub use decision::{Decision, Recorder, Tally};
 pub use destination::Destination;
 pub use eds_name::EdsName;
 pub use endpoints::{Inputs, assign};
