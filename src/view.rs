@@ -8,6 +8,7 @@ mod assignment;
 mod eds_name;
 mod endpoints;
 mod mesh;
+mod mtls;
 mod projection;
 mod split_horizon;
 #[cfg(test)]
@@ -17,4 +18,5 @@ pub use assignment::{AssignedEndpoint, Assignment, LocalityGroup, Origin};
 pub use eds_name::EdsName;
 pub use endpoints::{Decision, Inputs, Recorder, assign};
 pub use mesh::MeshRules;
+pub use mtls::WorkloadMtls;
 pub use projection::{EdsKey, OutboundKey, WorkloadKey};
