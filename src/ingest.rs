@@ -23,6 +23,9 @@ pub mod networks;
 mod notices;
 pub mod objects;
 pub mod options;
+// Connected with the watches by what reads the other kinds.
+#[allow(dead_code)]
+mod policies;
 mod problems;
 mod roster;
 mod secrets;

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Deserializer, Serialize};
 
-use super::{ClusterId, Locality, Name, NetworkId, WorkloadId};
+use super::{ClusterId, Labels, Locality, Name, NetworkId, WorkloadId};
 
 /// What kind of proxy asks: the first part of its node id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -118,6 +118,9 @@ pub struct NodeMetadata {
     /// Its version.
     #[serde(deserialize_with = "text")]
     pub istio_version: String,
+    /// The labels of its pod.
+    #[serde(deserialize_with = "texts")]
+    pub labels: Labels,
     /// Mode NONE: where outbound listeners bind; default 127.0.0.1 (D40).
     #[serde(deserialize_with = "text")]
     pub tombolo_outbound_address: String,
@@ -133,6 +136,15 @@ fn text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> 
         serde_json::Value::Null => String::new(),
         other => other.to_string(),
     })
+}
+
+/// Texts by name; what is no object has none, what is no text is left out.
+fn texts<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Labels, D::Error> {
+    let serde_json::Value::Object(entries) = serde_json::Value::deserialize(deserializer)? else {
+        return Ok(Labels::default());
+    };
+    let text = |(key, value): (String, serde_json::Value)| Some((key.into(), value.as_str()?.into()));
+    Ok(entries.into_iter().filter_map(text).collect())
 }
 
 /// A proxy as it introduced itself, read and checked.
@@ -160,6 +172,8 @@ pub struct Node {
     pub locality: Locality,
     /// The Kubernetes node it says it runs on.
     pub node_name: Name,
+    /// The labels it says its pod has.
+    pub labels: Labels,
     /// Its version text, for tables.
     pub version: Name,
     /// Which generator it wants; empty for Envoy.
@@ -225,6 +239,7 @@ impl Node {
             },
             locality,
             node_name: metadata.node_name.as_str().into(),
+            labels: metadata.labels,
             version: metadata.istio_version.as_str().into(),
             generator: metadata.generator.as_str().into(),
             outbound_address: address("TOMBOLO_OUTBOUND_ADDRESS", &metadata.tombolo_outbound_address)?,

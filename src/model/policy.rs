@@ -4,7 +4,9 @@
 //! kind are found by scope ([`Policy::scopes`]): those about hosts by host name, those about workloads by
 //! namespace. One scope of one kind is a [`PolicyPart`]: the unit in which changes are told (D14).
 
+mod authorization;
 mod destination_rule;
+mod gateway;
 mod host;
 mod mesh;
 mod peer_authentication;
@@ -12,7 +14,12 @@ mod selector;
 mod sidecar;
 mod traffic;
 
+pub use authorization::{
+    Attribute, AuthorizationAction, AuthorizationPolicy, AuthorizationRule, Clause, TextPattern, block,
+    path_template,
+};
 pub use destination_rule::{DestinationRule, Subset};
+pub use gateway::{Gateway, GatewayHostName, GatewayServer, ServerTls, ServerTlsMode, TlsVersion};
 pub use host::{HostPattern, wildcards};
 pub use mesh::{
     LabelRequirement, MeshConfig, NamespaceSelector, OutboundPolicy, ServiceScopeRule, ServiceSettings,
@@ -43,12 +50,22 @@ pub enum PolicyKind {
     PeerAuthentication,
     /// What workloads see and where they listen.
     Sidecar,
+    /// Who may ask workloads for what.
+    AuthorizationPolicy,
+    /// Where routers listen.
+    Gateway,
 }
 
 impl PolicyKind {
     /// Every kind.
-    pub const ALL: [Self; 4] =
-        [Self::MeshConfig, Self::DestinationRule, Self::PeerAuthentication, Self::Sidecar];
+    pub const ALL: [Self; 6] = [
+        Self::MeshConfig,
+        Self::DestinationRule,
+        Self::PeerAuthentication,
+        Self::Sidecar,
+        Self::AuthorizationPolicy,
+        Self::Gateway,
+    ];
 
     /// Its name, as objects spell it.
     pub fn name(self) -> &'static str {
@@ -57,6 +74,8 @@ impl PolicyKind {
             Self::DestinationRule => "DestinationRule",
             Self::PeerAuthentication => "PeerAuthentication",
             Self::Sidecar => "Sidecar",
+            Self::AuthorizationPolicy => "AuthorizationPolicy",
+            Self::Gateway => "Gateway",
         }
     }
 }

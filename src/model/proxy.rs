@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use super::{
-    ClusterId, Dialect, InterceptionMode, Locality, Name, NetworkId, Node, ProxyKind, WorkloadCell,
+    ClusterId, Dialect, InterceptionMode, Labels, Locality, Name, NetworkId, Node, ProxyKind, WorkloadCell,
     WorkloadId,
 };
 
@@ -93,6 +93,8 @@ pub struct ProxyView {
     pub outbound_address: Option<IpAddr>,
     /// Mode NONE: address of the application.
     pub app_address: Option<IpAddr>,
+    /// The labels it says its pod has: read only while the registry does not know the pod.
+    pub labels: Labels,
     /// Its pod, once the registry knows it.
     pub workload: Option<WorkloadCell>,
 }
@@ -122,6 +124,7 @@ impl ProxyView {
             locality: if pod_locality.is_empty() { node.locality.clone() } else { pod_locality },
             outbound_address: node.outbound_address,
             app_address: node.app_address,
+            labels: if workload.is_some() { Labels::default() } else { node.labels.clone() },
             workload,
         }
     }
@@ -129,6 +132,14 @@ impl ProxyView {
     /// Its cluster.
     pub fn cluster(&self) -> &ClusterId {
         &self.id.cluster
+    }
+
+    /// A label of its pod: as the registry knows it, else as the proxy says.
+    pub fn label(&self, label: &str) -> Option<&str> {
+        match self.workload.as_deref() {
+            Some(pod) => pod.label(label),
+            None => self.labels.get(label).map(Name::as_str),
+        }
     }
 
     /// Its namespace.

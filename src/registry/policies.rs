@@ -10,8 +10,8 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use crate::model::Name;
 use crate::model::policy::{
-    DestinationRule, MeshConfig, PeerAuthentication, Policy, PolicyId, PolicyKind, PolicyPart, Sidecar,
-    wildcards,
+    AuthorizationPolicy, DestinationRule, Gateway, MeshConfig, PeerAuthentication, Policy, PolicyId,
+    PolicyKind, PolicyPart, Sidecar, wildcards,
 };
 
 /// Shared maps of one table; a write copies one of them.
@@ -160,6 +160,8 @@ kinds! {
     destination_rules: DestinationRule,
     peer_authentications: PeerAuthentication,
     sidecars: Sidecar,
+    authorization_policies: AuthorizationPolicy,
+    gateways: Gateway,
 }
 
 impl PolicySnapshot {

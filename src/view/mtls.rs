@@ -30,7 +30,8 @@ impl WorkloadMtls {
         let mode = scopes.into_iter().flatten().find_map(|policy| policy.mode).unwrap_or_default();
         let named = own.into_iter().flat_map(|policy| &policy.ports);
         let mut ports: Vec<_> = named.map(|&(port, of_port)| (port, of_port.unwrap_or(mode))).collect();
-        ports.sort();
+        // Of a port that is named twice the stricter mode.
+        ports.sort_by(|(port, a), (other, b)| (port, b).cmp(&(other, a)));
         ports.dedup_by_key(|(port, _)| *port);
         Self { mode, ports }
     }

@@ -8,8 +8,10 @@ mod cluster;
 mod filters;
 mod inbound;
 mod inbound_chains;
+mod inbound_cluster;
 mod listener;
 mod parts;
+mod rbac;
 mod route;
 mod secret;
 mod tls;
@@ -26,7 +28,8 @@ use crate::model::{
 use crate::view::OutboundKey;
 
 pub use assignment::{assignment, empty_assignment};
-pub use inbound::{InboundPort, InboundResources, inbound};
+pub use inbound::{InboundPolicy, InboundPort, InboundResources, inbound};
+pub use inbound_cluster::Application;
 pub use listener::sni_listener;
 pub use route::{empty_route, route};
 pub use secret::{certificate, validation};

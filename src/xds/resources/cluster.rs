@@ -1,17 +1,15 @@
 //! Envoy clusters (control-plane-surface §3.2, R4.18).
 
 use std::collections::HashMap;
-use std::net::IpAddr;
 
 use envoy_types::pb::envoy::config::cluster::v3 as cds;
 use envoy_types::pb::envoy::config::core::v3 as core;
-use envoy_types::pb::envoy::config::endpoint::v3 as eds;
 use envoy_types::pb::envoy::extensions::upstreams::http::v3 as upstream;
 use envoy_types::pb::envoy::r#type::v3::Percent;
 use envoy_types::pb::google::protobuf::{Struct, Value, value};
 use envoy_types::util::pack_any;
 
-use super::parts::{address, ads, entry, number, seconds, socket};
+use super::parts::{ads, entry, number, seconds};
 use super::{BLACK_HOLE, PASSTHROUGH, is_original_dst, tls};
 use crate::model::{Service, ServicePort};
 use crate::view::EdsName;
@@ -21,8 +19,6 @@ use crate::xds::resource::{Entry, ResourceType};
 const CONNECT_TIMEOUT_SECONDS: i64 = 10;
 /// Idle connections to unknown destinations are closed after this.
 const PASSTHROUGH_IDLE_SECONDS: i64 = 300;
-/// Hosts of inbound connections are the pod's own address: they may stay for ever.
-const NEVER_CLEANED_SECONDS: i64 = 365 * 24 * 3600;
 
 /// Which HTTP version is spoken upstream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,41 +70,7 @@ pub(super) fn black_hole() -> Entry {
     finish(&typed(BLACK_HOLE, cds::cluster::DiscoveryType::Static))
 }
 
-/// An inbound Envoy cluster towards the address the connection was going to, from `source`, an address that
-/// capture leaves alone.
-pub(super) fn inbound_captured(name: &str, source: IpAddr, version: Version) -> Entry {
-    let mut cluster = cds::Cluster {
-        upstream_bind_config: Some(core::BindConfig {
-            source_address: Some(socket(source, 0)),
-            ..Default::default()
-        }),
-        cleanup_interval: seconds(NEVER_CLEANED_SECONDS),
-        ..original_dst(name)
-    };
-    speak(&mut cluster, version, None);
-    finish(&cluster)
-}
-
-/// An inbound Envoy cluster towards the application's fixed address.
-pub(super) fn inbound_static(name: &str, ip: IpAddr, port: u16, version: Version) -> Entry {
-    let endpoint = eds::Endpoint { address: address(ip, port), ..Default::default() };
-    let endpoint = eds::LbEndpoint {
-        host_identifier: Some(eds::lb_endpoint::HostIdentifier::Endpoint(endpoint)),
-        ..Default::default()
-    };
-    let mut cluster = cds::Cluster {
-        load_assignment: Some(eds::ClusterLoadAssignment {
-            cluster_name: name.to_owned(),
-            endpoints: vec![eds::LocalityLbEndpoints { lb_endpoints: vec![endpoint], ..Default::default() }],
-            ..Default::default()
-        }),
-        ..typed(name, cds::cluster::DiscoveryType::Static)
-    };
-    speak(&mut cluster, version, None);
-    finish(&cluster)
-}
-
-fn typed(name: &str, kind: cds::cluster::DiscoveryType) -> cds::Cluster {
+pub(super) fn typed(name: &str, kind: cds::cluster::DiscoveryType) -> cds::Cluster {
     cds::Cluster {
         name: name.to_owned(),
         connect_timeout: seconds(CONNECT_TIMEOUT_SECONDS),
@@ -118,7 +80,7 @@ fn typed(name: &str, kind: cds::cluster::DiscoveryType) -> cds::Cluster {
     }
 }
 
-fn original_dst(name: &str) -> cds::Cluster {
+pub(super) fn original_dst(name: &str) -> cds::Cluster {
     cds::Cluster {
         lb_policy: cds::cluster::LbPolicy::ClusterProvided.into(),
         ..typed(name, cds::cluster::DiscoveryType::OriginalDst)
@@ -172,7 +134,7 @@ fn socket_match(
     }
 }
 
-fn speak(cluster: &mut cds::Cluster, version: Version, idle_seconds: Option<i64>) {
+pub(super) fn speak(cluster: &mut cds::Cluster, version: Version, idle_seconds: Option<i64>) {
     use upstream::http_protocol_options as options;
     let protocol = match version {
         Version::One => return,
@@ -202,6 +164,6 @@ fn speak(cluster: &mut cds::Cluster, version: Version, idle_seconds: Option<i64>
     )]);
 }
 
-fn finish(cluster: &cds::Cluster) -> Entry {
+pub(super) fn finish(cluster: &cds::Cluster) -> Entry {
     entry(ResourceType::Cluster, &cluster.name, cluster)
 }

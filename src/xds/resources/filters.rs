@@ -31,8 +31,9 @@ pub(super) fn http_outbound(listener: &str, route: &str) -> Filter {
     manager(http(format!("outbound_{listener};"), specifier))
 }
 
-/// Routes requests by a route configuration given here, and tells the application who called (XFCC).
-pub(super) fn http_inbound(listener: &str, routes: RouteConfiguration) -> Filter {
+/// Routes requests by a route configuration given here after what `guards` them, and tells the application who
+/// called (XFCC).
+pub(super) fn http_inbound(listener: &str, routes: RouteConfiguration, guards: &[hcm::HttpFilter]) -> Filter {
     let specifier = hcm::http_connection_manager::RouteSpecifier::RouteConfig(routes);
     let details = hcm::http_connection_manager::SetCurrentClientCertDetails {
         subject: flag(true),
@@ -40,11 +41,13 @@ pub(super) fn http_inbound(listener: &str, routes: RouteConfiguration) -> Filter
         uri: true,
         ..Default::default()
     };
+    let mut http = http(format!("inbound_{listener};"), specifier);
+    http.http_filters.splice(0..0, guards.iter().cloned());
     manager(hcm::HttpConnectionManager {
         forward_client_cert_details: hcm::http_connection_manager::ForwardClientCertDetails::AppendForward
             .into(),
         set_current_client_cert_details: Some(details),
-        ..http(format!("inbound_{listener};"), specifier)
+        ..http
     })
 }
 

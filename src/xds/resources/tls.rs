@@ -10,7 +10,7 @@ use envoy_types::util::pack_any;
 
 use super::parts::{ads, flag};
 use super::secret::{CERTIFICATE, VALIDATION};
-use crate::model::{PortProtocol, SpiffeId};
+use crate::model::{Name, PortProtocol, SpiffeId};
 
 /// The cipher suites of TLS 1.2.
 const CIPHERS: [&str; 6] = [
@@ -43,9 +43,9 @@ pub(super) fn client(sni: String, protocol: PortProtocol, accounts: &[SpiffeId])
 }
 
 /// The server's side of mesh mTLS: clients of `trust_domains` only.
-pub(super) fn server(trust_domains: &[&str]) -> TransportSocket {
-    let prefix = |domain: &&str| MatchPattern::Prefix(format!("spiffe://{domain}/"));
-    let names = trust_domains.iter().map(prefix).collect();
+pub(super) fn server<'a>(trust_domains: impl IntoIterator<Item = &'a Name>) -> TransportSocket {
+    let prefix = |domain: &Name| MatchPattern::Prefix(format!("spiffe://{domain}/"));
+    let names = trust_domains.into_iter().map(prefix).collect();
     let context = tls::DownstreamTlsContext {
         common_tls_context: Some(common(names, &["h2", "http/1.1"])),
         require_client_certificate: flag(true),

@@ -1,0 +1,4 @@
+//! Istio's configuration kinds of the config cluster.
+
+mod authorization;
+mod gateway;
