@@ -93,7 +93,7 @@ pub struct ProxyView {
     pub outbound_address: Option<IpAddr>,
     /// Mode NONE: address of the application.
     pub app_address: Option<IpAddr>,
-    /// The labels it says its pod has: read only while the registry does not know the pod.
+    /// Labels of its pod as it tells them: they count where the registry does not know the pod (R2.9).
     pub labels: Labels,
     /// Its pod, once the registry knows it.
     pub workload: Option<WorkloadCell>,
@@ -124,7 +124,7 @@ impl ProxyView {
             locality: if pod_locality.is_empty() { node.locality.clone() } else { pod_locality },
             outbound_address: node.outbound_address,
             app_address: node.app_address,
-            labels: if workload.is_some() { Labels::default() } else { node.labels.clone() },
+            labels: node.labels.clone(),
             workload,
         }
     }
@@ -134,17 +134,17 @@ impl ProxyView {
         &self.id.cluster
     }
 
-    /// A label of its pod: as the registry knows it, else as the proxy says.
-    pub fn label(&self, label: &str) -> Option<&str> {
-        match self.workload.as_deref() {
-            Some(pod) => pod.label(label),
-            None => self.labels.get(label).map(Name::as_str),
-        }
-    }
-
     /// Its namespace.
     pub fn namespace(&self) -> &Name {
         &self.id.namespace
+    }
+
+    /// One of the labels that selectors look at: its pod's, or what it says of itself while the pod is not known.
+    pub fn own_label(&self, label: &str) -> Option<&str> {
+        match &self.workload {
+            Some(pod) => pod.own_labels.get(label).map(Name::as_str),
+            None => self.labels.get(label).map(Name::as_str),
+        }
     }
 }
 

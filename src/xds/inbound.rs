@@ -51,7 +51,7 @@ fn policy(
 ) -> InboundPolicy {
     let mesh = policies.mesh();
     let (namespace, root) = (view.namespace().as_str(), mesh.root_namespace.as_str());
-    let label = |key: &str| view.label(key);
+    let label = |key: &str| view.own_label(key);
     let mut trust_domains = vec![mesh.trust_domain.clone().unwrap_or_else(|| trust_domain.into())];
     for alias in &mesh.trust_domain_aliases {
         if !trust_domains.contains(alias) {
@@ -79,7 +79,7 @@ fn sidecar<'a>(policies: &'a PolicySnapshot, view: &ProxyView) -> Option<&'a Sid
     let of_root = policies.of::<Sidecar>(&policies.mesh().root_namespace);
     let wide = |sidecar: &&Arc<Sidecar>| sidecar.selector.is_everything();
     let mut selecting = own.iter().filter(|sidecar| !wide(sidecar));
-    let selecting = selecting.find(|sidecar| sidecar.selector.selects(|key| view.label(key)));
+    let selecting = selecting.find(|sidecar| sidecar.selector.selects(|key| view.own_label(key)));
     selecting.or_else(|| own.iter().find(wide)).or_else(|| of_root.iter().find(wide)).map(Arc::as_ref)
 }
 

@@ -1,5 +1,6 @@
 //! What the resources hold, decoded again.
 
+mod enforced;
 mod fixtures;
 mod inbound;
 mod outbound;
