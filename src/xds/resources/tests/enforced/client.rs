@@ -37,7 +37,8 @@ fn answer(mut stream: TcpStream) {
     let mut chunk = [0; 4096];
     while !request.windows(4).any(|end| end == b"\r\n\r\n") {
         match stream.read(&mut chunk) {
-            Ok(read) if read > 0 => request.extend_from_slice(&chunk[..read]),
+            // TLS is none of its business.
+            Ok(read) if read > 0 && chunk[0] != 0x16 => request.extend_from_slice(&chunk[..read]),
             _ => return,
         }
     }
