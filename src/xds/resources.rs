@@ -57,11 +57,11 @@ pub struct ServiceResources {
 }
 
 /// What `service` (the merged record) contributes to the proxies of `key`; nothing when they may not see it
-/// (R4.2), nothing for aliases.
+/// (R4.2), nothing for aliases and what Envoy would resolve by DNS.
 pub fn service(service: &Service, key: &OutboundKey) -> ServiceResources {
     let mut resources = ServiceResources::default();
     let alias = matches!(service.resolution, Resolution::Alias(_));
-    if alias || !service.export_to.includes(&key.namespace) {
+    if alias || service.resolution.is_dns() || !service.export_to.includes(&key.namespace) {
         return resources;
     }
     let mut chains = Vec::new();

@@ -42,6 +42,7 @@ pub fn service(
         ),
         import: Import::No,
         accounts: accounts(context, &key.namespace, object),
+        entry: None,
     }
 }
 
