@@ -23,6 +23,7 @@ pub mod networks;
 mod notices;
 pub mod objects;
 pub mod options;
+pub mod policies;
 mod problems;
 mod roster;
 mod secrets;

@@ -11,6 +11,7 @@ mod peer_authentication;
 mod selector;
 mod sidecar;
 mod traffic;
+mod virtual_service;
 
 pub use destination_rule::{DestinationRule, Subset};
 pub use host::{HostPattern, wildcards};
@@ -26,6 +27,11 @@ pub use traffic::{
     ClientTls, ClientTlsMode, ConnectionPool, Distribute, Failover, HashKey, HashTable, HttpPool,
     HttpUpgrade, LoadBalancer, LocalityLb, OutlierDetection, PortPolicy, SimpleLb, TcpKeepalive, TcpPool,
     TrafficPolicy, TrafficSettings, ZoneAwareLb,
+};
+pub use virtual_service::{
+    Abort, Cors, Delay, Destination, DirectResponse, Fault, HeaderChanges, Headers, HttpAction, HttpMatch,
+    HttpRoute, MESH_GATEWAY, Mirror, Percent, Redirect, RedirectPort, RegexRewrite, Retries, Rewrite,
+    Sources, TcpMatch, TcpRoute, TextMatch, TlsMatch, TlsRoute, VirtualService, Weighted, is_positive,
 };
 
 use serde::Serialize;
@@ -43,12 +49,19 @@ pub enum PolicyKind {
     PeerAuthentication,
     /// What workloads see and where they listen.
     Sidecar,
+    /// Where requests and connections for hosts go.
+    VirtualService,
 }
 
 impl PolicyKind {
     /// Every kind.
-    pub const ALL: [Self; 4] =
-        [Self::MeshConfig, Self::DestinationRule, Self::PeerAuthentication, Self::Sidecar];
+    pub const ALL: [Self; 5] = [
+        Self::MeshConfig,
+        Self::DestinationRule,
+        Self::PeerAuthentication,
+        Self::Sidecar,
+        Self::VirtualService,
+    ];
 
     /// Its name, as objects spell it.
     pub fn name(self) -> &'static str {
@@ -57,6 +70,7 @@ impl PolicyKind {
             Self::DestinationRule => "DestinationRule",
             Self::PeerAuthentication => "PeerAuthentication",
             Self::Sidecar => "Sidecar",
+            Self::VirtualService => "VirtualService",
         }
     }
 }

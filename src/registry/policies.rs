@@ -11,7 +11,7 @@ use xxhash_rust::xxh3::xxh3_64;
 use crate::model::Name;
 use crate::model::policy::{
     DestinationRule, MeshConfig, PeerAuthentication, Policy, PolicyId, PolicyKind, PolicyPart, Sidecar,
-    wildcards,
+    VirtualService, wildcards,
 };
 
 /// Shared maps of one table; a write copies one of them.
@@ -160,6 +160,7 @@ kinds! {
     destination_rules: DestinationRule,
     peer_authentications: PeerAuthentication,
     sidecars: Sidecar,
+    virtual_services: VirtualService,
 }
 
 impl PolicySnapshot {
