@@ -31,7 +31,7 @@ pub use traffic::{
 pub use virtual_service::{
     Abort, Cors, Delay, Destination, DirectResponse, Fault, HeaderChanges, Headers, HttpAction, HttpMatch,
     HttpRoute, MESH_GATEWAY, Mirror, Percent, Redirect, RedirectPort, RegexRewrite, Retries, Rewrite,
-    Sources, TcpMatch, TcpRoute, TextMatch, TlsMatch, TlsRoute, VirtualService, Weighted, is_positive,
+    Sources, TcpMatch, TcpRoute, TextMatch, TlsMatch, TlsRoute, VirtualService, Weighted,
 };
 
 use serde::Serialize;

@@ -101,13 +101,27 @@ pub enum ExportTo {
     Nowhere,
     /// These namespaces (`.` is already resolved).
     Namespaces(BTreeSet<Name>),
+    /// Nobody said: as the mesh says (`defaultServiceExportTo`, `defaultDestinationRuleExportTo`).
+    Unset,
 }
 
 impl ExportTo {
-    /// Whether a proxy of `namespace` may see it.
+    /// Whether a proxy of `namespace` may see what `own` exports, where the mesh's default has `.` as the empty name
+    /// (R4.2).
+    pub fn reaches(&self, namespace: &str, own: &str, default: &Self) -> bool {
+        match (self, default) {
+            (Self::Unset, Self::Namespaces(names)) => {
+                names.contains(namespace) || namespace == own && names.contains("")
+            }
+            (Self::Unset, default) => default.includes(namespace),
+            (said, _) => said.includes(namespace),
+        }
+    }
+
+    /// Whether a proxy of `namespace` may see it, in a mesh where everybody sees what nobody said anything of.
     pub fn includes(&self, namespace: &str) -> bool {
         match self {
-            Self::Everywhere => true,
+            Self::Everywhere | Self::Unset => true,
             Self::Nowhere => false,
             Self::Namespaces(names) => names.contains(namespace),
         }

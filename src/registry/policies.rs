@@ -65,6 +65,14 @@ impl<T: Policy> Table<T> {
         self.buckets[Self::at(scope)].get(scope)
     }
 
+    fn scopes(&self) -> Vec<&Name> {
+        let parts = self.buckets.iter().flat_map(|bucket| bucket.iter());
+        let mut scopes: Vec<_> =
+            parts.filter(|(_, part)| !part.objects.is_empty()).map(|(scope, _)| scope).collect();
+        scopes.sort_unstable();
+        scopes
+    }
+
     fn version(&self, scope: &str) -> u64 {
         self.part(scope).map_or(0, |part| part.version)
     }
@@ -151,6 +159,10 @@ macro_rules! kinds {
                 fn of<'a>(snapshot: &'a PolicySnapshot, scope: &str) -> &'a [Arc<Self>] {
                     snapshot.$field.part(scope).map_or(&[], |part| &part.objects)
                 }
+
+                fn all_scopes(snapshot: &PolicySnapshot) -> Vec<&Name> {
+                    snapshot.$field.scopes()
+                }
             }
         )*
     };
@@ -180,6 +192,11 @@ impl PolicySnapshot {
         T::of(self, scope)
     }
 
+    /// Every scope in which objects of one kind are, in order. Cost ∝ their number.
+    pub fn scopes<T: Stored>(&self) -> Vec<&Name> {
+        T::all_scopes(self)
+    }
+
     /// The objects about `host`: those of its own name first, then those of wildcards, the longest first (R4.3). Cost
     /// ∝ the labels of the host.
     pub fn about<T: Stored>(&self, host: &str) -> impl Iterator<Item = &Arc<T>> {
@@ -205,10 +222,13 @@ mod sealed {
     use std::sync::Arc;
 
     use super::PolicySnapshot;
+    use crate::model::Name;
 
     pub trait Sealed: Sized {
         #[doc(hidden)]
         fn of<'a>(snapshot: &'a PolicySnapshot, scope: &str) -> &'a [Arc<Self>];
+        #[doc(hidden)]
+        fn all_scopes(snapshot: &PolicySnapshot) -> Vec<&Name>;
     }
 }
 

@@ -93,20 +93,22 @@ fn gateways(field: &Field<'_>, place: Place<'_>) -> Result<Vec<Name>, String> {
     names.iter().map(|name| Ok(place.gateway(name.text()?))).collect()
 }
 
-fn export_to(field: &Field<'_>, place: Place<'_>) -> Result<Option<ExportTo>, String> {
+fn export_to(field: &Field<'_>, place: Place<'_>) -> Result<ExportTo, String> {
+    let names = field.list()?;
+    if names.is_empty() {
+        return Ok(ExportTo::Unset);
+    }
     let mut namespaces = BTreeSet::new();
-    for one in field.list()? {
+    for one in names {
         match one.text()? {
-            "*" => return Ok(Some(ExportTo::Everywhere)),
+            "*" => return Ok(ExportTo::Everywhere),
             "~" => {}
             "." => drop(namespaces.insert(place.namespace.into())),
             "" => return Err(one.bad("is no namespace")),
             name => drop(namespaces.insert(name.into())),
         }
     }
-    let nobody = field.is_set() && namespaces.is_empty() && !field.list()?.is_empty();
-    let some = (!namespaces.is_empty()).then_some(ExportTo::Namespaces(namespaces));
-    Ok(some.or_else(|| nobody.then_some(ExportTo::Nowhere)))
+    Ok(if namespaces.is_empty() { ExportTo::Nowhere } else { ExportTo::Namespaces(namespaces) })
 }
 
 fn tls(route: &Field<'_>, place: Place<'_>) -> Result<TlsRoute, String> {

@@ -311,6 +311,7 @@ impl Decoder {
             export_to: match known(service.export_to)? {
                 proto::ExportTo::ExportEverywhere => ExportTo::Everywhere,
                 proto::ExportTo::ExportNowhere => ExportTo::Nowhere,
+                proto::ExportTo::ExportUnset => ExportTo::Unset,
                 proto::ExportTo::ExportNamespaces => {
                     ExportTo::Namespaces(self.names(&service.export_namespaces)?)
                 }

@@ -294,6 +294,7 @@ impl Encoder<'_> {
         let (export_to, export_namespaces) = match export_to {
             ExportTo::Everywhere => (proto::ExportTo::ExportEverywhere, Vec::new()),
             ExportTo::Nowhere => (proto::ExportTo::ExportNowhere, Vec::new()),
+            ExportTo::Unset => (proto::ExportTo::ExportUnset, Vec::new()),
             ExportTo::Namespaces(names) => {
                 (proto::ExportTo::ExportNamespaces, names.iter().map(|name| self.text(name)).collect())
             }

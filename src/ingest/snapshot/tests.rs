@@ -164,7 +164,7 @@ fn state() -> ClusterState {
             shard("a", Resolution::ClientSide, ExportTo::Everywhere, vec![first, second]),
             shard("b", Resolution::Passthrough, ExportTo::Nowhere, Vec::new()),
             shard("c", Resolution::Alias("example.com".into()), only, Vec::new()),
-            shard("d", Resolution::Dns, ExportTo::Everywhere, Vec::new()),
+            shard("d", Resolution::Dns, ExportTo::Unset, Vec::new()),
             (key("entry"), Arc::new(told)),
             (key("emptied"), Arc::new(emptied)),
         ]),

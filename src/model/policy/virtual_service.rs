@@ -2,8 +2,6 @@
 
 mod http;
 
-use std::time::Duration;
-
 use ipnet::IpNet;
 use serde::{Serialize, Serializer};
 
@@ -27,8 +25,8 @@ pub struct VirtualService {
     pub hosts: Vec<HostPattern>,
     /// Gateways as `namespace/name`, and [`MESH_GATEWAY`]; never empty.
     pub gateways: Vec<Name>,
-    /// Which namespaces it is for; `None` as the mesh says.
-    pub export_to: Option<ExportTo>,
+    /// Which namespaces it is for.
+    pub export_to: ExportTo,
     /// For requests, the first that matches.
     pub http: Vec<HttpRoute>,
     /// For TLS connections that pass through, the first that matches.
@@ -170,9 +168,4 @@ impl Policy for VirtualService {
 
 fn texts<S: Serializer>(blocks: &[IpNet], serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_seq(blocks.iter().map(ToString::to_string))
-}
-
-/// At least a millisecond: what Envoy can count.
-pub fn is_positive(duration: Duration) -> bool {
-    duration >= Duration::from_millis(1)
 }

@@ -22,7 +22,7 @@ fn short_hosts_are_services_of_the_own_namespace() {
     let made = decode(json!({"hosts": ["cart", "cart", "*.example.com"], "http": route})).expect("valid");
     let hosts: Vec<_> = made.hosts.iter().map(|host| host.as_str()).collect();
     assert_eq!(hosts, ["cart.shop.svc.cluster.local", "*.example.com"]);
-    assert!(made.is_for("mesh") && made.export_to.is_none());
+    assert!(made.is_for("mesh") && made.export_to == ExportTo::Unset);
     let to = made.destinations().next().expect("one");
     assert_eq!(
         (to.host.as_str(), to.subset.as_str(), to.port),
@@ -38,10 +38,10 @@ fn gateways_and_namespaces_are_resolved() {
     )
     .expect("valid");
     assert_eq!(made.gateways.iter().map(|name| name.as_str()).collect::<Vec<_>>(), ["shop/gw", "other/gw"]);
-    assert_eq!(made.export_to, Some(ExportTo::Namespaces(["shop".into(), "x".into()].into())));
+    assert_eq!(made.export_to, ExportTo::Namespaces(["shop".into(), "x".into()].into()));
     assert!(!made.is_for("mesh"));
     let nobody = decode(json!({"hosts": ["a.b"], "exportTo": ["~"], "http": route})).expect("valid");
-    assert_eq!(nobody.export_to, Some(ExportTo::Nowhere));
+    assert_eq!(nobody.export_to, ExportTo::Nowhere);
 }
 
 #[test]
