@@ -23,9 +23,7 @@ pub mod networks;
 mod notices;
 pub mod objects;
 pub mod options;
-// Connected with the watches by what reads the other kinds.
-#[allow(dead_code)]
-mod policies;
+pub mod policies;
 mod problems;
 mod roster;
 mod secrets;

@@ -6,6 +6,7 @@
 mod addresses;
 mod cluster_local;
 mod endpoint;
+mod entry;
 mod gateway;
 mod health;
 mod ids;
@@ -26,6 +27,7 @@ mod workload;
 pub use addresses::Addresses;
 pub use cluster_local::ClusterLocalHosts;
 pub use endpoint::{Discoverability, Endpoint, EndpointShard, Exposure, Health};
+pub use entry::{EntryFacts, InlineAddress, InlineEndpoint};
 pub use gateway::{DEFAULT_GATEWAY_PORT, GatewayAddress, GatewayHost, HBONE_GATEWAY_PORT, NetworkGateway};
 pub use health::{
     ApiFacts, ClusterHealth, ClusterRole, ClusterStatus, CredentialFacts, Expiry, Need, Restored, Served,

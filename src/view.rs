@@ -5,18 +5,22 @@
 //! answer is computed once for both (D16).
 
 mod assignment;
+mod client;
 mod eds_name;
 mod endpoints;
 mod mesh;
 mod mtls;
 mod projection;
+mod rules;
 mod split_horizon;
 #[cfg(test)]
 mod tests;
 
 pub use assignment::{AssignedEndpoint, Assignment, LocalityGroup, Origin};
+pub use client::{Client, Unseen};
 pub use eds_name::EdsName;
 pub use endpoints::{Decision, Inputs, Recorder, assign};
 pub use mesh::MeshRules;
 pub use mtls::WorkloadMtls;
 pub use projection::{EdsKey, OutboundKey, WorkloadKey};
+pub use rules::{RuleClient, destination_rule};

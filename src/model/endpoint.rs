@@ -96,7 +96,8 @@ impl From<Discoverability> for Exposure {
 /// One address and port behind one service port (R0.1). What its pod knows is shared in `workload`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Endpoint {
-    /// The addresses; the first is the identity. Never empty.
+    /// The addresses; the first is the identity. Empty only where the workload has a network: it counts behind that
+    /// network's gateways (R4.26).
     pub addresses: Addresses,
     /// The target port.
     pub port: u16,

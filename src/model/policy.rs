@@ -13,6 +13,7 @@ mod peer_authentication;
 mod selector;
 mod sidecar;
 mod traffic;
+mod virtual_service;
 
 pub use authorization::{
     Attribute, AuthorizationAction, AuthorizationPolicy, AuthorizationRule, Clause, TextPattern, block,
@@ -34,6 +35,11 @@ pub use traffic::{
     HttpUpgrade, LoadBalancer, LocalityLb, OutlierDetection, PortPolicy, SimpleLb, TcpKeepalive, TcpPool,
     TrafficPolicy, TrafficSettings, ZoneAwareLb,
 };
+pub use virtual_service::{
+    Abort, Cors, Delay, Destination, DirectResponse, Fault, HeaderChanges, Headers, HttpAction, HttpMatch,
+    HttpRoute, MESH_GATEWAY, Mirror, Percent, Redirect, RedirectPort, RegexRewrite, Retries, Rewrite,
+    Sources, TcpMatch, TcpRoute, TextMatch, TlsMatch, TlsRoute, VirtualService, Weighted,
+};
 
 use serde::Serialize;
 
@@ -54,17 +60,20 @@ pub enum PolicyKind {
     AuthorizationPolicy,
     /// Where routers listen.
     Gateway,
+    /// Where requests and connections for hosts go.
+    VirtualService,
 }
 
 impl PolicyKind {
     /// Every kind.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::MeshConfig,
         Self::DestinationRule,
         Self::PeerAuthentication,
         Self::Sidecar,
         Self::AuthorizationPolicy,
         Self::Gateway,
+        Self::VirtualService,
     ];
 
     /// Its name, as objects spell it.
@@ -76,6 +85,7 @@ impl PolicyKind {
             Self::Sidecar => "Sidecar",
             Self::AuthorizationPolicy => "AuthorizationPolicy",
             Self::Gateway => "Gateway",
+            Self::VirtualService => "VirtualService",
         }
     }
 }

@@ -2,21 +2,33 @@
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use serde::Serialize;
 
-use super::{ClusterId, Labels, Name, ServiceKey, Set, SpiffeId};
+use super::{ClusterId, EntryFacts, InlineEndpoint, Labels, Name, ServiceKey, Set, SpiffeId};
 
-/// How a service is resolved (R5.21).
+/// How a service is resolved (R5.21, R5.33).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub enum Resolution {
     /// A VIP with endpoints: EDS.
     #[default]
     ClientSide,
-    /// Headless: the client picks an address itself.
+    /// Headless, or a ServiceEntry with resolution NONE: the client picks an address itself.
     Passthrough,
     /// An alias of another host (ExternalName); no endpoints of its own.
     Alias(Name),
+    /// Envoy resolves each host name of its inline endpoints and uses every address: strict DNS.
+    Dns,
+    /// Envoy resolves the one host name of its inline endpoints and uses the first address: logical DNS.
+    DnsRoundRobin,
+}
+
+impl Resolution {
+    /// Whether Envoy resolves the endpoints: they are inline, and EDS has none (R4.2).
+    pub fn is_dns(&self) -> bool {
+        matches!(self, Self::Dns | Self::DnsRoundRobin)
+    }
 }
 
 /// Layer-4 protocol of a port as Kubernetes names it.
@@ -89,13 +101,27 @@ pub enum ExportTo {
     Nowhere,
     /// These namespaces (`.` is already resolved).
     Namespaces(BTreeSet<Name>),
+    /// Nobody said: as the mesh says (`defaultServiceExportTo`, `defaultDestinationRuleExportTo`).
+    Unset,
 }
 
 impl ExportTo {
-    /// Whether a proxy of `namespace` may see it.
+    /// Whether a proxy of `namespace` may see what `own` exports, where the mesh's default has `.` as the empty name
+    /// (R4.2).
+    pub fn reaches(&self, namespace: &str, own: &str, default: &Self) -> bool {
+        match (self, default) {
+            (Self::Unset, Self::Namespaces(names)) => {
+                names.contains(namespace) || namespace == own && names.contains("")
+            }
+            (Self::Unset, default) => default.includes(namespace),
+            (said, _) => said.includes(namespace),
+        }
+    }
+
+    /// Whether a proxy of `namespace` may see it, in a mesh where everybody sees what nobody said anything of.
     pub fn includes(&self, namespace: &str) -> bool {
         match self {
-            Self::Everywhere => true,
+            Self::Everywhere | Self::Unset => true,
             Self::Nowhere => false,
             Self::Namespaces(names) => names.contains(namespace),
         }
@@ -155,6 +181,8 @@ pub struct Service {
     pub import: Import,
     /// Identities from annotations (R5.23); in the merged record also those behind all endpoints.
     pub accounts: Set<SpiffeId>,
+    /// What only ServiceEntries say; `None` for Kubernetes Services.
+    pub entry: Option<Arc<EntryFacts>>,
 }
 
 impl Default for ServiceKey {
@@ -169,8 +197,23 @@ impl Service {
         self.ports.iter().find(|port| port.number == number && port.transport == Transport::Tcp)
     }
 
-    /// The VIPs of the service in one cluster; none when it has none there.
+    /// Whether it is outside the mesh: a ServiceEntry that says so, or an alias (R5.21, R5.33).
+    pub fn is_mesh_external(&self) -> bool {
+        matches!(self.resolution, Resolution::Alias(_))
+            || self.entry.as_ref().is_some_and(|entry| entry.mesh_external)
+    }
+
+    /// Endpoints that Envoy is told with the Envoy cluster.
+    pub fn inline(&self) -> &[InlineEndpoint] {
+        self.entry.as_ref().map_or(&[], |entry| &entry.inline)
+    }
+
+    /// The VIPs of the service in one cluster; none when it has none there. Those of a ServiceEntry hold in every
+    /// cluster.
     pub fn own_vips(&self, cluster: &ClusterId) -> &[IpAddr] {
+        if self.entry.is_some() {
+            return self.vips.first().map_or(&[], |(_, vips)| vips.as_slice());
+        }
         self.vips.iter().find(|(id, _)| id == cluster).map_or(&[], |(_, vips)| vips.as_slice())
     }
 

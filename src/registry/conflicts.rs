@@ -7,7 +7,7 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use super::ServiceSnapshot;
-use crate::model::{ClusterId, EndpointShard, Name, PortProtocol, Service, ServicePort, Transport};
+use crate::model::{ClusterId, EndpointShard, Import, Name, PortProtocol, Service, ServicePort, Transport};
 
 /// What about a port differs from the merged record.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -91,8 +91,8 @@ pub(super) fn any(shards: &[Arc<EndpointShard>]) -> bool {
 
 fn records(shards: &[Arc<EndpointShard>]) -> impl Iterator<Item = (&ClusterId, &Service)> {
     let records = shards.iter().filter_map(|shard| Some((&shard.cluster, shard.service.as_deref()?)));
-    // What only imports a service has no ports of its own.
-    records.filter(|(_, record)| record.import != crate::model::Import::Foreign)
+    // What only imports a service has no ports of its own, and a ServiceEntry only adds endpoints (R5.29).
+    records.filter(|(_, record)| record.import != Import::Foreign && record.entry.is_none())
 }
 
 /// The union of the ports, whatever the merged record says of it (Q30).

@@ -24,6 +24,10 @@ pub(super) fn is_seen(old: Option<&EndpointShard>, new: Option<&EndpointShard>) 
     }
     let before: HashMap<_, _> = old.endpoints.iter().map(|endpoint| (key(endpoint), endpoint)).collect();
     let after: HashMap<_, _> = new.endpoints.iter().map(|endpoint| (key(endpoint), endpoint)).collect();
+    if before.len() < old.endpoints.len() || after.len() < new.endpoints.len() {
+        // Some cannot be told apart: endpoints without an address.
+        return old.endpoints != new.endpoints;
+    }
     let changed = |endpoint: &Endpoint| match before.get(&key(endpoint)) {
         Some(former) => !is_same(former, endpoint),
         None => endpoint.health != Health::Unhealthy || endpoint.exposure.sends_unhealthy(),

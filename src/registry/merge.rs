@@ -1,23 +1,29 @@
-//! One record out of every cluster's record of a service (R5.26–R5.27 as changed by D7).
+//! One record out of every cluster's record of a service (R5.26–R5.29 as changed by D7).
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::model::{EndpointShard, Import, Quirk, Quirks, Service, ServiceKey, ServicePort, Set, SpiffeId};
+use crate::model::{
+    EndpointShard, EntryFacts, Import, Quirk, Quirks, Service, ServiceKey, ServicePort, Set, SpiffeId,
+};
 
 /// Merges the shards' records, in order. `None` when no shard has one, or when the host stands for an import
 /// and either nobody imports the service or nobody has it (R4.39).
 ///
 /// The first record gives every attribute but these: ports are the union by (transport, number), the first
 /// record wins for name and protocol (Q30: only the first record's ports count); VIPs stay by cluster;
-/// accounts are the union, with `accounts`, those behind the endpoints.
+/// accounts are the union, with `accounts`, those behind the endpoints. Records of a ServiceEntry count only where
+/// no cluster has a Kubernetes Service (R5.26, R5.29); they are one entry's as each cluster sees it, and differ in
+/// their inline endpoints.
 pub(super) fn record(
     key: &ServiceKey,
     shards: &[Arc<EndpointShard>],
     accounts: &Set<SpiffeId>,
     quirks: Quirks,
 ) -> Option<Service> {
-    let records = || shards.iter().filter_map(|shard| shard.service.as_deref());
+    let all = || shards.iter().filter_map(|shard| shard.service.as_deref());
+    let kubernetes = all().any(|record| record.entry.is_none());
+    let records = || all().filter(|record| record.entry.is_none() == kubernetes);
     let first = records().find(|record| record.import != Import::Foreign)?;
     let mut merged = Service { key: key.clone(), ..first.clone() };
     if first.import != Import::No {
@@ -28,8 +34,21 @@ pub(super) fn record(
         merged.ports = united(records());
     }
     merged.vips = records().flat_map(|record| record.vips.iter().cloned()).collect();
+    if let Some(facts) = &first.entry {
+        merged.entry = Some(gathered(facts, records()));
+        merged.vips.truncate(1);
+    }
     merged.accounts = Set::union(records().map(|record| &record.accounts).chain([accounts]));
     Some(merged)
+}
+
+/// What the first record says, with the inline endpoints of all.
+fn gathered<'a>(first: &Arc<EntryFacts>, records: impl Iterator<Item = &'a Service>) -> Arc<EntryFacts> {
+    let inline: Vec<_> = records.flat_map(|record| record.inline().iter().cloned()).collect();
+    if inline.len() == first.inline.len() {
+        return Arc::clone(first);
+    }
+    Arc::new(EntryFacts { inline, ..EntryFacts::clone(first) })
 }
 
 /// The union of the records' ports by (transport, number), ordered by it; the first record names each.
@@ -79,6 +98,42 @@ mod tests {
     fn endpoints_without_any_record_make_no_service() {
         let bare = Arc::new(EndpointShard::new("c1".into(), None, Vec::new()));
         assert_eq!(record(&ServiceKey::default(), &[bare], &Set::default(), Quirks::OURS), None);
+    }
+
+    fn of_entry(cluster: &str, host: &str) -> Arc<EndpointShard> {
+        let inline = crate::model::InlineEndpoint {
+            address: crate::model::InlineAddress::Host(host.into()),
+            port: 80,
+            port_name: "http".into(),
+            weight: None,
+            workload: Arc::default(),
+        };
+        let record = Service {
+            entry: Some(Arc::new(EntryFacts { inline: vec![inline], ..EntryFacts::default() })),
+            ..Service::clone(
+                shard(cluster, &[(80, "http")], "240.0.0.1").service.as_deref().expect("a record"),
+            )
+        };
+        Arc::new(EndpointShard::new(cluster.into(), Some(record.into()), Vec::new()))
+    }
+
+    #[test]
+    fn r5_29_an_entry_only_adds_to_a_kubernetes_service() {
+        let key = ServiceKey::new("ns", "a.ns.svc.cluster.local");
+        let shards = [of_entry("c1", "x"), shard("c2", &[(90, "x")], "10.1.0.1")];
+        let merged = record(&key, &shards, &Set::default(), Quirks::OURS).expect("a record");
+        let ports: Vec<_> = merged.ports.iter().map(|port| port.number).collect();
+        assert_eq!((ports, merged.entry, merged.vips.len()), (vec![90], None, 1));
+    }
+
+    #[test]
+    fn r5_37_what_several_clusters_add_to_an_entry_is_one_record() {
+        let key = ServiceKey::new("ns", "a.example");
+        let shards = [of_entry("c1", "x"), of_entry("c2", "y")];
+        let merged = record(&key, &shards, &Set::default(), Quirks::OURS).expect("a record");
+        assert_eq!((merged.inline().len(), merged.vips.len()), (2, 1));
+        let everywhere = ["240.0.0.1".parse::<std::net::IpAddr>().expect("address")];
+        assert_eq!(merged.own_vips(&"c9".into()), everywhere);
     }
 
     #[test]

@@ -63,6 +63,9 @@ pub enum Decision {
     /// Behind a gateway and not ready: gives no weight (D4).
     #[serde(rename = "hidden/not-ready-behind-gateway")]
     NotReadyBehindGateway,
+    /// Directly reached, and nobody says at which address (R4.26, Q17).
+    #[serde(rename = "hidden/no-address")]
+    NoAddress,
     /// Its cluster has not been heard for longer than it may serve, and others serve (D35).
     #[serde(rename = "hidden/stale-cluster")]
     StaleCluster,
@@ -86,6 +89,7 @@ impl Decision {
             Self::GatewayFamily => "hidden/gateway-family",
             Self::MtlsRequired => "hidden/mtls-required",
             Self::NotReadyBehindGateway => "hidden/not-ready-behind-gateway",
+            Self::NoAddress => "hidden/no-address",
             Self::StaleCluster => "hidden/stale-cluster",
         }
     }
@@ -131,7 +135,7 @@ pub fn assign(inputs: Inputs<'_>, name: &EdsName, key: &EdsKey, recorder: &mut i
     let Some(service) = inputs.service.service.as_deref() else {
         return Assignment::default();
     };
-    if !name.subset.is_empty() || service.port(name.port).is_none() {
+    if service.resolution.is_dns() || !name.subset.is_empty() || service.port(name.port).is_none() {
         return Assignment::default();
     }
     let mut pass = Pass { inputs, service, name, key, read: BTreeMap::new() };
@@ -208,6 +212,8 @@ impl Pass<'_> {
         }
         match self.route(endpoint) {
             Err(hidden) => hidden,
+            // Q17: never an address that nobody knows.
+            Ok(Route::Direct) if endpoint.addresses.is_empty() => Decision::NoAddress,
             Ok(Route::Direct) => {
                 weighing.direct(endpoint.workload.locality(), direct(endpoint, mtls));
                 Decision::Direct

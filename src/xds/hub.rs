@@ -203,7 +203,12 @@ impl Hub {
         }
         let records: Vec<_> =
             changes.services.iter().filter(|(_, change)| change.record).map(|(key, _)| key.clone()).collect();
+        let others = changes.services.iter().filter(|(_, change)| !change.record);
+        let others: Vec<_> = others.map(|(key, _)| key.clone()).collect();
+        // First: what is built below reads them.
+        self.outbounds.policies_changed(&changes.policies, now, &mut marks);
         self.outbounds.services_changed(&records, now, &mut marks);
+        self.outbounds.endpoints_changed(&others, now, &mut marks);
         for (key, change) in &changes.services {
             self.behind_changed(key, change.record, &mut marks);
             let service = self.registry.service(key).and_then(|cell| cell.load().service.clone());

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::resource::ResourceList;
 use super::resources::{self, Application, InboundPolicy, InboundPort};
 use crate::model::policy::{AuthorizationPolicy, IngressListener, Sidecar, SidecarPort};
-use crate::model::{Name, ProxyView, ServiceKey};
+use crate::model::{Endpoint, Name, ProxyView, ServiceKey};
 use crate::registry::{PolicySnapshot, Registry, ServiceSnapshot};
 use crate::view::{WorkloadKey, WorkloadMtls};
 
@@ -131,7 +131,9 @@ fn ports(registry: &Registry, view: &ProxyView) -> Vec<InboundPort> {
         let Some(record) = shard.service.as_deref() else {
             continue;
         };
-        let own = shard.endpoints.iter().filter(|endpoint| pod.addresses.contains(&endpoint.addresses[0]));
+        let is_own =
+            |endpoint: &&Endpoint| endpoint.addresses.first().is_some_and(|ip| pod.addresses.contains(ip));
+        let own = shard.endpoints.iter().filter(is_own);
         let targets: BTreeSet<(&Name, u16)> =
             own.map(|endpoint| (&endpoint.port_name, endpoint.port)).collect();
         for (name, target_port) in targets {

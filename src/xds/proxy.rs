@@ -12,6 +12,7 @@ use super::outbound::Outbound;
 use super::resource::{Encoded, ResourceList, ResourceType};
 use super::resources;
 use super::session::Source;
+use super::watchers::StreamHandle;
 use crate::model::{Name, ProxyView, ServiceKey, SpiffeId};
 use crate::view::{EdsKey, OutboundKey};
 
@@ -128,7 +129,7 @@ impl Proxy {
 
     fn outbound(&mut self) -> &Arc<Outbound> {
         let (hub, view, handle) = (&self.hub, &self.view, &self.entry.handle);
-        self.outbound.get_or_insert_with(|| hub.outbounds.join(OutboundKey::of(view), handle))
+        self.outbound.get_or_insert_with(|| join(hub, view, handle))
     }
 
     /// Looks again at what the registry knows of this proxy and switches keys where they differ (D12).
@@ -162,12 +163,12 @@ impl Proxy {
     }
 
     fn rekey_outbound(&mut self) -> bool {
-        let key = OutboundKey::of(&self.view);
+        let key = OutboundKey::of(&self.view, &self.hub.registry.policies());
         let Some(old) = self.outbound.take_if(|outbound| *outbound.key() != key) else {
             return false;
         };
         let handle = &self.entry.handle;
-        let new = self.hub.outbounds.join(key, handle);
+        let new = join(&self.hub, &self.view, handle);
         if self.lists {
             new.watch_lists(handle);
         }
@@ -233,6 +234,19 @@ impl Proxy {
             }
             _ => None,
         }
+    }
+}
+
+/// Joins the world of a proxy's projection as of now. The policies that the projection reads may change until the
+/// world has the stream: then again, until they stand still for that moment.
+fn join(hub: &Hub, view: &ProxyView, handle: &Arc<StreamHandle>) -> Arc<Outbound> {
+    let now = || OutboundKey::of(view, &hub.registry.policies());
+    loop {
+        let outbound = hub.outbounds.join(now(), handle);
+        if *outbound.key() == now() {
+            return outbound;
+        }
+        hub.outbounds.leave(&outbound, handle);
     }
 }
 

@@ -174,6 +174,8 @@ fn record(cluster: &str, name: &str, service: &Value) -> Shape<Service> {
         resolution: match text(service, "resolution")? {
             "" | "ClientSideLB" | "STATIC" => Resolution::ClientSide,
             "Passthrough" | "NONE" => Resolution::Passthrough,
+            "DNSLB" | "DNS" => Resolution::Dns,
+            "DNSRoundRobinLB" | "DNS_ROUND_ROBIN" => Resolution::DnsRoundRobin,
             other => return Err(format!("resolution {other:?}")),
         },
         traffic_distribution: match text(service, "trafficDistribution")? {
@@ -245,6 +247,8 @@ fn shown(service: &Service, expected: &Value) -> Shape<Value> {
             Resolution::ClientSide => "ClientSideLB",
             Resolution::Passthrough => "Passthrough",
             Resolution::Alias(_) => "Alias",
+            Resolution::Dns => "DNSLB",
+            Resolution::DnsRoundRobin => "DNSRoundRobinLB",
         },
         "trafficDistribution": format!("{:?}", service.traffic_distribution),
         "nodeLocal": service.node_local,

@@ -82,6 +82,8 @@ fn resolution(service: &Service) -> &'static str {
         Resolution::ClientSide => "vip",
         Resolution::Passthrough => "headless",
         Resolution::Alias(_) => "alias",
+        Resolution::Dns => "dns",
+        Resolution::DnsRoundRobin => "dns-round-robin",
     }
 }
 

@@ -42,6 +42,7 @@ pub fn service(
         ),
         import: Import::No,
         accounts: accounts(context, &key.namespace, object),
+        entry: None,
     }
 }
 
@@ -82,10 +83,13 @@ fn ports(objects: &[PortObject]) -> Vec<ServicePort> {
     ports.into_values().collect()
 }
 
-/// R4.2: a comma list of `*`, `.`, `~` and namespaces; `*` anywhere means everybody.
+/// R4.2: a comma list of `*`, `.`, `~` and namespaces; `*` anywhere means everybody. Without one the mesh says.
 fn export_to(annotation: &str, namespace: &Name) -> ExportTo {
     let entries: Vec<_> = annotation.split(',').map(str::trim).filter(|e| !e.is_empty()).collect();
-    if entries.is_empty() || entries.contains(&"*") {
+    if entries.is_empty() {
+        return ExportTo::Unset;
+    }
+    if entries.contains(&"*") {
         return ExportTo::Everywhere;
     }
     let namespaces: BTreeSet<Name> = entries
@@ -208,7 +212,7 @@ mod tests {
         let export = |text: &str| {
             convert(json!({"annotations": {"networking.istio.io/exportTo": text}}), json!({})).export_to
         };
-        assert_eq!(export(""), ExportTo::Everywhere);
+        assert_eq!(export(""), ExportTo::Unset);
         assert_eq!(export("*"), ExportTo::Everywhere);
         assert_eq!(export("x,*"), ExportTo::Everywhere);
         assert_eq!(export("~"), ExportTo::Nowhere);

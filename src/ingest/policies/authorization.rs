@@ -67,7 +67,7 @@ struct When {
 ///
 /// # Errors
 /// A document without the shape of its kind: the part, and what is wrong with it.
-pub(in crate::ingest) fn authorization_policy(
+pub fn authorization_policy(
     meta: PolicyMeta,
     spec: &Value,
 ) -> Result<AuthorizationPolicy, String> {

@@ -12,10 +12,10 @@ use super::{Addresses, Pin, Snapshot, Terms};
 use crate::ingest::convert::Advertised;
 use crate::ingest::options::StalePolicy;
 use crate::model::{
-    ClusterId, Discoverability, Endpoint, EndpointShard, ExportTo, Exposure, GatewayHost, Health, Hostname,
-    Import, Labels, Locality, Name, NetworkGateway, NetworkId, NodePlace, PortProtocol, Resolution, Service,
-    ServiceKey, ServicePort, Set, Shared, SpiffeId, TlsMode, TrafficDistribution, Transport, Workload,
-    WorkloadCell, WorkloadProfile,
+    ClusterId, Discoverability, Endpoint, EndpointShard, EntryFacts, ExportTo, Exposure, GatewayHost, Health,
+    Hostname, Import, InlineAddress, InlineEndpoint, Labels, Locality, Name, NetworkGateway, NetworkId,
+    NodePlace, PortProtocol, Resolution, Service, ServiceKey, ServicePort, Set, Shared, SpiffeId, TlsMode,
+    TrafficDistribution, Transport, Workload, WorkloadCell, WorkloadProfile,
 };
 use crate::proto::snapshot as proto;
 use crate::registry::{ClusterState, NetworkClaim};
@@ -262,7 +262,8 @@ impl Decoder {
 
     fn endpoint(&self, endpoint: &proto::Endpoint) -> Decoded<Endpoint> {
         let addresses = addresses(&endpoint.addresses)?;
-        if addresses.is_empty() {
+        let workload = at(&self.workloads, "workload", endpoint.workload)?;
+        if addresses.is_empty() && workload.network.is_empty() {
             return Err("an endpoint without an address".to_owned());
         }
         Ok(Endpoint {
@@ -283,7 +284,7 @@ impl Decoder {
                 },
                 !endpoint.hide_unhealthy,
             ),
-            workload: Arc::clone(at(&self.workloads, "workload", endpoint.workload)?),
+            workload: Arc::clone(workload),
         })
     }
 
@@ -303,11 +304,14 @@ impl Decoder {
                 proto::Resolution::ClientSide => Resolution::ClientSide,
                 proto::Resolution::Passthrough => Resolution::Passthrough,
                 proto::Resolution::Alias => Resolution::Alias(self.text(service.alias)?),
+                proto::Resolution::Dns => Resolution::Dns,
+                proto::Resolution::DnsRoundRobin => Resolution::DnsRoundRobin,
             },
             labels: self.map(&service.labels)?,
             export_to: match known(service.export_to)? {
                 proto::ExportTo::ExportEverywhere => ExportTo::Everywhere,
                 proto::ExportTo::ExportNowhere => ExportTo::Nowhere,
+                proto::ExportTo::ExportUnset => ExportTo::Unset,
                 proto::ExportTo::ExportNamespaces => {
                     ExportTo::Namespaces(self.names(&service.export_namespaces)?)
                 }
@@ -327,6 +331,36 @@ impl Decoder {
                 proto::Import::Foreign => Import::Foreign,
             },
             accounts: self.accounts(&service.accounts)?,
+            entry: service.entry.map(|entry| self.entry(&entry).map(Arc::new)).transpose()?,
+        })
+    }
+
+    fn entry(&self, entry: &proto::Entry) -> Decoded<EntryFacts> {
+        let block = |text: &u32| {
+            let text = self.text(*text)?;
+            text.parse().map_err(|_| "a block of addresses that is none".to_owned())
+        };
+        Ok(EntryFacts {
+            mesh_external: entry.mesh_external,
+            blocks: entry.blocks.iter().map(block).collect::<Decoded<_>>()?,
+            alt_names: entry.alt_names.iter().map(|name| self.text(*name)).collect::<Decoded<_>>()?,
+            inline: entry.inline.iter().map(|endpoint| self.inline(endpoint)).collect::<Decoded<_>>()?,
+        })
+    }
+
+    fn inline(&self, endpoint: &proto::InlineEndpoint) -> Decoded<InlineEndpoint> {
+        use proto::inline_endpoint::Address;
+        Ok(InlineEndpoint {
+            address: match &endpoint.address {
+                Some(Address::Ip(bytes)) => InlineAddress::Ip(address(bytes)?),
+                Some(Address::Host(host)) => InlineAddress::Host(self.text(*host)?),
+                Some(Address::Unix(path)) => InlineAddress::Unix(self.text(*path)?),
+                None => InlineAddress::Absent,
+            },
+            port: port(endpoint.port)?,
+            port_name: self.text(endpoint.port_name)?,
+            weight: NonZeroU32::new(endpoint.weight),
+            workload: Arc::clone(at(&self.workloads, "workload", endpoint.workload)?),
         })
     }
 

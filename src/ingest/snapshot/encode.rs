@@ -12,9 +12,10 @@ use super::Snapshot;
 use super::terms::Written;
 use crate::ingest::options::StalePolicy;
 use crate::model::{
-    Discoverability, Endpoint, EndpointShard, ExportTo, GatewayHost, Health, Import, Labels, NetworkGateway,
-    NodePlace, PortProtocol, Resolution, Service, ServiceKey, ServicePort, Set, SpiffeId, TlsMode,
-    TrafficDistribution, Transport, Workload, WorkloadProfile,
+    Discoverability, Endpoint, EndpointShard, EntryFacts, ExportTo, GatewayHost, Health, Import,
+    InlineAddress, InlineEndpoint, Labels, NetworkGateway, NodePlace, PortProtocol, Resolution, Service,
+    ServiceKey, ServicePort, Set, SpiffeId, TlsMode, TrafficDistribution, Transport, Workload,
+    WorkloadProfile,
 };
 use crate::proto::snapshot as proto;
 
@@ -270,6 +271,7 @@ impl Encoder<'_> {
             traffic_distribution,
             import,
             accounts,
+            entry,
         } = service;
         let traffic_distribution = match traffic_distribution {
             TrafficDistribution::Any => proto::TrafficDistribution::Any,
@@ -286,10 +288,13 @@ impl Encoder<'_> {
             Resolution::ClientSide => (proto::Resolution::ClientSide, 0),
             Resolution::Passthrough => (proto::Resolution::Passthrough, 0),
             Resolution::Alias(host) => (proto::Resolution::Alias, self.text(host)),
+            Resolution::Dns => (proto::Resolution::Dns, 0),
+            Resolution::DnsRoundRobin => (proto::Resolution::DnsRoundRobin, 0),
         };
         let (export_to, export_namespaces) = match export_to {
             ExportTo::Everywhere => (proto::ExportTo::ExportEverywhere, Vec::new()),
             ExportTo::Nowhere => (proto::ExportTo::ExportNowhere, Vec::new()),
+            ExportTo::Unset => (proto::ExportTo::ExportUnset, Vec::new()),
             ExportTo::Namespaces(names) => {
                 (proto::ExportTo::ExportNamespaces, names.iter().map(|name| self.text(name)).collect())
             }
@@ -314,6 +319,34 @@ impl Encoder<'_> {
             accounts: self.accounts(accounts),
             traffic_distribution: traffic_distribution.into(),
             import: import.into(),
+            entry: entry.as_ref().map(|facts| self.entry(facts)),
+        }
+    }
+
+    fn entry(&mut self, facts: &EntryFacts) -> proto::Entry {
+        let EntryFacts { mesh_external, blocks, alt_names, inline } = facts;
+        proto::Entry {
+            mesh_external: *mesh_external,
+            blocks: blocks.iter().map(|block| self.text(&block.to_string())).collect(),
+            alt_names: alt_names.iter().map(|name| self.text(name)).collect(),
+            inline: inline.iter().map(|endpoint| self.inline(endpoint)).collect(),
+        }
+    }
+
+    fn inline(&mut self, endpoint: &InlineEndpoint) -> proto::InlineEndpoint {
+        use proto::inline_endpoint::Address;
+        let InlineEndpoint { address, port, port_name, weight, workload } = endpoint;
+        proto::InlineEndpoint {
+            address: match address {
+                InlineAddress::Ip(ip) => Some(Address::Ip(bytes(ip))),
+                InlineAddress::Host(host) => Some(Address::Host(self.text(host))),
+                InlineAddress::Unix(path) => Some(Address::Unix(self.text(path))),
+                InlineAddress::Absent => None,
+            },
+            port: (*port).into(),
+            port_name: self.text(port_name),
+            weight: weight.map_or(0, NonZeroU32::get),
+            workload: self.workload(workload),
         }
     }
 

@@ -16,10 +16,10 @@ use crate::ingest::convert::Advertised;
 use crate::ingest::options::StalePolicy;
 use crate::ingest::problems::Problems;
 use crate::model::{
-    ClusterRole, ClusterStatus, Discoverability, Endpoint, EndpointShard, ExportTo, Exposure, GatewayHost,
-    Health, Import, Labels, Locality, NetworkGateway, PortProtocol, Resolution, Service, ServiceKey,
-    ServicePort, Set, SpiffeId, TlsMode, TrafficDistribution, Transport, Workload, WorkloadCell,
-    WorkloadParts,
+    ClusterRole, ClusterStatus, Discoverability, Endpoint, EndpointShard, EntryFacts, ExportTo, Exposure,
+    GatewayHost, Health, Import, InlineAddress, InlineEndpoint, Labels, Locality, NetworkGateway,
+    PortProtocol, Resolution, Service, ServiceKey, ServicePort, Set, SpiffeId, TlsMode, TrafficDistribution,
+    Transport, Workload, WorkloadCell, WorkloadParts,
 };
 use crate::registry::{ClusterWriter, NetworkClaim, Registry};
 
@@ -87,6 +87,31 @@ fn record(key: &ServiceKey, resolution: Resolution, export_to: ExportTo) -> Serv
         traffic_distribution: TrafficDistribution::PreferSameZone,
         import: Import::Own,
         accounts: [account("extra")].into(),
+        entry: None,
+    }
+}
+
+/// What a ServiceEntry tells, with an endpoint of each form.
+fn facts(workload: &Arc<Workload>) -> EntryFacts {
+    let inline = |(address, port)| InlineEndpoint {
+        address,
+        port,
+        port_name: "p80".into(),
+        weight: NonZeroU32::new(u32::from(port) / 40),
+        workload: Arc::clone(workload),
+    };
+    EntryFacts {
+        mesh_external: true,
+        blocks: vec!["10.0.0.0/8".parse().unwrap(), "fd00::/16".parse().unwrap()],
+        alt_names: ["a.example".into()].into(),
+        inline: [
+            (InlineAddress::Ip("10.9.0.1".parse().unwrap()), 80),
+            (InlineAddress::Host("b.example".into()), 443),
+            (InlineAddress::Unix("/run/c".into()), 0),
+            (InlineAddress::Absent, 80),
+        ]
+        .map(inline)
+        .to_vec(),
     }
 }
 
@@ -114,6 +139,13 @@ fn state() -> ClusterState {
         ..EndpointShard::new("west".into(), None, Vec::new())
     };
     let services = Set::from([key("a")]);
+    let absent = Endpoint {
+        addresses: Vec::new().into(),
+        ..Endpoint::new("10.0.0.1".parse().unwrap(), 80, "http", Arc::clone(&hello))
+    };
+    let told = record(&key("entry"), Resolution::DnsRoundRobin, ExportTo::Everywhere);
+    let told = Service { entry: Some(facts(&hello).into()), ..told };
+    let told = EndpointShard::new("west".into(), Some(told.into()), vec![absent]);
     let gateway = NetworkGateway::new("net-west".into(), "west".into(), "192.0.2.9".parse().unwrap());
     let host = GatewayHost {
         network: "net-west".into(),
@@ -132,6 +164,8 @@ fn state() -> ClusterState {
             shard("a", Resolution::ClientSide, ExportTo::Everywhere, vec![first, second]),
             shard("b", Resolution::Passthrough, ExportTo::Nowhere, Vec::new()),
             shard("c", Resolution::Alias("example.com".into()), only, Vec::new()),
+            shard("d", Resolution::Dns, ExportTo::Unset, Vec::new()),
+            (key("entry"), Arc::new(told)),
             (key("emptied"), Arc::new(emptied)),
         ]),
         workloads: vec![WorkloadCell { workload: hello, services }],
@@ -216,12 +250,12 @@ fn any_damage_is_found_and_named() {
     longer.push(0);
     assert!(matches!(parse(&longer), Err(Corrupt::Length { .. })));
     let mut other = bytes;
-    other[8] = 3;
-    assert_eq!(parse(&other), Err(Corrupt::FutureFormat(3)));
-    other[8] = 1;
+    other[8] = 4;
+    assert_eq!(parse(&other), Err(Corrupt::FutureFormat(4)));
+    other[8] = 2;
     let old = parse(&other).unwrap_err();
-    assert_eq!(old, Corrupt::OldFormat(1));
-    assert!(old.to_string().contains("format 1") && old.to_string().contains("format 2"), "{old}");
+    assert_eq!(old, Corrupt::OldFormat(2));
+    assert!(old.to_string().contains("format 2") && old.to_string().contains("format 3"), "{old}");
     assert_eq!(parse(b"{}"), Err(Corrupt::Foreign));
     assert_eq!(parse(&vec![0; MAX_BYTES + 1]), Err(Corrupt::TooLarge));
 }

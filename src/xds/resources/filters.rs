@@ -3,24 +3,65 @@
 use envoy_types::pb::envoy::config::core::v3 as core;
 use envoy_types::pb::envoy::config::listener::v3::{Filter, ListenerFilter, filter, listener_filter};
 use envoy_types::pb::envoy::config::route::v3::RouteConfiguration;
+use envoy_types::pb::envoy::extensions::filters::http::cors::v3::Cors;
+use envoy_types::pb::envoy::extensions::filters::http::fault::v3::HttpFault;
 use envoy_types::pb::envoy::extensions::filters::http::router::v3::Router;
 use envoy_types::pb::envoy::extensions::filters::listener::http_inspector::v3::HttpInspector;
 use envoy_types::pb::envoy::extensions::filters::listener::original_dst::v3::OriginalDst;
 use envoy_types::pb::envoy::extensions::filters::listener::tls_inspector::v3::TlsInspector;
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3 as hcm;
 use envoy_types::pb::envoy::extensions::filters::network::tcp_proxy::v3::{TcpProxy, tcp_proxy};
+use envoy_types::pb::envoy::r#type::v3::HashPolicy;
+use envoy_types::pb::envoy::r#type::v3::hash_policy::{PolicySpecifier, SourceIp};
 use envoy_types::pb::google::protobuf::Any;
 use envoy_types::util::pack_any;
 
-use super::parts::{ads, flag, seconds};
+use super::destination::Target;
+use super::parts::{ads, flag, seconds, time};
+use crate::model::policy::HashKey;
+
+/// Name of the filter that answers preflights.
+pub(super) const CORS: &str = "envoy.filters.http.cors";
+/// Name of the filter that makes faults on purpose.
+pub(super) const FAULT: &str = "envoy.filters.http.fault";
 
 /// Forwards connections to one Envoy cluster.
 pub(super) fn tcp(cluster: &str) -> Filter {
-    let proxy = TcpProxy {
+    tcp_proxy_to(TcpProxy {
         stat_prefix: cluster.to_owned(),
         cluster_specifier: Some(tcp_proxy::ClusterSpecifier::Cluster(cluster.to_owned())),
         ..Default::default()
+    })
+}
+
+/// Forwards connections to Envoy clusters by their shares; the first one's settings count for all of them.
+pub(super) fn tcp_to(stat_prefix: &str, targets: &[Target]) -> Filter {
+    let specifier = match targets {
+        [only] => tcp_proxy::ClusterSpecifier::Cluster(only.cluster.clone()),
+        several => tcp_proxy::ClusterSpecifier::WeightedClusters(tcp_proxy::WeightedCluster {
+            clusters: several.iter().map(share).collect(),
+        }),
     };
+    let by_source = targets.first().and_then(Target::hash_key) == Some(&HashKey::SourceIp);
+    let source = HashPolicy { policy_specifier: Some(PolicySpecifier::SourceIp(SourceIp {})) };
+    tcp_proxy_to(TcpProxy {
+        stat_prefix: stat_prefix.to_owned(),
+        cluster_specifier: Some(specifier),
+        idle_timeout: targets.first().and_then(Target::idle_timeout).and_then(time),
+        hash_policy: by_source.then_some(source).into_iter().collect(),
+        ..Default::default()
+    })
+}
+
+fn share(target: &Target) -> tcp_proxy::weighted_cluster::ClusterWeight {
+    tcp_proxy::weighted_cluster::ClusterWeight {
+        name: target.cluster.clone(),
+        weight: target.weight,
+        ..Default::default()
+    }
+}
+
+fn tcp_proxy_to(proxy: TcpProxy) -> Filter {
     network("envoy.filters.network.tcp_proxy", pack_any(proxy))
 }
 
@@ -28,7 +69,16 @@ pub(super) fn tcp(cluster: &str) -> Filter {
 pub(super) fn http_outbound(listener: &str, route: &str) -> Filter {
     let rds = hcm::Rds { config_source: ads(), route_config_name: route.to_owned() };
     let specifier = hcm::http_connection_manager::RouteSpecifier::Rds(rds);
-    manager(http(format!("outbound_{listener};"), specifier))
+    let mut manager_of = http(format!("outbound_{listener};"), specifier);
+    // Without settings of a route these two let everything pass.
+    let of_routes = [(CORS, pack_any(Cors {})), (FAULT, pack_any(HttpFault::default()))];
+    let of_routes = of_routes.map(|(name, config)| hcm::HttpFilter {
+        name: name.to_owned(),
+        config_type: Some(hcm::http_filter::ConfigType::TypedConfig(config)),
+        ..Default::default()
+    });
+    manager_of.http_filters.splice(0..0, of_routes);
+    manager(manager_of)
 }
 
 /// Routes requests by a route configuration given here after what `guards` them, and tells the application who

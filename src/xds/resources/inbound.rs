@@ -10,8 +10,8 @@ use envoy_types::pb::envoy::config::listener::v3 as lds;
 
 use super::cluster::Version;
 use super::inbound_chains::{self, Guards, Shape, Target};
-use super::inbound_cluster::{self, Application, duration};
-use super::parts::{address, entry, flag, number, wildcard};
+use super::inbound_cluster::{self, Application};
+use super::parts::{address, entry, flag, number, time, wildcard};
 use super::{BLACK_HOLE, INBOUND_PORT, OUTBOUND_PORT, filters, listener, rbac, tls};
 use crate::model::policy::{AuthorizationPolicy, ConnectionPool, MtlsMode};
 use crate::model::{InterceptionMode, IpFamilies, Name, PortProtocol, ProxyKind, ServiceKey};
@@ -193,7 +193,7 @@ impl Side<'_> {
         lds::Listener {
             filter_chains,
             traffic_direction: TrafficDirection::Inbound.into(),
-            listener_filters_timeout: self.policy.detection_timeout.map(duration),
+            listener_filters_timeout: self.policy.detection_timeout.and_then(time),
             continue_on_listener_filters_timeout: true,
             ..Default::default()
         }

@@ -1,15 +1,13 @@
 //! Inbound Envoy clusters: where the application is.
 
 use std::net::IpAddr;
-use std::time::Duration;
 
 use envoy_types::pb::envoy::config::cluster::v3 as cds;
 use envoy_types::pb::envoy::config::core::v3 as core;
 use envoy_types::pb::envoy::config::endpoint::v3 as eds;
-use envoy_types::pb::google::protobuf;
 
 use super::cluster::{self, Version};
-use super::parts::{address, number, seconds, socket};
+use super::parts::{address, seconds, socket};
 use crate::model::Name;
 use crate::model::policy::ConnectionPool;
 use crate::xds::resource::Entry;
@@ -57,7 +55,7 @@ pub(super) fn inbound(
         .map(|source| core::BindConfig { source_address: Some(socket(source, 0)), ..Default::default() });
     cluster::speak(&mut cluster, version, None);
     if let Some(pool) = pool {
-        limit(&mut cluster, pool);
+        cluster::limit(&mut cluster, pool);
     }
     cluster::finish(&cluster)
 }
@@ -75,31 +73,5 @@ fn fixed(name: &str, address: Option<core::Address>) -> cds::Cluster {
             ..Default::default()
         }),
         ..cluster::typed(name, cds::cluster::DiscoveryType::Static)
-    }
-}
-
-/// Limits of connections and requests; what is not limited stays without.
-fn limit(cluster: &mut cds::Cluster, pool: &ConnectionPool) {
-    for breaker in cluster.circuit_breakers.iter_mut().flat_map(|all| &mut all.thresholds) {
-        let limits = [
-            (&mut breaker.max_connections, pool.tcp.max_connections),
-            (&mut breaker.max_pending_requests, pool.http.max_pending_requests),
-            (&mut breaker.max_requests, pool.http.max_requests),
-            (&mut breaker.max_retries, pool.http.max_retries),
-        ];
-        for (limit, told) in limits {
-            *limit = told.and_then(number).or(*limit);
-        }
-    }
-    if let Some(timeout) = pool.tcp.connect_timeout {
-        cluster.connect_timeout = Some(duration(timeout));
-    }
-}
-
-/// A duration on the wire.
-pub(super) fn duration(duration: Duration) -> protobuf::Duration {
-    protobuf::Duration {
-        seconds: i64::try_from(duration.as_secs()).unwrap_or(i64::MAX),
-        nanos: i32::try_from(duration.subsec_nanos()).unwrap_or(0),
     }
 }
