@@ -17,7 +17,7 @@ mod split_horizon;
 mod tests;
 
 pub use assignment::{AssignedEndpoint, Assignment, LocalityGroup, Origin};
-pub use client::{Client, Unseen};
+pub use client::{Client, Passthrough, Unseen};
 pub use eds_name::EdsName;
 pub use endpoints::{Decision, Inputs, Recorder, assign};
 pub use mesh::MeshRules;

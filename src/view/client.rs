@@ -1,13 +1,15 @@
 //! What clients of one projection may see, and which policies hold for them (R4.2, R4.3).
 
+use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::rules::{RuleClient, destination_rule};
 use super::OutboundKey;
 use crate::model::policy::{
-    DestinationRule, EgressListener, Gateway, MESH_GATEWAY, MeshConfig, OutboundPolicy, Sidecar, Sources, VirtualService,
+    DestinationRule, EgressListener, Gateway, GatewayHostName, MESH_GATEWAY, MeshConfig, OutboundPolicy, Sidecar, Sources, VirtualService,
 };
-use crate::model::{Service, ServiceKey};
+use crate::model::{DEFAULT_GATEWAY_PORT, Service, ServiceKey};
 use crate::registry::PolicySnapshot;
 
 /// The clients of one projection under the policies of one moment.
@@ -44,6 +46,22 @@ impl<'a> Client<'a> {
     pub fn gateways(&self) -> impl Iterator<Item = &'a Arc<Gateway>> + use<'a> {
         let (key, all) = (self.key, self.policies.of::<Gateway>(""));
         all.iter().filter(|gateway| key.gateways.contains(&gateway.meta.id))
+    }
+
+    /// The ports on which these routers lead mesh traffic on by its server name (R7.1): those of their Gateways; one
+    /// for everything without any, if they asked to see their own network alone (D43).
+    pub fn passthroughs(&self) -> Vec<Passthrough<'a>> {
+        if self.key.gateways.is_empty() {
+            let implicit = Passthrough { bind: None, port: DEFAULT_GATEWAY_PORT, hosts: None };
+            return self.key.east_west.then_some(implicit).into_iter().collect();
+        }
+        let servers = self.gateways().flat_map(|gateway| &gateway.servers);
+        let mut ports = BTreeMap::<_, Vec<_>>::new();
+        for server in servers.filter(|server| server.is_auto_passthrough()) {
+            ports.entry((server.port, server.bind)).or_default().extend(&server.hosts);
+        }
+        let passthrough = |((port, bind), hosts)| Passthrough { bind, port, hosts: Some(hosts) };
+        ports.into_iter().map(passthrough).collect()
     }
 
     /// The VirtualServices bound to a gateway (`namespace/name`) that these routers may see, the oldest first.
@@ -145,6 +163,28 @@ impl<'a> Client<'a> {
     pub fn preference<'s>(&self, service: &'s Service) -> impl Ord + use<'s> {
         let foreign = service.key.namespace != self.key.namespace;
         (foreign, service.entry.is_some(), service.created, &service.key)
+    }
+}
+
+/// A port on which routers lead mesh traffic on by its server name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Passthrough<'a> {
+    /// Where it listens; `None` for the usual address.
+    pub bind: Option<IpAddr>,
+    /// The port.
+    pub port: u16,
+    /// The hosts it leads to; `None` for all.
+    pub hosts: Option<Vec<&'a GatewayHostName>>,
+}
+
+impl Passthrough<'_> {
+    /// Whether it leads to a service.
+    pub fn leads_to(&self, service: &ServiceKey) -> bool {
+        let means = |host: &&GatewayHostName| {
+            let namespace = host.namespace.as_ref().is_none_or(|own| *own == service.namespace);
+            namespace && host.host.matches(&service.hostname)
+        };
+        self.hosts.as_ref().is_none_or(|hosts| hosts.iter().any(means))
     }
 }
 

@@ -76,6 +76,8 @@ pub struct Counts {
     pub service_builds: AtomicU64,
     /// Destinations of VirtualServices that nobody knows, once per build of what leads there: Envoy answers 503.
     pub unknown_destinations: AtomicU64,
+    /// Servers of Gateways, or names of them, left out for an older one, once per build of a router's listeners.
+    pub gateway_conflicts: AtomicU64,
     /// Lists of a wildcard type put together, once per key and change.
     pub list_builds: AtomicU64,
     /// Route configurations put together.
@@ -137,6 +139,7 @@ impl Default for Counts {
             assignment_builds: AtomicU64::default(),
             service_builds: AtomicU64::default(),
             unknown_destinations: AtomicU64::default(),
+            gateway_conflicts: AtomicU64::default(),
             list_builds: AtomicU64::default(),
             route_builds: AtomicU64::default(),
             unchanged_builds: AtomicU64::default(),

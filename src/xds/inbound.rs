@@ -4,13 +4,16 @@ use std::collections::BTreeSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
+use super::counts::Counts;
+use super::outbound::Reader;
 use super::resource::ResourceList;
 use super::resources::{self, Application, InboundPolicy, InboundPort};
 use crate::model::policy::{AuthorizationPolicy, IngressListener, Sidecar, SidecarPort};
-use crate::model::{Endpoint, Name, ProxyView, ServiceKey};
+use crate::model::{Endpoint, Name, ProxyKind, ProxyView, ServiceKey};
 use crate::registry::{PolicySnapshot, Registry, ServiceSnapshot};
-use crate::view::{WorkloadKey, WorkloadMtls};
+use crate::view::{Client, OutboundKey, WorkloadKey, WorkloadMtls};
 
 /// The lists that belong to one proxy alone.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -26,8 +29,19 @@ impl Own {
     /// trust domain of its own cluster, where that is another (D34), and of its aliases are let in too. Reads the
     /// policies of its namespace and of the root namespace. Cost ∝ those and the endpoints of its own services in
     /// its own cluster.
-    pub(super) fn build(registry: &Registry, view: &ProxyView, trust_domain: &str) -> Self {
+    pub(super) fn build(registry: &Registry, view: &ProxyView, trust_domain: &str, counts: &Counts) -> Self {
         let policies = registry.policies();
+        if view.kind == ProxyKind::Router {
+            let key = OutboundKey::of(view, &policies);
+            let reader = Reader { registry, client: Client::new(&key, &policies), counts };
+            let policy = policy(&policies, view, trust_domain, None);
+            let made = reader.surrounded(|around| resources::gateway_listeners(around, &policy));
+            counts.gateway_conflicts.fetch_add(made.conflicts as u64, Ordering::Relaxed);
+            return Self {
+                clusters: Arc::default(),
+                listeners: Arc::new(ResourceList::new(made.entries)),
+            };
+        }
         let sidecar = sidecar(&policies, view);
         let ports = match sidecar.filter(|sidecar| !sidecar.ingress.is_empty()) {
             Some(sidecar) => sidecar.ingress.iter().map(|listener| ingress(listener, view)).collect(),
@@ -183,7 +197,7 @@ mod tests {
         let id = "sidecar~10.0.0.1~p.a~a.svc.cluster.local";
         let node = Node::parse(id, NodeMetadata::default(), Locality::default(), std::iter::empty());
         let view = ProxyView::new(&node.expect("a node"), Some(pod), &"".into());
-        let own = Own::build(&Registry::new(), &view, "mesh.org");
+        let own = Own::build(&Registry::new(), &view, "mesh.org", &Counts::default());
         let bytes: Vec<u8> =
             own.listeners.entries().iter().flat_map(|entry| entry.encoded.any.to_vec()).collect();
         let text = String::from_utf8_lossy(&bytes);

@@ -15,7 +15,7 @@ use dashmap::DashMap;
 use hashbrown::HashSet;
 
 use self::reach::Reach;
-use self::reader::Reader;
+pub(super) use self::reader::Reader;
 use self::world::World;
 use super::counts::Counts;
 use super::resource::{Encoded, ResourceList, ResourceType};
@@ -119,7 +119,7 @@ impl Outbound {
         let hosts = world.virtual_hosts(name)?;
         Counts::add(&self.counts.route_builds);
         let client = Client::new(&self.key, &world.policies);
-        Some(Arc::new(resources::route(name, &client, hosts)))
+        Some(Arc::new(resources::route(name, &client, hosts.into_iter())))
     }
 
     fn reader<'a>(&'a self, registry: &'a Registry, policies: &'a PolicySnapshot) -> Reader<'a> {
@@ -135,6 +135,7 @@ impl Outbound {
         world.fixed = resources::fixed(&reader.client);
         let keys = world.everything(&reader);
         world.put_all(&reader, keys, Instant::now(), &mut BTreeSet::new());
+        world.put_gateway(&reader);
         self.rebuild_lists(&mut world, &mut Marks::new(None));
     }
 
@@ -146,6 +147,9 @@ impl Outbound {
         let reader = self.reader(registry, &policies);
         let keys = world.with_readers(&reader, changed);
         self.replace(&mut world, &reader, keys, now, marks);
+        if world.gateway_reads(changed.iter().map(|key| key.hostname.as_str())) {
+            self.replace_gateway(&mut world, &reader, marks);
+        }
     }
 
     /// Reads those of the services again that are made of their own addresses.
@@ -174,6 +178,10 @@ impl Outbound {
         let policies = Arc::clone(&world.policies);
         let reader = self.reader(registry, &policies);
         let reach = Reach::of(parts, &self.key, &policies.mesh().root_namespace);
+        let leads = world.gateway_reads(reach.hosts.iter().map(|host| host.as_str()));
+        if reach.everything || reach.gateways || leads {
+            self.replace_gateway(&mut world, &reader, marks);
+        }
         if reach.proxies {
             marks.view(&self.streams);
         }
@@ -210,6 +218,17 @@ impl Outbound {
             self.rebuild_route(world, &name, marks);
         }
         self.rebuild_lists(world, marks);
+    }
+
+    /// Builds the routes of Gateways anew; listeners name their destinations too, so proxies look at their own.
+    fn replace_gateway(&self, world: &mut World, reader: &Reader<'_>, marks: &mut Marks) {
+        if self.key.gateways.is_empty() {
+            return;
+        }
+        for name in world.put_gateway(reader) {
+            self.rebuild_route(world, &name, marks);
+        }
+        marks.view(&self.streams);
     }
 
     fn rebuild_route(&self, world: &mut World, name: &Name, marks: &mut Marks) {

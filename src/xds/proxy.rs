@@ -76,7 +76,7 @@ impl Proxy {
         self.behind = inbound::services(&self.view);
         self.hub.watch_behind(&self.behind, &self.entry.handle);
         // Built after registering: a change is either seen here or told later.
-        self.own = Some(Own::build(&self.hub.registry, &self.view, &self.hub.settings.trust_domain));
+        self.own = Some(Own::build(&self.hub.registry, &self.view, &self.hub.settings.trust_domain, &self.hub.counts));
     }
 
     /// Has the stream told of changes of a named resource.
@@ -192,7 +192,7 @@ impl Proxy {
             self.hub.unwatch_behind(&gone, &self.entry.handle);
             self.behind = services;
         }
-        let own = Own::build(&self.hub.registry, &self.view, &self.hub.settings.trust_domain);
+        let own = Own::build(&self.hub.registry, &self.view, &self.hub.settings.trust_domain, &self.hub.counts);
         let hash = |own: &Own| (own.clusters.hash(), own.listeners.hash());
         let changed = self.own.as_ref().map(hash) != Some(hash(&own));
         self.own = Some(own);

@@ -7,6 +7,7 @@ mod assignment;
 mod cluster;
 mod destination;
 mod filters;
+mod gateway;
 mod inbound;
 mod inbound_chains;
 mod inbound_cluster;
@@ -32,6 +33,7 @@ use cluster::Port;
 
 pub use assignment::{assignment, empty_assignment};
 pub use destination::{Reads, Surroundings};
+pub use gateway::{GatewayListeners, GatewayRoutes, gateway_listeners, gateway_routes};
 pub use inbound::{InboundPolicy, InboundPort, InboundResources, inbound};
 pub use inbound_cluster::Application;
 pub use listener::{SharedChain, shared, sni_listener};
@@ -61,8 +63,8 @@ pub struct ServiceResources {
     pub fallback_listeners: Vec<Entry>,
     /// Chains of listeners that services share.
     pub chains: Vec<SharedChain>,
-    /// Encoded `filter_chains` fields for the SNI listener of an east-west gateway, else empty.
-    pub sni_chains: Bytes,
+    /// Encoded `filter_chains` fields for each of [`Client::passthroughs`].
+    pub sni_chains: Vec<Bytes>,
     /// Route configuration name and encoded `virtual_hosts` field.
     pub virtual_hosts: Vec<(Name, Bytes)>,
     /// What was read of other services.
@@ -79,7 +81,8 @@ pub fn service(service: &Service, around: &Surroundings<'_>, wanted: bool) -> Se
         return resources;
     }
     let rule = client.rule(&service.key);
-    let mut chains = Vec::new();
+    let passthroughs = client.passthroughs();
+    let mut chains = vec![Vec::new(); passthroughs.len()];
     let tcp = service
         .ports
         .iter()
@@ -93,16 +96,20 @@ pub fn service(service: &Service, around: &Surroundings<'_>, wanted: bool) -> Se
         let made = port.outbound();
         let reachable = !made.is_empty();
         resources.clusters.extend(made);
-        if key.east_west && !service.is_mesh_external() {
+        if !passthroughs.is_empty() && !service.is_mesh_external() {
             let behind = port.sni_dnat();
-            behind.iter().for_each(|cluster| listener::put_sni_chain(&cluster.name, &mut chains));
+            for (passthrough, chains) in passthroughs.iter().zip(&mut chains) {
+                if passthrough.leads_to(&service.key) {
+                    behind.iter().for_each(|cluster| listener::put_sni_chain(&cluster.name, chains));
+                }
+            }
             resources.clusters.extend(behind);
         }
         if key.kind == ProxyKind::Sidecar && named && reachable {
             port_resources(&port, around, &mut resources);
         }
     }
-    resources.sni_chains = chains.into();
+    resources.sni_chains = chains.into_iter().map(Bytes::from).collect();
     resources
 }
 

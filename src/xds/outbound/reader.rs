@@ -19,10 +19,10 @@ pub(super) struct Used {
 }
 
 /// Registry and policies as one projection sees them.
-pub(super) struct Reader<'a> {
-    pub(super) registry: &'a Registry,
-    pub(super) client: Client<'a>,
-    pub(super) counts: &'a Counts,
+pub(in crate::xds) struct Reader<'a> {
+    pub(in crate::xds) registry: &'a Registry,
+    pub(in crate::xds) client: Client<'a>,
+    pub(in crate::xds) counts: &'a Counts,
 }
 
 /// What stands for a host of VirtualServices that is no service.
@@ -58,6 +58,13 @@ impl Reader<'_> {
             return Used { rule: None, routes: self.client.virtual_service_of(host).cloned() };
         }
         Used { rule: self.client.rule(key), routes: self.client.virtual_service(host).cloned() }
+    }
+
+    /// What `make` gives with what is known around a service.
+    pub(in crate::xds) fn surrounded<T>(&self, make: impl FnOnce(&Surroundings<'_>) -> T) -> T {
+        let addresses = |key: &ServiceKey, port: &Name| self.addresses(key, port);
+        let lookup = |host: &str| self.visible(host);
+        make(&Surroundings { client: self.client, lookup: &lookup, addresses: &addresses })
     }
 
     /// What a service contributes, and its age; `None` when it does not exist or another of its name is seen.

@@ -13,7 +13,7 @@ use crate::model::{Hostname, Name, ServiceKey};
 use crate::registry::PolicySnapshot;
 use crate::view::Client;
 use crate::xds::resource::{Encoded, Entry};
-use crate::xds::resources::{self, ServiceResources, SharedChain};
+use crate::xds::resources::{self, GatewayRoutes, ServiceResources, SharedChain};
 
 /// Where a service stands in name conflicts: the oldest first.
 type Rank = (i64, ServiceKey);
@@ -25,6 +25,8 @@ pub(super) struct World {
     pub(super) policies: Arc<PolicySnapshot>,
     /// What does not come from services.
     pub(super) fixed: ServiceResources,
+    /// The routes of Gateways.
+    pub(super) gateway: GatewayRoutes,
     services: BTreeMap<Rank, Arc<ServiceResources>>,
     ranks: HashMap<ServiceKey, (Rank, Used)>,
     /// Route configuration name → the services with a virtual host in it.
@@ -169,11 +171,32 @@ impl World {
     }
 
     /// The virtual hosts of a route configuration, the oldest first; `None` when it has none.
-    pub(super) fn virtual_hosts<'a>(&'a self, name: &'a Name) -> Option<impl Iterator<Item = &'a Bytes>> {
+    pub(super) fn virtual_hosts<'a>(&'a self, name: &'a Name) -> Option<Vec<&'a Bytes>> {
+        if let Some(hosts) = self.gateway.hosts.get(name) {
+            return Some(hosts.iter().collect());
+        }
         let ranks = self.routes.get(name)?;
         let services = ranks.iter().filter_map(|rank| self.services.get(rank));
         let hosts = services.flat_map(|service| &service.virtual_hosts);
-        Some(hosts.filter(move |(route, _)| route == name).map(|(_, host)| host))
+        Some(hosts.filter(|(route, _)| route == name).map(|(_, host)| host).collect())
+    }
+
+    /// Builds the routes of Gateways anew; the names of those that differ.
+    pub(super) fn put_gateway(&mut self, reader: &Reader<'_>) -> BTreeSet<Name> {
+        let made = reader.surrounded(resources::gateway_routes);
+        let before = std::mem::replace(&mut self.gateway, made);
+        let names = before.hosts.keys().chain(self.gateway.hosts.keys());
+        names.filter(|name| before.hosts.get(*name) != self.gateway.hosts.get(*name)).cloned().collect()
+    }
+
+    /// Whether the routes of Gateways lead to one of these hosts or `*.suffix`.
+    pub(super) fn gateway_reads<'a>(&self, mut hosts: impl Iterator<Item = &'a str>) -> bool {
+        let read = &self.gateway.reads.hosts;
+        !read.is_empty()
+            && hosts.any(|host| match HostPattern::new(host) {
+                pattern if pattern.is_wildcard() => read.iter().any(|one| pattern.matches(one)),
+                _ => read.contains(host),
+            })
     }
 
     fn all(&self) -> impl Iterator<Item = &ServiceResources> {
@@ -193,7 +216,10 @@ impl World {
     pub(super) fn listeners(&self, client: &Client<'_>) -> Vec<Entry> {
         let mut own: Vec<Entry> = self.all().flat_map(|part| part.listeners.iter().cloned()).collect();
         own.extend(self.all().flat_map(|part| part.fallback_listeners.iter().cloned()));
-        own.extend(resources::sni_listener(client.key(), self.all().map(|part| &part.sni_chains)));
+        for (index, passthrough) in client.passthroughs().iter().enumerate() {
+            let chains = self.all().filter_map(|part| part.sni_chains.get(index));
+            own.push(resources::sni_listener(client.key(), passthrough, chains));
+        }
         let mut chains: BTreeMap<u16, Vec<&SharedChain>> = BTreeMap::new();
         for chain in self.all().flat_map(|part| &part.chains) {
             chains.entry(chain.port).or_default().push(chain);

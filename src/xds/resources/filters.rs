@@ -69,7 +69,33 @@ fn tcp_proxy_to(proxy: TcpProxy) -> Filter {
 pub(super) fn http_outbound(listener: &str, route: &str) -> Filter {
     let rds = hcm::Rds { config_source: ads(), route_config_name: route.to_owned() };
     let specifier = hcm::http_connection_manager::RouteSpecifier::Rds(rds);
-    let mut manager_of = http(format!("outbound_{listener};"), specifier);
+    manager(with_routes(http(format!("outbound_{listener};"), specifier)))
+}
+
+/// Routes requests from outside by the route configuration `route`, asked over the stream, after what `guards` them.
+/// What clients say of themselves and of those before them counts for nothing.
+pub(super) fn http_gateway(listener: &str, route: &str, guards: &[hcm::HttpFilter]) -> Filter {
+    let rds = hcm::Rds { config_source: ads(), route_config_name: route.to_owned() };
+    let specifier = hcm::http_connection_manager::RouteSpecifier::Rds(rds);
+    let mut http = with_routes(http(format!("outbound_{listener};"), specifier));
+    http.http_filters.splice(0..0, guards.iter().cloned());
+    let details = hcm::http_connection_manager::SetCurrentClientCertDetails {
+        subject: flag(true),
+        cert: true,
+        dns: true,
+        uri: true,
+        ..Default::default()
+    };
+    manager(hcm::HttpConnectionManager {
+        use_remote_address: flag(true),
+        forward_client_cert_details: hcm::http_connection_manager::ForwardClientCertDetails::SanitizeSet.into(),
+        set_current_client_cert_details: Some(details),
+        ..http
+    })
+}
+
+/// The same with the filters that routes may have settings for.
+fn with_routes(mut manager: hcm::HttpConnectionManager) -> hcm::HttpConnectionManager {
     // Without settings of a route these two let everything pass.
     let of_routes = [(CORS, pack_any(Cors {})), (FAULT, pack_any(HttpFault::default()))];
     let of_routes = of_routes.map(|(name, config)| hcm::HttpFilter {
@@ -77,8 +103,8 @@ pub(super) fn http_outbound(listener: &str, route: &str) -> Filter {
         config_type: Some(hcm::http_filter::ConfigType::TypedConfig(config)),
         ..Default::default()
     });
-    manager_of.http_filters.splice(0..0, of_routes);
-    manager(manager_of)
+    manager.http_filters.splice(0..0, of_routes);
+    manager
 }
 
 /// Routes requests by a route configuration given here after what `guards` them, and tells the application who

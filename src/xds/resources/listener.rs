@@ -18,10 +18,9 @@ use super::cluster::Port;
 use super::destination::{Reads, Surroundings, Target};
 use super::parts::{address, entry, flag, number, put_field, seconds, time, wildcard};
 use super::{BLACK_HOLE, OUTBOUND_PORT, PASSTHROUGH, RESERVED_PORTS, filters};
-use crate::model::DEFAULT_GATEWAY_PORT;
 use crate::model::policy::{CaptureMode, VirtualService};
 use crate::model::{InterceptionMode, Name, PortProtocol, Resolution};
-use crate::view::{Client, OutboundKey};
+use crate::view::{Client, OutboundKey, Passthrough};
 use crate::xds::resource::{Encoded, Entry, ResourceType};
 
 /// Application protocols of mesh traffic.
@@ -213,13 +212,14 @@ pub(super) fn put_sni_chain(name: &str, buffer: &mut impl BufMut) {
     put_field(FILTER_CHAINS, &chain, buffer);
 }
 
-/// The listener of an east-west gateway over the chains of all services; `None` for other proxies (D43).
-pub fn sni_listener<'a>(key: &OutboundKey, chains: impl Iterator<Item = &'a Bytes>) -> Option<Entry> {
-    if !key.east_west {
-        return None;
-    }
-    let ip = key.bind.unwrap_or_else(|| wildcard(key.families));
-    let mut listener = on(ip, DEFAULT_GATEWAY_PORT);
+/// The listener of a port on which mesh traffic passes through, over the chains of all services (R7.2, D43).
+pub fn sni_listener<'a>(
+    key: &OutboundKey,
+    passthrough: &Passthrough<'_>,
+    chains: impl Iterator<Item = &'a Bytes>,
+) -> Entry {
+    let ip = passthrough.bind.or(key.bind).unwrap_or_else(|| wildcard(key.families));
+    let mut listener = on(ip, passthrough.port);
     listener.bind_to_port = None;
     listener.listener_filters = vec![filters::tls_inspector()];
     listener.listener_filters_timeout = None;
@@ -231,10 +231,10 @@ pub fn sni_listener<'a>(key: &OutboundKey, chains: impl Iterator<Item = &'a Byte
     }
     let mut message = listener.encode_to_vec();
     message.extend_from_slice(&body);
-    Some(Entry {
+    Entry {
         name: listener.name.as_str().into(),
         encoded: Arc::new(Encoded::new(ResourceType::Listener, &listener.name, &message)),
-    })
+    }
 }
 
 /// A chain of one filter.

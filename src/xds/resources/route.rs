@@ -79,6 +79,25 @@ pub(super) fn virtual_host_of(
     (!routes.is_empty()).then(|| routed(host, port, domains, &routes))
 }
 
+pub(super) use virtual_service::routes as requests;
+
+/// The virtual host of a domain of a router; `https_only` sends plain requests to HTTPS.
+pub(super) fn of_gateway(domain: &str, port: u16, routes: &[Bytes], https_only: bool) -> Bytes {
+    let requirement = if https_only {
+        rds::virtual_host::TlsRequirementType::All
+    } else {
+        rds::virtual_host::TlsRequirementType::None
+    };
+    let frame = rds::VirtualHost {
+        name: format!("{domain}:{port}"),
+        domains: vec![domain.to_owned()],
+        require_tls: requirement.into(),
+        include_request_attempt_count: true,
+        ..Default::default()
+    };
+    encoded(&frame, routes)
+}
+
 /// A virtual host with encoded routes.
 fn routed(host: &str, port: u16, domains: Vec<String>, routes: &[Bytes]) -> Bytes {
     let frame = rds::VirtualHost {
@@ -87,6 +106,11 @@ fn routed(host: &str, port: u16, domains: Vec<String>, routes: &[Bytes]) -> Byte
         include_request_attempt_count: true,
         ..Default::default()
     };
+    encoded(&frame, routes)
+}
+
+/// The `virtual_hosts` field of a virtual host and its encoded routes.
+fn encoded(frame: &rds::VirtualHost, routes: &[Bytes]) -> Bytes {
     let mut host = frame.encode_to_vec();
     for route in routes {
         put_bytes(ROUTES, route, &mut host);

@@ -13,7 +13,7 @@ use envoy_types::util::pack_any;
 use super::parts::{ads, flag, seconds};
 use super::secret::{CERTIFICATE, VALIDATION};
 use crate::model::Name;
-use crate::model::policy::{ClientTls, ClientTlsMode};
+use crate::model::policy::{ClientTls, ClientTlsMode, ServerTls, ServerTlsMode, TlsVersion};
 
 /// The cipher suites of TLS 1.2.
 const CIPHERS: [&str; 6] = [
@@ -117,6 +117,55 @@ pub(super) fn server<'a>(trust_domains: impl IntoIterator<Item = &'a Name>) -> T
         ..Default::default()
     };
     named("envoy.transport_sockets.tls", pack_any(context))
+}
+
+/// The side of a gateway: with files of its own, or as a part of the mesh; `None` where it terminates nothing.
+pub(super) fn gateway(told: &ServerTls, alpn: &[&str], trust_domains: &[Name]) -> Option<TransportSocket> {
+    use tls::common_tls_context::ValidationContextType as Kind;
+    let prefix = |domain: &Name| MatchPattern::Prefix(format!("spiffe://{domain}/"));
+    let (mut common, required) = match &told.mode {
+        ServerTlsMode::Passthrough | ServerTlsMode::AutoPassthrough => return None,
+        ServerTlsMode::IstioMutual => {
+            let named = told.subject_alt_names.iter().map(|name| MatchPattern::Exact(name.to_string()));
+            let named: Vec<_> = named.collect();
+            let names = if named.is_empty() { trust_domains.iter().map(prefix).collect() } else { named };
+            (common(names, alpn), true)
+        }
+        ServerTlsMode::Files { certificate, key, ca } => {
+            let mut common = common(Vec::new(), alpn);
+            common.tls_certificate_sds_secret_configs.clear();
+            common.tls_certificates = vec![tls::TlsCertificate {
+                certificate_chain: file(certificate),
+                private_key: file(key),
+                ..Default::default()
+            }];
+            common.validation_context_type = ca.as_ref().map(|ca| {
+                Kind::ValidationContext(tls::CertificateValidationContext {
+                    trusted_ca: file(ca),
+                    match_typed_subject_alt_names: told.subject_alt_names.iter().map(|name| server_name(name)).collect(),
+                    ..Default::default()
+                })
+            });
+            (common, ca.is_some())
+        }
+    };
+    let version = |version| match version {
+        TlsVersion::V1_2 => tls::tls_parameters::TlsProtocol::TlSv12,
+        TlsVersion::V1_3 => tls::tls_parameters::TlsProtocol::TlSv13,
+    };
+    if let Some(params) = &mut common.tls_params {
+        params.tls_minimum_protocol_version = version(told.min_version).into();
+        params.tls_maximum_protocol_version = version(told.max_version).into();
+        if !told.cipher_suites.is_empty() {
+            params.cipher_suites = told.cipher_suites.iter().map(ToString::to_string).collect();
+        }
+    }
+    let context = tls::DownstreamTlsContext {
+        common_tls_context: Some(common),
+        require_client_certificate: flag(required),
+        ..Default::default()
+    };
+    Some(named("envoy.transport_sockets.tls", pack_any(context)))
 }
 
 /// No encryption.

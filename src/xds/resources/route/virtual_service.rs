@@ -24,7 +24,7 @@ use crate::xds::resources::parts::{number, time};
 
 /// The encoded routes for clients that ask for `port`, in order; none after one that takes everything. Empty when
 /// no route is for them.
-pub(super) fn routes(one: &VirtualService, host: &str, port: u16, around: &Surroundings<'_>, reads: &mut Reads) -> Vec<Bytes> {
+pub(in crate::xds::resources) fn routes(one: &VirtualService, host: &str, port: u16, around: &Surroundings<'_>, reads: &mut Reads) -> Vec<Bytes> {
     let mut routes = Vec::new();
     for route in &one.http {
         let matches = route.matches.iter().filter(|one| around.client.are(&one.sources, port));
