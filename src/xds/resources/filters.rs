@@ -68,8 +68,16 @@ fn tcp_proxy_to(proxy: TcpProxy) -> Filter {
 /// Routes requests by the route configuration `route`, asked over the stream.
 pub(super) fn http_outbound(listener: &str, route: &str) -> Filter {
     let rds = hcm::Rds { config_source: ads(), route_config_name: route.to_owned() };
-    let specifier = hcm::http_connection_manager::RouteSpecifier::Rds(rds);
-    let mut manager_of = http(format!("outbound_{listener};"), specifier);
+    outbound(listener, hcm::http_connection_manager::RouteSpecifier::Rds(rds))
+}
+
+/// Routes requests by a route configuration given here.
+#[cfg(test)]
+pub(super) fn http_outbound_inline(routes: RouteConfiguration) -> Filter {
+    outbound("", hcm::http_connection_manager::RouteSpecifier::RouteConfig(routes))
+}
+
+fn outbound(listener: &str, specifier: hcm::http_connection_manager::RouteSpecifier) -> Filter {
     // Without settings of a route these two let everything pass.
     let of_routes = [(CORS, pack_any(Cors {})), (FAULT, pack_any(HttpFault::default()))];
     let of_routes = of_routes.map(|(name, config)| hcm::HttpFilter {
@@ -77,8 +85,9 @@ pub(super) fn http_outbound(listener: &str, route: &str) -> Filter {
         config_type: Some(hcm::http_filter::ConfigType::TypedConfig(config)),
         ..Default::default()
     });
-    manager_of.http_filters.splice(0..0, of_routes);
-    manager(manager_of)
+    let mut made = http(format!("outbound_{listener};"), specifier);
+    made.http_filters.splice(0..0, of_routes);
+    manager(made)
 }
 
 /// Routes requests by a route configuration given here, and tells the application who called (XFCC).

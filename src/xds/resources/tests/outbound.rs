@@ -5,10 +5,11 @@ use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3 as tls;
 use prost::Message;
 
 use super::fixtures::{
-    HOST, decode, everything, find, gateway, names, port, service as fixture, sidecar, unpack,
+    HOST, built as service, decode, everything, find, fixed, gateway, names, port, service as fixture,
+    sidecar, unpack,
 };
 use crate::model::{ExportTo, InterceptionMode, IpFamilies, PortProtocol, Resolution, Transport};
-use crate::xds::resources::{fixed, service, sni_listener};
+use crate::xds::resources::sni_listener;
 
 fn kind(cluster: &cds::Cluster) -> Option<DiscoveryType> {
     match cluster.cluster_discovery_type {
