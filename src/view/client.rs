@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::rules::{RuleClient, destination_rule};
 use super::OutboundKey;
+use super::rules::{RuleClient, destination_rule};
 use crate::model::policy::{
-    DestinationRule, EgressListener, Gateway, GatewayHostName, MESH_GATEWAY, MeshConfig, OutboundPolicy, Sidecar, Sources, VirtualService,
+    DestinationRule, EgressListener, Gateway, GatewayHostName, MESH_GATEWAY, MeshConfig, OutboundPolicy,
+    Sidecar, Sources, VirtualService,
 };
 use crate::model::{DEFAULT_GATEWAY_PORT, Service, ServiceKey};
 use crate::registry::PolicySnapshot;

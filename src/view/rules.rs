@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::model::policy::{DestinationRule, TrafficPolicy};
-use crate::model::{Name, ServiceKey};
+use crate::model::{ExportTo, Name, ServiceKey};
 use crate::registry::PolicySnapshot;
 
 /// Who asks for rules.
@@ -14,31 +14,43 @@ pub struct RuleClient<'a> {
     pub label: &'a dyn Fn(&str) -> Option<Name>,
 }
 
-/// The rule for calls of `client` to `service`: those of the client's namespace count first, among them those that
-/// select it, then those of the service's namespace, then the mesh's; of one namespace the exact host before
-/// wildcards. Several for one host are one: the oldest policy, and every subset once. Cost ∝ the rules about the
-/// host.
+/// The rule for calls of `client` to `service`: those of the client's namespace count first, then those of the
+/// service's, then the mesh's; in each the exact host before wildcards, and in the client's own namespace those that
+/// select it before those for everybody. Several for one host are one: the first policy, and every subset once. Cost
+/// ∝ the rules about the host.
 pub fn destination_rule(
     policies: &PolicySnapshot,
     client: &RuleClient<'_>,
     service: &ServiceKey,
 ) -> Option<Arc<DestinationRule>> {
-    let mesh = policies.mesh();
-    let default = &mesh.default_destination_rule_export_to;
-    let all: Vec<_> = policies.about::<DestinationRule>(&service.hostname).collect();
-    let of = |namespace: &str, selecting: bool| {
-        let holds = |rule: &DestinationRule| {
-            let own = rule.meta.id.namespace.as_str();
-            let seen = own == client.namespace || rule.export_to.reaches(client.namespace, own, default);
-            let selector = &rule.selector;
-            let selected = selector.labels().iter().all(|(key, value)| (client.label)(key).as_ref() == Some(value));
-            own == namespace && seen && selector.is_everything() != selecting && selected
-        };
-        let first = all.iter().find(|rule| holds(rule))?;
-        merged(all.iter().filter(|rule| rule.host == first.host && holds(rule)).map(|rule| Arc::clone(rule)))
+    let (own, root) = (client.namespace, policies.mesh().root_namespace.as_str());
+    let default = &policies.mesh().default_destination_rule_export_to;
+    let selects = |rule: &DestinationRule| {
+        rule.selector.labels().iter().all(|(key, value)| (client.label)(key).as_ref() == Some(value))
     };
-    let others = [client.namespace, &service.namespace, &mesh.root_namespace];
-    of(client.namespace, true).or_else(|| others.into_iter().find_map(|namespace| of(namespace, false)))
+    // A client of the root namespace: what is for the mesh must not hide what is for the service.
+    let private = |rule: &DestinationRule| {
+        own != root
+            || matches!(&rule.export_to, ExportTo::Namespaces(names) if names.len() == 1 && names.contains(own))
+    };
+    let exported = |rule: &DestinationRule| {
+        let of = rule.meta.id.namespace.as_str();
+        rule.selector.is_everything() && rule.export_to.reaches(own, of, default)
+    };
+    let steps: [(&str, &dyn Fn(&DestinationRule) -> bool); 3] =
+        [(own, &|rule| private(rule) && selects(rule)), (&service.namespace, &exported), (root, &exported)];
+    let host = &service.hostname;
+    steps.into_iter().find_map(|(namespace, holds)| {
+        let all = policies.about::<DestinationRule>(host);
+        let mut all = all.filter(|rule| rule.meta.id.namespace.as_str() == namespace && holds(rule));
+        let first = all.next()?;
+        let mut same: Vec<_> =
+            [first].into_iter().chain(all.filter(|rule| rule.host == first.host)).collect();
+        if let Some(selector) = same.iter().map(|rule| &rule.selector).find(|one| !one.is_everything()) {
+            same.retain(|rule| rule.selector == *selector);
+        }
+        merged(same.into_iter().cloned())
+    })
 }
 
 /// One rule out of those for one host, the oldest first.
@@ -61,10 +73,11 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::model::Labels;
     use crate::model::policy::{
-        HostPattern, LoadBalancer, MeshConfig, PolicyId, PolicyMeta, Subset, TrafficSettings, WorkloadSelector,
+        HostPattern, LoadBalancer, MeshConfig, PolicyId, PolicyMeta, Subset, TrafficSettings,
+        WorkloadSelector,
     };
-    use crate::model::{ExportTo, Labels};
     use crate::registry::PolicyObject;
 
     fn rule(namespace: &str, name: &str, host: &str, created: i64) -> DestinationRule {
@@ -81,7 +94,11 @@ mod tests {
                 },
                 ports: Vec::new(),
             },
-            subsets: vec![Subset { name: name.into(), labels: Labels::new(), policy: TrafficPolicy::default() }],
+            subsets: vec![Subset {
+                name: name.into(),
+                labels: Labels::new(),
+                policy: TrafficPolicy::default(),
+            }],
             selector: WorkloadSelector::default(),
             export_to: ExportTo::Unset,
         }
@@ -100,21 +117,26 @@ mod tests {
     fn r4_3_the_clients_namespace_then_the_services_then_the_mesh() {
         let all = ["istio-system", "service", "client"];
         for (at, expected) in all.iter().enumerate() {
-            let rules = all[..=at].iter().map(|namespace| rule(namespace, namespace, "a.service", 1)).collect();
+            let rules =
+                all[..=at].iter().map(|namespace| rule(namespace, namespace, "a.service", 1)).collect();
             assert_eq!(chosen(MeshConfig::default(), rules), Some(vec![(*expected).to_owned()]));
         }
         assert_eq!(chosen(MeshConfig::default(), vec![rule("other", "x", "a.service", 1)]), None);
         let wide = vec![rule("client", "wide", "*", 1), rule("client", "exact", "a.service", 2)];
         assert_eq!(chosen(MeshConfig::default(), wide), Some(vec!["exact".to_owned()]));
         let near = vec![rule("client", "wide", "*", 1), rule("service", "exact", "a.service", 2)];
-        assert_eq!(chosen(MeshConfig::default(), near), Some(vec!["wide".to_owned()]), "the namespace counts more");
+        assert_eq!(
+            chosen(MeshConfig::default(), near),
+            Some(vec!["wide".to_owned()]),
+            "the namespace counts more"
+        );
     }
 
     #[test]
     fn r4_3_rules_that_select_the_client_count_first_and_others_not_at_all() {
         let selecting = |value: &str, namespace: &str| DestinationRule {
             selector: WorkloadSelector::new([("app".into(), value.into())].into_iter().collect()),
-            ..rule(namespace, "selecting", "*", 5)
+            ..rule(namespace, "selecting", "a.service", 5)
         };
         let general = || rule("client", "general", "a.service", 1);
         let first = |rules| chosen(MeshConfig::default(), rules).expect("some")[0].clone();

@@ -68,7 +68,16 @@ fn tcp_proxy_to(proxy: TcpProxy) -> Filter {
 /// Routes requests by the route configuration `route`, asked over the stream.
 pub(super) fn http_outbound(listener: &str, route: &str) -> Filter {
     let rds = hcm::Rds { config_source: ads(), route_config_name: route.to_owned() };
-    let specifier = hcm::http_connection_manager::RouteSpecifier::Rds(rds);
+    outbound(listener, hcm::http_connection_manager::RouteSpecifier::Rds(rds))
+}
+
+/// Routes requests by a route configuration given here.
+#[cfg(test)]
+pub(super) fn http_outbound_inline(routes: RouteConfiguration) -> Filter {
+    outbound("", hcm::http_connection_manager::RouteSpecifier::RouteConfig(routes))
+}
+
+fn outbound(listener: &str, specifier: hcm::http_connection_manager::RouteSpecifier) -> Filter {
     manager(with_routes(http(format!("outbound_{listener};"), specifier)))
 }
 
@@ -88,7 +97,8 @@ pub(super) fn http_gateway(listener: &str, route: &str, guards: &[hcm::HttpFilte
     };
     manager(hcm::HttpConnectionManager {
         use_remote_address: flag(true),
-        forward_client_cert_details: hcm::http_connection_manager::ForwardClientCertDetails::SanitizeSet.into(),
+        forward_client_cert_details: hcm::http_connection_manager::ForwardClientCertDetails::SanitizeSet
+            .into(),
         set_current_client_cert_details: Some(details),
         ..http
     })

@@ -31,7 +31,12 @@ const RETRY_ON: &str = "connect-failure,refused-stream,unavailable,cancelled,ret
 
 /// The encoded `virtual_hosts` field of one service port; it takes every host name when `sniffed`. Routes are those
 /// of the VirtualService for the host, else one to the port itself.
-pub(super) fn virtual_host(port: &Port<'_>, around: &Surroundings<'_>, sniffed: bool, reads: &mut Reads) -> Bytes {
+pub(super) fn virtual_host(
+    port: &Port<'_>,
+    around: &Surroundings<'_>,
+    sniffed: bool,
+    reads: &mut Reads,
+) -> Bytes {
     let (host, number) = (&port.service.key.hostname, port.port.number);
     let key = around.client.key();
     let domains = if sniffed { vec!["*".to_owned()] } else { domains(port.service, key) };

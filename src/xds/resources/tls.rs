@@ -41,7 +41,11 @@ pub(super) fn client(sni: String, alpn: &[&str], names: Vec<tls::SubjectAltNameM
 
 /// The client's side of TLS outside the mesh: the server is verified by the system's roots, a file's, or those
 /// of a secret.
-pub(super) fn custom(settings: &ClientTls, alpn: &[&str], names: Vec<tls::SubjectAltNameMatcher>) -> TransportSocket {
+pub(super) fn custom(
+    settings: &ClientTls,
+    alpn: &[&str],
+    names: Vec<tls::SubjectAltNameMatcher>,
+) -> TransportSocket {
     let secret = |name: String| tls::SdsSecretConfig { name, sds_config: impatient_ads() };
     let credential = settings.credential_name.as_str();
     let mutual = settings.mode == ClientTlsMode::Mutual;
@@ -58,10 +62,8 @@ pub(super) fn custom(settings: &ClientTls, alpn: &[&str], names: Vec<tls::Subjec
     } else if mutual {
         common.tls_certificate_sds_secret_configs = vec![secret(format!("kubernetes://{credential}"))];
     }
-    let mut context = tls::CertificateValidationContext {
-        match_typed_subject_alt_names: names,
-        ..Default::default()
-    };
+    let mut context =
+        tls::CertificateValidationContext { match_typed_subject_alt_names: names, ..Default::default() };
     use tls::common_tls_context::ValidationContextType as Kind;
     common.validation_context_type = if settings.insecure_skip_verify {
         None
@@ -142,7 +144,11 @@ pub(super) fn gateway(told: &ServerTls, alpn: &[&str], trust_domains: &[Name]) -
             common.validation_context_type = ca.as_ref().map(|ca| {
                 Kind::ValidationContext(tls::CertificateValidationContext {
                     trusted_ca: file(ca),
-                    match_typed_subject_alt_names: told.subject_alt_names.iter().map(|name| server_name(name)).collect(),
+                    match_typed_subject_alt_names: told
+                        .subject_alt_names
+                        .iter()
+                        .map(|name| server_name(name))
+                        .collect(),
                     ..Default::default()
                 })
             });

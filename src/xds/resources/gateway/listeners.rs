@@ -38,7 +38,8 @@ pub fn gateway_listeners(around: &Surroundings<'_>, policy: &InboundPolicy) -> G
             ports.entry(place).or_default().push(Server { gateway, name, server });
         }
     }
-    let trust_domains: Vec<_> = policy.trust_domains.iter().chain(&policy.own_trust_domain).cloned().collect();
+    let trust_domains: Vec<_> =
+        policy.trust_domains.iter().chain(&policy.own_trust_domain).cloned().collect();
     let guards = rbac::filters(&policy.authorization, &policy.trust_domains);
     let mut made = GatewayListeners::default();
     for ((port, ip), servers) in ports {
@@ -147,9 +148,8 @@ impl<'a> Port<'a> {
         let around = self.behind(server);
         let is_for = |sources: &Sources| around.client.are(sources, self.port);
         let mut routes = server.bound(&around).flat_map(|told| &told.tcp);
-        let route = routes.find(|route| {
-            route.matches.is_empty() || route.matches.iter().any(|one| is_for(&one.sources))
-        })?;
+        let route = routes
+            .find(|route| route.matches.is_empty() || route.matches.iter().any(|one| is_for(&one.sources)))?;
         Some(self.connections(server, &route.to))
     }
 
