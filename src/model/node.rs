@@ -1,10 +1,11 @@
 //! What a proxy says about itself on the first message of a stream.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use serde::{Deserialize, Deserializer, Serialize};
 
-use super::{ClusterId, Locality, Name, NetworkId, WorkloadId};
+use super::{ClusterId, Labels, Locality, Name, NetworkId, WorkloadId};
 
 /// What kind of proxy asks: the first part of its node id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -124,6 +125,24 @@ pub struct NodeMetadata {
     /// Mode NONE: where the application listens; default 127.0.0.1 (D40).
     #[serde(deserialize_with = "text")]
     pub tombolo_app_address: String,
+    /// Labels of its pod; what the registry knows of the pod counts more (R2.9).
+    #[serde(deserialize_with = "labels")]
+    pub labels: Labels,
+    /// Whether it sends no HBONE (R4.16).
+    #[serde(deserialize_with = "text")]
+    pub disable_hbone_send: String,
+}
+
+/// Labels; values that are no texts are left out, and so is what is no map.
+fn labels<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Labels, D::Error> {
+    let value = serde_json::Value::deserialize(deserializer)?;
+    let labels: BTreeMap<Name, Name> = value
+        .as_object()
+        .into_iter()
+        .flatten()
+        .filter_map(|(key, value)| Some((key.as_str().into(), value.as_str()?.into())))
+        .collect();
+    Ok(labels.into())
 }
 
 /// Metadata values are texts in practice; numbers and booleans are tolerated as their text.
@@ -168,6 +187,10 @@ pub struct Node {
     pub outbound_address: Option<IpAddr>,
     /// Address of the application in mode NONE.
     pub app_address: Option<IpAddr>,
+    /// Labels of its pod as it tells them.
+    pub labels: Labels,
+    /// Whether it can send HBONE: it is an Envoy and did not say otherwise (R4.16).
+    pub sends_hbone: bool,
 }
 
 impl Node {
@@ -229,6 +252,9 @@ impl Node {
             generator: metadata.generator.as_str().into(),
             outbound_address: address("TOMBOLO_OUTBOUND_ADDRESS", &metadata.tombolo_outbound_address)?,
             app_address: address("TOMBOLO_APP_ADDRESS", &metadata.tombolo_app_address)?,
+            sends_hbone: metadata.generator != "grpc"
+                && !matches!(metadata.disable_hbone_send.as_str(), "true" | "1"),
+            labels: metadata.labels,
         })
     }
 

@@ -63,6 +63,15 @@ impl PolicyKind {
         Self::VirtualService,
     ];
 
+    /// By what its objects are found.
+    pub fn scoping(self) -> Scoping {
+        match self {
+            Self::MeshConfig => Scoping::Mesh,
+            Self::DestinationRule | Self::VirtualService => Scoping::Hosts,
+            Self::PeerAuthentication | Self::Sidecar => Scoping::Namespaces,
+        }
+    }
+
     /// Its name, as objects spell it.
     pub fn name(self) -> &'static str {
         match self {
@@ -73,6 +82,17 @@ impl PolicyKind {
             Self::VirtualService => "VirtualService",
         }
     }
+}
+
+/// By what the objects of a kind are found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scoping {
+    /// There is one for the mesh.
+    Mesh,
+    /// By host name or `*.suffix`.
+    Hosts,
+    /// By namespace; those of the root namespace hold for the mesh.
+    Namespaces,
 }
 
 /// One versioned part of the policies: the objects of a kind in one scope (D14).

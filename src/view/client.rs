@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use super::rules::{RuleClient, destination_rule};
 use super::OutboundKey;
+use super::rules::{RuleClient, destination_rule};
 use crate::model::policy::{
-    DestinationRule, EgressListener, MESH_GATEWAY, MeshConfig, OutboundPolicy, Sidecar, Sources, VirtualService,
+    DestinationRule, EgressListener, MESH_GATEWAY, MeshConfig, OutboundPolicy, Sidecar, Sources,
+    VirtualService,
 };
 use crate::model::{Service, ServiceKey};
 use crate::registry::PolicySnapshot;
@@ -90,7 +91,8 @@ impl<'a> Client<'a> {
     fn heeds(&self, one: &VirtualService) -> bool {
         let own = one.meta.id.namespace.as_str();
         let default = &self.mesh().default_virtual_service_export_to;
-        let exported = own == self.key.namespace.as_str() || one.export_to.reaches(&self.key.namespace, own, default);
+        let exported =
+            own == self.key.namespace.as_str() || one.export_to.reaches(&self.key.namespace, own, default);
         exported && one.is_for(MESH_GATEWAY) && self.reads_routes(one)
     }
 

@@ -104,7 +104,7 @@ mod tests {
         let pod = WorkloadCell::from(WorkloadParts { account: Some(account), ..WorkloadParts::default() });
         let id = "sidecar~10.0.0.1~p.a~a.svc.cluster.local";
         let node = Node::parse(id, NodeMetadata::default(), Locality::default(), std::iter::empty());
-        let view = ProxyView::new(&node.expect("a node"), Some(pod), &"".into());
+        let view = ProxyView::new(&node.expect("a node"), Some(pod), &"".into(), Default::default());
         let own = Own::build(&Registry::new(), &view, "mesh.org");
         let bytes: Vec<u8> =
             own.listeners.entries().iter().flat_map(|entry| entry.encoded.any.to_vec()).collect();

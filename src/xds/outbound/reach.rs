@@ -28,7 +28,8 @@ impl Reach {
                 PolicyKind::MeshConfig => (reach.proxies, reach.everything) = (true, true),
                 PolicyKind::Sidecar if key.kind == ProxyKind::Sidecar => {
                     reach.proxies |= scope == &key.namespace || scope == root;
-                    reach.everything |= key.sidecar.as_ref().is_some_and(|sidecar| sidecar.namespace == *scope);
+                    reach.everything |=
+                        key.sidecar.as_ref().is_some_and(|sidecar| sidecar.namespace == *scope);
                 }
                 PolicyKind::DestinationRule if *scope == DestinationRule::selecting(&key.namespace) => {
                     reach.proxies = true;

@@ -39,7 +39,8 @@ impl Reader<'_> {
     /// The record that the clients see under a host name (R4.2).
     pub(super) fn visible(&self, host: &str) -> Option<Arc<Service>> {
         let records = self.registry.host(host).into_iter().filter_map(|cell| cell.load().service.clone());
-        let told = records.filter(|one| self.client.is_told(one) && !matches!(one.resolution, Resolution::Alias(_)));
+        let told =
+            records.filter(|one| self.client.is_told(one) && !matches!(one.resolution, Resolution::Alias(_)));
         let all: Vec<_> = told.collect();
         all.iter().min_by(|a, b| self.client.preference(a).cmp(&self.client.preference(b))).cloned()
     }

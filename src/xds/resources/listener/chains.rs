@@ -61,7 +61,8 @@ impl Maker<'_, '_> {
         all: &mut Vec<lds::FilterChain>,
     ) -> bool {
         // A match for every name is none.
-        let server_names = if server_names.iter().any(|name| name == "*") { Vec::new() } else { server_names };
+        let server_names =
+            if server_names.iter().any(|name| name == "*") { Vec::new() } else { server_names };
         let matched = matching(server_names, subnets);
         let taken = all.iter().any(|chain| chain.filter_chain_match == matched);
         if taken || !self.around.client.are(sources, self.port) {

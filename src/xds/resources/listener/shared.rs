@@ -56,7 +56,11 @@ pub(super) fn of_entry(port: &Port<'_>, around: &Surroundings<'_>, reads: &mut R
         return Vec::new();
     };
     let named = matches!(port.port.protocol, PortProtocol::Tls | PortProtocol::Https);
-    let names = if named && entry.blocks.is_empty() { vec![port.service.key.hostname.to_string()] } else { Vec::new() };
+    let names = if named && entry.blocks.is_empty() {
+        vec![port.service.key.hostname.to_string()]
+    } else {
+        Vec::new()
+    };
     let own = chains::matching(names, &entry.blocks);
     let told = tcp_routes(port, around);
     let mut all = told.map(|told| chains::of(told, number, around, reads).all).unwrap_or_default();

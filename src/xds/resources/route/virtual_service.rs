@@ -24,7 +24,13 @@ use crate::xds::resources::parts::{number, time};
 
 /// The encoded routes for clients that ask for `port`, in order; none after one that takes everything. Empty when
 /// no route is for them.
-pub(super) fn routes(one: &VirtualService, host: &str, port: u16, around: &Surroundings<'_>, reads: &mut Reads) -> Vec<Bytes> {
+pub(super) fn routes(
+    one: &VirtualService,
+    host: &str,
+    port: u16,
+    around: &Surroundings<'_>,
+    reads: &mut Reads,
+) -> Vec<Bytes> {
     let mut routes = Vec::new();
     for route in &one.http {
         let matches = route.matches.iter().filter(|one| around.client.are(&one.sources, port));
@@ -92,7 +98,8 @@ impl Place<'_> {
         if let Some(timeout) = told.timeout {
             limit(&mut action, timeout);
         }
-        action.hash_policy = targets.iter().find_map(Target::hash_key).map(hashing::policy).into_iter().collect();
+        action.hash_policy =
+            targets.iter().find_map(Target::hash_key).map(hashing::policy).into_iter().collect();
         action.request_mirror_policies = self.mirrors(told, reads);
         rewrite(&mut action, told, matched);
         let single = targets.len() == 1;
@@ -216,7 +223,12 @@ fn is_authority(name: &str) -> bool {
 
 /// The authority that header changes ask for: Envoy rewrites it, it is no header to add.
 fn authority(changes: &HeaderChanges) -> Option<String> {
-    changes.set.iter().chain(&changes.add).find(|(name, _)| is_authority(name)).map(|(_, value)| value.to_string())
+    changes
+        .set
+        .iter()
+        .chain(&changes.add)
+        .find(|(name, _)| is_authority(name))
+        .map(|(_, value)| value.to_string())
 }
 
 fn rewrite(action: &mut rds::RouteAction, told: &HttpRoute, matched: Option<&HttpMatch>) {
@@ -276,10 +288,9 @@ fn retries(told: Option<&Retries>) -> Option<rds::RetryPolicy> {
     if told.other_localities {
         policy.retry_priority = Some(other_priorities());
     }
-    policy.retry_back_off = told.backoff.map(|base| rds::retry_policy::RetryBackOff {
-        base_interval: time(base),
-        max_interval: None,
-    });
+    policy.retry_back_off = told
+        .backoff
+        .map(|base| rds::retry_policy::RetryBackOff { base_interval: time(base), max_interval: None });
     Some(policy)
 }
 
