@@ -38,9 +38,16 @@ pub(super) fn client(sni: String, alpn: &[&str], names: Vec<tls::SubjectAltNameM
     named("envoy.transport_sockets.tls", pack_any(context))
 }
 
+/// Where systems have their roots. Envoy finds them itself, but compares no names with them then.
+const SYSTEM_ROOTS: &str = "/etc/ssl/certs/ca-certificates.crt";
+
 /// The client's side of TLS outside the mesh: the server is verified by the system's roots, a file's, or those
 /// of a secret.
-pub(super) fn custom(settings: &ClientTls, alpn: &[&str], names: Vec<tls::SubjectAltNameMatcher>) -> TransportSocket {
+pub(super) fn custom(
+    settings: &ClientTls,
+    alpn: &[&str],
+    names: Vec<tls::SubjectAltNameMatcher>,
+) -> TransportSocket {
     let secret = |name: String| tls::SdsSecretConfig { name, sds_config: impatient_ads() };
     let credential = settings.credential_name.as_str();
     let mutual = settings.mode == ClientTlsMode::Mutual;
@@ -57,10 +64,8 @@ pub(super) fn custom(settings: &ClientTls, alpn: &[&str], names: Vec<tls::Subjec
     } else if mutual {
         common.tls_certificate_sds_secret_configs = vec![secret(format!("kubernetes://{credential}"))];
     }
-    let mut context = tls::CertificateValidationContext {
-        match_typed_subject_alt_names: names,
-        ..Default::default()
-    };
+    let mut context =
+        tls::CertificateValidationContext { match_typed_subject_alt_names: names, ..Default::default() };
     use tls::common_tls_context::ValidationContextType as Kind;
     common.validation_context_type = if settings.insecure_skip_verify {
         None
@@ -72,7 +77,10 @@ pub(super) fn custom(settings: &ClientTls, alpn: &[&str], names: Vec<tls::Subjec
         }))
     } else {
         match settings.ca_certificates.as_str() {
-            "" | "system" => context.system_root_certs = Some(Default::default()),
+            "" | "system" if context.match_typed_subject_alt_names.is_empty() => {
+                context.system_root_certs = Some(Default::default());
+            }
+            "" | "system" => context.trusted_ca = file(SYSTEM_ROOTS),
             path => context.trusted_ca = file(path),
         }
         Some(Kind::ValidationContext(context))
