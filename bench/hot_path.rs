@@ -7,8 +7,8 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use tombolo::model::{
-    ClusterRole, Endpoint, EndpointShard, IpFamilies, NetworkGateway, PortProtocol, ProxyKind, RequestedView,
-    Service, ServiceKey, ServicePort, TlsMode, Transport, WorkloadParts,
+    ClusterRole, Endpoint, EndpointShard, NetworkGateway, PortProtocol, Service, ServiceKey, ServicePort,
+    TlsMode, Transport, WorkloadParts,
 };
 use tombolo::registry::{ClusterWriter, Registry};
 use tombolo::view::{EdsKey, EdsName, Inputs, MeshRules, assign};
@@ -68,14 +68,7 @@ fn world(services: usize, endpoints: usize) -> (Arc<Registry>, ClusterWriter, Cl
 }
 
 fn from_east() -> EdsKey {
-    EdsKey {
-        kind: ProxyKind::Sidecar,
-        cluster: "east".into(),
-        network: "net-east".into(),
-        families: IpFamilies::V4,
-        requested_view: RequestedView::default(),
-        node: None,
-    }
+    EdsKey::plain("east", "net-east", &key(0))
 }
 
 /// One shard of 20 endpoints changes; the number of other services must not matter.

@@ -44,6 +44,8 @@ pub struct Sources {
     pub problems: Option<Arc<ingest::Problems>>,
     /// What DNS says of the host names of gateways.
     pub gateway_names: Option<Arc<ingest::GatewayNames>>,
+    /// Policy objects and what is wrong with them.
+    pub policies: Option<Arc<ingest::Policies>>,
     /// Connected proxies and work done for them.
     pub xds: Arc<dyn XdsStatus>,
     /// Whether the server starts, serves or ends.
@@ -90,6 +92,7 @@ fn debug_pages() -> Router<Arc<Sources>> {
         .route("/debug/clusters", get(debug::clusters))
         .route("/debug/services", get(debug::services))
         .route("/debug/gateways", get(debug::gateways))
+        .route("/debug/policies", get(debug::policies))
         .route("/debug/proxies", get(debug::proxies))
         .route("/debug/view", get(view::page))
         .route("/version", get(health::version))

@@ -10,6 +10,7 @@ pub mod endpoints;
 pub mod gateways;
 pub mod lab;
 pub mod proxies;
+mod question;
 pub mod serve;
 pub mod services;
 pub mod sim;

@@ -80,6 +80,8 @@ pub struct Settings {
     pub log_level: Option<String>,
     /// File of the document `meshNetworks`.
     pub networks_config: Option<PathBuf>,
+    /// File of MeshConfig.
+    pub mesh_config: Option<PathBuf>,
     /// Whether host names of gateways are resolved.
     pub resolve_hostname_gateways: Option<bool>,
     /// Whether Gateways of the Gateway API are read.
@@ -107,6 +109,12 @@ pub struct Settings {
     pub persistent_session_label: Option<String>,
     /// Label of Services with sticky sessions by header (R5.13); in files only.
     pub persistent_session_header_label: Option<String>,
+    /// WorkloadEntries of remote clusters are read (R1.16); in files only.
+    pub cross_cluster_workload_entries: Option<bool>,
+    /// Services select WorkloadEntries (R5.24); in files only.
+    pub services_select_workload_entries: Option<bool>,
+    /// ServiceEntries select Pods (R5.37); in files only.
+    pub service_entries_select_pods: Option<bool>,
     /// How API servers are watched; in files only.
     pub watch: Option<WatchSettings>,
     /// Options by cluster id (D35); in files only.
@@ -183,6 +191,7 @@ impl Settings {
             log_format,
             log_level,
             networks_config,
+            mesh_config,
             resolve_hostname_gateways,
             discover_gateway_api,
             dns_servers,
@@ -195,6 +204,9 @@ impl Settings {
             revision,
             persistent_session_label,
             persistent_session_header_label,
+            cross_cluster_workload_entries,
+            services_select_workload_entries,
+            service_entries_select_pods,
             watch,
             clusters,
         )
@@ -235,6 +247,7 @@ impl Settings {
             snapshot_max_age: self.snapshot_max_age.unwrap_or(Duration::from_secs(24 * 3600)),
             ports_file: self.ports_file,
             networks_config: self.networks_config,
+            mesh_config: self.mesh_config,
             resolve_hostname_gateways: self.resolve_hostname_gateways.unwrap_or(true),
             discover_gateway_api: self.discover_gateway_api.unwrap_or(true),
             dns_servers: self.dns_servers.unwrap_or_default(),
@@ -248,6 +261,9 @@ impl Settings {
             revision: self.revision.unwrap_or_default(),
             persistent_session_label: self.persistent_session_label,
             persistent_session_header_label: self.persistent_session_header_label,
+            cross_cluster_workload_entries: self.cross_cluster_workload_entries.unwrap_or(true),
+            services_select_workload_entries: self.services_select_workload_entries.unwrap_or(true),
+            service_entries_select_pods: self.service_entries_select_pods.unwrap_or(true),
             watch: self.watch.unwrap_or_default(),
             clusters: self.clusters.unwrap_or_default(),
         })
@@ -327,6 +343,7 @@ pub struct Config {
     pub snapshot_max_age: Duration,
     pub ports_file: Option<PathBuf>,
     pub networks_config: Option<PathBuf>,
+    pub mesh_config: Option<PathBuf>,
     pub resolve_hostname_gateways: bool,
     pub discover_gateway_api: bool,
     pub dns_servers: Vec<DnsServer>,
@@ -341,6 +358,9 @@ pub struct Config {
     pub revision: String,
     pub persistent_session_label: Option<String>,
     pub persistent_session_header_label: Option<String>,
+    pub cross_cluster_workload_entries: bool,
+    pub services_select_workload_entries: bool,
+    pub service_entries_select_pods: bool,
     pub watch: WatchSettings,
 }
 

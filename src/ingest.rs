@@ -17,13 +17,14 @@ mod cluster_set;
 pub mod convert;
 pub mod counts;
 mod directory;
+mod entries;
 mod exports;
 pub mod kubeconfig;
 pub mod networks;
 mod notices;
 pub mod objects;
 pub mod options;
-pub mod policies;
+mod policies;
 mod problems;
 mod roster;
 mod secrets;
@@ -42,23 +43,26 @@ use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 
 use adopted::{Adopted, Known};
-use client::{AddressPolicy, ApiServer, ClientError, ServerList};
+use client::{AddressPolicy, ApiServer, ClientError, Exchange, ServerList};
 use cluster::KubeFeeds;
 use cluster_set::{ClusterSet, Start};
 use directory::DirectoryWatch;
-use networks::{Dns, MeshFile, MeshPublisher, Resolver};
+use networks::{Dns, MeshFile, MeshPublisher, Publisher, Resolver};
 use options::Texts;
+use policies::{MeshConfigFeed, MeshConfigPublisher, PolicyFollower, follow_policies};
 use roster::{Contest, Roster};
 use secrets::SecretWatch;
 use snapshot::{Keeper, Pin, SnapshotError, SnapshotStore};
 
-pub use convert::McsOptions;
+pub use convert::{EntryOptions, McsOptions};
+pub use entries::SelectingEntries;
 pub use counts::{Counts, EventKind};
 pub use kubeconfig::{ConfigSource, KubeconfigPolicy, OwnError};
 pub use networks::{GatewayNames, NameStatus, NetworkOptions};
 use objects::ObjectKey;
 pub use objects::ObjectKind;
 pub use options::ClusterOptions;
+pub use policies::{KindStatus, Policies, PolicyState, PolicyStatus};
 pub use problems::{Problem, Problems};
 pub use roster::Rehearsal;
 pub use snapshot::SnapshotOptions;
@@ -66,7 +70,7 @@ use watch::ListPermits;
 pub use watch::{Deadlines, RetryPolicy, Sizes};
 use watch::{KubeSource, ObjectSource};
 
-use crate::model::{ClusterId, ClusterRole, Name, Quirks, SessionLabels};
+use crate::model::{ClusterId, ClusterRole, ClusterStatus, Name, Quirks, SessionLabels};
 use crate::registry::{DuplicateWriter, Registry};
 
 /// How long the start waits for the first answers to host names of gateways.
@@ -139,12 +143,16 @@ pub struct IngestOptions {
     pub dual_stack: bool,
     /// Multi-cluster services (R4.38–R4.40).
     pub mcs: McsOptions,
+    /// Who selects whom of WorkloadEntries and Pods (R1.16, R5.24, R5.37).
+    pub entries: EntryOptions,
     /// Which Services have sticky sessions (R5.13).
     pub session_labels: SessionLabels,
     /// Whether endpoints are served from slices alone where Pods may not be read (D9).
     pub serve_without_pods: bool,
     /// How networks and their gateways are read.
     pub networks: NetworkOptions,
+    /// The file of MeshConfig; without it the mesh ConfigMap of the config cluster's system namespace is read.
+    pub mesh_config: Option<PathBuf>,
 }
 
 impl Default for IngestOptions {
@@ -171,9 +179,11 @@ impl Default for IngestOptions {
             quirks: Quirks::OURS,
             dual_stack: false,
             mcs: McsOptions::default(),
+            entries: EntryOptions::default(),
             session_labels: SessionLabels::default(),
             serve_without_pods: false,
             networks: NetworkOptions::default(),
+            mesh_config: None,
         }
     }
 }
@@ -217,6 +227,14 @@ pub enum IngestError {
         /// Everything that is wrong.
         problem: String,
     },
+    /// The file of MeshConfig.
+    #[error("{path}: {problem}; check --mesh-config")]
+    MeshConfig {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        problem: String,
+    },
 }
 
 /// Running ingest. Dropping it changes nothing; it stops when the token given at start is cancelled.
@@ -227,6 +245,7 @@ pub struct Ingest {
     ready: signal::Receiver<bool>,
     known_set: signal::Receiver<bool>,
     gateway_names: Arc<GatewayNames>,
+    policies: Arc<Policies>,
     tasks: TaskTracker,
 }
 
@@ -266,6 +285,11 @@ impl Ingest {
     /// The host names of gateways and what they resolve to.
     pub fn gateway_names(&self) -> &Arc<GatewayNames> {
         &self.gateway_names
+    }
+
+    /// The policies of the config cluster and what is wrong with them.
+    pub fn policies(&self) -> &Arc<Policies> {
+        &self.policies
     }
 
     /// Waits until every task has ended after the token was cancelled.
@@ -312,6 +336,10 @@ pub async fn start(
     );
     let mesh = publisher.feed();
     let mesh_file = open_mesh(&options, &publisher)?;
+    let mesh_config =
+        MeshConfigPublisher::new(Arc::clone(&registry), Arc::clone(&problems), &options.system_namespace);
+    let mesh_config_feed = mesh_config.feed();
+    let mesh_config_file = open_mesh_config(&options, &mesh_config)?;
     let mut set = ClusterSet::new(
         Arc::clone(&options),
         mesh.clone(),
@@ -320,6 +348,9 @@ pub async fn start(
         Arc::clone(&problems),
         cancel.clone(),
     );
+    if let Some(mesh) = &*mesh_config_feed.borrow() {
+        set.discover(&mesh.discovery_selectors);
+    }
     set.snapshots = match &options.snapshots {
         Some(snapshots) => {
             let store = SnapshotStore::open(snapshots)?;
@@ -330,7 +361,7 @@ pub async fn start(
     let mesh_server = config.as_ref().map(|(_, (server, _))| Arc::clone(server));
     if let Some((config, (server, pin))) = config {
         // Before anybody looks for its snapshot.
-        set.snapshots.iter().for_each(|keeper| keeper.memory().await_document(&config.id));
+        set.snapshots.iter().for_each(|keeper| keeper.memory().await_documents(&config.id));
         start_config(&mut set, config, server, pin)?;
     }
     if let Some(keeper) = &set.snapshots {
@@ -351,8 +382,40 @@ pub async fn start(
     let tasks = set.tasks.clone();
     let memory = set.snapshots.as_ref().map(|keeper| Arc::clone(keeper.memory())).unwrap_or_default();
     let publisher = publisher.remembering(Arc::clone(&memory));
+    let mesh_config = mesh_config.remembering(Arc::clone(&memory));
+    let (policies_ready, policies_known) = signal::channel(mesh_server.is_none());
+    let policies = Arc::new(Policies::new(options.guard()));
+    if let Some(server) = &mesh_server {
+        let follower = PolicyFollower {
+            registry: Arc::clone(&registry),
+            policies: Arc::clone(&policies),
+            problems: Arc::clone(&problems),
+            mesh: mesh_config_feed.clone(),
+            domain: options.domain.clone(),
+            memory: set.snapshots.as_ref().map(|keeper| Arc::clone(keeper.memory())),
+            ready: policies_ready,
+        };
+        let source = KubeSource::new(Arc::clone(server) as Arc<dyn Exchange>, Arc::clone(&set.limits));
+        let (token, following) = (cancel.clone(), follow_policies(follower, source));
+        tasks.spawn(
+            async move { token.run_until_cancelled(following).await }
+                .instrument(tracing::info_span!("policies")),
+        );
+    }
+    let following = follow_document(
+        mesh_config_file,
+        mesh_server.clone(),
+        Arc::clone(&set.limits),
+        mesh_config,
+        Arc::clone(&options),
+    );
+    let token = cancel.clone();
+    tasks.spawn(
+        async move { token.run_until_cancelled(following).await }
+            .instrument(tracing::info_span!("mesh_config")),
+    );
     let mesh_source =
-        follow_mesh(mesh_file, mesh_server, Arc::clone(&set.limits), publisher, Arc::clone(&options));
+        follow_document(mesh_file, mesh_server, Arc::clone(&set.limits), publisher, Arc::clone(&options));
     let gateway_names = Arc::<GatewayNames>::default();
     if options.networks.resolve_hosts {
         let resolver = Resolver::new(
@@ -378,16 +441,18 @@ pub async fn start(
     let (ready_sender, ready) = signal::channel(false);
     let reserved = options.config.iter().map(|config| config.id.clone());
     let roster = Roster::new(source.contest(), reserved).with_quirks(options.quirks);
-    let remotes = follow_remotes(set, source, roster, known_sender);
+    let remotes = follow_remotes(set, source, roster, known_sender, mesh_config_feed.clone());
     let token = cancel.clone();
     tasks.spawn(
         async move { token.run_until_cancelled(remotes).await }.instrument(tracing::info_span!("remotes")),
     );
     let names = options.networks.resolve_hosts.then(|| Arc::clone(&gateway_names));
-    let gate = hold_gate(registry, known_set.clone(), names, ready_sender);
+    let awaited =
+        Awaited { known_set: known_set.clone(), names, policies: policies_known, mesh: mesh_config_feed };
+    let gate = hold_gate(registry, awaited, ready_sender);
     tasks
         .spawn(async move { cancel.run_until_cancelled(gate).await }.instrument(tracing::info_span!("gate")));
-    Ok(Ingest { counts, problems, ready, known_set, gateway_names, tasks })
+    Ok(Ingest { counts, problems, ready, known_set, gateway_names, policies, tasks })
 }
 
 /// The file of the document, read for the first time: one that cannot be used stops the start.
@@ -401,12 +466,26 @@ fn open_mesh(options: &IngestOptions, publisher: &MeshPublisher) -> Result<Optio
     Ok(Some(file))
 }
 
-/// Follows the document: the file if there is one, else the ConfigMap of the config cluster, else nothing.
-async fn follow_mesh(
+/// The file of MeshConfig, likewise.
+fn open_mesh_config(
+    options: &IngestOptions,
+    publisher: &MeshConfigPublisher,
+) -> Result<Option<MeshFile>, IngestError> {
+    let Some(path) = &options.mesh_config else {
+        return Ok(None);
+    };
+    let wrong = |problem: String| IngestError::MeshConfig { path: path.clone(), problem };
+    let file = MeshFile::open(path).map_err(|error| wrong(format!("cannot be read: {error}")))?;
+    publisher.begin(file.text(), path).map_err(wrong)?;
+    Ok(Some(file))
+}
+
+/// Follows a document: the file if there is one, else the ConfigMap of the config cluster, else nothing.
+async fn follow_document(
     file: Option<MeshFile>,
     server: Option<Arc<ApiServer>>,
     limits: Arc<watch::SourceLimits>,
-    publisher: MeshPublisher,
+    publisher: impl Publisher,
     options: Arc<IngestOptions>,
 ) {
     match (file, server) {
@@ -515,6 +594,7 @@ async fn follow_remotes(
     mut source: RemoteSource,
     mut roster: Roster,
     known_set: signal::Sender<bool>,
+    mut mesh: MeshConfigFeed,
 ) {
     let problems = Arc::clone(&set.problems);
     let mut complete = matches!(source, RemoteSource::None);
@@ -564,6 +644,10 @@ async fn follow_remotes(
                 adopted.iter_mut().for_each(Adopted::asked);
                 source.look_again();
             }
+            Ok(()) = mesh.changed() => {
+                let selectors = mesh.borrow_and_update().as_ref().map(|mesh| mesh.discovery_selectors.clone());
+                set.discover(&selectors.unwrap_or_default());
+            }
             // They grow old above.
             () = tokio::time::sleep_until(age.unwrap_or(now)), if age.is_some() => {}
             () = tokio::time::sleep_until(removal.unwrap_or_else(tokio::time::Instant::now)),
@@ -575,13 +659,18 @@ async fn follow_remotes(
     }
 }
 
-/// Opens the start gate once (R1.18).
-async fn hold_gate(
-    registry: Arc<Registry>,
-    mut known_set: signal::Receiver<bool>,
+/// What the start gate waits for besides the clusters.
+struct Awaited {
+    known_set: signal::Receiver<bool>,
     names: Option<Arc<GatewayNames>>,
-    ready: signal::Sender<bool>,
-) {
+    /// Whether every kind of policy is listed, or cannot be.
+    policies: signal::Receiver<bool>,
+    mesh: MeshConfigFeed,
+}
+
+/// Opens the start gate once (R1.18).
+async fn hold_gate(registry: Arc<Registry>, awaited: Awaited, ready: signal::Sender<bool>) {
+    let Awaited { mut known_set, names, mut policies, mut mesh } = awaited;
     let mut table = registry.clusters().watch();
     if known_set.wait_for(|known| *known).await.is_err() {
         return;
@@ -589,6 +678,27 @@ async fn hold_gate(
     while !registry.clusters().gate_open() {
         if table.changed().await.is_err() {
             return;
+        }
+    }
+    // Policies belong to the first lists of the config cluster.
+    let config_is_restored = || {
+        let restored = |row: &ClusterStatus| row.role == ClusterRole::Config && row.restored.is_some();
+        registry.clusters().all().iter().any(restored)
+    };
+    let mut restored_at = None;
+    while !(*policies.borrow() && mesh.borrow().is_some()) {
+        // One that is served from its snapshot may have been kept without them.
+        if config_is_restored() && restored_at.is_none() {
+            restored_at = Some(tokio::time::Instant::now() + FIRST_ANSWERS);
+        }
+        let late = restored_at.unwrap_or_else(tokio::time::Instant::now);
+        tokio::select! {
+            // Unbiased: all are looked at again. What ended says nothing more.
+            Ok(()) = policies.changed() => {}
+            Ok(()) = mesh.changed() => {}
+            Ok(()) = table.changed() => {}
+            () = tokio::time::sleep_until(late), if restored_at.is_some() => break,
+            else => return,
         }
     }
     if let Some(names) = names {

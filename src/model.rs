@@ -7,6 +7,7 @@ mod addresses;
 mod cluster_local;
 mod endpoint;
 mod entry;
+mod features;
 mod gateway;
 mod health;
 mod ids;
@@ -28,6 +29,7 @@ pub use addresses::Addresses;
 pub use cluster_local::ClusterLocalHosts;
 pub use endpoint::{Discoverability, Endpoint, EndpointShard, Exposure, Health};
 pub use entry::{EntryFacts, InlineAddress, InlineEndpoint};
+pub use features::Features;
 pub use gateway::{DEFAULT_GATEWAY_PORT, GatewayAddress, GatewayHost, HBONE_GATEWAY_PORT, NetworkGateway};
 pub use health::{
     ApiFacts, ClusterHealth, ClusterRole, ClusterStatus, CredentialFacts, Expiry, Need, Restored, Served,

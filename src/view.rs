@@ -6,21 +6,31 @@
 
 mod assignment;
 mod client;
+mod decision;
+mod destination;
 mod eds_name;
 mod endpoints;
+pub mod lb;
 mod mesh;
-mod mtls;
+pub mod mtls;
 mod projection;
+mod reads;
+mod roads;
 mod rules;
-mod split_horizon;
 #[cfg(test)]
 mod tests;
+pub mod visibility;
+mod weighing;
 
-pub use assignment::{AssignedEndpoint, Assignment, LocalityGroup, Origin};
+pub use assignment::{
+    AssignedEndpoint, Assignment, InternalListener, LocalityGroup, Origin, SocketMatch, Target,
+};
 pub use client::{Client, Passthrough, Unseen};
+pub use decision::{Decision, Recorder};
+pub use destination::Destination;
 pub use eds_name::EdsName;
-pub use endpoints::{Decision, Inputs, Recorder, assign};
+pub use endpoints::{Inputs, assign};
 pub use mesh::MeshRules;
 pub use mtls::WorkloadMtls;
-pub use projection::{EdsKey, OutboundKey, WorkloadKey};
+pub use projection::{EdsKey, OutboundKey, Role, WorkloadKey};
 pub use rules::{RuleClient, destination_rule};

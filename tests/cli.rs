@@ -339,6 +339,9 @@ fn metric_names_are_the_known_ones() {
         refresh.conflicts(1);
         refresh.gateway_dns([("x", Duration::from_secs(1))].into_iter(), 1);
         refresh.event("Pods", "add", 1);
+        refresh.policies("x", "ok", 1);
+        refresh.policy_event("x", "add", 1);
+        refresh.duplicate_subsets(1);
         refresh.ingest(&IngestValues { secret_events: one(), ..IngestValues::default() });
     });
     let types = |text: &str| -> Vec<String> {

@@ -95,6 +95,7 @@ fn z12_remote_clusters_are_read_without_secrets_and_config_maps() {
         "gateway.networking.k8s.io/gateways",
         "multicluster.x-k8s.io/serviceexports",
         "multicluster.x-k8s.io/serviceimports",
+        "networking.istio.io/workloadentries",
     ];
     let binding = "ClusterRoleBinding tombolo-reader";
     assert_eq!(
@@ -114,13 +115,21 @@ fn r4_40_exports_are_made_and_nothing_else_is_written() {
 }
 
 #[test]
-fn z13_at_home_only_the_system_namespace_shows_secrets() {
+fn z13_at_home_only_the_system_namespace_shows_secrets_and_every_one_its_policies() {
     let expected = ["/secrets", "/configmaps of istio"];
     let binding = "RoleBinding istio-system/tombolo-home";
-    assert_eq!(
-        grants(&manifest("home-rbac.yaml")),
-        reading("Role istio-system/tombolo-home", &expected, binding)
-    );
+    let mut all = reading("Role istio-system/tombolo-home", &expected, binding);
+    let policies = [
+        "networking.istio.io/destinationrules",
+        "networking.istio.io/gateways",
+        "networking.istio.io/serviceentries",
+        "networking.istio.io/sidecars",
+        "networking.istio.io/virtualservices",
+        "security.istio.io/authorizationpolicies",
+        "security.istio.io/peerauthentications",
+    ];
+    all.extend(reading("ClusterRole tombolo-home", &policies, "ClusterRoleBinding tombolo-home"));
+    assert_eq!(grants(&manifest("home-rbac.yaml")), all);
 }
 
 #[test]

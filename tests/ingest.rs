@@ -13,13 +13,14 @@ use tokio_util::sync::CancellationToken;
 use tombolo::ingest::{
     self, ConfigCluster, ConfigSource, Ingest, IngestOptions, ObjectKind, Remotes, RetryPolicy,
 };
-use tombolo::model::{
-    ClusterHealth, ClusterStatus, IpFamilies, ProxyKind, RequestedView, ServiceKey, StartRule, WorkloadId,
-};
+use tombolo::model::{ClusterHealth, ClusterStatus, ServiceKey, StartRule, WorkloadId};
 use tombolo::registry::{Registry, ServiceSnapshot};
 use tombolo::sim::apiserver::{ApiServer, Authority, RunningApiServer, Store, kinds};
 use tombolo::view::{EdsKey, EdsName, Inputs, MeshRules, assign};
 use tombolo::xds::resources;
+
+#[path = "ingest/policies.rs"]
+mod policies;
 
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -342,14 +343,8 @@ fn sent(plane: &Plane, clusters: &[&str]) -> Vec<(String, bytes::Bytes)> {
     let name = EdsName::outbound(5000, &"helloworld.sample.svc.cluster.local".into());
     let service = registry.host(&name.host)[0].load();
     let answer = |cluster: &&str| {
-        let key = EdsKey {
-            kind: ProxyKind::Sidecar,
-            cluster: (*cluster).into(),
-            network: networks.of_cluster(&(*cluster).into()),
-            families: IpFamilies::V4,
-            requested_view: RequestedView::default(),
-            node: None,
-        };
+        let network = networks.of_cluster(&(*cluster).into());
+        let key = EdsKey::plain(*cluster, network, &ServiceKey::new("sample", name.host.clone()));
         let policies = registry.policies();
         let inputs = Inputs {
             service: &service,
@@ -763,4 +758,83 @@ async fn r4_40_a_server_without_the_kind_or_the_right_is_served_as_ever() {
     let plane = Plane::start_with(&east, |options| options.mcs.auto_export = true).await;
     plane.ready().await;
     eventually("endpoints", || plane.endpoints("helloworld") == ["east 10.0.0.1"]).await;
+}
+
+/// The definition of a kind of entries.
+fn entry_kind(kind: &str, plural: &str) -> Value {
+    json!({"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+        "metadata": {"name": format!("{plural}.networking.istio.io")},
+        "spec": {"group": "networking.istio.io", "scope": "Namespaced",
+            "names": {"plural": plural, "singular": kind.to_lowercase(), "kind": kind, "listKind": format!("{kind}List")},
+            "versions": [{"name": "v1", "served": true, "storage": true,
+                "schema": {"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": true}}}]}})
+}
+
+fn entry(kind: &str, name: &str, spec: Value) -> Value {
+    json!({"apiVersion": "networking.istio.io/v1", "kind": kind,
+        "metadata": {"name": name, "namespace": "sample"}, "spec": spec})
+}
+
+/// A ServiceEntry of `vm.example` that selects what is labelled so.
+fn selecting(app: &str) -> Value {
+    let ports = json!([{"number": 80, "name": "http", "protocol": "HTTP", "targetPort": 5000}]);
+    let selector = json!({"labels": {"app": app}});
+    let spec = json!({"hosts": ["vm.example"], "resolution": "STATIC", "location": "MESH_INTERNAL", "ports": ports, "workloadSelector": selector});
+    entry("ServiceEntry", "vm", spec)
+}
+
+/// Endpoint addresses of `vm.example`, by cluster.
+fn behind_the_entry(plane: &Plane) -> Vec<String> {
+    let snapshot = plane.registry.service(&ServiceKey::new("sample", "vm.example")).map(|cell| cell.load());
+    let shards =
+        snapshot.iter().filter(|snapshot| snapshot.service.is_some()).flat_map(|all| all.shards.to_vec());
+    let shown = |shard: Arc<tombolo::model::EndpointShard>| {
+        let show = |e: &tombolo::model::Endpoint| format!("{} {}:{}", shard.cluster, e.addresses[0], e.port);
+        shard.endpoints.iter().map(show).collect::<Vec<_>>()
+    };
+    shards.flat_map(shown).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn r5_37_an_entry_of_the_config_cluster_selects_pods_and_workload_entries_everywhere() {
+    let vm = |address: &str| {
+        entry(
+            "WorkloadEntry",
+            "vm-1",
+            json!({"address": address, "labels": {"app": "helloworld"}, "serviceAccount": "vm"}),
+        )
+    };
+    let (workloads, services) =
+        (entry_kind("WorkloadEntry", "workloadentries"), entry_kind("ServiceEntry", "serviceentries"));
+    let mut east = world("net-east", "10.0.0.1");
+    east.extend([workloads.clone(), services, selecting("helloworld")]);
+    let east = server("east", east).await;
+    let mut west = world("net-west", "10.0.1.1");
+    west.extend([workloads, vm("10.9.0.1")]);
+    let west = server("west", west).await;
+    // This one has none of these kinds.
+    let north = server("north", world("net-north", "10.0.2.1")).await;
+    let remotes = [("west", west.kubeconfig()), ("north", north.kubeconfig())];
+    let remotes: Vec<_> = remotes.iter().map(|(id, text)| (*id, text.as_str())).collect();
+    east.store().create(secret("remotes", &remotes)).unwrap();
+    let plane = Plane::start(&east).await;
+    plane.ready().await;
+    let all = ["east 10.0.0.1:5000", "north 10.0.2.1:5000", "west 10.0.1.1:5000", "west 10.9.0.1:5000"];
+    eventually("every cluster's share", || behind_the_entry(&plane) == all).await;
+    plane.is("north", "live").await;
+    assert_eq!(plane.status("east").unwrap().objects["ServiceEntry"], 1);
+    let id = WorkloadId { cluster: "west".into(), namespace: "sample".into(), name: "vm-1".into() };
+    let cell = plane.registry.workload(&id).expect("a WorkloadEntry is a proxy");
+    assert_eq!((&*cell.network, cell.services.len()), ("net-west", 1));
+
+    let definitions = west.store().kinds();
+    let kind = definitions.by_plural("networking.istio.io", "v1", "workloadentries").unwrap();
+    west.store().delete(kind, "sample", "vm-1").unwrap();
+    eventually("without the machine", || behind_the_entry(&plane) == all[..3]).await;
+    assert!(plane.registry.workload(&id).is_none());
+    let definitions = east.store().kinds();
+    let kind = definitions.by_plural("networking.istio.io", "v1", "serviceentries").unwrap();
+    east.store().delete(kind, "sample", "vm").unwrap();
+    eventually("without the entry", || behind_the_entry(&plane).is_empty()).await;
+    assert_eq!(plane.endpoints("helloworld").len(), 3, "the Service is as it was");
 }

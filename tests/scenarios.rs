@@ -27,7 +27,7 @@ const ALWAYS: [&str; 4] = ["no-request-fails", "no-foreign-address", "nothing-re
 /// A scenario, its options, and what it must show besides [`ALWAYS`].
 type Case = (&'static str, &'static [&'static str], &'static [&'static str]);
 
-const CASES: [Case; 10] = [
+const CASES: [Case; 16] = [
     ("kill-api", &["--for", "1s"], &["nothing-moves", "others-change", "catches-up", "says-so"]),
     ("hang-api", &["--for", "1s"], &["nothing-moves", "others-change", "catches-up", "says-so"]),
     ("move-gateway", &[], &["answers-by-the-new-one", "clients-follow", "endpoints-only"]),
@@ -38,6 +38,12 @@ const CASES: [Case; 10] = [
     ("delete-cluster", &["--for", "1s"], &["leaves-after-grace", "one-push", "comes-back"]),
     ("flap", &["--times", "10"], &["truth-in-the-end", "endpoints-only", "pushed-as-needed"]),
     ("kill-gateway", &[], &["retried-elsewhere", "known-hosts-only", "comes-back"]),
+    ("weights", &[], &["weights-shown", "split-by-weight"]),
+    ("distribute", &[], &["split-as-told"]),
+    ("failover", &[], &["near-first", "next-region-takes-over", "returns"]),
+    ("subsets", &[], &["version-asked-for"]),
+    ("strict-mtls", &[], &["plaintext-before", "plaintext-refused", "mesh-goes-on"]),
+    ("authorization", &[], &["other-principal-denied", "principal-of-another-cluster-allowed"]),
 ];
 
 fn tombolo() -> Command {

@@ -3,6 +3,7 @@
 mod clusters;
 mod endpoints;
 mod gateways;
+mod policies;
 mod proxies;
 mod services;
 
@@ -11,6 +12,7 @@ use crate::model::Moment;
 pub(super) use clusters::{clusters, clusterz};
 pub(super) use endpoints::endpointz;
 pub(super) use gateways::{gateways, networkz};
+pub(super) use policies::policies;
 pub(super) use proxies::{proxies, syncz};
 pub(super) use services::services;
 

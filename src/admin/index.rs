@@ -9,11 +9,12 @@ use super::query::Query;
 use super::reply;
 
 /// Every debug page with what it shows.
-const PAGES: [(&str, &str); 13] = [
+const PAGES: [(&str, &str); 14] = [
     ("clusterz", "clusters and whether they are synced, as istiod prints them"),
     ("clusters", "clusters in full: how fresh, each kind of object, what cannot be read; problems"),
     ("services", "services by namespace: ports, endpoints by cluster, what clusters disagree about"),
     ("gateways", "gateways by network, with what DNS says of their host names"),
+    ("policies", "policies by kind: which version of each is in use, and what is wrong with it; MeshConfig"),
     ("endpointz", "every service's endpoints, by cluster"),
     ("endpointShardz", "the same"),
     ("networkz", "the gateways of every network"),

@@ -8,7 +8,7 @@ use axum::response::{IntoResponse, Response};
 use http::header;
 
 use super::{Shared, Sources};
-use crate::ingest::{Counts, EventKind, ObjectKind};
+use crate::ingest::{Counts, EventKind, ObjectKind, Policies};
 use crate::model::{ClusterHealth, ClusterRole, ClusterStatus, Moment, SourceStatus};
 use crate::telemetry::{ClusterValues, IngestValues, Refresh, SourceValues};
 
@@ -33,6 +33,9 @@ pub(super) fn pull(sources: &Sources, refresh: &Refresh<'_>) {
     }
     if let Some(counts) = &sources.ingest {
         pull_ingest(counts, refresh);
+    }
+    if let Some(policies) = &sources.policies {
+        pull_policies(policies, refresh);
     }
 }
 
@@ -120,6 +123,16 @@ fn pull_ingest(counts: &Counts, refresh: &Refresh<'_>) {
     }
 }
 
+fn pull_policies(policies: &Policies, refresh: &Refresh<'_>) {
+    for (kind, state, count) in policies.counts() {
+        refresh.policies(kind.name(), state.label(), count);
+    }
+    for (kind, event, count) in policies.events() {
+        refresh.policy_event(kind.name(), event.label(), count);
+    }
+    refresh.duplicate_subsets(policies.duplicate_subsets());
+}
+
 /// The peer's word for a kind of object.
 fn label(object: ObjectKind) -> &'static str {
     match object {
@@ -132,5 +145,7 @@ fn label(object: ObjectKind) -> &'static str {
         ObjectKind::ConfigMap => "ConfigMaps",
         ObjectKind::ServiceExport => "ServiceExports",
         ObjectKind::ServiceImport => "ServiceImports",
+        ObjectKind::ServiceEntry => "ServiceEntries",
+        ObjectKind::WorkloadEntry => "WorkloadEntries",
     }
 }

@@ -28,7 +28,7 @@ impl XdsStatus for OneProxy {
         .expect("metadata");
         let id = "sidecar~10.0.0.9~sleep.sample~sample.svc.cluster.local";
         let node = Node::parse(id, metadata, Locality::default(), std::iter::empty()).expect("a node");
-        let view = ProxyView::new(&node, None, &"".into());
+        let view = ProxyView::new(&node, None, &"".into(), Default::default());
         let status = TypeStatus {
             sent_nonce: "n2".to_owned(),
             acked_nonce: "n1".to_owned(),
@@ -97,6 +97,7 @@ fn sources() -> Arc<Sources> {
         ingest: None,
         problems: None,
         gateway_names: None,
+        policies: None,
         xds: Arc::new(OneProxy),
         lifecycle: Lifecycle::new(watch::Sender::new(false).subscribe(), CancellationToken::new()),
         metrics: Arc::new(Metrics::new(&histogram)),

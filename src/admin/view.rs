@@ -96,7 +96,7 @@ fn imagined(sources: &Sources, query: &Query) -> Result<ProxyView, Refusal> {
     let node = Node::parse(&id, metadata, Locality::default(), std::iter::empty());
     let node = node.map_err(|error| Refusal::query(error.to_string()))?;
     let network = sources.registry.networks().of_cluster(&cluster);
-    Ok(ProxyView::new(&node, None, &network))
+    Ok(ProxyView::new(&node, None, &network, sources.mesh.quirks()))
 }
 
 /// The service with this name: in full, `name.namespace`, or a bare name in the proxy's namespace.
@@ -142,10 +142,10 @@ fn ports(cell: &ServiceCell, query: &Query) -> Result<Vec<u16>, Refusal> {
 fn answer(sources: &Sources, cell: &ServiceCell, view: &ProxyView, port: u16) -> Value {
     let snapshot = cell.load();
     let name = EdsName::outbound(port, &cell.key().hostname);
-    let key = EdsKey::of(view, snapshot.service.as_deref());
     let (networks, standings) = (sources.registry.networks(), sources.registry.standings());
     let (mesh, standings) = (&sources.mesh, &*standings);
     let policies = sources.registry.policies();
+    let key = EdsKey::of(view, &name, &[Arc::clone(&snapshot)], &policies, mesh);
     let inputs = Inputs { service: &snapshot, networks: &networks, mesh, standings, policies: &policies };
     let mut decisions: Vec<(Endpoint, Decision)> = Vec::new();
     let assignment = assign(inputs, &name, &key, &mut decisions);
@@ -172,8 +172,8 @@ fn sent(endpoint: &AssignedEndpoint, locality: &Locality) -> Value {
         Origin::Gateway { network, cluster } => (cluster, network, "", "gateway"),
     };
     json!({
-        "address": endpoint.address, "port": endpoint.port, "weight": endpoint.weight,
-        "health": endpoint.health, "locality": locality.to_string(), "mtls": endpoint.mtls,
+        "address": endpoint.address(), "port": endpoint.port(), "weight": endpoint.weight,
+        "health": endpoint.health, "locality": locality.to_string(), "mtls": endpoint.is_mtls(),
         "via": via, "network": network, "cluster": cluster, "pod": pod,
     })
 }

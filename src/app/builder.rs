@@ -200,6 +200,7 @@ impl Builder {
             ingest: ingest.as_ref().map(|ingest| Arc::clone(ingest.counts())),
             problems: ingest.as_ref().map(|ingest| Arc::clone(ingest.problem_list())),
             gateway_names: ingest.as_ref().map(|ingest| Arc::clone(ingest.gateway_names())),
+            policies: ingest.as_ref().map(|ingest| Arc::clone(ingest.policies())),
             xds: Arc::new(Status(Arc::clone(&xds))),
             lifecycle: Lifecycle::new(ready.clone(), stop.clone()),
             metrics,

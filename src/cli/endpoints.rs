@@ -1,79 +1,23 @@
 //! `tombolo endpoints`.
 
 use std::process::ExitCode;
-use std::str::FromStr;
 
 use serde_json::Value;
 
-use super::client::{self, ServerArgs, encode, rows, text};
+use super::client::{self, ServerArgs, rows, text};
+use super::question::Question;
 use super::table::{self, Output};
 
 /// Arguments of `tombolo endpoints`.
 #[derive(Debug, clap::Args)]
-#[command(group(clap::ArgGroup::new("who").required(true).args(["proxy", "viewer"])))]
 pub struct Args {
-    /// The service, in full or as NAME.NAMESPACE, with or without a port
-    #[arg(value_name = "HOST[:PORT]")]
-    host: Host,
-    /// As this connected proxy: its node id, POD.NAMESPACE, or a part of the id that only it has
-    #[arg(long, value_name = "ID")]
-    proxy: Option<String>,
-    /// As a proxy that need not exist: network=N,cluster=C[,namespace=NS][,ip=ADDRESS]
-    #[arg(long = "as", id = "viewer", value_name = "WHO")]
-    viewer: Option<Viewer>,
+    #[command(flatten)]
+    question: Question,
     #[command(flatten)]
     server: ServerArgs,
     /// Form of the answer
     #[arg(long, short, value_enum, default_value_t)]
     output: Output,
-}
-
-/// A host with an optional port.
-#[derive(Clone, Debug)]
-struct Host {
-    name: String,
-    port: Option<u16>,
-}
-
-impl FromStr for Host {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let (name, port) = match text.rsplit_once(':') {
-            Some((name, port)) => {
-                let number = port.parse().ok().filter(|&port| port != 0);
-                (name, Some(number.ok_or_else(|| format!("port {port:?} is not a number from 1 to 65535"))?))
-            }
-            None => (text, None),
-        };
-        if name.is_empty() {
-            return Err("the host is empty".to_owned());
-        }
-        let name = name.to_owned();
-        Ok(Self { name, port })
-    }
-}
-
-/// The query of a proxy that need not exist.
-#[derive(Clone, Debug)]
-struct Viewer(String);
-
-impl FromStr for Viewer {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let mut query = String::new();
-        let mut placed = false;
-        for part in text.split(',').filter(|part| !part.is_empty()) {
-            let (key, value) = part.split_once('=').ok_or_else(|| format!("{part:?} is not KEY=VALUE"))?;
-            if !["network", "cluster", "namespace", "ip"].contains(&key) {
-                return Err(format!("unknown key {key:?}; known are network, cluster, namespace, ip"));
-            }
-            placed |= !value.is_empty() && ["network", "cluster"].contains(&key);
-            query += &format!("&{key}={}", encode(value));
-        }
-        if placed { Ok(Self(query)) } else { Err("neither network= nor cluster= is given".to_owned()) }
-    }
 }
 
 /// Runs the command.
@@ -82,16 +26,7 @@ pub async fn run(args: Args) -> ExitCode {
 }
 
 async fn show(args: &Args) -> anyhow::Result<()> {
-    let mut path = format!("/debug/view?host={}", encode(&args.host.name));
-    if let Some(port) = args.host.port {
-        path += &format!("&port={port}");
-    }
-    match (&args.proxy, &args.viewer) {
-        (Some(proxy), _) => path += &format!("&proxy={}", encode(proxy)),
-        (None, Some(Viewer(query))) => path += query,
-        (None, None) => {}
-    }
-    let answer = client::fetch(&args.server, &path).await?;
+    let answer = client::fetch(&args.server, &args.question.path("view")).await?;
     table::show(args.output, &answer, |answer| columns(answer, false), |answer| columns(answer, true))
 }
 
@@ -153,16 +88,5 @@ mod tests {
         assert!(text.contains("192.0.2.9:15443  HEALTHY  3"), "{text}");
         assert!(text.contains("hidden/no-gateway") && !text.contains("other-port"), "{text}");
         assert!(columns(&answer, true).contains("other-port"));
-    }
-
-    #[test]
-    fn who_asks_is_checked() {
-        assert!("network=n".parse::<Viewer>().is_ok());
-        for wrong in ["", "namespace=x", "netwrok=n", "network"] {
-            assert!(wrong.parse::<Viewer>().is_err(), "{wrong}");
-        }
-        for wrong in ["", ":80", "h:0", "h:x"] {
-            assert!(wrong.parse::<Host>().is_err(), "{wrong}");
-        }
     }
 }

@@ -15,8 +15,8 @@ use crate::app::{Addresses, AppError, Bound, Server};
 use crate::config::{self, Config, DnsServer, Settings, WatchSettings};
 use crate::ingest::client::{BadServer, ServerList};
 use crate::ingest::{
-    ClusterOptions, ConfigCluster, ConfigSource, IngestOptions, KubeconfigPolicy, McsOptions, NetworkOptions,
-    Remotes, SnapshotOptions, networks,
+    ClusterOptions, ConfigCluster, ConfigSource, EntryOptions, IngestOptions, KubeconfigPolicy, McsOptions,
+    NetworkOptions, Remotes, SnapshotOptions, networks,
 };
 use crate::lifecycle;
 use crate::model::{Quirks, SessionLabels};
@@ -28,7 +28,8 @@ use crate::telemetry::{self, LogFormat};
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// YAML file of settings: the names of these flags without dashes in front, and reachableNetworks, clusters, watch,
-    /// mcs, dual-stack, revision, persistent-session-label and persistent-session-header-label
+    /// mcs, dual-stack, revision, persistent-session-label, persistent-session-header-label,
+    /// cross-cluster-workload-entries, services-select-workload-entries and service-entries-select-pods
     #[arg(long, env = "TOMBOLO_CONFIG", value_name = "FILE")]
     config: Option<PathBuf>,
     /// Id of the config cluster, also CLUSTER_ID [default: Kubernetes]
@@ -86,6 +87,9 @@ pub struct Args {
     /// The document meshNetworks, read again when it changes, instead of ConfigMap istio of the system namespace
     #[arg(long, env = "TOMBOLO_NETWORKS_CONFIG", value_name = "FILE")]
     networks_config: Option<PathBuf>,
+    /// The document MeshConfig, read again when it changes, instead of ConfigMap istio of the system namespace
+    #[arg(long, env = "TOMBOLO_MESH_CONFIG", value_name = "FILE")]
+    mesh_config: Option<PathBuf>,
     /// Resolve host names of gateways, also RESOLVE_HOSTNAME_GATEWAYS [default: true]
     #[arg(long, env = "TOMBOLO_RESOLVE_HOSTNAME_GATEWAYS", value_name = "BOOL")]
     resolve_hostname_gateways: Option<bool>,
@@ -166,10 +170,14 @@ impl Args {
             revision: None,
             persistent_session_label: None,
             persistent_session_header_label: None,
+            cross_cluster_workload_entries: None,
+            services_select_workload_entries: None,
+            service_entries_select_pods: None,
             watch: None,
             log_format: self.log_format,
             log_level: self.log_level,
             networks_config: self.networks_config,
+            mesh_config: self.mesh_config,
             resolve_hostname_gateways: self.resolve_hostname_gateways,
             discover_gateway_api: self.discover_gateway_api,
             dns_servers: self.dns_servers,
@@ -283,6 +291,11 @@ fn ingest_options(config: &Config) -> IngestOptions {
         quirks: if config.compat_istiod { Quirks::peer() } else { Quirks::OURS },
         dual_stack: config.dual_stack,
         mcs: mcs_options(config),
+        entries: EntryOptions {
+            cross_cluster: config.cross_cluster_workload_entries,
+            services_select: config.services_select_workload_entries,
+            select_pods: config.service_entries_select_pods,
+        },
         networks: NetworkOptions {
             config: config.networks_config.clone(),
             resolve_hosts: config.resolve_hostname_gateways,
@@ -290,6 +303,7 @@ fn ingest_options(config: &Config) -> IngestOptions {
             gateway_api: config.discover_gateway_api,
             config_map: networks::config_map_name(&config.revision),
         },
+        mesh_config: config.mesh_config.clone(),
         session_labels: session_labels(config),
         clusters: config.clusters.iter().map(|(id, said)| (id.clone(), said.texts())).collect(),
         mass_delete_guard: config.mass_delete_guard,

@@ -68,6 +68,18 @@ pub fn from_istiod_variables(get: impl Fn(&str) -> Option<String>) -> Result<Set
         revision: text("REVISION"),
         persistent_session_label: text("PILOT_PERSISTENT_SESSION_LABEL"),
         persistent_session_header_label: text("PILOT_PERSISTENT_SESSION_HEADER_LABEL"),
+        cross_cluster_workload_entries: switch(
+            "PILOT_ENABLE_CROSS_CLUSTER_WORKLOAD_ENTRY",
+            "cross-cluster-workload-entries in --config",
+        )?,
+        services_select_workload_entries: switch(
+            "PILOT_ENABLE_K8S_SELECT_WORKLOAD_ENTRIES",
+            "services-select-workload-entries in --config",
+        )?,
+        service_entries_select_pods: switch(
+            "PILOT_ENABLE_SERVICEENTRY_SELECT_PODS",
+            "service-entries-select-pods in --config",
+        )?,
         mcs: (mcs != McsSettings::default()).then_some(mcs),
         local_cluster_secret_watcher: (external == Some(true) && watcher == Some(true)).then_some(true),
         ..Settings::default()
@@ -103,6 +115,10 @@ mod tests {
                 .mcs
                 .is_some_and(|mcs| mcs.host == Some(true) && mcs.service_discovery.is_none())
         );
+        let name = "PILOT_ENABLE_SERVICEENTRY_SELECT_PODS";
+        let settings = from_istiod_variables(|asked| (asked == name).then(|| "false".to_owned()));
+        let config = settings.expect("valid").complete().expect("valid");
+        assert!(!config.service_entries_select_pods && config.services_select_workload_entries);
         let dual_stack = |value: &'static str| {
             from_istiod_variables(|name| (name == "ISTIO_DUAL_STACK").then(|| value.to_owned()))
                 .map(|settings| settings.dual_stack)

@@ -28,7 +28,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use futures::FutureExt;
-use futures::stream::{self, StreamExt};
+use futures::stream::{self, BoxStream, StreamExt};
 use tokio::sync::{Mutex, OwnedMutexGuard, watch as signal};
 use tokio::time::Instant;
 use tokio_stream::wrappers::WatchStream;
@@ -52,6 +52,7 @@ pub(super) use turn::Turn;
 
 use super::convert::{ClusterContext, GatewayOptions, TrustedNetworks};
 use super::counts::Counts;
+use super::entries::{EntryBoard, PATIENCE};
 use super::networks::MeshFeed;
 use super::objects::ObjectKind;
 use super::options::ClusterOptions;
@@ -83,6 +84,8 @@ pub(super) struct Generation {
     pub(super) feeds: Arc<dyn Feeds>,
     /// The document `meshNetworks`.
     pub(super) mesh: MeshFeed,
+    /// The ServiceEntries of the config cluster that select something.
+    pub(super) entries: EntryBoard,
     pub(super) system_namespace: Name,
     pub(super) options: signal::Receiver<Arc<ClusterOptions>>,
     pub(super) guard: Guard,
@@ -158,6 +161,7 @@ impl Generation {
             // Afterwards: whoever writes both down reads who it is first.
             self.identify(&reading.staging.uid());
             self.export(&mut reading.staging);
+            self.tell_entries(&mut reading.staging);
             reading.status.synced(&reading.staging);
             reading.status.credentials(self.feeds.credentials());
             let mut live = Live::new(&self, reading);
@@ -193,7 +197,36 @@ impl Generation {
         if self.context.gateways.gateway_api {
             kinds.push(ObjectKind::Gateway);
         }
+        let home = self.context.gateways.config_cluster;
+        if home {
+            kinds.push(ObjectKind::ServiceEntry);
+        }
+        if home || self.context.entries.cross_cluster {
+            kinds.push(ObjectKind::WorkloadEntry);
+        }
         kinds
+    }
+
+    /// Tells the other clusters which ServiceEntries select something (R5.37).
+    fn tell_entries(&self, staging: &mut Staging) {
+        if let Some(entries) = staging.selecting_entries().filter(|_| self.context.gateways.config_cluster) {
+            self.entries.publish(entries);
+        }
+    }
+
+    /// The ServiceEntries of the config cluster; after a while without any word of them, that nobody waits for them.
+    fn entries(&self) -> BoxStream<'static, Arrival> {
+        if self.context.gateways.config_cluster {
+            return stream::empty().boxed();
+        }
+        let feed = self.entries.feed();
+        let overdue = match *feed.borrow() {
+            Some(_) => stream::empty().boxed(),
+            None => stream::once(tokio::time::sleep(PATIENCE)).map(|()| None).boxed(),
+        };
+        let known = WatchStream::new(feed).filter_map(std::future::ready).map(Some);
+        let all = stream::select(known, overdue);
+        all.map(|entries| Arrival { scope: None, event: StagedEvent::SelectingEntries(entries) }).boxed()
     }
 
     /// The watches and the document `meshNetworks` as one stream, in the order of arrival.
@@ -201,7 +234,8 @@ impl Generation {
         let Feed { events, relist, counts } = self.feeds.open(plan, &self.kinds());
         let mesh = WatchStream::new(self.mesh.clone()).filter_map(std::future::ready);
         let mesh = mesh.map(|mesh| Arrival { scope: None, event: StagedEvent::MeshNetworks(mesh) });
-        Feed { events: stream::select(mesh, events).boxed(), relist, counts }
+        let beside = stream::select(mesh, self.entries());
+        Feed { events: stream::select(beside, events).boxed(), relist, counts }
     }
 
     fn staging(&self, plan: &Plan) -> Staging {
@@ -209,6 +243,9 @@ impl Generation {
         let staging = Staging::new(context, self.system_namespace.clone(), counts);
         let mut staging = staging.guarded(self.guard);
         staging.await_mesh_networks();
+        if !self.context.gateways.config_cluster {
+            staging.await_entries();
+        }
         for kind in self.kinds() {
             staging.await_lists(kind, plan.scopes(kind).len());
         }
@@ -298,7 +335,11 @@ impl Generation {
             StagedEvent::Export(event) => self.observe(ObjectKind::ServiceExport, &scope, event, status),
             StagedEvent::Import(event) => self.observe(ObjectKind::ServiceImport, &scope, event, status),
             StagedEvent::Gateway(event) => self.observe(ObjectKind::Gateway, &scope, event, status),
-            StagedEvent::MeshNetworks(_) => None,
+            StagedEvent::ServiceEntry(event) => self.observe(ObjectKind::ServiceEntry, &scope, event, status),
+            StagedEvent::WorkloadEntry(event) => {
+                self.observe(ObjectKind::WorkloadEntry, &scope, event, status)
+            }
+            StagedEvent::MeshNetworks(_) | StagedEvent::SelectingEntries(_) => None,
         };
         staging.advance(Instant::now().into_std());
         staging.apply_in(scope.clone(), event);
@@ -363,7 +404,9 @@ fn ends_list(event: &StagedEvent) -> bool {
         StagedEvent::Export(event) => matches!(event, SourceEvent::InitDone { .. }),
         StagedEvent::Import(event) => matches!(event, SourceEvent::InitDone { .. }),
         StagedEvent::Gateway(event) => matches!(event, SourceEvent::InitDone { .. }),
-        StagedEvent::MeshNetworks(_) => false,
+        StagedEvent::ServiceEntry(event) => matches!(event, SourceEvent::InitDone { .. }),
+        StagedEvent::WorkloadEntry(event) => matches!(event, SourceEvent::InitDone { .. }),
+        StagedEvent::MeshNetworks(_) | StagedEvent::SelectingEntries(_) => false,
     }
 }
 

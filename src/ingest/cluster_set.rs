@@ -16,6 +16,7 @@ use super::cluster::{
 };
 use super::convert::{ClusterContext, GatewayOptions, SpecialAddresses};
 use super::counts::Counts;
+use super::entries::EntryBoard;
 use super::kubeconfig::{KubeconfigRules, RemoteKubeconfig};
 use super::networks::MeshFeed;
 use super::options::{ClusterOptions, Texts};
@@ -24,6 +25,7 @@ use super::roster::Action;
 use super::snapshot::{Keeper, Pin};
 use super::staging::Guard;
 use super::watch::{ListPermits, SourceLimits};
+use crate::model::policy::NamespaceSelector;
 use crate::model::{ClusterHealth, ClusterId, ClusterRole, ClusterStatus};
 use crate::registry::{DuplicateWriter, Registry};
 
@@ -44,6 +46,7 @@ pub(super) struct ClusterSet {
     /// Shared by every source of the process.
     pub(super) limits: Arc<SourceLimits>,
     pub(super) mesh: MeshFeed,
+    entries: EntryBoard,
     pub(super) registry: Arc<Registry>,
     pub(super) counts: Arc<Counts>,
     pub(super) problems: Arc<Problems>,
@@ -52,6 +55,8 @@ pub(super) struct ClusterSet {
     identities: Arc<Identities>,
     pub(super) snapshots: Option<Arc<Keeper>>,
     running: BTreeMap<ClusterId, Running>,
+    /// MeshConfig's `discoverySelectors`.
+    discovery: Vec<NamespaceSelector>,
 }
 
 /// One cluster: what serves, what is about to, and when it goes.
@@ -116,6 +121,7 @@ impl ClusterSet {
         Self {
             identities,
             limits: Arc::new(limits(&options)),
+            entries: EntryBoard::new(options.config.is_some()),
             options,
             mesh,
             registry,
@@ -125,6 +131,7 @@ impl ClusterSet {
             cancel,
             snapshots: None,
             running: BTreeMap::new(),
+            discovery: Vec::new(),
         }
     }
 
@@ -160,9 +167,32 @@ impl ClusterSet {
         let sources = [texts].into_iter().chain(self.options.clusters.get(id));
         let (mut options, problems) = ClusterOptions::read(sources, last.as_deref());
         options.trust_domain.get_or_insert_with(|| self.options.trust_domain.clone());
+        options.selection = options.selection.discovering(&self.discovery);
         let told = (!problems.is_empty()).then(|| problems.join("; "));
         self.problems.tell(format!("cluster {id}, options"), told);
         Arc::new(options)
+    }
+
+    /// MeshConfig's `discoverySelectors` are these now (R1.15): clusters that do not say themselves which namespaces
+    /// are read settle anew which are.
+    pub(super) fn discover(&mut self, selectors: &[NamespaceSelector]) {
+        if self.discovery == selectors {
+            return;
+        }
+        self.discovery = selectors.to_vec();
+        for (id, running) in &self.running {
+            let discover = |now: &mut Arc<ClusterOptions>| {
+                let selection = now.selection.clone().discovering(selectors);
+                let differs = selection != now.selection;
+                if differs {
+                    *now = Arc::new(ClusterOptions { selection, ..(**now).clone() });
+                }
+                differs
+            };
+            if running.options.send_if_modified(discover) {
+                tracing::info!(cluster = %id, "other namespaces are selected");
+            }
+        }
     }
 
     /// Other options, or another source of the same credentials: nothing is restarted.
@@ -279,6 +309,7 @@ impl ClusterSet {
                 quirks: self.options.quirks,
                 dual_stack: self.options.dual_stack,
                 mcs: self.options.mcs.clone(),
+                entries: self.options.entries,
                 gateways: GatewayOptions {
                     gateway_api: self.options.networks.gateway_api,
                     config_cluster: start.role == ClusterRole::Config,
@@ -289,6 +320,7 @@ impl ClusterSet {
             },
             feeds: Arc::clone(&start.feeds),
             mesh: self.mesh.clone(),
+            entries: self.entries.clone(),
             system_namespace: self.options.system_namespace.clone(),
             options: options.subscribe(),
             guard: self.options.guard(),

@@ -1,6 +1,7 @@
 //! Kubernetes objects → model: pure functions, no clock, no state.
 
 mod endpoints;
+mod entry;
 mod gateways;
 mod mcs;
 mod network;
@@ -15,6 +16,9 @@ use crate::model::{ClusterId, Hostname, Name, Quirks, ServiceKey, SessionLabels}
 use super::objects::ObjectKey;
 
 pub use endpoints::{EndpointInput, Endpoints, HealthBasis, PodLookup, SliceInput, endpoints};
+pub use entry::{
+    EntryInput, EntryOptions, EntryShare, Member, entry_key, entry_share, selects, service_member, united,
+};
 pub use gateways::{
     Advertised, ClusterNetworks, GatewayInput, GatewayNodes, GatewayOptions, Gateways, TrustedNetworks,
     api_gateways, gateway_account, has_addresses, is_api_gateway, is_labelled, service_gateways,
@@ -43,6 +47,8 @@ pub struct ClusterContext {
     pub dual_stack: bool,
     /// Multi-cluster services (R4.38–R4.40).
     pub mcs: McsOptions,
+    /// Who selects whom of WorkloadEntries and Pods.
+    pub entries: EntryOptions,
     /// How its gateways are found.
     pub gateways: GatewayOptions,
     /// D9: whether endpoints are served from slices alone while Pods may not be read.
@@ -71,6 +77,7 @@ impl ClusterContext {
             quirks: Quirks::OURS,
             dual_stack: false,
             mcs: McsOptions::default(),
+            entries: EntryOptions::default(),
             gateways: GatewayOptions::default(),
             serve_without_pods: false,
             session_labels: SessionLabels::default(),

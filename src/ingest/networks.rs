@@ -14,7 +14,7 @@ pub use mesh::{HostNames, MeshNetworks, Reading, StaticGateway};
 pub(super) use names::{Dns, Resolver};
 pub use names::{GatewayNames, NameCounts, NameStatus};
 pub use of_objects::gateways_of;
-pub(super) use source::{MeshFeed, MeshFile, MeshPublisher, follow_config_map};
+pub(super) use source::{MeshFeed, MeshFile, MeshPublisher, Publisher, follow_config_map};
 
 /// How networks are read.
 #[derive(Clone, Debug, PartialEq, Eq)]

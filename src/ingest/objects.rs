@@ -4,6 +4,8 @@
 //! changed annotation therefore costs no conversion. Unknown fields are skipped and missing ones default;
 //! an object that still cannot be read is told of with a reason, never as a broken stream (contract 9).
 
+mod custom;
+mod entry;
 mod kind;
 mod object;
 mod raw;
@@ -15,6 +17,8 @@ use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+pub use custom::{CustomKind, CustomObject, Document};
+pub use entry::{EntryPort, EntryResolution, ServiceEntryObject, WorkloadEntryObject};
 pub use kind::{ObjectKey, ObjectKind};
 pub use object::Object;
 pub use slice::{PodName, SliceAddresses, SliceEndpoint, SliceObject, SlicePort};

@@ -10,6 +10,7 @@ use std::fmt;
 use std::time::Duration;
 
 use super::convert::Advertised;
+use crate::model::policy::NamespaceSelector;
 use crate::model::{Labels, Name, NetworkId, StartRule};
 
 /// What the annotations begin with.
@@ -51,12 +52,34 @@ pub struct Selection {
     pub except: BTreeSet<Name>,
     /// Only those whose labels match all of these; empty for all.
     pub labels: Vec<Requirement>,
+    /// MeshConfig's `discoverySelectors`: only those whose labels match one of these; empty for all. None where
+    /// the cluster says itself which namespaces are read.
+    pub discovery: Vec<NamespaceSelector>,
 }
 
 impl Selection {
     /// Nothing but the system namespace.
     fn nothing() -> Self {
         Self { only: Some(BTreeSet::new()), ..Self::default() }
+    }
+
+    /// Whether labels of namespaces say which are read.
+    pub fn is_by_labels(&self) -> bool {
+        !self.labels.is_empty() || !self.discovery.is_empty()
+    }
+
+    /// Whether a namespace with these labels is selected by them.
+    pub fn takes(&self, labels: &Labels) -> bool {
+        let discovered = self.discovery.is_empty() || self.discovery.iter().any(|one| one.selects(labels));
+        discovered && self.labels.iter().all(|requirement| requirement.is_met(labels))
+    }
+
+    /// The same under a mesh with these `discoverySelectors`: they hold where the cluster names neither namespaces
+    /// nor labels itself.
+    pub fn discovering(self, mesh: &[NamespaceSelector]) -> Self {
+        let has_own = self.only.is_some() || !self.labels.is_empty();
+        let discovery = if has_own { Vec::new() } else { mesh.to_vec() };
+        Self { discovery, ..self }
     }
 
     /// Whether every namespace is read.

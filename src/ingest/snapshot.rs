@@ -20,7 +20,7 @@ use std::time::{Duration, SystemTime};
 pub use format::{Corrupt, MAX_BYTES, parse, write};
 pub use keeper::Keeper;
 pub use memory::Addresses;
-pub(super) use memory::Memory;
+pub(super) use memory::{Documents, Memory};
 pub use store::{All, Ignored, Loaded, SnapshotError, SnapshotStore, Unsaved, Unusable};
 pub use terms::Terms;
 pub(super) use terms::{Filter, select};
@@ -77,6 +77,10 @@ pub struct Snapshot {
     pub addresses: Addresses,
     /// The document `meshNetworks` of the mesh ConfigMap: the config cluster's, once it was read.
     pub mesh_networks: Option<Arc<str>>,
+    /// The document MeshConfig of the mesh ConfigMap, likewise.
+    pub mesh_config: Option<Arc<str>>,
+    /// The policies that were in use, as JSON, likewise.
+    pub policies: Option<Arc<str>>,
     /// The state.
     pub state: ClusterState,
 }

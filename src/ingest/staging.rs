@@ -6,6 +6,7 @@
 //! which they came.
 
 mod compat;
+mod entries;
 mod estimate;
 mod few;
 mod guard;
@@ -25,6 +26,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use compat::Compat;
+use entries::EntryStaging;
 pub use guard::{Guard, HeldBack};
 use held::{Door, Gate, packed, weightless};
 pub use held::{Held, Scope};
@@ -36,10 +38,11 @@ use slices::{KeptSlice, References};
 
 use super::convert::{ClusterContext, GatewayOptions, Pod, PodShape};
 use super::counts::{Counts, EventKind};
+use super::entries::SelectingEntries;
 use super::networks::MeshNetworks;
 use super::objects::{
-    GatewayObject, NamespaceObject, NodeObject, ObjectKey, ObjectKind, PodObject, ServiceExportObject,
-    ServiceImportObject, ServiceObject, SliceObject,
+    GatewayObject, NamespaceObject, NodeObject, ObjectKey, ObjectKind, PodObject, ServiceEntryObject,
+    ServiceExportObject, ServiceImportObject, ServiceObject, SliceObject, WorkloadEntryObject,
 };
 use super::watch::SourceEvent;
 use crate::model::{
@@ -69,6 +72,12 @@ pub enum StagedEvent {
     Gateway(SourceEvent<GatewayObject>),
     /// The document `meshNetworks`, now.
     MeshNetworks(Arc<MeshNetworks>),
+    /// About a ServiceEntry; those of the config cluster count.
+    ServiceEntry(SourceEvent<ServiceEntryObject>),
+    /// About a WorkloadEntry.
+    WorkloadEntry(SourceEvent<WorkloadEntryObject>),
+    /// The ServiceEntries of the config cluster that select something, now; `None`: they are waited for no longer.
+    SelectingEntries(Option<Arc<SelectingEntries>>),
 }
 
 /// The namespace every cluster has.
@@ -98,6 +107,10 @@ impl Batch {
 #[derive(Debug, Default)]
 struct Dirty {
     services: BTreeSet<ObjectKey>,
+    /// Hosts of ServiceEntries.
+    hosts: BTreeSet<ServiceKey>,
+    /// WorkloadEntries.
+    members: BTreeSet<ObjectKey>,
     /// With what was told of each before.
     pods: hashbrown::HashMap<PodId, Option<WorkloadCell>>,
     networks: bool,
@@ -122,6 +135,7 @@ pub struct Staging {
     /// Keys of the Services, by namespace.
     service_keys: BTreeSet<ObjectKey>,
     networks: NetworkStaging,
+    entries: EntryStaging,
     references: References,
     /// Addresses withheld because their pods are not known, by Service, and all together.
     withheld: HashMap<ObjectKey, usize>,
@@ -140,7 +154,7 @@ pub struct Staging {
     unexported: BTreeSet<ObjectKey>,
     service_sets: Shared<Set<ServiceKey>>,
     /// Entries of slices held, and endpoints told.
-    entries: usize,
+    slice_entries: usize,
     endpoints: usize,
 }
 
@@ -164,6 +178,7 @@ impl Staging {
             imports: Held::default(),
             service_keys: BTreeSet::new(),
             networks: NetworkStaging::default(),
+            entries: EntryStaging::new(),
             references: References::default(),
             withheld: HashMap::new(),
             withheld_addresses: 0,
@@ -177,7 +192,7 @@ impl Staging {
             places: Shared::default(),
             unexported: BTreeSet::new(),
             service_sets: Shared::default(),
-            entries: 0,
+            slice_entries: 0,
             endpoints: 0,
         }
     }
@@ -202,6 +217,7 @@ impl Staging {
             self.context.trust_domain = trust_domain.clone();
             // Whose identities pods have, and services name (R5.9, R5.23).
             self.convert_pods();
+            self.convert_entries();
             self.dirty.services.extend(self.service_keys.iter().cloned());
         }
     }
@@ -238,7 +254,8 @@ impl Staging {
                     let slices = names.filter_map(|name| slices.get(&ObjectKey::new(&key.namespace, name)));
                     slices.map(|slice| slice.entries.len()).sum::<usize>().max(1)
                 };
-                let event = packed(event, services::tidy);
+                let keeps = self.context.entries.services_select;
+                let event = packed(event, |object| services::tidy(object, keeps));
                 let changes = self.services.apply(event, Door { kind, scope, guard, now, weigh, quarantine });
                 self.note(kind, changes, Self::service_changed);
             }
@@ -259,6 +276,9 @@ impl Staging {
             }
             StagedEvent::Gateway(event) => self.apply_gateway(scope, event),
             StagedEvent::MeshNetworks(mesh) => self.apply_mesh_networks(mesh),
+            StagedEvent::ServiceEntry(event) => self.apply_service_entry(scope, event),
+            StagedEvent::WorkloadEntry(event) => self.apply_workload_entry(scope, event),
+            StagedEvent::SelectingEntries(entries) => self.apply_entries(entries),
         }
     }
 
@@ -272,7 +292,8 @@ impl Staging {
             (ObjectKind::EndpointSlice, self.slices.held_back()),
             (ObjectKind::Gateway, self.networks.held_back()),
         ];
-        all.into_iter().flat_map(|(kind, all)| all.into_iter().map(move |one| (kind, one))).collect()
+        let all = all.into_iter().chain(self.entries.held_back());
+        all.flat_map(|(kind, all)| all.into_iter().map(move |one| (kind, one))).collect()
     }
 
     /// The next list of this kind and scope that begins is believed, whatever it takes away (K-21).
@@ -284,6 +305,8 @@ impl Staging {
             ObjectKind::Service => self.services.gate().confirm(scope),
             ObjectKind::EndpointSlice => self.slices.gate().confirm(scope),
             ObjectKind::Gateway => self.networks.confirm(scope),
+            ObjectKind::ServiceEntry => self.entries.own().gate().confirm(scope),
+            ObjectKind::WorkloadEntry => self.entries.workloads.gate().confirm(scope),
             // Nothing of these is ever held back.
             ObjectKind::ConfigMap | ObjectKind::ServiceExport | ObjectKind::ServiceImport => {}
         }
@@ -300,6 +323,8 @@ impl Staging {
             ObjectKind::ServiceExport => self.exports.gate().await_lists(lists),
             ObjectKind::ServiceImport => self.imports.gate().await_lists(lists),
             ObjectKind::Gateway => self.networks.await_gateway_lists(lists),
+            ObjectKind::ServiceEntry => self.entries.own().gate().await_lists(lists),
+            ObjectKind::WorkloadEntry => self.entries.workloads.gate().await_lists(lists),
             ObjectKind::ConfigMap => {}
         }
     }
@@ -345,6 +370,7 @@ impl Staging {
             && self.services.is_complete()
             && self.slices.is_complete()
             && self.networks.is_complete(self.context.gateways.gateway_api)
+            && self.entries.is_complete()
             && (!self.context.mcs.reads_exports() || self.exports.is_complete())
             && (!self.context.mcs.discovery || self.imports.is_complete())
     }
@@ -360,6 +386,8 @@ impl Staging {
             ObjectKind::Pod => self.pod_gate.deny(scope),
             ObjectKind::ServiceExport => self.exports.gate().deny(scope),
             ObjectKind::ServiceImport => self.imports.gate().deny(scope),
+            ObjectKind::ServiceEntry => self.entries.own().gate().deny(scope),
+            ObjectKind::WorkloadEntry => self.entries.workloads.gate().deny(scope),
             // Gateways see to it themselves, and without the others there is nothing.
             ObjectKind::Gateway | ObjectKind::Service | ObjectKind::EndpointSlice | ObjectKind::ConfigMap => {
                 false
@@ -430,6 +458,8 @@ impl Staging {
             (ObjectKind::ServiceExport.name(), self.exports.len()),
             (ObjectKind::ServiceImport.name(), self.imports.len()),
             (ObjectKind::Gateway.name(), self.networks.api_gateways()),
+            (ObjectKind::ServiceEntry.name(), self.entries.count()),
+            (ObjectKind::WorkloadEntry.name(), self.entries.workloads.len()),
         ])
     }
 
@@ -461,6 +491,15 @@ impl Staging {
         for (pod, before) in pods {
             batch.workloads.extend(self.publish_pod(pod, before));
         }
+        for key in dirty.members {
+            batch.workloads.extend(self.publish_member(key));
+        }
+        for id in dirty.hosts {
+            match self.object_of(&id) {
+                Some(key) => _ = dirty.services.insert(key),
+                None => batch.shards.extend(self.convert_host(id)),
+            }
+        }
         for key in dirty.services {
             batch.shards.extend(self.convert_service(&key));
         }
@@ -486,7 +525,9 @@ impl Staging {
         let pods = std::mem::take(&mut self.dirty.pods);
         pods.into_keys().for_each(|pod| self.let_go(pod));
         self.take();
-        ClusterState { workloads: self.cells(), ..self.current.clone() }
+        let mut workloads = self.cells();
+        workloads.extend(self.member_cells());
+        ClusterState { workloads, ..self.current.clone() }
     }
 
     /// R5.11 and Q20: pods that run on it move with it.
@@ -498,7 +539,11 @@ impl Staging {
         self.convert_pods_on(&key.name);
     }
 
-    fn service_changed(&mut self, key: ObjectKey, _: Option<Box<ServiceObject>>) {
+    fn service_changed(&mut self, key: ObjectKey, old: Option<Box<ServiceObject>>) {
+        let selector = self.services.get(&key).map(|service| service.selector.clone());
+        for selector in old.map(|service| service.selector).into_iter().chain(selector) {
+            self.service_selects(&key, &selector);
+        }
         if self.services.get(&key).is_some() {
             self.service_keys.insert(key.clone());
         } else {

@@ -175,6 +175,11 @@ impl EndpointShard {
         if self.service.is_some() { self.endpoints.len() } else { 0 }
     }
 
+    /// Whether its record is a ServiceEntry's (R5.33).
+    pub fn is_of_entry(&self) -> bool {
+        self.service.as_ref().is_some_and(|service| service.entry.is_some())
+    }
+
     /// Whether other clusters see endpoints of it (R4.38).
     pub fn is_seen_elsewhere(&self) -> bool {
         self.endpoints.iter().any(|one| one.exposure.discoverability() == Discoverability::Always)

@@ -1,5 +1,6 @@
 //! What a proxy says about itself on the first message of a stream.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use serde::{Deserialize, Deserializer, Serialize};
@@ -118,15 +119,30 @@ pub struct NodeMetadata {
     /// Its version.
     #[serde(deserialize_with = "text")]
     pub istio_version: String,
-    /// The labels of its pod.
-    #[serde(deserialize_with = "texts")]
-    pub labels: Labels,
     /// Mode NONE: where outbound listeners bind; default 127.0.0.1 (D40).
     #[serde(deserialize_with = "text")]
     pub tombolo_outbound_address: String,
     /// Mode NONE: where the application listens; default 127.0.0.1 (D40).
     #[serde(deserialize_with = "text")]
     pub tombolo_app_address: String,
+    /// Labels of its pod; what the registry knows of the pod counts more (R2.9).
+    #[serde(deserialize_with = "labels")]
+    pub labels: Labels,
+    /// Whether it sends no HBONE (R4.16).
+    #[serde(deserialize_with = "text")]
+    pub disable_hbone_send: String,
+}
+
+/// Labels; values that are no texts are left out, and so is what is no map.
+fn labels<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Labels, D::Error> {
+    let value = serde_json::Value::deserialize(deserializer)?;
+    let labels: BTreeMap<Name, Name> = value
+        .as_object()
+        .into_iter()
+        .flatten()
+        .filter_map(|(key, value)| Some((key.as_str().into(), value.as_str()?.into())))
+        .collect();
+    Ok(labels.into())
 }
 
 /// Metadata values are texts in practice; numbers and booleans are tolerated as their text.
@@ -136,15 +152,6 @@ fn text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> 
         serde_json::Value::Null => String::new(),
         other => other.to_string(),
     })
-}
-
-/// Texts by name; what is no object has none, what is no text is left out.
-fn texts<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Labels, D::Error> {
-    let serde_json::Value::Object(entries) = serde_json::Value::deserialize(deserializer)? else {
-        return Ok(Labels::default());
-    };
-    let text = |(key, value): (String, serde_json::Value)| Some((key.into(), value.as_str()?.into()));
-    Ok(entries.into_iter().filter_map(text).collect())
 }
 
 /// A proxy as it introduced itself, read and checked.
@@ -172,8 +179,6 @@ pub struct Node {
     pub locality: Locality,
     /// The Kubernetes node it says it runs on.
     pub node_name: Name,
-    /// The labels it says its pod has.
-    pub labels: Labels,
     /// Its version text, for tables.
     pub version: Name,
     /// Which generator it wants; empty for Envoy.
@@ -182,6 +187,10 @@ pub struct Node {
     pub outbound_address: Option<IpAddr>,
     /// Address of the application in mode NONE.
     pub app_address: Option<IpAddr>,
+    /// Labels of its pod as it tells them.
+    pub labels: Labels,
+    /// Whether it can send HBONE: it is an Envoy and did not say otherwise (R4.16).
+    pub sends_hbone: bool,
 }
 
 impl Node {
@@ -239,11 +248,13 @@ impl Node {
             },
             locality,
             node_name: metadata.node_name.as_str().into(),
-            labels: metadata.labels,
             version: metadata.istio_version.as_str().into(),
             generator: metadata.generator.as_str().into(),
             outbound_address: address("TOMBOLO_OUTBOUND_ADDRESS", &metadata.tombolo_outbound_address)?,
             app_address: address("TOMBOLO_APP_ADDRESS", &metadata.tombolo_app_address)?,
+            sends_hbone: metadata.generator != "grpc"
+                && !matches!(metadata.disable_hbone_send.as_str(), "true" | "1"),
+            labels: metadata.labels,
         })
     }
 

@@ -76,6 +76,16 @@ impl PolicyKind {
         Self::VirtualService,
     ];
 
+    /// By what its objects are found.
+    pub fn scoping(self) -> Scoping {
+        match self {
+            Self::MeshConfig => Scoping::Mesh,
+            Self::DestinationRule | Self::VirtualService => Scoping::Hosts,
+            Self::PeerAuthentication | Self::Sidecar | Self::AuthorizationPolicy => Scoping::Namespaces,
+            Self::Gateway => Scoping::Routers,
+        }
+    }
+
     /// Its name, as objects spell it.
     pub fn name(self) -> &'static str {
         match self {
@@ -88,6 +98,19 @@ impl PolicyKind {
             Self::VirtualService => "VirtualService",
         }
     }
+}
+
+/// By what the objects of a kind are found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scoping {
+    /// There is one for the mesh.
+    Mesh,
+    /// By host name or `*.suffix`.
+    Hosts,
+    /// By namespace; those of the root namespace hold for the mesh.
+    Namespaces,
+    /// All together, by the routers they select.
+    Routers,
 }
 
 /// One versioned part of the policies: the objects of a kind in one scope (D14).

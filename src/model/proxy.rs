@@ -6,8 +6,8 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use super::{
-    ClusterId, Dialect, InterceptionMode, Labels, Locality, Name, NetworkId, Node, ProxyKind, WorkloadCell,
-    WorkloadId,
+    ClusterId, Dialect, InterceptionMode, Labels, Locality, Name, NetworkId, Node, ProxyKind, Quirk, Quirks,
+    WorkloadCell, WorkloadId,
 };
 
 /// Which address families a proxy has; restricts the gateways it can reach (R4.21).
@@ -95,16 +95,25 @@ pub struct ProxyView {
     pub app_address: Option<IpAddr>,
     /// Labels of its pod as it tells them: they count where the registry does not know the pod (R2.9).
     pub labels: Labels,
+    /// Whether it can send HBONE (R4.16).
+    pub sends_hbone: bool,
     /// Its pod, once the registry knows it.
     pub workload: Option<WorkloadCell>,
 }
 
 impl ProxyView {
-    /// Completes `node` with its pod and the network of its cluster (empty when not known).
-    pub fn new(node: &Node, workload: Option<WorkloadCell>, cluster_network: &NetworkId) -> Self {
+    /// Completes `node` with its pod and the network of its cluster (empty when not known). Under Q13 only the node
+    /// itself says what network it is on.
+    pub fn new(
+        node: &Node,
+        workload: Option<WorkloadCell>,
+        cluster_network: &NetworkId,
+        quirks: Quirks,
+    ) -> Self {
         let pod_network = workload.as_deref().map(|pod| pod.network.clone()).unwrap_or_default();
         let network = [&node.network, &pod_network, cluster_network]
             .into_iter()
+            .take(if quirks.has(Quirk::Q13) { 1 } else { 3 })
             .find(|network| !network.is_empty())
             .cloned()
             .unwrap_or_default();
@@ -125,6 +134,7 @@ impl ProxyView {
             outbound_address: node.outbound_address,
             app_address: node.app_address,
             labels: node.labels.clone(),
+            sends_hbone: node.sends_hbone,
             workload,
         }
     }
@@ -145,6 +155,32 @@ impl ProxyView {
             Some(pod) => pod.own_labels.get(label).map(Name::as_str),
             None => self.labels.get(label).map(Name::as_str),
         }
+    }
+
+    /// One of the labels that failover compares (R2.9): where it runs, its cluster, node and network, and its own;
+    /// absent is empty.
+    pub fn label(&self, label: &str) -> &str {
+        let own = || self.own_label(label).unwrap_or_default();
+        let topology = match label {
+            "topology.kubernetes.io/region" => &self.locality.region,
+            "topology.kubernetes.io/zone" => &self.locality.zone,
+            "topology.istio.io/subzone" => &self.locality.subzone,
+            "kubernetes.io/hostname" => &self.node_name,
+            "topology.istio.io/cluster" => {
+                return if self.id.cluster.is_empty() { own() } else { &self.id.cluster };
+            }
+            // The label wins over what the node says.
+            "topology.istio.io/network" => return if own().is_empty() { &self.network } else { own() },
+            _ => return own(),
+        };
+        if topology.is_empty() { own() } else { topology }
+    }
+
+    /// Whether it has any label that failover could compare (R4.34).
+    pub fn has_labels(&self) -> bool {
+        let own = self.workload.as_ref().map_or(&self.labels, |pod| &pod.own_labels);
+        let told = [self.id.cluster.as_str(), &self.network, &self.node_name];
+        !own.is_empty() || !self.locality.is_empty() || told.iter().any(|text| !text.is_empty())
     }
 }
 
@@ -192,7 +228,10 @@ mod tests {
             (("", ""), None, "", ("", "r-xds/z-xds", "")),
         ] {
             let known = known.map(|(network, locality)| pod(network, locality));
-            let view = ProxyView::new(&node(said.0, said.1), known, &cluster.into());
+            let node = node(said.0, said.1);
+            let peer = ProxyView::new(&node, known.clone(), &cluster.into(), Quirks::of([Quirk::Q13]));
+            assert_eq!(&*peer.network, said.0, "Q13");
+            let view = ProxyView::new(&node, known, &cluster.into(), Quirks::OURS);
             let locality = view.locality.to_string();
             assert_eq!((&*view.network, &*locality, &*view.node_name), expected, "{said:?} {cluster}");
         }

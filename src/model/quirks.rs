@@ -42,12 +42,38 @@ quirks! {
     Q8;
     /// The view with unresolved gateways is not refreshed together with the resolved one.
     Q9;
+    /// Only the cookie label makes a service sticky for draining endpoints, not the header label.
+    Q10;
+    /// Endpoints that are not ready count in the weight of their gateways.
+    Q11;
+    /// A network whose only gateways have no mTLS port is to sidecars as one without gateways.
+    Q12;
+    /// The network of a proxy that names none is not inferred.
+    Q13;
+    /// Each endpoint's weight is divided by the number of gateways on its own, and rounded down.
+    Q14;
+    /// A gateway without an mTLS port becomes a Unix socket for routers.
+    Q15;
+    /// Weights of groups and gateways wrap around at 2³².
+    Q16;
+    /// Without any gateway in the mesh, endpoints without an address are sent.
+    Q17;
+    /// Outlier detection of the mesh's default traffic policy does not switch failover on.
+    Q19;
     /// Localities of endpoints do not follow later changes of their nodes.
     Q20;
     /// Clusters take precedence in the order in which they came, not by id.
     Q21;
     /// A withheld endpoint whose pod is not ready waits until the pod is.
     Q23;
+    /// Endpoints of a foreign network without gateways are sent as if they could be reached.
+    Q26;
+    /// A gateway is listed in every locality that it leads to, and localities that lost everything stay.
+    Q27;
+    /// Explicit failover needs outlier detection too.
+    Q28;
+    /// The weights of every assignment are scaled for all gateways of the mesh.
+    Q29;
     /// Endpoints match the merged service by port name, and the first cluster's ports are the only ones.
     Q30;
     /// A gateway host name that stops resolving loses its addresses at once.
@@ -70,7 +96,7 @@ impl fmt::Display for Quirk {
 /// The rows in which we answer as the peer does. The default is none: our answer everywhere. Security rows
 /// have no flag.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
-pub struct Quirks(u32);
+pub struct Quirks(u64);
 
 impl Quirks {
     /// Our answer everywhere.
@@ -83,12 +109,12 @@ impl Quirks {
 
     /// The peer's answer in these rows.
     pub fn of(rows: impl IntoIterator<Item = Quirk>) -> Self {
-        Self(rows.into_iter().fold(0, |bits, row| bits | 1 << row as u32))
+        Self(rows.into_iter().fold(0, |bits, row| bits | 1_u64 << row as u32))
     }
 
     /// Whether we answer as the peer does in this row.
     pub fn has(self, row: Quirk) -> bool {
-        self.0 & (1 << row as u32) != 0
+        self.0 & (1_u64 << row as u32) != 0
     }
 
     /// The rows in which we answer as the peer does.

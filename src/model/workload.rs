@@ -253,6 +253,11 @@ impl Workload {
         Some((hostname.as_ref().unwrap_or(&self.name).clone(), subdomain.clone()))
     }
 
+    /// Whether its profile alone says its telemetry text: nothing in it is the pod's own name.
+    pub fn is_told_by_profile(&self) -> bool {
+        self.profile.workload_name.is_some() && self.profile.canonical_name.is_some()
+    }
+
     /// The workload's name, such as the Deployment's (R5.10).
     pub fn workload_name(&self) -> &Name {
         self.profile.workload_name.as_ref().unwrap_or(&self.name)

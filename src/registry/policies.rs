@@ -122,7 +122,8 @@ macro_rules! kinds {
                 }
             }
 
-            fn scopes(&self) -> Vec<Name> {
+            /// Where it is looked for.
+            pub fn scopes(&self) -> Vec<Name> {
                 match self {
                     $(Self::$kind(object) => object.scopes(),)*
                 }

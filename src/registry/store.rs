@@ -253,6 +253,13 @@ impl Registry {
         self.services.iter().any(|entry| seen(entry.value()))
     }
 
+    /// Whether a cluster tells of services of ServiceEntries. Cost ∝ services.
+    pub fn has_entries(&self, cluster: &ClusterId) -> bool {
+        let of_entry =
+            |cell: &Arc<ServiceCell>| cell.load().shard(cluster).is_some_and(|shard| shard.is_of_entry());
+        self.services.iter().any(|entry| of_entry(entry.value()))
+    }
+
     /// The change signal. It has one reader.
     pub fn changes(&self) -> &ChangeLog {
         &self.changes

@@ -72,6 +72,14 @@ pub struct Metrics {
     pilot_services: IntGauge,
     // Which kind of object makes the load?
     pilot_k8s_reg_events: IntCounterVec,
+    // Does configuration change all the time, and what of it?
+    pilot_k8s_cfg_events: IntCounterVec,
+    // How much configuration is there, and how much of it is set aside because it cannot be read?
+    tombolo_policies: IntGaugeVec,
+    // How many VirtualServices steer traffic?
+    pilot_virt_services: IntGauge,
+    // Do DestinationRules name the same subset of a host twice?
+    pilot_destrule_subsets: IntGauge,
     // Are endpoints held back because their pod is not known?
     pilot_k8s_endpoints_pending_pod: IntGauge,
     // How often did endpoints come before their pods?
@@ -166,6 +174,21 @@ impl Metrics {
                 "pilot_k8s_reg_events",
                 "Events from API servers, by kind of object and of event",
                 &["type", "event"],
+            ),
+            pilot_k8s_cfg_events: counters(
+                "pilot_k8s_cfg_events",
+                "Events of policies, by kind of object and of event",
+                &["type", "event"],
+            ),
+            tombolo_policies: gauges(
+                "tombolo_policies",
+                "Policy objects, by kind and whether their last word can be read",
+                &["kind", "state"],
+            ),
+            pilot_virt_services: gauge("pilot_virt_services", "VirtualServices known"),
+            pilot_destrule_subsets: gauge(
+                "pilot_destrule_subsets",
+                "Subset names that several DestinationRules give to the same host",
             ),
             pilot_k8s_endpoints_pending_pod: gauge(
                 "pilot_k8s_endpoints_pending_pod",
@@ -327,6 +350,24 @@ impl Refresh<'_> {
     /// One row of events.
     pub fn event(&self, object: &str, event: &str, count: u64) {
         set(&self.metrics.pilot_k8s_reg_events.with_label_values(&[object, event]), count);
+    }
+
+    /// How many policies of a kind are in a state.
+    pub fn policies(&self, kind: &str, state: &str, count: usize) {
+        self.metrics.tombolo_policies.with_label_values(&[kind, state]).set(whole(count));
+        if (kind, state) == ("VirtualService", "ok") {
+            self.metrics.pilot_virt_services.set(whole(count));
+        }
+    }
+
+    /// One row of events of policies.
+    pub fn policy_event(&self, kind: &str, event: &str, count: u64) {
+        set(&self.metrics.pilot_k8s_cfg_events.with_label_values(&[kind, event]), count);
+    }
+
+    /// Subset names that several DestinationRules give to the same host.
+    pub fn duplicate_subsets(&self, count: usize) {
+        self.metrics.pilot_destrule_subsets.set(whole(count));
     }
 
     /// Services about whose ports clusters disagree.

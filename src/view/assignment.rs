@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use crate::model::policy::PolicyPart;
-use crate::model::{ClusterId, Health, Locality, NetworkId, Workload};
+use crate::model::{Addresses, ClusterId, Health, Locality, Name, NetworkId, Workload};
 
 /// What an assigned endpoint stands for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -22,24 +22,130 @@ pub enum Origin {
     },
 }
 
+/// An internal listener of Envoy (R4.17, R4.24).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum InternalListener {
+    /// HBONE to the endpoint.
+    ConnectOriginate,
+    /// HBONE to the endpoint, from an ambient east-west gateway.
+    ForwardInnerConnect,
+    /// HBONE to a gateway, with HBONE to the service inside: `istio.double_hbone.hbone_target_address` is
+    /// `host:port` of the assignment's name.
+    InnerConnectOriginate,
+}
+
+impl InternalListener {
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::ConnectOriginate => "connect_originate",
+            Self::ForwardInnerConnect => "forward_inner_connect",
+            Self::InnerConnectOriginate => "inner_connect_originate",
+        }
+    }
+}
+
+/// Where to connect.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub enum Target {
+    /// The first of these addresses; the others are `additional_addresses` (R4.15).
+    Socket {
+        /// At least one.
+        addresses: Addresses,
+        /// The port of all of them.
+        port: u16,
+    },
+    /// A Unix socket (R4.15).
+    Pipe(Name),
+    /// An internal listener. The endpoint id is `address:port`, and so is `local` of the filter metadata
+    /// `envoy.filters.listener.original_dst` (R4.17, R4.24).
+    Internal {
+        /// Which.
+        listener: InternalListener,
+        /// Where it goes on to.
+        address: IpAddr,
+        /// The port there.
+        port: u16,
+    },
+    /// A socket address without an address: what the peer sends where nothing else is known (Q17).
+    Nowhere {
+        /// Its port.
+        port: u16,
+    },
+}
+
+impl Target {
+    /// The address traffic goes to; `None` for sockets and nowhere.
+    pub fn address(&self) -> Option<IpAddr> {
+        match self {
+            Self::Socket { addresses, .. } => addresses.first().copied(),
+            Self::Internal { address, .. } => Some(*address),
+            Self::Pipe(_) | Self::Nowhere { .. } => None,
+        }
+    }
+
+    /// The port traffic goes to; 0 for Unix sockets.
+    pub fn port(&self) -> u16 {
+        match self {
+            Self::Socket { port, .. } | Self::Internal { port, .. } | Self::Nowhere { port } => *port,
+            Self::Pipe(_) => 0,
+        }
+    }
+}
+
+/// The filter metadata `envoy.transport_socket_match` of an endpoint (R4.13, R4.17).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SocketMatch {
+    /// None is written: plaintext.
+    Plain,
+    /// `{tlsMode: …}`, the text of [`AssignedEndpoint::tls_mode`].
+    TlsMode,
+    /// `{tunnel: http}`.
+    Tunnel,
+}
+
 /// One address a proxy may send to.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct AssignedEndpoint {
     /// Where to connect.
-    pub address: IpAddr,
-    /// The port to connect to.
-    pub port: u16,
+    pub target: Target,
     /// Its weight, at least 1.
     pub weight: u32,
     /// Its health; `None` for gateways, which have none of their own (R4.23).
     pub health: Option<Health>,
-    /// Whether to speak mesh mTLS to it (R4.13).
-    pub mtls: bool,
+    /// How to speak to it.
+    pub socket: SocketMatch,
     /// What stands behind it.
     pub origin: Origin,
 }
 
 impl AssignedEndpoint {
+    /// The address traffic goes to, if it is known.
+    pub fn address(&self) -> Option<IpAddr> {
+        self.target.address()
+    }
+
+    /// The port traffic goes to; 0 for Unix sockets.
+    pub fn port(&self) -> u16 {
+        self.target.port()
+    }
+
+    /// The text of `tlsMode` under [`SocketMatch::TlsMode`] (R4.13, R4.23).
+    pub fn tls_mode(&self) -> Option<&str> {
+        match (self.socket, &self.origin) {
+            (SocketMatch::TlsMode, Origin::Direct(workload)) => Some(workload.tls_mode_text()),
+            (SocketMatch::TlsMode, Origin::Gateway { .. }) => Some("istio"),
+            _ => None,
+        }
+    }
+
+    /// Whether mesh mTLS is spoken to it (R4.13).
+    pub fn is_mtls(&self) -> bool {
+        self.tls_mode() == Some("istio")
+    }
+
     /// The telemetry text of R4.14 and R4.23.
     pub fn telemetry(&self) -> String {
         match &self.origin {
@@ -56,18 +162,22 @@ pub struct LocalityGroup {
     pub locality: Locality,
     /// 0 is preferred; without gaps over an assignment.
     pub priority: u32,
-    /// Sum of the endpoints' weights.
+    /// The group's weight: the sum of its endpoints', or its share (R4.32). 0 only in a group without endpoints, where
+    /// it is not written.
     pub weight: u32,
-    /// Direct endpoints first, then gateways by address and port (R4.22). Never empty.
+    /// Direct endpoints first, then gateways by address and port (R4.22). Empty only under Q27.
     pub endpoints: Vec<AssignedEndpoint>,
 }
 
 /// The answer for one Envoy cluster name and projection.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Assignment {
-    /// Groups ordered by priority, then locality (R4.19).
+    /// Groups ordered by locality as text, then priority (R4.19).
     pub groups: Vec<LocalityGroup>,
-    /// The networks whose gateways were looked at, with the version of each (D14); ordered.
+    /// Whether the encoder leaves out the filter metadata `istio.workload` (R4.14).
+    pub hides_workloads: bool,
+    /// The networks whose gateways were looked at, with the version of each (D14); ordered. The empty id stands for
+    /// all of them (Q17, Q26, Q29).
     pub networks_read: Vec<(NetworkId, u64)>,
     /// The newest version among the standings of the clusters that were looked at.
     pub standings_read: u64,

@@ -159,11 +159,14 @@ impl<'a> Client<'a> {
         said.unwrap_or(self.mesh().outbound_policy) == OutboundPolicy::AllowAny
     }
 
-    /// Which of several services of one host they see: that of their own namespace, else a Kubernetes Service,
-    /// else the oldest (R4.2). The smallest wins.
+    /// Which of several services of one host they see: of those that their Sidecar names that of their own
+    /// namespace, else a Kubernetes Service, else the oldest (R4.2). The smallest wins.
     pub fn preference<'s>(&self, service: &'s Service) -> impl Ord + use<'s> {
-        let foreign = service.key.namespace != self.key.namespace;
-        (foreign, service.entry.is_some(), service.created, &service.key)
+        let (namespace, host) = (&service.key.namespace, &service.key.hostname);
+        let named = |listeners: &[EgressListener]| listeners.iter().any(|one| reads(one, namespace, host));
+        let hidden = !self.egress().is_none_or(named);
+        let foreign = *namespace != self.key.namespace;
+        (hidden, foreign, service.entry.is_some(), service.created, &service.key)
     }
 }
 

@@ -1,117 +1,26 @@
 //! From a service snapshot to the endpoints a proxy sees (R4.1–R4.28 with D2–D7).
 //!
-//! Shards → ports → per-endpoint filter → direct, through a gateway, or hidden → localities → weights. Every
+//! Shards → ports → per-endpoint filter → direct, through a gateway, or hidden → localities → weights → priorities. Every
 //! endpoint gets exactly one [`Decision`]; with the recorder `()` none of that costs anything.
 
-use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use serde::Serialize;
-
-use super::assignment::{AssignedEndpoint, Assignment, Origin};
-use super::split_horizon::{self, Route, Weighing};
-use super::{EdsKey, EdsName, MeshRules};
+use super::assignment::{AssignedEndpoint, Assignment, InternalListener, Origin, SocketMatch, Target};
+use super::lb::{Client, Plan, first_share};
+use super::roads::{Road, Roads};
+use super::weighing::Weighing;
+use super::{Decision, Destination, EdsKey, EdsName, MeshRules, Recorder, Role, mtls, projection, reads};
+use crate::model::policy::ClientTlsMode;
 use crate::model::{
-    Endpoint, EndpointShard, Health, Name, NetworkId, Quirk, Service, Standing, TlsMode, Transport,
+    ClusterId, Endpoint, EndpointShard, Health, InlineAddress, InlineEndpoint, Labels, Locality, Name,
+    NetworkId, Quirk, Service, Standing, TrafficDistribution, Transport, Workload, WorkloadProfile,
 };
-use crate::registry::{NetworkPart, NetworkSnapshot, PolicySnapshot, ServiceSnapshot, StandingSnapshot};
+use crate::registry::{NetworkSnapshot, PolicySnapshot, ServiceSnapshot, StandingSnapshot};
 
-/// Label that marks a draining pod (R4.9).
-const DRAINING_LABEL: &str = "istio.io/draining";
-
-/// What happened to one endpoint. The codes are stable.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
-pub enum Decision {
-    /// Sent as it is.
-    #[serde(rename = "direct")]
-    Direct,
-    /// Counted into the weight of its network's gateways.
-    #[serde(rename = "via-gateway")]
-    ViaGateway,
-    /// Another port of the service (R4.6, D7).
-    #[serde(rename = "hidden/other-port")]
-    OtherPort,
-    /// On another node than the proxy, and the service is node-local (R4.9).
-    #[serde(rename = "hidden/other-node")]
-    OtherNode,
-    /// Its network is not in the proxy's requested view (R2.8).
-    #[serde(rename = "hidden/network-view")]
-    NetworkView,
-    /// In another cluster, and the host is cluster-local (R4.5).
-    #[serde(rename = "hidden/other-cluster")]
-    OtherCluster,
-    /// In another cluster, and its own does not export the service (R4.38).
-    #[serde(rename = "hidden/not-exported")]
-    NotExported,
-    /// Not ready, and the service does not send such endpoints (R4.10).
-    #[serde(rename = "hidden/unhealthy")]
-    Unhealthy,
-    /// Terminating (R4.9).
-    #[serde(rename = "hidden/terminating")]
-    Terminating,
-    /// Draining, and the service has no sticky sessions (R4.9).
-    #[serde(rename = "hidden/draining")]
-    Draining,
-    /// On another network that has no usable gateway (D2).
-    #[serde(rename = "hidden/no-gateway")]
-    NoGateway,
-    /// On another network whose gateways have none of the proxy's address families (R4.21).
-    #[serde(rename = "hidden/gateway-family")]
-    GatewayFamily,
-    /// Behind a gateway or asked for by SNI, and without mesh mTLS (R4.21, R4.28).
-    #[serde(rename = "hidden/mtls-required")]
-    MtlsRequired,
-    /// Behind a gateway and not ready: gives no weight (D4).
-    #[serde(rename = "hidden/not-ready-behind-gateway")]
-    NotReadyBehindGateway,
-    /// Directly reached, and nobody says at which address (R4.26, Q17).
-    #[serde(rename = "hidden/no-address")]
-    NoAddress,
-    /// Its cluster has not been heard for longer than it may serve, and others serve (D35).
-    #[serde(rename = "hidden/stale-cluster")]
-    StaleCluster,
-}
-
-impl Decision {
-    /// The stable code.
-    pub fn code(self) -> &'static str {
-        match self {
-            Self::Direct => "direct",
-            Self::ViaGateway => "via-gateway",
-            Self::OtherPort => "hidden/other-port",
-            Self::OtherNode => "hidden/other-node",
-            Self::NetworkView => "hidden/network-view",
-            Self::OtherCluster => "hidden/other-cluster",
-            Self::NotExported => "hidden/not-exported",
-            Self::Unhealthy => "hidden/unhealthy",
-            Self::Terminating => "hidden/terminating",
-            Self::Draining => "hidden/draining",
-            Self::NoGateway => "hidden/no-gateway",
-            Self::GatewayFamily => "hidden/gateway-family",
-            Self::MtlsRequired => "hidden/mtls-required",
-            Self::NotReadyBehindGateway => "hidden/not-ready-behind-gateway",
-            Self::NoAddress => "hidden/no-address",
-            Self::StaleCluster => "hidden/stale-cluster",
-        }
-    }
-}
-
-/// Told of every endpoint's decision, in pipeline order.
-pub trait Recorder {
-    /// `endpoint` was decided.
-    fn decided(&mut self, endpoint: &Endpoint, decision: Decision);
-}
-
-/// Records nothing.
-impl Recorder for () {
-    fn decided(&mut self, _: &Endpoint, _: Decision) {}
-}
-
-/// Records everything.
-impl Recorder for Vec<(Endpoint, Decision)> {
-    fn decided(&mut self, endpoint: &Endpoint, decision: Decision) {
-        self.push((endpoint.clone(), decision));
-    }
-}
+/// Label of gateways that terminate HBONE (R4.16).
+const MANAGED_LABEL: &str = "gateway.istio.io/managed";
+/// Label of workloads that terminate HBONE (R4.16).
+const TUNNEL_LABEL: &str = "networking.istio.io/tunnel";
 
 /// The versioned inputs of an assignment.
 #[derive(Clone, Copy, Debug)]
@@ -128,51 +37,86 @@ pub struct Inputs<'a> {
     pub policies: &'a PolicySnapshot,
 }
 
-/// The endpoints that proxies with projection `key` get for `name`. Cost ∝ the service's endpoints.
+/// The endpoints that proxies with projection `key` get for `name`; `inputs.service` is the service of the namespace that
+/// the projection names. Cost ∝ the service's endpoints.
 ///
-/// An unknown service, port or subset gives an empty assignment, never an error (R4.2).
+/// An unknown service, port or subset gives an empty assignment, never an error (R4.2); so does a service whose
+/// endpoints Envoy resolves itself.
 pub fn assign(inputs: Inputs<'_>, name: &EdsName, key: &EdsKey, recorder: &mut impl Recorder) -> Assignment {
-    let Some(service) = inputs.service.service.as_deref() else {
+    let service = inputs.service.service.as_deref();
+    let meant = service.filter(|service| key.namespace.as_ref() == Some(&service.key.namespace));
+    let Some(service) =
+        meant.filter(|service| service.port(name.port).is_some() && !service.resolution.is_dns())
+    else {
         return Assignment::default();
     };
-    if service.resolution.is_dns() || !name.subset.is_empty() || service.port(name.port).is_none() {
-        return Assignment::default();
-    }
-    let mut pass = Pass { inputs, service, name, key, read: BTreeMap::new() };
-    let mut weighing = Weighing::default();
-    let mut shards: Vec<&EndpointShard> = inputs.service.shards.iter().map(AsRef::as_ref).collect();
-    let standing = |shard: &EndpointShard| inputs.standings.part(&shard.cluster).standing;
-    // Dropped clusters last: they serve only where nothing else does.
-    shards.sort_by(|a, b| {
-        let dropped = |shard| standing(shard) == Standing::Dropped;
-        (dropped(a), &a.cluster).cmp(&(dropped(b), &b.cluster))
-    });
-    for shard in shards {
-        let standing = standing(shard);
-        let names = if inputs.mesh.quirks().has(Quirk::Q30) {
-            service.port(name.port).map(|port| &port.name).into_iter().collect()
-        } else {
-            port_names(shard, name.port)
+    let destination = Destination::of_ids(inputs.policies, &name.host, &key.rules);
+    let subset = destination.subset(&name.subset);
+    if !name.subset.is_empty() && subset.is_none() {
+        return Assignment {
+            policies_read: reads::policies(inputs.policies, &name.host, &[]),
+            ..Assignment::default()
         };
-        weighing.rank(standing);
-        let spare = standing == Standing::Dropped && weighing.serves();
-        for endpoint in shard.endpoints.iter() {
-            let decision = match pass.matches(endpoint, &names) {
-                Err(hidden) => hidden,
-                Ok(()) if spare => Decision::StaleCluster,
-                Ok(()) => pass.decide(endpoint, &mut weighing),
-            };
-            recorder.decided(endpoint, decision);
-        }
     }
-    let networks_read = pass.read.into_iter().map(|(id, part)| (id, part.version)).collect();
+    let settings = destination.settings(name.port, &name.subset);
+    let (config, mesh) = (inputs.policies.mesh(), inputs.mesh);
+    let plan = projection::plan_of(&settings, service, config, mesh.quirks(), key.role);
+    let nowhere = Locality::default();
+    let client =
+        Client { locality: key.locality.as_ref().unwrap_or(&nowhere), labels: key.labels.as_deref() };
+    let features = mesh.features();
+    let outliers = settings.outlier_detection.as_ref();
+    let mut pass = Pass {
+        inputs,
+        name,
+        key,
+        subset: subset.map(|subset| &subset.labels),
+        tls: settings.tls.as_ref().map(|tls| tls.mode),
+        sends_unhealthy: features.send_unhealthy
+            || service.traffic_distribution != TrafficDistribution::Any
+            || features.auto_send_unhealthy
+                && outliers.is_none_or(|outliers| outliers.min_health_percent == 0),
+        sticky: mesh.is_sticky(&service.labels),
+        cluster_local: mesh.cluster_local(config, &name.host),
+        global: is_global(inputs, service),
+        roads: Roads::new(inputs, key),
+        shares: if let Plan::Distribute(rules) = &plan { Some((rules, client.locality)) } else { None },
+        last: None,
+        namespaces: Vec::new(),
+    };
+    let scale = mesh.quirks().has(Quirk::Q29).then(|| pass.roads.mesh_scale());
+    let once = inputs.service.shards.len() > 1 && !mesh.quirks().has(Quirk::Q27);
+    let mut weighing = Weighing::new(mesh.quirks(), scale, once);
+    pass.shards(service, &mut weighing, recorder);
+    pass.unix(service, &mut weighing);
     let clusters = inputs.service.shards.iter().map(|shard| &shard.cluster);
     Assignment {
-        groups: weighing.finish(),
-        networks_read,
+        groups: weighing.finish(&pass.roads, &plan, client),
+        hides_workloads: !features.tells_workloads(),
+        networks_read: pass.roads.into_read(),
         standings_read: inputs.standings.version(clusters),
-        policies_read: Vec::new(),
+        policies_read: reads::policies(inputs.policies, &name.host, &pass.namespaces),
     }
+}
+
+/// Whether other clusters may use a service (R4.9): always, but in an ambient mesh of several networks only if the
+/// first rule of the mesh that means it says so, as long as the config cluster has it.
+fn is_global(inputs: Inputs<'_>, service: &Service) -> bool {
+    if !inputs.mesh.features().multi_network {
+        return true;
+    }
+    let named = Labels::from([("kubernetes.io/metadata.name", service.key.namespace.as_str())]);
+    let rule = inputs
+        .policies
+        .mesh()
+        .service_scopes
+        .iter()
+        .find(|rule| rule.services.selects(&service.labels) && rule.namespaces.selects(&named));
+    let elsewhere = inputs
+        .mesh
+        .config_cluster()
+        .is_some_and(|config| inputs.service.shard(config).is_none_or(|shard| shard.service.is_none()));
+    elsewhere || rule.is_some_and(|rule| rule.global)
 }
 
 /// The names under which a cluster's own record carries this port number (D7). Without a record the cluster's
@@ -185,46 +129,183 @@ fn port_names(shard: &EndpointShard, number: u16) -> Vec<&Name> {
         .collect()
 }
 
+/// What holds for every endpoint of one profile and port.
+#[derive(Clone, Copy)]
+struct Facts {
+    /// Which profile and port, to know it again.
+    of: (*const WorkloadProfile, u16),
+    road: Road,
+    socket: SocketMatch,
+    mtls: bool,
+}
+
 /// One run over the endpoints of one service.
 struct Pass<'a> {
     inputs: Inputs<'a>,
-    service: &'a Service,
     name: &'a EdsName,
     key: &'a EdsKey,
-    /// The parts of networks that were looked at.
-    read: BTreeMap<NetworkId, NetworkPart>,
+    /// Labels of the subset (R4.8).
+    subset: Option<&'a Labels>,
+    /// What the DestinationRule says of TLS (R4.12).
+    tls: Option<ClientTlsMode>,
+    /// R4.10.
+    sends_unhealthy: bool,
+    /// Whether draining endpoints stay (R4.9).
+    sticky: bool,
+    /// R4.5.
+    cluster_local: bool,
+    /// R4.9.
+    global: bool,
+    roads: Roads<'a>,
+    /// Shares by locality, and where the proxy is.
+    shares: Option<(&'a [crate::model::policy::Distribute], &'a Locality)>,
+    last: Option<Facts>,
+    /// The namespaces whose PeerAuthentications were looked at.
+    namespaces: Vec<Name>,
 }
 
-impl Pass<'_> {
+impl<'a> Pass<'a> {
+    fn shards(&mut self, service: &Service, weighing: &mut Weighing, recorder: &mut impl Recorder) {
+        let standings = self.inputs.standings;
+        let standing = |shard: &EndpointShard| standings.part(&shard.cluster).standing;
+        let mut shards: Vec<&EndpointShard> = self.inputs.service.shards.iter().map(AsRef::as_ref).collect();
+        // Dropped clusters last: they serve only where nothing else does.
+        shards.sort_by(|a, b| {
+            let dropped = |shard| standing(shard) == Standing::Dropped;
+            (dropped(a), &a.cluster).cmp(&(dropped(b), &b.cluster))
+        });
+        for shard in shards {
+            let standing = standing(shard);
+            let names = if self.inputs.mesh.quirks().has(Quirk::Q30) {
+                service.port(self.name.port).map(|port| &port.name).into_iter().collect()
+            } else {
+                port_names(shard, self.name.port)
+            };
+            weighing.rank(standing);
+            let spare = standing == Standing::Dropped && weighing.serves();
+            for endpoint in shard.endpoints.iter() {
+                let decision = match self.matches(endpoint, &names) {
+                    Err(hidden) => hidden,
+                    Ok(()) if spare => Decision::StaleCluster,
+                    Ok(()) => self.decide(endpoint, weighing),
+                };
+                recorder.decided(endpoint, decision);
+            }
+        }
+    }
+
+    /// Endpoints at Unix sockets: nothing leads there but the way on the proxy's own machine (R4.15).
+    fn unix(&mut self, service: &Service, weighing: &mut Weighing) {
+        let port = service.port(self.name.port).map(|port| &port.name);
+        weighing.rank(Standing::Regular);
+        for endpoint in service.inline().iter().filter(|endpoint| Some(&endpoint.port_name) == port) {
+            let InlineAddress::Unix(path) = &endpoint.address else { continue };
+            if self.subset.is_some_and(|subset| !has_all(&endpoint.workload, subset)) {
+                continue;
+            }
+            let sent = self.pipe(endpoint, path);
+            if !self.name.sni_dnat || sent.is_mtls() {
+                weighing.direct(&endpoint.workload.place, sent);
+            }
+        }
+    }
+
+    fn pipe(&mut self, endpoint: &InlineEndpoint, path: &Name) -> AssignedEndpoint {
+        let facts = self.facts(&endpoint.workload, 0);
+        AssignedEndpoint {
+            target: Target::Pipe(path.clone()),
+            weight: endpoint.weight(),
+            health: Some(Health::Healthy),
+            socket: facts.socket,
+            origin: Origin::Direct(Arc::clone(&endpoint.workload)),
+        }
+    }
+
     /// Whether an endpoint is one of this name at all, and one the proxy may have.
     fn matches(&self, endpoint: &Endpoint, names: &[&Name]) -> Result<(), Decision> {
         // A slice whose port has no number (R5.2) says which port is meant to nobody.
         if endpoint.port == 0 || !names.contains(&&endpoint.port_name) {
             return Err(Decision::OtherPort);
         }
+        if self.subset.is_some_and(|subset| !has_all(&endpoint.workload, subset)) {
+            return Err(Decision::Subset);
+        }
         self.filter(endpoint).map_or(Ok(()), Err)
     }
 
     fn decide(&mut self, endpoint: &Endpoint, weighing: &mut Weighing) -> Decision {
-        let mtls = endpoint.workload.tls_mode == TlsMode::Istio;
-        if self.name.sni_dnat && !mtls {
-            return Decision::MtlsRequired;
-        }
-        match self.route(endpoint) {
-            Err(hidden) => hidden,
-            // Q17: never an address that nobody knows.
-            Ok(Route::Direct) if endpoint.addresses.is_empty() => Decision::NoAddress,
-            Ok(Route::Direct) => {
-                weighing.direct(endpoint.workload.locality(), direct(endpoint, mtls));
-                Decision::Direct
+        let (workload, place) = (&endpoint.workload, &endpoint.workload.place);
+        let facts = self.facts(workload, endpoint.port);
+        let hidden = match facts.road {
+            // The metadata of R4.17 replaces that of R4.13: what is tunnelled is not asked for by SNI (R4.28).
+            Road::Direct if self.name.sni_dnat && !facts.mtls => Decision::MtlsRequired,
+            Road::Direct => match self.direct(endpoint, facts).map(|sent| weighing.direct(place, sent)) {
+                None => Decision::NoAddress,
+                Some(false) => Decision::SameAddress,
+                Some(true) if self.has_no_share(workload) => Decision::NoShare,
+                Some(true) => return Decision::Direct,
+            },
+            Road::Gateways(_) if !facts.mtls && !self.roads.by_hbone() => Decision::MtlsRequired,
+            Road::Gateways(_) if self.name.sni_dnat && self.roads.by_hbone() => Decision::MtlsRequired,
+            Road::Gateways(_) if !self.is_ready(endpoint) => Decision::NotReadyBehindGateway,
+            Road::Gateways(set) => {
+                let gateways = self.roads.sets()[set].len();
+                weighing.through(place, set, gateways, endpoint.weight());
+                if !self.has_no_share(workload) {
+                    return Decision::ViaGateway;
+                }
+                Decision::NoShare
             }
-            Ok(Route::Gateways(_)) if !mtls => Decision::MtlsRequired,
-            Ok(Route::Gateways(_)) if endpoint.health != Health::Healthy => Decision::NotReadyBehindGateway,
-            Ok(Route::Gateways(gateways)) => {
-                weighing.via(endpoint.workload.locality(), gateways, endpoint.weight());
-                Decision::ViaGateway
-            }
+            Road::Hidden(hidden) => hidden,
+        };
+        weighing.meet(place);
+        hidden
+    }
+
+    /// Whether an endpoint gives its gateways weight (D4; Q11: every one that is sent does).
+    fn is_ready(&self, endpoint: &Endpoint) -> bool {
+        self.inputs.mesh.quirks().has(Quirk::Q11)
+            || endpoint.health == Health::Healthy && !self.is_draining(endpoint)
+    }
+
+    fn has_no_share(&self, workload: &Workload) -> bool {
+        self.shares.is_some_and(|(rules, from)| first_share(rules, from, workload.locality()).is_err())
+    }
+
+    /// What holds for a workload's endpoints on one target port: mostly known from the one before.
+    fn facts(&mut self, workload: &Workload, port: u16) -> Facts {
+        let of = (Arc::as_ptr(&workload.profile), port);
+        if let Some(last) = self.last.filter(|last| last.of == of) {
+            return last;
         }
+        let mode = workload.tls_mode_text();
+        if self.tls.is_none() && mode == "istio" && !self.namespaces.contains(&workload.namespace) {
+            self.namespaces.push(workload.namespace.clone());
+        }
+        let meant = mtls::is_meant(self.tls, self.inputs.policies, workload, port);
+        let socket = match meant && !matches!(mode, "" | "disabled") {
+            _ if self.is_tunnelled(workload) => SocketMatch::Tunnel,
+            true => SocketMatch::TlsMode,
+            false => SocketMatch::Plain,
+        };
+        let road = self.road(&workload.network, &workload.cluster);
+        let facts = Facts { of, road, socket, mtls: socket == SocketMatch::TlsMode && mode == "istio" };
+        self.last = Some(facts);
+        facts
+    }
+
+    fn road(&mut self, network: &NetworkId, cluster: &ClusterId) -> Road {
+        self.roads.to(network, cluster)
+    }
+
+    /// Whether HBONE is spoken to a workload (R4.16).
+    fn is_tunnelled(&self, workload: &Workload) -> bool {
+        if !self.key.hbone {
+            return false;
+        }
+        let offers = workload.label(MANAGED_LABEL) == Some("istio.io-mesh-controller")
+            || workload.label(TUNNEL_LABEL).is_some_and(|label| label.contains("http"));
+        offers && (workload.tls_mode_text() != "istio" || self.inputs.mesh.features().prefer_hbone)
     }
 
     /// The filter of R4.9; `None` keeps the endpoint.
@@ -237,51 +318,67 @@ impl Pass<'_> {
         if !self.key.requested_view.sees(&pod.network) {
             return Some(Decision::NetworkView);
         }
-        if pod.cluster != self.key.cluster && self.inputs.mesh.cluster_local(&self.name.host) {
-            return Some(Decision::OtherCluster);
+        if pod.cluster != self.key.cluster {
+            if self.cluster_local {
+                return Some(Decision::OtherCluster);
+            }
+            if !self.global {
+                return Some(Decision::NotGlobal);
+            }
         }
         if !endpoint.exposure.discoverability().permits(&pod.cluster, &self.key.cluster) {
             return Some(Decision::NotExported);
         }
         match endpoint.health {
-            Health::Unhealthy if !endpoint.exposure.sends_unhealthy() => Some(Decision::Unhealthy),
+            Health::Unhealthy if !self.sends_unhealthy => Some(Decision::Unhealthy),
             Health::Terminating => Some(Decision::Terminating),
-            _ if draining(endpoint) && !self.inputs.mesh.session_labels().mark(&self.service.labels) => {
-                Some(Decision::Draining)
-            }
+            _ if !self.sticky && self.is_draining(endpoint) => Some(Decision::Draining),
             _ => None,
         }
     }
 
-    /// Direct, through gateways, or hidden (R4.21, R4.25, D2).
-    fn route(&mut self, endpoint: &Endpoint) -> Result<Route, Decision> {
-        let (own, other) = (&self.key.network, &endpoint.workload.network);
-        if other.is_empty() || own == other || self.inputs.mesh.reachable(own, other) {
-            return Ok(Route::Direct);
+    /// Whether an endpoint is draining, by its health or its pod's label (R4.9, R4.11).
+    fn is_draining(&self, endpoint: &Endpoint) -> bool {
+        let label = || endpoint.workload.own_labels.get(&self.inputs.mesh.features().draining_label);
+        endpoint.health == Health::Draining || label().is_some_and(|value| !value.is_empty())
+    }
+
+    /// The endpoint at its own address (R4.11–R4.17); `None` when it has none.
+    fn direct(&self, endpoint: &Endpoint, facts: Facts) -> Option<AssignedEndpoint> {
+        let (features, port) = (self.inputs.mesh.features(), endpoint.port);
+        let target = match (endpoint.addresses.first().copied(), facts.socket) {
+            (Some(address), SocketMatch::Tunnel) => {
+                Target::Internal { listener: self.listener(), address, port }
+            }
+            (Some(_), _) if features.dual_stack => {
+                Target::Socket { addresses: endpoint.addresses.clone(), port }
+            }
+            (Some(address), _) => Target::Socket { addresses: address.into(), port },
+            // Q17.
+            (None, _) if self.inputs.mesh.quirks().has(Quirk::Q17) && self.roads.has_no_gateway() => {
+                Target::Nowhere { port }
+            }
+            (None, _) => return None,
+        };
+        let draining = self.is_draining(endpoint);
+        Some(AssignedEndpoint {
+            target,
+            weight: endpoint.weight(),
+            health: Some(if draining { Health::Draining } else { endpoint.health }),
+            socket: facts.socket,
+            origin: Origin::Direct(Arc::clone(&endpoint.workload)),
+        })
+    }
+
+    fn listener(&self) -> InternalListener {
+        match self.key.role {
+            Role::EastWest => InternalListener::ForwardInnerConnect,
+            _ => InternalListener::ConnectOriginate,
         }
-        let networks = self.inputs.networks;
-        let part = self.read.entry(other.clone()).or_insert_with(|| networks.part(other));
-        let candidates = split_horizon::candidates(part, &endpoint.workload.cluster);
-        if candidates.is_empty() {
-            return if own.is_empty() { Ok(Route::Direct) } else { Err(Decision::NoGateway) };
-        }
-        let reached = split_horizon::reached(candidates, self.key.families);
-        if reached.is_empty() { Err(Decision::GatewayFamily) } else { Ok(Route::Gateways(reached)) }
     }
 }
 
-fn draining(endpoint: &Endpoint) -> bool {
-    let label = endpoint.workload.label(DRAINING_LABEL);
-    endpoint.health == Health::Draining || label.is_some_and(|value| !value.is_empty())
-}
-
-fn direct(endpoint: &Endpoint, mtls: bool) -> AssignedEndpoint {
-    AssignedEndpoint {
-        address: endpoint.addresses[0],
-        port: endpoint.port,
-        weight: endpoint.weight(),
-        health: Some(if draining(endpoint) { Health::Draining } else { endpoint.health }),
-        mtls,
-        origin: Origin::Direct(std::sync::Arc::clone(&endpoint.workload)),
-    }
+/// Whether a workload has every label of a subset, topology labels included (R4.8).
+fn has_all(workload: &Workload, labels: &Labels) -> bool {
+    labels.iter().all(|(key, value)| workload.label(key) == Some(value.as_str()))
 }

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use crate::model::{ClusterLocalHosts, NetworkId, Quirks, SessionLabels};
+use crate::model::policy::MeshConfig;
+use crate::model::{ClusterId, ClusterLocalHosts, Features, Labels, NetworkId, Quirk, Quirks, SessionLabels};
 
 /// What the configuration says about the whole mesh. Fixed for the life of the process.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -11,6 +12,8 @@ pub struct MeshRules {
     local: ClusterLocalHosts,
     quirks: Quirks,
     session_labels: SessionLabels,
+    features: Features,
+    config_cluster: Option<ClusterId>,
 }
 
 impl MeshRules {
@@ -27,6 +30,8 @@ impl MeshRules {
             local: ClusterLocalHosts::new(domain, system_namespace),
             quirks: Quirks::OURS,
             session_labels: SessionLabels::default(),
+            features: Features::default(),
+            config_cluster: None,
         }
     }
 
@@ -40,9 +45,33 @@ impl MeshRules {
         Self { session_labels, ..self }
     }
 
-    /// Which Services have sticky sessions (R4.9).
-    pub fn session_labels(&self) -> &SessionLabels {
-        &self.session_labels
+    /// The same rules, with these switches.
+    pub fn with_features(self, features: Features) -> Self {
+        Self { features, ..self }
+    }
+
+    /// The same rules, with this config cluster.
+    pub fn with_config_cluster(self, cluster: Option<ClusterId>) -> Self {
+        Self { config_cluster: cluster, ..self }
+    }
+
+    /// The switches.
+    pub fn features(&self) -> &Features {
+        &self.features
+    }
+
+    /// The config cluster, if there is one.
+    pub fn config_cluster(&self) -> Option<&ClusterId> {
+        self.config_cluster.as_ref()
+    }
+
+    /// Whether a service with these labels keeps its draining endpoints for sticky sessions (R4.9; Q10: only the
+    /// cookie label does).
+    pub fn is_sticky(&self, labels: &Labels) -> bool {
+        if self.quirks.has(Quirk::Q10) {
+            return labels.get(&self.session_labels.cookie).is_some_and(|value| !value.is_empty());
+        }
+        self.session_labels.mark(labels)
     }
 
     /// Where proxies are answered as the peer does.
@@ -56,8 +85,8 @@ impl MeshRules {
     }
 
     /// Whether a host is served from the proxy's own cluster only (R4.5).
-    pub fn cluster_local(&self, host: &str) -> bool {
-        self.local.contains(host)
+    pub fn cluster_local(&self, config: &MeshConfig, host: &str) -> bool {
+        self.local.says(&config.service_settings, host)
     }
 }
 
@@ -74,11 +103,11 @@ mod tests {
     #[test]
     fn r4_5_default_cluster_local_hosts() {
         let rules = MeshRules::default();
-        assert!(rules.cluster_local("kube-dns.kube-system.svc.cluster.local"));
-        assert!(rules.cluster_local("kubernetes.default.svc.cluster.local"));
-        assert!(rules.cluster_local("istiod.istio-system.svc.cluster.local"));
-        assert!(!rules.cluster_local("kubernetes.other.svc.cluster.local"));
-        assert!(!rules.cluster_local("a.default.svc.cluster.local"));
+        assert!(rules.cluster_local(&MeshConfig::default(), "kube-dns.kube-system.svc.cluster.local"));
+        assert!(rules.cluster_local(&MeshConfig::default(), "kubernetes.default.svc.cluster.local"));
+        assert!(rules.cluster_local(&MeshConfig::default(), "istiod.istio-system.svc.cluster.local"));
+        assert!(!rules.cluster_local(&MeshConfig::default(), "kubernetes.other.svc.cluster.local"));
+        assert!(!rules.cluster_local(&MeshConfig::default(), "a.default.svc.cluster.local"));
     }
 
     #[test]

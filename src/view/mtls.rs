@@ -1,6 +1,7 @@
-//! Which mTLS a workload asks for (R4.12.3).
+//! Which mTLS a workload asks for, and whether it is spoken to an endpoint (R4.12).
 
-use crate::model::policy::{MtlsMode, PeerAuthentication};
+use crate::model::Workload;
+use crate::model::policy::{ClientTlsMode, MtlsMode, PeerAuthentication};
 use crate::registry::PolicySnapshot;
 
 /// Which mTLS one workload asks for: on ports that a policy names, and on all others.
@@ -49,6 +50,33 @@ impl WorkloadMtls {
     /// The target ports that are named, sorted, with their modes.
     pub fn ports(&self) -> &[(u16, MtlsMode)] {
         &self.ports
+    }
+}
+
+/// What PeerAuthentications give a workload of `namespace` for one of its target ports ([`WorkloadMtls`]).
+pub fn mode<'a>(
+    policies: &PolicySnapshot,
+    namespace: &str,
+    port: u16,
+    label: impl Fn(&str) -> Option<&'a str>,
+) -> MtlsMode {
+    WorkloadMtls::of(policies, namespace, label).on_port(port)
+}
+
+/// Whether mesh mTLS is meant for an endpoint: the DestinationRule decides alone if it says anything; else the endpoint
+/// must offer it and its PeerAuthentication must not forbid it.
+pub fn is_meant(
+    rule: Option<ClientTlsMode>,
+    policies: &PolicySnapshot,
+    workload: &Workload,
+    port: u16,
+) -> bool {
+    match rule {
+        Some(mode) => mode == ClientTlsMode::IstioMutual,
+        None => {
+            workload.tls_mode_text() == "istio"
+                && mode(policies, &workload.namespace, port, |key| workload.label(key)) != MtlsMode::Disable
+        }
     }
 }
 

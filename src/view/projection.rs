@@ -1,21 +1,56 @@
 //! Projections: the part of a proxy that one kind of resource may read (D16).
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
 
 use serde::Serialize;
 
-use crate::model::policy::{DestinationRule, Gateway, PolicyId, Sidecar, VirtualService};
+use super::lb::{self, Plan, Setting};
+use super::{Destination, EdsName, MeshRules, visibility};
+use crate::model::policy::{DestinationRule, Gateway, MeshConfig, PolicyId, TrafficSettings, VirtualService};
 use crate::model::{
-    ClusterId, Dialect, InterceptionMode, IpFamilies, Labels, Name, NetworkId, ProxyKind, ProxyView, RequestedView,
-    Service, WorkloadId,
+    ClusterId, Dialect, InterceptionMode, IpFamilies, Labels, Locality, Name, NetworkId, ProxyKind,
+    ProxyView, Quirk, Quirks, RequestedView, Service, ServiceKey, WorkloadId,
 };
-use crate::registry::PolicySnapshot;
+use crate::registry::{PolicySnapshot, ServiceSnapshot};
+
+/// The part a proxy plays (R4.21).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Role {
+    /// Beside a workload.
+    Sidecar,
+    /// A gateway that nobody manages.
+    Router,
+    /// A gateway made for a Gateway object.
+    Ingress,
+    /// A waypoint of the ambient mesh.
+    Waypoint,
+    /// An east-west gateway of the ambient mesh.
+    EastWest,
+}
+
+/// Label of managed gateways with the controller that made them.
+const MANAGED: &str = "gateway.istio.io/managed";
+
+impl Role {
+    /// The part of a proxy, by its kind and the label of managed gateways.
+    pub fn of(view: &ProxyView) -> Self {
+        match (view.kind, view.own_label(MANAGED)) {
+            (ProxyKind::Sidecar, _) => Self::Sidecar,
+            (ProxyKind::Router, Some("istio.io-gateway-controller")) => Self::Ingress,
+            (ProxyKind::Router, Some("istio.io-mesh-controller")) => Self::Waypoint,
+            (ProxyKind::Router, Some("istio.io-eastwest-controller")) => Self::EastWest,
+            (ProxyKind::Router, _) => Self::Router,
+        }
+    }
+}
 
 /// All that an assignment may depend on.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub struct EdsKey {
-    /// Sidecar or router.
-    pub kind: ProxyKind,
+    /// Its part. Managed gateways differ from others in the ambient mesh only.
+    pub role: Role,
     /// The proxy's cluster.
     pub cluster: ClusterId,
     /// The proxy's network.
@@ -24,21 +59,116 @@ pub struct EdsKey {
     pub families: IpFamilies,
     /// The networks it asked to see.
     pub requested_view: RequestedView,
+    /// The namespace of the service that the host name means for the proxy; `None` when it sees none (R4.2).
+    pub namespace: Option<Name>,
+    /// The DestinationRules that hold for the proxy and this host, in order (R4.3).
+    pub rules: Vec<PolicyId>,
+    /// Whether it may use HBONE (R4.16).
+    pub hbone: bool,
     /// Its node, only for services that are served from the own node (R4.9).
     pub node: Option<Name>,
+    /// Where it runs, as far as the locality setting of the service compares it (R4.32, R4.33, R4.35).
+    pub locality: Option<Locality>,
+    /// Its values of the labels that the locality setting of the service compares (R4.34); the node name is one of
+    /// them (Q22).
+    pub labels: Option<Vec<(Name, Name)>>,
 }
 
 impl EdsKey {
-    /// The projection for assignments of `service`; the node is read only when that service asks for it.
-    pub fn of(view: &ProxyView, service: Option<&Service>) -> Self {
+    /// The projection of a sidecar for a service that no rule reads more for.
+    pub fn plain(cluster: impl Into<ClusterId>, network: impl Into<NetworkId>, service: &ServiceKey) -> Self {
         Self {
-            kind: view.kind,
+            role: Role::Sidecar,
+            cluster: cluster.into(),
+            network: network.into(),
+            families: IpFamilies::V4,
+            requested_view: RequestedView::default(),
+            namespace: Some(service.namespace.clone()),
+            rules: Vec::new(),
+            hbone: false,
+            node: None,
+            locality: None,
+            labels: None,
+        }
+    }
+
+    /// The projection for assignments of `name`. `candidates` are the services of that host name, one per namespace. What
+    /// rules may compare is there only where a rule of that service compares it. It changes with the proxy, with the
+    /// merged records of the candidates, and with the policies: MeshConfig, the Sidecars of the proxy's namespace and
+    /// the root's, the DestinationRules about the host.
+    pub fn of(
+        view: &ProxyView,
+        name: &EdsName,
+        candidates: &[Arc<ServiceSnapshot>],
+        policies: &PolicySnapshot,
+        mesh: &MeshRules,
+    ) -> Self {
+        let found = visibility::meant(view, name, candidates, policies);
+        let service = found.as_deref().and_then(|found| found.service.as_deref());
+        let features = mesh.features();
+        let role = match Role::of(view) {
+            Role::Sidecar => Role::Sidecar,
+            role if features.ambient => role,
+            _ => Role::Router,
+        };
+        let key = Self {
+            role,
             cluster: view.cluster().clone(),
             network: view.network.clone(),
             families: view.families,
             requested_view: view.requested_view.clone(),
+            namespace: service.map(|service| service.key.namespace.clone()),
+            rules: Vec::new(),
+            hbone: features.ambient && view.sends_hbone,
             node: service.filter(|service| service.node_local).map(|_| view.node_name.clone()),
+            locality: None,
+            labels: None,
+        };
+        match service {
+            Some(service) => key.with_rules(view, name, service, policies, mesh),
+            None => key,
         }
+    }
+
+    fn with_rules(
+        mut self,
+        view: &ProxyView,
+        name: &EdsName,
+        service: &Service,
+        policies: &PolicySnapshot,
+        mesh: &MeshRules,
+    ) -> Self {
+        let destination = Destination::of(view, &service.key, policies);
+        self.rules = destination.ids();
+        let settings = destination.settings(name.port, &name.subset);
+        let plan = plan_of(&settings, service, policies.mesh(), mesh.quirks(), self.role);
+        self.locality = match &plan {
+            Plan::Distribute(_) | Plan::Failover { regions: Some(_), .. } => Some(view.locality.clone()),
+            Plan::ZoneAware { .. } => {
+                Some(Locality { region: view.locality.region.clone(), ..Locality::default() })
+            }
+            _ => None,
+        };
+        if plan.compares_labels() && view.has_labels() {
+            self.labels = Some(plan.labels().map(|key| (key.into(), view.label(key).into())).collect());
+        }
+        self
+    }
+}
+
+/// What is to be done about localities, for a proxy that plays this part (R4.29–R4.31, R4.35).
+pub(super) fn plan_of<'a>(
+    settings: &'a TrafficSettings,
+    service: &Service,
+    mesh: &'a MeshConfig,
+    quirks: Quirks,
+    role: Role,
+) -> Plan<'a> {
+    let setting = lb::setting(settings.load_balancer.as_ref(), service.traffic_distribution, mesh);
+    let default = mesh.outlier_detection.is_some() && !quirks.has(Quirk::Q19);
+    match setting {
+        Some(Setting::ZoneAware(..)) if role == Role::Waypoint => Plan::Unchanged,
+        setting => lb::plan(setting, settings.outlier_detection.is_some() || default, quirks),
     }
 }
 
@@ -90,25 +220,11 @@ impl OutboundKey {
             families: view.families,
             bind: bind.filter(|_| uncaptured),
             east_west: view.kind == ProxyKind::Router && !view.requested_view.is_everything(),
-            sidecar: sidecar(view, policies),
+            sidecar: visibility::sidecar(view, policies).map(|sidecar| sidecar.meta.id.clone()),
             gateways: gateways(view, policies),
             labels: asked_labels(view, policies),
         }
     }
-}
-
-/// The Sidecar of a proxy: the oldest of its namespace that selects it by labels, else the oldest there without
-/// labels, else the oldest of the mesh's namespace without labels.
-fn sidecar(view: &ProxyView, policies: &PolicySnapshot) -> Option<PolicyId> {
-    if view.kind != ProxyKind::Sidecar {
-        return None;
-    }
-    let own = policies.of::<Sidecar>(view.namespace());
-    let selecting = own.iter().filter(|sidecar| !sidecar.selector.is_everything());
-    let selected = selecting.filter(|sidecar| sidecar.selector.selects(|label| view.own_label(label)));
-    let mesh = policies.of::<Sidecar>(&policies.mesh().root_namespace);
-    let general = own.iter().chain(mesh).filter(|sidecar| sidecar.selector.is_everything());
-    selected.chain(general).next().map(|sidecar| sidecar.meta.id.clone())
 }
 
 /// The Gateways that select a router. Cost ∝ Gateways.

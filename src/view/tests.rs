@@ -6,10 +6,12 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 
-use super::{Assignment, Decision, EdsKey, EdsName, Inputs, MeshRules, Origin, assign};
+use super::{
+    AssignedEndpoint, Assignment, Decision, EdsKey, EdsName, Inputs, MeshRules, Origin, Role, assign,
+};
 use crate::model::{
     ClusterRole, Endpoint, EndpointShard, Health, IpFamilies, Locality, NetworkGateway, PortProtocol,
-    ProxyKind, RequestedView, Service, ServiceKey, ServicePort, TlsMode, Transport, WorkloadParts,
+    RequestedView, Service, ServiceKey, ServicePort, TlsMode, Transport, WorkloadParts,
 };
 use crate::registry::{ClusterWriter, Registry};
 
@@ -102,15 +104,7 @@ impl World {
 
     fn from(&self, place: &str) -> Viewer<'_> {
         let (network, cluster) = place.split_once('/').expect("network/cluster");
-        let key = EdsKey {
-            kind: ProxyKind::Sidecar,
-            cluster: cluster.into(),
-            network: network.into(),
-            families: IpFamilies::V4,
-            requested_view: RequestedView::default(),
-            node: None,
-        };
-        Viewer { world: self, key }
+        Viewer { world: self, key: EdsKey::plain(cluster, network, &self.service.key) }
     }
 }
 
@@ -133,6 +127,11 @@ fn endpoint(cluster: &str, network: &str, port_name: &str, pod: &Pod) -> Endpoin
         weight: std::num::NonZeroU32::new(pod.weight),
         ..Endpoint::new(address, 5000, port_name, workload)
     }
+}
+
+/// Where an endpoint leads.
+fn shown(endpoint: &AssignedEndpoint) -> String {
+    endpoint.address().map(|address| address.to_string()).unwrap_or_default()
 }
 
 struct Viewer<'a> {
@@ -168,7 +167,7 @@ impl Viewer<'_> {
         let (assignment, _) = self.assignment(name);
         let group = |group: &super::LocalityGroup| -> Vec<String> {
             let all = group.endpoints.iter();
-            all.map(|e| format!("{}:{}*{}", e.address, e.port, e.weight).replace(":5000", "")).collect()
+            all.map(|e| format!("{}:{}*{}", shown(e), e.port(), e.weight).replace(":5000", "")).collect()
         };
         let seen: Vec<_> = assignment.groups.iter().map(group).collect();
         assert_eq!(seen.iter().map(|group| group.join(" ")).collect::<Vec<_>>(), expected);
@@ -319,7 +318,7 @@ fn r2_8_and_r7_4_a_gateway_sees_its_own_network_only_and_only_mtls() {
     let world = two_networks().pods("east", &[pod("10.10.0.1")]).pods("west", &[pod("10.10.0.1"), plain]);
     let gateway = || {
         world.from("net-west/west").with(|key| {
-            key.kind = ProxyKind::Router;
+            key.role = Role::Router;
             key.requested_view = RequestedView::new(vec!["net-west".into()]);
         })
     };
@@ -441,7 +440,7 @@ proptest! {
         let scale = if remote.is_empty() { 1 } else { gateways as u64 };
         prop_assert_eq!(sum(false), local as u64 * scale);
         prop_assert_eq!(sum(true), remote.iter().map(|&w| u64::from(w)).sum::<u64>() * scale);
-        let addresses: Vec<_> = assignment.endpoints().map(|e| (e.address, e.port)).collect();
+        let addresses: Vec<_> = assignment.endpoints().map(|e| (e.address(), e.port())).collect();
         let distinct: std::collections::BTreeSet<_> = addresses.iter().collect();
         prop_assert_eq!(distinct.len(), addresses.len());
     }

@@ -11,7 +11,8 @@ use super::counts::Counts;
 use super::resource::{Encoded, ResourceType};
 use super::resources;
 use super::watchers::{Marks, StreamHandle, Watchers};
-use crate::model::{Hostname, Name, NetworkId, Service};
+use crate::model::policy::{HostPattern, PolicyKind, PolicyPart, Scoping};
+use crate::model::{Hostname, Name, NetworkId, ProxyView, Service, ServiceKey};
 use crate::registry::{Registry, ServiceSnapshot};
 use crate::view::{self, EdsKey, EdsName, Inputs, MeshRules};
 
@@ -22,13 +23,36 @@ struct Built {
     service_version: u64,
     networks_read: Vec<(NetworkId, u64)>,
     standings_read: u64,
+    /// The version of all policies together, when they were read.
+    policies: u64,
+    policies_read: Vec<(PolicyPart, u64)>,
+}
+
+/// What a cell may have read besides its service: who reads it is to be found by it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+enum Source {
+    /// The gateways of a network.
+    Network(NetworkId),
+    /// A part of the policies.
+    Policy(PolicyPart),
+}
+
+impl Built {
+    /// What cells are listed by. Rules about hosts are not: cells are found by their host anyway. Nor is the mesh-wide
+    /// document: it is read by all.
+    fn sources(&self) -> impl Iterator<Item = Source> {
+        let networks = self.networks_read.iter().map(|(id, _)| Source::Network(id.clone()));
+        let policies = self.policies_read.iter().map(|(part, _)| part);
+        let policies = policies.filter(|part| part.kind.scoping() == Scoping::Namespaces);
+        networks.chain(policies.cloned().map(Source::Policy))
+    }
 }
 
 /// What a cell remembers across builds.
 #[derive(Debug, Default)]
 struct Building {
-    /// The networks any build ever read: where the cell is listed as a reader.
-    read: BTreeSet<NetworkId>,
+    /// What any build ever read: where the cell is listed as a reader.
+    read: BTreeSet<Source>,
     /// The bytes that every watcher holds or was told of. `None` once a miss built others before the push came
     /// by: watchers then differ, and all must be told whatever the push finds.
     announced: Option<u128>,
@@ -76,8 +100,8 @@ pub(super) struct Assignments {
     mesh: Arc<MeshRules>,
     counts: Arc<Counts>,
     topics: DashMap<Hostname, Topic>,
-    /// The cells that read a network's gateways (D14).
-    readers: DashMap<NetworkId, HashMap<u64, Weak<AssignmentCell>>>,
+    /// The cells that read a part (D14).
+    readers: DashMap<Source, HashMap<u64, Weak<AssignmentCell>>>,
     next_serial: AtomicU64,
 }
 
@@ -94,14 +118,29 @@ impl Assignments {
         }
     }
 
-    /// The snapshot behind a name; `None` for names and hosts nobody knows.
-    fn snapshot(&self, name: Option<&EdsName>) -> Option<Arc<ServiceSnapshot>> {
-        self.registry.host(&name?.host).first().map(|cell| cell.load())
+    /// The services of a name, one per namespace; none for names and hosts nobody knows.
+    fn candidates(&self, name: &EdsName) -> Vec<Arc<ServiceSnapshot>> {
+        self.registry.host(&name.host).iter().map(|cell| cell.load()).collect()
     }
 
-    /// The merged record behind a name: the projection may depend on it.
-    pub(super) fn service(&self, name: &str) -> Option<Arc<Service>> {
-        self.snapshot(EdsName::parse(name).as_ref())?.service.clone()
+    /// The snapshot behind a cell: the service of the namespace that its projection names.
+    fn snapshot(&self, cell: &AssignmentCell) -> Option<Arc<ServiceSnapshot>> {
+        let (name, namespace) = (cell.parsed.as_ref()?, cell.key.namespace.as_ref()?);
+        let key = ServiceKey::new(namespace, name.host.clone());
+        self.registry.service(&key).map(|cell| cell.load())
+    }
+
+    /// Whether some cluster has a service of this name.
+    pub(super) fn is_known(&self, name: &str) -> bool {
+        let candidates = EdsName::parse(name).map(|name| self.candidates(&name)).unwrap_or_default();
+        candidates.iter().any(|candidate| candidate.service.is_some())
+    }
+
+    /// The projection of a proxy for a name as of now.
+    pub(super) fn key(&self, view: &ProxyView, name: &str) -> EdsKey {
+        let nothing = || EdsName::outbound(0, &Hostname::default());
+        let name = EdsName::parse(name).unwrap_or_else(nothing);
+        EdsKey::of(view, &name, &self.candidates(&name), &self.registry.policies(), &self.mesh)
     }
 
     /// Adds `stream` to the watchers of a name for a projection.
@@ -139,8 +178,8 @@ impl Assignments {
         if removed {
             let mut building = cell.building();
             building.gone = true;
-            for network in std::mem::take(&mut building.read) {
-                self.readers.remove_if_mut(&network, |_, readers| {
+            for source in std::mem::take(&mut building.read) {
+                self.readers.remove_if_mut(&source, |_, readers| {
                     readers.remove(&cell.serial);
                     readers.is_empty()
                 });
@@ -162,8 +201,8 @@ impl Assignments {
             return encoded;
         }
         let mut built = self.build(cell);
-        // A network may have changed before the cell was listed as its reader: nobody would tell of that.
-        while self.list(cell, building, &built.networks_read) && !self.networks_current(&built) {
+        // A part may have changed before the cell was listed as its reader: nobody would tell of that.
+        while self.list(cell, building, &built) && !self.parts_current(&built) {
             built = self.build(cell);
         }
         let encoded = Arc::clone(&built.encoded);
@@ -176,17 +215,12 @@ impl Assignments {
         encoded
     }
 
-    /// Lists a cell as a reader of `networks`; says whether it was not yet for one of them.
-    fn list(
-        &self,
-        cell: &Arc<AssignmentCell>,
-        building: &mut Building,
-        networks: &[(NetworkId, u64)],
-    ) -> bool {
+    /// Lists a cell as a reader of what it was built from; says whether it was not yet for some of that.
+    fn list(&self, cell: &Arc<AssignmentCell>, building: &mut Building, built: &Built) -> bool {
         let mut new = false;
-        for (network, _) in networks {
-            if !building.gone && building.read.insert(network.clone()) {
-                self.readers.entry(network.clone()).or_default().insert(cell.serial, Arc::downgrade(cell));
+        for source in built.sources() {
+            if !building.gone && building.read.insert(source.clone()) {
+                self.readers.entry(source).or_default().insert(cell.serial, Arc::downgrade(cell));
                 new = true;
             }
         }
@@ -196,27 +230,36 @@ impl Assignments {
     /// The stored bytes if every part they were built from is still the newest.
     fn valid(&self, cell: &AssignmentCell) -> Option<Arc<Encoded>> {
         let built = cell.slot.load_full()?;
-        let snapshot = self.snapshot(cell.parsed.as_ref());
+        let snapshot = self.snapshot(cell);
         // A service that is gone for good has no version left: only a build without it is valid then.
         let service = built.service_version == snapshot.as_ref().map_or(0, |snapshot| snapshot.version);
         let clusters =
             snapshot.iter().flat_map(|snapshot| snapshot.shards.iter()).map(|shard| &shard.cluster);
         let standings = built.standings_read == self.registry.standings().version(clusters);
-        (service && standings && self.networks_current(&built)).then(|| Arc::clone(&built.encoded))
+        (service && standings && self.parts_current(&built)).then(|| Arc::clone(&built.encoded))
     }
 
-    fn networks_current(&self, built: &Built) -> bool {
-        let networks = self.registry.networks();
+    fn parts_current(&self, built: &Built) -> bool {
+        let (networks, policies) = (self.registry.networks(), self.registry.policies());
+        let same = || built.policies_read.iter().all(|(part, version)| *version == policies.version_of(part));
         built.networks_read.iter().all(|(id, version)| *version >= networks.part(id).version)
+            && (built.policies == policies.version() || same())
     }
 
     fn build(&self, cell: &AssignmentCell) -> Built {
         Counts::add(&self.counts.assignment_builds);
         let networks = self.registry.networks();
-        let found = cell.parsed.as_ref().zip(self.snapshot(cell.parsed.as_ref()));
+        let found = cell.parsed.as_ref().zip(self.snapshot(cell));
         let Some((name, snapshot)) = found else {
             let encoded = Arc::new(resources::empty_assignment(&cell.name));
-            return Built { encoded, service_version: 0, networks_read: Vec::new(), standings_read: 0 };
+            return Built {
+                encoded,
+                service_version: 0,
+                networks_read: Vec::new(),
+                standings_read: 0,
+                policies: 0,
+                policies_read: Vec::new(),
+            };
         };
         let standings = self.registry.standings();
         let (mesh, standings) = (&*self.mesh, &*standings);
@@ -228,6 +271,8 @@ impl Assignments {
             service_version: snapshot.version,
             networks_read: assignment.networks_read,
             standings_read: assignment.standings_read,
+            policies: policies.version(),
+            policies_read: assignment.policies_read,
         }
     }
 
@@ -239,7 +284,7 @@ impl Assignments {
         };
         let node_local = service.is_some_and(|service| service.node_local);
         for cell in cells {
-            if cell.key.node.is_some() != node_local {
+            if cell.key.node.is_some() != node_local || cell.key.namespace.is_some() != service.is_some() {
                 marks.view(&cell.watchers);
             }
             self.refresh(&cell, marks);
@@ -248,7 +293,42 @@ impl Assignments {
 
     /// Builds every watched assignment that read a network once and marks the watchers of those that differ.
     pub(super) fn network_changed(&self, network: &NetworkId, marks: &mut Marks) {
-        let readers = self.readers.get(network).map(|readers| readers.values().cloned().collect::<Vec<_>>());
+        self.readers_refresh(&Source::Network(network.clone()), marks);
+    }
+
+    /// Builds every watched assignment that a part of the policies is about once, and marks the watchers of those that
+    /// differ, and those whose projection may differ. Cost ∝ the cells it is about; for a wildcard and for the
+    /// mesh-wide document also the watched hosts.
+    pub(super) fn policy_changed(&self, part: &PolicyPart, marks: &mut Marks) {
+        match part.kind.scoping() {
+            Scoping::Namespaces => self.readers_refresh(&Source::Policy(part.clone()), marks),
+            // Routes and gateways lead to assignments; these read nothing of them.
+            Scoping::Hosts if part.kind == PolicyKind::VirtualService => {}
+            Scoping::Routers => {}
+            Scoping::Hosts => {
+                for cell in self.cells_of(&HostPattern::new(part.scope.clone())) {
+                    marks.rekey(&cell.watchers, &cell.name);
+                    self.refresh(&cell, marks);
+                }
+            }
+            Scoping::Mesh => {
+                self.cells_of(&HostPattern::new("*")).iter().for_each(|cell| self.refresh(cell, marks));
+            }
+        }
+    }
+
+    /// The cells of the hosts that are meant.
+    fn cells_of(&self, hosts: &HostPattern) -> Vec<Arc<AssignmentCell>> {
+        if !hosts.is_wildcard() {
+            let topic = self.topics.get(hosts.as_str());
+            return topic.map(|topic| topic.values().cloned().collect()).unwrap_or_default();
+        }
+        let meant = self.topics.iter().filter(|topic| hosts.matches(topic.key()));
+        meant.flat_map(|topic| topic.values().cloned().collect::<Vec<_>>()).collect()
+    }
+
+    fn readers_refresh(&self, source: &Source, marks: &mut Marks) {
+        let readers = self.readers.get(source).map(|readers| readers.values().cloned().collect::<Vec<_>>());
         for cell in readers.unwrap_or_default().iter().filter_map(Weak::upgrade) {
             self.refresh(&cell, marks);
         }

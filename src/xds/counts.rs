@@ -38,6 +38,8 @@ pub struct Triggers {
     pub networks: AtomicU64,
     /// `proxy`: what is known of a pod.
     pub proxy: AtomicU64,
+    /// `config`: policies.
+    pub config: AtomicU64,
 }
 
 impl Triggers {
@@ -51,18 +53,20 @@ impl Triggers {
             (&self.service, service),
             (&self.networks, networks),
             (&self.proxy, !changes.workloads.is_empty()),
+            (&self.config, !changes.policies.is_empty()),
         ];
         reasons.into_iter().filter(|(_, holds)| *holds).for_each(|(counter, _)| Counts::add(counter));
     }
 
     /// Every reason with its count.
-    pub fn all(&self) -> [(&'static str, u64); 4] {
+    pub fn all(&self) -> [(&'static str, u64); 5] {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         [
             ("endpoint", read(&self.endpoint)),
             ("service", read(&self.service)),
             ("networks", read(&self.networks)),
             ("proxy", read(&self.proxy)),
+            ("config", read(&self.config)),
         ]
     }
 }

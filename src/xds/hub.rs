@@ -8,6 +8,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use arc_swap::ArcSwap;
 use dashmap::DashMap;
+use hashbrown::HashSet;
 
 use super::assignments::Assignments;
 use super::counts::Counts;
@@ -16,6 +17,7 @@ use super::outbound::Outbounds;
 use super::resource::ResourceType;
 use super::status::{StreamStatus, TypeStatus};
 use super::watchers::{Marks, StreamHandle, Watchers};
+use crate::model::policy::{PolicyPart, Scoping};
 use crate::model::{ClusterId, Name, Node, ProxyView, ServiceKey, WorkloadId};
 use crate::registry::{ChangeSet, Registry};
 use crate::trust::SecretSource;
@@ -94,6 +96,8 @@ pub(super) struct Hub {
     pub(super) outbounds: Outbounds,
     /// Streams by the pod they belong to.
     workloads: DashMap<WorkloadId, Watchers>,
+    /// Streams by the namespace of their proxy.
+    namespaces: DashMap<Name, Watchers>,
     /// Streams by the services their own ports come from.
     behind: DashMap<ServiceKey, Behind>,
     streams: DashMap<u64, Arc<StreamEntry>>,
@@ -116,6 +120,7 @@ impl Hub {
             secrets,
             counts,
             workloads: DashMap::new(),
+            namespaces: DashMap::new(),
             behind: DashMap::new(),
             streams: DashMap::new(),
             next_stream: AtomicU64::new(1),
@@ -125,7 +130,8 @@ impl Hub {
     /// The view of a proxy as of now.
     pub(super) fn view(&self, node: &Node) -> ProxyView {
         let workload = self.registry.workload(&node.workload);
-        ProxyView::new(node, workload, &self.registry.networks().of_cluster(node.cluster()))
+        let network = self.registry.networks().of_cluster(node.cluster());
+        ProxyView::new(node, workload, &network, self.registry.quirks())
     }
 
     /// Registers a stream: from here on it is told of changes of its own pod.
@@ -137,6 +143,7 @@ impl Hub {
     ) -> Arc<StreamEntry> {
         let handle = StreamHandle::new(self.next_stream.fetch_add(1, Ordering::Relaxed));
         self.workloads.entry(node.workload.clone()).or_default().add(&handle);
+        self.namespaces.entry(node.workload.namespace.clone()).or_default().add(&handle);
         // Read after registering: a change of the pod is either seen here or told later.
         let view = ArcSwap::from_pointee(self.view(&node));
         let types = Mutex::default();
@@ -156,10 +163,12 @@ impl Hub {
     /// Forgets a stream.
     pub(super) fn disconnect(&self, entry: &StreamEntry) {
         self.streams.remove(&entry.handle.id);
-        self.workloads.remove_if(&entry.node.workload, |_, watchers| {
+        let leave = |watchers: &Watchers| {
             watchers.remove(&entry.handle);
             watchers.is_empty()
-        });
+        };
+        self.workloads.remove_if(&entry.node.workload, |_, watchers| leave(watchers));
+        self.namespaces.remove_if(&entry.node.workload.namespace, |_, watchers| leave(watchers));
     }
 
     /// Has a stream told of changes of the ports of these services.
@@ -217,7 +226,33 @@ impl Hub {
         for network in &changes.networks {
             self.assignments.network_changed(network, &mut marks);
         }
+        self.policies_changed(&changes.policies, &mut marks);
         self.wake(marks);
+    }
+
+    /// Policies of a namespace are about its proxies, those of the root namespace and the mesh-wide document about all.
+    fn policies_changed(&self, parts: &HashSet<PolicyPart>, marks: &mut Marks) {
+        if parts.is_empty() {
+            return;
+        }
+        let root = self.registry.policies().mesh().root_namespace.clone();
+        let everybody = parts.iter().any(|part| match part.kind.scoping() {
+            Scoping::Mesh => true,
+            Scoping::Namespaces => part.scope == root,
+            // Routers are told by their world.
+            Scoping::Hosts | Scoping::Routers => false,
+        });
+        if everybody {
+            self.namespaces.iter().for_each(|watchers| marks.view(watchers.value()));
+        }
+        for part in parts {
+            if part.kind.scoping() == Scoping::Namespaces
+                && let Some(watchers) = self.namespaces.get(&part.scope)
+            {
+                marks.view(&watchers);
+            }
+            self.assignments.policy_changed(part, marks);
+        }
     }
 
     /// Drops removed Envoy clusters whose time has come.

@@ -13,7 +13,7 @@ use super::resources::{self, Application, InboundPolicy, InboundPort};
 use crate::model::policy::{AuthorizationPolicy, IngressListener, Sidecar, SidecarPort};
 use crate::model::{Endpoint, Name, ProxyKind, ProxyView, ServiceKey};
 use crate::registry::{PolicySnapshot, Registry, ServiceSnapshot};
-use crate::view::{Client, OutboundKey, WorkloadKey, WorkloadMtls};
+use crate::view::{Client, OutboundKey, WorkloadKey, WorkloadMtls, visibility};
 
 /// The lists that belong to one proxy alone.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -39,7 +39,7 @@ impl Own {
             counts.gateway_conflicts.fetch_add(made.conflicts as u64, Ordering::Relaxed);
             return Self { clusters: Arc::default(), listeners: Arc::new(ResourceList::new(made.entries)) };
         }
-        let sidecar = sidecar(&policies, view);
+        let sidecar = visibility::sidecar(view, &policies);
         let ports = match sidecar.filter(|sidecar| !sidecar.ingress.is_empty()) {
             Some(sidecar) => sidecar.ingress.iter().map(|listener| ingress(listener, view)).collect(),
             None => ports(registry, view),
@@ -82,16 +82,6 @@ fn policy(
         pool: sidecar.and_then(|sidecar| sidecar.inbound_pool.clone()),
         detection_timeout: Some(mesh.protocol_detection_timeout).filter(|timeout| !timeout.is_zero()),
     }
-}
-
-/// The Sidecar of a proxy: the oldest that selects it, else the oldest of its namespace, else of the root namespace.
-fn sidecar<'a>(policies: &'a PolicySnapshot, view: &ProxyView) -> Option<&'a Sidecar> {
-    let own = policies.of::<Sidecar>(view.namespace());
-    let of_root = policies.of::<Sidecar>(&policies.mesh().root_namespace);
-    let wide = |sidecar: &&Arc<Sidecar>| sidecar.selector.is_everything();
-    let mut selecting = own.iter().filter(|sidecar| !wide(sidecar));
-    let selecting = selecting.find(|sidecar| sidecar.selector.selects(|key| view.own_label(key)));
-    selecting.or_else(|| own.iter().find(wide)).or_else(|| of_root.iter().find(wide)).map(Arc::as_ref)
 }
 
 /// A port that a Sidecar tells.
@@ -193,7 +183,7 @@ mod tests {
         let pod = WorkloadCell::from(WorkloadParts { account: Some(account), ..WorkloadParts::default() });
         let id = "sidecar~10.0.0.1~p.a~a.svc.cluster.local";
         let node = Node::parse(id, NodeMetadata::default(), Locality::default(), std::iter::empty());
-        let view = ProxyView::new(&node.expect("a node"), Some(pod), &"".into());
+        let view = ProxyView::new(&node.expect("a node"), Some(pod), &"".into(), Default::default());
         let own = Own::build(&Registry::new(), &view, "mesh.org", &Counts::default());
         let bytes: Vec<u8> =
             own.listeners.entries().iter().flat_map(|entry| entry.encoded.any.to_vec()).collect();

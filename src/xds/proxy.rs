@@ -124,7 +124,7 @@ impl Proxy {
     }
 
     fn eds_key(&self, name: &str) -> EdsKey {
-        EdsKey::of(&self.view, self.hub.assignments.service(name).as_deref())
+        self.hub.assignments.key(&self.view, name)
     }
 
     fn outbound(&mut self) -> &Arc<Outbound> {
@@ -148,18 +148,24 @@ impl Proxy {
     }
 
     fn rekey_assignments(&mut self) -> bool {
-        let names: Vec<_> =
-            self.assignments.iter().map(|(name, cell)| (name.clone(), Arc::clone(cell))).collect();
-        let mut changed = false;
-        for (name, old) in names {
-            if self.eds_key(&name) != *old.key() {
-                let cell = self.watch_assignment(&name);
-                self.assignments.insert(name, cell);
-                self.hub.assignments.unwatch(&old, &self.entry.handle);
-                changed = true;
+        let names = self.assignments.keys().cloned().collect();
+        !self.rekey(&names).is_empty()
+    }
+
+    /// Switches the assignments among `names` that belong to another projection now, and says which. Cost ∝ `names`.
+    pub(super) fn rekey(&mut self, names: &BTreeSet<Name>) -> Vec<Name> {
+        let mut switched = Vec::new();
+        for name in names {
+            let Some(old) = self.assignments.get(name).cloned() else { continue };
+            if self.eds_key(name) == *old.key() {
+                continue;
             }
+            let cell = self.watch_assignment(name);
+            self.assignments.insert(name.clone(), cell);
+            self.hub.assignments.unwatch(&old, &self.entry.handle);
+            switched.push(name.clone());
         }
-        changed
+        switched
     }
 
     fn rekey_outbound(&mut self) -> bool {
@@ -260,7 +266,7 @@ impl Source for Proxy {
             ResourceType::Endpoint => {
                 // Built for an absent service too: its watchers are then told of what differs from that.
                 let encoded = self.hub.assignments.current(self.assignments.get(name)?);
-                self.hub.assignments.service(name).map(|_| encoded)
+                self.hub.assignments.is_known(name).then_some(encoded)
             }
             ResourceType::Route => self.outbound.as_ref()?.route(&name.into()),
             ResourceType::Secret => self.secret(name),

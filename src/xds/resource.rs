@@ -7,6 +7,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint};
 use xxhash_rust::xxh3::xxh3_128;
 
+use super::resources::{Backward, Mark};
 use crate::model::Name;
 
 /// The resource types served over ADS, in the order of one push (D25).
@@ -96,6 +97,21 @@ impl Encoded {
         put_field(2, message, &mut buffer);
         let delta = buffer.freeze();
         let any = delta.slice(start..);
+        Self { hash, delta, any }
+    }
+
+    /// The same around a message that was written backward, where it is.
+    pub(super) fn wrap(kind: ResourceType, name: &str, mut message: Backward) -> Self {
+        let hash = xxh3_128(message.written());
+        let end = Mark::END;
+        message.close(2, end);
+        message.filled(1, kind.url());
+        let any_len = message.since(end);
+        message.close(2, end);
+        message.filled(1, &version(hash));
+        message.filled(3, name);
+        let delta = message.finish();
+        let any = delta.slice(delta.len() - any_len..);
         Self { hash, delta, any }
     }
 

@@ -4,6 +4,7 @@
 //! has are used: that suits both dialects (§3.8).
 
 mod assignment;
+mod backward;
 mod cluster;
 mod destination;
 mod filters;
@@ -31,7 +32,8 @@ use crate::model::{InterceptionMode, Name, PortProtocol, ProxyKind, Resolution, 
 use crate::view::{Client, OutboundKey};
 use cluster::Port;
 
-pub use assignment::{assignment, empty_assignment};
+pub use assignment::{assignment, assignment_by_prost, empty_assignment};
+pub(super) use backward::{Backward, Mark};
 pub use destination::{Reads, Surroundings};
 pub use gateway::{GatewayListeners, GatewayRoutes, gateway_listeners, gateway_routes};
 pub use inbound::{InboundPolicy, InboundPort, InboundResources, inbound};

@@ -257,6 +257,10 @@ impl<S: Session> Stream<S> {
                 self.session.changed(ResourceType::Secret, &"default".into());
             }
         }
+        let rekeys = if dirty.view { Default::default() } else { dirty.rekeys };
+        for name in self.proxy.rekey(&rekeys) {
+            self.session.changed(ResourceType::Endpoint, &name);
+        }
         for kind in dirty.lists {
             self.session.list_changed(kind);
         }

@@ -16,6 +16,8 @@ pub(super) struct Dirty {
     pub(super) names: BTreeSet<(ResourceType, Name)>,
     /// Wildcard types whose lists differ.
     pub(super) lists: BTreeSet<ResourceType>,
+    /// Assignments that may belong to another projection now.
+    pub(super) rekeys: BTreeSet<Name>,
     /// What the registry knows of the proxy itself, or of the services behind its own ports.
     pub(super) view: bool,
     /// When the first of these changes was noted at the registry.
@@ -122,6 +124,13 @@ impl Marks {
     pub(super) fn name(&mut self, watchers: &Watchers, kind: ResourceType, name: &Name) {
         self.mark(watchers, |dirty| {
             dirty.names.insert((kind, name.clone()));
+        });
+    }
+
+    /// An assignment may belong to another projection: a rule that projections read differs.
+    pub(super) fn rekey(&mut self, watchers: &Watchers, name: &Name) {
+        self.mark(watchers, |dirty| {
+            dirty.rekeys.insert(name.clone());
         });
     }
 

@@ -124,8 +124,10 @@ pub fn endpoints(message: &[u8]) -> Vec<String> {
     let all = assignment.endpoints.into_iter().flat_map(|group| group.lb_endpoints);
     all.map(|endpoint| {
         let weight = endpoint.load_balancing_weight.expect("weight").value;
-        let socket =
-            endpoint.endpoint.and_then(|e| e.address).and_then(|a| a.socket_address).expect("socket");
+        let socket = endpoint.endpoint.and_then(|e| e.address).and_then(|a| a.address);
+        let Some(tombolo::proto::assignment::address::Address::SocketAddress(socket)) = socket else {
+            panic!("a socket address: {socket:?}");
+        };
         format!("{}:{}*{weight}", socket.address, socket.port_value)
     })
     .collect()

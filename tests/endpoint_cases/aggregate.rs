@@ -239,7 +239,7 @@ fn shown(service: &Service, expected: &Value) -> Shape<Value> {
             .map(|(key, value)| (key.to_string(), value.to_string()))
             .collect::<BTreeMap<_, _>>(),
         "exportTo": match &service.export_to {
-            ExportTo::Everywhere => vec!["*".to_owned()],
+            ExportTo::Everywhere | ExportTo::Unset => vec!["*".to_owned()],
             ExportTo::Nowhere => vec!["~".to_owned()],
             ExportTo::Namespaces(names) => names.iter().map(ToString::to_string).collect(),
         },

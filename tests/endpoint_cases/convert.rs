@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use tombolo::ingest::convert::{
-    ClusterContext, GatewayOptions, McsOptions, SpecialAddresses, TrustedNetworks,
+    ClusterContext, EntryOptions, GatewayOptions, McsOptions, SpecialAddresses, TrustedNetworks,
 };
 use tombolo::ingest::networks::{HostNames, MeshNetworks};
 use tombolo::ingest::objects::Object;
@@ -14,7 +14,8 @@ use tombolo::ingest::objects::wire::{Encoding, decode_one};
 use tombolo::ingest::staging::{StagedEvent, Staging};
 use tombolo::ingest::watch::SourceEvent;
 use tombolo::model::{
-    ClusterRole, Discoverability, Endpoint, EndpointShard, Health, Locality, Name, ServiceKey, SessionLabels,
+    ClusterRole, Discoverability, Endpoint, EndpointShard, Exposure, Health, InlineAddress, InlineEndpoint,
+    Locality, Name, ServiceKey, SessionLabels, Workload,
 };
 use tombolo::registry::Registry;
 
@@ -37,7 +38,7 @@ pub(crate) const INPUT: [&str; 8] = [
     "features",
 ];
 
-/// R5.1–R5.32.
+/// R5.1–R5.37.
 pub(crate) fn check(case: &Value, flags: &Flags) -> Answer {
     answer(compare(case, flags))
 }
@@ -70,6 +71,11 @@ pub(crate) fn context(input: &Value, flags: &Flags) -> Shape<ClusterContext> {
             version: features.mcs_version.map_or(usual.version, Name::from),
         }
         .effective(),
+        entries: EntryOptions {
+            cross_cluster: features.cross_cluster_entries,
+            services_select: features.services_select_entries,
+            select_pods: features.entries_select_pods,
+        },
         gateways: GatewayOptions {
             trusted: if flags.has(Flag::TrustedGateways) {
                 TrustedNetworks::Any
@@ -78,7 +84,7 @@ pub(crate) fn context(input: &Value, flags: &Flags) -> Shape<ClusterContext> {
             },
             advertised: None,
             gateway_api: features.gateway_api,
-            config_cluster: truth(input, "isConfigCluster")?,
+            config_cluster: truth(input, "isConfigCluster")? || has_service_entries(input),
         },
         serve_without_pods: false,
         session_labels: SessionLabels {
@@ -86,6 +92,12 @@ pub(crate) fn context(input: &Value, flags: &Flags) -> Shape<ClusterContext> {
             header: features.session_header_label.map_or(session.header, Name::from),
         },
     })
+}
+
+/// ServiceEntries are read of the config cluster only: where there are some, it is that.
+fn has_service_entries(input: &Value) -> bool {
+    let objects = input["objects"].as_array().into_iter().flatten();
+    objects.into_iter().any(|object| object["kind"] == "ServiceEntry")
 }
 
 /// Where gateways of the document may be given by host name.
@@ -149,6 +161,8 @@ fn normal(field: &str, value: &Value) -> Value {
             let filled = labels.iter().filter(|(_, value)| value.as_str() != Some(""));
             filled.map(|(key, value)| (key.clone(), value.clone())).collect()
         }
+        // Whoever says nothing of health is healthy (R0.1).
+        ("health", Value::String(text)) if text == "UNKNOWN" => json!("HEALTHY"),
         ("addresses", Value::Array(texts)) => {
             let address = |text: &Value| text.as_str().and_then(|text| text.parse::<std::net::IpAddr>().ok());
             texts.iter().map(|text| address(text).map_or(text.clone(), |ip| json!(ip.to_string()))).collect()
@@ -193,7 +207,9 @@ fn endpoints(input: &Value, flags: &Flags) -> Shape<Vec<Value>> {
         shards.into_iter().map(|shard| (cell.key().clone(), shard))
     });
     let shown = |(key, shard): (ServiceKey, Arc<EndpointShard>)| {
-        shard.endpoints.iter().map(|endpoint| shown(&key, endpoint)).collect::<Vec<_>>()
+        let inline = shard.service.iter().flat_map(|service| service.inline());
+        let inline = inline.map(|endpoint| shown_inline(&key, endpoint));
+        shard.endpoints.iter().map(|endpoint| shown(&key, endpoint)).chain(inline).collect::<Vec<_>>()
     };
     Ok(shards.flat_map(shown).collect())
 }
@@ -208,11 +224,10 @@ fn event(object: &Value) -> Shape<Option<StagedEvent>> {
         "Gateway" => StagedEvent::Gateway(applied(object)?),
         "ServiceExport" => StagedEvent::Export(applied(object)?),
         "ServiceImport" => StagedEvent::Import(applied(object)?),
-        "ServiceEntry" | "WorkloadEntry" | "WorkloadGroup" => {
-            return Err(format!("objects of kind {} are not read yet", object["kind"]));
-        }
-        // Legacy Endpoints are not read (R5.1).
-        "Endpoints" => return Ok(None),
+        "ServiceEntry" => StagedEvent::ServiceEntry(applied(object)?),
+        "WorkloadEntry" => StagedEvent::WorkloadEntry(applied(object)?),
+        // Legacy Endpoints are not read (R5.1), and what WorkloadEntries are made from says nothing itself.
+        "Endpoints" | "WorkloadGroup" => return Ok(None),
         other => return Err(format!("objects of kind {other:?} are not known")),
     }))
 }
@@ -223,38 +238,83 @@ fn applied<T: Object>(object: &Value) -> Shape<SourceEvent<T>> {
 }
 
 fn shown(key: &ServiceKey, endpoint: &Endpoint) -> Value {
-    let pod = &endpoint.workload;
-    let labels: BTreeMap<String, String> =
-        pod.labels().iter().map(|(key, value)| (key.to_string(), value.to_string())).collect();
-    let (hostname, subdomain) = pod.pod_dns().unwrap_or_default();
-    let health = match endpoint.health {
-        Health::Healthy => "HEALTHY",
-        Health::Unhealthy => "UNHEALTHY",
-        Health::Draining => "DRAINING",
-        Health::Terminating => "TERMINATING",
+    let said = Said {
+        addresses: endpoint.addresses.iter().map(ToString::to_string).collect(),
+        port: endpoint.port,
+        port_name: &endpoint.port_name,
+        health: endpoint.health,
+        weight: endpoint.weight.map_or(0, std::num::NonZeroU32::get),
+        exposure: endpoint.exposure,
+        workload: &endpoint.workload,
     };
-    let discoverability = match endpoint.exposure.discoverability() {
-        Discoverability::Always => "always",
-        Discoverability::SameCluster => "same-cluster",
+    said.shown(key)
+}
+
+fn shown_inline(key: &ServiceKey, endpoint: &InlineEndpoint) -> Value {
+    let address = match &endpoint.address {
+        InlineAddress::Ip(ip) => Some(ip.to_string()),
+        InlineAddress::Host(host) => Some(host.to_string()),
+        InlineAddress::Unix(path) => Some(path.to_string()),
+        InlineAddress::Absent => None,
     };
-    json!({
-        "service": key.hostname.as_str(),
-        "cluster": pod.cluster.as_str(),
-        "addresses": endpoint.addresses.iter().map(ToString::to_string).collect::<Vec<_>>(),
-        "port": endpoint.port,
-        "portName": endpoint.port_name.as_str(),
-        "network": pod.network.as_str(),
-        "locality": pod.locality().to_string(),
-        "tlsMode": pod.tls_mode_text(),
-        "serviceAccount": pod.account.as_ref().map(ToString::to_string).unwrap_or_default(),
-        "health": health,
-        "nodeName": pod.node().as_str(),
-        "namespace": pod.namespace.as_str(),
-        "workloadName": pod.workload_name().as_str(),
-        "weight": endpoint.weight.map_or(0, std::num::NonZeroU32::get),
-        "discoverability": discoverability,
-        "hostname": hostname.as_str(),
-        "subdomain": subdomain.as_str(),
-        "labels": labels,
-    })
+    let said = Said {
+        addresses: address.into_iter().collect(),
+        port: endpoint.port,
+        port_name: &endpoint.port_name,
+        health: Health::Healthy,
+        weight: endpoint.weight.map_or(0, std::num::NonZeroU32::get),
+        exposure: Exposure::default(),
+        workload: &endpoint.workload,
+    };
+    said.shown(key)
+}
+
+/// What an endpoint of any form says.
+struct Said<'a> {
+    addresses: Vec<String>,
+    port: u16,
+    port_name: &'a Name,
+    health: Health,
+    weight: u32,
+    exposure: Exposure,
+    workload: &'a Workload,
+}
+
+impl Said<'_> {
+    fn shown(&self, key: &ServiceKey) -> Value {
+        let pod = self.workload;
+        let labels: BTreeMap<String, String> =
+            pod.labels().iter().map(|(key, value)| (key.to_string(), value.to_string())).collect();
+        let (hostname, subdomain) = pod.pod_dns().unwrap_or_default();
+        let health = match self.health {
+            Health::Healthy => "HEALTHY",
+            Health::Unhealthy => "UNHEALTHY",
+            Health::Draining => "DRAINING",
+            Health::Terminating => "TERMINATING",
+        };
+        let discoverability = match self.exposure.discoverability() {
+            Discoverability::Always => "always",
+            Discoverability::SameCluster => "same-cluster",
+        };
+        json!({
+            "service": key.hostname.as_str(),
+            "cluster": pod.cluster.as_str(),
+            "addresses": self.addresses,
+            "port": self.port,
+            "portName": self.port_name.as_str(),
+            "network": pod.network.as_str(),
+            "locality": pod.locality().to_string(),
+            "tlsMode": pod.tls_mode_text(),
+            "serviceAccount": pod.account.as_ref().map(ToString::to_string).unwrap_or_default(),
+            "health": health,
+            "nodeName": pod.node().as_str(),
+            "namespace": pod.namespace.as_str(),
+            "workloadName": pod.workload_name().as_str(),
+            "weight": self.weight,
+            "discoverability": discoverability,
+            "hostname": hostname.as_str(),
+            "subdomain": subdomain.as_str(),
+            "labels": labels,
+        })
+    }
 }

@@ -6,7 +6,7 @@ use super::shape::Shape;
 
 /// Switches of rules that none of the kinds here is about: what proxies see, when it is pushed, how clients
 /// and timeouts are set. Whatever they say, conversion and gateways are the same.
-const ELSEWHERE: [&str; 24] = [
+const ELSEWHERE: [&str; 21] = [
     "PILOT_SEND_UNHEALTHY_ENDPOINTS",
     "PILOT_AUTO_SEND_UNHEALTHY_ENDPOINTS",
     "PILOT_DRAINING_LABEL",
@@ -19,9 +19,6 @@ const ELSEWHERE: [&str; 24] = [
     "ENABLE_MULTICLUSTER_HEADLESS",
     "PILOT_ENABLE_EDS_FOR_HEADLESS_SERVICES",
     "ENABLE_LOCALITY_WEIGHTED_LB_CONFIG",
-    "PILOT_ENABLE_CROSS_CLUSTER_WORKLOAD_ENTRY",
-    "PILOT_ENABLE_K8S_SELECT_WORKLOAD_ENTRIES",
-    "PILOT_ENABLE_SERVICEENTRY_SELECT_PODS",
     "PILOT_ENABLE_TELEMETRY_LABEL",
     "PILOT_ENDPOINT_TELEMETRY_LABEL",
     "PILOT_DEBOUNCE_AFTER",
@@ -44,6 +41,9 @@ pub(crate) struct Features {
     pub(crate) mcs_auto_export: bool,
     pub(crate) mcs_group: Option<String>,
     pub(crate) mcs_version: Option<String>,
+    pub(crate) cross_cluster_entries: bool,
+    pub(crate) services_select_entries: bool,
+    pub(crate) entries_select_pods: bool,
     pub(crate) session_label: Option<String>,
     pub(crate) session_header_label: Option<String>,
 }
@@ -60,6 +60,9 @@ impl Features {
             mcs_auto_export: false,
             mcs_group: None,
             mcs_version: None,
+            cross_cluster_entries: true,
+            services_select_entries: true,
+            entries_select_pods: true,
             session_label: None,
             session_header_label: None,
         };
@@ -74,6 +77,13 @@ impl Features {
                 "ENABLE_MCS_AUTO_EXPORT" => read.mcs_auto_export = is_on(name, value)?,
                 "MCS_API_GROUP" => read.mcs_group = Some(text(name, value)?),
                 "MCS_API_VERSION" => read.mcs_version = Some(text(name, value)?),
+                "PILOT_ENABLE_CROSS_CLUSTER_WORKLOAD_ENTRY" => {
+                    read.cross_cluster_entries = is_on(name, value)?;
+                }
+                "PILOT_ENABLE_K8S_SELECT_WORKLOAD_ENTRIES" => {
+                    read.services_select_entries = is_on(name, value)?;
+                }
+                "PILOT_ENABLE_SERVICEENTRY_SELECT_PODS" => read.entries_select_pods = is_on(name, value)?,
                 "PILOT_PERSISTENT_SESSION_LABEL" => read.session_label = Some(text(name, value)?),
                 "PILOT_PERSISTENT_SESSION_HEADER_LABEL" => {
                     read.session_header_label = Some(text(name, value)?);

@@ -135,6 +135,8 @@ pub(crate) fn empty_snapshot() -> Vec<u8> {
         },
         addresses: [("gw.example.com".into(), vec!["192.0.2.1".parse().expect("an address")])].into(),
         mesh_networks: Some("networks: {}".into()),
+        mesh_config: Some("trustDomain: td".into()),
+        policies: Some("[]".into()),
         state: ClusterState::default(),
     })
 }

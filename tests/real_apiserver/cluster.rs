@@ -94,13 +94,15 @@ impl Cluster {
         }
     }
 
-    /// Installs the definitions of Gateways and multi-cluster services, as add-ons do, and waits until they are
+    /// Installs the definitions of Gateways, multi-cluster services and entries, as add-ons do, and waits until they are
     /// served.
     pub async fn install_add_ons(&self) {
         for (group, version, kind) in [
             ("gateway.networking.k8s.io", "v1", "Gateway"),
             ("multicluster.x-k8s.io", "v1alpha1", "ServiceExport"),
             ("multicluster.x-k8s.io", "v1alpha1", "ServiceImport"),
+            ("networking.istio.io", "v1", "ServiceEntry"),
+            ("networking.istio.io", "v1", "WorkloadEntry"),
         ] {
             self.create(&definition(group, version, kind)).await;
             let path = format!("/apis/{group}/{version}/{}", plural(kind));
@@ -172,7 +174,8 @@ fn place(object: &Value) -> (String, String) {
 }
 
 fn plural(kind: &str) -> String {
-    format!("{}s", kind.to_lowercase())
+    let kind = kind.to_lowercase();
+    kind.strip_suffix('y').map_or_else(|| format!("{kind}s"), |stem| format!("{stem}ies"))
 }
 
 fn definition(group: &str, version: &str, kind: &str) -> Value {

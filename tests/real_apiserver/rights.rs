@@ -29,7 +29,7 @@ fn permitted(requests: &[Request], resources: &[&str]) {
 }
 
 /// What is read of every cluster.
-const REMOTE: [&str; 8] = [
+const REMOTE: [&str; 9] = [
     "services",
     "pods",
     "nodes",
@@ -38,9 +38,10 @@ const REMOTE: [&str; 8] = [
     "gateways",
     "serviceexports",
     "serviceimports",
+    "workloadentries",
 ];
-/// What is read of the config cluster besides, of its system namespace only.
-const HOME: [&str; 2] = ["secrets", "configmaps"];
+/// What is read of the config cluster besides; the first two of its system namespace only.
+const HOME: [&str; 3] = ["secrets", "configmaps", "serviceentries"];
 
 #[tokio::test(flavor = "multi_thread")]
 async fn z12_the_shipped_rights_are_enough_and_nothing_else_is_asked_for() {

@@ -145,6 +145,7 @@ fn sources() -> Arc<Sources> {
         ingest: Some(Arc::new(counts())),
         problems: Some(Arc::new(problems)),
         gateway_names: None,
+        policies: None,
         xds: Arc::new(NoProxies),
         lifecycle: Lifecycle::new(watch::Sender::new(false).subscribe(), CancellationToken::new()),
         metrics: Arc::new(Metrics::new(&histogram)),

@@ -24,6 +24,7 @@ debounce-after: 32ms
 debounce-max: 33s
 removal-grace: 34s
 networks-config: /k/networks.yaml
+mesh-config: /k/mesh.yaml
 resolve-hostname-gateways: false
 dns-servers: [192.0.2.53, '192.0.2.54:5300']
 discover-gateway-api: false
@@ -49,6 +50,9 @@ mcs: {service-discovery: true, host: true, cluster-local: true, auto-export: tru
 revision: canary
 persistent-session-label: cookie.example
 persistent-session-header-label: header.example
+cross-cluster-workload-entries: false
+services-select-workload-entries: false
+service-entries-select-pods: false
 watch: {answer-timeout: 41s, page-timeout: 42s, probe-after: 43s, look-every: 100s, list-minimum-bytes: 45,
   parallel-lists: 46, longest-pause: 47s}
 clusters: {west: {stale: drop, start: required, trusted-networks: [n1, n2]}}
@@ -116,6 +120,7 @@ fn every_setting_is_complete_under_its_name() {
         snapshot_max_age,
         ports_file,
         networks_config,
+        mesh_config,
         resolve_hostname_gateways,
         discover_gateway_api,
         dns_servers,
@@ -130,6 +135,9 @@ fn every_setting_is_complete_under_its_name() {
         revision,
         persistent_session_label,
         persistent_session_header_label,
+        cross_cluster_workload_entries,
+        services_select_workload_entries,
+        service_entries_select_pods,
         watch,
     } = everything();
     let seconds = Duration::from_secs;
@@ -152,7 +160,7 @@ fn every_setting_is_complete_under_its_name() {
         (ca_dir, snapshot_dir, ports_file),
         (path("/k/ca"), path("/k/snapshots"), path("/k/ports.json"))
     );
-    assert_eq!(networks_config, path("/k/networks.yaml"));
+    assert_eq!((networks_config, mesh_config), (path("/k/networks.yaml"), path("/k/mesh.yaml")));
     assert!(insecure_plaintext_sds && allow_loopback_clusters && local_cluster_secret_watcher);
     assert!(compat_istiod && dual_stack);
     assert!(!resolve_hostname_gateways && !discover_gateway_api && !mass_delete_guard);
@@ -164,6 +172,9 @@ fn every_setting_is_complete_under_its_name() {
     assert_eq!((mcs.api_version.as_deref(), &*revision), (Some("v9"), "canary"));
     assert_eq!(persistent_session_label.as_deref(), Some("cookie.example"));
     assert_eq!(persistent_session_header_label.as_deref(), Some("header.example"));
+    assert!(
+        !cross_cluster_workload_entries && !services_select_workload_entries && !service_entries_select_pods
+    );
     assert_eq!(watch.parallel_lists, Some(46));
 }
 
@@ -191,10 +202,13 @@ fn every_setting_about_clusters_arrives_where_they_are_read() {
         quirks,
         dual_stack,
         mcs,
+        entries,
         session_labels,
         serve_without_pods,
         networks,
+        mesh_config,
     } = ingest_options(&everything());
+    assert_eq!(mesh_config, Some(PathBuf::from("/k/mesh.yaml")));
     let (seconds, path) = (Duration::from_secs, PathBuf::from);
     let source = ConfigSource::Kubeconfig { path: path("/k/config"), context: Some("ctx".to_owned()) };
     assert_eq!(config, Some(ConfigCluster { id: "home".into(), source }));
@@ -234,6 +248,8 @@ fn every_setting_about_clusters_arrives_where_they_are_read() {
         version: "v9".into(),
     };
     assert_eq!(mcs, expected);
+    let expected = EntryOptions { cross_cluster: false, services_select: false, select_pods: false };
+    assert_eq!(entries, expected);
     let expected = SessionLabels { cookie: "cookie.example".into(), header: "header.example".into() };
     assert_eq!(session_labels, expected);
     let expected = NetworkOptions {

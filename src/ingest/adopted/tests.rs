@@ -34,6 +34,8 @@ fn snapshot(id: &str, namespaces: &[&str]) -> Snapshot {
         terms: Terms::default(),
         addresses: Addresses::new(),
         mesh_networks: None,
+        mesh_config: None,
+        policies: None,
         state: ClusterState { shards, ..ClusterState::default() },
     }
 }

@@ -63,6 +63,8 @@ fn kind(object: &Value) -> ObjectKind {
         "Service" => ObjectKind::Service,
         "Gateway" => ObjectKind::Gateway,
         "ServiceExport" => ObjectKind::ServiceExport,
+        "ServiceEntry" => ObjectKind::ServiceEntry,
+        "WorkloadEntry" => ObjectKind::WorkloadEntry,
         _ => ObjectKind::EndpointSlice,
     }
 }
@@ -87,6 +89,8 @@ macro_rules! of_kind {
             ObjectKind::Gateway => StagedEvent::Gateway($event),
             ObjectKind::ServiceExport => StagedEvent::Export($event),
             ObjectKind::ServiceImport => StagedEvent::Import($event),
+            ObjectKind::ServiceEntry => StagedEvent::ServiceEntry($event),
+            ObjectKind::WorkloadEntry => StagedEvent::WorkloadEntry($event),
             _ => StagedEvent::Slice($event),
         }
     };
@@ -399,7 +403,9 @@ impl Feeds for FakeServer {
         let mut inner = self.inner();
         inner.opened += 1;
         inner.feeds.push((plan.clone(), sender.clone()));
-        let add_ons = [ObjectKind::Gateway, ObjectKind::ServiceExport, ObjectKind::ServiceImport].into_iter();
+        let add_ons = ObjectKind::ALL.into_iter();
+        let add_ons =
+            add_ons.filter(|kind| !ObjectKind::BUILT_IN.contains(kind) && *kind != ObjectKind::ConfigMap);
         let (there, absent): (Vec<_>, Vec<_>) =
             add_ons.filter(|kind| kinds.contains(kind)).partition(|kind| inner.has(*kind));
         for (kind, scope) in

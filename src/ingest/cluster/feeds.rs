@@ -161,6 +161,8 @@ impl Feeds for KubeFeeds {
                 ObjectKind::Gateway => opening.add(*kind, StagedEvent::Gateway),
                 ObjectKind::ServiceExport => opening.add(*kind, StagedEvent::Export),
                 ObjectKind::ServiceImport => opening.add(*kind, StagedEvent::Import),
+                ObjectKind::ServiceEntry => opening.add(*kind, StagedEvent::ServiceEntry),
+                ObjectKind::WorkloadEntry => opening.add(*kind, StagedEvent::WorkloadEntry),
                 // Read of the config cluster only, and not by generations.
                 ObjectKind::ConfigMap => {}
             }

@@ -189,6 +189,7 @@ impl Generation {
                     }
                     live.publish(writer);
                     self.export(&mut live.reading.staging);
+                    self.tell_entries(&mut live.reading.staging);
                     live.reading.status.flush_health();
                     live.status_due.get_or_insert_with(|| Instant::now() + STATUS_DELAY);
                     tokio::task::yield_now().await;

@@ -33,7 +33,7 @@ impl Hidden {
             Unseen::Refused => ("may not read", None),
             Unseen::NotListed => ("does not show", Some(kind)),
         };
-        Self { text: format!("what is served stays: it {may} {}s: {lost}", kind.name()), list }
+        Self { text: format!("what is served stays: it {may} {}: {lost}", kind.plural()), list }
     }
 }
 
@@ -50,6 +50,23 @@ impl Generation {
             .or_else(|| self.hidden_namespaces(gathering, staging))
             .or_else(|| self.hidden_gateways(gathering, staging))
             .or_else(|| self.hidden_exports(gathering, staging))
+            .or_else(|| self.hidden_entries(gathering))
+    }
+
+    /// What ServiceEntries and WorkloadEntries tell is not given up for a view without them.
+    fn hidden_entries(&self, gathering: &Gathering) -> Option<Hidden> {
+        let forbidden = |kind: &ObjectKind| gathering.is_forbidden(*kind) && self.tells(*kind, gathering);
+        let kind = [ObjectKind::ServiceEntry, ObjectKind::WorkloadEntry].into_iter().find(forbidden)?;
+        Some(Hidden::new(kind, &Unseen::Refused, "what they tell would be gone"))
+    }
+
+    /// Whether what is served was read of objects of this kind, or a snapshot was.
+    fn tells(&self, kind: ObjectKind, gathering: &Gathering) -> bool {
+        let some = |row: &ClusterStatus| row.objects.get(kind.name()).is_some_and(|objects| *objects > 0);
+        let known = self.registry.clusters().look(&self.context.cluster, some).unwrap_or_default();
+        let restored =
+            || gathering.stand_in().has_entries() || self.registry.has_entries(&self.context.cluster);
+        known || (kind == ObjectKind::ServiceEntry && restored())
     }
 
     /// Gateways are objects of the Gateway API, or addresses of nodes.
@@ -99,7 +116,7 @@ impl Generation {
             Some(network) if staging.network_claim().network.as_ref() != Some(&network) => {
                 format!("the cluster would not be in network {network}")
             }
-            _ if gathering.options().selection.labels.is_empty() => return None,
+            _ if !gathering.options().selection.is_by_labels() => return None,
             _ if self.known(gathering) <= staging.endpoints() => return None,
             _ => "they are selected by label".to_owned(),
         };
@@ -148,8 +165,8 @@ impl Generation {
         }
         let (kind, lost) = self.without_add_on(gathering, staging)?;
         Some(format!(
-            "it has no {}s any more, and {lost}: what is served stays, and it is listed again after {after}s",
-            kind.name()
+            "it has no {} any more, and {lost}: what is served stays, and it is listed again after {after}s",
+            kind.plural()
         ))
     }
 

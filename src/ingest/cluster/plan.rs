@@ -32,11 +32,8 @@ impl Plan {
     ) -> Self {
         let mut except = selection.except.clone();
         except.remove(system);
-        let labelled = (!selection.labels.is_empty()).then(|| {
-            let met = |namespace: &NamespaceObject| {
-                selection.labels.iter().all(|requirement| requirement.is_met(&namespace.labels))
-            };
-            let matching = namespaces.filter(|(_, namespace)| met(namespace));
+        let labelled = selection.is_by_labels().then(|| {
+            let matching = namespaces.filter(|(_, namespace)| selection.takes(&namespace.labels));
             matching.map(|(name, _)| name.clone()).collect::<BTreeSet<_>>()
         });
         let only = match (selection.only.clone(), labelled) {

@@ -111,6 +111,12 @@ impl Restore {
         shards.any(|shard| shard.is_seen_elsewhere())
     }
 
+    /// Whether it has services of ServiceEntries.
+    pub(super) fn has_entries(&self) -> bool {
+        let mut shards = self.loaded.iter().flat_map(|loaded| loaded.snapshot.state.shards.values());
+        shards.any(|shard| shard.is_of_entry())
+    }
+
     /// The options of now hold for what was read under others.
     fn filter(&self, then: &Terms, state: &mut ClusterState) {
         let mesh = self.mesh.borrow().clone();

@@ -71,6 +71,11 @@ impl StandIn {
         self.restore.as_ref().is_some_and(Restore::is_seen_elsewhere)
     }
 
+    /// Whether a snapshot that is not served yet has services of ServiceEntries.
+    pub(super) fn has_entries(&self) -> bool {
+        self.restore.as_ref().is_some_and(Restore::has_entries)
+    }
+
     /// There is nothing to wait for: what there is, is served now.
     pub(super) fn hurry(&mut self) {
         self.restore.iter_mut().for_each(Restore::hurry);

@@ -14,6 +14,7 @@ use crate::model::{Endpoint, ServiceKey, Standing};
 use crate::registry::{ChangeSet, ServiceSnapshot};
 
 mod credentials;
+mod entries;
 mod freshness;
 mod guard;
 mod model;

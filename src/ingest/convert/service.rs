@@ -83,9 +83,14 @@ fn ports(objects: &[PortObject]) -> Vec<ServicePort> {
     ports.into_values().collect()
 }
 
-/// R4.2: a comma list of `*`, `.`, `~` and namespaces; `*` anywhere means everybody. Without one the mesh says.
+/// R4.2: a comma list.
 fn export_to(annotation: &str, namespace: &Name) -> ExportTo {
-    let entries: Vec<_> = annotation.split(',').map(str::trim).filter(|e| !e.is_empty()).collect();
+    exported(annotation.split(','), namespace)
+}
+
+/// R4.2: a list of `*`, `.`, `~` and namespaces; `*` anywhere means everybody. Without any the mesh says.
+pub(super) fn exported<'a>(entries: impl Iterator<Item = &'a str>, namespace: &Name) -> ExportTo {
+    let entries: Vec<_> = entries.map(str::trim).filter(|entry| !entry.is_empty()).collect();
     if entries.is_empty() {
         return ExportTo::Unset;
     }

@@ -39,8 +39,7 @@ pub fn pod_profile(
         service_account: shape.service_account.clone(),
     };
     let workload_name = workload_name(shape);
-    let canonical_name =
-        first_label(labels, &["service.istio.io/canonical-name", "app.kubernetes.io/name", "app"]);
+    let canonical_name = canonical_name(labels);
     WorkloadProfile {
         cluster: context.cluster.clone(),
         namespace: namespace.clone(),
@@ -104,8 +103,13 @@ fn cron_job(job: &str) -> Option<Name> {
     (scheduled && !name.is_empty()).then(|| name.into())
 }
 
+/// R4.14; `None` where no label says it.
+pub(super) fn canonical_name(labels: &Labels) -> Option<Name> {
+    first_label(labels, &["service.istio.io/canonical-name", "app.kubernetes.io/name", "app"])
+}
+
 /// R4.14: `latest` is written as empty.
-fn canonical_revision(labels: &Labels) -> Name {
+pub(super) fn canonical_revision(labels: &Labels) -> Name {
     let names = ["service.istio.io/canonical-revision", "app.kubernetes.io/version", "version"];
     match first_label(labels, &names) {
         Some(revision) if &*revision != "latest" => revision,
@@ -113,13 +117,15 @@ fn canonical_revision(labels: &Labels) -> Name {
     }
 }
 
-/// R5.11: a pod label before the node; dots separate when there is no slash.
+/// R5.11: a pod label before the node.
 fn locality(pod: &Pod, node: Option<&Locality>) -> Locality {
-    match first_label(&pod.labels, &["topology.istio.io/locality", "istio-locality"]) {
-        Some(text) if text.contains('/') => Locality::parse(&text),
-        Some(text) => Locality::parse(&text.replace('.', "/")),
-        None => node.cloned().unwrap_or_default(),
-    }
+    label_locality(&pod.labels).or_else(|| node.cloned()).unwrap_or_default()
+}
+
+/// R5.11: what a label says; dots separate when there is no slash.
+pub(super) fn label_locality(labels: &Labels) -> Option<Locality> {
+    let text = first_label(labels, &["topology.istio.io/locality", "istio-locality"])?;
+    Some(if text.contains('/') { Locality::parse(&text) } else { Locality::parse(&text.replace('.', "/")) })
 }
 
 /// R5.12.

@@ -12,7 +12,7 @@ use super::{HostNames, MeshNetworks};
 use crate::ingest::client::special_kind;
 use crate::ingest::convert::SpecialAddresses;
 use crate::ingest::problems::Problems;
-use crate::ingest::snapshot::Memory;
+use crate::ingest::snapshot::{Documents, Memory};
 use crate::model::{ClusterId, GatewayAddress, GatewayHost, NetworkGateway};
 use crate::registry::Registry;
 
@@ -27,6 +27,47 @@ const SOURCE: &str = "meshNetworks, source";
 
 /// The document as it is now; `None` until it is known for the first time.
 pub(in crate::ingest) type MeshFeed = watch::Receiver<Option<Arc<MeshNetworks>>>;
+
+/// Takes in a document, from wherever it comes. One that is wrong changes nothing and is told.
+pub(in crate::ingest) trait Publisher: Send + Sync {
+    /// Its key in the mesh ConfigMap.
+    const KEY: &'static str;
+    /// Why a file that was emptied is not believed, and what would say nothing.
+    const EMPTIED: &'static str;
+
+    /// Whether any document, even an empty one, has been published.
+    fn is_known(&self) -> bool;
+
+    /// Whether there is a document that says something.
+    fn says_something(&self) -> bool;
+
+    /// Takes in what a source says now; `origin` names it to operators.
+    ///
+    /// # Errors
+    /// What is wrong; nothing was changed then.
+    fn take(&self, text: &str, origin: &str) -> Result<(), String>;
+
+    /// Goes on with what a source said before the start, until it says something.
+    fn recall(&self, text: &str, origin: &str);
+
+    /// What the source has cannot be read: what was read before stands.
+    fn unreadable(&self, origin: &str, why: &str);
+
+    /// The source does not answer, or refuses to: what was read before stands.
+    fn unreachable(&self, origin: &str, why: &str);
+
+    /// The source answers.
+    fn reachable(&self);
+
+    /// Nobody says anything: goes on without a document.
+    fn nothing(&self);
+
+    /// Where it is kept what the documents said before the start.
+    fn memory(&self) -> &Memory;
+
+    /// Which of the documents this is.
+    fn of(documents: &mut Documents) -> &mut Option<Arc<str>>;
+}
 
 /// Publishes the document: static gateways to the registry, the rest to every cluster. A document that is
 /// wrong changes nothing and is told.
@@ -59,69 +100,9 @@ impl MeshPublisher {
         self.current.subscribe()
     }
 
-    /// Whether any document, even an empty one, has been published.
-    fn is_known(&self) -> bool {
-        self.current.borrow().is_some()
-    }
-
-    /// Takes in what a source says now; `origin` names it to operators.
-    ///
-    /// # Errors
-    /// Every problem in one text; nothing was changed then.
-    pub(in crate::ingest) fn take(&self, text: &str, origin: &str) -> Result<(), String> {
-        match MeshNetworks::parse(text, self.hosts).strict() {
-            Ok((networks, warnings)) => {
-                self.reachable();
-                self.problems.clear(SUBJECT);
-                self.publish(networks, warnings, origin);
-                Ok(())
-            }
-            Err(problems) => {
-                self.problems.set(SUBJECT, format!("{origin}: {problems}; what was read before stands"));
-                Err(problems)
-            }
-        }
-    }
-
-    /// Goes on with what a source said before the start, until it says something. What is wrong with the source stays
-    /// wrong.
-    fn recall(&self, text: &str, origin: &str) {
-        match MeshNetworks::parse(text, self.hosts).strict() {
-            Ok((networks, warnings)) => self.publish(networks, warnings, origin),
-            Err(problems) => tracing::warn!(origin, problems, "not used"),
-        }
-    }
-
-    /// Whether there is a document that says something.
-    fn names_networks(&self) -> bool {
-        self.current.borrow().as_ref().is_some_and(|networks| !networks.is_empty())
-    }
-
-    /// What the source has cannot be read: what was read before stands.
-    fn unreadable(&self, origin: &str, why: &str) {
-        self.problems.set(SUBJECT, self.stands(origin, why));
-    }
-
-    /// The source does not answer, or refuses to: what was read before stands.
-    fn unreachable(&self, origin: &str, why: &str) {
-        self.problems.set(SOURCE, self.stands(origin, why));
-    }
-
-    /// The source answers.
-    fn reachable(&self) {
-        self.problems.clear(SOURCE);
-    }
-
     fn stands(&self, origin: &str, why: &str) -> String {
         let stands = if self.is_known() { "what was read before stands" } else { "no networks are known" };
         format!("{origin}: {why}; {stands}")
-    }
-
-    /// Nobody says anything: goes on without a document.
-    pub(in crate::ingest) fn nothing(&self) {
-        if !self.is_known() {
-            self.current.send_replace(Some(Arc::default()));
-        }
     }
 
     fn publish(&self, networks: MeshNetworks, mut warnings: Vec<String>, origin: &str) {
@@ -171,6 +152,67 @@ impl MeshPublisher {
             }
         }
         (gateways, hosts)
+    }
+}
+
+impl Publisher for MeshPublisher {
+    const KEY: &'static str = "meshNetworks";
+    const EMPTIED: &'static str = "is empty: `networks: {}` names no network";
+
+    fn is_known(&self) -> bool {
+        self.current.borrow().is_some()
+    }
+
+    fn take(&self, text: &str, origin: &str) -> Result<(), String> {
+        match MeshNetworks::parse(text, self.hosts).strict() {
+            Ok((networks, warnings)) => {
+                self.reachable();
+                self.problems.clear(SUBJECT);
+                self.publish(networks, warnings, origin);
+                Ok(())
+            }
+            Err(problems) => {
+                self.problems.set(SUBJECT, format!("{origin}: {problems}; what was read before stands"));
+                Err(problems)
+            }
+        }
+    }
+
+    fn recall(&self, text: &str, origin: &str) {
+        match MeshNetworks::parse(text, self.hosts).strict() {
+            Ok((networks, warnings)) => self.publish(networks, warnings, origin),
+            Err(problems) => tracing::warn!(origin, problems, "not used"),
+        }
+    }
+
+    fn says_something(&self) -> bool {
+        self.current.borrow().as_ref().is_some_and(|networks| !networks.is_empty())
+    }
+
+    fn unreadable(&self, origin: &str, why: &str) {
+        self.problems.set(SUBJECT, self.stands(origin, why));
+    }
+
+    fn unreachable(&self, origin: &str, why: &str) {
+        self.problems.set(SOURCE, self.stands(origin, why));
+    }
+
+    fn reachable(&self) {
+        self.problems.clear(SOURCE);
+    }
+
+    fn nothing(&self) {
+        if !self.is_known() {
+            self.current.send_replace(Some(Arc::default()));
+        }
+    }
+
+    fn memory(&self) -> &Memory {
+        &self.memory
+    }
+
+    fn of(documents: &mut Documents) -> &mut Option<Arc<str>> {
+        &mut documents.mesh_networks
     }
 }
 

@@ -51,11 +51,15 @@ pub enum ObjectKind {
     ServiceExport,
     /// Imported Services.
     ServiceImport,
+    /// Services and endpoints that are no Kubernetes objects; of the config cluster only.
+    ServiceEntry,
+    /// Endpoints that are no Pods.
+    WorkloadEntry,
 }
 
 impl ObjectKind {
     /// Every kind.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 11] = [
         Self::Namespace,
         Self::Node,
         Self::Pod,
@@ -65,6 +69,8 @@ impl ObjectKind {
         Self::ConfigMap,
         Self::ServiceExport,
         Self::ServiceImport,
+        Self::ServiceEntry,
+        Self::WorkloadEntry,
     ];
 
     /// The kinds every cluster has, and must have listed before it serves.
@@ -83,6 +89,17 @@ impl ObjectKind {
             Self::ConfigMap => "ConfigMap",
             Self::ServiceExport => "ServiceExport",
             Self::ServiceImport => "ServiceImport",
+            Self::ServiceEntry => "ServiceEntry",
+            Self::WorkloadEntry => "WorkloadEntry",
+        }
+    }
+
+    /// Several of it.
+    pub fn plural(self) -> String {
+        match self {
+            Self::ServiceEntry => "ServiceEntries".to_owned(),
+            Self::WorkloadEntry => "WorkloadEntries".to_owned(),
+            other => format!("{}s", other.name()),
         }
     }
 }

@@ -11,7 +11,8 @@ use super::raw::{self, Root, Text};
 use super::wire::{self, Received};
 use super::{
     ConfigMapObject, GatewayObject, NamespaceObject, NodeObject, PodObject, SecretObject,
-    ServiceExportObject, ServiceImportObject, ServiceObject, SliceObject,
+    ServiceEntryObject, ServiceExportObject, ServiceImportObject, ServiceObject, SliceObject,
+    WorkloadEntryObject,
 };
 
 /// An object type that can be listed and watched.
@@ -70,11 +71,7 @@ macro_rules! objects {
             }
 
             fn from_json<'de, D: Deserializer<'de>>(from: D) -> Result<Received<Self>, D::Error> {
-                let raw: Rooted<'de, raw::$raw<'de>> = json::read(from)?;
-                if !wire::is_of::<Self>(&raw.kind, &raw.api_version) {
-                    return Err(serde::de::Error::custom("another kind"));
-                }
-                Ok(received(raw.message))
+                rooted::<Self, raw::$raw<'de>, D>(from)
             }
 
             fn from_protobuf(message: &[u8]) -> Result<Received<Self>, String> {
@@ -84,7 +81,11 @@ macro_rules! objects {
 
         impl<'de> Deserialize<'de> for $object {
             fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-                json::read::<raw::$raw<'de>, D>(from).map(Self::from)
+                let raw = json::read::<raw::$raw<'de>, D>(from)?;
+                match Root::problem(&raw) {
+                    Some(problem) => Err(serde::de::Error::custom(problem)),
+                    None => Ok(Self::from(raw)),
+                }
             }
         })*
     };
@@ -120,6 +121,11 @@ objects! {
     ServiceImportObject:
         ServiceImport, "ServiceImport", "multicluster.x-k8s.io/v1alpha1", "serviceimports", json_as_configured,
         in_namespace, ips;
+    ServiceEntryObject:
+        ServiceEntry, "ServiceEntry", "networking.istio.io/v1", "serviceentries", json_only, in_namespace, hosts,
+        ports, endpoints;
+    WorkloadEntryObject:
+        WorkloadEntry, "WorkloadEntry", "networking.istio.io/v1", "workloadentries", json_only, in_namespace;
 }
 
 /// Group and version of an `apiVersion`.
@@ -163,6 +169,20 @@ impl<'de, M: Fields<'de>> Json<'de> for Rooted<'de, M> {
     }
 }
 
+/// Reads an object and its identity from a message with its kind beside it.
+pub(super) fn rooted<'de, T, M, D>(from: D) -> Result<Received<T>, D::Error>
+where
+    T: Object + From<M>,
+    M: Fields<'de> + Root<'de>,
+    D: Deserializer<'de>,
+{
+    let raw: Rooted<'de, M> = json::read(from)?;
+    if !wire::is_of::<T>(&raw.kind, &raw.api_version) {
+        return Err(serde::de::Error::custom("another kind"));
+    }
+    Ok(received(raw.message))
+}
+
 fn received<'a, M: Root<'a>, T: Object + From<M>>(message: M) -> Received<T> {
     let meta = message.metadata();
     let key = wire::key(&meta.namespace, &meta.name);
@@ -174,9 +194,9 @@ fn received<'a, M: Root<'a>, T: Object + From<M>>(message: M) -> Received<T> {
         (false, false) if !T::NAMESPACED => Some("it is in a namespace, which objects of its kind are not"),
         _ => None,
     };
-    let object = match problem {
+    let object = match problem.map(str::to_owned).or_else(|| message.problem()) {
         None => Ok(T::from(message)),
-        Some(problem) => Err(problem.to_owned()),
+        Some(problem) => Err(problem),
     };
     Received { key, uid, revision, object }
 }

@@ -7,11 +7,13 @@ pub(super) mod protobuf;
 mod values;
 
 mod config;
+mod entry;
 mod gateway;
 mod place;
 mod service;
 mod slice;
 
+pub(super) use entry::{ServiceEntry, WorkloadEntry};
 pub(super) use gateway::{Gateway, ServiceExport, ServiceImport};
 pub(super) use message::json_message;
 pub(super) use values::Text;
@@ -27,6 +29,11 @@ include!(concat!(env!("OUT_DIR"), "/kubernetes_slim.rs"));
 /// The message of a kind: it has metadata.
 pub(super) trait Root<'a> {
     fn metadata(&self) -> &ObjectMeta<'a>;
+
+    /// Why an object that was read cannot be used as a whole: what it was before stays.
+    fn problem(&self) -> Option<String> {
+        None
+    }
 }
 
 macro_rules! roots {
@@ -40,6 +47,26 @@ macro_rules! roots {
 }
 
 roots! { Namespace Node Pod Service EndpointSlice Secret ConfigMap Gateway ServiceExport ServiceImport }
+
+impl<'a> Root<'a> for ServiceEntry<'a> {
+    fn metadata(&self) -> &ObjectMeta<'a> {
+        &self.metadata
+    }
+
+    fn problem(&self) -> Option<String> {
+        self.spec.problem()
+    }
+}
+
+impl<'a> Root<'a> for WorkloadEntry<'a> {
+    fn metadata(&self) -> &ObjectMeta<'a> {
+        &self.metadata
+    }
+
+    fn problem(&self) -> Option<String> {
+        self.spec.problem()
+    }
+}
 
 impl ObjectMeta<'_> {
     /// A label; empty when missing.

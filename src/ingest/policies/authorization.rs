@@ -67,10 +67,7 @@ struct When {
 ///
 /// # Errors
 /// A document without the shape of its kind: the part, and what is wrong with it.
-pub fn authorization_policy(
-    meta: PolicyMeta,
-    spec: &Value,
-) -> Result<AuthorizationPolicy, String> {
+pub(super) fn authorization_policy(meta: PolicyMeta, spec: &Value) -> Result<AuthorizationPolicy, String> {
     let spec: Spec = shaped("spec", spec)?;
     let labels: Labels = spec
         .selector

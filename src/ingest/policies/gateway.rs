@@ -59,7 +59,7 @@ struct Tls {
 ///
 /// # Errors
 /// A document without the shape of its kind: the part, and what is wrong with it.
-pub fn gateway(meta: PolicyMeta, spec: &Value) -> Result<Gateway, String> {
+pub(super) fn gateway(meta: PolicyMeta, spec: &Value) -> Result<Gateway, String> {
     let spec = Spec::deserialize(spec).map_err(|error| format!("spec: {error}"))?;
     let selector = spec.selector.unwrap_or_default().into_iter();
     let selector = selector.map(|(key, value)| (key.into(), value.into())).collect();

@@ -43,7 +43,7 @@ impl Place<'_> {
 
 /// Decodes and checks the `spec` of a VirtualService. `domain` completes short host names. An error names the
 /// field and its value.
-pub fn virtual_service(
+pub(super) fn virtual_service(
     meta: PolicyMeta,
     spec: &serde_json::Value,
     domain: &str,

@@ -78,6 +78,8 @@ pub(super) fn decode(body: &[u8]) -> Decoded<Snapshot> {
         terms,
         addresses,
         mesh_networks: message.mesh_networks.map(Arc::from),
+        mesh_config: message.mesh_config.map(Arc::from),
+        policies: message.policies.map(Arc::from),
         state,
     })
 }

@@ -59,6 +59,8 @@ pub(super) fn encode(snapshot: &Snapshot, into: &mut Vec<u8>, limit: usize) {
         gateway_address: gateway_address.map(|all| Written(all).to_string()).unwrap_or_default(),
         host_addresses,
         mesh_networks: snapshot.mesh_networks.as_deref().map(str::to_owned),
+        mesh_config: snapshot.mesh_config.as_deref().map(str::to_owned),
+        policies: snapshot.policies.as_deref().map(str::to_owned),
         stale,
         trust_domain: snapshot.terms.trust_domain.to_string(),
         stale_after_ns: u64::try_from(stale_after.as_nanos()).unwrap_or(u64::MAX),

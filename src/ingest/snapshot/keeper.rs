@@ -9,7 +9,9 @@ use tokio::sync::watch as signal;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::{Addresses, All, Loaded, Memory, Pin, Snapshot, SnapshotStore, Terms, Unsaved, Unusable};
+use super::{
+    Addresses, All, Documents, Loaded, Memory, Pin, Snapshot, SnapshotStore, Terms, Unsaved, Unusable,
+};
 use crate::ingest::options::ClusterOptions;
 use crate::ingest::problems::Problems;
 use crate::model::{ClusterId, ClusterRole, ClusterStatus, Name};
@@ -67,7 +69,7 @@ struct Beside {
     uid: Name,
     terms: Terms,
     addresses: Addresses,
-    mesh_networks: Option<Arc<str>>,
+    documents: Documents,
 }
 
 /// When a round is.
@@ -124,7 +126,12 @@ impl Keeper {
         };
         let snapshot = loaded.as_ref().map(|loaded| &loaded.snapshot);
         snapshot.into_iter().for_each(|snapshot| self.memory.recall_addresses(&snapshot.addresses));
-        self.memory.recall_document(cluster, snapshot.and_then(|snapshot| snapshot.mesh_networks.as_ref()));
+        let documents = |snapshot: &Snapshot| Documents {
+            mesh_networks: snapshot.mesh_networks.clone(),
+            mesh_config: snapshot.mesh_config.clone(),
+            policies: snapshot.policies.clone(),
+        };
+        self.memory.recall_documents(cluster, snapshot.map(documents).unwrap_or_default());
         loaded
     }
 
@@ -273,14 +280,15 @@ impl Keeper {
             uid: status.uid.clone(),
             terms: Terms::of(&kept.options.borrow()),
             addresses: resolved.map(|(addresses, host)| (host, addresses)).collect(),
-            mesh_networks: self.memory.document().filter(|_| config),
+            documents: if config { self.memory.documents() } else { Documents::default() },
         }
     }
 
     pub(super) fn save(&self, due: Due, state: ClusterState) {
         let now = SystemTime::now();
         let confirmed = due.status.unconfirmed_since().map_or(now, |since| since.time_of_day());
-        let Beside { uid, terms, addresses, mesh_networks } = due.beside.clone();
+        let Beside { uid, terms, addresses, documents } = due.beside.clone();
+        let Documents { mesh_networks, mesh_config, policies } = documents;
         let snapshot = Snapshot {
             cluster: due.id.clone(),
             pin: due.pin.clone(),
@@ -289,6 +297,8 @@ impl Keeper {
             terms,
             addresses,
             mesh_networks,
+            mesh_config,
+            policies,
             state,
         };
         let length = match self.store.save(&snapshot) {

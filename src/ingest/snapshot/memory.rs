@@ -1,5 +1,5 @@
-//! What outlives a restart besides the states of clusters: what host names of gateways resolved to, and the
-//! document `meshNetworks` of the mesh ConfigMap.
+//! What outlives a restart besides the states of clusters: what host names of gateways resolved to, the documents
+//! of the mesh ConfigMap, and the policies.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -12,27 +12,38 @@ use crate::model::{ClusterId, Hostname};
 /// Addresses by host name.
 pub type Addresses = BTreeMap<Hostname, Vec<IpAddr>>;
 
+/// What belongs to the config cluster alone; `None` for what was never read.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(in crate::ingest) struct Documents {
+    /// `meshNetworks`.
+    pub(in crate::ingest) mesh_networks: Option<Arc<str>>,
+    /// MeshConfig.
+    pub(in crate::ingest) mesh_config: Option<Arc<str>>,
+    /// The policies in use, as JSON.
+    pub(in crate::ingest) policies: Option<Arc<str>>,
+}
+
 /// Filled from snapshots at the start, and asked when they are written. Shared by whoever resolves and reads.
 #[derive(Debug)]
 pub(in crate::ingest) struct Memory {
     addresses: Mutex<Addresses>,
-    document: Mutex<Option<Arc<str>>>,
+    documents: Mutex<Documents>,
     before: watch::Sender<Before>,
 }
 
-/// What the ConfigMap said before the start.
+/// What the documents said before the start.
 #[derive(Debug)]
 enum Before {
     /// The snapshot of this cluster, which is being looked for, has it.
     Awaited(ClusterId),
-    /// Nobody knows, if it is `None`.
-    Known(Option<Arc<str>>),
+    /// Nobody knows those that are `None`.
+    Known(Documents),
 }
 
 impl Default for Memory {
     fn default() -> Self {
-        let before = watch::Sender::new(Before::Known(None));
-        Self { addresses: Mutex::default(), document: Mutex::default(), before }
+        let before = watch::Sender::new(Before::Known(Documents::default()));
+        Self { addresses: Mutex::default(), documents: Mutex::default(), before }
     }
 }
 
@@ -50,42 +61,42 @@ impl Memory {
         locked(&self.addresses).get(host).cloned().unwrap_or_default()
     }
 
-    /// The snapshot of this cluster will be looked for: nobody goes on without its document before that.
-    pub(in crate::ingest) fn await_document(&self, of: &ClusterId) {
+    /// The snapshot of this cluster will be looked for: nobody goes on without its documents before that.
+    pub(in crate::ingest) fn await_documents(&self, of: &ClusterId) {
         self.before.send_replace(Before::Awaited(of.clone()));
     }
 
-    /// The snapshot of a cluster was looked for, and this is its document.
-    pub(in crate::ingest) fn recall_document(&self, of: &ClusterId, text: Option<&Arc<str>>) {
+    /// The snapshot of a cluster was looked for, and these are its documents.
+    pub(in crate::ingest) fn recall_documents(&self, of: &ClusterId, documents: Documents) {
         self.before.send_if_modified(|before| {
             let awaited = matches!(before, Before::Awaited(cluster) if cluster == of);
             if awaited {
                 // Kept on, whether or not it can be read again.
-                locked(&self.document).clone_from(&text.cloned());
-                *before = Before::Known(text.cloned());
+                locked(&self.documents).clone_from(&documents);
+                *before = Before::Known(documents);
             }
             awaited
         });
     }
 
-    /// What the ConfigMap said before the start, once that has been looked for.
-    pub(in crate::ingest) async fn document_before(&self) -> Option<Arc<str>> {
+    /// What was said before the start, once that has been looked for.
+    pub(in crate::ingest) async fn documents_before(&self) -> Documents {
         let mut before = self.before.subscribe();
         match before.wait_for(|before| matches!(before, Before::Known(_))).await.as_deref() {
-            Ok(Before::Known(text)) => text.clone(),
+            Ok(Before::Known(documents)) => documents.clone(),
             // We hold the sender.
-            _ => None,
+            _ => Documents::default(),
         }
     }
 
-    /// The ConfigMap was read.
-    pub(in crate::ingest) fn set_document(&self, text: &str) {
-        *locked(&self.document) = Some(text.into());
+    /// Something was read.
+    pub(in crate::ingest) fn note(&self, change: impl FnOnce(&mut Documents)) {
+        change(&mut locked(&self.documents));
     }
 
-    /// What it said last; `None` when it was never read.
-    pub(super) fn document(&self) -> Option<Arc<str>> {
-        locked(&self.document).clone()
+    /// What was said last.
+    pub(super) fn documents(&self) -> Documents {
+        locked(&self.documents).clone()
     }
 }
 

@@ -10,8 +10,8 @@ use crate::ingest::convert::{Advertised, SpecialAddresses};
 use crate::ingest::networks::MeshNetworks;
 use crate::ingest::options::{ClusterOptions, Selection, StalePolicy, Texts};
 use crate::model::{
-    ClusterId, Endpoint, EndpointShard, GatewayAddress, GatewayHost, Name, NetworkGateway, NetworkId, Set,
-    SpiffeId, Workload, WorkloadProfile,
+    ClusterId, Endpoint, EndpointShard, GatewayAddress, GatewayHost, InlineAddress, InlineEndpoint, Name,
+    NetworkGateway, NetworkId, Service, Set, SpiffeId, Workload, WorkloadProfile,
 };
 use crate::registry::{ClusterState, NetworkClaim};
 
@@ -187,7 +187,17 @@ impl Renamed<'_> {
                 if accounts != service.accounts {
                     Arc::make_mut(service).accounts = accounts;
                 }
+                if !service.inline().is_empty() {
+                    self.rename_inline(Arc::make_mut(service));
+                }
             }
+        }
+    }
+
+    fn rename_inline(&mut self, service: &mut Service) {
+        let Some(facts) = &mut service.entry else { return };
+        for endpoint in &mut Arc::make_mut(facts).inline {
+            endpoint.workload = self.workload(&endpoint.workload);
         }
     }
 
@@ -227,6 +237,13 @@ fn drop_special(shard: &mut Arc<EndpointShard>) {
     if shard.endpoints.iter().any(|endpoint| special(&endpoint.addresses)) {
         let left = shard.endpoints.iter().filter(|endpoint| !special(&endpoint.addresses)).cloned().collect();
         Arc::make_mut(shard).endpoints = left;
+    }
+    let is_special = |endpoint: &InlineEndpoint| matches!(endpoint.address, InlineAddress::Ip(ip) if special_kind(ip).is_some());
+    if shard.service.iter().any(|service| service.inline().iter().any(is_special))
+        && let Some(facts) =
+            Arc::make_mut(shard).service.as_mut().and_then(|service| Arc::make_mut(service).entry.as_mut())
+    {
+        Arc::make_mut(facts).inline.retain(|endpoint| !is_special(endpoint));
     }
 }
 

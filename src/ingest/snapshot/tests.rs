@@ -187,6 +187,8 @@ fn snapshot() -> Snapshot {
         addresses: [("gw.example.com".into(), vec!["192.0.2.7".parse().unwrap()]), ("x".into(), vec![])]
             .into(),
         mesh_networks: Some("networks: {}".into()),
+        mesh_config: Some("trustDomain: td".into()),
+        policies: Some("[]".into()),
         state: state(),
     }
 }
@@ -208,6 +210,8 @@ fn what_is_written_is_read() {
         terms: Terms::default(),
         addresses: Addresses::new(),
         mesh_networks: None,
+        mesh_config: None,
+        policies: None,
         state: ClusterState::default(),
         ..snapshot
     };
@@ -617,7 +621,7 @@ async fn a_snapshot_that_cannot_be_written_leaves_nothing_and_is_tried_again_lat
     // The end does not wait.
     fs::remove_file(&path).unwrap();
     fs::create_dir_all(path.join("in the way")).unwrap();
-    keeper.memory().set_document("networks: {}");
+    keeper.memory().note(|documents| documents.mesh_networks = Some("networks: {}".into()));
     keeper.round(Round::Usual);
     fs::remove_dir_all(&path).unwrap();
     keeper.round(Round::Usual);
@@ -731,7 +735,7 @@ async fn what_names_resolve_to_and_the_document_are_kept_when_they_change() {
     registry.set_host_addresses(&"static.example.com".into(), &[address("192.0.2.8")]);
     assert_eq!(keeper.due_now(), 1, "although nothing of the cluster differs");
     keeper.round(Round::Usual);
-    keeper.memory().set_document("networks: {n9: {}}");
+    keeper.memory().note(|documents| documents.mesh_networks = Some("networks: {n9: {}}".into()));
     assert_eq!(keeper.due_now(), 1);
     keeper.round(Round::Usual);
     assert_eq!(keeper.due_now(), 0);
@@ -745,9 +749,9 @@ async fn what_names_resolve_to_and_the_document_are_kept_when_they_change() {
     let store =
         SnapshotStore::open(&SnapshotOptions { dir: dir.path().join("snapshots"), max_age: 24 * HOUR });
     let (keeper, ..) = super::tests::keeper(store.unwrap(), 2);
-    keeper.memory().await_document(&"west".into());
+    keeper.memory().await_documents(&"west".into());
     keeper.load(&"west".into(), &pin()).await.unwrap();
-    assert_eq!(keeper.memory().document_before().await.as_deref(), Some("networks: {n9: {}}"));
+    assert_eq!(keeper.memory().documents_before().await.mesh_networks.as_deref(), Some("networks: {n9: {}}"));
     keeper.round(Round::Usual);
     let loaded = keeper.load(&"west".into(), &pin()).await.unwrap().snapshot;
     assert_eq!((loaded.state.shards.len(), loaded.mesh_networks.as_deref()), (2, Some("networks: {n9: {}}")));

@@ -29,7 +29,7 @@ impl Staging {
         self.pods.bytes()
             + self.pods.count() * pod
             + self.pods.shapes() * DEPLOYMENT
-            + self.entries * size_of::<Entry<PodId>>()
+            + self.slice_entries * size_of::<Entry<PodId>>()
             + self.endpoints * size_of::<Endpoint>()
             + self.slices.len() * SLICE
             + self.services.len() * SERVICE

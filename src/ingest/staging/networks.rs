@@ -158,6 +158,7 @@ impl Staging {
             return;
         }
         self.convert_pods();
+        self.convert_entries();
         self.dirty.services.extend(self.references.borrowing());
     }
 

@@ -188,6 +188,8 @@ pub(super) struct PodTable {
     /// the first address without a pod asks: most clusters have none.
     lenders: OnceCell<HashTable<(u32, PodId)>>,
     by_node: HashMap<Name, Vec<PodId>>,
+    /// By namespace. Made when the first ServiceEntry with a selector asks: most clusters have none.
+    by_namespace: OnceCell<HashMap<Name, BTreeSet<PodId>>>,
     /// What `named_by` of some pods stands for.
     lists: Lists<ServiceId>,
     shapes: Shared<PodShape>,
@@ -261,6 +263,9 @@ impl PodTable {
         };
         let (slots, hasher) = (&self.slots, &self.hasher);
         self.by_key.insert_unique(hash, id, |id| hasher.hash_one(slots[id.index()].key()));
+        if let Some(all) = self.by_namespace.get_mut() {
+            all.entry(slots[id.index()].key().0.into()).or_default().insert(id);
+        }
         id
     }
 
@@ -274,9 +279,34 @@ impl PodTable {
         let hash = self.hash(slot.key());
         if let Ok(entry) = self.by_key.find_entry(hash, |other| *other == id) {
             entry.remove();
+            self.leave_namespace(id);
             self.slots[id.index()].state = State::Other(None);
             self.free.push(id);
         }
+    }
+
+    fn leave_namespace(&mut self, id: PodId) {
+        let namespace = self.slots[id.index()].key().0;
+        if let Some(all) = self.by_namespace.get_mut()
+            && let Some(pods) = all.get_mut(namespace)
+        {
+            pods.remove(&id);
+            if pods.is_empty() {
+                all.remove(namespace);
+            }
+        }
+    }
+
+    /// The places of a namespace, in no order that means anything. The first call looks at every pod.
+    pub(super) fn in_namespace(&self, namespace: &Name) -> Vec<PodId> {
+        let all = self.by_namespace.get_or_init(|| {
+            let mut all: HashMap<Name, BTreeSet<PodId>> = HashMap::new();
+            for id in self.ids() {
+                all.entry(self.slot(id).key().0.into()).or_default().insert(id);
+            }
+            all
+        });
+        all.get(namespace).into_iter().flatten().copied().collect()
     }
 
     /// Every place that is in use.

@@ -50,6 +50,12 @@ impl Staging {
         for address in differ.chain(after.iter().filter(|address| !before.contains(address))) {
             self.dirty.services.extend(self.references.borrowers(&key.namespace, *address));
         }
+        if before != after {
+            // Only ready Pods are selected by ServiceEntries (R5.17).
+            for pod in old.iter().chain(&new) {
+                self.touch_selecting(&key.namespace, &pod.labels);
+            }
+        }
         if !after.is_empty() && self.compat.ready(id) {
             self.touch_services(id);
         }
@@ -107,6 +113,10 @@ impl Staging {
             self.dirty.services.extend(self.references.borrowers(&key.namespace, *address));
         }
         self.touch_pod(id);
+        let before = self.pods.workload(id).map(|workload| workload.own_labels.clone());
+        for labels in before.iter().chain(converted.as_ref().map(|workload| &workload.own_labels)) {
+            self.touch_selecting(&key.namespace, labels);
+        }
         self.pods.set_workload(id, converted.map(Arc::new));
         self.touch_services(id);
     }
@@ -129,7 +139,9 @@ impl Staging {
     /// K-28: what was made of a pod while it ran somewhere else is not told of it any longer, and where it runs is
     /// not known yet.
     fn wait_for_node(&mut self, id: PodId) {
-        if self.pods.workload(id).is_some() {
+        if let Some(workload) = self.pods.workload(id) {
+            let (namespace, labels) = (workload.namespace.clone(), workload.own_labels.clone());
+            self.touch_selecting(&namespace, &labels);
             self.touch_pod(id);
             self.pods.set_workload(id, None);
             self.touch_services(id);
@@ -168,8 +180,13 @@ impl Staging {
         id: PodId,
         before: Option<WorkloadCell>,
     ) -> Option<(WorkloadId, Option<WorkloadCell>)> {
-        let now = self.cell_of(id);
-        let ObjectKey { namespace, name } = self.pods.key(id);
+        let key = self.pods.key(id);
+        let now = match self.cell_of(id) {
+            Some(cell) => Some(cell),
+            // A WorkloadEntry of that name gave way to the Pod.
+            None => self.tell_member(&key),
+        };
+        let ObjectKey { namespace, name } = key;
         self.let_go(id);
         let name = WorkloadId { cluster: self.context.cluster.clone(), namespace, name };
         (before != now).then_some((name, now))
@@ -184,6 +201,11 @@ impl Staging {
 
     fn services_of(&mut self, id: PodId) -> Set<ServiceKey> {
         let named_by = self.pods.named_by(id);
+        let selected = self.entry_services(id);
+        if !selected.is_empty() {
+            let keys = named_by.iter().flat_map(|service| self.references.alone(*service).iter().cloned());
+            return Set::clone(&self.service_sets.of(keys.chain(selected).collect()));
+        }
         match named_by {
             [first, others @ ..] if others.iter().all(|other| other == first) => {
                 self.references.alone(*first).clone()

@@ -17,6 +17,8 @@ pub(super) struct Quarantine {
     parts: BTreeMap<ObjectKey, String>,
     /// What Services and Gateways say of gateways and is not used.
     gateways: BTreeMap<(ObjectKind, ObjectKey), Vec<String>>,
+    /// What ServiceEntries and WorkloadEntries say and is not used.
+    entries: BTreeMap<(ObjectKind, ObjectKey), Vec<String>>,
 }
 
 impl Quarantine {
@@ -55,17 +57,27 @@ impl Quarantine {
         self.gateways = notes;
     }
 
+    /// What is not used of one entry now.
+    pub(super) fn set_entry(&mut self, kind: ObjectKind, key: &ObjectKey, mut notes: Vec<String>) {
+        notes.truncate(REASONS);
+        if !notes.is_empty() {
+            self.entries.insert((kind, key.clone()), notes);
+        } else if !self.entries.is_empty() {
+            self.entries.remove(&(kind, key.clone()));
+        }
+    }
+
     /// How many objects there is something to say about.
     pub(super) fn len(&self) -> usize {
         let gateways = self.gateways.values().filter(|notes| !notes.is_empty()).count();
-        self.unreadable.len() + self.parts.len() + gateways
+        self.unreadable.len() + self.parts.len() + self.entries.len() + gateways
     }
 
     /// `Kind namespace/name: reason`, at most 100, without control characters (Z-26).
     pub(super) fn all(&self) -> Vec<String> {
         let unreadable = self.unreadable.iter();
         let unreadable = unreadable.map(|((kind, key), why)| format!("{} {key}: {why}", kind.name()));
-        let gateways = self.gateways.iter();
+        let gateways = self.gateways.iter().chain(&self.entries);
         let gateways = gateways.flat_map(|((kind, key), notes)| {
             notes.iter().map(move |note| format!("{} {key}: {note}", kind.name()))
         });

@@ -9,12 +9,14 @@ use crate::ingest::objects::{NamespaceObject, ObjectKey, ServiceObject};
 use crate::model::{EndpointShard, Labels, ServiceKey};
 
 /// A share to be published; `None` is gone.
-type Share = (ServiceKey, Option<Arc<EndpointShard>>);
+pub(super) type Share = (ServiceKey, Option<Arc<EndpointShard>>);
 
-/// A Service as it is kept: without room for more.
-pub(super) fn tidy(mut object: ServiceObject) -> Box<ServiceObject> {
-    // Nothing is selected here: slices say which pods are meant.
-    object.selector = Labels::new();
+/// A Service as it is kept: without room for more, and without its selector unless it selects WorkloadEntries.
+pub(super) fn tidy(mut object: ServiceObject, selects: bool) -> Box<ServiceObject> {
+    // Slices say which pods are meant.
+    if !selects {
+        object.selector = Labels::new();
+    }
     for list in [&mut object.cluster_ips, &mut object.external_ips, &mut object.ingress] {
         list.shrink_to_fit();
     }
@@ -32,7 +34,9 @@ impl Staging {
             let shard = convert::imported(&self.context, key, own.as_ref(), ips, exported);
             (convert::imported_key(key), shard)
         });
-        let all = [(self.context.service_key(key), own)].into_iter().chain(imported);
+        let id = self.context.service_key(key);
+        let own = self.with_entries(&id, own);
+        let all = [(id, own)].into_iter().chain(imported);
         all.filter_map(|(id, shard)| self.difference(id, shard)).collect()
     }
 
@@ -55,7 +59,8 @@ impl Staging {
                 Some(SliceInput { slice, basis, late: self.compat.late(&key) })
             })
             .collect();
-        let result = convert::endpoints(EndpointInput {
+        let discoverability = convert::discoverability(&self.context.mcs, self.exports.get(key).is_some());
+        let mut result = convert::endpoints(EndpointInput {
             context: &self.context,
             of_cluster: self.networks.of_cluster(),
             namespace: &key.namespace,
@@ -63,8 +68,11 @@ impl Staging {
             slices: &slices,
             pods: &self.lookup(),
             without_pods: self.context.serve_without_pods && self.pod_gate.denies(&key.namespace),
-            discoverability: convert::discoverability(&self.context.mcs, self.exports.get(key).is_some()),
+            discoverability,
         });
+        if let Some(object) = object {
+            result.endpoints.extend(self.selected_by_service(key, object, discoverability));
+        }
         let namespace = self.namespaces.get(&ObjectKey::new("", key.namespace.clone()));
         let distribution = namespace.map(|namespace| &*namespace.traffic_distribution).unwrap_or_default();
         let service = object.map(|object| convert::service(&self.context, key, object, distribution));
@@ -103,7 +111,7 @@ impl Staging {
     }
 
     /// Remembers a share; `None` when it is what it was.
-    fn difference(&mut self, id: ServiceKey, shard: Option<EndpointShard>) -> Option<Share> {
+    pub(super) fn difference(&mut self, id: ServiceKey, shard: Option<EndpointShard>) -> Option<Share> {
         if self.current.shards.get(&id).map(AsRef::as_ref) == shard.as_ref() {
             return None;
         }

@@ -167,7 +167,7 @@ impl Staging {
             self.remember_slice(&key);
         }
         let entries = |slice: Option<&KeptSlice>| slice.map_or(0, |slice| slice.entries.len());
-        self.entries = self.entries + entries(self.slices.get(&key)) - entries(old.as_ref());
+        self.slice_entries = self.slice_entries + entries(self.slices.get(&key)) - entries(old.as_ref());
         let mut was = old.as_ref().and_then(|slice| Links::of(&key, slice));
         let mut is = self.slices.get(&key).and_then(|slice| Links::of(&key, slice));
         let both = was.as_mut().zip(is.as_mut()).filter(|(was, is)| was.service == is.service);

@@ -1,5 +1,6 @@
 mod arrival;
 mod compat;
+mod entries;
 mod guard;
 mod imports;
 
@@ -34,6 +35,8 @@ fn apply(object: &Value) -> StagedEvent {
         "Service" => StagedEvent::Service(SourceEvent::Apply(received(object))),
         "ServiceExport" => StagedEvent::Export(SourceEvent::Apply(received(object))),
         "ServiceImport" => StagedEvent::Import(SourceEvent::Apply(received(object))),
+        "ServiceEntry" => StagedEvent::ServiceEntry(SourceEvent::Apply(received(object))),
+        "WorkloadEntry" => StagedEvent::WorkloadEntry(SourceEvent::Apply(received(object))),
         _ => StagedEvent::Slice(SourceEvent::Apply(received(object))),
     }
 }
@@ -48,6 +51,8 @@ fn delete(object: &Value) -> StagedEvent {
         "Service" => StagedEvent::Service(SourceEvent::Delete { key, revision: None }),
         "ServiceExport" => StagedEvent::Export(SourceEvent::Delete { key, revision: None }),
         "ServiceImport" => StagedEvent::Import(SourceEvent::Delete { key, revision: None }),
+        "ServiceEntry" => StagedEvent::ServiceEntry(SourceEvent::Delete { key, revision: None }),
+        "WorkloadEntry" => StagedEvent::WorkloadEntry(SourceEvent::Delete { key, revision: None }),
         _ => StagedEvent::Slice(SourceEvent::Delete { key, revision: None }),
     }
 }

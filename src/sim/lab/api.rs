@@ -169,6 +169,14 @@ impl ApiClient {
         present(self.request("DELETE", place.into().path()?, None).await).map(|_| ())
     }
 
+    /// Deletes `object` by its name; one that is not there is as good as deleted.
+    ///
+    /// # Errors
+    /// [`LabError::Http`], [`LabError::Refused`].
+    pub async fn remove(&self, object: &Value) -> Result<(), LabError> {
+        self.delete(self.place_of(object).await?).await
+    }
+
     /// Deletes the object with this uid at once: nothing is left to wait for. Another one of its name stays.
     ///
     /// # Errors

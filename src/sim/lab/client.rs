@@ -25,6 +25,10 @@ const RATE: &str = "40";
 const LONGEST: &str = "2h";
 /// A load prints its end at once.
 const END_LIMIT: Duration = Duration::from_secs(10);
+/// Faster than anything answers.
+const FASTEST: &str = "100000";
+/// For a count of requests.
+const SEND_LIMIT: Duration = Duration::from_secs(120);
 
 /// The client pod of one cluster.
 #[derive(Debug, Clone)]
@@ -83,8 +87,21 @@ impl Client {
         path: &str,
         count: usize,
     ) -> Result<Vec<String>, LabError> {
+        self.curl_with(service, path, None, count).await
+    }
+
+    /// The same with one more header.
+    async fn curl_with(
+        &self,
+        service: &AppService,
+        path: &str,
+        header: Option<&str>,
+        count: usize,
+    ) -> Result<Vec<String>, LabError> {
         let (url, host) = self.target(service, path);
-        let header = host.map(|host| format!("--header 'Host: {host}' ")).unwrap_or_default();
+        let host = host.map(|host| format!("Host: {host}"));
+        let headers = host.as_deref().into_iter().chain(header);
+        let header: String = headers.map(|header| format!("--header '{header}' ")).collect();
         let script = format!(
             "for i in $(seq {count}); do
 curl --silent --show-error --fail --max-time 5 {header}'{url}' || {{ echo \"request $i of {count}\" >&2; exit 1; }}
@@ -104,8 +121,25 @@ done"
         service: &AppService,
         count: usize,
     ) -> Result<BTreeMap<String, usize>, LabError> {
+        Self::tally(service, self.curl(service, "/hello", count).await?)
+    }
+
+    /// The same with one more header, `name: value`.
+    ///
+    /// # Errors
+    /// As [`answers`](Self::answers).
+    pub async fn answers_to(
+        &self,
+        service: &AppService,
+        header: &str,
+        count: usize,
+    ) -> Result<BTreeMap<String, usize>, LabError> {
+        Self::tally(service, self.curl_with(service, "/hello", Some(header), count).await?)
+    }
+
+    fn tally(service: &AppService, lines: Vec<String>) -> Result<BTreeMap<String, usize>, LabError> {
         let mut by = BTreeMap::new();
-        for line in self.curl(service, "/hello", count).await? {
+        for line in lines {
             let answer = parse_hello(&line)
                 .ok_or_else(|| wrong(format!("{} answers", authority(service)), line.clone()))?;
             *by.entry(answer).or_default() += 1;
@@ -118,10 +152,23 @@ done"
     /// # Errors
     /// [`LabError::Spawn`].
     pub fn load(&self, service: &AppService) -> Result<Load, LabError> {
+        self.start(service, &["--rate", RATE, "--duration", LONGEST, "--interval", "250ms"])
+    }
+
+    /// Sends `count` requests as fast as they are answered, a few at once.
+    ///
+    /// # Errors
+    /// [`LabError::Spawn`]; [`LabError::Claim`] when a single request failed.
+    pub async fn send(&self, service: &AppService, count: u64) -> Result<LoadTotal, LabError> {
+        let count = count.to_string();
+        let load = self.start(service, &["--rate", FASTEST, "--count", &count, "--interval", "1s"])?;
+        load.ended(SEND_LIMIT).await
+    }
+
+    fn start(&self, service: &AppService, arguments: &[&str]) -> Result<Load, LabError> {
         let (url, host) = self.target(service, "/hello");
         let mut command = self.pod.place().command(&self.exe);
-        command.args(["sim", "load", "--url", &url, "--rate", RATE, "--duration", LONGEST]);
-        command.args(["--timeout", "5s", "--interval", "250ms", "-o", "json"]);
+        command.args(["sim", "load", "--url", &url, "--timeout", "5s", "-o", "json"]).args(arguments);
         if let Some(host) = host {
             command.args(["--host", &host]);
         }
@@ -223,9 +270,17 @@ impl Load {
     ///
     /// # Errors
     /// [`LabError::Claim`] when a single request failed.
-    pub async fn finish(mut self) -> Result<LoadTotal, LabError> {
+    pub async fn finish(self) -> Result<LoadTotal, LabError> {
         self.part.terminate();
-        let last = tokio::time::timeout(END_LIMIT, async {
+        self.ended(END_LIMIT).await
+    }
+
+    /// Waits for its end.
+    ///
+    /// # Errors
+    /// [`LabError::Claim`] when a single request failed, or it runs on for longer than `limit`.
+    async fn ended(mut self, limit: Duration) -> Result<LoadTotal, LabError> {
+        let last = tokio::time::timeout(limit, async {
             let mut last = None;
             while let Some(report) = self.next().await? {
                 last = Some(report);

@@ -106,6 +106,16 @@ impl Admin {
         })
     }
 
+    /// The configuration of one Envoy cluster, as JSON text; empty if it does not exist.
+    ///
+    /// # Errors
+    /// [`LabError::Http`].
+    pub async fn config(&self, cluster: &str) -> Result<String, LabError> {
+        let filter = format!("^{}$", cluster.replace('|', r"\|"));
+        self.get(&format!("/config_dump?resource=dynamic_active_clusters&name_regex={}", escape(&filter)))
+            .await
+    }
+
     /// Counters and gauges whose names match the regular expression `filter`.
     ///
     /// # Errors

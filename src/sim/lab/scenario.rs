@@ -11,9 +11,11 @@ mod gateway;
 mod list;
 mod news;
 mod play;
+mod policies;
 mod quiet;
 mod record;
 mod remote;
+mod split;
 mod stage;
 mod watch;
 
@@ -66,6 +68,8 @@ enum Needs {
     OtherNetwork,
     /// A control plane that knows the cluster by a remote Secret.
     Secret,
+    /// A control plane with a home for policies, and another cluster.
+    Policies,
 }
 
 /// A scenario: what it does and what must hold.

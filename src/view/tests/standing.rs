@@ -15,7 +15,7 @@ impl Viewer<'_> {
     fn prefers(&self, expected: &[&str]) {
         let (assignment, _) = self.assignment(&EdsName::outbound(5000, &HOST.into()));
         let group = |group: &crate::view::LocalityGroup| {
-            let all = group.endpoints.iter().map(|e| format!("{}*{}", e.address, e.weight));
+            let all = group.endpoints.iter().map(|e| format!("{}*{}", shown(e), e.weight));
             format!("{}: {}", group.priority, all.collect::<Vec<_>>().join(" "))
         };
         assert_eq!(assignment.groups.iter().map(group).collect::<Vec<_>>(), expected);

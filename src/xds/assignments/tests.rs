@@ -50,14 +50,7 @@ fn service_key() -> ServiceKey {
 }
 
 fn eds_key() -> EdsKey {
-    EdsKey {
-        kind: crate::model::ProxyKind::Sidecar,
-        cluster: "east".into(),
-        network: "net-east".into(),
-        families: crate::model::IpFamilies::V4,
-        requested_view: crate::model::RequestedView::default(),
-        node: None,
-    }
+    EdsKey::plain("east", "net-east", &service_key())
 }
 
 fn gateway(address: &str) -> NetworkGateway {

@@ -266,3 +266,26 @@ fn policies_about_other_hosts_build_nothing() {
     assert_eq!(mesh.write(rule("elsewhere.example", ExportTo::Unset, "v1")), 0);
     assert_eq!(mesh.counts.list_builds.load(Ordering::Relaxed), lists);
 }
+
+#[test]
+fn r4_2_of_one_host_in_several_namespaces_the_own_one_is_seen() {
+    let mut mesh = Mesh::new(&[]);
+    for (namespace, port) in [("far", 81), ("sample", 82)] {
+        let mut service = record("a");
+        service.key = ServiceKey::new(namespace, "shared.example");
+        service.ports[0].number = port;
+        mesh.east
+            .set(service.key.clone(), EndpointShard::new("east".into(), Some(Arc::new(service)), Vec::new()));
+    }
+    mesh.push();
+    let (_one, own) = mesh.join(1, key("sample"));
+    let (_two, far) = mesh.join(2, key("far"));
+    assert_eq!(clusters(&own), ["outbound|82||shared.example"]);
+    assert_eq!(clusters(&far), ["outbound|81||shared.example"]);
+    mesh.east.set(
+        ServiceKey::new("sample", "shared.example"),
+        EndpointShard::new("east".into(), None, Vec::new()),
+    );
+    mesh.push();
+    assert!(clusters(&own).contains(&"outbound|81||shared.example".to_owned()), "the other one appears");
+}

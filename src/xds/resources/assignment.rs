@@ -1,19 +1,40 @@
-//! Assignments, through messages of our own with ordered maps (D20).
+//! Assignments, written by hand from the compact model: no message in memory, no text of its own (P8).
 
-use prost::Message;
+mod by_prost;
+#[cfg(test)]
+mod tests;
 
-use crate::model::Health;
-use crate::proto::assignment as wire;
-use crate::view::{AssignedEndpoint, Assignment, LocalityGroup};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use super::backward::{Backward, Mark};
+use crate::model::{Health, Workload, WorkloadProfile};
+use crate::view::{
+    AssignedEndpoint, Assignment, EdsName, InternalListener, LocalityGroup, Origin, SocketMatch, Target,
+};
 use crate::xds::resource::{Encoded, ResourceType};
 
-/// The assignment of the Envoy cluster `name` (R4.11–R4.15, R4.23).
+pub use by_prost::assignment_by_prost;
+
+/// Filter metadata that chooses the transport socket (R4.13).
+const TRANSPORT_MATCH: &str = "envoy.transport_socket_match";
+/// Filter metadata for telemetry (R4.14).
+const TELEMETRY: &str = "istio";
+/// Filter metadata that says where an internal listener goes on to (R4.17).
+const ORIGINAL_DST: &str = "envoy.filters.listener.original_dst";
+/// Bytes of a usual endpoint and of a group's own fields.
+const ROOM: (usize, usize) = (160, 96);
+
+/// The assignment of the Envoy cluster `name` (R4.11–R4.17, R4.23, R4.24). Equal assignments have equal bytes (D20).
 pub fn assignment(name: &str, assignment: &Assignment) -> Encoded {
-    let message = wire::ClusterLoadAssignment {
-        cluster_name: name.to_owned(),
-        endpoints: assignment.groups.iter().map(group).collect(),
-    };
-    Encoded::new(ResourceType::Endpoint, name, &message.encode_to_vec())
+    let endpoints: usize = assignment.groups.iter().map(|group| group.endpoints.len()).sum();
+    let room = endpoints * ROOM.0 + assignment.groups.len() * ROOM.1 + 4 * name.len() + 256;
+    let message = Backward::with_room(room);
+    let mut writer =
+        Writer { message, name, hides_workloads: assignment.hides_workloads, blocks: Blocks::default() };
+    assignment.groups.iter().rev().for_each(|group| writer.group(group));
+    writer.message.text(1, name);
+    Encoded::wrap(ResourceType::Endpoint, name, writer.message)
 }
 
 /// The answer for a name that has no endpoints, or does not exist (D22).
@@ -21,51 +42,232 @@ pub fn empty_assignment(name: &str) -> Encoded {
     assignment(name, &Assignment::default())
 }
 
-fn group(group: &LocalityGroup) -> wire::LocalityLbEndpoints {
-    wire::LocalityLbEndpoints {
-        locality: Some(wire::Locality {
-            region: group.locality.region.to_string(),
-            zone: group.locality.zone.to_string(),
-            sub_zone: group.locality.subzone.to_string(),
-        }),
-        lb_endpoints: group.endpoints.iter().map(endpoint).collect(),
-        load_balancing_weight: Some(wire::UInt32Value { value: group.weight }),
-        priority: group.priority,
+struct Writer<'a> {
+    message: Backward,
+    name: &'a str,
+    hides_workloads: bool,
+    blocks: Blocks<'a>,
+}
+
+/// Where the metadata of the latest pods was written: pods of one deployment have the same.
+#[derive(Default)]
+struct Blocks<'a> {
+    recent: [Option<Block<'a>>; 4],
+    next: usize,
+}
+
+/// Metadata that was written.
+#[derive(Clone, Copy)]
+struct Block<'a> {
+    profile: &'a Arc<WorkloadProfile>,
+    socket: SocketMatch,
+    from: Mark,
+    len: usize,
+}
+
+impl<'a> Blocks<'a> {
+    fn find(&self, profile: &Arc<WorkloadProfile>, socket: SocketMatch) -> Option<(Mark, usize)> {
+        let same = |block: &&Block<'_>| Arc::ptr_eq(block.profile, profile) && block.socket == socket;
+        self.recent.iter().flatten().find(same).map(|block| (block.from, block.len))
+    }
+
+    fn keep(&mut self, block: Block<'a>) {
+        self.recent[self.next] = Some(block);
+        self.next = (self.next + 1) % self.recent.len();
     }
 }
 
-fn endpoint(endpoint: &AssignedEndpoint) -> wire::LbEndpoint {
-    let address =
-        wire::SocketAddress { address: endpoint.address.to_string(), port_value: endpoint.port.into() };
-    wire::LbEndpoint {
-        endpoint: Some(wire::Endpoint { address: Some(wire::Address { socket_address: Some(address) }) }),
-        health_status: health(endpoint.health),
-        metadata: Some(metadata(endpoint)),
-        load_balancing_weight: Some(wire::UInt32Value { value: endpoint.weight }),
+impl<'a> Writer<'a> {
+    fn group(&mut self, group: &'a LocalityGroup) {
+        let end = self.message.mark();
+        self.message.number(5, group.priority.into());
+        if group.weight != 0 {
+            self.message.wrapped(3, group.weight);
+        }
+        group.endpoints.iter().rev().for_each(|endpoint| self.endpoint(endpoint));
+        let locality = self.message.mark();
+        self.message.text(3, &group.locality.subzone);
+        self.message.text(2, &group.locality.zone);
+        self.message.text(1, &group.locality.region);
+        self.message.close(1, locality);
+        self.message.close(2, end);
+    }
+
+    fn endpoint(&mut self, endpoint: &'a AssignedEndpoint) {
+        let end = self.message.mark();
+        self.message.wrapped(4, endpoint.weight);
+        self.metadata(endpoint);
+        self.message.number(2, health(endpoint.health));
+        let inner = self.message.mark();
+        self.target(&endpoint.target);
+        self.message.close(1, inner);
+        self.message.close(2, end);
+    }
+
+    /// The address of an endpoint, and further ones (R4.15).
+    fn target(&mut self, target: &Target) {
+        let message = &mut self.message;
+        let end = message.mark();
+        match target {
+            Target::Socket { addresses, port } => {
+                let (first, further) = addresses.split_first().unzip();
+                for address in further.unwrap_or_default().iter().rev() {
+                    let additional = message.mark();
+                    socket(message, Some(*address), *port);
+                    message.close(1, additional);
+                    message.close(4, additional);
+                }
+                let end = message.mark();
+                if let Some(first) = first {
+                    socket(message, Some(*first), *port);
+                }
+                message.close(1, end);
+                return;
+            }
+            Target::Nowhere { port } => socket(message, None, *port),
+            Target::Pipe(path) => {
+                message.text(1, path);
+                message.close(2, end);
+            }
+            Target::Internal { listener, address, port } => {
+                place(message, *address, *port);
+                message.close(2, end);
+                message.text(1, listener.name());
+                message.close(3, end);
+            }
+        }
+        message.close(1, end);
+    }
+
+    fn metadata(&mut self, endpoint: &'a AssignedEndpoint) {
+        let (Origin::Direct(workload), Target::Socket { .. }) = (&endpoint.origin, &endpoint.target) else {
+            return self.fresh_metadata(endpoint);
+        };
+        if let Some((from, len)) = self.blocks.find(&workload.profile, endpoint.socket) {
+            return self.message.again(from, len);
+        }
+        let from = self.message.mark();
+        self.fresh_metadata(endpoint);
+        if workload.is_told_by_profile() {
+            let (len, socket) = (self.message.since(from), endpoint.socket);
+            self.blocks.keep(Block { profile: &workload.profile, socket, from, len });
+        }
+    }
+
+    fn fresh_metadata(&mut self, endpoint: &AssignedEndpoint) {
+        let end = self.message.mark();
+        self.istio(endpoint);
+        match (endpoint.socket, endpoint.tls_mode()) {
+            (SocketMatch::Tunnel, _) => self.match_of("tunnel", "http"),
+            (_, Some(mode)) => self.match_of("tlsMode", mode),
+            (_, None) => {}
+        }
+        if let Target::Internal { address, port, .. } = endpoint.target {
+            let filter = self.message.mark();
+            place(&mut self.message, address, port);
+            field(&mut self.message, "local", filter);
+            entry(&mut self.message, ORIGINAL_DST, filter);
+        }
+        self.message.close(3, end);
+    }
+
+    fn match_of(&mut self, key: &str, text: &str) {
+        let filter = self.message.mark();
+        self.message.bytes(text.as_bytes());
+        field(&mut self.message, key, filter);
+        entry(&mut self.message, TRANSPORT_MATCH, filter);
+    }
+
+    /// Who it is (R4.14, R4.23), and what is behind its gateway's gateway (R4.24).
+    fn istio(&mut self, endpoint: &AssignedEndpoint) {
+        let message = &mut self.message;
+        let filter = message.mark();
+        if !self.hides_workloads {
+            match &endpoint.origin {
+                Origin::Direct(workload) => telemetry(message, workload),
+                Origin::Gateway { cluster, .. } => {
+                    message.bytes(cluster.as_bytes());
+                    message.bytes(b";;;;");
+                }
+            }
+            field(message, "workload", filter);
+        }
+        if matches!(
+            endpoint.target,
+            Target::Internal { listener: InternalListener::InnerConnectOriginate, .. }
+        ) {
+            let fields = message.mark();
+            if let Some(name) = EdsName::parse(self.name) {
+                message.bytes(format!("{}:{}", name.host, name.port).as_bytes());
+            }
+            field(message, "hbone_target_address", fields);
+            // The struct, the value that is one, the field with that value.
+            message.close(5, fields);
+            message.close(2, fields);
+            message.filled(1, "double_hbone");
+            message.close(1, fields);
+        }
+        if message.since(filter) > 0 {
+            entry(message, TELEMETRY, filter);
+        }
+    }
+}
+
+/// A socket address as an address.
+fn socket(message: &mut Backward, address: Option<IpAddr>, port: u16) {
+    let end = message.mark();
+    message.number(3, port.into());
+    if let Some(address) = address {
+        let text = message.mark();
+        message.address(address);
+        message.close(2, text);
+    }
+    message.close(1, end);
+}
+
+/// `address:port`.
+fn place(message: &mut Backward, address: IpAddr, port: u16) {
+    message.bytes(SocketAddr::new(address, port).to_string().as_bytes());
+}
+
+/// Makes the text since `text` a field of a struct.
+fn field(message: &mut Backward, key: &str, text: Mark) {
+    message.close(3, text);
+    message.close(2, text);
+    message.filled(1, key);
+    message.close(1, text);
+}
+
+/// Makes the fields since `fields` the metadata of a filter.
+fn entry(message: &mut Backward, filter: &str, fields: Mark) {
+    message.close(2, fields);
+    message.filled(1, filter);
+    message.close(1, fields);
+}
+
+/// R4.14.
+fn telemetry(message: &mut Backward, workload: &Workload) {
+    let texts: [&str; 5] = [
+        workload.workload_name(),
+        &workload.namespace,
+        workload.canonical_name(),
+        &workload.canonical_revision,
+        &workload.cluster,
+    ];
+    for (place, text) in texts.into_iter().enumerate().rev() {
+        message.bytes(text.as_bytes());
+        if place > 0 {
+            message.bytes(b";");
+        }
     }
 }
 
 /// `envoy.config.core.v3.HealthStatus`.
-fn health(health: Option<Health>) -> i32 {
+fn health(health: Option<Health>) -> u64 {
     match health {
         None => 0,
         Some(Health::Healthy) => 1,
         Some(Health::Unhealthy) => 2,
         Some(Health::Draining | Health::Terminating) => 3,
     }
-}
-
-fn metadata(endpoint: &AssignedEndpoint) -> wire::Metadata {
-    let mut filters = vec![("istio", single("workload", endpoint.telemetry()))];
-    if endpoint.mtls {
-        filters.push(("envoy.transport_socket_match", single("tlsMode", "istio".to_owned())));
-    }
-    wire::Metadata {
-        filter_metadata: filters.into_iter().map(|(name, fields)| (name.to_owned(), fields)).collect(),
-    }
-}
-
-fn single(key: &str, text: String) -> wire::Struct {
-    let value = wire::Value { kind: Some(wire::value::Kind::StringValue(text)) };
-    wire::Struct { fields: [(key.to_owned(), value)].into() }
 }

@@ -60,14 +60,14 @@ impl Port<'_> {
     /// The name of an Envoy cluster and assignment (R4.1).
     pub(super) fn name(&self, subset: Option<&Subset>, sni_dnat: bool) -> String {
         let subset = subset.map(|subset| subset.name.to_string()).unwrap_or_default();
-        EdsName { port: self.port.number, subset, host: self.service.key.hostname.clone(), sni_dnat }.to_string()
+        EdsName { port: self.port.number, subset, host: self.service.key.hostname.clone(), sni_dnat }
+            .to_string()
     }
 
     fn one(&self, subset: Option<&Subset>, sni_dnat: bool) -> Option<Entry> {
         let name = self.name(subset, sni_dnat);
         let subset_name = subset.map_or("", |subset| subset.name.as_str());
-        let settings =
-            self.rule.map(|rule| rule.settings(self.port.number, subset_name)).unwrap_or_default();
+        let settings = self.rule.map(|rule| rule.settings(self.port.number, subset_name)).unwrap_or_default();
         let mut cluster = self.base(&name, subset, &settings)?;
         settings::apply(&mut cluster, self, &settings);
         if !sni_dnat {

@@ -65,7 +65,8 @@ impl Surroundings<'_> {
         let number = to.port.or_else(only).unwrap_or(port);
         let known = service.as_deref().is_some_and(|service| service.port(number).is_some());
         let rule = service.as_deref().and_then(|service| self.client.rule(&service.key));
-        let subset = to.subset.is_empty() || rule.as_deref().is_some_and(|rule| rule.subset(&to.subset).is_some());
+        let subset =
+            to.subset.is_empty() || rule.as_deref().is_some_and(|rule| rule.subset(&to.subset).is_some());
         reads.unknown += usize::from(!(known && subset));
         let name = EdsName { subset: to.subset.to_string(), ..EdsName::outbound(number, &host) };
         reads.hosts.insert(host);

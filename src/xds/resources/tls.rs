@@ -39,6 +39,9 @@ pub(super) fn client(sni: String, alpn: &[&str], names: Vec<tls::SubjectAltNameM
     named("envoy.transport_sockets.tls", pack_any(context))
 }
 
+/// Where systems have their roots. Envoy finds them itself, but compares no names with them then.
+const SYSTEM_ROOTS: &str = "/etc/ssl/certs/ca-certificates.crt";
+
 /// The client's side of TLS outside the mesh: the server is verified by the system's roots, a file's, or those
 /// of a secret.
 pub(super) fn custom(
@@ -75,7 +78,10 @@ pub(super) fn custom(
         }))
     } else {
         match settings.ca_certificates.as_str() {
-            "" | "system" => context.system_root_certs = Some(Default::default()),
+            "" | "system" if context.match_typed_subject_alt_names.is_empty() => {
+                context.system_root_certs = Some(Default::default());
+            }
+            "" | "system" => context.trusted_ca = file(SYSTEM_ROOTS),
             path => context.trusted_ca = file(path),
         }
         Some(Kind::ValidationContext(context))

@@ -1,4 +1,4 @@
-//! The document in the mesh ConfigMap, key `meshNetworks`, of the config cluster's system namespace.
+//! A document in the mesh ConfigMap of the config cluster's system namespace.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,12 +6,10 @@ use std::time::Duration;
 use futures::stream::{BoxStream, StreamExt};
 use tokio::time::Instant;
 
-use super::MeshPublisher;
+use super::Publisher;
 use crate::ingest::objects::{ConfigMapObject, ObjectKey};
 use crate::ingest::watch::{Failure, ListReason, Received, SourceEvent};
 
-/// The key in it.
-const KEY: &str = "meshNetworks";
 /// How long a document that is gone still counts: `kubectl replace --force` deletes and creates, and a list
 /// may lie. Then, if it went with a list, another list has to say the same (K-21).
 pub(in crate::ingest) const GRACE: Duration = Duration::from_secs(5);
@@ -36,7 +34,7 @@ struct Absent {
 pub(in crate::ingest) async fn follow_config_map(
     mut events: BoxStream<'static, SourceEvent<ConfigMapObject>>,
     relist: impl Fn(ListReason) + Send,
-    publisher: MeshPublisher,
+    publisher: impl Publisher,
     config_map: ObjectKey,
     patience: Option<Duration>,
 ) {
@@ -91,18 +89,19 @@ pub(in crate::ingest) async fn follow_config_map(
 }
 
 /// The document, as far as it is known.
-struct Document {
-    publisher: MeshPublisher,
+struct Document<P> {
+    publisher: P,
     origin: String,
     /// What it said before the start, until it says something, and when that is to stand in at the latest.
     before: Option<(Arc<str>, Instant)>,
     absent: Option<Absent>,
 }
 
-impl Document {
+impl<P: Publisher> Document<P> {
     /// Waits until it was looked for what it said before the start.
-    async fn new(publisher: MeshPublisher, config_map: &ObjectKey) -> Self {
-        let before = publisher.memory.document_before().await;
+    async fn new(publisher: P, config_map: &ObjectKey) -> Self {
+        let mut before = publisher.memory().documents_before().await;
+        let before = P::of(&mut before).take();
         let before = before.map(|text| (text, Instant::now() + RECALL_AFTER));
         Self { publisher, origin: format!("ConfigMap {config_map}"), before, absent: None }
     }
@@ -132,7 +131,7 @@ impl Document {
     fn take(&mut self, received: Received<ConfigMapObject>) {
         self.absent = None;
         match received.object {
-            Ok(object) => self.publish(object.data.get(KEY).map_or("", |text| text)),
+            Ok(object) => self.publish(object.data.get(P::KEY).map_or("", |text| text)),
             Err(reason) => {
                 self.recall();
                 self.publisher.unreadable(&self.origin, &reason);
@@ -143,10 +142,10 @@ impl Document {
     }
 
     fn publish(&mut self, text: &str) {
-        match self.publisher.take(text, &format!("{}, key {KEY}", self.origin)) {
+        match self.publisher.take(text, &format!("{}, key {}", self.origin, P::KEY)) {
             Ok(()) => {
                 self.before = None;
-                self.publisher.memory.set_document(text);
+                self.publisher.memory().note(|documents| *P::of(documents) = Some(text.into()));
             }
             // Told by the publisher.
             Err(_) => {
@@ -160,7 +159,7 @@ impl Document {
     fn is_not_listed(&mut self, reason: ListReason) {
         self.recall();
         match &mut self.absent {
-            _ if !self.publisher.names_networks() => self.publish(""),
+            _ if !self.publisher.says_something() => self.publish(""),
             Some(absent) => absent.doubted &= reason != ListReason::Requested,
             None => self.absent = Some(Absent { due: Instant::now() + GRACE, doubted: true }),
         }

@@ -1,4 +1,4 @@
-//! The document in a file (`--networks-config`): read again whenever it changes.
+//! A document in a file (`--networks-config`, `--mesh-config`): read again whenever it changes.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use notify::RecursiveMode;
 
-use super::{MeshPublisher, file_origin};
+use super::{Publisher, file_origin};
 use crate::ingest::notices::Notices;
 
 /// Changes are collected for this long.
@@ -45,7 +45,7 @@ impl MeshFile {
     }
 
     /// Publishes every version of the file, for ever.
-    pub(in crate::ingest) async fn follow(mut self, publisher: MeshPublisher) {
+    pub(in crate::ingest) async fn follow<P: Publisher>(mut self, publisher: P) {
         let origin = file_origin(&self.path);
         let mut unreadable = false;
         loop {
@@ -53,7 +53,7 @@ impl MeshFile {
             match self.settled().await {
                 Ok(text) if text == self.text && !unreadable => {}
                 Ok(text) if is_blank(&text) && !is_blank(&self.text) => {
-                    publisher.unreadable(&origin, "is empty: `networks: {}` names no network");
+                    publisher.unreadable(&origin, P::EMPTIED);
                     unreadable = true;
                 }
                 Ok(text) => {

@@ -13,6 +13,11 @@ use crate::ingest::networks::config_map_name;
 use crate::ingest::objects::{ConfigMapObject, ObjectKey};
 use crate::ingest::watch::{Failure, ListReason, Received, SourceEvent};
 
+/// What a snapshot says, if it has this document.
+fn said(document: &str) -> Documents {
+    Documents { mesh_networks: Some(document.into()), ..Documents::default() }
+}
+
 /// A publisher with what it publishes to.
 struct World {
     registry: Arc<Registry>,
@@ -51,14 +56,14 @@ impl World {
     fn remembering() -> Self {
         let mut world = Self::new();
         world.patience = None;
-        world.memory.await_document(&"east".into());
+        world.memory.await_documents(&"east".into());
         world.publisher =
             world.publisher.take().map(|publisher| publisher.remembering(Arc::clone(&world.memory)));
         world
     }
 
     fn recall(&self, document: &str) {
-        self.memory.recall_document(&"east".into(), Some(&document.into()));
+        self.memory.recall_documents(&"east".into(), said(document));
     }
 
     fn follow_file(mut self, path: &Path) -> Self {
@@ -357,8 +362,8 @@ async fn a_document_from_before_a_restart_is_nobodys_concern_when_the_config_map
     let mut world = World::remembering();
     world.patience = Some(Duration::from_secs(20));
     let (mut world, _events) = world.follow_events();
-    world.memory.recall_document(&"west".into(), Some(&document("another's").into()));
-    world.memory.recall_document(&"east".into(), None);
+    world.memory.recall_documents(&"west".into(), said(&document("another's")));
+    world.memory.recall_documents(&"east".into(), Documents::default());
     world.until("").await;
 }
 

@@ -6,14 +6,14 @@ use super::{ConfigMap, Secret};
 use crate::ingest::objects::{ConfigMapObject, SecretObject};
 
 /// What is read of the mesh ConfigMap; the rest, up to a MiB, is not held.
-const MESH_NETWORKS: &str = "meshNetworks";
+const DOCUMENTS: [&str; 2] = ["mesh", "meshNetworks"];
 /// Annotations about how a cluster is treated (D35).
 const OUR_ANNOTATIONS: &str = "tombolo.dev/";
 
 impl From<ConfigMap<'_>> for ConfigMapObject {
     fn from(raw: ConfigMap<'_>) -> Self {
-        let text = raw.data.get(MESH_NETWORKS);
-        Self { data: text.map(|text| (MESH_NETWORKS.into(), Arc::from(&**text))).into_iter().collect() }
+        let text = |key: &str| raw.data.get(key).map(|text| (key.into(), Arc::from(&**text)));
+        Self { data: DOCUMENTS.into_iter().filter_map(text).collect() }
     }
 }
 
@@ -39,10 +39,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_is_held_of_a_config_map_but_its_networks() {
+    fn nothing_is_held_of_a_config_map_but_its_documents() {
         let data = json!({"mesh": "a: b", "meshNetworks": "networks: {}", "values": "x"});
         let object: ConfigMapObject = serde_json::from_value(json!({"data": data})).unwrap();
         let held: Vec<_> = object.data.iter().map(|(key, text)| (&**key, &**text)).collect();
-        assert_eq!(held, [("meshNetworks", "networks: {}")]);
+        assert_eq!(held, [("mesh", "a: b"), ("meshNetworks", "networks: {}")]);
     }
 }

@@ -175,3 +175,32 @@ fn z11_namespaces_that_are_not_read_any_more_are_not_restored() {
         );
     }
 }
+
+#[test]
+fn what_holds_for_endpoints_holds_for_inline_ones() {
+    let account =
+        SpiffeId { trust_domain: "old.example".into(), namespace: "a".into(), service_account: "sa".into() };
+    let workload: Arc<Workload> = WorkloadParts { account: Some(account), ..WorkloadParts::default() }.into();
+    let inline = |address: &str| InlineEndpoint {
+        address: InlineAddress::Ip(address.parse().unwrap()),
+        port: 80,
+        port_name: "http".into(),
+        weight: None,
+        workload: Arc::clone(&workload),
+    };
+    let facts = crate::model::EntryFacts {
+        inline: vec![inline("10.0.0.1"), inline("127.0.0.1")],
+        ..Default::default()
+    };
+    let service = Service { entry: Some(facts.into()), ..Service::default() };
+    let shard = EndpointShard::new("west".into(), Some(service.into()), Vec::new());
+    let key = ServiceKey::new("a", "x.example");
+    let mut state =
+        ClusterState { shards: [(key.clone(), Arc::new(shard))].into(), ..ClusterState::default() };
+    let now = Terms { trust_domain: "new.example".into(), ..terms(&[], "") };
+    let filter = Filter { terms: now, special: SpecialAddresses::Drop, mesh: None };
+    filter.apply(&"west".into(), &terms(&[], ""), &mut state);
+    let left = state.shards[&key].service.as_ref().unwrap().inline();
+    assert_eq!(left.len(), 1, "K-40");
+    assert_eq!(&*left[0].workload.account.as_ref().unwrap().trust_domain, "new.example");
+}

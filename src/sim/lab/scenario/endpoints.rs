@@ -69,7 +69,7 @@ async fn scale_to(stage: &Stage, deployment: &str, count: usize) -> Seen {
     Ok(seen)
 }
 
-async fn has_ready(lab: &Lab, cluster: &str, count: usize) -> Result<Instant, LabError> {
+pub(super) async fn has_ready(lab: &Lab, cluster: &str, count: usize) -> Result<Instant, LabError> {
     until_ready(lab.cluster(cluster)?, &HELLOWORLD, count, PATIENCE).await
 }
 
@@ -116,7 +116,7 @@ async fn cordon(lab: &Lab, cluster: &str, nodes: &[String], closed: bool) -> Res
 }
 
 /// Names of the pods of the watched application that stay.
-async fn app_pods(lab: &Lab, cluster: &str) -> Result<Vec<String>, LabError> {
+pub(super) async fn app_pods(lab: &Lab, cluster: &str) -> Result<Vec<String>, LabError> {
     let pods = lab.cluster(cluster)?.api().list(("Pod", NAMESPACE, "")).await?;
     let of_app = |pod: &&Value| {
         pod["metadata"]["labels"]["app"] == HELLOWORLD.name && pod["metadata"]["deletionTimestamp"].is_null()
@@ -186,7 +186,12 @@ pub(super) async fn flap(stage: &Stage) -> Result<(), LabError> {
 }
 
 /// The readiness of `pods`, as their node would report it.
-async fn set_ready(lab: &Lab, cluster: &str, pods: &[String], ready: bool) -> Result<(), LabError> {
+pub(super) async fn set_ready(
+    lab: &Lab,
+    cluster: &str,
+    pods: &[String],
+    ready: bool,
+) -> Result<(), LabError> {
     let api = lab.cluster(cluster)?.api();
     for name in pods {
         let place = ("Pod", NAMESPACE, name.as_str());

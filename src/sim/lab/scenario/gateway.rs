@@ -40,7 +40,7 @@ fn one_gateway(stage: &Stage) -> Result<Arc<RunningPod>, LabError> {
 }
 
 /// The clients of other networks: there is nothing to see without.
-fn far(stage: &Stage) -> Result<Vec<Client>, LabError> {
+pub(super) fn far(stage: &Stage) -> Result<Vec<Client>, LabError> {
     let (_, far) = stage.near_and_far();
     if far.is_empty() {
         return Err(LabError::Missing {

@@ -4,7 +4,9 @@ use futures::future::LocalBoxFuture;
 
 use super::super::LabError;
 use super::stage::Stage;
-use super::{Expected, Needs, Scenario, Subject, api_server, control_plane, endpoints, gateway, remote};
+use super::{
+    Expected, Needs, Scenario, Subject, api_server, control_plane, endpoints, gateway, policies, remote,
+};
 
 /// Boxes an `async fn` of the stage, so that it fits a table.
 macro_rules! steps {
@@ -158,5 +160,76 @@ pub const SCENARIOS: &[Scenario] = &[
             expect("pushed-as-needed", "endpoints are pushed, at most once per flip"),
         ],
         steps: steps!(endpoints::flap),
+    },
+    Scenario {
+        name: "weights",
+        about: "a cluster has three pods: other networks see one gateway with their weight",
+        takes: &[],
+        subject: Subject::Last,
+        needs: Needs::Policies,
+        own: &[
+            expect("weights-shown", "Envoy's own list of hosts has the sum of the weights at the gateway"),
+            expect("split-by-weight", "10 000 requests are split by weight (chi-square)"),
+        ],
+        steps: steps!(policies::weights),
+    },
+    Scenario {
+        name: "distribute",
+        about: "a DestinationRule keeps 70 % of requests in the client's cluster",
+        takes: &[],
+        subject: Subject::Last,
+        needs: Needs::Policies,
+        own: &[expect("split-as-told", "10 000 requests of every client are split as told (chi-square)")],
+        steps: steps!(policies::distribute),
+    },
+    Scenario {
+        name: "failover",
+        about: "a DestinationRule keeps clients near; then the pods of a cluster are not ready for a while",
+        takes: &[],
+        subject: Subject::First,
+        needs: Needs::Policies,
+        own: &[
+            expect("near-first", "every client is answered by its own cluster alone"),
+            expect(
+                "next-region-takes-over",
+                "its clients are answered by the next one, without outlier detection",
+            ),
+            expect("returns", "once its pods are ready they answer again, alone"),
+        ],
+        steps: steps!(policies::failover),
+    },
+    Scenario {
+        name: "subsets",
+        about: "a DestinationRule makes subsets by version, a VirtualService routes by header",
+        takes: &[],
+        subject: Subject::Last,
+        needs: Needs::Policies,
+        own: &[expect("version-asked-for", "every client is answered by the version it asks for")],
+        steps: steps!(policies::subsets),
+    },
+    Scenario {
+        name: "strict-mtls",
+        about: "a PeerAuthentication asks for mTLS",
+        takes: &[],
+        subject: Subject::Last,
+        needs: Needs::Policies,
+        own: &[
+            expect("plaintext-before", "a plaintext request is answered before"),
+            expect("plaintext-refused", "and refused then"),
+            expect("mesh-goes-on", "clients of every cluster are answered"),
+        ],
+        steps: steps!(policies::strict),
+    },
+    Scenario {
+        name: "authorization",
+        about: "an AuthorizationPolicy lets in one account of every cluster",
+        takes: &[],
+        subject: Subject::Last,
+        needs: Needs::Policies,
+        own: &[
+            expect("other-principal-denied", "another account of another cluster is denied"),
+            expect("principal-of-another-cluster-allowed", "the account is let in from other clusters"),
+        ],
+        steps: steps!(policies::authorize),
     },
 ];

@@ -146,6 +146,11 @@ fn check_needs(plan: &Plan, scenario: &Scenario, cluster: &ClusterPlan) -> Resul
             "a control plane that knows it by a remote Secret: name another --cluster or start the lab with \
              another --topology",
         ),
+        Needs::Policies => (
+            others().next().is_some() && plan.control_planes.iter().any(|one| one.home.is_some()),
+            "another cluster, and a control plane that reads policies from its home: start the lab with \
+             --clusters 2 and without --topology external",
+        ),
     };
     if met { Ok(()) } else { Err(format!("scenario {} on {} needs {lack}", scenario.name, cluster.name)) }
 }

@@ -26,7 +26,8 @@ pub(super) fn cluster(name: &str, port: &Port<'_>, subset: Option<&Subset>) -> O
         Resolution::DnsRoundRobin => DiscoveryType::LogicalDns,
         _ => DiscoveryType::Static,
     };
-    let mut endpoints: Vec<_> = port.service.inline().iter().filter(|one| belongs(one, port, subset)).collect();
+    let mut endpoints: Vec<_> =
+        port.service.inline().iter().filter(|one| belongs(one, port, subset)).collect();
     if kind == DiscoveryType::LogicalDns {
         // Envoy takes exactly one.
         endpoints.truncate(1);

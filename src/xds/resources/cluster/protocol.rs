@@ -37,7 +37,9 @@ pub(super) fn alpn(protocol: PortProtocol, version: Version) -> &'static [&'stat
 pub(super) fn version(port: &Port<'_>, settings: &TrafficSettings) -> Version {
     let pool = settings.connection_pool.as_ref().map(|pool| &pool.http);
     let protocol = port.port.protocol;
-    if pool.is_some_and(|http| http.use_client_protocol) && (protocol.is_http() || protocol == PortProtocol::Auto) {
+    if pool.is_some_and(|http| http.use_client_protocol)
+        && (protocol.is_http() || protocol == PortProtocol::Auto)
+    {
         return Version::AsReceived;
     }
     let upgrade = match pool.map_or(HttpUpgrade::Default, |http| http.upgrade) {
@@ -45,7 +47,11 @@ pub(super) fn version(port: &Port<'_>, settings: &TrafficSettings) -> Version {
         HttpUpgrade::DoNotUpgrade => false,
         HttpUpgrade::Upgrade => true,
     };
-    if protocol.is_http2() || (upgrade && protocol == PortProtocol::Http) { Version::Two } else { Version::One }
+    if protocol.is_http2() || (upgrade && protocol == PortProtocol::Http) {
+        Version::Two
+    } else {
+        Version::One
+    }
 }
 
 /// Sets version, limits, and the server name where the request names it.
@@ -61,11 +67,20 @@ pub(super) fn apply(cluster: &mut cds::Cluster, port: &Port<'_>, settings: &Traf
         ..Default::default()
     };
     let limits = (common != Default::default()).then_some(common);
-    set(cluster, version(port, settings), limits, http.max_concurrent_streams, names_by_request(port, settings));
+    set(
+        cluster,
+        version(port, settings),
+        limits,
+        http.max_concurrent_streams,
+        names_by_request(port, settings),
+    );
 }
 
 /// Whether the server name is that of the request: TLS to HTTP servers without a name of their own.
-fn names_by_request(port: &Port<'_>, settings: &TrafficSettings) -> Option<core::UpstreamHttpProtocolOptions> {
+fn names_by_request(
+    port: &Port<'_>,
+    settings: &TrafficSettings,
+) -> Option<core::UpstreamHttpProtocolOptions> {
     let tls = settings.tls.as_ref()?;
     let outside = matches!(tls.mode, ClientTlsMode::Simple | ClientTlsMode::Mutual);
     let unnamed = outside && tls.sni.is_empty() && port.port.protocol.is_http();
@@ -77,7 +92,11 @@ fn names_by_request(port: &Port<'_>, settings: &TrafficSettings) -> Option<core:
 }
 
 /// Sets the version, and how long connections without requests stay.
-pub(in crate::xds::resources) fn speak(cluster: &mut cds::Cluster, version: Version, idle_seconds: Option<i64>) {
+pub(in crate::xds::resources) fn speak(
+    cluster: &mut cds::Cluster,
+    version: Version,
+    idle_seconds: Option<i64>,
+) {
     let limits = idle_seconds
         .map(|idle| core::HttpProtocolOptions { idle_timeout: seconds(idle), ..Default::default() });
     set(cluster, version, limits, None, None);

@@ -7,8 +7,8 @@ use envoy_types::pb::envoy::config::core::v3 as core;
 use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::SubjectAltNameMatcher;
 use envoy_types::pb::google::protobuf::{Struct, Value, value};
 
-use super::protocol::{Version, alpn, version};
 use super::Port;
+use super::protocol::{Version, alpn, version};
 use crate::model::policy::{ClientTls, ClientTlsMode, MeshConfig, TrafficSettings};
 use crate::model::{Name, SpiffeId};
 use crate::xds::resources::tls;

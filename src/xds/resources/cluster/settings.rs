@@ -12,8 +12,8 @@ use envoy_types::pb::google::protobuf::UInt64Value;
 use super::Port;
 use crate::model::TrafficDistribution;
 use crate::model::policy::{
-    ConnectionPool, HashTable, LoadBalancer, LocalityLb, MeshConfig, OutlierDetection, SimpleLb, TrafficSettings,
-    ZoneAwareLb,
+    ConnectionPool, HashTable, LoadBalancer, LocalityLb, MeshConfig, OutlierDetection, SimpleLb,
+    TrafficSettings, ZoneAwareLb,
 };
 use crate::xds::resources::parts::{number, time};
 
@@ -67,7 +67,8 @@ pub(in crate::xds::resources) fn limit(cluster: &mut cds::Cluster, pool: &Connec
         }
     }
     if let Some(keepalive) = &tcp.keepalive {
-        let whole = |time: std::time::Duration| number(u32::try_from(time.as_secs()).unwrap_or(u32::MAX).max(1));
+        let whole =
+            |time: std::time::Duration| number(u32::try_from(time.as_secs()).unwrap_or(u32::MAX).max(1));
         cluster.upstream_connection_options = Some(cds::UpstreamConnectionOptions {
             tcp_keepalive: Some(core::TcpKeepalive {
                 keepalive_probes: keepalive.probes.and_then(number),
@@ -80,10 +81,9 @@ pub(in crate::xds::resources) fn limit(cluster: &mut cds::Cluster, pool: &Connec
 }
 
 fn balance(cluster: &mut cds::Cluster, lb: &LoadBalancer) {
-    let slow = lb.warmup.map(|window| parts::SlowStartConfig {
-        slow_start_window: time(window),
-        ..Default::default()
-    });
+    let slow = lb
+        .warmup
+        .map(|window| parts::SlowStartConfig { slow_start_window: time(window), ..Default::default() });
     let wide = |value: u64| Some(UInt64Value { value });
     let (policy, config) = match (&lb.hash, lb.simple) {
         (Some((_, HashTable::Ring(size))), _) => {
@@ -100,8 +100,10 @@ fn balance(cluster: &mut cds::Cluster, lb: &LoadBalancer) {
         }
         (None, Some(SimpleLb::Random)) => (LbPolicy::Random, None),
         (None, Some(SimpleLb::LeastRequest | SimpleLb::Passthrough) | None) => {
-            let config =
-                slow.map(|slow| parts::LeastRequestLbConfig { slow_start_config: Some(slow), ..Default::default() });
+            let config = slow.map(|slow| parts::LeastRequestLbConfig {
+                slow_start_config: Some(slow),
+                ..Default::default()
+            });
             (LbPolicy::LeastRequest, config.map(LbConfig::LeastRequestLbConfig))
         }
     };

@@ -275,7 +275,7 @@ fn tls_is_what_the_rule_says_else_mesh_mtls_where_the_endpoint_can() {
     else {
         panic!("not verified")
     };
-    assert!(verified.system_root_certs.is_some() && verified.match_typed_subject_alt_names.len() == 1);
+    assert!(verified.trusted_ca.is_some() && verified.match_typed_subject_alt_names.len() == 1);
     let files = ClientTls {
         client_certificate: "/c.pem".into(),
         private_key: "/k.pem".into(),

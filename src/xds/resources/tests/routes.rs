@@ -5,7 +5,9 @@ use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3 as tls;
 use super::fixtures::{HOST, built as service, decode, port, service as fixture, sidecar, table};
 use crate::model::{Health, InterceptionMode, Locality, PortProtocol, Resolution, Service};
 use crate::registry::PolicySnapshot;
-use crate::view::{AssignedEndpoint, Assignment, Client, LocalityGroup, Origin, OutboundKey};
+use crate::view::{
+    AssignedEndpoint, Assignment, Client, LocalityGroup, Origin, OutboundKey, SocketMatch, Target,
+};
 use crate::xds::resources::{assignment, certificate, empty_assignment, empty_route, route, validation};
 
 fn routes(service_: &Service, key: &OutboundKey) -> rds::RouteConfiguration {
@@ -82,29 +84,29 @@ fn sniffed_routes_serve_every_name_and_have_no_catch_all() {
 #[test]
 fn r4_23_assignments_tell_address_weight_health_and_mode() {
     let gateway = AssignedEndpoint {
-        address: "172.18.0.9".parse().expect("ip"),
-        port: 15443,
+        target: Target::Socket {
+            addresses: "172.18.0.9".parse::<std::net::IpAddr>().expect("ip").into(),
+            port: 15443,
+        },
         weight: 4,
         health: None,
-        mtls: true,
+        socket: SocketMatch::TlsMode,
         origin: Origin::Gateway { network: "net-west".into(), cluster: "west".into() },
     };
     let direct = AssignedEndpoint {
         health: Some(Health::Unhealthy),
-        mtls: false,
+        socket: SocketMatch::Plain,
         origin: Origin::Direct(Default::default()),
         ..gateway.clone()
     };
     let given = Assignment {
-        standings_read: 0,
         groups: vec![LocalityGroup {
             priority: 0,
             locality: Locality::parse("r1/z1"),
             weight: 8,
             endpoints: vec![direct, gateway],
         }],
-        networks_read: Vec::new(),
-        policies_read: Vec::new(),
+        ..Assignment::default()
     };
     let sent: eds::ClusterLoadAssignment = decode(&assignment("c", &given));
     let group = &sent.endpoints[0];

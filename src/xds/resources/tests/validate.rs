@@ -323,12 +323,5 @@ fn a_real_envoy_accepts_what_policies_make() {
             }
         }
     }
-    assert!(
-        refused.is_empty(),
-        "{}",
-        refused.join(
-            "
-"
-        )
-    );
+    assert!(refused.is_empty(), "{}", refused.join("\n"));
 }

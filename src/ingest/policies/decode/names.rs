@@ -1,0 +1,100 @@
+//! Hosts, exports and selectors, which several kinds have.
+
+use std::collections::BTreeSet;
+
+use super::{At, Terms};
+use crate::model::policy::{HostPattern, PolicyMeta, WorkloadSelector};
+use crate::model::{ExportTo, Labels, Name};
+
+/// The longest host name.
+const MAX_HOST: usize = 253;
+
+/// A host. A short name means a service of the object's namespace; one with a dot or a wildcard stays.
+pub(super) fn host(at: &At<'_>, meta: &PolicyMeta, terms: &Terms) -> Result<HostPattern, String> {
+    let text = at.filled()?;
+    checked_host(at, text)?;
+    if text.contains('.') || text.contains('*') {
+        return Ok(HostPattern::new(text));
+    }
+    Ok(HostPattern::new(format!("{text}.{}.svc.{}", meta.id.namespace, terms.domain)))
+}
+
+/// That a text is a host name, `*.suffix`, or `*`.
+pub(super) fn checked_host(at: &At<'_>, text: &str) -> Result<(), String> {
+    let name = text.strip_prefix("*.").unwrap_or(text);
+    if text == "*" || (text.len() <= MAX_HOST && name.split('.').all(is_label)) {
+        return Ok(());
+    }
+    at.wrong("a DNS name, *.suffix, or *")
+}
+
+/// Whether a text is one label of a DNS name; capitals and underscores pass, as they do elsewhere.
+pub(super) fn is_label(text: &str) -> bool {
+    let inner = |c: u8| c.is_ascii_alphanumeric() || c == b'-' || c == b'_';
+    (1..=63).contains(&text.len())
+        && text.bytes().all(inner)
+        && !text.starts_with('-')
+        && !text.ends_with('-')
+}
+
+/// Field `exportTo`: `.`, `*`, `~` or namespaces; without any, what the mesh says for the kind.
+pub(super) fn export_to(spec: &At<'_>, namespace: &Name, otherwise: &ExportTo) -> Result<ExportTo, String> {
+    let entries = spec.list("exportTo", |entry| {
+        let text = entry.filled()?;
+        let known = matches!(text, "." | "*" | "~") || is_label(text);
+        if known { Ok(text.to_owned()) } else { entry.wrong("`.`, `*`, `~` or the name of a namespace") }
+    })?;
+    if entries.is_empty() {
+        return Ok(in_namespace(otherwise, namespace));
+    }
+    exported(entries.iter().map(String::as_str), namespace, spec)
+}
+
+/// What some entries of an `exportTo` mean; `own` is what `.` stands for.
+pub(super) fn exported<'t>(
+    entries: impl Iterator<Item = &'t str>,
+    own: &Name,
+    at: &At<'_>,
+) -> Result<ExportTo, String> {
+    let entries: BTreeSet<_> = entries.collect();
+    if entries.contains("*") {
+        return Ok(ExportTo::Everywhere);
+    }
+    if entries.contains("~") {
+        let alone = entries.len() == 1;
+        let mixed = || Err(format!("{at}: `~` is not allowed beside other entries"));
+        return if alone { Ok(ExportTo::Nowhere) } else { mixed() };
+    }
+    let name = |entry: &str| if entry == "." { own.clone() } else { entry.into() };
+    Ok(ExportTo::Namespaces(entries.into_iter().map(name).collect()))
+}
+
+/// The mesh's default, seen from a namespace: the empty name stands for that one.
+fn in_namespace(default: &ExportTo, namespace: &Name) -> ExportTo {
+    let ExportTo::Namespaces(names) = default else {
+        return default.clone();
+    };
+    let resolved = |name: &Name| if name.is_empty() { namespace.clone() } else { name.clone() };
+    ExportTo::Namespaces(names.iter().map(resolved).collect())
+}
+
+/// A workload selector whose labels are in the field `labels` (`matchLabels` for security kinds).
+pub(super) fn selector(spec: &At<'_>, name: &str, labels: &str) -> Result<WorkloadSelector, String> {
+    let selector = spec.read(name, |selector| {
+        selector.object()?;
+        Ok(selector.read(labels, self::labels)?.unwrap_or_default())
+    })?;
+    Ok(selector.map(WorkloadSelector::new).unwrap_or_default())
+}
+
+/// Labels that something must have.
+pub(super) fn labels(at: &At<'_>) -> Result<Labels, String> {
+    let pairs = at.entries(|key, value| {
+        let text = value.text()?;
+        if key.is_empty() || key.contains('*') || text.contains('*') {
+            return value.wrong("labels are compared as they are: no empty key, no wildcards");
+        }
+        Ok((key.into(), text.into()))
+    })?;
+    Ok(pairs.into_iter().collect())
+}

@@ -1,0 +1,401 @@
+//! What is known of the objects of one kind.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use tokio::time::Instant;
+
+use super::decode::Terms;
+use super::form::Form;
+use super::status::{PolicyState, PolicyStatus};
+use crate::ingest::absences::Absences;
+use crate::ingest::counts::EventKind;
+use crate::ingest::objects::{Document, ObjectKey};
+use crate::ingest::staging::Guard;
+use crate::ingest::watch::{Received, SourceEvent};
+use crate::model::Name;
+use crate::model::policy::{PolicyId, PolicyMeta};
+use crate::registry::{PolicyObject, PolicyWrite};
+
+/// The objects of one kind: the last word about each, and the last good one.
+#[derive(Debug)]
+pub(super) struct Shelf {
+    form: &'static Form,
+    held: BTreeMap<ObjectKey, Held>,
+    listing: Option<Listing>,
+    absences: Absences,
+    events: [u64; EventKind::ALL.len()],
+    lists: u64,
+}
+
+#[derive(Debug)]
+struct Held {
+    uid: Name,
+    revision: Option<u64>,
+    /// What was told last, or why that cannot be read.
+    told: Result<Document, String>,
+    /// What is in use, and of which revision that is.
+    used: Option<(PolicyObject, Option<u64>)>,
+    /// What that said.
+    good: Option<Document>,
+    /// Why what was told last is not in use.
+    error: Option<String>,
+}
+
+/// A list in progress.
+#[derive(Debug)]
+struct Listing {
+    began: Instant,
+    objects: BTreeMap<ObjectKey, Received<Document>>,
+}
+
+/// What an event amounts to.
+#[derive(Debug, Default)]
+pub(super) struct Outcome {
+    /// What the registry is to be told.
+    pub(super) writes: Vec<PolicyWrite>,
+    /// Objects of which there is something else to say than before: whether they can be read, or that they are gone.
+    pub(super) spoken: BTreeSet<ObjectKey>,
+    /// How many objects a complete list lacked, of how many, if that is doubted.
+    pub(super) doubted: Option<(usize, usize)>,
+    /// Whether a list was completed.
+    pub(super) listed: bool,
+}
+
+impl Shelf {
+    pub(super) fn new(form: &'static Form, guard: Guard) -> Self {
+        Self {
+            form,
+            held: BTreeMap::new(),
+            listing: None,
+            absences: Absences::new(guard),
+            events: [0; EventKind::ALL.len()],
+            lists: 0,
+        }
+    }
+
+    /// Whether a complete list has ever been read.
+    pub(super) fn is_listed(&self) -> bool {
+        self.lists > 0
+    }
+
+    /// How many events of a sort came.
+    pub(super) fn events(&self, event: EventKind) -> u64 {
+        self.events[event as usize]
+    }
+
+    /// When to ask for a second list (K-21).
+    pub(super) fn due(&self) -> Option<Instant> {
+        self.absences.due()
+    }
+
+    /// The second list is asked for.
+    pub(super) fn asked(&mut self) {
+        self.absences.asked();
+    }
+
+    /// Takes in an event.
+    pub(super) fn apply(&mut self, event: SourceEvent<Document>, now: Instant, terms: &Terms) -> Outcome {
+        let mut outcome = Outcome::default();
+        match event {
+            SourceEvent::Init => self.listing = Some(Listing { began: now, objects: BTreeMap::new() }),
+            SourceEvent::InitApply(received) => {
+                if let Some(listing) = &mut self.listing {
+                    listing.objects.insert(received.key.clone(), received);
+                }
+            }
+            SourceEvent::InitDelete(key) => {
+                if let Some(listing) = &mut self.listing {
+                    listing.objects.remove(&key);
+                }
+            }
+            SourceEvent::InitDone { .. } => self.swap(terms, &mut outcome),
+            SourceEvent::Apply(received) => {
+                let known = self.held.get(&received.key).and_then(|held| held.revision);
+                // D32: what is not newer says nothing.
+                if known.zip(received.revision).is_none_or(|(known, told)| told > known) {
+                    self.set(received, terms, &mut outcome);
+                }
+            }
+            SourceEvent::Delete { key, revision } => {
+                let known = self.held.get(&key).and_then(|held| held.revision);
+                if known.zip(revision).is_none_or(|(known, told)| told >= known) {
+                    self.remove(&key, &mut outcome);
+                }
+            }
+            SourceEvent::Connected | SourceEvent::Idle | SourceEvent::Failed(_) => {}
+        }
+        outcome
+    }
+
+    /// A complete list: what it does not have is gone, unless that is most of what is known, and nobody said so twice.
+    fn swap(&mut self, terms: &Terms, outcome: &mut Outcome) {
+        let Some(Listing { began, objects }) = self.listing.take() else {
+            return;
+        };
+        self.lists += 1;
+        outcome.listed = true;
+        let missing: Vec<_> = self.held.keys().filter(|key| !objects.contains_key(key)).cloned().collect();
+        if self.absences.believes(missing.len(), self.held.len(), began) {
+            missing.iter().for_each(|key| self.remove(key, outcome));
+        } else {
+            outcome.doubted = Some((missing.len(), self.held.len()));
+        }
+        objects.into_values().for_each(|received| self.set(received, terms, outcome));
+    }
+
+    fn set(&mut self, received: Received<Document>, terms: &Terms, outcome: &mut Outcome) {
+        let Received { key, uid, revision, object: told } = received;
+        if key.name.is_empty() {
+            return;
+        }
+        let mut before = self.held.remove(&key);
+        if let Some(before) = before.as_mut().filter(|before| is_another(&before.uid, &uid)) {
+            // What was in use was of an object that is gone.
+            before.good = None;
+            let used = before.used.take();
+            outcome.writes.extend(used.map(|_| PolicyWrite::remove(self.form.kind, id(&key))));
+        }
+        let same = before.as_ref().is_some_and(|before| before.uid == uid && before.told == told);
+        let event = match &before {
+            None => EventKind::Add,
+            Some(_) if same => EventKind::UpdateSame,
+            Some(_) => EventKind::Update,
+        };
+        self.events[event as usize] += 1;
+        let mut held = match before {
+            Some(before) => Held { uid, revision, told, ..before },
+            None => Held { uid, revision, told, used: None, good: None, error: None },
+        };
+        if same {
+            held.used.iter_mut().filter(|_| held.error.is_none()).for_each(|(_, used)| *used = revision);
+        } else {
+            self.read(&key, &mut held, terms, outcome);
+        }
+        self.held.insert(key, held);
+    }
+
+    /// Takes what was told last into use, if it can be read.
+    fn read(&self, key: &ObjectKey, held: &mut Held, terms: &Terms, outcome: &mut Outcome) {
+        let id = id(key);
+        let read = held.told.as_ref().map_err(Clone::clone).and_then(|document| {
+            let meta = PolicyMeta { created: document.created, id: id.clone() };
+            self.form.decode(meta, document, terms)
+        });
+        let error = match read {
+            Ok(object) => {
+                outcome.writes.push(PolicyWrite::set(object.clone()));
+                held.used = Some((object, held.revision));
+                held.good = held.told.as_ref().ok().cloned();
+                None
+            }
+            Err(error) => Some(error),
+        };
+        if held.error != error {
+            outcome.spoken.insert(key.clone());
+        }
+        held.error = error;
+    }
+
+    fn remove(&mut self, key: &ObjectKey, outcome: &mut Outcome) {
+        let Some(held) = self.held.remove(key) else {
+            return;
+        };
+        self.events[EventKind::Delete as usize] += 1;
+        if held.used.is_some() {
+            outcome.writes.push(PolicyWrite::remove(self.form.kind, id(key)));
+        }
+        if held.error.is_some() {
+            outcome.spoken.insert(key.clone());
+        }
+    }
+
+    /// Reads every object again, under other terms.
+    pub(super) fn read_again(&mut self, terms: &Terms) -> Outcome {
+        let mut outcome = Outcome::default();
+        let mut all = std::mem::take(&mut self.held);
+        all.iter_mut().for_each(|(key, held)| self.read(key, held, terms, &mut outcome));
+        self.held = all;
+        outcome
+    }
+
+    /// What was in use before the start, until the API server says something.
+    pub(super) fn recall(&mut self, documents: Vec<(ObjectKey, Name, Document)>, terms: &Terms) -> Outcome {
+        let mut outcome = Outcome::default();
+        for (key, uid, document) in documents {
+            if !self.held.contains_key(&key) {
+                self.set(Received { key, uid, revision: None, object: Ok(document) }, terms, &mut outcome);
+            }
+        }
+        outcome
+    }
+
+    /// What is in use of each object, as it was told.
+    pub(super) fn kept(&self) -> impl Iterator<Item = (&ObjectKey, &Name, &Document)> {
+        self.held.iter().filter_map(|(key, held)| Some((key, &held.uid, held.good.as_ref()?)))
+    }
+
+    /// What is wrong with an object, and what becomes of it meanwhile.
+    pub(super) fn complaint(&self, key: &ObjectKey) -> Option<String> {
+        let held = self.held.get(key)?;
+        let error = held.error.as_ref()?;
+        Some(match held.used {
+            Some(_) => format!("{error}; its last good version stays in use"),
+            None => format!("{error}; it is not used"),
+        })
+    }
+
+    /// Objects of each state.
+    pub(super) fn count(&self, state: PolicyState) -> usize {
+        self.held.values().filter(|held| held.state() == state).count()
+    }
+
+    /// Every object.
+    pub(super) fn rows(&self) -> impl Iterator<Item = PolicyStatus> {
+        self.held.iter().map(|(key, held)| PolicyStatus {
+            namespace: key.namespace.clone(),
+            name: key.name.clone(),
+            created: held.told.as_ref().map_or(0, |document| document.created),
+            scopes: held.used.as_ref().map(|(object, _)| object.scopes()).unwrap_or_default(),
+            state: held.state(),
+            error: held.error.clone(),
+            told: held.revision,
+            used: held.used.as_ref().and_then(|(_, revision)| *revision),
+            is_used: held.used.is_some(),
+        })
+    }
+
+    /// The objects in use.
+    pub(super) fn in_use(&self) -> impl Iterator<Item = &PolicyObject> {
+        self.held.values().filter_map(|held| held.used.as_ref()).map(|(object, _)| object)
+    }
+}
+
+impl Held {
+    fn state(&self) -> PolicyState {
+        if self.error.is_some() { PolicyState::Invalid } else { PolicyState::Ok }
+    }
+}
+
+/// Whether an object was deleted and made again under the same name.
+fn is_another(before: &Name, now: &Name) -> bool {
+    !before.is_empty() && !now.is_empty() && before != now
+}
+
+fn id(key: &ObjectKey) -> PolicyId {
+    PolicyId::new(key.namespace.clone(), key.name.clone())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::ingest::policies::form::FORMS;
+    use crate::ingest::watch::ListReason;
+    use crate::model::policy::PolicyKind;
+
+    fn shelf() -> Shelf {
+        let form = FORMS.iter().find(|form| form.kind == PolicyKind::DestinationRule).unwrap();
+        Shelf::new(form, Guard::On)
+    }
+
+    fn received(name: &str, uid: &str, revision: u64, spec: &str) -> Received<Document> {
+        let object = Ok(Document { created: 1, spec: spec.into() });
+        Received { key: ObjectKey::new("shop", name), uid: uid.into(), revision: Some(revision), object }
+    }
+
+    const GOOD: &str = r#"{"host": "a.b"}"#;
+    const OTHER: &str = r#"{"host": "c.d"}"#;
+    const BAD: &str = "{}";
+
+    impl Shelf {
+        fn told(&mut self, event: SourceEvent<Document>) -> Outcome {
+            self.apply(event, Instant::now(), &Terms::default())
+        }
+
+        fn list(&mut self, began: Instant, names: &[&str]) -> Outcome {
+            let terms = Terms::default();
+            self.apply(SourceEvent::Init, began, &terms);
+            for name in names {
+                self.apply(SourceEvent::InitApply(received(name, "u", 1, GOOD)), began, &terms);
+            }
+            self.apply(SourceEvent::InitDone { reason: ListReason::First }, began, &terms)
+        }
+
+        fn state(&self) -> (usize, usize, usize) {
+            (self.count(PolicyState::Ok), self.count(PolicyState::Invalid), self.in_use().count())
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_read_leaves_the_last_good_version_until_it_is_deleted() {
+        let mut shelf = shelf();
+        let set = |revision, spec| SourceEvent::Apply(received("x", "u", revision, spec));
+        assert_eq!(shelf.told(set(1, BAD)).writes.len(), 0);
+        assert_eq!(shelf.state(), (0, 1, 0));
+        assert!(shelf.complaint(&ObjectKey::new("shop", "x")).unwrap().ends_with("it is not used"));
+        assert_eq!(shelf.told(set(2, GOOD)).writes.len(), 1);
+        assert_eq!(shelf.told(set(3, GOOD)).writes.len(), 0, "nothing differs");
+        let broken = shelf.told(set(4, BAD));
+        assert_eq!((broken.writes.len(), broken.spoken.len()), (0, 1));
+        assert_eq!(shelf.state(), (0, 1, 1));
+        let row = shelf.rows().next().unwrap();
+        assert_eq!((row.told, row.used), (Some(4), Some(3)));
+        assert_eq!(shelf.told(set(2, OTHER)).writes.len(), 0, "what is older says nothing");
+        let key = ObjectKey::new("shop", "x");
+        let old = SourceEvent::Delete { key: key.clone(), revision: Some(3) };
+        assert_eq!(shelf.told(old).writes.len(), 0);
+        let gone = shelf.told(SourceEvent::Delete { key, revision: Some(5) });
+        assert_eq!((gone.writes.len(), gone.spoken.len()), (1, 1));
+        assert_eq!(shelf.state(), (0, 0, 0));
+        let counted = EventKind::ALL.map(|event| shelf.events(event));
+        assert_eq!(counted, [1, 2, 1, 1], "added, changed, deleted, the same");
+    }
+
+    #[test]
+    fn an_object_that_was_made_again_does_not_go_on_as_it_was() {
+        let mut shelf = shelf();
+        shelf.told(SourceEvent::Apply(received("x", "first", 1, GOOD)));
+        let writes = shelf.told(SourceEvent::Apply(received("x", "second", 2, BAD))).writes;
+        assert!(matches!(&*writes, [PolicyWrite { object: None, .. }]), "{writes:?}");
+        assert_eq!(shelf.state(), (0, 1, 0));
+    }
+
+    #[test]
+    fn k21_a_list_without_most_of_what_is_known_is_confirmed_first() {
+        let (mut shelf, start) = (shelf(), Instant::now());
+        let at = |seconds| start + Duration::from_secs(seconds);
+        assert_eq!(shelf.list(start, &["a", "b", "c"]).writes.len(), 3);
+        assert_eq!(shelf.list(at(1), &["a", "b"]).writes.len(), 1, "one may go");
+        let empty = shelf.list(at(2), &[]);
+        assert_eq!((empty.writes.len(), empty.doubted), (0, Some((2, 2))));
+        assert_eq!((shelf.due(), shelf.state().2), (Some(at(32)), 2));
+        shelf.asked();
+        let again = shelf.list(at(32), &[]);
+        assert_eq!((again.writes.len(), again.doubted, shelf.state().2), (2, None, 0));
+    }
+
+    #[test]
+    fn a_list_that_is_not_complete_takes_nothing_away_and_adds_nothing() {
+        let (mut shelf, now) = (shelf(), Instant::now());
+        shelf.list(now, &["a", "b"]);
+        shelf.told(SourceEvent::Init);
+        assert!(shelf.told(SourceEvent::InitApply(received("c", "u", 1, GOOD))).writes.is_empty());
+        assert_eq!(shelf.state().2, 2);
+        assert_eq!(shelf.list(now, &["a", "b"]).writes.len(), 0, "and a new one starts over");
+    }
+
+    #[test]
+    fn other_terms_are_read_into_every_object() {
+        let mut shelf = shelf();
+        shelf.list(Instant::now(), &["a", "b"]);
+        let export = crate::model::ExportTo::Nowhere;
+        let terms = Terms { destination_rule_export_to: export.clone(), ..Terms::default() };
+        assert_eq!(shelf.read_again(&terms).writes.len(), 2);
+        let exports = |object: &PolicyObject| match object {
+            PolicyObject::DestinationRule(rule) => rule.export_to == export,
+            _ => false,
+        };
+        assert!(shelf.in_use().all(exports));
+    }
+}

@@ -1,0 +1,90 @@
+//! What happened to single endpoints, and why.
+
+use serde::Serialize;
+
+use crate::model::Endpoint;
+
+macro_rules! decisions {
+    ($($(#[$doc:meta])* $name:ident = $code:literal;)*) => {
+        /// What happened to one endpoint. The codes are stable.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+        pub enum Decision {
+            $($(#[$doc])* #[serde(rename = $code)] $name,)*
+        }
+
+        impl Decision {
+            /// Every decision.
+            pub const ALL: &[Self] = &[$(Self::$name,)*];
+
+            /// The stable code.
+            pub fn code(self) -> &'static str {
+                match self {
+                    $(Self::$name => $code,)*
+                }
+            }
+        }
+    };
+}
+
+decisions! {
+    /// Sent as it is.
+    Direct = "direct";
+    /// Counted into the weight of its network's gateways.
+    ViaGateway = "via-gateway";
+    /// Another port of the service (R4.6, D7).
+    OtherPort = "hidden/other-port";
+    /// Not of the subset (R4.8).
+    Subset = "hidden/subset";
+    /// On another node than the proxy, and the service is node-local (R4.9).
+    OtherNode = "hidden/other-node";
+    /// Its network is not in the proxy's requested view (R2.8).
+    NetworkView = "hidden/network-view";
+    /// In another cluster, and the host is cluster-local (R4.5).
+    OtherCluster = "hidden/other-cluster";
+    /// In another cluster, and its own does not export the service (R4.38).
+    NotExported = "hidden/not-exported";
+    /// In another cluster, and the service is not global in the ambient mesh (R4.9).
+    NotGlobal = "hidden/not-global";
+    /// Without an address where one is needed (R4.9, R4.21, Q17).
+    NoAddress = "hidden/no-address";
+    /// Not ready, and the service does not send such endpoints (R4.10).
+    Unhealthy = "hidden/unhealthy";
+    /// Terminating (R4.9).
+    Terminating = "hidden/terminating";
+    /// Draining, and the service has no sticky sessions (R4.9).
+    Draining = "hidden/draining";
+    /// On another network, which this kind of ambient proxy does not use (R4.21).
+    AmbientNetwork = "hidden/ambient-network";
+    /// On another network that has no usable gateway (D2).
+    NoGateway = "hidden/no-gateway";
+    /// On another network whose gateways have none of the proxy's address families (R4.21).
+    GatewayFamily = "hidden/gateway-family";
+    /// Behind a gateway or asked for by SNI, and without mesh mTLS (R4.21, R4.28).
+    MtlsRequired = "hidden/mtls-required";
+    /// Behind a gateway and not ready: gives no weight (D4).
+    NotReadyBehindGateway = "hidden/not-ready-behind-gateway";
+    /// In a locality that the shares for the proxy's leave out (R4.32).
+    NoShare = "hidden/no-share";
+    /// The same address is sent for another endpoint already.
+    SameAddress = "hidden/same-address";
+    /// Its cluster has not been heard for longer than it may serve, and others serve (D35).
+    StaleCluster = "hidden/stale-cluster";
+}
+
+/// Told of every endpoint's decision, in pipeline order.
+pub trait Recorder {
+    /// `endpoint` was decided.
+    fn decided(&mut self, endpoint: &Endpoint, decision: Decision);
+}
+
+/// Records nothing.
+impl Recorder for () {
+    fn decided(&mut self, _: &Endpoint, _: Decision) {}
+}
+
+/// Records everything.
+impl Recorder for Vec<(Endpoint, Decision)> {
+    fn decided(&mut self, endpoint: &Endpoint, decision: Decision) {
+        self.push((endpoint.clone(), decision));
+    }
+}

@@ -1,0 +1,169 @@
+//! Ways to the networks of endpoints: directly, through gateways, or none (R4.20–R4.25 with D2).
+
+use super::{Decision, EdsKey, Inputs, Role};
+use crate::model::{ClusterId, NetworkGateway, NetworkId, Quirk};
+use crate::registry::NetworkPart;
+
+/// How endpoints of one network and cluster are reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Road {
+    /// At their own addresses.
+    Direct,
+    /// Through one of the [sets of gateways](Roads::sets).
+    Gateways(usize),
+    /// Not at all.
+    Hidden(Decision),
+}
+
+/// The ways that one assignment uses; each is found once.
+#[derive(Debug)]
+pub(super) struct Roads<'a> {
+    inputs: Inputs<'a>,
+    key: &'a EdsKey,
+    found: Vec<(NetworkId, ClusterId, Road)>,
+    sets: Vec<Vec<NetworkGateway>>,
+    read: Vec<(NetworkId, u64)>,
+    /// Whether any network has a gateway; looked at only where the peer does.
+    multi_network: Option<bool>,
+}
+
+impl<'a> Roads<'a> {
+    pub(super) fn new(inputs: Inputs<'a>, key: &'a EdsKey) -> Self {
+        let (mut read, mut multi_network) = (Vec::new(), None);
+        let quirks = inputs.mesh.quirks();
+        if [Quirk::Q16, Quirk::Q17, Quirk::Q26, Quirk::Q29].into_iter().any(|row| quirks.has(row)) {
+            let all = NetworkId::default();
+            read.push((all.clone(), inputs.networks.part(&all).version));
+            multi_network = Some(inputs.networks.gateways().next().is_some());
+        }
+        Self { inputs, key, found: Vec::new(), sets: Vec::new(), read, multi_network }
+    }
+
+    /// The sets of gateways in use; each is ordered.
+    pub(super) fn sets(&self) -> &[Vec<NetworkGateway>] {
+        &self.sets
+    }
+
+    /// The networks that were looked at, ordered.
+    pub(super) fn into_read(mut self) -> Vec<(NetworkId, u64)> {
+        self.read.sort();
+        self.read.dedup();
+        self.read
+    }
+
+    /// Whether the mesh has no gateway at all; known under the quirks that look at it, else `false`.
+    pub(super) fn has_no_gateway(&self) -> bool {
+        self.multi_network == Some(false)
+    }
+
+    /// Whether gateways are reached by HBONE inside HBONE (R4.21, R4.24).
+    pub(super) fn by_hbone(&self) -> bool {
+        self.inputs.mesh.features().multi_network && self.key.role != Role::Sidecar
+    }
+
+    /// The way to endpoints of `cluster` on `network`.
+    pub(super) fn to(&mut self, network: &NetworkId, cluster: &ClusterId) -> Road {
+        let known = self.found.iter().find(|(n, c, _)| n == network && c == cluster);
+        if let Some((_, _, road)) = known {
+            return *road;
+        }
+        let road = self.find(network, cluster);
+        self.found.push((network.clone(), cluster.clone(), road));
+        road
+    }
+
+    fn find(&mut self, network: &NetworkId, cluster: &ClusterId) -> Road {
+        let own = &self.key.network;
+        if network.is_empty() || own == network || self.inputs.mesh.reachable(own, network) {
+            return Road::Direct;
+        }
+        let part = self.inputs.networks.part(network);
+        self.read.push((network.clone(), part.version));
+        let candidates = self.candidates(&part, cluster);
+        let mut reached = candidates.clone();
+        reached.retain(|gateway| self.key.families.reaches(gateway.address));
+        if self.by_hbone() && !own.is_empty() {
+            if let Some(hidden) = self.ambient(&candidates) {
+                return Road::Hidden(hidden);
+            }
+        }
+        if candidates.is_empty() {
+            return self.without_gateway(&part);
+        }
+        if reached.is_empty() {
+            return Road::Hidden(Decision::GatewayFamily);
+        }
+        let known = self.sets.iter().position(|set| *set == reached);
+        Road::Gateways(known.unwrap_or_else(|| {
+            self.sets.push(reached);
+            self.sets.len() - 1
+        }))
+    }
+
+    /// What the ambient mesh keeps from this kind of proxy (R4.21.4).
+    fn ambient(&self, candidates: &[NetworkGateway]) -> Option<Decision> {
+        let features = self.inputs.mesh.features();
+        match self.key.role {
+            Role::Waypoint if !features.multi_network_waypoint => Some(Decision::AmbientNetwork),
+            Role::Ingress if !features.multi_network_ingress => Some(Decision::AmbientNetwork),
+            _ => candidates.is_empty().then_some(Decision::NoGateway),
+        }
+    }
+
+    /// The gateways in front of endpoints of `cluster` (R4.21.2): its own cluster's if that has any, else all of the
+    /// network. Those without the port that the proxy needs do not count; under Q12 the own cluster's stand in the
+    /// way even so, and under Q15 routers take any.
+    fn candidates(&self, part: &NetworkPart, cluster: &ClusterId) -> Vec<NetworkGateway> {
+        let quirks = self.inputs.mesh.quirks();
+        let usable = |gateway: &NetworkGateway| match self.key.role {
+            _ if self.by_hbone() => gateway.hbone_port != 0,
+            Role::Sidecar => gateway.port != 0,
+            _ => gateway.port != 0 || quirks.has(Quirk::Q15),
+        };
+        let own_first = |all: Vec<NetworkGateway>| {
+            let own = |gateway: &NetworkGateway| gateway.cluster == *cluster;
+            if all.iter().any(own) { all.into_iter().filter(own).collect() } else { all }
+        };
+        if quirks.has(Quirk::Q12) {
+            let mut chosen = own_first(part.gateways.to_vec());
+            chosen.retain(usable);
+            return chosen;
+        }
+        own_first(part.gateways.iter().filter(|gateway| usable(gateway)).cloned().collect())
+    }
+
+    /// A network without a usable gateway: hidden, for its addresses may be another pod's here (D2). Direct for a proxy
+    /// that does not know its own network, unless there are gateways that it only cannot use (Q12), and under Q26.
+    fn without_gateway(&self, part: &NetworkPart) -> Road {
+        let quirks = self.inputs.mesh.quirks();
+        let unusable = !part.gateways.is_empty() && !quirks.has(Quirk::Q12);
+        match !unusable && (self.key.network.is_empty() || quirks.has(Quirk::Q26)) {
+            true => Road::Direct,
+            false => Road::Hidden(Decision::NoGateway),
+        }
+    }
+
+    /// The factor for every weight at the peer (R3.17): the least common multiple of the numbers of gateways of every
+    /// network, and of every cluster on it (Q29).
+    pub(super) fn mesh_scale(&self) -> u128 {
+        let mut counts: Vec<(&NetworkId, Option<&ClusterId>, usize)> = Vec::new();
+        for gateway in self.inputs.networks.gateways() {
+            for place in [None, Some(&gateway.cluster)] {
+                match counts.iter_mut().find(|(n, c, _)| **n == gateway.network && *c == place) {
+                    Some((_, _, count)) => *count += 1,
+                    None => counts.push((&gateway.network, place, 1)),
+                }
+            }
+        }
+        counts.iter().fold(1, |scale, (_, _, count)| lcm(scale, *count as u128))
+    }
+}
+
+/// The least common multiple, bounded: beyond that weights would be scaled down to the same ratios anyway.
+pub(super) fn lcm(a: u128, b: u128) -> u128 {
+    let (mut x, mut y) = (a, b);
+    while y != 0 {
+        (x, y) = (y, x % y);
+    }
+    (a / x).saturating_mul(b).min(1 << 64)
+}
