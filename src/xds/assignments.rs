@@ -11,7 +11,7 @@ use super::counts::Counts;
 use super::resource::{Encoded, ResourceType};
 use super::resources;
 use super::watchers::{Marks, StreamHandle, Watchers};
-use crate::model::policy::{HostPattern, PolicyPart, Scoping};
+use crate::model::policy::{HostPattern, PolicyKind, PolicyPart, Scoping};
 use crate::model::{Hostname, Name, NetworkId, ProxyView, Service, ServiceKey};
 use crate::registry::{Registry, ServiceSnapshot};
 use crate::view::{self, EdsKey, EdsName, Inputs, MeshRules, Tally};
@@ -312,6 +312,9 @@ impl Assignments {
     pub(super) fn policy_changed(&self, part: &PolicyPart, marks: &mut Marks) {
         match part.kind.scoping() {
             Scoping::Namespaces => self.readers_refresh(&Source::Policy(part.clone()), marks),
+            // Routes and gateways lead to assignments; these read nothing of them.
+            Scoping::Hosts if part.kind == PolicyKind::VirtualService => {}
+            Scoping::Routers => {}
             Scoping::Hosts => {
                 for cell in self.cells_of(&HostPattern::new(part.scope.clone())) {
                     marks.rekey(&cell.watchers, &cell.name);

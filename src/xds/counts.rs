@@ -79,6 +79,10 @@ pub struct Counts {
     pub assignment_builds: AtomicU64,
     /// Services turned into Envoy clusters, listeners and virtual hosts, once per key and record change.
     pub service_builds: AtomicU64,
+    /// Destinations of VirtualServices that nobody knows, once per build of what leads there: Envoy answers 503.
+    pub unknown_destinations: AtomicU64,
+    /// Servers of Gateways, or names of them, left out for an older one, once per build of a router's listeners.
+    pub gateway_conflicts: AtomicU64,
     /// Lists of a wildcard type put together, once per key and change.
     pub list_builds: AtomicU64,
     /// Route configurations put together.
@@ -168,6 +172,8 @@ impl Default for Counts {
         Self {
             assignment_builds: AtomicU64::default(),
             service_builds: AtomicU64::default(),
+            unknown_destinations: AtomicU64::default(),
+            gateway_conflicts: AtomicU64::default(),
             list_builds: AtomicU64::default(),
             route_builds: AtomicU64::default(),
             unchanged_builds: AtomicU64::default(),
