@@ -5,6 +5,7 @@
 //! answer is computed once for both (D16).
 
 mod assignment;
+mod client;
 mod decision;
 mod destination;
 mod eds_name;
@@ -17,6 +18,7 @@ pub mod mtls;
 mod projection;
 mod reads;
 mod roads;
+mod rules;
 #[cfg(test)]
 mod tests;
 pub mod visibility;
@@ -25,9 +27,12 @@ mod weighing;
 pub use assignment::{
     AssignedEndpoint, Assignment, InternalListener, LocalityGroup, Origin, SocketMatch, Target,
 };
-pub use decision::{Decision, Recorder};
+pub use client::{Client, Passthrough, Unseen};
+pub use decision::{Decision, Recorder, Tally};
 pub use destination::Destination;
 pub use eds_name::EdsName;
 pub use endpoints::{Inputs, assign};
 pub use mesh::MeshRules;
+pub use mtls::WorkloadMtls;
 pub use projection::{EdsKey, OutboundKey, Role, WorkloadKey};
+pub use rules::{RuleClient, destination_rule};

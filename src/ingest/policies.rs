@@ -24,13 +24,16 @@
 //!
 //! Watching, versions, quarantine, `/debug/policies` and metrics follow from the line in `forms!`.
 
+mod authorization;
 mod decode;
 mod follow;
 mod form;
+mod gateway;
 mod memory;
 mod mesh;
 mod shelf;
 mod status;
+mod virtual_service;
 
 pub(super) use follow::{PolicyFollower, follow_policies};
 pub(super) use mesh::{MeshConfigFeed, MeshConfigPublisher};

@@ -4,15 +4,23 @@
 //! kind are found by scope ([`Policy::scopes`]): those about hosts by host name, those about workloads by
 //! namespace. One scope of one kind is a [`PolicyPart`]: the unit in which changes are told (D14).
 
+mod authorization;
 mod destination_rule;
+mod gateway;
 mod host;
 mod mesh;
 mod peer_authentication;
 mod selector;
 mod sidecar;
 mod traffic;
+mod virtual_service;
 
+pub use authorization::{
+    Attribute, AuthorizationAction, AuthorizationPolicy, AuthorizationRule, Clause, TextPattern, block,
+    path_template,
+};
 pub use destination_rule::{DestinationRule, Subset};
+pub use gateway::{Gateway, GatewayHostName, GatewayServer, ServerTls, ServerTlsMode, TlsVersion};
 pub use host::{HostPattern, wildcards};
 pub use mesh::{
     LabelRequirement, MeshConfig, NamespaceSelector, OutboundPolicy, ServiceScopeRule, ServiceSettings,
@@ -26,6 +34,11 @@ pub use traffic::{
     ClientTls, ClientTlsMode, ConnectionPool, Distribute, Failover, HashKey, HashTable, HttpPool,
     HttpUpgrade, LoadBalancer, LocalityLb, OutlierDetection, PortPolicy, SimpleLb, TcpKeepalive, TcpPool,
     TrafficPolicy, TrafficSettings, ZoneAwareLb,
+};
+pub use virtual_service::{
+    Abort, Cors, Delay, Destination, DirectResponse, Fault, HeaderChanges, Headers, HttpAction, HttpMatch,
+    HttpRoute, MESH_GATEWAY, Mirror, Percent, Redirect, RedirectPort, RegexRewrite, Retries, Rewrite,
+    Sources, TcpMatch, TcpRoute, TextMatch, TlsMatch, TlsRoute, VirtualService, Weighted,
 };
 
 use serde::Serialize;
@@ -43,19 +56,33 @@ pub enum PolicyKind {
     PeerAuthentication,
     /// What workloads see and where they listen.
     Sidecar,
+    /// Who may ask workloads for what.
+    AuthorizationPolicy,
+    /// Where routers listen.
+    Gateway,
+    /// Where requests and connections for hosts go.
+    VirtualService,
 }
 
 impl PolicyKind {
     /// Every kind.
-    pub const ALL: [Self; 4] =
-        [Self::MeshConfig, Self::DestinationRule, Self::PeerAuthentication, Self::Sidecar];
+    pub const ALL: [Self; 7] = [
+        Self::MeshConfig,
+        Self::DestinationRule,
+        Self::PeerAuthentication,
+        Self::Sidecar,
+        Self::AuthorizationPolicy,
+        Self::Gateway,
+        Self::VirtualService,
+    ];
 
     /// By what its objects are found.
     pub fn scoping(self) -> Scoping {
         match self {
             Self::MeshConfig => Scoping::Mesh,
-            Self::DestinationRule => Scoping::Hosts,
-            Self::PeerAuthentication | Self::Sidecar => Scoping::Namespaces,
+            Self::DestinationRule | Self::VirtualService => Scoping::Hosts,
+            Self::PeerAuthentication | Self::Sidecar | Self::AuthorizationPolicy => Scoping::Namespaces,
+            Self::Gateway => Scoping::Routers,
         }
     }
 
@@ -66,6 +93,9 @@ impl PolicyKind {
             Self::DestinationRule => "DestinationRule",
             Self::PeerAuthentication => "PeerAuthentication",
             Self::Sidecar => "Sidecar",
+            Self::AuthorizationPolicy => "AuthorizationPolicy",
+            Self::Gateway => "Gateway",
+            Self::VirtualService => "VirtualService",
         }
     }
 }
@@ -79,6 +109,8 @@ pub enum Scoping {
     Hosts,
     /// By namespace; those of the root namespace hold for the mesh.
     Namespaces,
+    /// All together, by the routers they select.
+    Routers,
 }
 
 /// One versioned part of the policies: the objects of a kind in one scope (D14).

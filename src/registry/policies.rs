@@ -10,8 +10,8 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use crate::model::Name;
 use crate::model::policy::{
-    DestinationRule, MeshConfig, PeerAuthentication, Policy, PolicyId, PolicyKind, PolicyPart, Sidecar,
-    wildcards,
+    AuthorizationPolicy, DestinationRule, Gateway, MeshConfig, PeerAuthentication, Policy, PolicyId,
+    PolicyKind, PolicyPart, Sidecar, VirtualService, wildcards,
 };
 
 /// Shared maps of one table; a write copies one of them.
@@ -63,6 +63,14 @@ impl<T: Policy> Table<T> {
 
     fn part(&self, scope: &str) -> Option<&Part<T>> {
         self.buckets[Self::at(scope)].get(scope)
+    }
+
+    fn scopes(&self) -> Vec<&Name> {
+        let parts = self.buckets.iter().flat_map(|bucket| bucket.iter());
+        let mut scopes: Vec<_> =
+            parts.filter(|(_, part)| !part.objects.is_empty()).map(|(scope, _)| scope).collect();
+        scopes.sort_unstable();
+        scopes
     }
 
     fn version(&self, scope: &str) -> u64 {
@@ -152,6 +160,10 @@ macro_rules! kinds {
                 fn of<'a>(snapshot: &'a PolicySnapshot, scope: &str) -> &'a [Arc<Self>] {
                     snapshot.$field.part(scope).map_or(&[], |part| &part.objects)
                 }
+
+                fn all_scopes(snapshot: &PolicySnapshot) -> Vec<&Name> {
+                    snapshot.$field.scopes()
+                }
             }
         )*
     };
@@ -161,6 +173,9 @@ kinds! {
     destination_rules: DestinationRule,
     peer_authentications: PeerAuthentication,
     sidecars: Sidecar,
+    authorization_policies: AuthorizationPolicy,
+    gateways: Gateway,
+    virtual_services: VirtualService,
 }
 
 impl PolicySnapshot {
@@ -178,6 +193,11 @@ impl PolicySnapshot {
     /// The objects of one kind in one scope, the oldest first.
     pub fn of<T: Stored>(&self, scope: &str) -> &[Arc<T>] {
         T::of(self, scope)
+    }
+
+    /// Every scope in which objects of one kind are, in order. Cost ∝ their number.
+    pub fn scopes<T: Stored>(&self) -> Vec<&Name> {
+        T::all_scopes(self)
     }
 
     /// The objects about `host`: those of its own name first, then those of wildcards, the longest first (R4.3). Cost
@@ -205,10 +225,13 @@ mod sealed {
     use std::sync::Arc;
 
     use super::PolicySnapshot;
+    use crate::model::Name;
 
     pub trait Sealed: Sized {
         #[doc(hidden)]
         fn of<'a>(snapshot: &'a PolicySnapshot, scope: &str) -> &'a [Arc<Self>];
+        #[doc(hidden)]
+        fn all_scopes(snapshot: &PolicySnapshot) -> Vec<&Name>;
     }
 }
 

@@ -1,35 +1,66 @@
 //! Which mTLS a workload asks for, and whether it is spoken to an endpoint (R4.12).
 
-use std::sync::Arc;
-
+use crate::model::Workload;
 use crate::model::policy::{ClientTlsMode, MtlsMode, PeerAuthentication};
-use crate::model::{Name, Workload};
 use crate::registry::PolicySnapshot;
 
-/// The mode that PeerAuthentications give a workload of `namespace` for one of its target ports: that of the port, of
-/// the workload, of the namespace, of the mesh; of each the oldest object counts, and what is not set inherits. Objects
-/// of the root namespace that select workloads do not count.
+/// Which mTLS one workload asks for: on ports that a policy names, and on all others.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct WorkloadMtls {
+    mode: MtlsMode,
+    /// Sorted by target port, each once.
+    ports: Vec<(u16, MtlsMode)>,
+}
+
+impl WorkloadMtls {
+    /// What holds for a workload of `namespace`; `label` looks one of its labels up (R4.12.3): the policy that
+    /// selects it, then that of its namespace, then that of the root namespace, of each the oldest; a policy that
+    /// leaves the mode open inherits. Policies of the root namespace that select workloads do not apply, not even
+    /// to those of the root namespace. Reads the [`PeerAuthentication`]s of both namespaces.
+    pub fn of<'a>(
+        policies: &PolicySnapshot,
+        namespace: &str,
+        label: impl Fn(&str) -> Option<&'a str>,
+    ) -> Self {
+        let root = policies.mesh().root_namespace.as_str();
+        let of_root = policies.of::<PeerAuthentication>(root);
+        let of_own: &[_] = if namespace == root { &[] } else { policies.of::<PeerAuthentication>(namespace) };
+        let wide = |policy: &&std::sync::Arc<PeerAuthentication>| policy.selector.is_everything();
+        let own = of_own.iter().find(|policy| !wide(policy) && policy.selector.selects(&label));
+        let scopes = [own, of_own.iter().find(wide), of_root.iter().find(wide)];
+        let mode = scopes.into_iter().flatten().find_map(|policy| policy.mode).unwrap_or_default();
+        let named = own.into_iter().flat_map(|policy| &policy.ports);
+        let mut ports: Vec<_> = named.map(|&(port, of_port)| (port, of_port.unwrap_or(mode))).collect();
+        // Of a port that is named twice the stricter mode.
+        ports.sort_by(|(port, a), (other, b)| (port, b).cmp(&(other, a)));
+        ports.dedup_by_key(|(port, _)| *port);
+        Self { mode, ports }
+    }
+
+    /// On ports that no policy names.
+    pub fn mode(&self) -> MtlsMode {
+        self.mode
+    }
+
+    /// On a target port.
+    pub fn on_port(&self, port: u16) -> MtlsMode {
+        self.ports.iter().find(|(named, _)| *named == port).map_or(self.mode, |(_, mode)| *mode)
+    }
+
+    /// The target ports that are named, sorted, with their modes.
+    pub fn ports(&self) -> &[(u16, MtlsMode)] {
+        &self.ports
+    }
+}
+
+/// What PeerAuthentications give a workload of `namespace` for one of its target ports ([`WorkloadMtls`]).
 pub fn mode<'a>(
     policies: &PolicySnapshot,
-    namespace: &Name,
+    namespace: &str,
     port: u16,
     label: impl Fn(&str) -> Option<&'a str>,
 ) -> MtlsMode {
-    let root = &policies.mesh().root_namespace;
-    let own: &[Arc<PeerAuthentication>] =
-        if namespace == root { &[] } else { policies.of::<PeerAuthentication>(namespace) };
-    let whole = |all: &[Arc<PeerAuthentication>]| {
-        let first = all.iter().find(|one| one.selector.is_everything());
-        first.and_then(|one| one.mode)
-    };
-    let selecting = own.iter().find(|one| !one.selector.is_everything() && one.selector.selects(&label));
-    let of_port = selecting
-        .and_then(|one| one.ports.iter().find(|(number, _)| *number == port).and_then(|(_, mode)| *mode));
-    of_port
-        .or_else(|| selecting.and_then(|one| one.mode))
-        .or_else(|| whole(own))
-        .or_else(|| whole(policies.of::<PeerAuthentication>(root)))
-        .unwrap_or_default()
+    WorkloadMtls::of(policies, namespace, label).on_port(port)
 }
 
 /// Whether mesh mTLS is meant for an endpoint: the DestinationRule decides alone if it says anything; else the endpoint
@@ -46,5 +77,62 @@ pub fn is_meant(
             workload.tls_mode_text() == "istio"
                 && mode(policies, &workload.namespace, port, |key| workload.label(key)) != MtlsMode::Disable
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::model::policy::{MeshConfig, PolicyId, PolicyMeta, WorkloadSelector};
+    use crate::registry::PolicyObject;
+
+    use MtlsMode::{Disable, Permissive, Strict};
+
+    /// `(namespace, created, app, mode, ports)`; an empty app selects everything.
+    type Row<'a> = (&'a str, i64, &'a str, Option<MtlsMode>, &'a [(u16, Option<MtlsMode>)]);
+
+    fn modes(rows: &[Row<'_>], namespace: &str) -> [MtlsMode; 2] {
+        let objects = rows.iter().map(|&(namespace, created, app, mode, ports)| {
+            let labels = (!app.is_empty()).then(|| ("app".into(), app.into()));
+            PolicyObject::PeerAuthentication(Arc::new(PeerAuthentication {
+                meta: PolicyMeta { created, id: PolicyId::new(namespace, format!("p{created}")) },
+                selector: WorkloadSelector::new(labels.into_iter().collect()),
+                mode,
+                ports: ports.to_vec(),
+            }))
+        });
+        let policies = PolicySnapshot::with(MeshConfig::default(), objects);
+        let mtls = WorkloadMtls::of(&policies, namespace, |key| (key == "app").then_some("a"));
+        [mtls.on_port(80), mtls.on_port(9000)]
+    }
+
+    #[test]
+    fn r4_12_the_nearest_scope_wins_and_open_modes_inherit() {
+        let mesh: Row<'_> = ("istio-system", 1, "", Some(Strict), &[]);
+        let space: Row<'_> = ("ns", 2, "", Some(Disable), &[]);
+        assert_eq!(modes(&[], "ns"), [Permissive; 2]);
+        assert_eq!(modes(&[mesh], "ns"), [Strict; 2]);
+        assert_eq!(modes(&[mesh, space], "ns"), [Disable; 2]);
+        assert_eq!(modes(&[mesh, space], "other"), [Strict; 2]);
+        assert_eq!(modes(&[mesh, ("ns", 2, "", None, &[])], "ns"), [Strict; 2]);
+        let own: Row<'_> = ("ns", 3, "a", Some(Permissive), &[(80, Some(Strict)), (81, None)]);
+        assert_eq!(modes(&[mesh, space, own], "ns"), [Strict, Permissive]);
+        let open: Row<'_> = ("ns", 3, "a", None, &[(80, None)]);
+        assert_eq!(modes(&[mesh, space, open], "ns"), [Disable; 2]);
+        assert_eq!(modes(&[mesh, ("ns", 3, "b", Some(Disable), &[])], "ns"), [Strict; 2]);
+    }
+
+    #[test]
+    fn r4_12_the_oldest_counts_and_selectors_of_the_root_namespace_do_not() {
+        let old: Row<'_> = ("ns", 1, "a", Some(Strict), &[]);
+        let young: Row<'_> = ("ns", 2, "a", Some(Disable), &[(80, Some(Permissive))]);
+        assert_eq!(modes(&[young, old], "ns"), [Strict; 2]);
+        let selecting: Row<'_> = ("istio-system", 1, "a", Some(Strict), &[]);
+        assert_eq!(modes(&[selecting], "ns"), [Permissive; 2]);
+        assert_eq!(modes(&[selecting], "istio-system"), [Permissive; 2]);
+        let ports_of_all: Row<'_> = ("ns", 1, "", Some(Permissive), &[(80, Some(Strict))]);
+        assert_eq!(modes(&[ports_of_all], "ns"), [Permissive; 2], "ports are read only with a selector");
     }
 }

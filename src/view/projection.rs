@@ -7,10 +7,10 @@ use serde::Serialize;
 
 use super::lb::{self, Plan, Setting};
 use super::{Destination, EdsName, MeshRules, visibility};
-use crate::model::policy::{MeshConfig, PolicyId, TrafficSettings};
+use crate::model::policy::{DestinationRule, Gateway, MeshConfig, PolicyId, TrafficSettings, VirtualService};
 use crate::model::{
-    ClusterId, Dialect, InterceptionMode, IpFamilies, Locality, Name, NetworkId, ProxyKind, ProxyView, Quirk,
-    Quirks, RequestedView, Service, ServiceKey, WorkloadId,
+    ClusterId, Dialect, InterceptionMode, IpFamilies, Labels, Locality, Name, NetworkId, ProxyKind,
+    ProxyView, Quirk, Quirks, RequestedView, Service, ServiceKey, WorkloadId,
 };
 use crate::registry::{PolicySnapshot, ServiceSnapshot};
 
@@ -194,11 +194,17 @@ pub struct OutboundKey {
     pub bind: Option<IpAddr>,
     /// Whether it is the gateway of a network and carries the SNI-DNAT listener (D43).
     pub east_west: bool,
+    /// The Sidecar that selects it (R4.2); never for a router.
+    pub sidecar: Option<PolicyId>,
+    /// The Gateways that select it, the oldest first; never for a sidecar (R7.1).
+    pub gateways: Vec<PolicyId>,
+    /// Those of its labels that a policy about its calls asks for, with the value that is asked for.
+    pub labels: Labels,
 }
 
 impl OutboundKey {
-    /// The projection of a proxy.
-    pub fn of(view: &ProxyView) -> Self {
+    /// The projection of a proxy under these policies.
+    pub fn of(view: &ProxyView, policies: &PolicySnapshot) -> Self {
         let uncaptured = view.mode == InterceptionMode::None;
         let bind = match view.kind {
             ProxyKind::Sidecar => Some(view.outbound_address.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST))),
@@ -214,8 +220,32 @@ impl OutboundKey {
             families: view.families,
             bind: bind.filter(|_| uncaptured),
             east_west: view.kind == ProxyKind::Router && !view.requested_view.is_everything(),
+            sidecar: visibility::sidecar(view, policies).map(|sidecar| sidecar.meta.id.clone()),
+            gateways: gateways(view, policies),
+            labels: asked_labels(view, policies),
         }
     }
+}
+
+/// The Gateways that select a router. Cost ∝ Gateways.
+fn gateways(view: &ProxyView, policies: &PolicySnapshot) -> Vec<PolicyId> {
+    if view.kind != ProxyKind::Router {
+        return Vec::new();
+    }
+    let all = policies.of::<Gateway>("").iter();
+    let selecting = all.filter(|gateway| gateway.selector.selects(|label| view.own_label(label)));
+    selecting.map(|gateway| gateway.meta.id.clone()).collect()
+}
+
+/// The labels that DestinationRules of its namespace and VirtualServices ask of their clients, as far as it has
+/// them. Cost ∝ those policies alone.
+fn asked_labels(view: &ProxyView, policies: &PolicySnapshot) -> Labels {
+    let rules = policies.of::<DestinationRule>(&DestinationRule::selecting(view.namespace()));
+    let routes = policies.of::<VirtualService>(VirtualService::WITH_LABELS);
+    let of_rules = rules.iter().flat_map(|rule| rule.selector.labels().iter());
+    let of_routes = routes.iter().flat_map(|one| one.sources()).flat_map(|sources| sources.labels.iter());
+    let has = |(label, value): &(&Name, &Name)| view.own_label(label) == Some(value.as_str());
+    of_rules.chain(of_routes).filter(has).map(|(label, value)| (label.clone(), value.clone())).collect()
 }
 
 /// All that a proxy's own resources may depend on: inbound listeners and Envoy clusters, certificates. Never

@@ -6,6 +6,7 @@ use prometheus::{Histogram, HistogramOpts};
 
 use super::resource::ResourceType;
 use crate::registry::ChangeSet;
+use crate::view::{Decision, Tally};
 
 /// istiod's convergence buckets with ours below 100 ms (D45), in seconds.
 const CONVERGENCE_BUCKETS: [f64; 14] =
@@ -78,12 +79,18 @@ pub struct Counts {
     pub assignment_builds: AtomicU64,
     /// Services turned into Envoy clusters, listeners and virtual hosts, once per key and record change.
     pub service_builds: AtomicU64,
+    /// Destinations of VirtualServices that nobody knows, once per build of what leads there: Envoy answers 503.
+    pub unknown_destinations: AtomicU64,
+    /// Servers of Gateways, or names of them, left out for an older one, once per build of a router's listeners.
+    pub gateway_conflicts: AtomicU64,
     /// Lists of a wildcard type put together, once per key and change.
     pub list_builds: AtomicU64,
     /// Route configurations put together.
     pub route_builds: AtomicU64,
     /// Builds that gave the bytes that were there before.
     pub unchanged_builds: AtomicU64,
+    /// Endpoints by what became of them, over the assignments that somebody watches.
+    pub decided: Decided,
     /// Reasons of the change sets that were worked off; one set may have several.
     pub triggers: Triggers,
     /// Pushes: change sets that were worked off.
@@ -104,6 +111,33 @@ pub struct Counts {
     pub bytes: PerTypeBytes,
     /// Seconds from a change at the registry to the write of the last response that carries it.
     pub convergence: Histogram,
+}
+
+/// Endpoints by what became of them.
+#[derive(Debug)]
+pub struct Decided([AtomicU64; Decision::ALL.len()]);
+
+impl Default for Decided {
+    fn default() -> Self {
+        Self(std::array::from_fn(|_| AtomicU64::new(0)))
+    }
+}
+
+impl Decided {
+    /// One assignment's in place of those before.
+    pub(super) fn replace(&self, before: Option<&Tally>, after: Option<&Tally>) {
+        for (decision, count) in after.iter().flat_map(|tally| tally.counts()) {
+            self.0[decision as usize].fetch_add(count.into(), Ordering::Relaxed);
+        }
+        for (decision, count) in before.iter().flat_map(|tally| tally.counts()) {
+            self.0[decision as usize].fetch_sub(count.into(), Ordering::Relaxed);
+        }
+    }
+
+    /// Every decision with its count.
+    pub fn all(&self) -> impl Iterator<Item = (Decision, u64)> + '_ {
+        Decision::ALL.iter().map(|decision| (*decision, self.0[*decision as usize].load(Ordering::Relaxed)))
+    }
 }
 
 /// Bytes by type.
@@ -138,9 +172,12 @@ impl Default for Counts {
         Self {
             assignment_builds: AtomicU64::default(),
             service_builds: AtomicU64::default(),
+            unknown_destinations: AtomicU64::default(),
+            gateway_conflicts: AtomicU64::default(),
             list_builds: AtomicU64::default(),
             route_builds: AtomicU64::default(),
             unchanged_builds: AtomicU64::default(),
+            decided: Decided::default(),
             triggers: Triggers::default(),
             rounds: AtomicU64::default(),
             wakeups: AtomicU64::default(),

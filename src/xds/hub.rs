@@ -212,7 +212,12 @@ impl Hub {
         }
         let records: Vec<_> =
             changes.services.iter().filter(|(_, change)| change.record).map(|(key, _)| key.clone()).collect();
+        let others = changes.services.iter().filter(|(_, change)| !change.record);
+        let others: Vec<_> = others.map(|(key, _)| key.clone()).collect();
+        // First: what is built below reads them.
+        self.outbounds.policies_changed(&changes.policies, now, &mut marks);
         self.outbounds.services_changed(&records, now, &mut marks);
+        self.outbounds.endpoints_changed(&others, now, &mut marks);
         for (key, change) in &changes.services {
             self.behind_changed(key, change.record, &mut marks);
             let service = self.registry.service(key).and_then(|cell| cell.load().service.clone());
@@ -234,7 +239,8 @@ impl Hub {
         let everybody = parts.iter().any(|part| match part.kind.scoping() {
             Scoping::Mesh => true,
             Scoping::Namespaces => part.scope == root,
-            Scoping::Hosts => false,
+            // Routers are told by their world.
+            Scoping::Hosts | Scoping::Routers => false,
         });
         if everybody {
             self.namespaces.iter().for_each(|watchers| marks.view(watchers.value()));

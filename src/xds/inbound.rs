@@ -2,13 +2,18 @@
 
 use std::collections::BTreeSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
+use super::counts::Counts;
+use super::outbound::Reader;
 use super::resource::ResourceList;
-use super::resources::{self, InboundPort};
-use crate::model::{Endpoint, Name, ProxyView, ServiceKey};
-use crate::registry::{Registry, ServiceSnapshot};
-use crate::view::WorkloadKey;
+use super::resources::{self, Application, InboundPolicy, InboundPort};
+use crate::model::policy::{AuthorizationPolicy, IngressListener, Sidecar, SidecarPort};
+use crate::model::{Endpoint, Name, ProxyKind, ProxyView, ServiceKey};
+use crate::registry::{PolicySnapshot, Registry, ServiceSnapshot};
+use crate::view::{Client, OutboundKey, WorkloadKey, WorkloadMtls, visibility};
 
 /// The lists that belong to one proxy alone.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -20,19 +25,90 @@ pub(super) struct Own {
 }
 
 impl Own {
-    /// Builds them for a proxy of a mesh with this trust domain; clients of its own one, where that is another
-    /// (D34), are let in too. Cost ∝ the endpoints of its own services in its own cluster.
-    pub(super) fn build(registry: &Registry, view: &ProxyView, trust_domain: &str) -> Self {
-        let ports = ports(registry, view);
-        let account = view.workload.as_ref().and_then(|pod| pod.account.as_ref());
-        let own = account.map(|account| &*account.trust_domain).filter(|own| *own != trust_domain);
-        let trust_domains: Vec<&str> = [trust_domain].into_iter().chain(own).collect();
-        let inbound = resources::inbound(&ports, &WorkloadKey::of(view), &trust_domains);
+    /// Builds them for a proxy of a mesh with this trust domain, unless MeshConfig names another; clients of the
+    /// trust domain of its own cluster, where that is another (D34), and of its aliases are let in too. Reads the
+    /// policies of its namespace and of the root namespace. Cost ∝ those and the endpoints of its own services in
+    /// its own cluster.
+    pub(super) fn build(registry: &Registry, view: &ProxyView, trust_domain: &str, counts: &Counts) -> Self {
+        let policies = registry.policies();
+        if view.kind == ProxyKind::Router {
+            let key = OutboundKey::of(view, &policies);
+            let reader = Reader { registry, client: Client::new(&key, &policies), counts };
+            let policy = policy(&policies, view, trust_domain, None);
+            let made = reader.surrounded(|around| resources::gateway_listeners(around, &policy));
+            counts.gateway_conflicts.fetch_add(made.conflicts as u64, Ordering::Relaxed);
+            return Self { clusters: Arc::default(), listeners: Arc::new(ResourceList::new(made.entries)) };
+        }
+        let sidecar = visibility::sidecar(view, &policies);
+        let ports = match sidecar.filter(|sidecar| !sidecar.ingress.is_empty()) {
+            Some(sidecar) => sidecar.ingress.iter().map(|listener| ingress(listener, view)).collect(),
+            None => ports(registry, view),
+        };
+        let policy = policy(&policies, view, trust_domain, sidecar);
+        let inbound = resources::inbound(&ports, &WorkloadKey::of(view), &policy);
         Self {
             clusters: Arc::new(ResourceList::new(inbound.clusters)),
             listeners: Arc::new(ResourceList::new(inbound.listeners)),
         }
     }
+}
+
+/// What policies say about the inbound side of a proxy.
+fn policy(
+    policies: &PolicySnapshot,
+    view: &ProxyView,
+    trust_domain: &str,
+    sidecar: Option<&Sidecar>,
+) -> InboundPolicy {
+    let mesh = policies.mesh();
+    let (namespace, root) = (view.namespace().as_str(), mesh.root_namespace.as_str());
+    let label = |key: &str| view.own_label(key);
+    let mut trust_domains = vec![mesh.trust_domain.clone().unwrap_or_else(|| trust_domain.into())];
+    for alias in &mesh.trust_domain_aliases {
+        if !trust_domains.contains(alias) {
+            trust_domains.push(alias.clone());
+        }
+    }
+    let account = view.workload.as_ref().and_then(|pod| pod.account.as_ref());
+    let own = account.map(|account| account.trust_domain.clone());
+    let elsewhere = (namespace != root).then(|| policies.of::<AuthorizationPolicy>(namespace));
+    let authorization =
+        policies.of::<AuthorizationPolicy>(root).iter().chain(elsewhere.into_iter().flatten());
+    InboundPolicy {
+        own_trust_domain: own.filter(|own| !trust_domains.contains(own)),
+        trust_domains,
+        mtls: WorkloadMtls::of(policies, namespace, label),
+        authorization: authorization.filter(|one| one.is_about(namespace, root, label)).cloned().collect(),
+        pool: sidecar.and_then(|sidecar| sidecar.inbound_pool.clone()),
+        detection_timeout: Some(mesh.protocol_detection_timeout).filter(|timeout| !timeout.is_zero()),
+    }
+}
+
+/// A port that a Sidecar tells.
+fn ingress(listener: &IngressListener, view: &ProxyView) -> InboundPort {
+    let SidecarPort { number, protocol, .. } = listener.port;
+    InboundPort {
+        service: None,
+        service_port: number,
+        target_port: number,
+        protocol,
+        bind: listener.bind.filter(|bind| !bind.is_unspecified()),
+        application: application(&listener.default_endpoint, view),
+        pool: listener.pool.clone(),
+    }
+}
+
+/// Where the application of a Sidecar's port is: `0.0.0.0` and `::` stand for the pod's own address; `None` for
+/// the usual place.
+fn application(endpoint: &str, view: &ProxyView) -> Option<Application> {
+    if let Some(path) = endpoint.strip_prefix("unix://") {
+        return Some(Application::Socket(path.into()));
+    }
+    let endpoint: SocketAddr = endpoint.parse().ok()?;
+    let own = view.addresses.iter().find(|address| address.is_ipv4() == endpoint.is_ipv4());
+    let ip =
+        if endpoint.ip().is_unspecified() { own.or(view.addresses.first()).copied()? } else { endpoint.ip() };
+    Some(Application::At(ip, endpoint.port()))
 }
 
 /// The services a proxy's own ports come from.
@@ -66,10 +142,13 @@ fn ports(registry: &Registry, view: &ProxyView) -> Vec<InboundPort> {
                 continue;
             };
             let inbound = InboundPort {
-                service: key.clone(),
+                service: Some(key.clone()),
                 service_port: port.number,
                 target_port,
                 protocol: port.protocol,
+                bind: None,
+                application: None,
+                pool: None,
             };
             ports.push((record.created, inbound));
         }
@@ -105,7 +184,7 @@ mod tests {
         let id = "sidecar~10.0.0.1~p.a~a.svc.cluster.local";
         let node = Node::parse(id, NodeMetadata::default(), Locality::default(), std::iter::empty());
         let view = ProxyView::new(&node.expect("a node"), Some(pod), &"".into(), Default::default());
-        let own = Own::build(&Registry::new(), &view, "mesh.org");
+        let own = Own::build(&Registry::new(), &view, "mesh.org", &Counts::default());
         let bytes: Vec<u8> =
             own.listeners.entries().iter().flat_map(|entry| entry.encoded.any.to_vec()).collect();
         let text = String::from_utf8_lossy(&bytes);

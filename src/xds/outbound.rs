@@ -1,45 +1,38 @@
 //! Outbound Envoy clusters, listeners and routes: one world for each projection, shared by its proxies.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+mod reach;
+mod reader;
+#[cfg(test)]
+mod tests;
+mod world;
+
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
-use bytes::Bytes;
 use dashmap::DashMap;
+use hashbrown::HashSet;
 
+use self::reach::Reach;
+pub(super) use self::reader::Reader;
+use self::world::World;
 use super::counts::Counts;
-use super::resource::{Encoded, Entry, ResourceList, ResourceType};
-use super::resources::{self, ServiceResources};
+use super::resource::{Encoded, ResourceList, ResourceType};
+use super::resources;
 use super::watchers::{Marks, StreamHandle, Watchers};
-use crate::model::{Name, Service, ServiceKey};
-use crate::registry::Registry;
-use crate::view::OutboundKey;
+use crate::model::policy::PolicyPart;
+use crate::model::{Name, ServiceKey};
+use crate::registry::{PolicySnapshot, Registry};
+use crate::view::{Client, OutboundKey};
 
 /// How long a removed Envoy cluster stays after the listeners and routes without it were published (D25).
 pub const LINGER: Duration = Duration::from_secs(5);
-
-/// Where a service stands in name conflicts: the oldest first.
-type Rank = (i64, ServiceKey);
-
-/// What all services together contribute for one projection.
-#[derive(Debug, Default)]
-struct World {
-    services: BTreeMap<Rank, Arc<ServiceResources>>,
-    ranks: HashMap<ServiceKey, Rank>,
-    /// Route configuration name → the services with a virtual host in it.
-    routes: HashMap<Name, BTreeSet<Rank>>,
-    /// Removed Envoy clusters and when they may go.
-    lingering: BTreeMap<Name, (Arc<Encoded>, Instant)>,
-    /// Route configurations somebody asked for.
-    built: HashMap<Name, Option<Arc<Encoded>>>,
-}
 
 /// Everything outbound for one projection.
 #[derive(Debug)]
 pub(super) struct Outbound {
     key: OutboundKey,
-    fixed: ServiceResources,
     world: Mutex<World>,
     /// Set once every service known when the projection appeared is in; whoever joins waits for it.
     filled: OnceLock<()>,
@@ -57,7 +50,6 @@ pub(super) struct Outbound {
 impl Outbound {
     fn new(key: OutboundKey, counts: Arc<Counts>) -> Self {
         Self {
-            fixed: resources::fixed(&key),
             key,
             world: Mutex::default(),
             filled: OnceLock::new(),
@@ -124,89 +116,119 @@ impl Outbound {
     }
 
     fn build_route(&self, world: &World, name: &Name) -> Option<Arc<Encoded>> {
-        let ranks = world.routes.get(name)?;
+        let hosts = world.virtual_hosts(name)?;
         Counts::add(&self.counts.route_builds);
-        let services = ranks.iter().filter_map(|rank| world.services.get(rank));
-        let hosts = services.flat_map(|service| &service.virtual_hosts);
-        let hosts = hosts.filter(|(route, _)| route == name).map(|(_, host)| host);
-        Some(Arc::new(resources::route(name, &self.key, hosts)))
+        let client = Client::new(&self.key, &world.policies);
+        Some(Arc::new(resources::route(name, &client, hosts.into_iter())))
+    }
+
+    fn reader<'a>(&'a self, registry: &'a Registry, policies: &'a PolicySnapshot) -> Reader<'a> {
+        Reader { registry, client: Client::new(&self.key, policies), counts: &self.counts }
     }
 
     /// Reads every service once. Records are read under the lock: a change is either seen here or noted later.
     fn fill(&self, registry: &Registry) {
         let mut world = self.world();
-        let now = Instant::now();
-        for cell in registry.services() {
-            let service = cell.load().service.clone();
-            self.put(&mut world, cell.key(), service.as_deref(), now, &mut BTreeSet::new());
-        }
+        world.policies = registry.policies();
+        let policies = Arc::clone(&world.policies);
+        let reader = self.reader(registry, &policies);
+        world.fixed = resources::fixed(&reader.client);
+        let keys = world.everything(&reader);
+        world.put_all(&reader, keys, Instant::now(), &mut BTreeSet::new());
+        world.put_gateway(&reader);
         self.rebuild_lists(&mut world, &mut Marks::new(None));
     }
 
     /// Reads the records of changed services again, then rebuilds each list and route that differs once and
-    /// marks its watchers. Cost ∝ the changed services, plus one pass over the lists' pointers.
+    /// marks its watchers. Cost ∝ the changed services and what leads there, plus one pass over the lists' pointers.
     fn update(&self, changed: &[ServiceKey], registry: &Registry, now: Instant, marks: &mut Marks) {
         let mut world = self.world();
-        let mut routes = BTreeSet::new();
-        let mut touched = false;
-        for key in changed {
-            let service = registry.service(key).and_then(|cell| cell.load().service.clone());
-            touched |= self.put(&mut world, key, service.as_deref(), now, &mut routes);
+        let policies = Arc::clone(&world.policies);
+        let reader = self.reader(registry, &policies);
+        let keys = world.with_readers(&reader, changed);
+        self.replace(&mut world, &reader, keys, now, marks);
+        if world.gateway_reads(changed.iter().map(|key| key.hostname.as_str())) {
+            self.replace_gateway(&mut world, &reader, marks);
         }
-        if !touched {
+    }
+
+    /// Reads those of the services again that are made of their own addresses.
+    fn update_addresses(&self, changed: &[ServiceKey], registry: &Registry, now: Instant, marks: &mut Marks) {
+        let mut world = self.world();
+        let keys: BTreeSet<_> = changed.iter().filter(|key| world.reads_addresses(key)).cloned().collect();
+        if keys.is_empty() {
+            return;
+        }
+        let policies = Arc::clone(&world.policies);
+        self.replace(&mut world, &self.reader(registry, &policies), keys, now, marks);
+    }
+
+    /// Reads again what the changed parts of the policies are about: of the hosts they name those whose policies
+    /// differ for these clients; everything after the mesh-wide document or the Sidecar. Proxies that may now have
+    /// another projection look at themselves again.
+    fn update_policies(
+        &self,
+        parts: &HashSet<PolicyPart>,
+        registry: &Registry,
+        now: Instant,
+        marks: &mut Marks,
+    ) {
+        let mut world = self.world();
+        world.policies = registry.policies();
+        let policies = Arc::clone(&world.policies);
+        let reader = self.reader(registry, &policies);
+        let reach = Reach::of(parts, &self.key, &policies.mesh().root_namespace);
+        let leads = world.gateway_reads(reach.hosts.iter().map(|host| host.as_str()));
+        if reach.everything || reach.gateways || leads {
+            self.replace_gateway(&mut world, &reader, marks);
+        }
+        if reach.proxies {
+            marks.view(&self.streams);
+        }
+        if reach.everything {
+            world.fixed = resources::fixed(&reader.client);
+            let keys = world.everything(&reader);
+            self.replace(&mut world, &reader, keys, now, marks);
+            let built: Vec<_> = world.built.keys().cloned().collect();
+            for name in built {
+                self.rebuild_route(&mut world, &name, marks);
+            }
+            self.rebuild_lists(&mut world, marks);
+            return;
+        }
+        let keys = world.affected(&reader, &reach.hosts);
+        if !keys.is_empty() {
+            self.replace(&mut world, &reader, keys, now, marks);
+        }
+    }
+
+    fn replace(
+        &self,
+        world: &mut World,
+        reader: &Reader<'_>,
+        keys: BTreeSet<ServiceKey>,
+        now: Instant,
+        marks: &mut Marks,
+    ) {
+        let mut routes = BTreeSet::new();
+        if !world.put_all(reader, keys, now, &mut routes) {
             return;
         }
         for name in routes {
-            self.rebuild_route(&mut world, &name, marks);
+            self.rebuild_route(world, &name, marks);
         }
-        self.rebuild_lists(&mut world, marks);
+        self.rebuild_lists(world, marks);
     }
 
-    /// Replaces one service; says whether anything differs and which routes it is part of.
-    fn put(
-        &self,
-        world: &mut World,
-        key: &ServiceKey,
-        service: Option<&Service>,
-        now: Instant,
-        routes: &mut BTreeSet<Name>,
-    ) -> bool {
-        let new = service.map(|service| {
-            Counts::add(&self.counts.service_builds);
-            ((service.created, key.clone()), Arc::new(resources::service(service, &self.key)))
-        });
-        let old = world.ranks.remove(key).and_then(|rank| world.services.remove_entry(&rank));
-        let differs = new.as_ref() != old.as_ref();
-        let hosts = |one: &Option<(Rank, Arc<ServiceResources>)>| -> BTreeMap<Name, Bytes> {
-            one.iter().flat_map(|(_, resources)| resources.virtual_hosts.iter().cloned()).collect()
-        };
-        let (before, after) = (hosts(&old), hosts(&new));
-        let moved = old.as_ref().map(|(rank, _)| rank) != new.as_ref().map(|(rank, _)| rank);
-        let names: BTreeSet<_> = before.keys().chain(after.keys()).cloned().collect();
-        routes.extend(names.into_iter().filter(|name| moved || before.get(name) != after.get(name)));
-        if let Some((rank, resources)) = old {
-            for (name, _) in &resources.virtual_hosts {
-                let ranks = world.routes.entry(name.clone()).or_default();
-                ranks.remove(&rank);
-                if ranks.is_empty() {
-                    world.routes.remove(name);
-                }
-            }
-            for cluster in &resources.clusters {
-                world.lingering.insert(cluster.name.clone(), (Arc::clone(&cluster.encoded), now + LINGER));
-            }
+    /// Builds the routes of Gateways anew; listeners name their destinations too, so proxies look at their own.
+    fn replace_gateway(&self, world: &mut World, reader: &Reader<'_>, marks: &mut Marks) {
+        if self.key.gateways.is_empty() {
+            return;
         }
-        if let Some((rank, resources)) = new {
-            for (name, _) in &resources.virtual_hosts {
-                world.routes.entry(name.clone()).or_default().insert(rank.clone());
-            }
-            for cluster in &resources.clusters {
-                world.lingering.remove(&cluster.name);
-            }
-            world.ranks.insert(key.clone(), rank.clone());
-            world.services.insert(rank, resources);
+        for name in world.put_gateway(reader) {
+            self.rebuild_route(world, &name, marks);
         }
-        differs
+        marks.view(&self.streams);
     }
 
     fn rebuild_route(&self, world: &mut World, name: &Name, marks: &mut Marks) {
@@ -223,14 +245,8 @@ impl Outbound {
 
     fn rebuild_lists(&self, world: &mut World, marks: &mut Marks) {
         Counts::add(&self.counts.list_builds);
-        let all = || std::iter::once(&self.fixed).chain(world.services.values().map(AsRef::as_ref));
-        let lingering = world
-            .lingering
-            .iter()
-            .map(|(name, (encoded, _))| Entry { name: name.clone(), encoded: Arc::clone(encoded) });
-        let clusters = all().flat_map(|part| part.clusters.iter().cloned()).chain(lingering).collect();
-        let gateway = resources::sni_listener(&self.key, all().map(|part| &part.sni_chains));
-        let listeners = all().flat_map(|part| part.listeners.iter().cloned()).chain(gateway).collect();
+        let client = Client::new(&self.key, &world.policies);
+        let (clusters, listeners) = (world.clusters(), world.listeners(&client));
         let parts = [
             (ResourceType::Cluster, &self.clusters, ResourceList::new(clusters)),
             (ResourceType::Listener, &self.listeners, ResourceList::new(listeners)),
@@ -290,6 +306,26 @@ impl Outbounds {
         outbound.lists.remove(stream);
         outbound.streams.remove(stream);
         self.all.remove_if(&outbound.key, |_, outbound| outbound.streams.is_empty());
+    }
+
+    /// Works off services with other endpoints, for those projections whose listeners name them.
+    pub(super) fn endpoints_changed(&self, keys: &[ServiceKey], now: Instant, marks: &mut Marks) {
+        if keys.is_empty() || self.all.is_empty() {
+            return;
+        }
+        for outbound in self.worlds() {
+            outbound.update_addresses(keys, &self.registry, now, marks);
+        }
+    }
+
+    /// Works off changed parts of the policies, once for each projection.
+    pub(super) fn policies_changed(&self, parts: &HashSet<PolicyPart>, now: Instant, marks: &mut Marks) {
+        if parts.is_empty() || self.all.is_empty() {
+            return;
+        }
+        for outbound in self.worlds() {
+            outbound.update_policies(parts, &self.registry, now, marks);
+        }
     }
 
     /// Works off changed records, once for each projection.

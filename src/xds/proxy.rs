@@ -12,6 +12,7 @@ use super::outbound::Outbound;
 use super::resource::{Encoded, ResourceList, ResourceType};
 use super::resources;
 use super::session::Source;
+use super::watchers::StreamHandle;
 use crate::model::{Name, ProxyView, ServiceKey, SpiffeId};
 use crate::view::{EdsKey, OutboundKey};
 
@@ -75,7 +76,12 @@ impl Proxy {
         self.behind = inbound::services(&self.view);
         self.hub.watch_behind(&self.behind, &self.entry.handle);
         // Built after registering: a change is either seen here or told later.
-        self.own = Some(Own::build(&self.hub.registry, &self.view, &self.hub.settings.trust_domain));
+        self.own = Some(Own::build(
+            &self.hub.registry,
+            &self.view,
+            &self.hub.settings.trust_domain,
+            &self.hub.counts,
+        ));
     }
 
     /// Has the stream told of changes of a named resource.
@@ -128,7 +134,7 @@ impl Proxy {
 
     fn outbound(&mut self) -> &Arc<Outbound> {
         let (hub, view, handle) = (&self.hub, &self.view, &self.entry.handle);
-        self.outbound.get_or_insert_with(|| hub.outbounds.join(OutboundKey::of(view), handle))
+        self.outbound.get_or_insert_with(|| join(hub, view, handle))
     }
 
     /// Looks again at what the registry knows of this proxy and switches keys where they differ (D12).
@@ -168,12 +174,12 @@ impl Proxy {
     }
 
     fn rekey_outbound(&mut self) -> bool {
-        let key = OutboundKey::of(&self.view);
+        let key = OutboundKey::of(&self.view, &self.hub.registry.policies());
         let Some(old) = self.outbound.take_if(|outbound| *outbound.key() != key) else {
             return false;
         };
         let handle = &self.entry.handle;
-        let new = self.hub.outbounds.join(key, handle);
+        let new = join(&self.hub, &self.view, handle);
         if self.lists {
             new.watch_lists(handle);
         }
@@ -197,7 +203,8 @@ impl Proxy {
             self.hub.unwatch_behind(&gone, &self.entry.handle);
             self.behind = services;
         }
-        let own = Own::build(&self.hub.registry, &self.view, &self.hub.settings.trust_domain);
+        let own =
+            Own::build(&self.hub.registry, &self.view, &self.hub.settings.trust_domain, &self.hub.counts);
         let hash = |own: &Own| (own.clusters.hash(), own.listeners.hash());
         let changed = self.own.as_ref().map(hash) != Some(hash(&own));
         self.own = Some(own);
@@ -239,6 +246,19 @@ impl Proxy {
             }
             _ => None,
         }
+    }
+}
+
+/// Joins the world of a proxy's projection as of now. The policies that the projection reads may change until the
+/// world has the stream: then again, until they stand still for that moment.
+fn join(hub: &Hub, view: &ProxyView, handle: &Arc<StreamHandle>) -> Arc<Outbound> {
+    let now = || OutboundKey::of(view, &hub.registry.policies());
+    loop {
+        let outbound = hub.outbounds.join(now(), handle);
+        if *outbound.key() == now() {
+            return outbound;
+        }
+        hub.outbounds.leave(&outbound, handle);
     }
 }
 

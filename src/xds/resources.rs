@@ -6,11 +6,15 @@
 mod assignment;
 mod backward;
 mod cluster;
+mod destination;
 mod filters;
+mod gateway;
 mod inbound;
 mod inbound_chains;
+mod inbound_cluster;
 mod listener;
 mod parts;
+mod rbac;
 mod route;
 mod secret;
 mod tls;
@@ -18,18 +22,23 @@ mod tls;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
 
 use super::resource::Entry;
-use crate::model::{
-    InterceptionMode, Name, PortProtocol, ProxyKind, Resolution, Service, ServicePort, Transport,
-};
-use crate::view::OutboundKey;
+use crate::model::policy::VirtualService;
+use crate::model::{InterceptionMode, Name, PortProtocol, ProxyKind, Resolution, Service, Transport};
+use crate::view::{Client, OutboundKey};
+use cluster::Port;
 
 pub use assignment::{assignment, assignment_by_prost, empty_assignment};
 pub(super) use backward::{Backward, Mark};
-pub use inbound::{InboundPort, InboundResources, inbound};
-pub use listener::sni_listener;
+pub use destination::{Reads, Surroundings};
+pub use gateway::{GatewayListeners, GatewayRoutes, gateway_listeners, gateway_routes};
+pub use inbound::{InboundPolicy, InboundPort, InboundResources, inbound};
+pub use inbound_cluster::Application;
+pub use listener::{SharedChain, shared, sni_listener};
 pub use route::{empty_route, route};
 pub use secret::{certificate, validation};
 
@@ -52,59 +61,106 @@ pub struct ServiceResources {
     /// Listeners. Services with an HTTP port of one number contribute the same listener, byte for byte; other
     /// equal names are conflicts.
     pub listeners: Vec<Entry>,
-    /// Encoded `filter_chains` fields for the SNI listener of an east-west gateway, else empty.
-    pub sni_chains: Bytes,
+    /// Listeners on addresses of other clusters: they yield to all others of the same name.
+    pub fallback_listeners: Vec<Entry>,
+    /// Chains of listeners that services share.
+    pub chains: Vec<SharedChain>,
+    /// Encoded `filter_chains` fields for each of [`Client::passthroughs`].
+    pub sni_chains: Vec<Bytes>,
     /// Route configuration name and encoded `virtual_hosts` field.
     pub virtual_hosts: Vec<(Name, Bytes)>,
+    /// What was read of other services.
+    pub reads: Reads,
 }
 
-/// What `service` (the merged record) contributes to the proxies of `key`; nothing when they may not see it
-/// (R4.2), nothing for aliases and what Envoy would resolve by DNS.
-pub fn service(service: &Service, key: &OutboundKey) -> ServiceResources {
+/// What `service` (the merged record) contributes to its clients; nothing when they may not see it (R4.2), nothing
+/// for aliases. Of a service that their Sidecar hides only the Envoy clusters, and those only when it is `wanted`:
+/// a route that they read leads there.
+pub fn service(service: &Service, around: &Surroundings<'_>, wanted: bool) -> ServiceResources {
     let mut resources = ServiceResources::default();
-    let alias = matches!(service.resolution, Resolution::Alias(_));
-    if alias || service.resolution.is_dns() || !service.export_to.includes(&key.namespace) {
+    let (client, key) = (&around.client, around.client.key());
+    if matches!(service.resolution, Resolution::Alias(_)) || !client.is_told(service) {
         return resources;
     }
-    let mut chains = Vec::new();
+    let rule = client.rule(&service.key);
+    let passthroughs = client.passthroughs();
+    let mut chains = vec![Vec::new(); passthroughs.len()];
     let tcp = service
         .ports
         .iter()
         .filter(|port| port.transport == Transport::Tcp && port.protocol != PortProtocol::Udp);
     for port in tcp {
-        resources.clusters.push(cluster::outbound(service, port, key));
-        if key.east_west {
-            resources.clusters.push(cluster::sni_dnat(service, port));
-            listener::put_sni_chain(service, port, &mut chains);
+        let named = client.names(&service.key, port.number);
+        if !named && !wanted {
+            continue;
         }
-        if key.kind == ProxyKind::Sidecar {
-            port_resources(service, port, key, &mut resources);
+        let port = Port { service, port, client, rule: rule.as_deref() };
+        let made = port.outbound();
+        let reachable = !made.is_empty();
+        resources.clusters.extend(made);
+        if !passthroughs.is_empty() && !service.is_mesh_external() {
+            let behind = port.sni_dnat();
+            for (passthrough, chains) in passthroughs.iter().zip(&mut chains) {
+                if passthrough.leads_to(&service.key) {
+                    behind.iter().for_each(|cluster| listener::put_sni_chain(&cluster.name, chains));
+                }
+            }
+            resources.clusters.extend(behind);
+        }
+        if key.kind == ProxyKind::Sidecar && named && reachable {
+            port_resources(&port, around, &mut resources);
         }
     }
-    resources.sni_chains = chains.into();
+    resources.sni_chains = chains.into_iter().map(Bytes::from).collect();
     resources
 }
 
-/// The listener of one port and the virtual host it leads to.
-fn port_resources(service: &Service, port: &ServicePort, key: &OutboundKey, out: &mut ServiceResources) {
-    let Some(made) = listener::outbound(service, port, key) else {
-        return;
-    };
-    out.listeners.push(made.entry);
+/// The listeners of one port and the virtual host they lead to.
+fn port_resources(port: &Port<'_>, around: &Surroundings<'_>, out: &mut ServiceResources) {
+    let made = listener::outbound(port, around, &mut out.reads);
+    let slot = if made.fallback { &mut out.fallback_listeners } else { &mut out.listeners };
+    slot.extend(made.entries);
+    out.chains.extend(made.chains);
     if let Some(name) = made.route {
-        let host = route::virtual_host(service, port, key, made.sniffed);
+        let host = route::virtual_host(port, around, made.sniffed, &mut out.reads);
         out.virtual_hosts.push((name, host));
     }
 }
 
-/// What every proxy of `key` gets: the catch-all Envoy clusters and the listener of captured connections.
-pub fn fixed(key: &OutboundKey) -> ServiceResources {
+/// What a VirtualService contributes for a host that is no service: requests on port 80 and on the ports it names,
+/// connections by server name.
+pub fn host(host: &str, told: &VirtualService, around: &Surroundings<'_>) -> ServiceResources {
     let mut resources = ServiceResources::default();
+    let key = around.client.key();
+    if key.kind != ProxyKind::Sidecar {
+        return resources;
+    }
+    let matches = told.http.iter().flat_map(|route| &route.matches);
+    let mut ports: BTreeSet<u16> = matches.filter_map(|one| one.sources.port).collect();
+    ports.insert(80);
+    for port in ports {
+        let reads = &mut resources.reads;
+        let Some(made) = route::virtual_host_of(host, port, told, around, reads) else {
+            continue;
+        };
+        resources.virtual_hosts.push((port.to_string().into(), made));
+        if key.mode != InterceptionMode::None {
+            resources.listeners.extend(listener::http_shared(port, &around.client).entries);
+        }
+    }
+    resources.chains = listener::of_names(told, around, &mut resources.reads);
+    resources
+}
+
+/// What every proxy gets: the catch-all Envoy clusters and the listener of captured connections.
+pub fn fixed(client: &Client<'_>) -> ServiceResources {
+    let mut resources = ServiceResources::default();
+    let key = client.key();
     resources.clusters.push(cluster::black_hole());
     if key.kind == ProxyKind::Sidecar {
         resources.clusters.push(cluster::passthrough());
         if key.mode != InterceptionMode::None {
-            resources.listeners.push(listener::virtual_outbound(key));
+            resources.listeners.push(listener::virtual_outbound(client));
         }
     }
     resources

@@ -7,7 +7,7 @@ use futures::stream::{BoxStream, StreamExt};
 use super::decode::{self, At, Terms};
 use crate::ingest::objects::{CustomKind, CustomObject, Document};
 use crate::ingest::watch::{KubeSource, ObjectSource, Received, Source, SourceControl, SourceEvent};
-use crate::model::policy::{PolicyKind, PolicyMeta};
+use crate::model::policy::{AuthorizationPolicy, Gateway, PolicyKind, PolicyMeta, VirtualService};
 use crate::registry::PolicyObject;
 
 /// One kind.
@@ -117,5 +117,31 @@ macro_rules! forms {
 forms! {
     DestinationRule, "destinationrules", "networking.istio.io" ["v1", "v1beta1", "v1alpha3"], decode::destination_rule;
     Sidecar, "sidecars", "networking.istio.io" ["v1", "v1beta1", "v1alpha3"], decode::sidecar;
+    VirtualService, "virtualservices", "networking.istio.io" ["v1", "v1beta1", "v1alpha3"], virtual_service;
+    Gateway, "gateways", "networking.istio.io" ["v1", "v1beta1", "v1alpha3"], gateway;
+    AuthorizationPolicy, "authorizationpolicies", "security.istio.io" ["v1", "v1beta1"], authorization_policy;
     PeerAuthentication, "peerauthentications", "security.istio.io" ["v1", "v1beta1"], decode::peer_authentication;
+}
+
+fn virtual_service(meta: PolicyMeta, spec: &At<'_>, terms: &Terms) -> Result<VirtualService, String> {
+    super::virtual_service::virtual_service(meta, spec.value(), &terms.domain)
+}
+
+fn gateway(meta: PolicyMeta, spec: &At<'_>, _: &Terms) -> Result<Gateway, String> {
+    let read = super::gateway::gateway(meta, spec.value())?;
+    told("Gateway", &read.meta, &read.problems);
+    Ok(read)
+}
+
+fn authorization_policy(meta: PolicyMeta, spec: &At<'_>, _: &Terms) -> Result<AuthorizationPolicy, String> {
+    let read = super::authorization::authorization_policy(meta, spec.value())?;
+    told("AuthorizationPolicy", &read.meta, &read.problems);
+    Ok(read)
+}
+
+/// Parts of an object that are left out on the safe side, although the object counts.
+fn told(kind: &str, meta: &PolicyMeta, problems: &[String]) {
+    for problem in problems {
+        tracing::warn!(kind, policy = %meta.id, problem, "a part of a policy cannot be done");
+    }
 }

@@ -34,6 +34,11 @@ pub struct Subset {
 }
 
 impl DestinationRule {
+    /// The scope of all of a namespace that select workloads, next to those of their hosts.
+    pub fn selecting(namespace: &str) -> Name {
+        format!("selecting/{namespace}").into()
+    }
+
     /// The subset of this name.
     pub fn subset(&self, name: &str) -> Option<&Subset> {
         self.subsets.iter().find(|subset| subset.name.as_str() == name)
@@ -57,6 +62,7 @@ impl Policy for DestinationRule {
     }
 
     fn scopes(&self) -> Vec<Name> {
-        vec![self.host.as_str().into()]
+        let selecting = (!self.selector.is_everything()).then(|| Self::selecting(&self.meta.id.namespace));
+        std::iter::once(self.host.as_str().into()).chain(selecting).collect()
     }
 }

@@ -83,12 +83,16 @@ pub enum EgressNamespace {
 impl EgressHost {
     /// Whether a service is meant.
     pub fn matches(&self, namespace: &str, host: &str) -> bool {
-        let namespace = match &self.namespace {
+        self.is_of(namespace) && self.host.matches(host)
+    }
+
+    /// Whether services of a namespace are meant.
+    pub fn is_of(&self, namespace: &str) -> bool {
+        match &self.namespace {
             EgressNamespace::Any => true,
             EgressNamespace::Nobody => false,
             EgressNamespace::Named(name) => name.as_str() == namespace,
-        };
-        namespace && self.host.matches(host)
+        }
     }
 }
 

@@ -1,65 +1,105 @@
 //! Envoy clusters (control-plane-surface §3.2, R4.18).
 
-use std::collections::HashMap;
-use std::net::IpAddr;
+mod inline;
+mod metadata;
+mod protocol;
+mod security;
+mod settings;
+
+use std::sync::Arc;
 
 use envoy_types::pb::envoy::config::cluster::v3 as cds;
-use envoy_types::pb::envoy::config::core::v3 as core;
-use envoy_types::pb::envoy::config::endpoint::v3 as eds;
-use envoy_types::pb::envoy::extensions::upstreams::http::v3 as upstream;
 use envoy_types::pb::envoy::r#type::v3::Percent;
-use envoy_types::pb::google::protobuf::{Struct, Value, value};
-use envoy_types::util::pack_any;
+use prost::Message;
 
-use super::parts::{address, ads, entry, number, seconds, socket};
-use super::{BLACK_HOLE, PASSTHROUGH, is_original_dst, tls};
-use crate::model::{Service, ServicePort};
-use crate::view::EdsName;
-use crate::view::OutboundKey;
-use crate::xds::resource::{Entry, ResourceType};
+pub(super) use protocol::{Version, speak};
+pub(super) use settings::limit;
+
+use super::parts::{ads, entry, number, seconds};
+use super::{BLACK_HOLE, PASSTHROUGH, is_original_dst};
+use crate::model::policy::{DestinationRule, SimpleLb, Subset, TrafficSettings};
+use crate::model::{Dialect, Service, ServicePort};
+use crate::view::{Client, EdsName};
+use crate::xds::resource::{Encoded, Entry, ResourceType};
 
 const CONNECT_TIMEOUT_SECONDS: i64 = 10;
 /// Idle connections to unknown destinations are closed after this.
 const PASSTHROUGH_IDLE_SECONDS: i64 = 300;
-/// Hosts of inbound connections are the pod's own address: they may stay for ever.
-const NEVER_CLEANED_SECONDS: i64 = 365 * 24 * 3600;
 
-/// Which HTTP version is spoken upstream.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Version {
-    /// HTTP/1.1.
-    One,
-    /// HTTP/2 with prior knowledge.
-    Two,
-    /// The version the request came with.
-    AsReceived,
+/// What the Envoy clusters of one service port have in common.
+pub(super) struct Port<'a> {
+    /// The merged record.
+    pub(super) service: &'a Service,
+    /// The port.
+    pub(super) port: &'a ServicePort,
+    /// Who asks.
+    pub(super) client: &'a Client<'a>,
+    /// The rule for the service.
+    pub(super) rule: Option<&'a DestinationRule>,
 }
 
-/// The Envoy cluster of a service port.
-pub(super) fn outbound(service: &Service, port: &ServicePort, key: &OutboundKey) -> Entry {
-    let name = EdsName::outbound(port.number, &service.key.hostname).to_string();
-    let mut cluster = if is_original_dst(service, key) {
-        original_dst(&name)
-    } else {
-        let sni = EdsName::sni_dnat(port.number, &service.key.hostname).to_string();
-        let mtls = tls::client(sni, port.protocol, &service.accounts);
-        cds::Cluster {
-            transport_socket_matches: vec![
-                socket_match("tlsMode-istio", Some("istio"), mtls),
-                socket_match("tlsMode-disabled", None, tls::raw_buffer()),
-            ],
-            ..discovered(&name)
-        }
-    };
-    if port.protocol.is_http2() {
-        speak(&mut cluster, Version::Two, None);
+impl Port<'_> {
+    /// The Envoy clusters of the port: of the whole service first, then of each subset. None where Envoy would
+    /// have to resolve endpoints that nobody names.
+    pub(super) fn outbound(&self) -> Vec<Entry> {
+        self.subsets().filter_map(|subset| self.one(subset, false)).collect()
     }
-    finish(&cluster)
-}
 
-/// The Envoy cluster behind one SNI of an east-west gateway: TLS passes through, so it has no TLS of its own.
-pub(super) fn sni_dnat(service: &Service, port: &ServicePort) -> Entry {
-    finish(&discovered(&EdsName::sni_dnat(port.number, &service.key.hostname).to_string()))
+    /// The Envoy clusters behind each SNI of an east-west gateway: TLS passes through, so they have no TLS of
+    /// their own (R7.1).
+    pub(super) fn sni_dnat(&self) -> Vec<Entry> {
+        self.subsets().filter_map(|subset| self.one(subset, true)).collect()
+    }
+
+    /// `None` for the whole service.
+    pub(super) fn subsets(&self) -> impl Iterator<Item = Option<&Subset>> {
+        let subsets = self.rule.map_or(&[][..], |rule| rule.subsets.as_slice());
+        std::iter::once(None).chain(subsets.iter().map(Some))
+    }
+
+    /// The name of an Envoy cluster and assignment (R4.1).
+    pub(super) fn name(&self, subset: Option<&Subset>, sni_dnat: bool) -> String {
+        let subset = subset.map(|subset| subset.name.to_string()).unwrap_or_default();
+        EdsName { port: self.port.number, subset, host: self.service.key.hostname.clone(), sni_dnat }
+            .to_string()
+    }
+
+    fn one(&self, subset: Option<&Subset>, sni_dnat: bool) -> Option<Entry> {
+        let name = self.name(subset, sni_dnat);
+        let subset_name = subset.map_or("", |subset| subset.name.as_str());
+        let settings = self.rule.map(|rule| rule.settings(self.port.number, subset_name)).unwrap_or_default();
+        let mut cluster = self.base(&name, subset, &settings)?;
+        settings::apply(&mut cluster, self, &settings);
+        if !sni_dnat {
+            let sni = self.name(subset, true);
+            security::apply(&mut cluster, self, &settings, sni);
+        }
+        protocol::apply(&mut cluster, self, &settings);
+        Some(self.finish(&cluster, subset_name))
+    }
+
+    /// Where its endpoints come from.
+    fn base(&self, name: &str, subset: Option<&Subset>, settings: &TrafficSettings) -> Option<cds::Cluster> {
+        let simple = settings.load_balancer.as_ref().and_then(|lb| lb.simple);
+        if is_original_dst(self.service, self.client.key()) || simple == Some(SimpleLb::Passthrough) {
+            return Some(original_dst(name));
+        }
+        let inline = !self.service.inline().is_empty();
+        if self.service.resolution.is_dns() || inline {
+            return inline::cluster(name, self, subset);
+        }
+        Some(discovered(name))
+    }
+
+    /// What telemetry of the mesh's own proxies reads comes last: a map in order (D20).
+    fn finish(&self, cluster: &cds::Cluster, subset: &str) -> Entry {
+        let mut message = cluster.encode_to_vec();
+        if self.client.key().dialect == Dialect::Istio {
+            metadata::put(&mut message, self.service, self.rule, subset);
+        }
+        let encoded = Encoded::new(ResourceType::Cluster, &cluster.name, &message);
+        Entry { name: cluster.name.as_str().into(), encoded: Arc::new(encoded) }
+    }
 }
 
 /// `PassthroughCluster`.
@@ -74,41 +114,7 @@ pub(super) fn black_hole() -> Entry {
     finish(&typed(BLACK_HOLE, cds::cluster::DiscoveryType::Static))
 }
 
-/// An inbound Envoy cluster towards the address the connection was going to, from `source`, an address that
-/// capture leaves alone.
-pub(super) fn inbound_captured(name: &str, source: IpAddr, version: Version) -> Entry {
-    let mut cluster = cds::Cluster {
-        upstream_bind_config: Some(core::BindConfig {
-            source_address: Some(socket(source, 0)),
-            ..Default::default()
-        }),
-        cleanup_interval: seconds(NEVER_CLEANED_SECONDS),
-        ..original_dst(name)
-    };
-    speak(&mut cluster, version, None);
-    finish(&cluster)
-}
-
-/// An inbound Envoy cluster towards the application's fixed address.
-pub(super) fn inbound_static(name: &str, ip: IpAddr, port: u16, version: Version) -> Entry {
-    let endpoint = eds::Endpoint { address: address(ip, port), ..Default::default() };
-    let endpoint = eds::LbEndpoint {
-        host_identifier: Some(eds::lb_endpoint::HostIdentifier::Endpoint(endpoint)),
-        ..Default::default()
-    };
-    let mut cluster = cds::Cluster {
-        load_assignment: Some(eds::ClusterLoadAssignment {
-            cluster_name: name.to_owned(),
-            endpoints: vec![eds::LocalityLbEndpoints { lb_endpoints: vec![endpoint], ..Default::default() }],
-            ..Default::default()
-        }),
-        ..typed(name, cds::cluster::DiscoveryType::Static)
-    };
-    speak(&mut cluster, version, None);
-    finish(&cluster)
-}
-
-fn typed(name: &str, kind: cds::cluster::DiscoveryType) -> cds::Cluster {
+pub(super) fn typed(name: &str, kind: cds::cluster::DiscoveryType) -> cds::Cluster {
     cds::Cluster {
         name: name.to_owned(),
         connect_timeout: seconds(CONNECT_TIMEOUT_SECONDS),
@@ -118,7 +124,7 @@ fn typed(name: &str, kind: cds::cluster::DiscoveryType) -> cds::Cluster {
     }
 }
 
-fn original_dst(name: &str) -> cds::Cluster {
+pub(super) fn original_dst(name: &str) -> cds::Cluster {
     cds::Cluster {
         lb_policy: cds::cluster::LbPolicy::ClusterProvided.into(),
         ..typed(name, cds::cluster::DiscoveryType::OriginalDst)
@@ -156,52 +162,6 @@ fn unlimited() -> cds::CircuitBreakers {
     }
 }
 
-fn socket_match(
-    name: &str,
-    tls_mode: Option<&str>,
-    socket: core::TransportSocket,
-) -> cds::cluster::TransportSocketMatch {
-    let field = |mode: &str| {
-        let kind = Some(value::Kind::StringValue(mode.to_owned()));
-        ("tlsMode".to_owned(), Value { kind })
-    };
-    cds::cluster::TransportSocketMatch {
-        name: name.to_owned(),
-        r#match: Some(Struct { fields: tls_mode.map(field).into_iter().collect() }),
-        transport_socket: Some(socket),
-    }
-}
-
-fn speak(cluster: &mut cds::Cluster, version: Version, idle_seconds: Option<i64>) {
-    use upstream::http_protocol_options as options;
-    let protocol = match version {
-        Version::One => return,
-        Version::Two => options::UpstreamProtocolOptions::ExplicitHttpConfig(options::ExplicitHttpConfig {
-            protocol_config: Some(options::explicit_http_config::ProtocolConfig::Http2ProtocolOptions(
-                core::Http2ProtocolOptions::default(),
-            )),
-        }),
-        Version::AsReceived => {
-            options::UpstreamProtocolOptions::UseDownstreamProtocolConfig(options::UseDownstreamHttpConfig {
-                http_protocol_options: Some(core::Http1ProtocolOptions::default()),
-                http2_protocol_options: Some(core::Http2ProtocolOptions::default()),
-                ..Default::default()
-            })
-        }
-    };
-    let options = upstream::HttpProtocolOptions {
-        common_http_protocol_options: idle_seconds
-            .map(|idle| core::HttpProtocolOptions { idle_timeout: seconds(idle), ..Default::default() }),
-        upstream_protocol_options: Some(protocol),
-        ..Default::default()
-    };
-    // One entry: a map of more would have no stable order.
-    cluster.typed_extension_protocol_options = HashMap::from([(
-        "envoy.extensions.upstreams.http.v3.HttpProtocolOptions".to_owned(),
-        pack_any(options),
-    )]);
-}
-
-fn finish(cluster: &cds::Cluster) -> Entry {
+pub(super) fn finish(cluster: &cds::Cluster) -> Entry {
     entry(ResourceType::Cluster, &cluster.name, cluster)
 }

@@ -3,36 +3,123 @@
 use envoy_types::pb::envoy::config::core::v3 as core;
 use envoy_types::pb::envoy::config::listener::v3::{Filter, ListenerFilter, filter, listener_filter};
 use envoy_types::pb::envoy::config::route::v3::RouteConfiguration;
+use envoy_types::pb::envoy::extensions::filters::http::cors::v3::Cors;
+use envoy_types::pb::envoy::extensions::filters::http::fault::v3::HttpFault;
 use envoy_types::pb::envoy::extensions::filters::http::router::v3::Router;
 use envoy_types::pb::envoy::extensions::filters::listener::http_inspector::v3::HttpInspector;
 use envoy_types::pb::envoy::extensions::filters::listener::original_dst::v3::OriginalDst;
 use envoy_types::pb::envoy::extensions::filters::listener::tls_inspector::v3::TlsInspector;
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3 as hcm;
 use envoy_types::pb::envoy::extensions::filters::network::tcp_proxy::v3::{TcpProxy, tcp_proxy};
+use envoy_types::pb::envoy::r#type::v3::HashPolicy;
+use envoy_types::pb::envoy::r#type::v3::hash_policy::{PolicySpecifier, SourceIp};
 use envoy_types::pb::google::protobuf::Any;
 use envoy_types::util::pack_any;
 
-use super::parts::{ads, flag, seconds};
+use super::destination::Target;
+use super::parts::{ads, flag, seconds, time};
+use crate::model::policy::HashKey;
+
+/// Name of the filter that answers preflights.
+pub(super) const CORS: &str = "envoy.filters.http.cors";
+/// Name of the filter that makes faults on purpose.
+pub(super) const FAULT: &str = "envoy.filters.http.fault";
 
 /// Forwards connections to one Envoy cluster.
 pub(super) fn tcp(cluster: &str) -> Filter {
-    let proxy = TcpProxy {
+    tcp_proxy_to(TcpProxy {
         stat_prefix: cluster.to_owned(),
         cluster_specifier: Some(tcp_proxy::ClusterSpecifier::Cluster(cluster.to_owned())),
         ..Default::default()
+    })
+}
+
+/// Forwards connections to Envoy clusters by their shares; the first one's settings count for all of them.
+pub(super) fn tcp_to(stat_prefix: &str, targets: &[Target]) -> Filter {
+    let specifier = match targets {
+        [only] => tcp_proxy::ClusterSpecifier::Cluster(only.cluster.clone()),
+        several => tcp_proxy::ClusterSpecifier::WeightedClusters(tcp_proxy::WeightedCluster {
+            clusters: several.iter().map(share).collect(),
+        }),
     };
+    let by_source = targets.first().and_then(Target::hash_key) == Some(&HashKey::SourceIp);
+    let source = HashPolicy { policy_specifier: Some(PolicySpecifier::SourceIp(SourceIp {})) };
+    tcp_proxy_to(TcpProxy {
+        stat_prefix: stat_prefix.to_owned(),
+        cluster_specifier: Some(specifier),
+        idle_timeout: targets.first().and_then(Target::idle_timeout).and_then(time),
+        hash_policy: by_source.then_some(source).into_iter().collect(),
+        ..Default::default()
+    })
+}
+
+fn share(target: &Target) -> tcp_proxy::weighted_cluster::ClusterWeight {
+    tcp_proxy::weighted_cluster::ClusterWeight {
+        name: target.cluster.clone(),
+        weight: target.weight,
+        ..Default::default()
+    }
+}
+
+fn tcp_proxy_to(proxy: TcpProxy) -> Filter {
     network("envoy.filters.network.tcp_proxy", pack_any(proxy))
 }
 
 /// Routes requests by the route configuration `route`, asked over the stream.
 pub(super) fn http_outbound(listener: &str, route: &str) -> Filter {
     let rds = hcm::Rds { config_source: ads(), route_config_name: route.to_owned() };
-    let specifier = hcm::http_connection_manager::RouteSpecifier::Rds(rds);
-    manager(http(format!("outbound_{listener};"), specifier))
+    outbound(listener, hcm::http_connection_manager::RouteSpecifier::Rds(rds))
 }
 
-/// Routes requests by a route configuration given here, and tells the application who called (XFCC).
-pub(super) fn http_inbound(listener: &str, routes: RouteConfiguration) -> Filter {
+/// Routes requests by a route configuration given here.
+#[cfg(test)]
+pub(super) fn http_outbound_inline(routes: RouteConfiguration) -> Filter {
+    outbound("", hcm::http_connection_manager::RouteSpecifier::RouteConfig(routes))
+}
+
+fn outbound(listener: &str, specifier: hcm::http_connection_manager::RouteSpecifier) -> Filter {
+    manager(with_routes(http(format!("outbound_{listener};"), specifier)))
+}
+
+/// Routes requests from outside by the route configuration `route`, asked over the stream, after what `guards` them.
+/// What clients say of themselves and of those before them counts for nothing.
+pub(super) fn http_gateway(listener: &str, route: &str, guards: &[hcm::HttpFilter]) -> Filter {
+    let rds = hcm::Rds { config_source: ads(), route_config_name: route.to_owned() };
+    let specifier = hcm::http_connection_manager::RouteSpecifier::Rds(rds);
+    let mut http = with_routes(http(format!("outbound_{listener};"), specifier));
+    http.http_filters.splice(0..0, guards.iter().cloned());
+    let details = hcm::http_connection_manager::SetCurrentClientCertDetails {
+        subject: flag(true),
+        cert: true,
+        dns: true,
+        uri: true,
+        ..Default::default()
+    };
+    manager(hcm::HttpConnectionManager {
+        use_remote_address: flag(true),
+        forward_client_cert_details: hcm::http_connection_manager::ForwardClientCertDetails::SanitizeSet
+            .into(),
+        set_current_client_cert_details: Some(details),
+        ..http
+    })
+}
+
+/// The same with the filters that routes may have settings for.
+fn with_routes(mut manager: hcm::HttpConnectionManager) -> hcm::HttpConnectionManager {
+    // Without settings of a route these two let everything pass.
+    let of_routes = [(CORS, pack_any(Cors {})), (FAULT, pack_any(HttpFault::default()))];
+    let of_routes = of_routes.map(|(name, config)| hcm::HttpFilter {
+        name: name.to_owned(),
+        config_type: Some(hcm::http_filter::ConfigType::TypedConfig(config)),
+        ..Default::default()
+    });
+    manager.http_filters.splice(0..0, of_routes);
+    manager
+}
+
+/// Routes requests by a route configuration given here after what `guards` them, and tells the application who
+/// called (XFCC).
+pub(super) fn http_inbound(listener: &str, routes: RouteConfiguration, guards: &[hcm::HttpFilter]) -> Filter {
     let specifier = hcm::http_connection_manager::RouteSpecifier::RouteConfig(routes);
     let details = hcm::http_connection_manager::SetCurrentClientCertDetails {
         subject: flag(true),
@@ -40,11 +127,13 @@ pub(super) fn http_inbound(listener: &str, routes: RouteConfiguration) -> Filter
         uri: true,
         ..Default::default()
     };
+    let mut http = http(format!("inbound_{listener};"), specifier);
+    http.http_filters.splice(0..0, guards.iter().cloned());
     manager(hcm::HttpConnectionManager {
         forward_client_cert_details: hcm::http_connection_manager::ForwardClientCertDetails::AppendForward
             .into(),
         set_current_client_cert_details: Some(details),
-        ..http(format!("inbound_{listener};"), specifier)
+        ..http
     })
 }
 

@@ -1,5 +1,8 @@
 //! Outbound listeners and the SNI listener of east-west gateways (control-plane-surface §3.3, §3.7).
 
+mod chains;
+mod shared;
+
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
@@ -8,12 +11,16 @@ use envoy_types::pb::envoy::config::core::v3::TrafficDirection;
 use envoy_types::pb::envoy::config::listener::v3 as lds;
 use prost::Message;
 
-use super::parts::{address, entry, flag, number, put_field, seconds, wildcard};
+pub(super) use shared::of_names;
+pub use shared::{SharedChain, shared};
+
+use super::cluster::Port;
+use super::destination::{Reads, Surroundings, Target};
+use super::parts::{address, entry, flag, number, put_field, seconds, time, wildcard};
 use super::{BLACK_HOLE, OUTBOUND_PORT, PASSTHROUGH, RESERVED_PORTS, filters};
-use crate::model::DEFAULT_GATEWAY_PORT;
-use crate::model::{InterceptionMode, Name, PortProtocol, Resolution, Service, ServicePort};
-use crate::view::EdsName;
-use crate::view::OutboundKey;
+use crate::model::policy::{CaptureMode, VirtualService};
+use crate::model::{InterceptionMode, Name, PortProtocol, Resolution};
+use crate::view::{Client, OutboundKey, Passthrough};
 use crate::xds::resource::{Encoded, Entry, ResourceType};
 
 /// Application protocols of mesh traffic.
@@ -26,73 +33,139 @@ const FILTER_CHAINS: u32 = 3;
 /// A connection through a gateway must send its client's hello within this.
 const SNI_CONNECT_SECONDS: i64 = 15;
 
-/// The listener of one service port.
+/// How one service port is reached.
+#[derive(Default)]
 pub(super) struct Made {
-    pub(super) entry: Entry,
-    /// The route configuration it asks for.
+    /// Listeners of its own, or shared byte for byte.
+    pub(super) entries: Vec<Entry>,
+    /// Whether those are on addresses of other clusters: they yield to others.
+    pub(super) fallback: bool,
+    /// Chains of listeners that services share.
+    pub(super) chains: Vec<SharedChain>,
+    /// The route configuration that is asked for.
     pub(super) route: Option<Name>,
     /// Whether it is the service's alone, found by detection: its route serves every host name.
     pub(super) sniffed: bool,
 }
 
-/// The listener through which clients of `key` reach one service port; `None` where the catch-all does.
-pub(super) fn outbound(service: &Service, port: &ServicePort, key: &OutboundKey) -> Option<Made> {
-    if key.mode == InterceptionMode::None {
-        bound(service, port, key)
-    } else if port.protocol.is_http() {
-        http_shared(port, key)
-    } else if service.resolution == Resolution::ClientSide {
-        own_address(service, port, key)
+/// The listeners through which clients reach one service port; none where the catch-all does.
+pub(super) fn outbound(port: &Port<'_>, around: &Surroundings<'_>, reads: &mut Reads) -> Made {
+    let key = around.client.key();
+    let number = port.port.number;
+    let Ok(egress) = around.client.listener(&port.service.key, number) else {
+        return Made::default();
+    };
+    let egress = egress.filter(|listener| listener.bind.is_some() || listener.capture == CaptureMode::None);
+    if egress.is_some() || key.mode == InterceptionMode::None {
+        let captured = key.mode != InterceptionMode::None
+            && egress.is_some_and(|listener| listener.capture != CaptureMode::None);
+        let ip = egress.and_then(|listener| listener.bind).or(key.bind);
+        return bound(port, ip.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)), !captured, around, reads);
+    }
+    if port.port.protocol.is_http() {
+        http_shared(number, &around.client)
     } else {
-        None
+        opaque(port, around, reads)
     }
 }
 
-/// Without capture: really bound, all services on one address.
-fn bound(service: &Service, port: &ServicePort, key: &OutboundKey) -> Option<Made> {
-    if RESERVED_PORTS.contains(&port.number) {
-        return None;
+/// All services on one address, without capture really bound.
+fn bound(port: &Port<'_>, ip: IpAddr, bind: bool, around: &Surroundings<'_>, reads: &mut Reads) -> Made {
+    let number = port.port.number;
+    if RESERVED_PORTS.contains(&number) {
+        return Made::default();
     }
-    let ip = key.bind.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
-    let route = port.protocol.is_http().then(|| port.number.to_string());
-    let mut listener = on(ip, port.number);
-    let filter = match &route {
-        Some(route) => filters::http_outbound(&listener.name, route),
-        None => filters::tcp(&cluster(service, port)),
-    };
-    listener.filter_chains = vec![chain("", None, filter)];
-    listener.bind_to_port = flag(true);
-    Some(made(&listener, route, false))
+    let route = port.port.protocol.is_http().then(|| number.to_string());
+    let mut listener = on(ip, number);
+    match &route {
+        Some(route) => {
+            let filter = filters::http_outbound(&listener.name, route);
+            listener.filter_chains = vec![chain("", None, filter)];
+        }
+        None => connections(&mut listener, port, around, reads),
+    }
+    listener.bind_to_port = flag(bind);
+    made(vec![finish(&listener)], route, false)
 }
 
 /// One listener for all HTTP services on a port: it depends on nothing else.
-fn http_shared(port: &ServicePort, key: &OutboundKey) -> Option<Made> {
-    if RESERVED_PORTS.contains(&port.number) {
-        return None;
+pub(super) fn http_shared(port: u16, client: &Client<'_>) -> Made {
+    if RESERVED_PORTS.contains(&port) {
+        return Made::default();
     }
-    let route = port.number.to_string();
-    let mut listener = on(wildcard(key.families), port.number);
-    detect(&mut listener, &route, chain("PassthroughFilterChain", None, filters::tcp(PASSTHROUGH)));
-    Some(made(&listener, Some(route), false))
+    let route = port.to_string();
+    let mut listener = on(wildcard(client.key().families), port);
+    let otherwise = chain("PassthroughFilterChain", None, filters::tcp(unknown(client)));
+    detect(&mut listener, &route, otherwise, client);
+    made(vec![finish(&listener)], Some(route), false)
 }
 
-/// A listener on the service's own address; `None` without one. Only an address of the proxy's own cluster: with
-/// equal service ranges another cluster's is another service here.
-fn own_address(service: &Service, port: &ServicePort, key: &OutboundKey) -> Option<Made> {
-    let &vip = service.own_vips(&key.cluster).first()?;
-    let mut listener = on(vip, port.number);
-    let opaque = chain("", None, filters::tcp(&cluster(service, port)));
-    if port.protocol != PortProtocol::Auto {
-        listener.filter_chains = vec![opaque];
-        return Some(made(&listener, None, false));
+/// Connections: on the service's own addresses, else on a listener that services without one share.
+fn opaque(port: &Port<'_>, around: &Surroundings<'_>, reads: &mut Reads) -> Made {
+    let key = around.client.key();
+    let service = port.service;
+    let headless = service.resolution == Resolution::Passthrough && service.entry.is_none();
+    if headless {
+        return Made { chains: shared::of_pods(port, around, reads), ..Made::default() };
     }
-    let route = format!("{}:{}", service.key.hostname, port.number);
-    detect(&mut listener, &route, opaque);
-    Some(made(&listener, Some(route), true))
+    // Another cluster's address may be another service's here: that one keeps it then (R5.28).
+    let own = service.own_vips(&key.cluster);
+    let fallback = own.is_empty();
+    let vips = if fallback { service.vips_in(&key.cluster) } else { own };
+    let vips: Vec<_> = vips.iter().filter(|vip| key.families.reaches(**vip)).collect();
+    if vips.is_empty() {
+        return Made { chains: shared::of_entry(port, around, reads), ..Made::default() };
+    }
+    let sniffed = port.port.protocol == PortProtocol::Auto && tcp_routes(port, around).is_none();
+    let route = sniffed.then(|| format!("{}:{}", service.key.hostname, port.port.number));
+    let listener = |vip: &&IpAddr| {
+        let mut listener = on(**vip, port.port.number);
+        match &route {
+            Some(route) => {
+                let otherwise = chain("", None, own_filter(port));
+                detect(&mut listener, route, otherwise, &around.client);
+            }
+            None => connections(&mut listener, port, around, reads),
+        }
+        finish(&listener)
+    };
+    let entries = vips.iter().map(listener).collect();
+    Made { fallback, ..made(entries, route, sniffed) }
+}
+
+/// The VirtualService whose routes for connections hold.
+fn tcp_routes<'a>(port: &Port<'_>, around: &Surroundings<'a>) -> Option<&'a VirtualService> {
+    let told = around.client.virtual_service(&port.service.key.hostname)?;
+    (!told.tls.is_empty() || !told.tcp.is_empty()).then_some(told)
+}
+
+/// To the Envoy cluster of the port itself.
+fn own_filter(port: &Port<'_>) -> lds::Filter {
+    let cluster = port.name(None, false);
+    let settings = port.rule.map(|rule| rule.settings(port.port.number, "")).unwrap_or_default();
+    filters::tcp_to(&cluster.clone(), &[Target { cluster, weight: 1, settings }])
+}
+
+/// Chains after the routes of a VirtualService, the port itself at their end.
+fn connections(listener: &mut lds::Listener, port: &Port<'_>, around: &Surroundings<'_>, reads: &mut Reads) {
+    let told = tcp_routes(port, around);
+    let mut chains = told.map(|told| chains::of(told, port.port.number, around, reads)).unwrap_or_default();
+    if !chains.complete {
+        chains.all.push(chain("", None, own_filter(port)));
+    }
+    if chains.by_name {
+        listener.listener_filters = vec![filters::tls_inspector()];
+    }
+    listener.filter_chains = chains.all;
+}
+
+/// Where connections to destinations that are not known go.
+fn unknown(client: &Client<'_>) -> &'static str {
+    if client.passes_unknown() { PASSTHROUGH } else { BLACK_HOLE }
 }
 
 /// HTTP goes to `route`, all else to the chain `otherwise`.
-fn detect(listener: &mut lds::Listener, route: &str, otherwise: lds::FilterChain) {
+fn detect(listener: &mut lds::Listener, route: &str, otherwise: lds::FilterChain, client: &Client<'_>) {
     let plain_http = lds::FilterChainMatch {
         transport_protocol: "raw_buffer".to_owned(),
         application_protocols: PLAIN_ALPN.map(str::to_owned).into(),
@@ -102,10 +175,12 @@ fn detect(listener: &mut lds::Listener, route: &str, otherwise: lds::FilterChain
     listener.filter_chains = vec![chain("", Some(plain_http), http)];
     listener.default_filter_chain = Some(otherwise);
     listener.listener_filters = vec![filters::http_inspector()];
+    listener.listener_filters_timeout = time(client.mesh().protocol_detection_timeout);
 }
 
 /// `virtualOutbound`: captured connections start here and are handed to the listener of their destination.
-pub(super) fn virtual_outbound(key: &OutboundKey) -> Entry {
+pub(super) fn virtual_outbound(client: &Client<'_>) -> Entry {
+    let key = client.key();
     let loops =
         lds::FilterChainMatch { destination_port: number(OUTBOUND_PORT.into()), ..Default::default() };
     let listener = lds::Listener {
@@ -116,7 +191,7 @@ pub(super) fn virtual_outbound(key: &OutboundKey) -> Entry {
         traffic_direction: TrafficDirection::Outbound.into(),
         filter_chains: vec![
             chain("virtualOutbound-blackhole", Some(loops), filters::tcp(BLACK_HOLE)),
-            chain("virtualOutbound-catchall-tcp", None, filters::tcp(PASSTHROUGH)),
+            chain("virtualOutbound-catchall-tcp", None, filters::tcp(unknown(client))),
         ],
         ..Default::default()
     };
@@ -124,27 +199,27 @@ pub(super) fn virtual_outbound(key: &OutboundKey) -> Entry {
 }
 
 /// Appends the chain that leads one SNI to the Envoy cluster of that name (R7.2).
-pub(super) fn put_sni_chain(service: &Service, port: &ServicePort, buffer: &mut impl BufMut) {
-    let name = EdsName::sni_dnat(port.number, &service.key.hostname).to_string();
+pub(super) fn put_sni_chain(name: &str, buffer: &mut impl BufMut) {
     let sni = lds::FilterChainMatch {
-        server_names: vec![name.clone()],
+        server_names: vec![name.to_owned()],
         application_protocols: MESH_ALPN.map(str::to_owned).into(),
         ..Default::default()
     };
     let chain = lds::FilterChain {
         transport_socket_connect_timeout: seconds(SNI_CONNECT_SECONDS),
-        ..chain(&name, Some(sni), filters::tcp(&name))
+        ..chain(name, Some(sni), filters::tcp(name))
     };
     put_field(FILTER_CHAINS, &chain, buffer);
 }
 
-/// The listener of an east-west gateway over the chains of all services; `None` for other proxies (D43).
-pub fn sni_listener<'a>(key: &OutboundKey, chains: impl Iterator<Item = &'a Bytes>) -> Option<Entry> {
-    if !key.east_west {
-        return None;
-    }
-    let ip = key.bind.unwrap_or_else(|| wildcard(key.families));
-    let mut listener = on(ip, DEFAULT_GATEWAY_PORT);
+/// The listener of a port on which mesh traffic passes through, over the chains of all services (R7.2, D43).
+pub fn sni_listener<'a>(
+    key: &OutboundKey,
+    passthrough: &Passthrough<'_>,
+    chains: impl Iterator<Item = &'a Bytes>,
+) -> Entry {
+    let ip = passthrough.bind.or(key.bind).unwrap_or_else(|| wildcard(key.families));
+    let mut listener = on(ip, passthrough.port);
     listener.bind_to_port = None;
     listener.listener_filters = vec![filters::tls_inspector()];
     listener.listener_filters_timeout = None;
@@ -156,10 +231,10 @@ pub fn sni_listener<'a>(key: &OutboundKey, chains: impl Iterator<Item = &'a Byte
     }
     let mut message = listener.encode_to_vec();
     message.extend_from_slice(&body);
-    Some(Entry {
+    Entry {
         name: listener.name.as_str().into(),
         encoded: Arc::new(Encoded::new(ResourceType::Listener, &listener.name, &message)),
-    })
+    }
 }
 
 /// A chain of one filter.
@@ -188,12 +263,8 @@ fn on(ip: IpAddr, port: u16) -> lds::Listener {
     }
 }
 
-fn cluster(service: &Service, port: &ServicePort) -> String {
-    EdsName::outbound(port.number, &service.key.hostname).to_string()
-}
-
-fn made(listener: &lds::Listener, route: Option<String>, sniffed: bool) -> Made {
-    Made { entry: finish(listener), route: route.map(Name::from), sniffed }
+fn made(entries: Vec<Entry>, route: Option<String>, sniffed: bool) -> Made {
+    Made { entries, route: route.map(Name::from), sniffed, ..Made::default() }
 }
 
 fn finish(listener: &lds::Listener) -> Entry {

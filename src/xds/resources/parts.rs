@@ -27,6 +27,13 @@ pub(super) fn seconds(seconds: i64) -> Option<Duration> {
     Some(Duration { seconds, nanos: 0 })
 }
 
+/// A time.
+pub(super) fn time(time: std::time::Duration) -> Option<Duration> {
+    // Below a thousand million.
+    let nanos = i32::try_from(time.subsec_nanos()).unwrap_or(0);
+    Some(Duration { seconds: i64::try_from(time.as_secs()).unwrap_or(i64::MAX), nanos })
+}
+
 /// A TCP address.
 pub(super) fn socket(address: IpAddr, port: u16) -> core::SocketAddress {
     core::SocketAddress {
@@ -65,6 +72,13 @@ pub(super) fn put_field(tag: u32, message: &impl Message, buffer: &mut impl BufM
     encode_key(tag, WireType::LengthDelimited, buffer);
     encode_varint(message.encoded_len() as u64, buffer);
     message.encode_raw(buffer);
+}
+
+/// Appends encoded bytes as the field `tag` of an enclosing message.
+pub(super) fn put_bytes(tag: u32, bytes: &[u8], buffer: &mut impl BufMut) {
+    encode_key(tag, WireType::LengthDelimited, buffer);
+    encode_varint(bytes.len() as u64, buffer);
+    buffer.put_slice(bytes);
 }
 
 /// A list entry out of a message.

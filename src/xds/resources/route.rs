@@ -1,5 +1,10 @@
 //! Route configurations and virtual hosts (control-plane-surface §3.9).
 
+mod hashing;
+mod matching;
+mod side_effects;
+mod virtual_service;
+
 use std::collections::BTreeSet;
 
 use bytes::Bytes;
@@ -9,25 +14,48 @@ use envoy_types::util::pack_any;
 use prost::Message;
 
 use super::PASSTHROUGH;
-use super::parts::{flag, number, put_field, seconds};
-use crate::model::{Resolution, Service, ServicePort};
-use crate::view::EdsName;
-use crate::view::OutboundKey;
+use super::cluster::Port;
+use super::destination::{Reads, Surroundings};
+use super::parts::{flag, number, put_bytes, put_field, seconds};
+use crate::model::policy::VirtualService;
+use crate::model::{Resolution, Service};
+use crate::view::{Client, OutboundKey};
 use crate::xds::resource::{Encoded, ResourceType};
 
 /// Tag of `RouteConfiguration.virtual_hosts`.
 const VIRTUAL_HOSTS: u32 = 2;
+/// Tag of `VirtualHost.routes`.
+const ROUTES: u32 = 3;
 const MAX_DIRECT_BODY_BYTES: u32 = 1 << 20;
 const RETRY_ON: &str = "connect-failure,refused-stream,unavailable,cancelled,retriable-status-codes";
 
-/// The encoded `virtual_hosts` field of one service port; it takes every host name when `sniffed`.
-pub(super) fn virtual_host(service: &Service, port: &ServicePort, key: &OutboundKey, sniffed: bool) -> Bytes {
-    let name = format!("{}:{}", service.key.hostname, port.number);
-    let cluster = EdsName::outbound(port.number, &service.key.hostname).to_string();
-    let mut route = to_cluster("default", cluster, Some(retry()));
+/// The encoded `virtual_hosts` field of one service port; it takes every host name when `sniffed`. Routes are those
+/// of the VirtualService for the host, else one to the port itself.
+pub(super) fn virtual_host(
+    port: &Port<'_>,
+    around: &Surroundings<'_>,
+    sniffed: bool,
+    reads: &mut Reads,
+) -> Bytes {
+    let (host, number) = (&port.service.key.hostname, port.port.number);
+    let key = around.client.key();
+    let domains = if sniffed { vec!["*".to_owned()] } else { domains(port.service, key) };
+    if let Some(told) = around.client.virtual_service(host) {
+        let routes = virtual_service::routes(told, host, number, around, reads);
+        if !routes.is_empty() {
+            return routed(host, number, domains, &routes);
+        }
+    }
+    let name = format!("{host}:{number}");
+    let mut route = to_cluster("default", port.name(None, false), Some(retry()));
     route.decorator = operation(&name);
+    if let (Some(rule), Some(rds::route::Action::Route(action))) = (port.rule, &mut route.action) {
+        let balancer = rule.settings(number, "").load_balancer;
+        let hash = balancer.and_then(|balancer| balancer.hash);
+        action.hash_policy = hash.iter().map(|(key, _)| hashing::policy(key)).collect();
+    }
     let host = rds::VirtualHost {
-        domains: if sniffed { vec!["*".to_owned()] } else { domains(service, key) },
+        domains,
         name,
         routes: vec![route],
         include_request_attempt_count: true,
@@ -35,6 +63,65 @@ pub(super) fn virtual_host(service: &Service, port: &ServicePort, key: &Outbound
     };
     let mut buffer = Vec::new();
     put_field(VIRTUAL_HOSTS, &host, &mut buffer);
+    buffer.into()
+}
+
+/// The virtual host of a host that is no service: what a VirtualService says of it, nothing when that has no routes
+/// for these clients.
+pub(super) fn virtual_host_of(
+    host: &str,
+    port: u16,
+    told: &VirtualService,
+    around: &Surroundings<'_>,
+    reads: &mut Reads,
+) -> Option<Bytes> {
+    let routes = virtual_service::routes(told, host, port, around, reads);
+    let short = short_names(host, &around.client.key().dns_domain);
+    let domains = match host.starts_with('*') {
+        true => vec![host.to_owned()],
+        false => [host.to_owned(), format!("{host}.")].into_iter().chain(short).collect(),
+    };
+    (!routes.is_empty()).then(|| routed(host, port, domains, &routes))
+}
+
+pub(super) use virtual_service::routes as requests;
+
+/// The virtual host of a domain of a router; `https_only` sends plain requests to HTTPS.
+pub(super) fn of_gateway(domain: &str, port: u16, routes: &[Bytes], https_only: bool) -> Bytes {
+    let requirement = if https_only {
+        rds::virtual_host::TlsRequirementType::All
+    } else {
+        rds::virtual_host::TlsRequirementType::None
+    };
+    let frame = rds::VirtualHost {
+        name: format!("{domain}:{port}"),
+        domains: vec![domain.to_owned()],
+        require_tls: requirement.into(),
+        include_request_attempt_count: true,
+        ..Default::default()
+    };
+    encoded(&frame, routes)
+}
+
+/// A virtual host with encoded routes.
+fn routed(host: &str, port: u16, domains: Vec<String>, routes: &[Bytes]) -> Bytes {
+    let frame = rds::VirtualHost {
+        name: format!("{host}:{port}"),
+        domains,
+        include_request_attempt_count: true,
+        ..Default::default()
+    };
+    encoded(&frame, routes)
+}
+
+/// The `virtual_hosts` field of a virtual host and its encoded routes.
+fn encoded(frame: &rds::VirtualHost, routes: &[Bytes]) -> Bytes {
+    let mut host = frame.encode_to_vec();
+    for route in routes {
+        put_bytes(ROUTES, route, &mut host);
+    }
+    let mut buffer = Vec::new();
+    put_bytes(VIRTUAL_HOSTS, &host, &mut buffer);
     buffer.into()
 }
 
@@ -76,14 +163,15 @@ fn short_names(host: &str, dns_domain: &str) -> Vec<String> {
 
 /// The route configuration `name` over these virtual hosts. A port's own (a number for a name) ends with the
 /// catch-all; one service's (`<host>:<port>`) has none. Of two hosts with one domain the first keeps it.
-pub fn route<'a>(name: &str, _key: &OutboundKey, virtual_hosts: impl Iterator<Item = &'a Bytes>) -> Encoded {
+pub fn route<'a>(name: &str, client: &Client<'_>, virtual_hosts: impl Iterator<Item = &'a Bytes>) -> Encoded {
     let mut message = header(name).encode_to_vec();
     let mut taken = BTreeSet::new();
     for host in virtual_hosts {
         put_virtual_host(host, &mut taken, &mut message);
     }
-    if name.parse::<u16>().is_ok() {
-        put_field(VIRTUAL_HOSTS, &allow_any(), &mut message);
+    if name.parse::<u16>().is_ok() && !taken.contains("*") {
+        let others = if client.passes_unknown() { allow_any() } else { block_all() };
+        put_field(VIRTUAL_HOSTS, &others, &mut message);
     }
     Encoded::new(ResourceType::Route, name, &message)
 }
@@ -93,6 +181,25 @@ pub fn route<'a>(name: &str, _key: &OutboundKey, virtual_hosts: impl Iterator<It
 struct HostNames {
     #[prost(message, repeated, tag = "2")]
     hosts: Vec<Domains>,
+}
+
+/// Encoded `virtual_hosts` fields as [`virtual_host`] makes them, their routes as they are.
+#[derive(Clone, PartialEq, Message)]
+struct RawHosts {
+    #[prost(message, repeated, tag = "2")]
+    hosts: Vec<RawHost>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct RawHost {
+    #[prost(string, tag = "1")]
+    name: String,
+    #[prost(string, repeated, tag = "2")]
+    domains: Vec<String>,
+    #[prost(bytes = "bytes", repeated, tag = "3")]
+    routes: Vec<Bytes>,
+    #[prost(bool, tag = "14")]
+    include_request_attempt_count: bool,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -110,8 +217,8 @@ fn put_virtual_host(field: &Bytes, taken: &mut BTreeSet<String>, message: &mut V
     if known.is_empty() {
         message.extend_from_slice(field);
     } else {
-        let table = rds::RouteConfiguration::decode(field.clone()).unwrap_or_default();
-        for mut host in table.virtual_hosts {
+        let table = RawHosts::decode(field.clone()).unwrap_or_default();
+        for mut host in table.hosts {
             host.domains.retain(|domain| free.contains(domain));
             if !host.domains.is_empty() {
                 put_field(VIRTUAL_HOSTS, &host, message);
@@ -163,6 +270,23 @@ fn allow_any() -> rds::VirtualHost {
     }
 }
 
+/// Requests to hosts that are not known end here.
+fn block_all() -> rds::VirtualHost {
+    let refuse = rds::DirectResponseAction { status: 502, ..Default::default() };
+    rds::VirtualHost {
+        name: "block_all".to_owned(),
+        domains: vec!["*".to_owned()],
+        routes: vec![rds::Route {
+            name: "block_all".to_owned(),
+            r#match: Some(matching::everything()),
+            action: Some(rds::route::Action::DirectResponse(refuse)),
+            ..Default::default()
+        }],
+        include_request_attempt_count: true,
+        ..Default::default()
+    }
+}
+
 fn operation(name: &str) -> Option<rds::Decorator> {
     Some(rds::Decorator { operation: format!("{name}/*"), ..Default::default() })
 }
@@ -182,10 +306,7 @@ fn to_cluster(name: &str, cluster: String, retry_policy: Option<rds::RetryPolicy
     };
     rds::Route {
         name: name.to_owned(),
-        r#match: Some(rds::RouteMatch {
-            path_specifier: Some(rds::route_match::PathSpecifier::Prefix("/".to_owned())),
-            ..Default::default()
-        }),
+        r#match: Some(matching::everything()),
         action: Some(rds::route::Action::Route(action)),
         ..Default::default()
     }

@@ -1,6 +1,12 @@
 //! What the resources hold, decoded again.
 
+mod clusters;
+mod connections;
+mod enforced;
 mod fixtures;
+mod gateway;
 mod inbound;
 mod outbound;
+mod requests;
 mod routes;
+mod validate;

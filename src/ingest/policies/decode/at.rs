@@ -44,6 +44,11 @@ impl<'a> At<'a> {
         Self { parent: None, step: Step::Root(name), value }
     }
 
+    /// The value itself.
+    pub(in crate::ingest) fn value(&self) -> &'a Value {
+        self.value
+    }
+
     fn is_nameless(&self) -> bool {
         matches!(self.step, Step::Root(""))
     }

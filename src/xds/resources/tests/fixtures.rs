@@ -1,14 +1,18 @@
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
 
+use envoy_types::pb::envoy::config::route::v3 as rds;
 use envoy_types::pb::google::protobuf::Any;
 use prost::Message;
 
 use crate::model::{
-    Dialect, InterceptionMode, IpFamilies, PortProtocol, ProxyKind, Service, ServiceKey, ServicePort,
-    SpiffeId, Transport, WorkloadId,
+    Dialect, InterceptionMode, IpFamilies, Labels, Name, PortProtocol, ProxyKind, Service, ServiceKey,
+    ServicePort, SpiffeId, Transport, WorkloadId,
 };
-use crate::view::{OutboundKey, WorkloadKey};
+use crate::registry::PolicySnapshot;
+use crate::view::{Client, OutboundKey, Passthrough, WorkloadKey};
 use crate::xds::resource::{Encoded, Entry};
+use crate::xds::resources::{self, ServiceResources, Surroundings};
 
 pub(super) const HOST: &str = "helloworld.sample.svc.cluster.local";
 
@@ -56,7 +60,60 @@ pub(super) fn sidecar(mode: InterceptionMode) -> OutboundKey {
         families: IpFamilies::V4,
         bind: (mode == InterceptionMode::None).then_some(IpAddr::V4(Ipv4Addr::new(127, 0, 0, 9))),
         east_west: false,
+        sidecar: None,
+        gateways: Vec::new(),
+        labels: Labels::new(),
     }
+}
+
+/// What a service contributes without policies.
+pub(super) fn built(service: &Service, key: &OutboundKey) -> ServiceResources {
+    built_under(service, key, &PolicySnapshot::default(), &[])
+}
+
+/// What a service contributes under policies, in a world with these others.
+pub(super) fn built_under(
+    service: &Service,
+    key: &OutboundKey,
+    policies: &PolicySnapshot,
+    others: &[Service],
+) -> ServiceResources {
+    around(key, policies, others, |around| resources::service(service, around, false))
+}
+
+/// Calls `make` in a world with these services.
+pub(super) fn around<T>(
+    key: &OutboundKey,
+    policies: &PolicySnapshot,
+    others: &[Service],
+    make: impl FnOnce(&Surroundings<'_>) -> T,
+) -> T {
+    let lookup = |host: &str| {
+        let found = others.iter().find(|service| service.key.hostname.as_str() == host);
+        found.map(|service| Arc::new(service.clone()))
+    };
+    let addresses =
+        |_: &ServiceKey, _: &Name| vec!["10.0.0.1".parse().expect("ip"), "10.0.0.2".parse().expect("ip")];
+    make(&Surroundings { client: Client::new(key, policies), lookup: &lookup, addresses: &addresses })
+}
+
+pub(super) fn fixed(key: &OutboundKey) -> ServiceResources {
+    resources::fixed(&Client::new(key, &PolicySnapshot::default()))
+}
+
+/// The port of a gateway that leads to everything.
+pub(super) fn implicit() -> Passthrough<'static> {
+    Passthrough { bind: None, port: 15443, hosts: None }
+}
+
+/// The route configuration over the first virtual host.
+pub(super) fn table(
+    made: &ServiceResources,
+    key: &OutboundKey,
+    policies: &PolicySnapshot,
+) -> rds::RouteConfiguration {
+    let (name, host) = &made.virtual_hosts[0];
+    decode(&resources::route(name, &Client::new(key, policies), std::iter::once(host)))
 }
 
 pub(super) fn gateway() -> OutboundKey {

@@ -6,17 +6,25 @@ use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3 as tls;
 use super::fixtures::{HOST, find, names, unpack, workload};
 use crate::model::{InterceptionMode, PortProtocol, ProxyKind, ServiceKey};
 use crate::view::WorkloadKey;
-use crate::xds::resources::{InboundPort, InboundResources, inbound};
+use crate::xds::resources::{InboundPolicy, InboundPort, InboundResources, inbound};
 
 fn ports(list: &[(u16, u16, PortProtocol)]) -> Vec<InboundPort> {
     list.iter()
         .map(|&(service_port, target_port, protocol)| InboundPort {
-            service: ServiceKey::new("sample", HOST),
+            service: Some(ServiceKey::new("sample", HOST)),
             service_port,
             target_port,
             protocol,
+            bind: None,
+            application: None,
+            pool: None,
         })
         .collect()
+}
+
+fn policy(trust_domains: &[&str]) -> InboundPolicy {
+    let trust_domains = trust_domains.iter().map(|&domain| domain.into()).collect();
+    InboundPolicy { trust_domains, ..InboundPolicy::default() }
 }
 
 /// (transport, application protocols, mTLS) of the chains for one port.
@@ -39,7 +47,7 @@ fn captured_ports_take_mesh_and_plain_clients() {
         (3306, 3306, PortProtocol::Tcp),
         (9000, 9000, PortProtocol::Auto),
     ]);
-    let made = inbound(&given, &workload(InterceptionMode::Redirect), &["cluster.local"]);
+    let made = inbound(&given, &workload(InterceptionMode::Redirect), &policy(&["cluster.local"]));
     let listener: lds::Listener = find(&made.listeners, "virtualInbound");
     let shape = |port| {
         let chains = chains(&listener, port);
@@ -62,7 +70,7 @@ fn captured_ports_take_mesh_and_plain_clients() {
 #[test]
 fn mesh_clients_need_a_certificate_of_a_trust_domain() {
     let given = ports(&[(80, 8080, PortProtocol::Http)]);
-    let made = inbound(&given, &workload(InterceptionMode::None), &["example.org", "west.org"]);
+    let made = inbound(&given, &workload(InterceptionMode::None), &policy(&["example.org", "west.org"]));
     let listener: lds::Listener = find(&made.listeners, "127.0.0.7_8080");
     let socket = listener.filter_chains[0].transport_socket.clone().expect("tls");
     let Some(transport_socket::ConfigType::TypedConfig(any)) = socket.config_type else {
@@ -81,7 +89,7 @@ fn mesh_clients_need_a_certificate_of_a_trust_domain() {
 #[test]
 fn without_capture_ports_lead_to_the_application_address() {
     let given = ports(&[(80, 8080, PortProtocol::Http)]);
-    let made = inbound(&given, &workload(InterceptionMode::None), &["cluster.local"]);
+    let made = inbound(&given, &workload(InterceptionMode::None), &policy(&["cluster.local"]));
     assert_eq!(names(&made.listeners), ["127.0.0.7_8080"]);
     let cluster: cds::Cluster = find(&made.clusters, "inbound|8080||");
     assert!(format!("{:?}", cluster.load_assignment).contains("127.0.0.1"));
@@ -95,8 +103,8 @@ fn the_oldest_service_wins_a_target_port_and_capture_ports_are_left_out() {
         (82, 15006, PortProtocol::Tcp),
     ]);
     let key = workload(InterceptionMode::None);
-    let first = inbound(&given[..1], &key, &["cluster.local"]);
-    assert_eq!(inbound(&given, &key, &["cluster.local"]), first);
+    let first = inbound(&given[..1], &key, &policy(&["cluster.local"]));
+    assert_eq!(inbound(&given, &key, &policy(&["cluster.local"])), first);
     let router = WorkloadKey { kind: ProxyKind::Router, ..key };
-    assert_eq!(inbound(&given, &router, &["cluster.local"]), InboundResources::default());
+    assert_eq!(inbound(&given, &router, &policy(&["cluster.local"])), InboundResources::default());
 }

@@ -5,10 +5,11 @@ use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3 as tls;
 use prost::Message;
 
 use super::fixtures::{
-    HOST, decode, everything, find, gateway, names, port, service as fixture, sidecar, unpack,
+    HOST, built as service, decode, everything, find, fixed, gateway, implicit, names, port,
+    service as fixture, sidecar, unpack,
 };
 use crate::model::{ExportTo, InterceptionMode, IpFamilies, PortProtocol, Resolution, Transport};
-use crate::xds::resources::{fixed, service, sni_listener};
+use crate::xds::resources::sni_listener;
 
 fn kind(cluster: &cds::Cluster) -> Option<DiscoveryType> {
     match cluster.cluster_discovery_type {
@@ -160,16 +161,18 @@ fn r7_2_east_west_gateways_lead_each_sni_to_its_cluster() {
     assert!(made.listeners.is_empty() && made.virtual_hosts.is_empty());
     let cluster: cds::Cluster = find(&made.clusters, &sni);
     assert!(cluster.transport_socket_matches.is_empty() && cluster.transport_socket.is_none());
-    let entry = sni_listener(&key, [made.sni_chains.clone()].iter()).expect("listener");
+    let entry = sni_listener(&key, &implicit(), made.sni_chains.iter());
     let listener: lds::Listener = decode(&entry.encoded);
     assert_eq!(listener.name, "0.0.0.0_15443");
     let matched = listener.filter_chains[0].filter_chain_match.as_ref().expect("match");
     assert_eq!(matched.server_names, [sni]);
     assert_eq!(matched.application_protocols.len(), 5);
     assert!(listener.default_filter_chain.is_none());
-    let empty: lds::Listener = decode(&sni_listener(&key, [].iter()).expect("kept").encoded);
+    let empty: lds::Listener = decode(&sni_listener(&key, &implicit(), [].iter()).encoded);
     assert!(empty.default_filter_chain.is_some());
-    assert_eq!(sni_listener(&sidecar(InterceptionMode::Redirect), [].iter()), None);
+    let policies = crate::registry::PolicySnapshot::default();
+    let passthroughs = |key| crate::view::Client::new(key, &policies).passthroughs().len();
+    assert_eq!([passthroughs(&key), passthroughs(&sidecar(InterceptionMode::Redirect))], [1, 0]);
 }
 
 #[test]

@@ -2,17 +2,17 @@ use envoy_types::pb::envoy::config::endpoint::v3 as eds;
 use envoy_types::pb::envoy::config::route::v3 as rds;
 use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3 as tls;
 
-use super::fixtures::{HOST, decode, port, service as fixture, sidecar};
+use super::fixtures::{HOST, built as service, decode, port, service as fixture, sidecar, table};
 use crate::model::{Health, InterceptionMode, Locality, PortProtocol, Resolution, Service};
-use crate::view::{AssignedEndpoint, Assignment, LocalityGroup, Origin, OutboundKey, SocketMatch, Target};
-use crate::xds::resources::{
-    assignment, certificate, empty_assignment, empty_route, route, service, validation,
+use crate::registry::PolicySnapshot;
+use crate::view::{
+    AssignedEndpoint, Assignment, Client, LocalityGroup, Origin, OutboundKey, SocketMatch, Target,
 };
+use crate::xds::resources::{assignment, certificate, empty_assignment, empty_route, route, validation};
 
 fn routes(service_: &Service, key: &OutboundKey) -> rds::RouteConfiguration {
     let made = service(service_, key);
-    let (name, host) = &made.virtual_hosts[0];
-    decode(&route(name, key, std::iter::once(host)))
+    table(&made, key, &PolicySnapshot::default())
 }
 
 #[test]
@@ -146,7 +146,8 @@ fn a_domain_stays_with_the_first_host_that_has_it() {
         made.virtual_hosts[0].1.clone()
     };
     let (a, b) = (host("a"), host("b"));
-    let table: rds::RouteConfiguration = decode(&route("80", &key, [&a, &b, &a].into_iter()));
+    let table: rds::RouteConfiguration =
+        decode(&route("80", &Client::new(&key, &PolicySnapshot::default()), [&a, &b, &a].into_iter()));
     let has_vip: Vec<_> = table
         .virtual_hosts
         .iter()

@@ -1,0 +1,253 @@
+//! JSON of a Gateway to its slim form.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::model::policy::{
+    Gateway, GatewayHostName, GatewayServer, HostPattern, PolicyMeta, ServerTls, ServerTlsMode, TlsVersion,
+    WorkloadSelector,
+};
+use crate::model::{Name, PortProtocol};
+
+/// A field that may be `null`.
+type Maybe<T> = Option<T>;
+
+#[derive(Deserialize)]
+struct Spec {
+    selector: Maybe<BTreeMap<String, String>>,
+    servers: Maybe<Vec<Value>>,
+}
+
+#[derive(Deserialize)]
+struct Server {
+    port: Port,
+    bind: Maybe<String>,
+    hosts: Maybe<Vec<String>>,
+    tls: Maybe<Tls>,
+}
+
+#[derive(Deserialize)]
+struct Port {
+    number: u16,
+    protocol: Maybe<String>,
+    name: Maybe<String>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Tls {
+    https_redirect: Maybe<bool>,
+    mode: Maybe<String>,
+    server_certificate: Maybe<String>,
+    private_key: Maybe<String>,
+    ca_certificates: Maybe<String>,
+    credential_name: Maybe<String>,
+    credential_names: Maybe<Vec<String>>,
+    ca_crl: Maybe<String>,
+    subject_alt_names: Maybe<Vec<String>>,
+    verify_certificate_spki: Maybe<Vec<String>>,
+    verify_certificate_hash: Maybe<Vec<String>>,
+    min_protocol_version: Maybe<String>,
+    max_protocol_version: Maybe<String>,
+    cipher_suites: Maybe<Vec<String>>,
+}
+
+/// Reads the spec of a Gateway. A server that cannot be opened is among the problems of the result.
+///
+/// # Errors
+/// A document without the shape of its kind: the part, and what is wrong with it.
+pub(super) fn gateway(meta: PolicyMeta, spec: &Value) -> Result<Gateway, String> {
+    let spec = Spec::deserialize(spec).map_err(|error| format!("spec: {error}"))?;
+    let selector = spec.selector.unwrap_or_default().into_iter();
+    let selector = selector.map(|(key, value)| (key.into(), value.into())).collect();
+    let (mut servers, mut problems) = (Vec::new(), Vec::new());
+    for (index, value) in spec.servers.unwrap_or_default().iter().enumerate() {
+        let place = format!("servers[{index}]");
+        let server = Server::deserialize(value).map_err(|error| format!("{place}: {error}"))?;
+        match opened(server, &meta.id.namespace) {
+            Ok(server) => servers.push(server),
+            Err(why) => problems.push(format!("{place}: {why}; it is not opened")),
+        }
+    }
+    Ok(Gateway { meta, selector: WorkloadSelector::new(selector), servers, problems })
+}
+
+fn opened(server: Server, namespace: &Name) -> Result<GatewayServer, String> {
+    let Server { port, bind, hosts, tls } = server;
+    if port.number == 0 {
+        return Err("port.number: 0 is no port".into());
+    }
+    let protocol = protocol(port.protocol.as_deref().unwrap_or_default())?;
+    let bind: Option<IpAddr> = match bind.filter(|bind| !bind.is_empty()) {
+        Some(bind) => Some(bind.parse().map_err(|_| format!("bind: {bind:?} is no IP address"))?),
+        None => None,
+    };
+    let hosts = hosts.unwrap_or_default();
+    if hosts.is_empty() {
+        return Err("hosts: at least one is needed".into());
+    }
+    let hosts = hosts.iter().map(|host| host_name(host, namespace)).collect::<Result<_, _>>()?;
+    let secure = matches!(protocol, PortProtocol::Https | PortProtocol::Tls);
+    let https_redirect = tls.as_ref().and_then(|tls| tls.https_redirect).unwrap_or_default();
+    let tls = match tls {
+        Some(tls) if secure => Some(server_tls(tls)?),
+        None if secure => return Err("tls: needed with this protocol".into()),
+        Some(Tls { mode: Some(mode), .. }) if mode != "PASSTHROUGH" => {
+            return Err(format!("tls.mode: {mode} needs protocol HTTPS or TLS"));
+        }
+        _ => None,
+    };
+    Ok(GatewayServer {
+        port: port.number,
+        protocol,
+        port_name: port.name.unwrap_or_default().into(),
+        bind,
+        hosts,
+        tls,
+        https_redirect,
+    })
+}
+
+fn protocol(text: &str) -> Result<PortProtocol, String> {
+    match text.to_ascii_uppercase().as_str() {
+        "HTTP" => Ok(PortProtocol::Http),
+        "HTTP2" => Ok(PortProtocol::Http2),
+        "GRPC" => Ok(PortProtocol::Grpc),
+        "GRPC-WEB" => Ok(PortProtocol::GrpcWeb),
+        "HTTPS" => Ok(PortProtocol::Https),
+        "TLS" => Ok(PortProtocol::Tls),
+        "TCP" | "MONGO" | "MYSQL" | "REDIS" => Ok(PortProtocol::Tcp),
+        _ => {
+            Err(format!("port.protocol: {text:?} is not one of HTTP, HTTP2, GRPC, GRPC-WEB, HTTPS, TLS, TCP"))
+        }
+    }
+}
+
+/// `namespace/host` or `host`; `.` is the gateway's own namespace.
+fn host_name(text: &str, own: &Name) -> Result<GatewayHostName, String> {
+    let (namespace, host) = text.split_once('/').unwrap_or(("*", text));
+    let wildcard = host == "*" || host.strip_prefix("*.").is_some_and(|rest| !rest.contains('*'));
+    if namespace.is_empty() || host.is_empty() || host.contains('/') || (host.contains('*') && !wildcard) {
+        return Err(format!("hosts: {text:?} is no host, *.suffix or *, with or without namespace/"));
+    }
+    let namespace = match namespace {
+        "*" => None,
+        "." => Some(own.clone()),
+        named => Some(named.into()),
+    };
+    Ok(GatewayHostName { namespace, host: HostPattern::new(host.to_ascii_lowercase()) })
+}
+
+fn server_tls(tls: Tls) -> Result<ServerTls, String> {
+    let pins = [&tls.verify_certificate_spki, &tls.verify_certificate_hash];
+    if pins.into_iter().flatten().any(|pins| !pins.is_empty()) {
+        return Err("tls: verifyCertificateSpki and verifyCertificateHash are not supported".into());
+    }
+    if tls.ca_crl.as_deref().is_some_and(|path| !path.is_empty()) {
+        return Err("tls.caCrl: not supported".into());
+    }
+    let min_version = version("minProtocolVersion", tls.min_protocol_version.as_deref(), TlsVersion::V1_2)?;
+    let max_version = version("maxProtocolVersion", tls.max_protocol_version.as_deref(), TlsVersion::V1_3)?;
+    if min_version > max_version {
+        return Err("tls: minProtocolVersion is above maxProtocolVersion".into());
+    }
+    let names = |list: &Maybe<Vec<String>>| list.iter().flatten().map(|name| name.as_str().into()).collect();
+    Ok(ServerTls {
+        min_version,
+        max_version,
+        cipher_suites: names(&tls.cipher_suites),
+        subject_alt_names: names(&tls.subject_alt_names),
+        mode: mode(tls)?,
+    })
+}
+
+fn mode(tls: Tls) -> Result<ServerTlsMode, String> {
+    let name = tls.mode.unwrap_or_default();
+    let mutual = name == "MUTUAL";
+    match name.as_str() {
+        "" | "PASSTHROUGH" => return Ok(ServerTlsMode::Passthrough),
+        "AUTO_PASSTHROUGH" => return Ok(ServerTlsMode::AutoPassthrough),
+        "ISTIO_MUTUAL" => return Ok(ServerTlsMode::IstioMutual),
+        "SIMPLE" | "MUTUAL" => {}
+        _ => {
+            return Err(format!(
+                "tls.mode: {name} is not one of PASSTHROUGH, AUTO_PASSTHROUGH, SIMPLE, MUTUAL, ISTIO_MUTUAL"
+            ));
+        }
+    }
+    let named = tls.credential_name.filter(|name| !name.is_empty());
+    let named = named.or_else(|| tls.credential_names.and_then(|names| names.into_iter().next()));
+    if let Some(secret) = named {
+        return Err(format!(
+            "tls.credentialName: {secret:?}: certificates of Secrets are not served; mount them into the gateway \
+             and name serverCertificate and privateKey"
+        ));
+    }
+    let path = |path: Option<String>| path.filter(|path| !path.is_empty()).map(Name::from);
+    match (path(tls.server_certificate), path(tls.private_key), path(tls.ca_certificates)) {
+        (Some(_), Some(_), None) if mutual => Err("tls.caCertificates: needed with MUTUAL".into()),
+        (Some(certificate), Some(key), ca) => {
+            Ok(ServerTlsMode::Files { certificate, key, ca: ca.filter(|_| mutual) })
+        }
+        _ => Err(format!("tls: {name} needs serverCertificate and privateKey")),
+    }
+}
+
+fn version(field: &str, text: Option<&str>, otherwise: TlsVersion) -> Result<TlsVersion, String> {
+    match text {
+        None | Some("" | "TLS_AUTO") => Ok(otherwise),
+        Some("TLSV1_2") => Ok(TlsVersion::V1_2),
+        Some("TLSV1_3") => Ok(TlsVersion::V1_3),
+        Some(other) => Err(format!("tls.{field}: {other} is not one of TLS_AUTO, TLSV1_2, TLSV1_3")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::model::policy::PolicyId;
+
+    fn read(spec: Value) -> Result<Gateway, String> {
+        gateway(PolicyMeta { created: 1, id: PolicyId::new("edge", "gw") }, &spec)
+    }
+
+    #[test]
+    fn an_east_west_gateway_is_read() {
+        let gateway = read(json!({"selector": {"istio": "eastwestgateway"}, "servers": [{
+            "port": {"number": 15443, "name": "tls", "protocol": "TLS"},
+            "tls": {"mode": "AUTO_PASSTHROUGH"}, "hosts": ["*.local", "./a.edge", "b/c.b"]}]}))
+        .expect("valid");
+        let server = &gateway.servers[0];
+        assert!(server.is_auto_passthrough() && gateway.problems.is_empty());
+        let covers = |namespace, host| server.hosts.iter().any(|name| name.covers(namespace, host));
+        assert!(covers("any", "x.svc.cluster.local") && covers("edge", "a.edge") && covers("b", "c.b"));
+        assert!(!covers("other", "a.edge") && !covers("any", "x.org"));
+        assert_eq!(&*gateway.bound_name(), "edge/gw");
+    }
+
+    #[test]
+    fn servers_that_cannot_be_opened_are_told_and_the_others_are() {
+        let server = |protocol: &str, tls: Value| json!({"port": {"number": 443, "name": "p", "protocol": protocol}, "hosts": ["*"], "tls": tls});
+        for (protocol, tls, told) in [
+            ("HTTPS", json!({"mode": "SIMPLE", "credentialName": "cert"}), "certificates of Secrets"),
+            ("HTTPS", json!({"mode": "SIMPLE"}), "needs serverCertificate"),
+            ("HTTPS", json!(null), "tls: needed"),
+            ("TLS", json!({"mode": "MUTUAL", "serverCertificate": "a", "privateKey": "b"}), "caCertificates"),
+            ("TLS", json!({"mode": "ODD"}), "ODD"),
+            ("TLS", json!({"mode": "PASSTHROUGH", "minProtocolVersion": "TLSV1_0"}), "minProtocolVersion"),
+            ("HTTP", json!({"mode": "SIMPLE"}), "needs protocol"),
+            ("UDP", json!(null), "port.protocol"),
+        ] {
+            let good = server("TLS", json!({"mode": "PASSTHROUGH"}));
+            let gateway = read(json!({"servers": [server(protocol, tls), good]})).expect("a shape");
+            assert_eq!((gateway.servers.len(), gateway.problems.len()), (1, 1), "{told}");
+            assert!(gateway.problems[0].contains(told), "{:?}", gateway.problems);
+        }
+        assert!(read(json!({"servers": [{"port": {"number": 70000}}]})).unwrap_err().contains("servers[0]"));
+    }
+}

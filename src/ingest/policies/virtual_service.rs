@@ -1,0 +1,204 @@
+//! VirtualServices.
+
+mod field;
+mod http;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeSet;
+
+use field::Field;
+
+use crate::model::policy::{
+    Destination, HostPattern, MESH_GATEWAY, PolicyMeta, Sources, TcpMatch, TcpRoute, TlsMatch, TlsRoute,
+    VirtualService, Weighted,
+};
+use crate::model::{ExportTo, Labels, Name};
+
+/// What names in one object mean.
+#[derive(Clone, Copy, Debug)]
+struct Place<'a> {
+    namespace: &'a str,
+    domain: &'a str,
+}
+
+impl Place<'_> {
+    /// The full name of a host: one without dots is a Service of this namespace.
+    fn host(self, host: &str) -> Name {
+        if host.contains('.') || host.starts_with('*') {
+            return host.trim_end_matches('.').to_ascii_lowercase().into();
+        }
+        format!("{host}.{}.svc.{}", self.namespace, self.domain).into()
+    }
+
+    /// A gateway as `namespace/name`.
+    fn gateway(self, name: &str) -> Name {
+        match name {
+            MESH_GATEWAY => name.into(),
+            name if name.contains('/') => name.into(),
+            name => format!("{}/{name}", self.namespace).into(),
+        }
+    }
+}
+
+/// Decodes and checks the `spec` of a VirtualService. `domain` completes short host names. An error names the
+/// field and its value.
+pub(super) fn virtual_service(
+    meta: PolicyMeta,
+    spec: &serde_json::Value,
+    domain: &str,
+) -> Result<VirtualService, String> {
+    let spec = Field::root("spec", spec);
+    let namespace = meta.id.namespace.clone();
+    let place = Place { namespace: &namespace, domain };
+    let routes = |name: &str| spec.get(name)?.list();
+    let virtual_service = VirtualService {
+        hosts: hosts(&spec.get("hosts")?, place)?,
+        gateways: gateways(&spec.get("gateways")?, place)?,
+        export_to: export_to(&spec.get("exportTo")?, place)?,
+        http: routes("http")?.iter().map(|route| http::route(route, place)).collect::<Result<_, _>>()?,
+        tls: routes("tls")?.iter().map(|route| tls(route, place)).collect::<Result<_, _>>()?,
+        tcp: routes("tcp")?.iter().map(|route| tcp(route, place)).collect::<Result<_, _>>()?,
+        meta,
+    };
+    if virtual_service.http.is_empty() && virtual_service.tls.is_empty() && virtual_service.tcp.is_empty() {
+        return Err("spec: has none of http, tls, tcp".to_owned());
+    }
+    Ok(virtual_service)
+}
+
+fn hosts(field: &Field<'_>, place: Place<'_>) -> Result<Vec<HostPattern>, String> {
+    let mut seen = BTreeSet::new();
+    let mut hosts = Vec::new();
+    for one in field.list()? {
+        let text = one.text()?;
+        let rest = text.strip_prefix('*').unwrap_or(text);
+        let letter = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_' | ':');
+        if text.is_empty() || !rest.chars().all(letter) {
+            return Err(one.bad("is no host name or *.suffix"));
+        }
+        let host = place.host(text);
+        if seen.insert(host.clone()) {
+            hosts.push(HostPattern::new(host));
+        }
+    }
+    if hosts.is_empty() { Err(field.bad("names no host")) } else { Ok(hosts) }
+}
+
+fn gateways(field: &Field<'_>, place: Place<'_>) -> Result<Vec<Name>, String> {
+    let names = field.list()?;
+    if names.is_empty() {
+        return Ok(vec![MESH_GATEWAY.into()]);
+    }
+    names.iter().map(|name| Ok(place.gateway(name.text()?))).collect()
+}
+
+fn export_to(field: &Field<'_>, place: Place<'_>) -> Result<ExportTo, String> {
+    let names = field.list()?;
+    if names.is_empty() {
+        return Ok(ExportTo::Unset);
+    }
+    let mut namespaces = BTreeSet::new();
+    for one in names {
+        match one.text()? {
+            "*" => return Ok(ExportTo::Everywhere),
+            "~" => {}
+            "." => drop(namespaces.insert(place.namespace.into())),
+            "" => return Err(one.bad("is no namespace")),
+            name => drop(namespaces.insert(name.into())),
+        }
+    }
+    Ok(if namespaces.is_empty() { ExportTo::Nowhere } else { ExportTo::Namespaces(namespaces) })
+}
+
+fn tls(route: &Field<'_>, place: Place<'_>) -> Result<TlsRoute, String> {
+    let matches = route.get("match")?;
+    let all = matches.list()?;
+    if all.is_empty() {
+        return Err(matches.bad("is needed for TLS routes"));
+    }
+    let one = |field: &Field<'_>| {
+        let names = field.get("sniHosts")?;
+        let server_names: Vec<Name> = names.list()?.iter().map(server_name).collect::<Result<_, String>>()?;
+        if server_names.is_empty() {
+            return Err(names.bad("names no server"));
+        }
+        Ok(TlsMatch { server_names, subnets: subnets(field)?, sources: sources(field, place)? })
+    };
+    Ok(TlsRoute { matches: all.iter().map(one).collect::<Result<_, _>>()?, to: weighted(route, place)? })
+}
+
+/// A full server name, `*.suffix`, or `*`: others Envoy refuses.
+fn server_name(field: &Field<'_>) -> Result<Name, String> {
+    let text = field.text()?;
+    let rest = text.strip_prefix("*.").unwrap_or(text);
+    if rest.is_empty() || (rest.contains('*') && text != "*") {
+        return Err(field.bad("is no server name, *.suffix or *"));
+    }
+    Ok(text.to_ascii_lowercase().into())
+}
+
+fn tcp(route: &Field<'_>, place: Place<'_>) -> Result<TcpRoute, String> {
+    let one = |field: &Field<'_>| Ok(TcpMatch { subnets: subnets(field)?, sources: sources(field, place)? });
+    let matches = route.get("match")?.list()?.iter().map(one).collect::<Result<_, String>>()?;
+    Ok(TcpRoute { matches, to: weighted(route, place)? })
+}
+
+fn subnets(field: &Field<'_>) -> Result<Vec<ipnet::IpNet>, String> {
+    field.get("destinationSubnets")?.list()?.iter().map(Field::block).collect()
+}
+
+fn sources(field: &Field<'_>, place: Place<'_>) -> Result<Sources, String> {
+    let gateways = field.get("gateways")?.list()?;
+    let labels = field.get("sourceLabels")?.map()?;
+    let pair = |(name, value): &(&str, Field<'_>)| Ok((Name::from(*name), Name::from(value.text()?)));
+    Ok(Sources {
+        gateways: gateways
+            .iter()
+            .map(|name| Ok(place.gateway(name.text()?)))
+            .collect::<Result<_, String>>()?,
+        labels: labels.iter().map(pair).collect::<Result<Labels, String>>()?,
+        namespace: field.get("sourceNamespace")?.text()?.into(),
+        port: field.get("port")?.port()?,
+    })
+}
+
+/// The destinations of a route with their shares.
+fn weighted(route: &Field<'_>, place: Place<'_>) -> Result<Vec<Weighted>, String> {
+    let field = route.get("route")?;
+    let all = field.list()?;
+    if all.is_empty() {
+        return Err(field.bad("names no destination"));
+    }
+    let single = all.len() == 1;
+    let mut sum = 0_u32;
+    let mut to = Vec::new();
+    for one in &all {
+        let weight_field = one.get("weight")?;
+        let weight = weight_field.number(0, u32::MAX)?.unwrap_or_default();
+        let weight = if single { weight.max(1) } else { weight };
+        sum = sum.checked_add(weight).ok_or_else(|| weight_field.bad("makes a sum beyond 32 bits"))?;
+        to.push(Weighted {
+            destination: destination(&one.get("destination")?, place)?,
+            weight,
+            headers: http::headers(&one.get("headers")?)?,
+        });
+    }
+    if sum == 0 {
+        return Err(field.bad("has no weight above 0"));
+    }
+    to.retain(|one| one.weight > 0);
+    Ok(to)
+}
+
+fn destination(field: &Field<'_>, place: Place<'_>) -> Result<Destination, String> {
+    let host = field.get("host")?;
+    if host.text()?.is_empty() || host.text()?.starts_with('*') {
+        return Err(host.bad("is no host name"));
+    }
+    Ok(Destination {
+        host: place.host(host.text()?),
+        subset: field.get("subset")?.text()?.into(),
+        port: field.get("port")?.get("number")?.port()?,
+    })
+}

@@ -1,0 +1,204 @@
+//! Reading untyped objects: every error names the field and its value.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use serde_json::Value;
+
+/// How much of a value errors show.
+const SHOWN: usize = 120;
+
+/// A field of an object, perhaps not set.
+#[derive(Clone, Debug)]
+pub(super) struct Field<'a> {
+    path: String,
+    value: Option<&'a Value>,
+}
+
+impl<'a> Field<'a> {
+    /// The object at `path`.
+    pub(super) fn root(path: &str, value: &'a Value) -> Self {
+        Self { path: path.to_owned(), value: Some(value).filter(|value| !value.is_null()) }
+    }
+
+    /// The field `name` of this object.
+    pub(super) fn get(&self, name: &str) -> Result<Self, String> {
+        let value = match self.value {
+            None => None,
+            Some(Value::Object(fields)) => fields.get(name).filter(|value| !value.is_null()),
+            Some(_) => return Err(self.bad("is no object")),
+        };
+        Ok(Self { path: format!("{}.{name}", self.path), value })
+    }
+
+    /// Whether it is set.
+    pub(super) fn is_set(&self) -> bool {
+        self.value.is_some()
+    }
+
+    /// The field itself, when it is set.
+    pub(super) fn set(self) -> Option<Self> {
+        self.is_set().then_some(self)
+    }
+
+    /// What is wrong with it.
+    pub(super) fn bad(&self, why: &str) -> String {
+        let mut shown = self.value.map_or_else(|| "not set".to_owned(), ToString::to_string);
+        if let Some((at, _)) = shown.char_indices().nth(SHOWN) {
+            shown.truncate(at);
+            shown.push('…');
+        }
+        format!("{}: {shown}: {why}", self.path)
+    }
+
+    /// A text; empty when it is not set.
+    pub(super) fn text(&self) -> Result<&'a str, String> {
+        match self.value {
+            None => Ok(""),
+            Some(Value::String(text)) => Ok(text),
+            Some(_) => Err(self.bad("is no text")),
+        }
+    }
+
+    /// Yes or no.
+    pub(super) fn flag(&self) -> Result<Option<bool>, String> {
+        match self.value {
+            None => Ok(None),
+            Some(Value::Bool(flag)) => Ok(Some(*flag)),
+            Some(_) => Err(self.bad("is neither true nor false")),
+        }
+    }
+
+    /// A whole number in a range.
+    pub(super) fn number(&self, from: u32, to: u32) -> Result<Option<u32>, String> {
+        let Some(value) = self.value else {
+            return Ok(None);
+        };
+        let number = value.as_u64().and_then(|number| u32::try_from(number).ok());
+        let number = number.filter(|number| (from..=to).contains(number));
+        number.map(Some).ok_or_else(|| self.bad(&format!("is no whole number from {from} to {to}")))
+    }
+
+    /// A port.
+    pub(super) fn port(&self) -> Result<Option<u16>, String> {
+        let port = self.number(1, u16::MAX.into())?;
+        Ok(port.and_then(|port| u16::try_from(port).ok()))
+    }
+
+    /// Any number.
+    pub(super) fn float(&self) -> Result<Option<f64>, String> {
+        let Some(value) = self.value else {
+            return Ok(None);
+        };
+        value.as_f64().map(Some).ok_or_else(|| self.bad("is no number"))
+    }
+
+    /// The elements of a list.
+    pub(super) fn list(&self) -> Result<Vec<Self>, String> {
+        match self.value {
+            None => Ok(Vec::new()),
+            Some(Value::Array(values)) => Ok(values
+                .iter()
+                .enumerate()
+                .map(|(at, value)| Self { path: format!("{}[{at}]", self.path), value: Some(value) })
+                .collect()),
+            Some(_) => Err(self.bad("is no list")),
+        }
+    }
+
+    /// The fields of a map, by name.
+    pub(super) fn map(&self) -> Result<Vec<(&'a str, Self)>, String> {
+        let Some(value) = self.value else {
+            return Ok(Vec::new());
+        };
+        let fields = value.as_object().ok_or_else(|| self.bad("is no map"))?;
+        let mut all: Vec<_> = fields
+            .iter()
+            .map(|(name, value)| {
+                (name.as_str(), Self { path: format!("{}[{name}]", self.path), value: Some(value) })
+            })
+            .collect();
+        all.sort_by_key(|(name, _)| *name);
+        Ok(all)
+    }
+
+    /// A duration such as `1.5s` or `1m30s`.
+    pub(super) fn duration(&self) -> Result<Option<Duration>, String> {
+        if !self.is_set() {
+            return Ok(None);
+        }
+        let parsed = duration(self.text()?);
+        parsed.map(Some).ok_or_else(|| self.bad("is no duration such as 1.5s or 1m30s"))
+    }
+
+    /// A duration of at least a millisecond.
+    pub(super) fn positive(&self) -> Result<Option<Duration>, String> {
+        match self.duration()? {
+            Some(time) if time < Duration::from_millis(1) => Err(self.bad("is less than 1ms")),
+            time => Ok(time),
+        }
+    }
+
+    /// An address or a block of addresses.
+    pub(super) fn block(&self) -> Result<IpNet, String> {
+        let text = self.text()?;
+        let block = text.parse().ok().or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from));
+        block.ok_or_else(|| self.bad("is no address or block of addresses"))
+    }
+}
+
+/// Numbers with units, one after another.
+fn duration(text: &str) -> Option<Duration> {
+    let (mut rest, mut seconds) = (text, 0.0);
+    if rest.is_empty() {
+        return None;
+    }
+    while !rest.is_empty() {
+        let unit_at = rest.find(|c: char| c.is_ascii_alphabetic() || c == 'µ')?;
+        let (number, tail) = rest.split_at(unit_at);
+        let end = tail.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(tail.len());
+        let (unit, tail) = tail.split_at(end);
+        let scale = match unit {
+            "h" => 3600.0,
+            "m" => 60.0,
+            "s" => 1.0,
+            "ms" => 1e-3,
+            "us" | "µs" => 1e-6,
+            "ns" => 1e-9,
+            _ => return None,
+        };
+        seconds += number.parse::<f64>().ok()? * scale;
+        rest = tail;
+    }
+    // Longer than Envoy counts would be refused there.
+    (0.0..=3e8).contains(&seconds).then(|| Duration::from_nanos((seconds * 1e9).round() as u64))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn durations_are_numbers_with_units() {
+        for (text, millis) in [("5s", 5000), ("1.5s", 1500), ("1m30s", 90_000), ("100ms", 100), ("0s", 0)] {
+            assert_eq!(duration(text), Some(Duration::from_millis(millis)), "{text}");
+        }
+        for text in ["", "5", "s", "-1s", "5 s", "1d", "1e99s"] {
+            assert_eq!(duration(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn errors_name_field_and_value() {
+        let spec = json!({"a": [{"port": 70000}], "b": 1});
+        let root = Field::root("spec", &spec);
+        let port = root.get("a").expect("a").list().expect("list")[0].get("port").expect("port");
+        assert_eq!(port.port(), Err("spec.a[0].port: 70000: is no whole number from 1 to 65535".to_owned()));
+        assert_eq!(root.get("b").expect("b").text(), Err("spec.b: 1: is no text".to_owned()));
+        assert!(root.get("b").expect("b").get("c").is_err());
+        assert_eq!(root.get("none").expect("none").text(), Ok(""));
+    }
+}

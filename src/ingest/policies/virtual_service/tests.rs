@@ -1,0 +1,133 @@
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::virtual_service;
+use crate::model::ExportTo;
+use crate::model::policy::{HttpAction, Percent, Policy, PolicyId, PolicyMeta, TextMatch, VirtualService};
+
+fn decode(spec: Value) -> Result<VirtualService, String> {
+    let meta = PolicyMeta { created: 7, id: PolicyId::new("shop", "cart") };
+    virtual_service(meta, &spec, "cluster.local")
+}
+
+fn scopes(spec: Value) -> Vec<String> {
+    decode(spec).expect("valid").scopes().iter().map(ToString::to_string).collect()
+}
+
+#[test]
+fn short_hosts_are_services_of_the_own_namespace() {
+    let route =
+        json!([{"route": [{"destination": {"host": "cart", "subset": "v1", "port": {"number": 80}}}]}]);
+    let made = decode(json!({"hosts": ["cart", "cart", "*.example.com"], "http": route})).expect("valid");
+    let hosts: Vec<_> = made.hosts.iter().map(|host| host.as_str()).collect();
+    assert_eq!(hosts, ["cart.shop.svc.cluster.local", "*.example.com"]);
+    assert!(made.is_for("mesh") && made.export_to == ExportTo::Unset);
+    let to = made.destinations().next().expect("one");
+    assert_eq!(
+        (to.host.as_str(), to.subset.as_str(), to.port),
+        ("cart.shop.svc.cluster.local", "v1", Some(80))
+    );
+}
+
+#[test]
+fn gateways_and_namespaces_are_resolved() {
+    let route = json!([{"redirect": {"uri": "/x"}}]);
+    let made = decode(
+        json!({"hosts": ["a.b"], "gateways": ["gw", "other/gw"], "exportTo": [".", "x"], "http": route}),
+    )
+    .expect("valid");
+    assert_eq!(made.gateways.iter().map(|name| name.as_str()).collect::<Vec<_>>(), ["shop/gw", "other/gw"]);
+    assert_eq!(made.export_to, ExportTo::Namespaces(["shop".into(), "x".into()].into()));
+    assert!(!made.is_for("mesh"));
+    let nobody = decode(json!({"hosts": ["a.b"], "exportTo": ["~"], "http": route})).expect("valid");
+    assert_eq!(nobody.export_to, ExportTo::Nowhere);
+}
+
+#[test]
+fn every_part_of_a_request_route_is_read() {
+    let made = decode(json!({
+        "hosts": ["a.b"],
+        "http": [{
+            "name": "r",
+            "match": [{
+                "uri": {"prefix": "/x"}, "ignoreUriCase": true, "method": {"exact": "GET"},
+                "headers": {"X-A": {"regex": "a+"}, "x-b": {}}, "withoutHeaders": {"x-c": {"exact": "1"}},
+                "queryParams": {"q": {"exact": "1"}}, "port": 80, "sourceLabels": {"app": "web"},
+                "sourceNamespace": "shop", "gateways": ["mesh"],
+            }],
+            "route": [
+                {"destination": {"host": "a"}, "weight": 90, "headers": {"request": {"set": {"x": "%START_TIME%"}}}},
+                {"destination": {"host": "b"}, "weight": 10},
+                {"destination": {"host": "c"}, "weight": 0},
+            ],
+            "rewrite": {"uri": "/", "authority": "z"}, "timeout": "1.5s",
+            "retries": {"attempts": 3, "perTryTimeout": "100ms", "retryOn": "5xx,503,reset"},
+            "fault": {"delay": {"fixedDelay": "2s", "percentage": {"value": 0.5}}, "abort": {"grpcStatus": "UNAVAILABLE"}},
+            "mirrors": [{"destination": {"host": "m"}, "percentage": {"value": 25}}],
+            "corsPolicy": {"allowOrigins": [{"exact": "https://o"}], "maxAge": "1h", "allowCredentials": true},
+        }],
+    }))
+    .expect("valid");
+    let route = &made.http[0];
+    let one = &route.matches[0];
+    assert_eq!(one.headers, [("x-a".into(), Some(TextMatch::Regex("a+".into()))), ("x-b".into(), None)]);
+    assert!(one.ignore_case && !one.is_everything() && one.sources.port == Some(80));
+    let HttpAction::Forward(to) = &route.action else { panic!("{route:?}") };
+    assert_eq!(to.iter().map(|one| one.weight).collect::<Vec<_>>(), [90, 10], "none without a share");
+    assert_eq!(route.timeout, Some(Duration::from_millis(1500)));
+    let retries = route.retries.as_ref().expect("retries");
+    assert_eq!((retries.codes.as_slice(), retries.conditions.len()), (&[503][..], 2));
+    let fault = route.fault.as_ref().expect("fault");
+    assert_eq!(fault.delay.as_ref().map(|delay| delay.share), Percent::new(0.5));
+    assert_eq!(fault.abort.as_ref().map(|abort| (abort.status, abort.share)), Some((Err(14), Percent::ALL)));
+    assert_eq!(route.mirrors[0].share.millionths(), 250_000);
+    assert_eq!(route.destinations().count(), 3);
+}
+
+#[test]
+fn routes_that_ask_for_labels_are_found_by_that() {
+    let to = json!([{"destination": {"host": "a"}}]);
+    assert_eq!(scopes(json!({"hosts": ["a.b"], "tcp": [{"route": to}]})), ["a.b"]);
+    let labels = json!([{"match": [{"sourceLabels": {"v": "1"}}], "route": to}]);
+    assert_eq!(scopes(json!({"hosts": ["a.b"], "tcp": labels})), ["a.b", VirtualService::WITH_LABELS]);
+}
+
+#[test]
+fn errors_name_the_field_and_its_value() {
+    let to = json!([{"destination": {"host": "a"}}]);
+    let http = |route: Value| json!({"hosts": ["a.b"], "http": [route]});
+    for (spec, field, value) in [
+        (json!({"http": [{"route": to}]}), "spec.hosts", "not set"),
+        (json!({"hosts": ["a b"], "http": [{"route": to}]}), "spec.hosts[0]", "a b"),
+        (json!({"hosts": ["a.b"]}), "spec", "none of http"),
+        (http(json!({"route": []})), "spec.http[0].route", "[]"),
+        (http(json!({"route": to, "redirect": {}})), "spec.http[0]", "exactly one"),
+        (http(json!({"route": to, "timeout": "soon"})), "spec.http[0].timeout", "soon"),
+        (http(json!({"route": to, "match": [{"uri": {"regex": "("}}]})), "match[0].uri.regex", "\"(\""),
+        (http(json!({"route": to, "match": [{"uri": {"regex": "(?=a)"}}]})), "match[0].uri.regex", "(?=a)"),
+        (http(json!({"route": to, "match": [{"port": 0}]})), "match[0].port", "0"),
+        (http(json!({"directResponse": {"status": 42}})), "directResponse.status", "42"),
+        (http(json!({"redirect": {"redirectCode": 200}})), "redirect.redirectCode", "200"),
+        (http(json!({"route": to, "delegate": {"name": "x"}})), "http[0].delegate", "not supported"),
+        (
+            http(json!({"route": to, "headers": {"request": {"set": {"x": "100%"}}}})),
+            "request.set[x]",
+            "100%",
+        ),
+        (
+            http(json!({"route": [{"destination": {"host": "a"}}, {"destination": {"host": "b"}}]})),
+            "spec.http[0].route",
+            "weight",
+        ),
+        (json!({"hosts": ["a.b"], "tls": [{"route": to}]}), "spec.tls[0].match", "needed"),
+        (
+            json!({"hosts": ["a.b"], "tcp": [{"match": [{"destinationSubnets": ["10.0.0.0/99"]}], "route": to}]}),
+            "destinationSubnets[0]",
+            "10.0.0.0/99",
+        ),
+    ] {
+        let error = decode(spec).expect_err(field);
+        assert!(error.contains(field) && error.contains(value), "{error} names {field} and {value}");
+    }
+}

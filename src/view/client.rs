@@ -1,0 +1,205 @@
+//! What clients of one projection may see, and which policies hold for them (R4.2, R4.3).
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use super::OutboundKey;
+use super::rules::{RuleClient, destination_rule};
+use crate::model::policy::{
+    DestinationRule, EgressListener, Gateway, GatewayHostName, MESH_GATEWAY, MeshConfig, OutboundPolicy,
+    Sidecar, Sources, VirtualService,
+};
+use crate::model::{DEFAULT_GATEWAY_PORT, Service, ServiceKey};
+use crate::registry::PolicySnapshot;
+
+/// The clients of one projection under the policies of one moment.
+#[derive(Clone, Copy, Debug)]
+pub struct Client<'a> {
+    key: &'a OutboundKey,
+    policies: &'a PolicySnapshot,
+    sidecar: Option<&'a Sidecar>,
+    /// The gateway the clients are behind, or [`MESH_GATEWAY`].
+    behind: &'a str,
+}
+
+impl<'a> Client<'a> {
+    /// The clients of `key`.
+    pub fn new(key: &'a OutboundKey, policies: &'a PolicySnapshot) -> Self {
+        let find = |id: &crate::model::policy::PolicyId| {
+            let mut all = policies.of::<Sidecar>(&id.namespace).iter();
+            all.find(|sidecar| sidecar.meta.id == *id).map(Arc::as_ref)
+        };
+        Self { key, policies, sidecar: key.sidecar.as_ref().and_then(find), behind: MESH_GATEWAY }
+    }
+
+    /// The projection.
+    pub fn key(&self) -> &'a OutboundKey {
+        self.key
+    }
+
+    /// The same clients behind a gateway (`namespace/name`): conditions on who asks are read for those.
+    pub fn behind(self, gateway: &'a str) -> Self {
+        Self { behind: gateway, ..self }
+    }
+
+    /// The Gateways that select these routers, the oldest first.
+    pub fn gateways(&self) -> impl Iterator<Item = &'a Arc<Gateway>> + use<'a> {
+        let (key, all) = (self.key, self.policies.of::<Gateway>(""));
+        all.iter().filter(|gateway| key.gateways.contains(&gateway.meta.id))
+    }
+
+    /// The ports on which these routers lead mesh traffic on by its server name (R7.1): those of their Gateways; one
+    /// for everything without any, if they asked to see their own network alone (D43).
+    pub fn passthroughs(&self) -> Vec<Passthrough<'a>> {
+        if self.key.gateways.is_empty() {
+            let implicit = Passthrough { bind: None, port: DEFAULT_GATEWAY_PORT, hosts: None };
+            return self.key.east_west.then_some(implicit).into_iter().collect();
+        }
+        let servers = self.gateways().flat_map(|gateway| &gateway.servers);
+        let mut ports = BTreeMap::<_, Vec<_>>::new();
+        for server in servers.filter(|server| server.is_auto_passthrough()) {
+            ports.entry((server.port, server.bind)).or_default().extend(&server.hosts);
+        }
+        let passthrough = |((port, bind), hosts)| Passthrough { bind, port, hosts: Some(hosts) };
+        ports.into_iter().map(passthrough).collect()
+    }
+
+    /// The VirtualServices bound to a gateway (`namespace/name`) that these routers may see, the oldest first.
+    pub fn bound_to(&self, gateway: &str) -> impl Iterator<Item = &'a Arc<VirtualService>> + use<'a> {
+        let client = *self;
+        let all = self.policies.of::<VirtualService>(&VirtualService::bound_to(gateway));
+        all.iter().filter(move |one| client.is_exported(one))
+    }
+
+    /// The mesh-wide document.
+    pub fn mesh(&self) -> &'a MeshConfig {
+        self.policies.mesh()
+    }
+
+    /// Whether a service is exported to them (R4.2).
+    pub fn is_told(&self, service: &Service) -> bool {
+        let default = &self.mesh().default_service_export_to;
+        service.export_to.reaches(&self.key.namespace, &service.key.namespace, default)
+    }
+
+    /// Whether their Sidecar names a host and port of a namespace on any listener; without one everything.
+    pub fn names(&self, service: &ServiceKey, port: u16) -> bool {
+        self.egress().is_none_or(|listeners| {
+            let mut on = listeners.iter().filter(|listener| own_port(listener).is_none_or(|own| own == port));
+            on.any(|listener| reads(listener, &service.namespace, &service.hostname))
+        })
+    }
+
+    /// The listener of their Sidecar through which a port of a service is reached: the port's own one, else one
+    /// for all other ports. `Err` when there is none, `Ok(None)` without a Sidecar.
+    pub fn listener(&self, service: &ServiceKey, port: u16) -> Result<Option<&'a EgressListener>, Unseen> {
+        let Some(listeners) = self.egress() else {
+            return Ok(None);
+        };
+        let own = listeners.iter().any(|listener| own_port(listener) == Some(port));
+        let wanted = own.then_some(port);
+        let mut on = listeners.iter().filter(|listener| own_port(listener) == wanted);
+        let found = on.find(|listener| reads(listener, &service.namespace, &service.hostname));
+        found.map(Some).ok_or(Unseen)
+    }
+
+    fn egress(&self) -> Option<&'a [EgressListener]> {
+        self.sidecar.map(|sidecar| sidecar.egress.as_slice()).filter(|listeners| !listeners.is_empty())
+    }
+
+    /// The DestinationRule for calls to a service.
+    pub fn rule(&self, service: &ServiceKey) -> Option<Arc<DestinationRule>> {
+        let label = |key: &str| self.key.labels.get(key).cloned();
+        let client = RuleClient { namespace: &self.key.namespace, label: &label };
+        destination_rule(self.policies, &client, service)
+    }
+
+    /// The VirtualService for requests to a host: of those that are for the mesh and for these clients the one
+    /// with the exact host, else with the longest wildcard; the oldest of them.
+    pub fn virtual_service(&self, host: &str) -> Option<&'a Arc<VirtualService>> {
+        self.policies.about::<VirtualService>(host).find(|one| self.heeds(one))
+    }
+
+    /// The VirtualService whose host is exactly this text, wildcards included.
+    pub fn virtual_service_of(&self, host: &str) -> Option<&'a Arc<VirtualService>> {
+        self.policies.of::<VirtualService>(host).iter().find(|one| self.heeds(one))
+    }
+
+    fn heeds(&self, one: &VirtualService) -> bool {
+        self.is_exported(one) && one.is_for(MESH_GATEWAY) && self.reads_routes(one)
+    }
+
+    fn is_exported(&self, one: &VirtualService) -> bool {
+        let own = one.meta.id.namespace.as_str();
+        let default = &self.mesh().default_virtual_service_export_to;
+        own == self.key.namespace.as_str() || one.export_to.reaches(&self.key.namespace, own, default)
+    }
+
+    /// Whether a Sidecar lets them see the hosts of a VirtualService.
+    fn reads_routes(&self, one: &VirtualService) -> bool {
+        self.egress().is_none_or(|listeners| {
+            let hosts = listeners.iter().flat_map(|listener| &listener.hosts);
+            hosts.into_iter().any(|egress| {
+                let namespace = egress.is_of(&one.meta.id.namespace);
+                namespace && one.hosts.iter().any(|host| egress.host.overlaps(host.as_str()))
+            })
+        })
+    }
+
+    /// Whether a condition on who asks holds for requests to `port`.
+    pub fn are(&self, sources: &Sources, port: u16) -> bool {
+        let label = |key: &str| self.key.labels.get(key).map(|value| value.as_str());
+        sources.include(self.behind, &self.key.namespace, port, label)
+    }
+
+    /// Whether connections to destinations that are not known pass.
+    pub fn passes_unknown(&self) -> bool {
+        let said = self.sidecar.and_then(|sidecar| sidecar.outbound_policy);
+        said.unwrap_or(self.mesh().outbound_policy) == OutboundPolicy::AllowAny
+    }
+
+    /// Which of several services of one host they see: of those that their Sidecar names that of their own
+    /// namespace, else a Kubernetes Service, else the oldest (R4.2). The smallest wins.
+    pub fn preference<'s>(&self, service: &'s Service) -> impl Ord + use<'s> {
+        let (namespace, host) = (&service.key.namespace, &service.key.hostname);
+        let named = |listeners: &[EgressListener]| listeners.iter().any(|one| reads(one, namespace, host));
+        let hidden = !self.egress().is_none_or(named);
+        let foreign = *namespace != self.key.namespace;
+        (hidden, foreign, service.entry.is_some(), service.created, &service.key)
+    }
+}
+
+/// A port on which routers lead mesh traffic on by its server name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Passthrough<'a> {
+    /// Where it listens; `None` for the usual address.
+    pub bind: Option<IpAddr>,
+    /// The port.
+    pub port: u16,
+    /// The hosts it leads to; `None` for all.
+    pub hosts: Option<Vec<&'a GatewayHostName>>,
+}
+
+impl Passthrough<'_> {
+    /// Whether it leads to a service.
+    pub fn leads_to(&self, service: &ServiceKey) -> bool {
+        let means = |host: &&GatewayHostName| {
+            let namespace = host.namespace.as_ref().is_none_or(|own| *own == service.namespace);
+            namespace && host.host.matches(&service.hostname)
+        };
+        self.hosts.as_ref().is_none_or(|hosts| hosts.iter().any(means))
+    }
+}
+
+/// A Sidecar does not show it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unseen;
+
+fn own_port(listener: &EgressListener) -> Option<u16> {
+    listener.port.as_ref().map(|port| port.number).filter(|port| *port != 0)
+}
+
+fn reads(listener: &EgressListener, namespace: &str, host: &str) -> bool {
+    listener.hosts.iter().any(|egress| egress.matches(namespace, host))
+}

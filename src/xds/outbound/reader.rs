@@ -1,0 +1,102 @@
+//! Reading registry and policies for one projection.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use crate::model::policy::{DestinationRule, VirtualService};
+use crate::model::{Name, Resolution, Service, ServiceKey};
+use crate::registry::Registry;
+use crate::view::Client;
+use crate::xds::counts::Counts;
+use crate::xds::resources::{self, ServiceResources, Surroundings};
+
+/// The policies that a service was built with: while they stay, it does.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Used {
+    rule: Option<Arc<DestinationRule>>,
+    routes: Option<Arc<VirtualService>>,
+}
+
+/// Registry and policies as one projection sees them.
+pub(in crate::xds) struct Reader<'a> {
+    pub(in crate::xds) registry: &'a Registry,
+    pub(in crate::xds) client: Client<'a>,
+    pub(in crate::xds) counts: &'a Counts,
+}
+
+/// What stands for a host of VirtualServices that is no service.
+pub(super) fn stand_in(host: &str) -> ServiceKey {
+    ServiceKey::new("", host)
+}
+
+/// Whether a key stands for a host that is no service.
+pub(super) fn is_stand_in(key: &ServiceKey) -> bool {
+    key.namespace.is_empty()
+}
+
+impl Reader<'_> {
+    /// The record that the clients see under a host name (R4.2).
+    pub(super) fn visible(&self, host: &str) -> Option<Arc<Service>> {
+        let records = self.registry.host(host).into_iter().filter_map(|cell| cell.load().service.clone());
+        let told =
+            records.filter(|one| self.client.is_told(one) && !matches!(one.resolution, Resolution::Alias(_)));
+        let all: Vec<_> = told.collect();
+        all.iter().min_by(|a, b| self.client.preference(a).cmp(&self.client.preference(b))).cloned()
+    }
+
+    /// Every service of a host name, visible or not, and what stands for the host.
+    pub(super) fn keys_of(&self, host: &str) -> impl Iterator<Item = ServiceKey> + use<> {
+        let cells = self.registry.host(host);
+        let keys: Vec<_> = cells.iter().map(|cell| cell.key().clone()).chain([stand_in(host)]).collect();
+        keys.into_iter()
+    }
+
+    /// The policies that hold for a service or host now.
+    pub(super) fn used(&self, key: &ServiceKey) -> Used {
+        let host = key.hostname.as_str();
+        if is_stand_in(key) {
+            return Used { rule: None, routes: self.client.virtual_service_of(host).cloned() };
+        }
+        Used { rule: self.client.rule(key), routes: self.client.virtual_service(host).cloned() }
+    }
+
+    /// What `make` gives with what is known around a service.
+    pub(in crate::xds) fn surrounded<T>(&self, make: impl FnOnce(&Surroundings<'_>) -> T) -> T {
+        let addresses = |key: &ServiceKey, port: &Name| self.addresses(key, port);
+        let lookup = |host: &str| self.visible(host);
+        make(&Surroundings { client: self.client, lookup: &lookup, addresses: &addresses })
+    }
+
+    /// What a service contributes, and its age; `None` when it does not exist or another of its name is seen.
+    pub(super) fn build(&self, key: &ServiceKey, wanted: bool) -> Option<(i64, ServiceResources)> {
+        let addresses = |key: &ServiceKey, port: &Name| self.addresses(key, port);
+        let lookup = |host: &str| self.visible(host);
+        let around = Surroundings { client: self.client, lookup: &lookup, addresses: &addresses };
+        let visible = self.visible(&key.hostname);
+        let (created, made) = if is_stand_in(key) {
+            let told = self.client.virtual_service_of(&key.hostname).filter(|_| visible.is_none())?;
+            // After all services: names of those count first.
+            (i64::MAX, resources::host(&key.hostname, told, &around))
+        } else {
+            let record = self.registry.service(key)?.load().service.clone()?;
+            if visible.is_some_and(|visible| visible.key != record.key) {
+                return None;
+            }
+            (record.created, resources::service(&record, &around, wanted))
+        };
+        Counts::add(&self.counts.service_builds);
+        self.counts.unknown_destinations.fetch_add(made.reads.unknown as u64, Ordering::Relaxed);
+        Some((created, made))
+    }
+
+    fn addresses(&self, key: &ServiceKey, port: &Name) -> Vec<IpAddr> {
+        let Some(cell) = self.registry.service(key) else {
+            return Vec::new();
+        };
+        let snapshot = cell.load();
+        let endpoints = snapshot.shards.iter().flat_map(|shard| shard.endpoints.iter());
+        let of_port = endpoints.filter(|endpoint| endpoint.port_name == *port);
+        of_port.flat_map(|endpoint| endpoint.addresses.iter().copied()).collect()
+    }
+}

@@ -1,0 +1,251 @@
+//! What all services together contribute for one projection.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+
+use super::LINGER;
+use super::reader::{Reader, Used, is_stand_in, stand_in};
+use crate::model::policy::{HostPattern, VirtualService};
+use crate::model::{Hostname, Name, ServiceKey};
+use crate::registry::PolicySnapshot;
+use crate::view::Client;
+use crate::xds::resource::{Encoded, Entry};
+use crate::xds::resources::{self, GatewayRoutes, ServiceResources, SharedChain};
+
+/// Where a service stands in name conflicts: the oldest first.
+type Rank = (i64, ServiceKey);
+
+/// What all services together contribute for one projection.
+#[derive(Debug, Default)]
+pub(super) struct World {
+    /// The policies that everything here was built with.
+    pub(super) policies: Arc<PolicySnapshot>,
+    /// What does not come from services.
+    pub(super) fixed: ServiceResources,
+    /// The routes of Gateways.
+    pub(super) gateway: GatewayRoutes,
+    services: BTreeMap<Rank, Arc<ServiceResources>>,
+    ranks: HashMap<ServiceKey, (Rank, Used)>,
+    /// Route configuration name → the services with a virtual host in it.
+    routes: HashMap<Name, BTreeSet<Rank>>,
+    /// Host → the services whose routes lead there.
+    readers: HashMap<Hostname, BTreeSet<ServiceKey>>,
+    /// Removed Envoy clusters and when they may go.
+    pub(super) lingering: BTreeMap<Name, (Arc<Encoded>, Instant)>,
+    /// Route configurations somebody asked for.
+    pub(super) built: HashMap<Name, Option<Arc<Encoded>>>,
+}
+
+impl World {
+    /// Every key there is, or was here: all services, and hosts of VirtualServices.
+    pub(super) fn everything(&self, reader: &Reader<'_>) -> BTreeSet<ServiceKey> {
+        let services = reader.registry.services();
+        let hosts = self.policies.scopes::<VirtualService>();
+        let hosts = hosts.into_iter().filter(|scope| !scope.contains('/'));
+        let keys = services.iter().map(|cell| cell.key().clone());
+        keys.chain(hosts.map(|host| stand_in(host))).chain(self.ranks.keys().cloned()).collect()
+    }
+
+    /// Changed services with all others of their names, and everything whose routes lead there.
+    pub(super) fn with_readers(&self, reader: &Reader<'_>, changed: &[ServiceKey]) -> BTreeSet<ServiceKey> {
+        let hosts: BTreeSet<_> = changed.iter().map(|key| &key.hostname).collect();
+        let readers = hosts.iter().filter_map(|host| self.readers.get(*host)).flatten().cloned();
+        let named = hosts.iter().flat_map(|host| reader.keys_of(host));
+        named.chain(readers).chain(changed.iter().cloned()).collect()
+    }
+
+    /// Those of the hosts' services whose policies are others now, and what leads there.
+    pub(super) fn affected(&self, reader: &Reader<'_>, hosts: &BTreeSet<Name>) -> BTreeSet<ServiceKey> {
+        let mut keys = BTreeSet::new();
+        for host in hosts {
+            keys.extend(reader.keys_of(host));
+            let pattern = HostPattern::new(host.clone());
+            if pattern.is_wildcard() {
+                keys.extend(self.ranks.keys().filter(|key| pattern.matches(&key.hostname)).cloned());
+            }
+        }
+        let differs = |key: &ServiceKey| {
+            let before = self.ranks.get(key).map(|(_, used)| used);
+            *before.unwrap_or(&Used::default()) != reader.used(key)
+        };
+        keys.retain(differs);
+        let readers = keys.iter().filter_map(|key| self.readers.get(&key.hostname)).flatten().cloned();
+        let readers: Vec<_> = readers.collect();
+        keys.extend(readers);
+        keys
+    }
+
+    /// Whether what a service contributes was made of its own addresses.
+    pub(super) fn reads_addresses(&self, key: &ServiceKey) -> bool {
+        let made = self.ranks.get(key).and_then(|(rank, _)| self.services.get(rank));
+        made.is_some_and(|made| made.reads.addresses)
+    }
+
+    /// Builds services anew, and those that are wanted only now or no longer; says whether anything differs and
+    /// which routes it is part of.
+    pub(super) fn put_all(
+        &mut self,
+        reader: &Reader<'_>,
+        keys: BTreeSet<ServiceKey>,
+        now: Instant,
+        routes: &mut BTreeSet<Name>,
+    ) -> bool {
+        let (mut differs, mut turned) = (false, BTreeSet::new());
+        for key in &keys {
+            differs |= self.put(reader, key, now, routes, &mut turned);
+        }
+        // What is merely wanted leads nowhere itself: once is enough.
+        let hidden = turned.iter().flat_map(|host| reader.keys_of(host)).filter(|key| !is_stand_in(key));
+        for key in hidden.collect::<BTreeSet<_>>() {
+            if reader.client.key().sidecar.is_some() {
+                differs |= self.put(reader, &key, now, routes, &mut BTreeSet::new());
+            }
+        }
+        differs
+    }
+
+    fn put(
+        &mut self,
+        reader: &Reader<'_>,
+        key: &ServiceKey,
+        now: Instant,
+        routes: &mut BTreeSet<Name>,
+        turned: &mut BTreeSet<Hostname>,
+    ) -> bool {
+        let wanted = self.readers.contains_key(&key.hostname);
+        let new = reader.build(key, wanted);
+        let new = new.map(|(created, made)| ((created, key.clone()), Arc::new(made)));
+        let old = self.ranks.remove(key).and_then(|(rank, _)| self.services.remove_entry(&rank));
+        let differs = new != old;
+        changed_routes(old.as_ref(), new.as_ref(), routes);
+        if let Some((rank, made)) = old {
+            self.take(&rank, &made, now, turned);
+        }
+        if let Some((rank, made)) = new {
+            self.add(&rank, &made, turned);
+            self.ranks.insert(key.clone(), (rank.clone(), reader.used(key)));
+            self.services.insert(rank, made);
+        }
+        differs
+    }
+
+    fn take(&mut self, rank: &Rank, made: &ServiceResources, now: Instant, turned: &mut BTreeSet<Hostname>) {
+        for (name, _) in &made.virtual_hosts {
+            let ranks = self.routes.entry(name.clone()).or_default();
+            ranks.remove(rank);
+            if ranks.is_empty() {
+                self.routes.remove(name);
+            }
+        }
+        for host in &made.reads.hosts {
+            let readers = self.readers.entry(host.clone()).or_default();
+            readers.remove(&rank.1);
+            if readers.is_empty() {
+                self.readers.remove(host);
+                turned.insert(host.clone());
+            }
+        }
+        for cluster in &made.clusters {
+            self.lingering.insert(cluster.name.clone(), (Arc::clone(&cluster.encoded), now + LINGER));
+        }
+    }
+
+    fn add(&mut self, rank: &Rank, made: &ServiceResources, turned: &mut BTreeSet<Hostname>) {
+        for (name, _) in &made.virtual_hosts {
+            self.routes.entry(name.clone()).or_default().insert(rank.clone());
+        }
+        for host in &made.reads.hosts {
+            let readers = self.readers.entry(host.clone()).or_default();
+            // Taken and added again nothing turned.
+            if readers.is_empty() && !turned.remove(host) {
+                turned.insert(host.clone());
+            }
+            readers.insert(rank.1.clone());
+        }
+        for cluster in &made.clusters {
+            self.lingering.remove(&cluster.name);
+        }
+    }
+
+    /// The virtual hosts of a route configuration, the oldest first; `None` when it has none.
+    pub(super) fn virtual_hosts<'a>(&'a self, name: &'a Name) -> Option<Vec<&'a Bytes>> {
+        if let Some(hosts) = self.gateway.hosts.get(name) {
+            return Some(hosts.iter().collect());
+        }
+        let ranks = self.routes.get(name)?;
+        let services = ranks.iter().filter_map(|rank| self.services.get(rank));
+        let hosts = services.flat_map(|service| &service.virtual_hosts);
+        Some(hosts.filter(|(route, _)| route == name).map(|(_, host)| host).collect())
+    }
+
+    /// Builds the routes of Gateways anew; the names of those that differ.
+    pub(super) fn put_gateway(&mut self, reader: &Reader<'_>) -> BTreeSet<Name> {
+        let made = reader.surrounded(resources::gateway_routes);
+        let before = std::mem::replace(&mut self.gateway, made);
+        let names = before.hosts.keys().chain(self.gateway.hosts.keys());
+        names.filter(|name| before.hosts.get(*name) != self.gateway.hosts.get(*name)).cloned().collect()
+    }
+
+    /// Whether the routes of Gateways lead to one of these hosts or `*.suffix`.
+    pub(super) fn gateway_reads<'a>(&self, mut hosts: impl Iterator<Item = &'a str>) -> bool {
+        let read = &self.gateway.reads.hosts;
+        !read.is_empty()
+            && hosts.any(|host| match HostPattern::new(host) {
+                pattern if pattern.is_wildcard() => read.iter().any(|one| pattern.matches(one)),
+                _ => read.contains(host),
+            })
+    }
+
+    fn all(&self) -> impl Iterator<Item = &ServiceResources> {
+        std::iter::once(&self.fixed).chain(self.services.values().map(AsRef::as_ref))
+    }
+
+    /// All Envoy clusters, those that were just removed included.
+    pub(super) fn clusters(&self) -> Vec<Entry> {
+        let lingering = self
+            .lingering
+            .iter()
+            .map(|(name, (encoded, _))| Entry { name: name.clone(), encoded: Arc::clone(encoded) });
+        self.all().flat_map(|part| part.clusters.iter().cloned()).chain(lingering).collect()
+    }
+
+    /// All listeners; of two with one name the first counts.
+    pub(super) fn listeners(&self, client: &Client<'_>) -> Vec<Entry> {
+        let mut own: Vec<Entry> = self.all().flat_map(|part| part.listeners.iter().cloned()).collect();
+        own.extend(self.all().flat_map(|part| part.fallback_listeners.iter().cloned()));
+        for (index, passthrough) in client.passthroughs().iter().enumerate() {
+            let chains = self.all().filter_map(|part| part.sni_chains.get(index));
+            own.push(resources::sni_listener(client.key(), passthrough, chains));
+        }
+        let mut chains: BTreeMap<u16, Vec<&SharedChain>> = BTreeMap::new();
+        for chain in self.all().flat_map(|part| &part.chains) {
+            chains.entry(chain.port).or_default().push(chain);
+        }
+        let shared = chains.into_iter().map(|(port, chains)| {
+            let name = resources::shared(port, None, [], client).name;
+            let http = own.iter().find(|entry| entry.name == name);
+            resources::shared(port, http, chains, client)
+        });
+        let mut all: Vec<_> = shared.collect();
+        all.append(&mut own);
+        all
+    }
+}
+
+/// The route configurations that differ between two states of a service.
+fn changed_routes(
+    old: Option<&(Rank, Arc<ServiceResources>)>,
+    new: Option<&(Rank, Arc<ServiceResources>)>,
+    routes: &mut BTreeSet<Name>,
+) {
+    let hosts = |one: Option<&(Rank, Arc<ServiceResources>)>| -> BTreeMap<Name, Bytes> {
+        one.into_iter().flat_map(|(_, made)| made.virtual_hosts.iter().cloned()).collect()
+    };
+    let (before, after) = (hosts(old), hosts(new));
+    let moved = old.map(|(rank, _)| rank) != new.map(|(rank, _)| rank);
+    let names: BTreeSet<_> = before.keys().chain(after.keys()).cloned().collect();
+    routes.extend(names.into_iter().filter(|name| moved || before.get(name) != after.get(name)));
+}

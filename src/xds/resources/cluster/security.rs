@@ -1,0 +1,101 @@
+//! TLS towards the endpoints of an Envoy cluster (R4.18, control-plane-surface §3.5).
+
+use std::collections::BTreeSet;
+
+use envoy_types::pb::envoy::config::cluster::v3 as cds;
+use envoy_types::pb::envoy::config::core::v3 as core;
+use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::SubjectAltNameMatcher;
+use envoy_types::pb::google::protobuf::{Struct, Value, value};
+
+use super::Port;
+use super::protocol::{Version, alpn, version};
+use crate::model::policy::{ClientTls, ClientTlsMode, MeshConfig, TrafficSettings};
+use crate::model::{Name, SpiffeId};
+use crate::xds::resources::tls;
+
+/// Sets what the rule says, else mesh mTLS where the endpoint can (auto mTLS). `sni` is what gateways route by.
+pub(super) fn apply(cluster: &mut cds::Cluster, port: &Port<'_>, settings: &TrafficSettings, sni: String) {
+    let spoken = version(port, settings);
+    let mesh_alpn = alpn(port.port.protocol, spoken);
+    match &settings.tls {
+        None if automatic(cluster, port) => {
+            let mtls = tls::client(sni, mesh_alpn, names(port, None));
+            cluster.transport_socket_matches = vec![
+                socket_match("tlsMode-istio", Some("istio"), mtls),
+                socket_match("tlsMode-disabled", None, tls::raw_buffer()),
+            ];
+        }
+        None => {}
+        Some(told) => match told.mode {
+            ClientTlsMode::Disable => {}
+            ClientTlsMode::IstioMutual => {
+                let sni = if told.sni.is_empty() { sni } else { told.sni.to_string() };
+                cluster.transport_socket = Some(tls::client(sni, mesh_alpn, names(port, Some(told))));
+            }
+            ClientTlsMode::Simple | ClientTlsMode::Mutual => {
+                let offered: &[&str] = match spoken {
+                    Version::One => &[],
+                    Version::Two => &["h2"],
+                    Version::AsReceived => &["h2", "http/1.1"],
+                };
+                cluster.transport_socket = Some(tls::custom(told, offered, names(port, Some(told))));
+            }
+        },
+    }
+}
+
+/// Whether mTLS is spoken to those endpoints that can: never outside the mesh, nor where nobody knows whom the
+/// client picked.
+fn automatic(cluster: &cds::Cluster, port: &Port<'_>) -> bool {
+    use cds::cluster::{ClusterDiscoveryType, DiscoveryType};
+    let picked = ClusterDiscoveryType::Type(DiscoveryType::OriginalDst.into());
+    port.client.mesh().auto_mtls
+        && !port.service.is_mesh_external()
+        && cluster.cluster_discovery_type != Some(picked)
+}
+
+/// The names a server must have: what the rule says, else for the mesh's mTLS the identities behind the service
+/// under every name of their trust domain.
+fn names(port: &Port<'_>, told: Option<&ClientTls>) -> Vec<SubjectAltNameMatcher> {
+    if let Some(told) = told.filter(|told| !told.subject_alt_names.is_empty()) {
+        return told.subject_alt_names.iter().map(|name| tls::server_name(name)).collect();
+    }
+    let alternative = port.service.entry.as_ref().map(|entry| &entry.alt_names);
+    let alternative = alternative.into_iter().flat_map(|names| names.iter()).map(Name::to_string);
+    let mut all: BTreeSet<String> = alternative.collect();
+    let outside = told.is_some_and(|told| told.mode != ClientTlsMode::IstioMutual);
+    if !outside {
+        let ids = port.service.accounts.iter();
+        all.extend(ids.flat_map(|id| under_every_name(id, port.client.mesh())).map(|id| id.to_string()));
+    }
+    all.iter().map(|name| tls::server_name(name)).collect()
+}
+
+/// An identity, and where its trust domain is the mesh's or an alias of it, the same under all of those.
+fn under_every_name(id: &SpiffeId, mesh: &MeshConfig) -> Vec<SpiffeId> {
+    let aliases = &mesh.trust_domain_aliases;
+    let own = mesh.trust_domain.as_ref().is_none_or(|own| *own == id.trust_domain);
+    let mut all = vec![id.clone()];
+    if own || aliases.contains(&id.trust_domain) {
+        let others = mesh.trust_domain.iter().chain(aliases);
+        all.extend(others.map(|domain| SpiffeId { trust_domain: domain.clone(), ..id.clone() }));
+    }
+    all
+}
+
+fn socket_match(
+    name: &str,
+    tls_mode: Option<&str>,
+    socket: core::TransportSocket,
+) -> cds::cluster::TransportSocketMatch {
+    cds::cluster::TransportSocketMatch {
+        name: name.to_owned(),
+        r#match: Some(Struct { fields: tls_mode.map(tls_mode_field).into_iter().collect() }),
+        transport_socket: Some(socket),
+    }
+}
+
+/// The field that says how an endpoint is secured.
+pub(super) fn tls_mode_field(mode: &str) -> (String, Value) {
+    ("tlsMode".to_owned(), Value { kind: Some(value::Kind::StringValue(mode.to_owned())) })
+}

@@ -1,0 +1,246 @@
+//! Listeners for connections, and what a Sidecar lets through.
+
+use std::sync::Arc;
+
+use envoy_types::pb::envoy::config::listener::v3 as lds;
+use envoy_types::pb::envoy::config::listener::v3::filter::ConfigType;
+use envoy_types::pb::envoy::extensions::filters::network::tcp_proxy::v3::{TcpProxy, tcp_proxy};
+
+use super::clusters::entry;
+use super::fixtures::{
+    HOST, built, built_under, decode, everything, find, names, port, service, sidecar, unpack,
+};
+use super::requests::{snapshot, to, virtual_service};
+use crate::model::policy::{
+    CaptureMode, EgressHost, EgressListener, EgressNamespace, HostPattern, MeshConfig, OutboundPolicy,
+    PolicyId, PolicyMeta, Sidecar, SidecarPort, Sources, TcpMatch, TcpRoute, TlsMatch, TlsRoute,
+    VirtualService, WorkloadSelector,
+};
+use crate::model::{EntryFacts, InterceptionMode, PortProtocol, Resolution, Service};
+use crate::registry::{PolicyObject, PolicySnapshot};
+use crate::view::{Client, OutboundKey};
+use crate::xds::resources::{self, SharedChain, shared};
+
+fn key() -> OutboundKey {
+    sidecar(InterceptionMode::Redirect)
+}
+
+pub(super) fn tls(names: &[&str], subset: &str) -> TlsRoute {
+    TlsRoute {
+        matches: vec![TlsMatch {
+            server_names: names.iter().map(|name| (*name).into()).collect(),
+            subnets: Vec::new(),
+            sources: Sources::default(),
+        }],
+        to: vec![to(HOST, subset, 1)],
+    }
+}
+
+fn tcp_of(chain: &lds::FilterChain) -> TcpProxy {
+    match &chain.filters[0].config_type {
+        Some(ConfigType::TypedConfig(any)) => unpack(any),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn composed(
+    chains: &[SharedChain],
+    http: Option<&crate::xds::resource::Entry>,
+    policies: &PolicySnapshot,
+) -> lds::Listener {
+    let key = key();
+    decode(&shared(chains[0].port, http, chains, &Client::new(&key, policies)).encoded)
+}
+
+#[test]
+fn connections_are_shared_out_by_tcp_routes() {
+    let told = VirtualService {
+        tcp: vec![
+            TcpRoute {
+                matches: vec![TcpMatch {
+                    subnets: vec!["10.96.0.0/16".parse().expect("block")],
+                    sources: Sources::default(),
+                }],
+                to: vec![to(HOST, "v1", 1)],
+            },
+            TcpRoute { matches: Vec::new(), to: vec![to(HOST, "v1", 3), to(HOST, "v2", 1)] },
+        ],
+        ..virtual_service(&[HOST], Vec::new())
+    };
+    let world = service("helloworld", vec![port(3306, PortProtocol::Tcp)]);
+    let made = built_under(&world, &key(), &snapshot([told]), &[world.clone()]);
+    let listener: lds::Listener = find(&made.listeners, "10.96.0.10_3306");
+    assert_eq!(listener.filter_chains.len(), 2, "the port's own chain is not needed");
+    let matched = listener.filter_chains[0].filter_chain_match.as_ref().expect("match");
+    assert_eq!(matched.prefix_ranges[0].address_prefix, "10.96.0.0");
+    let Some(tcp_proxy::ClusterSpecifier::WeightedClusters(weighted)) =
+        tcp_of(&listener.filter_chains[1]).cluster_specifier
+    else {
+        panic!("not weighted")
+    };
+    assert_eq!(weighted.clusters.iter().map(|one| one.weight).collect::<Vec<_>>(), [3, 1]);
+}
+
+#[test]
+fn tls_routes_go_by_server_name_and_the_rest_to_the_port() {
+    let told = VirtualService {
+        tls: vec![tls(&["a.example", "*.b.example"], "v1"), tls(&["a.example", "*.b.example"], "v2")],
+        ..virtual_service(&[HOST], Vec::new())
+    };
+    let world = service("helloworld", vec![port(443, PortProtocol::Tls)]);
+    let made = built_under(&world, &key(), &snapshot([told]), &[world.clone()]);
+    let listener: lds::Listener = find(&made.listeners, "10.96.0.10_443");
+    assert_eq!(listener.filter_chains.len(), 2, "of two routes with one match the first is kept");
+    assert_eq!(listener.listener_filters.len(), 1);
+    assert_eq!(listener.filter_chains[0].filter_chain_match.as_ref().expect("match").server_names.len(), 2);
+    assert!(listener.filter_chains[1].filter_chain_match.is_none());
+}
+
+#[test]
+fn hosts_without_an_address_share_a_listener_by_server_name() {
+    let outside = entry(Resolution::Dns, &["a.example"]);
+    let made = built(&outside, &key());
+    assert!(made.listeners.is_empty());
+    let listener = composed(&made.chains, None, &PolicySnapshot::default());
+    assert_eq!(listener.name, "0.0.0.0_443");
+    assert_eq!(listener.filter_chains[0].filter_chain_match.as_ref().expect("match").server_names, [HOST]);
+    assert_eq!(listener.default_filter_chain.as_ref().expect("default").name, "PassthroughFilterChain");
+    assert_eq!(listener.listener_filters.len(), 1);
+    let twice = [made.chains.clone(), made.chains].concat();
+    assert_eq!(
+        composed(&twice, None, &PolicySnapshot::default()).filter_chains.len(),
+        1,
+        "a match occurs once"
+    );
+}
+
+#[test]
+fn blocks_of_addresses_join_the_http_listener_of_their_port() {
+    let facts =
+        EntryFacts { blocks: vec!["198.51.100.0/24".parse().expect("block")], ..EntryFacts::default() };
+    let outside = Service {
+        ports: vec![port(80, PortProtocol::Tcp)],
+        entry: Some(Arc::new(facts)),
+        ..entry(Resolution::Passthrough, &[])
+    };
+    let made = built(&outside, &key());
+    let http = built(&service("helloworld", vec![port(80, PortProtocol::Http)]), &key());
+    let listener = composed(&made.chains, http.listeners.first(), &PolicySnapshot::default());
+    assert_eq!(listener.filter_chains.len(), 2);
+    let matched = listener.filter_chains[1].filter_chain_match.as_ref().expect("match");
+    assert_eq!(matched.prefix_ranges[0].address_prefix, "198.51.100.0");
+}
+
+#[test]
+fn r5_28_addresses_of_other_clusters_yield_to_own_ones() {
+    let elsewhere = OutboundKey { cluster: "south".into(), ..key() };
+    let made = built(&service("helloworld", vec![port(3306, PortProtocol::Tcp)]), &elsewhere);
+    assert!(made.listeners.is_empty());
+    assert_eq!(names(&made.fallback_listeners), ["10.96.0.10_3306"]);
+}
+
+fn registry_only() -> PolicySnapshot {
+    PolicySnapshot::with(
+        MeshConfig { outbound_policy: OutboundPolicy::RegistryOnly, ..MeshConfig::default() },
+        [],
+    )
+}
+
+#[test]
+fn unknown_destinations_end_under_registry_only() {
+    let (policies, key) = (registry_only(), key());
+    let made = resources::fixed(&Client::new(&key, &policies));
+    let listener: lds::Listener = find(&made.listeners, "virtualOutbound");
+    let Some(tcp_proxy::ClusterSpecifier::Cluster(cluster)) =
+        tcp_of(&listener.filter_chains[1]).cluster_specifier
+    else {
+        panic!("no cluster")
+    };
+    assert_eq!(cluster, "BlackHoleCluster");
+    let http = built_under(&service("helloworld", vec![port(80, PortProtocol::Http)]), &key, &policies, &[]);
+    let listener: lds::Listener = find(&http.listeners, "0.0.0.0_80");
+    let otherwise = tcp_of(listener.default_filter_chain.as_ref().expect("default"));
+    assert_eq!(otherwise.stat_prefix, "BlackHoleCluster");
+}
+
+#[test]
+fn pods_of_headless_services_have_chains_where_unknown_destinations_end() {
+    let mut headless = service("db", vec![port(5432, PortProtocol::Tcp)]);
+    headless.resolution = Resolution::Passthrough;
+    headless.vips.clear();
+    assert!(built(&headless, &key()).chains.is_empty(), "the catch-all does");
+    let made = built_under(&headless, &key(), &registry_only(), &[]);
+    assert!(made.reads.addresses);
+    let listener = composed(&made.chains, None, &registry_only());
+    assert_eq!(listener.filter_chains[0].filter_chain_match.as_ref().expect("match").prefix_ranges.len(), 2);
+}
+
+fn egress(port: Option<u16>, hosts: &[(EgressNamespace, &str)]) -> EgressListener {
+    EgressListener {
+        port: port.map(|number| SidecarPort { number, protocol: PortProtocol::Http, name: "p".into() }),
+        bind: None,
+        capture: CaptureMode::Default,
+        hosts: hosts
+            .iter()
+            .map(|(namespace, host)| EgressHost {
+                namespace: namespace.clone(),
+                host: HostPattern::new(*host),
+            })
+            .collect(),
+    }
+}
+
+fn restricted(egress: Vec<EgressListener>) -> (OutboundKey, PolicySnapshot) {
+    let id = PolicyId::new("sample", "default");
+    let sidecar = Sidecar {
+        meta: PolicyMeta { created: 1, id: id.clone() },
+        selector: WorkloadSelector::default(),
+        egress,
+        ingress: Vec::new(),
+        outbound_policy: Some(OutboundPolicy::RegistryOnly),
+        inbound_pool: None,
+    };
+    let policies = PolicySnapshot::with(MeshConfig::default(), [PolicyObject::Sidecar(Arc::new(sidecar))]);
+    (OutboundKey { sidecar: Some(id), ..key() }, policies)
+}
+
+#[test]
+fn r4_2_a_sidecar_shows_the_hosts_it_names_on_the_ports_it_names() {
+    let sample = || EgressNamespace::Named("sample".into());
+    let ports = |listeners| {
+        let (key, policies) = restricted(listeners);
+        let made = built_under(&service("helloworld", everything()), &key, &policies, &[]);
+        let numbers = |entries: &[crate::xds::resource::Entry]| entries.len();
+        (numbers(&made.clusters), numbers(&made.listeners))
+    };
+    assert_eq!(ports(Vec::new()), (8, 8), "one that names nothing shows everything");
+    assert_eq!(ports(vec![egress(None, &[(EgressNamespace::Any, "*")])]), (8, 8));
+    assert_eq!(ports(vec![egress(None, &[(sample(), "*.other")])]), (0, 0));
+    assert_eq!(ports(vec![egress(None, &[(EgressNamespace::Named("far".into()), "*")])]), (0, 0));
+    assert_eq!(ports(vec![egress(None, &[(EgressNamespace::Nobody, "*")])]), (0, 0));
+    assert_eq!(ports(vec![egress(Some(80), &[(sample(), "*")])]), (1, 1));
+    let both = vec![egress(Some(80), &[(sample(), "*.other")]), egress(None, &[(sample(), "*")])];
+    assert_eq!(ports(both), (8, 7), "a port's own listener is the only one for it");
+}
+
+#[test]
+fn what_a_sidecar_hides_has_clusters_only_where_a_route_leads_there() {
+    let (key, policies) = restricted(vec![egress(None, &[(EgressNamespace::Nobody, "*")])]);
+    let world = service("helloworld", vec![port(80, PortProtocol::Http)]);
+    let made =
+        super::fixtures::around(&key, &policies, &[], |around| resources::service(&world, around, true));
+    assert_eq!((made.clusters.len(), made.listeners.len(), made.virtual_hosts.len()), (1, 0, 0));
+}
+
+#[test]
+fn a_sidecars_own_listener_binds_where_it_says() {
+    let own = EgressListener {
+        bind: Some("127.0.0.5".parse().expect("ip")),
+        capture: CaptureMode::None,
+        ..egress(Some(80), &[(EgressNamespace::Any, "*")])
+    };
+    let (key, policies) = restricted(vec![own]);
+    let made = built_under(&service("helloworld", vec![port(80, PortProtocol::Http)]), &key, &policies, &[]);
+    let listener: lds::Listener = find(&made.listeners, "127.0.0.5_80");
+    assert_eq!(listener.bind_to_port.map(|flag| flag.value), Some(true));
+}

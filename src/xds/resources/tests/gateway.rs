@@ -1,0 +1,299 @@
+//! What Gateways open on routers.
+
+use std::sync::Arc;
+
+use envoy_types::pb::envoy::config::listener::v3 as lds;
+use envoy_types::pb::envoy::config::route::v3 as rds;
+use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3 as hcm;
+use prost::Message;
+
+use super::connections;
+use super::fixtures::{HOST, around, built_under, decode, find, names, port, service, unpack};
+use super::requests::{forward, prefix, to, virtual_service};
+use super::validate::{Generated, document, envoy};
+use crate::model::policy::{
+    AuthorizationAction, AuthorizationPolicy, AuthorizationRule, Gateway, GatewayHostName, GatewayServer,
+    HostPattern, MeshConfig, MtlsMode, PeerAuthentication, PolicyId, PolicyMeta, ServerTls, ServerTlsMode,
+    TcpRoute, TlsVersion, VirtualService, WorkloadSelector,
+};
+use crate::model::{InterceptionMode, PortProtocol, ProxyKind};
+use crate::registry::{PolicyObject, PolicySnapshot};
+use crate::view::{Client, OutboundKey, WorkloadMtls};
+use crate::xds::resources::{
+    GatewayListeners, GatewayRoutes, InboundPolicy, InboundPort, gateway_listeners, gateway_routes, inbound,
+    route, sni_listener,
+};
+
+fn id(name: &str) -> PolicyMeta {
+    PolicyMeta { created: 1, id: PolicyId::new("edge", name) }
+}
+
+fn server(port: u16, protocol: PortProtocol, hosts: &[&str], mode: Option<ServerTlsMode>) -> GatewayServer {
+    let host = |text: &&str| {
+        let (namespace, host) = text.split_once('/').unwrap_or(("", text));
+        let namespace = (!namespace.is_empty()).then(|| namespace.into());
+        GatewayHostName { namespace, host: HostPattern::new(host) }
+    };
+    GatewayServer {
+        port,
+        protocol,
+        port_name: "p".into(),
+        bind: None,
+        hosts: hosts.iter().map(host).collect(),
+        tls: mode.map(|mode| ServerTls {
+            mode,
+            min_version: TlsVersion::V1_2,
+            max_version: TlsVersion::V1_3,
+            cipher_suites: Vec::new(),
+            subject_alt_names: Vec::new(),
+        }),
+        https_redirect: false,
+    }
+}
+
+fn gateway(name: &str, servers: Vec<GatewayServer>) -> PolicyObject {
+    PolicyObject::Gateway(Arc::new(Gateway {
+        meta: id(name),
+        selector: WorkloadSelector::default(),
+        servers,
+        problems: Vec::new(),
+    }))
+}
+
+fn bound(gateway: &str, told: VirtualService) -> PolicyObject {
+    PolicyObject::VirtualService(Arc::new(VirtualService {
+        gateways: vec![format!("edge/{gateway}").into()],
+        ..told
+    }))
+}
+
+fn key(gateways: &[&str]) -> OutboundKey {
+    OutboundKey {
+        kind: ProxyKind::Router,
+        gateways: gateways.iter().map(|name| PolicyId::new("edge", *name)).collect(),
+        ..super::fixtures::sidecar(InterceptionMode::Redirect)
+    }
+}
+
+fn policies(objects: Vec<PolicyObject>) -> PolicySnapshot {
+    PolicySnapshot::with(MeshConfig::default(), objects)
+}
+
+fn made(key: &OutboundKey, policies: &PolicySnapshot) -> (GatewayListeners, GatewayRoutes) {
+    let guards = InboundPolicy { trust_domains: vec!["mesh.org".into()], ..InboundPolicy::default() };
+    let services = [service("helloworld", vec![port(80, PortProtocol::Http)])];
+    around(key, policies, &services, |around| (gateway_listeners(around, &guards), gateway_routes(around)))
+}
+
+/// Domain, number of routes, and whether plain requests are refused, of one route configuration.
+fn domains(
+    routes: &GatewayRoutes,
+    name: &str,
+    key: &OutboundKey,
+    policies: &PolicySnapshot,
+) -> Vec<(String, usize, bool)> {
+    let hosts = routes.hosts.get(name).unwrap_or_else(|| panic!("no {name} in {:?}", routes.hosts.keys()));
+    let table: rds::RouteConfiguration = decode(&route(name, &Client::new(key, policies), hosts.iter()));
+    let of = |host: rds::VirtualHost| (host.domains.join(","), host.routes.len(), host.require_tls != 0);
+    table.virtual_hosts.into_iter().map(of).collect()
+}
+
+#[test]
+fn r7_2_gateway_objects_say_which_services_are_led_to() {
+    let passing =
+        |hosts: &[&str]| server(15443, PortProtocol::Tls, hosts, Some(ServerTlsMode::AutoPassthrough));
+    let leads = |hosts: &[&str]| {
+        let (key, policies) = (key(&["a"]), policies(vec![gateway("a", vec![passing(hosts)])]));
+        let made =
+            built_under(&service("helloworld", vec![port(80, PortProtocol::Http)]), &key, &policies, &[]);
+        let passthroughs = Client::new(&key, &policies).passthroughs();
+        let listener: lds::Listener =
+            decode(&sni_listener(&key, &passthroughs[0], made.sni_chains.iter()).encoded);
+        let name = format!("outbound_.80_._.{HOST}");
+        assert!(names(&made.clusters).contains(&name.as_str()), "R7.1: clusters do not follow the hosts");
+        (listener.name, listener.filter_chains.len())
+    };
+    assert_eq!(leads(&["*.local"]), ("0.0.0.0_15443".into(), 1));
+    assert_eq!(leads(&["sample/*.local"]).1, 1);
+    for others in ["other/*.local", "*.example", "helloworld", "x.helloworld.sample.svc.cluster.local"] {
+        assert_eq!(leads(&[others]).1, 0, "{others}");
+    }
+    // With Gateways nothing is implicit.
+    let plain = policies(vec![gateway("a", vec![server(80, PortProtocol::Http, &["*"], None)])]);
+    let router = OutboundKey { east_west: true, ..key(&["a"]) };
+    assert!(Client::new(&router, &plain).passthroughs().is_empty());
+    assert_eq!(Client::new(&OutboundKey { gateways: Vec::new(), ..router }, &plain).passthroughs().len(), 1);
+}
+
+#[test]
+fn requests_are_routed_as_virtual_services_bound_to_the_gateway_say() {
+    let routes = || {
+        vec![forward(vec![prefix("/a")], vec![to(HOST, "", 1)]), forward(Vec::new(), vec![to(HOST, "", 1)])]
+    };
+    let redirecting =
+        GatewayServer { https_redirect: true, ..server(80, PortProtocol::Http, &["r.org"], None) };
+    let policies = policies(vec![
+        gateway("a", vec![server(80, PortProtocol::Http, &["*.a.org", "other/b.org"], None), redirecting]),
+        gateway("b", vec![server(80, PortProtocol::Http, &["c.org"], None)]),
+        bound("a", virtual_service(&["x.a.org", "b.org", "c.org"], routes())),
+        bound("b", VirtualService { meta: id("wide"), ..virtual_service(&["*"], routes()) }),
+    ]);
+    let key = key(&["a", "b"]);
+    let (listeners, routes) = made(&key, &policies);
+    assert_eq!((names(&listeners.entries), listeners.conflicts), (vec!["0.0.0.0_80"], 0));
+    let expected = [("c.org", 2, false), ("r.org", 0, true), ("x.a.org", 2, false)];
+    let expected = expected.map(|(domain, routes, tls)| (domain.to_owned(), routes, tls));
+    assert_eq!(domains(&routes, "http.80", &key, &policies), expected);
+    assert!(routes.reads.hosts.contains(HOST));
+    let listener: lds::Listener = find(&listeners.entries, "0.0.0.0_80");
+    let Some(lds::filter::ConfigType::TypedConfig(any)) = &listener.filter_chains[0].filters[0].config_type
+    else {
+        panic!("no config");
+    };
+    let manager: hcm::HttpConnectionManager = unpack(any);
+    assert_eq!(manager.use_remote_address.map(|flag| flag.value), Some(true));
+    let sanitize = hcm::http_connection_manager::ForwardClientCertDetails::SanitizeSet;
+    assert_eq!(manager.forward_client_cert_details, i32::from(sanitize), "Z-19");
+}
+
+#[test]
+fn the_first_chain_of_a_match_stays_and_the_others_are_counted() {
+    let simple = || Some(ServerTlsMode::Files { certificate: "/c".into(), key: "/k".into(), ca: None });
+    let policies = policies(vec![gateway(
+        "a",
+        vec![
+            server(443, PortProtocol::Https, &["a.org", "b.org"], simple()),
+            server(443, PortProtocol::Https, &["b.org", "c.org"], simple()),
+            server(443, PortProtocol::Https, &["a.org"], simple()),
+            server(443, PortProtocol::Http, &["*"], None),
+            server(80, PortProtocol::Http, &["*"], None),
+            server(80, PortProtocol::Https, &["*"], simple()),
+            server(80, PortProtocol::Http2, &["*"], None),
+        ],
+    )]);
+    let (listeners, routes) = made(&key(&["a"]), &policies);
+    assert_eq!((names(&listeners.entries), listeners.conflicts), (vec!["0.0.0.0_80", "0.0.0.0_443"], 4));
+    let listener: lds::Listener = find(&listeners.entries, "0.0.0.0_443");
+    let matched = |chain: &lds::FilterChain| chain.filter_chain_match.clone().expect("a match").server_names;
+    let all: Vec<_> = listener.filter_chains.iter().map(matched).collect();
+    assert_eq!(all, [vec!["a.org".to_owned(), "b.org".to_owned()], vec!["c.org".to_owned()]]);
+    assert!(routes.hosts.contains_key("https.443.p.a.edge"));
+}
+
+fn every_shape() -> PolicySnapshot {
+    let mutual = || Some(ServerTlsMode::IstioMutual);
+    let passing = || Some(ServerTlsMode::Passthrough);
+    let tcp = vec![TcpRoute { matches: Vec::new(), to: vec![to(HOST, "", 1), to("no.where", "", 2)] }];
+    let routes = || vec![forward(vec![prefix("/a")], vec![to(HOST, "", 1)])];
+    policies(vec![
+        gateway(
+            "a",
+            vec![
+                server(80, PortProtocol::Http, &["*"], None),
+                server(443, PortProtocol::Https, &["a.org", "*.a.org"], mutual()),
+                server(443, PortProtocol::Tls, &["*"], passing()),
+                server(443, PortProtocol::Tls, &["m.org"], mutual()),
+                server(9000, PortProtocol::Tcp, &["*"], None),
+                server(15443, PortProtocol::Tls, &["*.local"], Some(ServerTlsMode::AutoPassthrough)),
+                server(444, PortProtocol::Https, &["*", "x.org"], mutual()),
+            ],
+        ),
+        bound(
+            "a",
+            VirtualService {
+                tcp,
+                tls: vec![connections::tls(&["t.org", "*.t.org"], ""), connections::tls(&["t.org"], "")],
+                ..virtual_service(&["t.org", "*.t.org", "a.org", "m.org"], routes())
+            },
+        ),
+    ])
+}
+
+#[test]
+fn a_real_envoy_accepts_every_shape_of_gateways_and_inbound_listeners() {
+    let Some(envoy) = envoy() else { return };
+    let directory = tempfile::tempdir().expect("a directory");
+    let (key, policies) = (key(&["a"]), every_shape());
+    let (listeners, _) = made(&key, &policies);
+    assert_eq!(names(&listeners.entries), ["0.0.0.0_80", "0.0.0.0_443", "0.0.0.0_444", "0.0.0.0_9000"]);
+    assert_eq!(listeners.conflicts, 1, "t.org of the second route");
+    let passing =
+        built_under(&service("helloworld", vec![port(80, PortProtocol::Http)]), &key, &policies, &[]);
+    let passthroughs = Client::new(&key, &policies).passthroughs();
+    let sni = sni_listener(&key, &passthroughs[0], passing.sni_chains.iter());
+    let mut worlds = vec![Generated {
+        clusters: passing.clusters,
+        listeners: listeners.entries.into_iter().chain([sni]).collect(),
+        ..Generated::default()
+    }];
+    let modes = [MtlsMode::Permissive, MtlsMode::Strict, MtlsMode::Disable];
+    for (mode, named) in modes.into_iter().flat_map(|mode| modes.map(|named| (mode, named))) {
+        for interception in [InterceptionMode::Redirect, InterceptionMode::Tproxy, InterceptionMode::None] {
+            worlds.push(inbound_world(mode, named, interception));
+        }
+    }
+    let mut refused = Vec::new();
+    for (at, made) in worlds.into_iter().enumerate() {
+        let file = directory.path().join(format!("{at}.pb"));
+        let mut made = document(made);
+        let statics = made.static_resources.as_mut().expect("resources");
+        let mut seen = std::collections::BTreeSet::new();
+        statics.clusters.retain(|cluster| seen.insert(cluster.name.clone()));
+        std::fs::write(&file, made.encode_to_vec()).expect("written");
+        let arguments = ["--mode", "validate", "--log-level", "error", "--concurrency", "1", "-c"];
+        let answer =
+            std::process::Command::new(&envoy).args(arguments).arg(&file).output().expect("Envoy starts");
+        if !answer.status.success() {
+            refused.push(format!("world {at}: {}", String::from_utf8_lossy(&answer.stderr)));
+        }
+    }
+    assert!(refused.is_empty(), "{}", refused.join("\n"));
+}
+
+/// Ports of every protocol and a named one without a service, guarded by one policy of each action.
+fn inbound_world(mode: MtlsMode, named: MtlsMode, interception: InterceptionMode) -> Generated {
+    let asked = PeerAuthentication {
+        meta: id("mtls"),
+        selector: WorkloadSelector::new([("a".into(), "b".into())].into_iter().collect()),
+        mode: Some(mode),
+        ports: vec![(81, Some(named)), (90, Some(named)), (7000, Some(named))],
+    };
+    let policies = policies(vec![PolicyObject::PeerAuthentication(Arc::new(asked))]);
+    let actions = [
+        AuthorizationAction::Audit,
+        AuthorizationAction::Custom,
+        AuthorizationAction::Deny,
+        AuthorizationAction::Allow,
+    ];
+    let authorization = actions.map(|action| {
+        Arc::new(AuthorizationPolicy {
+            meta: id(&format!("{action:?}")),
+            selector: WorkloadSelector::default(),
+            targets: false,
+            action,
+            rules: vec![AuthorizationRule::default()],
+            problems: Vec::new(),
+        })
+    });
+    let policy = InboundPolicy {
+        trust_domains: vec!["mesh.org".into()],
+        mtls: WorkloadMtls::of(&policies, "edge", |_| Some("b")),
+        authorization: authorization.into(),
+        detection_timeout: Some(std::time::Duration::from_millis(100)),
+        ..InboundPolicy::default()
+    };
+    let protocols = [PortProtocol::Http, PortProtocol::Http2, PortProtocol::Tcp, PortProtocol::Auto];
+    let numbers = [80, 81, 89, 90];
+    let ports = protocols.into_iter().zip(numbers).map(|(protocol, port)| InboundPort {
+        service: None,
+        service_port: port,
+        target_port: port,
+        protocol,
+        bind: None,
+        application: None,
+        pool: None,
+    });
+    let ports: Vec<_> = ports.collect();
+    let made = inbound(&ports, &super::fixtures::workload(interception), &policy);
+    Generated { clusters: made.clusters, listeners: made.listeners, ..Generated::default() }
+}

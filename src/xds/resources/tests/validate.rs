@@ -1,0 +1,327 @@
+//! A real Envoy reads what policies make of clusters, listeners and routes.
+
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::Arc;
+use std::time::Duration;
+
+use envoy_types::pb::envoy::config::bootstrap::v3 as bootstrap;
+use envoy_types::pb::envoy::config::cluster::v3 as cds;
+use envoy_types::pb::envoy::config::core::v3 as core;
+use envoy_types::pb::envoy::config::listener::v3 as lds;
+use envoy_types::pb::envoy::config::route::v3 as rds;
+use prost::Message;
+
+use super::clusters::{entry, policies, pool, rule, secured, subset};
+use super::connections;
+use super::fixtures::{HOST, around, built_under, decode, everything, gateway, service, sidecar};
+use super::requests::{forward, prefix, snapshot, to, virtual_service};
+use crate::model::policy::{
+    Abort, ClientTls, ClientTlsMode, Cors, Delay, DestinationRule, Fault, HashKey, HashTable, HttpAction,
+    HttpMatch, LoadBalancer, LocalityLb, MeshConfig, Mirror, OutboundPolicy, OutlierDetection, Percent,
+    Redirect, RegexRewrite, Retries, Rewrite, SimpleLb, Sources, TcpMatch, TcpRoute, TextMatch,
+    TrafficSettings, VirtualService, ZoneAwareLb,
+};
+use crate::model::{Dialect, InterceptionMode, PortProtocol, Resolution, Service};
+use crate::registry::{PolicyObject, PolicySnapshot};
+use crate::view::{Client, OutboundKey};
+use crate::xds::resource::{Entry, ResourceList};
+use crate::xds::resources::{self, filters, listener, shared, sni_listener};
+
+pub(super) fn envoy() -> Option<PathBuf> {
+    let named = std::env::var_os("ENVOY").map(PathBuf::from);
+    let made = concat!(env!("CARGO_MANIFEST_DIR"), "/target/envoy-1.40.0");
+    let found = named.or_else(|| Some(PathBuf::from(made))).filter(|path| path.exists());
+    assert!(found.is_some() || std::env::var_os("CI").is_none(), "CI needs an Envoy: run `make envoy`");
+    found
+}
+
+/// Everything of one kind, each name once.
+fn decoded<M: Message + Default>(entries: Vec<Entry>) -> Vec<M> {
+    ResourceList::new(entries).entries().iter().map(|entry| decode(&entry.encoded)).collect()
+}
+
+/// A bootstrap that holds these resources and asks for the rest at a server that is not there.
+pub(super) fn document(made: Generated) -> bootstrap::Bootstrap {
+    let mut xds = decode::<cds::Cluster>(&resources::cluster::black_hole().encoded);
+    xds.name = "xds-grpc".to_owned();
+    let mut clusters = decoded::<cds::Cluster>(made.clusters);
+    clusters.push(xds);
+    let mut listeners = decoded::<lds::Listener>(made.listeners);
+    listeners.extend(made.routes.into_iter().enumerate().map(|(at, table)| inline(at, table)));
+    let envoy = core::grpc_service::EnvoyGrpc { cluster_name: "xds-grpc".to_owned(), ..Default::default() };
+    let service = core::GrpcService {
+        target_specifier: Some(core::grpc_service::TargetSpecifier::EnvoyGrpc(envoy)),
+        ..Default::default()
+    };
+    bootstrap::Bootstrap {
+        node: Some(core::Node { id: "n".to_owned(), cluster: "c".to_owned(), ..Default::default() }),
+        static_resources: Some(bootstrap::bootstrap::StaticResources {
+            clusters,
+            listeners,
+            ..Default::default()
+        }),
+        dynamic_resources: Some(bootstrap::bootstrap::DynamicResources {
+            ads_config: Some(core::ApiConfigSource {
+                api_type: core::api_config_source::ApiType::Grpc.into(),
+                transport_api_version: core::ApiVersion::V3.into(),
+                grpc_services: vec![service],
+                ..Default::default()
+            }),
+            ..Default::default()
+        }),
+        ..Default::default()
+    }
+}
+
+/// A listener with a route configuration inside.
+fn inline(at: usize, table: rds::RouteConfiguration) -> lds::Listener {
+    let mut listener = lds::Listener { name: format!("routes-{at}"), ..Default::default() };
+    listener.address = resources::parts::address([127, 0, 0, 99].into(), u16::try_from(at + 1).expect("few"));
+    listener.filter_chains = vec![listener::chain("", None, filters::http_outbound_inline(table))];
+    listener
+}
+
+#[derive(Default)]
+pub(super) struct Generated {
+    pub(super) clusters: Vec<Entry>,
+    pub(super) listeners: Vec<Entry>,
+    pub(super) routes: Vec<rds::RouteConfiguration>,
+}
+
+fn generated(key: &OutboundKey, policies: &PolicySnapshot, services: &[Service]) -> Generated {
+    let client = Client::new(key, policies);
+    let mut all = vec![resources::fixed(&client)];
+    all.extend(services.iter().map(|service| built_under(service, key, policies, services)));
+    for told in policies.scopes::<VirtualService>() {
+        let known = services.iter().any(|service| service.key.hostname.as_str() == told.as_str());
+        if let Some(told_of) = client.virtual_service_of(told).filter(|_| !known) {
+            all.push(around(key, policies, services, |around| resources::host(told, told_of, around)));
+        }
+    }
+    let mut made = Generated::default();
+    let hosts: Vec<_> = all.iter().flat_map(|part| &part.virtual_hosts).collect();
+    let names: std::collections::BTreeSet<_> = hosts.iter().map(|(name, _)| name).collect();
+    for name in names {
+        let of = hosts.iter().filter(|(other, _)| other == name).map(|(_, host)| host);
+        made.routes.push(decode(&resources::route(name, &client, of)));
+    }
+    let passthroughs = client.passthroughs();
+    let sni: Vec<_> = passthroughs
+        .iter()
+        .enumerate()
+        .map(|(at, one)| sni_listener(key, one, all.iter().filter_map(|part| part.sni_chains.get(at))))
+        .collect();
+    let chains: Vec<_> = all.iter().flat_map(|part| part.chains.clone()).collect();
+    let ports: std::collections::BTreeSet<_> = chains.iter().map(|chain| chain.port).collect();
+    for part in all {
+        made.clusters.extend(part.clusters);
+        made.listeners.extend(part.listeners.into_iter().chain(part.fallback_listeners));
+    }
+    made.listeners.extend(sni);
+    let composed = ports.into_iter().map(|port| {
+        let name = shared(port, None, [], &client).name;
+        let http = made.listeners.iter().find(|entry| entry.name == name);
+        shared(port, http, chains.iter().filter(|chain| chain.port == port), &client)
+    });
+    let mut listeners: Vec<_> = composed.collect();
+    listeners.append(&mut made.listeners);
+    made.listeners = listeners;
+    made
+}
+
+fn all_settings() -> Vec<TrafficSettings> {
+    let none = TrafficSettings::default;
+    let lb = |load_balancer| TrafficSettings { load_balancer: Some(load_balancer), ..none() };
+    let hash = |key, table| lb(LoadBalancer { hash: Some((key, table)), ..LoadBalancer::default() });
+    let simple = |simple| {
+        let warmup = Some(Duration::from_secs(10));
+        lb(LoadBalancer { simple: Some(simple), warmup, ..LoadBalancer::default() })
+    };
+    let tls = |tls| TrafficSettings { tls: Some(tls), ..none() };
+    let cookie = HashKey::Cookie { name: "c".into(), path: "/".into(), ttl: Some(Duration::ZERO) };
+    let priority = LocalityLb { failover_priority: vec!["app".into()], ..LocalityLb::default() };
+    vec![
+        none(),
+        hash(cookie, HashTable::Ring(1024)),
+        hash(HashKey::SourceIp, HashTable::Maglev(Some(65537))),
+        hash(HashKey::Header("x".into()), HashTable::Maglev(None)),
+        hash(HashKey::QueryParameter("x".into()), HashTable::Ring(1)),
+        simple(SimpleLb::LeastRequest),
+        simple(SimpleLb::RoundRobin),
+        simple(SimpleLb::Random),
+        simple(SimpleLb::Passthrough),
+        lb(LoadBalancer { locality: Some(priority), ..LoadBalancer::default() }),
+        lb(LoadBalancer { zone_aware: Some(ZoneAwareLb::default()), ..LoadBalancer::default() }),
+        TrafficSettings { outlier_detection: Some(OutlierDetection::default()), ..none() },
+        TrafficSettings {
+            outlier_detection: Some(OutlierDetection {
+                consecutive_local_origin: Some(3),
+                split_external_local_origin: true,
+                min_health_percent: 20,
+                ..OutlierDetection::default()
+            }),
+            ..none()
+        },
+        TrafficSettings { connection_pool: Some(pool()), ..none() },
+        tls(secured(ClientTlsMode::Disable)),
+        tls(secured(ClientTlsMode::IstioMutual)),
+        tls(secured(ClientTlsMode::Simple)),
+        tls(ClientTls {
+            sni: "a.example".into(),
+            insecure_skip_verify: true,
+            ..secured(ClientTlsMode::Simple)
+        }),
+        tls(ClientTls {
+            subject_alt_names: vec!["a".into(), "spiffe://a/b".into()],
+            ..secured(ClientTlsMode::Simple)
+        }),
+        tls(ClientTls { credential_name: "c".into(), ..secured(ClientTlsMode::Mutual) }),
+    ]
+}
+
+fn all_routes() -> VirtualService {
+    let mut rich = forward(
+        vec![HttpMatch {
+            headers: vec![("x".into(), None), ("y".into(), Some(TextMatch::Prefix("".into())))],
+            without_headers: vec![("z".into(), None)],
+            query: vec![("q".into(), None)],
+            authority: Some(TextMatch::Regex(".*".into())),
+            ..prefix("/api.v1")
+        }],
+        vec![to(HOST, "v1", 1), to("no.where", "", 99)],
+    );
+    rich.rewrite = Rewrite { uri: "/".into(), ..Rewrite::default() };
+    rich.timeout = Some(Duration::from_secs(1));
+    rich.retries = Some(Retries {
+        attempts: 2,
+        per_try_timeout: Some(Duration::from_millis(10)),
+        conditions: vec!["gateway-error".into()],
+        codes: vec![404],
+        other_localities: true,
+        skip_previous: true,
+        backoff: Some(Duration::from_millis(30)),
+    });
+    rich.fault = Some(Fault {
+        delay: Some(Delay { fixed: Duration::from_millis(1), share: Percent::ALL }),
+        abort: Some(Abort { status: Err(14), share: Percent::ALL }),
+    });
+    rich.cors = Some(Cors {
+        origins: vec![TextMatch::Regex(".*".into())],
+        methods: vec!["GET".into()],
+        max_age: Some(Duration::from_secs(60)),
+        ..Cors::default()
+    });
+    rich.mirrors = vec![Mirror { destination: to("no.where", "", 1).destination, share: Percent::ALL }];
+    rich.headers.request.set = vec![("x".into(), "%REQ(y)%".into()), ("host".into(), "h".into())];
+    rich.headers.response.remove = vec!["server".into()];
+    let mut by_regex = forward(
+        vec![HttpMatch {
+            uri: Some(TextMatch::Regex("/a+".into())),
+            ignore_case: true,
+            ..HttpMatch::default()
+        }],
+        vec![to(HOST, "", 1)],
+    );
+    let regex = RegexRewrite { pattern: "a(.)".into(), substitution: r"\1".into() };
+    by_regex.rewrite = Rewrite { regex: Some(regex), ..Rewrite::default() };
+    let mut moved = forward(vec![prefix("/m")], Vec::new());
+    moved.action = HttpAction::Redirect(Redirect {
+        uri: "%PREFIX()%/n".into(),
+        scheme: "https".into(),
+        code: 302,
+        ..Redirect::default()
+    });
+    let last = forward(Vec::new(), vec![to(HOST, "", 1)]);
+    let matched =
+        |block: &str| TcpMatch { subnets: vec![block.parse().expect("block")], sources: Sources::default() };
+    VirtualService {
+        tcp: vec![
+            TcpRoute {
+                matches: vec![matched("10.0.0.0/8"), matched("10.0.0.0/8")],
+                to: vec![to(HOST, "", 1)],
+            },
+            TcpRoute { matches: Vec::new(), to: vec![to(HOST, "v1", 1), to(HOST, "", 2)] },
+        ],
+        tls: vec![connections::tls(&["a.example", "*.example"], "v1"), connections::tls(&["*"], "")],
+        ..virtual_service(&[HOST, "web.example", "*.wild.example", "*"], vec![rich, by_regex, moved, last])
+    }
+}
+
+fn keys() -> Vec<OutboundKey> {
+    let captured = sidecar(InterceptionMode::Redirect);
+    vec![
+        OutboundKey { dialect: Dialect::Istio, ..captured.clone() },
+        captured,
+        sidecar(InterceptionMode::None),
+        gateway(),
+    ]
+}
+
+fn services() -> Vec<Service> {
+    let named = |name: &str, service: Service| Service {
+        key: crate::model::ServiceKey::new("sample", format!("{name}.example.org")),
+        ..service
+    };
+    let mut headless = service("db", everything());
+    headless.resolution = Resolution::Passthrough;
+    headless.vips.clear();
+    vec![
+        service("helloworld", everything()),
+        headless,
+        named("dns", entry(Resolution::Dns, &["a.example", "b.example"])),
+        named("one", entry(Resolution::DnsRoundRobin, &["a.example"])),
+        named(
+            "any",
+            Service {
+                ports: vec![super::fixtures::port(8443, PortProtocol::Tcp)],
+                ..entry(Resolution::Passthrough, &[])
+            },
+        ),
+    ]
+}
+
+#[test]
+fn a_real_envoy_accepts_what_policies_make() {
+    let Some(envoy) = envoy() else { return };
+    let directory = tempfile::tempdir().expect("a directory");
+    let registry_only = MeshConfig { outbound_policy: OutboundPolicy::RegistryOnly, ..MeshConfig::default() };
+    let with_routes = |mesh, rule: DestinationRule| {
+        let objects = [
+            PolicyObject::VirtualService(Arc::new(all_routes())),
+            PolicyObject::DestinationRule(Arc::new(rule)),
+        ];
+        PolicySnapshot::with(mesh, objects)
+    };
+    let subsets = || DestinationRule {
+        subsets: all_settings()
+            .into_iter()
+            .enumerate()
+            .map(|(at, one)| subset(&format!("s{at}"), one))
+            .collect(),
+        ..rule(TrafficSettings::default())
+    };
+    let mut worlds = vec![
+        PolicySnapshot::default(),
+        snapshot([all_routes()]),
+        with_routes(registry_only, subsets()),
+        policies(MeshConfig::default(), Some(subsets())),
+    ];
+    worlds
+        .extend(all_settings().into_iter().take(5).map(|one| with_routes(MeshConfig::default(), rule(one))));
+    let mut refused = Vec::new();
+    for (at, policies) in worlds.iter().enumerate() {
+        for (which, key) in keys().iter().enumerate() {
+            let made = document(generated(key, policies, &services()));
+            let file = directory.path().join(format!("{at}-{which}.pb"));
+            std::fs::write(&file, made.encode_to_vec()).expect("written");
+            let arguments = ["--mode", "validate", "--log-level", "error", "--concurrency", "1", "-c"];
+            let answer = Command::new(&envoy).args(arguments).arg(&file).output().expect("Envoy starts");
+            let said = String::from_utf8_lossy(&answer.stderr).into_owned();
+            if !answer.status.success() {
+                refused.push(format!("world {at}, proxy {which}: {said}"));
+            }
+        }
+    }
+    assert!(refused.is_empty(), "{}", refused.join("\n"));
+}
