@@ -29,7 +29,6 @@ pub use assignment::{
 };
 pub use client::{Client, Unseen};
 pub use decision::{Decision, Recorder, Tally};
-pub use decision::{Decision, Recorder};
 pub use destination::Destination;
 pub use eds_name::EdsName;
 pub use endpoints::{Inputs, assign};
