@@ -14,6 +14,9 @@ pub struct RuleClient<'a> {
     pub label: &'a dyn Fn(&str) -> Option<Name>,
 }
 
+/// Whether a rule holds.
+type Holds<'a> = &'a dyn Fn(&DestinationRule) -> bool;
+
 /// The rule for calls of `client` to `service`: those of the client's namespace count first, then those of the
 /// service's, then the mesh's; in each the exact host before wildcards, and in the client's own namespace those that
 /// select it before those for everybody. Several for one host are one: the first policy, and every subset once. Cost
@@ -37,7 +40,7 @@ pub fn destination_rule(
         let of = rule.meta.id.namespace.as_str();
         rule.selector.is_everything() && rule.export_to.reaches(own, of, default)
     };
-    let steps: [(&str, &dyn Fn(&DestinationRule) -> bool); 3] =
+    let steps: [(&str, Holds<'_>); 3] =
         [(own, &|rule| private(rule) && selects(rule)), (&service.namespace, &exported), (root, &exported)];
     let host = &service.hostname;
     steps.into_iter().find_map(|(namespace, holds)| {

@@ -245,10 +245,8 @@ pub(super) fn secured(mode: ClientTlsMode) -> ClientTls {
 
 fn context(made: &cds::Cluster) -> Option<tls::UpstreamTlsContext> {
     let socket = made.transport_socket.as_ref()?;
-    match &socket.config_type {
-        Some(transport_socket::ConfigType::TypedConfig(any)) => Some(unpack(any)),
-        None => None,
-    }
+    let transport_socket::ConfigType::TypedConfig(any) = socket.config_type.as_ref()?;
+    Some(unpack(any))
 }
 
 #[test]

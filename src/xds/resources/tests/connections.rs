@@ -68,7 +68,7 @@ fn connections_are_shared_out_by_tcp_routes() {
         ..virtual_service(&[HOST], Vec::new())
     };
     let world = service("helloworld", vec![port(3306, PortProtocol::Tcp)]);
-    let made = built_under(&world, &key(), &snapshot([told]), &[world.clone()]);
+    let made = built_under(&world, &key(), &snapshot([told]), std::slice::from_ref(&world));
     let listener: lds::Listener = find(&made.listeners, "10.96.0.10_3306");
     assert_eq!(listener.filter_chains.len(), 2, "the port's own chain is not needed");
     let matched = listener.filter_chains[0].filter_chain_match.as_ref().expect("match");
@@ -88,7 +88,7 @@ fn tls_routes_go_by_server_name_and_the_rest_to_the_port() {
         ..virtual_service(&[HOST], Vec::new())
     };
     let world = service("helloworld", vec![port(443, PortProtocol::Tls)]);
-    let made = built_under(&world, &key(), &snapshot([told]), &[world.clone()]);
+    let made = built_under(&world, &key(), &snapshot([told]), std::slice::from_ref(&world));
     let listener: lds::Listener = find(&made.listeners, "10.96.0.10_443");
     assert_eq!(listener.filter_chains.len(), 2, "of two routes with one match the first is kept");
     assert_eq!(listener.listener_filters.len(), 1);
