@@ -1,6 +1,8 @@
 //! HTTP for operators: health, metrics and the debug pages. Reads only; no secret ever passes here.
 
+mod asked;
 mod debug;
+mod explain;
 mod health;
 mod index;
 mod query;
@@ -95,6 +97,7 @@ fn debug_pages() -> Router<Arc<Sources>> {
         .route("/debug/policies", get(debug::policies))
         .route("/debug/proxies", get(debug::proxies))
         .route("/debug/view", get(view::page))
+        .route("/debug/explain", get(explain::page))
         .route("/version", get(health::version))
         .fallback(index::not_found)
 }

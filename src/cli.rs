@@ -7,6 +7,7 @@ mod client;
 pub mod clusters;
 pub mod dump;
 pub mod endpoints;
+pub mod explain;
 pub mod gateways;
 pub mod lab;
 pub mod proxies;
@@ -43,6 +44,8 @@ pub enum Command {
     Dump(dump::Args),
     /// Show the endpoints a proxy gets for a host
     Endpoints(endpoints::Args),
+    /// Explain why a proxy gets an endpoint of a host, or does not
+    Explain(explain::Args),
     /// Show the clusters the server watches and how fresh they are
     Clusters(clusters::Args),
     /// Show the services of all clusters, their endpoints and where clusters disagree
@@ -76,6 +79,7 @@ pub fn main() -> ExitCode {
             Command::Sim(args) => sim::run(*args).await,
             Command::Dump(args) => dump::run(args).await,
             Command::Endpoints(args) => endpoints::run(args).await,
+            Command::Explain(args) => explain::run(args).await,
             Command::Clusters(args) => clusters::run(args).await,
             Command::Services(args) => services::run(args).await,
             Command::Gateways(args) => gateways::run(args).await,

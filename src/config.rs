@@ -19,7 +19,7 @@ pub use environment::{VariableError, from_istiod_variables};
 pub use file::{FileError, read};
 pub use watch::WatchSettings;
 
-use crate::model::{ClusterId, Name, NetworkId};
+use crate::model::{ClusterId, Features, Name, NetworkId};
 
 /// Settings as given by one source; `None` is "not said here". The keys of a file are the names of the flags.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -103,6 +103,9 @@ pub struct Settings {
     pub dual_stack: Option<bool>,
     /// Multi-cluster services (R4.38); in files only.
     pub mcs: Option<McsSettings>,
+    /// Switches of what proxies see, by the names of the peer's variables ([`Features::VARIABLES`]); in files only.
+    #[serde(deserialize_with = "file::switches")]
+    pub features: Option<BTreeMap<String, String>>,
     /// The revision of the control plane: it reads the ConfigMap `istio-<revision>` (R2.4); in files only.
     pub revision: Option<String>,
     /// Label of Services with sticky sessions by cookie (R5.13); in files only.
@@ -157,12 +160,30 @@ impl McsSettings {
     }
 }
 
+/// The first ones, and what only the others have.
+fn united(
+    first: Option<BTreeMap<String, String>>,
+    others: Option<BTreeMap<String, String>>,
+) -> Option<BTreeMap<String, String>> {
+    match (first, others) {
+        (Some(first), Some(mut others)) => {
+            others.extend(first);
+            Some(others)
+        }
+        (first, others) => first.or(others),
+    }
+}
+
 impl Settings {
     /// These, and where they say nothing, `fallback`'s.
     pub fn or(self, fallback: Self) -> Self {
         macro_rules! merged {
             ($($field:ident),* $(,)?) => {
-                Self { mcs: McsSettings::of(self.mcs, fallback.mcs), $($field: self.$field.or(fallback.$field)),* }
+                Self {
+                    mcs: McsSettings::of(self.mcs, fallback.mcs),
+                    features: united(self.features, fallback.features),
+                    $($field: self.$field.or(fallback.$field)),*
+                }
             };
         }
         merged!(
@@ -258,6 +279,10 @@ impl Settings {
             compat_istiod: self.compat.is_some(),
             dual_stack: self.dual_stack.unwrap_or_default(),
             mcs: self.mcs.unwrap_or_default(),
+            features: Features {
+                dual_stack: self.dual_stack.unwrap_or_default(),
+                ..switches(self.features.as_ref()).unwrap_or_default()
+            },
             revision: self.revision.unwrap_or_default(),
             persistent_session_label: self.persistent_session_label,
             persistent_session_header_label: self.persistent_session_header_label,
@@ -288,6 +313,7 @@ impl Settings {
         if let Err(problem) = clusters::aliases(self.cluster_aliases.as_deref()) {
             problems.push(problem);
         }
+        problems.extend(switches(self.features.as_ref()).err());
         if self.mass_delete_guard.as_deref().is_some_and(|text| !matches!(text, "on" | "off")) {
             problems.push("--mass-delete-guard is neither `on` nor `off`".to_owned());
         }
@@ -314,6 +340,20 @@ impl Settings {
         problems.extend(self.watch.iter().flat_map(WatchSettings::problems));
         problems
     }
+}
+
+/// The switches of what proxies see; `Err` says which is not known or not readable.
+fn switches(said: Option<&BTreeMap<String, String>>) -> Result<Features, String> {
+    let unknown = said
+        .into_iter()
+        .flat_map(BTreeMap::keys)
+        .find(|name| !Features::VARIABLES.contains(&name.as_str()) || *name == "ISTIO_DUAL_STACK");
+    if let Some(name) = unknown {
+        return Err(format!("features: {name:?} is not known; known are {}", Features::VARIABLES.join(", ")));
+    }
+    let get = |name: &str| said.and_then(|said| said.get(name).cloned());
+    Features::from_variables(get)
+        .map_err(|(name, value)| format!("features: {name} is {value:?}, neither true nor false"))
 }
 
 /// Complete settings.
@@ -355,6 +395,7 @@ pub struct Config {
     pub compat_istiod: bool,
     pub dual_stack: bool,
     pub mcs: McsSettings,
+    pub features: Features,
     pub revision: String,
     pub persistent_session_label: Option<String>,
     pub persistent_session_header_label: Option<String>,

@@ -55,8 +55,8 @@ use secrets::SecretWatch;
 use snapshot::{Keeper, Pin, SnapshotError, SnapshotStore};
 
 pub use convert::{EntryOptions, McsOptions};
-pub use entries::SelectingEntries;
 pub use counts::{Counts, EventKind};
+pub use entries::SelectingEntries;
 pub use kubeconfig::{ConfigSource, KubeconfigPolicy, OwnError};
 pub use networks::{GatewayNames, NameStatus, NetworkOptions};
 use objects::ObjectKey;

@@ -10,6 +10,8 @@ mod decision;
 mod destination;
 mod eds_name;
 mod endpoints;
+pub mod explain;
+pub mod headless;
 pub mod lb;
 mod mesh;
 pub mod mtls;
@@ -26,7 +28,7 @@ pub use assignment::{
     AssignedEndpoint, Assignment, InternalListener, LocalityGroup, Origin, SocketMatch, Target,
 };
 pub use client::{Client, Passthrough, Unseen};
-pub use decision::{Decision, Recorder};
+pub use decision::{Decision, Recorder, Tally};
 pub use destination::Destination;
 pub use eds_name::EdsName;
 pub use endpoints::{Inputs, assign};

@@ -298,6 +298,7 @@ fn metric_names_are_the_known_ones() {
     let one = || vec![("x", 1)];
     let sample = XdsSample {
         pushes: one(),
+        decided: vec![("hidden/no-gateway", 2)],
         triggers: vec![("endpoint", 1)],
         rejects: one(),
         expired_nonces: one(),

@@ -3,20 +3,29 @@
 //! Every case runs with the peer's answers first, where it must be equal (`ok`), then with ours. Where ours
 //! differ, the smallest set of flags that restores the peer's answer is named (`deviation`); if there is none,
 //! that is a `FAIL`. `scenario` names the test of a case in words, `unsupported` is a case of a kind, a shape or
-//! a field that nothing here reads: it fails the run. Without `ENDPOINT_CASES` the files kept here are run, but
-//! for the kinds that have no runner yet, which are counted.
+//! a field that nothing here reads: it fails the run. Without `ENDPOINT_CASES` the files kept here are run.
 #![allow(missing_docs, clippy::print_stdout)]
 
 #[path = "endpoint_cases/aggregate.rs"]
 mod aggregate;
 #[path = "endpoint_cases/convert.rs"]
 mod convert;
+#[path = "endpoint_cases/eds.rs"]
+mod eds;
 #[path = "endpoint_cases/features.rs"]
 mod features;
 #[path = "endpoint_cases/flags.rs"]
 mod flags;
 #[path = "endpoint_cases/gateways.rs"]
 mod gateways;
+#[path = "endpoint_cases/lb.rs"]
+mod lb;
+#[path = "endpoint_cases/mesh.rs"]
+mod mesh;
+#[path = "endpoint_cases/policies.rs"]
+mod policies;
+#[path = "endpoint_cases/proxy.rs"]
+mod proxy;
 #[path = "endpoint_cases/registry.rs"]
 mod registry;
 #[path = "endpoint_cases/scenarios.rs"]
@@ -40,9 +49,6 @@ const DEFAULT: [&str; 2] = [
     concat!(env!("CARGO_MANIFEST_DIR"), "/tests/endpoint_cases/cases.json"),
     concat!(env!("CARGO_MANIFEST_DIR"), "/tests/endpoint_cases/further.json"),
 ];
-
-/// Kinds that belong to what proxies see, which has no runner yet.
-const NOT_YET: [&str; 7] = ["eds", "lb", "mesh", "effectiveLb", "headlessPush", "clusterLocal", "proxyView"];
 
 /// What a case may say. `peerQuirk` and `note` are words for readers: what differs is found out by running it;
 /// what only unit tests can reach (`unitOnly`) is reached here.
@@ -100,10 +106,6 @@ fn main() -> ExitCode {
             Err(why) => return refuse(&why),
         }
     }
-    let all = cases.len();
-    if given.is_none() {
-        cases.retain(|case| !NOT_YET.contains(&kind(case)));
-    }
     let tests = scenarios::names();
     let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
     for case in &cases {
@@ -112,11 +114,7 @@ fn main() -> ExitCode {
         println!("{}", format!("{} {} {}", line.word(), shape::id(case), line.text()).trim_end());
     }
     let shown: Vec<_> = counts.iter().map(|(word, count)| format!("{count} {word}")).collect();
-    let left = match all - cases.len() {
-        0 => String::new(),
-        left => format!("; {left} left out, of kinds without a runner: {}", NOT_YET.join(", ")),
-    };
-    println!("{} cases: {}{left}", cases.len(), shown.join(", "));
+    println!("{} cases: {}", cases.len(), shown.join(", "));
     let bad = ["FAIL", "unsupported"].iter().any(|word| counts.contains_key(word));
     if bad { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
@@ -127,7 +125,22 @@ fn read(path: &Path) -> Result<Vec<Value>, String> {
     let text = std::fs::read_to_string(path).map_err(|error| format!("cannot read {shown}: {error}"))?;
     let file: Value = serde_json::from_str(&text).map_err(|error| format!("{shown} is not JSON: {error}"))?;
     let cases = file["cases"].as_array().filter(|cases| !cases.is_empty());
-    cases.cloned().ok_or_else(|| format!("{shown} has no `cases`"))
+    let cases = cases.ok_or_else(|| format!("{shown} has no `cases`"))?;
+    Ok(cases.iter().map(|case| placed(case.clone(), &file["topologies"])).collect())
+}
+
+/// A case with what the topology it names says of gateways, services and endpoints, unless it says so itself.
+fn placed(mut case: Value, topologies: &Value) -> Value {
+    let topology = case["input"]["topology"].as_str().map(|name| topologies[name].clone());
+    let Some(Value::Object(topology)) = topology else { return case };
+    let Some(input) = case["input"].as_object_mut() else { return case };
+    input.remove("topology");
+    for field in ["gateways", "services", "endpoints"] {
+        if let (false, Some(value)) = (input.contains_key(field), topology.get(field)) {
+            input.insert(field.to_owned(), value.clone());
+        }
+    }
+    case
 }
 
 fn kind(case: &Value) -> &str {
@@ -160,9 +173,13 @@ fn run(case: &Value, tests: &scenarios::Names) -> Line {
         "remoteSecrets" => secrets::remote_secrets,
         "kubeconfigPolicy" => secrets::kubeconfig_policy,
         "trafficDistribution" => tables::traffic_distribution,
-        kind if NOT_YET.contains(&kind) => {
-            return Line::Unsupported(format!("kind {kind} has no runner yet"));
-        }
+        "eds" => eds::check,
+        "lb" => lb::check,
+        "mesh" => mesh::check,
+        "effectiveLb" => lb::effective,
+        "headlessPush" => lb::headless,
+        "clusterLocal" => lb::cluster_local,
+        "proxyView" => lb::proxy_view,
         kind => return Line::Unsupported(format!("kind {kind:?} is not known")),
     };
     judge(|flags| check(case, flags))

@@ -26,6 +26,8 @@ mod forms;
 mod history;
 #[path = "real_apiserver/outages.rs"]
 mod outages;
+#[path = "real_apiserver/policies.rs"]
+mod policies;
 #[path = "real_apiserver/rights.rs"]
 mod rights;
 #[path = "real_apiserver/rotation.rs"]

@@ -564,3 +564,38 @@ async fn a_removed_cluster_leaves_no_snapshot() {
     plane.stop().await;
     assert_eq!(kept(&machine.snapshots()), ["east"]);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn policies_and_mesh_config_of_before_hold_while_the_config_cluster_is_down() {
+    use tombolo::model::policy::{MtlsMode, PeerAuthentication};
+    let mut objects: Vec<Value> =
+        serde_saphyr::from_multiple(include_str!("../deploy/istio-crds.yaml")).unwrap();
+    objects.extend(world("net-east", "10.0.0.1"));
+    let strict = |name: &str, mode: &str| {
+        json!({"apiVersion": "security.istio.io/v1", "kind": "PeerAuthentication",
+            "metadata": {"namespace": "sample", "name": name}, "spec": {"mtls": {"mode": mode}}})
+    };
+    objects.push(strict("default", "STRICT"));
+    objects.push(json!({"apiVersion": "v1", "kind": "ConfigMap",
+        "metadata": {"namespace": "istio-system", "name": "istio"}, "data": {"mesh": "trustDomain: td1"}}));
+    let east = ApiServer::builder().cluster("east").world(objects).start().await.unwrap();
+    let machine = Machine::new(&east);
+    let mut plane = machine.boot().await;
+    plane.ready().await;
+    plane.stop().await;
+    let identity = Identity::of(&east);
+    east.shutdown().await;
+
+    let mut plane = machine.boot().await;
+    assert!(plane.ready().await < Duration::from_secs(5));
+    let mode = |plane: &Plane| {
+        let policies = plane.registry.policies();
+        policies.of::<PeerAuthentication>("sample").first().and_then(|policy| policy.mode)
+    };
+    assert_eq!(mode(&plane), Some(MtlsMode::Strict), "nobody is served without what guards it");
+    assert_eq!(plane.registry.policies().mesh().trust_domain.as_deref(), Some("td1"));
+    identity.store.apply(strict("default", "PERMISSIVE")).unwrap();
+    let _east = identity.start("east").await;
+    eventually("the API server has the say again", || mode(&plane) == Some(MtlsMode::Permissive)).await;
+    plane.stop().await;
+}

@@ -9,7 +9,7 @@ use super::query::Query;
 use super::reply;
 
 /// Every debug page with what it shows.
-const PAGES: [(&str, &str); 14] = [
+const PAGES: [(&str, &str); 15] = [
     ("clusterz", "clusters and whether they are synced, as istiod prints them"),
     ("clusters", "clusters in full: how fresh, each kind of object, what cannot be read; problems"),
     ("services", "services by namespace: ports, endpoints by cluster, what clusters disagree about"),
@@ -27,6 +27,10 @@ const PAGES: [(&str, &str); 14] = [
     (
         "view?host=HOST&amp;network=N&amp;cluster=C",
         "the same for a proxy that need not exist; also port, namespace, ip",
+    ),
+    (
+        "explain?host=HOST&amp;proxy=ID",
+        "every endpoint of a host with the checks it passed, what would help, weights and priorities; also endpoint, subset",
     ),
     ("list", "the names of these pages, as JSON"),
     ("../version", "the version"),

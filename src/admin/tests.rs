@@ -120,6 +120,19 @@ async fn page(path: &str) -> Value {
 }
 
 #[tokio::test]
+async fn policies_are_shown_by_kind_with_the_mesh_wide_document() {
+    let (status, text) = get("/debug/policies").await;
+    let page: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+    assert_eq!((status, &page["kinds"]), (StatusCode::OK, &serde_json::json!({})), "nobody reads any here");
+    assert_eq!(
+        (&page["mesh"]["auto_mtls"], &page["mesh"]["root_namespace"]),
+        (&true.into(), &"istio-system".into())
+    );
+    assert_eq!(get("/debug/policies?kind=Rule").await.0, StatusCode::BAD_REQUEST);
+    assert_eq!(get("/debug/policies?kinds=Sidecar").await.0, StatusCode::BAD_REQUEST);
+}
+
+#[tokio::test]
 async fn clusterz_has_the_local_cluster_first_without_secret() {
     let rows = page("/debug/clusterz").await;
     let peers_fields = |row: &Value| json!([row["id"], row["secretName"], row["syncStatus"], row["health"]]);

@@ -16,7 +16,7 @@ use super::{Addresses, AppError, Bound};
 use crate::admin::Sources;
 use crate::ingest::{self, IngestOptions};
 use crate::lifecycle::Lifecycle;
-use crate::model::{ClusterId, Name, NetworkId};
+use crate::model::{ClusterId, Features, Name, NetworkId};
 use crate::registry::Registry;
 use crate::telemetry::Metrics;
 use crate::trust::{Authority, SecretSource, WorkloadCertificates};
@@ -48,6 +48,7 @@ pub struct Builder {
     system_namespace: Name,
     trust_domain: Name,
     reachable: Vec<(NetworkId, NetworkId)>,
+    features: Features,
     aliases: BTreeMap<ClusterId, ClusterId>,
 }
 
@@ -68,6 +69,7 @@ impl Default for Builder {
             system_namespace: "istio-system".into(),
             trust_domain: "cluster.local".into(),
             reachable: Vec::new(),
+            features: Features::default(),
             aliases: BTreeMap::new(),
         }
     }
@@ -152,6 +154,12 @@ impl Builder {
         self
     }
 
+    /// Switches of what proxies see; their defaults otherwise.
+    pub fn features(mut self, features: Features) -> Self {
+        self.features = features;
+        self
+    }
+
     /// Cluster ids that proxies report, and the clusters they mean (R1.8).
     pub fn cluster_aliases(mut self, aliases: BTreeMap<ClusterId, ClusterId>) -> Self {
         self.aliases = aliases;
@@ -182,7 +190,10 @@ impl Builder {
         };
         let mesh = MeshRules::new(&self.domain, &self.system_namespace, self.reachable.clone());
         let sticky = self.ingest.as_ref().map(|options| options.session_labels.clone()).unwrap_or_default();
+        let config =
+            self.ingest.as_ref().and_then(|options| options.config.as_ref()).map(|config| config.id.clone());
         let mesh = mesh.with_quirks(registry.quirks()).with_session_labels(sticky);
+        let mesh = mesh.with_features(self.features.clone()).with_config_cluster(config);
         let settings = Settings {
             mesh: mesh.clone(),
             trust_domain: self.trust_domain.clone(),

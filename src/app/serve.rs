@@ -57,6 +57,7 @@ impl XdsStatus for Status {
                 ("route", read(&counts.route_builds)),
             ],
             unchanged_builds: read(&counts.unchanged_builds),
+            decided: counts.decided.all().map(|(decision, count)| (decision.code(), count)).collect(),
             triggers: counts.triggers.all().to_vec(),
             rounds: read(&counts.rounds),
             wakeups: read(&counts.wakeups),

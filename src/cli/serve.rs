@@ -28,7 +28,7 @@ use crate::telemetry::{self, LogFormat};
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// YAML file of settings: the names of these flags without dashes in front, and reachableNetworks, clusters, watch,
-    /// mcs, dual-stack, revision, persistent-session-label, persistent-session-header-label,
+    /// mcs, features, dual-stack, revision, persistent-session-label, persistent-session-header-label,
     /// cross-cluster-workload-entries, services-select-workload-entries and service-entries-select-pods
     #[arg(long, env = "TOMBOLO_CONFIG", value_name = "FILE")]
     config: Option<PathBuf>,
@@ -167,6 +167,7 @@ impl Args {
             compat: self.compat,
             dual_stack: None,
             mcs: None,
+            features: None,
             revision: None,
             persistent_session_label: None,
             persistent_session_header_label: None,
@@ -261,6 +262,7 @@ async fn bind(config: &Config) -> Result<Bound, AppError> {
         .insecure_plaintext_sds(config.insecure_plaintext_sds)
         .debounce(config.debounce_after, config.debounce_max)
         .reachable_networks(config.reachable_networks.iter().cloned())
+        .features(config.features.clone())
         .cluster_aliases(config.cluster_aliases.clone());
     if let Some(path) = &config.ca_dir {
         builder = builder.ca_dir(path);

@@ -1,9 +1,11 @@
 //! Variables that deployments of the peer already set.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use super::{McsSettings, Settings};
+use crate::model::Features;
 
 /// *Fatal* at start: a variable's value cannot be read.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -54,6 +56,15 @@ pub fn from_istiod_variables(get: impl Fn(&str) -> Option<String>) -> Result<Set
         api_group: text("MCS_API_GROUP"),
         api_version: text("MCS_API_VERSION"),
     };
+    // Dual stack is a setting of its own.
+    let own = Features::VARIABLES.iter().filter(|name| **name != "ISTIO_DUAL_STACK");
+    let features: BTreeMap<_, _> = own.filter_map(|name| Some(((*name).to_owned(), text(name)?))).collect();
+    Features::from_variables(|name| features.get(name).cloned()).map_err(|(name, value)| VariableError {
+        name,
+        value,
+        problem: "neither true nor false".to_owned(),
+        flag: "features in --config",
+    })?;
     Ok(Settings {
         cluster_id: text("CLUSTER_ID"),
         kubeconfig_dir: text("PILOT_MULTICLUSTER_KUBECONFIG_PATH").map(PathBuf::from),
@@ -81,6 +92,7 @@ pub fn from_istiod_variables(get: impl Fn(&str) -> Option<String>) -> Result<Set
             "service-entries-select-pods in --config",
         )?,
         mcs: (mcs != McsSettings::default()).then_some(mcs),
+        features: (!features.is_empty()).then_some(features),
         local_cluster_secret_watcher: (external == Some(true) && watcher == Some(true)).then_some(true),
         ..Settings::default()
     })
@@ -119,6 +131,14 @@ mod tests {
         let settings = from_istiod_variables(|asked| (asked == name).then(|| "false".to_owned()));
         let config = settings.expect("valid").complete().expect("valid");
         assert!(!config.service_entries_select_pods && config.services_select_workload_entries);
+        let draining =
+            from_istiod_variables(|name| (name == "PILOT_SEND_UNHEALTHY_ENDPOINTS").then(|| "T".to_owned()));
+        let config = draining.expect("valid").complete().expect("valid");
+        assert!(config.features.send_unhealthy && config.features.auto_send_unhealthy);
+        let error = from_istiod_variables(|name| (name == "PILOT_ENABLE_AMBIENT").then(|| "on".to_owned()))
+            .expect_err("no switch")
+            .to_string();
+        assert!(error.contains("PILOT_ENABLE_AMBIENT=\"on\"") && error.contains("features"), "{error}");
         let dual_stack = |value: &'static str| {
             from_istiod_variables(|name| (name == "ISTIO_DUAL_STACK").then(|| value.to_owned()))
                 .map(|settings| settings.dual_stack)

@@ -1,5 +1,6 @@
 //! The YAML file.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -50,6 +51,24 @@ fn parse(text: &str) -> Result<Settings, String> {
         let what = text.lines().find(|line| !line.trim().is_empty()).unwrap_or_default();
         format!("{place}{}", without_place(what))
     })
+}
+
+/// Switches: yes, no, or a text.
+pub(super) fn switches<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<BTreeMap<String, String>>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Said {
+        Truth(bool),
+        Text(String),
+    }
+    let said = Option::<BTreeMap<String, Said>>::deserialize(deserializer)?;
+    let text = |(name, said)| match said {
+        Said::Truth(truth) => (name, truth.to_string()),
+        Said::Text(text) => (name, text),
+    };
+    Ok(said.map(|said| said.into_iter().map(text).collect()))
 }
 
 /// `error: line 2 column 1: what` → `what`: the place has been said.

@@ -125,6 +125,14 @@ impl NetworkSnapshot {
         self.parts.values().flat_map(|part| part.gateways.iter())
     }
 
+    /// The same with one more gateway of a network: what would be.
+    pub fn and(&self, gateway: NetworkGateway) -> Self {
+        let mut next = self.clone();
+        let part = next.parts.entry(gateway.network.clone()).or_default();
+        part.gateways = part.gateways.iter().cloned().chain([gateway]).collect();
+        next
+    }
+
     /// Every gateway that is told by host name, by network.
     pub fn gateway_hosts(&self) -> impl Iterator<Item = &GatewayHost> {
         self.parts.values().flat_map(|part| part.hosts.iter())
@@ -193,7 +201,20 @@ impl NetworkSnapshot {
         if quirks.has(Quirk::Q9) {
             self.passed(before, resolved_differ);
         }
+        self.touch(&mut difference, quirks, version);
         difference.if_any()
+    }
+
+    /// Under rows that look at all gateways of the mesh, a change of any network is one of the empty id too: that part
+    /// stands for all of them.
+    fn touch(&mut self, difference: &mut NetworkDifference, quirks: Quirks, version: impl Fn() -> u64) {
+        let rows = [Quirk::Q16, Quirk::Q17, Quirk::Q26, Quirk::Q29];
+        if difference.networks.is_empty() || !rows.into_iter().any(|row| quirks.has(row)) {
+            return;
+        }
+        let all = NetworkId::default();
+        self.put(all.clone(), NetworkPart { version: version(), ..NetworkPart::default() });
+        difference.networks.insert(all);
     }
 
     fn put(&mut self, network: NetworkId, part: NetworkPart) {
@@ -255,7 +276,7 @@ impl NetworkSnapshot {
         host: &Hostname,
         addresses: &[IpAddr],
         quirks: Quirks,
-        version: impl Fn() -> u64,
+        version: impl Fn() -> u64 + Copy,
     ) -> Option<NetworkDifference> {
         let mut difference = NetworkDifference::default();
         for network in self.hosts.set(host, addresses)? {
@@ -269,6 +290,7 @@ impl NetworkSnapshot {
         if quirks.has(Quirk::Q9) {
             self.passed(Vec::new(), !difference.networks.is_empty());
         }
+        self.touch(&mut difference, quirks, version);
         // Addresses that are all told otherwise change no part, but are to be kept.
         Some(difference)
     }

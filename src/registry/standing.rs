@@ -35,6 +35,11 @@ impl StandingSnapshot {
         clusters.map(|cluster| self.part(cluster).version).fold(first, u64::max)
     }
 
+    /// The same with another standing of one cluster: what would be.
+    pub fn but(&self, cluster: &ClusterId, standing: Standing) -> Self {
+        self.with(cluster, standing, || u64::MAX).unwrap_or_else(|| self.clone())
+    }
+
     /// Replaces one part; `None` when nothing differs.
     pub(super) fn with(
         &self,

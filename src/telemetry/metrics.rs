@@ -35,6 +35,8 @@ pub struct XdsSample {
     pub builds: Vec<(&'static str, u64)>,
     /// Builds that gave what was there before.
     pub unchanged_builds: u64,
+    /// Endpoints by what became of them, over the assignments that somebody watches; not a sum over time.
+    pub decided: Vec<(&'static str, u64)>,
     /// Reasons of the change sets worked off, each counted once per set.
     pub triggers: Vec<(&'static str, u64)>,
     /// Change sets worked off.
@@ -60,6 +62,8 @@ pub struct Metrics {
     pilot_xds: IntGaugeVec,
     // How much is sent, and of what?
     pilot_xds_pushes: IntCounterVec,
+    // Are endpoints hidden from proxies, and why?
+    tombolo_view_endpoints: IntGaugeVec,
     // What makes us push?
     pilot_push_triggers: IntCounterVec,
     // Do proxies refuse what we send?
@@ -153,6 +157,11 @@ impl Metrics {
         Self {
             pilot_xds: gauges("pilot_xds", "Proxies connected, by their version", &["version"]),
             pilot_xds_pushes: counters("pilot_xds_pushes", "Responses written, by type", &["type"]),
+            tombolo_view_endpoints: gauges(
+                "tombolo_view_endpoints",
+                "Endpoints by what became of them, over the assignments that proxies watch",
+                &["decision"],
+            ),
             pilot_push_triggers: counters("pilot_push_triggers", "Pushes, by what triggered them", &["type"]),
             pilot_total_xds_rejects: counters(
                 "pilot_total_xds_rejects",
@@ -312,6 +321,10 @@ impl Refresh<'_> {
     pub fn xds(&self, sample: &XdsSample) {
         let metrics = self.metrics;
         set_all(&metrics.pilot_xds_pushes, &sample.pushes);
+        for (decision, count) in &sample.decided {
+            let gauge = metrics.tombolo_view_endpoints.with_label_values(&[decision]);
+            gauge.set(i64::try_from(*count).unwrap_or(i64::MAX));
+        }
         set_all(&metrics.pilot_push_triggers, &sample.triggers);
         set_all(&metrics.pilot_total_xds_rejects, &sample.rejects);
         set_all(&metrics.pilot_xds_expired_nonce, &sample.expired_nonces);

@@ -82,6 +82,30 @@ impl Recorder for () {
     fn decided(&mut self, _: &Endpoint, _: Decision) {}
 }
 
+/// How many endpoints met each decision.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tally([u32; Decision::ALL.len()]);
+
+impl Default for Tally {
+    fn default() -> Self {
+        Self([0; Decision::ALL.len()])
+    }
+}
+
+impl Tally {
+    /// Every decision with its count.
+    pub fn counts(&self) -> impl Iterator<Item = (Decision, u32)> + '_ {
+        Decision::ALL.iter().copied().zip(self.0)
+    }
+}
+
+/// Counts.
+impl Recorder for Tally {
+    fn decided(&mut self, _: &Endpoint, decision: Decision) {
+        self.0[decision as usize] += 1;
+    }
+}
+
 /// Records everything.
 impl Recorder for Vec<(Endpoint, Decision)> {
     fn decided(&mut self, endpoint: &Endpoint, decision: Decision) {

@@ -27,33 +27,29 @@ impl<'a> Destination<'a> {
             own != root
                 || matches!(&rule.export_to, ExportTo::Namespaces(names) if names.len() == 1 && names.contains(own))
         };
-        let host = &service.hostname;
-        let steps: [(&Name, &dyn Fn(&DestinationRule) -> bool); 3] = [
-            (own, &|rule| {
-                private(rule) && (everybody(rule) || rule.selector.selects(|key| view.own_label(key)))
-            }),
-            (&service.namespace, &exported),
-            (root, &exported),
-        ];
-        let found = steps.into_iter().map(|(namespace, holds)| Self::step(policies, host, namespace, holds));
-        found.into_iter().find(|found| !found.0.is_empty()).unwrap_or_default()
+        let about: Vec<_> = policies.about::<DestinationRule>(&service.hostname).collect();
+        let of = |namespace: &'_ Name| {
+            let namespace = namespace.clone();
+            about.iter().copied().filter(move |rule| rule.meta.id.namespace == namespace)
+        };
+        let selects = |rule: &DestinationRule| rule.selector.selects(|key| view.own_label(key));
+        let client = Self::first(of(own).filter(|rule| private(rule) && selects(rule)));
+        if !client.0.is_empty() {
+            return client;
+        }
+        let steps = [&service.namespace, root].into_iter();
+        let mut steps = steps.map(|namespace| Self::first(of(namespace).filter(|rule| exported(rule))));
+        steps.find(|found| !found.0.is_empty()).unwrap_or_default()
     }
 
-    /// The rules of one namespace: for the first host or wildcard that any of them is about.
-    fn step(
-        policies: &'a PolicySnapshot,
-        host: &str,
-        namespace: &Name,
-        holds: &dyn Fn(&DestinationRule) -> bool,
-    ) -> Self {
-        let mut all = policies
-            .about::<DestinationRule>(host)
-            .filter(|rule| rule.meta.id.namespace == *namespace && holds(rule));
-        let Some(first) = all.next() else {
+    /// Of rules in the order of their hosts those of the first one; where some select their clients, those of the first
+    /// selector.
+    fn first(mut rules: impl Iterator<Item = &'a Arc<DestinationRule>>) -> Self {
+        let Some(first) = rules.next() else {
             return Self::default();
         };
         let mut same: Vec<_> =
-            [first].into_iter().chain(all.filter(|rule| rule.host == first.host)).collect();
+            [first].into_iter().chain(rules.filter(|rule| rule.host == first.host)).collect();
         if let Some(selecting) = same.iter().find(|rule| !rule.selector.is_everything()) {
             let selector = selecting.selector.clone();
             same.retain(|rule| rule.selector == selector);

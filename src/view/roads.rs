@@ -82,10 +82,8 @@ impl<'a> Roads<'a> {
         let candidates = self.candidates(&part, cluster);
         let mut reached = candidates.clone();
         reached.retain(|gateway| self.key.families.reaches(gateway.address));
-        if self.by_hbone() && !own.is_empty() {
-            if let Some(hidden) = self.ambient(&candidates) {
-                return Road::Hidden(hidden);
-            }
+        if let Some(hidden) = self.ambient(&candidates) {
+            return Road::Hidden(hidden);
         }
         if candidates.is_empty() {
             return self.without_gateway(&part);
@@ -104,6 +102,7 @@ impl<'a> Roads<'a> {
     fn ambient(&self, candidates: &[NetworkGateway]) -> Option<Decision> {
         let features = self.inputs.mesh.features();
         match self.key.role {
+            _ if !self.by_hbone() || self.key.network.is_empty() => None,
             Role::Waypoint if !features.multi_network_waypoint => Some(Decision::AmbientNetwork),
             Role::Ingress if !features.multi_network_ingress => Some(Decision::AmbientNetwork),
             _ => candidates.is_empty().then_some(Decision::NoGateway),

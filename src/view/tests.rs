@@ -13,26 +13,31 @@ use crate::model::{
     ClusterRole, Endpoint, EndpointShard, Health, IpFamilies, Locality, NetworkGateway, PortProtocol,
     RequestedView, Service, ServiceKey, ServicePort, TlsMode, Transport, WorkloadParts,
 };
-use crate::registry::{ClusterWriter, Registry};
+use crate::registry::{ClusterWriter, PolicySnapshot, Registry};
 
+mod mtls;
+mod preferences;
+mod properties;
+mod quirks;
+mod rules;
 mod standing;
 
-const HOST: &str = "helloworld.sample.svc.cluster.local";
+pub(super) const HOST: &str = "helloworld.sample.svc.cluster.local";
 
 /// An endpoint in a few words.
 #[derive(Clone, Debug)]
-struct Pod {
-    address: &'static str,
-    health: Health,
-    mtls: bool,
-    locality: &'static str,
-    weight: u32,
-    network: Option<&'static str>,
-    labels: Vec<(&'static str, &'static str)>,
-    node: &'static str,
+pub(super) struct Pod {
+    pub(super) address: &'static str,
+    pub(super) health: Health,
+    pub(super) mtls: bool,
+    pub(super) locality: &'static str,
+    pub(super) weight: u32,
+    pub(super) network: Option<&'static str>,
+    pub(super) labels: Vec<(&'static str, &'static str)>,
+    pub(super) node: &'static str,
 }
 
-fn pod(address: &'static str) -> Pod {
+pub(super) fn pod(address: &'static str) -> Pod {
     Pod {
         address,
         health: Health::Healthy,
@@ -46,16 +51,17 @@ fn pod(address: &'static str) -> Pod {
 }
 
 /// A world of clusters, each on a network, all with `helloworld:5000`.
-struct World {
+pub(super) struct World {
     registry: Arc<Registry>,
     writers: BTreeMap<&'static str, (ClusterWriter, &'static str, Vec<NetworkGateway>)>,
     mesh: MeshRules,
+    policies: PolicySnapshot,
     port_name: BTreeMap<&'static str, &'static str>,
     service: Service,
 }
 
 impl World {
-    fn new(clusters: &[(&'static str, &'static str)]) -> Self {
+    pub(super) fn new(clusters: &[(&'static str, &'static str)]) -> Self {
         let registry = Registry::new();
         let role = |index| if index == 0 { ClusterRole::Config } else { ClusterRole::Remote };
         let writers = clusters.iter().enumerate().map(|(index, &(cluster, network))| {
@@ -68,12 +74,13 @@ impl World {
             registry,
             writers,
             mesh: MeshRules::default(),
+            policies: PolicySnapshot::default(),
             port_name: BTreeMap::new(),
             service: Service { key: ServiceKey::new("sample", HOST), ..Service::default() },
         }
     }
 
-    fn gateway(mut self, cluster: &'static str, network: &str, address: &str, port: u16) -> Self {
+    pub(super) fn gateway(mut self, cluster: &'static str, network: &str, address: &str, port: u16) -> Self {
         let (writer, own, gateways) = self.writers.get_mut(cluster).expect("known cluster");
         gateways.push(NetworkGateway {
             network: network.into(),
@@ -86,7 +93,7 @@ impl World {
         self
     }
 
-    fn pods(mut self, cluster: &'static str, pods: &[Pod]) -> Self {
+    pub(super) fn pods(mut self, cluster: &'static str, pods: &[Pod]) -> Self {
         let name = self.port_name.get(cluster).copied().unwrap_or("http");
         let (writer, network, _) = self.writers.get_mut(cluster).expect("known cluster");
         let port = ServicePort {
@@ -102,7 +109,7 @@ impl World {
         self
     }
 
-    fn from(&self, place: &str) -> Viewer<'_> {
+    pub(super) fn from(&self, place: &str) -> Viewer<'_> {
         let (network, cluster) = place.split_once('/').expect("network/cluster");
         Viewer { world: self, key: EdsKey::plain(cluster, network, &self.service.key) }
     }
@@ -134,13 +141,13 @@ fn shown(endpoint: &AssignedEndpoint) -> String {
     endpoint.address().map(|address| address.to_string()).unwrap_or_default()
 }
 
-struct Viewer<'a> {
+pub(super) struct Viewer<'a> {
     world: &'a World,
     key: EdsKey,
 }
 
 impl Viewer<'_> {
-    fn with(mut self, change: impl FnOnce(&mut EdsKey)) -> Self {
+    pub(super) fn with(mut self, change: impl FnOnce(&mut EdsKey)) -> Self {
         change(&mut self.key);
         self
     }
@@ -150,12 +157,22 @@ impl Viewer<'_> {
         let networks = self.world.registry.networks();
         let standings = self.world.registry.standings();
         let (mesh, standings) = (&self.world.mesh, &*standings);
-        let policies = crate::registry::PolicySnapshot::default();
-        let inputs = Inputs { service: &service, networks: &networks, mesh, standings, policies: &policies };
+        let policies = &self.world.policies;
+        let inputs = Inputs { service: &service, networks: &networks, mesh, standings, policies };
         let mut decisions = Vec::new();
         let assignment = assign(inputs, name, &self.key, &mut decisions);
         assert_eq!(assignment, assign(inputs, name, &self.key, &mut ()), "recording changes nothing");
         (assignment, decisions)
+    }
+
+    /// The explanation of the whole service.
+    pub(super) fn explains(&self) -> super::explain::Explanation {
+        let name = EdsName::outbound(5000, &HOST.into());
+        let service = self.world.registry.host(&name.host).first().expect("service").load();
+        let (networks, standings) = (self.world.registry.networks(), self.world.registry.standings());
+        let (mesh, standings, policies) = (&self.world.mesh, &*standings, self.world.registry.policies());
+        let inputs = Inputs { service: &service, networks: &networks, mesh, standings, policies: &policies };
+        super::explain::explain(inputs, &name, &self.key)
     }
 
     /// `address*weight`, localities separated by `|`.

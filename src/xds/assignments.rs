@@ -14,7 +14,7 @@ use super::watchers::{Marks, StreamHandle, Watchers};
 use crate::model::policy::{HostPattern, PolicyKind, PolicyPart, Scoping};
 use crate::model::{Hostname, Name, NetworkId, ProxyView, Service, ServiceKey};
 use crate::registry::{Registry, ServiceSnapshot};
-use crate::view::{self, EdsKey, EdsName, Inputs, MeshRules};
+use crate::view::{self, EdsKey, EdsName, Inputs, MeshRules, Tally};
 
 /// The bytes of an assignment and what they were built from.
 #[derive(Debug)]
@@ -26,6 +26,8 @@ struct Built {
     /// The version of all policies together, when they were read.
     policies: u64,
     policies_read: Vec<(PolicyPart, u64)>,
+    /// What became of the endpoints.
+    tally: Tally,
 }
 
 /// What a cell may have read besides its service: who reads it is to be found by it.
@@ -178,6 +180,7 @@ impl Assignments {
         if removed {
             let mut building = cell.building();
             building.gone = true;
+            self.counts.decided.replace(cell.slot.load().as_ref().map(|built| &built.tally), None);
             for source in std::mem::take(&mut building.read) {
                 self.readers.remove_if_mut(&source, |_, readers| {
                     readers.remove(&cell.serial);
@@ -206,8 +209,12 @@ impl Assignments {
             built = self.build(cell);
         }
         let encoded = Arc::clone(&built.encoded);
-        let first = cell.slot.swap(Some(Arc::new(built))).is_none();
-        if first {
+        let built = Arc::new(built);
+        let before = cell.slot.swap(Some(Arc::clone(&built)));
+        if !building.gone {
+            self.counts.decided.replace(before.as_ref().map(|before| &before.tally), Some(&built.tally));
+        }
+        if before.is_none() {
             building.announced = Some(encoded.hash);
         } else if building.announced != Some(encoded.hash) {
             building.announced = None;
@@ -259,13 +266,15 @@ impl Assignments {
                 standings_read: 0,
                 policies: 0,
                 policies_read: Vec::new(),
+                tally: Tally::default(),
             };
         };
         let standings = self.registry.standings();
         let (mesh, standings) = (&*self.mesh, &*standings);
         let policies = self.registry.policies();
         let inputs = Inputs { service: &snapshot, networks: &networks, mesh, standings, policies: &policies };
-        let assignment = view::assign(inputs, name, &cell.key, &mut ());
+        let mut tally = Tally::default();
+        let assignment = view::assign(inputs, name, &cell.key, &mut tally);
         Built {
             encoded: Arc::new(resources::assignment(&cell.name, &assignment)),
             service_version: snapshot.version,
@@ -273,6 +282,7 @@ impl Assignments {
             standings_read: assignment.standings_read,
             policies: policies.version(),
             policies_read: assignment.policies_read,
+            tally,
         }
     }
 

@@ -6,6 +6,7 @@ use prometheus::{Histogram, HistogramOpts};
 
 use super::resource::ResourceType;
 use crate::registry::ChangeSet;
+use crate::view::{Decision, Tally};
 
 /// istiod's convergence buckets with ours below 100 ms (D45), in seconds.
 const CONVERGENCE_BUCKETS: [f64; 14] =
@@ -88,6 +89,8 @@ pub struct Counts {
     pub route_builds: AtomicU64,
     /// Builds that gave the bytes that were there before.
     pub unchanged_builds: AtomicU64,
+    /// Endpoints by what became of them, over the assignments that somebody watches.
+    pub decided: Decided,
     /// Reasons of the change sets that were worked off; one set may have several.
     pub triggers: Triggers,
     /// Pushes: change sets that were worked off.
@@ -108,6 +111,33 @@ pub struct Counts {
     pub bytes: PerTypeBytes,
     /// Seconds from a change at the registry to the write of the last response that carries it.
     pub convergence: Histogram,
+}
+
+/// Endpoints by what became of them.
+#[derive(Debug)]
+pub struct Decided([AtomicU64; Decision::ALL.len()]);
+
+impl Default for Decided {
+    fn default() -> Self {
+        Self(std::array::from_fn(|_| AtomicU64::new(0)))
+    }
+}
+
+impl Decided {
+    /// One assignment's in place of those before.
+    pub(super) fn replace(&self, before: Option<&Tally>, after: Option<&Tally>) {
+        for (decision, count) in after.iter().flat_map(|tally| tally.counts()) {
+            self.0[decision as usize].fetch_add(count.into(), Ordering::Relaxed);
+        }
+        for (decision, count) in before.iter().flat_map(|tally| tally.counts()) {
+            self.0[decision as usize].fetch_sub(count.into(), Ordering::Relaxed);
+        }
+    }
+
+    /// Every decision with its count.
+    pub fn all(&self) -> impl Iterator<Item = (Decision, u64)> + '_ {
+        Decision::ALL.iter().map(|decision| (*decision, self.0[*decision as usize].load(Ordering::Relaxed)))
+    }
 }
 
 /// Bytes by type.
@@ -147,6 +177,7 @@ impl Default for Counts {
             list_builds: AtomicU64::default(),
             route_builds: AtomicU64::default(),
             unchanged_builds: AtomicU64::default(),
+            decided: Decided::default(),
             triggers: Triggers::default(),
             rounds: AtomicU64::default(),
             wakeups: AtomicU64::default(),

@@ -24,7 +24,7 @@ use super::flags::{Flag, Flags};
 use super::shape::{Answer, Shape, answer, given, only, text, truth};
 
 /// How long nothing is waited for any more.
-const LONG: Duration = Duration::from_secs(3600);
+pub(crate) const LONG: Duration = Duration::from_secs(3600);
 
 /// What the input of a cluster's objects may say.
 pub(crate) const INPUT: [&str; 8] = [
@@ -214,7 +214,7 @@ fn endpoints(input: &Value, flags: &Flags) -> Shape<Vec<Value>> {
     Ok(shards.flat_map(shown).collect())
 }
 
-fn event(object: &Value) -> Shape<Option<StagedEvent>> {
+pub(crate) fn event(object: &Value) -> Shape<Option<StagedEvent>> {
     Ok(Some(match object["kind"].as_str().unwrap_or_default() {
         "Namespace" => StagedEvent::Namespace(applied(object)?),
         "Node" => StagedEvent::Node(applied(object)?),

@@ -4,23 +4,9 @@ use serde_json::Value;
 
 use super::shape::Shape;
 
-/// Switches of rules that none of the kinds here is about: what proxies see, when it is pushed, how clients
-/// and timeouts are set. Whatever they say, conversion and gateways are the same.
-const ELSEWHERE: [&str; 21] = [
-    "PILOT_SEND_UNHEALTHY_ENDPOINTS",
-    "PILOT_AUTO_SEND_UNHEALTHY_ENDPOINTS",
-    "PILOT_DRAINING_LABEL",
-    "PILOT_ENABLE_AMBIENT",
-    "PILOT_PREFER_SENDING_HBONE",
-    "AMBIENT_ENABLE_MULTI_NETWORK",
-    "AMBIENT_ENABLE_MULTI_NETWORK_WAYPOINT",
-    "AMBIENT_ENABLE_MULTI_NETWORK_INGRESS",
-    "ENABLE_INGRESS_WAYPOINT_ROUTING",
-    "ENABLE_MULTICLUSTER_HEADLESS",
-    "PILOT_ENABLE_EDS_FOR_HEADLESS_SERVICES",
-    "ENABLE_LOCALITY_WEIGHTED_LB_CONFIG",
-    "PILOT_ENABLE_TELEMETRY_LABEL",
-    "PILOT_ENDPOINT_TELEMETRY_LABEL",
+/// Switches of rules that none of the kinds here is about: when something is pushed, how clients and timeouts are set.
+/// Whatever they say, the answers are the same.
+const ELSEWHERE: [&str; 7] = [
     "PILOT_DEBOUNCE_AFTER",
     "PILOT_DEBOUNCE_MAX",
     "PILOT_ENABLE_EDS_DEBOUNCE",
@@ -46,6 +32,8 @@ pub(crate) struct Features {
     pub(crate) entries_select_pods: bool,
     pub(crate) session_label: Option<String>,
     pub(crate) session_header_label: Option<String>,
+    /// Those that what proxies see depends on.
+    pub(crate) view: tombolo::model::Features,
 }
 
 impl Features {
@@ -65,10 +53,29 @@ impl Features {
             entries_select_pods: true,
             session_label: None,
             session_header_label: None,
+            view: tombolo::model::Features::default(),
         };
+        let view = &mut read.view;
         for (name, value) in switches(features)? {
             match name {
-                "ISTIO_DUAL_STACK" => read.dual_stack = is_on(name, value)?,
+                "ISTIO_DUAL_STACK" => {
+                    read.dual_stack = is_on(name, value)?;
+                    view.dual_stack = read.dual_stack;
+                }
+                "PILOT_SEND_UNHEALTHY_ENDPOINTS" => view.send_unhealthy = is_on(name, value)?,
+                "PILOT_AUTO_SEND_UNHEALTHY_ENDPOINTS" => view.auto_send_unhealthy = is_on(name, value)?,
+                "PILOT_DRAINING_LABEL" => view.draining_label = text(name, value)?.as_str().into(),
+                "PILOT_ENABLE_AMBIENT" => view.ambient |= is_on(name, value)?,
+                "PILOT_PREFER_SENDING_HBONE" => view.prefer_hbone = is_on(name, value)?,
+                "AMBIENT_ENABLE_MULTI_NETWORK" => view.multi_network = is_on(name, value)?,
+                "AMBIENT_ENABLE_MULTI_NETWORK_WAYPOINT" => view.multi_network_waypoint = is_on(name, value)?,
+                "AMBIENT_ENABLE_MULTI_NETWORK_INGRESS" => view.multi_network_ingress = is_on(name, value)?,
+                "ENABLE_INGRESS_WAYPOINT_ROUTING" => view.ingress_waypoints = is_on(name, value)?,
+                "ENABLE_MULTICLUSTER_HEADLESS" => view.multicluster_headless = is_on(name, value)?,
+                "PILOT_ENABLE_EDS_FOR_HEADLESS_SERVICES" => view.eds_for_headless = is_on(name, value)?,
+                "ENABLE_LOCALITY_WEIGHTED_LB_CONFIG" => view.locality_weighted = is_on(name, value)?,
+                "PILOT_ENABLE_TELEMETRY_LABEL" => view.telemetry_label = is_on(name, value)?,
+                "PILOT_ENDPOINT_TELEMETRY_LABEL" => view.endpoint_telemetry_label = is_on(name, value)?,
                 "PILOT_MULTI_NETWORK_DISCOVER_GATEWAY_API" => read.gateway_api = is_on(name, value)?,
                 "RESOLVE_HOSTNAME_GATEWAYS" => read.resolve_hosts = is_on(name, value)?,
                 "ENABLE_MCS_SERVICE_DISCOVERY" => read.mcs_discovery |= is_on(name, value)?,
@@ -95,6 +102,7 @@ impl Features {
         // What a switch needs is on with it.
         read.mcs_host |= read.mcs_cluster_local;
         read.mcs_discovery |= read.mcs_host;
+        read.view.ambient |= read.view.prefer_hbone || read.view.multi_network;
         Ok(read)
     }
 }

@@ -67,10 +67,23 @@ impl fmt::Display for Flags {
     }
 }
 
-/// The fewest flags that hold, the first ones in the order of the register.
+/// How many flags at most are tried in every combination.
+const TRIED: usize = 3;
+
+/// The fewest flags that hold, the first ones in the order of the register: all combinations of a few are tried, and of
+/// more the one is taken that none can be left out of.
 pub(crate) fn smallest(holds: impl Fn(&Flags) -> bool) -> Option<Flags> {
     let all = Flag::all();
-    (1..=all.len()).find_map(|size| of_size(&all, size, &mut Vec::new(), &holds))
+    let mut needed = all.clone();
+    for flag in &all {
+        let without: Vec<_> = needed.iter().copied().filter(|other| other != flag).collect();
+        if holds(&Flags(without.clone())) {
+            needed = without;
+        }
+    }
+    let enough = holds(&Flags(needed.clone())).then(|| Flags(needed.clone()));
+    let fewer = 1..=TRIED.min(needed.len().saturating_sub(1));
+    fewer.into_iter().find_map(|size| of_size(&all, size, &mut Vec::new(), &holds)).or(enough)
 }
 
 fn of_size(

@@ -114,6 +114,31 @@ impl Cluster {
         }
     }
 
+    /// Installs the kinds of policies of `deploy/`, beside the add-ons, and waits until they are served.
+    pub async fn install_policies(&self) {
+        let mut definitions: Vec<Value> =
+            serde_saphyr::from_multiple(include_str!("../../deploy/istio-crds.yaml")).unwrap();
+        definitions.retain(|definition| {
+            !["ServiceEntry", "WorkloadEntry"].map(Value::from).contains(&definition["spec"]["names"]["kind"])
+        });
+        for definition in &definitions {
+            self.create(definition).await;
+        }
+        for definition in &definitions {
+            let spec = &definition["spec"];
+            let text = |value: &Value| value.as_str().unwrap().to_owned();
+            let (group, plural) = (text(&spec["group"]), text(&spec["names"]["plural"]));
+            for version in spec["versions"].as_array().unwrap() {
+                let path = format!("/apis/{group}/{}/{plural}", text(&version["name"]));
+                super::soon(&format!("{path} is served"), async || {
+                    let request = Request::get(&path).body(Vec::new()).unwrap();
+                    self.client.request::<Value>(request).await.is_ok()
+                })
+                .await;
+            }
+        }
+    }
+
     /// Makes etcd forget.
     pub async fn compact(&self) {
         self.server.compact().await.unwrap();

@@ -42,6 +42,9 @@ const REMOTE: [&str; 9] = [
 ];
 /// What is read of the config cluster besides; the first two of its system namespace only.
 const HOME: [&str; 3] = ["secrets", "configmaps", "serviceentries"];
+/// And of all its namespaces.
+const POLICIES: [&str; 5] =
+    ["authorizationpolicies", "destinationrules", "peerauthentications", "sidecars", "virtualservices"];
 
 #[tokio::test(flavor = "multi_thread")]
 async fn z12_the_shipped_rights_are_enough_and_nothing_else_is_asked_for() {
@@ -49,6 +52,7 @@ async fn z12_the_shipped_rights_are_enough_and_nothing_else_is_asked_for() {
     let (home, away) = (Audit::new(), Audit::new());
     let (east, west) = tokio::join!(cluster(&assets, "east", &home), cluster(&assets, "west", &away));
     east.deploy("home-rbac.yaml").await;
+    east.install_policies().await;
     let networks = "networks: {net-other: {endpoints: [], gateways: [{address: 192.0.2.9, port: 15443}]}}";
     east.create(&json!({"apiVersion": "v1", "kind": "ConfigMap",
         "metadata": {"name": "istio", "namespace": "istio-system"}, "data": {"meshNetworks": networks}}))
@@ -87,9 +91,9 @@ async fn z12_the_shipped_rights_are_enough_and_nothing_else_is_asked_for() {
     };
     plane.until("probes and looks by name", || probed(&away.requests()) && probed(&home.requests())).await;
     permitted(&away.requests(), &REMOTE);
-    permitted(&home.requests(), &[REMOTE.as_slice(), &HOME].concat());
+    permitted(&home.requests(), &[REMOTE.as_slice(), &HOME, &POLICIES].concat());
     let outside = |request: &&Request| {
-        HOME.contains(&&*request.resource) && !request.uri.contains("/namespaces/istio-system/")
+        HOME[..2].contains(&&*request.resource) && !request.uri.contains("/namespaces/istio-system/")
     };
     assert!(home.requests().iter().find(outside).is_none(), "Secrets of the system namespace only");
     plane.stop().await;

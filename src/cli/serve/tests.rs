@@ -46,6 +46,8 @@ log-level: debug
 const FILE_ONLY: &str = "
 reachableNetworks: [[n1, n2]]
 dual-stack: true
+features: {PILOT_SEND_UNHEALTHY_ENDPOINTS: true, PILOT_AUTO_SEND_UNHEALTHY_ENDPOINTS: false,
+  PILOT_DRAINING_LABEL: leaving.example, PILOT_ENABLE_AMBIENT: 'true'}
 mcs: {service-discovery: true, host: true, cluster-local: true, auto-export: true, api-group: g.example, api-version: v9}
 revision: canary
 persistent-session-label: cookie.example
@@ -132,6 +134,7 @@ fn every_setting_is_complete_under_its_name() {
         compat_istiod,
         dual_stack,
         mcs,
+        features,
         revision,
         persistent_session_label,
         persistent_session_header_label,
@@ -163,6 +166,10 @@ fn every_setting_is_complete_under_its_name() {
     assert_eq!((networks_config, mesh_config), (path("/k/networks.yaml"), path("/k/mesh.yaml")));
     assert!(insecure_plaintext_sds && allow_loopback_clusters && local_cluster_secret_watcher);
     assert!(compat_istiod && dual_stack);
+    assert!(
+        features.send_unhealthy && !features.auto_send_unhealthy && features.ambient && features.dual_stack
+    );
+    assert_eq!(&*features.draining_label, "leaving.example");
     assert!(!resolve_hostname_gateways && !discover_gateway_api && !mass_delete_guard);
     let servers: Vec<_> = dns_servers.iter().map(|server| server.0.to_string()).collect();
     assert_eq!(servers, ["192.0.2.53:53", "192.0.2.54:5300"]);

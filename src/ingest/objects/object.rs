@@ -10,9 +10,8 @@ use super::raw::protobuf::{Fault, Message as _};
 use super::raw::{self, Root, Text};
 use super::wire::{self, Received};
 use super::{
-    ConfigMapObject, GatewayObject, NamespaceObject, NodeObject, PodObject, SecretObject,
-    ServiceEntryObject, ServiceExportObject, ServiceImportObject, ServiceObject, SliceObject,
-    WorkloadEntryObject,
+    ConfigMapObject, GatewayObject, NamespaceObject, NodeObject, PodObject, SecretObject, ServiceEntryObject,
+    ServiceExportObject, ServiceImportObject, ServiceObject, SliceObject, WorkloadEntryObject,
 };
 
 /// An object type that can be listed and watched.

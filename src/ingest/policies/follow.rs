@@ -85,6 +85,8 @@ pub(super) struct Follow {
     recall: Option<Instant>,
     /// When to write down what is in use.
     note: Option<Instant>,
+    /// When that was done last.
+    noted: Option<Instant>,
 }
 
 impl Follow {
@@ -98,6 +100,7 @@ impl Follow {
             complaints: BTreeMap::new(),
             recall: None,
             note: None,
+            noted: None,
         };
         follow.terms = follow.present_terms();
         FORMS.iter().for_each(|form| follow.begin(form, 0));
@@ -201,8 +204,18 @@ impl Follow {
         }
     }
 
+    /// Writes down what is in use: now, unless that was done just before.
+    fn note_soon(&mut self) {
+        let now = Instant::now();
+        match self.noted.map(|noted| noted + NOTE_EVERY).filter(|earliest| *earliest > now) {
+            Some(earliest) => self.note = Some(earliest),
+            None => self.note_down(),
+        }
+    }
+
     /// What is in use now is what another start begins with. Never before everything was heard of.
-    fn note_down(&self) {
+    fn note_down(&mut self) {
+        self.noted = Some(Instant::now());
         if let Some(memory) = &self.to.memory {
             let text = memory::written(&self.to.policies.lock());
             memory.note(|documents| documents.policies = Some(text));
@@ -223,10 +236,11 @@ impl Follow {
         if let Some((kind, last)) = event {
             self.take_one(kind, last, &mut writes);
         }
-        if self.is_ready() && (!writes.is_empty() || !*self.to.ready.borrow()) {
-            self.note.get_or_insert_with(|| Instant::now() + NOTE_EVERY);
-        }
+        let news = !writes.is_empty() || !*self.to.ready.borrow();
         self.write(writes);
+        if self.is_ready() && news {
+            self.note_soon();
+        }
         self.tell_ready();
     }
 

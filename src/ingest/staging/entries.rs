@@ -1,24 +1,24 @@
 //! ServiceEntries and WorkloadEntries: what they select, and what becomes of the services they are part of
 //! (R5.24, R5.33–R5.38).
 
+mod members;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use hashbrown::HashSet;
 
 use super::Staging;
+use super::guard::HeldBack;
 use super::held::{Door, Held, Scope, packed};
 use super::pod_table::PodId;
 use super::services::Share;
 use crate::ingest::convert::{self, EntryInput, EntryShare, Member, selects};
 use crate::ingest::counts::Counts;
 use crate::ingest::entries::SelectingEntries;
-use crate::ingest::objects::{ObjectKey, ObjectKind, ServiceEntryObject, ServiceObject, WorkloadEntryObject};
+use crate::ingest::objects::{ObjectKey, ObjectKind, ServiceEntryObject, WorkloadEntryObject};
 use crate::ingest::watch::SourceEvent;
-use crate::model::{
-    Discoverability, Endpoint, EndpointShard, Labels, Name, Service, ServiceKey, Set, WorkloadCell,
-    WorkloadId,
-};
+use crate::model::{EndpointShard, Labels, Name, Service, ServiceKey, WorkloadCell};
 
 /// What is held of both kinds.
 #[derive(Debug, Default)]
@@ -60,7 +60,7 @@ impl EntryStaging {
     }
 
     /// Removals that wait for a second list.
-    pub(super) fn held_back(&self) -> [(ObjectKind, Vec<super::guard::HeldBack>); 2] {
+    pub(super) fn held_back(&self) -> [(ObjectKind, Vec<HeldBack>); 2] {
         [
             (ObjectKind::ServiceEntry, self.own.held_back()),
             (ObjectKind::WorkloadEntry, self.workloads.held_back()),
@@ -141,11 +141,7 @@ impl Staging {
         self.entries.awaited = true;
     }
 
-    pub(super) fn apply_service_entry(
-        &mut self,
-        scope: Scope,
-        event: SourceEvent<crate::ingest::objects::ServiceEntryObject>,
-    ) {
+    pub(super) fn apply_service_entry(&mut self, scope: Scope, event: SourceEvent<ServiceEntryObject>) {
         if !self.context.gateways.config_cluster {
             return;
         }
@@ -234,119 +230,6 @@ impl Staging {
         let members: Vec<_> = self.entries.workloads.keys().cloned().collect();
         members.into_iter().for_each(|key| self.workload_entry_changed(key, None));
         self.dirty.hosts.extend(self.entries.by_host.keys().cloned());
-    }
-
-    pub(super) fn apply_workload_entry(
-        &mut self,
-        scope: Scope,
-        event: SourceEvent<crate::ingest::objects::WorkloadEntryObject>,
-    ) {
-        let (kind, guard, now) = (ObjectKind::WorkloadEntry, self.guard, self.waits.now());
-        let weigh = |_: &ObjectKey, _: &Arc<WorkloadEntryObject>| 1;
-        let door = Door { kind, scope, guard, now, weigh, quarantine: &mut self.quarantine };
-        let changes = self.entries.workloads.apply(packed(event, Arc::new), door);
-        self.note(kind, changes, Self::workload_entry_changed);
-    }
-
-    fn workload_entry_changed(&mut self, key: ObjectKey, _: Option<Arc<WorkloadEntryObject>>) {
-        let object = self.entries.workloads.get(&key).cloned();
-        let of_cluster = self.networks.of_cluster();
-        let member = object.map(|object| Member::of_entry(&self.context, of_cluster, &key, object));
-        let notes = member.iter().filter_map(|member| member.as_ref().err().cloned()).collect();
-        self.quarantine.set_entry(ObjectKind::WorkloadEntry, &key, notes);
-        let member = member.and_then(Result::ok);
-        if self.entries.members.get(&key) == member.as_ref() {
-            return;
-        }
-        self.dirty.members.insert(key.clone());
-        let old = match &member {
-            Some(member) => self.entries.members.insert(key.clone(), member.clone()),
-            None => self.entries.members.remove(&key),
-        };
-        for member in old.iter().chain(&member) {
-            let labels = &member.workload.own_labels;
-            self.touch_selecting(&key.namespace, labels);
-            let services = self.services_selecting(&key.namespace, labels);
-            self.dirty.services.extend(services);
-        }
-    }
-
-    /// Services that select a WorkloadEntry with these labels (R5.24). Cost ∝ the Services of the namespace.
-    fn services_selecting(&self, namespace: &Name, labels: &Labels) -> Vec<ObjectKey> {
-        let first = ObjectKey { namespace: namespace.clone(), name: Name::default() };
-        let inside = self.service_keys.range(first..).take_while(|service| service.namespace == *namespace);
-        let picks = |key: &&ObjectKey| {
-            self.services.get(key).is_some_and(|service| selects(&service.selector, labels))
-        };
-        inside.filter(picks).cloned().collect()
-    }
-
-    /// A Service came, went or changed: what is told of the WorkloadEntries that it selects names it.
-    pub(super) fn service_selects(&mut self, key: &ObjectKey, selector: &Labels) {
-        if !self.entries.members.is_empty() {
-            self.touch_members(&key.namespace, selector);
-        }
-    }
-
-    /// R5.24: the endpoints of the WorkloadEntries that a Service selects.
-    pub(super) fn selected_by_service(
-        &self,
-        key: &ObjectKey,
-        service: &ServiceObject,
-        discoverability: Discoverability,
-    ) -> Vec<Endpoint> {
-        if self.entries.members.is_empty() || !self.context.entries.services_select {
-            return Vec::new();
-        }
-        let picked =
-            |member: &&Member| member.is_ready() && selects(&service.selector, &member.workload.own_labels);
-        let members = self.entries.members_in(&key.namespace).map(|(_, member)| member).filter(picked);
-        members
-            .flat_map(|member| {
-                convert::service_member(&self.context, &service.ports, member, discoverability)
-            })
-            .collect()
-    }
-
-    /// A WorkloadEntry as a proxy (R2.9), with the services that select it.
-    fn member_cell(&self, key: &ObjectKey) -> Option<WorkloadCell> {
-        let workload = Arc::clone(&self.entries.members.get(key)?.workload);
-        let labels = &workload.own_labels;
-        let services = self.services_selecting(&key.namespace, labels);
-        let services = services.iter().map(|service| self.context.service_key(service));
-        let services: Set<_> = services.chain(self.entries.services_of(&key.namespace, labels)).collect();
-        Some(WorkloadCell { workload, services })
-    }
-
-    /// What there is to tell of a WorkloadEntry, which is told.
-    pub(super) fn tell_member(&mut self, key: &ObjectKey) -> Option<WorkloadCell> {
-        let cell = self.member_cell(key);
-        match &cell {
-            Some(cell) => _ = self.entries.cells.insert(key.clone(), cell.clone()),
-            None => _ = self.entries.cells.remove(key),
-        }
-        cell
-    }
-
-    /// Every WorkloadEntry, told; one whose name is a Pod's gives way to that.
-    pub(super) fn member_cells(&mut self) -> Vec<WorkloadCell> {
-        let keys: Vec<_> = self.entries.members.keys().filter(|key| !self.is_pod(key)).cloned().collect();
-        keys.iter().filter_map(|key| self.tell_member(key)).collect()
-    }
-
-    fn is_pod(&self, key: &ObjectKey) -> bool {
-        self.pods.find(key).is_some_and(|pod| self.pods.workload(pod).is_some())
-    }
-
-    /// The WorkloadEntry as its proxy sees it, if that differs from what was told.
-    pub(super) fn publish_member(&mut self, key: ObjectKey) -> Option<(WorkloadId, Option<WorkloadCell>)> {
-        if self.is_pod(&key) {
-            return None;
-        }
-        let before = self.entries.cells.get(&key).cloned();
-        let now = self.tell_member(&key);
-        let ObjectKey { namespace, name } = key;
-        (now != before).then(|| (WorkloadId { cluster: self.context.cluster.clone(), namespace, name }, now))
     }
 
     /// The services that entries make a Pod part of.

@@ -2,8 +2,8 @@ use serde_json::{Value, json};
 
 use super::super::test_context;
 use super::*;
-use crate::ingest::objects::ServiceObject;
-use crate::model::{ExportTo, PortProtocol};
+use crate::ingest::objects::{Labels, ServiceObject};
+use crate::model::{ExportTo, InlineEndpoint, PortProtocol, TlsMode, Workload};
 
 fn key() -> ObjectKey {
     ObjectKey::new("a", "e")

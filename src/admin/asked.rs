@@ -1,0 +1,170 @@
+//! What a page is asked about a host, and as whom.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+
+use super::Sources;
+use super::query::Query;
+use super::reply::Refusal;
+use crate::model::{ClusterId, Hostname, Locality, Node, NodeMetadata, ProxyView, Transport};
+use crate::registry::ServiceSnapshot;
+use crate::view::EdsKey;
+
+const KNOWN: [&str; 7] = ["host", "port", "proxy", "network", "cluster", "namespace", "ip"];
+const USAGE: &str = "needed: host=HOST and either proxy=ID (a connected one) or network=N and/or cluster=C; \
+                     optional: port=PORT, namespace=NS, ip=ADDRESS";
+
+/// A question, understood.
+pub(super) struct Asked {
+    /// The host's full name.
+    pub(super) host: Hostname,
+    /// The services of that name, one for each namespace that has it; at least one.
+    pub(super) candidates: Vec<Arc<ServiceSnapshot>>,
+    /// Whose view it is.
+    pub(super) view: Arc<ProxyView>,
+    /// The ports: the one asked for, or all that Envoy can carry.
+    pub(super) ports: Vec<u16>,
+}
+
+impl Asked {
+    /// Reads a query, which may have `more` parameters besides the usual ones.
+    pub(super) fn read(sources: &Sources, query: &Query, more: &[&str]) -> Result<Self, Refusal> {
+        query.only(&[&KNOWN[..], more].concat())?;
+        let host = query.get("host").ok_or_else(|| Refusal::query(USAGE))?;
+        let view = viewpoint(sources, query)?;
+        let candidates = find(sources, host, &view)?;
+        let ports = ports(&candidates, query)?;
+        let service = candidates.iter().find_map(|candidate| candidate.service.as_deref());
+        let host = service.map(|service| service.key.hostname.clone()).unwrap_or_default();
+        Ok(Self { host, candidates, view, ports })
+    }
+
+    /// The service that a projection means; the first where it means none.
+    pub(super) fn meant(&self, key: &EdsKey) -> &ServiceSnapshot {
+        let of = |candidate: &&Arc<ServiceSnapshot>| {
+            candidate
+                .service
+                .as_ref()
+                .is_some_and(|service| key.namespace.as_ref() == Some(&service.key.namespace))
+        };
+        self.candidates.iter().find(of).unwrap_or(&self.candidates[0])
+    }
+
+    /// The answer, with what was asked.
+    pub(super) fn about(&self, ports: &[Value]) -> Value {
+        let (first, view) = (&self.candidates[0], &self.view);
+        let namespace = first.service.as_ref().map(|service| &service.key.namespace);
+        json!({
+            "host": self.host, "namespace": namespace, "version": first.version,
+            "as": {"proxy": view.id.to_string(), "cluster": view.cluster(), "network": view.network,
+                "namespace": view.namespace(), "families": view.families, "locality": view.locality.to_string()},
+            "ports": ports,
+        })
+    }
+}
+
+/// Whose view it is: a connected proxy's, or that of one made up from network and cluster.
+fn viewpoint(sources: &Sources, query: &Query) -> Result<Arc<ProxyView>, Refusal> {
+    let made_up = ["network", "cluster", "ip"].iter().any(|key| query.has(key));
+    match query.get("proxy") {
+        Some(_) if made_up => {
+            Err(Refusal::query("proxy=ID already says its network, cluster and ip; leave those out"))
+        }
+        Some(id) => connected(sources, id),
+        None if query.get("network").is_none() && query.get("cluster").is_none() => {
+            Err(Refusal::query(USAGE))
+        }
+        None => imagined(sources, query).map(Arc::new),
+    }
+}
+
+/// The connected proxy with this node id, connection id, or `pod.namespace`; a part is enough if only one fits.
+fn connected(sources: &Sources, id: &str) -> Result<Arc<ProxyView>, Refusal> {
+    let streams = sources.xds.streams();
+    let exact = streams.iter().find(|stream| {
+        let workload = &stream.view.id;
+        [stream.node.id.as_str(), stream.connection_id.as_str()].contains(&id)
+            || format!("{}.{}", workload.name, workload.namespace) == id
+    });
+    let fitting: Vec<_> = match exact {
+        Some(stream) => vec![stream],
+        None => streams.iter().filter(|stream| stream.node.id.contains(id)).collect(),
+    };
+    let Some(first) = fitting.first() else {
+        return Err(Refusal::unknown(format!(
+            "no connected proxy has {id:?} in its id; {} are connected here: /debug/proxies lists them",
+            streams.len()
+        )));
+    };
+    if fitting.iter().any(|stream| stream.view.id != first.view.id) {
+        let ids: Vec<_> = fitting.iter().take(5).map(|stream| stream.node.id.as_str()).collect();
+        return Err(Refusal::query(format!("{id:?} fits several proxies: {}", ids.join(", "))));
+    }
+    Ok(Arc::clone(&first.view))
+}
+
+fn imagined(sources: &Sources, query: &Query) -> Result<ProxyView, Refusal> {
+    let text = |key| query.get(key).unwrap_or_default();
+    let cluster = ClusterId::from(text("cluster"));
+    let known: Vec<_> = sources.registry.clusters().all().into_iter().map(|row| row.id).collect();
+    if !cluster.is_empty() && !known.is_empty() && !known.contains(&cluster) {
+        let known: Vec<_> = known.iter().map(ClusterId::as_str).collect();
+        return Err(Refusal::query(format!("no cluster {:?}; there are {}", &*cluster, known.join(", "))));
+    }
+    let namespace = query.get("namespace").unwrap_or("default");
+    let ip = query.get("ip").unwrap_or("192.0.2.1");
+    let id = format!("sidecar~{ip}~view.{namespace}~{namespace}.svc.{}", sources.domain);
+    let metadata = NodeMetadata {
+        cluster_id: cluster.to_string(),
+        network: text("network").to_owned(),
+        namespace: namespace.to_owned(),
+        ..NodeMetadata::default()
+    };
+    let node = Node::parse(&id, metadata, Locality::default(), std::iter::empty());
+    let node = node.map_err(|error| Refusal::query(error.to_string()))?;
+    let network = sources.registry.networks().of_cluster(&cluster);
+    Ok(ProxyView::new(&node, None, &network, sources.mesh.quirks()))
+}
+
+/// The services with this name, one for each namespace that has it: in full, `name.namespace`, or a bare name in the proxy's namespace.
+fn find(sources: &Sources, host: &str, view: &ProxyView) -> Result<Vec<Arc<ServiceSnapshot>>, Refusal> {
+    let domain = &sources.domain;
+    let candidates = [
+        host.to_owned(),
+        format!("{host}.{domain}"),
+        format!("{host}.svc.{domain}"),
+        format!("{host}.{}.svc.{domain}", view.namespace()),
+    ];
+    let present = |name: &String| -> Vec<_> {
+        let cells = sources.registry.host(name);
+        cells.iter().map(|cell| cell.load()).filter(|one| one.service.is_some()).collect()
+    };
+    candidates.iter().map(present).find(|found| !found.is_empty()).ok_or_else(|| {
+        Refusal::unknown(format!(
+            "no service {host:?}; give NAME.NAMESPACE or the full name, /debug/endpointz lists them"
+        ))
+    })
+}
+
+/// The ports to show: the one asked for, or all that Envoy can carry.
+fn ports(candidates: &[Arc<ServiceSnapshot>], query: &Query) -> Result<Vec<u16>, Refusal> {
+    let services = candidates.iter().filter_map(|candidate| candidate.service.as_deref());
+    let ports = services.clone().flat_map(|service| &service.ports);
+    let all: BTreeSet<u16> =
+        ports.filter(|port| port.transport == Transport::Tcp).map(|port| port.number).collect();
+    let Some(text) = query.get("port") else {
+        return Ok(all.into_iter().collect());
+    };
+    let listed: Vec<_> = all.iter().map(u16::to_string).collect();
+    match text.parse() {
+        Ok(port) if all.contains(&port) => Ok(vec![port]),
+        Ok(port) => Err(Refusal::unknown(format!(
+            "{} has no TCP port {port}; it has {}",
+            services.map(|service| service.key.hostname.as_str()).next().unwrap_or_default(),
+            listed.join(", ")
+        ))),
+        Err(_) => Err(Refusal::query(format!("port={text:?} is not a number from 1 to 65535"))),
+    }
+}
