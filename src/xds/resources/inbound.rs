@@ -1,6 +1,6 @@
 //! Inbound listeners and Envoy clusters of one workload (control-plane-surface §3.4).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, btree_map};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -125,9 +125,9 @@ impl Side<'_> {
             chains.extend(inbound_chains::chains(&target, &self.guards));
         }
         for &(port, mode) in self.policy.mtls.ports().iter().filter(|(port, _)| *port != INBOUND_PORT) {
-            if !shapes.contains_key(&port) {
+            if let btree_map::Entry::Vacant(free) = shapes.entry(port) {
                 let target = passthrough(Some(port), mode);
-                shapes.insert(port, target.shape);
+                free.insert(target.shape);
                 chains.extend(inbound_chains::chains(&target, &self.guards));
             }
         }
