@@ -34,7 +34,7 @@ fn workload(mtls: bool) -> Arc<Workload> {
 fn mode(policies: Vec<PolicyObject>, port: u16) -> MtlsMode {
     let policies = PolicySnapshot::with(MeshConfig::default(), policies);
     let pod = workload(true);
-    mtls::mode(&policies, &"ns".into(), port, |key| pod.label(key))
+    mtls::mode(&policies, "ns", port, |key| pod.label(key))
 }
 
 #[test]
