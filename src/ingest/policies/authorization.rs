@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
 use crate::model::policy::{
@@ -20,62 +20,48 @@ type Fields = BTreeMap<String, Value>;
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Spec {
-    selector: Maybe<Selector>,
+    selector: Maybe<Value>,
     target_ref: Maybe<Value>,
     target_refs: Maybe<Vec<Value>>,
     action: Maybe<String>,
     provider: Maybe<Value>,
     rules: Maybe<Vec<Value>>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Selector {
-    match_labels: Maybe<BTreeMap<String, String>>,
-}
-
-#[derive(Deserialize)]
-struct Rule {
-    from: Maybe<Vec<From>>,
-    to: Maybe<Vec<To>>,
-    when: Maybe<Vec<When>>,
     #[serde(flatten)]
     unknown: Fields,
 }
 
 #[derive(Deserialize)]
-struct From {
-    source: Maybe<Fields>,
-}
-
-#[derive(Deserialize)]
-struct To {
-    operation: Maybe<Fields>,
+#[serde(rename_all = "camelCase")]
+struct Selector {
+    match_labels: BTreeMap<String, String>,
+    #[serde(flatten)]
+    unknown: Fields,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct When {
     key: String,
-    values: Maybe<Vec<String>>,
+    #[serde(default, deserialize_with = "there")]
+    values: Maybe<Maybe<Vec<String>>>,
+    #[serde(default)]
     not_values: Maybe<Vec<String>>,
+    #[serde(flatten)]
+    unknown: Fields,
 }
 
-/// Reads the spec of an AuthorizationPolicy. What cannot be enforced (an attribute that is not known, a value
-/// that cannot be read, an external authorizer) is among the problems of the result, which is enforced on the
-/// safe side ([`AuthorizationPolicy::problems`]).
+/// What of a rule says who, what and when.
+type Part = Vec<Vec<Clause>>;
+
+/// Reads the spec of an AuthorizationPolicy. What cannot be enforced (a field that is not known, a part that is
+/// there and empty, a value that cannot be read, an external authorizer) is among the problems of the result,
+/// which is enforced on the safe side ([`AuthorizationPolicy::problems`]).
 ///
 /// # Errors
 /// A document without the shape of its kind: the part, and what is wrong with it.
 pub(super) fn authorization_policy(meta: PolicyMeta, spec: &Value) -> Result<AuthorizationPolicy, String> {
     let spec: Spec = shaped("spec", spec)?;
-    let labels: Labels = spec
-        .selector
-        .and_then(|selector| selector.match_labels)
-        .unwrap_or_default()
-        .into_iter()
-        .map(|(key, value)| (key.into(), value.into()))
-        .collect();
+    let selector = spec.selector.as_ref().map_or_else(|| Ok(WorkloadSelector::default()), selector)?;
     let action = action(spec.action.as_deref())?;
     let mut problems = Vec::new();
     if action == AuthorizationAction::Custom {
@@ -84,7 +70,7 @@ pub(super) fn authorization_policy(meta: PolicyMeta, spec: &Value) -> Result<Aut
             "action CUSTOM {provider}: external authorizers are not supported; what its rules match is refused"
         ));
     }
-    let targets = spec.target_ref.is_some() || spec.target_refs.is_some_and(|targets| !targets.is_empty());
+    let targets = has_targets(spec.target_ref.as_ref(), spec.target_refs.as_deref());
     if targets {
         problems.push(
             "targetRefs: waypoints and Gateway API gateways are not served; nothing is enforced".into(),
@@ -94,10 +80,48 @@ pub(super) fn authorization_policy(meta: PolicyMeta, spec: &Value) -> Result<Aut
     for (index, value) in spec.rules.unwrap_or_default().iter().enumerate() {
         let place = format!("rules[{index}]");
         let mut reader = Reader { namespace: &meta.id.namespace, place: &place, problems: &mut problems };
-        rules.push(reader.rule(shaped(&place, value)?));
+        rules.push(reader.rule(shaped(&place, value)?)?);
     }
-    let selector = WorkloadSelector::new(labels);
+    let mut reader = Reader { namespace: &meta.id.namespace, place: "spec", problems: &mut problems };
+    for field in spec.unknown.into_keys() {
+        // Whatever it was to say, every rule says it.
+        let clause = reader.unsupported(&field, "is not known");
+        rules.iter_mut().for_each(|rule| rule.when.push(clause.clone()));
+    }
     Ok(AuthorizationPolicy { meta, selector, targets, action, rules, problems })
+}
+
+/// What is enforced of an AuthorizationPolicy that cannot be read and never could: nothing is allowed that the
+/// workloads it selects are asked for; those of its namespace when that cannot be read either.
+pub(super) fn closed(meta: PolicyMeta, spec: &Value) -> AuthorizationPolicy {
+    let selected = spec.get("selector").and_then(|told| selector(told).ok()).unwrap_or_default();
+    let targets = spec.get("targetRefs").and_then(Value::as_array).map(Vec::as_slice);
+    AuthorizationPolicy {
+        meta,
+        selector: selected,
+        targets: has_targets(spec.get("targetRef").filter(|target| !target.is_null()), targets),
+        action: AuthorizationAction::Allow,
+        rules: Vec::new(),
+        problems: vec!["it cannot be read; all that it selects is refused".into()],
+    }
+}
+
+fn has_targets(one: Maybe<&Value>, several: Maybe<&[Value]>) -> bool {
+    one.is_some() || several.is_some_and(|targets| !targets.is_empty())
+}
+
+fn selector(value: &Value) -> Result<WorkloadSelector, String> {
+    let selector: Selector = shaped("selector", value)?;
+    if let Some(field) = selector.unknown.keys().next() {
+        return Err(format!("selector: {field} is not known; workloads are selected by matchLabels"));
+    }
+    let labels = selector.match_labels.into_iter().map(|(key, value)| (key.into(), value.into()));
+    Ok(WorkloadSelector::new(labels.collect::<Labels>()))
+}
+
+/// A field that is there, be it `null`.
+fn there<'de, D: Deserializer<'de>, T: Deserialize<'de>>(value: D) -> Result<Maybe<T>, D::Error> {
+    T::deserialize(value).map(Some)
 }
 
 fn shaped<T: DeserializeOwned>(place: &str, value: &Value) -> Result<T, String> {
@@ -123,27 +147,64 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    fn rule(&mut self, rule: Rule) -> AuthorizationRule {
-        let sources = rule.from.unwrap_or_default().into_iter();
-        let from = sources.map(|one| self.clauses("source", one.source, source_field)).collect();
-        let operations = rule.to.unwrap_or_default().into_iter();
-        let to = operations.map(|one| self.clauses("operation", one.operation, operation_field)).collect();
-        let conditions = rule.when.unwrap_or_default().into_iter();
-        let mut when: Vec<_> = conditions.map(|one| self.condition(one)).collect();
-        when.extend(rule.unknown.into_keys().map(|field| self.unsupported(&field, "is not known")));
-        AuthorizationRule { from, to, when }
+    fn rule(&mut self, mut rule: Fields) -> Result<AuthorizationRule, String> {
+        let mut when = Vec::new();
+        let sources = self.items::<Fields>(&mut rule, "from", &mut when)?.into_iter();
+        let from: Part = sources.map(|one| self.only(one, "source", source_field)).collect::<Result<_, _>>()?;
+        let operations = self.items::<Fields>(&mut rule, "to", &mut when)?.into_iter();
+        let to: Part =
+            operations.map(|one| self.only(one, "operation", operation_field)).collect::<Result<_, _>>()?;
+        let conditions = self.items::<When>(&mut rule, "when", &mut when)?;
+        conditions.into_iter().for_each(|one| when.extend(self.condition(one)));
+        when.extend(rule.into_keys().map(|field| self.unsupported(&field, "is not known")));
+        Ok(AuthorizationRule { from, to, when })
+    }
+
+    /// The items of a list of the rule; one that is there and empty is a condition that is not supported: what was
+    /// left out cannot be known.
+    fn items<T: DeserializeOwned>(
+        &mut self,
+        rule: &mut Fields,
+        part: &str,
+        when: &mut Vec<Clause>,
+    ) -> Result<Vec<T>, String> {
+        let Some(value) = rule.remove(part) else {
+            return Ok(Vec::new());
+        };
+        let items: Vec<T> = shaped::<Maybe<_>>(&format!("{}.{part}", self.place), &value)?.unwrap_or_default();
+        if items.is_empty() {
+            when.push(self.unsupported(part, "is empty"));
+        }
+        Ok(items)
+    }
+
+    /// The clauses of an item of `from` or `to`, which has one field and no other.
+    fn only(
+        &mut self,
+        mut item: Fields,
+        part: &str,
+        attribute: fn(&str) -> Option<(Attribute, bool)>,
+    ) -> Result<Vec<Clause>, String> {
+        let fields = item.remove(part).unwrap_or_default();
+        let fields: Maybe<Fields> = shaped(&format!("{}.{part}", self.place), &fields)?;
+        let mut clauses = self.clauses(part, fields.unwrap_or_default(), attribute);
+        clauses.extend(item.into_keys().map(|field| self.unsupported(&field, "is not known")));
+        if clauses.is_empty() {
+            clauses.push(self.unsupported(part, "is missing or empty"));
+        }
+        Ok(clauses)
     }
 
     /// The clauses of a source or an operation: a field and the one with `not` are one clause.
     fn clauses(
         &mut self,
         part: &str,
-        fields: Option<Fields>,
+        fields: Fields,
         attribute: fn(&str) -> Option<(Attribute, bool)>,
     ) -> Vec<Clause> {
         let mut clauses: BTreeMap<Attribute, Clause> = BTreeMap::new();
         let mut unsupported = Vec::new();
-        for (field, value) in fields.unwrap_or_default() {
+        for (field, value) in fields {
             let place = format!("{part}.{field}");
             let Some((attribute, negated)) = attribute(&field) else {
                 unsupported.push(self.unsupported(&place, "is not supported"));
@@ -156,6 +217,11 @@ impl Reader<'_> {
                     continue;
                 }
             };
+            if values.is_empty() {
+                // Nothing that must not be is nothing; nothing that must be was meant to be something.
+                unsupported.extend((!negated).then(|| self.unsupported(&place, "is empty")));
+                continue;
+            }
             let clause = clauses.entry(attribute.clone()).or_insert_with(|| empty(attribute));
             let list = if negated { &mut clause.not_values } else { &mut clause.values };
             list.extend(values.into_iter().map(Name::from));
@@ -164,19 +230,26 @@ impl Reader<'_> {
         known.into_iter().chain(unsupported).collect()
     }
 
-    fn condition(&mut self, when: When) -> Clause {
+    /// The clause of a condition, and one for each field that is not known.
+    fn condition(&mut self, when: When) -> Vec<Clause> {
+        let When { key, values, not_values, unknown } = when;
         let names =
             |values: Maybe<Vec<String>>| values.unwrap_or_default().into_iter().map(Name::from).collect();
-        match condition_key(&when.key) {
-            Some(attribute) => {
-                let (values, not_values): (Vec<_>, Vec<_>) = (names(when.values), names(when.not_values));
-                if values.is_empty() && not_values.is_empty() {
-                    return self.unsupported(&when.key, "has neither values nor notValues");
-                }
-                self.checked(Clause { attribute, values, not_values })
+        let is_told = values.is_some();
+        let (values, not_values): (Vec<_>, Vec<_>) = (names(values.flatten()), names(not_values));
+        let clause = match condition_key(&key) {
+            Some(_) if values.is_empty() && not_values.is_empty() => {
+                self.unsupported(&key, "has neither values nor notValues")
             }
-            None => self.unsupported(&when.key, "is not supported"),
+            Some(_) if values.is_empty() && is_told => self.unsupported(&key, "has empty values"),
+            Some(attribute) => self.checked(Clause { attribute, values, not_values }),
+            None => self.unsupported(&key, "is not supported"),
+        };
+        let mut clauses = vec![clause];
+        for field in unknown.into_keys() {
+            clauses.push(self.unsupported(&format!("{key}: {field}"), "is not known"));
         }
+        clauses
     }
 
     /// The clause, or one that is not supported when a value of it cannot be read.
@@ -332,13 +405,70 @@ mod tests {
             rule(json!({"when": [{"key": "source.ip"}]})),
             rule(json!({"until": "tomorrow"})),
             rule(json!({"from": [{"source": {"principals": "x"}}]})),
+            rule(json!({"from": []})),
+            rule(json!({"to": null})),
+            rule(json!({"when": []})),
+            rule(json!({"from": [{}]})),
+            rule(json!({"from": [{"source": null}]})),
+            rule(json!({"to": [{"operation": {}}]})),
+            rule(json!({"from": [{"source": {"principals": []}}]})),
+            rule(json!({"from": [{"source": {"principals": null}}]})),
+            rule(json!({"from": [{"source": {"notPrincipals": []}}]})),
+            rule(json!({"when": [{"key": "source.ip", "values": [], "notValues": ["10.0.0.1"]}]})),
         ] {
             assert!(matches!(attribute, Attribute::Unsupported(_)), "{attribute:?}");
         }
+        let both = json!({"from": [{"source": {"principals": ["a"], "namespaces": []}}]});
+        assert_eq!(read(json!({"rules": [both]})).expect("read").problems.len(), 1, "beside another");
         let custom =
             read(json!({"action": "CUSTOM", "provider": {"name": "x"}, "rules": [{}]})).expect("read");
         assert!(custom.problems[0].contains("external authorizers"));
         assert!(read(json!({"targetRefs": [{"kind": "Gateway"}]})).expect("read").targets);
+    }
+
+    #[test]
+    fn fields_that_are_not_known_are_conditions_that_are_not_supported() {
+        let marked = |spec: Value| {
+            let policy = read(spec.clone()).expect("a shape");
+            assert_eq!(policy.problems.len(), 1, "{spec} {:?}", policy.problems);
+            let marked = |rule: &AuthorizationRule| {
+                let mut clauses = rule.from.iter().chain(&rule.to).flatten().chain(&rule.when);
+                clauses.any(|clause| matches!(clause.attribute, Attribute::Unsupported(_)))
+            };
+            policy.rules.iter().all(marked)
+        };
+        let source = json!({"source": {"principals": ["a"]}});
+        for spec in [
+            json!({"Action": "DENY", "rules": [{}, {"from": [source]}]}),
+            json!({"rules": [{"from": [{"sources": {"principals": ["a"]}}]}]}),
+            json!({"rules": [{"to": [{"operation": {"paths": ["/a"]}, "unless": {}}]}]}),
+            json!({"rules": [{"when": [{"key": "source.ip", "notvalues": ["10.0.0.1"], "values": ["10.0.0.1"]}]}]}),
+        ] {
+            // A part that is not known and nothing else beside it are one thing to say.
+            assert!(marked(spec));
+        }
+        assert!(read(json!({"Action": "DENY"})).expect("a shape").rules.is_empty(), "which allows nothing");
+    }
+
+    #[test]
+    fn a_selector_selects_by_labels_and_nothing_else() {
+        for selector in [
+            json!({"labels": {"app": "a"}}),
+            json!({}),
+            json!({"matchLabels": {"version": 1}}),
+            json!({"matchLabels": {"app": "a"}, "matchExpressions": []}),
+        ] {
+            let spec = json!({"selector": selector, "rules": [{}]});
+            assert!(read(spec.clone()).unwrap_err().starts_with("selector"), "{spec}");
+            let closed = closed(PolicyMeta { created: 1, id: PolicyId::new("ns", "p") }, &spec);
+            assert!(closed.selector.is_everything() && closed.is_about("ns", "root", |_| None));
+        }
+        let app = json!({"matchLabels": {"app": "a"}});
+        let spec = json!({"selector": app, "action": "allow", "rules": [{}]});
+        let closed = closed(PolicyMeta { created: 1, id: PolicyId::new("ns", "p") }, &spec);
+        assert!(!closed.is_about("ns", "root", |_| None) && closed.is_about("ns", "root", |_| Some("a")));
+        assert_eq!((closed.action, closed.rules.len()), (AuthorizationAction::Allow, 0));
+        assert!(read(json!({"selector": null})).expect("read").selector.is_everything());
     }
 
     #[test]

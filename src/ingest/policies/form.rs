@@ -56,6 +56,17 @@ impl Form {
         at.object().map_err(|_| "spec: an object belongs there".to_owned())?;
         (self.read)(meta, &at, terms)
     }
+
+    /// What is in use for an object that cannot be read and never could: `None` for kinds that open nothing by
+    /// their absence. `document` is what was told, if anything was.
+    pub(super) fn instead(&self, meta: PolicyMeta, document: Option<&Document>) -> Option<PolicyObject> {
+        if self.kind != PolicyKind::AuthorizationPolicy {
+            return None;
+        }
+        let spec = document.and_then(|document| serde_json::from_str(&document.spec).ok());
+        let closed = super::authorization::closed(meta, &spec.unwrap_or_default());
+        Some(PolicyObject::AuthorizationPolicy(Arc::new(closed)))
+    }
 }
 
 fn start<K: CustomKind>(source: KubeSource) -> Started {

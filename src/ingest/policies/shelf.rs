@@ -33,7 +33,8 @@ struct Held {
     revision: Option<u64>,
     /// What was told last, or why that cannot be read.
     told: Result<Document, String>,
-    /// What is in use, and of which revision that is.
+    /// What is in use, and of which revision that is: what was told last and could be read, else what stands for
+    /// it ([`Form::instead`]), which is of none.
     used: Option<(PolicyObject, Option<u64>)>,
     /// What that said.
     good: Option<Document>,
@@ -181,6 +182,9 @@ impl Shelf {
             let meta = PolicyMeta { created: document.created, id: id.clone() };
             self.form.decode(meta, document, terms)
         });
+        if read.is_err() && held.good.is_none() {
+            self.stand_in(id, held, outcome);
+        }
         let error = match read {
             Ok(object) => {
                 outcome.writes.push(PolicyWrite::set(object.clone()));
@@ -194,6 +198,17 @@ impl Shelf {
             outcome.spoken.insert(key.clone());
         }
         held.error = error;
+    }
+
+    /// Takes into use what stands for an object that never could be read, if anything does.
+    fn stand_in(&self, id: PolicyId, held: &mut Held, outcome: &mut Outcome) {
+        let document = held.told.as_ref().ok();
+        let meta = PolicyMeta { created: document.map_or(0, |document| document.created), id };
+        let instead = self.form.instead(meta, document);
+        if instead.as_ref() != held.used.as_ref().map(|(object, _)| object) {
+            outcome.writes.extend(instead.clone().map(PolicyWrite::set));
+            held.used = instead.map(|object| (object, None));
+        }
     }
 
     fn remove(&mut self, key: &ObjectKey, outcome: &mut Outcome) {
@@ -238,9 +253,12 @@ impl Shelf {
     pub(super) fn complaint(&self, key: &ObjectKey) -> Option<String> {
         let held = self.held.get(key)?;
         let error = held.error.as_ref()?;
-        Some(match held.used {
-            Some(_) => format!("{error}; its last good version stays in use"),
-            None => format!("{error}; it is not used"),
+        Some(match (&held.used, &held.good) {
+            (Some(_), Some(_)) => format!("{error}; its last good version stays in use"),
+            (Some(_), None) => {
+                format!("{error}; until it can be read, workloads that it selects (else its namespace) allow nothing")
+            }
+            (None, _) => format!("{error}; it is not used"),
         })
     }
 
@@ -350,6 +368,32 @@ mod tests {
         assert_eq!(shelf.state(), (0, 0, 0));
         let counted = EventKind::ALL.map(|event| shelf.events(event));
         assert_eq!(counted, [1, 2, 1, 1], "added, changed, deleted, the same");
+    }
+
+    #[test]
+    fn an_authorization_policy_that_never_could_be_read_allows_nothing() {
+        let form = FORMS.iter().find(|form| form.kind == PolicyKind::AuthorizationPolicy).unwrap();
+        let mut shelf = Shelf::new(form, Guard::On);
+        let set = |uid, revision, spec| SourceEvent::Apply(received("x", uid, revision, spec));
+        let policy = |outcome: Outcome| match outcome.writes.into_iter().last().and_then(|write| write.object) {
+            Some(PolicyObject::AuthorizationPolicy(policy)) => policy,
+            other => panic!("{other:?}"),
+        };
+        let labelled = r#"{"selector": {"matchLabels": {"app": "a"}}, "action": "allow"}"#;
+        let closed = policy(shelf.told(set("u", 1, labelled)));
+        assert_eq!((closed.rules.len(), closed.selector.labels().len()), (0, 1));
+        assert!(shelf.complaint(&ObjectKey::new("shop", "x")).unwrap().ends_with("allow nothing"));
+        assert_eq!(shelf.kept().count(), 0, "it is not what was told");
+        let closed = policy(shelf.told(set("u", 2, r#"{"selector": {"labels": {}}, "rules": [{}]}"#)));
+        assert!(closed.rules.is_empty() && closed.selector.is_everything());
+        assert!(shelf.told(set("u", 3, r#"{"action": "deny"}"#)).writes.is_empty(), "that is the same");
+        assert_eq!(policy(shelf.told(set("u", 4, r#"{"rules": [{}]}"#))).rules.len(), 1);
+        assert!(shelf.told(set("u", 5, r#"{"action": "deny"}"#)).writes.is_empty(), "the last good one stays");
+        assert!(policy(shelf.told(set("v", 6, r#"{"action": "deny"}"#))).rules.is_empty(), "of another object");
+        let unread = Received { object: Err("odd".into()), ..received("y", "u", 7, "") };
+        assert!(policy(shelf.told(SourceEvent::Apply(unread))).rules.is_empty());
+        let gone = SourceEvent::Delete { key: ObjectKey::new("shop", "x"), revision: Some(8) };
+        assert!(matches!(&*shelf.told(gone).writes, [PolicyWrite { object: None, .. }]));
     }
 
     #[test]

@@ -147,16 +147,21 @@ pub fn block(value: &str) -> Option<IpNet> {
 }
 
 /// A path template in Envoy's spelling (`*`, `**`). In a template `{*}` is one segment and `{**}` any number of
-/// them; both are whole segments, `{**}` is the last of them, and nothing else has braces or stars.
+/// them; both are whole segments, `{**}` is the last of them, and nothing else has braces or stars. No segment is
+/// empty, but the path may end with `/`.
 pub fn path_template(value: &str) -> Option<String> {
     let segments: Vec<&str> = value.strip_prefix('/')?.split('/').collect();
     let is_plain = |segment: &str| {
         let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~%!$&'()+,;:@=".contains(&byte);
-        segment.bytes().all(allowed)
+        !segment.is_empty() && segment.bytes().all(allowed)
     };
     let anything = segments.iter().position(|segment| *segment == "{**}");
     let is_last = anything.is_none_or(|at| at + 1 == segments.len());
-    let known = segments.iter().all(|segment| matches!(*segment, "{*}" | "{**}") || is_plain(segment));
+    let named = match segments.split_last() {
+        Some((&"", before)) => before,
+        _ => &segments,
+    };
+    let known = named.iter().all(|segment| matches!(*segment, "{*}" | "{**}") || is_plain(segment));
     (is_last && known).then(|| value.replace("{**}", "**").replace("{*}", "*"))
 }
 
@@ -178,5 +183,26 @@ impl Policy for AuthorizationPolicy {
 
     fn scopes(&self) -> Vec<Name> {
         vec![self.meta.id.namespace.clone()]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn segments_of_templates_are_not_empty() {
+        for (value, spelled) in [
+            ("/a/{*}/b", Some("/a/*/b")),
+            ("/a/{*}/", Some("/a/*/")),
+            ("/{**}", Some("/**")),
+            ("/a//{*}", None),
+            ("//{*}", None),
+            ("/{*}//", None),
+            ("/{**}/", None),
+            ("a/{*}", None),
+        ] {
+            assert_eq!(path_template(value).as_deref(), spelled, "{value}");
+        }
     }
 }

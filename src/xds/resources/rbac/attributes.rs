@@ -49,12 +49,12 @@ pub(super) fn permission(attribute: &Attribute, value: &str, wide: bool, _: &[Na
 pub(super) fn principal(
     attribute: &Attribute,
     value: &str,
-    _wide: bool,
+    wide: bool,
     trust_domains: &[Name],
 ) -> Option<Principal> {
     use principal::Identifier;
     Some(match attribute {
-        Attribute::SourcePrincipal => identities::principal(value, trust_domains),
+        Attribute::SourcePrincipal => identities::principal(value, wide, trust_domains),
         Attribute::SourceNamespace => identities::namespace(value),
         Attribute::SourceAccount => identities::account(value)?,
         Attribute::SourceIp => Identifier::DirectRemoteIp(range(value)?).into_term(),
@@ -97,17 +97,20 @@ fn hosts(value: &str, wide: bool) -> Option<Vec<Permission>> {
         permission::Rule::Header(header).into_term()
     };
     let mut hosts = vec![matching(pattern(value, true)?)];
-    let end = match TextPattern::of(value) {
-        TextPattern::Exact(host) => Some((host, "")),
-        TextPattern::Suffix(host) => Some((host, ".+")),
-        _ => None,
-    };
-    if let Some((host, before)) = end.filter(|_| wide) {
-        let more = format!(r"(?i){before}{}\.?(:[0-9]+)?", identities::escaped(host));
-        hosts.push(matching(StringMatcher {
-            match_pattern: Some(identities::regex(more)),
-            ignore_case: false,
-        }));
+    let any_case = |pattern| matching(StringMatcher { match_pattern: Some(pattern), ignore_case: true });
+    let ends = |host: &str| [format!("{host}."), format!("{host}:"), format!("{host}.:")];
+    match TextPattern::of(value) {
+        TextPattern::Exact(host) if wide => {
+            let [absolute, port, both] = ends(host);
+            hosts.push(any_case(MatchPattern::Exact(absolute)));
+            hosts.extend([port, both].map(|start| any_case(MatchPattern::Prefix(start))));
+        }
+        TextPattern::Suffix(host) if wide => {
+            let [absolute, port, both] = ends(host);
+            hosts.push(any_case(MatchPattern::Suffix(absolute)));
+            hosts.extend([port, both].map(|middle| any_case(MatchPattern::Contains(middle))));
+        }
+        _ => {}
     }
     Some(hosts)
 }

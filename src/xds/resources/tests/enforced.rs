@@ -45,6 +45,7 @@ fn listeners(
     port: u16,
     protocol: PortProtocol,
     mode: MtlsMode,
+    own: &str,
     authorization: Vec<Arc<AuthorizationPolicy>>,
 ) -> crate::xds::resources::InboundResources {
     let key =
@@ -60,7 +61,7 @@ fn listeners(
     };
     let policy = InboundPolicy {
         trust_domains: DOMAINS.map(Name::from).into(),
-        own_trust_domain: Some("west.org".into()),
+        own_trust_domain: Some(own.into()),
         mtls: mtls(mode),
         authorization,
         ..InboundPolicy::default()
@@ -77,7 +78,8 @@ fn envoy_lets_through_what_the_policies_allow_and_nothing_else() {
     let trust = Trust::plant();
     let rows = rows::all();
     let made = rows.iter().enumerate().map(|(index, row)| {
-        listeners(index, application.port, row.protocol, MtlsMode::Permissive, policies(&row.policies))
+        let policies = policies(&row.policies);
+        listeners(index, application.port, row.protocol, MtlsMode::Permissive, row.own, policies)
     });
     let envoy = Envoy::start(&program, made, &trust);
     let mut wrong = Vec::new();
@@ -108,7 +110,7 @@ fn envoy_asks_for_mtls_as_the_mode_says() {
         })
         .collect();
     let made = cases.iter().enumerate().map(|(index, &(mode, protocol))| {
-        listeners(200 + index, application.port, protocol, mode, Vec::new())
+        listeners(200 + index, application.port, protocol, mode, "west.org", Vec::new())
     });
     let envoy = Envoy::start(&program, made, &trust);
     for (index, (mode, protocol)) in cases.iter().enumerate() {

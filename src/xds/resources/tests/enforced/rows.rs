@@ -15,11 +15,26 @@ use crate::model::policy::{
 pub(super) struct Row {
     pub(super) name: &'static str,
     pub(super) protocol: PortProtocol,
+    /// The trust domain of the cluster of the listener, beside those of the mesh.
+    pub(super) own: &'static str,
     /// Action and rules of each policy.
     pub(super) policies: Vec<Value>,
     /// Requests, and whether they pass.
     pub(super) asks: Vec<(Request, bool)>,
 }
+
+/// As long as a namespace or an account may be.
+const LONG: &str = "a-namespace-and-an-account-whose-names-are-as-long-as-can-be-63";
+/// A client of that namespace with that account.
+const LONG_ID: &str = concat!(
+    "mesh.org/ns/a-namespace-and-an-account-whose-names-are-as-long-as-can-be-63",
+    "/sa/a-namespace-and-an-account-whose-names-are-as-long-as-can-be-63"
+);
+/// A host of many letters that have more than two cases.
+const LONG_HOST: &str = concat!(
+    "kiosks-and-desks-of-sales-assistants.kiosks-and-desks-of-sales-assistants.",
+    "kiosks-and-desks-of-sales-assistants.svc.cluster.local"
+);
 
 /// Policies in the spelling of these rows: attributes by a short name, `!` before a name for values that must not be.
 pub(super) fn policies(specs: &[Value]) -> Vec<Arc<AuthorizationPolicy>> {
@@ -85,7 +100,7 @@ fn row(name: &'static str, protocol: PortProtocol, policies: Value, asks: Vec<(R
     let Value::Array(policies) = policies else {
         panic!("{name}: a list");
     };
-    Row { name, protocol, policies, asks }
+    Row { name, protocol, own: "west.org", policies, asks }
 }
 
 fn get() -> Request {
@@ -193,6 +208,28 @@ fn sources() -> Vec<Row> {
                 (of("west.org/ns/a/sa/x"), false),
             ],
         ),
+        Row {
+            own: "cluster.local",
+            ..row(
+                "principal-own-and-literal",
+                Http,
+                json!([{"action": "DENY", "rules": [{"from": [{"principal": ["cluster.local/ns/a/sa/x"]}]}]}]),
+                vec![
+                    (of("cluster.local/ns/a/sa/x"), false),
+                    (of("mesh.org/ns/a/sa/x"), false),
+                    (of("cluster.local/ns/a/sa/y"), true),
+                ],
+            )
+        },
+        Row {
+            own: "cluster.local",
+            ..row(
+                "principal-own-and-literal-not",
+                Http,
+                json!([{"rules": [{"from": [{"!principal": ["mesh.org/ns/a/sa/y", "cluster.local/ns/a/sa/x"]}]}]}]),
+                vec![(of("cluster.local/ns/a/sa/x"), false), (of("cluster.local/ns/b/sa/x"), true)],
+            )
+        },
         row(
             "principal-of-another-cluster",
             Http,
@@ -234,6 +271,68 @@ fn sources() -> Vec<Row> {
                 (of("mesh.org/ns/ns/sa/b"), false),
                 (get(), false),
             ],
+        ),
+        row(
+            "namespace-that-names-a-segment",
+            Http,
+            json!([{"rules": [{"from": [{"namespace": ["s*", "*ns"]}]}]}]),
+            vec![
+                (of("mesh.org/ns/sales/sa/x"), true),
+                (of("mesh.org/ns/sa/sa/x"), true),
+                (of("mesh.org/ns/ns/sa/x"), true),
+                (of("mesh.org/ns/my-ns/sa/x"), true),
+                (of("mesh.org/ns/a/sa/ns"), false),
+            ],
+        ),
+        row(
+            "namespace-that-no-segment-names",
+            Http,
+            json!([{"rules": [{"from": [{"namespace": ["sa*", "*s", "*x"]}]}]}]),
+            vec![
+                (of("mesh.org/ns/saw/sa/x"), true),
+                (of("mesh.org/ns/x/sa/b"), true),
+                (of("mesh.org/ns/ns/sa/sab"), true),
+                (of("mesh.org/ns/b/sa/x"), false),
+            ],
+        ),
+        row(
+            "namespace-prefix-of-a-segment",
+            Http,
+            json!([{"rules": [{"from": [{"namespace": ["sa*"]}]}]}]),
+            vec![(of("mesh.org/ns/sa/sa/x"), true), (of("mesh.org/ns/ns/sa/x"), false)],
+        ),
+        row(
+            "namespace-suffix-of-a-segment",
+            Http,
+            json!([{"rules": [{"from": [{"namespace": ["*s"]}]}]}]),
+            vec![(of("mesh.org/ns/as/sa/x"), true), (of("mesh.org/ns/sa/sa/x"), false)],
+        ),
+        row(
+            "namespace-any",
+            Http,
+            json!([{"rules": [{"from": [{"namespace": ["*"]}]}]}]),
+            vec![(of("mesh.org/ns/a/sa/x"), true), (get(), false)],
+        ),
+        row(
+            "long-names",
+            Http,
+            json!([{"rules": [{"from": [
+                {"namespace": [LONG]}, {"namespace": [format!("{LONG}*")]}, {"namespace": [format!("*{LONG}")]},
+                {"account": [format!("{LONG}/{LONG}")]}, {"principal": [format!("*/ns/{LONG}/sa/{LONG}")]},
+            ]}]}]),
+            vec![(of(LONG_ID), true), (of("mesh.org/ns/a/sa/x"), false)],
+        ),
+        row(
+            "long-account",
+            Http,
+            json!([{"action": "DENY", "rules": [{"from": [{"account": [format!("{LONG}/{LONG}")]}]}]}]),
+            vec![(of(LONG_ID), false), (of("mesh.org/ns/a/sa/x"), true)],
+        ),
+        row(
+            "long-suffix",
+            Http,
+            json!([{"action": "DENY", "rules": [{"from": [{"principal": [format!("*/ns/{LONG}/sa/{LONG}")]}]}]}]),
+            vec![(of(LONG_ID), false), (of("mesh.org/ns/a/sa/x"), true)],
         ),
         row(
             "namespace-not",
@@ -298,8 +397,8 @@ fn operations() -> Vec<Row> {
         row(
             "path-template",
             Http,
-            allow("path", json!(["/a/{*}/b", "/c/{**}"])),
-            paths(&["/a/x/b", "/a/x/b?q", "/c/x/y"], &["/a/x/y/b", "/a/b", "/d/c/x"]),
+            allow("path", json!(["/a/{*}/b", "/c/{**}", "/e/{*}/"])),
+            paths(&["/a/x/b", "/a/x/b?q", "/c/x/y", "/e/x/"], &["/a/x/y/b", "/a/b", "/d/c/x", "/e/x"]),
         ),
         row("path-not", Http, deny("!path", json!(["/a*"])), paths(&["/a", "/ab"], &["/b", "/b?/a"])),
         row(
@@ -323,10 +422,20 @@ fn operations() -> Vec<Row> {
                 (get().host("A.org"), false),
                 (get().host("a.org:8080"), false),
                 (get().host("a.org."), false),
+                (get().host("A.org.:8080"), false),
                 (get().host("x.b.org:1"), false),
+                (get().host("x.b.org."), false),
+                (get().host("x.B.org.:1"), false),
                 (get().host("axorg"), true),
                 (get().host("a.org.c"), true),
+                (get().host("x.b.org.c"), true),
             ],
+        ),
+        row(
+            "host-long",
+            Http,
+            deny("host", json!([LONG_HOST, format!("*.{LONG_HOST}")])),
+            vec![(get().host(LONG_HOST), false), (get(), true)],
         ),
         row(
             "host-not-allowed",
