@@ -27,7 +27,7 @@ mod weighing;
 pub use assignment::{
     AssignedEndpoint, Assignment, InternalListener, LocalityGroup, Origin, SocketMatch, Target,
 };
-pub use client::{Client, Passthrough, Unseen};
+pub use client::{Client, Passthrough, PlacedServer, Unseen};
 pub use decision::{Decision, Recorder, Tally};
 pub use destination::Destination;
 pub use eds_name::EdsName;

@@ -1,6 +1,6 @@
 //! Everything about a proxy that can change an answer.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
 use serde::Serialize;
@@ -29,6 +29,14 @@ impl IpFamilies {
             (true, true) => Self::Dual,
             (false, true) => Self::V6,
             _ => Self::V4,
+        }
+    }
+
+    /// The address that stands for every own one.
+    pub fn wildcard(self) -> IpAddr {
+        match self {
+            Self::V6 => Ipv6Addr::UNSPECIFIED.into(),
+            Self::V4 | Self::Dual => Ipv4Addr::UNSPECIFIED.into(),
         }
     }
 

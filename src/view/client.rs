@@ -7,8 +7,8 @@ use std::sync::Arc;
 use super::OutboundKey;
 use super::rules::{RuleClient, destination_rule};
 use crate::model::policy::{
-    DestinationRule, EgressListener, Gateway, GatewayHostName, MESH_GATEWAY, MeshConfig, OutboundPolicy,
-    Sidecar, Sources, VirtualService,
+    DestinationRule, EgressListener, Gateway, GatewayHostName, GatewayServer, MESH_GATEWAY, MeshConfig,
+    OutboundPolicy, Sidecar, Sources, VirtualService,
 };
 use crate::model::{DEFAULT_GATEWAY_PORT, Service, ServiceKey};
 use crate::registry::PolicySnapshot;
@@ -49,20 +49,37 @@ impl<'a> Client<'a> {
         all.iter().filter(|gateway| key.gateways.contains(&gateway.meta.id))
     }
 
-    /// The ports on which these routers lead mesh traffic on by its server name (R7.1): those of their Gateways; one
-    /// for everything without any, if they asked to see their own network alone (D43).
+    /// Where the Gateways of these routers have servers, by port and address: the servers of each place, the oldest
+    /// first.
+    pub fn places(&self) -> BTreeMap<(u16, IpAddr), Vec<PlacedServer<'a>>> {
+        let mut places = BTreeMap::<_, Vec<_>>::new();
+        for gateway in self.gateways() {
+            for server in &gateway.servers {
+                let ip = server.bind.unwrap_or_else(|| self.key.anywhere());
+                places.entry((server.port, ip)).or_default().push(PlacedServer { gateway, server });
+            }
+        }
+        places
+    }
+
+    /// The ports on which these routers lead mesh traffic on by its server name (R7.1): those of their Gateways, where
+    /// the oldest server of the place says so. One for everything when they asked to see their own network alone and
+    /// no Gateway of theirs leads mesh traffic on (D43).
     pub fn passthroughs(&self) -> Vec<Passthrough<'a>> {
+        let implicit = Passthrough { bind: None, port: DEFAULT_GATEWAY_PORT, hosts: None };
+        let implicit = self.key.east_west.then_some(implicit);
         if self.key.gateways.is_empty() {
-            let implicit = Passthrough { bind: None, port: DEFAULT_GATEWAY_PORT, hosts: None };
-            return self.key.east_west.then_some(implicit).into_iter().collect();
+            return implicit.into_iter().collect();
         }
-        let servers = self.gateways().flat_map(|gateway| &gateway.servers);
-        let mut ports = BTreeMap::<_, Vec<_>>::new();
-        for server in servers.filter(|server| server.is_auto_passthrough()) {
-            ports.entry((server.port, server.bind)).or_default().extend(&server.hosts);
-        }
-        let passthrough = |((port, bind), hosts)| Passthrough { bind, port, hosts: Some(hosts) };
-        ports.into_iter().map(passthrough).collect()
+        let places = self.places();
+        let leads = |one: &&PlacedServer<'a>| one.server.is_auto_passthrough();
+        let implicit = implicit.filter(|_| !places.values().flatten().any(|one| leads(&one)));
+        let led = places.iter().filter(|(_, servers)| servers.first().is_some_and(|first| leads(&first)));
+        let passthrough = |(&(port, ip), servers): (&(u16, IpAddr), &Vec<PlacedServer<'a>>)| {
+            let hosts = servers.iter().filter(leads).flat_map(|one| &one.server.hosts);
+            Passthrough { bind: Some(ip), port, hosts: Some(hosts.collect()) }
+        };
+        led.map(passthrough).chain(implicit).collect()
     }
 
     /// The VirtualServices bound to a gateway (`namespace/name`) that these routers may see, the oldest first.
@@ -168,6 +185,15 @@ impl<'a> Client<'a> {
         let foreign = *namespace != self.key.namespace;
         (hidden, foreign, service.entry.is_some(), service.created, &service.key)
     }
+}
+
+/// A server of a Gateway that selects some routers.
+#[derive(Clone, Copy, Debug)]
+pub struct PlacedServer<'a> {
+    /// The Gateway.
+    pub gateway: &'a Gateway,
+    /// The server.
+    pub server: &'a GatewayServer,
 }
 
 /// A port on which routers lead mesh traffic on by its server name.

@@ -227,6 +227,13 @@ impl OutboundKey {
     }
 }
 
+impl OutboundKey {
+    /// Where listeners bind that name no address.
+    pub fn anywhere(&self) -> IpAddr {
+        self.bind.unwrap_or_else(|| self.families.wildcard())
+    }
+}
+
 /// The Gateways that select a router. Cost ∝ Gateways.
 fn gateways(view: &ProxyView, policies: &PolicySnapshot) -> Vec<PolicyId> {
     if view.kind != ProxyKind::Router {

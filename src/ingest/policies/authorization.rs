@@ -150,7 +150,8 @@ impl Reader<'_> {
     fn rule(&mut self, mut rule: Fields) -> Result<AuthorizationRule, String> {
         let mut when = Vec::new();
         let sources = self.items::<Fields>(&mut rule, "from", &mut when)?.into_iter();
-        let from: Part = sources.map(|one| self.only(one, "source", source_field)).collect::<Result<_, _>>()?;
+        let from: Part =
+            sources.map(|one| self.only(one, "source", source_field)).collect::<Result<_, _>>()?;
         let operations = self.items::<Fields>(&mut rule, "to", &mut when)?.into_iter();
         let to: Part =
             operations.map(|one| self.only(one, "operation", operation_field)).collect::<Result<_, _>>()?;
@@ -171,7 +172,8 @@ impl Reader<'_> {
         let Some(value) = rule.remove(part) else {
             return Ok(Vec::new());
         };
-        let items: Vec<T> = shaped::<Maybe<_>>(&format!("{}.{part}", self.place), &value)?.unwrap_or_default();
+        let items: Vec<T> =
+            shaped::<Maybe<_>>(&format!("{}.{part}", self.place), &value)?.unwrap_or_default();
         if items.is_empty() {
             when.push(self.unsupported(part, "is empty"));
         }

@@ -55,6 +55,24 @@ struct Tls {
     cipher_suites: Maybe<Vec<String>>,
 }
 
+/// The cipher suites of TLS 1.2 that proxies know; those of TLS 1.3 cannot be chosen.
+const CIPHER_SUITES: [&str; 14] = [
+    "ECDHE-ECDSA-AES128-GCM-SHA256",
+    "ECDHE-RSA-AES128-GCM-SHA256",
+    "ECDHE-ECDSA-AES256-GCM-SHA384",
+    "ECDHE-RSA-AES256-GCM-SHA384",
+    "ECDHE-ECDSA-CHACHA20-POLY1305",
+    "ECDHE-RSA-CHACHA20-POLY1305",
+    "ECDHE-ECDSA-AES128-SHA",
+    "ECDHE-RSA-AES128-SHA",
+    "ECDHE-ECDSA-AES256-SHA",
+    "ECDHE-RSA-AES256-SHA",
+    "AES128-GCM-SHA256",
+    "AES256-GCM-SHA384",
+    "AES128-SHA",
+    "AES256-SHA",
+];
+
 /// Reads the spec of a Gateway. A server that cannot be opened is among the problems of the result.
 ///
 /// # Errors
@@ -67,8 +85,14 @@ pub(super) fn gateway(meta: PolicyMeta, spec: &Value) -> Result<Gateway, String>
     for (index, value) in spec.servers.unwrap_or_default().iter().enumerate() {
         let place = format!("servers[{index}]");
         let server = Server::deserialize(value).map_err(|error| format!("{place}: {error}"))?;
+        let unknown = unknown_suites(&server);
         match opened(server, &meta.id.namespace) {
-            Ok(server) => servers.push(server),
+            Ok(server) => {
+                servers.push(server);
+                let left_out =
+                    |suite| format!("{place}: tls.cipherSuites: {suite:?} is not known; it is left out");
+                problems.extend(unknown.iter().map(left_out));
+            }
             Err(why) => problems.push(format!("{place}: {why}; it is not opened")),
         }
     }
@@ -154,14 +178,30 @@ fn server_tls(tls: Tls) -> Result<ServerTls, String> {
     if min_version > max_version {
         return Err("tls: minProtocolVersion is above maxProtocolVersion".into());
     }
+    let told = tls.cipher_suites.as_deref().unwrap_or_default();
+    let suites: Vec<Name> =
+        told.iter().filter(|suite| is_suite(suite)).map(|suite| suite.as_str().into()).collect();
+    if suites.is_empty() && !told.is_empty() {
+        return Err(format!("tls.cipherSuites: none of {} is known", told.join(", ")));
+    }
     let names = |list: &Maybe<Vec<String>>| list.iter().flatten().map(|name| name.as_str().into()).collect();
     Ok(ServerTls {
         min_version,
         max_version,
-        cipher_suites: names(&tls.cipher_suites),
+        cipher_suites: suites,
         subject_alt_names: names(&tls.subject_alt_names),
         mode: mode(tls)?,
     })
+}
+
+fn is_suite(name: &str) -> bool {
+    CIPHER_SUITES.contains(&name)
+}
+
+/// Cipher suites of a server that proxies do not know: one of them would cost its port.
+fn unknown_suites(server: &Server) -> Vec<String> {
+    let suites = server.tls.iter().flat_map(|tls| &tls.cipher_suites).flatten();
+    suites.filter(|suite| !is_suite(suite)).cloned().collect()
 }
 
 fn mode(tls: Tls) -> Result<ServerTlsMode, String> {
@@ -242,12 +282,17 @@ mod tests {
             ("TLS", json!({"mode": "PASSTHROUGH", "minProtocolVersion": "TLSV1_0"}), "minProtocolVersion"),
             ("HTTP", json!({"mode": "SIMPLE"}), "needs protocol"),
             ("UDP", json!(null), "port.protocol"),
+            ("TLS", json!({"mode": "ISTIO_MUTUAL", "cipherSuites": ["TLS_AES_128_GCM_SHA256"]}), "none of"),
         ] {
             let good = server("TLS", json!({"mode": "PASSTHROUGH"}));
             let gateway = read(json!({"servers": [server(protocol, tls), good]})).expect("a shape");
             assert_eq!((gateway.servers.len(), gateway.problems.len()), (1, 1), "{told}");
             assert!(gateway.problems[0].contains(told), "{:?}", gateway.problems);
         }
+        let tls = json!({"mode": "ISTIO_MUTUAL", "cipherSuites": ["AES128-SHA", "!aNULL:AES", "aes256-sha"]});
+        let gateway = read(json!({"servers": [server("TLS", tls)]})).expect("a shape");
+        let suites = gateway.servers[0].tls.as_ref().map(|tls| tls.cipher_suites.clone());
+        assert_eq!((suites, gateway.problems.len()), (Some(vec!["AES128-SHA".into()]), 2));
         assert!(read(json!({"servers": [{"port": {"number": 70000}}]})).unwrap_err().contains("servers[0]"));
     }
 }

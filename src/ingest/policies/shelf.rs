@@ -256,7 +256,9 @@ impl Shelf {
         Some(match (&held.used, &held.good) {
             (Some(_), Some(_)) => format!("{error}; its last good version stays in use"),
             (Some(_), None) => {
-                format!("{error}; until it can be read, workloads that it selects (else its namespace) allow nothing")
+                format!(
+                    "{error}; until it can be read, workloads that it selects (else its namespace) allow nothing"
+                )
             }
             (None, _) => format!("{error}; it is not used"),
         })
@@ -375,7 +377,8 @@ mod tests {
         let form = FORMS.iter().find(|form| form.kind == PolicyKind::AuthorizationPolicy).unwrap();
         let mut shelf = Shelf::new(form, Guard::On);
         let set = |uid, revision, spec| SourceEvent::Apply(received("x", uid, revision, spec));
-        let policy = |outcome: Outcome| match outcome.writes.into_iter().last().and_then(|write| write.object) {
+        let policy = |outcome: Outcome| match outcome.writes.into_iter().last().and_then(|write| write.object)
+        {
             Some(PolicyObject::AuthorizationPolicy(policy)) => policy,
             other => panic!("{other:?}"),
         };
@@ -388,8 +391,14 @@ mod tests {
         assert!(closed.rules.is_empty() && closed.selector.is_everything());
         assert!(shelf.told(set("u", 3, r#"{"action": "deny"}"#)).writes.is_empty(), "that is the same");
         assert_eq!(policy(shelf.told(set("u", 4, r#"{"rules": [{}]}"#))).rules.len(), 1);
-        assert!(shelf.told(set("u", 5, r#"{"action": "deny"}"#)).writes.is_empty(), "the last good one stays");
-        assert!(policy(shelf.told(set("v", 6, r#"{"action": "deny"}"#))).rules.is_empty(), "of another object");
+        assert!(
+            shelf.told(set("u", 5, r#"{"action": "deny"}"#)).writes.is_empty(),
+            "the last good one stays"
+        );
+        assert!(
+            policy(shelf.told(set("v", 6, r#"{"action": "deny"}"#))).rules.is_empty(),
+            "of another object"
+        );
         let unread = Received { object: Err("odd".into()), ..received("y", "u", 7, "") };
         assert!(policy(shelf.told(SourceEvent::Apply(unread))).rules.is_empty());
         let gone = SourceEvent::Delete { key: ObjectKey::new("shop", "x"), revision: Some(8) };

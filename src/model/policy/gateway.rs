@@ -16,7 +16,7 @@ pub struct Gateway {
     pub selector: WorkloadSelector,
     /// Where they listen.
     pub servers: Vec<GatewayServer>,
-    /// What of it cannot be done, for its owner. Such servers are not opened.
+    /// What of it cannot be done, for its owner. Such servers are not opened, or without that part.
     pub problems: Vec<String>,
 }
 

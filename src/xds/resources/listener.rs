@@ -218,7 +218,7 @@ pub fn sni_listener<'a>(
     passthrough: &Passthrough<'_>,
     chains: impl Iterator<Item = &'a Bytes>,
 ) -> Entry {
-    let ip = passthrough.bind.or(key.bind).unwrap_or_else(|| wildcard(key.families));
+    let ip = passthrough.bind.unwrap_or_else(|| key.anywhere());
     let mut listener = on(ip, passthrough.port);
     listener.bind_to_port = None;
     listener.listener_filters = vec![filters::tls_inspector()];

@@ -1,6 +1,6 @@
 //! Small message parts that many messages share.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use bytes::BufMut;
@@ -50,10 +50,7 @@ pub(super) fn address(ip: IpAddr, port: u16) -> Option<core::Address> {
 
 /// The wildcard address of proxies with these families.
 pub(super) fn wildcard(families: IpFamilies) -> IpAddr {
-    match families {
-        IpFamilies::V6 => Ipv6Addr::UNSPECIFIED.into(),
-        IpFamilies::V4 | IpFamilies::Dual => Ipv4Addr::UNSPECIFIED.into(),
-    }
+    families.wildcard()
 }
 
 /// "Ask this stream": waiting for the answer never times out.

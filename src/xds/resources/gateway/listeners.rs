@@ -9,10 +9,11 @@ use envoy_types::pb::envoy::config::listener::v3 as lds;
 use super::{Server, served};
 use crate::model::policy::{ServerTls, ServerTlsMode, Sources, Weighted};
 use crate::model::{Name, PortProtocol};
+use crate::view::PlacedServer;
 use crate::xds::resource::{Entry, ResourceType};
 use crate::xds::resources::destination::{Reads, Surroundings};
 use crate::xds::resources::inbound::InboundPolicy;
-use crate::xds::resources::parts::{address, entry, wildcard};
+use crate::xds::resources::parts::{address, entry};
 use crate::xds::resources::{filters, listener, rbac, tls};
 
 /// The listeners of a router.
@@ -28,26 +29,24 @@ pub struct GatewayListeners {
 /// The listeners of the router that `around` is about, guarded by `policy`. Ports on which mesh traffic passes through
 /// are the SNI listener's.
 pub fn gateway_listeners(around: &Surroundings<'_>, policy: &InboundPolicy) -> GatewayListeners {
-    let gateways: Vec<_> = around.client.gateways().map(|one| (one, one.bound_name())).collect();
-    let key = around.client.key();
-    let anywhere = key.bind.unwrap_or_else(|| wildcard(key.families));
-    let mut ports: BTreeMap<(u16, IpAddr), Vec<Server<'_>>> = BTreeMap::new();
-    for (gateway, name) in &gateways {
-        for server in &gateway.servers {
-            let place = (server.port, server.bind.unwrap_or(anywhere));
-            ports.entry(place).or_default().push(Server { gateway, name, server });
-        }
-    }
+    let names: BTreeMap<_, _> =
+        around.client.gateways().map(|one| (&one.meta.id, one.bound_name())).collect();
+    let anywhere = around.client.key().anywhere();
+    let passthroughs = around.client.passthroughs().into_iter();
+    let led: BTreeSet<_> = passthroughs.map(|one| (one.port, one.bind.unwrap_or(anywhere))).collect();
     let trust_domains: Vec<_> =
         policy.trust_domains.iter().chain(&policy.own_trust_domain).cloned().collect();
     let guards = rbac::filters(&policy.authorization, &policy.trust_domains);
     let mut made = GatewayListeners::default();
-    for ((port, ip), servers) in ports {
-        let passing = servers.iter().filter(|one| one.server.is_auto_passthrough()).count();
-        if passing > 0 {
-            made.conflicts += servers.len() - passing;
+    for ((port, ip), servers) in around.client.places() {
+        // One of both kinds counts on a place: the other is a conflict.
+        let (leading, ordinary): (Vec<_>, Vec<_>) =
+            servers.into_iter().partition(|one| one.server.is_auto_passthrough());
+        if led.contains(&(port, ip)) {
+            made.conflicts += ordinary.len();
             continue;
         }
+        made.conflicts += leading.len();
         let mut opened = Port {
             around,
             guards: &guards,
@@ -59,7 +58,9 @@ pub fn gateway_listeners(around: &Surroundings<'_>, policy: &InboundPolicy) -> G
             names: BTreeSet::new(),
             conflicts: 0,
         };
-        servers.into_iter().for_each(|server| opened.open(server));
+        for PlacedServer { gateway, server } in ordinary {
+            opened.open(Server { gateway, name: &names[&gateway.meta.id], server });
+        }
         made.conflicts += opened.conflicts;
         made.entries.extend(opened.listener());
     }

@@ -118,11 +118,48 @@ fn r7_2_gateway_objects_say_which_services_are_led_to() {
     for others in ["other/*.local", "*.example", "helloworld", "x.helloworld.sample.svc.cluster.local"] {
         assert_eq!(leads(&[others]).1, 0, "{others}");
     }
-    // With Gateways nothing is implicit.
-    let plain = policies(vec![gateway("a", vec![server(80, PortProtocol::Http, &["*"], None)])]);
-    let router = OutboundKey { east_west: true, ..key(&["a"]) };
-    assert!(Client::new(&router, &plain).passthroughs().is_empty());
-    assert_eq!(Client::new(&OutboundKey { gateways: Vec::new(), ..router }, &plain).passthroughs().len(), 1);
+    // Only a Gateway that leads mesh traffic on takes the place of the implicit port.
+    let ports = |servers| {
+        let policies = policies(vec![gateway("a", servers)]);
+        let router = OutboundKey { east_west: true, ..key(&["a"]) };
+        let passthroughs = Client::new(&router, &policies).passthroughs();
+        let conflicts = made(&router, &policies).0.conflicts;
+        (passthroughs.iter().map(|one| one.port).collect::<Vec<_>>(), conflicts)
+    };
+    assert_eq!(ports(vec![]), (vec![15443], 0));
+    assert_eq!(ports(vec![server(80, PortProtocol::Http, &["*"], None)]), (vec![15443], 0));
+    assert_eq!(ports(vec![server(15443, PortProtocol::Http, &["*"], None)]), (vec![15443], 1));
+    let leading = || server(15444, PortProtocol::Tls, &["*"], Some(ServerTlsMode::AutoPassthrough));
+    assert_eq!(ports(vec![leading()]), (vec![15444], 0));
+}
+
+#[test]
+fn the_oldest_server_of_a_place_says_whether_it_leads_mesh_traffic_on() {
+    let ingress = || server(443, PortProtocol::Tls, &["m.org"], Some(ServerTlsMode::IstioMutual));
+    let ingress = || vec![GatewayServer { protocol: PortProtocol::Https, ..ingress() }];
+    let leading = |bind: Option<&str>| {
+        let server = server(443, PortProtocol::Tls, &["*"], Some(ServerTlsMode::AutoPassthrough));
+        vec![GatewayServer { bind: bind.map(|ip| ip.parse().expect("an address")), ..server }]
+    };
+    let of = |first: Vec<GatewayServer>, second: Vec<GatewayServer>| {
+        let aged = |name: &str, created, servers| {
+            PolicyObject::Gateway(Arc::new(Gateway {
+                meta: PolicyMeta { created, ..id(name) },
+                selector: WorkloadSelector::default(),
+                servers,
+                problems: Vec::new(),
+            }))
+        };
+        let (key, policies) = (key(&["a", "b"]), policies(vec![aged("b", 1, first), aged("a", 2, second)]));
+        let (listeners, _) = made(&key, &policies);
+        (listeners.entries.len(), Client::new(&key, &policies).passthroughs().len(), listeners.conflicts)
+    };
+    for bind in [None, Some("0.0.0.0")] {
+        assert_eq!(of(ingress(), leading(bind)), (1, 0, 1), "the younger one is left out: {bind:?}");
+        assert_eq!(of(leading(bind), ingress()), (0, 1, 1), "{bind:?}");
+        assert_eq!(of(leading(None), leading(bind)), (0, 1, 0), "one place, one listener: {bind:?}");
+    }
+    assert_eq!(of(ingress(), leading(Some("127.0.0.9"))), (1, 1, 0), "another place");
 }
 
 #[test]
