@@ -46,13 +46,17 @@ fn main() {
         let world = World::new(64, 16, 0);
         let names: Vec<String> = (0..views).map(|view| format!("c{view}")).collect();
         let all = Way::new("build and encode for every view", || {
-            names.iter().for_each(|view| drop(black_box(world.bytes(&world.assign(view, &mut ())))));
+            names.iter().for_each(|view| {
+                let _ = black_box(world.bytes(&world.assign(view, &mut ())));
+            });
         });
         compare(&format!("1 024 endpoints of 64 clusters, {views} views"), rounds, vec![all]);
     }
     for services in [0, 1_000, 10_000] {
         let world = World::new(2, 50, services);
-        let one = Way::new("build and encode", || drop(black_box(world.bytes(&world.assign("c0", &mut ())))));
+        let one = Way::new("build and encode", || {
+            let _ = black_box(world.bytes(&world.assign("c0", &mut ())));
+        });
         compare(&format!("100 endpoints beside {services} other services"), rounds, vec![one]);
     }
 }
@@ -115,7 +119,9 @@ impl World {
         let assignment = Arc::new(self.assign(cluster, &mut ()));
         let (ours, theirs) = (Arc::clone(&assignment), assignment);
         vec![
-            Way::new("build and encode", move || drop(black_box(self.bytes(&self.assign(cluster, &mut ()))))),
+            Way::new("build and encode", move || {
+                let _ = black_box(self.bytes(&self.assign(cluster, &mut ())));
+            }),
             Way::new("build", move || drop(black_box(self.assign(cluster, &mut ())))),
             Way::new("build, counting decisions", move || {
                 drop(black_box(self.assign(cluster, &mut Tally::default())));
@@ -123,7 +129,9 @@ impl World {
             Way::new("build, recording everything", move || {
                 drop(black_box(self.assign(cluster, &mut Vec::new())));
             }),
-            Way::new("encode", move || drop(black_box(self.bytes(&ours)))),
+            Way::new("encode", move || {
+                let _ = black_box(self.bytes(&ours));
+            }),
             Way::new("encode, generated messages", move || {
                 drop(black_box(resources::assignment_by_prost(&self.text, &theirs)));
             }),
