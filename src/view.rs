@@ -18,7 +18,6 @@ pub mod mtls;
 mod projection;
 mod reads;
 mod roads;
-mod rules;
 #[cfg(test)]
 mod tests;
 pub mod visibility;
@@ -29,10 +28,9 @@ pub use assignment::{
 };
 pub use client::{Client, Passthrough, Unseen};
 pub use decision::{Decision, Recorder, Tally};
-pub use destination::Destination;
+pub use destination::{Destination, RuleClient};
 pub use eds_name::EdsName;
 pub use endpoints::{Inputs, assign};
 pub use mesh::MeshRules;
 pub use mtls::WorkloadMtls;
 pub use projection::{EdsKey, OutboundKey, Role, WorkloadKey};
-pub use rules::{RuleClient, destination_rule};

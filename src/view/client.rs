@@ -4,8 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::OutboundKey;
-use super::rules::{RuleClient, destination_rule};
+use super::{Destination, OutboundKey, RuleClient};
 use crate::model::policy::{
     DestinationRule, EgressListener, Gateway, GatewayHostName, MESH_GATEWAY, MeshConfig, OutboundPolicy,
     Sidecar, Sources, VirtualService,
@@ -110,9 +109,9 @@ impl<'a> Client<'a> {
 
     /// The DestinationRule for calls to a service.
     pub fn rule(&self, service: &ServiceKey) -> Option<Arc<DestinationRule>> {
-        let label = |key: &str| self.key.labels.get(key).cloned();
+        let label = |key: &str| self.key.labels.get(key).map(|value| value.as_str());
         let client = RuleClient { namespace: &self.key.namespace, label: &label };
-        destination_rule(self.policies, &client, service)
+        Destination::for_client(&client, service, self.policies).into_rule()
     }
 
     /// The VirtualService for requests to a host: of those that are for the mesh and for these clients the one
