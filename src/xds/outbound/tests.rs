@@ -1,3 +1,5 @@
+mod sight;
+
 use std::sync::atomic::Ordering;
 
 use super::*;
