@@ -1,3 +1,4 @@
+mod headless;
 mod sight;
 
 use std::sync::atomic::Ordering;

@@ -163,6 +163,8 @@ impl Mesh {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(96))]
+
     #[test]
     fn r4_2_there_is_an_envoy_cluster_exactly_where_an_assignment_has_a_service(
         steps in prop::collection::vec(step(), 1..24)
