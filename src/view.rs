@@ -11,7 +11,6 @@ mod destination;
 mod eds_name;
 mod endpoints;
 pub mod explain;
-pub mod headless;
 pub mod lb;
 mod mesh;
 pub mod mtls;

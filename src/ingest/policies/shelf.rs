@@ -16,6 +16,9 @@ use crate::model::Name;
 use crate::model::policy::{PolicyId, PolicyMeta};
 use crate::registry::{PolicyObject, PolicyWrite};
 
+/// How many problems of one object are told besides pages that list them all.
+const MAX_TOLD: usize = 3;
+
 /// The objects of one kind: the last word about each, and the last good one.
 #[derive(Debug)]
 pub(super) struct Shelf {
@@ -53,7 +56,8 @@ struct Listing {
 pub(super) struct Outcome {
     /// What the registry is to be told.
     pub(super) writes: Vec<PolicyWrite>,
-    /// Objects of which there is something else to say than before: whether they can be read, or that they are gone.
+    /// Objects of which there is something else to say than before: whether they can be read, what of them cannot be
+    /// done, or that they are gone.
     pub(super) spoken: BTreeSet<ObjectKey>,
     /// How many objects a complete list lacked, of how many, if that is doubted.
     pub(super) doubted: Option<(usize, usize)>,
@@ -149,6 +153,7 @@ impl Shelf {
             return;
         }
         let mut before = self.held.remove(&key);
+        let said = before.as_ref().and_then(Held::complaint);
         if let Some(before) = before.as_mut().filter(|before| is_another(&before.uid, &uid)) {
             // What was in use was of an object that is gone.
             before.good = None;
@@ -171,6 +176,9 @@ impl Shelf {
         } else {
             self.read(&key, &mut held, terms, outcome);
         }
+        if held.complaint() != said {
+            outcome.spoken.insert(key.clone());
+        }
         self.held.insert(key, held);
     }
 
@@ -181,7 +189,7 @@ impl Shelf {
             let meta = PolicyMeta { created: document.created, id: id.clone() };
             self.form.decode(meta, document, terms)
         });
-        let error = match read {
+        held.error = match read {
             Ok(object) => {
                 outcome.writes.push(PolicyWrite::set(object.clone()));
                 held.used = Some((object, held.revision));
@@ -190,10 +198,6 @@ impl Shelf {
             }
             Err(error) => Some(error),
         };
-        if held.error != error {
-            outcome.spoken.insert(key.clone());
-        }
-        held.error = error;
     }
 
     fn remove(&mut self, key: &ObjectKey, outcome: &mut Outcome) {
@@ -204,7 +208,7 @@ impl Shelf {
         if held.used.is_some() {
             outcome.writes.push(PolicyWrite::remove(self.form.kind, id(key)));
         }
-        if held.error.is_some() {
+        if held.complaint().is_some() {
             outcome.spoken.insert(key.clone());
         }
     }
@@ -213,7 +217,13 @@ impl Shelf {
     pub(super) fn read_again(&mut self, terms: &Terms) -> Outcome {
         let mut outcome = Outcome::default();
         let mut all = std::mem::take(&mut self.held);
-        all.iter_mut().for_each(|(key, held)| self.read(key, held, terms, &mut outcome));
+        for (key, held) in &mut all {
+            let said = held.complaint();
+            self.read(key, held, terms, &mut outcome);
+            if held.complaint() != said {
+                outcome.spoken.insert(key.clone());
+            }
+        }
         self.held = all;
         outcome
     }
@@ -236,12 +246,7 @@ impl Shelf {
 
     /// What is wrong with an object, and what becomes of it meanwhile.
     pub(super) fn complaint(&self, key: &ObjectKey) -> Option<String> {
-        let held = self.held.get(key)?;
-        let error = held.error.as_ref()?;
-        Some(match held.used {
-            Some(_) => format!("{error}; its last good version stays in use"),
-            None => format!("{error}; it is not used"),
-        })
+        self.held.get(key)?.complaint()
     }
 
     /// Objects of each state.
@@ -258,6 +263,7 @@ impl Shelf {
             scopes: held.used.as_ref().map(|(object, _)| object.scopes()).unwrap_or_default(),
             state: held.state(),
             error: held.error.clone(),
+            problems: held.problems().to_vec(),
             told: held.revision,
             used: held.used.as_ref().and_then(|(_, revision)| *revision),
             is_used: held.used.is_some(),
@@ -271,6 +277,27 @@ impl Shelf {
 }
 
 impl Held {
+    /// What of the version in use cannot be done.
+    fn problems(&self) -> &[String] {
+        self.used.as_ref().map_or(&[], |(object, _)| object.problems())
+    }
+
+    fn complaint(&self) -> Option<String> {
+        match (&self.error, self.problems()) {
+            (Some(error), _) if self.used.is_some() => {
+                Some(format!("{error}; its last good version stays in use"))
+            }
+            (Some(error), _) => Some(format!("{error}; it is not used")),
+            (None, []) => None,
+            (None, problems) => {
+                let more = problems.len().saturating_sub(MAX_TOLD);
+                let told = problems[..problems.len() - more].join("; ");
+                let more = (more > 0).then(|| format!("; and {more} more of that sort, see /debug/policies"));
+                Some(told + &more.unwrap_or_default())
+            }
+        }
+    }
+
     fn state(&self) -> PolicyState {
         if self.error.is_some() { PolicyState::Invalid } else { PolicyState::Ok }
     }
@@ -350,6 +377,36 @@ mod tests {
         assert_eq!(shelf.state(), (0, 0, 0));
         let counted = EventKind::ALL.map(|event| shelf.events(event));
         assert_eq!(counted, [1, 2, 1, 1], "added, changed, deleted, the same");
+    }
+
+    #[test]
+    fn what_of_an_object_in_use_cannot_be_done_is_told_until_it_says_otherwise() {
+        let form = FORMS.iter().find(|form| form.kind == PolicyKind::AuthorizationPolicy).unwrap();
+        let mut shelf = Shelf::new(form, Guard::On);
+        let key = ObjectKey::new("shop", "x");
+        let set = |revision, spec: &str| SourceEvent::Apply(received("x", "u", revision, spec));
+        let custom = shelf.told(set(1, r#"{"action": "CUSTOM"}"#));
+        assert_eq!((custom.writes.len(), custom.spoken.len(), shelf.state()), (1, 1, (1, 0, 1)));
+        assert!(shelf.complaint(&key).unwrap().contains("external authorizers"));
+        let row = shelf.rows().next().unwrap();
+        assert_eq!((row.state, row.error, row.problems.len()), (PolicyState::Ok, None, 1));
+        let bad = r#"{"action": "MAYBE"}"#;
+        assert_eq!(shelf.told(set(2, bad)).spoken.len(), 1);
+        assert!(shelf.complaint(&key).unwrap().ends_with("its last good version stays in use"));
+        let many = r#"{"rules": [{"when": [{"key": "a"}, {"key": "b"}, {"key": "c"}, {"key": "d"}]}]}"#;
+        assert_eq!(shelf.told(set(3, many)).spoken.len(), 1);
+        let told = shelf.complaint(&key).unwrap();
+        assert!(told.contains("and 1 more") && shelf.rows().next().unwrap().problems.len() == 4, "{told}");
+        assert_eq!(shelf.told(set(4, r#"{"action": "DENY"}"#)).spoken.len(), 1);
+        assert_eq!(shelf.complaint(&key), None);
+        assert_eq!(
+            shelf.told(set(5, r#"{"action": "AUDIT"}"#)).spoken.len(),
+            0,
+            "nothing to say before and after"
+        );
+        shelf.told(set(6, r#"{"action": "CUSTOM"}"#));
+        let gone = shelf.told(SourceEvent::Delete { key: key.clone(), revision: Some(7) });
+        assert_eq!((gone.spoken.len(), shelf.complaint(&key)), (1, None));
     }
 
     #[test]
