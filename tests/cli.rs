@@ -265,7 +265,7 @@ fn golden(name: &str, text: &str) {
 
 #[test]
 fn help_texts_are_the_known_ones() {
-    let commands: [&[&str]; 15] = [
+    let commands: [&[&str]; 16] = [
         &[],
         &["serve"],
         &["lab"],
@@ -276,6 +276,7 @@ fn help_texts_are_the_known_ones() {
         &["sim", "load"],
         &["dump"],
         &["endpoints"],
+        &["explain"],
         &["clusters"],
         &["services"],
         &["gateways"],

@@ -191,6 +191,35 @@ async fn a_view_shows_what_is_sent_what_is_behind_gateways_and_what_is_hidden() 
 }
 
 #[tokio::test]
+async fn an_explanation_has_every_endpoint_with_its_checks() {
+    let value = page("/debug/explain?host=helloworld.sample&port=5000&proxy=sleep").await;
+    assert_eq!(value["as"]["cluster"], "east");
+    let port = &value["ports"][0];
+    assert_eq!(
+        (&port["nothing"], &port["name"]),
+        (&json!(null), &json!("outbound|5000||helloworld.sample.svc.cluster.local"))
+    );
+    assert_eq!(
+        (&port["endpoints"][0]["decision"], &port["endpoints"][0]["priority"]),
+        (&json!("direct"), &json!(0))
+    );
+    assert_eq!(port["endpoints"][1]["decision"], "via-gateway");
+    assert_eq!(port["gateways"][0]["arithmetic"], "1 endpoint of west weighs 1 = 1");
+    let value = page("/debug/explain?host=helloworld.sample&cluster=east&ip=fd00::1").await;
+    let hidden = &value["ports"][0]["endpoints"][1];
+    let last = hidden["chain"].as_array().and_then(|chain| chain.last()).expect("checks");
+    assert_eq!((&last["check"], &last["ok"]), (&json!("gateway-family"), &json!(false)));
+    assert_eq!(hidden["would"]["then"], "via-gateway");
+    let address = hidden["address"].as_str().expect("an address");
+    let one = page(&format!("/debug/explain?host=helloworld.sample&cluster=east&endpoint={address}")).await;
+    // Both networks have this address.
+    let all = one["ports"][0]["endpoints"].as_array().expect("endpoints");
+    assert!(all.len() == 2 && all.iter().all(|one| one["address"] == address));
+    let none = page("/debug/explain?host=helloworld.sample&cluster=east&subset=v9").await;
+    assert_eq!(none["ports"][0]["nothing"], "hidden/no-subset");
+}
+
+#[tokio::test]
 async fn wrong_queries_say_what_is_needed() {
     for (path, status, words) in [
         ("/debug/view", 400, "host=HOST"),
@@ -201,6 +230,10 @@ async fn wrong_queries_say_what_is_needed() {
         ("/debug/view?host=helloworld.sample&cluster=east&port=80", 404, "it has 5000"),
         ("/debug/view?host=helloworld.sample&cluster=east&port=x", 400, "not a number"),
         ("/debug/view?host=x&cluster=east&ip=y", 400, "no valid IP"),
+        ("/debug/explain", 400, "host=HOST"),
+        ("/debug/explain?host=helloworld.sample&cluster=east&endpoint=x", 400, "endpoint= is no address"),
+        ("/debug/explain?host=helloworld.sample&cluster=east&endpoint=9.9.9.9", 404, "leave endpoint= out"),
+        ("/debug/view?host=helloworld.sample&cluster=east&subset=v1", 400, "unknown parameter"),
         ("/nowhere", 404, "/debug lists"),
     ] {
         let (got, text) = get(path).await;

@@ -48,12 +48,13 @@ pub fn assign(inputs: Inputs<'_>, name: &EdsName, key: &EdsKey, recorder: &mut i
     let Some(service) =
         meant.filter(|service| service.port(name.port).is_some() && !service.resolution.is_dns())
     else {
-        return Assignment::default();
+        return Assignment { standings_read: standings_read(inputs), ..Assignment::default() };
     };
     let destination = Destination::of_ids(inputs.policies, &name.host, &key.rules);
     let subset = destination.subset(&name.subset);
     if !name.subset.is_empty() && subset.is_none() {
         return Assignment {
+            standings_read: standings_read(inputs),
             policies_read: reads::policies(inputs.policies, &name.host, &[]),
             ..Assignment::default()
         };
@@ -65,13 +66,15 @@ pub fn assign(inputs: Inputs<'_>, name: &EdsName, key: &EdsKey, recorder: &mut i
     let client =
         Client { locality: key.locality.as_ref().unwrap_or(&nowhere), labels: key.labels.as_deref() };
     let features = mesh.features();
-    let outliers = settings.outlier_detection.as_ref();
+    // The Envoy cluster has the mesh's where the rule has none (Q19).
+    let default = config.outlier_detection.as_ref().filter(|_| !mesh.quirks().has(Quirk::Q19));
+    let outliers = settings.outlier_detection.as_ref().or(default);
     let mut pass = Pass {
         inputs,
         name,
         key,
         subset: subset.map(|subset| &subset.labels),
-        tls: settings.tls.as_ref().map(|tls| tls.mode),
+        tls: mtls::told(&destination, name),
         sends_unhealthy: features.send_unhealthy
             || service.traffic_distribution != TrafficDistribution::Any
             || features.auto_send_unhealthy
@@ -89,14 +92,17 @@ pub fn assign(inputs: Inputs<'_>, name: &EdsName, key: &EdsKey, recorder: &mut i
     let mut weighing = Weighing::new(mesh.quirks(), scale, once);
     pass.shards(service, &mut weighing, recorder);
     pass.unix(service, &mut weighing);
-    let clusters = inputs.service.shards.iter().map(|shard| &shard.cluster);
     Assignment {
         groups: weighing.finish(&pass.roads, &plan, client),
         hides_workloads: !features.tells_workloads(),
         networks_read: pass.roads.into_read(),
-        standings_read: inputs.standings.version(clusters),
+        standings_read: standings_read(inputs),
         policies_read: reads::policies(inputs.policies, &name.host, &pass.namespaces),
     }
+}
+
+fn standings_read(inputs: Inputs<'_>) -> u64 {
+    inputs.standings.version(inputs.service.shards.iter().map(|shard| &shard.cluster))
 }
 
 /// Whether other clusters may use a service (R4.9): always, but in an ambient mesh of several networks only if the
@@ -106,12 +112,11 @@ fn is_global(inputs: Inputs<'_>, service: &Service) -> bool {
         return true;
     }
     let named = Labels::from([("kubernetes.io/metadata.name", service.key.namespace.as_str())]);
-    let rule = inputs
-        .policies
-        .mesh()
-        .service_scopes
-        .iter()
-        .find(|rule| rule.services.selects(&service.labels) && rule.namespaces.selects(&named));
+    let rule = inputs.policies.mesh().service_scopes.iter().find(|rule| {
+        // Of a namespace only its name is known: a rule that asks for more means nobody.
+        let known = rule.namespaces.labels().all(|label| named.contains_key(label));
+        known && rule.services.selects(&service.labels) && rule.namespaces.selects(&named)
+    });
     let elsewhere = inputs
         .mesh
         .config_cluster()
@@ -174,6 +179,8 @@ impl<'a> Pass<'a> {
             let dropped = |shard| standing(shard) == Standing::Dropped;
             (dropped(a), &a.cluster).cmp(&(dropped(b), &b.cluster))
         });
+        // Whether there is anything but dropped clusters: those serve together or not at all.
+        let mut others_serve = None;
         for shard in shards {
             let standing = standing(shard);
             let names = if self.inputs.mesh.quirks().has(Quirk::Q30) {
@@ -182,7 +189,8 @@ impl<'a> Pass<'a> {
                 port_names(shard, self.name.port)
             };
             weighing.rank(standing);
-            let spare = standing == Standing::Dropped && weighing.serves();
+            let spare =
+                standing == Standing::Dropped && *others_serve.get_or_insert_with(|| weighing.serves());
             for endpoint in shard.endpoints.iter() {
                 let decision = match self.matches(endpoint, &names) {
                     Err(hidden) => hidden,

@@ -170,8 +170,8 @@ impl Viewer<'_> {
         let name = EdsName::outbound(5000, &HOST.into());
         let service = self.world.registry.host(&name.host).first().expect("service").load();
         let (networks, standings) = (self.world.registry.networks(), self.world.registry.standings());
-        let (mesh, standings, policies) = (&self.world.mesh, &*standings, self.world.registry.policies());
-        let inputs = Inputs { service: &service, networks: &networks, mesh, standings, policies: &policies };
+        let (mesh, standings, policies) = (&self.world.mesh, &*standings, &self.world.policies);
+        let inputs = Inputs { service: &service, networks: &networks, mesh, standings, policies };
         super::explain::explain(inputs, &name, &self.key)
     }
 

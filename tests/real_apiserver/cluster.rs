@@ -200,7 +200,7 @@ fn place(object: &Value) -> (String, String) {
 
 fn plural(kind: &str) -> String {
     let kind = kind.to_lowercase();
-    kind.strip_suffix('y').map_or_else(|| format!("{kind}s"), |stem| format!("{stem}ies"))
+    kind.strip_suffix("ry").map_or_else(|| format!("{kind}s"), |stem| format!("{stem}ries"))
 }
 
 fn definition(group: &str, version: &str, kind: &str) -> Value {

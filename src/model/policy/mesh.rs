@@ -47,6 +47,16 @@ pub struct NamespaceSelector {
 }
 
 impl NamespaceSelector {
+    /// The labels it asks for.
+    pub fn labels(&self) -> impl Iterator<Item = &Name> {
+        self.requirements.iter().map(|requirement| match requirement {
+            LabelRequirement::In(key, _)
+            | LabelRequirement::NotIn(key, _)
+            | LabelRequirement::Exists(key)
+            | LabelRequirement::DoesNotExist(key) => key,
+        })
+    }
+
     /// Whether labels fulfil every requirement.
     pub fn selects(&self, labels: &Labels) -> bool {
         self.requirements.iter().all(|requirement| match requirement {

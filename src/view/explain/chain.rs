@@ -123,9 +123,14 @@ impl<'a> Facts<'a> {
                 let standing = self.inputs.standings.part(&workload.cluster).standing;
                 said(ends, format!("{} is {standing:?}", workload.cluster))
             }
-            "network" => Some(self.network(endpoint, gateways)),
+            "network" => Some(self.network(endpoint, gateways, ends)),
             "gateway-family" => {
-                said(through, format!("gateways for {:?} addresses: {}", key.families, listed(gateways)))
+                let text = format!(
+                    "{:?} is what the proxy has, gateways are {}",
+                    key.families,
+                    listed(&self.known(endpoint))
+                );
+                said(through, text)
             }
             "mtls" => said(through || self.name.sni_dnat, self.mtls(endpoint)),
             "ready-behind-gateway" => said(
@@ -137,6 +142,11 @@ impl<'a> Facts<'a> {
             "share" => said(false, format!("no share is for locality {:?}", workload.locality().to_string())),
             _ => None,
         }
+    }
+
+    /// Every gateway of an endpoint's network.
+    fn known(&self, endpoint: &Endpoint) -> Vec<NetworkGateway> {
+        self.inputs.networks.part(&endpoint.workload.network).gateways.to_vec()
     }
 
     fn health(&self, endpoint: &Endpoint) -> String {
@@ -153,7 +163,7 @@ impl<'a> Facts<'a> {
         }
     }
 
-    fn network(&self, endpoint: &Endpoint, gateways: &[NetworkGateway]) -> String {
+    fn network(&self, endpoint: &Endpoint, gateways: &[NetworkGateway], ends: bool) -> String {
         let (own, other) = (&self.key.network, &endpoint.workload.network);
         match () {
             () if !gateways.is_empty() => {
@@ -165,7 +175,8 @@ impl<'a> Facts<'a> {
             () if self.inputs.mesh.reachable(own, other) => {
                 format!("{other} is reachable from {own} by configuration")
             }
-            () => format!("on {other}, the proxy on {own}, and {other} has no usable gateway"),
+            () if ends => format!("on {other}, the proxy on {own}, and {other} has no usable gateway"),
+            () => format!("on {other}, the proxy on {own}: through a gateway of {other}"),
         }
     }
 

@@ -90,8 +90,9 @@ pub(super) fn sums(
 /// `3 endpoints of west weigh 3, over 2 gateways: 1.5; times 2 = 3`.
 fn arithmetic(shares: &[Share], weight: u32) -> String {
     let part = |share: &Share| {
-        let noun = if share.endpoints == 1 { "endpoint" } else { "endpoints" };
-        let of = format!("{} {noun} of {} weigh {}", share.endpoints, share.cluster, share.weight);
+        let (noun, weigh) =
+            if share.endpoints == 1 { ("endpoint", "weighs") } else { ("endpoints", "weigh") };
+        let of = format!("{} {noun} of {} {weigh} {}", share.endpoints, share.cluster, share.weight);
         if share.gateways > 1 { format!("{of}, over {} gateways", share.gateways) } else { of }
     };
     let parts: Vec<String> = shares.iter().map(part).collect();

@@ -36,7 +36,12 @@ pub(super) struct Woulds<'a> {
     name: &'a EdsName,
     key: &'a EdsKey,
     known: HashMap<Alike, Option<Would>>,
+    /// How often the pipeline may still run again.
+    left: u32,
 }
+
+/// The most runs of one explanation: each costs what the whole answer costs.
+const MOST_RUNS: u32 = 64;
 
 /// A world in which one thing is otherwise.
 #[derive(Default)]
@@ -50,17 +55,18 @@ struct Otherwise {
 
 impl<'a> Woulds<'a> {
     pub(super) fn new(inputs: Inputs<'a>, name: &'a EdsName, key: &'a EdsKey) -> Self {
-        Self { inputs, name, key, known: HashMap::new() }
+        Self { inputs, name, key, known: HashMap::new(), left: MOST_RUNS }
     }
 
     /// What would have to be otherwise for an endpoint, the `at`th of the pipeline; `None` when it is not hidden or
-    /// nothing would help.
+    /// nothing would help, and beyond [`MOST_RUNS`] different cases.
     pub(super) fn of(&mut self, at: usize, endpoint: &Endpoint, decision: Decision) -> Option<Would> {
         let profile = Arc::as_ptr(&endpoint.workload.profile);
         let alike = (decision, profile, endpoint.health, endpoint.addresses.is_empty());
         if let Some(known) = self.known.get(&alike) {
             return known.clone();
         }
+        self.left = self.left.checked_sub(1)?;
         let would = self.find(at, endpoint, decision);
         self.known.insert(alike, would.clone());
         would

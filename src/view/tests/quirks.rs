@@ -165,3 +165,17 @@ fn q28_explicit_failover_needs_no_outlier_detection() {
     let mesh = || MeshConfig { locality_lb: Some(setting.clone()), ..MeshConfig::default() };
     assert_eq!((regions(mesh(), &[]), regions(mesh(), &[Quirk::Q28])), (vec![0, 1], vec![0, 0]));
 }
+
+#[test]
+fn q19_the_meshs_health_threshold_hides_unready_endpoints() {
+    let careful = OutlierDetection { min_health_percent: 50, ..OutlierDetection::default() };
+    let mesh = MeshConfig { outlier_detection: Some(careful), ..MeshConfig::default() };
+    let sick = Pod { health: Health::Unhealthy, ..pod("10.0.0.2") };
+    let sent = |rows: &[Quirk]| {
+        let mut world = World::new(&[("c1", "n1")]).pods("c1", &[pod("10.0.0.1"), sick.clone()]).peer(rows);
+        world.policies = PolicySnapshot::with(mesh.clone(), []);
+        let assignment = world.from("n1/c1").assignment(&EdsName::outbound(5000, &HOST.into())).0;
+        assignment.endpoints().count()
+    };
+    assert_eq!((sent(&[]), sent(&[Quirk::Q19])), (1, 2));
+}

@@ -217,3 +217,31 @@ fn d14_an_assignment_names_the_policies_it_read() {
     }
     assert!(read.is_sorted());
 }
+
+#[test]
+fn r4_12_settings_of_a_port_without_tls_leave_the_general_mode() {
+    let lb = TrafficSettings { load_balancer: Some(LoadBalancer::default()), ..TrafficSettings::default() };
+    let of = |mode| TrafficSettings {
+        tls: Some(ClientTls { mode, ..ClientTls::default() }),
+        ..TrafficSettings::default()
+    };
+    let port = |settings| crate::model::policy::PortPolicy { port: 5000, settings };
+    let told = |policy, subset| {
+        let subsets = vec![Subset { name: "v1".into(), labels: Labels::default(), policy: subset }];
+        let policies = snapshot(
+            MeshConfig::default(),
+            vec![DestinationRule { policy, subsets, ..rule("sample/r", HOST) }],
+        );
+        let destination = crate::view::Destination::of_ids(&policies, HOST, &[PolicyId::new("sample", "r")]);
+        let name = EdsName { subset: "v1".to_owned(), ..EdsName::outbound(5000, &HOST.into()) };
+        crate::view::mtls::told(&destination, &name)
+    };
+    let (disable, mutual) = (ClientTlsMode::Disable, ClientTlsMode::IstioMutual);
+    let general = TrafficPolicy { settings: of(disable), ports: vec![port(lb.clone())] };
+    assert_eq!(told(general.clone(), TrafficPolicy::default()), Some(disable));
+    let own = TrafficPolicy { settings: of(disable), ports: vec![port(of(mutual))] };
+    assert_eq!(told(own.clone(), TrafficPolicy::default()), Some(mutual), "the port before the general one");
+    let subset = TrafficPolicy { settings: of(mutual), ports: vec![port(lb)] };
+    assert_eq!(told(general, subset), Some(mutual), "the subset before the host");
+    assert_eq!(told(TrafficPolicy::default(), TrafficPolicy::default()), None);
+}

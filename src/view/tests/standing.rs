@@ -76,6 +76,12 @@ fn d35_dropped_endpoints_go_but_never_the_last_ones() {
         .pods("c2", &[pod("10.2.0.1")])
         .standing("c2", Standing::Dropped);
     sick.from("n1/c1").prefers(&["0: 10.1.0.1*1", "1: 10.2.0.1*1"]);
+    let together = World::new(&[("c1", "n1"), ("c2", "n1")])
+        .pods("c1", &[pod("10.1.0.1")])
+        .pods("c2", &[pod("10.2.0.1")])
+        .standing("c1", Standing::Dropped)
+        .standing("c2", Standing::Dropped);
+    together.from("n1/c1").prefers(&["0: 10.1.0.1*1 10.2.0.1*1"]);
     let all = three().standing("c1", Standing::Dropped).standing("c2", Standing::Dropped);
     let all = all.standing("c3", Standing::Dropped);
     assert!(!all.from("n1/c1").assignment(&EdsName::outbound(5000, &HOST.into())).0.groups.is_empty());
