@@ -119,6 +119,11 @@ impl Destination {
         self.rule.as_ref()?.subset(name)
     }
 
+    /// The policy of the host.
+    pub fn policy(&self) -> Option<&TrafficPolicy> {
+        self.rule.as_ref().map(|rule| &rule.policy)
+    }
+
     /// The effective settings for a port of a subset, or of the whole host for the empty name: settings of a port
     /// replace those of their level, a subset's win over the host's field by field.
     pub fn settings(&self, port: u16, subset: &str) -> TrafficSettings {
