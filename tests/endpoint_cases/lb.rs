@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 use tombolo::model::policy::{LoadBalancer, MeshConfig};
-use tombolo::model::{ClusterLocalHosts, Locality, Name, ProxyKind, TrafficDistribution};
+use tombolo::model::{ClusterLocalHosts, Locality, Name, TrafficDistribution};
 use tombolo::view::lb::{Client, Group, Member, Plan, Setting, Source, apply, plan, setting};
 
 use super::flags::Flags;
