@@ -18,6 +18,9 @@ pub struct RuleClient<'a> {
     pub label: &'a dyn Fn(&str) -> Option<&'a str>,
 }
 
+/// Whether a rule holds.
+type Holds<'a> = &'a dyn Fn(&DestinationRule) -> bool;
+
 /// The rules of one host in one namespace that hold together: their subsets are united, the first policy wins. Empty
 /// where no rule holds.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -52,7 +55,7 @@ impl Destination {
         };
         let selects = |rule: &DestinationRule| rule.selector.selects(client.label);
         let mine = |rule: &DestinationRule| private(rule) && selects(rule);
-        let steps: [(&str, &dyn Fn(&DestinationRule) -> bool); 3] =
+        let steps: [(&str, Holds<'_>); 3] =
             [(own, &mine), (&service.namespace, &exported), (root, &exported)];
         let mut found = steps.into_iter().map(|(namespace, holds)| {
             let about = policies.about::<DestinationRule>(&service.hostname);
