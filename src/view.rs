@@ -11,14 +11,12 @@ mod destination;
 mod eds_name;
 mod endpoints;
 pub mod explain;
-pub mod headless;
 pub mod lb;
 mod mesh;
 pub mod mtls;
 mod projection;
 mod reads;
 mod roads;
-mod rules;
 #[cfg(test)]
 mod tests;
 pub mod visibility;
@@ -29,10 +27,9 @@ pub use assignment::{
 };
 pub use client::{Client, Passthrough, PlacedServer, Unseen};
 pub use decision::{Decision, Recorder, Tally};
-pub use destination::Destination;
+pub use destination::{Destination, RuleClient};
 pub use eds_name::EdsName;
 pub use endpoints::{Inputs, assign};
 pub use mesh::MeshRules;
 pub use mtls::WorkloadMtls;
 pub use projection::{EdsKey, OutboundKey, Role, WorkloadKey};
-pub use rules::{RuleClient, destination_rule};

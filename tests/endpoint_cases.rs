@@ -18,6 +18,8 @@ mod features;
 mod flags;
 #[path = "endpoint_cases/gateways.rs"]
 mod gateways;
+#[path = "endpoint_cases/headless.rs"]
+mod headless;
 #[path = "endpoint_cases/lb.rs"]
 mod lb;
 #[path = "endpoint_cases/mesh.rs"]
@@ -177,7 +179,7 @@ fn run(case: &Value, tests: &scenarios::Names) -> Line {
         "lb" => lb::check,
         "mesh" => mesh::check,
         "effectiveLb" => lb::effective,
-        "headlessPush" => lb::headless,
+        "headlessPush" => headless::check,
         "clusterLocal" => lb::cluster_local,
         "proxyView" => lb::proxy_view,
         kind => return Line::Unsupported(format!("kind {kind:?} is not known")),

@@ -61,6 +61,8 @@ impl XdsStatus for Status {
             triggers: counts.triggers.all().to_vec(),
             rounds: read(&counts.rounds),
             wakeups: read(&counts.wakeups),
+            unknown_destinations: read(&counts.unknown_destinations),
+            gateway_conflicts: read(&counts.gateway_conflicts),
             secrets_withheld: read(&counts.secrets_withheld),
             refused_streams: read(&counts.refused_streams),
         }

@@ -162,4 +162,8 @@ pub trait Policy: PartialEq + std::fmt::Debug + Send + Sync + 'static {
     fn meta(&self) -> &PolicyMeta;
     /// The scopes in which it is looked for, each once.
     fn scopes(&self) -> Vec<Name>;
+    /// What of it cannot be done although it is in use, for its owner.
+    fn problems(&self) -> &[String] {
+        &[]
+    }
 }

@@ -126,6 +126,13 @@ macro_rules! kinds {
                 }
             }
 
+            /// What of it cannot be done although it is in use, for its owner.
+            pub fn problems(&self) -> &[String] {
+                match self {
+                    $(Self::$kind(object) => object.problems(),)*
+                }
+            }
+
             /// Where it is looked for.
             pub fn scopes(&self) -> Vec<Name> {
                 match self {

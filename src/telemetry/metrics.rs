@@ -47,6 +47,10 @@ pub struct XdsSample {
     pub refused_streams: u64,
     /// Streams woken.
     pub wakeups: u64,
+    /// Destinations of VirtualServices that nobody knows, once per build of what leads there.
+    pub unknown_destinations: u64,
+    /// Servers of Gateways, or names of them, left out for an older one, once per build of a router's listeners.
+    pub gateway_conflicts: u64,
 }
 
 /// The metrics of one server, in a registry of their own: two servers in one process do not share numbers.
@@ -124,6 +128,10 @@ pub struct Metrics {
     tombolo_secrets_withheld: IntCounter,
     // Do clients come that we refuse?
     tombolo_refused_streams: IntCounter,
+    // Do VirtualServices lead to destinations that nobody knows, so that Envoy answers 503?
+    tombolo_unknown_destinations: IntCounter,
+    // Do Gateways claim ports and names that older ones have already?
+    tombolo_gateway_conflicts: IntCounter,
     // Do objects come that cannot be read?
     tombolo_unreadable_objects: IntCounter,
     // Do watches break and start over from a list?
@@ -264,6 +272,14 @@ impl Metrics {
                 "tombolo_refused_streams",
                 "Streams refused or ended for a bad request",
             ),
+            tombolo_unknown_destinations: counter(
+                "tombolo_unknown_destinations",
+                "Destinations of VirtualServices that nobody knows, once per build of what leads there",
+            ),
+            tombolo_gateway_conflicts: counter(
+                "tombolo_gateway_conflicts",
+                "Servers of Gateways, or names of them, left out for an older one, once per build of a router's listeners",
+            ),
             tombolo_wakeups: counter("tombolo_wakeups", "Streams woken by a change"),
             tombolo_unreadable_objects: counter(
                 "tombolo_unreadable_objects",
@@ -335,6 +351,8 @@ impl Refresh<'_> {
         set(&metrics.tombolo_secrets_withheld, sample.secrets_withheld);
         set(&metrics.tombolo_refused_streams, sample.refused_streams);
         set(&metrics.tombolo_wakeups, sample.wakeups);
+        set(&metrics.tombolo_unknown_destinations, sample.unknown_destinations);
+        set(&metrics.tombolo_gateway_conflicts, sample.gateway_conflicts);
     }
 
     /// Connected proxies, by version as they spell it: peers choose it, so it is cut and their number bounded.

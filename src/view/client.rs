@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::OutboundKey;
-use super::rules::{RuleClient, destination_rule};
+use super::visibility::{Sight, own_port, reads};
+use super::{Destination, OutboundKey, RuleClient};
 use crate::model::policy::{
     DestinationRule, EgressListener, Gateway, GatewayHostName, GatewayServer, MESH_GATEWAY, MeshConfig,
     OutboundPolicy, Sidecar, Sources, VirtualService,
 };
-use crate::model::{DEFAULT_GATEWAY_PORT, Service, ServiceKey};
+use crate::model::{DEFAULT_GATEWAY_PORT, ServiceKey};
 use crate::registry::PolicySnapshot;
 
 /// The clients of one projection under the policies of one moment.
@@ -18,7 +18,7 @@ use crate::registry::PolicySnapshot;
 pub struct Client<'a> {
     key: &'a OutboundKey,
     policies: &'a PolicySnapshot,
-    sidecar: Option<&'a Sidecar>,
+    sight: Sight<'a>,
     /// The gateway the clients are behind, or [`MESH_GATEWAY`].
     behind: &'a str,
 }
@@ -30,7 +30,8 @@ impl<'a> Client<'a> {
             let mut all = policies.of::<Sidecar>(&id.namespace).iter();
             all.find(|sidecar| sidecar.meta.id == *id).map(Arc::as_ref)
         };
-        Self { key, policies, sidecar: key.sidecar.as_ref().and_then(find), behind: MESH_GATEWAY }
+        let sight = Sight::new(&key.namespace, key.sidecar.as_ref().and_then(find), policies);
+        Self { key, policies, sight, behind: MESH_GATEWAY }
     }
 
     /// The projection.
@@ -86,7 +87,7 @@ impl<'a> Client<'a> {
     pub fn bound_to(&self, gateway: &str) -> impl Iterator<Item = &'a Arc<VirtualService>> + use<'a> {
         let client = *self;
         let all = self.policies.of::<VirtualService>(&VirtualService::bound_to(gateway));
-        all.iter().filter(move |one| client.is_exported(one))
+        all.iter().filter(move |one| client.sight.is_routed(one))
     }
 
     /// The mesh-wide document.
@@ -94,24 +95,15 @@ impl<'a> Client<'a> {
         self.policies.mesh()
     }
 
-    /// Whether a service is exported to them (R4.2).
-    pub fn is_told(&self, service: &Service) -> bool {
-        let default = &self.mesh().default_service_export_to;
-        service.export_to.reaches(&self.key.namespace, &service.key.namespace, default)
-    }
-
-    /// Whether their Sidecar names a host and port of a namespace on any listener; without one everything.
-    pub fn names(&self, service: &ServiceKey, port: u16) -> bool {
-        self.egress().is_none_or(|listeners| {
-            let mut on = listeners.iter().filter(|listener| own_port(listener).is_none_or(|own| own == port));
-            on.any(|listener| reads(listener, &service.namespace, &service.hostname))
-        })
+    /// Which services they see.
+    pub fn sight(&self) -> &Sight<'a> {
+        &self.sight
     }
 
     /// The listener of their Sidecar through which a port of a service is reached: the port's own one, else one
     /// for all other ports. `Err` when there is none, `Ok(None)` without a Sidecar.
     pub fn listener(&self, service: &ServiceKey, port: u16) -> Result<Option<&'a EgressListener>, Unseen> {
-        let Some(listeners) = self.egress() else {
+        let Some(listeners) = self.sight.egress() else {
             return Ok(None);
         };
         let own = listeners.iter().any(|listener| own_port(listener) == Some(port));
@@ -121,47 +113,22 @@ impl<'a> Client<'a> {
         found.map(Some).ok_or(Unseen)
     }
 
-    fn egress(&self) -> Option<&'a [EgressListener]> {
-        self.sidecar.map(|sidecar| sidecar.egress.as_slice()).filter(|listeners| !listeners.is_empty())
-    }
-
     /// The DestinationRule for calls to a service.
     pub fn rule(&self, service: &ServiceKey) -> Option<Arc<DestinationRule>> {
-        let label = |key: &str| self.key.labels.get(key).cloned();
+        let label = |key: &str| self.key.labels.get(key).map(|value| value.as_str());
         let client = RuleClient { namespace: &self.key.namespace, label: &label };
-        destination_rule(self.policies, &client, service)
+        Destination::for_client(&client, service, self.policies).into_rule()
     }
 
     /// The VirtualService for requests to a host: of those that are for the mesh and for these clients the one
     /// with the exact host, else with the longest wildcard; the oldest of them.
     pub fn virtual_service(&self, host: &str) -> Option<&'a Arc<VirtualService>> {
-        self.policies.about::<VirtualService>(host).find(|one| self.heeds(one))
+        self.policies.about::<VirtualService>(host).find(|one| self.sight.heeds(one))
     }
 
     /// The VirtualService whose host is exactly this text, wildcards included.
     pub fn virtual_service_of(&self, host: &str) -> Option<&'a Arc<VirtualService>> {
-        self.policies.of::<VirtualService>(host).iter().find(|one| self.heeds(one))
-    }
-
-    fn heeds(&self, one: &VirtualService) -> bool {
-        self.is_exported(one) && one.is_for(MESH_GATEWAY) && self.reads_routes(one)
-    }
-
-    fn is_exported(&self, one: &VirtualService) -> bool {
-        let own = one.meta.id.namespace.as_str();
-        let default = &self.mesh().default_virtual_service_export_to;
-        own == self.key.namespace.as_str() || one.export_to.reaches(&self.key.namespace, own, default)
-    }
-
-    /// Whether a Sidecar lets them see the hosts of a VirtualService.
-    fn reads_routes(&self, one: &VirtualService) -> bool {
-        self.egress().is_none_or(|listeners| {
-            let hosts = listeners.iter().flat_map(|listener| &listener.hosts);
-            hosts.into_iter().any(|egress| {
-                let namespace = egress.is_of(&one.meta.id.namespace);
-                namespace && one.hosts.iter().any(|host| egress.host.overlaps(host.as_str()))
-            })
-        })
+        self.policies.of::<VirtualService>(host).iter().find(|one| self.sight.heeds(one))
     }
 
     /// Whether a condition on who asks holds for requests to `port`.
@@ -172,18 +139,8 @@ impl<'a> Client<'a> {
 
     /// Whether connections to destinations that are not known pass.
     pub fn passes_unknown(&self) -> bool {
-        let said = self.sidecar.and_then(|sidecar| sidecar.outbound_policy);
+        let said = self.sight.sidecar().and_then(|sidecar| sidecar.outbound_policy);
         said.unwrap_or(self.mesh().outbound_policy) == OutboundPolicy::AllowAny
-    }
-
-    /// Which of several services of one host they see: of those that their Sidecar names that of their own
-    /// namespace, else a Kubernetes Service, else the oldest (R4.2). The smallest wins.
-    pub fn preference<'s>(&self, service: &'s Service) -> impl Ord + use<'s> {
-        let (namespace, host) = (&service.key.namespace, &service.key.hostname);
-        let named = |listeners: &[EgressListener]| listeners.iter().any(|one| reads(one, namespace, host));
-        let hidden = !self.egress().is_none_or(named);
-        let foreign = *namespace != self.key.namespace;
-        (hidden, foreign, service.entry.is_some(), service.created, &service.key)
     }
 }
 
@@ -221,11 +178,3 @@ impl Passthrough<'_> {
 /// A Sidecar does not show it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Unseen;
-
-fn own_port(listener: &EgressListener) -> Option<u16> {
-    listener.port.as_ref().map(|port| port.number).filter(|port| *port != 0)
-}
-
-fn reads(listener: &EgressListener, namespace: &str, host: &str) -> bool {
-    listener.hosts.iter().any(|egress| egress.matches(namespace, host))
-}

@@ -67,7 +67,7 @@ pub fn mode<'a>(
 /// The TLS mode that DestinationRules tell for a name, if any (R4.12.1): the subset's before the host's, and in each that
 /// of the port before the general one. Unlike other settings (R4.3) the general one holds also where the port has
 /// settings of its own without it.
-pub(super) fn told(destination: &Destination<'_>, name: &EdsName) -> Option<ClientTlsMode> {
+pub(super) fn told(destination: &Destination, name: &EdsName) -> Option<ClientTlsMode> {
     let of = |policy: &TrafficPolicy| {
         let own = policy.ports.iter().find(|one| one.port == name.port);
         let own = own.and_then(|one| one.settings.tls.as_ref());

@@ -11,7 +11,7 @@ use super::counts::Counts;
 use super::resource::{Encoded, ResourceType};
 use super::resources;
 use super::watchers::{Marks, StreamHandle, Watchers};
-use crate::model::policy::{HostPattern, PolicyKind, PolicyPart, Scoping};
+use crate::model::policy::{HostPattern, PolicyKind, PolicyPart, Scoping, VirtualService};
 use crate::model::{Hostname, Name, NetworkId, ProxyView, Service, ServiceKey};
 use crate::registry::{Registry, ServiceSnapshot};
 use crate::view::{self, EdsKey, EdsName, Inputs, MeshRules, Tally};
@@ -312,8 +312,13 @@ impl Assignments {
     pub(super) fn policy_changed(&self, part: &PolicyPart, marks: &mut Marks) {
         match part.kind.scoping() {
             Scoping::Namespaces => self.readers_refresh(&Source::Policy(part.clone()), marks),
-            // Routes and gateways lead to assignments; these read nothing of them.
-            Scoping::Hosts if part.kind == PolicyKind::VirtualService => {}
+            // Routes and gateways lead to assignments; these read nothing of them, but a Sidecar does not hide what
+            // routes lead to.
+            Scoping::Hosts if part.kind == PolicyKind::VirtualService => {
+                let cells =
+                    VirtualService::led_to(&part.scope).map(|host| self.cells_of(&HostPattern::new(host)));
+                cells.iter().flatten().for_each(|cell| marks.rekey(&cell.watchers, &cell.name));
+            }
             Scoping::Routers => {}
             Scoping::Hosts => {
                 for cell in self.cells_of(&HostPattern::new(part.scope.clone())) {

@@ -74,12 +74,12 @@ pub struct ServiceResources {
 }
 
 /// What `service` (the merged record) contributes to its clients; nothing when they may not see it (R4.2), nothing
-/// for aliases. Of a service that their Sidecar hides only the Envoy clusters, and those only when it is `wanted`:
-/// a route that they read leads there.
-pub fn service(service: &Service, around: &Surroundings<'_>, wanted: bool) -> ServiceResources {
+/// for aliases. Of a service that their Sidecar hides only the Envoy clusters, and those only where a VirtualService
+/// that they heed leads there.
+pub fn service(service: &Service, around: &Surroundings<'_>) -> ServiceResources {
     let mut resources = ServiceResources::default();
     let (client, key) = (&around.client, around.client.key());
-    if matches!(service.resolution, Resolution::Alias(_)) || !client.is_told(service) {
+    if matches!(service.resolution, Resolution::Alias(_)) || !client.sight().is_told(service) {
         return resources;
     }
     let rule = client.rule(&service.key);
@@ -90,10 +90,10 @@ pub fn service(service: &Service, around: &Surroundings<'_>, wanted: bool) -> Se
         .iter()
         .filter(|port| port.transport == Transport::Tcp && port.protocol != PortProtocol::Udp);
     for port in tcp {
-        let named = client.names(&service.key, port.number);
-        if !named && !wanted {
+        if !client.sight().reaches(&service.key, port.number) {
             continue;
         }
+        let named = client.sight().names(&service.key, port.number);
         let port = Port { service, port, client, rule: rule.as_deref() };
         let made = port.outbound();
         let reachable = !made.is_empty();

@@ -4,8 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 use tombolo::model::policy::{LoadBalancer, MeshConfig};
-use tombolo::model::{ClusterLocalHosts, Locality, Name, ProxyKind, TrafficDistribution};
-use tombolo::view::headless::{ChangeReason, ChangedKind, touched};
+use tombolo::model::{ClusterLocalHosts, Locality, Name, TrafficDistribution};
 use tombolo::view::lb::{Client, Group, Member, Plan, Setting, Source, apply, plan, setting};
 
 use super::flags::Flags;
@@ -108,7 +107,7 @@ fn expected(told: &Value) -> Shape<Value> {
 }
 
 /// One row in, one value out.
-fn table(case: &Value, field: &str, row: impl Fn(&Value) -> Shape<Value>) -> Answer {
+pub(crate) fn table(case: &Value, field: &str, row: impl Fn(&Value) -> Shape<Value>) -> Answer {
     let compare = || -> Shape<Result<(), String>> {
         only("input", &case["input"], &["rows"])?;
         only("expect", &case["expect"], &[field])?;
@@ -176,30 +175,4 @@ fn spelled(setting: Option<Setting<'_>>) -> String {
         }
         Some(Setting::ZoneAware(source, _)) => format!("{} zone-aware disabled", of(source)),
     }
-}
-
-/// R6.5.
-pub(crate) fn headless(case: &Value, _: &Flags) -> Answer {
-    table(case, "lds_cds_rds", |row| {
-        only("a row", row, &["proxy", "reasons", "kinds"])?;
-        let proxy = match text(row, "proxy")? {
-            "sidecar" => ProxyKind::Sidecar,
-            "router" | "ingress" | "waypoint" => ProxyKind::Router,
-            other => return Err(format!("proxy {other:?}")),
-        };
-        let kind = |text: &String| match text.as_str() {
-            "Endpoints" => ChangedKind::Endpoints,
-            "DNSName" => ChangedKind::DnsName,
-            "ServiceEntry" => ChangedKind::Service,
-            _ => ChangedKind::Other,
-        };
-        let reason = |text: &String| match text.as_str() {
-            "headlessendpoint" => ChangeReason::HeadlessEndpoint,
-            _ => ChangeReason::Other,
-        };
-        let kinds = texts(row, "kinds")?.iter().map(kind).collect();
-        let reasons = texts(row, "reasons")?.iter().map(reason).collect();
-        let touched = touched(proxy, &reasons, &kinds);
-        Ok(json!([touched.listeners, touched.clusters, touched.routes]))
-    })
 }

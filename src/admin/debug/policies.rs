@@ -53,6 +53,34 @@ fn shown(object: &PolicyStatus, now: Moment) -> Value {
         "namespace": object.namespace, "name": object.name,
         "ageSeconds": age.map(|created| now.saturating_sub(created)),
         "scopes": object.scopes, "state": object.state, "error": object.error,
+        "problems": object.problems,
         "resourceVersion": object.told, "inUse": object.is_used, "resourceVersionInUse": object.used,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_object_is_shown_with_what_of_it_cannot_be_done() {
+        let object = PolicyStatus {
+            namespace: "shop".into(),
+            name: "x".into(),
+            created: 0,
+            scopes: vec!["shop".into()],
+            state: PolicyState::Ok,
+            error: None,
+            problems: vec!["action CUSTOM".to_owned()],
+            told: Some(2),
+            used: Some(2),
+            is_used: true,
+        };
+        let expected = json!({
+            "namespace": "shop", "name": "x", "ageSeconds": null, "scopes": ["shop"], "state": "ok",
+            "error": null, "problems": ["action CUSTOM"],
+            "resourceVersion": 2, "inUse": true, "resourceVersionInUse": 2,
+        });
+        assert_eq!(shown(&object, Moment::now()), expected);
+    }
 }

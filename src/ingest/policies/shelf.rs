@@ -16,6 +16,9 @@ use crate::model::Name;
 use crate::model::policy::{PolicyId, PolicyMeta};
 use crate::registry::{PolicyObject, PolicyWrite};
 
+/// How many problems of one object are told besides pages that list them all.
+const MAX_TOLD: usize = 3;
+
 /// The objects of one kind: the last word about each, and the last good one.
 #[derive(Debug)]
 pub(super) struct Shelf {
@@ -54,7 +57,8 @@ struct Listing {
 pub(super) struct Outcome {
     /// What the registry is to be told.
     pub(super) writes: Vec<PolicyWrite>,
-    /// Objects of which there is something else to say than before: whether they can be read, or that they are gone.
+    /// Objects of which there is something else to say than before: whether they can be read, what of them cannot be
+    /// done, or that they are gone.
     pub(super) spoken: BTreeSet<ObjectKey>,
     /// How many objects a complete list lacked, of how many, if that is doubted.
     pub(super) doubted: Option<(usize, usize)>,
@@ -150,6 +154,7 @@ impl Shelf {
             return;
         }
         let mut before = self.held.remove(&key);
+        let said = before.as_ref().and_then(Held::complaint);
         if let Some(before) = before.as_mut().filter(|before| is_another(&before.uid, &uid)) {
             // What was in use was of an object that is gone.
             before.good = None;
@@ -172,6 +177,9 @@ impl Shelf {
         } else {
             self.read(&key, &mut held, terms, outcome);
         }
+        if held.complaint() != said {
+            outcome.spoken.insert(key.clone());
+        }
         self.held.insert(key, held);
     }
 
@@ -185,7 +193,7 @@ impl Shelf {
         if read.is_err() && held.good.is_none() {
             self.stand_in(id, held, outcome);
         }
-        let error = match read {
+        held.error = match read {
             Ok(object) => {
                 outcome.writes.push(PolicyWrite::set(object.clone()));
                 held.used = Some((object, held.revision));
@@ -194,10 +202,6 @@ impl Shelf {
             }
             Err(error) => Some(error),
         };
-        if held.error != error {
-            outcome.spoken.insert(key.clone());
-        }
-        held.error = error;
     }
 
     /// Takes into use what stands for an object that never could be read, if anything does.
@@ -219,7 +223,7 @@ impl Shelf {
         if held.used.is_some() {
             outcome.writes.push(PolicyWrite::remove(self.form.kind, id(key)));
         }
-        if held.error.is_some() {
+        if held.complaint().is_some() {
             outcome.spoken.insert(key.clone());
         }
     }
@@ -228,7 +232,13 @@ impl Shelf {
     pub(super) fn read_again(&mut self, terms: &Terms) -> Outcome {
         let mut outcome = Outcome::default();
         let mut all = std::mem::take(&mut self.held);
-        all.iter_mut().for_each(|(key, held)| self.read(key, held, terms, &mut outcome));
+        for (key, held) in &mut all {
+            let said = held.complaint();
+            self.read(key, held, terms, &mut outcome);
+            if held.complaint() != said {
+                outcome.spoken.insert(key.clone());
+            }
+        }
         self.held = all;
         outcome
     }
@@ -251,17 +261,7 @@ impl Shelf {
 
     /// What is wrong with an object, and what becomes of it meanwhile.
     pub(super) fn complaint(&self, key: &ObjectKey) -> Option<String> {
-        let held = self.held.get(key)?;
-        let error = held.error.as_ref()?;
-        Some(match (&held.used, &held.good) {
-            (Some(_), Some(_)) => format!("{error}; its last good version stays in use"),
-            (Some(_), None) => {
-                format!(
-                    "{error}; until it can be read, workloads that it selects (else its namespace) allow nothing"
-                )
-            }
-            (None, _) => format!("{error}; it is not used"),
-        })
+        self.held.get(key)?.complaint()
     }
 
     /// Objects of each state.
@@ -278,6 +278,7 @@ impl Shelf {
             scopes: held.used.as_ref().map(|(object, _)| object.scopes()).unwrap_or_default(),
             state: held.state(),
             error: held.error.clone(),
+            problems: held.problems().to_vec(),
             told: held.revision,
             used: held.used.as_ref().and_then(|(_, revision)| *revision),
             is_used: held.used.is_some(),
@@ -291,6 +292,30 @@ impl Shelf {
 }
 
 impl Held {
+    /// What of the version in use cannot be done.
+    fn problems(&self) -> &[String] {
+        self.used.as_ref().map_or(&[], |(object, _)| object.problems())
+    }
+
+    fn complaint(&self) -> Option<String> {
+        match (&self.error, self.problems()) {
+            (Some(error), _) => Some(match (&self.used, &self.good) {
+                (Some(_), Some(_)) => format!("{error}; its last good version stays in use"),
+                (Some(_), None) => format!(
+                    "{error}; until it can be read, workloads that it selects (else its namespace) allow nothing"
+                ),
+                (None, _) => format!("{error}; it is not used"),
+            }),
+            (None, []) => None,
+            (None, problems) => {
+                let more = problems.len().saturating_sub(MAX_TOLD);
+                let told = problems[..problems.len() - more].join("; ");
+                let more = (more > 0).then(|| format!("; and {more} more of that sort, see /debug/policies"));
+                Some(told + &more.unwrap_or_default())
+            }
+        }
+    }
+
     fn state(&self) -> PolicyState {
         if self.error.is_some() { PolicyState::Invalid } else { PolicyState::Ok }
     }
@@ -403,6 +428,36 @@ mod tests {
         assert!(policy(shelf.told(SourceEvent::Apply(unread))).rules.is_empty());
         let gone = SourceEvent::Delete { key: ObjectKey::new("shop", "x"), revision: Some(8) };
         assert!(matches!(&*shelf.told(gone).writes, [PolicyWrite { object: None, .. }]));
+    }
+
+    #[test]
+    fn what_of_an_object_in_use_cannot_be_done_is_told_until_it_says_otherwise() {
+        let form = FORMS.iter().find(|form| form.kind == PolicyKind::AuthorizationPolicy).unwrap();
+        let mut shelf = Shelf::new(form, Guard::On);
+        let key = ObjectKey::new("shop", "x");
+        let set = |revision, spec: &str| SourceEvent::Apply(received("x", "u", revision, spec));
+        let custom = shelf.told(set(1, r#"{"action": "CUSTOM"}"#));
+        assert_eq!((custom.writes.len(), custom.spoken.len(), shelf.state()), (1, 1, (1, 0, 1)));
+        assert!(shelf.complaint(&key).unwrap().contains("external authorizers"));
+        let row = shelf.rows().next().unwrap();
+        assert_eq!((row.state, row.error, row.problems.len()), (PolicyState::Ok, None, 1));
+        let bad = r#"{"action": "MAYBE"}"#;
+        assert_eq!(shelf.told(set(2, bad)).spoken.len(), 1);
+        assert!(shelf.complaint(&key).unwrap().ends_with("its last good version stays in use"));
+        let many = r#"{"rules": [{"when": [{"key": "a"}, {"key": "b"}, {"key": "c"}, {"key": "d"}]}]}"#;
+        assert_eq!(shelf.told(set(3, many)).spoken.len(), 1);
+        let told = shelf.complaint(&key).unwrap();
+        assert!(told.contains("and 1 more") && shelf.rows().next().unwrap().problems.len() == 4, "{told}");
+        assert_eq!(shelf.told(set(4, r#"{"action": "DENY"}"#)).spoken.len(), 1);
+        assert_eq!(shelf.complaint(&key), None);
+        assert_eq!(
+            shelf.told(set(5, r#"{"action": "AUDIT"}"#)).spoken.len(),
+            0,
+            "nothing to say before and after"
+        );
+        shelf.told(set(6, r#"{"action": "CUSTOM"}"#));
+        let gone = shelf.told(SourceEvent::Delete { key: key.clone(), revision: Some(7) });
+        assert_eq!((gone.spoken.len(), shelf.complaint(&key)), (1, None));
     }
 
     #[test]

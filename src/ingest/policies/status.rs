@@ -51,6 +51,8 @@ pub struct PolicyStatus {
     pub state: PolicyState,
     /// Why not.
     pub error: Option<String>,
+    /// What of the version in use cannot be done: parts that are left out on the safe side.
+    pub problems: Vec<String>,
     /// The revision of its last word, if that is a number.
     pub told: Option<u64>,
     /// The revision of what is in use, if that is a number.

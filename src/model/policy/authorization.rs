@@ -181,6 +181,10 @@ impl Policy for AuthorizationPolicy {
         &self.meta
     }
 
+    fn problems(&self) -> &[String] {
+        &self.problems
+    }
+
     fn scopes(&self) -> Vec<Name> {
         vec![self.meta.id.namespace.clone()]
     }

@@ -120,6 +120,10 @@ impl Policy for Gateway {
         &self.meta
     }
 
+    fn problems(&self) -> &[String] {
+        &self.problems
+    }
+
     /// One scope for all: a gateway selects routers of every namespace, and there are few of both.
     fn scopes(&self) -> Vec<Name> {
         vec![Name::default()]

@@ -2,6 +2,8 @@
 
 mod http;
 
+use std::collections::BTreeSet;
+
 use ipnet::IpNet;
 use serde::{Serialize, Serializer};
 
@@ -126,6 +128,9 @@ pub struct TcpMatch {
     pub sources: Sources,
 }
 
+/// What scopes of destinations begin with.
+const LEADING_TO: &str = "destination/";
+
 impl VirtualService {
     /// The scope of all that ask for labels of the client, next to those of their hosts.
     pub const WITH_LABELS: &'static str = "source-labels/";
@@ -133,6 +138,16 @@ impl VirtualService {
     /// The scope of all that are bound to a gateway (`namespace/name`). Like no host it has a slash.
     pub fn bound_to(gateway: &str) -> Name {
         format!("gateway/{gateway}").into()
+    }
+
+    /// The scope of all that lead mesh traffic to a host. Like no host it has a slash.
+    pub fn leading_to(host: &str) -> Name {
+        format!("{LEADING_TO}{host}").into()
+    }
+
+    /// The host of a scope of [`Self::leading_to`].
+    pub fn led_to(scope: &str) -> Option<&str> {
+        scope.strip_prefix(LEADING_TO)
     }
 
     /// Whether clients behind `gateway` are meant.
@@ -169,7 +184,12 @@ impl Policy for VirtualService {
         let labels = self.sources().any(|sources| !sources.labels.is_empty());
         let hosts = self.hosts.iter().map(|host| host.as_str().into());
         let labels = labels.then(|| Self::WITH_LABELS.into());
-        hosts.chain(labels).chain(gateways.map(|name| Self::bound_to(name))).collect()
+        let gateways = gateways.map(|name| Self::bound_to(name));
+        let led: BTreeSet<&str> = match self.is_for(MESH_GATEWAY) {
+            true => self.destinations().map(|destination| destination.host.as_str()).collect(),
+            false => BTreeSet::new(),
+        };
+        hosts.chain(labels).chain(gateways).chain(led.into_iter().map(Self::leading_to)).collect()
     }
 }
 

@@ -39,6 +39,11 @@ impl Reach {
                 PolicyKind::VirtualService if scope.as_str() == VirtualService::WITH_LABELS => {
                     reach.proxies = true;
                 }
+                PolicyKind::VirtualService if VirtualService::led_to(scope).is_some() => {
+                    // What a Sidecar hides is there for them as long as one that they heed leads there.
+                    let led = VirtualService::led_to(scope).filter(|_| key.sidecar.is_some());
+                    reach.hosts.extend(led.map(Name::from));
+                }
                 PolicyKind::VirtualService if scope.contains('/') => {
                     let mut own = key.gateways.iter();
                     if own.any(|id| *scope == VirtualService::bound_to(&id.to_string())) {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use crate::model::policy::{DestinationRule, VirtualService};
-use crate::model::{Name, Resolution, Service, ServiceKey};
+use crate::model::{Name, Service, ServiceKey};
 use crate::registry::Registry;
 use crate::view::Client;
 use crate::xds::counts::Counts;
@@ -16,6 +16,8 @@ use crate::xds::resources::{self, ServiceResources, Surroundings};
 pub(super) struct Used {
     rule: Option<Arc<DestinationRule>>,
     routes: Option<Arc<VirtualService>>,
+    /// Whether a VirtualService leads there, so that a Sidecar cannot hide it.
+    led: bool,
 }
 
 /// Registry and policies as one projection sees them.
@@ -39,10 +41,7 @@ impl Reader<'_> {
     /// The record that the clients see under a host name (R4.2).
     pub(super) fn visible(&self, host: &str) -> Option<Arc<Service>> {
         let records = self.registry.host(host).into_iter().filter_map(|cell| cell.load().service.clone());
-        let told =
-            records.filter(|one| self.client.is_told(one) && !matches!(one.resolution, Resolution::Alias(_)));
-        let all: Vec<_> = told.collect();
-        all.iter().min_by(|a, b| self.client.preference(a).cmp(&self.client.preference(b))).cloned()
+        self.client.sight().meant(records, |record| Some(record.as_ref()))
     }
 
     /// Every service of a host name, visible or not, and what stands for the host.
@@ -56,9 +55,10 @@ impl Reader<'_> {
     pub(super) fn used(&self, key: &ServiceKey) -> Used {
         let host = key.hostname.as_str();
         if is_stand_in(key) {
-            return Used { rule: None, routes: self.client.virtual_service_of(host).cloned() };
+            return Used { routes: self.client.virtual_service_of(host).cloned(), ..Used::default() };
         }
-        Used { rule: self.client.rule(key), routes: self.client.virtual_service(host).cloned() }
+        let led = self.client.sight().is_led_to(host);
+        Used { rule: self.client.rule(key), routes: self.client.virtual_service(host).cloned(), led }
     }
 
     /// What `make` gives with what is known around a service.
@@ -69,7 +69,7 @@ impl Reader<'_> {
     }
 
     /// What a service contributes, and its age; `None` when it does not exist or another of its name is seen.
-    pub(super) fn build(&self, key: &ServiceKey, wanted: bool) -> Option<(i64, ServiceResources)> {
+    pub(super) fn build(&self, key: &ServiceKey) -> Option<(i64, ServiceResources)> {
         let addresses = |key: &ServiceKey, port: &Name| self.addresses(key, port);
         let lookup = |host: &str| self.visible(host);
         let around = Surroundings { client: self.client, lookup: &lookup, addresses: &addresses };
@@ -83,7 +83,7 @@ impl Reader<'_> {
             if visible.is_some_and(|visible| visible.key != record.key) {
                 return None;
             }
-            (record.created, resources::service(&record, &around, wanted))
+            (record.created, resources::service(&record, &around))
         };
         Counts::add(&self.counts.service_builds);
         self.counts.unknown_destinations.fetch_add(made.reads.unknown as u64, Ordering::Relaxed);

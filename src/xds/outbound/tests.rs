@@ -1,3 +1,6 @@
+mod headless;
+mod sight;
+
 use std::sync::atomic::Ordering;
 
 use super::*;

@@ -7,7 +7,7 @@ use std::time::Instant;
 use bytes::Bytes;
 
 use super::LINGER;
-use super::reader::{Reader, Used, is_stand_in, stand_in};
+use super::reader::{Reader, Used, stand_in};
 use crate::model::policy::{HostPattern, VirtualService};
 use crate::model::{Hostname, Name, ServiceKey};
 use crate::registry::PolicySnapshot;
@@ -84,8 +84,7 @@ impl World {
         made.is_some_and(|made| made.reads.addresses)
     }
 
-    /// Builds services anew, and those that are wanted only now or no longer; says whether anything differs and
-    /// which routes it is part of.
+    /// Builds services anew; says whether anything differs and which routes it is part of.
     pub(super) fn put_all(
         &mut self,
         reader: &Reader<'_>,
@@ -93,18 +92,8 @@ impl World {
         now: Instant,
         routes: &mut BTreeSet<Name>,
     ) -> bool {
-        let (mut differs, mut turned) = (false, BTreeSet::new());
-        for key in &keys {
-            differs |= self.put(reader, key, now, routes, &mut turned);
-        }
-        // What is merely wanted leads nowhere itself: once is enough.
-        let hidden = turned.iter().flat_map(|host| reader.keys_of(host)).filter(|key| !is_stand_in(key));
-        for key in hidden.collect::<BTreeSet<_>>() {
-            if reader.client.key().sidecar.is_some() {
-                differs |= self.put(reader, &key, now, routes, &mut BTreeSet::new());
-            }
-        }
-        differs
+        let put = |differs, key| self.put(reader, key, now, routes) || differs;
+        keys.iter().fold(false, put)
     }
 
     fn put(
@@ -113,26 +102,24 @@ impl World {
         key: &ServiceKey,
         now: Instant,
         routes: &mut BTreeSet<Name>,
-        turned: &mut BTreeSet<Hostname>,
     ) -> bool {
-        let wanted = self.readers.contains_key(&key.hostname);
-        let new = reader.build(key, wanted);
+        let new = reader.build(key);
         let new = new.map(|(created, made)| ((created, key.clone()), Arc::new(made)));
         let old = self.ranks.remove(key).and_then(|(rank, _)| self.services.remove_entry(&rank));
         let differs = new != old;
         changed_routes(old.as_ref(), new.as_ref(), routes);
         if let Some((rank, made)) = old {
-            self.take(&rank, &made, now, turned);
+            self.take(&rank, &made, now);
         }
         if let Some((rank, made)) = new {
-            self.add(&rank, &made, turned);
+            self.add(&rank, &made);
             self.ranks.insert(key.clone(), (rank.clone(), reader.used(key)));
             self.services.insert(rank, made);
         }
         differs
     }
 
-    fn take(&mut self, rank: &Rank, made: &ServiceResources, now: Instant, turned: &mut BTreeSet<Hostname>) {
+    fn take(&mut self, rank: &Rank, made: &ServiceResources, now: Instant) {
         for (name, _) in &made.virtual_hosts {
             let ranks = self.routes.entry(name.clone()).or_default();
             ranks.remove(rank);
@@ -145,7 +132,6 @@ impl World {
             readers.remove(&rank.1);
             if readers.is_empty() {
                 self.readers.remove(host);
-                turned.insert(host.clone());
             }
         }
         for cluster in &made.clusters {
@@ -153,17 +139,12 @@ impl World {
         }
     }
 
-    fn add(&mut self, rank: &Rank, made: &ServiceResources, turned: &mut BTreeSet<Hostname>) {
+    fn add(&mut self, rank: &Rank, made: &ServiceResources) {
         for (name, _) in &made.virtual_hosts {
             self.routes.entry(name.clone()).or_default().insert(rank.clone());
         }
         for host in &made.reads.hosts {
-            let readers = self.readers.entry(host.clone()).or_default();
-            // Taken and added again nothing turned.
-            if readers.is_empty() && !turned.remove(host) {
-                turned.insert(host.clone());
-            }
-            readers.insert(rank.1.clone());
+            self.readers.entry(host.clone()).or_default().insert(rank.1.clone());
         }
         for cluster in &made.clusters {
             self.lingering.remove(&cluster.name);

@@ -88,9 +88,15 @@ fn every_part_of_a_request_route_is_read() {
 #[test]
 fn routes_that_ask_for_labels_are_found_by_that() {
     let to = json!([{"destination": {"host": "a"}}]);
-    assert_eq!(scopes(json!({"hosts": ["a.b"], "tcp": [{"route": to}]})), ["a.b"]);
+    assert_eq!(
+        scopes(json!({"hosts": ["a.b"], "tcp": [{"route": to}]})),
+        ["a.b", "destination/a.shop.svc.cluster.local"]
+    );
     let labels = json!([{"match": [{"sourceLabels": {"v": "1"}}], "route": to}]);
-    assert_eq!(scopes(json!({"hosts": ["a.b"], "tcp": labels})), ["a.b", VirtualService::WITH_LABELS]);
+    assert_eq!(
+        scopes(json!({"hosts": ["a.b"], "tcp": labels})),
+        ["a.b", VirtualService::WITH_LABELS, "destination/a.shop.svc.cluster.local"]
+    );
 }
 
 #[test]

@@ -191,6 +191,13 @@ fn egress(port: Option<u16>, hosts: &[(EgressNamespace, &str)]) -> EgressListene
 }
 
 fn restricted(egress: Vec<EgressListener>) -> (OutboundKey, PolicySnapshot) {
+    restricted_with(egress, None)
+}
+
+fn restricted_with(
+    egress: Vec<EgressListener>,
+    routes: Option<VirtualService>,
+) -> (OutboundKey, PolicySnapshot) {
     let id = PolicyId::new("sample", "default");
     let sidecar = Sidecar {
         meta: PolicyMeta { created: 1, id: id.clone() },
@@ -200,7 +207,9 @@ fn restricted(egress: Vec<EgressListener>) -> (OutboundKey, PolicySnapshot) {
         outbound_policy: Some(OutboundPolicy::RegistryOnly),
         inbound_pool: None,
     };
-    let policies = PolicySnapshot::with(MeshConfig::default(), [PolicyObject::Sidecar(Arc::new(sidecar))]);
+    let routes = routes.map(|one| PolicyObject::VirtualService(Arc::new(one)));
+    let objects = [PolicyObject::Sidecar(Arc::new(sidecar))].into_iter().chain(routes);
+    let policies = PolicySnapshot::with(MeshConfig::default(), objects);
     (OutboundKey { sidecar: Some(id), ..key() }, policies)
 }
 
@@ -225,11 +234,20 @@ fn r4_2_a_sidecar_shows_the_hosts_it_names_on_the_ports_it_names() {
 
 #[test]
 fn what_a_sidecar_hides_has_clusters_only_where_a_route_leads_there() {
-    let (key, policies) = restricted(vec![egress(None, &[(EgressNamespace::Nobody, "*")])]);
+    let shown = || vec![egress(None, &[(EgressNamespace::Any, "shown.example")])];
     let world = service("helloworld", vec![port(80, PortProtocol::Http)]);
-    let made =
-        super::fixtures::around(&key, &policies, &[], |around| resources::service(&world, around, true));
-    assert_eq!((made.clusters.len(), made.listeners.len(), made.virtual_hosts.len()), (1, 0, 0));
+    let made = |routes| {
+        let (key, policies) = restricted_with(shown(), routes);
+        let made = built_under(&world, &key, &policies, &[]);
+        (made.clusters.len(), made.listeners.len(), made.virtual_hosts.len())
+    };
+    let leading = |host| VirtualService {
+        tcp: vec![TcpRoute { matches: Vec::new(), to: vec![to(HOST, "", 1)] }],
+        ..virtual_service(&[host], Vec::new())
+    };
+    assert_eq!(made(None), (0, 0, 0));
+    assert_eq!(made(Some(leading("hidden.example"))), (0, 0, 0));
+    assert_eq!(made(Some(leading("shown.example"))), (1, 0, 0));
 }
 
 #[test]

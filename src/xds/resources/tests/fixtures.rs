@@ -78,7 +78,7 @@ pub(super) fn built_under(
     policies: &PolicySnapshot,
     others: &[Service],
 ) -> ServiceResources {
-    around(key, policies, others, |around| resources::service(service, around, false))
+    around(key, policies, others, |around| resources::service(service, around))
 }
 
 /// Calls `make` in a world with these services.
