@@ -9,7 +9,8 @@ use crate::registry::PolicySnapshot;
 /// them: they may come.
 pub(super) fn policies(policies: &PolicySnapshot, host: &str, namespaces: &[Name]) -> Vec<(PolicyPart, u64)> {
     let part = |kind, scope: Name| PolicyPart { kind, scope };
-    let rules = [Name::from(host)].into_iter().chain(wildcards(host).map(Name::from));
+    // Interned: many assignments keep these, for one host and for hosts of one domain.
+    let rules = [Name::interned(host)].into_iter().chain(wildcards(host).map(|text| Name::interned(&text)));
     let mut parts: Vec<_> = rules.map(|scope| part(PolicyKind::DestinationRule, scope)).collect();
     parts.push(part(PolicyKind::MeshConfig, Name::default()));
     if !namespaces.is_empty() {

@@ -12,7 +12,7 @@ use super::resource::{Encoded, ResourceType};
 use super::resources;
 use super::watchers::{Marks, StreamHandle, Watchers};
 use crate::model::policy::{HostPattern, PolicyKind, PolicyPart, Scoping, VirtualService};
-use crate::model::{Hostname, Name, NetworkId, ProxyView, Service, ServiceKey};
+use crate::model::{Hostname, Name, NetworkId, ProxyView, ServiceKey};
 use crate::registry::{Registry, ServiceSnapshot};
 use crate::view::{self, EdsKey, EdsName, Inputs, MeshRules, Tally};
 
@@ -286,16 +286,13 @@ impl Assignments {
         }
     }
 
-    /// Builds every watched assignment of a host once and marks the watchers of those that differ.
-    pub(super) fn service_changed(&self, host: &Hostname, service: Option<&Service>, marks: &mut Marks) {
-        let Some(cells) = self.topics.get(host).map(|topic| topic.values().cloned().collect::<Vec<_>>())
-        else {
-            return;
-        };
-        let node_local = service.is_some_and(|service| service.node_local);
-        for cell in cells {
-            if cell.key.node.is_some() != node_local || cell.key.namespace.is_some() != service.is_some() {
-                marks.view(&cell.watchers);
+    /// Builds every watched assignment of a host once and marks the watchers of those that differ. Where the merged
+    /// record of a service changed (`record`), also those whose projection may differ: it follows from the records of
+    /// all services of the host. Cost ∝ the cells of the host.
+    pub(super) fn service_changed(&self, host: &Hostname, record: bool, marks: &mut Marks) {
+        for cell in self.cells_of_host(host) {
+            if record {
+                marks.rekey(&cell.watchers, &cell.name);
             }
             self.refresh(&cell, marks);
         }
@@ -335,11 +332,15 @@ impl Assignments {
     /// The cells of the hosts that are meant.
     fn cells_of(&self, hosts: &HostPattern) -> Vec<Arc<AssignmentCell>> {
         if !hosts.is_wildcard() {
-            let topic = self.topics.get(hosts.as_str());
-            return topic.map(|topic| topic.values().cloned().collect()).unwrap_or_default();
+            return self.cells_of_host(hosts.as_str());
         }
         let meant = self.topics.iter().filter(|topic| hosts.matches(topic.key()));
         meant.flat_map(|topic| topic.values().cloned().collect::<Vec<_>>()).collect()
+    }
+
+    fn cells_of_host(&self, host: &str) -> Vec<Arc<AssignmentCell>> {
+        let topic = self.topics.get(host);
+        topic.map(|topic| topic.values().cloned().collect()).unwrap_or_default()
     }
 
     fn readers_refresh(&self, source: &Source, marks: &mut Marks) {

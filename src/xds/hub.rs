@@ -220,8 +220,7 @@ impl Hub {
         self.outbounds.endpoints_changed(&others, now, &mut marks);
         for (key, change) in &changes.services {
             self.behind_changed(key, change.record, &mut marks);
-            let service = self.registry.service(key).and_then(|cell| cell.load().service.clone());
-            self.assignments.service_changed(&key.hostname, service.as_deref(), &mut marks);
+            self.assignments.service_changed(&key.hostname, change.record, &mut marks);
         }
         for network in &changes.networks {
             self.assignments.network_changed(network, &mut marks);

@@ -128,6 +128,12 @@ impl Proxy {
         }
     }
 
+    /// The cell behind a name that it watches.
+    #[cfg(test)]
+    pub(super) fn assignment(&self, name: &Name) -> Option<&Arc<AssignmentCell>> {
+        self.assignments.get(name)
+    }
+
     fn eds_key(&self, name: &str) -> EdsKey {
         self.hub.assignments.key(&self.view, name)
     }

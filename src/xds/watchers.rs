@@ -127,7 +127,7 @@ impl Marks {
         });
     }
 
-    /// An assignment may belong to another projection: a rule that projections read differs.
+    /// An assignment may belong to another projection: a rule or a record that projections read differs.
     pub(super) fn rekey(&mut self, watchers: &Watchers, name: &Name) {
         self.mark(watchers, |dirty| {
             dirty.rekeys.insert(name.clone());

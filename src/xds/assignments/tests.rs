@@ -1,9 +1,14 @@
 use std::time::Duration;
 
+mod client;
+mod random;
+mod rekey;
+mod work;
+
 use super::*;
 use crate::model::{
-    ClusterRole, Endpoint, EndpointShard, NetworkGateway, PortProtocol, ServiceKey, ServicePort, TlsMode,
-    Transport, Workload, WorkloadParts,
+    ClusterRole, Endpoint, EndpointShard, NetworkGateway, PortProtocol, Service, ServiceKey, ServicePort,
+    TlsMode, Transport, Workload, WorkloadParts,
 };
 use crate::registry::ClusterWriter;
 use crate::xds::watchers::Dirty;
@@ -35,8 +40,8 @@ impl World {
     fn push(&self) {
         let changes = self.registry.changes().take();
         let mut marks = Marks::new(None);
-        for key in changes.services.keys() {
-            self.assignments.service_changed(&key.hostname, None, &mut marks);
+        for (key, change) in &changes.services {
+            self.assignments.service_changed(&key.hostname, change.record, &mut marks);
         }
         for network in &changes.networks {
             self.assignments.network_changed(network, &mut marks);
