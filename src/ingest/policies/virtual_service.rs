@@ -23,10 +23,11 @@ struct Place<'a> {
 }
 
 impl Place<'_> {
-    /// The full name of a host: one without dots is a Service of this namespace.
+    /// The full name of a host, in lower case: one without dots is a Service of this namespace.
     fn host(self, host: &str) -> Name {
+        let host = host.to_ascii_lowercase();
         if host.contains('.') || host.starts_with('*') {
-            return host.trim_end_matches('.').to_ascii_lowercase().into();
+            return host.trim_end_matches('.').into();
         }
         format!("{host}.{}.svc.{}", self.namespace, self.domain).into()
     }

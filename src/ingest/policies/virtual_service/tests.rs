@@ -31,6 +31,15 @@ fn short_hosts_are_services_of_the_own_namespace() {
 }
 
 #[test]
+fn hosts_are_read_in_lower_case() {
+    let route = json!([{"route": [{"destination": {"host": "Reviews"}}]}]);
+    let made = decode(json!({"hosts": ["Reviews", "reviews", "API.example.com"], "http": route})).expect("valid");
+    let hosts: Vec<_> = made.hosts.iter().map(|host| host.as_str()).collect();
+    assert_eq!(hosts, ["reviews.shop.svc.cluster.local", "api.example.com"]);
+    assert_eq!(made.destinations().next().expect("one").host.as_str(), "reviews.shop.svc.cluster.local");
+}
+
+#[test]
 fn gateways_and_namespaces_are_resolved() {
     let route = json!([{"redirect": {"uri": "/x"}}]);
     let made = decode(
