@@ -34,8 +34,8 @@ fn hosts_of_entries_are_read_in_lower_case_each_once() {
         "status": {"addresses": [{"host": "API.example.com", "value": "240.0.0.1"}]},
     }))
     .unwrap();
-    assert_eq!(entry.hosts, ["api.example.com", "b.example"]);
-    assert_eq!(entry.allocated[0].0, "api.example.com");
+    assert_eq!(entry.hosts, ["api.example.com".into(), "b.example".into()]);
+    assert_eq!(entry.allocated[0].0, "api.example.com".into());
 }
 
 #[test]
