@@ -7,7 +7,9 @@ use serde::Serialize;
 
 use super::lb::{self, Plan, Setting};
 use super::{Destination, EdsName, MeshRules, visibility};
-use crate::model::policy::{DestinationRule, Gateway, MeshConfig, PolicyId, TrafficSettings, VirtualService};
+use crate::model::policy::{
+    DestinationRule, Gateway, MESH_GATEWAY, MeshConfig, PolicyId, Sources, TrafficSettings, VirtualService,
+};
 use crate::model::{
     ClusterId, Dialect, InterceptionMode, IpFamilies, Labels, Locality, Name, NetworkId, ProxyKind,
     ProxyView, Quirk, Quirks, RequestedView, Service, ServiceKey, WorkloadId,
@@ -244,15 +246,30 @@ fn gateways(view: &ProxyView, policies: &PolicySnapshot) -> Vec<PolicyId> {
     selecting.map(|gateway| gateway.meta.id.clone()).collect()
 }
 
-/// The labels that DestinationRules of its namespace and VirtualServices ask of their clients, as far as it has
-/// them. Cost ∝ those policies alone.
+/// The labels that policies about its calls ask of a proxy and that it has: those of selectors and conditions that
+/// hold as a whole, in DestinationRules of its namespace and in VirtualServices that it may see. Others cannot become
+/// true by a part of their labels. Cost ∝ those policies alone.
 fn asked_labels(view: &ProxyView, policies: &PolicySnapshot) -> Labels {
+    let label = |key: &str| view.own_label(key);
     let rules = policies.of::<DestinationRule>(&DestinationRule::selecting(view.namespace()));
-    let routes = policies.of::<VirtualService>(VirtualService::WITH_LABELS);
-    let of_rules = rules.iter().flat_map(|rule| rule.selector.labels().iter());
-    let of_routes = routes.iter().flat_map(|one| one.sources()).flat_map(|sources| sources.labels.iter());
-    let has = |(label, value): &(&Name, &Name)| view.own_label(label) == Some(value.as_str());
-    of_rules.chain(of_routes).filter(has).map(|(label, value)| (label.clone(), value.clone())).collect()
+    let rules = rules.iter().filter(|rule| rule.selector.selects(label));
+    let of_rules = rules.flat_map(|rule| rule.selector.labels().iter());
+    let gateways = gateways(view, policies);
+    let behind: Vec<_> = gateways.iter().map(ToString::to_string).chain([MESH_GATEWAY.to_owned()]).collect();
+    let default = &policies.mesh().default_virtual_service_export_to;
+    let is_seen = |one: &&Arc<VirtualService>| {
+        let own = &one.meta.id.namespace;
+        (own == view.namespace() || one.export_to.reaches(view.namespace(), own, default))
+            && behind.iter().any(|name| one.is_for(name))
+    };
+    let holds = |sources: &&Sources| {
+        let port = sources.port.unwrap_or_default();
+        behind.iter().any(|name| sources.include(name, view.namespace(), port, label))
+    };
+    let routes = policies.of::<VirtualService>(VirtualService::WITH_LABELS).iter().filter(is_seen);
+    let of_routes =
+        routes.flat_map(|one| one.sources()).filter(holds).flat_map(|sources| sources.labels.iter());
+    of_rules.chain(of_routes).map(|(label, value)| (label.clone(), value.clone())).collect()
 }
 
 /// All that a proxy's own resources may depend on: inbound listeners and Envoy clusters, certificates. Never

@@ -15,6 +15,7 @@ use crate::model::{
 };
 use crate::registry::{ClusterWriter, PolicySnapshot, Registry};
 
+mod labels;
 mod mtls;
 mod preferences;
 mod properties;

@@ -83,6 +83,9 @@ pub struct Counts {
     pub unknown_destinations: AtomicU64,
     /// Servers of Gateways, or names of them, left out for an older one, once per build of a router's listeners.
     pub gateway_conflicts: AtomicU64,
+    /// Server names and blocks of destinations left out because an older service leads them elsewhere, once per build
+    /// of the lists.
+    pub chain_conflicts: AtomicU64,
     /// Lists of a wildcard type put together, once per key and change.
     pub list_builds: AtomicU64,
     /// Route configurations put together.
@@ -174,6 +177,7 @@ impl Default for Counts {
             service_builds: AtomicU64::default(),
             unknown_destinations: AtomicU64::default(),
             gateway_conflicts: AtomicU64::default(),
+            chain_conflicts: AtomicU64::default(),
             list_builds: AtomicU64::default(),
             route_builds: AtomicU64::default(),
             unchanged_builds: AtomicU64::default(),

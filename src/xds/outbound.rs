@@ -7,6 +7,7 @@ mod tests;
 mod world;
 
 use std::collections::BTreeSet;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -246,7 +247,8 @@ impl Outbound {
     fn rebuild_lists(&self, world: &mut World, marks: &mut Marks) {
         Counts::add(&self.counts.list_builds);
         let client = Client::new(&self.key, &world.policies);
-        let (clusters, listeners) = (world.clusters(), world.listeners(&client));
+        let (clusters, (listeners, conflicts)) = (world.clusters(), world.listeners(&client));
+        self.counts.chain_conflicts.fetch_add(conflicts as u64, Ordering::Relaxed);
         let parts = [
             (ResourceType::Cluster, &self.clusters, ResourceList::new(clusters)),
             (ResourceType::Listener, &self.listeners, ResourceList::new(listeners)),

@@ -38,7 +38,7 @@ pub use destination::{Reads, Surroundings};
 pub use gateway::{GatewayListeners, GatewayRoutes, gateway_listeners, gateway_routes};
 pub use inbound::{InboundPolicy, InboundPort, InboundResources, inbound};
 pub use inbound_cluster::Application;
-pub use listener::{SharedChain, shared, sni_listener};
+pub use listener::{SharedChain, SharedListener, shared, sni_listener};
 pub use route::{empty_route, route};
 pub use secret::{certificate, validation};
 

@@ -28,6 +28,17 @@ fn missing_and_null_fields_default() {
 }
 
 #[test]
+fn hosts_of_entries_are_read_in_lower_case_each_once() {
+    let entry: ServiceEntryObject = serde_json::from_value(json!({
+        "spec": {"hosts": ["API.example.com", "api.example.com", "b.example"], "ports": [{"number": 443}]},
+        "status": {"addresses": [{"host": "API.example.com", "value": "240.0.0.1"}]},
+    }))
+    .unwrap();
+    assert_eq!(entry.hosts, ["api.example.com".into(), "b.example".into()]);
+    assert_eq!(entry.allocated[0].0, "api.example.com".into());
+}
+
+#[test]
 fn r5_1_slices_of_other_kinds_belong_to_no_service() {
     let service = |labels: serde_json::Value, address_type: &str| {
         serde_json::from_value::<SliceObject>(

@@ -1,6 +1,8 @@
 //! VirtualServices.
 
+mod expression;
 mod field;
+mod format;
 mod http;
 #[cfg(test)]
 mod tests;
@@ -23,10 +25,11 @@ struct Place<'a> {
 }
 
 impl Place<'_> {
-    /// The full name of a host: one without dots is a Service of this namespace.
+    /// The full name of a host, in lower case: one without dots is a Service of this namespace.
     fn host(self, host: &str) -> Name {
+        let host = host.to_ascii_lowercase();
         if host.contains('.') || host.starts_with('*') {
-            return host.trim_end_matches('.').to_ascii_lowercase().into();
+            return host.trim_end_matches('.').into();
         }
         format!("{host}.{}.svc.{}", self.namespace, self.domain).into()
     }
@@ -52,13 +55,14 @@ pub(super) fn virtual_service(
     let namespace = meta.id.namespace.clone();
     let place = Place { namespace: &namespace, domain };
     let routes = |name: &str| spec.get(name)?.list();
+    let hosts = hosts(&spec.get("hosts")?, place)?;
     let virtual_service = VirtualService {
-        hosts: hosts(&spec.get("hosts")?, place)?,
         gateways: gateways(&spec.get("gateways")?, place)?,
         export_to: export_to(&spec.get("exportTo")?, place)?,
         http: routes("http")?.iter().map(|route| http::route(route, place)).collect::<Result<_, _>>()?,
-        tls: routes("tls")?.iter().map(|route| tls(route, place)).collect::<Result<_, _>>()?,
+        tls: routes("tls")?.iter().map(|route| tls(route, place, &hosts)).collect::<Result<_, _>>()?,
         tcp: routes("tcp")?.iter().map(|route| tcp(route, place)).collect::<Result<_, _>>()?,
+        hosts,
         meta,
     };
     if virtual_service.http.is_empty() && virtual_service.tls.is_empty() && virtual_service.tcp.is_empty() {
@@ -111,7 +115,7 @@ fn export_to(field: &Field<'_>, place: Place<'_>) -> Result<ExportTo, String> {
     Ok(if namespaces.is_empty() { ExportTo::Nowhere } else { ExportTo::Namespaces(namespaces) })
 }
 
-fn tls(route: &Field<'_>, place: Place<'_>) -> Result<TlsRoute, String> {
+fn tls(route: &Field<'_>, place: Place<'_>, hosts: &[HostPattern]) -> Result<TlsRoute, String> {
     let matches = route.get("match")?;
     let all = matches.list()?;
     if all.is_empty() {
@@ -119,7 +123,9 @@ fn tls(route: &Field<'_>, place: Place<'_>) -> Result<TlsRoute, String> {
     }
     let one = |field: &Field<'_>| {
         let names = field.get("sniHosts")?;
-        let server_names: Vec<Name> = names.list()?.iter().map(server_name).collect::<Result<_, String>>()?;
+        let server_names = names.list()?;
+        let server_names = server_names.iter().map(|name| server_name(name, place, hosts));
+        let server_names = server_names.collect::<Result<Vec<_>, String>>()?;
         if server_names.is_empty() {
             return Err(names.bad("names no server"));
         }
@@ -128,14 +134,20 @@ fn tls(route: &Field<'_>, place: Place<'_>) -> Result<TlsRoute, String> {
     Ok(TlsRoute { matches: all.iter().map(one).collect::<Result<_, _>>()?, to: weighted(route, place)? })
 }
 
-/// A full server name, `*.suffix`, or `*`: others Envoy refuses.
-fn server_name(field: &Field<'_>) -> Result<Name, String> {
+/// A full server name, `*.suffix`, or `*`: others Envoy refuses. One of the object's hosts must cover it: connections
+/// to other names are not the object's.
+fn server_name(field: &Field<'_>, place: Place<'_>, hosts: &[HostPattern]) -> Result<Name, String> {
     let text = field.text()?;
     let rest = text.strip_prefix("*.").unwrap_or(text);
     if rest.is_empty() || (rest.contains('*') && text != "*") {
         return Err(field.bad("is no server name, *.suffix or *"));
     }
-    Ok(text.to_ascii_lowercase().into())
+    let text = text.to_ascii_lowercase();
+    let full = place.host(&text);
+    if !hosts.iter().any(|host| host.matches(&text) || host.matches(&full)) {
+        return Err(field.bad("is under none of spec.hosts"));
+    }
+    Ok(text.into())
 }
 
 fn tcp(route: &Field<'_>, place: Place<'_>) -> Result<TcpRoute, String> {

@@ -12,7 +12,7 @@ use crate::model::{ExportTo, Labels, Name, Node, NodeMetadata, ProxyView, Quirks
 use crate::registry::{PolicyObject, ServiceSnapshot};
 use crate::view::visibility;
 
-fn proxy(namespace: &str, labels: &[(&str, &str)]) -> ProxyView {
+pub(super) fn proxy(namespace: &str, labels: &[(&str, &str)]) -> ProxyView {
     let metadata = NodeMetadata {
         cluster_id: "c1".to_owned(),
         network: "n1".to_owned(),
@@ -26,7 +26,7 @@ fn proxy(namespace: &str, labels: &[(&str, &str)]) -> ProxyView {
     ProxyView::new(&node, None, &"".into(), Quirks::OURS)
 }
 
-fn rule(place: &str, host: &str) -> DestinationRule {
+pub(super) fn rule(place: &str, host: &str) -> DestinationRule {
     let (namespace, name) = place.split_once('/').expect("namespace/name");
     DestinationRule {
         meta: PolicyMeta { created: 0, id: PolicyId::new(namespace, name) },

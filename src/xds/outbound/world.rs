@@ -193,8 +193,9 @@ impl World {
         self.all().flat_map(|part| part.clusters.iter().cloned()).chain(lingering).collect()
     }
 
-    /// All listeners; of two with one name the first counts.
-    pub(super) fn listeners(&self, client: &Client<'_>) -> Vec<Entry> {
+    /// All listeners, of which of two with one name the first counts, and how many matches of shared ones were left
+    /// out.
+    pub(super) fn listeners(&self, client: &Client<'_>) -> (Vec<Entry>, usize) {
         let mut own: Vec<Entry> = self.all().flat_map(|part| part.listeners.iter().cloned()).collect();
         own.extend(self.all().flat_map(|part| part.fallback_listeners.iter().cloned()));
         for (index, passthrough) in client.passthroughs().iter().enumerate() {
@@ -205,14 +206,16 @@ impl World {
         for chain in self.all().flat_map(|part| &part.chains) {
             chains.entry(chain.port).or_default().push(chain);
         }
-        let shared = chains.into_iter().map(|(port, chains)| {
-            let name = resources::shared(port, None, [], client).name;
+        let (mut all, mut conflicts) = (Vec::new(), 0);
+        for (port, chains) in chains {
+            let name = resources::shared(port, None, [], client).entry.name;
             let http = own.iter().find(|entry| entry.name == name);
-            resources::shared(port, http, chains, client)
-        });
-        let mut all: Vec<_> = shared.collect();
+            let made = resources::shared(port, http, chains, client);
+            all.push(made.entry);
+            conflicts += made.conflicts;
+        }
         all.append(&mut own);
-        all
+        (all, conflicts)
     }
 }
 

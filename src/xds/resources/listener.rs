@@ -1,6 +1,7 @@
 //! Outbound listeners and the SNI listener of east-west gateways (control-plane-surface §3.3, §3.7).
 
 mod chains;
+mod matches;
 mod shared;
 
 use std::net::{IpAddr, Ipv4Addr};
@@ -12,7 +13,7 @@ use envoy_types::pb::envoy::config::listener::v3 as lds;
 use prost::Message;
 
 pub(super) use shared::of_names;
-pub use shared::{SharedChain, shared};
+pub use shared::{SharedChain, SharedListener, shared};
 
 use super::cluster::Port;
 use super::destination::{Reads, Surroundings, Target};
@@ -149,14 +150,14 @@ fn own_filter(port: &Port<'_>) -> lds::Filter {
 /// Chains after the routes of a VirtualService, the port itself at their end.
 fn connections(listener: &mut lds::Listener, port: &Port<'_>, around: &Surroundings<'_>, reads: &mut Reads) {
     let told = tcp_routes(port, around);
-    let mut chains = told.map(|told| chains::of(told, port.port.number, around, reads)).unwrap_or_default();
-    if !chains.complete {
-        chains.all.push(chain("", None, own_filter(port)));
+    let mut all = told.map(|told| chains::of(told, port.port.number, around, reads)).unwrap_or_default();
+    if !all.iter().any(|chain| chain.matches.is_everything()) {
+        all.push(chains::Chain { matches: matches::Matches::default(), filter: own_filter(port) });
     }
-    if chains.by_name {
+    if all.iter().any(|chain| !chain.matches.names.is_empty()) {
         listener.listener_filters = vec![filters::tls_inspector()];
     }
-    listener.filter_chains = chains.all;
+    listener.filter_chains = all.into_iter().map(chains::Chain::message).collect();
 }
 
 /// Where connections to destinations that are not known go.

@@ -162,7 +162,8 @@ fn short_names(host: &str, dns_domain: &str) -> Vec<String> {
 }
 
 /// The route configuration `name` over these virtual hosts. A port's own (a number for a name) ends with the
-/// catch-all; one service's (`<host>:<port>`) has none. Of two hosts with one domain the first keeps it.
+/// catch-all; one service's (`<host>:<port>`) has none. Of two hosts with one domain, in whatever case, the first keeps
+/// it.
 pub fn route<'a>(name: &str, client: &Client<'_>, virtual_hosts: impl Iterator<Item = &'a Bytes>) -> Encoded {
     let mut message = header(name).encode_to_vec();
     let mut taken = BTreeSet::new();
@@ -209,23 +210,23 @@ struct Domains {
 }
 
 /// Appends a virtual host without the domains that are `taken`: Envoy refuses a whole route configuration for
-/// one name that occurs twice, as when a VIP passes from one service to another.
+/// one name that occurs twice in any case, as when a VIP passes from one service to another.
 fn put_virtual_host(field: &Bytes, taken: &mut BTreeSet<String>, message: &mut Vec<u8>) {
     let parsed = HostNames::decode(field.clone()).unwrap_or_default();
-    let domains = parsed.hosts.into_iter().flat_map(|host| host.domains);
-    let (free, known): (BTreeSet<_>, BTreeSet<_>) = domains.partition(|domain| !taken.contains(domain));
-    if known.is_empty() {
+    let domains: Vec<_> = parsed.hosts.into_iter().flat_map(|host| host.domains).collect();
+    let free: BTreeSet<_> =
+        domains.iter().filter(|domain| taken.insert(domain.to_ascii_lowercase())).collect();
+    if free.len() == domains.len() {
         message.extend_from_slice(field);
-    } else {
-        let table = RawHosts::decode(field.clone()).unwrap_or_default();
-        for mut host in table.hosts {
-            host.domains.retain(|domain| free.contains(domain));
-            if !host.domains.is_empty() {
-                put_field(VIRTUAL_HOSTS, &host, message);
-            }
+        return;
+    }
+    let table = RawHosts::decode(field.clone()).unwrap_or_default();
+    for mut host in table.hosts {
+        host.domains.retain(|domain| free.contains(domain));
+        if !host.domains.is_empty() {
+            put_field(VIRTUAL_HOSTS, &host, message);
         }
     }
-    taken.extend(free);
 }
 
 /// The answer for a name that does not exist.

@@ -4,6 +4,7 @@ use super::{Map, ObjectMeta, Text, Texts, json_message};
 use crate::ingest::objects::{
     EntryPort, EntryResolution, ServiceEntryObject, TRAFFIC_DISTRIBUTION_ANNOTATION, WorkloadEntryObject,
 };
+use crate::model::Name;
 
 /// Annotation of WorkloadEntries whose proxies probe their application and tell in the status what they found.
 const HEALTH_CHECKS: &str = "proxy.istio.io/health-checks-enabled";
@@ -108,6 +109,25 @@ fn is_host(text: &str) -> bool {
     text == "*" || (text.len() <= 253 && rest.split('.').all(label))
 }
 
+/// A host name as everybody compares it.
+fn lower(text: &Text<'_>) -> Name {
+    if text.bytes().any(|byte| byte.is_ascii_uppercase()) {
+        return text.to_ascii_lowercase().into();
+    }
+    text.name()
+}
+
+/// The hosts in lower case, each once.
+fn hosts(all: &Texts<'_>) -> Vec<Name> {
+    let mut hosts: Vec<Name> = Vec::new();
+    for host in all.iter().map(lower) {
+        if !hosts.contains(&host) {
+            hosts.push(host);
+        }
+    }
+    hosts
+}
+
 impl WorkloadEntrySpec<'_> {
     /// Why the object as a whole cannot be used.
     pub(super) fn problem(&self) -> Option<String> {
@@ -120,9 +140,9 @@ impl From<ServiceEntry<'_>> for ServiceEntryObject {
     fn from(raw: ServiceEntry<'_>) -> Self {
         let (meta, spec) = (raw.metadata, raw.spec);
         Self {
-            hosts: spec.hosts.names(),
+            hosts: hosts(&spec.hosts),
             addresses: spec.addresses.filled(),
-            allocated: raw.status.addresses.iter().map(|one| (one.host.name(), one.value.name())).collect(),
+            allocated: raw.status.addresses.iter().map(|one| (lower(&one.host), one.value.name())).collect(),
             ports: spec.ports.iter().map(EntryPort::from).collect(),
             mesh_external: &*spec.location != "MESH_INTERNAL",
             resolution: match &*spec.resolution {

@@ -9,10 +9,11 @@ use crate::model::{ExportTo, Labels, Name};
 /// The longest host name.
 const MAX_HOST: usize = 253;
 
-/// A host. A short name means a service of the object's namespace; one with a dot or a wildcard stays.
+/// A host, in lower case. A short name means a service of the object's namespace; one with a dot or a wildcard stays.
 pub(super) fn host(at: &At<'_>, meta: &PolicyMeta, terms: &Terms) -> Result<HostPattern, String> {
     let text = at.filled()?;
     checked_host(at, text)?;
+    let text = text.to_ascii_lowercase();
     if text.contains('.') || text.contains('*') {
         return Ok(HostPattern::new(text));
     }

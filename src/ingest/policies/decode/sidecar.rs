@@ -74,7 +74,7 @@ fn egress_host(at: &At<'_>, own: &Name) -> Result<EgressHost, String> {
         name if names::is_label(name) => EgressNamespace::Named(name.into()),
         _ => return at.wrong("`*`, `.`, `~` or the name of a namespace before the slash"),
     };
-    Ok(EgressHost { namespace, host: HostPattern::new(host) })
+    Ok(EgressHost { namespace, host: HostPattern::new(host.to_ascii_lowercase()) })
 }
 
 fn ingress(at: &At<'_>) -> Result<IngressListener, String> {

@@ -3,7 +3,7 @@
 use base64::Engine;
 
 use super::field::Field;
-use super::{Place, destination, sources, weighted};
+use super::{Place, destination, expression, format, sources, weighted};
 use crate::model::Name;
 use crate::model::policy::{
     Abort, Cors, Delay, DirectResponse, Fault, HeaderChanges, Headers, HttpAction, HttpMatch, HttpRoute,
@@ -122,18 +122,16 @@ fn text_match(field: &Field<'_>) -> Decoded<Option<TextMatch>> {
         (false, false, false) => Ok(None),
         (true, false, false) => Ok(Some(TextMatch::Exact(text(&exact)?))),
         (false, true, false) => Ok(Some(TextMatch::Prefix(text(&prefix)?))),
-        (false, false, true) => Ok(Some(TextMatch::Regex(expression(&regex)?))),
+        (false, false, true) => Ok(Some(TextMatch::Regex(self::regex(&regex)?))),
         _ => Err(field.bad("has more than one of exact, prefix, regex")),
     }
 }
 
-/// An expression that Envoy takes: it would refuse the whole route configuration for another.
-fn expression(field: &Field<'_>) -> Decoded<Name> {
+/// An expression that Envoy takes.
+fn regex(field: &Field<'_>) -> Decoded<Name> {
     let text = field.text()?;
-    match regex_syntax::Parser::new().parse(text) {
-        Ok(_) if !text.is_empty() => Ok(text.into()),
-        _ => Err(field.bad("is no RE2 expression")),
-    }
+    expression::check(text).map_err(|why| field.bad(&why))?;
+    Ok(text.into())
 }
 
 fn rewrite(field: &Field<'_>) -> Decoded<Rewrite> {
@@ -141,7 +139,7 @@ fn rewrite(field: &Field<'_>) -> Decoded<Rewrite> {
     let regex = match regex.is_set() {
         false => None,
         true => Some(RegexRewrite {
-            pattern: expression(&regex.get("match")?)?,
+            pattern: self::regex(&regex.get("match")?)?,
             substitution: regex.get("rewrite")?.text()?.into(),
         }),
     };
@@ -301,9 +299,7 @@ fn pair((name, value): &(&str, Field<'_>)) -> Decoded<(Name, Name)> {
         return Err(value.bad("is not under a name of a header"));
     }
     let text = value.text()?;
-    if !is_format(text) {
-        return Err(value.bad("is no value of a header: write %% for a percent sign"));
-    }
+    format::check(text).map_err(|why| value.bad(&why))?;
     Ok(((*name).into(), text.into()))
 }
 
@@ -312,29 +308,7 @@ fn is_authority(name: &str) -> bool {
     name.eq_ignore_ascii_case("host") || name == ":authority"
 }
 
-fn is_header_name(name: &str) -> bool {
+pub(super) fn is_header_name(name: &str) -> bool {
     let token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
     !name.is_empty() && name.bytes().all(token)
-}
-
-/// Whether Envoy takes a header's value: percent signs enclose commands or are doubled.
-fn is_format(text: &str) -> bool {
-    let mut parts = text.split('%');
-    let plain = |part: &str| !part.contains(['\0', '\r', '\n']);
-    if !parts.next().is_none_or(plain) {
-        return false;
-    }
-    loop {
-        match (parts.next(), parts.next()) {
-            (None, _) => return true,
-            (Some(_), None) => return false,
-            (Some(command), Some(rest)) => {
-                let name = command.split(['(', ':']).next().unwrap_or_default();
-                let known = name.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_');
-                if !known || (name.is_empty() && !command.is_empty()) || !plain(rest) {
-                    return false;
-                }
-            }
-        }
-    }
 }

@@ -31,6 +31,16 @@ fn short_hosts_are_services_of_the_own_namespace() {
 }
 
 #[test]
+fn hosts_are_read_in_lower_case() {
+    let route = json!([{"route": [{"destination": {"host": "Reviews"}}]}]);
+    let made =
+        decode(json!({"hosts": ["Reviews", "reviews", "API.example.com"], "http": route})).expect("valid");
+    let hosts: Vec<_> = made.hosts.iter().map(|host| host.as_str()).collect();
+    assert_eq!(hosts, ["reviews.shop.svc.cluster.local", "api.example.com"]);
+    assert_eq!(made.destinations().next().expect("one").host.as_str(), "reviews.shop.svc.cluster.local");
+}
+
+#[test]
 fn gateways_and_namespaces_are_resolved() {
     let route = json!([{"redirect": {"uri": "/x"}}]);
     let made = decode(
@@ -112,6 +122,27 @@ fn errors_name_the_field_and_its_value() {
         (http(json!({"route": to, "timeout": "soon"})), "spec.http[0].timeout", "soon"),
         (http(json!({"route": to, "match": [{"uri": {"regex": "("}}]})), "match[0].uri.regex", "\"(\""),
         (http(json!({"route": to, "match": [{"uri": {"regex": "(?=a)"}}]})), "match[0].uri.regex", "(?=a)"),
+        (http(json!({"route": to, "match": [{"uri": {"regex": "a{1001}"}}]})), "match[0].uri.regex", "1000"),
+        (
+            http(json!({"route": to, "match": [{"uri": {"regex": "[a-z]{99}"}}]})),
+            "uri.regex",
+            "max_program_size",
+        ),
+        (
+            http(json!({"route": to, "rewrite": {"uriRegexRewrite": {"match": "\\u0041", "rewrite": "x"}}})),
+            "rewrite.uriRegexRewrite.match",
+            "u0041",
+        ),
+        (
+            http(json!({"route": to, "headers": {"request": {"set": {"x": "%USER%"}}}})),
+            "http[0].headers.request.set[x]",
+            "%USER%",
+        ),
+        (
+            http(json!({"route": to, "headers": {"response": {"add": {"x": "%REQ%"}}}})),
+            "response.add[x]",
+            "%REQ%",
+        ),
         (http(json!({"route": to, "match": [{"port": 0}]})), "match[0].port", "0"),
         (http(json!({"directResponse": {"status": 42}})), "directResponse.status", "42"),
         (http(json!({"redirect": {"redirectCode": 200}})), "redirect.redirectCode", "200"),
@@ -128,6 +159,11 @@ fn errors_name_the_field_and_its_value() {
         ),
         (json!({"hosts": ["a.b"], "tls": [{"route": to}]}), "spec.tls[0].match", "needed"),
         (
+            json!({"hosts": ["evil.example"], "tls": [{"match": [{"sniHosts": ["www.bank.com"]}], "route": to}]}),
+            "spec.tls[0].match[0].sniHosts[0]",
+            "www.bank.com",
+        ),
+        (
             json!({"hosts": ["a.b"], "tcp": [{"match": [{"destinationSubnets": ["10.0.0.0/99"]}], "route": to}]}),
             "destinationSubnets[0]",
             "10.0.0.0/99",
@@ -136,4 +172,89 @@ fn errors_name_the_field_and_its_value() {
         let error = decode(spec).expect_err(field);
         assert!(error.contains(field) && error.contains(value), "{error} names {field} and {value}");
     }
+}
+
+#[test]
+fn server_names_are_under_the_hosts_of_their_object() {
+    let covered = |host: &str, name: &str| {
+        let matched = json!([{"sniHosts": [name]}]);
+        decode(
+            json!({"hosts": [host], "tls": [{"match": matched, "route": [{"destination": {"host": "a"}}]}]}),
+        )
+        .is_ok()
+    };
+    for (host, name) in
+        [("a.b", "A.b"), ("*.b", "a.b"), ("*.b", "*.a.b"), ("*.b", "*.b"), ("*", "*"), ("cart", "cart")]
+    {
+        assert!(covered(host, name), "{name} is under {host}");
+    }
+    for (host, name) in [("a.b", "b.b"), ("a.b", "*.b"), ("*.a.b", "*.b"), ("*.b", "*"), ("*.b", "b")] {
+        assert!(!covered(host, name), "{name} is not under {host}");
+    }
+}
+
+/// A bootstrap with one route for each expression and each value of a header.
+fn bootstrap(expressions: &[&str], values: &[String]) -> Value {
+    let answer = json!({"status": 200});
+    let by_path = expressions
+        .iter()
+        .map(|text| json!({"match": {"safe_regex": {"regex": text}}, "direct_response": answer}));
+    let headers = values.iter().map(|value| {
+        let header = json!([{"header": {"key": "x", "value": value}}]);
+        json!({"match": {"prefix": "/"}, "direct_response": answer, "request_headers_to_add": header})
+    });
+    let routes: Vec<_> = by_path.chain(headers).collect();
+    let router = json!({"name": "router", "typed_config": {
+        "@type": "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router"}});
+    let manager = json!({"name": "http", "typed_config": {
+        "@type": "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
+        "stat_prefix": "x", "http_filters": [router],
+        "route_config": {"virtual_hosts": [{"name": "v", "domains": ["*"], "routes": routes}]}}});
+    json!({"static_resources": {"listeners": [{
+        "address": {"socket_address": {"address": "127.0.0.1", "port_value": 0}},
+        "filter_chains": [{"filters": [manager]}]}]}})
+}
+
+#[test]
+fn a_real_envoy_accepts_what_policies_make_of_expressions_and_commands() {
+    let named = std::env::var_os("ENVOY").map(std::path::PathBuf::from);
+    let made = concat!(env!("CARGO_MANIFEST_DIR"), "/target/envoy-1.40.0");
+    let envoy = named.unwrap_or_else(|| made.into());
+    if !envoy.exists() {
+        assert!(std::env::var_os("CI").is_none(), "CI needs an Envoy: run `make envoy`");
+        return;
+    }
+    let plain = "a".repeat(96);
+    // The largest of their form that pass.
+    let forms: [fn(usize) -> String; 8] = [
+        |n| "(?:(?:(?:a*b)+)*?c)?".repeat(n),
+        |n| format!("(?:[^/a-f]+/?){{{n}}}"),
+        |n| format!("(?:\\w|\\S|.){{0,{n}}}"),
+        |n| format!("(?i)(?:ks[^k]){{1,{n}}}"),
+        |n| "(|a)+".repeat(n),
+        |n| "(?:\\b)*?".repeat(n),
+        |n| format!("(?:{}z)", "ab|cd|".repeat(n)),
+        |n| "(é[[:punct:]])".repeat(n),
+    ];
+    let largest = |form: &fn(usize) -> String| {
+        (1..100)
+            .map(form)
+            .take_while(|text| super::expression::check(text).is_ok())
+            .last()
+            .expect("one passes")
+    };
+    let largest: Vec<_> = forms.iter().map(largest).collect();
+    let fixed = [plain.as_str(), r"^/x/(?P<id>\d+)\-\x41$", "a{0,9}", r"[]a\]-]"];
+    for text in fixed {
+        assert_eq!(super::expression::check(text), Ok(()), "{text}");
+    }
+    let all: Vec<_> = fixed.into_iter().chain(largest.iter().map(String::as_str)).collect();
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("envoy.json");
+    let asked = bootstrap(&all, &super::format::every_command());
+    std::fs::write(&file, asked.to_string()).expect("written");
+    let arguments = ["--mode", "validate", "--log-level", "error", "--concurrency", "1", "-c"];
+    let answer =
+        std::process::Command::new(&envoy).args(arguments).arg(&file).output().expect("Envoy starts");
+    assert!(answer.status.success(), "{}", String::from_utf8_lossy(&answer.stderr));
 }

@@ -54,8 +54,9 @@ fn automatic(cluster: &cds::Cluster, port: &Port<'_>) -> bool {
         && cluster.cluster_discovery_type != Some(picked)
 }
 
-/// The names a server must have: what the rule says, else for the mesh's mTLS the identities behind the service
-/// under every name of their trust domain.
+/// The names a server must have: what the rule says, else what a ServiceEntry says, for the mesh's mTLS with the
+/// identities behind the service under every name of their trust domain, else outside the mesh the name it is asked
+/// for by.
 fn names(port: &Port<'_>, told: Option<&ClientTls>) -> Vec<SubjectAltNameMatcher> {
     if let Some(told) = told.filter(|told| !told.subject_alt_names.is_empty()) {
         return told.subject_alt_names.iter().map(|name| tls::server_name(name)).collect();
@@ -67,6 +68,9 @@ fn names(port: &Port<'_>, told: Option<&ClientTls>) -> Vec<SubjectAltNameMatcher
     if !outside {
         let ids = port.service.accounts.iter();
         all.extend(ids.flat_map(|id| under_every_name(id, port.client.mesh())).map(|id| id.to_string()));
+    } else if all.is_empty() {
+        // A server that is asked for by name must have that name: roots alone would admit any public certificate.
+        all.extend(told.map(|told| told.sni.to_string()).filter(|sni| !sni.is_empty()));
     }
     all.iter().map(|name| tls::server_name(name)).collect()
 }

@@ -5,12 +5,13 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use envoy_types::pb::envoy::config::listener::v3 as lds;
 use envoy_types::pb::google::protobuf::Any;
 use ipnet::IpNet;
 use prost::Message;
 
-use super::{FILTER_CHAINS, chain, chains, finish, on, own_filter, tcp_routes, unknown};
+use super::chains::{self, Chain};
+use super::matches::{Matches, Taken};
+use super::{FILTER_CHAINS, chain, on, own_filter, tcp_routes, unknown};
 use crate::model::policy::VirtualService;
 use crate::model::{InterceptionMode, PortProtocol};
 use crate::view::Client;
@@ -21,6 +22,8 @@ use crate::xds::resources::destination::{Reads, Surroundings};
 use crate::xds::resources::filters;
 use crate::xds::resources::parts::{put_bytes, put_field, wildcard};
 
+/// Tag of `FilterChain.filter_chain_match`.
+const MATCH: u32 = 1;
 /// Tag of `Listener.listener_filters`.
 const LISTENER_FILTERS: u32 = 9;
 
@@ -29,23 +32,25 @@ const LISTENER_FILTERS: u32 = 9;
 pub struct SharedChain {
     /// The port.
     pub port: u16,
-    /// Whether it asks for a server name.
-    by_name: bool,
-    /// Its encoded match: Envoy refuses a listener in which one occurs twice.
-    matched: Bytes,
+    matches: Matches,
+    /// The chain without its match.
     chain: Bytes,
 }
 
 impl SharedChain {
-    fn new(port: u16, chain: &lds::FilterChain) -> Self {
-        let matched = chain.filter_chain_match.as_ref();
-        Self {
-            port,
-            by_name: matched.is_some_and(|matched| !matched.server_names.is_empty()),
-            matched: matched.map(Message::encode_to_vec).unwrap_or_default().into(),
-            chain: chain.encode_to_vec().into(),
-        }
+    fn new(port: u16, told: Chain) -> Self {
+        let bare = chain("", None, told.filter);
+        Self { port, matches: told.matches, chain: bare.encode_to_vec().into() }
     }
+}
+
+/// A listener that services share.
+#[derive(Clone, Debug)]
+pub struct SharedListener {
+    /// The listener.
+    pub entry: Entry,
+    /// Server names and blocks that were left out: an older service leads them elsewhere.
+    pub conflicts: usize,
 }
 
 /// The chains of a ServiceEntry without an address: by its blocks, by its host name where the connection tells one,
@@ -57,21 +62,24 @@ pub(super) fn of_entry(port: &Port<'_>, around: &Surroundings<'_>, reads: &mut R
     };
     let named = matches!(port.port.protocol, PortProtocol::Tls | PortProtocol::Https);
     let names = if named && entry.blocks.is_empty() {
-        vec![port.service.key.hostname.to_string()]
+        vec![port.service.key.hostname.as_str().into()]
     } else {
         Vec::new()
     };
-    let own = chains::matching(names, &entry.blocks);
+    let own = Matches::new(names, &entry.blocks);
     let told = tcp_routes(port, around);
-    let mut all = told.map(|told| chains::of(told, number, around, reads).all).unwrap_or_default();
+    let mut all = told.map(|told| chains::of(told, number, around, reads)).unwrap_or_default();
     // Of a route for every connection only those to this service are meant.
-    for chain in all.iter_mut().filter(|chain| chain.filter_chain_match.is_none()) {
-        chain.filter_chain_match = own.clone();
+    for chain in all.iter_mut().filter(|chain| chain.matches.is_everything()) {
+        chain.matches = own.clone();
     }
-    if !all.iter().any(|chain| chain.filter_chain_match == own) {
-        all.push(chain("", own, own_filter(port)));
+    all.push(Chain { matches: own, filter: own_filter(port) });
+    let (mut taken, mut made) = (Taken::default(), Vec::new());
+    for Chain { matches, filter } in all {
+        let free = taken.take(&matches, &());
+        made.extend(free.into_iter().map(|matches| Chain { matches, filter: filter.clone() }));
     }
-    all.iter().map(|chain| SharedChain::new(number, chain)).collect()
+    made.into_iter().map(|chain| SharedChain::new(number, chain)).collect()
 }
 
 /// The chain of a headless service, by the addresses of its pods; none where unknown destinations pass anyway.
@@ -84,9 +92,9 @@ pub(super) fn of_pods(port: &Port<'_>, around: &Surroundings<'_>, reads: &mut Re
     let addresses = (around.addresses)(&port.service.key, &port.port.name);
     let blocks: BTreeSet<IpNet> = addresses.into_iter().map(IpNet::from).collect();
     let blocks: Vec<_> = blocks.into_iter().collect();
-    let matched = chains::matching(Vec::new(), &blocks);
-    let chain = matched.is_some().then(|| chain("", matched, own_filter(port)));
-    chain.iter().map(|chain| SharedChain::new(number, chain)).collect()
+    let matches = Matches::new(Vec::new(), &blocks);
+    let chain = (!blocks.is_empty()).then(|| Chain { matches, filter: own_filter(port) });
+    chain.into_iter().map(|chain| SharedChain::new(number, chain)).collect()
 }
 
 /// The chains of a VirtualService for a host that is no service: its TLS routes that name a port, else for 443.
@@ -103,35 +111,41 @@ pub(in crate::xds::resources) fn of_names(
     let only_tls = VirtualService { tcp: Vec::new(), ..told.clone() };
     let mut all = Vec::new();
     for port in ports.into_iter().filter(|port| !RESERVED_PORTS.contains(port)) {
-        let chains = chains::of(&only_tls, port, around, reads).all;
-        let named = chains.iter().filter(|chain| chain.filter_chain_match.is_some());
+        let chains = chains::of(&only_tls, port, around, reads);
+        let named = chains.into_iter().filter(|chain| !chain.matches.is_everything());
         all.extend(named.map(|chain| SharedChain::new(port, chain)));
     }
     all
 }
 
-/// The listener for all addresses of a port: that of its HTTP services, if there are any, and these chains. Of two
-/// with one match the first stays.
+/// The listener for all addresses of a port: that of its HTTP services, if there are any, and these chains. What two
+/// of them match stays with the first: Envoy refuses a listener whose chains overlap.
 pub fn shared<'a>(
     port: u16,
     http: Option<&Entry>,
     chains: impl IntoIterator<Item = &'a SharedChain>,
     client: &Client<'_>,
-) -> Entry {
+) -> SharedListener {
     let mut base = on(wildcard(client.key().families), port);
     base.default_filter_chain = Some(chain("PassthroughFilterChain", None, filters::tcp(unknown(client))));
     let http = http.and_then(|entry| Any::decode(entry.encoded.any.clone()).ok());
     let mut message = http.map_or_else(|| base.encode_to_vec(), |any| any.value);
-    let (mut taken, mut by_name) = (BTreeSet::new(), false);
+    let (mut taken, mut by_name) = (Taken::default(), false);
     for one in chains {
-        if taken.insert(&one.matched) {
-            put_bytes(FILTER_CHAINS, &one.chain, &mut message);
-            by_name |= one.by_name;
+        for matches in taken.take(&one.matches, &&one.chain) {
+            let mut whole = Vec::with_capacity(one.chain.len());
+            if let Some(matched) = matches.message() {
+                put_field(MATCH, &matched, &mut whole);
+            }
+            whole.extend_from_slice(&one.chain);
+            put_bytes(FILTER_CHAINS, &whole, &mut message);
+            by_name |= !matches.names.is_empty();
         }
     }
     if by_name {
         put_field(LISTENER_FILTERS, &filters::tls_inspector(), &mut message);
     }
     let encoded = Encoded::new(ResourceType::Listener, &base.name, &message);
-    Entry { name: finish(&base).name, encoded: Arc::new(encoded) }
+    let entry = Entry { name: base.name.as_str().into(), encoded: Arc::new(encoded) };
+    SharedListener { entry, conflicts: taken.conflicts }
 }

@@ -73,11 +73,13 @@ impl Place<'_> {
             action: Some(action),
             ..Default::default()
         };
-        let changes = added(&told.headers);
-        route.request_headers_to_add = changes.request;
-        route.response_headers_to_add = changes.response;
-        route.request_headers_to_remove = removed(&told.headers.request);
-        route.response_headers_to_remove = removed(&told.headers.response);
+        for headers in [Some(&told.headers), single(told).map(|one| &one.headers)].into_iter().flatten() {
+            let changes = added(headers);
+            route.request_headers_to_add.extend(changes.request);
+            route.response_headers_to_add.extend(changes.response);
+            route.request_headers_to_remove.extend(removed(&headers.request));
+            route.response_headers_to_remove.extend(removed(&headers.response));
+        }
         let mut message = route.encode_to_vec();
         side_effects::put(&mut message, told);
         message.into()
@@ -153,6 +155,14 @@ impl Place<'_> {
             path_rewrite_specifier: path,
             ..Default::default()
         }
+    }
+}
+
+/// The only destination of a route: what it says of headers is then the route's.
+fn single(told: &HttpRoute) -> Option<&Weighted> {
+    match &told.action {
+        HttpAction::Forward(to) if to.len() == 1 => to.first(),
+        _ => None,
     }
 }
 
@@ -232,10 +242,8 @@ fn authority(changes: &HeaderChanges) -> Option<String> {
 }
 
 fn rewrite(action: &mut rds::RouteAction, told: &HttpRoute, matched: Option<&HttpMatch>) {
-    let of_headers = authority(&told.headers.request).or_else(|| match &told.action {
-        HttpAction::Forward(to) if to.len() == 1 => authority(&to[0].headers.request),
-        _ => None,
-    });
+    let of_headers = authority(&told.headers.request)
+        .or_else(|| single(told).and_then(|one| authority(&one.headers.request)));
     let host = Some(told.rewrite.authority.to_string()).filter(|host| !host.is_empty()).or(of_headers);
     action.host_rewrite_specifier = host.map(HostRewriteSpecifier::HostRewriteLiteral);
     let uri = told.rewrite.uri.as_str();

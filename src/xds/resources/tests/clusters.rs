@@ -274,6 +274,18 @@ fn tls_is_what_the_rule_says_else_mesh_mtls_where_the_endpoint_can() {
         panic!("not verified")
     };
     assert!(verified.trusted_ca.is_some() && verified.match_typed_subject_alt_names.len() == 1);
+    let by_sni = ClientTls { sni: "example.com".into(), ..secured(ClientTlsMode::Simple) };
+    let common = context(&of(by_sni)).expect("TLS").common_tls_context.expect("common");
+    let Some(tls::common_tls_context::ValidationContextType::ValidationContext(by_sni)) =
+        common.validation_context_type
+    else {
+        panic!("not verified")
+    };
+    assert_eq!(
+        by_sni.match_typed_subject_alt_names, verified.match_typed_subject_alt_names,
+        "as if it was named"
+    );
+    assert!(by_sni.trusted_ca.is_some());
     let files = ClientTls {
         client_certificate: "/c.pem".into(),
         private_key: "/k.pem".into(),

@@ -49,7 +49,66 @@ fn composed(
     policies: &PolicySnapshot,
 ) -> lds::Listener {
     let key = key();
-    decode(&shared(chains[0].port, http, chains, &Client::new(&key, policies)).encoded)
+    decode(&shared(chains[0].port, http, chains, &Client::new(&key, policies)).entry.encoded)
+}
+
+fn names_of(listener: &lds::Listener) -> Vec<Vec<String>> {
+    let matched =
+        |chain: &lds::FilterChain| chain.filter_chain_match.clone().unwrap_or_default().server_names;
+    listener.filter_chains.iter().map(matched).collect()
+}
+
+#[test]
+fn names_of_two_services_under_one_virtual_service_occur_once() {
+    let named = |host: &str| Service {
+        key: crate::model::ServiceKey::new("sample", host),
+        ..entry(Resolution::Dns, &["a.example"])
+    };
+    let (a, b, any) = (named("a.example"), named("b.example"), named("*"));
+    let told = VirtualService {
+        tls: vec![tls(&["a.example", "b.example"], "v1")],
+        ..virtual_service(&["a.example", "b.example"], Vec::new())
+    };
+    let policies = snapshot([told]);
+    let world = [a, b, any];
+    let made = |one: &Service| built_under(one, &key(), &policies, &world).chains;
+    let chains: Vec<_> = world.iter().flat_map(made).collect();
+    let client_key = key();
+    let client = Client::new(&client_key, &policies);
+    let shared = shared(443, None, &chains, &client);
+    assert_eq!(shared.conflicts, 0, "they lead to one place");
+    let names = names_of(&decode(&shared.entry.encoded));
+    assert_eq!(names, [vec!["a.example".to_owned(), "b.example".to_owned()], Vec::new()], "`*` is no name");
+}
+
+#[test]
+fn what_two_chains_match_stays_with_the_first_and_is_counted() {
+    let headless = |name: &str| {
+        let mut service = service(name, vec![port(5432, PortProtocol::Tcp)]);
+        service.resolution = Resolution::Passthrough;
+        service.vips.clear();
+        service
+    };
+    let policies = registry_only();
+    let made = |name: &str| built_under(&headless(name), &key(), &policies, &[]).chains;
+    let chains = [made("pg-all"), made("pg-primary")].concat();
+    let client_key = key();
+    let shared = shared(5432, None, &chains, &Client::new(&client_key, &policies));
+    let listener: lds::Listener = decode(&shared.entry.encoded);
+    assert_eq!((listener.filter_chains.len(), shared.conflicts), (1, 2), "both pods are the older one's");
+}
+
+#[test]
+fn of_routes_that_share_a_name_the_first_keeps_it() {
+    let told = VirtualService {
+        tls: vec![tls(&["a.example", "b.example"], "v1"), tls(&["b.example", "c.example"], "v2")],
+        ..virtual_service(&[HOST], Vec::new())
+    };
+    let world = service("helloworld", vec![port(443, PortProtocol::Tls)]);
+    let made = built_under(&world, &key(), &snapshot([told]), std::slice::from_ref(&world));
+    let names = names_of(&find(&made.listeners, "10.96.0.10_443"));
+    let names: Vec<_> = names.iter().map(|names| names.join(" ")).collect();
+    assert_eq!(names, ["a.example b.example", "c.example", ""]);
 }
 
 #[test]

@@ -262,6 +262,33 @@ fn what_a_route_says_of_requests_is_what_envoy_does() {
 }
 
 #[test]
+fn headers_of_the_only_destination_are_those_of_its_route() {
+    let changes = |name: &str, gone: &str| HeaderChanges {
+        set: vec![(name.into(), "1".into())],
+        remove: vec![gone.into()],
+        ..HeaderChanges::default()
+    };
+    let headers = |at: &str| Headers {
+        request: changes(&format!("x-{at}"), &format!("cookie-{at}")),
+        response: changes(&format!("y-{at}"), &format!("server-{at}")),
+    };
+    let mut told = forward(Vec::new(), vec![Weighted { headers: headers("to"), ..to(HOST, "", 1) }]);
+    told.headers = headers("route");
+    let alone = &routes(vec![told.clone()])[0];
+    let added = |all: &[envoy_types::pb::envoy::config::core::v3::HeaderValueOption]| -> Vec<String> {
+        all.iter().filter_map(|one| one.header.as_ref()).map(|header| header.key.clone()).collect()
+    };
+    assert_eq!(added(&alone.request_headers_to_add), ["x-route", "x-to"]);
+    assert_eq!(added(&alone.response_headers_to_add), ["y-route", "y-to"]);
+    assert_eq!(alone.request_headers_to_remove, ["cookie-route", "cookie-to"]);
+    assert_eq!(alone.response_headers_to_remove, ["server-route", "server-to"]);
+    let HttpAction::Forward(several) = &mut told.action else { panic!("{told:?}") };
+    several.push(to(HOST, "v1", 1));
+    let shared = &routes(vec![told])[0];
+    assert_eq!(added(&shared.request_headers_to_add), ["x-route"], "not for the other destination");
+}
+
+#[test]
 fn redirects_and_answers_need_no_upstream() {
     let redirect = HttpRoute {
         action: HttpAction::Redirect(Redirect {

@@ -139,6 +139,21 @@ fn secrets_carry_their_pem_and_hide_it_from_debug() {
 }
 
 #[test]
+fn domains_that_differ_in_case_are_one() {
+    let key = sidecar(InterceptionMode::Redirect);
+    let host = |name: &str| {
+        let mut world = fixture(name, vec![port(80, PortProtocol::Http)]);
+        world.vips.clear();
+        service(&world, &key).virtual_hosts[0].1.clone()
+    };
+    let (upper, lower) = (host("Reviews"), host("reviews"));
+    let table: rds::RouteConfiguration =
+        decode(&route("80", &Client::new(&key, &PolicySnapshot::default()), [&upper, &lower].into_iter()));
+    let names: Vec<_> = table.virtual_hosts.iter().map(|host| host.name.as_str()).collect();
+    assert_eq!(names, ["Reviews.sample.svc.cluster.local:80", "allow_any"], "Envoy would refuse the other");
+}
+
+#[test]
 fn a_domain_stays_with_the_first_host_that_has_it() {
     let key = sidecar(InterceptionMode::Redirect);
     let host = |name| {

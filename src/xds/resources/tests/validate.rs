@@ -120,9 +120,9 @@ fn generated(key: &OutboundKey, policies: &PolicySnapshot, services: &[Service])
     }
     made.listeners.extend(sni);
     let composed = ports.into_iter().map(|port| {
-        let name = shared(port, None, [], &client).name;
+        let name = shared(port, None, [], &client).entry.name;
         let http = made.listeners.iter().find(|entry| entry.name == name);
-        shared(port, http, chains.iter().filter(|chain| chain.port == port), &client)
+        shared(port, http, chains.iter().filter(|chain| chain.port == port), &client).entry
     });
     let mut listeners: Vec<_> = composed.collect();
     listeners.append(&mut made.listeners);
@@ -167,6 +167,7 @@ fn all_settings() -> Vec<TrafficSettings> {
         tls(secured(ClientTlsMode::Disable)),
         tls(secured(ClientTlsMode::IstioMutual)),
         tls(secured(ClientTlsMode::Simple)),
+        tls(ClientTls { sni: "a.example".into(), ..secured(ClientTlsMode::Simple) }),
         tls(ClientTls {
             sni: "a.example".into(),
             insecure_skip_verify: true,
@@ -232,19 +233,33 @@ fn all_routes() -> VirtualService {
         code: 302,
         ..Redirect::default()
     });
+    let long = format!("/{}", "long/".repeat(60).trim_end_matches('/'));
+    let mut short = forward(vec![prefix(&long)], vec![to(HOST, "", 1)]);
+    short.rewrite = Rewrite { uri: "/".into(), ..Rewrite::default() };
     let last = forward(Vec::new(), vec![to(HOST, "", 1)]);
     let matched =
         |block: &str| TcpMatch { subnets: vec![block.parse().expect("block")], sources: Sources::default() };
+    let both = TcpMatch {
+        subnets: ["10.0.0.0/8", "10.9.0.0/8", "11.0.0.0/8"].map(|block| block.parse().expect("block")).into(),
+        sources: Sources::default(),
+    };
     VirtualService {
         tcp: vec![
             TcpRoute {
-                matches: vec![matched("10.0.0.0/8"), matched("10.0.0.0/8")],
+                matches: vec![matched("10.0.0.0/8"), matched("10.0.0.0/8"), both],
                 to: vec![to(HOST, "", 1)],
             },
             TcpRoute { matches: Vec::new(), to: vec![to(HOST, "v1", 1), to(HOST, "", 2)] },
         ],
-        tls: vec![connections::tls(&["a.example", "*.example"], "v1"), connections::tls(&["*"], "")],
-        ..virtual_service(&[HOST, "web.example", "*.wild.example", "*"], vec![rich, by_regex, moved, last])
+        tls: vec![
+            connections::tls(&["a.example", "*.example"], "v1"),
+            connections::tls(&["b.example", "a.example"], "v2"),
+            connections::tls(&["*"], ""),
+        ],
+        ..virtual_service(
+            &[HOST, "web.example", "*.wild.example", "*"],
+            vec![rich, by_regex, moved, short, last],
+        )
     }
 }
 
@@ -271,6 +286,11 @@ fn services() -> Vec<Service> {
         headless,
         named("dns", entry(Resolution::Dns, &["a.example", "b.example"])),
         named("one", entry(Resolution::DnsRoundRobin, &["a.example"])),
+        Service {
+            key: crate::model::ServiceKey::new("sample", "a.example"),
+            ..entry(Resolution::Dns, &["a.example"])
+        },
+        Service { key: crate::model::ServiceKey::new("sample", "*"), ..entry(Resolution::Passthrough, &[]) },
         named(
             "any",
             Service {
