@@ -19,7 +19,7 @@ enum Argument {
 }
 
 /// Commands with an argument, and whether they may be cut to a length.
-const WITH_ARGUMENT: [(&str, Argument, bool); 17] = [
+const WITH_ARGUMENT: [(&str, Argument, bool); 16] = [
     ("START_TIME", Argument::Time, false),
     ("DOWNSTREAM_PEER_CERT_V_START", Argument::Time, false),
     ("DOWNSTREAM_PEER_CERT_V_END", Argument::Time, false),
@@ -32,7 +32,6 @@ const WITH_ARGUMENT: [(&str, Argument, bool); 17] = [
     ("ENVIRONMENT", Argument::Key, true),
     ("CLUSTER_METADATA", Argument::Key, false),
     ("UPSTREAM_METADATA", Argument::Key, false),
-    ("PER_REQUEST_STATE", Argument::Key, false),
     ("FILTER_STATE", Argument::State, true),
     ("UPSTREAM_FILTER_STATE", Argument::State, true),
     ("METADATA", Argument::Metadata, false),
