@@ -17,7 +17,7 @@ use super::outbound::Outbounds;
 use super::resource::ResourceType;
 use super::status::{StreamStatus, TypeStatus};
 use super::watchers::{Marks, StreamHandle, Watchers};
-use crate::model::policy::{PolicyPart, Scoping};
+use crate::model::policy::{PolicyKind, PolicyPart, Scoping};
 use crate::model::{ClusterId, Name, Node, ProxyView, ServiceKey, WorkloadId};
 use crate::registry::{ChangeSet, Registry};
 use crate::trust::SecretSource;
@@ -235,20 +235,19 @@ impl Hub {
             return;
         }
         let root = self.registry.policies().mesh().root_namespace.clone();
-        let everybody = parts.iter().any(|part| match part.kind.scoping() {
-            Scoping::Mesh => true,
-            Scoping::Namespaces => part.scope == root,
-            // Routers are told by their world.
-            Scoping::Hosts | Scoping::Routers => false,
-        });
-        if everybody {
-            self.namespaces.iter().for_each(|watchers| marks.view(watchers.value()));
-        }
         for part in parts {
-            if part.kind.scoping() == Scoping::Namespaces
+            let everybody = match part.kind.scoping() {
+                Scoping::Mesh => true,
+                Scoping::Namespaces => part.scope == root,
+                // Routers are told by their world.
+                Scoping::Hosts | Scoping::Routers => false,
+            };
+            if everybody {
+                self.namespaces.iter().for_each(|watchers| mark(part.kind, watchers.value(), marks));
+            } else if part.kind.scoping() == Scoping::Namespaces
                 && let Some(watchers) = self.namespaces.get(&part.scope)
             {
-                marks.view(&watchers);
+                mark(part.kind, &watchers, marks);
             }
             self.assignments.policy_changed(part, marks);
         }
@@ -280,5 +279,13 @@ impl Hub {
         let mut all: Vec<_> = self.streams.iter().map(|entry| Arc::clone(entry.value())).collect();
         all.sort_by(|a, b| (&a.node.id, a.handle.id).cmp(&(&b.node.id, b.handle.id)));
         all.iter().map(|entry| entry.status()).collect()
+    }
+}
+
+/// Those policies that projections read make proxies look at everything again, the others at their own listeners.
+fn mark(kind: PolicyKind, watchers: &Watchers, marks: &mut Marks) {
+    match kind {
+        PolicyKind::PeerAuthentication | PolicyKind::AuthorizationPolicy => marks.own(watchers),
+        _ => marks.view(watchers),
     }
 }

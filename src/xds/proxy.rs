@@ -172,6 +172,10 @@ impl Proxy {
                 continue;
             }
             let cell = self.watch_assignment(name);
+            if Arc::ptr_eq(&cell, &old) {
+                // Its projection was another one for a moment only.
+                continue;
+            }
             self.assignments.insert(name.clone(), cell);
             self.hub.assignments.unwatch(&old, &self.entry.handle);
             switched.push(name.clone());
@@ -186,6 +190,11 @@ impl Proxy {
         };
         let handle = &self.entry.handle;
         let new = join(&self.hub, &self.view, handle);
+        if Arc::ptr_eq(&new, &old) {
+            // Its projection was another one for a moment only.
+            self.outbound = Some(old);
+            return false;
+        }
         if self.lists {
             new.watch_lists(handle);
         }
@@ -198,7 +207,8 @@ impl Proxy {
         true
     }
 
-    fn refresh_own(&mut self) -> bool {
+    /// Looks again at what is the proxy's own; says whether that differs.
+    pub(super) fn refresh_own(&mut self) -> bool {
         if !self.lists {
             return false;
         }

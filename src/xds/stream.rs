@@ -249,13 +249,15 @@ impl<S: Session> Stream<S> {
                 self.session.rekeyed();
             }
             if change.own {
-                self.session.list_changed(ResourceType::Cluster);
-                self.session.list_changed(ResourceType::Listener);
+                self.own_changed();
             }
             if change.identity {
                 self.renewal = self.proxy.renewal();
                 self.session.changed(ResourceType::Secret, &"default".into());
             }
+        }
+        if dirty.own && !dirty.view && self.proxy.refresh_own() {
+            self.own_changed();
         }
         let rekeys = if dirty.view { Default::default() } else { dirty.rekeys };
         for name in self.proxy.rekey(&rekeys) {
@@ -267,6 +269,11 @@ impl<S: Session> Stream<S> {
         for (kind, name) in dirty.names {
             self.session.changed(kind, &name);
         }
+    }
+
+    fn own_changed(&mut self) {
+        self.session.list_changed(ResourceType::Cluster);
+        self.session.list_changed(ResourceType::Listener);
     }
 
     /// When to look again although nothing happens: a push held back, or the certificate's renewal. It does not

@@ -18,6 +18,8 @@ pub(super) struct Dirty {
     pub(super) lists: BTreeSet<ResourceType>,
     /// Assignments that may belong to another projection now.
     pub(super) rekeys: BTreeSet<Name>,
+    /// Policies about the proxy's own listeners.
+    pub(super) own: bool,
     /// What the registry knows of the proxy itself, or of the services behind its own ports.
     pub(super) view: bool,
     /// When the first of these changes was noted at the registry.
@@ -132,6 +134,11 @@ impl Marks {
         self.mark(watchers, |dirty| {
             dirty.rekeys.insert(name.clone());
         });
+    }
+
+    /// What policies say about the proxies' own listeners differs.
+    pub(super) fn own(&mut self, watchers: &Watchers) {
+        self.mark(watchers, |dirty| dirty.own = true);
     }
 
     /// The lists of a wildcard type differ.

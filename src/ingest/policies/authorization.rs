@@ -33,6 +33,7 @@ struct Spec {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Selector {
+    #[serde(default)]
     match_labels: BTreeMap<String, String>,
     #[serde(flatten)]
     unknown: Fields,

@@ -89,7 +89,7 @@ fn proxy(namespace: &str, label: &str) -> ProxyView {
     let metadata = NodeMetadata {
         cluster_id: "c1".to_owned(),
         namespace: namespace.to_owned(),
-        labels: [("app".into(), label.into())].into(),
+        labels: [("app", label)].into(),
         ..NodeMetadata::default()
     };
     let id = format!("sidecar~10.0.0.9~p.{namespace}~{namespace}.svc.cluster.local");
