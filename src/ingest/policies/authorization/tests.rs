@@ -103,7 +103,6 @@ fn fields_that_are_not_known_are_conditions_that_are_not_supported() {
 fn a_selector_selects_by_labels_and_nothing_else() {
     for selector in [
         json!({"labels": {"app": "a"}}),
-        json!({}),
         json!({"matchLabels": {"version": 1}}),
         json!({"matchLabels": {"app": "a"}, "matchExpressions": []}),
     ] {
@@ -117,7 +116,9 @@ fn a_selector_selects_by_labels_and_nothing_else() {
     let closed = closed(PolicyMeta { created: 1, id: PolicyId::new("ns", "p") }, &spec);
     assert!(!closed.is_about("ns", "root", |_| None) && closed.is_about("ns", "root", |_| Some("a")));
     assert_eq!((closed.action, closed.rules.len()), (AuthorizationAction::Allow, 0));
-    assert!(read(json!({"selector": null})).expect("read").selector.is_everything());
+    for everything in [json!(null), json!({}), json!({"matchLabels": {}})] {
+        assert!(read(json!({"selector": everything})).expect("read").selector.is_everything());
+    }
 }
 
 #[test]
