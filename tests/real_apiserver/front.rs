@@ -177,7 +177,10 @@ async fn forward(State(gateway): State<Arc<Inner>>, request: Request) -> Respons
         gateway.gone.fetch_add(1, Ordering::Relaxed);
     }
     let kind = answer.headers().get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
-    let counter = if kind.starts_with("application/json") { &gateway.json } else { &gateway.other };
-    counter.fetch_add(1, Ordering::Relaxed);
+    // That a kind is not there is said in plain text.
+    if answer.status() != StatusCode::NOT_FOUND {
+        let counter = if kind.starts_with("application/json") { &gateway.json } else { &gateway.other };
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
     answer.map(Body::new)
 }
