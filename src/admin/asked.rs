@@ -10,7 +10,7 @@ use super::query::Query;
 use super::reply::Refusal;
 use crate::model::{ClusterId, Hostname, Locality, Node, NodeMetadata, ProxyView, Transport};
 use crate::registry::ServiceSnapshot;
-use crate::view::EdsKey;
+use crate::view::{EdsKey, EdsName, Inputs};
 
 const KNOWN: [&str; 7] = ["host", "port", "proxy", "network", "cluster", "namespace", "ip"];
 const USAGE: &str = "needed: host=HOST and either proxy=ID (a connected one) or network=N and/or cluster=C; \
@@ -42,7 +42,7 @@ impl Asked {
     }
 
     /// The service that a projection means; the first where it means none.
-    pub(super) fn meant(&self, key: &EdsKey) -> &ServiceSnapshot {
+    fn meant(&self, key: &EdsKey) -> &ServiceSnapshot {
         let of = |candidate: &&Arc<ServiceSnapshot>| {
             candidate
                 .service
@@ -50,6 +50,20 @@ impl Asked {
                 .is_some_and(|service| key.namespace.as_ref() == Some(&service.key.namespace))
         };
         self.candidates.iter().find(of).unwrap_or(&self.candidates[0])
+    }
+
+    /// What `tell` says of `name`, by what the registry has now and the projection of who asks.
+    pub(super) fn of<T>(
+        &self,
+        sources: &Sources,
+        name: &EdsName,
+        tell: impl FnOnce(Inputs<'_>, &EdsKey) -> T,
+    ) -> T {
+        let (networks, standings) = (sources.registry.networks(), sources.registry.standings());
+        let (mesh, policies) = (&sources.mesh, sources.registry.policies());
+        let key = EdsKey::of(&self.view, name, &self.candidates, &policies, mesh);
+        let service = self.meant(&key);
+        tell(Inputs { service, networks: &networks, mesh, standings: &standings, policies: &policies }, &key)
     }
 
     /// The answer, with what was asked.

@@ -10,8 +10,8 @@ use super::asked::Asked;
 use super::query::Query;
 use super::reply::Refusal;
 use super::{Shared, Sources, reply};
+use crate::view::EdsName;
 use crate::view::explain::explain;
-use crate::view::{EdsKey, EdsName, Inputs};
 
 /// The page.
 pub(super) async fn page(State(sources): Shared, query: Query) -> Result<Response, Refusal> {
@@ -34,13 +34,7 @@ pub(super) async fn page(State(sources): Shared, query: Query) -> Result<Respons
 
 fn port_answer(sources: &Sources, asked: &Asked, port: u16, subset: &str, endpoint: Option<IpAddr>) -> Value {
     let name = EdsName { subset: subset.to_owned(), ..EdsName::outbound(port, &asked.host) };
-    let (networks, standings) = (sources.registry.networks(), sources.registry.standings());
-    let (mesh, standings) = (&sources.mesh, &*standings);
-    let policies = sources.registry.policies();
-    let key = EdsKey::of(&asked.view, &name, &asked.candidates, &policies, mesh);
-    let service = asked.meant(&key);
-    let inputs = Inputs { service, networks: &networks, mesh, standings, policies: &policies };
-    let mut explanation = explain(inputs, &name, &key);
+    let mut explanation = asked.of(sources, &name, |inputs, key| explain(inputs, &name, key));
     if endpoint.is_some() {
         explanation.endpoints.retain(|one| one.address == endpoint);
     }

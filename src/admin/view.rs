@@ -9,7 +9,7 @@ use super::query::Query;
 use super::reply::Refusal;
 use super::{Shared, Sources, reply};
 use crate::model::{Endpoint, Locality};
-use crate::view::{AssignedEndpoint, Decision, EdsKey, EdsName, Inputs, Origin, assign};
+use crate::view::{AssignedEndpoint, Decision, EdsName, Origin, assign};
 
 /// The page.
 pub(super) async fn page(State(sources): Shared, query: Query) -> Result<Response, Refusal> {
@@ -20,14 +20,8 @@ pub(super) async fn page(State(sources): Shared, query: Query) -> Result<Respons
 
 fn answer(sources: &Sources, asked: &Asked, port: u16) -> Value {
     let name = EdsName::outbound(port, &asked.host);
-    let (networks, standings) = (sources.registry.networks(), sources.registry.standings());
-    let (mesh, standings) = (&sources.mesh, &*standings);
-    let policies = sources.registry.policies();
-    let key = EdsKey::of(&asked.view, &name, &asked.candidates, &policies, mesh);
-    let service = asked.meant(&key);
-    let inputs = Inputs { service, networks: &networks, mesh, standings, policies: &policies };
     let mut decisions: Vec<(Endpoint, Decision)> = Vec::new();
-    let assignment = assign(inputs, &name, &key, &mut decisions);
+    let assignment = asked.of(sources, &name, |inputs, key| assign(inputs, &name, key, &mut decisions));
     let sent: Vec<_> = assignment
         .groups
         .iter()

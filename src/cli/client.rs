@@ -125,6 +125,12 @@ pub(super) fn text(value: &Value, key: &str) -> String {
     }
 }
 
+/// `address:port` of a row.
+pub(super) fn socket(row: &Value) -> String {
+    let (address, port) = (text(row, "address"), text(row, "port"));
+    if address.contains(':') { format!("[{address}]:{port}") } else { format!("{address}:{port}") }
+}
+
 /// The rows of a list; none when it is something else.
 pub(super) fn rows(value: &Value) -> &[Value] {
     value.as_array().map(Vec::as_slice).unwrap_or_default()

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use serde_json::Value;
 
-use super::client::{self, ServerArgs, rows, text};
+use super::client::{self, ServerArgs, rows, socket, text};
 use super::question::Question;
 use super::table::{self, Output};
 
@@ -42,7 +42,7 @@ fn columns(answer: &Value, wide: bool) -> String {
 fn port_lines(port: &Value, wide: bool) -> Vec<Vec<String>> {
     let name = text(port, "name");
     let line = |row: &Value, status: String, via: String| {
-        let mut cells = vec![address(row), status, text(row, "weight"), text(row, "locality"), via];
+        let mut cells = vec![socket(row), status, text(row, "weight"), text(row, "locality"), via];
         cells.extend([text(row, "network"), text(row, "cluster"), name.clone()]);
         if wide {
             cells.push(text(row, "pod"));
@@ -61,12 +61,6 @@ fn port_lines(port: &Value, wide: bool) -> Vec<Vec<String>> {
     let hidden = rows(&port["hidden"]).iter().filter(|row| wide || row["reason"] != "hidden/other-port");
     lines.extend(behind.chain(hidden).map(|row| line(row, "-".to_owned(), text(row, "reason"))));
     lines
-}
-
-fn address(row: &Value) -> String {
-    let address = text(row, "address");
-    let port = text(row, "port");
-    if address.contains(':') { format!("[{address}]:{port}") } else { format!("{address}:{port}") }
 }
 
 #[cfg(test)]

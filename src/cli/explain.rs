@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use serde_json::Value;
 
-use super::client::{self, ServerArgs, encode, rows, text};
+use super::client::{self, ServerArgs, encode, rows, socket, text};
 use super::question::Question;
 use super::table::{self, Output, plain};
 
@@ -151,12 +151,7 @@ fn priorities(all: &[Value]) -> String {
 }
 
 fn address(row: &Value) -> String {
-    let (address, port) = (text(row, "address"), text(row, "port"));
-    match address.as_str() {
-        "" => "no address".to_owned(),
-        v6 if v6.contains(':') => format!("[{v6}]:{port}"),
-        v4 => format!("{v4}:{port}"),
-    }
+    if text(row, "address").is_empty() { "no address".to_owned() } else { socket(row) }
 }
 
 #[cfg(test)]

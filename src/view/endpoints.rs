@@ -273,7 +273,7 @@ impl<'a> Pass<'a> {
     /// Whether an endpoint gives its gateways weight (D4; Q11: every one that is sent does).
     fn is_ready(&self, endpoint: &Endpoint) -> bool {
         self.inputs.mesh.quirks().has(Quirk::Q11)
-            || endpoint.health == Health::Healthy && !self.is_draining(endpoint)
+            || endpoint.health == Health::Healthy && !self.stays_draining(endpoint)
     }
 
     fn has_no_share(&self, workload: &Workload) -> bool {
@@ -351,6 +351,11 @@ impl<'a> Pass<'a> {
         endpoint.health == Health::Draining || label().is_some_and(|value| !value.is_empty())
     }
 
+    /// Whether an endpoint that was not hidden is draining: only those of services with sticky sessions are left.
+    fn stays_draining(&self, endpoint: &Endpoint) -> bool {
+        self.sticky && self.is_draining(endpoint)
+    }
+
     /// The endpoint at its own address (R4.11–R4.17); `None` when it has none.
     fn direct(&self, endpoint: &Endpoint, facts: Facts) -> Option<AssignedEndpoint> {
         let (features, port) = (self.inputs.mesh.features(), endpoint.port);
@@ -368,7 +373,7 @@ impl<'a> Pass<'a> {
             }
             (None, _) => return None,
         };
-        let draining = self.is_draining(endpoint);
+        let draining = self.stays_draining(endpoint);
         Some(AssignedEndpoint {
             target,
             weight: endpoint.weight(),

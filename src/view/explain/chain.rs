@@ -1,8 +1,10 @@
 //! The checks that an endpoint passed, and the one that hid it.
 
+use std::cell::RefCell;
+
 use serde::Serialize;
 
-use crate::model::policy::TrafficSettings;
+use crate::model::policy::ClientTlsMode;
 use crate::model::{Discoverability, Endpoint, Health, NetworkGateway};
 use crate::view::roads::{Road, Roads};
 use crate::view::{Decision, Destination, EdsKey, EdsName, Inputs, mtls};
@@ -42,18 +44,22 @@ pub(super) struct Facts<'a> {
     pub(super) inputs: Inputs<'a>,
     name: &'a EdsName,
     key: &'a EdsKey,
-    settings: TrafficSettings,
+    /// What DestinationRules say of TLS (R4.12.1).
+    tls: Option<ClientTlsMode>,
+    /// The ways that endpoints go; each is found once.
+    roads: RefCell<Roads<'a>>,
 }
 
 impl<'a> Facts<'a> {
     pub(super) fn new(inputs: Inputs<'a>, name: &'a EdsName, key: &'a EdsKey) -> Self {
         let destination = Destination::of_ids(inputs.policies, &name.host, &key.rules);
-        Self { inputs, name, key, settings: destination.settings(name.port, &name.subset) }
+        let roads = RefCell::new(Roads::new(inputs, key));
+        Self { inputs, name, key, tls: mtls::told(&destination, name), roads }
     }
 
     /// The gateways in front of an endpoint, as the pipeline chooses them; none when it is reached otherwise.
     pub(super) fn gateways(&self, endpoint: &Endpoint) -> Vec<NetworkGateway> {
-        let mut roads = Roads::new(self.inputs, self.key);
+        let mut roads = self.roads.borrow_mut();
         match roads.to(&endpoint.workload.network, &endpoint.workload.cluster) {
             Road::Gateways(set) => roads.sets()[set].clone(),
             Road::Direct | Road::Hidden(_) => Vec::new(),
@@ -183,8 +189,8 @@ impl<'a> Facts<'a> {
     fn mtls(&self, endpoint: &Endpoint) -> String {
         let workload = &endpoint.workload;
         let label = workload.tls_mode_text();
-        match &self.settings.tls {
-            Some(tls) => format!("a DestinationRule says {:?}; the pod's TLS mode is {label:?}", tls.mode),
+        match self.tls {
+            Some(mode) => format!("a DestinationRule says {mode:?}; the pod's TLS mode is {label:?}"),
             None if label != "istio" => format!("its TLS mode is {label:?}, not \"istio\""),
             None => {
                 let looked = |key: &str| workload.label(key);

@@ -42,6 +42,10 @@ pub(super) fn rows(
     name: &EdsName,
     key: &EdsKey,
 ) -> Vec<PriorityRow> {
+    with_plan(inputs, name, key, |plan, _| rows_of(assignment, inputs, key, plan))
+}
+
+fn rows_of(assignment: &Assignment, inputs: Inputs<'_>, key: &EdsKey, plan: &Plan<'_>) -> Vec<PriorityRow> {
     let mut rows: BTreeMap<u32, PriorityRow> = BTreeMap::new();
     for group in &assignment.groups {
         let row = rows.entry(group.priority).or_insert_with(|| PriorityRow {
@@ -56,13 +60,15 @@ pub(super) fn rows(
             }
             Origin::Gateway { .. } => false,
         });
-        let compared = with_plan(inputs, name, key, |plan, _| compared(plan, key, &group.locality));
-        let why = if demoted { "its cluster is stale" } else { &compared };
+        let why = match demoted {
+            true => "its cluster is stale".to_owned(),
+            false => compared(plan, key, &group.locality),
+        };
         row.groups.push(GroupRow {
             locality: group.locality.to_string(),
             weight: group.weight,
             addresses: group.endpoints.len(),
-            why: why.to_owned(),
+            why,
         });
     }
     rows.into_values().collect()
