@@ -87,11 +87,21 @@ impl Adopted {
             return Known::Some;
         }
         self.given_up(failing).await;
-        if self.ages.is_empty() && !self.is_config_restored() {
-            // Not a single one is known, and there may be many.
-            std::future::pending().await
+        if self.ages.is_empty() {
+            // Not a single one is known, and there may be many: unless the cluster that has the Secrets knew of none.
+            self.config_restored().await;
         }
         Known::All
+    }
+
+    /// Waits until the cluster that has the Secrets is served from its snapshot, which may be never.
+    async fn config_restored(&self) {
+        let mut table = self.registry.clusters().watch();
+        while !self.is_config_restored() {
+            if table.changed().await.is_err() {
+                return std::future::pending().await;
+            }
+        }
     }
 
     /// Waits until the Secrets cannot be read.
@@ -118,7 +128,7 @@ impl Adopted {
     fn serve(&mut self, mut loaded: Loaded) {
         let id = loaded.snapshot.cluster.clone();
         // One with a document was the config cluster, and no Secret ever named it.
-        if self.registry.clusters().get(&id).is_some() || loaded.snapshot.mesh_networks.is_some() {
+        if self.registry.clusters().get(&id).is_some() || loaded.snapshot.has_documents() {
             return;
         }
         // Somebody else who writes for it knows more.

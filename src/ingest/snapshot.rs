@@ -86,6 +86,11 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
+    /// Whether something is in it that only the config cluster has.
+    pub(super) fn has_documents(&self) -> bool {
+        [&self.mesh_networks, &self.mesh_config, &self.policies].into_iter().any(Option::is_some)
+    }
+
     /// What tells operators of a cluster that is served from it.
     pub(super) fn shown(&self) -> impl FnOnce(&mut ClusterStatus) + use<> {
         let state = &self.state;

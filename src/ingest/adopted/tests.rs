@@ -187,12 +187,34 @@ async fn no_snapshot_says_that_there_are_no_clusters() {
     world.failing.send_replace(true);
     assert!(!world.adopts(Duration::from_secs(3600)).await);
     // What was the config cluster is no remote one.
-    let document = Some("networks: {}".into());
-    let config = Snapshot { mesh_networks: document, ..snapshot("east", &["a"]) };
-    let mut world = World::with([config, snapshot("b", &["a"])], IngestOptions::default());
-    world.failing.send_replace(true);
-    assert!(world.adopts(Duration::ZERO).await);
-    assert_eq!(world.served(), ["b"]);
+    let document = || Some("{}".into());
+    let before = snapshot("east", &["a"]);
+    for config in [
+        Snapshot { mesh_networks: document(), ..before.clone() },
+        Snapshot { mesh_config: document(), ..before.clone() },
+        Snapshot { policies: document(), ..before },
+    ] {
+        let mut world = World::with([config, snapshot("b", &["a"])], IngestOptions::default());
+        world.failing.send_replace(true);
+        assert!(world.adopts(Duration::ZERO).await);
+        assert_eq!(world.served(), ["b"]);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_config_cluster_that_knew_of_no_other_settles_it_even_after_its_secrets_failed() {
+    let World { mut adopted, failing, .. } = World::with([], IngestOptions::default());
+    failing.send_replace(true);
+    let registry = Arc::clone(&adopted.registry);
+    let mut failing = failing.subscribe();
+    assert_eq!(adopted.adopt(&mut failing).await, Known::Some);
+    let mut all = std::pin::pin!(adopted.adopt(&mut failing));
+    assert!(futures::poll!(&mut all).is_pending(), "its snapshot may say more");
+    let mut row = ClusterStatus::new("east".into(), ClusterRole::Config, "x");
+    let now: Moment = Instant::now().into_std().into();
+    row.restored = Some(Restored { path: "x".to_owned(), confirmed: now });
+    registry.clusters().put(row);
+    assert_eq!(tokio::time::timeout(Duration::from_secs(1), all).await, Ok(Known::All));
 }
 
 #[tokio::test(start_paused = true)]
