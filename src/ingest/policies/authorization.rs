@@ -6,6 +6,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
+use super::decode::spelling::HEADER_NAME;
 use crate::model::policy::{
     Attribute, AuthorizationAction, AuthorizationPolicy, AuthorizationRule, Clause, PolicyMeta,
     WorkloadSelector,
@@ -325,7 +326,7 @@ fn operation_field(field: &str) -> Option<(Attribute, bool)> {
 /// The attribute of a condition.
 fn condition_key(key: &str) -> Option<Attribute> {
     let header = key.strip_prefix("request.headers[").and_then(|rest| rest.strip_suffix(']'));
-    if let Some(header) = header.filter(|header| !header.is_empty()) {
+    if let Some(header) = header.filter(|header| HEADER_NAME.takes(header.strip_prefix(':').unwrap_or(header))) {
         return Some(Attribute::Header(header.to_ascii_lowercase().into()));
     }
     Some(match key {

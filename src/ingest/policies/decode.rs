@@ -10,6 +10,7 @@ mod mesh_config;
 mod names;
 mod peer_authentication;
 mod sidecar;
+pub(in crate::ingest) mod spelling;
 mod traffic;
 
 #[cfg(test)]

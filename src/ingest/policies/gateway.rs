@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::decode::spelling::{HOST, LINE, is_label};
 use crate::model::policy::{
     Gateway, GatewayHostName, GatewayServer, HostPattern, PolicyMeta, ServerTls, ServerTlsMode, TlsVersion,
     WorkloadSelector,
@@ -109,6 +110,9 @@ fn opened(server: Server, namespace: &Name) -> Result<GatewayServer, String> {
         Some(bind) => Some(bind.parse().map_err(|_| format!("bind: {bind:?} is no IP address"))?),
         None => None,
     };
+    if !port.name.as_deref().is_none_or(|name| LINE.takes(name)) {
+        return Err(format!("port.name: {:?} is not {}", port.name, LINE.allowed));
+    }
     let hosts = hosts.unwrap_or_default();
     if hosts.is_empty() {
         return Err("hosts: at least one is needed".into());
@@ -153,8 +157,7 @@ fn protocol(text: &str) -> Result<PortProtocol, String> {
 /// `namespace/host` or `host`; `.` is the gateway's own namespace.
 fn host_name(text: &str, own: &Name) -> Result<GatewayHostName, String> {
     let (namespace, host) = text.split_once('/').unwrap_or(("*", text));
-    let wildcard = host == "*" || host.strip_prefix("*.").is_some_and(|rest| !rest.contains('*'));
-    if namespace.is_empty() || host.is_empty() || host.contains('/') || (host.contains('*') && !wildcard) {
+    if !HOST.takes(host) || !(matches!(namespace, "*" | ".") || is_label(namespace)) {
         return Err(format!("hosts: {text:?} is no host, *.suffix or *, with or without namespace/"));
     }
     let namespace = match namespace {

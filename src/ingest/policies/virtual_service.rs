@@ -8,9 +8,11 @@ mod http;
 mod tests;
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 
 use field::Field;
 
+use super::decode::spelling::{HOST, is_label};
 use crate::model::policy::{
     Destination, HostPattern, MESH_GATEWAY, PolicyMeta, Sources, TcpMatch, TcpRoute, TlsMatch, TlsRoute,
     VirtualService, Weighted,
@@ -76,10 +78,8 @@ fn hosts(field: &Field<'_>, place: Place<'_>) -> Result<Vec<HostPattern>, String
     let mut hosts = Vec::new();
     for one in field.list()? {
         let text = one.text()?;
-        let rest = text.strip_prefix('*').unwrap_or(text);
-        let letter = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_' | ':');
-        if text.is_empty() || !rest.chars().all(letter) {
-            return Err(one.bad("is no host name or *.suffix"));
+        if !is_host(text) {
+            return Err(one.bad(&format!("is not {}", HOST.allowed)));
         }
         let host = place.host(text);
         if seen.insert(host.clone()) {
@@ -87,6 +87,11 @@ fn hosts(field: &Field<'_>, place: Place<'_>) -> Result<Vec<HostPattern>, String
         }
     }
     if hosts.is_empty() { Err(field.bad("names no host")) } else { Ok(hosts) }
+}
+
+/// A host, also with a dot at its end, or an address.
+fn is_host(text: &str) -> bool {
+    HOST.takes(text.strip_suffix('.').unwrap_or(text)) || text.parse::<IpAddr>().is_ok()
 }
 
 fn gateways(field: &Field<'_>, place: Place<'_>) -> Result<Vec<Name>, String> {
@@ -138,8 +143,7 @@ fn tls(route: &Field<'_>, place: Place<'_>, hosts: &[HostPattern]) -> Result<Tls
 /// to other names are not the object's.
 fn server_name(field: &Field<'_>, place: Place<'_>, hosts: &[HostPattern]) -> Result<Name, String> {
     let text = field.text()?;
-    let rest = text.strip_prefix("*.").unwrap_or(text);
-    if rest.is_empty() || (rest.contains('*') && text != "*") {
+    if !HOST.takes(text) {
         return Err(field.bad("is no server name, *.suffix or *"));
     }
     let text = text.to_ascii_lowercase();
@@ -205,12 +209,16 @@ fn weighted(route: &Field<'_>, place: Place<'_>) -> Result<Vec<Weighted>, String
 
 fn destination(field: &Field<'_>, place: Place<'_>) -> Result<Destination, String> {
     let host = field.get("host")?;
-    if host.text()?.is_empty() || host.text()?.starts_with('*') {
+    let subset = field.get("subset")?;
+    if !is_host(host.text()?) || host.text()?.starts_with('*') {
         return Err(host.bad("is no host name"));
+    }
+    if !subset.text()?.is_empty() && !is_label(subset.text()?) {
+        return Err(subset.bad("is no name of a subset: letters, digits and `-`, at most 63"));
     }
     Ok(Destination {
         host: place.host(host.text()?),
-        subset: field.get("subset")?.text()?.into(),
+        subset: subset.text()?.into(),
         port: field.get("port")?.get("number")?.port()?,
     })
 }

@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use super::spelling::{self, Spelling};
+
 /// How much of a value an error repeats.
 const SHOWN: usize = 60;
-/// How long one step of a duration may be, in seconds: 10 000 years.
-const MAX_SECONDS: f64 = 315_576_000_000.0;
 
 /// A value of a document. `null` counts as missing.
 #[derive(Clone, Copy)]
@@ -135,6 +135,12 @@ impl<'a> At<'a> {
         }
     }
 
+    /// A text of this sort.
+    pub(in crate::ingest) fn spelled(&self, like: Spelling) -> Result<&'a str, String> {
+        let text = self.text()?;
+        if like.takes(text) { Ok(text) } else { self.wrong(like.allowed) }
+    }
+
     /// `true` or `false`.
     pub(in crate::ingest) fn boolean(&self) -> Result<bool, String> {
         match self.value {
@@ -174,8 +180,8 @@ impl<'a> At<'a> {
 
     /// A duration, not negative: `10s`, `1m30s`, `0.5s`, `100ms`.
     pub(in crate::ingest) fn duration(&self) -> Result<Duration, String> {
-        let parsed = self.value.as_str().and_then(duration);
-        parsed.map_or_else(|| self.wrong("a duration like 10s, 1m30s, 0.5s or 100ms"), Ok)
+        let parsed = self.value.as_str().and_then(spelling::duration);
+        parsed.map_or_else(|| self.wrong("a duration like 10s, 1m30s, 0.5s or 100ms, at most 83333h"), Ok)
     }
 
     /// A duration of at least a millisecond.
@@ -212,48 +218,11 @@ fn whole(number: f64) -> Option<u64> {
     (number.fract() == 0.0 && (0.0..=9e15).contains(&number)).then_some(number as u64)
 }
 
-/// Numbers with units, one after another.
-fn duration(text: &str) -> Option<Duration> {
-    let mut rest = text;
-    let mut seconds = 0.0;
-    while !rest.is_empty() {
-        let end = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
-        let number: f64 = rest[..end].parse().ok()?;
-        let unit_end = rest[end..].find(|c: char| c.is_ascii_digit() || c == '.');
-        let (unit, next) = rest[end..].split_at(unit_end.unwrap_or(rest.len() - end));
-        seconds += number
-            * match unit {
-                "h" => 3600.0,
-                "m" => 60.0,
-                "s" => 1.0,
-                "ms" => 1e-3,
-                "us" | "µs" => 1e-6,
-                "ns" => 1e-9,
-                _ => return None,
-            };
-        rest = next;
-    }
-    let is_one = text == "0" || !text.is_empty();
-    (is_one && seconds <= MAX_SECONDS).then(|| Duration::from_nanos_u128((seconds * 1e9).round() as u128))
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;
 
     use super::*;
-
-    #[test]
-    fn durations_are_written_in_units() {
-        for (text, millis) in
-            [("10s", 10_000), ("1m30s", 90_000), ("0.5s", 500), ("100ms", 100), ("1h", 3_600_000), ("0s", 0)]
-        {
-            assert_eq!(duration(text), Some(Duration::from_millis(millis)), "{text}");
-        }
-        for text in ["", "10", "-1s", "1d", "s", "1s-", "1..5s", "9999999999999h", "1 s"] {
-            assert_eq!(duration(text), None, "{text}");
-        }
-    }
 
     #[test]
     fn errors_name_the_place_what_was_there_and_what_is_allowed() {

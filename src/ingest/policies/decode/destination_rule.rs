@@ -1,5 +1,6 @@
 //! DestinationRules.
 
+use super::spelling::is_label;
 use super::{At, Terms, names, traffic};
 use crate::model::ExportTo;
 use crate::model::policy::{DestinationRule, PolicyMeta, Subset};
@@ -40,7 +41,7 @@ fn subset(at: &At<'_>) -> Result<Subset, String> {
     at.object()?;
     let name = at.read("name", |name| {
         let text = name.text()?;
-        if names::is_label(text) {
+        if is_label(text) {
             Ok(text.into())
         } else {
             name.wrong("letters, digits and `-`, at most 63")

@@ -2,12 +2,10 @@
 
 use std::collections::BTreeSet;
 
+use super::spelling::{HOST, is_label};
 use super::{At, Terms};
 use crate::model::policy::{HostPattern, PolicyMeta, WorkloadSelector};
 use crate::model::{ExportTo, Labels, Name};
-
-/// The longest host name.
-const MAX_HOST: usize = 253;
 
 /// A host, in lower case. A short name means a service of the object's namespace; one with a dot or a wildcard stays.
 pub(super) fn host(at: &At<'_>, meta: &PolicyMeta, terms: &Terms) -> Result<HostPattern, String> {
@@ -22,20 +20,7 @@ pub(super) fn host(at: &At<'_>, meta: &PolicyMeta, terms: &Terms) -> Result<Host
 
 /// That a text is a host name, `*.suffix`, or `*`.
 pub(super) fn checked_host(at: &At<'_>, text: &str) -> Result<(), String> {
-    let name = text.strip_prefix("*.").unwrap_or(text);
-    if text == "*" || (text.len() <= MAX_HOST && name.split('.').all(is_label)) {
-        return Ok(());
-    }
-    at.wrong("a DNS name, *.suffix, or *")
-}
-
-/// Whether a text is one label of a DNS name; capitals and underscores pass, as they do elsewhere.
-pub(super) fn is_label(text: &str) -> bool {
-    let inner = |c: u8| c.is_ascii_alphanumeric() || c == b'-' || c == b'_';
-    (1..=63).contains(&text.len())
-        && text.bytes().all(inner)
-        && !text.starts_with('-')
-        && !text.ends_with('-')
+    if HOST.takes(text) { Ok(()) } else { at.wrong(HOST.allowed) }
 }
 
 /// Field `exportTo`: `.`, `*`, `~` or namespaces; without any, what the mesh says for the kind.

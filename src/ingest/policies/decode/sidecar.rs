@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use super::spelling::{SOCKET_PATH, is_label};
 use super::{At, Terms, names, traffic};
 use crate::model::policy::{
     CaptureMode, EgressHost, EgressListener, EgressNamespace, HostPattern, IngressListener, OutboundPolicy,
@@ -71,7 +72,7 @@ fn egress_host(at: &At<'_>, own: &Name) -> Result<EgressHost, String> {
         "*" => EgressNamespace::Any,
         "~" => EgressNamespace::Nobody,
         "." => EgressNamespace::Named(own.clone()),
-        name if names::is_label(name) => EgressNamespace::Named(name.into()),
+        name if is_label(name) => EgressNamespace::Named(name.into()),
         _ => return at.wrong("`*`, `.`, `~` or the name of a namespace before the slash"),
     };
     Ok(EgressHost { namespace, host: HostPattern::new(host.to_ascii_lowercase()) })
@@ -152,7 +153,7 @@ fn default_endpoint(at: &At<'_>) -> Result<Name, String> {
             HOSTS.contains(&host) && port.parse::<u16>().is_ok_and(|port| port != 0)
         })
     };
-    let is_socket = text.strip_prefix(UNIX).is_some_and(|path| path.starts_with(['/', '@']));
+    let is_socket = text.strip_prefix(UNIX).is_some_and(|path| path.starts_with(['/', '@']) && SOCKET_PATH.takes(path));
     if text.is_empty() || is_socket || is_address() {
         return Ok(text.into());
     }

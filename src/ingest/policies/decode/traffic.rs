@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::spelling::{HEADER_NAME, HEADER_VALUE, LINE, PARAMETER, SERVER_NAME, Spelling};
 use super::{At, locality};
 use crate::model::Name;
 use crate::model::policy::{
@@ -62,14 +63,14 @@ fn load_balancer(at: &At<'_>) -> Result<LoadBalancer, String> {
 fn hash(at: &At<'_>) -> Result<(HashKey, HashTable), String> {
     const KEYS: [&str; 4] = ["httpHeaderName", "httpCookie", "useSourceIp", "httpQueryParameterName"];
     at.object()?;
-    let text = |name| at.read(name, |at| at.filled().map(Name::from));
+    let text = |name, like| at.read(name, |at| at.spelled(like).map(Name::from));
     let key = match at.at_most_one(&KEYS)? {
         Some("httpCookie") => at.read("httpCookie", cookie)?,
         Some("useSourceIp") => {
             at.read("useSourceIp", At::boolean)?.filter(|uses| *uses).map(|_| HashKey::SourceIp)
         }
-        Some("httpHeaderName") => text("httpHeaderName")?.map(HashKey::Header),
-        Some(_) => text("httpQueryParameterName")?.map(HashKey::QueryParameter),
+        Some("httpHeaderName") => text("httpHeaderName", HEADER_NAME)?.map(HashKey::Header),
+        Some(_) => text("httpQueryParameterName", PARAMETER)?.map(HashKey::QueryParameter),
         None => None,
     };
     let Some(key) = key else {
@@ -94,10 +95,10 @@ fn table_size(at: &At<'_>) -> Result<u64, String> {
 
 fn cookie(at: &At<'_>) -> Result<HashKey, String> {
     at.object()?;
-    let Some(name) = at.read("name", |at| at.filled().map(Name::from))? else {
+    let Some(name) = at.read("name", |at| at.spelled(HEADER_NAME).map(Name::from))? else {
         return Err(format!("{at}.name: the name of the cookie is needed"));
     };
-    let path = at.read("path", |at| at.text().map(Name::from))?.unwrap_or_default();
+    let path = at.read("path", |at| at.spelled(HEADER_VALUE).map(Name::from))?.unwrap_or_default();
     Ok(HashKey::Cookie { name, path, ttl: at.read("ttl", At::duration)? })
 }
 
@@ -199,15 +200,20 @@ pub(super) fn client_tls(at: &At<'_>) -> Result<ClientTls, String> {
         ("MUTUAL", ClientTlsMode::Mutual),
         ("ISTIO_MUTUAL", ClientTlsMode::IstioMutual),
     ];
-    let text = |name| Ok::<_, String>(at.read(name, |at| at.text().map(Name::from))?.unwrap_or_default());
+    let text = |name, like: Spelling| {
+        Ok::<_, String>(at.read(name, |at| at.spelled(like).map(Name::from))?.unwrap_or_default())
+    };
     let tls = ClientTls {
         mode: at.read("mode", |mode| mode.one_of(&modes))?.unwrap_or_default(),
-        sni: text("sni")?,
-        subject_alt_names: at.list("subjectAltNames", |name| name.filled().map(Name::from))?,
-        client_certificate: text("clientCertificate")?,
-        private_key: text("privateKey")?,
-        ca_certificates: text("caCertificates")?,
-        credential_name: text("credentialName")?,
+        sni: text("sni", SERVER_NAME)?,
+        subject_alt_names: at.list("subjectAltNames", |name| {
+            name.filled()?;
+            name.spelled(LINE).map(Name::from)
+        })?,
+        client_certificate: text("clientCertificate", LINE)?,
+        private_key: text("privateKey", LINE)?,
+        ca_certificates: text("caCertificates", LINE)?,
+        credential_name: text("credentialName", LINE)?,
         insecure_skip_verify: at.read("insecureSkipVerify", At::boolean)?.unwrap_or_default(),
     };
     check_tls(at, &tls)?;

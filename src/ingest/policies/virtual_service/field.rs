@@ -6,6 +6,8 @@ use std::time::Duration;
 use ipnet::IpNet;
 use serde_json::Value;
 
+use crate::ingest::policies::decode::spelling::{self, Spelling};
+
 /// How much of a value errors show.
 const SHOWN: usize = 120;
 
@@ -59,6 +61,13 @@ impl<'a> Field<'a> {
             Some(Value::String(text)) => Ok(text),
             Some(_) => Err(self.bad("is no text")),
         }
+    }
+
+    /// A text of this sort; empty when it is not set.
+    pub(super) fn spelled(&self, like: Spelling) -> Result<&'a str, String> {
+        let text = self.text()?;
+        let fits = !self.is_set() || like.takes(text);
+        fits.then_some(text).ok_or_else(|| self.bad(&format!("is not {}", like.allowed)))
     }
 
     /// Yes or no.
@@ -128,8 +137,8 @@ impl<'a> Field<'a> {
         if !self.is_set() {
             return Ok(None);
         }
-        let parsed = duration(self.text()?);
-        parsed.map(Some).ok_or_else(|| self.bad("is no duration such as 1.5s or 1m30s"))
+        let parsed = spelling::duration(self.text()?);
+        parsed.map(Some).ok_or_else(|| self.bad("is no duration such as 1.5s or 1m30s, or longer than 83333h"))
     }
 
     /// A duration of at least a millisecond.
@@ -148,48 +157,11 @@ impl<'a> Field<'a> {
     }
 }
 
-/// Numbers with units, one after another.
-fn duration(text: &str) -> Option<Duration> {
-    let (mut rest, mut seconds) = (text, 0.0);
-    if rest.is_empty() {
-        return None;
-    }
-    while !rest.is_empty() {
-        let unit_at = rest.find(|c: char| c.is_ascii_alphabetic() || c == 'µ')?;
-        let (number, tail) = rest.split_at(unit_at);
-        let end = tail.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(tail.len());
-        let (unit, tail) = tail.split_at(end);
-        let scale = match unit {
-            "h" => 3600.0,
-            "m" => 60.0,
-            "s" => 1.0,
-            "ms" => 1e-3,
-            "us" | "µs" => 1e-6,
-            "ns" => 1e-9,
-            _ => return None,
-        };
-        seconds += number.parse::<f64>().ok()? * scale;
-        rest = tail;
-    }
-    // Longer than Envoy counts would be refused there.
-    (0.0..=3e8).contains(&seconds).then(|| Duration::from_nanos((seconds * 1e9).round() as u64))
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;
 
     use super::*;
-
-    #[test]
-    fn durations_are_numbers_with_units() {
-        for (text, millis) in [("5s", 5000), ("1.5s", 1500), ("1m30s", 90_000), ("100ms", 100), ("0s", 0)] {
-            assert_eq!(duration(text), Some(Duration::from_millis(millis)), "{text}");
-        }
-        for text in ["", "5", "s", "-1s", "5 s", "1d", "1e99s"] {
-            assert_eq!(duration(text), None, "{text}");
-        }
-    }
 
     #[test]
     fn errors_name_field_and_value() {

@@ -4,6 +4,7 @@ use base64::Engine;
 
 use super::field::Field;
 use super::{Place, destination, expression, format, sources, weighted};
+use crate::ingest::policies::decode::spelling::{HEADER_NAME, HEADER_VALUE, PARAMETER};
 use crate::model::Name;
 use crate::model::policy::{
     Abort, Cors, Delay, DirectResponse, Fault, HeaderChanges, Headers, HttpAction, HttpMatch, HttpRoute,
@@ -12,6 +13,9 @@ use crate::model::policy::{
 
 type Decoded<T> = Result<T, String>;
 
+/// How many headers one list of changes may set and add: Envoy takes 1000 of a route together with its destination.
+const MAX_CHANGES: usize = 500;
+
 pub(super) fn route(route: &Field<'_>, place: Place<'_>) -> Decoded<HttpRoute> {
     let delegate = route.get("delegate")?;
     if delegate.is_set() {
@@ -19,7 +23,7 @@ pub(super) fn route(route: &Field<'_>, place: Place<'_>) -> Decoded<HttpRoute> {
     }
     let matches = route.get("match")?.list()?;
     Ok(HttpRoute {
-        name: route.get("name")?.text()?.into(),
+        name: route.get("name")?.spelled(HEADER_VALUE)?.into(),
         matches: matches.iter().map(|one| matched(one, place)).collect::<Decoded<_>>()?,
         action: action(route, place)?,
         rewrite: rewrite(&route.get("rewrite")?)?,
@@ -54,10 +58,10 @@ fn redirected(field: &Field<'_>) -> Decoded<Redirect> {
     let number = code.number(0, 599)?.filter(|number| *number != 0).unwrap_or(301);
     let number = u16::try_from(number).ok().filter(|number| [301, 302, 303, 307, 308].contains(number));
     Ok(Redirect {
-        uri: field.get("uri")?.text()?.into(),
-        authority: field.get("authority")?.text()?.into(),
+        uri: field.get("uri")?.spelled(HEADER_VALUE)?.into(),
+        authority: field.get("authority")?.spelled(HEADER_VALUE)?.into(),
         port: field.get("port")?.port()?.map(RedirectPort::Number).or(of),
-        scheme: field.get("scheme")?.text()?.into(),
+        scheme: field.get("scheme")?.spelled(HEADER_VALUE)?.into(),
         code: number.ok_or_else(|| code.bad("is none of 301, 302, 303, 307, 308"))?,
     })
 }
@@ -90,7 +94,7 @@ fn matched(field: &Field<'_>, place: Place<'_>) -> Decoded<HttpMatch> {
         }
     };
     Ok(HttpMatch {
-        name: field.get("name")?.text()?.into(),
+        name: field.get("name")?.spelled(HEADER_VALUE)?.into(),
         uri: part("uri")?,
         ignore_case: field.get("ignoreUriCase")?.flag()?.unwrap_or_default(),
         scheme: part("scheme")?,
@@ -105,8 +109,9 @@ fn matched(field: &Field<'_>, place: Place<'_>) -> Decoded<HttpMatch> {
 
 fn named(field: &Field<'_>, headers: bool) -> Decoded<Vec<(Name, Option<TextMatch>)>> {
     let one = |(name, value): &(&str, Field<'_>)| {
-        if headers && !is_header_name(name) {
-            return Err(value.bad("is not under a name of a header"));
+        let like = if headers { HEADER_NAME } else { PARAMETER };
+        if !like.takes(name) {
+            return Err(value.bad(&format!("is not under {}", like.allowed)));
         }
         let name = if headers { name.to_ascii_lowercase() } else { (*name).to_owned() };
         Ok((name.into(), text_match(value)?))
@@ -140,19 +145,23 @@ fn rewrite(field: &Field<'_>) -> Decoded<Rewrite> {
         false => None,
         true => Some(RegexRewrite {
             pattern: self::regex(&regex.get("match")?)?,
-            substitution: regex.get("rewrite")?.text()?.into(),
+            substitution: regex.get("rewrite")?.spelled(HEADER_VALUE)?.into(),
         }),
     };
     let uri = field.get("uri")?;
     if uri.is_set() && regex.is_some() {
         return Err(uri.bad("excludes uriRegexRewrite"));
     }
-    Ok(Rewrite { uri: uri.text()?.into(), authority: field.get("authority")?.text()?.into(), regex })
+    Ok(Rewrite {
+        uri: uri.spelled(HEADER_VALUE)?.into(),
+        authority: field.get("authority")?.spelled(HEADER_VALUE)?.into(),
+        regex,
+    })
 }
 
 fn retries(field: &Field<'_>) -> Decoded<Retries> {
     let conditions = field.get("retryOn")?;
-    let words = conditions.text()?.split(',').map(str::trim).filter(|word| !word.is_empty());
+    let words = conditions.spelled(HEADER_VALUE)?.split(',').map(str::trim).filter(|word| !word.is_empty());
     let (codes, names): (Vec<_>, Vec<_>) = words.partition(|word| word.bytes().all(|b| b.is_ascii_digit()));
     let code = |word: &&str| word.parse().ok().filter(|code| (100..600).contains(code));
     let codes: Option<Vec<u32>> = codes.iter().map(code).collect();
@@ -247,7 +256,7 @@ fn mirrors(route: &Field<'_>, place: Place<'_>) -> Decoded<Vec<Mirror>> {
 
 fn cors(field: &Field<'_>) -> Decoded<Cors> {
     let names = |name: &str| -> Decoded<Vec<Name>> {
-        field.get(name)?.list()?.iter().map(|one| Ok(one.text()?.into())).collect()
+        field.get(name)?.list()?.iter().map(|one| Ok(one.spelled(HEADER_VALUE)?.into())).collect()
     };
     let origin =
         |one: &Field<'_>| text_match(one)?.ok_or_else(|| one.bad("has none of exact, prefix, regex"));
@@ -284,21 +293,25 @@ fn changes(field: &Field<'_>) -> Decoded<HeaderChanges> {
     let pairs = |name: &str| field.get(name)?.map()?.iter().map(pair).collect::<Decoded<Vec<_>>>();
     let gone = |one: &Field<'_>| {
         let name = one.text()?;
-        let ok = is_header_name(name) && !is_authority(name);
+        let ok = HEADER_NAME.takes(name) && !is_authority(name);
         ok.then(|| name.into()).ok_or_else(|| one.bad("is no header that may be removed"))
     };
+    let (set, add) = (pairs("set")?, pairs("add")?);
+    if set.len() + add.len() > MAX_CHANGES {
+        return Err(field.bad(&format!("sets and adds more than {MAX_CHANGES} headers")));
+    }
     Ok(HeaderChanges {
-        set: pairs("set")?,
-        add: pairs("add")?,
+        set,
+        add,
         remove: field.get("remove")?.list()?.iter().map(gone).collect::<Decoded<_>>()?,
     })
 }
 
 fn pair((name, value): &(&str, Field<'_>)) -> Decoded<(Name, Name)> {
-    if !is_header_name(name) && !is_authority(name) {
-        return Err(value.bad("is not under a name of a header"));
+    if !HEADER_NAME.takes(name) && !is_authority(name) {
+        return Err(value.bad(&format!("is not under {}", HEADER_NAME.allowed)));
     }
-    let text = value.text()?;
+    let text = value.spelled(HEADER_VALUE)?;
     format::check(text).map_err(|why| value.bad(&why))?;
     Ok(((*name).into(), text.into()))
 }
@@ -306,9 +319,4 @@ fn pair((name, value): &(&str, Field<'_>)) -> Decoded<(Name, Name)> {
 /// Whether requests are told apart by this header: it is rewritten, not added.
 fn is_authority(name: &str) -> bool {
     name.eq_ignore_ascii_case("host") || name == ":authority"
-}
-
-pub(super) fn is_header_name(name: &str) -> bool {
-    let token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
-    !name.is_empty() && name.bytes().all(token)
 }
