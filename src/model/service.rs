@@ -167,6 +167,9 @@ pub struct Service {
     pub resolution: Resolution,
     /// Labels of the Service object.
     pub labels: Labels,
+    /// Labels of its Namespace, for the rules of `serviceScopeConfigs` (R4.9); only in the config cluster's own records,
+    /// and empty while they are not known.
+    pub namespace_labels: Labels,
     /// Who may see it.
     pub export_to: ExportTo,
     /// `internalTrafficPolicy: Local`: only endpoints of the proxy's own node (R4.9).

@@ -111,16 +111,17 @@ fn is_global(inputs: Inputs<'_>, service: &Service) -> bool {
     if !inputs.mesh.features().multi_network {
         return true;
     }
+    let config = inputs.mesh.config_cluster();
+    let record = config.and_then(|config| inputs.service.shard(config)?.service.as_deref());
+    let told = record.map(|record| &record.namespace_labels).filter(|labels| !labels.is_empty());
     let named = Labels::from([("kubernetes.io/metadata.name", service.key.namespace.as_str())]);
+    let labels = told.unwrap_or(&named);
     let rule = inputs.policies.mesh().service_scopes.iter().find(|rule| {
-        // Of a namespace only its name is known: a rule that asks for more means nobody.
-        let known = rule.namespaces.labels().all(|label| named.contains_key(label));
-        known && rule.services.selects(&service.labels) && rule.namespaces.selects(&named)
+        // Of a namespace that was not read only its name is known: a rule that asks for more means nobody.
+        let known = told.is_some() || rule.namespaces.labels().all(|label| labels.contains_key(label));
+        known && rule.services.selects(&service.labels) && rule.namespaces.selects(labels)
     });
-    let elsewhere = inputs
-        .mesh
-        .config_cluster()
-        .is_some_and(|config| inputs.service.shard(config).is_none_or(|shard| shard.service.is_none()));
+    let elsewhere = config.is_some() && record.is_none();
     elsewhere || rule.is_some_and(|rule| rule.global)
 }
 

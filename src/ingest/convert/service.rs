@@ -4,19 +4,20 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use super::{ClusterContext, protocol};
-use crate::ingest::objects::{ObjectKey, PortObject, ServiceObject, ServiceType};
+use crate::ingest::objects::{NamespaceObject, ObjectKey, PortObject, ServiceObject, ServiceType};
 use crate::model::{
     ExportTo, Import, Name, Resolution, Service, ServicePort, Set, SpiffeId, TrafficDistribution, Transport,
 };
 
 /// R0.5, R5.21–R5.23, R5.32. Ports that are not 1…65535 are left out. A Service without any VIP has none
 /// (where R5.22 has `0.0.0.0`): nothing listens for an address that nobody was given.
-/// `namespace` is what the Service's Namespace says about traffic distribution, empty while that is unknown.
+/// `namespace` is the Service's Namespace: it says which endpoints are preferred where the Service does not, and the
+/// config cluster's labels of it count for scopes (R4.9).
 pub fn service(
     context: &ClusterContext,
     key: &ObjectKey,
     object: &ServiceObject,
-    namespace: &str,
+    namespace: Option<&NamespaceObject>,
 ) -> Service {
     let vips: Vec<IpAddr> = object.cluster_ips.iter().filter_map(|ip| ip.parse().ok()).collect();
     let resolution = match &object.service_type {
@@ -31,6 +32,10 @@ pub fn service(
         vips: if vips.is_empty() || alias { Vec::new() } else { vec![(context.cluster.clone(), vips)] },
         resolution,
         labels: object.labels.clone(),
+        namespace_labels: namespace
+            .filter(|_| context.gateways.config_cluster)
+            .map(|namespace| namespace.labels.clone())
+            .unwrap_or_default(),
         export_to: export_to(object.export_to.as_deref().unwrap_or_default(), &key.namespace),
         node_local: object.node_local,
         publish_not_ready: object.publish_not_ready,
@@ -38,7 +43,7 @@ pub fn service(
         traffic_distribution: traffic_distribution(
             &object.traffic_distribution_spec,
             object.traffic_distribution.as_deref(),
-            namespace,
+            namespace.map(|namespace| &*namespace.traffic_distribution).unwrap_or_default(),
         ),
         import: Import::No,
         accounts: accounts(context, &key.namespace, object),
@@ -133,7 +138,7 @@ mod tests {
 
     fn convert(metadata: Value, spec: Value) -> Service {
         let object = serde_json::from_value(json!({"metadata": metadata, "spec": spec})).unwrap();
-        service(&test_context(), &ObjectKey::new("a", "s"), &object, "")
+        service(&test_context(), &ObjectKey::new("a", "s"), &object, None)
     }
 
     #[test]

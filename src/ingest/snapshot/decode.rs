@@ -310,6 +310,7 @@ impl Decoder {
                 proto::Resolution::DnsRoundRobin => Resolution::DnsRoundRobin,
             },
             labels: self.map(&service.labels)?,
+            namespace_labels: self.map(&service.namespace_labels)?,
             export_to: match known(service.export_to)? {
                 proto::ExportTo::ExportEverywhere => ExportTo::Everywhere,
                 proto::ExportTo::ExportNowhere => ExportTo::Nowhere,

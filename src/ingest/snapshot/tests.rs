@@ -80,6 +80,7 @@ fn record(key: &ServiceKey, resolution: Resolution, export_to: ExportTo) -> Serv
         vips: vec![("west".into(), vec!["10.1.0.1".parse().unwrap()])],
         resolution,
         labels: Labels::from([("a", "b")]),
+        namespace_labels: Labels::from([("team", "a")]),
         export_to,
         node_local: true,
         publish_not_ready: true,

@@ -5,10 +5,11 @@ use std::sync::Arc;
 use super::*;
 use crate::model::policy::{
     ClientTls, ClientTlsMode, DestinationRule, EgressHost, EgressListener, EgressNamespace, HostPattern,
-    LoadBalancer, LocalityLb, MeshConfig, OutlierDetection, PolicyId, PolicyKind, PolicyMeta, PolicyPart,
-    Sidecar, Subset, TrafficPolicy, TrafficSettings, WorkloadSelector,
+    LabelRequirement, LoadBalancer, LocalityLb, MeshConfig, NamespaceSelector, OutlierDetection, PolicyId,
+    PolicyKind, PolicyMeta, PolicyPart, ServiceScopeRule, Sidecar, Subset, TrafficPolicy, TrafficSettings,
+    WorkloadSelector,
 };
-use crate::model::{ExportTo, Labels, Name, Node, NodeMetadata, ProxyView, Quirks};
+use crate::model::{ExportTo, Features, Labels, Name, Node, NodeMetadata, ProxyView, Quirks};
 use crate::registry::{PolicyObject, ServiceSnapshot};
 use crate::view::visibility;
 
@@ -244,4 +245,29 @@ fn r4_12_settings_of_a_port_without_tls_leave_the_general_mode() {
     let subset = TrafficPolicy { settings: of(mutual), ports: vec![port(lb)] };
     assert_eq!(told(general, subset), Some(mutual), "the subset before the host");
     assert_eq!(told(TrafficPolicy::default(), TrafficPolicy::default()), None);
+}
+
+#[test]
+fn r4_9_scopes_go_by_the_labels_of_the_namespace() {
+    let scoped = |team: &str| {
+        let rule = ServiceScopeRule {
+            namespaces: NamespaceSelector {
+                requirements: vec![LabelRequirement::In("team".into(), vec!["a".into()])],
+            },
+            global: true,
+            ..ServiceScopeRule::default()
+        };
+        let mut world = World::new(&[("east", "n1"), ("west", "n1")]);
+        if !team.is_empty() {
+            world.service.namespace_labels = Labels::from([("team", team)]);
+        }
+        let features = Features { ambient: true, multi_network: true, ..Features::default() };
+        world.mesh =
+            MeshRules::default().with_features(features.effective()).with_config_cluster(Some("east".into()));
+        world.policies =
+            PolicySnapshot::with(MeshConfig { service_scopes: vec![rule], ..MeshConfig::default() }, []);
+        let world = world.pods("east", &[pod("10.0.0.1")]).pods("west", &[pod("10.0.0.2")]);
+        world.from("n1/east").decides("10.0.0.2") != Decision::NotGlobal
+    };
+    assert_eq!((scoped("a"), scoped("b"), scoped("")), (true, false, false));
 }

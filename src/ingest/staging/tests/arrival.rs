@@ -308,3 +308,26 @@ fn r4_30_a_namespaces_annotation_holds_for_its_services_and_changes_them() {
     staging.apply(delete(&namespace("")));
     assert_eq!(staging.take().shards.len(), 2);
 }
+
+#[test]
+fn r4_9_the_config_clusters_services_carry_the_labels_of_their_namespace() {
+    let namespace =
+        |team: &str| json!({"kind": "Namespace", "metadata": {"name": "a", "labels": {"team": team}}});
+    let mut remote = world(1);
+    remote.apply(apply(&namespace("x")));
+    let labels = |staging: &mut Staging| {
+        staging.state().shards[&key("s0")].service.as_ref().unwrap().namespace_labels.clone()
+    };
+    remote.take();
+    assert!(labels(&mut remote).is_empty(), "nobody reads them there");
+    let mut context = convert::test_context();
+    context.gateways.config_cluster = true;
+    let mut home = Staging::new(context, "istio-system".into(), Arc::default());
+    home.apply(apply(&service("s0")));
+    home.take();
+    for team in ["x", "y"] {
+        home.apply(apply(&namespace(team)));
+        assert_eq!(home.take().shards.len(), 1, "{team}");
+        assert_eq!(labels(&mut home).get("team").map(|team| team.as_str()), Some(team));
+    }
+}
