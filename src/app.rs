@@ -15,6 +15,8 @@ mod admin;
 mod builder;
 mod error;
 mod serve;
+#[cfg(test)]
+mod tenants;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

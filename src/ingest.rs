@@ -56,6 +56,8 @@ pub use kubeconfig::{ConfigSource, KubeconfigPolicy, OwnError};
 pub use networks::{GatewayNames, NameStatus, NetworkOptions};
 pub use objects::ObjectKind;
 pub use options::ClusterOptions;
+#[cfg(test)]
+pub(crate) use policies::read_policy;
 pub use policies::{KindStatus, Policies, PolicyState, PolicyStatus};
 pub use problems::{Problem, Problems};
 pub use roster::Rehearsal;

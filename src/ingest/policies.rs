@@ -36,5 +36,7 @@ mod status;
 mod virtual_service;
 
 pub(super) use follow::{PolicyFollower, follow_policies};
+#[cfg(test)]
+pub(crate) use form::read_policy;
 pub(super) use mesh::{MeshConfigFeed, MeshConfigPublisher};
 pub use status::{KindStatus, Policies, PolicyState, PolicyStatus};

@@ -16,12 +16,12 @@ use crate::xds::resources::{self, ServiceResources, Surroundings};
 
 pub(super) const HOST: &str = "helloworld.sample.svc.cluster.local";
 
-pub(super) fn port(number: u16, protocol: PortProtocol) -> ServicePort {
+pub(crate) fn port(number: u16, protocol: PortProtocol) -> ServicePort {
     ServicePort { number, name: "p".into(), transport: Transport::Tcp, protocol }
 }
 
 /// A service of `sample` in east and west, with these ports.
-pub(super) fn service(name: &str, ports: Vec<ServicePort>) -> Service {
+pub(crate) fn service(name: &str, ports: Vec<ServicePort>) -> Service {
     let vip = |text: &str| vec![text.parse().expect("vip")];
     Service {
         key: ServiceKey::new("sample", format!("{name}.sample.svc.cluster.local")),
@@ -49,7 +49,7 @@ pub(super) fn everything() -> Vec<ServicePort> {
     ]
 }
 
-pub(super) fn sidecar(mode: InterceptionMode) -> OutboundKey {
+pub(crate) fn sidecar(mode: InterceptionMode) -> OutboundKey {
     OutboundKey {
         kind: ProxyKind::Sidecar,
         cluster: "east".into(),

@@ -17,10 +17,10 @@ use super::connections;
 use super::fixtures::{HOST, around, built_under, decode, everything, gateway, service, sidecar};
 use super::requests::{forward, prefix, snapshot, to, virtual_service};
 use crate::model::policy::{
-    Abort, ClientTls, ClientTlsMode, Cors, Delay, DestinationRule, Fault, HashKey, HashTable, HttpAction,
-    HttpMatch, LoadBalancer, LocalityLb, MeshConfig, Mirror, OutboundPolicy, OutlierDetection, Percent,
-    Redirect, RegexRewrite, Retries, Rewrite, SimpleLb, Sources, TcpMatch, TcpRoute, TextMatch,
-    TrafficSettings, VirtualService, ZoneAwareLb,
+    Abort, AuthorizationPolicy, ClientTls, ClientTlsMode, Cors, Delay, DestinationRule, Fault, HashKey,
+    HashTable, HttpAction, HttpMatch, LoadBalancer, LocalityLb, MeshConfig, Mirror, OutboundPolicy,
+    OutlierDetection, Percent, Redirect, RegexRewrite, Retries, Rewrite, SimpleLb, Sources, TcpMatch,
+    TcpRoute, TextMatch, TrafficSettings, VirtualService, ZoneAwareLb,
 };
 use crate::model::{Dialect, InterceptionMode, PortProtocol, Resolution, Service};
 use crate::registry::{PolicyObject, PolicySnapshot};
@@ -28,7 +28,7 @@ use crate::view::{Client, OutboundKey};
 use crate::xds::resource::{Entry, ResourceList};
 use crate::xds::resources::{self, filters, listener, shared, sni_listener};
 
-pub(super) fn envoy() -> Option<PathBuf> {
+pub(crate) fn envoy() -> Option<PathBuf> {
     let named = std::env::var_os("ENVOY").map(PathBuf::from);
     let made = concat!(env!("CARGO_MANIFEST_DIR"), "/target/envoy-1.40.0");
     let found = named.or_else(|| Some(PathBuf::from(made))).filter(|path| path.exists());
@@ -42,7 +42,7 @@ fn decoded<M: Message + Default>(entries: Vec<Entry>) -> Vec<M> {
 }
 
 /// A bootstrap that holds these resources and asks for the rest at a server that is not there.
-pub(super) fn document(made: Generated) -> bootstrap::Bootstrap {
+pub(crate) fn document(made: Generated) -> bootstrap::Bootstrap {
     let mut xds = decode::<cds::Cluster>(&resources::cluster::black_hole().encoded);
     xds.name = "xds-grpc".to_owned();
     let mut clusters = decoded::<cds::Cluster>(made.clusters);
@@ -83,13 +83,33 @@ fn inline(at: usize, table: rds::RouteConfiguration) -> lds::Listener {
 }
 
 #[derive(Default)]
-pub(super) struct Generated {
+pub(crate) struct Generated {
     pub(super) clusters: Vec<Entry>,
     pub(super) listeners: Vec<Entry>,
     pub(super) routes: Vec<rds::RouteConfiguration>,
 }
 
-fn generated(key: &OutboundKey, policies: &PolicySnapshot, services: &[Service]) -> Generated {
+/// What routers get under these policies.
+pub(crate) fn opened(key: &OutboundKey, policies: &PolicySnapshot, services: &[Service]) -> Generated {
+    let client = Client::new(key, policies);
+    let guards = resources::InboundPolicy {
+        trust_domains: vec!["cluster.local".into()],
+        authorization: policies.of::<AuthorizationPolicy>("sample").to_vec(),
+        ..resources::InboundPolicy::default()
+    };
+    let (listeners, routes) = around(key, policies, services, |around| {
+        (resources::gateway_listeners(around, &guards), resources::gateway_routes(around))
+    });
+    let clusters = services.iter().flat_map(|service| built_under(service, key, policies, services).clusters);
+    let tables = routes.hosts.iter();
+    Generated {
+        clusters: clusters.collect(),
+        listeners: listeners.entries,
+        routes: tables.map(|(name, hosts)| decode(&resources::route(name, &client, hosts.iter()))).collect(),
+    }
+}
+
+pub(crate) fn generated(key: &OutboundKey, policies: &PolicySnapshot, services: &[Service]) -> Generated {
     let client = Client::new(key, policies);
     let mut all = vec![resources::fixed(&client)];
     all.extend(services.iter().map(|service| built_under(service, key, policies, services)));
