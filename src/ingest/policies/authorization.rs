@@ -326,7 +326,9 @@ fn operation_field(field: &str) -> Option<(Attribute, bool)> {
 /// The attribute of a condition.
 fn condition_key(key: &str) -> Option<Attribute> {
     let header = key.strip_prefix("request.headers[").and_then(|rest| rest.strip_suffix(']'));
-    if let Some(header) = header.filter(|header| HEADER_NAME.takes(header.strip_prefix(':').unwrap_or(header))) {
+    if let Some(header) =
+        header.filter(|header| HEADER_NAME.takes(header.strip_prefix(':').unwrap_or(header)))
+    {
         return Some(Attribute::Header(header.to_ascii_lowercase().into()));
     }
     Some(match key {

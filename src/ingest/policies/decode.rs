@@ -8,6 +8,7 @@ mod destination_rule;
 mod locality;
 mod mesh_config;
 mod names;
+mod notes;
 mod peer_authentication;
 mod sidecar;
 pub(in crate::ingest) mod spelling;
@@ -21,6 +22,7 @@ use crate::model::{ExportTo, Name};
 pub(in crate::ingest) use at::At;
 pub(in crate::ingest) use destination_rule::destination_rule;
 pub(in crate::ingest) use mesh_config::mesh_config;
+pub(in crate::ingest) use notes::Notes;
 pub(in crate::ingest) use peer_authentication::peer_authentication;
 pub(in crate::ingest) use sidecar::sidecar;
 

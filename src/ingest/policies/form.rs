@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use futures::stream::{BoxStream, StreamExt};
 
-use super::decode::{self, At, Terms};
+use super::decode::{self, At, Notes, Terms};
 use crate::ingest::objects::{CustomKind, CustomObject, Document};
 use crate::ingest::watch::{KubeSource, ObjectSource, Received, Source, SourceControl, SourceEvent};
 use crate::model::policy::{AuthorizationPolicy, Gateway, PolicyKind, PolicyMeta, VirtualService};
@@ -39,7 +39,7 @@ impl Form {
         format!("{}/{}", self.group, self.versions[version])
     }
 
-    /// Reads one object.
+    /// Reads one object, and what of it cannot be done although it is used.
     ///
     /// # Errors
     /// What is wrong with it, in one text.
@@ -48,13 +48,16 @@ impl Form {
         meta: PolicyMeta,
         document: &Document,
         terms: &Terms,
-    ) -> Result<PolicyObject, String> {
+    ) -> Result<(PolicyObject, Vec<String>), String> {
         let spec: serde_json::Value =
             serde_json::from_str(&document.spec).map_err(|error| format!("spec: {error}"))?;
         let spec = if spec.is_null() { serde_json::json!({}) } else { spec };
-        let at = At::root("", &spec);
+        let notes = Notes::default();
+        let at = At::noted("", &spec, &notes);
         at.object().map_err(|_| "spec: an object belongs there".to_owned())?;
-        (self.read)(meta, &at, terms)
+        let object = (self.read)(meta, &at, terms)?;
+        let problems = [object.problems(), &notes.problems(&at)].concat();
+        Ok((object, problems))
     }
 
     /// What is in use for an object that cannot be read and never could: `None` for kinds that open nothing by
@@ -67,6 +70,22 @@ impl Form {
         let closed = super::authorization::closed(meta, &spec.unwrap_or_default());
         Some(PolicyObject::AuthorizationPolicy(Arc::new(closed)))
     }
+}
+
+/// Reads an object of a kind, as it is read when it is told.
+///
+/// # Errors
+/// What is wrong with it.
+#[cfg(test)]
+pub(crate) fn read_policy(
+    kind: PolicyKind,
+    id: crate::model::policy::PolicyId,
+    spec: &serde_json::Value,
+) -> Result<PolicyObject, String> {
+    let form = FORMS.iter().find(|form| form.kind == kind).ok_or("not a kind that is watched")?;
+    let document = Document { created: 1, spec: spec.to_string().into() };
+    let terms = Terms { domain: "cluster.local".into(), ..Terms::default() };
+    Ok(form.decode(PolicyMeta { created: 1, id }, &document, &terms)?.0)
 }
 
 fn start<K: CustomKind>(source: KubeSource) -> Started {
@@ -135,13 +154,13 @@ forms! {
 }
 
 fn virtual_service(meta: PolicyMeta, spec: &At<'_>, terms: &Terms) -> Result<VirtualService, String> {
-    super::virtual_service::virtual_service(meta, spec.value(), &terms.domain)
+    super::virtual_service::virtual_service(meta, spec, &terms.domain)
 }
 
 fn gateway(meta: PolicyMeta, spec: &At<'_>, _: &Terms) -> Result<Gateway, String> {
-    super::gateway::gateway(meta, spec.value())
+    super::gateway::gateway(meta, spec.elsewhere())
 }
 
 fn authorization_policy(meta: PolicyMeta, spec: &At<'_>, _: &Terms) -> Result<AuthorizationPolicy, String> {
-    super::authorization::authorization_policy(meta, spec.value())
+    super::authorization::authorization_policy(meta, spec.elsewhere())
 }

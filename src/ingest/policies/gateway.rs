@@ -15,11 +15,15 @@ use crate::model::{Name, PortProtocol};
 
 /// A field that may be `null`.
 type Maybe<T> = Option<T>;
+/// Fields that are not read, by name.
+type Unknown = BTreeMap<String, Value>;
 
 #[derive(Deserialize)]
 struct Spec {
     selector: Maybe<BTreeMap<String, String>>,
     servers: Maybe<Vec<Value>>,
+    #[serde(flatten)]
+    unknown: Unknown,
 }
 
 #[derive(Deserialize)]
@@ -28,6 +32,9 @@ struct Server {
     bind: Maybe<String>,
     hosts: Maybe<Vec<String>>,
     tls: Maybe<Tls>,
+    /// Of the server, and of its port and its TLS settings.
+    #[serde(flatten)]
+    unknown: Unknown,
 }
 
 #[derive(Deserialize)]
@@ -35,6 +42,8 @@ struct Port {
     number: u16,
     protocol: Maybe<String>,
     name: Maybe<String>,
+    #[serde(flatten)]
+    unknown: Unknown,
 }
 
 #[derive(Default, Deserialize)]
@@ -54,6 +63,8 @@ struct Tls {
     min_protocol_version: Maybe<String>,
     max_protocol_version: Maybe<String>,
     cipher_suites: Maybe<Vec<String>>,
+    #[serde(flatten)]
+    unknown: Unknown,
 }
 
 /// The cipher suites of TLS 1.2 that proxies know; those of TLS 1.3 cannot be chosen.
@@ -87,6 +98,7 @@ pub(super) fn gateway(meta: PolicyMeta, spec: &Value) -> Result<Gateway, String>
         let place = format!("servers[{index}]");
         let server = Server::deserialize(value).map_err(|error| format!("{place}: {error}"))?;
         let unknown = unknown_suites(&server);
+        problems.extend(unknown_fields(&server).map(|field| unsupported(&format!("{place}.{field}"))));
         match opened(server, &meta.id.namespace) {
             Ok(server) => {
                 servers.push(server);
@@ -97,11 +109,24 @@ pub(super) fn gateway(meta: PolicyMeta, spec: &Value) -> Result<Gateway, String>
             Err(why) => problems.push(format!("{place}: {why}; it is not opened")),
         }
     }
+    problems.extend(spec.unknown.keys().map(|field| unsupported(field)));
     Ok(Gateway { meta, selector: WorkloadSelector::new(selector), servers, problems })
 }
 
+fn unsupported(field: &str) -> String {
+    format!("{field}: not supported here: it has no effect")
+}
+
+/// Fields of a server that are not read; its name is for people.
+fn unknown_fields(server: &Server) -> impl Iterator<Item = String> {
+    let port = server.port.unknown.keys().map(|field| format!("port.{field}"));
+    let tls = server.tls.iter().flat_map(|tls| tls.unknown.keys()).map(|field| format!("tls.{field}"));
+    let own = server.unknown.keys().filter(|field| *field != "name").cloned();
+    own.chain(port).chain(tls)
+}
+
 fn opened(server: Server, namespace: &Name) -> Result<GatewayServer, String> {
-    let Server { port, bind, hosts, tls } = server;
+    let Server { port, bind, hosts, tls, .. } = server;
     if port.number == 0 {
         return Err("port.number: 0 is no port".into());
     }
@@ -193,6 +218,7 @@ fn server_tls(tls: Tls) -> Result<ServerTls, String> {
         max_version,
         cipher_suites: suites,
         subject_alt_names: names(&tls.subject_alt_names),
+        client_optional: tls.mode.as_deref() == Some("OPTIONAL_MUTUAL"),
         mode: mode(tls)?,
     })
 }
@@ -209,15 +235,16 @@ fn unknown_suites(server: &Server) -> Vec<String> {
 
 fn mode(tls: Tls) -> Result<ServerTlsMode, String> {
     let name = tls.mode.unwrap_or_default();
-    let mutual = name == "MUTUAL";
+    let mutual = matches!(name.as_str(), "MUTUAL" | "OPTIONAL_MUTUAL");
     match name.as_str() {
         "" | "PASSTHROUGH" => return Ok(ServerTlsMode::Passthrough),
         "AUTO_PASSTHROUGH" => return Ok(ServerTlsMode::AutoPassthrough),
         "ISTIO_MUTUAL" => return Ok(ServerTlsMode::IstioMutual),
-        "SIMPLE" | "MUTUAL" => {}
+        "SIMPLE" | "MUTUAL" | "OPTIONAL_MUTUAL" => {}
         _ => {
             return Err(format!(
-                "tls.mode: {name} is not one of PASSTHROUGH, AUTO_PASSTHROUGH, SIMPLE, MUTUAL, ISTIO_MUTUAL"
+                "tls.mode: {name} is not one of PASSTHROUGH, AUTO_PASSTHROUGH, SIMPLE, MUTUAL, \
+                 OPTIONAL_MUTUAL, ISTIO_MUTUAL"
             ));
         }
     }
@@ -231,7 +258,7 @@ fn mode(tls: Tls) -> Result<ServerTlsMode, String> {
     }
     let path = |path: Option<String>| path.filter(|path| !path.is_empty()).map(Name::from);
     match (path(tls.server_certificate), path(tls.private_key), path(tls.ca_certificates)) {
-        (Some(_), Some(_), None) if mutual => Err("tls.caCertificates: needed with MUTUAL".into()),
+        (Some(_), Some(_), None) if mutual => Err(format!("tls.caCertificates: needed with {name}")),
         (Some(certificate), Some(key), ca) => {
             Ok(ServerTlsMode::Files { certificate, key, ca: ca.filter(|_| mutual) })
         }
@@ -291,6 +318,26 @@ mod tests {
             let gateway = read(json!({"servers": [server(protocol, tls), good]})).expect("a shape");
             assert_eq!((gateway.servers.len(), gateway.problems.len()), (1, 1), "{told}");
             assert!(gateway.problems[0].contains(told), "{:?}", gateway.problems);
+        }
+        let files = json!({"mode": "OPTIONAL_MUTUAL", "serverCertificate": "a", "privateKey": "b", "odd": 1});
+        let mut verified = files.clone();
+        verified["caCertificates"] = json!("c");
+        let gateway =
+            read(json!({"servers": [server("HTTPS", files), server("HTTPS", verified)]})).expect("a shape");
+        let tls = gateway.servers[0].tls.as_ref().expect("TLS");
+        assert!(gateway.servers.len() == 1 && tls.client_optional, "nothing to verify by is a mistake");
+        assert!(matches!(&tls.mode, ServerTlsMode::Files { ca: Some(_), .. }));
+        assert!(
+            gateway.problems.iter().any(|one| one.contains("servers[1].tls.odd")),
+            "{:?}",
+            gateway.problems
+        );
+        for host in ["*foo.com", "a b", "a\n", "x/y/z", "a b/c", "*.*"] {
+            let gateway =
+                read(json!({"servers": [{"port": {"number": 80, "protocol": "HTTP"}, "hosts": [host],
+                "tls": {"httpsRedirect": true}}]}));
+            let gateway = gateway.expect("a shape");
+            assert!(gateway.servers.is_empty() && gateway.problems[0].contains("hosts"), "{host}");
         }
         let tls = json!({"mode": "ISTIO_MUTUAL", "cipherSuites": ["AES128-SHA", "!aNULL:AES", "aes256-sha"]});
         let gateway = read(json!({"servers": [server("TLS", tls)]})).expect("a shape");

@@ -16,6 +16,8 @@ use crate::registry::Registry;
 /// What the problem of an unusable document is about, and that of one that cannot be asked for.
 const SUBJECT: &str = "MeshConfig";
 const SOURCE: &str = "MeshConfig, source";
+/// What the problem of parts of a document in use is about.
+const PARTS: &str = "MeshConfig, parts";
 
 /// The document as it is now; `None` until it is known for the first time.
 pub(in crate::ingest) type MeshConfigFeed = watch::Receiver<Option<Arc<MeshConfig>>>;
@@ -91,9 +93,13 @@ impl Publisher for MeshConfigPublisher {
 
     fn take(&self, text: &str, origin: &str) -> Result<(), String> {
         match mesh_config(text, self.usual.clone()) {
-            Ok(mesh) => {
+            Ok((mesh, parts)) => {
                 self.reachable();
                 self.problems.clear(SUBJECT);
+                match parts.is_empty() {
+                    true => self.problems.clear(PARTS),
+                    false => self.problems.set(PARTS, format!("{origin}: {}", parts.join("; "))),
+                }
                 tracing::info!(origin, "MeshConfig read");
                 self.publish(mesh);
                 Ok(())
@@ -107,7 +113,7 @@ impl Publisher for MeshConfigPublisher {
 
     fn recall(&self, text: &str, origin: &str) {
         match mesh_config(text, self.usual.clone()) {
-            Ok(mesh) => self.publish(mesh),
+            Ok((mesh, _)) => self.publish(mesh),
             Err(problem) => tracing::warn!(origin, problem, "not used"),
         }
     }

@@ -39,6 +39,8 @@ struct Held {
     /// What is in use, and of which revision that is: what was told last and could be read, else what stands for
     /// it ([`Form::instead`]), which is of none.
     used: Option<(PolicyObject, Option<u64>)>,
+    /// What of that cannot be done.
+    problems: Vec<String>,
     /// What that said.
     good: Option<Document>,
     /// Why what was told last is not in use.
@@ -170,7 +172,7 @@ impl Shelf {
         self.events[event as usize] += 1;
         let mut held = match before {
             Some(before) => Held { uid, revision, told, ..before },
-            None => Held { uid, revision, told, used: None, good: None, error: None },
+            None => Held { uid, revision, told, used: None, problems: Vec::new(), good: None, error: None },
         };
         if same {
             held.used.iter_mut().filter(|_| held.error.is_none()).for_each(|(_, used)| *used = revision);
@@ -194,7 +196,8 @@ impl Shelf {
             self.stand_in(id, held, outcome);
         }
         held.error = match read {
-            Ok(object) => {
+            Ok((object, problems)) => {
+                held.problems = problems;
                 outcome.writes.push(PolicyWrite::set(object.clone()));
                 held.used = Some((object, held.revision));
                 held.good = held.told.as_ref().ok().cloned();
@@ -211,6 +214,7 @@ impl Shelf {
         let instead = self.form.instead(meta, document);
         if instead.as_ref() != held.used.as_ref().map(|(object, _)| object) {
             outcome.writes.extend(instead.clone().map(PolicyWrite::set));
+            held.problems = instead.as_ref().map(|object| object.problems().to_vec()).unwrap_or_default();
             held.used = instead.map(|object| (object, None));
         }
     }
@@ -294,7 +298,7 @@ impl Shelf {
 impl Held {
     /// What of the version in use cannot be done.
     fn problems(&self) -> &[String] {
-        self.used.as_ref().map_or(&[], |(object, _)| object.problems())
+        if self.used.is_some() { &self.problems } else { &[] }
     }
 
     fn complaint(&self) -> Option<String> {
@@ -458,6 +462,20 @@ mod tests {
         shelf.told(set(6, r#"{"action": "CUSTOM"}"#));
         let gone = shelf.told(SourceEvent::Delete { key: key.clone(), revision: Some(7) });
         assert_eq!((gone.spoken.len(), shelf.complaint(&key)), (1, None));
+    }
+
+    #[test]
+    fn fields_without_effect_are_told_of_an_object_in_use() {
+        let mut shelf = shelf();
+        let key = ObjectKey::new("shop", "x");
+        let set = |revision, spec| SourceEvent::Apply(received("x", "u", revision, spec));
+        let odd = shelf.told(set(1, r#"{"host": "a.b", "odd": 1, "trafficPolicy": {"tunnel": {}}}"#));
+        assert_eq!((odd.writes.len(), odd.spoken.len(), shelf.state()), (1, 1, (1, 0, 1)));
+        let row = shelf.rows().next().unwrap();
+        assert_eq!((row.state, row.problems.len()), (PolicyState::Ok, 2), "{:?}", row.problems);
+        assert!(shelf.complaint(&key).unwrap().contains("trafficPolicy.tunnel"));
+        assert_eq!(shelf.told(set(2, GOOD)).spoken.len(), 1);
+        assert_eq!(shelf.complaint(&key), None);
     }
 
     #[test]

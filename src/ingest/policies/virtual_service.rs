@@ -12,10 +12,11 @@ use std::net::IpAddr;
 
 use field::Field;
 
+use super::decode::At;
 use super::decode::spelling::{HOST, is_label};
 use crate::model::policy::{
-    Destination, HostPattern, MESH_GATEWAY, PolicyMeta, Sources, TcpMatch, TcpRoute, TlsMatch, TlsRoute,
-    VirtualService, Weighted,
+    Destination, HostPattern, HttpMatch, MESH_GATEWAY, PolicyMeta, Sources, TcpMatch, TcpRoute, TlsMatch,
+    TlsRoute, VirtualService, Weighted,
 };
 use crate::model::{ExportTo, Labels, Name};
 
@@ -50,7 +51,7 @@ impl Place<'_> {
 /// field and its value.
 pub(super) fn virtual_service(
     meta: PolicyMeta,
-    spec: &serde_json::Value,
+    spec: &At<'_>,
     domain: &str,
 ) -> Result<VirtualService, String> {
     let spec = Field::root("spec", spec);
@@ -67,10 +68,23 @@ pub(super) fn virtual_service(
         hosts,
         meta,
     };
+    tell_unreachable(&spec, &virtual_service)?;
     if virtual_service.http.is_empty() && virtual_service.tls.is_empty() && virtual_service.tcp.is_empty() {
         return Err("spec: has none of http, tls, tcp".to_owned());
     }
     Ok(virtual_service)
+}
+
+/// Tells of routes behind one that takes every request.
+fn tell_unreachable(spec: &Field<'_>, told: &VirtualService) -> Result<(), String> {
+    let takes_all = |one: &HttpMatch| one.is_everything() && one.sources == Sources::default();
+    let last = told.http.iter().position(|one| one.matches.is_empty() || one.matches.iter().any(takes_all));
+    for (index, route) in spec.get("http")?.list()?.iter().enumerate() {
+        if let Some(last) = last.filter(|last| *last < index) {
+            route.tell(&format!("no request comes here: http[{last}] takes all of them"));
+        }
+    }
+    Ok(())
 }
 
 fn hosts(field: &Field<'_>, place: Place<'_>) -> Result<Vec<HostPattern>, String> {
@@ -113,7 +127,9 @@ fn export_to(field: &Field<'_>, place: Place<'_>) -> Result<ExportTo, String> {
             "*" => return Ok(ExportTo::Everywhere),
             "~" => {}
             "." => drop(namespaces.insert(place.namespace.into())),
-            "" => return Err(one.bad("is no namespace")),
+            name if !is_label(name) => {
+                return Err(one.bad("is none of `.`, `*`, `~` and no name of a namespace"));
+            }
             name => drop(namespaces.insert(name.into())),
         }
     }

@@ -61,6 +61,8 @@ pub struct ServerTls {
     pub cipher_suites: Vec<Name>,
     /// Names of which a client's certificate must have one; empty for any.
     pub subject_alt_names: Vec<Name>,
+    /// Whether clients may do without a certificate where the gateway has roots to verify one (`OPTIONAL_MUTUAL`).
+    pub client_optional: bool,
 }
 
 /// Who terminates TLS.

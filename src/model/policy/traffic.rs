@@ -273,6 +273,8 @@ pub struct ClientTls {
     pub private_key: Name,
     /// File of the roots.
     pub ca_certificates: Name,
+    /// `caCrl`: a file of revoked certificates; empty for none.
+    pub ca_crl: Name,
     /// The SDS name of certificate or roots; empty for files.
     pub credential_name: Name,
     /// Whether the server is not verified.

@@ -3,10 +3,11 @@
 mod clusters;
 mod connections;
 mod enforced;
-mod fixtures;
+pub(crate) mod fixtures;
 mod gateway;
 mod inbound;
 mod outbound;
 mod requests;
 mod routes;
-mod validate;
+mod transport;
+pub(crate) mod validate;

@@ -78,11 +78,16 @@ pub(super) fn custom(
         }))
     } else {
         match settings.ca_certificates.as_str() {
-            "" | "system" if context.match_typed_subject_alt_names.is_empty() => {
+            "" | "system"
+                if context.match_typed_subject_alt_names.is_empty() && settings.ca_crl.is_empty() =>
+            {
                 context.system_root_certs = Some(Default::default());
             }
             "" | "system" => context.trusted_ca = file(SYSTEM_ROOTS),
             path => context.trusted_ca = file(path),
+        }
+        if !settings.ca_crl.is_empty() {
+            context.crl = file(&settings.ca_crl);
         }
         Some(Kind::ValidationContext(context))
     };
@@ -158,7 +163,7 @@ pub(super) fn gateway(told: &ServerTls, alpn: &[&str], trust_domains: &[Name]) -
                     ..Default::default()
                 })
             });
-            (common, ca.is_some())
+            (common, ca.is_some() && !told.client_optional)
         }
     };
     let version = |version| match version {

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use super::notes::Notes;
 use super::spelling::{self, Spelling};
 
 /// How much of a value an error repeats.
@@ -16,6 +17,8 @@ pub(in crate::ingest) struct At<'a> {
     parent: Option<&'a At<'a>>,
     step: Step<'a>,
     value: &'a Value,
+    /// Where it is noted who looked at what.
+    notes: Option<&'a Notes>,
 }
 
 #[derive(Clone, Copy)]
@@ -41,7 +44,49 @@ impl fmt::Display for At<'_> {
 impl<'a> At<'a> {
     /// A whole document; `name` precedes its fields in errors, may be empty.
     pub(in crate::ingest) fn root(name: &'a str, value: &'a Value) -> Self {
-        Self { parent: None, step: Step::Root(name), value }
+        Self { parent: None, step: Step::Root(name), value, notes: None }
+    }
+
+    /// The same, noting what is looked at.
+    pub(in crate::ingest) fn noted(name: &'a str, value: &'a Value, notes: &'a Notes) -> Self {
+        Self { notes: Some(notes), ..Self::root(name, value) }
+    }
+
+    /// The notes, if any are taken.
+    pub(in crate::ingest) fn notes(&self) -> Option<&'a Notes> {
+        self.notes
+    }
+
+    /// The value itself, for somebody who tells what of it is not known.
+    pub(in crate::ingest) fn elsewhere(&self) -> &'a Value {
+        self.notes.inspect(|notes| notes.leave(self.value));
+        self.value
+    }
+
+    /// Notes that this has no effect, or not the one that it was written for.
+    pub(in crate::ingest) fn tell(&self, why: impl fmt::Display) {
+        let Some(notes) = self.notes else { return };
+        notes.tell(if self.is_nameless() { why.to_string() } else { format!("{self}: {why}") });
+    }
+
+    /// A value below this one.
+    fn below<'s>(&'s self, step: Step<'s>, value: &'s Value) -> At<'s> {
+        At { parent: Some(self), step, value, notes: self.notes }
+    }
+
+    /// Calls `what` with everything directly below that is not `null`, and whether it has a name.
+    pub(super) fn each(&self, mut what: impl FnMut(&At<'_>, bool)) {
+        match self.value {
+            Value::Object(fields) => fields
+                .iter()
+                .filter(|(_, value)| !value.is_null())
+                .for_each(|(name, value)| what(&self.below(Step::Field(name), value), true)),
+            Value::Array(items) => items
+                .iter()
+                .enumerate()
+                .for_each(|(index, value)| what(&self.below(Step::Item(index), value), false)),
+            _ => {}
+        }
     }
 
     /// The value itself.
@@ -66,7 +111,8 @@ impl<'a> At<'a> {
     /// A field; `None` when it is missing or `null`. A value that has no fields has none.
     pub(in crate::ingest) fn field<'s>(&'s self, name: &'s str) -> Option<At<'s>> {
         let value = self.value.get(name).filter(|value| !value.is_null())?;
-        Some(At { parent: Some(self), step: Step::Field(name), value })
+        self.notes.inspect(|notes| notes.saw(value));
+        Some(self.below(Step::Field(name), value))
     }
 
     /// What `read` makes of a field, if that is there.
@@ -98,7 +144,7 @@ impl<'a> At<'a> {
         let Value::Array(items) = self.value else {
             return self.wrong("a list belongs there");
         };
-        let at = |(index, value)| At { parent: Some(self), step: Step::Item(index), value };
+        let at = |(index, value)| self.below(Step::Item(index), value);
         items.iter().enumerate().map(|item| read(&at(item))).collect()
     }
 
@@ -110,8 +156,11 @@ impl<'a> At<'a> {
         let Value::Object(entries) = self.value else {
             return self.wrong("an object belongs there");
         };
-        let at = |name, value| At { parent: Some(self), step: Step::Field(name), value };
-        entries.iter().map(|(name, value)| read(name, &at(name, value))).collect()
+        let entry = |(name, value): (&String, &Value)| {
+            self.notes.inspect(|notes| notes.saw(value));
+            read(name, &self.below(Step::Field(name), value))
+        };
+        entries.iter().map(entry).collect()
     }
 
     /// That this is an object.

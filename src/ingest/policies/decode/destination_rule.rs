@@ -41,18 +41,18 @@ fn subset(at: &At<'_>) -> Result<Subset, String> {
     at.object()?;
     let name = at.read("name", |name| {
         let text = name.text()?;
-        if is_label(text) {
-            Ok(text.into())
-        } else {
-            name.wrong("letters, digits and `-`, at most 63")
-        }
+        if is_label(text) { Ok(text.into()) } else { name.wrong("letters, digits and `-`, at most 63") }
     })?;
     let Some(name) = name else {
         return Err(format!("{at}.name: the name of the subset is needed"));
     };
+    let labels = at.read("labels", names::labels)?.unwrap_or_default();
+    if labels.is_empty() {
+        at.tell("without labels it is every endpoint of the host");
+    }
     Ok(Subset {
         name,
-        labels: at.read("labels", names::labels)?.unwrap_or_default(),
+        labels,
         policy: at.read("trafficPolicy", traffic::traffic_policy)?.unwrap_or_default(),
     })
 }

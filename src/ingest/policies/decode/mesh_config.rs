@@ -2,31 +2,44 @@
 
 use serde_json::Value;
 
-use super::{At, Terms, locality, names, sidecar, traffic};
+use super::{At, Notes, Terms, locality, names, sidecar, traffic};
 use crate::model::policy::{
     LabelRequirement, MeshConfig, NamespaceSelector, ServiceScopeRule, ServiceSettings,
 };
 use crate::model::{ExportTo, Name};
 
-/// Reads the YAML (or JSON) text of a MeshConfig. What it does not say is as in `usual`.
+/// Reads the YAML (or JSON) text of a MeshConfig, and what of the parts that are read cannot be done. What it does not
+/// say is as in `usual`.
 ///
 /// # Errors
 /// What is wrong, naming the field; the document is not used then.
-pub(in crate::ingest) fn mesh_config(text: &str, usual: MeshConfig) -> Result<MeshConfig, String> {
+pub(in crate::ingest) fn mesh_config(
+    text: &str,
+    usual: MeshConfig,
+) -> Result<(MeshConfig, Vec<String>), String> {
     let blank = |line: &str| line.trim().is_empty() || line.trim_start().starts_with('#');
     if text.lines().all(blank) {
-        return Ok(usual);
+        return Ok((usual, Vec::new()));
     }
     let value: Value = serde_saphyr::from_str(text).map_err(|error| {
         let text = error.to_string();
         format!("not YAML: {}", text.lines().find(|line| !line.trim().is_empty()).unwrap_or_default())
     })?;
     if value.is_null() {
-        return Ok(usual);
+        return Ok((usual, Vec::new()));
     }
-    let at = At::root("", &value);
+    let notes = Notes::default();
+    let at = At::noted("", &value, &notes);
     at.object().map_err(|_| "not a MeshConfig: a document of fields belongs there".to_owned())?;
-    read(&at, usual)
+    let mesh = read(&at, usual)?;
+    // Most of the document is for proxies and for other control planes.
+    at.each(|part, _| {
+        if !notes.has_seen(part.value()) {
+            notes.saw(part.value());
+            notes.leave(part.value());
+        }
+    });
+    Ok((mesh, notes.problems(&at)))
 }
 
 fn read(at: &At<'_>, usual: MeshConfig) -> Result<MeshConfig, String> {

@@ -73,12 +73,29 @@ pub(super) fn selector(spec: &At<'_>, name: &str, labels: &str) -> Result<Worklo
     Ok(selector.map(WorkloadSelector::new).unwrap_or_default())
 }
 
+/// Whether Kubernetes takes a text as the value of a label.
+fn is_label_value(text: &str) -> bool {
+    let inner = |b: u8| b.is_ascii_alphanumeric() || b"-_.".contains(&b);
+    let edge = |b: Option<&u8>| b.is_none_or(u8::is_ascii_alphanumeric);
+    let bytes = text.as_bytes();
+    text.len() <= 63 && bytes.iter().copied().all(inner) && edge(bytes.first()) && edge(bytes.last())
+}
+
+/// Whether Kubernetes takes a text as the name of a label, perhaps with a prefix.
+fn is_label_key(text: &str) -> bool {
+    let (prefix, name) = text.split_once('/').unwrap_or(("x", text));
+    !name.is_empty() && is_label_value(name) && HOST.takes(prefix)
+}
+
 /// Labels that something must have.
 pub(super) fn labels(at: &At<'_>) -> Result<Labels, String> {
     let pairs = at.entries(|key, value| {
         let text = value.text()?;
         if key.is_empty() || key.contains('*') || text.contains('*') {
             return value.wrong("labels are compared as they are: no empty key, no wildcards");
+        }
+        if !is_label_key(key) || !is_label_value(text) {
+            value.tell("no object can have such a label: nothing is selected");
         }
         Ok((key.into(), text.into()))
     })?;

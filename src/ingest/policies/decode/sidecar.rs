@@ -87,6 +87,9 @@ fn ingress(at: &At<'_>) -> Result<IngressListener, String> {
     let Some(port) = at.read("port", |at| port(at, false))? else {
         return Err(format!("{at}.port: a port is needed"));
     };
+    if let Some(tls) = at.field("tls") {
+        return tls.wrong("TLS of its own is not ended by sidecars here: let a Gateway do that, or drop it");
+    }
     capture(at)?;
     let default_endpoint = at.read("defaultEndpoint", default_endpoint)?.unwrap_or_default();
     let pool = at.read("connectionPool", traffic::connection_pool)?;
@@ -153,7 +156,8 @@ fn default_endpoint(at: &At<'_>) -> Result<Name, String> {
             HOSTS.contains(&host) && port.parse::<u16>().is_ok_and(|port| port != 0)
         })
     };
-    let is_socket = text.strip_prefix(UNIX).is_some_and(|path| path.starts_with(['/', '@']) && SOCKET_PATH.takes(path));
+    let is_socket =
+        text.strip_prefix(UNIX).is_some_and(|path| path.starts_with(['/', '@']) && SOCKET_PATH.takes(path));
     if text.is_empty() || is_socket || is_address() {
         return Ok(text.into());
     }

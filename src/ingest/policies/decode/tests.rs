@@ -408,7 +408,8 @@ connectTimeout: 3s
 protocolDetectionTimeout: 100ms
 h2UpgradePolicy: UPGRADE
 ";
-    let mesh = mesh_config(text, usual.clone()).unwrap();
+    let (mesh, problems) = mesh_config(text, usual.clone()).unwrap();
+    assert!(problems.is_empty(), "what proxies read is nobody's problem: {problems:?}");
     assert_eq!(
         (mesh.trust_domain.as_deref(), &*mesh.trust_domain_aliases),
         (Some("td1"), &["td0".into()][..])
@@ -429,7 +430,7 @@ h2UpgradePolicy: UPGRADE
         (Duration::from_secs(3), 100)
     );
     for nothing in ["", "# none\n", "{}", "null"] {
-        assert_eq!(mesh_config(nothing, usual.clone()), Ok(usual.clone()), "{nothing:?}");
+        assert_eq!(mesh_config(nothing, usual.clone()), Ok((usual.clone(), Vec::new())), "{nothing:?}");
     }
     let wrong = |text: &str| mesh_config(text, usual.clone()).unwrap_err();
     for (text, field) in [
@@ -452,4 +453,110 @@ h2UpgradePolicy: UPGRADE
     ] {
         assert!(wrong(text).starts_with(field), "{text}: {}", wrong(text));
     }
+}
+
+#[test]
+fn names_that_cost_a_port_its_routes_are_refused() {
+    let long = "x".repeat(1025);
+    refused(
+        balancer,
+        vec![
+            (
+                json!({"consistentHash": {"httpHeaderName": "a b"}}),
+                "trafficPolicy.loadBalancer.consistentHash.httpHeaderName",
+                "name of a header",
+            ),
+            (
+                json!({"consistentHash": {"httpHeaderName": ""}}),
+                "trafficPolicy.loadBalancer.consistentHash.httpHeaderName",
+                "name of a header",
+            ),
+            (
+                json!({"consistentHash": {"httpQueryParameterName": long}}),
+                "trafficPolicy.loadBalancer.consistentHash.httpQueryParameterName",
+                "1024",
+            ),
+            (
+                json!({"consistentHash": {"httpCookie": {"name": "a\n"}}}),
+                "trafficPolicy.loadBalancer.consistentHash.httpCookie.name",
+                "name of a header",
+            ),
+            (
+                json!({"consistentHash": {"httpCookie": {"name": "a", "path": "/\r"}}}),
+                "trafficPolicy.loadBalancer.consistentHash.httpCookie.path",
+                "line breaks",
+            ),
+            (json!({"warmupDurationSecs": "293000h"}), "trafficPolicy.loadBalancer", "83333h"),
+        ],
+    );
+    refused(
+        policy,
+        vec![
+            (json!({"tls": {"mode": "SIMPLE", "sni": "x".repeat(256)}}), "trafficPolicy.tls.sni", "255"),
+            (
+                json!({"tls": {"mode": "SIMPLE", "caCertificates": "/\0"}}),
+                "trafficPolicy.tls.ca",
+                "line breaks",
+            ),
+        ],
+    );
+}
+
+#[test]
+fn revocations_are_read_or_refused() {
+    let tls = |tls: Value| policy(json!({"tls": tls})).map(|policy| policy.settings.tls.unwrap());
+    let read = tls(json!({"mode": "SIMPLE", "caCertificates": "/r", "caCrl": "/crl"})).unwrap();
+    assert_eq!(read.ca_crl.as_str(), "/crl");
+    refused(
+        tls,
+        vec![
+            (json!({"mode": "ISTIO_MUTUAL", "caCrl": "/crl"}), "trafficPolicy.tls.caCrl", "ISTIO_MUTUAL"),
+            (
+                json!({"mode": "SIMPLE", "credentialName": "c", "caCrl": "/crl"}),
+                "trafficPolicy.tls.caCrl",
+                "credentialName",
+            ),
+            (
+                json!({"mode": "SIMPLE", "insecureSkipVerify": true, "caCrl": "/crl"}),
+                "trafficPolicy.tls.caCrl",
+                "insecureSkipVerify",
+            ),
+        ],
+    );
+}
+
+#[test]
+fn a_sidecar_whose_port_would_end_tls_is_refused() {
+    let ingress = json!({"ingress": [{"port": {"number": 80}, "tls": {"mode": "SIMPLE"}}]});
+    let error = sidecar(meta(), &At::root("", &ingress), &terms()).unwrap_err();
+    assert!(error.starts_with("ingress[0].tls:") && error.contains("Gateway"), "{error}");
+}
+
+#[test]
+fn what_has_no_effect_is_told_and_the_rest_is_used() {
+    let spec = json!({
+        "host": "a.b",
+        "trafficPolicy": {
+            "tunnel": {"protocol": "CONNECT"}, "proxyProtocol": {}, "retryBudget": {},
+            "loadBalancer": {"warmup": {"duration": "1s", "aggression": 1}},
+            "portLevelSettings": [{"port": {"number": 80}}, {"port": {"number": 80}}]},
+        "subsets": [{"name": "all"}, {"name": "none", "labels": {"version": "a b"}}],
+    });
+    let notes = Notes::default();
+    let at = At::noted("", &spec, &notes);
+    assert_eq!(destination_rule(meta(), &at, &terms()).unwrap().subsets.len(), 2);
+    let problems = notes.problems(&at);
+    let told: Vec<_> = problems.iter().map(|one| one.split(": ").next().unwrap()).collect();
+    let expected = [
+        "subsets[0]",
+        "subsets[1].labels.version",
+        "trafficPolicy",
+        "trafficPolicy.loadBalancer.warmup.aggression",
+        "trafficPolicy.proxyProtocol",
+        "trafficPolicy.retryBudget",
+        "trafficPolicy.tunnel",
+    ];
+    assert_eq!(told, expected, "{problems:?}");
+    let (_, problems) = mesh_config("localityLbSetting: {odd: 1}\nodd: 1", MeshConfig::default()).unwrap();
+    assert!(problems.len() == 1 && problems[0].starts_with("localityLbSetting.odd"), "{problems:?}");
 }

@@ -27,6 +27,11 @@ pub(super) fn traffic_policy(at: &At<'_>) -> Result<TrafficPolicy, String> {
             None => Err(format!("{one}.port.number: a port number is needed")),
         }
     })?;
+    for (index, one) in ports.iter().enumerate() {
+        if ports[..index].iter().any(|other| other.port == one.port) {
+            at.tell(format_args!("portLevelSettings: port {} comes twice; the first counts", one.port));
+        }
+    }
     Ok(TrafficPolicy { settings: settings(at)?, ports })
 }
 
@@ -213,6 +218,7 @@ pub(super) fn client_tls(at: &At<'_>) -> Result<ClientTls, String> {
         client_certificate: text("clientCertificate", LINE)?,
         private_key: text("privateKey", LINE)?,
         ca_certificates: text("caCertificates", LINE)?,
+        ca_crl: text("caCrl", LINE)?,
         credential_name: text("credentialName", LINE)?,
         insecure_skip_verify: at.read("insecureSkipVerify", At::boolean)?.unwrap_or_default(),
     };
@@ -222,9 +228,13 @@ pub(super) fn client_tls(at: &At<'_>) -> Result<ClientTls, String> {
 
 fn check_tls(at: &At<'_>, tls: &ClientTls) -> Result<(), String> {
     let pair = [("clientCertificate", &tls.client_certificate), ("privateKey", &tls.private_key)];
-    let files = pair.into_iter().chain([("caCertificates", &tls.ca_certificates)]);
+    let files = pair.into_iter();
+    let files = files.chain([("caCertificates", &tls.ca_certificates), ("caCrl", &tls.ca_crl)]);
     let told = files.filter(|(_, file)| !file.is_empty()).map(|(name, _)| name).next();
     let missing = pair.into_iter().find(|(_, file)| file.is_empty()).map(|(name, _)| name);
+    if !tls.ca_crl.is_empty() && tls.insecure_skip_verify {
+        return Err(format!("{at}.caCrl: is not looked at with insecureSkipVerify: drop one of them"));
+    }
     match (tls.mode, told) {
         (ClientTlsMode::IstioMutual, Some(file)) => {
             Err(format!("{at}.{file}: is not allowed with mode ISTIO_MUTUAL, which has its own"))

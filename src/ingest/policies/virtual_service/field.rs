@@ -7,6 +7,7 @@ use ipnet::IpNet;
 use serde_json::Value;
 
 use crate::ingest::policies::decode::spelling::{self, Spelling};
+use crate::ingest::policies::decode::{At, Notes};
 
 /// How much of a value errors show.
 const SHOWN: usize = 120;
@@ -16,12 +17,26 @@ const SHOWN: usize = 120;
 pub(super) struct Field<'a> {
     path: String,
     value: Option<&'a Value>,
+    /// Where it is noted who looked at what.
+    notes: Option<&'a Notes>,
 }
 
 impl<'a> Field<'a> {
     /// The object at `path`.
-    pub(super) fn root(path: &str, value: &'a Value) -> Self {
-        Self { path: path.to_owned(), value: Some(value).filter(|value| !value.is_null()) }
+    pub(super) fn root(path: &str, at: &At<'a>) -> Self {
+        let value = Some(at.value()).filter(|value| !value.is_null());
+        Self { path: path.to_owned(), value, notes: at.notes() }
+    }
+
+    /// A field of that name below, with this value.
+    fn below(&self, path: String, value: Option<&'a Value>) -> Self {
+        self.notes.zip(value).inspect(|(notes, value)| notes.saw(value));
+        Self { path, value, notes: self.notes }
+    }
+
+    /// Notes that this has no effect, or not the one that it was written for.
+    pub(super) fn tell(&self, why: &str) {
+        self.notes.inspect(|notes| notes.tell(format!("{}: {why}", self.path)));
     }
 
     /// The field `name` of this object.
@@ -31,7 +46,7 @@ impl<'a> Field<'a> {
             Some(Value::Object(fields)) => fields.get(name).filter(|value| !value.is_null()),
             Some(_) => return Err(self.bad("is no object")),
         };
-        Ok(Self { path: format!("{}.{name}", self.path), value })
+        Ok(self.below(format!("{}.{name}", self.path), value))
     }
 
     /// Whether it is set.
@@ -110,7 +125,7 @@ impl<'a> Field<'a> {
             Some(Value::Array(values)) => Ok(values
                 .iter()
                 .enumerate()
-                .map(|(at, value)| Self { path: format!("{}[{at}]", self.path), value: Some(value) })
+                .map(|(at, value)| self.below(format!("{}[{at}]", self.path), Some(value)))
                 .collect()),
             Some(_) => Err(self.bad("is no list")),
         }
@@ -124,9 +139,7 @@ impl<'a> Field<'a> {
         let fields = value.as_object().ok_or_else(|| self.bad("is no map"))?;
         let mut all: Vec<_> = fields
             .iter()
-            .map(|(name, value)| {
-                (name.as_str(), Self { path: format!("{}[{name}]", self.path), value: Some(value) })
-            })
+            .map(|(name, value)| (name.as_str(), self.below(format!("{}[{name}]", self.path), Some(value))))
             .collect();
         all.sort_by_key(|(name, _)| *name);
         Ok(all)
@@ -138,7 +151,9 @@ impl<'a> Field<'a> {
             return Ok(None);
         }
         let parsed = spelling::duration(self.text()?);
-        parsed.map(Some).ok_or_else(|| self.bad("is no duration such as 1.5s or 1m30s, or longer than 83333h"))
+        parsed
+            .map(Some)
+            .ok_or_else(|| self.bad("is no duration such as 1.5s or 1m30s, or longer than 83333h"))
     }
 
     /// A duration of at least a millisecond.
@@ -166,7 +181,7 @@ mod tests {
     #[test]
     fn errors_name_field_and_value() {
         let spec = json!({"a": [{"port": 70000}], "b": 1});
-        let root = Field::root("spec", &spec);
+        let root = Field::root("spec", &At::root("", &spec));
         let port = root.get("a").expect("a").list().expect("list")[0].get("port").expect("port");
         assert_eq!(port.port(), Err("spec.a[0].port: 70000: is no whole number from 1 to 65535".to_owned()));
         assert_eq!(root.get("b").expect("b").text(), Err("spec.b: 1: is no text".to_owned()));

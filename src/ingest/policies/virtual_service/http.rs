@@ -242,6 +242,9 @@ fn mirrors(route: &Field<'_>, place: Place<'_>) -> Decoded<Vec<Mirror>> {
     let one = |field: &Field<'_>| {
         let exact = field.get("percentage")?;
         let share = if exact.is_set() { share(&exact)? } else { Percent::ALL };
+        if share.millionths() == 0 {
+            field.tell("no request is copied: its percentage is 0");
+        }
         Ok(Mirror { destination: destination(&field.get("destination")?, place)?, share })
     };
     let mut mirrors = route.get("mirrors")?.list()?.iter().map(one).collect::<Decoded<Vec<_>>>()?;

@@ -3,12 +3,13 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::virtual_service;
+use crate::ingest::policies::decode::{At, Notes};
 use crate::model::ExportTo;
 use crate::model::policy::{HttpAction, Percent, Policy, PolicyId, PolicyMeta, TextMatch, VirtualService};
 
 fn decode(spec: Value) -> Result<VirtualService, String> {
     let meta = PolicyMeta { created: 7, id: PolicyId::new("shop", "cart") };
-    virtual_service(meta, &spec, "cluster.local")
+    virtual_service(meta, &At::root("", &spec), "cluster.local")
 }
 
 fn scopes(spec: Value) -> Vec<String> {
@@ -257,4 +258,71 @@ fn a_real_envoy_accepts_what_policies_make_of_expressions_and_commands() {
     let answer =
         std::process::Command::new(&envoy).args(arguments).arg(&file).output().expect("Envoy starts");
     assert!(answer.status.success(), "{}", String::from_utf8_lossy(&answer.stderr));
+}
+
+#[test]
+fn texts_that_cost_a_port_its_routes_are_refused() {
+    let with = |route: Value| decode(json!({"hosts": ["a.b"], "http": [route]}));
+    let to = json!([{"destination": {"host": "a"}}]);
+    let many =
+        |count: usize| (0..count).map(|n| (format!("x-{n}"), json!("v"))).collect::<serde_json::Map<_, _>>();
+    let long = "x".repeat(1025);
+    for (field, route) in [
+        ("redirect.uri", json!({"redirect": {"uri": "/a\rb"}})),
+        ("redirect.authority", json!({"redirect": {"authority": "a\nb"}})),
+        ("redirect.scheme", json!({"redirect": {"scheme": "\0"}})),
+        ("rewrite.uri", json!({"route": to, "rewrite": {"uri": "/\n"}})),
+        ("rewrite.authority", json!({"route": to, "rewrite": {"authority": "a\r"}})),
+        ("rewrite", json!({"route": to, "rewrite": {"uriRegexRewrite": {"match": "a", "rewrite": "\0"}}})),
+        ("queryParams[]", json!({"route": to, "match": [{"queryParams": {"": {"exact": "1"}}}]})),
+        ("queryParams[xxx", json!({"route": to, "match": [{"queryParams": {long: {"exact": "1"}}}]})),
+        ("headers[a b]", json!({"route": to, "match": [{"headers": {"a b": {"exact": "1"}}}]})),
+        ("set[x]", json!({"route": to, "headers": {"request": {"set": {"x": "a\nb"}}}})),
+        ("set[x]", json!({"route": to, "headers": {"request": {"set": {"x": "v".repeat(16_385)}}}})),
+        ("headers.response", json!({"route": to, "headers": {"response": {"add": many(501)}}})),
+        ("corsPolicy.allowMethods", json!({"route": to, "corsPolicy": {"allowMethods": ["GET\r"]}})),
+        ("timeout", json!({"route": to, "timeout": "9999999999999h"})),
+        ("destination.subset", json!({"route": [{"destination": {"host": "a", "subset": "a b"}}]})),
+        ("destination.host", json!({"route": [{"destination": {"host": "a\nb"}}]})),
+        ("name", json!({"route": to, "name": "a\nb"})),
+    ] {
+        let error = with(route.clone()).expect_err(&route.to_string().chars().take(200).collect::<String>());
+        assert!(error.contains(field), "{field}: {error}");
+    }
+    assert!(with(json!({"route": to, "headers": {"response": {"add": many(500)}}})).is_ok());
+    let route = json!([{"route": to}]);
+    for host in ["*foo.com", "a b", "a:80", "", "*.", "a\n", "a.*"] {
+        let error = decode(json!({"hosts": [host], "http": route})).expect_err(host);
+        assert!(error.contains("DNS name"), "{error}");
+    }
+    for host in ["*", "*.a.b", "A.b.", "10.0.0.1", "::1"] {
+        assert!(decode(json!({"hosts": [host], "http": route})).is_ok(), "{host}");
+    }
+    let exported = decode(json!({"hosts": ["a.b"], "exportTo": ["team-*"], "http": route}));
+    assert!(exported.expect_err("a wildcard").contains("exportTo[0]"));
+}
+
+#[test]
+fn what_of_a_virtual_service_has_no_effect_is_told() {
+    let spec = json!({"hosts": ["a.b"], "odd": 1, "http": [
+        {"match": [{"statPrefix": "x", "uri": {"prefix": "/", "suffix": "y"}}],
+            "route": [{"destination": {"host": "a", "zone": 1}}],
+            "mirrors": [{"destination": {"host": "m"}, "percentage": {"value": 0}}]},
+        {"route": [{"destination": {"host": "a"}}]},
+    ]});
+    let notes = Notes::default();
+    let at = At::noted("", &spec, &notes);
+    let meta = PolicyMeta { created: 7, id: PolicyId::new("shop", "cart") };
+    virtual_service(meta, &at, "cluster.local").expect("read");
+    let problems = notes.problems(&at);
+    let told: Vec<_> = problems.iter().map(|one| one.split(": ").next().expect("a field")).collect();
+    let expected = [
+        "spec.http[0].mirrors[0]",
+        "spec.http[1]",
+        "http[0].match[0].statPrefix",
+        "http[0].match[0].uri.suffix",
+        "http[0].route[0].destination.zone",
+        "odd",
+    ];
+    assert_eq!(told, expected, "{problems:?}");
 }

@@ -46,6 +46,7 @@ fn server(port: u16, protocol: PortProtocol, hosts: &[&str], mode: Option<Server
             max_version: TlsVersion::V1_3,
             cipher_suites: Vec::new(),
             subject_alt_names: Vec::new(),
+            client_optional: false,
         }),
         https_redirect: false,
     }
