@@ -2,7 +2,9 @@
 
 use serde::Serialize;
 
-use super::{ClientTls, HostPattern, Policy, PolicyKind, PolicyMeta, TrafficPolicy, TrafficSettings, WorkloadSelector};
+use super::{
+    ClientTls, HostPattern, Policy, PolicyKind, PolicyMeta, TrafficPolicy, TrafficSettings, WorkloadSelector,
+};
 use crate::model::{ExportTo, Labels, Name};
 
 /// How a host is called, and which subsets it has.
