@@ -9,5 +9,6 @@ mod inbound;
 mod outbound;
 mod requests;
 mod routes;
+mod security;
 mod transport;
 pub(crate) mod validate;
