@@ -57,7 +57,10 @@ impl<'a> Client<'a> {
         for gateway in self.gateways() {
             for server in &gateway.servers {
                 let ip = server.bind.unwrap_or_else(|| self.key.anywhere());
-                places.entry((self.key.target(server.port), ip)).or_default().push(PlacedServer { gateway, server });
+                places
+                    .entry((self.key.target(server.port), ip))
+                    .or_default()
+                    .push(PlacedServer { gateway, server });
             }
         }
         places

@@ -71,14 +71,20 @@ fn http(port: u16) -> GatewayServer {
 }
 
 fn files(hosts: &str, certificate: &str) -> GatewayServer {
-    let mode = ServerTlsMode::Files { certificate: certificate.into(), key: "/k".into(), ca: Some("/ca".into()) };
+    let mode =
+        ServerTlsMode::Files { certificate: certificate.into(), key: "/k".into(), ca: Some("/ca".into()) };
     server(443, PortProtocol::Https, hosts, Some(mode))
 }
 
 fn gateway(servers: Vec<GatewayServer>) -> PolicyWrite {
     let selector = WorkloadSelector::new(labels());
     let meta = PolicyMeta { created: 1, id: PolicyId::new("edge", "gw") };
-    PolicyWrite::set(PolicyObject::Gateway(Arc::new(Gateway { meta, selector, servers, problems: Vec::new() })))
+    PolicyWrite::set(PolicyObject::Gateway(Arc::new(Gateway {
+        meta,
+        selector,
+        servers,
+        problems: Vec::new(),
+    })))
 }
 
 fn no_gateway() -> PolicyWrite {
@@ -236,7 +242,10 @@ async fn a_server_listens_where_the_service_of_the_router_leads_its_port() {
     let (key, shard) = leading(8081);
     world.east.set(key, shard);
     let listeners = stream.expect(Listener).await;
-    assert_eq!((listeners.names(), &*listeners.removed), (vec!["0.0.0.0_8081"], &["0.0.0.0_8080".to_owned()][..]));
+    assert_eq!(
+        (listeners.names(), &*listeners.removed),
+        (vec!["0.0.0.0_8081"], &["0.0.0.0_8080".to_owned()][..])
+    );
     world.stop().await;
 }
 

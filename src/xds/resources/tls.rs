@@ -151,11 +151,13 @@ pub(super) fn gateway(told: &ServerTls, alpn: &[&str], trust_domains: &[Name]) -
                 ..Default::default()
             };
             common.validation_context_type = ca.as_ref().map(|ca| {
-                Kind::CombinedValidationContext(tls::common_tls_context::CombinedCertificateValidationContext {
-                    default_validation_context: Some(names),
-                    validation_context_sds_secret_config: Some(secret(root_file(ca))),
-                    ..Default::default()
-                })
+                Kind::CombinedValidationContext(
+                    tls::common_tls_context::CombinedCertificateValidationContext {
+                        default_validation_context: Some(names),
+                        validation_context_sds_secret_config: Some(secret(root_file(ca))),
+                        ..Default::default()
+                    },
+                )
             });
             (common, ca.is_some())
         }

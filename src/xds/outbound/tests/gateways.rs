@@ -56,9 +56,8 @@ fn a_gateway_costs_only_the_worlds_that_it_concerns_and_services_only_where_mesh
     let looked = || streams.map(|stream| stream.take().view);
     own.watch_route(&"http.80".into(), &of_own);
     assert!(own.route(&"http.80".into()).is_some());
-    let counted = || {
-        [&mesh.counts.list_builds, &mesh.counts.route_builds].map(|count| count.load(Ordering::Relaxed))
-    };
+    let counted =
+        || [&mesh.counts.list_builds, &mesh.counts.route_builds].map(|count| count.load(Ordering::Relaxed));
     let before = counted();
     looked();
 

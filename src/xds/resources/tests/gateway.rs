@@ -22,8 +22,8 @@ use crate::model::{InterceptionMode, PortProtocol, ProxyKind};
 use crate::registry::{PolicyObject, PolicySnapshot};
 use crate::view::{Client, OutboundKey, WorkloadMtls};
 use crate::xds::resources::{
-    GatewayListeners, GatewayRoutes, InboundPolicy, InboundPort, files, gateway_listeners, gateway_routes, inbound,
-    route, sni_listener,
+    GatewayListeners, GatewayRoutes, InboundPolicy, InboundPort, files, gateway_listeners, gateway_routes,
+    inbound, route, sni_listener,
 };
 
 fn id(name: &str) -> PolicyMeta {
@@ -261,11 +261,9 @@ fn files_of_servers_are_secrets_that_only_their_routers_have() {
 
 #[test]
 fn servers_listen_where_the_service_leads_their_ports_and_conditions_are_on_the_ports_they_name() {
-    let on = |port| HttpMatch {
-        sources: Sources { port: Some(port), ..Sources::default() },
-        ..prefix("/")
-    };
-    let routes = vec![forward(vec![on(80)], vec![to(HOST, "", 1)]), forward(vec![on(8080)], vec![to(HOST, "", 1)])];
+    let on = |port| HttpMatch { sources: Sources { port: Some(port), ..Sources::default() }, ..prefix("/") };
+    let routes =
+        vec![forward(vec![on(80)], vec![to(HOST, "", 1)]), forward(vec![on(8080)], vec![to(HOST, "", 1)])];
     let leading = server(443, PortProtocol::Tls, &["*.local"], Some(ServerTlsMode::AutoPassthrough));
     let policies = policies(vec![
         gateway("a", vec![server(80, PortProtocol::Http, &["*"], None), leading]),
@@ -317,7 +315,10 @@ fn a_real_envoy_accepts_every_shape_of_gateways_and_inbound_listeners() {
     let directory = tempfile::tempdir().expect("a directory");
     let (key, policies) = (key(&["a"]), every_shape());
     let (listeners, _) = made(&key, &policies);
-    assert_eq!(names(&listeners.entries), ["0.0.0.0_80", "0.0.0.0_443", "0.0.0.0_444", "0.0.0.0_445", "0.0.0.0_9000"]);
+    assert_eq!(
+        names(&listeners.entries),
+        ["0.0.0.0_80", "0.0.0.0_443", "0.0.0.0_444", "0.0.0.0_445", "0.0.0.0_9000"]
+    );
     assert_eq!(listeners.conflicts, 1, "t.org of the second route");
     let passing =
         built_under(&service("helloworld", vec![port(80, PortProtocol::Http)]), &key, &policies, &[]);
