@@ -165,8 +165,8 @@ impl Outbound {
     }
 
     /// Reads again what the changed parts of the policies are about: of the hosts they name those whose policies
-    /// differ for these clients; everything after the mesh-wide document, the Sidecar, or where mesh traffic is led on. Proxies that may now have
-    /// another projection look at themselves again.
+    /// differ for these clients; everything after the mesh-wide document, the Sidecar, or other ports on which mesh
+    /// traffic is led on. Proxies that may now have another projection look at themselves again.
     fn update_policies(
         &self,
         parts: &HashSet<PolicyPart>,

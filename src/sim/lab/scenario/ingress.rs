@@ -105,7 +105,10 @@ fn https(name: &str, certificate: &Path, key: &Path) -> Value {
 /// By path: one version alone, a split of the first and the last, everything.
 fn routes(versions: &[String]) -> Value {
     let subset = |version: &String| json!({"host": host(), "subset": version});
-    let rewritten = |prefix: String, route: Value| json!({"match": [{"uri": {"prefix": prefix}}], "rewrite": {"uri": "/hello"}, "route": route});
+    let rewritten = |prefix: String, route: Value| {
+        let by_path = json!([{"uri": {"prefix": prefix}}]);
+        json!({"match": by_path, "rewrite": {"uri": "/hello"}, "route": route})
+    };
     let only = versions
         .iter()
         .map(|version| rewritten(format!("/only/{version}"), json!([{"destination": subset(version)}])));
