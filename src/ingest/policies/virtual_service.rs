@@ -105,7 +105,8 @@ fn hosts(field: &Field<'_>, place: Place<'_>) -> Result<Vec<HostPattern>, String
 
 /// A host, also with a dot at its end, or an address.
 fn is_host(text: &str) -> bool {
-    HOST.takes(text.strip_suffix('.').unwrap_or(text)) || text.parse::<IpAddr>().is_ok()
+    let dotted = text.strip_suffix('.').is_some_and(|text| text != "*" && HOST.takes(text));
+    HOST.takes(text) || dotted || text.parse::<IpAddr>().is_ok()
 }
 
 fn gateways(field: &Field<'_>, place: Place<'_>) -> Result<Vec<Name>, String> {
