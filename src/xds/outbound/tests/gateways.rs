@@ -11,6 +11,7 @@ fn server(port: u16, leads: bool) -> GatewayServer {
         max_version: TlsVersion::V1_3,
         cipher_suites: Vec::new(),
         subject_alt_names: Vec::new(),
+        client_optional: false,
     });
     GatewayServer {
         port,
