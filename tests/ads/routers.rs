@@ -61,6 +61,7 @@ fn server(port: u16, protocol: PortProtocol, hosts: &str, tls: Option<ServerTlsM
             max_version: TlsVersion::V1_3,
             cipher_suites: Vec::new(),
             subject_alt_names: Vec::new(),
+            client_optional: false,
         }),
         https_redirect: false,
     }
