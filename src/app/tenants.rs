@@ -24,6 +24,9 @@ const OBJECTS: usize = 150;
 /// Objects that one Envoy reads together.
 const BATCH: usize = 150;
 
+/// Makes the spec of the object with a number.
+type Make = fn(&mut Dice, usize) -> Value;
+
 /// An object that was accepted.
 struct Accepted {
     spec: Value,
@@ -33,7 +36,7 @@ struct Accepted {
 }
 
 /// Random objects of a kind, and how many were refused.
-fn accepted(kind: PolicyKind, make: fn(&mut Dice, usize) -> Value) -> Vec<Accepted> {
+fn accepted(kind: PolicyKind, make: Make) -> Vec<Accepted> {
     let mut dice = Dice::new(kind as u64 + 1);
     let (mut all, mut refused) = (Vec::new(), 0);
     for number in 0..OBJECTS {
@@ -124,7 +127,7 @@ fn shortened(spec: &Value) -> String {
 fn what_is_accepted_of_policies_envoy_takes() {
     let Some(envoy) = envoy() else { return };
     let directory = tempfile::tempdir().expect("a directory");
-    let kinds: [(PolicyKind, fn(&mut Dice, usize) -> Value); 4] = [
+    let kinds: [(PolicyKind, Make); 4] = [
         (PolicyKind::VirtualService, generator::virtual_service),
         (PolicyKind::DestinationRule, generator::destination_rule),
         (PolicyKind::Gateway, generator::gateway),
