@@ -11,6 +11,7 @@ mod destination;
 mod eds_name;
 mod endpoints;
 pub mod explain;
+mod hbone;
 pub mod lb;
 mod mesh;
 pub mod mtls;
@@ -20,6 +21,7 @@ mod roads;
 #[cfg(test)]
 mod tests;
 pub mod visibility;
+mod waypoint;
 mod weighing;
 
 pub use assignment::{
@@ -28,8 +30,9 @@ pub use assignment::{
 pub use client::{Client, Passthrough, PlacedServer, Unseen};
 pub use decision::{Decision, Recorder, Tally};
 pub use destination::{Destination, RuleClient};
-pub use eds_name::EdsName;
+pub use eds_name::{EdsName, VipProtocol};
 pub use endpoints::{Inputs, assign};
 pub use mesh::MeshRules;
 pub use mtls::WorkloadMtls;
 pub use projection::{EdsKey, OutboundKey, Role, WorkloadKey};
+pub use waypoint::waypoint;

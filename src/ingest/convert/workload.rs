@@ -44,6 +44,7 @@ pub fn pod_profile(
         cluster: context.cluster.clone(),
         namespace: namespace.clone(),
         tls_mode: tls_mode(labels),
+        redirected: shape.redirected,
         account: Some(account),
         canonical_name: canonical_name.or_else(|| workload_name.clone()),
         canonical_revision: canonical_revision(labels),
