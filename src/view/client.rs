@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::visibility::{Sight, own_port, reads};
-use super::{Destination, OutboundKey, RuleClient};
+use super::{Destination, OutboundKey, RuleClient, Ways};
 use crate::model::policy::{
     DestinationRule, EgressListener, Gateway, GatewayHostName, GatewayServer, MESH_GATEWAY, MeshConfig,
     OutboundPolicy, Sidecar, Sources, VirtualService,
@@ -21,6 +21,8 @@ pub struct Client<'a> {
     sight: Sight<'a>,
     /// The gateway the clients are behind, or [`MESH_GATEWAY`].
     behind: &'a str,
+    /// What leads to other networks; `None` where that does not matter.
+    ways: Option<Ways<'a>>,
 }
 
 impl<'a> Client<'a> {
@@ -31,12 +33,22 @@ impl<'a> Client<'a> {
             all.find(|sidecar| sidecar.meta.id == *id).map(Arc::as_ref)
         };
         let sight = Sight::new(&key.namespace, key.sidecar.as_ref().and_then(find), policies);
-        Self { key, policies, sight, behind: MESH_GATEWAY }
+        Self { key, policies, sight, behind: MESH_GATEWAY, ways: None }
     }
 
     /// The projection.
     pub fn key(&self) -> &'a OutboundKey {
         self.key
+    }
+
+    /// The same clients with what leads them to other networks.
+    pub fn across(self, ways: Ways<'a>) -> Self {
+        Self { ways: Some(ways), ..self }
+    }
+
+    /// What leads to other networks, if that was told.
+    pub fn ways(&self) -> Option<Ways<'a>> {
+        self.ways
     }
 
     /// The same clients behind a gateway (`namespace/name`): conditions on who asks are read for those.

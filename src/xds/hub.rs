@@ -113,8 +113,8 @@ impl Hub {
         let counts = Arc::new(Counts::default());
         let mesh = Arc::new(settings.mesh.clone());
         Self {
-            assignments: Assignments::new(Arc::clone(&registry), mesh, Arc::clone(&counts)),
-            outbounds: Outbounds::new(Arc::clone(&registry), Arc::clone(&counts)),
+            assignments: Assignments::new(Arc::clone(&registry), Arc::clone(&mesh), Arc::clone(&counts)),
+            outbounds: Outbounds::new(Arc::clone(&registry), Arc::clone(&mesh), Arc::clone(&counts)),
             registry,
             settings,
             secrets,
@@ -218,6 +218,7 @@ impl Hub {
         self.outbounds.policies_changed(&changes.policies, now, &mut marks);
         self.outbounds.services_changed(&records, now, &mut marks);
         self.outbounds.endpoints_changed(&others, now, &mut marks);
+        self.outbounds.networks_changed(&changes.networks, now, &mut marks);
         for (key, change) in &changes.services {
             self.behind_changed(key, change.record, &mut marks);
             self.assignments.service_changed(&key.hostname, change.record, &mut marks);

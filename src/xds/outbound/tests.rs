@@ -1,4 +1,5 @@
 mod headless;
+mod networks;
 mod sight;
 
 use std::sync::atomic::Ordering;
@@ -40,6 +41,8 @@ fn key(namespace: &str) -> OutboundKey {
     OutboundKey {
         kind: ProxyKind::Sidecar,
         cluster: "east".into(),
+        network: "net-east".into(),
+        requested_view: Default::default(),
         namespace: namespace.into(),
         dns_domain: format!("{namespace}.svc.cluster.local").into(),
         mode: InterceptionMode::Redirect,
@@ -66,7 +69,7 @@ impl Mesh {
         }
         registry.changes().take();
         let counts = Arc::new(Counts::default());
-        let outbounds = Outbounds::new(Arc::clone(&registry), Arc::clone(&counts));
+        let outbounds = Outbounds::new(Arc::clone(&registry), Arc::default(), Arc::clone(&counts));
         Self { registry, outbounds, counts, east }
     }
 
@@ -85,6 +88,7 @@ impl Mesh {
         let keys: Vec<_> = changes.services.keys().cloned().collect();
         self.outbounds.policies_changed(&changes.policies, now, &mut marks);
         self.outbounds.services_changed(&keys, now, &mut marks);
+        self.outbounds.networks_changed(&changes.networks, now, &mut marks);
         marks.wake();
         self.counts.service_builds.load(Ordering::Relaxed) - before
     }
