@@ -2,38 +2,50 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use super::visibility::{Sight, own_port, reads};
-use super::{Destination, OutboundKey, RuleClient, Ways};
+use super::{Destination, MeshRules, OutboundKey, RuleClient, Ways};
 use crate::model::policy::{
     DestinationRule, EgressListener, Gateway, GatewayHostName, GatewayServer, MESH_GATEWAY, MeshConfig,
     OutboundPolicy, Sidecar, Sources, VirtualService,
 };
 use crate::model::{DEFAULT_GATEWAY_PORT, ServiceKey};
-use crate::registry::PolicySnapshot;
+use crate::registry::{NetworkSnapshot, PolicySnapshot};
 
 /// The clients of one projection under the policies of one moment.
 #[derive(Clone, Copy, Debug)]
 pub struct Client<'a> {
     key: &'a OutboundKey,
     policies: &'a PolicySnapshot,
+    rules: &'a MeshRules,
     sight: Sight<'a>,
     /// The gateway the clients are behind, or [`MESH_GATEWAY`].
     behind: &'a str,
-    /// What leads to other networks; `None` where that does not matter.
-    ways: Option<Ways<'a>>,
+    /// The networks; `None` where they do not matter.
+    networks: Option<&'a NetworkSnapshot>,
 }
 
 impl<'a> Client<'a> {
-    /// The clients of `key`.
+    /// The clients of `key`, under the usual mesh-wide rules.
     pub fn new(key: &'a OutboundKey, policies: &'a PolicySnapshot) -> Self {
         let find = |id: &crate::model::policy::PolicyId| {
             let mut all = policies.of::<Sidecar>(&id.namespace).iter();
             all.find(|sidecar| sidecar.meta.id == *id).map(Arc::as_ref)
         };
         let sight = Sight::new(&key.namespace, key.sidecar.as_ref().and_then(find), policies);
-        Self { key, policies, sight, behind: MESH_GATEWAY, ways: None }
+        static USUAL: LazyLock<MeshRules> = LazyLock::new(MeshRules::default);
+        Self { key, policies, rules: &USUAL, sight, behind: MESH_GATEWAY, networks: None }
+    }
+
+    /// The same clients, under these mesh-wide rules.
+    pub fn under(self, rules: &'a MeshRules) -> Self {
+        Self { rules, ..self }
+    }
+
+    /// The mesh-wide rules of the configuration.
+    pub fn rules(&self) -> &'a MeshRules {
+        self.rules
     }
 
     /// The projection.
@@ -42,13 +54,13 @@ impl<'a> Client<'a> {
     }
 
     /// The same clients with what leads them to other networks.
-    pub fn across(self, ways: Ways<'a>) -> Self {
-        Self { ways: Some(ways), ..self }
+    pub fn across(self, networks: &'a NetworkSnapshot) -> Self {
+        Self { networks: Some(networks), ..self }
     }
 
     /// What leads to other networks, if that was told.
     pub fn ways(&self) -> Option<Ways<'a>> {
-        self.ways
+        self.networks.map(|networks| Ways { networks, mesh: self.rules })
     }
 
     /// The same clients behind a gateway (`namespace/name`): conditions on who asks are read for those.

@@ -75,6 +75,13 @@ decisions! {
     NoWaypoint = "hidden/no-waypoint";
 }
 
+impl Decision {
+    /// Whether the proxy does not reach the endpoint at all.
+    pub fn hides(self) -> bool {
+        !matches!(self, Self::Direct | Self::ViaGateway | Self::ViaWaypoint)
+    }
+}
+
 /// Told of every endpoint's decision, in pipeline order.
 ///
 /// Counts and lists of decisions are about the service's own endpoints.

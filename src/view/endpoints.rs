@@ -13,10 +13,10 @@ use super::weighing::Weighing;
 use super::{
     Decision, Destination, EdsKey, EdsName, MeshRules, Recorder, Role, hbone, mtls, projection, reads,
 };
-use crate::model::policy::ClientTlsMode;
+use crate::model::policy::{ClientTlsMode, OutlierDetection};
 use crate::model::{
-    ClusterId, Endpoint, EndpointShard, Health, InlineAddress, InlineEndpoint, Labels, Locality, Name,
-    NetworkId, Quirk, Service, Standing, TrafficDistribution, Transport, Workload, WorkloadProfile,
+    ClusterId, Endpoint, EndpointShard, Features, Health, InlineAddress, InlineEndpoint, Labels, Locality,
+    Name, NetworkId, Quirk, Service, Standing, TrafficDistribution, Transport, Workload, WorkloadProfile,
 };
 use crate::registry::{NetworkSnapshot, PolicySnapshot, ServiceSnapshot, StandingSnapshot};
 
@@ -80,10 +80,7 @@ pub fn assign(inputs: Inputs<'_>, name: &EdsName, key: &EdsKey, recorder: &mut i
         to_waypoint: way.is_some(),
         subset: labels.filter(|_| way.is_none()),
         tls: mtls::told(&destination, name),
-        sends_unhealthy: features.send_unhealthy
-            || service.traffic_distribution != TrafficDistribution::Any
-            || features.auto_send_unhealthy
-                && outliers.is_none_or(|outliers| outliers.min_health_percent == 0),
+        sends_unhealthy: sends_unhealthy(features, service.traffic_distribution, outliers),
         sticky: mesh.is_sticky(&service.labels),
         cluster_local: mesh.cluster_local(config, &name.host)
             || way.as_ref().is_some_and(|way| mesh.cluster_local(config, &way.waypoint.hostname)),
@@ -119,6 +116,17 @@ pub fn assign(inputs: Inputs<'_>, name: &EdsName, key: &EdsKey, recorder: &mut i
         standings_read: standings_read(inputs),
         policies_read: reads::policies(inputs.policies, &name.host, &pass.namespaces),
     }
+}
+
+/// Whether endpoints that are not ready are sent, as such (R4.10): Envoy then must not fall back on them.
+pub fn sends_unhealthy(
+    features: &Features,
+    distribution: TrafficDistribution,
+    outliers: Option<&OutlierDetection>,
+) -> bool {
+    features.send_unhealthy
+        || distribution != TrafficDistribution::Any
+        || features.auto_send_unhealthy && outliers.is_none_or(|outliers| outliers.min_health_percent == 0)
 }
 
 fn standings_read(inputs: Inputs<'_>) -> u64 {

@@ -114,7 +114,7 @@ impl Hub {
         let mesh = Arc::new(settings.mesh.clone());
         Self {
             assignments: Assignments::new(Arc::clone(&registry), Arc::clone(&mesh), Arc::clone(&counts)),
-            outbounds: Outbounds::new(Arc::clone(&registry), Arc::clone(&mesh), Arc::clone(&counts)),
+            outbounds: Outbounds::new(Arc::clone(&registry), mesh, Arc::clone(&counts)),
             registry,
             settings,
             secrets,

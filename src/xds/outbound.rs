@@ -25,7 +25,7 @@ use super::watchers::{Marks, StreamHandle, Watchers};
 use crate::model::policy::PolicyPart;
 use crate::model::{Name, NetworkId, ServiceKey};
 use crate::registry::{NetworkSnapshot, PolicySnapshot, Registry};
-use crate::view::{Client, MeshRules, OutboundKey, Ways};
+use crate::view::{Client, MeshRules, OutboundKey};
 
 /// How long a removed Envoy cluster stays after the listeners and routes without it were published (D25).
 pub const LINGER: Duration = Duration::from_secs(5);
@@ -48,6 +48,7 @@ impl Snapshots {
 #[derive(Debug)]
 pub(super) struct Outbound {
     key: OutboundKey,
+    mesh: Arc<MeshRules>,
     world: Mutex<World>,
     /// Set once every service known when the projection appeared is in; whoever joins waits for it.
     filled: OnceLock<()>,
@@ -59,7 +60,6 @@ pub(super) struct Outbound {
     routes: DashMap<Name, Watchers>,
     /// Every stream with this projection; it goes when the last one does.
     streams: Watchers,
-    mesh: Arc<MeshRules>,
     counts: Arc<Counts>,
 }
 
@@ -67,6 +67,7 @@ impl Outbound {
     fn new(key: OutboundKey, mesh: Arc<MeshRules>, counts: Arc<Counts>) -> Self {
         Self {
             key,
+            mesh,
             world: Mutex::default(),
             filled: OnceLock::new(),
             clusters: ArcSwap::default(),
@@ -74,7 +75,6 @@ impl Outbound {
             lists: Watchers::default(),
             routes: DashMap::new(),
             streams: Watchers::default(),
-            mesh,
             counts,
         }
     }
@@ -135,13 +135,17 @@ impl Outbound {
     fn build_route(&self, world: &World, name: &Name) -> Option<Arc<Encoded>> {
         let hosts = world.virtual_hosts(name)?;
         Counts::add(&self.counts.route_builds);
-        let client = Client::new(&self.key, &world.policies);
+        let client = self.client(&world.policies);
         Some(Arc::new(resources::route(name, &client, hosts.into_iter())))
     }
 
     fn reader<'a>(&'a self, registry: &'a Registry, read: &'a Snapshots) -> Reader<'a> {
-        let ways = Ways { networks: &read.networks, mesh: &self.mesh };
-        Reader { registry, client: Client::new(&self.key, &read.policies).across(ways), counts: &self.counts }
+        let client = self.client(&read.policies).across(&read.networks);
+        Reader { registry, client, counts: &self.counts }
+    }
+
+    fn client<'a>(&'a self, policies: &'a PolicySnapshot) -> Client<'a> {
+        Client::new(&self.key, policies).under(&self.mesh)
     }
 
     /// Reads every service once. Records are read under the lock: a change is either seen here or noted later.
@@ -280,7 +284,7 @@ impl Outbound {
 
     fn rebuild_lists(&self, world: &mut World, marks: &mut Marks) {
         Counts::add(&self.counts.list_builds);
-        let client = Client::new(&self.key, &world.policies);
+        let client = self.client(&world.policies);
         let (clusters, (listeners, conflicts)) = (world.clusters(), world.listeners(&client));
         self.counts.chain_conflicts.fetch_add(conflicts as u64, Ordering::Relaxed);
         let parts = [

@@ -199,6 +199,14 @@ mod tests {
     }
 
     #[test]
+    fn r4_16_a_pods_annotation_says_that_its_node_takes_hbone() {
+        let redirected = |annotations: Value| pod(json!({"annotations": annotations}), json!({})).redirected;
+        assert!(redirected(json!({"ambient.istio.io/redirection": "enabled"})));
+        assert!(!redirected(json!({"ambient.istio.io/redirection": "disabled"})));
+        assert!(!redirected(json!({"istio.io/dataplane-mode": "ambient"})));
+    }
+
+    #[test]
     fn r5_8_tls_mode() {
         assert_eq!(labelled(json!({"security.istio.io/tlsMode": "istio"})).tls_mode, TlsMode::Istio);
         assert_eq!(labelled(json!({})).tls_mode, TlsMode::Disabled);
