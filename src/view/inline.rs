@@ -79,7 +79,10 @@ pub fn inline<'a>(
     is_mtls: impl Fn(&InlineEndpoint) -> bool,
 ) -> Vec<InlineGroup<'a>> {
     let seen = endpoints.iter().filter(|one| key.requested_view.sees(&one.workload.network));
-    let road = |one| ways.map_or(Road::Direct, |ways| ways.road(key, one));
+    let road = |one: &&InlineEndpoint| match ways.map_or(Road::Direct, |ways| ways.road(key, one)) {
+        Road::Gateways(_) if !is_mtls(one) => Road::Hidden,
+        road => road,
+    };
     let roads: Vec<_> = seen.map(|one| (*one, road(one))).collect();
     let counts = roads.iter().filter_map(|(_, road)| match road {
         Road::Gateways(set) => Some(set.len() as u128),
@@ -94,7 +97,7 @@ pub fn inline<'a>(
                 let collected = localities.entry(endpoint.workload.locality()).or_default();
                 collected.direct.push((endpoint, weight * scale));
             }
-            Road::Gateways(set) if is_mtls(endpoint) => {
+            Road::Gateways(set) => {
                 let collected = localities.entry(endpoint.workload.locality()).or_default();
                 collected.through(set, weight);
             }
