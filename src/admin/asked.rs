@@ -10,7 +10,7 @@ use super::query::Query;
 use super::reply::Refusal;
 use crate::model::{ClusterId, Hostname, Locality, Node, NodeMetadata, ProxyView, Transport};
 use crate::registry::ServiceSnapshot;
-use crate::view::{EdsKey, EdsName, Inputs};
+use crate::view::{EdsKey, EdsName, Inputs, waypoint};
 
 const KNOWN: [&str; 7] = ["host", "port", "proxy", "network", "cluster", "namespace", "ip"];
 const USAGE: &str = "needed: host=HOST and either proxy=ID (a connected one) or network=N and/or cluster=C; \
@@ -63,7 +63,12 @@ impl Asked {
         let (mesh, policies) = (&sources.mesh, sources.registry.policies());
         let key = EdsKey::of(&self.view, name, &self.candidates, &policies, mesh);
         let service = self.meant(&key);
-        tell(Inputs { service, networks: &networks, mesh, standings: &standings, policies: &policies }, &key)
+        let waypoint = service.service.as_ref().and_then(|service| waypoint(service, name, &key, mesh));
+        let waypoint =
+            waypoint.and_then(|waypoint| sources.registry.service(waypoint)).map(|cell| cell.load());
+        let (networks, standings, policies) = (&*networks, &*standings, &*policies);
+        let waypoint = waypoint.as_deref();
+        tell(Inputs { service, waypoint, networks, mesh, standings, policies }, &key)
     }
 
     /// The answer, with what was asked.

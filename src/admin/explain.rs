@@ -51,6 +51,6 @@ fn port_answer(sources: &Sources, asked: &Asked, port: u16, subset: &str, endpoi
     json!({
         "port": port, "name": explanation.name, "nothing": explanation.nothing, "rules": rules,
         "localitySetting": explanation.locality_setting, "endpoints": endpoints,
-        "priorities": explanation.priorities, "gateways": explanation.gateways,
+        "priorities": explanation.priorities, "gateways": explanation.gateways, "waypoint": explanation.waypoint,
     })
 }

@@ -34,7 +34,8 @@ fn answer(sources: &Sources, asked: &Asked, port: u16) -> Value {
     json!({
         "port": port, "name": name.to_string(), "endpoints": sent,
         "behindGateways": rows(|decision| decision == Decision::ViaGateway),
-        "hidden": rows(|decision| !matches!(decision, Decision::Direct | Decision::ViaGateway)),
+        "behindWaypoint": rows(|decision| decision == Decision::ViaWaypoint),
+        "hidden": rows(Decision::hides),
     })
 }
 

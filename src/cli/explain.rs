@@ -69,6 +69,9 @@ fn told_of_port(port: &Value, who: &str, checks: bool) -> String {
     }
     let _ = writeln!(out, "localities are ordered by {}\n", plain(&text(port, "localitySetting")));
     out += &endpoints(rows(&port["endpoints"]));
+    if port["waypoint"].is_object() {
+        out += &waypoint(&port["waypoint"]);
+    }
     if checks {
         rows(&port["endpoints"]).iter().for_each(|endpoint| out += &chain(endpoint));
     }
@@ -100,10 +103,11 @@ fn why_nothing(code: &str) -> &'static str {
 /// `2 of 5 endpoints are sent as they are, 1 stands behind a gateway, 2 are hidden`.
 fn verdict(endpoints: &[Value]) -> String {
     let count = |wanted: &str| endpoints.iter().filter(|one| one["decision"] == wanted).count();
-    let (direct, behind) = (count("direct"), count("via-gateway"));
-    let hidden = endpoints.len() - direct - behind;
+    let (direct, behind, led) = (count("direct"), count("via-gateway"), count("via-waypoint"));
+    let hidden = endpoints.len() - direct - behind - led;
+    let led = if led > 0 { format!("{led} behind a waypoint, ") } else { String::new() };
     format!(
-        "{} endpoints: {direct} sent as they are, {behind} behind gateways, {hidden} hidden",
+        "{} endpoints: {direct} sent as they are, {behind} behind gateways, {led}{hidden} hidden",
         endpoints.len()
     )
 }
@@ -128,6 +132,23 @@ fn endpoints(all: &[Value]) -> String {
         "WOULD BE",
     ];
     table::columns(&header, all.iter().map(line))
+}
+
+/// Who stands in for the endpoints.
+fn waypoint(waypoint: &Value) -> String {
+    let unknown = if waypoint["known"] == true { "" } else { ", which no cluster has" };
+    let (service, to) = (text(waypoint, "service"), text(waypoint, "to"));
+    let mut out = format!("\nled to {to} through the waypoint {}{unknown}\n", plain(&service));
+    let line = |row: &Value| {
+        let mut cells = vec![address(row)];
+        cells.extend(["pod", "cluster", "network", "decision"].map(|key| text(row, key)));
+        cells
+    };
+    out += &table::columns(
+        &["WAYPOINT", "POD", "CLUSTER", "NETWORK", "DECISION"],
+        rows(&waypoint["endpoints"]).iter().map(line),
+    );
+    out
 }
 
 fn chain(endpoint: &Value) -> String {
@@ -179,6 +200,23 @@ mod tests {
         }
         assert!(!short.contains("NO  network"));
         assert!(told(&answer, true).contains("  NO  network               e"), "{}", told(&answer, true));
+    }
+
+    #[test]
+    fn a_waypoint_is_told_with_what_became_of_its_endpoints() {
+        let own = json!({"address": "10.2.0.1", "port": 5000, "decision": "via-waypoint", "chain": []});
+        let of_waypoint = json!({"address": "10.2.0.9", "port": 15008, "pod": "w-1", "decision": "direct"});
+        let answer = json!({"as": {}, "ports": [{
+            "name": "outbound|5000||h", "endpoints": [own], "waypoint": {
+                "service": "ns/w", "known": true, "to": "10.96.0.1:5000", "endpoints": [of_waypoint]}}]});
+        let told = told(&answer, false);
+        for words in [
+            "0 sent as they are, 0 behind gateways, 1 behind a waypoint, 0 hidden",
+            "led to 10.96.0.1:5000 through the waypoint ns/w",
+            "10.2.0.9:15008",
+        ] {
+            assert!(told.contains(words), "{words}: {told}");
+        }
     }
 
     #[test]

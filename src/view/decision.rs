@@ -31,6 +31,8 @@ decisions! {
     Direct = "direct";
     /// Counted into the weight of its network's gateways.
     ViaGateway = "via-gateway";
+    /// Reached through the waypoint of its service, whose endpoints are sent instead (R4.37).
+    ViaWaypoint = "via-waypoint";
     /// Another port of the service (R4.6, D7).
     OtherPort = "hidden/other-port";
     /// Not of the subset (R4.8).
@@ -69,12 +71,26 @@ decisions! {
     SameAddress = "hidden/same-address";
     /// Its cluster has not been heard for longer than it may serve, and others serve (D35).
     StaleCluster = "hidden/stale-cluster";
+    /// To be reached through the waypoint of its service, which has no endpoint for this proxy (R4.37).
+    NoWaypoint = "hidden/no-waypoint";
+}
+
+impl Decision {
+    /// Whether the proxy does not reach the endpoint at all.
+    pub fn hides(self) -> bool {
+        !matches!(self, Self::Direct | Self::ViaGateway | Self::ViaWaypoint)
+    }
 }
 
 /// Told of every endpoint's decision, in pipeline order.
+///
+/// Counts and lists of decisions are about the service's own endpoints.
 pub trait Recorder {
     /// `endpoint` was decided.
     fn decided(&mut self, endpoint: &Endpoint, decision: Decision);
+
+    /// `endpoint` of the waypoint that stands in for the service was decided (R4.37), before those of the service.
+    fn decided_of_waypoint(&mut self, _endpoint: &Endpoint, _decision: Decision) {}
 }
 
 /// Records nothing.

@@ -10,6 +10,7 @@ mod priorities;
 mod sums;
 #[cfg(test)]
 mod tests;
+mod waypoint;
 mod would;
 
 use std::net::IpAddr;
@@ -19,12 +20,14 @@ use serde::Serialize;
 pub use chain::Check;
 pub use priorities::PriorityRow;
 pub use sums::{GatewaySum, Share};
+pub use waypoint::{WaypointEndpoint, WaypointExplanation};
 pub use would::Would;
 
 use super::{Assignment, Decision, Destination, EdsKey, EdsName, Inputs, Origin, assign};
 use crate::model::policy::PolicyId;
 use crate::model::{ClusterId, Endpoint, Health, Locality, Name, NetworkId};
 use chain::Facts;
+use waypoint::Decided;
 
 /// What one proxy gets for one name, and why.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -44,6 +47,8 @@ pub struct Explanation {
     pub priorities: Vec<PriorityRow>,
     /// What the weights of gateways are made of.
     pub gateways: Vec<GatewaySum>,
+    /// The waypoint that stands in for the endpoints (R4.37).
+    pub waypoint: Option<WaypointExplanation>,
 }
 
 /// Why a name has no endpoints at all. The codes are stable.
@@ -97,8 +102,9 @@ pub struct EndpointExplanation {
 
 /// Explains what proxies with projection `key` get for `name`.
 pub fn explain(inputs: Inputs<'_>, name: &EdsName, key: &EdsKey) -> Explanation {
-    let mut decided: Vec<(Endpoint, Decision)> = Vec::new();
-    let assignment = assign(inputs, name, key, &mut decided);
+    let mut all = Decided::default();
+    let assignment = assign(inputs, name, key, &mut all);
+    let Decided { own: decided, of_waypoint } = all;
     let facts = Facts::new(inputs, name, key);
     let mut woulds = would::Woulds::new(inputs, name, key);
     let endpoints = decided.iter().enumerate().map(|(at, (endpoint, decision))| {
@@ -127,6 +133,7 @@ pub fn explain(inputs: Inputs<'_>, name: &EdsName, key: &EdsKey) -> Explanation 
         locality_setting: priorities::setting(inputs, name, key),
         priorities: priorities::rows(&assignment, inputs, name, key),
         gateways: sums::sums(&assignment, &decided, &facts),
+        waypoint: waypoint::of(&assignment, &of_waypoint),
         endpoints,
     }
 }

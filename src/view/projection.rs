@@ -182,6 +182,10 @@ pub struct OutboundKey {
     pub kind: ProxyKind,
     /// The proxy's cluster: VIPs differ by cluster (R5.28).
     pub cluster: ClusterId,
+    /// The proxy's network, and those it asked to see: which endpoints told with Envoy clusters are near (R3.14).
+    pub network: NetworkId,
+    /// See [`network`](Self::network).
+    pub requested_view: RequestedView,
     /// The proxy's namespace: visibility and short names.
     pub namespace: Name,
     /// The proxy's DNS domain: short names.
@@ -221,6 +225,8 @@ impl OutboundKey {
         Self {
             kind: view.kind,
             cluster: view.cluster().clone(),
+            network: view.network.clone(),
+            requested_view: view.requested_view.clone(),
             namespace: view.namespace().clone(),
             dns_domain: view.dns_domain.clone(),
             mode: view.mode,

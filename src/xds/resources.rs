@@ -29,7 +29,7 @@ use bytes::Bytes;
 use super::resource::Entry;
 use crate::model::policy::VirtualService;
 use crate::model::{InterceptionMode, Name, PortProtocol, ProxyKind, Resolution, Service, Transport};
-use crate::view::Client;
+use crate::view::{Client, inline_networks};
 use cluster::Port;
 
 pub use assignment::{assignment, assignment_by_prost, empty_assignment};
@@ -112,6 +112,7 @@ pub fn service(service: &Service, around: &Surroundings<'_>) -> ServiceResources
         }
     }
     resources.sni_chains = chains.into_iter().map(Bytes::from).collect();
+    resources.reads.networks = inline_networks(service.inline(), key);
     resources
 }
 

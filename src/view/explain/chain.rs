@@ -7,7 +7,7 @@ use serde::Serialize;
 use crate::model::policy::ClientTlsMode;
 use crate::model::{Discoverability, Endpoint, Health, NetworkGateway};
 use crate::view::roads::{Road, Roads};
-use crate::view::{Decision, Destination, EdsKey, EdsName, Inputs, mtls};
+use crate::view::{Decision, Destination, EdsKey, EdsName, Inputs, mtls, waypoint};
 
 /// One check of the pipeline.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -21,9 +21,10 @@ pub struct Check {
 }
 
 /// The checks in the order of the pipeline, each with the decisions that end there.
-const CHECKS: [(&str, &[Decision]); 15] = [
+const CHECKS: [(&str, &[Decision]); 16] = [
     ("port", &[Decision::OtherPort]),
     ("subset", &[Decision::Subset]),
+    ("waypoint", &[Decision::NoWaypoint]),
     ("node", &[Decision::OtherNode]),
     ("network-view", &[Decision::NetworkView]),
     ("cluster", &[Decision::OtherCluster, Decision::NotGlobal]),
@@ -75,7 +76,8 @@ impl<'a> Facts<'a> {
             if let Some(detail) = self.detail(check, endpoint, &gateways, ends) {
                 chain.push(Check { check, ok: !ends, detail });
             }
-            if ends {
+            // What follows is asked of the waypoint's endpoints.
+            if ends || check == "waypoint" && decision == Decision::ViaWaypoint {
                 break;
             }
         }
@@ -99,6 +101,7 @@ impl<'a> Facts<'a> {
                 &*endpoint.port_name, workload.cluster, self.name.port
             )),
             "subset" => said(!self.name.subset.is_empty(), format!("subset {:?}", self.name.subset)),
+            "waypoint" => self.waypoint(ends),
             "node" => said(
                 key.node.is_some(),
                 format!(
@@ -148,6 +151,14 @@ impl<'a> Facts<'a> {
             "share" => said(false, format!("no share is for locality {:?}", workload.locality().to_string())),
             _ => None,
         }
+    }
+
+    /// What is said of the waypoint that stands in for an endpoint; `None` where none does.
+    fn waypoint(&self, ends: bool) -> Option<String> {
+        let service = self.inputs.service.service.as_deref()?;
+        let waypoint = waypoint(service, self.name, self.key, self.inputs.mesh)?;
+        let found = if ends { "which has no endpoint for this proxy" } else { "whose endpoints are sent" };
+        Some(format!("ingress gateways reach the service through {waypoint}, {found}"))
     }
 
     /// Every gateway of an endpoint's network.

@@ -142,6 +142,8 @@ impl<'a> Woulds<'a> {
             }),
             Decision::Direct
             | Decision::ViaGateway
+            | Decision::ViaWaypoint
+            | Decision::NoWaypoint
             | Decision::OtherPort
             | Decision::Terminating
             | Decision::AmbientNetwork

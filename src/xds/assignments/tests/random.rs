@@ -162,8 +162,12 @@ impl World {
         };
         let (networks, standings, policies) =
             (registry.networks(), registry.standings(), registry.policies());
+        let record = service.service.as_deref();
+        let waypoint = record.and_then(|record| view::waypoint(record, &parsed, key, &self.rules));
+        let waypoint = waypoint.and_then(|key| registry.service(key)).map(|cell| cell.load());
         let inputs = Inputs {
             service: &service,
+            waypoint: waypoint.as_deref(),
             networks: &networks,
             mesh: &self.rules,
             standings: &standings,

@@ -53,6 +53,8 @@ pub(super) fn sidecar(mode: InterceptionMode) -> OutboundKey {
     OutboundKey {
         kind: ProxyKind::Sidecar,
         cluster: "east".into(),
+        network: "net-east".into(),
+        requested_view: Default::default(),
         namespace: "sample".into(),
         dns_domain: "sample.svc.cluster.local".into(),
         mode,
