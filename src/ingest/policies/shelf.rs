@@ -345,7 +345,7 @@ mod tests {
     }
 
     fn received(name: &str, uid: &str, revision: u64, spec: &str) -> Received<Document> {
-        let object = Ok(Document { created: 1, spec: spec.into() });
+        let object = Ok(Document { created: 1, spec: spec.into(), dry_run: Name::default() });
         Received { key: ObjectKey::new("shop", name), uid: uid.into(), revision: Some(revision), object }
     }
 
