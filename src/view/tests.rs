@@ -16,7 +16,6 @@ use crate::model::{
 use crate::registry::{ClusterWriter, PolicySnapshot, Registry};
 
 mod labels;
-mod mtls;
 mod preferences;
 mod properties;
 mod quirks;
