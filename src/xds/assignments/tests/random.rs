@@ -64,6 +64,12 @@ impl World {
             Step::NoShard(at, key) => self.writers[at].remove(&key),
             Step::Networks(at, network, gateways) => self.writers[at].set_networks(network, gateways),
             Step::Standing(at, standing) => _ = self.writers[at].set_standing(standing),
+            Step::Detour(at, standing, slot) => {
+                let before = self.registry.standings().part(&CLUSTERS[at].into()).standing;
+                self.writers[at].set_standing(standing);
+                self.ask(slot);
+                self.writers[at].set_standing(before);
+            }
             Step::Withdraw(at) => {
                 self.writers.remove(at).withdraw();
                 self.writers.insert(at, writer(&self.registry, at));

@@ -74,6 +74,9 @@ pub(super) enum Step {
     NoShard(usize, ServiceKey),
     Networks(usize, Option<NetworkId>, Vec<NetworkGateway>),
     Standing(usize, Standing),
+    /// A cluster's standing for as long as a proxy takes to read all that it watches: what was pushed last is true
+    /// again, but not what the proxy holds.
+    Detour(usize, Standing, usize),
     Withdraw(usize),
     Pod(WorkloadId, Option<Box<WorkloadParts>>),
     Policy(PolicyObject),
@@ -99,6 +102,8 @@ pub(super) fn step() -> impl Strategy<Value = Step> {
         4 => networks(),
         3 => (cluster(), select(&[Standing::Regular, Standing::Demoted, Standing::Dropped][..]))
             .prop_map(|(at, standing)| Step::Standing(at, standing)),
+        6 => (cluster(), select(&[Standing::Regular, Standing::Demoted, Standing::Dropped][..]), slot())
+            .prop_map(|(at, standing, slot)| Step::Detour(at, standing, slot)),
         1 => cluster().prop_map(Step::Withdraw),
         6 => pod_step(),
         6 => rule(),
@@ -451,7 +456,7 @@ fn sidecar() -> impl Strategy<Value = Step> {
         (prop::bool::weighted(0.3), prop::collection::vec(host, 1..3)).prop_map(|(port, hosts)| {
             let port =
                 port.then(|| SidecarPort { number: 80, protocol: PortProtocol::Http, name: "p".into() });
-            EgressListener { port, bind: None, capture: CaptureMode::Default, hosts }
+            EgressListener { port, bind: None, socket: None, capture: CaptureMode::Default, hosts }
         });
     (meta(), selector(), prop::collection::vec(listener, 0..3)).prop_map(|(meta, selector, egress)| {
         Step::Policy(PolicyObject::Sidecar(Arc::new(Sidecar {
