@@ -74,9 +74,9 @@ pub(super) enum Step {
     NoShard(usize, ServiceKey),
     Networks(usize, Option<NetworkId>, Vec<NetworkGateway>),
     Standing(usize, Standing),
-    /// A cluster's standing for as long as a proxy takes to read all that it watches: what was pushed last is true
-    /// again, but not what the proxy holds.
-    Detour(usize, Standing, usize),
+    /// Something else for as long as the proxies take to read all that they watch: what was pushed is true again then,
+    /// but not what they hold.
+    Detour(usize, Aside),
     Withdraw(usize),
     Pod(WorkloadId, Option<Box<WorkloadParts>>),
     Policy(PolicyObject),
@@ -102,8 +102,7 @@ pub(super) fn step() -> impl Strategy<Value = Step> {
         4 => networks(),
         3 => (cluster(), select(&[Standing::Regular, Standing::Demoted, Standing::Dropped][..]))
             .prop_map(|(at, standing)| Step::Standing(at, standing)),
-        6 => (cluster(), select(&[Standing::Regular, Standing::Demoted, Standing::Dropped][..]), slot())
-            .prop_map(|(at, standing, slot)| Step::Detour(at, standing, slot)),
+        4 => (cluster(), aside()).prop_map(|(at, aside)| Step::Detour(at, aside)),
         1 => cluster().prop_map(Step::Withdraw),
         6 => pod_step(),
         6 => rule(),
@@ -118,6 +117,22 @@ pub(super) fn step() -> impl Strategy<Value = Step> {
         8 => slot().prop_map(Step::Ask),
         2 => slot().prop_map(Step::Listen),
         16 => Just(Step::Push),
+    ]
+}
+
+/// What is otherwise for a while.
+#[derive(Clone, Debug)]
+pub(super) enum Aside {
+    /// What the endpoints of the cluster are worth.
+    Standing(Standing),
+    /// The cluster has nothing of a service.
+    Nothing(ServiceKey),
+}
+
+fn aside() -> impl Strategy<Value = Aside> {
+    prop_oneof![
+        select(&[Standing::Demoted, Standing::Dropped][..]).prop_map(Aside::Standing),
+        service().prop_map(Aside::Nothing),
     ]
 }
 
