@@ -102,7 +102,7 @@ pub(super) fn step() -> impl Strategy<Value = Step> {
         4 => networks(),
         3 => (cluster(), select(&[Standing::Regular, Standing::Demoted, Standing::Dropped][..]))
             .prop_map(|(at, standing)| Step::Standing(at, standing)),
-        4 => (cluster(), aside()).prop_map(|(at, aside)| Step::Detour(at, aside)),
+        8 => (cluster(), aside()).prop_map(|(at, aside)| Step::Detour(at, aside)),
         1 => cluster().prop_map(Step::Withdraw),
         6 => pod_step(),
         6 => rule(),
