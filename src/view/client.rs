@@ -141,9 +141,17 @@ impl<'a> Client<'a> {
         };
         let own = listeners.iter().any(|listener| own_port(listener) == Some(port));
         let wanted = own.then_some(port);
-        let mut on = listeners.iter().filter(|listener| own_port(listener) == wanted);
+        let addressed = listeners.iter().filter(|listener| listener.socket.is_none());
+        let mut on = addressed.filter(|listener| own_port(listener) == wanted);
         let found = on.find(|listener| reads(listener, &service.namespace, &service.hostname));
         found.map(Some).ok_or(Unseen)
+    }
+
+    /// The listeners of their Sidecar on Unix sockets through which a service is reached.
+    pub fn sockets(&self, service: &ServiceKey) -> impl Iterator<Item = &'a EgressListener> {
+        let listeners = self.sight.egress().unwrap_or_default().iter();
+        let sockets = listeners.filter(|listener| listener.socket.is_some());
+        sockets.filter(|listener| reads(listener, &service.namespace, &service.hostname))
     }
 
     /// The DestinationRule for calls to a service.

@@ -18,7 +18,6 @@ use crate::registry::{ClusterWriter, PolicySnapshot, Registry, ServiceSnapshot};
 
 mod hbone;
 mod labels;
-mod mtls;
 mod preferences;
 mod properties;
 mod quirks;

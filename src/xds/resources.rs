@@ -118,13 +118,16 @@ pub fn service(service: &Service, around: &Surroundings<'_>) -> ServiceResources
 
 /// The listeners of one port and the virtual host they lead to.
 fn port_resources(port: &Port<'_>, around: &Surroundings<'_>, out: &mut ServiceResources) {
-    let made = listener::outbound(port, around, &mut out.reads);
-    let slot = if made.fallback { &mut out.fallback_listeners } else { &mut out.listeners };
-    slot.extend(made.entries);
-    out.chains.extend(made.chains);
-    if let Some(name) = made.route {
-        let host = route::virtual_host(port, around, made.sniffed, &mut out.reads);
-        out.virtual_hosts.push((name, host));
+    let mut all = listener::on_sockets(port, around, &mut out.reads);
+    all.insert(0, listener::outbound(port, around, &mut out.reads));
+    for made in all {
+        let slot = if made.fallback { &mut out.fallback_listeners } else { &mut out.listeners };
+        slot.extend(made.entries);
+        out.chains.extend(made.chains);
+        if let Some(name) = made.route {
+            let host = route::virtual_host(port, around, made.sniffed, &mut out.reads);
+            out.virtual_hosts.push((name, host));
+        }
     }
 }
 

@@ -157,6 +157,7 @@ fn sidecar(name: &str, hosts: &str) -> PolicyObject {
     let egress = EgressListener {
         port: None,
         bind: None,
+        socket: None,
         capture: CaptureMode::Default,
         hosts: vec![EgressHost { namespace: EgressNamespace::Any, host: HostPattern::new(hosts) }],
     };

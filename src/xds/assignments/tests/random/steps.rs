@@ -75,6 +75,9 @@ pub(super) enum Step {
     NoShard(usize, ServiceKey),
     Networks(usize, Option<NetworkId>, Vec<NetworkGateway>),
     Standing(usize, Standing),
+    /// Something else for as long as the proxies take to read all that they watch: what was pushed is true again then,
+    /// but not what they hold.
+    Detour(usize, Aside),
     Withdraw(usize),
     Pod(WorkloadId, Option<Box<WorkloadParts>>),
     Policy(PolicyObject),
@@ -100,6 +103,7 @@ pub(super) fn step() -> impl Strategy<Value = Step> {
         4 => networks(),
         3 => (cluster(), select(&[Standing::Regular, Standing::Demoted, Standing::Dropped][..]))
             .prop_map(|(at, standing)| Step::Standing(at, standing)),
+        8 => (cluster(), aside()).prop_map(|(at, aside)| Step::Detour(at, aside)),
         1 => cluster().prop_map(Step::Withdraw),
         6 => pod_step(),
         6 => rule(),
@@ -114,6 +118,22 @@ pub(super) fn step() -> impl Strategy<Value = Step> {
         8 => slot().prop_map(Step::Ask),
         2 => slot().prop_map(Step::Listen),
         16 => Just(Step::Push),
+    ]
+}
+
+/// What is otherwise for a while.
+#[derive(Clone, Debug)]
+pub(super) enum Aside {
+    /// What the endpoints of the cluster are worth.
+    Standing(Standing),
+    /// The cluster has nothing of a service.
+    Nothing(ServiceKey),
+}
+
+fn aside() -> impl Strategy<Value = Aside> {
+    prop_oneof![
+        select(&[Standing::Demoted, Standing::Dropped][..]).prop_map(Aside::Standing),
+        service().prop_map(Aside::Nothing),
     ]
 }
 
@@ -456,7 +476,7 @@ fn sidecar() -> impl Strategy<Value = Step> {
         (prop::bool::weighted(0.3), prop::collection::vec(host, 1..3)).prop_map(|(port, hosts)| {
             let port =
                 port.then(|| SidecarPort { number: 80, protocol: PortProtocol::Http, name: "p".into() });
-            EgressListener { port, bind: None, capture: CaptureMode::Default, hosts }
+            EgressListener { port, bind: None, socket: None, capture: CaptureMode::Default, hosts }
         });
     (meta(), selector(), prop::collection::vec(listener, 0..3)).prop_map(|(meta, selector, egress)| {
         Step::Policy(PolicyObject::Sidecar(Arc::new(Sidecar {
