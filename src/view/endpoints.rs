@@ -9,7 +9,7 @@ use super::assignment::{AssignedEndpoint, Assignment, InternalListener, Origin, 
 use super::lb::{Client, Plan, first_share};
 use super::roads::{Road, Roads};
 use super::weighing::Weighing;
-use super::{Decision, Destination, EdsKey, EdsName, MeshRules, Recorder, Role, mtls, projection, reads};
+use super::{Decision, Destination, EdsKey, EdsName, MeshRules, Recorder, mtls, projection, reads};
 use crate::model::policy::ClientTlsMode;
 use crate::model::{
     ClusterId, Endpoint, EndpointShard, Health, InlineAddress, InlineEndpoint, Labels, Locality, Name,
@@ -384,10 +384,7 @@ impl<'a> Pass<'a> {
     }
 
     fn listener(&self) -> InternalListener {
-        match self.key.role {
-            Role::EastWest => InternalListener::ForwardInnerConnect,
-            _ => InternalListener::ConnectOriginate,
-        }
+        InternalListener::to_endpoints(self.key.role)
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use super::lb::{self, Plan, Setting};
-use super::{Destination, EdsName, MeshRules, visibility};
+use super::{Destination, EdsName, InternalListener, MeshRules, visibility};
 use crate::model::policy::{
     DestinationRule, Gateway, MESH_GATEWAY, MeshConfig, PolicyId, Sources, TrafficSettings, VirtualService,
 };
@@ -200,12 +200,15 @@ pub struct OutboundKey {
     pub sidecar: Option<PolicyId>,
     /// The Gateways that select it, the oldest first; never for a sidecar (R7.1).
     pub gateways: Vec<PolicyId>,
+    /// The internal listeners that its assignments may name (R4.17, R4.24): without HBONE none.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub tunnels: Vec<InternalListener>,
     /// Those of its labels that a policy about its calls asks for, with the value that is asked for.
     pub labels: Labels,
 }
 
 impl OutboundKey {
-    /// The projection of a proxy under these policies.
+    /// The projection of a proxy under these policies in a mesh without HBONE ([`Self::tunnelling`]).
     pub fn of(view: &ProxyView, policies: &PolicySnapshot) -> Self {
         let uncaptured = view.mode == InterceptionMode::None;
         let bind = match view.kind {
@@ -224,12 +227,25 @@ impl OutboundKey {
             east_west: view.kind == ProxyKind::Router && !view.requested_view.is_everything(),
             sidecar: visibility::sidecar(view, policies).map(|sidecar| sidecar.meta.id.clone()),
             gateways: gateways(view, policies),
+            tunnels: Vec::new(),
             labels: asked_labels(view, policies),
         }
     }
 }
 
 impl OutboundKey {
+    /// The same in this mesh, whose assignments may name internal listeners. Routers get them in any case: what leads
+    /// to waypoints is always HBONE (R4.16).
+    #[must_use]
+    pub fn tunnelling(mut self, view: &ProxyView, mesh: &MeshRules) -> Self {
+        let (features, role) = (mesh.features(), Role::of(view));
+        let single = features.ambient && (view.sends_hbone || role != Role::Sidecar);
+        let double = features.multi_network && role != Role::Sidecar;
+        let single = single.then(|| InternalListener::to_endpoints(role));
+        self.tunnels = single.into_iter().chain(double.then_some(InternalListener::InnerConnectOriginate)).collect();
+        self
+    }
+
     /// Where listeners bind that name no address.
     pub fn anywhere(&self) -> IpAddr {
         self.bind.unwrap_or_else(|| self.families.wildcard())

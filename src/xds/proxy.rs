@@ -184,7 +184,7 @@ impl Proxy {
     }
 
     fn rekey_outbound(&mut self) -> bool {
-        let key = OutboundKey::of(&self.view, &self.hub.registry.policies());
+        let key = outbound_key(&self.hub, &self.view);
         let Some(old) = self.outbound.take_if(|outbound| *outbound.key() != key) else {
             return false;
         };
@@ -265,10 +265,15 @@ impl Proxy {
     }
 }
 
+/// The projection of a proxy as of now.
+fn outbound_key(hub: &Hub, view: &ProxyView) -> OutboundKey {
+    OutboundKey::of(view, &hub.registry.policies()).tunnelling(view, &hub.settings.mesh)
+}
+
 /// Joins the world of a proxy's projection as of now. The policies that the projection reads may change until the
 /// world has the stream: then again, until they stand still for that moment.
 fn join(hub: &Hub, view: &ProxyView, handle: &Arc<StreamHandle>) -> Arc<Outbound> {
-    let now = || OutboundKey::of(view, &hub.registry.policies());
+    let now = || outbound_key(hub, view);
     loop {
         let outbound = hub.outbounds.join(now(), handle);
         if *outbound.key() == now() {

@@ -49,6 +49,7 @@ fn key(namespace: &str) -> OutboundKey {
         east_west: false,
         sidecar: None,
         gateways: Vec::new(),
+        tunnels: Vec::new(),
         labels: Labels::new(),
     }
 }

@@ -12,7 +12,7 @@ use envoy_types::pb::envoy::config::cluster::v3 as cds;
 use envoy_types::pb::envoy::r#type::v3::Percent;
 use prost::Message;
 
-pub(super) use protocol::{Version, speak};
+pub(super) use protocol::{Version, speak, speak_connect};
 pub(super) use settings::limit;
 
 use super::parts::{ads, entry, number, seconds};
