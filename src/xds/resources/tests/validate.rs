@@ -10,6 +10,8 @@ use envoy_types::pb::envoy::config::cluster::v3 as cds;
 use envoy_types::pb::envoy::config::core::v3 as core;
 use envoy_types::pb::envoy::config::listener::v3 as lds;
 use envoy_types::pb::envoy::config::route::v3 as rds;
+use envoy_types::pb::envoy::extensions::bootstrap::internal_listener::v3::InternalListener as InternalListenerExtension;
+use envoy_types::util::pack_any;
 use prost::Message;
 
 use super::clusters::{entry, policies, pool, rule, secured, subset};
@@ -24,7 +26,7 @@ use crate::model::policy::{
 };
 use crate::model::{Dialect, InterceptionMode, PortProtocol, Resolution, Service};
 use crate::registry::{PolicyObject, PolicySnapshot};
-use crate::view::{Client, OutboundKey};
+use crate::view::{Client, InternalListener, OutboundKey};
 use crate::xds::resource::{Entry, ResourceList};
 use crate::xds::resources::{self, filters, listener, shared, sni_listener};
 
@@ -55,6 +57,7 @@ pub(super) fn document(made: Generated) -> bootstrap::Bootstrap {
         ..Default::default()
     };
     bootstrap::Bootstrap {
+        bootstrap_extensions: vec![internal_listeners()],
         node: Some(core::Node { id: "n".to_owned(), cluster: "c".to_owned(), ..Default::default() }),
         static_resources: Some(bootstrap::bootstrap::StaticResources {
             clusters,
@@ -71,6 +74,14 @@ pub(super) fn document(made: Generated) -> bootstrap::Bootstrap {
             ..Default::default()
         }),
         ..Default::default()
+    }
+}
+
+/// What internal listeners need of a bootstrap.
+pub(super) fn internal_listeners() -> core::TypedExtensionConfig {
+    core::TypedExtensionConfig {
+        name: "envoy.bootstrap.internal_listener".to_owned(),
+        typed_config: Some(pack_any(InternalListenerExtension::default())),
     }
 }
 
@@ -265,7 +276,13 @@ fn all_routes() -> VirtualService {
 
 fn keys() -> Vec<OutboundKey> {
     let captured = sidecar(InterceptionMode::Redirect);
+    let tunnels = |listeners: &[InternalListener]| listeners.to_vec();
     vec![
+        OutboundKey { tunnels: tunnels(&[InternalListener::ConnectOriginate]), ..captured.clone() },
+        OutboundKey {
+            tunnels: tunnels(&[InternalListener::ForwardInnerConnect, InternalListener::InnerConnectOriginate]),
+            ..gateway()
+        },
         OutboundKey { dialect: Dialect::Istio, ..captured.clone() },
         captured,
         sidecar(InterceptionMode::None),
