@@ -242,7 +242,8 @@ impl OutboundKey {
         let single = features.ambient && (view.sends_hbone || role != Role::Sidecar);
         let double = features.multi_network && role != Role::Sidecar;
         let single = single.then(|| InternalListener::to_endpoints(role));
-        self.tunnels = single.into_iter().chain(double.then_some(InternalListener::InnerConnectOriginate)).collect();
+        self.tunnels =
+            single.into_iter().chain(double.then_some(InternalListener::InnerConnectOriginate)).collect();
         self
     }
 

@@ -22,6 +22,7 @@ mod properties;
 mod quirks;
 mod rules;
 mod standing;
+mod tunnels;
 
 pub(super) const HOST: &str = "helloworld.sample.svc.cluster.local";
 

@@ -10,4 +10,5 @@ mod inbound;
 mod outbound;
 mod requests;
 mod routes;
+mod security;
 mod validate;

@@ -105,10 +105,8 @@ pub(in crate::xds::resources) fn speak(
 
 /// Sets HTTP/2 with CONNECT. With `once` each connection carries one request.
 pub(in crate::xds::resources) fn speak_connect(cluster: &mut cds::Cluster, once: bool) {
-    let limits = once.then(|| core::HttpProtocolOptions {
-        max_requests_per_connection: number(1),
-        ..Default::default()
-    });
+    let limits = once
+        .then(|| core::HttpProtocolOptions { max_requests_per_connection: number(1), ..Default::default() });
     let two = core::Http2ProtocolOptions { allow_connect: true, ..Default::default() };
     put(cluster, limits, None, explicit(ProtocolConfig::Http2ProtocolOptions(two)));
 }

@@ -85,10 +85,8 @@ fn tell(key: &str, kind: &str, format: &str) -> state::FilterStateValue {
         specifier: Some(core::data_source::Specifier::InlineString(format.to_owned())),
         ..Default::default()
     };
-    let format = core::SubstitutionFormatString {
-        format: Some(Format::TextFormatSource(text)),
-        ..Default::default()
-    };
+    let format =
+        core::SubstitutionFormatString { format: Some(Format::TextFormatSource(text)), ..Default::default() };
     state::FilterStateValue {
         factory_key: kind.to_owned(),
         shared_with_upstream: SharedWithUpstream::Once.into(),

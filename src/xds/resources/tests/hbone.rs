@@ -9,7 +9,9 @@ use envoy_types::pb::envoy::extensions::transport_sockets::internal_upstream::v3
 use envoy_types::pb::google::protobuf::Any;
 
 use super::clusters::{entry, policies, rule, secured};
-use super::fixtures::{HOST, built, built_under, find, fixed, gateway, names, port, service, sidecar, unpack};
+use super::fixtures::{
+    HOST, built, built_under, find, fixed, gateway, names, port, service, sidecar, unpack,
+};
 use crate::model::policy::{ClientTlsMode, MeshConfig, TrafficSettings};
 use crate::model::{InterceptionMode, PortProtocol, Resolution, Service};
 use crate::view::{InternalListener, OutboundKey};
@@ -33,7 +35,8 @@ fn config(socket: &TransportSocket) -> Any {
 }
 
 fn cluster(key: &OutboundKey, mesh: MeshConfig, tls: Option<ClientTlsMode>) -> cds::Cluster {
-    let told = tls.map(|mode| rule(TrafficSettings { tls: Some(secured(mode)), ..TrafficSettings::default() }));
+    let told =
+        tls.map(|mode| rule(TrafficSettings { tls: Some(secured(mode)), ..TrafficSettings::default() }));
     find(&built_under(&http(), key, &policies(mesh, told), &[]).clusters, &format!("outbound|80||{HOST}"))
 }
 

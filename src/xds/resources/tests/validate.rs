@@ -48,6 +48,11 @@ pub(super) fn document(made: Generated) -> bootstrap::Bootstrap {
     let mut xds = decode::<cds::Cluster>(&resources::cluster::black_hole().encoded);
     xds.name = "xds-grpc".to_owned();
     let mut clusters = decoded::<cds::Cluster>(made.clusters);
+    for cluster in clusters.iter_mut().filter(|one| one.eds_cluster_config.is_none()) {
+        // Envoy ends where such a cluster of the bootstrap asks the stream for secrets. The tunnels are tested
+        // with theirs by a running Envoy.
+        cluster.transport_socket = None;
+    }
     clusters.push(xds);
     let mut listeners = decoded::<lds::Listener>(made.listeners);
     listeners.extend(made.routes.into_iter().enumerate().map(|(at, table)| inline(at, table)));
@@ -280,7 +285,10 @@ fn keys() -> Vec<OutboundKey> {
     vec![
         OutboundKey { tunnels: tunnels(&[InternalListener::ConnectOriginate]), ..captured.clone() },
         OutboundKey {
-            tunnels: tunnels(&[InternalListener::ForwardInnerConnect, InternalListener::InnerConnectOriginate]),
+            tunnels: tunnels(&[
+                InternalListener::ForwardInnerConnect,
+                InternalListener::InnerConnectOriginate,
+            ]),
             ..gateway()
         },
         OutboundKey { dialect: Dialect::Istio, ..captured.clone() },

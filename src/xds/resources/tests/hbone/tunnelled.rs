@@ -23,8 +23,8 @@ use super::super::enforced::envoy::{Envoy, Trust, program};
 use super::super::fixtures::{HOST, decode, fixed};
 use super::super::validate::internal_listeners;
 use super::{ALL, cluster, config, tunnelling};
-use crate::model::policy::MeshConfig;
 use crate::model::Health;
+use crate::model::policy::MeshConfig;
 use crate::view::{
     AssignedEndpoint, Assignment, InternalListener, LocalityGroup, Origin, SocketMatch, Target,
 };
@@ -34,7 +34,8 @@ const ORIGINAL_DST: &str = "envoy.filters.listener.original_dst";
 
 /// Ports that were free on an address of loopback that nobody else uses now.
 fn free(ports: usize) -> (IpAddr, Vec<u16>) {
-    let address = |at: u32| IpAddr::from(Ipv4Addr::from(0x7f5e_0001 + (std::process::id() + at * 977) % 0xfff0));
+    let address =
+        |at: u32| IpAddr::from(Ipv4Addr::from(0x7f5e_0001 + (std::process::id() + at * 977) % 0xfff0));
     let open = |at: &u32| TcpListener::bind((address(*at), 15008)).is_ok();
     let ip = address((0..100).find(open).expect("an address"));
     let sockets: Vec<_> = (0..ports).map(|_| TcpListener::bind((ip, 0)).expect("a port")).collect();
@@ -170,7 +171,8 @@ fn client(program: &Path, ways: Vec<Way>, trust: &Trust) -> Envoy {
     let fixed = fixed(&tunnelling(&ALL));
     let mut clusters: Vec<cds::Cluster> = fixed.clusters.iter().map(|one| decode(&one.encoded)).collect();
     let listeners = fixed.listeners.iter().map(|one| decode(&one.encoded));
-    let mut listeners: Vec<lds::Listener> = listeners.filter(|one: &lds::Listener| one.address.is_none()).collect();
+    let mut listeners: Vec<lds::Listener> =
+        listeners.filter(|one: &lds::Listener| one.address.is_none()).collect();
     let addresses: Vec<_> = ways.iter().map(|way| way.at).collect();
     for (number, way) in ways.into_iter().enumerate() {
         let (cluster, listener) = way.made(number);
@@ -178,7 +180,8 @@ fn client(program: &Path, ways: Vec<Way>, trust: &Trust) -> Envoy {
         listeners.push(listener);
     }
     for cluster in &mut clusters {
-        let matched = cluster.transport_socket_matches.iter_mut().filter_map(|one| one.transport_socket.as_mut());
+        let matched =
+            cluster.transport_socket_matches.iter_mut().filter_map(|one| one.transport_socket.as_mut());
         matched.chain(&mut cluster.transport_socket).for_each(|socket| put_secrets(socket, trust));
     }
     let document = Bootstrap {
