@@ -1,3 +1,4 @@
+mod gateways;
 mod headless;
 mod sight;
 
@@ -50,6 +51,7 @@ fn key(namespace: &str) -> OutboundKey {
         sidecar: None,
         gateways: Vec::new(),
         tunnels: Vec::new(),
+        targets: Vec::new(),
         labels: Labels::new(),
     }
 }

@@ -63,6 +63,7 @@ pub(super) fn sidecar(mode: InterceptionMode) -> OutboundKey {
         sidecar: None,
         gateways: Vec::new(),
         tunnels: Vec::new(),
+        targets: Vec::new(),
         labels: Labels::new(),
     }
 }
