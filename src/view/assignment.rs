@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
+use super::Role;
 use crate::model::policy::PolicyPart;
 use crate::model::{Addresses, ClusterId, Health, Locality, Name, NetworkId, ServiceKey, Workload};
 
@@ -36,6 +37,14 @@ pub enum InternalListener {
 }
 
 impl InternalListener {
+    /// Where HBONE to endpoints themselves starts at proxies of this part (R4.17).
+    pub fn to_endpoints(role: Role) -> Self {
+        match role {
+            Role::EastWest => Self::ForwardInnerConnect,
+            _ => Self::ConnectOriginate,
+        }
+    }
+
     /// Its name.
     pub fn name(self) -> &'static str {
         match self {

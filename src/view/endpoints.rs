@@ -10,9 +10,7 @@ use super::lb::{Client, Plan, first_share};
 use super::roads::{Road, Roads};
 use super::waypoint::{self, OfWaypoint, Way};
 use super::weighing::Weighing;
-use super::{
-    Decision, Destination, EdsKey, EdsName, MeshRules, Recorder, Role, hbone, mtls, projection, reads,
-};
+use super::{Decision, Destination, EdsKey, EdsName, MeshRules, Recorder, hbone, mtls, projection, reads};
 use crate::model::policy::{ClientTlsMode, OutlierDetection};
 use crate::model::{
     ClusterId, Endpoint, EndpointShard, Features, Health, InlineAddress, InlineEndpoint, Labels, Locality,
@@ -410,10 +408,7 @@ impl<'a> Pass<'a> {
     }
 
     fn listener(&self) -> InternalListener {
-        match self.key.role {
-            Role::EastWest => InternalListener::ForwardInnerConnect,
-            _ => InternalListener::ConnectOriginate,
-        }
+        InternalListener::to_endpoints(self.key.role)
     }
 }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use super::lb::{self, Plan, Setting};
-use super::{Destination, EdsName, MeshRules, visibility};
+use super::{Destination, EdsName, InternalListener, MeshRules, visibility};
 use crate::model::policy::{
     DestinationRule, Gateway, MESH_GATEWAY, MeshConfig, PolicyId, Sources, TrafficSettings, VirtualService,
 };
@@ -205,6 +205,9 @@ pub struct OutboundKey {
     pub sidecar: Option<PolicyId>,
     /// The Gateways that select it, the oldest first; never for a sidecar (R7.1).
     pub gateways: Vec<PolicyId>,
+    /// The internal listeners that its assignments may name (R4.17, R4.24): without HBONE none.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub tunnels: Vec<InternalListener>,
     /// Where its pod listens for ports that servers of its Gateways name, by port: where a Service in front of it leads
     /// that port to another one. Never for a sidecar.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -214,8 +217,8 @@ pub struct OutboundKey {
 }
 
 impl OutboundKey {
-    /// The projection of a proxy under these policies, before it is known what Services lead to it
-    /// ([`Self::listening`]).
+    /// The projection of a proxy under these policies in a mesh without HBONE ([`Self::tunnelling`]), before it is known
+    /// what Services lead to it ([`Self::listening`]).
     pub fn of(view: &ProxyView, policies: &PolicySnapshot) -> Self {
         let uncaptured = view.mode == InterceptionMode::None;
         let bind = match view.kind {
@@ -236,6 +239,7 @@ impl OutboundKey {
             east_west: view.kind == ProxyKind::Router && !view.requested_view.is_everything(),
             sidecar: visibility::sidecar(view, policies).map(|sidecar| sidecar.meta.id.clone()),
             gateways: gateways(view, policies),
+            tunnels: Vec::new(),
             targets: Vec::new(),
             labels: asked_labels(view, policies),
         }
@@ -243,6 +247,19 @@ impl OutboundKey {
 }
 
 impl OutboundKey {
+    /// The same in this mesh, whose assignments may name internal listeners. Routers get them in any case: what leads
+    /// to waypoints is always HBONE (R4.16).
+    #[must_use]
+    pub fn tunnelling(mut self, view: &ProxyView, mesh: &MeshRules) -> Self {
+        let (features, role) = (mesh.features(), Role::of(view));
+        let single = features.ambient && (view.sends_hbone || role != Role::Sidecar);
+        let double = features.multi_network && role != Role::Sidecar;
+        let single = single.then(|| InternalListener::to_endpoints(role));
+        self.tunnels =
+            single.into_iter().chain(double.then_some(InternalListener::InnerConnectOriginate)).collect();
+        self
+    }
+
     /// Where listeners bind that name no address.
     pub fn anywhere(&self) -> IpAddr {
         self.bind.unwrap_or_else(|| self.families.wildcard())

@@ -23,6 +23,7 @@ mod properties;
 mod quirks;
 mod rules;
 mod standing;
+mod tunnels;
 mod waypoints;
 
 pub(super) const HOST: &str = "helloworld.sample.svc.cluster.local";

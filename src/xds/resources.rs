@@ -9,6 +9,7 @@ mod cluster;
 mod destination;
 mod filters;
 mod gateway;
+mod hbone;
 mod inbound;
 mod inbound_chains;
 mod inbound_cluster;
@@ -156,11 +157,17 @@ pub fn host(host: &str, told: &VirtualService, around: &Surroundings<'_>) -> Ser
     resources
 }
 
-/// What every proxy gets: the catch-all Envoy clusters and the listener of captured connections.
+/// What every proxy gets: the catch-all Envoy clusters, the listener of captured connections, and the tunnels that its
+/// assignments may lead into.
 pub fn fixed(client: &Client<'_>) -> ServiceResources {
     let mut resources = ServiceResources::default();
     let key = client.key();
     resources.clusters.push(cluster::black_hole());
+    for listener in &key.tunnels {
+        let (clusters, listeners) = hbone::tunnel(*listener);
+        resources.clusters.extend(clusters);
+        resources.listeners.extend(listeners);
+    }
     if key.kind == ProxyKind::Sidecar {
         resources.clusters.push(cluster::passthrough());
         if key.mode != InterceptionMode::None {

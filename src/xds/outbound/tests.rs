@@ -53,6 +53,7 @@ fn key(namespace: &str) -> OutboundKey {
         east_west: false,
         sidecar: None,
         gateways: Vec::new(),
+        tunnels: Vec::new(),
         targets: Vec::new(),
         labels: Labels::new(),
     }

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use envoy_types::pb::envoy::config::cluster::v3 as cds;
 use prost::Message;
 
-pub(super) use protocol::{Version, speak};
+pub(super) use protocol::{Version, speak, speak_connect};
 pub(super) use settings::limit;
 
 use super::parts::{ads, entry, number, seconds};

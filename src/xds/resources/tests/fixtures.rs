@@ -64,6 +64,7 @@ pub(super) fn sidecar(mode: InterceptionMode) -> OutboundKey {
         east_west: false,
         sidecar: None,
         gateways: Vec::new(),
+        tunnels: Vec::new(),
         targets: Vec::new(),
         labels: Labels::new(),
     }
