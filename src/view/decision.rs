@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::model::Endpoint;
+use crate::model::{Addresses, Endpoint, Exposure, Health, InlineEndpoint};
 
 macro_rules! decisions {
     ($($(#[$doc:meta])* $name:ident = $code:literal;)*) => {
@@ -75,11 +75,31 @@ decisions! {
 pub trait Recorder {
     /// `endpoint` was decided.
     fn decided(&mut self, endpoint: &Endpoint, decision: Decision);
+
+    /// One at a Unix socket was decided (R4.15); told as [`at_socket`].
+    fn decided_at_socket(&mut self, endpoint: &InlineEndpoint, decision: Decision) {
+        self.decided(&at_socket(endpoint), decision);
+    }
+}
+
+/// An endpoint at a Unix socket as one of those that clusters tell of: without an address, on port 0.
+pub(super) fn at_socket(endpoint: &InlineEndpoint) -> Endpoint {
+    Endpoint {
+        addresses: Addresses::default(),
+        port: 0,
+        port_name: endpoint.port_name.clone(),
+        health: Health::Healthy,
+        weight: endpoint.weight,
+        exposure: Exposure::default(),
+        workload: endpoint.workload.clone(),
+    }
 }
 
 /// Records nothing.
 impl Recorder for () {
     fn decided(&mut self, _: &Endpoint, _: Decision) {}
+
+    fn decided_at_socket(&mut self, _: &InlineEndpoint, _: Decision) {}
 }
 
 /// How many endpoints met each decision.
@@ -102,6 +122,10 @@ impl Tally {
 /// Counts.
 impl Recorder for Tally {
     fn decided(&mut self, _: &Endpoint, decision: Decision) {
+        self.0[decision as usize] += 1;
+    }
+
+    fn decided_at_socket(&mut self, _: &InlineEndpoint, decision: Decision) {
         self.0[decision as usize] += 1;
     }
 }

@@ -15,6 +15,7 @@ use crate::model::{
 };
 use crate::registry::{ClusterWriter, PolicySnapshot, Registry};
 
+mod explained;
 mod labels;
 mod mtls;
 mod preferences;
@@ -168,12 +169,16 @@ impl Viewer<'_> {
 
     /// The explanation of the whole service.
     pub(super) fn explains(&self) -> super::explain::Explanation {
-        let name = EdsName::outbound(5000, &HOST.into());
+        self.explains_as(&EdsName::outbound(5000, &HOST.into()))
+    }
+
+    /// The explanation of an assignment.
+    pub(super) fn explains_as(&self, name: &EdsName) -> super::explain::Explanation {
         let service = self.world.registry.host(&name.host).first().expect("service").load();
         let (networks, standings) = (self.world.registry.networks(), self.world.registry.standings());
         let (mesh, standings, policies) = (&self.world.mesh, &*standings, &self.world.policies);
         let inputs = Inputs { service: &service, networks: &networks, mesh, standings, policies };
-        super::explain::explain(inputs, &name, &self.key)
+        super::explain::explain(inputs, name, &self.key, None)
     }
 
     /// `address*weight`, localities separated by `|`.
