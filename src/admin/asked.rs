@@ -35,8 +35,8 @@ pub(super) struct Asked {
 struct Wanted {
     host: String,
     port: Option<String>,
-    subset: String,
-    sni_dnat: bool,
+    /// The form of the names; host and port are to be found.
+    form: EdsName,
 }
 
 impl Wanted {
@@ -45,12 +45,10 @@ impl Wanted {
         let host = query.get("host").ok_or_else(|| Refusal::query(USAGE))?;
         let said = ["port", "subset", "sni-dnat"].into_iter().find(|key| query.has(key));
         if !host.contains('|') && !host.starts_with("outbound_.") {
-            return Ok(Self {
-                host: host.to_owned(),
-                port: query.get("port").map(str::to_owned),
-                subset: query.get("subset").unwrap_or_default().to_owned(),
-                sni_dnat: query.has("sni-dnat"),
-            });
+            let subset = query.get("subset").unwrap_or_default().to_owned();
+            let sni_dnat = query.has("sni-dnat");
+            let form = EdsName { subset, sni_dnat, ..EdsName::outbound(0, &host.into()) };
+            return Ok(Self { host: host.to_owned(), port: query.get("port").map(str::to_owned), form });
         }
         let name = EdsName::parse(host).ok_or_else(|| {
             Refusal::query(format!(
@@ -60,12 +58,7 @@ impl Wanted {
         })?;
         match said {
             Some(key) => Err(Refusal::query(format!("{host:?} already says its {key}; leave {key} out"))),
-            None => Ok(Self {
-                host: name.host.to_string(),
-                port: Some(name.port.to_string()),
-                subset: name.subset,
-                sni_dnat: name.sni_dnat,
-            }),
+            None => Ok(Self { host: name.host.to_string(), port: Some(name.port.to_string()), form: name }),
         }
     }
 }
@@ -80,8 +73,7 @@ impl Asked {
         let ports = ports(&candidates, wanted.port.as_deref())?;
         let service = candidates.iter().find_map(|candidate| candidate.service.as_deref());
         let host = service.map(|service| service.key.hostname.clone()).unwrap_or_default();
-        let (subset, sni_dnat) = (wanted.subset, wanted.sni_dnat);
-        let name = |port| EdsName { subset: subset.clone(), sni_dnat, ..EdsName::outbound(port, &host) };
+        let name = |port| EdsName { port, host: host.clone(), ..wanted.form.clone() };
         let names = ports.into_iter().map(name).collect();
         Ok(Self { host, candidates, view, names })
     }
