@@ -10,10 +10,10 @@ use super::lb::{Client, Plan, first_share};
 use super::roads::{Road, Roads};
 use super::weighing::Weighing;
 use super::{Decision, Destination, EdsKey, EdsName, MeshRules, Recorder, Role, mtls, projection, reads};
-use crate::model::policy::ClientTlsMode;
+use crate::model::policy::{ClientTlsMode, OutlierDetection};
 use crate::model::{
-    ClusterId, Endpoint, EndpointShard, Health, InlineAddress, InlineEndpoint, Labels, Locality, Name,
-    NetworkId, Quirk, Service, Standing, TrafficDistribution, Transport, Workload, WorkloadProfile,
+    ClusterId, Endpoint, EndpointShard, Features, Health, InlineAddress, InlineEndpoint, Labels, Locality,
+    Name, NetworkId, Quirk, Service, Standing, TrafficDistribution, Transport, Workload, WorkloadProfile,
 };
 use crate::registry::{NetworkSnapshot, PolicySnapshot, ServiceSnapshot, StandingSnapshot};
 
@@ -75,10 +75,7 @@ pub fn assign(inputs: Inputs<'_>, name: &EdsName, key: &EdsKey, recorder: &mut i
         key,
         subset: subset.map(|subset| &subset.labels),
         tls: mtls::told(&destination, name),
-        sends_unhealthy: features.send_unhealthy
-            || service.traffic_distribution != TrafficDistribution::Any
-            || features.auto_send_unhealthy
-                && outliers.is_none_or(|outliers| outliers.min_health_percent == 0),
+        sends_unhealthy: sends_unhealthy(features, service.traffic_distribution, outliers),
         sticky: mesh.is_sticky(&service.labels),
         cluster_local: mesh.cluster_local(config, &name.host),
         global: is_global(inputs, service),
@@ -99,6 +96,17 @@ pub fn assign(inputs: Inputs<'_>, name: &EdsName, key: &EdsKey, recorder: &mut i
         standings_read: standings_read(inputs),
         policies_read: reads::policies(inputs.policies, &name.host, &pass.namespaces),
     }
+}
+
+/// Whether endpoints that are not ready are sent, as such (R4.10): Envoy then must not fall back on them.
+pub fn sends_unhealthy(
+    features: &Features,
+    distribution: TrafficDistribution,
+    outliers: Option<&OutlierDetection>,
+) -> bool {
+    features.send_unhealthy
+        || distribution != TrafficDistribution::Any
+        || features.auto_send_unhealthy && outliers.is_none_or(|outliers| outliers.min_health_percent == 0)
 }
 
 fn standings_read(inputs: Inputs<'_>) -> u64 {

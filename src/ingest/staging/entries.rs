@@ -18,7 +18,7 @@ use crate::ingest::counts::Counts;
 use crate::ingest::entries::SelectingEntries;
 use crate::ingest::objects::{ObjectKey, ObjectKind, ServiceEntryObject, WorkloadEntryObject};
 use crate::ingest::watch::SourceEvent;
-use crate::model::{EndpointShard, Labels, Name, Service, ServiceKey, WorkloadCell};
+use crate::model::{EndpointShard, Labels, Name, Quirk, Service, ServiceKey, WorkloadCell};
 
 /// What is held of both kinds.
 #[derive(Debug, Default)]
@@ -266,6 +266,11 @@ impl Staging {
             return own;
         };
         let own = own.unwrap_or_else(|| EndpointShard::new(self.context.cluster.clone(), None, Vec::new()));
+        let share = match &own.service {
+            // D7; the peer finds endpoints by name alone.
+            Some(service) if !self.context.quirks.has(Quirk::Q30) => share.named_by(&service.ports),
+            _ => share,
+        };
         let adds = !share.endpoints.is_empty() || !share.service.inline().is_empty();
         let service = match own.service {
             Some(service) => Some(service),
