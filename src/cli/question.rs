@@ -9,21 +9,21 @@ use super::client::encode;
 #[command(group(clap::ArgGroup::new("who").required(true).args(["proxy", "viewer"])))]
 pub(crate) struct Question {
     /// The service, in full or as NAME.NAMESPACE, with or without a port; or the name of an Envoy cluster, such as
-    /// outbound|80|v1|HOST or outbound_.80_.v1_.HOST
+    /// `outbound_.80_.v1_.HOST`
     #[arg(value_name = "HOST[:PORT]")]
     host: Host,
-    /// A subset of the host
-    #[arg(long, value_name = "NAME")]
-    subset: Option<String>,
-    /// As east-west gateways are asked for it by SNI: endpoints with mesh mTLS only
-    #[arg(long)]
-    sni_dnat: bool,
     /// As this connected proxy: its node id, POD.NAMESPACE, or a part of the id that only it has
     #[arg(long, value_name = "ID")]
     proxy: Option<String>,
     /// As a proxy that need not exist: network=N,cluster=C[,namespace=NS][,ip=ADDRESS][,type=router]
     #[arg(long = "as", id = "viewer", value_name = "WHO")]
     viewer: Option<Viewer>,
+    /// A subset of the host
+    #[arg(long, value_name = "NAME")]
+    subset: Option<String>,
+    /// As east-west gateways are asked for it by SNI: endpoints with mesh mTLS only
+    #[arg(long)]
+    sni_dnat: bool,
 }
 
 impl Question {
