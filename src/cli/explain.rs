@@ -93,7 +93,7 @@ fn told_of_port(port: &Value, who: &str, detail: Detail) -> String {
         endpoints(&shown),
         gateways(rows(&port["gateways"])),
         priorities(rows(&port["priorities"])),
-        if detail == Detail::Checks { shown.iter().map(|one| chain(one)).collect() } else { String::new() },
+        if detail == Detail::Checks { chains(&shown) } else { String::new() },
     ] {
         if !section.is_empty() {
             out += "\n";
@@ -120,7 +120,9 @@ fn rank(endpoint: &Value) -> usize {
 fn would_see(would: &Value) -> Option<String> {
     let condition = would["if"].as_str()?;
     let counts = would["endpoints"].as_object().into_iter().flatten();
-    let counts: Vec<_> = counts.map(|(code, count)| format!("{count} {code}")).collect();
+    let mut counts: Vec<_> = counts.filter(|(code, _)| *code != OTHER_PORT).collect();
+    counts.sort_by_key(|(code, _)| code.starts_with("hidden/"));
+    let counts: Vec<_> = counts.into_iter().map(|(code, count)| format!("{count} {code}")).collect();
     let then = match (would["nothing"].as_str(), counts.is_empty()) {
         (Some(code), _) => code.to_owned(),
         (None, true) => "without endpoints".to_owned(),
@@ -161,6 +163,12 @@ fn endpoints(all: &[&Value]) -> String {
     if all.is_empty() { String::new() } else { table::columns(&header, all.iter().map(line)) }
 }
 
+/// The checks of every endpoint; of other ports there is nothing to say.
+fn chains(shown: &[&Value]) -> String {
+    let told = shown.iter().filter(|one| one["decision"] != OTHER_PORT);
+    told.map(|one| chain(one)).collect::<Vec<_>>().join("\n")
+}
+
 fn chain(endpoint: &Value) -> String {
     let title = format!("{} {}: {}", address(endpoint), text(endpoint, "pod"), text(endpoint, "decision"));
     let mut out = format!("{}\n", plain(&title));
@@ -168,7 +176,7 @@ fn chain(endpoint: &Value) -> String {
         let mark = if check["ok"] == true { "ok" } else { "NO" };
         let _ = writeln!(out, "  {mark}  {:<20}  {}", text(check, "check"), plain(&text(check, "detail")));
     }
-    out + "\n"
+    out
 }
 
 fn gateways(all: &[Value]) -> String {
