@@ -190,12 +190,13 @@ fn spelled_out(input: EntryInput<'_>, host: &str, skipped: &mut Vec<String>) -> 
             entry: None,
         }];
     }
-    let nameless = ObjectKey { namespace: key.namespace.clone(), name: Name::default() };
-    let member = |object: &WorkloadEntryObject| {
-        let member = Member::of_entry(context, of_cluster, &nameless, Arc::new(object.clone()));
+    let member = |(index, object): (usize, &WorkloadEntryObject)| {
+        // R4.14: they are told apart by where they stand.
+        let key = ObjectKey::new(key.namespace.clone(), format!("{}-{index}", key.name).as_str());
+        let member = Member::of_entry(context, of_cluster, &key, Arc::new(object.clone()));
         member.map_err(|reason| skipped.push(reason)).ok()
     };
-    object.endpoints.iter().filter_map(member).collect()
+    object.endpoints.iter().enumerate().filter_map(member).collect()
 }
 
 fn record(input: EntryInput<'_>, host: &str, skipped: &mut Vec<String>) -> Service {

@@ -449,3 +449,15 @@ proptest! {
         prop_assert_eq!(sorted(&mut stepwise), sorted(&mut at_once));
     }
 }
+
+#[test]
+fn r5_34_one_machine_may_serve_a_port_under_several_numbers() {
+    let mut staging = home();
+    let at = |port: u16| json!({"address": "192.0.2.1", "ports": {"http": port}});
+    let spec = json!({"hosts": ["x.example"], "resolution": "STATIC", "ports": [{"number": 80, "name": "http"}],
+        "endpoints": [at(8080), at(8081), at(8080)]});
+    staging.apply(apply(&entry("e", spec)));
+    let state = staging.state();
+    let ports: Vec<_> = of(&state, &external()).unwrap().endpoints.iter().map(|one| one.port).collect();
+    assert_eq!(ports, [8080, 8081]);
+}
