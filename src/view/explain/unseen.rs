@@ -40,7 +40,7 @@ pub fn unseen(
     if let Some(told) = sight.meant(candidates, |one| one.service.as_deref()) {
         return asked.by_sidecar(&sight, told);
     }
-    let opened: Vec<_> = candidates.iter().filter_map(|one| exported(one)).collect();
+    let opened: Vec<_> = candidates.iter().filter_map(exported).collect();
     let absence = |code, detail| Some(Absence { code, detail, would: None });
     if let Some(hidden) = sight.meant(&opened, |one| one.service.as_deref()) {
         return asked.by_export(candidates, hidden);
