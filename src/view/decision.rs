@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::model::Endpoint;
+use crate::model::{Addresses, Endpoint, Exposure, Health, InlineEndpoint};
 
 macro_rules! decisions {
     ($($(#[$doc:meta])* $name:ident = $code:literal;)*) => {
@@ -91,11 +91,31 @@ pub trait Recorder {
 
     /// `endpoint` of the waypoint that stands in for the service was decided (R4.37), before those of the service.
     fn decided_of_waypoint(&mut self, _endpoint: &Endpoint, _decision: Decision) {}
+
+    /// One at a Unix socket was decided (R4.15); told as [`at_socket`].
+    fn decided_at_socket(&mut self, endpoint: &InlineEndpoint, decision: Decision) {
+        self.decided(&at_socket(endpoint), decision);
+    }
+}
+
+/// An endpoint at a Unix socket as one of those that clusters tell of: without an address, on port 0.
+pub(super) fn at_socket(endpoint: &InlineEndpoint) -> Endpoint {
+    Endpoint {
+        addresses: Addresses::default(),
+        port: 0,
+        port_name: endpoint.port_name.clone(),
+        health: Health::Healthy,
+        weight: endpoint.weight,
+        exposure: Exposure::default(),
+        workload: endpoint.workload.clone(),
+    }
 }
 
 /// Records nothing.
 impl Recorder for () {
     fn decided(&mut self, _: &Endpoint, _: Decision) {}
+
+    fn decided_at_socket(&mut self, _: &InlineEndpoint, _: Decision) {}
 }
 
 /// How many endpoints met each decision.
@@ -118,6 +138,10 @@ impl Tally {
 /// Counts.
 impl Recorder for Tally {
     fn decided(&mut self, _: &Endpoint, decision: Decision) {
+        self.0[decision as usize] += 1;
+    }
+
+    fn decided_at_socket(&mut self, _: &InlineEndpoint, decision: Decision) {
         self.0[decision as usize] += 1;
     }
 }

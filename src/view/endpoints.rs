@@ -94,7 +94,7 @@ pub fn assign(inputs: Inputs<'_>, name: &EdsName, key: &EdsKey, recorder: &mut i
     match (&way, waypoint) {
         (None, _) => {
             pass.shards(service, &mut weighing, recorder);
-            pass.unix(service, &mut weighing);
+            pass.unix(service, &mut weighing, recorder);
         }
         (Some(_), Some((record, _))) => pass.shards(record, &mut weighing, &mut OfWaypoint(recorder)),
         (Some(_), None) => {}
@@ -235,19 +235,29 @@ impl<'a> Pass<'a> {
     }
 
     /// Endpoints at Unix sockets: nothing leads there but the way on the proxy's own machine (R4.15).
-    fn unix(&mut self, service: &Service, weighing: &mut Weighing) {
+    fn unix(&mut self, service: &Service, weighing: &mut Weighing, recorder: &mut impl Recorder) {
         let port = service.port(self.name.port).map(|port| &port.name);
         weighing.rank(Standing::Regular);
-        for endpoint in service.inline().iter().filter(|endpoint| Some(&endpoint.port_name) == port) {
+        for endpoint in service.inline() {
             let InlineAddress::Unix(path) = &endpoint.address else { continue };
-            if self.subset.is_some_and(|subset| !has_all(&endpoint.workload, subset)) {
-                continue;
-            }
-            let sent = self.pipe(endpoint, path);
-            if !self.name.sni_dnat || sent.is_mtls() {
-                weighing.direct(&endpoint.workload.place, sent);
-            }
+            let decision = match Some(&endpoint.port_name) == port {
+                true => self.at_socket(endpoint, path, weighing),
+                false => Decision::OtherPort,
+            };
+            recorder.decided_at_socket(endpoint, decision);
         }
+    }
+
+    fn at_socket(&mut self, endpoint: &InlineEndpoint, path: &Name, weighing: &mut Weighing) -> Decision {
+        if self.subset.is_some_and(|subset| !has_all(&endpoint.workload, subset)) {
+            return Decision::Subset;
+        }
+        let sent = self.pipe(endpoint, path);
+        if self.name.sni_dnat && !sent.is_mtls() {
+            return Decision::MtlsRequired;
+        }
+        weighing.direct(&endpoint.workload.place, sent);
+        if self.has_no_share(&endpoint.workload) { Decision::NoShare } else { Decision::Direct }
     }
 
     fn pipe(&mut self, endpoint: &InlineEndpoint, path: &Name) -> AssignedEndpoint {

@@ -108,6 +108,17 @@ impl EdsKey {
     ) -> Self {
         let found = visibility::meant(view, name, candidates, policies);
         let service = found.as_deref().and_then(|found| found.service.as_deref());
+        Self::meaning(view, name, service, policies, mesh)
+    }
+
+    /// The projection for assignments of `name` where that means `service`, or nothing at all.
+    pub(super) fn meaning(
+        view: &ProxyView,
+        name: &EdsName,
+        service: Option<&Service>,
+        policies: &PolicySnapshot,
+        mesh: &MeshRules,
+    ) -> Self {
         let features = mesh.features();
         let role = match Role::of(view) {
             Role::Sidecar => Role::Sidecar,

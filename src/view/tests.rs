@@ -16,6 +16,7 @@ use crate::model::{
 };
 use crate::registry::{ClusterWriter, PolicySnapshot, Registry, ServiceSnapshot};
 
+mod explained;
 mod hbone;
 mod labels;
 mod preferences;
@@ -182,14 +183,18 @@ impl Viewer<'_> {
 
     /// The explanation of the whole service.
     pub(super) fn explains(&self) -> super::explain::Explanation {
-        let name = EdsName::outbound(5000, &HOST.into());
+        self.explains_as(&EdsName::outbound(5000, &HOST.into()))
+    }
+
+    /// The explanation of an assignment.
+    pub(super) fn explains_as(&self, name: &EdsName) -> super::explain::Explanation {
         let service = self.world.registry.host(&name.host).first().expect("service").load();
-        let waypoint = self.waypoint(&name, &service);
+        let waypoint = self.waypoint(name, &service);
         let waypoint = waypoint.as_deref();
         let (networks, standings) = (self.world.registry.networks(), self.world.registry.standings());
         let (mesh, standings, policies) = (&self.world.mesh, &*standings, &self.world.policies);
         let inputs = Inputs { service: &service, waypoint, networks: &networks, mesh, standings, policies };
-        super::explain::explain(inputs, &name, &self.key)
+        super::explain::explain(inputs, name, &self.key, None)
     }
 
     /// `address*weight`, localities separated by `|`.

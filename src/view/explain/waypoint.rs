@@ -4,8 +4,9 @@ use std::net::IpAddr;
 
 use serde::Serialize;
 
-use crate::model::{ClusterId, Endpoint, Name, NetworkId};
-use crate::view::{Assignment, Decision, Recorder};
+use super::Decided;
+use crate::model::{ClusterId, Name, NetworkId};
+use crate::view::{Assignment, Decision};
 
 /// A waypoint, and what became of its endpoints.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -39,29 +40,10 @@ pub struct WaypointEndpoint {
     pub decision: Decision,
 }
 
-/// Everything that was decided.
-#[derive(Debug, Default)]
-pub(super) struct Decided {
-    /// The service's endpoints.
-    pub(super) own: Vec<(Endpoint, Decision)>,
-    /// Those of its waypoint.
-    pub(super) of_waypoint: Vec<(Endpoint, Decision)>,
-}
-
-impl Recorder for Decided {
-    fn decided(&mut self, endpoint: &Endpoint, decision: Decision) {
-        self.own.push((endpoint.clone(), decision));
-    }
-
-    fn decided_of_waypoint(&mut self, endpoint: &Endpoint, decision: Decision) {
-        self.of_waypoint.push((endpoint.clone(), decision));
-    }
-}
-
 /// The waypoint of an assignment; `None` where the service's own endpoints are sent.
-pub(super) fn of(assignment: &Assignment, decided: &[(Endpoint, Decision)]) -> Option<WaypointExplanation> {
+pub(super) fn of(assignment: &Assignment, decided: &[Decided]) -> Option<WaypointExplanation> {
     let (service, version) = assignment.waypoint_read.as_ref()?;
-    let endpoint = |(endpoint, decision): &(Endpoint, Decision)| WaypointEndpoint {
+    let endpoint = |Decided { endpoint, decision, .. }: &Decided| WaypointEndpoint {
         address: endpoint.addresses.first().copied(),
         port: endpoint.port,
         pod: endpoint.workload.name.clone(),
