@@ -93,6 +93,7 @@ fn view(bencher: divan::Bencher<'_, '_>, endpoints: usize) {
     bencher.bench_local(|| {
         assign(
             Inputs {
+                waypoint: None,
                 service: &service,
                 networks: &networks,
                 mesh: &mesh,
@@ -114,6 +115,7 @@ fn encode(bencher: divan::Bencher<'_, '_>, endpoints: usize) {
     let (networks, standings, policies) = (registry.networks(), registry.standings(), registry.policies());
     let assignment = assign(
         Inputs {
+            waypoint: None,
             service: &service,
             networks: &networks,
             mesh: &mesh,

@@ -102,6 +102,7 @@ impl World {
         let network = cluster.replace('c', "n");
         let key = EdsKey::plain(cluster, network.as_str(), &key(0));
         let inputs = Inputs {
+            waypoint: None,
             service: &self.service,
             networks: &self.networks,
             mesh: &self.mesh,

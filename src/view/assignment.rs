@@ -1,12 +1,13 @@
 //! What a proxy gets for one Envoy cluster: plain values, no protobuf.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use serde::Serialize;
 
+use super::Role;
 use crate::model::policy::PolicyPart;
-use crate::model::{Addresses, ClusterId, Health, Locality, Name, NetworkId, Workload};
+use crate::model::{Addresses, ClusterId, Health, Locality, Name, NetworkId, ServiceKey, Workload};
 
 /// What an assigned endpoint stands for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -36,6 +37,14 @@ pub enum InternalListener {
 }
 
 impl InternalListener {
+    /// Where HBONE to endpoints themselves starts at proxies of this part (R4.17).
+    pub fn to_endpoints(role: Role) -> Self {
+        match role {
+            Role::EastWest => Self::ForwardInnerConnect,
+            _ => Self::ConnectOriginate,
+        }
+    }
+
     /// Its name.
     pub fn name(self) -> &'static str {
         match self {
@@ -59,7 +68,7 @@ pub enum Target {
     /// A Unix socket (R4.15).
     Pipe(Name),
     /// An internal listener. The endpoint id is `address:port`, and so is `local` of the filter metadata
-    /// `envoy.filters.listener.original_dst` (R4.17, R4.24).
+    /// `envoy.filters.listener.original_dst` (R4.17, R4.24) unless it is a [waypoint's](Assignment::waypoint_to).
     Internal {
         /// Which.
         listener: InternalListener,
@@ -176,6 +185,12 @@ pub struct Assignment {
     pub groups: Vec<LocalityGroup>,
     /// Whether the encoder leaves out the filter metadata `istio.workload` (R4.14).
     pub hides_workloads: bool,
+    /// Where the waypoint whose endpoints these are is to lead: an address and port of the service (R4.17, R4.37). Then
+    /// `local` of every endpoint at [`InternalListener::ConnectOriginate`] is this, and `waypoint` its own
+    /// `address:port`.
+    pub waypoint_to: Option<SocketAddr>,
+    /// The waypoint's service that was looked at, with its version, 0 for none.
+    pub waypoint_read: Option<(ServiceKey, u64)>,
     /// The networks whose gateways were looked at, with the version of each (D14); ordered. The empty id stands for
     /// all of them (Q17, Q26, Q29).
     pub networks_read: Vec<(NetworkId, u64)>,

@@ -8,8 +8,9 @@ use std::sync::Arc;
 use super::assignment::{AssignedEndpoint, Assignment, InternalListener, Origin, SocketMatch, Target};
 use super::lb::{Client, Plan, first_share};
 use super::roads::{Road, Roads};
+use super::waypoint::{self, OfWaypoint, Way};
 use super::weighing::Weighing;
-use super::{Decision, Destination, EdsKey, EdsName, MeshRules, Recorder, Role, mtls, projection, reads};
+use super::{Decision, Destination, EdsKey, EdsName, MeshRules, Recorder, hbone, mtls, projection, reads};
 use crate::model::policy::{ClientTlsMode, OutlierDetection};
 use crate::model::{
     ClusterId, Endpoint, EndpointShard, Features, Health, InlineAddress, InlineEndpoint, Labels, Locality,
@@ -17,16 +18,13 @@ use crate::model::{
 };
 use crate::registry::{NetworkSnapshot, PolicySnapshot, ServiceSnapshot, StandingSnapshot};
 
-/// Label of gateways that terminate HBONE (R4.16).
-const MANAGED_LABEL: &str = "gateway.istio.io/managed";
-/// Label of workloads that terminate HBONE (R4.16).
-const TUNNEL_LABEL: &str = "networking.istio.io/tunnel";
-
 /// The versioned inputs of an assignment.
 #[derive(Clone, Copy, Debug)]
 pub struct Inputs<'a> {
     /// The service.
     pub service: &'a ServiceSnapshot,
+    /// The service's [waypoint](super::waypoint()), where it has one that some cluster knows.
+    pub waypoint: Option<&'a ServiceSnapshot>,
     /// The networks.
     pub networks: &'a NetworkSnapshot,
     /// Mesh-wide rules.
@@ -45,9 +43,10 @@ pub struct Inputs<'a> {
 pub fn assign(inputs: Inputs<'_>, name: &EdsName, key: &EdsKey, recorder: &mut impl Recorder) -> Assignment {
     let service = inputs.service.service.as_deref();
     let meant = service.filter(|service| key.namespace.as_ref() == Some(&service.key.namespace));
-    let Some(service) =
-        meant.filter(|service| service.port(name.port).is_some() && !service.resolution.is_dns())
-    else {
+    let sent = |service: &&Service| {
+        service.port(name.port).is_some() && !service.resolution.is_dns() && hbone::is_for(name, key.role)
+    };
+    let Some(service) = meant.filter(sent) else {
         return Assignment { standings_read: standings_read(inputs), ..Assignment::default() };
     };
     let destination = Destination::of_ids(inputs.policies, &name.host, &key.rules);
@@ -69,15 +68,20 @@ pub fn assign(inputs: Inputs<'_>, name: &EdsName, key: &EdsKey, recorder: &mut i
     // The Envoy cluster has the mesh's where the rule has none (Q19).
     let default = config.outlier_detection.as_ref().filter(|_| !mesh.quirks().has(Quirk::Q19));
     let outliers = settings.outlier_detection.as_ref().or(default);
+    let labels = subset.map(|subset| &subset.labels);
+    let way = Way::of(inputs, service, name, key);
+    let waypoint = way.as_ref().and_then(|way| way.inputs(inputs));
     let mut pass = Pass {
-        inputs,
-        name,
+        inputs: waypoint.map_or(inputs, |(_, inputs)| inputs),
+        name: way.as_ref().map_or(name, |way| &way.name),
         key,
-        subset: subset.map(|subset| &subset.labels),
+        to_waypoint: way.is_some(),
+        subset: labels.filter(|_| way.is_none()),
         tls: mtls::told(&destination, name),
         sends_unhealthy: sends_unhealthy(features, service.traffic_distribution, outliers),
         sticky: mesh.is_sticky(&service.labels),
-        cluster_local: mesh.cluster_local(config, &name.host),
+        cluster_local: mesh.cluster_local(config, &name.host)
+            || way.as_ref().is_some_and(|way| mesh.cluster_local(config, &way.waypoint.hostname)),
         global: is_global(inputs, service),
         roads: Roads::new(inputs, key),
         shares: if let Plan::Distribute(rules) = &plan { Some((rules, client.locality)) } else { None },
@@ -85,13 +89,27 @@ pub fn assign(inputs: Inputs<'_>, name: &EdsName, key: &EdsKey, recorder: &mut i
         namespaces: Vec::new(),
     };
     let scale = mesh.quirks().has(Quirk::Q29).then(|| pass.roads.mesh_scale());
-    let once = inputs.service.shards.len() > 1 && !mesh.quirks().has(Quirk::Q27);
+    let once = pass.inputs.service.shards.len() > 1 && !mesh.quirks().has(Quirk::Q27);
     let mut weighing = Weighing::new(mesh.quirks(), scale, once);
-    pass.shards(service, &mut weighing, recorder);
-    pass.unix(service, &mut weighing);
+    match (&way, waypoint) {
+        (None, _) => {
+            pass.shards(service, &mut weighing, recorder);
+            pass.unix(service, &mut weighing, recorder);
+        }
+        (Some(_), Some((record, _))) => pass.shards(record, &mut weighing, &mut OfWaypoint(recorder)),
+        (Some(_), None) => {}
+    }
+    let mut groups = weighing.finish(&pass.roads, &plan, client);
+    hbone::without_match(name, &mut groups);
+    if way.is_some() {
+        let serves = groups.iter().any(|group| !group.endpoints.is_empty());
+        waypoint::decided(inputs, name, labels, serves, recorder);
+    }
     Assignment {
-        groups: weighing.finish(&pass.roads, &plan, client),
+        groups,
         hides_workloads: !features.tells_workloads(),
+        waypoint_to: way.as_ref().map(|way| way.to),
+        waypoint_read: way.as_ref().map(Way::read),
         networks_read: pass.roads.into_read(),
         standings_read: standings_read(inputs),
         policies_read: reads::policies(inputs.policies, &name.host, &pass.namespaces),
@@ -110,7 +128,9 @@ pub fn sends_unhealthy(
 }
 
 fn standings_read(inputs: Inputs<'_>) -> u64 {
-    inputs.standings.version(inputs.service.shards.iter().map(|shard| &shard.cluster))
+    let shards =
+        inputs.service.shards.iter().chain(inputs.waypoint.iter().flat_map(|waypoint| &waypoint.shards));
+    inputs.standings.version(shards.map(|shard| &shard.cluster))
 }
 
 /// Whether other clusters may use a service (R4.9): always, but in an ambient mesh of several networks only if the
@@ -135,7 +155,7 @@ fn is_global(inputs: Inputs<'_>, service: &Service) -> bool {
 
 /// The names under which a cluster's own record carries this port number (D7). Without a record the cluster's
 /// endpoints match nothing: they wait for it (contract 3).
-fn port_names(shard: &EndpointShard, number: u16) -> Vec<&Name> {
+pub(super) fn port_names(shard: &EndpointShard, number: u16) -> Vec<&Name> {
     let ports = shard.service.iter().flat_map(|service| &service.ports);
     ports
         .filter(|port| port.number == number && port.transport == Transport::Tcp)
@@ -149,6 +169,8 @@ struct Facts {
     /// Which profile and port, to know it again.
     of: (*const WorkloadProfile, u16),
     road: Road,
+    /// Whether HBONE is spoken to them (R4.17).
+    tunnel: bool,
     socket: SocketMatch,
     mtls: bool,
 }
@@ -158,6 +180,8 @@ struct Pass<'a> {
     inputs: Inputs<'a>,
     name: &'a EdsName,
     key: &'a EdsKey,
+    /// Whether the endpoints are a waypoint's, to which HBONE is always spoken (R4.16).
+    to_waypoint: bool,
     /// Labels of the subset (R4.8).
     subset: Option<&'a Labels>,
     /// What the DestinationRule says of TLS (R4.12).
@@ -212,19 +236,29 @@ impl<'a> Pass<'a> {
     }
 
     /// Endpoints at Unix sockets: nothing leads there but the way on the proxy's own machine (R4.15).
-    fn unix(&mut self, service: &Service, weighing: &mut Weighing) {
+    fn unix(&mut self, service: &Service, weighing: &mut Weighing, recorder: &mut impl Recorder) {
         let port = service.port(self.name.port).map(|port| &port.name);
         weighing.rank(Standing::Regular);
-        for endpoint in service.inline().iter().filter(|endpoint| Some(&endpoint.port_name) == port) {
+        for endpoint in service.inline() {
             let InlineAddress::Unix(path) = &endpoint.address else { continue };
-            if self.subset.is_some_and(|subset| !has_all(&endpoint.workload, subset)) {
-                continue;
-            }
-            let sent = self.pipe(endpoint, path);
-            if !self.name.sni_dnat || sent.is_mtls() {
-                weighing.direct(&endpoint.workload.place, sent);
-            }
+            let decision = match Some(&endpoint.port_name) == port {
+                true => self.at_socket(endpoint, path, weighing),
+                false => Decision::OtherPort,
+            };
+            recorder.decided_at_socket(endpoint, decision);
         }
+    }
+
+    fn at_socket(&mut self, endpoint: &InlineEndpoint, path: &Name, weighing: &mut Weighing) -> Decision {
+        if self.subset.is_some_and(|subset| !has_all(&endpoint.workload, subset)) {
+            return Decision::Subset;
+        }
+        let sent = self.pipe(endpoint, path);
+        if self.name.sni_dnat && !sent.is_mtls() {
+            return Decision::MtlsRequired;
+        }
+        weighing.direct(&endpoint.workload.place, sent);
+        if self.has_no_share(&endpoint.workload) { Decision::NoShare } else { Decision::Direct }
     }
 
     fn pipe(&mut self, endpoint: &InlineEndpoint, path: &Name) -> AssignedEndpoint {
@@ -300,29 +334,23 @@ impl<'a> Pass<'a> {
             self.namespaces.push(workload.namespace.clone());
         }
         let meant = mtls::is_meant(self.tls, self.inputs.policies, workload, port);
+        let features = self.inputs.mesh.features();
+        let tunnel = self.to_waypoint || hbone::is_spoken(features, self.key, self.name, workload);
         let socket = match meant && !matches!(mode, "" | "disabled") {
-            _ if self.is_tunnelled(workload) => SocketMatch::Tunnel,
+            // Where HBONE is all that is spoken, nothing is chosen by a match (R4.17).
+            _ if tunnel && self.name.inbound_vip.is_none() => SocketMatch::Tunnel,
             true => SocketMatch::TlsMode,
             false => SocketMatch::Plain,
         };
         let road = self.road(&workload.network, &workload.cluster);
-        let facts = Facts { of, road, socket, mtls: socket == SocketMatch::TlsMode && mode == "istio" };
+        let facts =
+            Facts { of, road, tunnel, socket, mtls: socket == SocketMatch::TlsMode && mode == "istio" };
         self.last = Some(facts);
         facts
     }
 
     fn road(&mut self, network: &NetworkId, cluster: &ClusterId) -> Road {
         self.roads.to(network, cluster)
-    }
-
-    /// Whether HBONE is spoken to a workload (R4.16).
-    fn is_tunnelled(&self, workload: &Workload) -> bool {
-        if !self.key.hbone {
-            return false;
-        }
-        let offers = workload.label(MANAGED_LABEL) == Some("istio.io-mesh-controller")
-            || workload.label(TUNNEL_LABEL).is_some_and(|label| label.contains("http"));
-        offers && (workload.tls_mode_text() != "istio" || self.inputs.mesh.features().prefer_hbone)
     }
 
     /// The filter of R4.9; `None` keeps the endpoint.
@@ -368,14 +396,12 @@ impl<'a> Pass<'a> {
     /// The endpoint at its own address (R4.11–R4.17); `None` when it has none.
     fn direct(&self, endpoint: &Endpoint, facts: Facts) -> Option<AssignedEndpoint> {
         let (features, port) = (self.inputs.mesh.features(), endpoint.port);
-        let target = match (endpoint.addresses.first().copied(), facts.socket) {
-            (Some(address), SocketMatch::Tunnel) => {
-                Target::Internal { listener: self.listener(), address, port }
-            }
-            (Some(_), _) if features.dual_stack => {
+        let target = match (endpoint.addresses.first().copied(), facts.tunnel) {
+            (Some(address), true) => Target::Internal { listener: self.listener(), address, port },
+            (Some(_), false) if features.dual_stack => {
                 Target::Socket { addresses: endpoint.addresses.clone(), port }
             }
-            (Some(address), _) => Target::Socket { addresses: address.into(), port },
+            (Some(address), false) => Target::Socket { addresses: address.into(), port },
             // Q17.
             (None, _) if self.inputs.mesh.quirks().has(Quirk::Q17) && self.roads.has_no_gateway() => {
                 Target::Nowhere { port }
@@ -393,14 +419,11 @@ impl<'a> Pass<'a> {
     }
 
     fn listener(&self) -> InternalListener {
-        match self.key.role {
-            Role::EastWest => InternalListener::ForwardInnerConnect,
-            _ => InternalListener::ConnectOriginate,
-        }
+        InternalListener::to_endpoints(self.key.role)
     }
 }
 
 /// Whether a workload has every label of a subset, topology labels included (R4.8).
-fn has_all(workload: &Workload, labels: &Labels) -> bool {
+pub(super) fn has_all(workload: &Workload, labels: &Labels) -> bool {
     labels.iter().all(|(key, value)| workload.label(key) == Some(value.as_str()))
 }

@@ -8,20 +8,24 @@ use proptest::prelude::*;
 
 use super::{
     AssignedEndpoint, Assignment, Decision, EdsKey, EdsName, Inputs, MeshRules, Origin, Role, assign,
+    waypoint,
 };
 use crate::model::{
     ClusterRole, Endpoint, EndpointShard, Health, IpFamilies, Locality, NetworkGateway, PortProtocol,
     RequestedView, Service, ServiceKey, ServicePort, TlsMode, Transport, WorkloadParts,
 };
-use crate::registry::{ClusterWriter, PolicySnapshot, Registry};
+use crate::registry::{ClusterWriter, PolicySnapshot, Registry, ServiceSnapshot};
 
+mod explained;
+mod hbone;
 mod labels;
-mod mtls;
 mod preferences;
 mod properties;
 mod quirks;
 mod rules;
 mod standing;
+mod tunnels;
+mod waypoints;
 
 pub(super) const HOST: &str = "helloworld.sample.svc.cluster.local";
 
@@ -36,6 +40,7 @@ pub(super) struct Pod {
     pub(super) network: Option<&'static str>,
     pub(super) labels: Vec<(&'static str, &'static str)>,
     pub(super) node: &'static str,
+    pub(super) redirected: bool,
 }
 
 pub(super) fn pod(address: &'static str) -> Pod {
@@ -48,6 +53,7 @@ pub(super) fn pod(address: &'static str) -> Pod {
         network: None,
         labels: Vec::new(),
         node: "",
+        redirected: false,
     }
 }
 
@@ -128,6 +134,7 @@ fn endpoint(cluster: &str, network: &str, port_name: &str, pod: &Pod) -> Endpoin
         tls_mode: if pod.mtls { TlsMode::Istio } else { TlsMode::Disabled },
         labels: pod.labels.iter().map(|&(key, value)| (key.into(), value.into())).collect(),
         node: pod.node.into(),
+        redirected: pod.redirected,
         ..WorkloadParts::default()
     };
     Endpoint {
@@ -153,13 +160,21 @@ impl Viewer<'_> {
         self
     }
 
+    /// The waypoint of a service, if the proxy is to go through one that there is.
+    fn waypoint(&self, name: &EdsName, service: &ServiceSnapshot) -> Option<Arc<ServiceSnapshot>> {
+        let key = waypoint(service.service.as_ref()?, name, &self.key, &self.world.mesh)?;
+        Some(self.world.registry.service(key)?.load())
+    }
+
     fn assignment(&self, name: &EdsName) -> (Assignment, Vec<(Endpoint, Decision)>) {
         let service = self.world.registry.host(&name.host).first().expect("service").load();
+        let waypoint = self.waypoint(name, &service);
+        let waypoint = waypoint.as_deref();
         let networks = self.world.registry.networks();
         let standings = self.world.registry.standings();
         let (mesh, standings) = (&self.world.mesh, &*standings);
         let policies = &self.world.policies;
-        let inputs = Inputs { service: &service, networks: &networks, mesh, standings, policies };
+        let inputs = Inputs { service: &service, waypoint, networks: &networks, mesh, standings, policies };
         let mut decisions = Vec::new();
         let assignment = assign(inputs, name, &self.key, &mut decisions);
         assert_eq!(assignment, assign(inputs, name, &self.key, &mut ()), "recording changes nothing");
@@ -168,12 +183,18 @@ impl Viewer<'_> {
 
     /// The explanation of the whole service.
     pub(super) fn explains(&self) -> super::explain::Explanation {
-        let name = EdsName::outbound(5000, &HOST.into());
+        self.explains_as(&EdsName::outbound(5000, &HOST.into()))
+    }
+
+    /// The explanation of an assignment.
+    pub(super) fn explains_as(&self, name: &EdsName) -> super::explain::Explanation {
         let service = self.world.registry.host(&name.host).first().expect("service").load();
+        let waypoint = self.waypoint(name, &service);
+        let waypoint = waypoint.as_deref();
         let (networks, standings) = (self.world.registry.networks(), self.world.registry.standings());
         let (mesh, standings, policies) = (&self.world.mesh, &*standings, &self.world.policies);
-        let inputs = Inputs { service: &service, networks: &networks, mesh, standings, policies };
-        super::explain::explain(inputs, &name, &self.key)
+        let inputs = Inputs { service: &service, waypoint, networks: &networks, mesh, standings, policies };
+        super::explain::explain(inputs, name, &self.key, None)
     }
 
     /// `address*weight`, localities separated by `|`.

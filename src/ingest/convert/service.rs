@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use super::{ClusterContext, protocol};
+use super::{ClusterContext, protocol, waypoint};
 use crate::ingest::objects::{NamespaceObject, ObjectKey, PortObject, ServiceObject, ServiceType};
 use crate::model::{
     ExportTo, Import, Name, Resolution, Service, ServicePort, Set, SpiffeId, TrafficDistribution, Transport,
@@ -11,8 +11,9 @@ use crate::model::{
 
 /// R0.5, R5.21–R5.23, R5.32. Ports that are not 1…65535 are left out. A Service without any VIP has none
 /// (where R5.22 has `0.0.0.0`): nothing listens for an address that nobody was given.
-/// `namespace` is the Service's Namespace: it says which endpoints are preferred where the Service does not, and the
-/// config cluster's labels of it count for scopes (R4.9).
+/// `namespace` is the Service's Namespace, once it is known: it has the word where the Service does not speak of traffic
+/// distribution and waypoints. The config cluster's labels of it
+/// count for scopes (R4.9).
 pub fn service(
     context: &ClusterContext,
     key: &ObjectKey,
@@ -46,6 +47,7 @@ pub fn service(
             namespace.map(|namespace| &*namespace.traffic_distribution).unwrap_or_default(),
         ),
         import: Import::No,
+        ingress_waypoint: waypoint::of_ingress(context, &key.namespace, &object.labels, namespace),
         accounts: accounts(context, &key.namespace, object),
         entry: None,
     }

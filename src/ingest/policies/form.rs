@@ -55,7 +55,14 @@ impl Form {
         let notes = Notes::default();
         let at = At::noted("", &spec, &notes);
         at.object().map_err(|_| "spec: an object belongs there".to_owned())?;
-        let object = (self.read)(meta, &at, terms)?;
+        let object = match (self.read)(meta, &at, terms)? {
+            PolicyObject::AuthorizationPolicy(policy) => {
+                let policy = Arc::unwrap_or_clone(policy);
+                let policy = super::authorization::annotated(policy, &document.dry_run);
+                PolicyObject::AuthorizationPolicy(Arc::new(policy))
+            }
+            object => object,
+        };
         let problems = [object.problems(), &notes.problems(&at)].concat();
         Ok((object, problems))
     }
@@ -68,6 +75,8 @@ impl Form {
         }
         let spec = document.and_then(|document| serde_json::from_str(&document.spec).ok());
         let closed = super::authorization::closed(meta, &spec.unwrap_or_default());
+        let dry_run = document.map(|document| document.dry_run.as_str()).unwrap_or_default();
+        let closed = super::authorization::annotated(closed, dry_run);
         Some(PolicyObject::AuthorizationPolicy(Arc::new(closed)))
     }
 }
@@ -83,7 +92,7 @@ pub(crate) fn read_policy(
     spec: &serde_json::Value,
 ) -> Result<PolicyObject, String> {
     let form = FORMS.iter().find(|form| form.kind == kind).ok_or("not a kind that is watched")?;
-    let document = Document { created: 1, spec: spec.to_string().into() };
+    let document = Document { created: 1, spec: spec.to_string().into(), dry_run: Default::default() };
     let terms = Terms { domain: "cluster.local".into(), ..Terms::default() };
     Ok(form.decode(PolicyMeta { created: 1, id }, &document, &terms)?.0)
 }

@@ -15,8 +15,8 @@ use field::Field;
 use super::decode::At;
 use super::decode::spelling::{HOST, is_label};
 use crate::model::policy::{
-    Destination, HostPattern, HttpMatch, MESH_GATEWAY, PolicyMeta, Sources, TcpMatch, TcpRoute, TlsMatch,
-    TlsRoute, VirtualService, Weighted,
+    Destination, HostPattern, HttpAction, HttpMatch, MESH_GATEWAY, PolicyMeta, Sources, TcpMatch, TcpRoute,
+    TlsMatch, TlsRoute, VirtualService, Weighted,
 };
 use crate::model::{ExportTo, Labels, Name};
 
@@ -47,8 +47,8 @@ impl Place<'_> {
     }
 }
 
-/// Decodes and checks the `spec` of a VirtualService. `domain` completes short host names. An error names the
-/// field and its value.
+/// Decodes and checks the `spec` of a VirtualService. `domain` completes short host names. One without hosts is a
+/// delegate: it has routes of requests and nothing else. An error names the field and its value.
 pub(super) fn virtual_service(
     meta: PolicyMeta,
     spec: &At<'_>,
@@ -58,7 +58,11 @@ pub(super) fn virtual_service(
     let namespace = meta.id.namespace.clone();
     let place = Place { namespace: &namespace, domain };
     let routes = |name: &str| spec.get(name)?.list();
-    let hosts = hosts(&spec.get("hosts")?, place)?;
+    let host_names = spec.get("hosts")?;
+    if host_names.list()?.is_empty() {
+        return delegate(meta, &spec, place);
+    }
+    let hosts = hosts(&host_names, place)?;
     let virtual_service = VirtualService {
         gateways: gateways(&spec.get("gateways")?, place)?,
         export_to: export_to(&spec.get("exportTo")?, place)?,
@@ -78,7 +82,11 @@ pub(super) fn virtual_service(
 /// Tells of routes behind one that takes every request.
 fn tell_unreachable(spec: &Field<'_>, told: &VirtualService) -> Result<(), String> {
     let takes_all = |one: &HttpMatch| one.is_everything() && one.sources == Sources::default();
-    let last = told.http.iter().position(|one| one.matches.is_empty() || one.matches.iter().any(takes_all));
+    // A delegate takes what its own routes take.
+    let last = told.http.iter().position(|one| {
+        !matches!(one.action, HttpAction::Delegate(_))
+            && (one.matches.is_empty() || one.matches.iter().any(takes_all))
+    });
     for (index, route) in spec.get("http")?.list()?.iter().enumerate() {
         if let Some(last) = last.filter(|last| *last < index) {
             route.tell(&format!("no request comes here: http[{last}] takes all of them"));
@@ -100,7 +108,38 @@ fn hosts(field: &Field<'_>, place: Place<'_>) -> Result<Vec<HostPattern>, String
             hosts.push(HostPattern::new(host));
         }
     }
-    if hosts.is_empty() { Err(field.bad("names no host")) } else { Ok(hosts) }
+    Ok(hosts)
+}
+
+/// One whose routes others lead on to.
+fn delegate(meta: PolicyMeta, spec: &Field<'_>, place: Place<'_>) -> Result<VirtualService, String> {
+    for name in ["gateways", "tls", "tcp"] {
+        if !spec.get(name)?.list()?.is_empty() {
+            return Err(spec
+                .get("hosts")?
+                .bad(&format!("names no host: only one without {name} is a delegate")));
+        }
+    }
+    let routes = spec.get("http")?.list()?;
+    let http: Vec<_> = routes.iter().map(|route| http::route(route, place)).collect::<Result<_, _>>()?;
+    if http.is_empty() {
+        return Err(spec
+            .get("hosts")?
+            .bad("names no host, and there is no http for those that lead on to it"));
+    }
+    let further = http.iter().position(|route| matches!(route.action, HttpAction::Delegate(_)));
+    if let Some(index) = further {
+        return Err(routes[index].get("delegate")?.bad("is not for delegates: they lead on to nobody"));
+    }
+    Ok(VirtualService {
+        hosts: Vec::new(),
+        gateways: Vec::new(),
+        export_to: export_to(&spec.get("exportTo")?, place)?,
+        http,
+        tls: Vec::new(),
+        tcp: Vec::new(),
+        meta,
+    })
 }
 
 /// A host, also with a dot at its end, or an address.

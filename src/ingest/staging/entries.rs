@@ -280,13 +280,15 @@ impl Staging {
             }
             None => Some(self.shared_record(id, share.service)),
         };
-        // R5.34: one machine may serve a port under several numbers.
-        let place = |endpoint: &Endpoint| {
-            Some((*endpoint.addresses.first()?, endpoint.port, endpoint.port_name.clone()))
-        };
-        let mut seen: HashSet<_> = own.endpoints.iter().filter_map(place).collect();
+        let place = |endpoint: &Endpoint| Some((*endpoint.addresses.first()?, endpoint.port_name.clone()));
+        let own_places: HashSet<_> = own.endpoints.iter().filter_map(place).collect();
         let mut endpoints = own.endpoints.to_vec();
-        let is_new = |endpoint: &Endpoint| place(endpoint).is_none_or(|place| seen.insert(place));
+        // R5.34: of entries one machine may serve a port under several numbers.
+        let mut seen = HashSet::new();
+        let is_new = |endpoint: &Endpoint| {
+            place(endpoint)
+                .is_none_or(|place| !own_places.contains(&place) && seen.insert((place, endpoint.port)))
+        };
         endpoints.extend(share.endpoints.into_iter().filter(is_new));
         Some(EndpointShard::new(self.context.cluster.clone(), service, endpoints))
     }

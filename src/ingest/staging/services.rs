@@ -97,13 +97,16 @@ impl Staging {
         Counts::add(&self.counts.endpoints_without_pods, addresses.saturating_sub(before));
     }
 
-    /// R4.30: what a Namespace says of traffic distribution holds for its Services.
-    pub(super) fn namespace_of_services_changed(&mut self, key: &ObjectKey, old: Option<&NamespaceObject>) {
+    /// R4.30, R4.37, R4.9: what a Namespace says of traffic distribution, of waypoints and, in the config cluster, by its
+    /// labels holds for its Services.
+    pub(super) fn default_changed(&mut self, key: &ObjectKey, old: Option<&NamespaceObject>) {
         let home = self.context.gateways.config_cluster;
         let said = |namespace: Option<&NamespaceObject>| {
-            namespace.map(|namespace| {
-                (namespace.traffic_distribution.clone(), home.then(|| namespace.labels.clone()))
-            })
+            let namespace = namespace?;
+            let waypoints = convert::says_of_waypoints(&namespace.labels);
+            let labels = if home { namespace.labels.clone() } else { Labels::default() };
+            Some((namespace.traffic_distribution.clone(), waypoints, labels))
+                .filter(|said| *said != Default::default())
         };
         if said(self.namespaces.get(key)) != said(old) {
             let first = ObjectKey::new(key.name.clone(), "");

@@ -30,8 +30,7 @@ pub fn assignment(name: &str, assignment: &Assignment) -> Encoded {
     let endpoints: usize = assignment.groups.iter().map(|group| group.endpoints.len()).sum();
     let room = endpoints * ROOM.0 + assignment.groups.len() * ROOM.1 + 4 * name.len() + 256;
     let message = Backward::with_room(room);
-    let mut writer =
-        Writer { message, name, hides_workloads: assignment.hides_workloads, blocks: Blocks::default() };
+    let mut writer = Writer { message, name, about: assignment, blocks: Blocks::default() };
     assignment.groups.iter().rev().for_each(|group| writer.group(group));
     writer.message.text(1, name);
     Encoded::wrap(ResourceType::Endpoint, name, writer.message)
@@ -45,7 +44,8 @@ pub fn empty_assignment(name: &str) -> Encoded {
 struct Writer<'a> {
     message: Backward,
     name: &'a str,
-    hides_workloads: bool,
+    /// What holds for every endpoint.
+    about: &'a Assignment,
     blocks: Blocks<'a>,
 }
 
@@ -130,7 +130,7 @@ impl<'a> Writer<'a> {
                 message.close(2, end);
             }
             Target::Internal { listener, address, port } => {
-                place(message, *address, *port);
+                place(message, SocketAddr::new(*address, *port));
                 message.close(2, end);
                 message.text(1, listener.name());
                 message.close(3, end);
@@ -162,13 +162,25 @@ impl<'a> Writer<'a> {
             (_, Some(mode)) => self.match_of("tlsMode", mode),
             (_, None) => {}
         }
-        if let Target::Internal { address, port, .. } = endpoint.target {
-            let filter = self.message.mark();
-            place(&mut self.message, address, port);
-            field(&mut self.message, "local", filter);
-            entry(&mut self.message, ORIGINAL_DST, filter);
+        if let Target::Internal { listener, address, port } = endpoint.target {
+            self.original_dst(listener, SocketAddr::new(address, port));
         }
         self.message.close(3, end);
+    }
+
+    /// Where an internal listener goes on to (R4.17): to the endpoint itself, or through it as a waypoint.
+    fn original_dst(&mut self, listener: InternalListener, endpoint: SocketAddr) {
+        let message = &mut self.message;
+        let filter = message.mark();
+        let to = self.about.waypoint_to.filter(|_| listener == InternalListener::ConnectOriginate);
+        if to.is_some() {
+            place(message, endpoint);
+            field(message, "waypoint", filter);
+        }
+        let local = message.mark();
+        place(message, to.unwrap_or(endpoint));
+        field(message, "local", local);
+        entry(message, ORIGINAL_DST, filter);
     }
 
     fn match_of(&mut self, key: &str, text: &str) {
@@ -182,7 +194,7 @@ impl<'a> Writer<'a> {
     fn istio(&mut self, endpoint: &AssignedEndpoint) {
         let message = &mut self.message;
         let filter = message.mark();
-        if !self.hides_workloads {
+        if !self.about.hides_workloads {
             match &endpoint.origin {
                 Origin::Direct(workload) => telemetry(message, workload),
                 Origin::Gateway { cluster, .. } => {
@@ -226,8 +238,8 @@ fn socket(message: &mut Backward, address: Option<IpAddr>, port: u16) {
 }
 
 /// `address:port`.
-fn place(message: &mut Backward, address: IpAddr, port: u16) {
-    message.bytes(SocketAddr::new(address, port).to_string().as_bytes());
+fn place(message: &mut Backward, address: SocketAddr) {
+    message.bytes(address.to_string().as_bytes());
 }
 
 /// Makes the text since `text` a field of a struct.

@@ -176,7 +176,7 @@ fn r5_35_an_endpoint_of_a_service_entry() {
     assert_eq!((first.tls_mode, share.endpoints[2].workload.tls_mode), (TlsMode::Istio, TlsMode::Disabled));
     assert_eq!(first.label("topology.kubernetes.io/region"), Some("r"), "R5.20");
     assert_eq!(first.label("topology.istio.io/network"), Some("vm"));
-    assert_eq!((&*first.namespace, &*first.name), ("a", ""));
+    assert_eq!((&*first.namespace, &*first.name), ("a", "e-0"));
 }
 
 #[test]

@@ -89,8 +89,10 @@ fn assignments() -> impl Strategy<Value = Assignment> {
         );
         prop::collection::vec(group, 0..4)
     });
-    (groups, any::<bool>()).prop_map(|(groups, hides_workloads)| Assignment {
+    let waypoint_to = prop::option::of((any::<[u8; 4]>(), any::<u16>()).prop_map(Into::into));
+    (groups, any::<bool>(), waypoint_to).prop_map(|(groups, hides_workloads, waypoint_to)| Assignment {
         hides_workloads,
+        waypoint_to,
         groups: groups
             .into_iter()
             .map(|(region, zone, subzone, priority, weight, endpoints)| LocalityGroup {
