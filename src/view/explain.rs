@@ -149,9 +149,9 @@ fn nothing(inputs: Inputs<'_>, name: &EdsName, key: &EdsKey) -> Option<Nothing> 
 }
 
 /// The priority under which traffic reaches an endpoint: the best of those of its gateways, or of its own address.
-fn priority_of(assignment: &Assignment, endpoint: &Endpoint, decision: Decision) -> Option<u32> {
+fn priority_of(assignment: &Assignment<'_>, endpoint: &Endpoint, decision: Decision) -> Option<u32> {
     let groups = assignment.groups.iter();
-    let has = |origin: &Origin, address: Option<IpAddr>, port: u16| match (decision, origin) {
+    let has = |origin: Origin<'_>, address: Option<IpAddr>, port: u16| match (decision, origin) {
         (Decision::Direct, Origin::Direct(_)) => {
             address == endpoint.addresses.first().copied() && port == endpoint.port
         }
@@ -159,6 +159,6 @@ fn priority_of(assignment: &Assignment, endpoint: &Endpoint, decision: Decision)
         _ => false,
     };
     let reached =
-        groups.filter(|group| group.endpoints.iter().any(|one| has(&one.origin, one.address(), one.port())));
+        groups.filter(|group| group.endpoints.iter().any(|one| has(one.origin, one.address(), one.port())));
     reached.map(|group| group.priority).min()
 }

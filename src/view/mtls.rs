@@ -64,6 +64,12 @@ pub fn mode<'a>(
     WorkloadMtls::of(policies, namespace, label).on_port(port)
 }
 
+/// Whether a PeerAuthentication of `namespace` selects by a label that pods of one profile do not share.
+pub(super) fn asks_for_place(policies: &PolicySnapshot, namespace: &str) -> bool {
+    let mut all = policies.of::<PeerAuthentication>(namespace).iter();
+    all.any(|policy| policy.selector.labels().iter().any(|(label, _)| Workload::is_of_place(label)))
+}
+
 /// The TLS mode that DestinationRules tell for a name, if any (R4.12.1): the subset's before the host's, and in each that
 /// of the port before the general one. Unlike other settings (R4.3) the general one holds also where the port has
 /// settings of its own without it.

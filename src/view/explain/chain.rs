@@ -58,7 +58,7 @@ impl<'a> Facts<'a> {
     }
 
     /// The gateways in front of an endpoint, as the pipeline chooses them; none when it is reached otherwise.
-    pub(super) fn gateways(&self, endpoint: &Endpoint) -> Vec<NetworkGateway> {
+    pub(super) fn gateways(&self, endpoint: &Endpoint) -> Vec<&'a NetworkGateway> {
         let mut roads = self.roads.borrow_mut();
         match roads.to(&endpoint.workload.network, &endpoint.workload.cluster) {
             Road::Gateways(set) => roads.sets()[set].clone(),
@@ -87,7 +87,7 @@ impl<'a> Facts<'a> {
         &self,
         check: &str,
         endpoint: &Endpoint,
-        gateways: &[NetworkGateway],
+        gateways: &[&NetworkGateway],
         ends: bool,
     ) -> Option<String> {
         let workload = &endpoint.workload;
@@ -151,8 +151,8 @@ impl<'a> Facts<'a> {
     }
 
     /// Every gateway of an endpoint's network.
-    fn known(&self, endpoint: &Endpoint) -> Vec<NetworkGateway> {
-        self.inputs.networks.part(&endpoint.workload.network).gateways.to_vec()
+    fn known(&self, endpoint: &Endpoint) -> Vec<&'a NetworkGateway> {
+        self.inputs.networks.gateways_of(&endpoint.workload.network).1.iter().collect()
     }
 
     fn health(&self, endpoint: &Endpoint) -> String {
@@ -169,7 +169,7 @@ impl<'a> Facts<'a> {
         }
     }
 
-    fn network(&self, endpoint: &Endpoint, gateways: &[NetworkGateway], ends: bool) -> String {
+    fn network(&self, endpoint: &Endpoint, gateways: &[&NetworkGateway], ends: bool) -> String {
         let (own, other) = (&self.key.network, &endpoint.workload.network);
         match () {
             () if !gateways.is_empty() => {
@@ -201,7 +201,7 @@ impl<'a> Facts<'a> {
     }
 }
 
-fn listed(gateways: &[NetworkGateway]) -> String {
+fn listed(gateways: &[&NetworkGateway]) -> String {
     let all: Vec<_> = gateways
         .iter()
         .map(|gateway| std::net::SocketAddr::new(gateway.address, gateway.port).to_string())

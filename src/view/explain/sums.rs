@@ -42,7 +42,7 @@ pub struct Share {
 
 /// Every gateway of an assignment, in wire order.
 pub(super) fn sums(
-    assignment: &Assignment,
+    assignment: &Assignment<'_>,
     decided: &[(Endpoint, Decision)],
     facts: &Facts<'_>,
 ) -> Vec<GatewaySum> {
@@ -68,7 +68,7 @@ pub(super) fn sums(
     let mut sums = Vec::new();
     for group in &assignment.groups {
         for endpoint in &group.endpoints {
-            let (Origin::Gateway { network, .. }, Some(address)) = (&endpoint.origin, endpoint.address())
+            let (Origin::Gateway { network, .. }, Some(address)) = (endpoint.origin, endpoint.address())
             else {
                 continue;
             };

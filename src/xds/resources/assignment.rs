@@ -26,7 +26,7 @@ const ORIGINAL_DST: &str = "envoy.filters.listener.original_dst";
 const ROOM: (usize, usize) = (160, 96);
 
 /// The assignment of the Envoy cluster `name` (R4.11–R4.17, R4.23, R4.24). Equal assignments have equal bytes (D20).
-pub fn assignment(name: &str, assignment: &Assignment) -> Encoded {
+pub fn assignment(name: &str, assignment: &Assignment<'_>) -> Encoded {
     let endpoints: usize = assignment.groups.iter().map(|group| group.endpoints.len()).sum();
     let room = endpoints * ROOM.0 + assignment.groups.len() * ROOM.1 + 4 * name.len() + 256;
     let message = Backward::with_room(room);
@@ -78,7 +78,7 @@ impl<'a> Blocks<'a> {
 }
 
 impl<'a> Writer<'a> {
-    fn group(&mut self, group: &'a LocalityGroup) {
+    fn group(&mut self, group: &LocalityGroup<'a>) {
         let end = self.message.mark();
         self.message.number(5, group.priority.into());
         if group.weight != 0 {
@@ -93,7 +93,7 @@ impl<'a> Writer<'a> {
         self.message.close(2, end);
     }
 
-    fn endpoint(&mut self, endpoint: &'a AssignedEndpoint) {
+    fn endpoint(&mut self, endpoint: &AssignedEndpoint<'a>) {
         let end = self.message.mark();
         self.message.wrapped(4, endpoint.weight);
         self.metadata(endpoint);
@@ -105,7 +105,7 @@ impl<'a> Writer<'a> {
     }
 
     /// The address of an endpoint, and further ones (R4.15).
-    fn target(&mut self, target: &Target) {
+    fn target(&mut self, target: &Target<'_>) {
         let message = &mut self.message;
         let end = message.mark();
         match target {
@@ -139,8 +139,8 @@ impl<'a> Writer<'a> {
         message.close(1, end);
     }
 
-    fn metadata(&mut self, endpoint: &'a AssignedEndpoint) {
-        let (Origin::Direct(workload), Target::Socket { .. }) = (&endpoint.origin, &endpoint.target) else {
+    fn metadata(&mut self, endpoint: &AssignedEndpoint<'a>) {
+        let (Origin::Direct(workload), Target::Socket { .. }) = (endpoint.origin, &endpoint.target) else {
             return self.fresh_metadata(endpoint);
         };
         if let Some((from, len)) = self.blocks.find(&workload.profile, endpoint.socket) {
@@ -154,7 +154,7 @@ impl<'a> Writer<'a> {
         }
     }
 
-    fn fresh_metadata(&mut self, endpoint: &AssignedEndpoint) {
+    fn fresh_metadata(&mut self, endpoint: &AssignedEndpoint<'_>) {
         let end = self.message.mark();
         self.istio(endpoint);
         match (endpoint.socket, endpoint.tls_mode()) {
@@ -179,11 +179,11 @@ impl<'a> Writer<'a> {
     }
 
     /// Who it is (R4.14, R4.23), and what is behind its gateway's gateway (R4.24).
-    fn istio(&mut self, endpoint: &AssignedEndpoint) {
+    fn istio(&mut self, endpoint: &AssignedEndpoint<'_>) {
         let message = &mut self.message;
         let filter = message.mark();
         if !self.hides_workloads {
-            match &endpoint.origin {
+            match endpoint.origin {
                 Origin::Direct(workload) => telemetry(message, workload),
                 Origin::Gateway { cluster, .. } => {
                     message.bytes(cluster.as_bytes());

@@ -1,0 +1,194 @@
+//! What holds for every endpoint of one profile and port: found once, not for each of them.
+
+use crate::model::policy::ClientTlsMode;
+use crate::model::{Labels, Name, Workload, WorkloadProfile};
+
+use super::assignment::SocketMatch;
+use super::roads::{Road, Roads};
+use super::{Decision, EdsKey, Inputs, mtls};
+
+/// Label of gateways that terminate HBONE (R4.16).
+const MANAGED_LABEL: &str = "gateway.istio.io/managed";
+/// Label of workloads that terminate HBONE (R4.16).
+const TUNNEL_LABEL: &str = "networking.istio.io/tunnel";
+/// As many profiles are remembered: deployments that stand behind one service.
+const REMEMBERED: usize = 8;
+
+/// What is the same for all endpoints of one assignment.
+pub(super) struct Question<'q> {
+    pub(super) inputs: Inputs<'q>,
+    pub(super) key: &'q EdsKey,
+    /// Labels of the subset (R4.8).
+    pub(super) subset: Option<&'q Labels>,
+    /// What the DestinationRule says of TLS (R4.12).
+    pub(super) tls: Option<ClientTlsMode>,
+    /// R4.5.
+    pub(super) cluster_local: bool,
+    /// R4.9.
+    pub(super) global: bool,
+}
+
+/// How a profile stands to the proxy.
+#[derive(Clone, Copy)]
+pub(super) struct Sight {
+    /// Whether it is of the subset (R4.8).
+    pub(super) of_subset: bool,
+    /// Why it is not for this proxy (R2.8, R4.5, R4.9).
+    pub(super) hidden: Option<Decision>,
+    /// Whether the proxy is of its cluster, or one of the two is not known (R4.38).
+    pub(super) same_cluster: bool,
+    /// Whether it has the label of draining pods (R4.9, R4.11).
+    pub(super) draining: bool,
+}
+
+/// How endpoints are reached.
+#[derive(Clone, Copy)]
+pub(super) struct Way {
+    pub(super) road: Road,
+    pub(super) socket: SocketMatch,
+    /// Whether mesh mTLS is spoken.
+    pub(super) mtls: bool,
+}
+
+/// What was found for one profile and port.
+#[derive(Clone, Copy)]
+struct Known {
+    of: (*const WorkloadProfile, u16),
+    sight: Sight,
+    way: Option<Way>,
+}
+
+/// Finds what holds for workloads, and remembers it.
+pub(super) struct Facts<'a, 'q> {
+    question: Question<'q>,
+    roads: Roads<'a>,
+    /// Whether the subset names a label that pods of one profile do not share.
+    subset_by_place: bool,
+    known: Vec<Known>,
+    /// Which of them was asked for last: mostly it is asked for again.
+    latest: usize,
+    /// Which of them goes next.
+    oldest: usize,
+    /// The namespaces whose PeerAuthentications were looked at.
+    namespaces: Vec<Name>,
+}
+
+impl<'a, 'q> Facts<'a, 'q> {
+    pub(super) fn new(question: Question<'q>, roads: Roads<'a>) -> Self {
+        let mut labels = question.subset.into_iter().flat_map(Labels::iter);
+        Self {
+            subset_by_place: labels.any(|(label, _)| Workload::is_of_place(label)),
+            question,
+            roads,
+            known: Vec::with_capacity(REMEMBERED),
+            latest: 0,
+            oldest: 0,
+            namespaces: Vec::new(),
+        }
+    }
+
+    /// The ways to networks found so far.
+    pub(super) fn roads(&self) -> &Roads<'a> {
+        &self.roads
+    }
+
+    /// The namespaces whose PeerAuthentications were looked at, and the ways.
+    pub(super) fn into_parts(self) -> (Vec<Name>, Roads<'a>) {
+        (self.namespaces, self.roads)
+    }
+
+    /// How a workload stands to the proxy.
+    pub(super) fn sight(&mut self, workload: &Workload, port: u16) -> Sight {
+        let sight = self.known(workload, port).sight;
+        if self.subset_by_place {
+            return Sight { of_subset: self.question.is_of_subset(workload), ..sight };
+        }
+        sight
+    }
+
+    /// How a workload's endpoints on a target port are reached.
+    pub(super) fn way(&mut self, workload: &Workload, port: u16) -> Way {
+        if let Some(way) = self.known(workload, port).way {
+            return way;
+        }
+        let way = self.find_way(workload, port);
+        let by_place = self.question.tls.is_none()
+            && mtls::asks_for_place(self.question.inputs.policies, &workload.namespace);
+        if !by_place {
+            self.known[self.latest].way = Some(way);
+        }
+        way
+    }
+
+    fn known(&mut self, workload: &Workload, port: u16) -> &Known {
+        let of = (std::ptr::from_ref::<WorkloadProfile>(workload), port);
+        if self.known.get(self.latest).is_none_or(|known| known.of != of) {
+            self.latest = self.known.iter().position(|known| known.of == of).unwrap_or_else(|| {
+                let sight = self.question.sight(workload);
+                self.remember(Known { of, sight, way: None })
+            });
+        }
+        &self.known[self.latest]
+    }
+
+    fn remember(&mut self, known: Known) -> usize {
+        if self.known.len() < REMEMBERED {
+            self.known.push(known);
+            return self.known.len() - 1;
+        }
+        let at = self.oldest;
+        self.known[at] = known;
+        self.oldest = (at + 1) % REMEMBERED;
+        at
+    }
+
+    fn find_way(&mut self, workload: &Workload, port: u16) -> Way {
+        let (question, mode) = (&self.question, workload.tls_mode_text());
+        if question.tls.is_none() && mode == "istio" && !self.namespaces.contains(&workload.namespace) {
+            self.namespaces.push(workload.namespace.clone());
+        }
+        let meant = mtls::is_meant(question.tls, question.inputs.policies, workload, port);
+        let socket = match meant && !matches!(mode, "" | "disabled") {
+            _ if question.is_tunnelled(workload) => SocketMatch::Tunnel,
+            true => SocketMatch::TlsMode,
+            false => SocketMatch::Plain,
+        };
+        let road = self.roads.to(&workload.network, &workload.cluster);
+        Way { road, socket, mtls: socket == SocketMatch::TlsMode && mode == "istio" }
+    }
+}
+
+impl Question<'_> {
+    fn sight(&self, workload: &Workload) -> Sight {
+        let (key, features) = (self.key, self.inputs.mesh.features());
+        let abroad = workload.cluster != key.cluster;
+        let hidden = match () {
+            () if !key.requested_view.sees(&workload.network) => Some(Decision::NetworkView),
+            () if abroad && self.cluster_local => Some(Decision::OtherCluster),
+            () if abroad && !self.global => Some(Decision::NotGlobal),
+            () => None,
+        };
+        Sight {
+            of_subset: self.is_of_subset(workload),
+            hidden,
+            same_cluster: !abroad || workload.cluster.is_empty() || key.cluster.is_empty(),
+            draining: workload.own_labels.get(&features.draining_label).is_some_and(|value| !value.is_empty()),
+        }
+    }
+
+    /// Whether a workload has every label of the subset, topology labels included (R4.8).
+    pub(super) fn is_of_subset(&self, workload: &Workload) -> bool {
+        let mut labels = self.subset.into_iter().flat_map(Labels::iter);
+        labels.all(|(key, value)| workload.label(key) == Some(value.as_str()))
+    }
+
+    /// Whether HBONE is spoken to a workload (R4.16).
+    fn is_tunnelled(&self, workload: &Workload) -> bool {
+        if !self.key.hbone {
+            return false;
+        }
+        let offers = workload.label(MANAGED_LABEL) == Some("istio.io-mesh-controller")
+            || workload.label(TUNNEL_LABEL).is_some_and(|label| label.contains("http"));
+        offers && (workload.tls_mode_text() != "istio" || self.inputs.mesh.features().prefer_hbone)
+    }
+}
