@@ -279,7 +279,8 @@ impl Workload {
 
     /// Whether a label tells where a pod runs: what it is may differ among pods of one profile.
     pub fn is_of_place(label: &str) -> bool {
-        let places = ["topology.kubernetes.io/region", "topology.kubernetes.io/zone", "topology.istio.io/subzone"];
+        let places =
+            ["topology.kubernetes.io/region", "topology.kubernetes.io/zone", "topology.istio.io/subzone"];
         places.contains(&label) || label == "kubernetes.io/hostname"
     }
 

@@ -35,8 +35,8 @@ pub struct Inputs<'a> {
 /// endpoints Envoy resolves itself.
 pub fn assign<'a>(
     inputs: Inputs<'a>,
-    name: &'a EdsName,
-    key: &'a EdsKey,
+    name: &EdsName,
+    key: &EdsKey,
     recorder: &mut impl Recorder,
 ) -> Assignment<'a> {
     let service = inputs.service.service.as_deref();

@@ -61,7 +61,7 @@ struct Known {
 /// Finds what holds for workloads, and remembers it.
 pub(super) struct Facts<'a, 'q> {
     question: Question<'q>,
-    roads: Roads<'a>,
+    roads: Roads<'a, 'q>,
     /// Whether the subset names a label that pods of one profile do not share.
     subset_by_place: bool,
     known: Vec<Known>,
@@ -74,7 +74,7 @@ pub(super) struct Facts<'a, 'q> {
 }
 
 impl<'a, 'q> Facts<'a, 'q> {
-    pub(super) fn new(question: Question<'q>, roads: Roads<'a>) -> Self {
+    pub(super) fn new(question: Question<'q>, roads: Roads<'a, 'q>) -> Self {
         let mut labels = question.subset.into_iter().flat_map(Labels::iter);
         Self {
             subset_by_place: labels.any(|(label, _)| Workload::is_of_place(label)),
@@ -88,12 +88,12 @@ impl<'a, 'q> Facts<'a, 'q> {
     }
 
     /// The ways to networks found so far.
-    pub(super) fn roads(&self) -> &Roads<'a> {
+    pub(super) fn roads(&self) -> &Roads<'a, 'q> {
         &self.roads
     }
 
     /// The namespaces whose PeerAuthentications were looked at, and the ways.
-    pub(super) fn into_parts(self) -> (Vec<Name>, Roads<'a>) {
+    pub(super) fn into_parts(self) -> (Vec<Name>, Roads<'a, 'q>) {
         (self.namespaces, self.roads)
     }
 
@@ -172,7 +172,10 @@ impl Question<'_> {
             of_subset: self.is_of_subset(workload),
             hidden,
             same_cluster: !abroad || workload.cluster.is_empty() || key.cluster.is_empty(),
-            draining: workload.own_labels.get(&features.draining_label).is_some_and(|value| !value.is_empty()),
+            draining: workload
+                .own_labels
+                .get(&features.draining_label)
+                .is_some_and(|value| !value.is_empty()),
         }
     }
 

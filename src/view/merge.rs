@@ -14,7 +14,7 @@ impl<'a> Weighing<'a> {
     /// priority; never empty, unless under Q27.
     pub(super) fn finish(
         mut self,
-        roads: &Roads<'a>,
+        roads: &Roads<'a, '_>,
         plan: &Plan<'_>,
         client: Client<'_>,
     ) -> Vec<LocalityGroup<'a>> {
@@ -42,7 +42,7 @@ impl<'a> Weighing<'a> {
     }
 
     /// The least common multiple of the sizes of the gateway sets in use (D5, Q29): every division is exact.
-    fn own_scale(&self, roads: &Roads<'_>) -> u128 {
+    fn own_scale(&self, roads: &Roads<'_, '_>) -> u128 {
         let through = self.collected.iter().flat_map(|collected| &collected.through);
         through.fold(1, |scale, through| lcm(scale, roads.sets()[through.set].len() as u128))
     }
@@ -52,7 +52,7 @@ impl<'a> Weighing<'a> {
         collected: Collected<'a>,
         priority: u32,
         scale: u128,
-        roads: &Roads<'a>,
+        roads: &Roads<'a, '_>,
     ) -> Group<Weighed<'a>> {
         let Collected { locality, direct: mut members, mut weight, through, .. } = collected;
         if scale != 1 {
@@ -67,7 +67,7 @@ impl<'a> Weighing<'a> {
     }
 
     /// Under Q16 sums wrap around, but where the peer only adds up what there is.
-    fn sum(&self, sum: u128, roads: &Roads<'_>) -> u128 {
+    fn sum(&self, sum: u128, roads: &Roads<'_, '_>) -> u128 {
         match self.quirks.has(Quirk::Q16) {
             true if roads.has_no_gateway() => sum.min(u32::MAX.into()),
             true => sum % (1 << 32),
@@ -81,7 +81,7 @@ impl<'a> Weighing<'a> {
         &self,
         through: &[Through],
         scale: u128,
-        roads: &Roads<'a>,
+        roads: &Roads<'a, '_>,
     ) -> impl Iterator<Item = Weighed<'a>> {
         let mut shares: BTreeMap<(String, u16, usize), (&'a NetworkGateway, u128)> = BTreeMap::new();
         for one in through {
@@ -112,7 +112,7 @@ impl<'a> Weighing<'a> {
         &self,
         groups: Vec<Group<Weighed<'a>>>,
         shares: bool,
-        roads: &Roads<'_>,
+        roads: &Roads<'_, '_>,
     ) -> Vec<LocalityGroup<'a>> {
         let weights = || groups.iter().flat_map(|group| group.members.iter().map(|member| member.weight));
         let total = weights().fold(0_u128, u128::saturating_add);
@@ -141,7 +141,7 @@ impl<'a> Weighing<'a> {
 }
 
 /// Which of the gateways that share an address and a port it is.
-fn kind(roads: &Roads<'_>, gateway: &NetworkGateway) -> usize {
+fn kind(roads: &Roads<'_, '_>, gateway: &NetworkGateway) -> usize {
     let all = roads.sets().iter().flatten();
     let same = all.copied().filter(|other| other.address == gateway.address && other.port == gateway.port);
     same.take_while(|other| *other != gateway).count()

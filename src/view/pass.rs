@@ -15,8 +15,8 @@ use crate::model::{
 /// One run over the endpoints of one service.
 pub(super) struct Pass<'a, 'q> {
     pub(super) inputs: Inputs<'a>,
-    pub(super) name: &'a EdsName,
-    pub(super) key: &'a EdsKey,
+    pub(super) name: &'q EdsName,
+    pub(super) key: &'q EdsKey,
     /// R4.10.
     pub(super) sends_unhealthy: bool,
     /// Whether draining endpoints stay (R4.9).

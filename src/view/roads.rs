@@ -18,9 +18,9 @@ pub(super) enum Road {
 
 /// The ways that one assignment uses; each is found once.
 #[derive(Debug)]
-pub(super) struct Roads<'a> {
+pub(super) struct Roads<'a, 'q> {
     inputs: Inputs<'a>,
-    key: &'a EdsKey,
+    key: &'q EdsKey,
     found: HashMap<(NetworkId, ClusterId), Road>,
     sets: Vec<Vec<&'a NetworkGateway>>,
     read: Vec<(NetworkId, u64)>,
@@ -28,8 +28,8 @@ pub(super) struct Roads<'a> {
     multi_network: Option<bool>,
 }
 
-impl<'a> Roads<'a> {
-    pub(super) fn new(inputs: Inputs<'a>, key: &'a EdsKey) -> Self {
+impl<'a, 'q> Roads<'a, 'q> {
+    pub(super) fn new(inputs: Inputs<'a>, key: &'q EdsKey) -> Self {
         let (mut read, mut multi_network) = (Vec::new(), None);
         let quirks = inputs.mesh.quirks();
         if [Quirk::Q16, Quirk::Q17, Quirk::Q26, Quirk::Q29].into_iter().any(|row| quirks.has(row)) {

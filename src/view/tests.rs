@@ -13,7 +13,9 @@ use crate::model::{
     ClusterRole, Endpoint, EndpointShard, Health, IpFamilies, Locality, NetworkGateway, PortProtocol,
     RequestedView, Service, ServiceKey, ServicePort, TlsMode, Transport, WorkloadParts,
 };
-use crate::registry::{ClusterWriter, PolicySnapshot, Registry};
+use crate::registry::{
+    ClusterWriter, NetworkSnapshot, PolicySnapshot, Registry, ServiceSnapshot, StandingSnapshot,
+};
 
 mod labels;
 mod mtls;
@@ -112,7 +114,14 @@ impl World {
 
     pub(super) fn from(&self, place: &str) -> Viewer<'_> {
         let (network, cluster) = place.split_once('/').expect("network/cluster");
-        Viewer { world: self, key: EdsKey::plain(cluster, network, &self.service.key) }
+        let registry = &self.registry;
+        Viewer {
+            world: self,
+            key: EdsKey::plain(cluster, network, &self.service.key),
+            service: registry.host(HOST).first().expect("service").load(),
+            networks: registry.networks(),
+            standings: registry.standings(),
+        }
     }
 }
 
@@ -138,13 +147,16 @@ fn endpoint(cluster: &str, network: &str, port_name: &str, pod: &Pod) -> Endpoin
 }
 
 /// Where an endpoint leads.
-fn shown(endpoint: &AssignedEndpoint) -> String {
+fn shown(endpoint: &AssignedEndpoint<'_>) -> String {
     endpoint.address().map(|address| address.to_string()).unwrap_or_default()
 }
 
 pub(super) struct Viewer<'a> {
     world: &'a World,
     key: EdsKey,
+    service: Arc<ServiceSnapshot>,
+    networks: Arc<NetworkSnapshot>,
+    standings: Arc<StandingSnapshot>,
 }
 
 impl Viewer<'_> {
@@ -153,37 +165,37 @@ impl Viewer<'_> {
         self
     }
 
-    fn assignment(&self, name: &EdsName) -> (Assignment, Vec<(Endpoint, Decision)>) {
-        let service = self.world.registry.host(&name.host).first().expect("service").load();
-        let networks = self.world.registry.networks();
-        let standings = self.world.registry.standings();
-        let (mesh, standings) = (&self.world.mesh, &*standings);
-        let policies = &self.world.policies;
-        let inputs = Inputs { service: &service, networks: &networks, mesh, standings, policies };
+    fn inputs(&self) -> Inputs<'_> {
+        Inputs {
+            service: &self.service,
+            networks: &self.networks,
+            mesh: &self.world.mesh,
+            standings: &self.standings,
+            policies: &self.world.policies,
+        }
+    }
+
+    fn assignment(&self, name: &EdsName) -> (Assignment<'_>, Vec<(Endpoint, Decision)>) {
         let mut decisions = Vec::new();
-        let assignment = assign(inputs, name, &self.key, &mut decisions);
-        assert_eq!(assignment, assign(inputs, name, &self.key, &mut ()), "recording changes nothing");
+        let assignment = assign(self.inputs(), name, &self.key, &mut decisions);
+        let again = assign(self.inputs(), name, &self.key, &mut ());
+        assert_eq!(assignment, again, "recording changes nothing");
         (assignment, decisions)
     }
 
     /// The explanation of the whole service.
     pub(super) fn explains(&self) -> super::explain::Explanation {
-        let name = EdsName::outbound(5000, &HOST.into());
-        let service = self.world.registry.host(&name.host).first().expect("service").load();
-        let (networks, standings) = (self.world.registry.networks(), self.world.registry.standings());
-        let (mesh, standings, policies) = (&self.world.mesh, &*standings, &self.world.policies);
-        let inputs = Inputs { service: &service, networks: &networks, mesh, standings, policies };
-        super::explain::explain(inputs, &name, &self.key)
+        super::explain::explain(self.inputs(), &whole(), &self.key)
     }
 
     /// `address*weight`, localities separated by `|`.
     fn sees(&self, expected: &[&str]) {
-        self.sees_as(&EdsName::outbound(5000, &HOST.into()), expected);
+        self.sees_as(&whole(), expected);
     }
 
     fn sees_as(&self, name: &EdsName, expected: &[&str]) {
         let (assignment, _) = self.assignment(name);
-        let group = |group: &super::LocalityGroup| -> Vec<String> {
+        let group = |group: &super::LocalityGroup<'_>| -> Vec<String> {
             let all = group.endpoints.iter();
             all.map(|e| format!("{}:{}*{}", shown(e), e.port(), e.weight).replace(":5000", "")).collect()
         };
@@ -192,10 +204,15 @@ impl Viewer<'_> {
     }
 
     fn decides(&self, address: &str) -> Decision {
-        let (_, decisions) = self.assignment(&EdsName::outbound(5000, &HOST.into()));
+        let (_, decisions) = self.assignment(&whole());
         let of = decisions.iter().find(|(endpoint, _)| endpoint.addresses[0].to_string() == address);
         of.unwrap_or_else(|| panic!("{address} was not decided")).1
     }
+}
+
+/// The name of the whole service.
+fn whole() -> EdsName {
+    EdsName::outbound(5000, &HOST.into())
 }
 
 fn two_networks() -> World {
@@ -420,7 +437,8 @@ fn d05_huge_weights_are_scaled_down_together() {
     let heavy = |address| Pod { weight: u32::MAX, ..pod(address) };
     let world =
         World::new(&[("c1", "n1")]).pods("c1", &[heavy("10.0.0.1"), heavy("10.0.0.2"), pod("10.0.0.3")]);
-    let (assignment, _) = world.from("n1/c1").assignment(&EdsName::outbound(5000, &HOST.into()));
+    let viewer = world.from("n1/c1");
+    let (assignment, _) = viewer.assignment(&whole());
     let weights: Vec<_> = assignment.endpoints().map(|e| e.weight).collect();
     assert_eq!(weights[0], weights[1]);
     assert_eq!(weights[2], 1);
@@ -430,7 +448,8 @@ fn d05_huge_weights_are_scaled_down_together() {
 #[test]
 fn d14_an_assignment_names_the_networks_it_read() {
     let world = two_networks().pods("east", &[pod("10.10.0.1")]).pods("west", &[pod("10.10.0.1")]);
-    let (assignment, _) = world.from("net-east/east").assignment(&EdsName::outbound(5000, &HOST.into()));
+    let viewer = world.from("net-east/east");
+        let (assignment, _) = viewer.assignment(&whole());
     let version = world.registry.networks().part(&"net-west".into()).version;
     assert_eq!(assignment.networks_read, [("net-west".into(), version)]);
 }
@@ -450,9 +469,10 @@ proptest! {
         let west: Vec<_> =
             remote.iter().zip(REMOTE).map(|(&weight, address)| Pod { weight, ..pod(address) }).collect();
         let world = world.pods("east", &east).pods("west", &west);
-        let (assignment, _) = world.from("net-east/east").assignment(&EdsName::outbound(5000, &HOST.into()));
+        let viewer = world.from("net-east/east");
+        let (assignment, _) = viewer.assignment(&whole());
         let sum = |gateway: bool| -> u64 {
-            let of = |e: &&super::AssignedEndpoint| matches!(e.origin, Origin::Gateway { .. }) == gateway;
+            let of = |e: &&super::AssignedEndpoint<'_>| matches!(e.origin, Origin::Gateway { .. }) == gateway;
             assignment.endpoints().filter(of).map(|e| u64::from(e.weight)).sum()
         };
         let scale = if remote.is_empty() { 1 } else { gateways as u64 };

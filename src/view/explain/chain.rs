@@ -47,7 +47,7 @@ pub(super) struct Facts<'a> {
     /// What DestinationRules say of TLS (R4.12.1).
     tls: Option<ClientTlsMode>,
     /// The ways that endpoints go; each is found once.
-    roads: RefCell<Roads<'a>>,
+    roads: RefCell<Roads<'a, 'a>>,
 }
 
 impl<'a> Facts<'a> {

@@ -45,7 +45,12 @@ pub(super) fn rows(
     with_plan(inputs, name, key, |plan, _| rows_of(assignment, inputs, key, plan))
 }
 
-fn rows_of(assignment: &Assignment<'_>, inputs: Inputs<'_>, key: &EdsKey, plan: &Plan<'_>) -> Vec<PriorityRow> {
+fn rows_of(
+    assignment: &Assignment<'_>,
+    inputs: Inputs<'_>,
+    key: &EdsKey,
+    plan: &Plan<'_>,
+) -> Vec<PriorityRow> {
     let mut rows: BTreeMap<u32, PriorityRow> = BTreeMap::new();
     for group in &assignment.groups {
         let row = rows.entry(group.priority).or_insert_with(|| PriorityRow {
