@@ -32,7 +32,7 @@ pub use client::{Client, Passthrough, PlacedServer, Unseen};
 pub use decision::{Decision, Recorder, Tally};
 pub use destination::{Destination, RuleClient};
 pub use eds_name::EdsName;
-pub use endpoints::{Inputs, assign};
+pub use endpoints::{Inputs, assign, sends_unhealthy};
 pub use mesh::MeshRules;
 pub use mtls::WorkloadMtls;
 pub use projection::{EdsKey, OutboundKey, Role, WorkloadKey};

@@ -67,8 +67,6 @@ switches! {
     ingress_waypoints: "ENABLE_INGRESS_WAYPOINT_ROUTING" = true;
     /// Sidecars get headless services by EDS (R5.21).
     eds_for_headless: "PILOT_ENABLE_EDS_FOR_HEADLESS_SERVICES" = false;
-    /// The names of headless services lead to the endpoints of every cluster (R5.30).
-    multicluster_headless: "ENABLE_MULTICLUSTER_HEADLESS" = true;
     /// Envoy clusters always balance by the weights of localities (R4.36).
     locality_weighted: "ENABLE_LOCALITY_WEIGHTED_LB_CONFIG" = false;
     /// Workload names are told (R4.14).

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use super::visibility::{Sight, own_port, reads};
-use super::{Destination, OutboundKey, RuleClient};
+use super::{Destination, MeshRules, OutboundKey, RuleClient};
 use crate::model::policy::{
     DestinationRule, EgressListener, Gateway, GatewayHostName, GatewayServer, MESH_GATEWAY, MeshConfig,
     OutboundPolicy, Sidecar, Sources, VirtualService,
@@ -18,20 +18,32 @@ use crate::registry::PolicySnapshot;
 pub struct Client<'a> {
     key: &'a OutboundKey,
     policies: &'a PolicySnapshot,
+    rules: &'a MeshRules,
     sight: Sight<'a>,
     /// The gateway the clients are behind, or [`MESH_GATEWAY`].
     behind: &'a str,
 }
 
 impl<'a> Client<'a> {
-    /// The clients of `key`.
+    /// The clients of `key`, under the usual mesh-wide rules.
     pub fn new(key: &'a OutboundKey, policies: &'a PolicySnapshot) -> Self {
         let find = |id: &crate::model::policy::PolicyId| {
             let mut all = policies.of::<Sidecar>(&id.namespace).iter();
             all.find(|sidecar| sidecar.meta.id == *id).map(Arc::as_ref)
         };
         let sight = Sight::new(&key.namespace, key.sidecar.as_ref().and_then(find), policies);
-        Self { key, policies, sight, behind: MESH_GATEWAY }
+        static USUAL: LazyLock<MeshRules> = LazyLock::new(MeshRules::default);
+        Self { key, policies, rules: &USUAL, sight, behind: MESH_GATEWAY }
+    }
+
+    /// The same clients, under these mesh-wide rules.
+    pub fn under(self, rules: &'a MeshRules) -> Self {
+        Self { rules, ..self }
+    }
+
+    /// The mesh-wide rules of the configuration.
+    pub fn rules(&self) -> &'a MeshRules {
+        self.rules
     }
 
     /// The projection.

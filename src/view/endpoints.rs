@@ -10,7 +10,8 @@ use super::pass::Pass;
 use super::roads::Roads;
 use super::weighing::Weighing;
 use super::{Destination, EdsKey, EdsName, MeshRules, Recorder, mtls, projection, reads};
-use crate::model::{Labels, Locality, Quirk, Service, TrafficDistribution};
+use crate::model::policy::OutlierDetection;
+use crate::model::{Features, Labels, Locality, Quirk, Service, TrafficDistribution};
 use crate::registry::{NetworkSnapshot, PolicySnapshot, ServiceSnapshot, StandingSnapshot};
 
 /// The versioned inputs of an assignment.
@@ -77,10 +78,7 @@ pub fn assign<'a>(
         inputs,
         name,
         key,
-        sends_unhealthy: features.send_unhealthy
-            || service.traffic_distribution != TrafficDistribution::Any
-            || features.auto_send_unhealthy
-                && outliers.is_none_or(|outliers| outliers.min_health_percent == 0),
+        sends_unhealthy: sends_unhealthy(features, service.traffic_distribution, outliers),
         sticky: mesh.is_sticky(&service.labels),
         facts: Facts::new(question, Roads::new(inputs, key)),
         shares: if let Plan::Distribute(rules) = &plan { Some((rules, client.locality)) } else { None },
@@ -99,6 +97,17 @@ pub fn assign<'a>(
         standings_read: standings_read(inputs),
         policies_read: reads::policies(inputs.policies, &name.host, &namespaces),
     }
+}
+
+/// Whether endpoints that are not ready are sent, as such (R4.10): Envoy then must not fall back on them.
+pub fn sends_unhealthy(
+    features: &Features,
+    distribution: TrafficDistribution,
+    outliers: Option<&OutlierDetection>,
+) -> bool {
+    features.send_unhealthy
+        || distribution != TrafficDistribution::Any
+        || features.auto_send_unhealthy && outliers.is_none_or(|outliers| outliers.min_health_percent == 0)
 }
 
 fn standings_read(inputs: Inputs<'_>) -> u64 {

@@ -2,7 +2,7 @@
 
 use super::{Destination, EdsName};
 use crate::model::Workload;
-use crate::model::policy::{ClientTlsMode, MtlsMode, PeerAuthentication, TrafficPolicy};
+use crate::model::policy::{ClientTlsMode, MtlsMode, PeerAuthentication};
 use crate::registry::PolicySnapshot;
 
 /// Which mTLS one workload asks for: on ports that a policy names, and on all others.
@@ -70,17 +70,9 @@ pub(super) fn asks_for_place(policies: &PolicySnapshot, namespace: &str) -> bool
     all.any(|policy| policy.selector.labels().iter().any(|(label, _)| Workload::is_of_place(label)))
 }
 
-/// The TLS mode that DestinationRules tell for a name, if any (R4.12.1): the subset's before the host's, and in each that
-/// of the port before the general one. Unlike other settings (R4.3) the general one holds also where the port has
-/// settings of its own without it.
+/// The TLS mode that DestinationRules tell for a name, if any (R4.12.1).
 pub(super) fn told(destination: &Destination, name: &EdsName) -> Option<ClientTlsMode> {
-    let of = |policy: &TrafficPolicy| {
-        let own = policy.ports.iter().find(|one| one.port == name.port);
-        let own = own.and_then(|one| one.settings.tls.as_ref());
-        own.or(policy.settings.tls.as_ref()).map(|tls| tls.mode)
-    };
-    let subset = destination.subset(&name.subset).and_then(|subset| of(&subset.policy));
-    subset.or_else(|| destination.policy().and_then(of))
+    destination.rule()?.tls(name.port, &name.subset).map(|tls| tls.mode)
 }
 
 /// Whether mesh mTLS is meant for an endpoint: the DestinationRule decides alone if it says anything; else the endpoint

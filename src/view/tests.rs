@@ -11,7 +11,8 @@ use super::{
 };
 use crate::model::{
     ClusterRole, Endpoint, EndpointShard, Health, IpFamilies, Locality, NetworkGateway, PortProtocol,
-    RequestedView, Service, ServiceKey, ServicePort, TlsMode, Transport, WorkloadParts,
+    RequestedView, Service, ServiceKey, ServicePort, Shared, TlsMode, Transport, WorkloadParts,
+    WorkloadProfile,
 };
 use crate::registry::{
     ClusterWriter, NetworkSnapshot, PolicySnapshot, Registry, ServiceSnapshot, StandingSnapshot,
@@ -106,7 +107,13 @@ impl World {
             protocol: PortProtocol::Http,
         };
         let service = Service { ports: vec![port], ..self.service.clone() };
-        let endpoints = pods.iter().map(|pod| endpoint(cluster, network, name, pod)).collect();
+        let mut profiles = Shared::<WorkloadProfile>::default();
+        let endpoints = pods.iter().map(|pod| {
+            let mut endpoint = endpoint(cluster, network, name, pod);
+            profiles.unify(&mut Arc::make_mut(&mut endpoint.workload).profile);
+            endpoint
+        });
+        let endpoints = endpoints.collect();
         let shard = EndpointShard::new(cluster.into(), Some(Arc::new(service)), endpoints);
         writer.set(self.service.key.clone(), shard);
         self
@@ -449,7 +456,7 @@ fn d05_huge_weights_are_scaled_down_together() {
 fn d14_an_assignment_names_the_networks_it_read() {
     let world = two_networks().pods("east", &[pod("10.10.0.1")]).pods("west", &[pod("10.10.0.1")]);
     let viewer = world.from("net-east/east");
-        let (assignment, _) = viewer.assignment(&whole());
+    let (assignment, _) = viewer.assignment(&whole());
     let version = world.registry.networks().part(&"net-west".into()).version;
     assert_eq!(assignment.networks_read, [("net-west".into(), version)]);
 }

@@ -113,8 +113,8 @@ impl Hub {
         let counts = Arc::new(Counts::default());
         let mesh = Arc::new(settings.mesh.clone());
         Self {
-            assignments: Assignments::new(Arc::clone(&registry), mesh, Arc::clone(&counts)),
-            outbounds: Outbounds::new(Arc::clone(&registry), Arc::clone(&counts)),
+            assignments: Assignments::new(Arc::clone(&registry), Arc::clone(&mesh), Arc::clone(&counts)),
+            outbounds: Outbounds::new(Arc::clone(&registry), mesh, Arc::clone(&counts)),
             registry,
             settings,
             secrets,

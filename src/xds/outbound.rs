@@ -25,7 +25,7 @@ use super::watchers::{Marks, StreamHandle, Watchers};
 use crate::model::policy::PolicyPart;
 use crate::model::{Name, ServiceKey};
 use crate::registry::{PolicySnapshot, Registry};
-use crate::view::{Client, OutboundKey};
+use crate::view::{Client, MeshRules, OutboundKey};
 
 /// How long a removed Envoy cluster stays after the listeners and routes without it were published (D25).
 pub const LINGER: Duration = Duration::from_secs(5);
@@ -34,6 +34,7 @@ pub const LINGER: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub(super) struct Outbound {
     key: OutboundKey,
+    mesh: Arc<MeshRules>,
     world: Mutex<World>,
     /// Set once every service known when the projection appeared is in; whoever joins waits for it.
     filled: OnceLock<()>,
@@ -49,9 +50,10 @@ pub(super) struct Outbound {
 }
 
 impl Outbound {
-    fn new(key: OutboundKey, counts: Arc<Counts>) -> Self {
+    fn new(key: OutboundKey, mesh: Arc<MeshRules>, counts: Arc<Counts>) -> Self {
         Self {
             key,
+            mesh,
             world: Mutex::default(),
             filled: OnceLock::new(),
             clusters: ArcSwap::default(),
@@ -119,12 +121,16 @@ impl Outbound {
     fn build_route(&self, world: &World, name: &Name) -> Option<Arc<Encoded>> {
         let hosts = world.virtual_hosts(name)?;
         Counts::add(&self.counts.route_builds);
-        let client = Client::new(&self.key, &world.policies);
+        let client = self.client(&world.policies);
         Some(Arc::new(resources::route(name, &client, hosts.into_iter())))
     }
 
     fn reader<'a>(&'a self, registry: &'a Registry, policies: &'a PolicySnapshot) -> Reader<'a> {
-        Reader { registry, client: Client::new(&self.key, policies), counts: &self.counts }
+        Reader { registry, client: self.client(policies), counts: &self.counts }
+    }
+
+    fn client<'a>(&'a self, policies: &'a PolicySnapshot) -> Client<'a> {
+        Client::new(&self.key, policies).under(&self.mesh)
     }
 
     /// Reads every service once. Records are read under the lock: a change is either seen here or noted later.
@@ -246,7 +252,7 @@ impl Outbound {
 
     fn rebuild_lists(&self, world: &mut World, marks: &mut Marks) {
         Counts::add(&self.counts.list_builds);
-        let client = Client::new(&self.key, &world.policies);
+        let client = self.client(&world.policies);
         let (clusters, (listeners, conflicts)) = (world.clusters(), world.listeners(&client));
         self.counts.chain_conflicts.fetch_add(conflicts as u64, Ordering::Relaxed);
         let parts = [
@@ -280,21 +286,23 @@ impl Outbound {
 #[derive(Debug)]
 pub(super) struct Outbounds {
     registry: Arc<Registry>,
+    mesh: Arc<MeshRules>,
     counts: Arc<Counts>,
     all: DashMap<OutboundKey, Arc<Outbound>>,
 }
 
 impl Outbounds {
     /// Nobody connected yet.
-    pub(super) fn new(registry: Arc<Registry>, counts: Arc<Counts>) -> Self {
-        Self { registry, counts, all: DashMap::new() }
+    pub(super) fn new(registry: Arc<Registry>, mesh: Arc<MeshRules>, counts: Arc<Counts>) -> Self {
+        Self { registry, mesh, counts, all: DashMap::new() }
     }
 
     /// The world of a projection, with `stream` among its users. The first user of a projection pays for
     /// looking at every service once.
     pub(super) fn join(&self, key: OutboundKey, stream: &Arc<StreamHandle>) -> Arc<Outbound> {
         let outbound = {
-            let make = || Arc::new(Outbound::new(key.clone(), Arc::clone(&self.counts)));
+            let make =
+                || Arc::new(Outbound::new(key.clone(), Arc::clone(&self.mesh), Arc::clone(&self.counts)));
             let outbound = self.all.entry(key.clone()).or_insert_with(make);
             outbound.streams.add(stream);
             Arc::clone(&outbound)

@@ -29,7 +29,7 @@ use bytes::Bytes;
 use super::resource::Entry;
 use crate::model::policy::VirtualService;
 use crate::model::{InterceptionMode, Name, PortProtocol, ProxyKind, Resolution, Service, Transport};
-use crate::view::{Client, OutboundKey};
+use crate::view::Client;
 use cluster::Port;
 
 pub use assignment::{assignment, assignment_by_prost, empty_assignment};
@@ -167,9 +167,11 @@ pub fn fixed(client: &Client<'_>) -> ServiceResources {
 }
 
 /// Whether clients of `key` reach `service` at the address they chose themselves. Without capture that address
-/// is the proxy's own, so headless services are then resolved by the proxy.
-fn is_original_dst(service: &Service, key: &OutboundKey) -> bool {
+/// is the proxy's own, so headless services are then resolved by the proxy (R5.21).
+fn is_original_dst(service: &Service, client: &Client<'_>) -> bool {
+    let key = client.key();
     service.resolution == Resolution::Passthrough
+        && !client.rules().features().eds_for_headless
         && key.kind == ProxyKind::Sidecar
         && key.mode != InterceptionMode::None
 }

@@ -71,7 +71,8 @@ impl Features {
                 "AMBIENT_ENABLE_MULTI_NETWORK_WAYPOINT" => view.multi_network_waypoint = is_on(name, value)?,
                 "AMBIENT_ENABLE_MULTI_NETWORK_INGRESS" => view.multi_network_ingress = is_on(name, value)?,
                 "ENABLE_INGRESS_WAYPOINT_ROUTING" => view.ingress_waypoints = is_on(name, value)?,
-                "ENABLE_MULTICLUSTER_HEADLESS" => view.multicluster_headless = is_on(name, value)?,
+                // About tables of names (R5.30), never about endpoints.
+                "ENABLE_MULTICLUSTER_HEADLESS" => _ = is_on(name, value)?,
                 "PILOT_ENABLE_EDS_FOR_HEADLESS_SERVICES" => view.eds_for_headless = is_on(name, value)?,
                 "ENABLE_LOCALITY_WEIGHTED_LB_CONFIG" => view.locality_weighted = is_on(name, value)?,
                 "PILOT_ENABLE_TELEMETRY_LABEL" => view.telemetry_label = is_on(name, value)?,

@@ -2,7 +2,7 @@
 
 mod member;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -107,17 +107,50 @@ pub fn entry_share(input: EntryInput<'_>, host: &str) -> EntryShare {
     share
 }
 
+impl EntryShare {
+    /// Its endpoints under the names that `ports` have for the numbers of its own ports: objects of one service may call
+    /// a number by different names, and endpoints are found by those of the record (D7). What `ports` lacks stays.
+    pub fn named_by(mut self, ports: &[ServicePort]) -> Self {
+        let renamed = |own: &ServicePort| {
+            let same = ports.iter().find(|port| is_same(port, own))?;
+            (same.name != own.name).then(|| (own.name.clone(), same.name.clone()))
+        };
+        let names: BTreeMap<Name, Name> = self.service.ports.iter().filter_map(renamed).collect();
+        if names.is_empty() {
+            return self;
+        }
+        let rename = |name: &mut Name| names.get(name).into_iter().for_each(|other| *name = other.clone());
+        self.endpoints.iter_mut().for_each(|endpoint| rename(&mut endpoint.port_name));
+        if let Some(facts) = &mut self.service.entry {
+            Arc::make_mut(facts).inline.iter_mut().for_each(|endpoint| rename(&mut endpoint.port_name));
+        }
+        self
+    }
+}
+
+fn is_same(a: &ServicePort, b: &ServicePort) -> bool {
+    (a.transport, a.number) == (b.transport, b.number)
+}
+
+/// Adds a port to those of a service under a name that no other number has: endpoints are found by it.
+fn add(ports: &mut Vec<ServicePort>, mut port: ServicePort) {
+    if ports.iter().any(|own| is_same(own, &port)) {
+        return;
+    }
+    // Ends: each round's name is longer, and there are finitely many.
+    while ports.iter().any(|own| own.name == port.name) {
+        port.name = format!("{}-{}", port.name, port.number).into();
+    }
+    ports.push(port);
+}
+
 /// Several entries of one host in one namespace, the oldest first: it says everything but ports, addresses and
-/// endpoints, which are those of all. `None` for none.
+/// endpoints, which are those of all; a port has the name that the oldest gives it. `None` for none.
 pub fn united(shares: impl IntoIterator<Item = EntryShare>) -> Option<EntryShare> {
     shares.into_iter().reduce(|mut all, more| {
-        for port in more.service.ports {
-            let same = |own: &ServicePort| (own.transport, own.number) == (port.transport, port.number);
-            if !all.service.ports.iter().any(same) {
-                all.service.ports.push(port);
-            }
-        }
+        more.service.ports.iter().for_each(|port| add(&mut all.service.ports, port.clone()));
         all.service.ports.sort_by_key(|port| (port.transport, port.number));
+        let more = more.named_by(&all.service.ports);
         for (cluster, vips) in more.service.vips {
             match all.service.vips.first_mut() {
                 Some((_, own)) => {
@@ -157,12 +190,13 @@ fn spelled_out(input: EntryInput<'_>, host: &str, skipped: &mut Vec<String>) -> 
             entry: None,
         }];
     }
-    let nameless = ObjectKey { namespace: key.namespace.clone(), name: Name::default() };
-    let member = |object: &WorkloadEntryObject| {
-        let member = Member::of_entry(context, of_cluster, &nameless, Arc::new(object.clone()));
+    let member = |(index, object): (usize, &WorkloadEntryObject)| {
+        // R4.14: they are told apart by where they stand.
+        let key = ObjectKey::new(key.namespace.clone(), format!("{}-{index}", key.name).as_str());
+        let member = Member::of_entry(context, of_cluster, &key, Arc::new(object.clone()));
         member.map_err(|reason| skipped.push(reason)).ok()
     };
-    object.endpoints.iter().filter_map(member).collect()
+    object.endpoints.iter().enumerate().filter_map(member).collect()
 }
 
 fn record(input: EntryInput<'_>, host: &str, skipped: &mut Vec<String>) -> Service {

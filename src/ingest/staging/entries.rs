@@ -18,7 +18,7 @@ use crate::ingest::counts::Counts;
 use crate::ingest::entries::SelectingEntries;
 use crate::ingest::objects::{ObjectKey, ObjectKind, ServiceEntryObject, WorkloadEntryObject};
 use crate::ingest::watch::SourceEvent;
-use crate::model::{EndpointShard, Labels, Name, Service, ServiceKey, WorkloadCell};
+use crate::model::{Endpoint, EndpointShard, Labels, Name, Quirk, Service, ServiceKey, WorkloadCell};
 
 /// What is held of both kinds.
 #[derive(Debug, Default)]
@@ -266,6 +266,11 @@ impl Staging {
             return own;
         };
         let own = own.unwrap_or_else(|| EndpointShard::new(self.context.cluster.clone(), None, Vec::new()));
+        let share = match &own.service {
+            // D7; the peer finds endpoints by name alone.
+            Some(service) if !self.context.quirks.has(Quirk::Q30) => share.named_by(&service.ports),
+            _ => share,
+        };
         let adds = !share.endpoints.is_empty() || !share.service.inline().is_empty();
         let service = match own.service {
             Some(service) => Some(service),
@@ -275,16 +280,14 @@ impl Staging {
             }
             None => Some(self.shared_record(id, share.service)),
         };
-        let mut seen: HashSet<_> = own
-            .endpoints
-            .iter()
-            .filter_map(|endpoint| Some((*endpoint.addresses.first()?, endpoint.port_name.clone())))
-            .collect();
+        // R5.34: one machine may serve a port under several numbers.
+        let place = |endpoint: &Endpoint| {
+            Some((*endpoint.addresses.first()?, endpoint.port, endpoint.port_name.clone()))
+        };
+        let mut seen: HashSet<_> = own.endpoints.iter().filter_map(place).collect();
         let mut endpoints = own.endpoints.to_vec();
-        endpoints.extend(share.endpoints.into_iter().filter(|endpoint| {
-            let first = endpoint.addresses.first();
-            first.is_none_or(|address| seen.insert((*address, endpoint.port_name.clone())))
-        }));
+        let is_new = |endpoint: &Endpoint| place(endpoint).is_none_or(|place| seen.insert(place));
+        endpoints.extend(share.endpoints.into_iter().filter(is_new));
         Some(EndpointShard::new(self.context.cluster.clone(), service, endpoints))
     }
 

@@ -2,7 +2,9 @@
 
 use serde::Serialize;
 
-use super::{HostPattern, Policy, PolicyKind, PolicyMeta, TrafficPolicy, TrafficSettings, WorkloadSelector};
+use super::{
+    ClientTls, HostPattern, Policy, PolicyKind, PolicyMeta, TrafficPolicy, TrafficSettings, WorkloadSelector,
+};
 use crate::model::{ExportTo, Labels, Name};
 
 /// How a host is called, and which subsets it has.
@@ -47,10 +49,19 @@ impl DestinationRule {
     /// The effective settings for a port of a subset, or of the whole host for the empty name (R4.3).
     pub fn settings(&self, port: u16, subset: &str) -> TrafficSettings {
         let host = self.policy.of_port(port);
-        match self.subset(subset) {
+        let settings = match self.subset(subset) {
             Some(subset) => subset.policy.of_port(port).over(host),
             None => host.clone(),
-        }
+        };
+        TrafficSettings { tls: self.tls(port, subset).cloned(), ..settings }
+    }
+
+    /// How connections to a port of a subset, or of the whole host for the empty name, are secured (R4.12.1): the subset
+    /// before the host, and of each the port before the rest. Envoy clusters and the metadata of endpoints both ask
+    /// here: neither may speak what the other does not expect.
+    pub fn tls(&self, port: u16, subset: &str) -> Option<&ClientTls> {
+        let of_subset = self.subset(subset).and_then(|subset| subset.policy.tls(port));
+        of_subset.or_else(|| self.policy.tls(port))
     }
 }
 

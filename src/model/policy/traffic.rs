@@ -11,7 +11,7 @@ use crate::model::Name;
 pub struct TrafficPolicy {
     /// For every port that has none of its own.
     pub settings: TrafficSettings,
-    /// By port number; these replace the settings above completely (R4.3).
+    /// By port number; these replace the settings above completely (R4.3), but for a TLS mode (R4.12.1).
     pub ports: Vec<PortPolicy>,
 }
 
@@ -28,6 +28,13 @@ impl TrafficPolicy {
     /// The settings of this level for one port (R4.3).
     pub fn of_port(&self, port: u16) -> &TrafficSettings {
         self.ports.iter().find(|one| one.port == port).map_or(&self.settings, |one| &one.settings)
+    }
+
+    /// How connections to one port are secured at this level (R4.12.1): what its own settings say, else what the level
+    /// says. Settings of a port that are silent about it never take a mode away.
+    pub fn tls(&self, port: u16) -> Option<&ClientTls> {
+        let own = self.ports.iter().find(|one| one.port == port);
+        own.and_then(|one| one.settings.tls.as_ref()).or(self.settings.tls.as_ref())
     }
 }
 

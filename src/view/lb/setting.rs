@@ -132,11 +132,15 @@ impl Plan<'_> {
     }
 }
 
-/// Whether the Envoy cluster balances by the weights of localities (R4.36).
-pub fn is_locality_weighted(features: &Features, setting: Option<&LocalityLb>) -> bool {
-    let configured = |setting: &LocalityLb| {
-        !setting.distribute.is_empty()
-            || setting.enabled && !(setting.failover.is_empty() && setting.failover_priority.is_empty())
+/// Whether the Envoy cluster balances by the weights of localities (R4.36). What a Service prefers is failover by
+/// labels (R4.30).
+pub fn is_locality_weighted(features: &Features, setting: Option<Setting<'_>>) -> bool {
+    let configured = |setting: Setting<'_>| match setting {
+        Setting::Locality(_, own) => {
+            !own.distribute.is_empty() || !own.failover.is_empty() || !own.failover_priority.is_empty()
+        }
+        Setting::Distribution(distribution) => distribution != TrafficDistribution::Any,
+        Setting::ZoneAware(..) => false,
     };
     features.locality_weighted || setting.is_some_and(configured)
 }

@@ -85,12 +85,17 @@ fn r4_35_zone_aware_routing_prefers_regions() {
 
 #[test]
 fn r4_36_weights_of_localities_count_where_a_setting_says_so() {
-    let says = |setting: &LocalityLb| lb::is_locality_weighted(&Features::default(), Some(setting));
+    let says = |own: &LocalityLb| {
+        let mesh = MeshConfig { locality_lb: Some(own.clone()), ..MeshConfig::default() };
+        let setting = lb::setting(None, TrafficDistribution::Any, &mesh);
+        lb::is_locality_weighted(&Features::default(), setting)
+    };
     let rule = Distribute { from: "*".into(), to: vec![("*".into(), 100)] };
     let keys = vec![Name::from("app")];
     let explicit = LocalityLb { failover_priority: keys, ..LocalityLb::default() };
     assert!(says(&explicit) && !says(&LocalityLb { enabled: false, ..explicit }));
-    assert!(says(&LocalityLb { enabled: false, distribute: vec![rule], ..LocalityLb::default() }));
+    let shares = LocalityLb { distribute: vec![rule], ..LocalityLb::default() };
+    assert!(says(&shares) && !says(&LocalityLb { enabled: false, ..shares }), "R4.29: it is switched off");
     assert!(!says(&LocalityLb::default()));
     let always = Features { locality_weighted: true, ..Features::default() };
     assert!(lb::is_locality_weighted(&always, None));

@@ -66,7 +66,7 @@ impl Mesh {
         }
         registry.changes().take();
         let counts = Arc::new(Counts::default());
-        let outbounds = Outbounds::new(Arc::clone(&registry), Arc::clone(&counts));
+        let outbounds = Outbounds::new(Arc::clone(&registry), Arc::default(), Arc::clone(&counts));
         Self { registry, outbounds, counts, east }
     }
 

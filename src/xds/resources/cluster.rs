@@ -9,7 +9,6 @@ mod settings;
 use std::sync::Arc;
 
 use envoy_types::pb::envoy::config::cluster::v3 as cds;
-use envoy_types::pb::envoy::r#type::v3::Percent;
 use prost::Message;
 
 pub(super) use protocol::{Version, speak};
@@ -81,7 +80,7 @@ impl Port<'_> {
     /// Where its endpoints come from.
     fn base(&self, name: &str, subset: Option<&Subset>, settings: &TrafficSettings) -> Option<cds::Cluster> {
         let simple = settings.load_balancer.as_ref().and_then(|lb| lb.simple);
-        if is_original_dst(self.service, self.client.key()) || simple == Some(SimpleLb::Passthrough) {
+        if is_original_dst(self.service, self.client) || simple == Some(SimpleLb::Passthrough) {
             return Some(original_dst(name));
         }
         let inline = !self.service.inline().is_empty();
@@ -131,7 +130,7 @@ pub(super) fn original_dst(name: &str) -> cds::Cluster {
     }
 }
 
-/// A cluster whose assignment is asked over the stream. Unhealthy endpoints are sent, hence no panic mode.
+/// A cluster whose assignment is asked over the stream.
 fn discovered(name: &str) -> cds::Cluster {
     cds::Cluster {
         alt_stat_name: format!("{name};"),
@@ -140,10 +139,6 @@ fn discovered(name: &str) -> cds::Cluster {
             service_name: name.to_owned(),
         }),
         lb_policy: cds::cluster::LbPolicy::LeastRequest.into(),
-        common_lb_config: Some(cds::cluster::CommonLbConfig {
-            healthy_panic_threshold: Some(Percent { value: 0.0 }),
-            ..Default::default()
-        }),
         ..typed(name, cds::cluster::DiscoveryType::Eds)
     }
 }

@@ -9,4 +9,5 @@ mod inbound;
 mod outbound;
 mod requests;
 mod routes;
+mod security;
 mod validate;

@@ -324,3 +324,12 @@ fn an_object_that_cannot_be_is_told_by_its_field() {
     assert!(read(json!({"spec": {"hosts": ["*"]}})).is_ok());
     assert!(member("vm", json!({})).unwrap_err().contains("neither an address nor a network"));
 }
+
+#[test]
+fn r4_14_spelled_out_endpoints_are_told_apart_by_where_they_stand() {
+    let share = share(json!({"hosts": ["x.example"], "resolution": "STATIC", "ports": http(),
+        "endpoints": [{"address": "nowhere to be found"}, {"address": "192.0.2.1"}, {"address": "192.0.2.2", "labels": {"app": "own"}}]}));
+    assert_eq!(share.skipped.len(), 1, "{:?}", share.skipped);
+    let told: Vec<_> = share.endpoints.iter().map(|endpoint| endpoint.workload.telemetry()).collect();
+    assert_eq!(told, ["e-1;a;e-1;;c1", "e-2;a;own;;c1"]);
+}

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::ingest::convert::EntryOptions;
-use crate::model::{EndpointShard, InlineAddress, Resolution};
+use crate::model::{EndpointShard, InlineAddress, Quirks, Resolution};
 
 fn cluster(name: &str, config: bool) -> Staging {
     let mut context = ClusterContext { cluster: name.into(), ..convert::test_context() };
@@ -100,6 +100,54 @@ fn r5_37_an_entry_follows_the_pods_and_workload_entries_it_selects() {
     let batch = staging.take();
     assert_eq!(batch.shards, [(external(), None)]);
     assert_eq!(batch.workloads.len(), 2, "no service any more");
+}
+
+/// `address:port` of what stands behind a port of a service.
+fn behind(staging: &mut Staging, key: &ServiceKey, number: u16) -> Vec<String> {
+    let state = staging.state();
+    let shard = of(&state, key).expect("a shard");
+    let service = shard.service.as_ref().expect("a record");
+    let name = &service.port(number).expect("a port").name;
+    let told = shard.endpoints.iter().filter(|endpoint| endpoint.port_name == *name);
+    let told = told.map(|endpoint| format!("{}:{}", endpoint.addresses[0], endpoint.port));
+    let inline = service.inline().iter().filter(|endpoint| endpoint.port_name == *name);
+    told.chain(inline.map(|endpoint| format!("{:?}:{}", endpoint.address, endpoint.port))).collect()
+}
+
+#[test]
+fn d07_entries_of_one_host_may_name_their_ports_differently() {
+    let one = |name: &str, ports: Value, address: &str| {
+        let spec = json!({"hosts": ["x.example"], "resolution": "STATIC", "ports": ports,
+            "endpoints": [{"address": address}]});
+        apply(&entry(name, spec))
+    };
+    let mut staging = home();
+    staging.apply(one("e", json!([{"number": 80, "name": "http", "targetPort": 8080}]), "10.0.0.1"));
+    // Another name for a number, the name of another number, and both again for a Unix socket.
+    let others = || json!([{"number": 80, "name": "web"}, {"number": 90, "name": "http"}]);
+    staging.apply(one("f", others(), "10.0.0.2"));
+    staging.apply(one("g", others(), "unix:///s"));
+    let unix = |path: &str| format!("{:?}:0", InlineAddress::Unix(path.into()));
+    assert_eq!(
+        behind(&mut staging, &external(), 80),
+        ["10.0.0.1:8080", "10.0.0.2:80", &unix("/s")].map(str::to_owned)
+    );
+    assert_eq!(behind(&mut staging, &external(), 90), ["10.0.0.2:90", &unix("/s")].map(str::to_owned));
+    // Next to a Kubernetes Service that has the number under a name of its own.
+    let key = ServiceKey::new("a", "a.a.svc.cluster.local");
+    let beside = |staging: &mut Staging| {
+        let mut service = service("a");
+        service["spec"]["ports"] = json!([{"name": "http-main", "port": 80, "targetPort": 8080}]);
+        staging.apply(apply(&service));
+        let spec = json!({"hosts": ["a.a.svc.cluster.local"], "resolution": "STATIC",
+            "ports": [{"number": 80, "name": "web"}], "endpoints": [{"address": "10.0.0.3"}]});
+        staging.apply(apply(&entry("h", spec)));
+        behind(staging, &key, 80)
+    };
+    assert_eq!(beside(&mut staging), ["10.0.0.3:80"]);
+    let mut peer = home();
+    peer.context.quirks = Quirks::peer();
+    assert_eq!(beside(&mut peer), [""; 0], "Q30: by name alone");
 }
 
 #[test]
@@ -400,4 +448,16 @@ proptest! {
         };
         prop_assert_eq!(sorted(&mut stepwise), sorted(&mut at_once));
     }
+}
+
+#[test]
+fn r5_34_one_machine_may_serve_a_port_under_several_numbers() {
+    let mut staging = home();
+    let at = |port: u16| json!({"address": "192.0.2.1", "ports": {"http": port}});
+    let spec = json!({"hosts": ["x.example"], "resolution": "STATIC", "ports": [{"number": 80, "name": "http"}],
+        "endpoints": [at(8080), at(8081), at(8080)]});
+    staging.apply(apply(&entry("e", spec)));
+    let state = staging.state();
+    let ports: Vec<_> = of(&state, &external()).unwrap().endpoints.iter().map(|one| one.port).collect();
+    assert_eq!(ports, [8080, 8081]);
 }

@@ -120,13 +120,8 @@ fn endpoint(pool: Vec<Arc<Workload>>) -> impl Strategy<Value = One> {
         Some(Health::Terminating),
     ]);
     let socket = prop::sample::select(vec![SocketMatch::Plain, SocketMatch::TlsMode, SocketMatch::Tunnel]);
-    (target(), weight(), health, socket, origin(pool)).prop_map(|(target, weight, health, socket, origin)| One {
-        target,
-        weight,
-        health,
-        socket,
-        origin,
-    })
+    (target(), weight(), health, socket, origin(pool))
+        .prop_map(|(target, weight, health, socket, origin)| One { target, weight, health, socket, origin })
 }
 
 fn target() -> impl Strategy<Value = To> {

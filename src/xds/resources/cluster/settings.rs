@@ -10,11 +10,12 @@ use envoy_types::pb::envoy::r#type::v3::Percent;
 use envoy_types::pb::google::protobuf::UInt64Value;
 
 use super::Port;
-use crate::model::TrafficDistribution;
 use crate::model::policy::{
-    ConnectionPool, HashTable, LoadBalancer, LocalityLb, MeshConfig, OutlierDetection, SimpleLb,
-    TrafficSettings, ZoneAwareLb,
+    ConnectionPool, HashTable, LoadBalancer, OutlierDetection, SimpleLb, TrafficSettings, ZoneAwareLb,
 };
+use crate::model::{Features, TrafficDistribution};
+use crate::view::lb::{self, Setting};
+use crate::view::sends_unhealthy;
 use crate::xds::resources::parts::{number, time};
 
 /// Of consecutive gateway errors that leave an endpoint out where nobody says which errors count.
@@ -38,15 +39,25 @@ pub(super) fn apply(cluster: &mut cds::Cluster, port: &Port<'_>, settings: &Traf
     }
     let outlier = settings.outlier_detection.as_ref().or(mesh.outlier_detection.as_ref());
     let distribution = port.service.traffic_distribution;
-    let locality = locality(settings.load_balancer.as_ref(), distribution, mesh);
+    let features = port.client.rules().features();
     let common = cluster.common_lb_config.get_or_insert_default();
-    common.locality_config_specifier = locality;
-    if let Some(outlier) = outlier {
-        if distribution == TrafficDistribution::Any && outlier.min_health_percent > 0 {
-            common.healthy_panic_threshold = Some(Percent { value: outlier.min_health_percent.into() });
-        }
-        cluster.outlier_detection = Some(detection(outlier));
+    common.locality_config_specifier =
+        locality(features, lb::setting(settings.load_balancer.as_ref(), distribution, mesh));
+    common.healthy_panic_threshold = panic_threshold(features, distribution, outlier);
+    cluster.outlier_detection = outlier.map(detection);
+}
+
+/// Below which part of healthy endpoints Envoy uses all: never where those that are not ready are sent as well
+/// (R4.10); `None` leaves it to Envoy, where the control plane has left them out.
+fn panic_threshold(
+    features: &Features,
+    distribution: TrafficDistribution,
+    outlier: Option<&OutlierDetection>,
+) -> Option<Percent> {
+    if sends_unhealthy(features, distribution, outlier) {
+        return Some(Percent { value: 0.0 });
     }
+    outlier.map(|outlier| Percent { value: outlier.min_health_percent.into() })
 }
 
 /// Limits of connections and requests.
@@ -111,30 +122,15 @@ fn balance(cluster: &mut cds::Cluster, lb: &LoadBalancer) {
     cluster.lb_config = config;
 }
 
-/// What Envoy does with localities, after the first setting that applies (R4.29, R4.36).
-fn locality(
-    lb: Option<&LoadBalancer>,
-    distribution: TrafficDistribution,
-    mesh: &MeshConfig,
-) -> Option<LocalityConfigSpecifier> {
-    let weighted = || LocalityConfigSpecifier::LocalityWeightedLbConfig(LocalityWeightedLbConfig {});
-    let configured = |one: &LocalityLb| {
-        one.enabled
-            && (!one.distribute.is_empty() || !one.failover.is_empty() || !one.failover_priority.is_empty())
-    };
-    if let Some(zone) = lb.and_then(|lb| lb.zone_aware.as_ref()) {
-        return Some(zone_aware(zone));
+/// What Envoy does with localities, after the setting that applies (R4.29, R4.36).
+fn locality(features: &Features, setting: Option<Setting<'_>>) -> Option<LocalityConfigSpecifier> {
+    match setting {
+        Some(Setting::ZoneAware(_, zone)) => Some(zone_aware(zone)),
+        setting if lb::is_locality_weighted(features, setting) => {
+            Some(LocalityConfigSpecifier::LocalityWeightedLbConfig(LocalityWeightedLbConfig {}))
+        }
+        _ => None,
     }
-    if let Some(own) = lb.and_then(|lb| lb.locality.as_ref()) {
-        return configured(own).then(weighted);
-    }
-    if distribution != TrafficDistribution::Any {
-        return Some(weighted());
-    }
-    if let Some(zone) = &mesh.zone_aware_lb {
-        return Some(zone_aware(zone));
-    }
-    mesh.locality_lb.as_ref().filter(|one| configured(one)).map(|_| weighted())
 }
 
 fn zone_aware(zone: &ZoneAwareLb) -> LocalityConfigSpecifier {
@@ -145,12 +141,13 @@ fn zone_aware(zone: &ZoneAwareLb) -> LocalityConfigSpecifier {
     })
 }
 
-/// Outlier detection as told. Among the endpoints may be gateways, and one of those is a whole cluster: where
-/// nobody says which errors count, only those of gateways and connections do, and not everybody is left out.
+/// Outlier detection as told. Among the endpoints may be gateways, and one of those is a whole cluster: an
+/// application's own errors count only where it is said so, and where nobody says which errors count, those of
+/// gateways and connections do; and not everybody is left out.
 fn detection(told: &OutlierDetection) -> cds::OutlierDetection {
     let silent = told.consecutive_5xx.is_none() && told.consecutive_gateway.is_none();
     let gateway = told.consecutive_gateway.or(silent.then_some(GATEWAY_ERRORS));
-    let any = told.consecutive_5xx.or(silent.then_some(0));
+    let any = told.consecutive_5xx.or(Some(0));
     let enforced = |count: u32| number(if count > 0 { 100 } else { 0 });
     let counted = |count: u32| if count > 0 { number(count) } else { None };
     cds::OutlierDetection {

@@ -11,15 +11,15 @@ use envoy_types::pb::envoy::config::core::v3::transport_socket;
 use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3 as tls;
 use envoy_types::pb::envoy::extensions::upstreams::http::v3 as upstream;
 
-use super::fixtures::{HOST, built_under, find, gateway, names, port, service, sidecar, unpack};
+use super::fixtures::{self, HOST, built_under, find, gateway, names, port, service, sidecar, unpack};
 use crate::model::policy::{
     ClientTls, ClientTlsMode, ConnectionPool, DestinationRule, Distribute, HashKey, HashTable, HostPattern,
     HttpPool, LoadBalancer, LocalityLb, MeshConfig, OutlierDetection, PolicyId, PolicyMeta, SimpleLb, Subset,
     TcpKeepalive, TcpPool, TrafficPolicy, TrafficSettings, WorkloadSelector, ZoneAwareLb,
 };
 use crate::model::{
-    Dialect, EntryFacts, ExportTo, InlineAddress, InlineEndpoint, InterceptionMode, PortProtocol, Resolution,
-    Service, TrafficDistribution, Workload,
+    Dialect, EntryFacts, ExportTo, Features, InlineAddress, InlineEndpoint, InterceptionMode, PortProtocol,
+    Resolution, Service, TrafficDistribution, Workload,
 };
 use crate::registry::{PolicyObject, PolicySnapshot};
 
@@ -143,6 +143,33 @@ fn r4_36_localities_are_weighed_only_where_something_is_configured() {
     assert!(of(one(&near, MeshConfig::default(), None)).is_some(), "R4.30");
 }
 
+/// The first Envoy cluster under these switches.
+fn switched(service: &Service, settings: Option<TrafficSettings>, features: Features) -> cds::Cluster {
+    let made = fixtures::switched(service, &policies(MeshConfig::default(), settings.map(rule)), features);
+    find(&made.clusters, &format!("outbound|{}||{HOST}", service.ports[0].number))
+}
+
+#[test]
+fn r4_36_a_switch_weighs_localities_everywhere() {
+    use common_lb_config::LocalityConfigSpecifier::LocalityWeightedLbConfig;
+    let features = Features { locality_weighted: true, ..Features::default() };
+    let weighed = |cluster: cds::Cluster| {
+        let common = cluster.common_lb_config.expect("lb");
+        matches!(common.locality_config_specifier, Some(LocalityWeightedLbConfig(_)))
+    };
+    assert!(
+        weighed(switched(&http(), None, features)) && !weighed(switched(&http(), None, Features::default()))
+    );
+}
+
+#[test]
+fn r5_21_a_switch_sends_sidecars_the_endpoints_of_headless_services() {
+    let headless = Service { resolution: Resolution::Passthrough, ..http() };
+    assert_eq!(discovery(&switched(&headless, None, Features::default())), DiscoveryType::OriginalDst);
+    let features = Features { eds_for_headless: true, ..Features::default() };
+    assert_eq!(discovery(&switched(&headless, None, features)), DiscoveryType::Eds);
+}
+
 fn with_outlier(told: OutlierDetection, service: &Service) -> cds::Cluster {
     let settings = TrafficSettings { outlier_detection: Some(told), ..TrafficSettings::default() };
     one(service, MeshConfig::default(), Some(settings))
@@ -169,6 +196,12 @@ fn a_gateway_is_left_out_only_for_its_own_errors_and_never_all_endpoints_at_once
     let made = with_outlier(told, &http()).outlier_detection.expect("asked for");
     assert_eq!((value(made.consecutive_5xx), value(made.max_ejection_percent)), (Some(3), Some(100)));
     assert_eq!(made.consecutive_gateway_failure, None);
+    let gateways = OutlierDetection { consecutive_gateway: Some(7), ..OutlierDetection::default() };
+    let made = with_outlier(gateways, &http()).outlier_detection.expect("asked for");
+    assert_eq!(
+        (value(made.enforcing_consecutive_5xx), value(made.consecutive_gateway_failure)),
+        (Some(0), Some(7))
+    );
     let mesh = MeshConfig { outlier_detection: Some(OutlierDetection::default()), ..MeshConfig::default() };
     assert!(one(&http(), mesh, None).outlier_detection.is_some(), "Q19");
 }
@@ -182,7 +215,17 @@ fn r4_10_the_panic_threshold_follows_whether_unhealthy_endpoints_are_sent() {
     let told = OutlierDetection { min_health_percent: 30, ..OutlierDetection::default() };
     assert_eq!(panic(with_outlier(told.clone(), &http())), Some(30.0));
     let near = Service { traffic_distribution: TrafficDistribution::PreferSameZone, ..http() };
-    assert_eq!(panic(with_outlier(told, &near)), Some(0.0), "a distribution sends unhealthy ones always");
+    assert_eq!(
+        panic(with_outlier(told.clone(), &near)),
+        Some(0.0),
+        "a distribution sends unhealthy ones always"
+    );
+    let ready_only = Features { auto_send_unhealthy: false, ..Features::default() };
+    assert_eq!(panic(switched(&http(), None, ready_only.clone())), None, "Envoy's own");
+    let settings = |told| TrafficSettings { outlier_detection: Some(told), ..TrafficSettings::default() };
+    assert_eq!(panic(switched(&http(), Some(settings(told.clone())), ready_only)), Some(30.0));
+    let all = Features { send_unhealthy: true, ..Features::default() };
+    assert_eq!(panic(switched(&http(), Some(settings(told)), all)), Some(0.0));
 }
 
 pub(super) fn pool() -> ConnectionPool {

@@ -6,11 +6,11 @@ use envoy_types::pb::google::protobuf::Any;
 use prost::Message;
 
 use crate::model::{
-    Dialect, InterceptionMode, IpFamilies, Labels, Name, PortProtocol, ProxyKind, Service, ServiceKey,
-    ServicePort, SpiffeId, Transport, WorkloadId,
+    Dialect, Features, InterceptionMode, IpFamilies, Labels, Name, PortProtocol, ProxyKind, Service,
+    ServiceKey, ServicePort, SpiffeId, Transport, WorkloadId,
 };
 use crate::registry::PolicySnapshot;
-use crate::view::{Client, OutboundKey, Passthrough, WorkloadKey};
+use crate::view::{Client, MeshRules, OutboundKey, Passthrough, WorkloadKey};
 use crate::xds::resource::{Encoded, Entry};
 use crate::xds::resources::{self, ServiceResources, Surroundings};
 
@@ -95,6 +95,14 @@ pub(super) fn around<T>(
     let addresses =
         |_: &ServiceKey, _: &Name| vec!["10.0.0.1".parse().expect("ip"), "10.0.0.2".parse().expect("ip")];
     make(&Surroundings { client: Client::new(key, policies), lookup: &lookup, addresses: &addresses })
+}
+
+/// What a service contributes to sidecars under these switches.
+pub(super) fn switched(service: &Service, policies: &PolicySnapshot, features: Features) -> ServiceResources {
+    let (key, rules) = (sidecar(InterceptionMode::Redirect), MeshRules::default().with_features(features));
+    around(&key, policies, &[], |around| {
+        resources::service(service, &Surroundings { client: around.client.under(&rules), ..*around })
+    })
 }
 
 pub(super) fn fixed(key: &OutboundKey) -> ServiceResources {
