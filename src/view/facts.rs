@@ -98,6 +98,7 @@ impl<'a, 'q> Facts<'a, 'q> {
     }
 
     /// How a workload stands to the proxy.
+    #[inline]
     pub(super) fn sight(&mut self, workload: &Workload, port: u16) -> Sight {
         let sight = self.known(workload, port).sight;
         if self.subset_by_place {
@@ -107,10 +108,13 @@ impl<'a, 'q> Facts<'a, 'q> {
     }
 
     /// How a workload's endpoints on a target port are reached.
+    #[inline]
     pub(super) fn way(&mut self, workload: &Workload, port: u16) -> Way {
-        if let Some(way) = self.known(workload, port).way {
-            return way;
-        }
+        self.known(workload, port).way.unwrap_or_else(|| self.new_way(workload, port))
+    }
+
+    /// The same for the one that was asked for last.
+    fn new_way(&mut self, workload: &Workload, port: u16) -> Way {
         let way = self.find_way(workload, port);
         let by_place = self.question.tls.is_none()
             && mtls::asks_for_place(self.question.inputs.policies, &workload.namespace);
@@ -120,15 +124,20 @@ impl<'a, 'q> Facts<'a, 'q> {
         way
     }
 
+    #[inline]
     fn known(&mut self, workload: &Workload, port: u16) -> &Known {
         let of = (std::ptr::from_ref::<WorkloadProfile>(workload), port);
         if self.known.get(self.latest).is_none_or(|known| known.of != of) {
-            self.latest = self.known.iter().position(|known| known.of == of).unwrap_or_else(|| {
-                let sight = self.question.sight(workload);
-                self.remember(Known { of, sight, way: None })
-            });
+            self.latest = self.look_up(of, workload);
         }
         &self.known[self.latest]
+    }
+
+    fn look_up(&mut self, of: (*const WorkloadProfile, u16), workload: &Workload) -> usize {
+        self.known.iter().position(|known| known.of == of).unwrap_or_else(|| {
+            let sight = self.question.sight(workload);
+            self.remember(Known { of, sight, way: None })
+        })
     }
 
     fn remember(&mut self, known: Known) -> usize {

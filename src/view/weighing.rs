@@ -12,6 +12,14 @@ use crate::model::{Health, Locality, NodePlace, Quirk, Quirks, Standing};
 /// Room for the first endpoints of a locality.
 const FIRST: usize = 16;
 
+/// Places that are found without a look-up, in bits.
+const RECENT: u32 = 6;
+
+/// What spreads addresses over slots.
+const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
+/// No place in any slot.
+const NOWHERE: [(*const NodePlace, usize); 1 << RECENT] = [(std::ptr::null(), 0); 1 << RECENT];
+
 /// Weight that goes through one set of gateways.
 #[derive(Debug)]
 pub(super) struct Through {
@@ -72,6 +80,8 @@ pub(super) struct Weighing<'a> {
     index: BTreeMap<(Standing, &'a Locality), usize>,
     /// Where endpoints at a place of the current standing go.
     places: HashMap<*const NodePlace, usize>,
+    /// The same for some of these places, each in the slot of its address.
+    recent: [(*const NodePlace, usize); 1 << RECENT],
     /// What the endpoints that come next are worth.
     standing: Standing,
     /// Whether there is an endpoint that traffic can go to.
@@ -99,6 +109,7 @@ impl<'a> Weighing<'a> {
             collected: Vec::new(),
             index: BTreeMap::new(),
             places: HashMap::new(),
+            recent: NOWHERE,
             standing: Standing::Regular,
             serves: false,
             sent: if once { Sent::OfOne } else { Sent::Unknown },
@@ -109,6 +120,7 @@ impl<'a> Weighing<'a> {
     pub(super) fn next(&mut self, standing: Standing) {
         if self.standing != standing {
             self.places.clear();
+            self.recent = NOWHERE;
         }
         self.standing = standing;
         if matches!(self.sent, Sent::OfOne) && self.collected.iter().any(|one| !one.direct.is_empty()) {
@@ -170,15 +182,26 @@ impl<'a> Weighing<'a> {
 
     fn at(&mut self, place: &'a NodePlace) -> &mut Collected<'a> {
         let of = std::ptr::from_ref(place);
-        let at = match self.places.get(&of) {
-            Some(at) => *at,
-            None => {
-                let at = self.find(&place.locality);
-                self.places.insert(of, at);
+        let slot = (of.addr() as u64).wrapping_mul(GOLDEN) >> (u64::BITS - RECENT);
+        let at = match self.recent[slot as usize] {
+            (known, at) if known == of => at,
+            _ => {
+                let at = self.look_up(place);
+                self.recent[slot as usize] = (of, at);
                 at
             }
         };
         &mut self.collected[at]
+    }
+
+    fn look_up(&mut self, place: &'a NodePlace) -> usize {
+        let of = std::ptr::from_ref(place);
+        if let Some(at) = self.places.get(&of) {
+            return *at;
+        }
+        let at = self.find(&place.locality);
+        self.places.insert(of, at);
+        at
     }
 
     fn find(&mut self, locality: &'a Locality) -> usize {

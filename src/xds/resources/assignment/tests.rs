@@ -142,17 +142,20 @@ fn target() -> impl Strategy<Value = To> {
     ]
 }
 
-fn samples() -> impl Strategy<Value = Sample> {
-    let pool = prop::collection::vec(workload(), 1..4);
-    let locality = (text(), text(), text()).prop_map(|(region, zone, subzone)| Locality {
+fn locality() -> impl Strategy<Value = Locality> {
+    (text(), text(), text()).prop_map(|(region, zone, subzone)| Locality {
         region: region.as_str().into(),
         zone: zone.as_str().into(),
         subzone: subzone.as_str().into(),
-    });
-    let groups = pool.prop_flat_map(move |pool| {
+    })
+}
+
+fn samples() -> impl Strategy<Value = Sample> {
+    let pool = prop::collection::vec(workload(), 1..4);
+    let groups = pool.prop_flat_map(|pool| {
         let weight = prop_oneof![Just(0), any::<u32>()];
         let endpoints = prop::collection::vec(endpoint(pool), 0..12);
-        prop::collection::vec((locality.clone(), any::<u32>(), weight, endpoints), 0..4)
+        prop::collection::vec((locality(), any::<u32>(), weight, endpoints), 0..4)
     });
     (groups, any::<bool>()).prop_map(|(groups, hides_workloads)| Sample { groups, hides_workloads })
 }
