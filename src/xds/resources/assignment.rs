@@ -96,7 +96,7 @@ impl Writer<'_> {
             let before = self.message.mark();
             self.endpoint(endpoint);
             if !std::mem::replace(&mut self.measured, true) {
-                self.message.expect(self.others * (self.message.since(before) + SPARE));
+                self.message.expect(ROOM + self.others * (self.message.since(before) + SPARE));
             }
         }
         let locality = self.message.mark();
