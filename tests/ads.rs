@@ -3,6 +3,8 @@
 
 #[path = "ads/client.rs"]
 mod client;
+#[path = "ads/routers.rs"]
+mod routers;
 #[path = "ads/world.rs"]
 mod world;
 

@@ -27,7 +27,7 @@ const ALWAYS: [&str; 4] = ["no-request-fails", "no-foreign-address", "nothing-re
 /// A scenario, its options, and what it must show besides [`ALWAYS`].
 type Case = (&'static str, &'static [&'static str], &'static [&'static str]);
 
-const CASES: [Case; 16] = [
+const CASES: [Case; 17] = [
     ("kill-api", &["--for", "1s"], &["nothing-moves", "others-change", "catches-up", "says-so"]),
     ("hang-api", &["--for", "1s"], &["nothing-moves", "others-change", "catches-up", "says-so"]),
     ("move-gateway", &[], &["answers-by-the-new-one", "clients-follow", "endpoints-only"]),
@@ -44,6 +44,17 @@ const CASES: [Case; 16] = [
     ("subsets", &[], &["version-asked-for"]),
     ("strict-mtls", &[], &["plaintext-before", "plaintext-refused", "mesh-goes-on"]),
     ("authorization", &[], &["other-principal-denied", "principal-of-another-cluster-allowed"]),
+    (
+        "ingress",
+        &[],
+        &[
+            "host-and-path",
+            "unknown-host",
+            "split-as-told",
+            "tls-by-server-name",
+            "bad-file-costs-one-server",
+        ],
+    ),
 ];
 
 fn tombolo() -> Command {

@@ -63,6 +63,7 @@ impl XdsStatus for Status {
             wakeups: read(&counts.wakeups),
             unknown_destinations: read(&counts.unknown_destinations),
             gateway_conflicts: read(&counts.gateway_conflicts),
+            chain_conflicts: read(&counts.chain_conflicts),
             secrets_withheld: read(&counts.secrets_withheld),
             refused_streams: read(&counts.refused_streams),
         }

@@ -51,6 +51,9 @@ pub struct XdsSample {
     pub unknown_destinations: u64,
     /// Servers of Gateways, or names of them, left out for an older one, once per build of a router's listeners.
     pub gateway_conflicts: u64,
+    /// Server names and blocks of destinations left out because an older service leads them elsewhere, once per build
+    /// of the lists.
+    pub chain_conflicts: u64,
 }
 
 /// The metrics of one server, in a registry of their own: two servers in one process do not share numbers.
@@ -132,6 +135,8 @@ pub struct Metrics {
     tombolo_unknown_destinations: IntCounter,
     // Do Gateways claim ports and names that older ones have already?
     tombolo_gateway_conflicts: IntCounter,
+    // Do ServiceEntries or TLS routes claim names or blocks that older ones lead elsewhere?
+    tombolo_chain_conflicts: IntCounter,
     // Do objects come that cannot be read?
     tombolo_unreadable_objects: IntCounter,
     // Do watches break and start over from a list?
@@ -280,6 +285,10 @@ impl Metrics {
                 "tombolo_gateway_conflicts",
                 "Servers of Gateways, or names of them, left out for an older one, once per build of a router's listeners",
             ),
+            tombolo_chain_conflicts: counter(
+                "tombolo_chain_conflicts",
+                "Server names and blocks of destinations left out for an older service, once per build of the lists",
+            ),
             tombolo_wakeups: counter("tombolo_wakeups", "Streams woken by a change"),
             tombolo_unreadable_objects: counter(
                 "tombolo_unreadable_objects",
@@ -353,6 +362,7 @@ impl Refresh<'_> {
         set(&metrics.tombolo_wakeups, sample.wakeups);
         set(&metrics.tombolo_unknown_destinations, sample.unknown_destinations);
         set(&metrics.tombolo_gateway_conflicts, sample.gateway_conflicts);
+        set(&metrics.tombolo_chain_conflicts, sample.chain_conflicts);
     }
 
     /// Connected proxies, by version as they spell it: peers choose it, so it is cut and their number bounded.

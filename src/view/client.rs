@@ -8,7 +8,7 @@ use super::visibility::{Sight, own_port, reads};
 use super::{Destination, MeshRules, OutboundKey, RuleClient};
 use crate::model::policy::{
     DestinationRule, EgressListener, Gateway, GatewayHostName, GatewayServer, MESH_GATEWAY, MeshConfig,
-    OutboundPolicy, Sidecar, Sources, VirtualService,
+    OutboundPolicy, ServerTls, Sidecar, Sources, VirtualService,
 };
 use crate::model::{DEFAULT_GATEWAY_PORT, ServiceKey};
 use crate::registry::PolicySnapshot;
@@ -62,14 +62,17 @@ impl<'a> Client<'a> {
         all.iter().filter(|gateway| key.gateways.contains(&gateway.meta.id))
     }
 
-    /// Where the Gateways of these routers have servers, by port and address: the servers of each place, the oldest
-    /// first.
+    /// Where the Gateways of these routers have servers, by the port that is listened on and its address: the servers
+    /// of each place, the oldest first. A port that a Service leads elsewhere is listened on there.
     pub fn places(&self) -> BTreeMap<(u16, IpAddr), Vec<PlacedServer<'a>>> {
         let mut places = BTreeMap::<_, Vec<_>>::new();
         for gateway in self.gateways() {
             for server in &gateway.servers {
                 let ip = server.bind.unwrap_or_else(|| self.key.anywhere());
-                places.entry((server.port, ip)).or_default().push(PlacedServer { gateway, server });
+                places
+                    .entry((self.key.target(server.port), ip))
+                    .or_default()
+                    .push(PlacedServer { gateway, server });
             }
         }
         places
@@ -93,6 +96,12 @@ impl<'a> Client<'a> {
             Passthrough { bind: Some(ip), port, hosts: Some(hosts.collect()) }
         };
         led.map(passthrough).chain(implicit).collect()
+    }
+
+    /// TLS that ends at servers of these routers' Gateways.
+    pub fn server_tls(&self) -> impl Iterator<Item = &'a ServerTls> + use<'a> {
+        let servers = self.gateways().flat_map(|gateway| &gateway.servers);
+        servers.filter_map(|server| server.tls.as_ref())
     }
 
     /// The VirtualServices bound to a gateway (`namespace/name`) that these routers may see, the oldest first.

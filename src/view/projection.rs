@@ -1,5 +1,6 @@
 //! Projections: the part of a proxy that one kind of resource may read (D16).
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
@@ -200,12 +201,17 @@ pub struct OutboundKey {
     pub sidecar: Option<PolicyId>,
     /// The Gateways that select it, the oldest first; never for a sidecar (R7.1).
     pub gateways: Vec<PolicyId>,
+    /// Where its pod listens for ports that servers of its Gateways name, by port: where a Service in front of it leads
+    /// that port to another one. Never for a sidecar.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub targets: Vec<(u16, u16)>,
     /// Those of its labels that a policy about its calls asks for, with the value that is asked for.
     pub labels: Labels,
 }
 
 impl OutboundKey {
-    /// The projection of a proxy under these policies.
+    /// The projection of a proxy under these policies, before it is known what Services lead to it
+    /// ([`Self::listening`]).
     pub fn of(view: &ProxyView, policies: &PolicySnapshot) -> Self {
         let uncaptured = view.mode == InterceptionMode::None;
         let bind = match view.kind {
@@ -224,6 +230,7 @@ impl OutboundKey {
             east_west: view.kind == ProxyKind::Router && !view.requested_view.is_everything(),
             sidecar: visibility::sidecar(view, policies).map(|sidecar| sidecar.meta.id.clone()),
             gateways: gateways(view, policies),
+            targets: Vec::new(),
             labels: asked_labels(view, policies),
         }
     }
@@ -233,6 +240,27 @@ impl OutboundKey {
     /// Where listeners bind that name no address.
     pub fn anywhere(&self) -> IpAddr {
         self.bind.unwrap_or_else(|| self.families.wildcard())
+    }
+
+    /// The same router where Services lead to these ports of its pod: port of the Service and port of the pod, those
+    /// of the oldest Service first. Of a port that several lead elsewhere the first one counts.
+    pub fn listening(mut self, policies: &PolicySnapshot, own: impl IntoIterator<Item = (u16, u16)>) -> Self {
+        let gateways = policies.of::<Gateway>("").iter();
+        let gateways = gateways.filter(|gateway| self.gateways.contains(&gateway.meta.id));
+        let named: BTreeSet<u16> =
+            gateways.flat_map(|gateway| &gateway.servers).map(|server| server.port).collect();
+        let mut targets = BTreeMap::new();
+        for (port, target) in own.into_iter().filter(|(port, _)| named.contains(port)) {
+            targets.entry(port).or_insert(target);
+        }
+        self.targets = targets.into_iter().filter(|(port, target)| port != target).collect();
+        self
+    }
+
+    /// Where a server of a Gateway on `port` listens.
+    pub fn target(&self, port: u16) -> u16 {
+        let found = self.targets.iter().find(|(of, _)| *of == port);
+        found.map_or(port, |(_, target)| *target)
     }
 }
 

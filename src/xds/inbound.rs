@@ -32,7 +32,7 @@ impl Own {
     pub(super) fn build(registry: &Registry, view: &ProxyView, trust_domain: &str, counts: &Counts) -> Self {
         let policies = registry.policies();
         if view.kind == ProxyKind::Router {
-            let key = OutboundKey::of(view, &policies);
+            let key = outbound_key(registry, view, &policies);
             let reader = Reader { registry, client: Client::new(&key, &policies), counts };
             let policy = policy(&policies, view, trust_domain, None);
             let made = reader.surrounded(|around| resources::gateway_listeners(around, &policy));
@@ -51,6 +51,16 @@ impl Own {
             listeners: Arc::new(ResourceList::new(inbound.listeners)),
         }
     }
+}
+
+/// The projection of a proxy. A router listens where the Services in front of its pod lead: cost ∝ endpoints of those
+/// in its own cluster.
+pub(super) fn outbound_key(registry: &Registry, view: &ProxyView, policies: &PolicySnapshot) -> OutboundKey {
+    let key = OutboundKey::of(view, policies);
+    if key.gateways.is_empty() {
+        return key;
+    }
+    key.listening(policies, ports(registry, view).iter().map(|port| (port.service_port, port.target_port)))
 }
 
 /// What policies say about the inbound side of a proxy.

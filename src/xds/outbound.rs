@@ -171,8 +171,8 @@ impl Outbound {
     }
 
     /// Reads again what the changed parts of the policies are about: of the hosts they name those whose policies
-    /// differ for these clients; everything after the mesh-wide document or the Sidecar. Proxies that may now have
-    /// another projection look at themselves again.
+    /// differ for these clients; everything after the mesh-wide document, the Sidecar, or other ports on which mesh
+    /// traffic is led on. Proxies that may now have another projection look at themselves again.
     fn update_policies(
         &self,
         parts: &HashSet<PolicyPart>,
@@ -181,10 +181,10 @@ impl Outbound {
         marks: &mut Marks,
     ) {
         let mut world = self.world();
-        world.policies = registry.policies();
+        let before = std::mem::replace(&mut world.policies, registry.policies());
         let policies = Arc::clone(&world.policies);
         let reader = self.reader(registry, &policies);
-        let reach = Reach::of(parts, &self.key, &policies.mesh().root_namespace);
+        let reach = Reach::of(parts, &self.key, &before, &policies);
         let leads = world.gateway_reads(reach.hosts.iter().map(|host| host.as_str()));
         if reach.everything || reach.gateways || leads {
             self.replace_gateway(&mut world, &reader, marks);

@@ -14,7 +14,7 @@ use super::resources;
 use super::session::Source;
 use super::watchers::StreamHandle;
 use crate::model::{Name, ProxyView, ServiceKey, SpiffeId};
-use crate::view::{EdsKey, OutboundKey};
+use crate::view::{Client, EdsKey};
 
 /// The name of the workload certificate (§3.5).
 const CERTIFICATE: &str = "default";
@@ -75,6 +75,8 @@ impl Proxy {
         outbound.watch_lists(&self.entry.handle);
         self.behind = inbound::services(&self.view);
         self.hub.watch_behind(&self.behind, &self.entry.handle);
+        // The ports of a router's Services were not watched until now.
+        self.rekey_outbound();
         // Built after registering: a change is either seen here or told later.
         self.own = Some(Own::build(
             &self.hub.registry,
@@ -184,7 +186,8 @@ impl Proxy {
     }
 
     fn rekey_outbound(&mut self) -> bool {
-        let key = OutboundKey::of(&self.view, &self.hub.registry.policies());
+        let registry = &self.hub.registry;
+        let key = inbound::outbound_key(registry, &self.view, &registry.policies());
         let Some(old) = self.outbound.take_if(|outbound| *outbound.key() != key) else {
             return false;
         };
@@ -233,8 +236,22 @@ impl Proxy {
         Some(issued.renew_after)
     }
 
-    /// The secrets of D29: private keys only where they may go, and only for the identity the registry knows.
     fn secret(&self, name: &str) -> Option<Arc<Encoded>> {
+        match name {
+            ROOTS | CERTIFICATE => self.mesh_secret(name),
+            _ => self.secret_of_files(name),
+        }
+    }
+
+    /// Names of files of the proxy itself, only of those that a Gateway of this router names.
+    fn secret_of_files(&self, name: &str) -> Option<Arc<Encoded>> {
+        let policies = self.hub.registry.policies();
+        let client = Client::new(self.outbound.as_ref()?.key(), &policies);
+        resources::files(name, &client).map(Arc::new)
+    }
+
+    /// The secrets of D29: private keys only where they may go, and only for the identity the registry knows.
+    fn mesh_secret(&self, name: &str) -> Option<Arc<Encoded>> {
         let secrets = self.hub.secrets.as_ref()?;
         match name {
             ROOTS => {
@@ -268,7 +285,7 @@ impl Proxy {
 /// Joins the world of a proxy's projection as of now. The policies that the projection reads may change until the
 /// world has the stream: then again, until they stand still for that moment.
 fn join(hub: &Hub, view: &ProxyView, handle: &Arc<StreamHandle>) -> Arc<Outbound> {
-    let now = || OutboundKey::of(view, &hub.registry.policies());
+    let now = || inbound::outbound_key(&hub.registry, view, &hub.registry.policies());
     loop {
         let outbound = hub.outbounds.join(now(), handle);
         if *outbound.key() == now() {

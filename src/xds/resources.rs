@@ -40,7 +40,7 @@ pub use inbound::{InboundPolicy, InboundPort, InboundResources, inbound};
 pub use inbound_cluster::Application;
 pub use listener::{SharedChain, SharedListener, shared, sni_listener};
 pub use route::{empty_route, route};
-pub use secret::{certificate, validation};
+pub use secret::{certificate, files, is_of_files, validation};
 
 /// The catch-all Envoy cluster: wherever the connection was going.
 const PASSTHROUGH: &str = "PassthroughCluster";

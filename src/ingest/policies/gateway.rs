@@ -222,8 +222,9 @@ fn mode(tls: Tls) -> Result<ServerTlsMode, String> {
     let named = named.or_else(|| tls.credential_names.and_then(|names| names.into_iter().next()));
     if let Some(secret) = named {
         return Err(format!(
-            "tls.credentialName: {secret:?}: certificates of Secrets are not served; mount them into the gateway \
-             and name serverCertificate and privateKey"
+            "tls.credentialName: {secret:?}: certificates of Secrets are not served, since private keys must not go \
+             over streams that nobody authenticates; mount the Secret into the gateway and name its files: \
+             serverCertificate, privateKey, and caCertificates with MUTUAL"
         ));
     }
     let path = |path: Option<String>| path.filter(|path| !path.is_empty()).map(Name::from);
@@ -274,7 +275,12 @@ mod tests {
     fn servers_that_cannot_be_opened_are_told_and_the_others_are() {
         let server = |protocol: &str, tls: Value| json!({"port": {"number": 443, "name": "p", "protocol": protocol}, "hosts": ["*"], "tls": tls});
         for (protocol, tls, told) in [
-            ("HTTPS", json!({"mode": "SIMPLE", "credentialName": "cert"}), "certificates of Secrets"),
+            ("HTTPS", json!({"mode": "SIMPLE", "credentialName": "cert"}), "private keys must not go over"),
+            (
+                "HTTPS",
+                json!({"mode": "SIMPLE", "credentialNames": ["cert"]}),
+                "name its files: serverCertificate",
+            ),
             ("HTTPS", json!({"mode": "SIMPLE"}), "needs serverCertificate"),
             ("HTTPS", json!(null), "tls: needed"),
             ("TLS", json!({"mode": "MUTUAL", "serverCertificate": "a", "privateKey": "b"}), "caCertificates"),

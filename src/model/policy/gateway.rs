@@ -23,7 +23,7 @@ pub struct Gateway {
 /// One port of a gateway and what is served there.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct GatewayServer {
-    /// The port that routers listen on.
+    /// The port. Routers listen there, or where a Service in front of them leads it.
     pub port: u16,
     /// What clients speak: HTTP kinds, `Https`, `Tls`, `Tcp`.
     pub protocol: PortProtocol,

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::Mode;
-use super::kubelet::{Addresses, Proxy, Workload};
+use super::kubelet::{Addresses, Proxy, Role, Workload};
 use super::plan::{ADMIN_PORT, ClusterPlan, Protocol, XDS_PORT};
 
 const HTTP_OPTIONS: &str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
@@ -55,7 +55,7 @@ fn metadata(cluster: &ClusterPlan, pod: &Workload, addresses: &Addresses, mode: 
         "SERVICE_ACCOUNT": pod.service_account,
         "WORKLOAD_NAME": pod.deployment.as_deref().unwrap_or(&pod.name),
     });
-    if pod.proxy == Proxy::Router {
+    if pod.role() == Role::Gateway {
         metadata["REQUESTED_NETWORK_VIEW"] = json!(cluster.network);
     } else if pod.proxy == Proxy::Captured && mode == Mode::Namespaces {
         metadata["INTERCEPTION_MODE"] = json!("REDIRECT");

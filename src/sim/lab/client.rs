@@ -315,7 +315,7 @@ impl Load {
 }
 
 /// `Hello version: v1, instance: …, cluster: east` → `v1/east`.
-fn parse_hello(line: &str) -> Option<String> {
+pub(super) fn parse_hello(line: &str) -> Option<String> {
     let version = line.strip_prefix("Hello version: ")?.split(',').next()?;
     let (_, cluster) = line.rsplit_once("cluster: ")?;
     Some(format!("{version}/{}", cluster.trim()))

@@ -101,6 +101,11 @@ impl ClusterPlan {
         self.virtual_address(20)
     }
 
+    /// The VIP of an ingress gateway's Service.
+    pub fn ingress_vip(&self) -> Ipv4Addr {
+        self.virtual_address(21)
+    }
+
     fn virtual_address(&self, last: u8) -> Ipv4Addr {
         Ipv4Addr::new(10, 96 + self.index, 100, last)
     }

@@ -8,6 +8,7 @@ mod api_server;
 mod control_plane;
 mod endpoints;
 mod gateway;
+mod ingress;
 mod list;
 mod news;
 mod play;

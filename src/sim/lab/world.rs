@@ -1,6 +1,7 @@
 //! The Kubernetes objects of one of the lab's clusters at its start. Pure. Nothing else defines what runs.
 
 pub mod file;
+pub mod ingress;
 
 use base64::Engine as _;
 use serde_json::{Value, json};

@@ -1,3 +1,4 @@
+mod gateways;
 mod headless;
 mod sight;
 
@@ -49,6 +50,7 @@ fn key(namespace: &str) -> OutboundKey {
         east_west: false,
         sidecar: None,
         gateways: Vec::new(),
+        targets: Vec::new(),
         labels: Labels::new(),
     }
 }

@@ -20,6 +20,8 @@ struct Server<'a> {
     /// The gateway's name in VirtualServices.
     name: &'a str,
     server: &'a GatewayServer,
+    /// Where it listens.
+    port: u16,
 }
 
 impl<'a> Server<'a> {
@@ -30,7 +32,7 @@ impl<'a> Server<'a> {
             !matches!(tls.mode, ServerTlsMode::Passthrough | ServerTlsMode::AutoPassthrough)
         });
         match &server.tls {
-            None if server.protocol.is_http() => Some(format!("http.{}", server.port).into()),
+            None if server.protocol.is_http() => Some(format!("http.{}", self.port).into()),
             Some(_) if terminates && server.protocol == crate::model::PortProtocol::Https => {
                 let port_name = &server.port_name;
                 Some(format!("https.{}.{port_name}.{}.{}", server.port, id.name, id.namespace).into())

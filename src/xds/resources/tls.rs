@@ -11,7 +11,7 @@ use envoy_types::pb::google::protobuf::Any;
 use envoy_types::util::pack_any;
 
 use super::parts::{ads, flag, seconds};
-use super::secret::{CERTIFICATE, VALIDATION};
+use super::secret::{CERTIFICATE, VALIDATION, certificate_file, root_file};
 use crate::model::Name;
 use crate::model::policy::{ClientTls, ClientTlsMode, ServerTls, ServerTlsMode, TlsVersion};
 
@@ -99,7 +99,8 @@ fn impatient_ads() -> Option<ConfigSource> {
     ads().map(|source| ConfigSource { initial_fetch_timeout: seconds(5), ..source })
 }
 
-fn file(path: &str) -> Option<DataSource> {
+/// A file of the proxy.
+pub(super) fn file(path: &str) -> Option<DataSource> {
     let specifier = Some(data_source::Specifier::Filename(path.to_owned()));
     Some(DataSource { specifier, ..Default::default() })
 }
@@ -140,23 +141,23 @@ pub(super) fn gateway(told: &ServerTls, alpn: &[&str], trust_domains: &[Name]) -
             (common(names, alpn), true)
         }
         ServerTlsMode::Files { certificate, key, ca } => {
+            // By secrets: a file that cannot be read in the listener itself would cost all of its chains.
+            let secret = |name: String| tls::SdsSecretConfig { name, sds_config: impatient_ads() };
             let mut common = common(Vec::new(), alpn);
-            common.tls_certificate_sds_secret_configs.clear();
-            common.tls_certificates = vec![tls::TlsCertificate {
-                certificate_chain: file(certificate),
-                private_key: file(key),
+            common.tls_certificate_sds_secret_configs = vec![secret(certificate_file(certificate, key))];
+            let names = told.subject_alt_names.iter().map(|name| server_name(name));
+            let names = tls::CertificateValidationContext {
+                match_typed_subject_alt_names: names.collect(),
                 ..Default::default()
-            }];
+            };
             common.validation_context_type = ca.as_ref().map(|ca| {
-                Kind::ValidationContext(tls::CertificateValidationContext {
-                    trusted_ca: file(ca),
-                    match_typed_subject_alt_names: told
-                        .subject_alt_names
-                        .iter()
-                        .map(|name| server_name(name))
-                        .collect(),
-                    ..Default::default()
-                })
+                Kind::CombinedValidationContext(
+                    tls::common_tls_context::CombinedCertificateValidationContext {
+                        default_validation_context: Some(names),
+                        validation_context_sds_secret_config: Some(secret(root_file(ca))),
+                        ..Default::default()
+                    },
+                )
             });
             (common, ca.is_some())
         }

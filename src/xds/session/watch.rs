@@ -8,6 +8,7 @@ use super::held::{Held, Holding};
 use super::pacing::Pacing;
 use crate::model::Name;
 use crate::xds::resource::{Encoded, ResourceType};
+use crate::xds::resources::is_of_files;
 
 /// Most bytes of resources and names in one delta message, unless one resource alone has more (X-D21).
 pub(super) const MESSAGE_BYTES: usize = 3 << 20;
@@ -211,7 +212,9 @@ impl Watch {
         let mut batch = Batch::default();
         while let Some((name, owed)) = self.next_due(pushes) {
             let verdict = self.verdict(&name, owed, context);
-            if context.dialect == Dialect::Delta && !batch.fits(&name, &verdict) {
+            let full = context.dialect == Dialect::Delta && !batch.fits(&name, &verdict);
+            let apart = context.kind == ResourceType::Secret && batch.is_apart(&name, &verdict);
+            if full || apart {
                 self.owe(&name, owed.unwrap_or(Owed::Differing));
                 if pushes {
                     for name in std::mem::take(&mut self.dirty) {
@@ -310,6 +313,12 @@ impl Batch {
     /// Whether there is nothing to say.
     pub(super) fn is_empty(&self) -> bool {
         self.resources.is_empty() && self.removed.is_empty()
+    }
+
+    /// Whether a resource goes into a message of its own: the client may refuse it, which is no reason to lose others.
+    fn is_apart(&self, name: &Name, verdict: &Verdict) -> bool {
+        let with = |first: &(Name, _)| is_of_files(&first.0) || is_of_files(name);
+        matches!(verdict, Verdict::Send(_)) && self.resources.first().is_some_and(with)
     }
 
     fn fits(&self, name: &Name, verdict: &Verdict) -> bool {

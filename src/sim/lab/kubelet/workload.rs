@@ -6,12 +6,15 @@ use k8s_openapi::api::core::v1::{Pod, Service};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use super::super::plan::{ClusterPlan, Sidecars};
+use super::super::world::ingress::INGRESS_LABEL;
 use super::super::world::{GATEWAY_LABEL, NETWORK_LABEL};
 
 /// Label or annotation that keeps the sidecar away.
 const INJECT: &str = "sidecar.istio.io/inject";
 /// Annotation that says how traffic gets into the sidecar.
 const INTERCEPTION: &str = "sidecar.istio.io/interceptionMode";
+/// Label that tells gateways apart.
+const KIND: &str = "istio";
 /// Label by which peers know that a pod speaks mutual TLS.
 const TLS_MODE: &str = "security.istio.io/tlsMode";
 
@@ -24,7 +27,7 @@ pub enum Proxy {
     Captured,
     /// An Envoy at explicit addresses: interception mode NONE.
     Explicit,
-    /// The pod is an Envoy: a gateway between networks.
+    /// The pod is an Envoy: a gateway.
     Router,
 }
 
@@ -37,6 +40,8 @@ pub enum Role {
     App,
     /// A gateway between networks.
     Gateway,
+    /// A gateway for requests from outside.
+    Ingress,
 }
 
 /// One container of a pod.
@@ -102,6 +107,7 @@ impl Workload {
     /// What it is in the lab.
     pub fn role(&self) -> Role {
         match self.proxy {
+            Proxy::Router if self.labels.get(KIND).is_some_and(|kind| kind == INGRESS_LABEL) => Role::Ingress,
             Proxy::Router => Role::Gateway,
             _ if self.ports().next().is_some() => Role::App,
             _ => Role::Client,
@@ -180,7 +186,7 @@ fn proxy(pod: &Pod, sidecars: Sidecars) -> Proxy {
     let label = |key: &str| metadata.labels.as_ref().and_then(|labels| labels.get(key)).map(String::as_str);
     let annotation =
         |key: &str| metadata.annotations.as_ref().and_then(|all| all.get(key)).map(String::as_str);
-    if label("istio") == Some(GATEWAY_LABEL) {
+    if matches!(label(KIND), Some(GATEWAY_LABEL | INGRESS_LABEL)) {
         return Proxy::Router;
     }
     if label(INJECT) == Some("false") || annotation(INJECT) == Some("false") {
@@ -265,6 +271,8 @@ mod tests {
     fn a_gateway_runs_its_envoy_only() {
         let gateway = workload(|pod| pod["metadata"]["labels"]["istio"] = json!(GATEWAY_LABEL));
         assert_eq!((gateway.role(), gateway.ports().count()), (Role::Gateway, 0));
+        let ingress = workload(|pod| pod["metadata"]["labels"]["istio"] = json!(INGRESS_LABEL));
+        assert_eq!((ingress.role(), ingress.proxy), (Role::Ingress, Proxy::Router));
     }
 
     #[test]

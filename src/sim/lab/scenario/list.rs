@@ -5,7 +5,8 @@ use futures::future::LocalBoxFuture;
 use super::super::LabError;
 use super::stage::Stage;
 use super::{
-    Expected, Needs, Scenario, Subject, api_server, control_plane, endpoints, gateway, policies, remote,
+    Expected, Needs, Scenario, Subject, api_server, control_plane, endpoints, gateway, ingress, policies,
+    remote,
 };
 
 /// Boxes an `async fn` of the stage, so that it fits a table.
@@ -231,5 +232,23 @@ pub const SCENARIOS: &[Scenario] = &[
             expect("principal-of-another-cluster-allowed", "the account is let in from other clusters"),
         ],
         steps: steps!(policies::authorize),
+    },
+    Scenario {
+        name: "ingress",
+        about: "an ingress gateway with a Gateway and routes is asked from another network, in plain and with TLS",
+        takes: &[],
+        subject: Subject::First,
+        needs: Needs::Policies,
+        own: &[
+            expect("host-and-path", "every cluster answers, and one version alone where a path says so"),
+            expect("unknown-host", "hosts and paths without a route are not found"),
+            expect("split-as-told", "1000 requests are split 80:20 (chi-square)"),
+            expect("tls-by-server-name", "with TLS too, with a certificate from files of the gateway"),
+            expect(
+                "bad-file-costs-one-server",
+                "a server without its files answers nobody, the others go on",
+            ),
+        ],
+        steps: steps!(ingress::ingress),
     },
 ];

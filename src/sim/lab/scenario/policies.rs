@@ -20,7 +20,7 @@ use super::stage::{ANSWER_LIMIT, PATIENCE, Stage, hosts_of};
 use super::{Seen, wrong};
 
 /// Name of every policy made here.
-const NAME: &str = "lab-scenario";
+pub(super) const NAME: &str = "lab-scenario";
 /// Percent of its own cluster under `distribute`.
 const NEAR: u32 = 70;
 /// Ready pods under `weights`.
@@ -28,11 +28,13 @@ const MANY: usize = 3;
 /// The account of the clients.
 const CLIENT_ACCOUNT: &str = "cluster.local/ns/sample/sa/sleep";
 
-fn host() -> String {
+/// The application, as policies name it.
+pub(super) fn host() -> String {
     format!("{}.{NAMESPACE}.svc.cluster.local", HELLOWORLD.name)
 }
 
-fn policy(group: &str, kind: &str, spec: Value) -> Value {
+/// A policy of the lab.
+pub(super) fn policy(group: &str, kind: &str, spec: Value) -> Value {
     json!({
         "apiVersion": format!("{group}.istio.io/v1"), "kind": kind,
         "metadata": {"name": NAME, "namespace": NAMESPACE}, "spec": spec,
@@ -40,12 +42,12 @@ fn policy(group: &str, kind: &str, spec: Value) -> Value {
 }
 
 /// The clusters whose policies are read: the homes of the control planes.
-fn homes(stage: &Stage) -> BTreeSet<String> {
+pub(super) fn homes(stage: &Stage) -> BTreeSet<String> {
     stage.lab.control_planes().iter().filter_map(|one| one.plan().home.clone()).collect()
 }
 
 /// Applies a policy where it is read; gone at the end.
-async fn apply(stage: &Stage, homes: &BTreeSet<String>, object: &Value) -> Result<(), LabError> {
+pub(super) async fn apply(stage: &Stage, homes: &BTreeSet<String>, object: &Value) -> Result<(), LabError> {
     let kind = object["kind"].as_str().unwrap_or_default();
     for home in homes {
         let (of, what) = (home.clone(), object.clone());

@@ -35,7 +35,7 @@ pub(super) async fn split_as(client: &Client, shares: &BTreeMap<String, u32>) ->
 }
 
 /// Pearson's statistic of `observed` against expected `parts`; infinite where something came that should not.
-fn chi_square(observed: &[u64], parts: &[u32]) -> f64 {
+pub(super) fn chi_square(observed: &[u64], parts: &[u32]) -> f64 {
     let all = observed.iter().sum::<u64>() as f64;
     let whole = parts.iter().map(|part| f64::from(*part)).sum::<f64>();
     let term = |(seen, part): (&u64, &u32)| {
@@ -50,7 +50,7 @@ fn chi_square(observed: &[u64], parts: &[u32]) -> f64 {
 }
 
 /// The bound of the statistic for this many groups, by Wilson and Hilferty's approximation.
-fn bound(groups: usize) -> f64 {
+pub(super) fn bound(groups: usize) -> f64 {
     let freedom = groups.saturating_sub(1).max(1) as f64;
     let ninth = 2.0 / (9.0 * freedom);
     freedom * (1.0 - ninth + QUANTILE * ninth.sqrt()).powi(3)

@@ -59,7 +59,7 @@ pub fn gateway_listeners(around: &Surroundings<'_>, policy: &InboundPolicy) -> G
             conflicts: 0,
         };
         for PlacedServer { gateway, server } in ordinary {
-            opened.open(Server { gateway, name: &names[&gateway.meta.id], server });
+            opened.open(Server { gateway, name: &names[&gateway.meta.id], server, port });
         }
         made.conflicts += opened.conflicts;
         made.entries.extend(opened.listener());
@@ -124,7 +124,8 @@ impl<'a> Port<'a> {
         let around = self.behind(server);
         for told in server.bound(&around) {
             for route in &told.tls {
-                let matches = route.matches.iter().filter(|one| around.client.are(&one.sources, self.port));
+                let is_for = |sources: &Sources| around.client.are(sources, server.server.port);
+                let matches = route.matches.iter().filter(|one| is_for(&one.sources));
                 let sni = matches.flat_map(|one| &one.server_names);
                 let names: BTreeSet<_> =
                     sni.flat_map(|name| served(server.server, told, name)).map(str::to_owned).collect();
@@ -147,7 +148,7 @@ impl<'a> Port<'a> {
             return Some(listener::chain(&route, None, filter));
         }
         let around = self.behind(server);
-        let is_for = |sources: &Sources| around.client.are(sources, self.port);
+        let is_for = |sources: &Sources| around.client.are(sources, server.server.port);
         let mut routes = server.bound(&around).flat_map(|told| &told.tcp);
         let route = routes
             .find(|route| route.matches.is_empty() || route.matches.iter().any(|one| is_for(&one.sources)))?;
@@ -155,7 +156,7 @@ impl<'a> Port<'a> {
     }
 
     fn connections(&self, server: Server<'a>, to: &[Weighted]) -> lds::FilterChain {
-        let targets = self.behind(server).targets(to, self.port, &mut Reads::default());
+        let targets = self.behind(server).targets(to, server.server.port, &mut Reads::default());
         let name = self.name();
         let mut chain = listener::chain(server.name, None, filters::tcp_to(&name, &targets));
         chain.filters.splice(0..0, self.guards.tcp.iter().cloned());

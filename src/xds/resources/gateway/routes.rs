@@ -23,8 +23,8 @@ pub struct GatewayRoutes {
 /// What is served under one domain.
 #[derive(Default)]
 struct Domain<'a> {
-    /// With the gateway each is bound to.
-    told: Vec<(&'a str, &'a VirtualService)>,
+    /// With the gateway each is bound to, and the port of its server there.
+    told: Vec<(&'a str, &'a VirtualService, u16)>,
     /// Whether plain requests are sent to HTTPS.
     https_only: bool,
 }
@@ -40,7 +40,8 @@ pub fn gateway_routes(around: &Surroundings<'_>) -> GatewayRoutes {
             routes.reads.hosts.extend(hosts);
         }
         for server in &gateway.servers {
-            let server = Server { gateway, name, server };
+            let port = around.client.key().target(server.port);
+            let server = Server { gateway, name, server, port };
             if let Some(route) = server.route() {
                 let (_, domains) = tables.entry(route).or_insert((server.server.port, BTreeMap::new()));
                 add(server, around, domains);
@@ -50,7 +51,7 @@ pub fn gateway_routes(around: &Surroundings<'_>) -> GatewayRoutes {
     for (name, (port, domains)) in tables {
         let made = domains.into_iter().map(|(domain, one)| {
             let bound = one.told.into_iter();
-            let encoded = bound.flat_map(|(gateway, told)| {
+            let encoded = bound.flat_map(|(gateway, told, port)| {
                 let around = Surroundings { client: around.client.behind(gateway), ..*around };
                 route::requests(told, domain, port, &around, &mut routes.reads)
             });
@@ -76,8 +77,9 @@ fn add<'a>(server: Server<'a>, around: &Surroundings<'a>, domains: &mut BTreeMap
         for domain in told.hosts.iter().flat_map(|host| served(server.server, told, host.as_str())) {
             let entry = domains.entry(domain).or_default();
             entry.https_only |= https_only;
-            if !entry.told.iter().any(|(_, other)| std::ptr::eq(*other, told)) {
-                entry.told.push((server.name, told));
+            let port = server.server.port;
+            if !entry.told.iter().any(|(_, other, of)| *of == port && std::ptr::eq(*other, told)) {
+                entry.told.push((server.name, told, port));
             }
         }
     }

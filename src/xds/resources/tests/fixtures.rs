@@ -62,6 +62,7 @@ pub(super) fn sidecar(mode: InterceptionMode) -> OutboundKey {
         east_west: false,
         sidecar: None,
         gateways: Vec::new(),
+        targets: Vec::new(),
         labels: Labels::new(),
     }
 }

@@ -2,9 +2,11 @@
 
 use std::sync::Arc;
 
+use envoy_types::pb::envoy::config::core::v3::{DataSource, data_source};
 use envoy_types::pb::envoy::config::listener::v3 as lds;
 use envoy_types::pb::envoy::config::route::v3 as rds;
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3 as hcm;
+use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3 as tls;
 use prost::Message;
 
 use super::connections;
@@ -13,15 +15,15 @@ use super::requests::{forward, prefix, to, virtual_service};
 use super::validate::{Generated, document, envoy};
 use crate::model::policy::{
     AuthorizationAction, AuthorizationPolicy, AuthorizationRule, Gateway, GatewayHostName, GatewayServer,
-    HostPattern, MeshConfig, MtlsMode, PeerAuthentication, PolicyId, PolicyMeta, ServerTls, ServerTlsMode,
-    TcpRoute, TlsVersion, VirtualService, WorkloadSelector,
+    HostPattern, HttpMatch, MeshConfig, MtlsMode, PeerAuthentication, PolicyId, PolicyMeta, ServerTls,
+    ServerTlsMode, Sources, TcpRoute, TlsVersion, VirtualService, WorkloadSelector,
 };
 use crate::model::{InterceptionMode, PortProtocol, ProxyKind};
 use crate::registry::{PolicyObject, PolicySnapshot};
 use crate::view::{Client, OutboundKey, WorkloadMtls};
 use crate::xds::resources::{
-    GatewayListeners, GatewayRoutes, InboundPolicy, InboundPort, gateway_listeners, gateway_routes, inbound,
-    route, sni_listener,
+    GatewayListeners, GatewayRoutes, InboundPolicy, InboundPort, files, gateway_listeners, gateway_routes,
+    inbound, route, sni_listener,
 };
 
 fn id(name: &str) -> PolicyMeta {
@@ -217,6 +219,65 @@ fn the_first_chain_of_a_match_stays_and_the_others_are_counted() {
     assert!(routes.hosts.contains_key("https.443.p.a.edge"));
 }
 
+/// TLS with files that nobody has.
+fn of_files(ca: Option<&str>) -> Option<ServerTlsMode> {
+    let (certificate, key) = ("/absent/chain".into(), "/absent/key".into());
+    Some(ServerTlsMode::Files { certificate, key, ca: ca.map(Into::into) })
+}
+
+#[test]
+fn files_of_servers_are_secrets_that_only_their_routers_have() {
+    let servers = vec![
+        server(443, PortProtocol::Https, &["f.org"], of_files(None)),
+        server(443, PortProtocol::Https, &["g.org"], of_files(Some("/absent/ca"))),
+    ];
+    let policies = policies(vec![gateway("a", servers)]);
+    let (own, other) = (key(&["a"]), key(&[]));
+    let (listeners, _) = made(&own, &policies);
+    let listener: lds::Listener = find(&listeners.entries, "0.0.0.0_443");
+    let text = format!("{listener:?}");
+    assert!(!text.contains("Filename") && listener.filter_chains.len() == 2, "not in the listener: {text}");
+    for (name, of_root) in [("file-cert:/absent/chain~/absent/key", false), ("file-root:/absent/ca", true)] {
+        let secret: tls::Secret = decode(&files(name, &Client::new(&own, &policies)).expect("a secret"));
+        assert_eq!(secret.name, name);
+        let named = |path: &str| {
+            let specifier = Some(data_source::Specifier::Filename(path.to_owned()));
+            Some(DataSource { specifier, ..Default::default() })
+        };
+        match secret.r#type.expect("content") {
+            tls::secret::Type::TlsCertificate(chain) if !of_root => {
+                assert_eq!(chain.certificate_chain, named("/absent/chain"));
+                assert_eq!(chain.private_key, named("/absent/key"));
+            }
+            tls::secret::Type::ValidationContext(context) if of_root => {
+                assert_eq!(context.trusted_ca, named("/absent/ca"));
+            }
+            other => panic!("{name}: {other:?}"),
+        }
+        assert!(files(name, &Client::new(&other, &policies)).is_none(), "no Gateway of theirs: {name}");
+    }
+    assert!(files("file-cert:/absent/chain~/etc/key", &Client::new(&own, &policies)).is_none());
+}
+
+#[test]
+fn servers_listen_where_the_service_leads_their_ports_and_conditions_are_on_the_ports_they_name() {
+    let on = |port| HttpMatch { sources: Sources { port: Some(port), ..Sources::default() }, ..prefix("/") };
+    let routes =
+        vec![forward(vec![on(80)], vec![to(HOST, "", 1)]), forward(vec![on(8080)], vec![to(HOST, "", 1)])];
+    let leading = server(443, PortProtocol::Tls, &["*.local"], Some(ServerTlsMode::AutoPassthrough));
+    let policies = policies(vec![
+        gateway("a", vec![server(80, PortProtocol::Http, &["*"], None), leading]),
+        bound("a", virtual_service(&["a.org"], routes)),
+    ]);
+    let key = key(&["a"]).listening(&policies, [(80, 8080), (80, 8081), (443, 15443), (7, 8)]);
+    assert_eq!(key.targets, [(80, 8080), (443, 15443)], "the first one counts, and only ports of servers");
+    let (listeners, routes) = made(&key, &policies);
+    assert_eq!(names(&listeners.entries), ["0.0.0.0_8080"]);
+    assert_eq!(domains(&routes, "http.8080", &key, &policies), [("a.org".to_owned(), 1, false)]);
+    let passing = Client::new(&key, &policies).passthroughs();
+    assert_eq!(passing.iter().map(|one| one.port).collect::<Vec<_>>(), [15443]);
+}
+
 fn every_shape() -> PolicySnapshot {
     let mutual = || Some(ServerTlsMode::IstioMutual);
     let passing = || Some(ServerTlsMode::Passthrough);
@@ -233,6 +294,8 @@ fn every_shape() -> PolicySnapshot {
                 server(9000, PortProtocol::Tcp, &["*"], None),
                 server(15443, PortProtocol::Tls, &["*.local"], Some(ServerTlsMode::AutoPassthrough)),
                 server(444, PortProtocol::Https, &["*", "x.org"], mutual()),
+                server(445, PortProtocol::Https, &["f.org"], of_files(None)),
+                server(445, PortProtocol::Https, &["g.org"], of_files(Some("/absent/ca"))),
             ],
         ),
         bound(
@@ -252,7 +315,10 @@ fn a_real_envoy_accepts_every_shape_of_gateways_and_inbound_listeners() {
     let directory = tempfile::tempdir().expect("a directory");
     let (key, policies) = (key(&["a"]), every_shape());
     let (listeners, _) = made(&key, &policies);
-    assert_eq!(names(&listeners.entries), ["0.0.0.0_80", "0.0.0.0_443", "0.0.0.0_444", "0.0.0.0_9000"]);
+    assert_eq!(
+        names(&listeners.entries),
+        ["0.0.0.0_80", "0.0.0.0_443", "0.0.0.0_444", "0.0.0.0_445", "0.0.0.0_9000"]
+    );
     assert_eq!(listeners.conflicts, 1, "t.org of the second route");
     let passing =
         built_under(&service("helloworld", vec![port(80, PortProtocol::Http)]), &key, &policies, &[]);
