@@ -104,6 +104,7 @@ impl World {
     /// As proxies of a cluster see it.
     fn assign<'a>(&'a self, key: &'a EdsKey, recorder: &mut impl Recorder) -> Assignment<'a> {
         let inputs = Inputs {
+            waypoint: None,
             service: &self.service,
             networks: &self.networks,
             mesh: &self.mesh,

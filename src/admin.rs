@@ -5,6 +5,7 @@ mod debug;
 mod explain;
 mod health;
 mod index;
+mod near;
 mod query;
 mod reply;
 mod scrape;

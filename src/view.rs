@@ -12,6 +12,8 @@ mod eds_name;
 mod endpoints;
 pub mod explain;
 mod facts;
+mod hbone;
+mod inline;
 pub mod lb;
 mod mesh;
 mod merge;
@@ -23,6 +25,7 @@ mod roads;
 #[cfg(test)]
 mod tests;
 pub mod visibility;
+mod waypoint;
 mod weighing;
 
 pub use assignment::{
@@ -31,8 +34,10 @@ pub use assignment::{
 pub use client::{Client, Passthrough, PlacedServer, Unseen};
 pub use decision::{Decision, Recorder, Tally};
 pub use destination::{Destination, RuleClient};
-pub use eds_name::EdsName;
+pub use eds_name::{EdsName, VipProtocol};
 pub use endpoints::{Inputs, assign, sends_unhealthy};
+pub use inline::{InlineGroup, InlineSent, InlineTarget, Ways, inline, inline_networks};
 pub use mesh::MeshRules;
 pub use mtls::WorkloadMtls;
 pub use projection::{EdsKey, OutboundKey, Role, WorkloadKey};
+pub use waypoint::waypoint;

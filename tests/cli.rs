@@ -174,6 +174,17 @@ fn bad_input_is_named_with_the_right_exit_code() {
         (plain(&["clusters", "--server", "ftp://x"]), 2, vec!["--server", "http://"]),
         (plain(&["endpoints", "a.b"]), 2, vec!["--proxy"]),
         (plain(&["endpoints", "a.b", "--as", "netwrok=n"]), 2, vec!["netwrok", "network"]),
+        (plain(&["explain", "a.b"]), 2, vec!["--proxy"]),
+        (plain(&["explain", "--proxy", "x"]), 2, vec!["HOST[:PORT]"]),
+        (plain(&["explain", "a.b:0", "--proxy", "x"]), 2, vec!["\"0\"", "1 to 65535"]),
+        (plain(&["explain", "a.b", "--proxy", "x", "--as", "network=n"]), 2, vec!["cannot be used with"]),
+        (plain(&["explain", "a.b", "--as", "namespace=n"]), 2, vec!["neither network= nor cluster="]),
+        (plain(&["explain", "a.b", "--proxy", "x", "--endpoint", "pod"]), 2, vec!["--endpoint", "pod"]),
+        (
+            plain(&["explain", "a.b", "--proxy", "x", "--server", &format!("http://{gone}")]),
+            1,
+            vec![&gone, "refused"],
+        ),
         (plain(&["dump", "--xds", &gone, "--as", "x", "--type", "cds"]), 1, vec![&gone, "refused"]),
         (plain(&["dump", "--as", "{", "--type", "cds"]), 2, vec!["not JSON"]),
     ];
@@ -210,6 +221,18 @@ fn a_server_without_clusters_is_ready_and_explains_itself() {
     let text = String::from_utf8_lossy(&answer.stderr).into_owned();
     assert_eq!(answer.status.code(), Some(1), "{text}");
     assert!(text.contains("no service \"x.y\""), "{text}");
+    for (args, words) in [
+        (["explain", "x.y:80", "--as", "network=n"], "no service \"x.y\" in any cluster (hidden/no-service)"),
+        (
+            ["explain", "x.y:80", "--proxy", "p.q"],
+            "no connected proxy has \"p.q\" in its id; 0 are connected",
+        ),
+    ] {
+        let answer = output(&[&args[..], &["--server", &server]].concat());
+        let text = String::from_utf8_lossy(&answer.stderr).into_owned();
+        assert_eq!((answer.status.code(), answer.stdout.is_empty()), (Some(1), true), "{text}");
+        assert!(text.contains(words), "{text}");
+    }
     let answer = output(&["clusters", "--server", &server]);
     assert_eq!(
         String::from_utf8_lossy(&answer.stdout).trim(),

@@ -347,6 +347,7 @@ fn sent(plane: &Plane, clusters: &[&str]) -> Vec<(String, bytes::Bytes)> {
         let key = EdsKey::plain(*cluster, network, &ServiceKey::new("sample", name.host.clone()));
         let policies = registry.policies();
         let inputs = Inputs {
+            waypoint: None,
             service: &service,
             networks: &networks,
             mesh: &mesh,

@@ -6,15 +6,18 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::Sources;
+use super::near::{did_you_mean, near};
 use super::query::Query;
 use super::reply::Refusal;
 use crate::model::{ClusterId, Hostname, Locality, Node, NodeMetadata, ProxyView, Transport};
 use crate::registry::ServiceSnapshot;
-use crate::view::{EdsKey, EdsName, Inputs};
+use crate::view::{EdsKey, EdsName, Inputs, waypoint};
+use crate::xds::status::StreamStatus;
 
-const KNOWN: [&str; 7] = ["host", "port", "proxy", "network", "cluster", "namespace", "ip"];
+const KNOWN: [&str; 10] =
+    ["host", "port", "subset", "sni-dnat", "proxy", "network", "cluster", "namespace", "ip", "type"];
 const USAGE: &str = "needed: host=HOST and either proxy=ID (a connected one) or network=N and/or cluster=C; \
-                     optional: port=PORT, namespace=NS, ip=ADDRESS";
+                     optional: port=PORT, subset=NAME, sni-dnat, namespace=NS, ip=ADDRESS, type=sidecar|router";
 
 /// A question, understood.
 pub(super) struct Asked {
@@ -24,21 +27,55 @@ pub(super) struct Asked {
     pub(super) candidates: Vec<Arc<ServiceSnapshot>>,
     /// Whose view it is.
     pub(super) view: Arc<ProxyView>,
-    /// The ports: the one asked for, or all that Envoy can carry.
-    pub(super) ports: Vec<u16>,
+    /// The assignments: of the port asked for, or of all that Envoy can carry.
+    pub(super) names: Vec<EdsName>,
+}
+
+/// What is asked for, before anything is looked up.
+struct Wanted {
+    host: String,
+    port: Option<String>,
+    /// The form of the names; host and port are to be found.
+    form: EdsName,
+}
+
+impl Wanted {
+    /// From the parameters, or from the name of an Envoy cluster in place of the host.
+    fn read(query: &Query) -> Result<Self, Refusal> {
+        let host = query.get("host").ok_or_else(|| Refusal::query(USAGE))?;
+        let said = ["port", "subset", "sni-dnat"].into_iter().find(|key| query.has(key));
+        if !host.contains('|') && !host.starts_with("outbound_.") {
+            let subset = query.get("subset").unwrap_or_default().to_owned();
+            let sni_dnat = query.has("sni-dnat");
+            let form = EdsName { subset, sni_dnat, ..EdsName::outbound(0, &host.into()) };
+            return Ok(Self { host: host.to_owned(), port: query.get("port").map(str::to_owned), form });
+        }
+        let name = EdsName::parse(host).ok_or_else(|| {
+            Refusal::query(format!(
+                "{host:?} is no Envoy cluster with endpoints of a service; those are outbound|PORT|SUBSET|HOST and, by SNI, \
+                 outbound_.PORT_.SUBSET_.HOST"
+            ))
+        })?;
+        match said {
+            Some(key) => Err(Refusal::query(format!("{host:?} already says its {key}; leave {key} out"))),
+            None => Ok(Self { host: name.host.to_string(), port: Some(name.port.to_string()), form: name }),
+        }
+    }
 }
 
 impl Asked {
     /// Reads a query, which may have `more` parameters besides the usual ones.
     pub(super) fn read(sources: &Sources, query: &Query, more: &[&str]) -> Result<Self, Refusal> {
         query.only(&[&KNOWN[..], more].concat())?;
-        let host = query.get("host").ok_or_else(|| Refusal::query(USAGE))?;
+        let wanted = Wanted::read(query)?;
         let view = viewpoint(sources, query)?;
-        let candidates = find(sources, host, &view)?;
-        let ports = ports(&candidates, query)?;
+        let candidates = find(sources, &wanted.host, &view)?;
+        let ports = ports(&candidates, wanted.port.as_deref())?;
         let service = candidates.iter().find_map(|candidate| candidate.service.as_deref());
         let host = service.map(|service| service.key.hostname.clone()).unwrap_or_default();
-        Ok(Self { host, candidates, view, ports })
+        let name = |port| EdsName { port, host: host.clone(), ..wanted.form.clone() };
+        let names = ports.into_iter().map(name).collect();
+        Ok(Self { host, candidates, view, names })
     }
 
     /// The service that a projection means; the first where it means none.
@@ -63,7 +100,12 @@ impl Asked {
         let (mesh, policies) = (&sources.mesh, sources.registry.policies());
         let key = EdsKey::of(&self.view, name, &self.candidates, &policies, mesh);
         let service = self.meant(&key);
-        tell(Inputs { service, networks: &networks, mesh, standings: &standings, policies: &policies }, &key)
+        let waypoint = service.service.as_ref().and_then(|service| waypoint(service, name, &key, mesh));
+        let waypoint =
+            waypoint.and_then(|waypoint| sources.registry.service(waypoint)).map(|cell| cell.load());
+        let (networks, standings, policies) = (&*networks, &*standings, &*policies);
+        let waypoint = waypoint.as_deref();
+        tell(Inputs { service, waypoint, networks, mesh, standings, policies }, &key)
     }
 
     /// The answer, with what was asked.
@@ -81,10 +123,10 @@ impl Asked {
 
 /// Whose view it is: a connected proxy's, or that of one made up from network and cluster.
 fn viewpoint(sources: &Sources, query: &Query) -> Result<Arc<ProxyView>, Refusal> {
-    let made_up = ["network", "cluster", "ip"].iter().any(|key| query.has(key));
+    let made_up = ["network", "cluster", "ip", "type"].iter().any(|key| query.has(key));
     match query.get("proxy") {
         Some(_) if made_up => {
-            Err(Refusal::query("proxy=ID already says its network, cluster and ip; leave those out"))
+            Err(Refusal::query("proxy=ID already says its network, cluster, ip and type; leave those out"))
         }
         Some(id) => connected(sources, id),
         None if query.get("network").is_none() && query.get("cluster").is_none() => {
@@ -97,18 +139,22 @@ fn viewpoint(sources: &Sources, query: &Query) -> Result<Arc<ProxyView>, Refusal
 /// The connected proxy with this node id, connection id, or `pod.namespace`; a part is enough if only one fits.
 fn connected(sources: &Sources, id: &str) -> Result<Arc<ProxyView>, Refusal> {
     let streams = sources.xds.streams();
-    let exact = streams.iter().find(|stream| {
+    let short = |stream: &StreamStatus| {
         let workload = &stream.view.id;
-        [stream.node.id.as_str(), stream.connection_id.as_str()].contains(&id)
-            || format!("{}.{}", workload.name, workload.namespace) == id
+        format!("{}.{}", workload.name, workload.namespace)
+    };
+    let exact = streams.iter().find(|stream| {
+        [stream.node.id.as_str(), stream.connection_id.as_str()].contains(&id) || short(stream) == id
     });
     let fitting: Vec<_> = match exact {
         Some(stream) => vec![stream],
         None => streams.iter().filter(|stream| stream.node.id.contains(id)).collect(),
     };
     let Some(first) = fitting.first() else {
+        let names: Vec<_> = streams.iter().map(short).collect();
         return Err(Refusal::unknown(format!(
-            "no connected proxy has {id:?} in its id; {} are connected here: /debug/proxies lists them",
+            "no connected proxy has {id:?} in its id{}; {} are connected here: `tombolo proxies` lists them",
+            did_you_mean(&near(id, names.iter().map(String::as_str))),
             streams.len()
         )));
     };
@@ -129,7 +175,11 @@ fn imagined(sources: &Sources, query: &Query) -> Result<ProxyView, Refusal> {
     }
     let namespace = query.get("namespace").unwrap_or("default");
     let ip = query.get("ip").unwrap_or("192.0.2.1");
-    let id = format!("sidecar~{ip}~view.{namespace}~{namespace}.svc.{}", sources.domain);
+    let kind = query.get("type").unwrap_or("sidecar");
+    if !["sidecar", "router"].contains(&kind) {
+        return Err(Refusal::query(format!("type={kind:?} is neither sidecar nor router")));
+    }
+    let id = format!("{kind}~{ip}~view.{namespace}~{namespace}.svc.{}", sources.domain);
     let metadata = NodeMetadata {
         cluster_id: cluster.to_string(),
         network: text("network").to_owned(),
@@ -156,19 +206,26 @@ fn find(sources: &Sources, host: &str, view: &ProxyView) -> Result<Vec<Arc<Servi
         cells.iter().map(|cell| cell.load()).filter(|one| one.service.is_some()).collect()
     };
     candidates.iter().map(present).find(|found| !found.is_empty()).ok_or_else(|| {
+        let all = sources.registry.services();
+        let hosts = all.iter().filter(|cell| cell.load().service.is_some());
+        let suffix = format!(".svc.{domain}");
+        let short = |text: &str| text.strip_suffix(&suffix).unwrap_or(text).to_owned();
+        let names: Vec<_> = hosts.map(|cell| short(&cell.key().hostname)).collect();
         Refusal::unknown(format!(
-            "no service {host:?}; give NAME.NAMESPACE or the full name, /debug/endpointz lists them"
+            "no service {host:?} in any cluster (hidden/no-service){}; give NAME.NAMESPACE or the full name: `tombolo \
+             services` lists them",
+            did_you_mean(&near(&short(host), names.iter().map(String::as_str))),
         ))
     })
 }
 
 /// The ports to show: the one asked for, or all that Envoy can carry.
-fn ports(candidates: &[Arc<ServiceSnapshot>], query: &Query) -> Result<Vec<u16>, Refusal> {
+fn ports(candidates: &[Arc<ServiceSnapshot>], wanted: Option<&str>) -> Result<Vec<u16>, Refusal> {
     let services = candidates.iter().filter_map(|candidate| candidate.service.as_deref());
     let ports = services.clone().flat_map(|service| &service.ports);
     let all: BTreeSet<u16> =
         ports.filter(|port| port.transport == Transport::Tcp).map(|port| port.number).collect();
-    let Some(text) = query.get("port") else {
+    let Some(text) = wanted else {
         return Ok(all.into_iter().collect());
     };
     let listed: Vec<_> = all.iter().map(u16::to_string).collect();

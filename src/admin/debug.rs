@@ -17,7 +17,7 @@ pub(super) use proxies::{proxies, syncz};
 pub(super) use services::services;
 
 /// A moment as RFC 3339, by the present wall clock.
-fn time(moment: Moment) -> String {
+pub(super) fn time(moment: Moment) -> String {
     seconds(moment.time_of_day())
 }
 
@@ -27,6 +27,6 @@ fn seconds(time: std::time::SystemTime) -> String {
 }
 
 /// An age in seconds, to the millisecond.
-fn ago(moment: Moment, now: Moment) -> f64 {
+pub(super) fn ago(moment: Moment, now: Moment) -> f64 {
     (moment.age(now).as_secs_f64() * 1000.0).round() / 1000.0
 }

@@ -1,5 +1,6 @@
 //! `/debug/explain`: every endpoint of a host, and why a proxy has it or not.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use axum::extract::State;
@@ -7,19 +8,21 @@ use axum::response::Response;
 use serde_json::{Value, json};
 
 use super::asked::Asked;
+use super::debug::{ago, time};
 use super::query::Query;
 use super::reply::Refusal;
 use super::{Shared, Sources, reply};
+use crate::model::{ClusterId, ClusterStatus, Moment};
 use crate::view::EdsName;
-use crate::view::explain::explain;
+use crate::view::explain::{EndpointExplanation, explain, unseen};
 
 /// The page.
 pub(super) async fn page(State(sources): Shared, query: Query) -> Result<Response, Refusal> {
-    let asked = Asked::read(&sources, &query, &["subset", "endpoint"])?;
+    let asked = Asked::read(&sources, &query, &["endpoint"])?;
     let endpoint = query.get("endpoint").map(str::parse::<IpAddr>).transpose();
     let endpoint = endpoint.map_err(|error| Refusal::query(format!("endpoint= is no address: {error}")))?;
-    let subset = query.get("subset").unwrap_or_default();
-    let ports = asked.ports.iter().map(|port| port_answer(&sources, &asked, *port, subset, endpoint));
+    let heard = Heard::of(&sources, &asked);
+    let ports = asked.names.iter().map(|name| port_answer(&sources, &asked, name, endpoint, &heard));
     let ports: Vec<_> = ports.collect();
     if let Some(address) = endpoint
         && ports.iter().all(|port| port["endpoints"].as_array().is_none_or(Vec::is_empty))
@@ -29,28 +32,94 @@ pub(super) async fn page(State(sources): Shared, query: Query) -> Result<Respons
             asked.host
         )));
     }
-    Ok(reply::json(&query, &asked.about(&ports)))
+    let mut answer = asked.about(&ports);
+    answer["clusters"] = heard.rows(&asked);
+    Ok(reply::json(&query, &answer))
 }
 
-fn port_answer(sources: &Sources, asked: &Asked, port: u16, subset: &str, endpoint: Option<IpAddr>) -> Value {
-    let name = EdsName { subset: subset.to_owned(), ..EdsName::outbound(port, &asked.host) };
-    let mut explanation = asked.of(sources, &name, |inputs, key| explain(inputs, &name, key));
+fn port_answer(
+    sources: &Sources,
+    asked: &Asked,
+    name: &EdsName,
+    endpoint: Option<IpAddr>,
+    heard: &Heard,
+) -> Value {
+    let mut explanation = asked.of(sources, name, |inputs, key| {
+        let unseen = unseen(&asked.view, name, &asked.candidates, inputs);
+        explain(inputs, name, key, unseen)
+    });
     if endpoint.is_some() {
         explanation.endpoints.retain(|one| one.address == endpoint);
     }
     let rules: Vec<String> = explanation.rules.iter().map(ToString::to_string).collect();
-    let endpoints: Vec<_> = explanation
-        .endpoints
-        .iter()
-        .map(|one| {
-            let mut row = json!(one);
-            row["locality"] = json!(one.locality.to_string());
-            row
-        })
-        .collect();
+    let endpoints: Vec<_> = explanation.endpoints.iter().map(|one| row(one, heard)).collect();
+    let nothing = explanation.nothing.as_ref();
     json!({
-        "port": port, "name": explanation.name, "nothing": explanation.nothing, "rules": rules,
-        "localitySetting": explanation.locality_setting, "endpoints": endpoints,
-        "priorities": explanation.priorities, "gateways": explanation.gateways,
+        "port": name.port, "name": explanation.name, "nothing": nothing.map(|nothing| nothing.code),
+        "detail": nothing.map(|nothing| &nothing.detail), "would": nothing.map(|nothing| &nothing.would),
+        "rules": rules, "localitySetting": explanation.locality_setting, "endpoints": endpoints,
+        "priorities": explanation.priorities, "gateways": explanation.gateways, "waypoint": explanation.waypoint,
     })
+}
+
+/// One endpoint; the first of its checks is how its cluster is heard.
+fn row(one: &EndpointExplanation, heard: &Heard) -> Value {
+    let mut row = json!(one);
+    row["locality"] = json!(one.locality.to_string());
+    if let Some(chain) = row["chain"].as_array_mut() {
+        chain.insert(0, json!({"check": "heard", "ok": true, "detail": heard.in_words(&one.cluster)}));
+    }
+    row
+}
+
+/// How the clusters are heard that tell of a service. Of single objects neither versions nor ages are kept: what is
+/// said of a cluster holds for everything it tells.
+struct Heard {
+    clusters: BTreeMap<ClusterId, ClusterStatus>,
+    now: Moment,
+}
+
+impl Heard {
+    fn of(sources: &Sources, asked: &Asked) -> Self {
+        let shards = asked.candidates.iter().flat_map(|candidate| candidate.shards.iter());
+        let status = |id: &ClusterId| Some((id.clone(), sources.registry.clusters().get(id)?));
+        Self { clusters: shards.filter_map(|shard| status(&shard.cluster)).collect(), now: Moment::now() }
+    }
+
+    fn in_words(&self, cluster: &ClusterId) -> String {
+        let Some(status) = self.clusters.get(cluster) else {
+            return format!("told by {cluster}");
+        };
+        let state = match status.stale_since() {
+            Some(since) => format!("{}: as it was {} ago", status.health.word(), self.age(since)),
+            None => format!("{} for {}", status.health.word(), self.age(status.since)),
+        };
+        format!("told by {cluster} ({}), {state}", status.source)
+    }
+
+    /// In whole seconds.
+    fn age(&self, at: Moment) -> String {
+        let seconds = std::time::Duration::from_secs(at.age(self.now).as_secs());
+        let text = humantime::format_duration(seconds).to_string();
+        text.split(' ').take(2).collect()
+    }
+
+    fn rows(&self, asked: &Asked) -> Value {
+        let endpoints = |id: &ClusterId| -> usize {
+            let shards = asked.candidates.iter().filter_map(|candidate| candidate.shard(id));
+            shards.map(|shard| shard.endpoints.len()).sum()
+        };
+        let row = |(id, status): (&ClusterId, &ClusterStatus)| {
+            json!({
+                "id": id, "endpoints": endpoints(id), "health": status.health.word(),
+                "detail": status.health.detail(), "standing": status.standing, "source": status.source,
+                "since": time(status.since), "sinceSeconds": ago(status.since, self.now),
+                "lastEventSeconds": status.last_event().map(|at| ago(at, self.now)),
+                "lastContactSeconds": status.last_contact().map(|at| ago(at, self.now)),
+                "staleSeconds": status.stale_since().map(|at| ago(at, self.now)),
+                "snapshot": status.restored.is_some(),
+            })
+        };
+        self.clusters.iter().map(row).collect()
+    }
 }

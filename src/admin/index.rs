@@ -26,11 +26,11 @@ const PAGES: [(&str, &str); 15] = [
     ),
     (
         "view?host=HOST&amp;network=N&amp;cluster=C",
-        "the same for a proxy that need not exist; also port, namespace, ip",
+        "the same for a proxy that need not exist; also port, subset, sni-dnat, namespace, ip, type",
     ),
     (
         "explain?host=HOST&amp;proxy=ID",
-        "every endpoint of a host with the checks it passed, what would help, weights and priorities; also endpoint, subset",
+        "every endpoint of a host with the checks it passed, what would help, weights and priorities; also endpoint, port, subset, sni-dnat",
     ),
     ("list", "the names of these pages, as JSON"),
     ("../version", "the version"),

@@ -207,7 +207,18 @@ async fn an_explanation_has_every_endpoint_with_its_checks() {
     assert_eq!(port["gateways"][0]["arithmetic"], "1 endpoint of west weighs 1 = 1");
     let value = page("/debug/explain?host=helloworld.sample&cluster=east&ip=fd00::1").await;
     let hidden = &value["ports"][0]["endpoints"][1];
-    let last = hidden["chain"].as_array().and_then(|chain| chain.last()).expect("checks");
+    let chain = hidden["chain"].as_array().expect("checks");
+    let (first, last) = (&chain[0], chain.last().expect("a check"));
+    let heard = "told by west (secret istio-system/west), connecting for ";
+    assert!(
+        first["check"] == "heard" && first["detail"].as_str().is_some_and(|text| text.starts_with(heard))
+    );
+    let cluster = &value["clusters"][1];
+    assert_eq!(
+        (&cluster["id"], &cluster["endpoints"], &cluster["health"]),
+        (&json!("west"), &json!(1), &json!("connecting"))
+    );
+    assert!(cluster["sinceSeconds"].is_number() && cluster["staleSeconds"].is_null());
     assert_eq!((&last["check"], &last["ok"]), (&json!("gateway-family"), &json!(false)));
     assert_eq!(hidden["would"]["then"], "via-gateway");
     let address = hidden["address"].as_str().expect("an address");
@@ -217,6 +228,26 @@ async fn an_explanation_has_every_endpoint_with_its_checks() {
     assert!(all.len() == 2 && all.iter().all(|one| one["address"] == address));
     let none = page("/debug/explain?host=helloworld.sample&cluster=east&subset=v9").await;
     assert_eq!(none["ports"][0]["nothing"], "hidden/no-subset");
+}
+
+/// R4.28: who is asked for by SNI speaks mesh mTLS. West's pod does, and is behind its own gateway only.
+#[tokio::test]
+async fn sni_dnat_names_are_viewed_and_explained() {
+    let full = "outbound_.5000_._.helloworld.sample.svc.cluster.local";
+    for path in [
+        format!("/debug/view?host={full}&cluster=east&type=router"),
+        "/debug/view?host=helloworld.sample&port=5000&sni-dnat&cluster=east&type=router".to_owned(),
+    ] {
+        let port = &page(&path).await["ports"][0];
+        assert_eq!((&port["name"], &port["port"]), (&json!(full), &json!(5000)), "{path}");
+        assert_eq!(port["endpoints"][0]["via"], "direct", "{path}");
+    }
+    let value = page(&format!("/debug/explain?host={full}&cluster=east")).await;
+    let checks = value["ports"][0]["endpoints"][0]["chain"].as_array().expect("checks");
+    assert!(checks.iter().any(|check| check["check"] == "mtls"), "looked at even where nothing is between");
+    let subset = "outbound%7C5000%7Cv9%7Chelloworld.sample.svc.cluster.local";
+    let value = page(&format!("/debug/explain?host={subset}&cluster=east")).await;
+    assert_eq!(value["ports"][0]["nothing"], "hidden/no-subset");
 }
 
 #[tokio::test]
@@ -233,7 +264,16 @@ async fn wrong_queries_say_what_is_needed() {
         ("/debug/explain", 400, "host=HOST"),
         ("/debug/explain?host=helloworld.sample&cluster=east&endpoint=x", 400, "endpoint= is no address"),
         ("/debug/explain?host=helloworld.sample&cluster=east&endpoint=9.9.9.9", 404, "leave endpoint= out"),
-        ("/debug/view?host=helloworld.sample&cluster=east&subset=v1", 400, "unknown parameter"),
+        ("/debug/view?host=helloworld.sample&cluster=east&endpoint=10.0.0.1", 400, "unknown parameter"),
+        ("/debug/view?host=helloworld.sample&cluster=east&type=ztunnel", 400, "neither sidecar nor router"),
+        ("/debug/view?host=inbound%7C80%7C%7C&cluster=east", 400, "outbound|PORT|SUBSET|HOST"),
+        (
+            "/debug/view?host=outbound%7C5000%7C%7Chelloworld.sample&cluster=east&port=5000",
+            400,
+            "already says its port",
+        ),
+        ("/debug/view?host=helloword.sample&cluster=east", 404, "did you mean helloworld.sample?"),
+        ("/debug/view?host=x&proxy=slep.sample", 404, "did you mean sleep.sample?"),
         ("/nowhere", 404, "/debug lists"),
     ] {
         let (got, text) = get(path).await;

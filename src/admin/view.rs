@@ -14,15 +14,14 @@ use crate::view::{AssignedEndpoint, Decision, EdsName, Origin, assign};
 /// The page.
 pub(super) async fn page(State(sources): Shared, query: Query) -> Result<Response, Refusal> {
     let asked = Asked::read(&sources, &query, &[])?;
-    let answers: Vec<_> = asked.ports.iter().map(|port| answer(&sources, &asked, *port)).collect();
+    let answers: Vec<_> = asked.names.iter().map(|name| answer(&sources, &asked, name)).collect();
     Ok(reply::json(&query, &asked.about(&answers)))
 }
 
-fn answer(sources: &Sources, asked: &Asked, port: u16) -> Value {
-    let name = EdsName::outbound(port, &asked.host);
+fn answer(sources: &Sources, asked: &Asked, name: &EdsName) -> Value {
     let mut decisions: Vec<(Endpoint, Decision)> = Vec::new();
-    let sent: Vec<_> = asked.of(sources, &name, |inputs, key| {
-        let assignment = assign(inputs, &name, key, &mut decisions);
+    let sent: Vec<_> = asked.of(sources, name, |inputs, key| {
+        let assignment = assign(inputs, name, key, &mut decisions);
         let groups = assignment.groups.iter();
         groups.flat_map(|group| group.endpoints.iter().map(|one| sent(one, &group.locality))).collect()
     });
@@ -31,9 +30,10 @@ fn answer(sources: &Sources, asked: &Asked, port: u16) -> Value {
         chosen.map(|(endpoint, decision)| unsent(endpoint, *decision)).collect()
     };
     json!({
-        "port": port, "name": name.to_string(), "endpoints": sent,
+        "port": name.port, "name": name.to_string(), "endpoints": sent,
         "behindGateways": rows(|decision| decision == Decision::ViaGateway),
-        "hidden": rows(|decision| !matches!(decision, Decision::Direct | Decision::ViaGateway)),
+        "behindWaypoint": rows(|decision| decision == Decision::ViaWaypoint),
+        "hidden": rows(Decision::hides),
     })
 }
 

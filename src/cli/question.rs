@@ -8,15 +8,22 @@ use super::client::encode;
 #[derive(Debug, clap::Args)]
 #[command(group(clap::ArgGroup::new("who").required(true).args(["proxy", "viewer"])))]
 pub(crate) struct Question {
-    /// The service, in full or as NAME.NAMESPACE, with or without a port
+    /// The service, in full or as NAME.NAMESPACE, with or without a port; or the name of an Envoy cluster, such as
+    /// `outbound_.80_.v1_.HOST`
     #[arg(value_name = "HOST[:PORT]")]
     host: Host,
     /// As this connected proxy: its node id, POD.NAMESPACE, or a part of the id that only it has
     #[arg(long, value_name = "ID")]
     proxy: Option<String>,
-    /// As a proxy that need not exist: network=N,cluster=C[,namespace=NS][,ip=ADDRESS]
+    /// As a proxy that need not exist: network=N,cluster=C[,namespace=NS][,ip=ADDRESS][,type=router]
     #[arg(long = "as", id = "viewer", value_name = "WHO")]
     viewer: Option<Viewer>,
+    /// A subset of the host
+    #[arg(long, value_name = "NAME")]
+    subset: Option<String>,
+    /// As east-west gateways are asked for it by SNI: endpoints with mesh mTLS only
+    #[arg(long)]
+    sni_dnat: bool,
 }
 
 impl Question {
@@ -25,6 +32,12 @@ impl Question {
         let mut path = format!("/debug/{page}?host={}", encode(&self.host.name));
         if let Some(port) = self.host.port {
             path += &format!("&port={port}");
+        }
+        if let Some(subset) = &self.subset {
+            path += &format!("&subset={}", encode(subset));
+        }
+        if self.sni_dnat {
+            path += "&sni-dnat";
         }
         match (&self.proxy, &self.viewer) {
             (Some(proxy), _) => path += &format!("&proxy={}", encode(proxy)),
@@ -61,6 +74,9 @@ impl FromStr for Host {
     }
 }
 
+/// What is told of a proxy that need not exist.
+const KEYS: [&str; 5] = ["network", "cluster", "namespace", "ip", "type"];
+
 /// The query of a proxy that need not exist.
 #[derive(Clone, Debug)]
 struct Viewer(String);
@@ -73,8 +89,8 @@ impl FromStr for Viewer {
         let mut placed = false;
         for part in text.split(',').filter(|part| !part.is_empty()) {
             let (key, value) = part.split_once('=').ok_or_else(|| format!("{part:?} is not KEY=VALUE"))?;
-            if !["network", "cluster", "namespace", "ip"].contains(&key) {
-                return Err(format!("unknown key {key:?}; known are network, cluster, namespace, ip"));
+            if !KEYS.contains(&key) {
+                return Err(format!("unknown key {key:?}; known are {}", KEYS.join(", ")));
             }
             placed |= !value.is_empty() && ["network", "cluster"].contains(&key);
             query += &format!("&{key}={}", encode(value));
@@ -95,6 +111,12 @@ mod tests {
         }
         for wrong in ["", ":80", "h:0", "h:x"] {
             assert!(wrong.parse::<Host>().is_err(), "{wrong}");
+        }
+        for cluster in ["outbound|80|v1|h.ns", "outbound_.80_._.h.ns"] {
+            assert_eq!(
+                cluster.parse::<Host>().map(|host| (host.name, host.port)),
+                Ok((cluster.to_owned(), None))
+            );
         }
     }
 }

@@ -9,6 +9,7 @@ mod pod;
 mod protocol;
 mod service;
 mod slice;
+mod waypoint;
 mod workload;
 
 use crate::model::{ClusterId, Hostname, Name, Quirks, ServiceKey, SessionLabels};
@@ -28,6 +29,7 @@ pub use network::{Blocks, ClusterNetwork, Overlap};
 pub use pod::{Pod, PodShape};
 pub use service::{service, traffic_distribution};
 pub use slice::{Conditions, Entry, EntryAddresses, Slice};
+pub use waypoint::says_of_waypoints;
 pub use workload::{bare_workload, pod_profile, pod_workload};
 
 /// What is the same for every object of one cluster.

@@ -85,6 +85,8 @@ pub struct PodObject {
     pub hostname: Name,
     /// `spec.subdomain`.
     pub subdomain: Name,
+    /// Whether annotation `ambient.istio.io/redirection` says that its node takes HBONE for it (R4.16).
+    pub redirected: bool,
     /// Whether `status.phase` is `Failed`: such a pod counts as absent (R5.3).
     pub failed: bool,
     /// Ready, neither failed nor succeeded, not being deleted: it may lend its metadata to its IP (R5.7).

@@ -26,6 +26,7 @@
 
 mod authorization;
 mod decode;
+mod delegates;
 mod follow;
 mod form;
 mod gateway;

@@ -53,11 +53,14 @@ switches! {
     auto_send_unhealthy: "PILOT_AUTO_SEND_UNHEALTHY_ENDPOINTS" = true;
     /// Further addresses of an endpoint are sent (R4.15).
     dual_stack: "ISTIO_DUAL_STACK" = false;
-    /// Ambient mode: without it every switch below that is about it is off.
+    /// Ambient mode: without it every switch below that is about it is off. Sidecars and routers then send HBONE to
+    /// workloads that take it (R4.16); the Envoys of the mesh need the bootstrap extension
+    /// `envoy.bootstrap.internal_listener`, or `DISABLE_HBONE_SEND` in their metadata as sidecars. Nothing is made that
+    /// takes HBONE: neither for sidecars nor for waypoints and east-west gateways of an ambient mesh.
     ambient: "PILOT_ENABLE_AMBIENT" = false;
     /// HBONE is preferred to mTLS where an endpoint offers both (R4.16).
     prefer_hbone: "PILOT_PREFER_SENDING_HBONE" = false;
-    /// Ambient mode over several networks (R4.20).
+    /// Ambient mode over several networks (R4.20): routers reach other networks by HBONE inside HBONE (R4.24).
     multi_network: "AMBIENT_ENABLE_MULTI_NETWORK" = false;
     /// Waypoints use other networks (R4.21).
     multi_network_waypoint: "AMBIENT_ENABLE_MULTI_NETWORK_WAYPOINT" = true;

@@ -58,6 +58,8 @@ quirks! {
     Q16;
     /// Without any gateway in the mesh, endpoints without an address are sent.
     Q17;
+    /// Of Envoy clusters that resolve names, proxies with addresses of one family lose the gateways with host names.
+    Q18;
     /// Outlier detection of the mesh's default traffic policy does not switch failover on.
     Q19;
     /// Localities of endpoints do not follow later changes of their nodes.

@@ -179,6 +179,8 @@ pub struct Service {
     pub traffic_distribution: TrafficDistribution,
     /// Whether it stands for a multi-cluster import (R4.39).
     pub import: Import,
+    /// The service of the waypoint through which ingress gateways send, if they are to (R4.37).
+    pub ingress_waypoint: Option<ServiceKey>,
     /// Identities from annotations (R5.23); in the merged record also those behind all endpoints.
     pub accounts: Set<SpiffeId>,
     /// What only ServiceEntries say; `None` for Kubernetes Services.

@@ -70,6 +70,8 @@ pub struct WorkloadProfile {
     pub network: NetworkId,
     /// Whether it terminates mesh mTLS (R5.8).
     pub tls_mode: TlsMode,
+    /// Whether its node takes HBONE for it: annotation `ambient.istio.io/redirection` (R4.16).
+    pub redirected: bool,
     /// Its identity (R5.9); bare addresses have none.
     pub account: Option<SpiffeId>,
     /// Canonical revision (R4.14); `latest` is written as empty.
@@ -111,6 +113,8 @@ pub struct WorkloadParts {
     pub node: Name,
     /// Whether it terminates mesh mTLS (R5.8).
     pub tls_mode: TlsMode,
+    /// Whether its node takes HBONE for it (R4.16).
+    pub redirected: bool,
     /// Its identity (R5.9); bare addresses have none.
     pub account: Option<SpiffeId>,
     /// The workload's name, such as the Deployment's (R5.10).
@@ -193,6 +197,7 @@ impl From<WorkloadParts> for Workload {
             namespace: parts.namespace,
             network: parts.network,
             tls_mode: parts.tls_mode,
+            redirected: parts.redirected,
             account: parts.account,
             canonical_revision: parts.canonical_revision,
             workload_name: Some(parts.workload_name),
@@ -361,6 +366,7 @@ impl From<&Workload> for WorkloadParts {
             namespace: profile.namespace,
             network: profile.network,
             tls_mode: profile.tls_mode,
+            redirected: profile.redirected,
             account: profile.account,
             workload_name: workload.workload_name().clone(),
             canonical_name: workload.canonical_name().clone(),

@@ -218,6 +218,11 @@ impl PolicySnapshot {
         own.chain(wildcards(host).flat_map(|wildcard| self.of::<T>(&wildcard)))
     }
 
+    /// The same with another mesh-wide document: what would be.
+    pub fn but(&self, mesh: MeshConfig) -> Self {
+        Self { mesh: Some((u64::MAX, Arc::new(mesh))), ..self.clone() }
+    }
+
     /// A snapshot of these objects alone, with the mesh-wide document: for tools and tests.
     pub fn with(mesh: MeshConfig, objects: impl IntoIterator<Item = PolicyObject>) -> Self {
         let mut book = PolicyBook::default();

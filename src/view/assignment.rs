@@ -1,11 +1,12 @@
 //! What a proxy gets for one Envoy cluster: plain values, no protobuf. They borrow from the snapshots they were made of.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use serde::Serialize;
 
+use super::Role;
 use crate::model::policy::PolicyPart;
-use crate::model::{ClusterId, Health, Locality, Name, NetworkId, Workload};
+use crate::model::{ClusterId, Health, Locality, Name, NetworkId, ServiceKey, Workload};
 
 /// What an assigned endpoint stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -35,6 +36,14 @@ pub enum InternalListener {
 }
 
 impl InternalListener {
+    /// Where HBONE to endpoints themselves starts at proxies of this part (R4.17).
+    pub fn to_endpoints(role: Role) -> Self {
+        match role {
+            Role::EastWest => Self::ForwardInnerConnect,
+            _ => Self::ConnectOriginate,
+        }
+    }
+
     /// Its name.
     pub fn name(self) -> &'static str {
         match self {
@@ -58,7 +67,7 @@ pub enum Target<'a> {
     /// A Unix socket (R4.15).
     Pipe(Name),
     /// An internal listener. The endpoint id is `address:port`, and so is `local` of the filter metadata
-    /// `envoy.filters.listener.original_dst` (R4.17, R4.24).
+    /// `envoy.filters.listener.original_dst` (R4.17, R4.24) unless it is a [waypoint's](Assignment::waypoint_to).
     Internal {
         /// Which.
         listener: InternalListener,
@@ -175,6 +184,12 @@ pub struct Assignment<'a> {
     pub groups: Vec<LocalityGroup<'a>>,
     /// Whether the encoder leaves out the filter metadata `istio.workload` (R4.14).
     pub hides_workloads: bool,
+    /// Where the waypoint whose endpoints these are is to lead: an address and port of the service (R4.17, R4.37). Then
+    /// `local` of every endpoint at [`InternalListener::ConnectOriginate`] is this, and `waypoint` its own
+    /// `address:port`.
+    pub waypoint_to: Option<SocketAddr>,
+    /// The waypoint's service that was looked at, with its version, 0 for none.
+    pub waypoint_read: Option<(ServiceKey, u64)>,
     /// The networks whose gateways were looked at, with the version of each (D14); ordered. The empty id stands for
     /// all of them (Q17, Q26, Q29).
     pub networks_read: Vec<(NetworkId, u64)>,

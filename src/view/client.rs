@@ -5,13 +5,13 @@ use std::net::IpAddr;
 use std::sync::{Arc, LazyLock};
 
 use super::visibility::{Sight, own_port, reads};
-use super::{Destination, MeshRules, OutboundKey, RuleClient};
+use super::{Destination, MeshRules, OutboundKey, RuleClient, Ways};
 use crate::model::policy::{
     DestinationRule, EgressListener, Gateway, GatewayHostName, GatewayServer, MESH_GATEWAY, MeshConfig,
     OutboundPolicy, ServerTls, Sidecar, Sources, VirtualService,
 };
 use crate::model::{DEFAULT_GATEWAY_PORT, ServiceKey};
-use crate::registry::PolicySnapshot;
+use crate::registry::{NetworkSnapshot, PolicySnapshot};
 
 /// The clients of one projection under the policies of one moment.
 #[derive(Clone, Copy, Debug)]
@@ -22,6 +22,8 @@ pub struct Client<'a> {
     sight: Sight<'a>,
     /// The gateway the clients are behind, or [`MESH_GATEWAY`].
     behind: &'a str,
+    /// The networks; `None` where they do not matter.
+    networks: Option<&'a NetworkSnapshot>,
 }
 
 impl<'a> Client<'a> {
@@ -33,7 +35,7 @@ impl<'a> Client<'a> {
         };
         let sight = Sight::new(&key.namespace, key.sidecar.as_ref().and_then(find), policies);
         static USUAL: LazyLock<MeshRules> = LazyLock::new(MeshRules::default);
-        Self { key, policies, rules: &USUAL, sight, behind: MESH_GATEWAY }
+        Self { key, policies, rules: &USUAL, sight, behind: MESH_GATEWAY, networks: None }
     }
 
     /// The same clients, under these mesh-wide rules.
@@ -49,6 +51,16 @@ impl<'a> Client<'a> {
     /// The projection.
     pub fn key(&self) -> &'a OutboundKey {
         self.key
+    }
+
+    /// The same clients with what leads them to other networks.
+    pub fn across(self, networks: &'a NetworkSnapshot) -> Self {
+        Self { networks: Some(networks), ..self }
+    }
+
+    /// What leads to other networks, if that was told.
+    pub fn ways(&self) -> Option<Ways<'a>> {
+        self.networks.map(|networks| Ways { networks, mesh: self.rules })
     }
 
     /// The same clients behind a gateway (`namespace/name`): conditions on who asks are read for those.
@@ -129,9 +141,17 @@ impl<'a> Client<'a> {
         };
         let own = listeners.iter().any(|listener| own_port(listener) == Some(port));
         let wanted = own.then_some(port);
-        let mut on = listeners.iter().filter(|listener| own_port(listener) == wanted);
+        let addressed = listeners.iter().filter(|listener| listener.socket.is_none());
+        let mut on = addressed.filter(|listener| own_port(listener) == wanted);
         let found = on.find(|listener| reads(listener, &service.namespace, &service.hostname));
         found.map(Some).ok_or(Unseen)
+    }
+
+    /// The listeners of their Sidecar on Unix sockets through which a service is reached.
+    pub fn sockets(&self, service: &ServiceKey) -> impl Iterator<Item = &'a EgressListener> {
+        let listeners = self.sight.egress().unwrap_or_default().iter();
+        let sockets = listeners.filter(|listener| listener.socket.is_some());
+        sockets.filter(|listener| reads(listener, &service.namespace, &service.hostname))
     }
 
     /// The DestinationRule for calls to a service.

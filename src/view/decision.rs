@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::model::Endpoint;
+use crate::model::{Addresses, Endpoint, Exposure, Health, InlineEndpoint};
 
 macro_rules! decisions {
     ($($(#[$doc:meta])* $name:ident = $code:literal;)*) => {
@@ -31,6 +31,8 @@ decisions! {
     Direct = "direct";
     /// Counted into the weight of its network's gateways.
     ViaGateway = "via-gateway";
+    /// Reached through the waypoint of its service, whose endpoints are sent instead (R4.37).
+    ViaWaypoint = "via-waypoint";
     /// Another port of the service (R4.6, D7).
     OtherPort = "hidden/other-port";
     /// Not of the subset (R4.8).
@@ -69,17 +71,51 @@ decisions! {
     SameAddress = "hidden/same-address";
     /// Its cluster has not been heard for longer than it may serve, and others serve (D35).
     StaleCluster = "hidden/stale-cluster";
+    /// To be reached through the waypoint of its service, which has no endpoint for this proxy (R4.37).
+    NoWaypoint = "hidden/no-waypoint";
+}
+
+impl Decision {
+    /// Whether the proxy does not reach the endpoint at all.
+    pub fn hides(self) -> bool {
+        !matches!(self, Self::Direct | Self::ViaGateway | Self::ViaWaypoint)
+    }
 }
 
 /// Told of every endpoint's decision, in pipeline order.
+///
+/// Counts and lists of decisions are about the service's own endpoints.
 pub trait Recorder {
     /// `endpoint` was decided.
     fn decided(&mut self, endpoint: &Endpoint, decision: Decision);
+
+    /// `endpoint` of the waypoint that stands in for the service was decided (R4.37), before those of the service.
+    fn decided_of_waypoint(&mut self, _endpoint: &Endpoint, _decision: Decision) {}
+
+    /// One at a Unix socket was decided (R4.15); told as [`at_socket`].
+    fn decided_at_socket(&mut self, endpoint: &InlineEndpoint, decision: Decision) {
+        self.decided(&at_socket(endpoint), decision);
+    }
+}
+
+/// An endpoint at a Unix socket as one of those that clusters tell of: without an address, on port 0.
+pub(super) fn at_socket(endpoint: &InlineEndpoint) -> Endpoint {
+    Endpoint {
+        addresses: Addresses::default(),
+        port: 0,
+        port_name: endpoint.port_name.clone(),
+        health: Health::Healthy,
+        weight: endpoint.weight,
+        exposure: Exposure::default(),
+        workload: endpoint.workload.clone(),
+    }
 }
 
 /// Records nothing.
 impl Recorder for () {
     fn decided(&mut self, _: &Endpoint, _: Decision) {}
+
+    fn decided_at_socket(&mut self, _: &InlineEndpoint, _: Decision) {}
 }
 
 /// How many endpoints met each decision.
@@ -102,6 +138,10 @@ impl Tally {
 /// Counts.
 impl Recorder for Tally {
     fn decided(&mut self, _: &Endpoint, decision: Decision) {
+        self.0[decision as usize] += 1;
+    }
+
+    fn decided_at_socket(&mut self, _: &InlineEndpoint, decision: Decision) {
         self.0[decision as usize] += 1;
     }
 }

@@ -8,8 +8,9 @@ use super::facts::{Facts, Question};
 use super::lb::{Client, Plan};
 use super::pass::Pass;
 use super::roads::Roads;
+use super::waypoint::{self, OfWaypoint, Way};
 use super::weighing::Weighing;
-use super::{Destination, EdsKey, EdsName, MeshRules, Recorder, mtls, projection, reads};
+use super::{Destination, EdsKey, EdsName, MeshRules, Recorder, hbone, mtls, projection, reads};
 use crate::model::policy::OutlierDetection;
 use crate::model::{Features, Labels, Locality, Quirk, Service, TrafficDistribution};
 use crate::registry::{NetworkSnapshot, PolicySnapshot, ServiceSnapshot, StandingSnapshot};
@@ -19,6 +20,8 @@ use crate::registry::{NetworkSnapshot, PolicySnapshot, ServiceSnapshot, Standing
 pub struct Inputs<'a> {
     /// The service.
     pub service: &'a ServiceSnapshot,
+    /// The service's [waypoint](super::waypoint()), where it has one that some cluster knows.
+    pub waypoint: Option<&'a ServiceSnapshot>,
     /// The networks.
     pub networks: &'a NetworkSnapshot,
     /// Mesh-wide rules.
@@ -42,9 +45,10 @@ pub fn assign<'a>(
 ) -> Assignment<'a> {
     let service = inputs.service.service.as_deref();
     let meant = service.filter(|service| key.namespace.as_ref() == Some(&service.key.namespace));
-    let Some(service) =
-        meant.filter(|service| service.port(name.port).is_some() && !service.resolution.is_dns())
-    else {
+    let sent = |service: &&Service| {
+        service.port(name.port).is_some() && !service.resolution.is_dns() && hbone::is_for(name, key.role)
+    };
+    let Some(service) = meant.filter(sent) else {
         return Assignment { standings_read: standings_read(inputs), ..Assignment::default() };
     };
     let destination = Destination::of_ids(inputs.policies, &name.host, &key.rules);
@@ -66,17 +70,25 @@ pub fn assign<'a>(
     // The Envoy cluster has the mesh's where the rule has none (Q19).
     let default = config.outlier_detection.as_ref().filter(|_| !mesh.quirks().has(Quirk::Q19));
     let outliers = settings.outlier_detection.as_ref().or(default);
+    let labels = subset.map(|subset| &subset.labels);
+    let way = Way::of(inputs, service, name, key);
+    let waypoint = way.as_ref().and_then(|way| way.inputs(inputs));
+    let inputs_of_pass = waypoint.map_or(inputs, |(_, inputs)| inputs);
+    let name_of_pass = way.as_ref().map_or(name, |way| &way.name);
     let question = Question {
         inputs,
+        name: name_of_pass,
         key,
-        subset: subset.map(|subset| &subset.labels),
+        to_waypoint: way.is_some(),
+        subset: labels.filter(|_| way.is_none()),
         tls: mtls::told(&destination, name),
-        cluster_local: mesh.cluster_local(config, &name.host),
+        cluster_local: mesh.cluster_local(config, &name.host)
+            || way.as_ref().is_some_and(|way| mesh.cluster_local(config, &way.waypoint.hostname)),
         global: is_global(inputs, service),
     };
     let mut pass = Pass {
-        inputs,
-        name,
+        inputs: inputs_of_pass,
+        name: name_of_pass,
         key,
         sends_unhealthy: sends_unhealthy(features, service.traffic_distribution, outliers),
         sticky: mesh.is_sticky(&service.labels),
@@ -84,15 +96,28 @@ pub fn assign<'a>(
         shares: if let Plan::Distribute(rules) = &plan { Some((rules, client.locality)) } else { None },
     };
     let scale = mesh.quirks().has(Quirk::Q29).then(|| pass.facts.roads().mesh_scale());
-    let once = inputs.service.shards.len() > 1 && !mesh.quirks().has(Quirk::Q27);
+    let once = pass.inputs.service.shards.len() > 1 && !mesh.quirks().has(Quirk::Q27);
     let mut weighing = Weighing::new(mesh.quirks(), scale, once);
-    pass.shards(service, &mut weighing, recorder);
-    pass.unix(service, &mut weighing);
-    let groups = weighing.finish(pass.facts.roads(), &plan, client);
+    match (&way, waypoint) {
+        (None, _) => {
+            pass.shards(service, &mut weighing, recorder);
+            pass.unix(service, &mut weighing, recorder);
+        }
+        (Some(_), Some((record, _))) => pass.shards(record, &mut weighing, &mut OfWaypoint(recorder)),
+        (Some(_), None) => {}
+    }
+    let mut groups = weighing.finish(pass.facts.roads(), &plan, client);
+    hbone::without_match(name, &mut groups);
+    if way.is_some() {
+        let serves = groups.iter().any(|group| !group.endpoints.is_empty());
+        waypoint::decided(inputs, name, labels, serves, recorder);
+    }
     let (namespaces, roads) = pass.facts.into_parts();
     Assignment {
         groups,
         hides_workloads: !features.tells_workloads(),
+        waypoint_to: way.as_ref().map(|way| way.to),
+        waypoint_read: way.as_ref().map(Way::read),
         networks_read: roads.into_read(),
         standings_read: standings_read(inputs),
         policies_read: reads::policies(inputs.policies, &name.host, &namespaces),
@@ -111,7 +136,9 @@ pub fn sends_unhealthy(
 }
 
 fn standings_read(inputs: Inputs<'_>) -> u64 {
-    inputs.standings.version(inputs.service.shards.iter().map(|shard| &shard.cluster))
+    let shards =
+        inputs.service.shards.iter().chain(inputs.waypoint.iter().flat_map(|waypoint| &waypoint.shards));
+    inputs.standings.version(shards.map(|shard| &shard.cluster))
 }
 
 /// Whether other clusters may use a service (R4.9): always, but in an ambient mesh of several networks only if the

@@ -6,10 +6,13 @@
 //! the distinct reasons: for operators, not for the hot path.
 
 mod chain;
+mod gateways;
 mod priorities;
 mod sums;
 #[cfg(test)]
 mod tests;
+mod unseen;
+mod waypoint;
 mod would;
 
 use std::net::IpAddr;
@@ -19,12 +22,19 @@ use serde::Serialize;
 pub use chain::Check;
 pub use priorities::PriorityRow;
 pub use sums::{GatewaySum, Share};
+pub use unseen::{WouldSee, unseen};
+pub use waypoint::{WaypointEndpoint, WaypointExplanation};
 pub use would::Would;
 
-use super::{Assignment, Decision, Destination, EdsKey, EdsName, Inputs, Origin, assign};
+use super::decision::at_socket;
+use super::{Assignment, Decision, Destination, EdsKey, EdsName, Inputs, Origin, Recorder, assign};
 use crate::model::policy::PolicyId;
-use crate::model::{ClusterId, Endpoint, Health, Locality, Name, NetworkId};
+use crate::model::{
+    ClusterId, Endpoint, Health, InlineAddress, InlineEndpoint, Locality, Name, NetworkId, Resolution,
+    Service, Transport,
+};
 use chain::Facts;
+use gateways::{Entrances, place, way};
 
 /// What one proxy gets for one name, and why.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -33,7 +43,7 @@ pub struct Explanation {
     /// The name of the assignment.
     pub name: String,
     /// Why there is nothing to decide; `None` when endpoints were decided.
-    pub nothing: Option<Nothing>,
+    pub nothing: Option<Absence>,
     /// The DestinationRules that hold, in order (R4.3).
     pub rules: Vec<PolicyId>,
     /// What orders localities, in words (R4.29–R4.31).
@@ -44,14 +54,36 @@ pub struct Explanation {
     pub priorities: Vec<PriorityRow>,
     /// What the weights of gateways are made of.
     pub gateways: Vec<GatewaySum>,
+    /// The waypoint that stands in for the endpoints (R4.37).
+    pub waypoint: Option<WaypointExplanation>,
+}
+
+/// Why there is nothing to decide.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Absence {
+    /// Which of the reasons.
+    pub code: Nothing,
+    /// What was looked at, in words.
+    pub detail: String,
+    /// What would have to be otherwise.
+    pub would: Option<WouldSee>,
 }
 
 /// Why a name has no endpoints at all. The codes are stable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub enum Nothing {
-    /// No cluster has such a service, or the proxy does not see it: by exportTo or by its Sidecar (R4.2).
-    #[serde(rename = "hidden/not-visible")]
-    NotVisible,
+    /// No cluster has such a service (R4.2).
+    #[serde(rename = "hidden/no-service")]
+    NoService,
+    /// The service is not exported to the proxy's namespace: exportTo (R4.2).
+    #[serde(rename = "hidden/export-to")]
+    ExportTo,
+    /// The proxy's Sidecar does not name the host on this port (R4.2).
+    #[serde(rename = "hidden/sidecar-egress")]
+    SidecarEgress,
+    /// It is another name of another host (ExternalName), and has no endpoints of its own (R5.21).
+    #[serde(rename = "alias")]
+    Alias,
     /// The service has no such TCP port (R4.2).
     #[serde(rename = "hidden/no-port")]
     NoPort,
@@ -69,8 +101,10 @@ pub enum Nothing {
 pub struct EndpointExplanation {
     /// Its address; none where nobody tells one.
     pub address: Option<IpAddr>,
-    /// Its target port.
+    /// Its target port; 0 at a Unix socket.
     pub port: u16,
+    /// The path of its Unix socket (R4.15).
+    pub socket: Option<Name>,
     /// Its pod; empty for a bare address.
     pub pod: Name,
     /// Its pod's namespace.
@@ -95,17 +129,57 @@ pub struct EndpointExplanation {
     pub would: Option<Would>,
 }
 
-/// Explains what proxies with projection `key` get for `name`.
-pub fn explain(inputs: Inputs<'_>, name: &EdsName, key: &EdsKey) -> Explanation {
-    let mut decided: Vec<(Endpoint, Decision)> = Vec::new();
-    let assignment = assign(inputs, name, key, &mut decided);
+/// An endpoint with what became of it.
+#[derive(Clone, Debug)]
+struct Decided {
+    endpoint: Endpoint,
+    /// The path, of one at a Unix socket.
+    socket: Option<Name>,
+    decision: Decision,
+}
+
+/// Everything that was decided, in the order of the pipeline.
+#[derive(Debug, Default)]
+struct Record {
+    /// The service's endpoints.
+    own: Vec<Decided>,
+    /// Those of its waypoint.
+    of_waypoint: Vec<Decided>,
+}
+
+impl Recorder for Record {
+    fn decided(&mut self, endpoint: &Endpoint, decision: Decision) {
+        self.own.push(Decided { endpoint: endpoint.clone(), socket: None, decision });
+    }
+
+    fn decided_of_waypoint(&mut self, endpoint: &Endpoint, decision: Decision) {
+        self.of_waypoint.push(Decided { endpoint: endpoint.clone(), socket: None, decision });
+    }
+
+    fn decided_at_socket(&mut self, endpoint: &InlineEndpoint, decision: Decision) {
+        let socket = match &endpoint.address {
+            InlineAddress::Unix(path) => Some(path.clone()),
+            InlineAddress::Ip(_) | InlineAddress::Host(_) | InlineAddress::Absent => None,
+        };
+        self.own.push(Decided { endpoint: at_socket(endpoint), socket, decision });
+    }
+}
+
+/// Explains what proxies with projection `key` get for `name`. `unseen` is what [`unseen()`] says of a proxy that sees no
+/// service there.
+pub fn explain(inputs: Inputs<'_>, name: &EdsName, key: &EdsKey, unseen: Option<Absence>) -> Explanation {
+    let mut record = Record::default();
+    let assignment = assign(inputs, name, key, &mut record);
+    let Record { own: decided, of_waypoint } = record;
     let facts = Facts::new(inputs, name, key);
+    let entrances = Entrances::new(&assignment);
     let mut woulds = would::Woulds::new(inputs, name, key);
-    let endpoints = decided.iter().enumerate().map(|(at, (endpoint, decision))| {
-        let workload = &endpoint.workload;
+    let endpoints = decided.iter().enumerate().map(|(at, one)| {
+        let (endpoint, workload) = (&one.endpoint, &one.endpoint.workload);
         EndpointExplanation {
             address: endpoint.addresses.first().copied(),
             port: endpoint.port,
+            socket: one.socket.clone(),
             pod: workload.name.clone(),
             namespace: workload.namespace.clone(),
             cluster: workload.cluster.clone(),
@@ -113,52 +187,105 @@ pub fn explain(inputs: Inputs<'_>, name: &EdsName, key: &EdsKey) -> Explanation 
             locality: workload.locality().clone(),
             health: endpoint.health,
             weight: endpoint.weight(),
-            decision: *decision,
-            priority: priority_of(&assignment, endpoint, *decision),
-            chain: facts.chain(endpoint, *decision),
-            would: woulds.of(at, endpoint, *decision),
+            decision: one.decision,
+            priority: priority_of(&assignment, &entrances, &facts, one),
+            chain: facts.chain(one),
+            would: woulds.of(at, one),
         }
     });
     let endpoints: Vec<_> = endpoints.collect();
     Explanation {
         name: name.to_string(),
-        nothing: nothing(inputs, name, key),
+        nothing: unseen.or_else(|| nothing(inputs, name, key)),
         rules: key.rules.clone(),
         locality_setting: priorities::setting(inputs, name, key),
         priorities: priorities::rows(&assignment, inputs, name, key),
-        gateways: sums::sums(&assignment, &decided, &facts),
+        gateways: sums::sums(&entrances, &decided, &facts),
+        waypoint: waypoint::of(&assignment, &of_waypoint),
         endpoints,
     }
 }
 
-fn nothing(inputs: Inputs<'_>, name: &EdsName, key: &EdsKey) -> Option<Nothing> {
+fn nothing(inputs: Inputs<'_>, name: &EdsName, key: &EdsKey) -> Option<Absence> {
+    let absence = |code, detail: String| Some(Absence { code, detail, would: None });
     let service = inputs.service.service.as_deref();
     let Some(service) = service.filter(|service| key.namespace.as_ref() == Some(&service.key.namespace))
     else {
-        return Some(Nothing::NotVisible);
+        return absence(Nothing::NoService, "no cluster tells of such a service".to_owned());
     };
     let destination = Destination::of_ids(inputs.policies, &name.host, &key.rules);
     match () {
-        () if service.resolution.is_dns() => Some(Nothing::Dns),
-        () if service.port(name.port).is_none() => Some(Nothing::NoPort),
+        () if matches!(service.resolution, Resolution::Alias(_)) => absence(Nothing::Alias, alias(service)),
+        () if service.resolution.is_dns() => absence(
+            Nothing::Dns,
+            "Envoy resolves the host itself; its endpoints are in the Envoy cluster".to_owned(),
+        ),
+        () if service.port(name.port).is_none() => absence(Nothing::NoPort, ports(service)),
         () if !name.subset.is_empty() && destination.subset(&name.subset).is_none() => {
-            Some(Nothing::NoSubset)
+            absence(Nothing::NoSubset, subsets(&destination, name, key))
         }
         () => None,
     }
 }
 
-/// The priority under which traffic reaches an endpoint: the best of those of its gateways, or of its own address.
-fn priority_of(assignment: &Assignment<'_>, endpoint: &Endpoint, decision: Decision) -> Option<u32> {
-    let groups = assignment.groups.iter();
-    let has = |origin: Origin<'_>, address: Option<IpAddr>, port: u16| match (decision, origin) {
-        (Decision::Direct, Origin::Direct(_)) => {
-            address == endpoint.addresses.first().copied() && port == endpoint.port
+fn alias(service: &Service) -> String {
+    match &service.resolution {
+        Resolution::Alias(target) => {
+            format!("it is another name of {target}, and has no endpoints of its own")
         }
-        (Decision::ViaGateway, Origin::Gateway { network, .. }) => *network == endpoint.workload.network,
-        _ => false,
-    };
-    let reached =
-        groups.filter(|group| group.endpoints.iter().any(|one| has(one.origin, one.address(), one.port())));
-    reached.map(|group| group.priority).min()
+        _ => String::new(),
+    }
+}
+
+fn ports(service: &Service) -> String {
+    let tcp = service.ports.iter().filter(|port| port.transport == Transport::Tcp);
+    let numbers: Vec<_> = tcp.map(|port| port.number.to_string()).collect();
+    match numbers.is_empty() {
+        true => "the service has no TCP port".to_owned(),
+        false => format!("the service has the TCP ports {}", numbers.join(", ")),
+    }
+}
+
+/// The subsets there are, of the rules that hold.
+fn subsets(destination: &Destination, name: &EdsName, key: &EdsKey) -> String {
+    let rules: Vec<_> = key.rules.iter().map(ToString::to_string).collect();
+    let known: Vec<_> = destination.subsets().map(|subset| subset.name.to_string()).collect();
+    match (rules.is_empty(), known.is_empty()) {
+        (true, _) => format!("no DestinationRule holds for the proxy and {}", name.host),
+        (false, true) => format!("the DestinationRules {} have no subsets", rules.join(", ")),
+        (false, false) => {
+            format!("the DestinationRules {} have the subsets {}", rules.join(", "), known.join(", "))
+        }
+    }
+}
+
+/// The priority under which traffic reaches an endpoint: that of its own address, or the best of those of the gateways
+/// that it stands behind.
+fn priority_of(
+    assignment: &Assignment<'_>,
+    entrances: &Entrances,
+    facts: &Facts<'_>,
+    one: &Decided,
+) -> Option<u32> {
+    let endpoint = &one.endpoint;
+    match one.decision {
+        Decision::Direct => {
+            let own = match (&one.socket, endpoint.addresses.first()) {
+                (Some(path), _) => path.to_string(),
+                (None, Some(address)) => way(*address, endpoint.port),
+                (None, None) => String::new(),
+            };
+            let direct = |origin: &Origin<'_>| matches!(origin, Origin::Direct(_));
+            let groups = assignment.groups.iter();
+            let having = groups.filter(|group| {
+                group.endpoints.iter().any(|sent| direct(&sent.origin) && place(&sent.target) == own)
+            });
+            having.map(|group| group.priority).min()
+        }
+        Decision::ViaGateway => {
+            let (places, _) = entrances.before(endpoint, facts);
+            places.into_iter().map(|at| entrances.all()[at].priority).min()
+        }
+        _ => None,
+    }
 }

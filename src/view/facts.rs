@@ -5,19 +5,18 @@ use crate::model::{Labels, Name, Workload, WorkloadProfile};
 
 use super::assignment::SocketMatch;
 use super::roads::{Road, Roads};
-use super::{Decision, EdsKey, Inputs, mtls};
+use super::{Decision, EdsKey, EdsName, Inputs, hbone, mtls};
 
-/// Label of gateways that terminate HBONE (R4.16).
-const MANAGED_LABEL: &str = "gateway.istio.io/managed";
-/// Label of workloads that terminate HBONE (R4.16).
-const TUNNEL_LABEL: &str = "networking.istio.io/tunnel";
 /// As many profiles are remembered: deployments that stand behind one service.
 const REMEMBERED: usize = 8;
 
 /// What is the same for all endpoints of one assignment.
 pub(super) struct Question<'q> {
     pub(super) inputs: Inputs<'q>,
+    pub(super) name: &'q EdsName,
     pub(super) key: &'q EdsKey,
+    /// Whether the endpoints are a waypoint's, to which HBONE is always spoken (R4.16).
+    pub(super) to_waypoint: bool,
     /// Labels of the subset (R4.8).
     pub(super) subset: Option<&'q Labels>,
     /// What the DestinationRule says of TLS (R4.12).
@@ -43,8 +42,10 @@ pub(super) struct Sight {
 
 /// How endpoints are reached.
 #[derive(Clone, Copy)]
-pub(super) struct Way {
+pub(super) struct Reach {
     pub(super) road: Road,
+    /// Whether HBONE is spoken (R4.17).
+    pub(super) tunnel: bool,
     pub(super) socket: SocketMatch,
     /// Whether mesh mTLS is spoken.
     pub(super) mtls: bool,
@@ -55,7 +56,7 @@ pub(super) struct Way {
 struct Known {
     of: (*const WorkloadProfile, u16),
     sight: Sight,
-    way: Option<Way>,
+    reach: Option<Reach>,
 }
 
 /// Finds what holds for workloads, and remembers it.
@@ -109,19 +110,19 @@ impl<'a, 'q> Facts<'a, 'q> {
 
     /// How a workload's endpoints on a target port are reached.
     #[inline]
-    pub(super) fn way(&mut self, workload: &Workload, port: u16) -> Way {
-        self.known(workload, port).way.unwrap_or_else(|| self.new_way(workload, port))
+    pub(super) fn reach(&mut self, workload: &Workload, port: u16) -> Reach {
+        self.known(workload, port).reach.unwrap_or_else(|| self.new_reach(workload, port))
     }
 
     /// The same for the one that was asked for last.
-    fn new_way(&mut self, workload: &Workload, port: u16) -> Way {
-        let way = self.find_way(workload, port);
+    fn new_reach(&mut self, workload: &Workload, port: u16) -> Reach {
+        let reach = self.find_reach(workload, port);
         let by_place = self.question.tls.is_none()
             && mtls::asks_for_place(self.question.inputs.policies, &workload.namespace);
         if !by_place {
-            self.known[self.latest].way = Some(way);
+            self.known[self.latest].reach = Some(reach);
         }
-        way
+        reach
     }
 
     #[inline]
@@ -136,7 +137,7 @@ impl<'a, 'q> Facts<'a, 'q> {
     fn look_up(&mut self, of: (*const WorkloadProfile, u16), workload: &Workload) -> usize {
         self.known.iter().position(|known| known.of == of).unwrap_or_else(|| {
             let sight = self.question.sight(workload);
-            self.remember(Known { of, sight, way: None })
+            self.remember(Known { of, sight, reach: None })
         })
     }
 
@@ -151,19 +152,23 @@ impl<'a, 'q> Facts<'a, 'q> {
         at
     }
 
-    fn find_way(&mut self, workload: &Workload, port: u16) -> Way {
+    fn find_reach(&mut self, workload: &Workload, port: u16) -> Reach {
         let (question, mode) = (&self.question, workload.tls_mode_text());
         if question.tls.is_none() && mode == "istio" && !self.namespaces.contains(&workload.namespace) {
             self.namespaces.push(workload.namespace.clone());
         }
         let meant = mtls::is_meant(question.tls, question.inputs.policies, workload, port);
+        let features = question.inputs.mesh.features();
+        let tunnel =
+            question.to_waypoint || hbone::is_spoken(features, question.key, question.name, workload);
         let socket = match meant && !matches!(mode, "" | "disabled") {
-            _ if question.is_tunnelled(workload) => SocketMatch::Tunnel,
+            // Where HBONE is all that is spoken, nothing is chosen by a match (R4.17).
+            _ if tunnel && question.name.inbound_vip.is_none() => SocketMatch::Tunnel,
             true => SocketMatch::TlsMode,
             false => SocketMatch::Plain,
         };
         let road = self.roads.to(&workload.network, &workload.cluster);
-        Way { road, socket, mtls: socket == SocketMatch::TlsMode && mode == "istio" }
+        Reach { road, tunnel, socket, mtls: socket == SocketMatch::TlsMode && mode == "istio" }
     }
 }
 
@@ -188,19 +193,12 @@ impl Question<'_> {
         }
     }
 
-    /// Whether a workload has every label of the subset, topology labels included (R4.8).
-    pub(super) fn is_of_subset(&self, workload: &Workload) -> bool {
-        let mut labels = self.subset.into_iter().flat_map(Labels::iter);
-        labels.all(|(key, value)| workload.label(key) == Some(value.as_str()))
+    fn is_of_subset(&self, workload: &Workload) -> bool {
+        self.subset.is_none_or(|labels| has_all(workload, labels))
     }
+}
 
-    /// Whether HBONE is spoken to a workload (R4.16).
-    fn is_tunnelled(&self, workload: &Workload) -> bool {
-        if !self.key.hbone {
-            return false;
-        }
-        let offers = workload.label(MANAGED_LABEL) == Some("istio.io-mesh-controller")
-            || workload.label(TUNNEL_LABEL).is_some_and(|label| label.contains("http"));
-        offers && (workload.tls_mode_text() != "istio" || self.inputs.mesh.features().prefer_hbone)
-    }
+/// Whether a workload has every label of a subset, topology labels included (R4.8).
+pub(super) fn has_all(workload: &Workload, labels: &Labels) -> bool {
+    labels.iter().all(|(key, value)| workload.label(key) == Some(value.as_str()))
 }

@@ -65,6 +65,11 @@ impl MeshRules {
         self.config_cluster.as_ref()
     }
 
+    /// The labels that mark sticky sessions.
+    pub fn session_labels(&self) -> &SessionLabels {
+        &self.session_labels
+    }
+
     /// Whether a service with these labels keeps its draining endpoints for sticky sessions (R4.9; Q10: only the
     /// cookie label does).
     pub fn is_sticky(&self, labels: &Labels) -> bool {

@@ -98,6 +98,7 @@ mod tests {
 
     use super::*;
     use crate::model::policy::{MeshConfig, PolicyId, PolicyMeta, WorkloadSelector};
+    use crate::model::{TlsMode, WorkloadParts};
     use crate::registry::PolicyObject;
 
     use MtlsMode::{Disable, Permissive, Strict};
@@ -105,7 +106,7 @@ mod tests {
     /// `(namespace, created, app, mode, ports)`; an empty app selects everything.
     type Row<'a> = (&'a str, i64, &'a str, Option<MtlsMode>, &'a [(u16, Option<MtlsMode>)]);
 
-    fn modes(rows: &[Row<'_>], namespace: &str) -> [MtlsMode; 2] {
+    fn policies(rows: &[Row<'_>]) -> PolicySnapshot {
         let objects = rows.iter().map(|&(namespace, created, app, mode, ports)| {
             let labels = (!app.is_empty()).then(|| ("app".into(), app.into()));
             PolicyObject::PeerAuthentication(Arc::new(PeerAuthentication {
@@ -115,7 +116,12 @@ mod tests {
                 ports: ports.to_vec(),
             }))
         });
-        let policies = PolicySnapshot::with(MeshConfig::default(), objects);
+        PolicySnapshot::with(MeshConfig::default(), objects)
+    }
+
+    /// On port 80, and on one that no policy names, of a workload `app: a`.
+    fn modes(rows: &[Row<'_>], namespace: &str) -> [MtlsMode; 2] {
+        let policies = policies(rows);
         let mtls = WorkloadMtls::of(&policies, namespace, |key| (key == "app").then_some("a"));
         [mtls.on_port(80), mtls.on_port(9000)]
     }
@@ -131,6 +137,9 @@ mod tests {
         assert_eq!(modes(&[mesh, ("ns", 2, "", None, &[])], "ns"), [Strict; 2]);
         let own: Row<'_> = ("ns", 3, "a", Some(Permissive), &[(80, Some(Strict)), (81, None)]);
         assert_eq!(modes(&[mesh, space, own], "ns"), [Strict, Permissive]);
+        let of_port: Row<'_> = ("ns", 3, "a", Some(Strict), &[(80, Some(Disable))]);
+        assert_eq!(modes(&[of_port], "ns"), [Disable, Strict]);
+        assert_eq!(modes(&[space, ("ns", 3, "a", Some(Strict), &[])], "ns"), [Strict; 2]);
         let open: Row<'_> = ("ns", 3, "a", None, &[(80, None)]);
         assert_eq!(modes(&[mesh, space, open], "ns"), [Disable; 2]);
         assert_eq!(modes(&[mesh, ("ns", 3, "b", Some(Disable), &[])], "ns"), [Strict; 2]);
@@ -141,10 +150,25 @@ mod tests {
         let old: Row<'_> = ("ns", 1, "a", Some(Strict), &[]);
         let young: Row<'_> = ("ns", 2, "a", Some(Disable), &[(80, Some(Permissive))]);
         assert_eq!(modes(&[young, old], "ns"), [Strict; 2]);
+        let wide = |created, mode| -> Row<'_> { ("ns", created, "", Some(mode), &[]) };
+        assert_eq!(modes(&[wide(3, Strict), wide(2, Disable)], "ns"), [Disable; 2]);
         let selecting: Row<'_> = ("istio-system", 1, "a", Some(Strict), &[]);
         assert_eq!(modes(&[selecting], "ns"), [Permissive; 2]);
         assert_eq!(modes(&[selecting], "istio-system"), [Permissive; 2]);
         let ports_of_all: Row<'_> = ("ns", 1, "", Some(Permissive), &[(80, Some(Strict))]);
         assert_eq!(modes(&[ports_of_all], "ns"), [Permissive; 2], "ports are read only with a selector");
+    }
+
+    #[test]
+    fn r4_12_a_rule_decides_alone() {
+        let (off, none) = (policies(&[("ns", 1, "", Some(Disable), &[])]), policies(&[]));
+        let meant = |rule, policies, tls_mode| {
+            let parts = WorkloadParts { namespace: "ns".into(), tls_mode, ..WorkloadParts::default() };
+            is_meant(rule, policies, &parts.into(), 8080)
+        };
+        let (istio, plain) = (TlsMode::Istio, TlsMode::Disabled);
+        assert!(meant(Some(ClientTlsMode::IstioMutual), &off, istio));
+        assert!(!meant(Some(ClientTlsMode::Simple), &none, istio));
+        assert!(meant(None, &none, istio) && !meant(None, &off, istio) && !meant(None, &none, plain));
     }
 }

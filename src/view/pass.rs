@@ -1,11 +1,11 @@
 //! One run over the endpoints of one service: each gets its decision (R4.5–R4.17, R4.25, R4.28).
 
-use super::assignment::{AssignedEndpoint, InternalListener, Origin, SocketMatch, Target};
-use super::facts::{Facts, Sight, Way};
+use super::assignment::{AssignedEndpoint, InternalListener, Origin, Target};
+use super::facts::{Facts, Reach, Sight};
 use super::lb::first_share;
 use super::roads::Road;
 use super::weighing::Weighing;
-use super::{Decision, EdsKey, EdsName, Inputs, Recorder, Role};
+use super::{Decision, EdsKey, EdsName, Inputs, Recorder};
 use crate::model::policy::Distribute;
 use crate::model::{
     Discoverability, Endpoint, EndpointShard, Health, InlineAddress, InlineEndpoint, Locality, Name, Quirk,
@@ -63,19 +63,39 @@ impl<'a> Pass<'a, '_> {
     }
 
     /// Endpoints at Unix sockets: nothing leads there but the way on the proxy's own machine (R4.15).
-    pub(super) fn unix(&mut self, service: &'a Service, weighing: &mut Weighing<'a>) {
+    pub(super) fn unix(
+        &mut self,
+        service: &'a Service,
+        weighing: &mut Weighing<'a>,
+        recorder: &mut impl Recorder,
+    ) {
         let port = service.port(self.name.port).map(|port| &port.name);
         weighing.next(Standing::Regular);
-        for endpoint in service.inline().iter().filter(|endpoint| Some(&endpoint.port_name) == port) {
+        for endpoint in service.inline() {
             let InlineAddress::Unix(path) = &endpoint.address else { continue };
-            if !self.facts.sight(&endpoint.workload, 0).of_subset {
-                continue;
-            }
-            let sent = self.pipe(endpoint, path);
-            if !self.name.sni_dnat || sent.is_mtls() {
-                weighing.direct(&endpoint.workload.place, sent);
-            }
+            let decision = match Some(&endpoint.port_name) == port {
+                true => self.at_socket(endpoint, path, weighing),
+                false => Decision::OtherPort,
+            };
+            recorder.decided_at_socket(endpoint, decision);
         }
+    }
+
+    fn at_socket(
+        &mut self,
+        endpoint: &'a InlineEndpoint,
+        path: &Name,
+        weighing: &mut Weighing<'a>,
+    ) -> Decision {
+        if !self.facts.sight(&endpoint.workload, 0).of_subset {
+            return Decision::Subset;
+        }
+        let sent = self.pipe(endpoint, path);
+        if self.name.sni_dnat && !sent.is_mtls() {
+            return Decision::MtlsRequired;
+        }
+        weighing.direct(&endpoint.workload.place, sent);
+        if self.has_no_share(&endpoint.workload) { Decision::NoShare } else { Decision::Direct }
     }
 
     fn pipe(&mut self, endpoint: &'a InlineEndpoint, path: &Name) -> AssignedEndpoint<'a> {
@@ -83,7 +103,7 @@ impl<'a> Pass<'a, '_> {
             target: Target::Pipe(path.clone()),
             weight: endpoint.weight(),
             health: Some(Health::Healthy),
-            socket: self.facts.way(&endpoint.workload, 0).socket,
+            socket: self.facts.reach(&endpoint.workload, 0).socket,
             origin: Origin::Direct(&endpoint.workload),
         }
     }
@@ -133,21 +153,21 @@ impl<'a> Pass<'a, '_> {
     /// Where an endpoint that the proxy may have goes.
     fn decide(&mut self, endpoint: &'a Endpoint, sight: Sight, weighing: &mut Weighing<'a>) -> Decision {
         let (workload, place) = (&endpoint.workload, &*endpoint.workload.place);
-        let way = self.facts.way(workload, endpoint.port);
+        let reach = self.facts.reach(workload, endpoint.port);
         // An endpoint that was not hidden drains only with sticky sessions.
         let draining = is_draining(endpoint, sight);
-        let hidden = match way.road {
+        let hidden = match reach.road {
             // The metadata of R4.17 replaces that of R4.13: what is tunnelled is not asked for by SNI (R4.28).
-            Road::Direct if self.name.sni_dnat && !way.mtls => Decision::MtlsRequired,
+            Road::Direct if self.name.sni_dnat && !reach.mtls => Decision::MtlsRequired,
             Road::Direct => {
-                match self.direct(endpoint, way, draining).map(|sent| weighing.direct(place, sent)) {
+                match self.direct(endpoint, reach, draining).map(|sent| weighing.direct(place, sent)) {
                     None => Decision::NoAddress,
                     Some(false) => Decision::SameAddress,
                     Some(true) if self.has_no_share(workload) => Decision::NoShare,
                     Some(true) => return Decision::Direct,
                 }
             }
-            Road::Gateways(_) if !way.mtls && !self.facts.roads().by_hbone() => Decision::MtlsRequired,
+            Road::Gateways(_) if !reach.mtls && !self.facts.roads().by_hbone() => Decision::MtlsRequired,
             Road::Gateways(_) if self.name.sni_dnat && self.facts.roads().by_hbone() => {
                 Decision::MtlsRequired
             }
@@ -176,11 +196,12 @@ impl<'a> Pass<'a, '_> {
     }
 
     /// The endpoint at its own address (R4.11–R4.17); `None` when it has none.
-    fn direct(&self, endpoint: &'a Endpoint, way: Way, draining: bool) -> Option<AssignedEndpoint<'a>> {
+    fn direct(&self, endpoint: &'a Endpoint, reach: Reach, draining: bool) -> Option<AssignedEndpoint<'a>> {
         let (addresses, port): (&'a [_], _) = (&endpoint.addresses, endpoint.port);
-        let target = match (addresses, way.socket) {
-            ([address, ..], SocketMatch::Tunnel) => {
-                Target::Internal { listener: self.listener(), address: *address, port }
+        let target = match (addresses, reach.tunnel) {
+            ([address, ..], true) => {
+                let listener = InternalListener::to_endpoints(self.key.role);
+                Target::Internal { listener, address: *address, port }
             }
             ([_, _, ..], _) if self.inputs.mesh.features().dual_stack => Target::Socket { addresses, port },
             ([_, ..], _) => Target::Socket { addresses: &addresses[..1], port },
@@ -194,22 +215,15 @@ impl<'a> Pass<'a, '_> {
             target,
             weight: endpoint.weight(),
             health: Some(if draining { Health::Draining } else { endpoint.health }),
-            socket: way.socket,
+            socket: reach.socket,
             origin: Origin::Direct(&endpoint.workload),
         })
-    }
-
-    fn listener(&self) -> InternalListener {
-        match self.key.role {
-            Role::EastWest => InternalListener::ForwardInnerConnect,
-            _ => InternalListener::ConnectOriginate,
-        }
     }
 }
 
 /// The names under which a cluster's own record carries this port number (D7). Without a record the cluster's
 /// endpoints match nothing: they wait for it (contract 3).
-fn port_names(shard: &EndpointShard, number: u16) -> Vec<&Name> {
+pub(super) fn port_names(shard: &EndpointShard, number: u16) -> Vec<&Name> {
     let ports = shard.service.iter().flat_map(|service| &service.ports);
     ports
         .filter(|port| port.number == number && port.transport == Transport::Tcp)

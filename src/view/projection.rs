@@ -7,7 +7,7 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use super::lb::{self, Plan, Setting};
-use super::{Destination, EdsName, MeshRules, visibility};
+use super::{Destination, EdsName, InternalListener, MeshRules, visibility};
 use crate::model::policy::{
     DestinationRule, Gateway, MESH_GATEWAY, MeshConfig, PolicyId, Sources, TrafficSettings, VirtualService,
 };
@@ -108,6 +108,17 @@ impl EdsKey {
     ) -> Self {
         let found = visibility::meant(view, name, candidates, policies);
         let service = found.as_deref().and_then(|found| found.service.as_deref());
+        Self::meaning(view, name, service, policies, mesh)
+    }
+
+    /// The projection for assignments of `name` where that means `service`, or nothing at all.
+    pub(super) fn meaning(
+        view: &ProxyView,
+        name: &EdsName,
+        service: Option<&Service>,
+        policies: &PolicySnapshot,
+        mesh: &MeshRules,
+    ) -> Self {
         let features = mesh.features();
         let role = match Role::of(view) {
             Role::Sidecar => Role::Sidecar,
@@ -182,6 +193,10 @@ pub struct OutboundKey {
     pub kind: ProxyKind,
     /// The proxy's cluster: VIPs differ by cluster (R5.28).
     pub cluster: ClusterId,
+    /// The proxy's network, and those it asked to see: which endpoints told with Envoy clusters are near (R3.14).
+    pub network: NetworkId,
+    /// See [`network`](Self::network).
+    pub requested_view: RequestedView,
     /// The proxy's namespace: visibility and short names.
     pub namespace: Name,
     /// The proxy's DNS domain: short names.
@@ -201,6 +216,9 @@ pub struct OutboundKey {
     pub sidecar: Option<PolicyId>,
     /// The Gateways that select it, the oldest first; never for a sidecar (R7.1).
     pub gateways: Vec<PolicyId>,
+    /// The internal listeners that its assignments may name (R4.17, R4.24): without HBONE none.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub tunnels: Vec<InternalListener>,
     /// Where its pod listens for ports that servers of its Gateways name, by port: where a Service in front of it leads
     /// that port to another one. Never for a sidecar.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -210,8 +228,8 @@ pub struct OutboundKey {
 }
 
 impl OutboundKey {
-    /// The projection of a proxy under these policies, before it is known what Services lead to it
-    /// ([`Self::listening`]).
+    /// The projection of a proxy under these policies in a mesh without HBONE ([`Self::tunnelling`]), before it is known
+    /// what Services lead to it ([`Self::listening`]).
     pub fn of(view: &ProxyView, policies: &PolicySnapshot) -> Self {
         let uncaptured = view.mode == InterceptionMode::None;
         let bind = match view.kind {
@@ -221,6 +239,8 @@ impl OutboundKey {
         Self {
             kind: view.kind,
             cluster: view.cluster().clone(),
+            network: view.network.clone(),
+            requested_view: view.requested_view.clone(),
             namespace: view.namespace().clone(),
             dns_domain: view.dns_domain.clone(),
             mode: view.mode,
@@ -230,6 +250,7 @@ impl OutboundKey {
             east_west: view.kind == ProxyKind::Router && !view.requested_view.is_everything(),
             sidecar: visibility::sidecar(view, policies).map(|sidecar| sidecar.meta.id.clone()),
             gateways: gateways(view, policies),
+            tunnels: Vec::new(),
             targets: Vec::new(),
             labels: asked_labels(view, policies),
         }
@@ -237,6 +258,19 @@ impl OutboundKey {
 }
 
 impl OutboundKey {
+    /// The same in this mesh, whose assignments may name internal listeners. Routers get them in any case: what leads
+    /// to waypoints is always HBONE (R4.16).
+    #[must_use]
+    pub fn tunnelling(mut self, view: &ProxyView, mesh: &MeshRules) -> Self {
+        let (features, role) = (mesh.features(), Role::of(view));
+        let single = features.ambient && (view.sends_hbone || role != Role::Sidecar);
+        let double = features.multi_network && role != Role::Sidecar;
+        let single = single.then(|| InternalListener::to_endpoints(role));
+        self.tunnels =
+            single.into_iter().chain(double.then_some(InternalListener::InnerConnectOriginate)).collect();
+        self
+    }
+
     /// Where listeners bind that name no address.
     pub fn anywhere(&self) -> IpAddr {
         self.bind.unwrap_or_else(|| self.families.wildcard())

@@ -8,6 +8,7 @@ use proptest::prelude::*;
 
 use super::{
     AssignedEndpoint, Assignment, Decision, EdsKey, EdsName, Inputs, MeshRules, Origin, Role, assign,
+    waypoint,
 };
 use crate::model::{
     ClusterRole, Endpoint, EndpointShard, Health, IpFamilies, Locality, NetworkGateway, PortProtocol,
@@ -18,13 +19,17 @@ use crate::registry::{
     ClusterWriter, NetworkSnapshot, PolicySnapshot, Registry, ServiceSnapshot, StandingSnapshot,
 };
 
+mod explained;
+mod hbone;
 mod labels;
-mod mtls;
+mod places;
 mod preferences;
 mod properties;
 mod quirks;
 mod rules;
 mod standing;
+mod tunnels;
+mod waypoints;
 
 pub(super) const HOST: &str = "helloworld.sample.svc.cluster.local";
 
@@ -39,6 +44,7 @@ pub(super) struct Pod {
     pub(super) network: Option<&'static str>,
     pub(super) labels: Vec<(&'static str, &'static str)>,
     pub(super) node: &'static str,
+    pub(super) redirected: bool,
 }
 
 pub(super) fn pod(address: &'static str) -> Pod {
@@ -51,6 +57,7 @@ pub(super) fn pod(address: &'static str) -> Pod {
         network: None,
         labels: Vec::new(),
         node: "",
+        redirected: false,
     }
 }
 
@@ -122,10 +129,13 @@ impl World {
     pub(super) fn from(&self, place: &str) -> Viewer<'_> {
         let (network, cluster) = place.split_once('/').expect("network/cluster");
         let registry = &self.registry;
+        let service = registry.host(HOST).first().expect("service").load();
+        let waypoint = service.service.as_ref().and_then(|service| service.ingress_waypoint.clone());
         Viewer {
             world: self,
             key: EdsKey::plain(cluster, network, &self.service.key),
-            service: registry.host(HOST).first().expect("service").load(),
+            service,
+            waypoint: waypoint.and_then(|waypoint| registry.service(&waypoint)).map(|cell| cell.load()),
             networks: registry.networks(),
             standings: registry.standings(),
         }
@@ -144,6 +154,7 @@ fn endpoint(cluster: &str, network: &str, port_name: &str, pod: &Pod) -> Endpoin
         tls_mode: if pod.mtls { TlsMode::Istio } else { TlsMode::Disabled },
         labels: pod.labels.iter().map(|&(key, value)| (key.into(), value.into())).collect(),
         node: pod.node.into(),
+        redirected: pod.redirected,
         ..WorkloadParts::default()
     };
     Endpoint {
@@ -162,6 +173,8 @@ pub(super) struct Viewer<'a> {
     world: &'a World,
     key: EdsKey,
     service: Arc<ServiceSnapshot>,
+    /// The waypoint that the service names, where there is one.
+    waypoint: Option<Arc<ServiceSnapshot>>,
     networks: Arc<NetworkSnapshot>,
     standings: Arc<StandingSnapshot>,
 }
@@ -172,27 +185,34 @@ impl Viewer<'_> {
         self
     }
 
-    fn inputs(&self) -> Inputs<'_> {
+    fn inputs(&self, name: &EdsName) -> Inputs<'_> {
+        let (service, mesh) = (&*self.service, &self.world.mesh);
+        let led = service.service.as_ref().and_then(|service| waypoint(service, name, &self.key, mesh));
         Inputs {
-            service: &self.service,
+            service,
+            waypoint: led.and(self.waypoint.as_deref()),
             networks: &self.networks,
-            mesh: &self.world.mesh,
+            mesh,
             standings: &self.standings,
             policies: &self.world.policies,
         }
     }
 
     fn assignment(&self, name: &EdsName) -> (Assignment<'_>, Vec<(Endpoint, Decision)>) {
-        let mut decisions = Vec::new();
-        let assignment = assign(self.inputs(), name, &self.key, &mut decisions);
-        let again = assign(self.inputs(), name, &self.key, &mut ());
-        assert_eq!(assignment, again, "recording changes nothing");
+        let (inputs, mut decisions) = (self.inputs(name), Vec::new());
+        let assignment = assign(inputs, name, &self.key, &mut decisions);
+        assert_eq!(assignment, assign(inputs, name, &self.key, &mut ()), "recording changes nothing");
         (assignment, decisions)
     }
 
     /// The explanation of the whole service.
     pub(super) fn explains(&self) -> super::explain::Explanation {
-        super::explain::explain(self.inputs(), &whole(), &self.key)
+        self.explains_as(&whole())
+    }
+
+    /// The explanation of an assignment.
+    pub(super) fn explains_as(&self, name: &EdsName) -> super::explain::Explanation {
+        super::explain::explain(self.inputs(name), name, &self.key, None)
     }
 
     /// `address*weight`, localities separated by `|`.

@@ -23,6 +23,8 @@ struct Built {
     service_version: u64,
     networks_read: Vec<(NetworkId, u64)>,
     standings_read: u64,
+    /// The waypoint's service whose endpoints it has, with its version (R4.37).
+    waypoint_read: Option<(ServiceKey, u64)>,
     /// The version of all policies together, when they were read.
     policies: u64,
     policies_read: Vec<(PolicyPart, u64)>,
@@ -37,6 +39,8 @@ enum Source {
     Network(NetworkId),
     /// A part of the policies.
     Policy(PolicyPart),
+    /// The services of another host name.
+    Host(Hostname),
 }
 
 impl Built {
@@ -46,7 +50,8 @@ impl Built {
         let networks = self.networks_read.iter().map(|(id, _)| Source::Network(id.clone()));
         let policies = self.policies_read.iter().map(|(part, _)| part);
         let policies = policies.filter(|part| part.kind.scoping() == Scoping::Namespaces);
-        networks.chain(policies.cloned().map(Source::Policy))
+        let waypoint = self.waypoint_read.iter().map(|(key, _)| Source::Host(key.hostname.clone()));
+        networks.chain(policies.cloned().map(Source::Policy)).chain(waypoint)
     }
 }
 
@@ -240,16 +245,25 @@ impl Assignments {
         let snapshot = self.snapshot(cell);
         // A service that is gone for good has no version left: only a build without it is valid then.
         let service = built.service_version == snapshot.as_ref().map_or(0, |snapshot| snapshot.version);
-        let clusters =
-            snapshot.iter().flat_map(|snapshot| snapshot.shards.iter()).map(|shard| &shard.cluster);
+        let waypoint = built.waypoint_read.as_ref().and_then(|(key, _)| self.registry.service(key));
+        let waypoint = waypoint.map(|cell| cell.load());
+        let read = snapshot.iter().chain(&waypoint);
+        let clusters = read.flat_map(|snapshot| snapshot.shards.iter()).map(|shard| &shard.cluster);
         let standings = built.standings_read == self.registry.standings().version(clusters);
         (service && standings && self.parts_current(&built)).then(|| Arc::clone(&built.encoded))
+    }
+
+    /// The version of a service; 0 where nobody knows it.
+    fn version(&self, key: &ServiceKey) -> u64 {
+        self.registry.service(key).map_or(0, |cell| cell.load().version)
     }
 
     fn parts_current(&self, built: &Built) -> bool {
         let (networks, policies) = (self.registry.networks(), self.registry.policies());
         let same = || built.policies_read.iter().all(|(part, version)| *version == policies.version_of(part));
-        built.networks_read.iter().all(|(id, version)| *version >= networks.part(id).version)
+        let waypoint = |(key, version): &(ServiceKey, u64)| *version == self.version(key);
+        built.waypoint_read.iter().all(waypoint)
+            && built.networks_read.iter().all(|(id, version)| *version >= networks.part(id).version)
             && (built.policies == policies.version() || same())
     }
 
@@ -264,6 +278,7 @@ impl Assignments {
                 service_version: 0,
                 networks_read: Vec::new(),
                 standings_read: 0,
+                waypoint_read: None,
                 policies: 0,
                 policies_read: Vec::new(),
                 tally: Tally::default(),
@@ -272,7 +287,11 @@ impl Assignments {
         let standings = self.registry.standings();
         let (mesh, standings) = (&*self.mesh, &*standings);
         let policies = self.registry.policies();
-        let inputs = Inputs { service: &snapshot, networks: &networks, mesh, standings, policies: &policies };
+        let record = snapshot.service.as_deref();
+        let waypoint = record.and_then(|record| view::waypoint(record, name, &cell.key, mesh));
+        let waypoint = waypoint.and_then(|key| self.registry.service(key)).map(|cell| cell.load());
+        let (networks, waypoint) = (&*networks, waypoint.as_deref());
+        let inputs = Inputs { service: &snapshot, waypoint, networks, mesh, standings, policies: &policies };
         let mut tally = Tally::default();
         let assignment = view::assign(inputs, name, &cell.key, &mut tally);
         Built {
@@ -280,6 +299,7 @@ impl Assignments {
             service_version: snapshot.version,
             networks_read: assignment.networks_read,
             standings_read: assignment.standings_read,
+            waypoint_read: assignment.waypoint_read,
             policies: policies.version(),
             policies_read: assignment.policies_read,
             tally,
@@ -288,7 +308,7 @@ impl Assignments {
 
     /// Builds every watched assignment of a host once and marks the watchers of those that differ. Where the merged
     /// record of a service changed (`record`), also those whose projection may differ: it follows from the records of
-    /// all services of the host. Cost ∝ the cells of the host.
+    /// all services of the host. So are those that it is the waypoint of. Cost ∝ both kinds of cells.
     pub(super) fn service_changed(&self, host: &Hostname, record: bool, marks: &mut Marks) {
         for cell in self.cells_of_host(host) {
             if record {
@@ -296,6 +316,7 @@ impl Assignments {
             }
             self.refresh(&cell, marks);
         }
+        self.readers_refresh(&Source::Host(host.clone()), marks);
     }
 
     /// Builds every watched assignment that read a network once and marks the watchers of those that differ.

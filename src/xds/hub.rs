@@ -218,6 +218,7 @@ impl Hub {
         self.outbounds.policies_changed(&changes.policies, now, &mut marks);
         self.outbounds.services_changed(&records, now, &mut marks);
         self.outbounds.endpoints_changed(&others, now, &mut marks);
+        self.outbounds.networks_changed(&changes.networks, now, &mut marks);
         for (key, change) in &changes.services {
             self.behind_changed(key, change.record, &mut marks);
             self.assignments.service_changed(&key.hostname, change.record, &mut marks);

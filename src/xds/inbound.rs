@@ -73,6 +73,7 @@ fn policy(
     let mesh = policies.mesh();
     let (namespace, root) = (view.namespace().as_str(), mesh.root_namespace.as_str());
     let label = |key: &str| view.own_label(key);
+    let gateway = label(AuthorizationPolicy::GATEWAY_LABEL).filter(|_| view.kind == ProxyKind::Router);
     let mut trust_domains = vec![mesh.trust_domain.clone().unwrap_or_else(|| trust_domain.into())];
     for alias in &mesh.trust_domain_aliases {
         if !trust_domains.contains(alias) {
@@ -88,7 +89,10 @@ fn policy(
         own_trust_domain: own.filter(|own| !trust_domains.contains(own)),
         trust_domains,
         mtls: WorkloadMtls::of(policies, namespace, label),
-        authorization: authorization.filter(|one| one.is_about(namespace, root, label)).cloned().collect(),
+        authorization: authorization
+            .filter(|one| one.is_about(namespace, root, gateway, label))
+            .cloned()
+            .collect(),
         pool: sidecar.and_then(|sidecar| sidecar.inbound_pool.clone()),
         detection_timeout: Some(mesh.protocol_detection_timeout).filter(|timeout| !timeout.is_zero()),
     }
@@ -184,7 +188,9 @@ pub(super) fn target_ports(snapshot: &ServiceSnapshot) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::policy::{AuthorizationAction, MeshConfig, PolicyId, PolicyMeta, WorkloadSelector};
     use crate::model::{Locality, Node, NodeMetadata, SpiffeId, WorkloadCell, WorkloadParts};
+    use crate::registry::PolicyObject;
 
     /// Whether clients of these trust domains are let in by a pod of `own`.
     fn lets_in(own: &str, clients: [&str; 3]) -> [bool; 3] {
@@ -199,6 +205,57 @@ mod tests {
             own.listeners.entries().iter().flat_map(|entry| entry.encoded.any.to_vec()).collect();
         let text = String::from_utf8_lossy(&bytes);
         clients.map(|domain| text.contains(&format!("spiffe://{domain}/")))
+    }
+
+    #[test]
+    fn policies_with_targets_are_about_the_gateways_they_name_and_no_sidecar() {
+        let policy_of = |namespace: &str, targets: &[&str], selected: Option<&str>| {
+            let labels = selected.map(|app| ("app".into(), app.into()));
+            let object = AuthorizationPolicy {
+                meta: PolicyMeta { created: 1, id: PolicyId::new(namespace, "p") },
+                selector: WorkloadSelector::new(labels.into_iter().collect()),
+                targets: Some(targets.iter().map(|&name| name.into()).collect()),
+                dry_run: false,
+                action: AuthorizationAction::Deny,
+                rules: Vec::new(),
+                problems: Vec::new(),
+            };
+            PolicySnapshot::with(MeshConfig::default(), [PolicyObject::AuthorizationPolicy(Arc::new(object))])
+        };
+        let found = |kind: &str, gateway: &str, policies: &PolicySnapshot| {
+            let mut labels = vec![("app", "web")];
+            labels.extend((!gateway.is_empty()).then_some((AuthorizationPolicy::GATEWAY_LABEL, gateway)));
+            let metadata = NodeMetadata {
+                namespace: "a".to_owned(),
+                labels: labels
+                    .into_iter()
+                    .collect::<Vec<_>>()
+                    .into_iter()
+                    .map(|(k, v)| (k.into(), v.into()))
+                    .collect(),
+                ..NodeMetadata::default()
+            };
+            let id = format!("{kind}~10.0.0.1~p.a~a.svc.cluster.local");
+            let node = Node::parse(&id, metadata, Locality::default(), std::iter::empty());
+            let view = ProxyView::new(&node.expect("a node"), None, &"".into(), Default::default());
+            policy(policies, &view, "mesh.org", None).authorization.len()
+        };
+        let edge = policy_of("a", &["edge"], None);
+        assert_eq!(["edge", "other", ""].map(|name| found("router", name, &edge)), [1, 0, 0]);
+        assert_eq!(["edge", ""].map(|name| found("sidecar", name, &edge)), [0, 0], "it is no gateway");
+        assert_eq!(
+            found("router", "edge", &policy_of("istio-system", &["edge"], None)),
+            0,
+            "another's gateway"
+        );
+        let any = policy_of("a", &[AuthorizationPolicy::ANY_GATEWAY], None);
+        assert_eq!(["edge", ""].map(|name| found("router", name, &any)), [1, 0]);
+        assert_eq!(found("router", "edge", &policy_of("a", &[], None)), 0, "a target that is no proxy");
+        assert_eq!(
+            found("sidecar", "", &policy_of("a", &["edge"], Some("web"))),
+            1,
+            "the selector beside it"
+        );
     }
 
     #[test]

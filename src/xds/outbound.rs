@@ -23,12 +23,26 @@ use super::resource::{Encoded, ResourceList, ResourceType};
 use super::resources;
 use super::watchers::{Marks, StreamHandle, Watchers};
 use crate::model::policy::PolicyPart;
-use crate::model::{Name, ServiceKey};
-use crate::registry::{PolicySnapshot, Registry};
+use crate::model::{Name, NetworkId, ServiceKey};
+use crate::registry::{NetworkSnapshot, PolicySnapshot, Registry};
 use crate::view::{Client, MeshRules, OutboundKey};
 
 /// How long a removed Envoy cluster stays after the listeners and routes without it were published (D25).
 pub const LINGER: Duration = Duration::from_secs(5);
+
+/// What one reading of the registry is made of besides services.
+struct Snapshots {
+    policies: Arc<PolicySnapshot>,
+    networks: Arc<NetworkSnapshot>,
+}
+
+impl Snapshots {
+    /// The policies that a world is built with, and the networks as of now. To be read under the lock of the world: a
+    /// change is either seen here or noted later.
+    fn of(world: &World, registry: &Registry) -> Self {
+        Self { policies: Arc::clone(&world.policies), networks: registry.networks() }
+    }
+}
 
 /// Everything outbound for one projection.
 #[derive(Debug)]
@@ -125,8 +139,9 @@ impl Outbound {
         Some(Arc::new(resources::route(name, &client, hosts.into_iter())))
     }
 
-    fn reader<'a>(&'a self, registry: &'a Registry, policies: &'a PolicySnapshot) -> Reader<'a> {
-        Reader { registry, client: self.client(policies), counts: &self.counts }
+    fn reader<'a>(&'a self, registry: &'a Registry, read: &'a Snapshots) -> Reader<'a> {
+        let client = self.client(&read.policies).across(&read.networks);
+        Reader { registry, client, counts: &self.counts }
     }
 
     fn client<'a>(&'a self, policies: &'a PolicySnapshot) -> Client<'a> {
@@ -137,8 +152,8 @@ impl Outbound {
     fn fill(&self, registry: &Registry) {
         let mut world = self.world();
         world.policies = registry.policies();
-        let policies = Arc::clone(&world.policies);
-        let reader = self.reader(registry, &policies);
+        let read = Snapshots::of(&world, registry);
+        let reader = self.reader(registry, &read);
         world.fixed = resources::fixed(&reader.client);
         let keys = world.everything(&reader);
         world.put_all(&reader, keys, Instant::now(), &mut BTreeSet::new());
@@ -150,8 +165,8 @@ impl Outbound {
     /// marks its watchers. Cost ∝ the changed services and what leads there, plus one pass over the lists' pointers.
     fn update(&self, changed: &[ServiceKey], registry: &Registry, now: Instant, marks: &mut Marks) {
         let mut world = self.world();
-        let policies = Arc::clone(&world.policies);
-        let reader = self.reader(registry, &policies);
+        let read = Snapshots::of(&world, registry);
+        let reader = self.reader(registry, &read);
         let keys = world.with_readers(&reader, changed);
         self.replace(&mut world, &reader, keys, now, marks);
         if world.gateway_reads(changed.iter().map(|key| key.hostname.as_str())) {
@@ -166,8 +181,25 @@ impl Outbound {
         if keys.is_empty() {
             return;
         }
-        let policies = Arc::clone(&world.policies);
-        self.replace(&mut world, &self.reader(registry, &policies), keys, now, marks);
+        let read = Snapshots::of(&world, registry);
+        self.replace(&mut world, &self.reader(registry, &read), keys, now, marks);
+    }
+
+    /// Reads those of the services again whose Envoy clusters were made of the gateways of these networks. Cost ∝ those.
+    fn update_networks(
+        &self,
+        networks: &HashSet<NetworkId>,
+        registry: &Registry,
+        now: Instant,
+        marks: &mut Marks,
+    ) {
+        let mut world = self.world();
+        let keys = world.through(networks);
+        if keys.is_empty() {
+            return;
+        }
+        let read = Snapshots::of(&world, registry);
+        self.replace(&mut world, &self.reader(registry, &read), keys, now, marks);
     }
 
     /// Reads again what the changed parts of the policies are about: of the hosts they name those whose policies
@@ -182,9 +214,9 @@ impl Outbound {
     ) {
         let mut world = self.world();
         let before = std::mem::replace(&mut world.policies, registry.policies());
-        let policies = Arc::clone(&world.policies);
-        let reader = self.reader(registry, &policies);
-        let reach = Reach::of(parts, &self.key, &before, &policies);
+        let read = Snapshots::of(&world, registry);
+        let reader = self.reader(registry, &read);
+        let reach = Reach::of(parts, &self.key, &before, &read.policies);
         let leads = world.gateway_reads(reach.hosts.iter().map(|host| host.as_str()));
         if reach.everything || reach.gateways || leads {
             self.replace_gateway(&mut world, &reader, marks);
@@ -325,6 +357,16 @@ impl Outbounds {
         }
         for outbound in self.worlds() {
             outbound.update_addresses(keys, &self.registry, now, marks);
+        }
+    }
+
+    /// Works off networks with other gateways, for those projections that have Envoy clusters made of them.
+    pub(super) fn networks_changed(&self, networks: &HashSet<NetworkId>, now: Instant, marks: &mut Marks) {
+        if networks.is_empty() || self.all.is_empty() {
+            return;
+        }
+        for outbound in self.worlds() {
+            outbound.update_networks(networks, &self.registry, now, marks);
         }
     }
 

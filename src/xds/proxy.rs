@@ -14,7 +14,7 @@ use super::resources;
 use super::session::Source;
 use super::watchers::StreamHandle;
 use crate::model::{Name, ProxyView, ServiceKey, SpiffeId};
-use crate::view::{Client, EdsKey};
+use crate::view::{Client, EdsKey, OutboundKey};
 
 /// The name of the workload certificate (§3.5).
 const CERTIFICATE: &str = "default";
@@ -186,8 +186,7 @@ impl Proxy {
     }
 
     fn rekey_outbound(&mut self) -> bool {
-        let registry = &self.hub.registry;
-        let key = inbound::outbound_key(registry, &self.view, &registry.policies());
+        let key = outbound_key(&self.hub, &self.view);
         let Some(old) = self.outbound.take_if(|outbound| *outbound.key() != key) else {
             return false;
         };
@@ -282,10 +281,16 @@ impl Proxy {
     }
 }
 
+/// The projection of a proxy as of now.
+fn outbound_key(hub: &Hub, view: &ProxyView) -> OutboundKey {
+    let registry = &hub.registry;
+    inbound::outbound_key(registry, view, &registry.policies()).tunnelling(view, &hub.settings.mesh)
+}
+
 /// Joins the world of a proxy's projection as of now. The policies that the projection reads may change until the
 /// world has the stream: then again, until they stand still for that moment.
 fn join(hub: &Hub, view: &ProxyView, handle: &Arc<StreamHandle>) -> Arc<Outbound> {
-    let now = || inbound::outbound_key(&hub.registry, view, &hub.registry.policies());
+    let now = || outbound_key(hub, view);
     loop {
         let outbound = hub.outbounds.join(now(), handle);
         if *outbound.key() == now() {

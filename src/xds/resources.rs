@@ -9,6 +9,7 @@ mod cluster;
 mod destination;
 mod filters;
 mod gateway;
+mod hbone;
 mod inbound;
 mod inbound_chains;
 mod inbound_cluster;
@@ -29,7 +30,7 @@ use bytes::Bytes;
 use super::resource::Entry;
 use crate::model::policy::VirtualService;
 use crate::model::{InterceptionMode, Name, PortProtocol, ProxyKind, Resolution, Service, Transport};
-use crate::view::Client;
+use crate::view::{Client, inline_networks};
 use cluster::Port;
 
 pub use assignment::{assignment, assignment_by_prost, empty_assignment};
@@ -112,18 +113,22 @@ pub fn service(service: &Service, around: &Surroundings<'_>) -> ServiceResources
         }
     }
     resources.sni_chains = chains.into_iter().map(Bytes::from).collect();
+    resources.reads.networks = inline_networks(service.inline(), key);
     resources
 }
 
 /// The listeners of one port and the virtual host they lead to.
 fn port_resources(port: &Port<'_>, around: &Surroundings<'_>, out: &mut ServiceResources) {
-    let made = listener::outbound(port, around, &mut out.reads);
-    let slot = if made.fallback { &mut out.fallback_listeners } else { &mut out.listeners };
-    slot.extend(made.entries);
-    out.chains.extend(made.chains);
-    if let Some(name) = made.route {
-        let host = route::virtual_host(port, around, made.sniffed, &mut out.reads);
-        out.virtual_hosts.push((name, host));
+    let mut all = listener::on_sockets(port, around, &mut out.reads);
+    all.insert(0, listener::outbound(port, around, &mut out.reads));
+    for made in all {
+        let slot = if made.fallback { &mut out.fallback_listeners } else { &mut out.listeners };
+        slot.extend(made.entries);
+        out.chains.extend(made.chains);
+        if let Some(name) = made.route {
+            let host = route::virtual_host(port, around, made.sniffed, &mut out.reads);
+            out.virtual_hosts.push((name, host));
+        }
     }
 }
 
@@ -152,11 +157,17 @@ pub fn host(host: &str, told: &VirtualService, around: &Surroundings<'_>) -> Ser
     resources
 }
 
-/// What every proxy gets: the catch-all Envoy clusters and the listener of captured connections.
+/// What every proxy gets: the catch-all Envoy clusters, the listener of captured connections, and the tunnels that its
+/// assignments may lead into.
 pub fn fixed(client: &Client<'_>) -> ServiceResources {
     let mut resources = ServiceResources::default();
     let key = client.key();
     resources.clusters.push(cluster::black_hole());
+    for listener in &key.tunnels {
+        let (clusters, listeners) = hbone::tunnel(*listener);
+        resources.clusters.extend(clusters);
+        resources.listeners.extend(listeners);
+    }
     if key.kind == ProxyKind::Sidecar {
         resources.clusters.push(cluster::passthrough());
         if key.mode != InterceptionMode::None {

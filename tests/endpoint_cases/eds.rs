@@ -246,7 +246,7 @@ enum Told {
     Inline(InlineEndpoint),
 }
 
-const ENDPOINT: [&str; 17] = [
+const ENDPOINT: [&str; 18] = [
     "addresses",
     "network",
     "cluster",
@@ -264,6 +264,7 @@ const ENDPOINT: [&str; 17] = [
     "serviceAccount",
     "hostname",
     "sendUnhealthy",
+    "redirection",
 ];
 
 fn endpoint(
@@ -343,6 +344,7 @@ fn workload(shard: &str, told: &Value) -> Shape<Arc<Workload>> {
         locality: Locality::parse(text(told, "locality")?),
         node: text(told, "nodeName")?.into(),
         tls_mode: if tls == "istio" { TlsMode::Istio } else { TlsMode::Disabled },
+        redirected: text(told, "redirection")? == "enabled",
         account: SpiffeId::parse(text(told, "serviceAccount")?),
         canonical_name: first_of(&names).unwrap_or_else(|| workload_name.clone()),
         canonical_revision: revision.unwrap_or_default(),

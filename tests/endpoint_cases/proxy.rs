@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use tombolo::model::{IpFamilies, Locality, Node, NodeMetadata, ProxyView};
 use tombolo::registry::{PolicySnapshot, Registry};
-use tombolo::view::{Assignment, EdsKey, EdsName, Inputs, MeshRules, assign};
+use tombolo::view::{Assignment, EdsKey, EdsName, Inputs, MeshRules, assign, waypoint};
 
 use super::features::Features;
 use super::flags::Flags;
@@ -84,7 +84,10 @@ pub(crate) fn assigned<T>(
         return Ok(tell(&Assignment::default()));
     };
     let (networks, standings) = (registry.networks(), registry.standings());
-    let inputs = Inputs { service, networks: &networks, mesh, standings: &standings, policies };
+    let waypoint = service.service.as_ref().and_then(|service| waypoint(service, &name, &key, mesh));
+    let waypoint = waypoint.and_then(|waypoint| registry.service(waypoint)).map(|cell| cell.load());
+    let (networks, standings, waypoint) = (&*networks, &*standings, waypoint.as_deref());
+    let inputs = Inputs { service, waypoint, networks, mesh, standings, policies };
     Ok(tell(&assign(inputs, &name, &key, &mut ())))
 }
 

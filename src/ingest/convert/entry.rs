@@ -10,7 +10,7 @@ use ipnet::IpNet;
 
 pub use member::{Member, selects, service_member};
 
-use super::{ClusterContext, ClusterNetwork, protocol, service};
+use super::{ClusterContext, ClusterNetwork, protocol, service, waypoint};
 use crate::ingest::objects::{
     EntryPort, EntryResolution, ObjectKey, ServiceEntryObject, WorkloadEntryObject,
 };
@@ -225,6 +225,7 @@ fn record(input: EntryInput<'_>, host: &str, skipped: &mut Vec<String>) -> Servi
         export_to: service::exported(object.export_to.iter().map(|name| &**name), &key.namespace),
         created: object.created,
         traffic_distribution: service::traffic_distribution("", object.traffic_distribution.as_deref(), ""),
+        ingress_waypoint: waypoint::of_ingress(context, &key.namespace, &object.labels, None),
         accounts,
         ..Service::default()
     }

@@ -23,12 +23,15 @@ pub struct PodShape {
     pub hostname: Name,
     /// `spec.subdomain`.
     pub subdomain: Name,
+    /// Whether their nodes take HBONE for them (R4.16).
+    pub redirected: bool,
 }
 
 impl Hash for PodShape {
     fn hash<H: Hasher>(&self, state: &mut H) {
         self.labels.hash(state);
-        (self.generated, &self.service_account, &self.hostname, &self.subdomain).hash(state);
+        (self.generated, self.redirected).hash(state);
+        (&self.service_account, &self.hostname, &self.subdomain).hash(state);
         self.controller.as_ref().map(|controller| (&controller.kind, &controller.name)).hash(state);
     }
 }
@@ -77,6 +80,7 @@ impl From<PodObject> for Pod {
             service_account: object.service_account,
             hostname: object.hostname,
             subdomain: object.subdomain,
+            redirected: object.redirected,
         };
         Self {
             shape: Arc::new(shape),

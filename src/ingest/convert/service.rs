@@ -3,20 +3,21 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use super::{ClusterContext, protocol};
-use crate::ingest::objects::{ObjectKey, PortObject, ServiceObject, ServiceType};
+use super::{ClusterContext, protocol, waypoint};
+use crate::ingest::objects::{NamespaceObject, ObjectKey, PortObject, ServiceObject, ServiceType};
 use crate::model::{
     ExportTo, Import, Name, Resolution, Service, ServicePort, Set, SpiffeId, TrafficDistribution, Transport,
 };
 
 /// R0.5, R5.21–R5.23, R5.32. Ports that are not 1…65535 are left out. A Service without any VIP has none
 /// (where R5.22 has `0.0.0.0`): nothing listens for an address that nobody was given.
-/// `namespace` is what the Service's Namespace says about traffic distribution, empty while that is unknown.
+/// `namespace` is the Service's Namespace, once it is known: it has the word where the Service does not speak of traffic
+/// distribution and waypoints.
 pub fn service(
     context: &ClusterContext,
     key: &ObjectKey,
     object: &ServiceObject,
-    namespace: &str,
+    namespace: Option<&NamespaceObject>,
 ) -> Service {
     let vips: Vec<IpAddr> = object.cluster_ips.iter().filter_map(|ip| ip.parse().ok()).collect();
     let resolution = match &object.service_type {
@@ -38,9 +39,10 @@ pub fn service(
         traffic_distribution: traffic_distribution(
             &object.traffic_distribution_spec,
             object.traffic_distribution.as_deref(),
-            namespace,
+            namespace.map(|namespace| &*namespace.traffic_distribution).unwrap_or_default(),
         ),
         import: Import::No,
+        ingress_waypoint: waypoint::of_ingress(context, &key.namespace, &object.labels, namespace),
         accounts: accounts(context, &key.namespace, object),
         entry: None,
     }
@@ -133,7 +135,7 @@ mod tests {
 
     fn convert(metadata: Value, spec: Value) -> Service {
         let object = serde_json::from_value(json!({"metadata": metadata, "spec": spec})).unwrap();
-        service(&test_context(), &ObjectKey::new("a", "s"), &object, "")
+        service(&test_context(), &ObjectKey::new("a", "s"), &object, None)
     }
 
     #[test]

@@ -44,6 +44,7 @@ pub fn pod_profile(
         cluster: context.cluster.clone(),
         namespace: namespace.clone(),
         tls_mode: tls_mode(labels),
+        redirected: shape.redirected,
         account: Some(account),
         canonical_name: canonical_name.or_else(|| workload_name.clone()),
         canonical_revision: canonical_revision(labels),
@@ -195,6 +196,14 @@ mod tests {
             own("z", "v3")
         );
         assert_eq!(labelled(json!({"app": "x", "version": "v1"})).telemetry(), "p;a;x;v1;c1");
+    }
+
+    #[test]
+    fn r4_16_a_pods_annotation_says_that_its_node_takes_hbone() {
+        let redirected = |annotations: Value| pod(json!({"annotations": annotations}), json!({})).redirected;
+        assert!(redirected(json!({"ambient.istio.io/redirection": "enabled"})));
+        assert!(!redirected(json!({"ambient.istio.io/redirection": "disabled"})));
+        assert!(!redirected(json!({"istio.io/dataplane-mode": "ambient"})));
     }
 
     #[test]

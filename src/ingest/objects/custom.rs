@@ -13,6 +13,7 @@ use super::object::rooted;
 use super::raw::json::{self, Fields, Json};
 use super::raw::{ObjectMeta, Root};
 use super::wire::Received;
+use crate::model::Name;
 
 /// Which kind of custom resource. Any version of its group is understood.
 pub trait CustomKind: Clone + fmt::Debug + Send + Sync + 'static {
@@ -30,13 +31,18 @@ pub trait CustomKind: Clone + fmt::Debug + Send + Sync + 'static {
     const PLURAL: &'static str;
 }
 
-/// When an object was created and what its spec says.
+/// The annotation of AuthorizationPolicies that are only tried.
+const DRY_RUN: &str = "istio.io/dry-run";
+
+/// When an object was created and what it says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Document {
     /// Seconds since the epoch; 0 when not known.
     pub created: i64,
     /// JSON; `null` for an object without a spec.
     pub spec: Arc<str>,
+    /// What its annotation `istio.io/dry-run` says; empty without one.
+    pub dry_run: Name,
 }
 
 /// An object of a custom kind.
@@ -83,7 +89,8 @@ impl<K> From<Custom<'_>> for CustomObject<K> {
     fn from(raw: Custom<'_>) -> Self {
         let created = raw.metadata.creation_timestamp.seconds().unwrap_or_default();
         let spec = raw.spec.as_ref().map_or("null", |spec| spec.get()).into();
-        Self { document: Document { created, spec }, kind: PhantomData }
+        let dry_run = raw.metadata.annotation(DRY_RUN).unwrap_or_default();
+        Self { document: Document { created, spec, dry_run }, kind: PhantomData }
     }
 }
 

@@ -74,7 +74,7 @@ impl ObjectMeta<'_> {
         self.labels.get(name).map_or("", |value| value)
     }
 
-    fn annotation(&self, name: &str) -> Option<Name> {
+    pub(super) fn annotation(&self, name: &str) -> Option<Name> {
         self.annotations.get(name).map(Text::name)
     }
 }

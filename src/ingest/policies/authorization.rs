@@ -68,14 +68,13 @@ pub(super) fn authorization_policy(meta: PolicyMeta, spec: &Value) -> Result<Aut
     if action == AuthorizationAction::Custom {
         let provider = spec.provider.map(|provider| provider.to_string()).unwrap_or_default();
         problems.push(format!(
-            "action CUSTOM {provider}: external authorizers are not supported; what its rules match is refused"
+            "action CUSTOM {provider}: external authorizers are not supported; what its rules match is refused until \
+             ALLOW and DENY policies say instead who may do what"
         ));
     }
-    let targets = has_targets(spec.target_ref.as_ref(), spec.target_refs.as_deref());
-    if targets {
-        problems.push(
-            "targetRefs: waypoints and Gateway API gateways are not served; nothing is enforced".into(),
-        );
+    let targets = targets(spec.target_ref.as_ref(), spec.target_refs.as_deref(), &mut problems);
+    if targets.is_some() && !selector.is_everything() {
+        problems.push("targetRefs: they exclude a selector; it is enforced for both".into());
     }
     let mut rules = Vec::new();
     for (index, value) in spec.rules.unwrap_or_default().iter().enumerate() {
@@ -89,26 +88,61 @@ pub(super) fn authorization_policy(meta: PolicyMeta, spec: &Value) -> Result<Aut
         let clause = reader.unsupported(&field, "is not known");
         rules.iter_mut().for_each(|rule| rule.when.push(clause.clone()));
     }
-    Ok(AuthorizationPolicy { meta, selector, targets, action, rules, problems })
+    Ok(AuthorizationPolicy { meta, selector, targets, dry_run: false, action, rules, problems })
+}
+
+/// The policy with what its annotation for a trial says; one that says neither yes nor no is enforced.
+pub(super) fn annotated(policy: AuthorizationPolicy, dry_run: &str) -> AuthorizationPolicy {
+    match dry_run {
+        "" | "0" | "f" | "F" | "false" | "FALSE" | "False" => policy,
+        "1" | "t" | "T" | "true" | "TRUE" | "True" => AuthorizationPolicy { dry_run: true, ..policy },
+        other => {
+            let problem =
+                format!("annotation istio.io/dry-run: {other:?} is neither true nor false; it is enforced");
+            AuthorizationPolicy { problems: [policy.problems, vec![problem]].concat(), ..policy }
+        }
+    }
 }
 
 /// What is enforced of an AuthorizationPolicy that cannot be read and never could: nothing is allowed that the
 /// workloads it selects are asked for; those of its namespace when that cannot be read either.
 pub(super) fn closed(meta: PolicyMeta, spec: &Value) -> AuthorizationPolicy {
     let selected = spec.get("selector").and_then(|told| selector(told).ok()).unwrap_or_default();
-    let targets = spec.get("targetRefs").and_then(Value::as_array).map(Vec::as_slice);
+    let several = spec.get("targetRefs").and_then(Value::as_array).map(Vec::as_slice);
+    let one = spec.get("targetRef").filter(|target| !target.is_null());
+    let mut problems = vec!["it cannot be read; all that it selects is refused".to_owned()];
     AuthorizationPolicy {
         meta,
         selector: selected,
-        targets: has_targets(spec.get("targetRef").filter(|target| !target.is_null()), targets),
+        targets: targets(one, several, &mut problems),
+        dry_run: false,
         action: AuthorizationAction::Allow,
         rules: Vec::new(),
-        problems: vec!["it cannot be read; all that it selects is refused".into()],
+        problems,
     }
 }
 
-fn has_targets(one: Maybe<&Value>, several: Maybe<&[Value]>) -> bool {
-    one.is_some() || several.is_some_and(|targets| !targets.is_empty())
+/// The Gateways that targets name; `None` without targets. One that cannot be read may be any of them.
+fn targets(one: Maybe<&Value>, several: Maybe<&[Value]>, problems: &mut Vec<String>) -> Maybe<Vec<Name>> {
+    let all: Vec<&Value> = one.into_iter().chain(several.into_iter().flatten()).collect();
+    let mut gateways = Vec::new();
+    for target in &all {
+        let text = |field: &str| target.get(field).and_then(Value::as_str).filter(|text| !text.is_empty());
+        match (text("kind"), text("name")) {
+            (Some("Gateway"), Some(name)) => gateways.push(name.into()),
+            (Some(kind @ ("Service" | "ServiceEntry" | "GatewayClass")), _) => problems.push(format!(
+                "targetRefs: {kind} is for waypoints, which enforce nothing here; select workloads instead"
+            )),
+            (kind, _) => {
+                gateways.push(AuthorizationPolicy::ANY_GATEWAY.into());
+                problems.push(format!(
+                    "targetRefs: {} without a name that can be read; it is enforced by every gateway of the namespace",
+                    kind.unwrap_or("a target")
+                ));
+            }
+        }
+    }
+    (!all.is_empty()).then_some(gateways)
 }
 
 fn selector(value: &Value) -> Result<WorkloadSelector, String> {
@@ -210,7 +244,8 @@ impl Reader<'_> {
         for (field, value) in fields {
             let place = format!("{part}.{field}");
             let Some((attribute, negated)) = attribute(&field) else {
-                unsupported.push(self.unsupported(&place, "is not supported"));
+                let why = if is_of_token(&field) { UNCHECKED_TOKEN } else { "is not supported" };
+                unsupported.push(self.unsupported(&place, why));
                 continue;
             };
             let values = match Maybe::<Vec<String>>::deserialize(&value) {
@@ -246,6 +281,7 @@ impl Reader<'_> {
             }
             Some(_) if values.is_empty() && is_told => self.unsupported(&key, "has empty values"),
             Some(attribute) => self.checked(Clause { attribute, values, not_values }),
+            None if is_of_token(&key) => self.unsupported(&key, UNCHECKED_TOKEN),
             None => self.unsupported(&key, "is not supported"),
         };
         let mut clauses = vec![clause];
@@ -284,6 +320,14 @@ impl Reader<'_> {
         ));
         empty(Attribute::Unsupported(what.into()))
     }
+}
+
+/// Why attributes of tokens are not supported, and what to do.
+const UNCHECKED_TOKEN: &str = "is told by JSON web tokens, which are not checked here: name principals or namespaces of the mesh instead";
+
+/// Whether a field or a key is about the token of a request.
+fn is_of_token(name: &str) -> bool {
+    matches!(name, "requestPrincipals" | "notRequestPrincipals") || name.starts_with("request.auth.")
 }
 
 fn empty(attribute: Attribute) -> Clause {

@@ -54,7 +54,14 @@ impl Form {
         let spec = if spec.is_null() { serde_json::json!({}) } else { spec };
         let at = At::root("", &spec);
         at.object().map_err(|_| "spec: an object belongs there".to_owned())?;
-        (self.read)(meta, &at, terms)
+        Ok(match (self.read)(meta, &at, terms)? {
+            PolicyObject::AuthorizationPolicy(policy) => {
+                let policy = Arc::unwrap_or_clone(policy);
+                let policy = super::authorization::annotated(policy, &document.dry_run);
+                PolicyObject::AuthorizationPolicy(Arc::new(policy))
+            }
+            object => object,
+        })
     }
 
     /// What is in use for an object that cannot be read and never could: `None` for kinds that open nothing by
@@ -65,6 +72,8 @@ impl Form {
         }
         let spec = document.and_then(|document| serde_json::from_str(&document.spec).ok());
         let closed = super::authorization::closed(meta, &spec.unwrap_or_default());
+        let dry_run = document.map(|document| document.dry_run.as_str()).unwrap_or_default();
+        let closed = super::authorization::annotated(closed, dry_run);
         Some(PolicyObject::AuthorizationPolicy(Arc::new(closed)))
     }
 }

@@ -20,6 +20,9 @@ struct Kept {
     uid: Name,
     created: i64,
     spec: String,
+    /// Absent in what earlier versions wrote.
+    #[serde(default, skip_serializing_if = "Name::is_empty")]
+    dry_run: Name,
 }
 
 /// What is in use of every kind, by kind and key. Cost ∝ all policies.
@@ -32,6 +35,7 @@ pub(super) fn written(kinds: &BTreeMap<PolicyKind, Kind>) -> Arc<str> {
             uid: uid.clone(),
             created: document.created,
             spec: document.spec.to_string(),
+            dry_run: document.dry_run.clone(),
         })
     });
     let kept: Vec<_> = kept.collect();
@@ -53,7 +57,7 @@ pub(super) fn read(text: &str) -> serde_json::Result<BTreeMap<PolicyKind, Recall
             continue;
         };
         let key = ObjectKey::new(kept.namespace, kept.name);
-        let document = Document { created: kept.created, spec: kept.spec.into() };
+        let document = Document { created: kept.created, spec: kept.spec.into(), dry_run: kept.dry_run };
         recalled.entry(form.kind).or_default().push((key, kept.uid, document));
     }
     Ok(recalled)

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use tokio::time::Instant;
 
 use super::decode::Terms;
+use super::delegates::{self, Delegates};
 use super::form::Form;
 use super::status::{PolicyState, PolicyStatus};
 use crate::ingest::absences::Absences;
@@ -28,6 +29,7 @@ pub(super) struct Shelf {
     absences: Absences,
     events: [u64; EventKind::ALL.len()],
     lists: u64,
+    delegates: Delegates,
 }
 
 #[derive(Debug)]
@@ -43,6 +45,8 @@ struct Held {
     good: Option<Document>,
     /// Why what was told last is not in use.
     error: Option<String>,
+    /// What of it is left out because of other objects.
+    left_out: Vec<String>,
 }
 
 /// A list in progress.
@@ -75,6 +79,7 @@ impl Shelf {
             absences: Absences::new(guard),
             events: [0; EventKind::ALL.len()],
             lists: 0,
+            delegates: Delegates::default(),
         }
     }
 
@@ -129,7 +134,25 @@ impl Shelf {
             }
             SourceEvent::Connected | SourceEvent::Idle | SourceEvent::Failed(_) => {}
         }
+        self.settle(terms, &mut outcome);
         outcome
+    }
+
+    /// What follows for objects that lead on to others.
+    fn settle(&mut self, terms: &Terms, outcome: &mut Outcome) {
+        if !delegates::concerns(self.form.kind) || outcome.writes.is_empty() {
+            return;
+        }
+        let held = &self.held;
+        let used = |id: &PolicyId| delegates::virtual_service(&held.get(&key(id))?.used.as_ref()?.0);
+        let default = &terms.virtual_service_export_to;
+        for (id, left_out) in self.delegates.settle(&mut outcome.writes, used, default) {
+            let key = key(&id);
+            if let Some(held) = self.held.get_mut(&key) {
+                held.left_out = left_out;
+                outcome.spoken.insert(key);
+            }
+        }
     }
 
     /// A complete list: what it does not have is gone, unless that is most of what is known, and nobody said so twice.
@@ -170,7 +193,7 @@ impl Shelf {
         self.events[event as usize] += 1;
         let mut held = match before {
             Some(before) => Held { uid, revision, told, ..before },
-            None => Held { uid, revision, told, used: None, good: None, error: None },
+            None => Held { uid, revision, told, used: None, good: None, error: None, left_out: Vec::new() },
         };
         if same {
             held.used.iter_mut().filter(|_| held.error.is_none()).for_each(|(_, used)| *used = revision);
@@ -240,6 +263,7 @@ impl Shelf {
             }
         }
         self.held = all;
+        self.settle(terms, &mut outcome);
         outcome
     }
 
@@ -251,6 +275,7 @@ impl Shelf {
                 self.set(Received { key, uid, revision: None, object: Ok(document) }, terms, &mut outcome);
             }
         }
+        self.settle(terms, &mut outcome);
         outcome
     }
 
@@ -294,6 +319,9 @@ impl Shelf {
 impl Held {
     /// What of the version in use cannot be done.
     fn problems(&self) -> &[String] {
+        if !self.left_out.is_empty() {
+            return &self.left_out;
+        }
         self.used.as_ref().map_or(&[], |(object, _)| object.problems())
     }
 
@@ -326,6 +354,10 @@ fn is_another(before: &Name, now: &Name) -> bool {
     !before.is_empty() && !now.is_empty() && before != now
 }
 
+fn key(id: &PolicyId) -> ObjectKey {
+    ObjectKey::new(id.namespace.clone(), id.name.clone())
+}
+
 fn id(key: &ObjectKey) -> PolicyId {
     PolicyId::new(key.namespace.clone(), key.name.clone())
 }
@@ -340,12 +372,15 @@ mod tests {
     use crate::model::policy::PolicyKind;
 
     fn shelf() -> Shelf {
-        let form = FORMS.iter().find(|form| form.kind == PolicyKind::DestinationRule).unwrap();
-        Shelf::new(form, Guard::On)
+        shelf_of(PolicyKind::DestinationRule)
+    }
+
+    fn shelf_of(kind: PolicyKind) -> Shelf {
+        Shelf::new(FORMS.iter().find(|form| form.kind == kind).unwrap(), Guard::On)
     }
 
     fn received(name: &str, uid: &str, revision: u64, spec: &str) -> Received<Document> {
-        let object = Ok(Document { created: 1, spec: spec.into() });
+        let object = Ok(Document { created: 1, spec: spec.into(), dry_run: Name::default() });
         Received { key: ObjectKey::new("shop", name), uid: uid.into(), revision: Some(revision), object }
     }
 
@@ -370,6 +405,57 @@ mod tests {
         fn state(&self) -> (usize, usize, usize) {
             (self.count(PolicyState::Ok), self.count(PolicyState::Invalid), self.in_use().count())
         }
+    }
+
+    #[test]
+    fn d14_who_leads_on_to_another_is_told_again_whenever_that_one_is() {
+        let mut shelf = shelf_of(PolicyKind::VirtualService);
+        let set =
+            |name: &str, revision: u64, spec: &str| SourceEvent::Apply(received(name, "u", revision, spec));
+        /// `name: statuses` of what is written.
+        fn written(outcome: &Outcome) -> Vec<String> {
+            let status = |route: &crate::model::policy::HttpRoute| match &route.action {
+                crate::model::policy::HttpAction::Respond(answer) => answer.status,
+                other => panic!("{other:?}"),
+            };
+            let shown = |write: &PolicyWrite| {
+                let object = write.object.as_ref().and_then(delegates::virtual_service);
+                let statuses = object.map(|one| one.http.iter().map(status).collect::<Vec<_>>());
+                format!("{} {statuses:?}", write.id.name)
+            };
+            outcome.writes.iter().map(shown).collect()
+        }
+        let answer = |status: u16| format!(r#"{{"http": [{{"directResponse": {{"status": {status}}}}}]}}"#);
+        let root = r#"{"hosts": ["a.b"], "http": [{"delegate": {"name": "part"}}, {"directResponse": {"status": 200}}]}"#;
+        let told = shelf.told(set("root", 1, root));
+        let key = ObjectKey::new("shop", "root");
+        assert_eq!((written(&told), told.spoken.contains(&key)), (vec!["root Some([200])".to_owned()], true));
+        assert!(shelf.complaint(&key).expect("told").contains("VirtualService shop/part is not there"));
+        let told = shelf.told(set("part", 2, &answer(201)));
+        assert_eq!(written(&told), ["part Some([201])", "root Some([201, 200])"]);
+        assert!(told.spoken.contains(&key) && shelf.complaint(&key).is_none(), "that is solved");
+        let told = shelf.told(set("part", 3, &answer(202)));
+        assert_eq!(written(&told), ["part Some([202])", "root Some([202, 200])"]);
+        assert_eq!(written(&shelf.told(set("other", 4, &answer(203)))), ["other Some([203])"]);
+        assert_eq!(
+            written(&shelf.read_again(&Terms::default())).last().unwrap(),
+            "part Some([202])",
+            "the same"
+        );
+        let gone = ObjectKey::new("shop", "part");
+        let told = shelf.told(SourceEvent::Delete { key: gone, revision: Some(5) });
+        assert_eq!(
+            (written(&told), told.spoken.len()),
+            (vec!["part None".into(), "root Some([200])".into()], 1)
+        );
+        let told =
+            shelf.told(set("root", 6, &answer(204).replace("{\"http", "{\"hosts\": [\"a.b\"], \"http")));
+        assert_eq!((written(&told), shelf.complaint(&key)), (vec!["root Some([204])".to_owned()], None));
+        assert_eq!(
+            written(&shelf.told(set("part", 7, &answer(205)))),
+            ["part Some([205])"],
+            "nobody leads on to it"
+        );
     }
 
     #[test]

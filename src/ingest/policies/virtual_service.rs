@@ -12,8 +12,8 @@ use std::collections::BTreeSet;
 use field::Field;
 
 use crate::model::policy::{
-    Destination, HostPattern, MESH_GATEWAY, PolicyMeta, Sources, TcpMatch, TcpRoute, TlsMatch, TlsRoute,
-    VirtualService, Weighted,
+    Destination, HostPattern, HttpAction, MESH_GATEWAY, PolicyMeta, Sources, TcpMatch, TcpRoute, TlsMatch,
+    TlsRoute, VirtualService, Weighted,
 };
 use crate::model::{ExportTo, Labels, Name};
 
@@ -44,8 +44,8 @@ impl Place<'_> {
     }
 }
 
-/// Decodes and checks the `spec` of a VirtualService. `domain` completes short host names. An error names the
-/// field and its value.
+/// Decodes and checks the `spec` of a VirtualService. `domain` completes short host names. One without hosts is a
+/// delegate: it has routes of requests and nothing else. An error names the field and its value.
 pub(super) fn virtual_service(
     meta: PolicyMeta,
     spec: &serde_json::Value,
@@ -55,7 +55,11 @@ pub(super) fn virtual_service(
     let namespace = meta.id.namespace.clone();
     let place = Place { namespace: &namespace, domain };
     let routes = |name: &str| spec.get(name)?.list();
-    let hosts = hosts(&spec.get("hosts")?, place)?;
+    let host_names = spec.get("hosts")?;
+    if host_names.list()?.is_empty() {
+        return delegate(meta, &spec, place);
+    }
+    let hosts = hosts(&host_names, place)?;
     let virtual_service = VirtualService {
         gateways: gateways(&spec.get("gateways")?, place)?,
         export_to: export_to(&spec.get("exportTo")?, place)?,
@@ -86,7 +90,38 @@ fn hosts(field: &Field<'_>, place: Place<'_>) -> Result<Vec<HostPattern>, String
             hosts.push(HostPattern::new(host));
         }
     }
-    if hosts.is_empty() { Err(field.bad("names no host")) } else { Ok(hosts) }
+    Ok(hosts)
+}
+
+/// One whose routes others lead on to.
+fn delegate(meta: PolicyMeta, spec: &Field<'_>, place: Place<'_>) -> Result<VirtualService, String> {
+    for name in ["gateways", "tls", "tcp"] {
+        if !spec.get(name)?.list()?.is_empty() {
+            return Err(spec
+                .get("hosts")?
+                .bad(&format!("names no host: only one without {name} is a delegate")));
+        }
+    }
+    let routes = spec.get("http")?.list()?;
+    let http: Vec<_> = routes.iter().map(|route| http::route(route, place)).collect::<Result<_, _>>()?;
+    if http.is_empty() {
+        return Err(spec
+            .get("hosts")?
+            .bad("names no host, and there is no http for those that lead on to it"));
+    }
+    let further = http.iter().position(|route| matches!(route.action, HttpAction::Delegate(_)));
+    if let Some(index) = further {
+        return Err(routes[index].get("delegate")?.bad("is not for delegates: they lead on to nobody"));
+    }
+    Ok(VirtualService {
+        hosts: Vec::new(),
+        gateways: Vec::new(),
+        export_to: export_to(&spec.get("exportTo")?, place)?,
+        http,
+        tls: Vec::new(),
+        tcp: Vec::new(),
+        meta,
+    })
 }
 
 fn gateways(field: &Field<'_>, place: Place<'_>) -> Result<Vec<Name>, String> {

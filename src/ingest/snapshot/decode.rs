@@ -213,6 +213,7 @@ impl Decoder {
             namespace: self.text(profile.namespace)?,
             network: self.network(profile.network)?,
             tls_mode: if profile.mtls { TlsMode::Istio } else { TlsMode::Disabled },
+            redirected: profile.redirected,
             account: profile.account.map(|account| self.account(&account)).transpose()?,
             canonical_revision: self.text(profile.canonical_revision)?,
             workload_name: own(profile.workload_name)?,
@@ -334,6 +335,10 @@ impl Decoder {
             },
             accounts: self.accounts(&service.accounts)?,
             entry: service.entry.map(|entry| self.entry(&entry).map(Arc::new)).transpose()?,
+            ingress_waypoint: service
+                .ingress_waypoint
+                .map(|waypoint| self.key(Some(&waypoint)))
+                .transpose()?,
         })
     }
 

@@ -198,6 +198,7 @@ impl Encoder<'_> {
             namespace: self.text(&profile.namespace),
             network: self.text(&profile.network),
             mtls: profile.tls_mode == TlsMode::Istio,
+            redirected: profile.redirected,
             account: profile.account.as_ref().map(|account| self.account(account)),
             workload_name: profile.workload_name.as_ref().map(|name| self.text(name)),
             canonical_name: profile.canonical_name.as_ref().map(|name| self.text(name)),
@@ -272,6 +273,7 @@ impl Encoder<'_> {
             created,
             traffic_distribution,
             import,
+            ingress_waypoint,
             accounts,
             entry,
         } = service;
@@ -322,6 +324,7 @@ impl Encoder<'_> {
             traffic_distribution: traffic_distribution.into(),
             import: import.into(),
             entry: entry.as_ref().map(|facts| self.entry(facts)),
+            ingress_waypoint: ingress_waypoint.as_ref().map(|waypoint| self.key(waypoint)),
         }
     }
 

@@ -17,7 +17,7 @@ use super::{Snapshot, decode, encode};
 const MAGIC: &[u8; 8] = b"tombolo\0";
 /// Raised when an older version would misunderstand a body, or when a body of before lacks what a restart needs;
 /// fields that may be ignored do not raise it.
-const VERSION: u32 = 3;
+const VERSION: u32 = 4;
 const CHECKED_HEAD: usize = 24;
 const HEAD: usize = CHECKED_HEAD + 16;
 /// The largest file that is read: some two million endpoints.

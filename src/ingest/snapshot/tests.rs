@@ -47,6 +47,7 @@ fn parts(name: &str, address: &str) -> WorkloadParts {
         locality: Locality::parse("r1/z1/s1"),
         node: "n1".into(),
         tls_mode: TlsMode::Istio,
+        redirected: true,
         account: Some(account("hello")),
         workload_name: "hello".into(),
         canonical_name: name.into(),
@@ -88,6 +89,7 @@ fn record(key: &ServiceKey, resolution: Resolution, export_to: ExportTo) -> Serv
         import: Import::Own,
         accounts: [account("extra")].into(),
         entry: None,
+        ingress_waypoint: Some(ServiceKey::new("gw", "waypoint.gw.svc.cluster.local")),
     }
 }
 
@@ -254,12 +256,12 @@ fn any_damage_is_found_and_named() {
     longer.push(0);
     assert!(matches!(parse(&longer), Err(Corrupt::Length { .. })));
     let mut other = bytes;
-    other[8] = 4;
-    assert_eq!(parse(&other), Err(Corrupt::FutureFormat(4)));
-    other[8] = 2;
+    other[8] = 5;
+    assert_eq!(parse(&other), Err(Corrupt::FutureFormat(5)));
+    other[8] = 3;
     let old = parse(&other).unwrap_err();
-    assert_eq!(old, Corrupt::OldFormat(2));
-    assert!(old.to_string().contains("format 2") && old.to_string().contains("format 3"), "{old}");
+    assert_eq!(old, Corrupt::OldFormat(3));
+    assert!(old.to_string().contains("format 3") && old.to_string().contains("format 4"), "{old}");
     assert_eq!(parse(b"{}"), Err(Corrupt::Foreign));
     assert_eq!(parse(&vec![0; MAX_BYTES + 1]), Err(Corrupt::TooLarge));
 }

@@ -133,7 +133,7 @@ impl Staging {
     }
 
     pub(super) fn namespace_changed(&mut self, key: ObjectKey, old: Option<NamespaceObject>) {
-        self.distribution_changed(&key, old.as_ref());
+        self.default_changed(&key, old.as_ref());
         if key.name != self.system_namespace {
             return;
         }

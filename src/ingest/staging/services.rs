@@ -74,8 +74,7 @@ impl Staging {
             result.endpoints.extend(self.selected_by_service(key, object, discoverability));
         }
         let namespace = self.namespaces.get(&ObjectKey::new("", key.namespace.clone()));
-        let distribution = namespace.map(|namespace| &*namespace.traffic_distribution).unwrap_or_default();
-        let service = object.map(|object| convert::service(&self.context, key, object, distribution));
+        let service = object.map(|object| convert::service(&self.context, key, object, namespace));
         let told = self.current.shards.get(&self.context.service_key(key));
         let service = service.map(|service| match told.and_then(|shard| shard.service.as_ref()) {
             // Shared with what was told before: comparing them costs nothing.
@@ -98,10 +97,13 @@ impl Staging {
         Counts::add(&self.counts.endpoints_without_pods, addresses.saturating_sub(before));
     }
 
-    /// R4.30: what a Namespace says of traffic distribution holds for its Services.
-    pub(super) fn distribution_changed(&mut self, key: &ObjectKey, old: Option<&NamespaceObject>) {
+    /// R4.30, R4.37: what a Namespace says of traffic distribution and of waypoints holds for its Services.
+    pub(super) fn default_changed(&mut self, key: &ObjectKey, old: Option<&NamespaceObject>) {
         let said = |namespace: Option<&NamespaceObject>| {
-            namespace.map(|namespace| namespace.traffic_distribution.clone()).unwrap_or_default()
+            let namespace = namespace?;
+            let waypoints = convert::says_of_waypoints(&namespace.labels);
+            Some((namespace.traffic_distribution.clone(), waypoints))
+                .filter(|said| *said != Default::default())
         };
         if said(self.namespaces.get(key)) != said(old) {
             let first = ObjectKey::new(key.name.clone(), "");

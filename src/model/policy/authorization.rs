@@ -29,8 +29,12 @@ pub struct AuthorizationPolicy {
     pub meta: PolicyMeta,
     /// Which workloads of its namespace; those of the root namespace are about workloads of every namespace.
     pub selector: WorkloadSelector,
-    /// Whether it names targets that are no workloads (`targetRefs`): then it is about no workload.
-    pub targets: bool,
+    /// What it is about instead of workloads (`targetRefs`): gateways of its namespace, by the names of their Gateways in
+    /// the Gateway API, [`Self::ANY_GATEWAY`] for all of them; `None` without targets. Other targets are no proxies
+    /// here.
+    pub targets: Option<Vec<Name>>,
+    /// Whether it is only tried: what it would refuse is counted, and passes.
+    pub dry_run: bool,
     /// What becomes of what it matches.
     pub action: AuthorizationAction,
     /// What it matches: what one of these does. Without any it matches nothing.
@@ -166,11 +170,30 @@ pub fn path_template(value: &str) -> Option<String> {
 }
 
 impl AuthorizationPolicy {
-    /// Whether it is about a workload of `namespace`, in a mesh with this root namespace; `label` looks a label
-    /// of the workload up.
-    pub fn is_about<'a>(&self, namespace: &str, root: &str, label: impl Fn(&str) -> Option<&'a str>) -> bool {
+    /// The target that stands for every gateway of a namespace. No object has this name.
+    pub const ANY_GATEWAY: &'static str = "*";
+    /// The label of routers that names the Gateway they serve.
+    pub const GATEWAY_LABEL: &'static str = "gateway.networking.k8s.io/gateway-name";
+
+    /// Whether it is about a workload of `namespace`, in a mesh with this root namespace; `gateway` is the Gateway that
+    /// a router serves, and `label` looks a label of the workload up. One with targets is about those, and about
+    /// workloads only where it has a selector too.
+    pub fn is_about<'a>(
+        &self,
+        namespace: &str,
+        root: &str,
+        gateway: Option<&str>,
+        label: impl Fn(&str) -> Option<&'a str>,
+    ) -> bool {
         let own = self.meta.id.namespace.as_str();
-        !self.targets && (own == namespace || own == root) && self.selector.selects(label)
+        let selects = || (own == namespace || own == root) && self.selector.selects(label);
+        let Some(targets) = &self.targets else {
+            return selects();
+        };
+        let named = |gateway| {
+            targets.iter().any(|target| target.as_str() == gateway || target.as_str() == Self::ANY_GATEWAY)
+        };
+        own == namespace && gateway.is_some_and(named) || !self.selector.is_everything() && selects()
     }
 }
 

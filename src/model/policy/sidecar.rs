@@ -54,6 +54,8 @@ pub struct EgressListener {
     pub port: Option<SidecarPort>,
     /// Where it listens.
     pub bind: Option<IpAddr>,
+    /// The Unix socket it listens on instead, `unix:///path`; it has a port without a number then.
+    pub socket: Option<Name>,
     /// How traffic comes.
     pub capture: CaptureMode,
     /// What is seen.

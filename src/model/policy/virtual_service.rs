@@ -1,5 +1,6 @@
 //! VirtualServices: where requests and connections for hosts go.
 
+mod delegate;
 mod http;
 
 use std::collections::BTreeSet;
@@ -23,9 +24,9 @@ pub const MESH_GATEWAY: &str = "mesh";
 pub struct VirtualService {
     /// Which object, and how old.
     pub meta: PolicyMeta,
-    /// The hosts, short names already resolved, each once.
+    /// The hosts, short names already resolved, each once. One without hosts is a delegate: others lead on to its routes.
     pub hosts: Vec<HostPattern>,
-    /// Gateways as `namespace/name`, and [`MESH_GATEWAY`]; never empty.
+    /// Gateways as `namespace/name`, and [`MESH_GATEWAY`]; empty for a delegate and for nobody else.
     pub gateways: Vec<Name>,
     /// Which namespaces it is for.
     pub export_to: ExportTo,
@@ -150,6 +151,11 @@ impl VirtualService {
         scope.strip_prefix(LEADING_TO)
     }
 
+    /// Whether others lead on to its routes, and nobody is meant by it alone.
+    pub fn is_delegate(&self) -> bool {
+        self.hosts.is_empty()
+    }
+
     /// Whether clients behind `gateway` are meant.
     pub fn is_for(&self, gateway: &str) -> bool {
         self.gateways.iter().any(|name| name.as_str() == gateway)
@@ -180,6 +186,10 @@ impl Policy for VirtualService {
     }
 
     fn scopes(&self) -> Vec<Name> {
+        if self.is_delegate() {
+            // It is a part of those that lead on to it.
+            return Vec::new();
+        }
         let gateways = self.gateways.iter().filter(|name| name.as_str() != MESH_GATEWAY);
         let labels = self.sources().any(|sources| !sources.labels.is_empty());
         let hosts = self.hosts.iter().map(|host| host.as_str().into());

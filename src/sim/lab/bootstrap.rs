@@ -7,6 +7,8 @@ use super::kubelet::{Addresses, Proxy, Role, Workload};
 use super::plan::{ADMIN_PORT, ClusterPlan, Protocol, XDS_PORT};
 
 const HTTP_OPTIONS: &str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
+/// Without it an Envoy knows no internal listeners: HBONE starts at one.
+const INTERNAL_LISTENER: &str = "envoy.extensions.bootstrap.internal_listener.v3.InternalListener";
 
 /// The bootstrap of the Envoy of `pod` at `addresses`. Its admin pages listen on the pod's own loopback; in
 /// loopback mode, where that is shared, on the pod's address.
@@ -33,6 +35,10 @@ pub fn bootstrap(cluster: &ClusterPlan, pod: &Workload, addresses: &Addresses, m
             "cds_config": {"ads": {}, "initial_fetch_timeout": "0s", "resource_api_version": "V3"},
             "lds_config": {"ads": {}, "initial_fetch_timeout": "0s", "resource_api_version": "V3"},
         },
+        "bootstrap_extensions": [{
+            "name": "envoy.bootstrap.internal_listener",
+            "typed_config": {"@type": format!("type.googleapis.com/{INTERNAL_LISTENER}")},
+        }],
         "static_resources": {"clusters": [xds_cluster(&cluster.xds.to_string())]},
     })
 }

@@ -4,10 +4,12 @@ use std::cell::RefCell;
 
 use serde::Serialize;
 
+use super::Decided;
+use super::gateways::way;
 use crate::model::policy::ClientTlsMode;
-use crate::model::{Discoverability, Endpoint, Health, NetworkGateway};
+use crate::model::{Discoverability, Endpoint, Health, NetworkGateway, Workload};
 use crate::view::roads::{Road, Roads};
-use crate::view::{Decision, Destination, EdsKey, EdsName, Inputs, mtls};
+use crate::view::{Decision, Destination, EdsKey, EdsName, Inputs, mtls, waypoint};
 
 /// One check of the pipeline.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -21,9 +23,10 @@ pub struct Check {
 }
 
 /// The checks in the order of the pipeline, each with the decisions that end there.
-const CHECKS: [(&str, &[Decision]); 15] = [
+const CHECKS: [(&str, &[Decision]); 16] = [
     ("port", &[Decision::OtherPort]),
     ("subset", &[Decision::Subset]),
+    ("waypoint", &[Decision::NoWaypoint]),
     ("node", &[Decision::OtherNode]),
     ("network-view", &[Decision::NetworkView]),
     ("cluster", &[Decision::OtherCluster, Decision::NotGlobal]),
@@ -38,6 +41,9 @@ const CHECKS: [(&str, &[Decision]); 15] = [
     ("unique", &[Decision::SameAddress]),
     ("share", &[Decision::NoShare]),
 ];
+
+/// The checks of endpoints at Unix sockets (R4.15).
+const AT_SOCKETS: [&str; 5] = ["port", "subset", "network", "mtls", "share"];
 
 /// What endpoints are compared with.
 pub(super) struct Facts<'a> {
@@ -66,16 +72,33 @@ impl<'a> Facts<'a> {
         }
     }
 
+    /// The port under which the proxy uses a gateway (R4.21).
+    pub(super) fn port_of(&self, gateway: &NetworkGateway) -> u16 {
+        if self.by_hbone() { gateway.hbone_port } else { gateway.port }
+    }
+
+    fn by_hbone(&self) -> bool {
+        self.roads.borrow().by_hbone()
+    }
+
     /// The checks up to the one that decided.
-    pub(super) fn chain(&self, endpoint: &Endpoint, decision: Decision) -> Vec<Check> {
-        let gateways = self.gateways(endpoint);
+    pub(super) fn chain(&self, one: &Decided) -> Vec<Check> {
+        let endpoint = &one.endpoint;
+        let gateways = if one.socket.is_some() { Vec::new() } else { self.gateways(endpoint) };
         let mut chain = Vec::new();
-        for (check, ending) in CHECKS {
-            let ends = ending.contains(&decision);
-            if let Some(detail) = self.detail(check, endpoint, &gateways, ends) {
-                chain.push(Check { check, ok: !ends, detail });
+        let applies = |check: &str| one.socket.is_none() || AT_SOCKETS.contains(&check);
+        for (check, ending) in CHECKS.into_iter().filter(|(check, _)| applies(check)) {
+            let ends = ending.contains(&one.decision).then_some(one.decision);
+            if let (None, "network", Some(path)) = (ends, check, &one.socket) {
+                let detail = format!("at the Unix socket {path} of the proxy's own machine");
+                chain.push(Check { check, ok: true, detail });
+                continue;
             }
-            if ends {
+            if let Some(detail) = self.detail(check, endpoint, &gateways, ends) {
+                chain.push(Check { check, ok: ends.is_none(), detail });
+            }
+            // What follows is asked of the waypoint's endpoints.
+            if ends.is_some() || check == "waypoint" && one.decision == Decision::ViaWaypoint {
                 break;
             }
         }
@@ -88,17 +111,18 @@ impl<'a> Facts<'a> {
         check: &str,
         endpoint: &Endpoint,
         gateways: &[&NetworkGateway],
-        ends: bool,
+        ends: Option<Decision>,
     ) -> Option<String> {
         let workload = &endpoint.workload;
         let (key, through) = (self.key, !gateways.is_empty());
-        let said = |applies: bool, text: String| (applies || ends).then_some(text);
+        let said = |applies: bool, text: String| (applies || ends.is_some()).then_some(text);
         match check {
             "port" => Some(format!(
                 "port name {:?} in {}, asked for is port {}",
                 &*endpoint.port_name, workload.cluster, self.name.port
             )),
             "subset" => said(!self.name.subset.is_empty(), format!("subset {:?}", self.name.subset)),
+            "waypoint" => self.waypoint(ends.is_some()),
             "node" => said(
                 key.node.is_some(),
                 format!(
@@ -116,29 +140,28 @@ impl<'a> Facts<'a> {
                 let text = if local {
                     "the host is served in its own cluster only"
                 } else {
-                    "the service is not global"
+                    "the service is not global (serviceScopeConfigs)"
                 };
                 said(local, format!("{text}: cluster {}, the proxy is in {}", workload.cluster, key.cluster))
             }
-            "export" => {
-                let own = endpoint.exposure.discoverability() == Discoverability::SameCluster;
-                said(own, format!("{} does not export the service", workload.cluster))
-            }
+            "export" => Some(self.export(endpoint, ends.is_some())),
             "health" => Some(self.health(endpoint)),
             "freshness" => {
                 let standing = self.inputs.standings.part(&workload.cluster).standing;
-                said(ends, format!("{} is {standing:?}", workload.cluster))
+                said(false, format!("{} is {standing:?}", workload.cluster))
             }
             "network" => Some(self.network(endpoint, gateways, ends)),
             "gateway-family" => {
                 let text = format!(
                     "{:?} is what the proxy has, gateways are {}",
                     key.families,
-                    listed(&self.known(endpoint))
+                    self.listed(&self.known(&endpoint.workload))
                 );
                 said(through, text)
             }
-            "mtls" => said(through || self.name.sni_dnat, self.mtls(endpoint)),
+            "mtls" => {
+                said(through && !self.by_hbone() || self.name.sni_dnat, self.mtls(endpoint, ends.is_some()))
+            }
             "ready-behind-gateway" => said(
                 through,
                 format!("only ready endpoints give a gateway weight: {}", self.health(endpoint)),
@@ -150,9 +173,41 @@ impl<'a> Facts<'a> {
         }
     }
 
-    /// Every gateway of an endpoint's network.
-    fn known(&self, endpoint: &Endpoint) -> Vec<&'a NetworkGateway> {
-        self.inputs.networks.gateways_of(&endpoint.workload.network).1.iter().collect()
+    /// What is said of the waypoint that stands in for an endpoint; `None` where none does.
+    fn waypoint(&self, ends: bool) -> Option<String> {
+        let service = self.inputs.service.service.as_deref()?;
+        let waypoint = waypoint(service, self.name, self.key, self.inputs.mesh)?;
+        let found = if ends { "which has no endpoint for this proxy" } else { "whose endpoints are sent" };
+        Some(format!("ingress gateways reach the service through {waypoint}, {found}"))
+    }
+
+    /// Every gateway of a workload's network.
+    fn known(&self, workload: &Workload) -> Vec<&'a NetworkGateway> {
+        self.inputs.networks.gateways_of(&workload.network).1.iter().collect()
+    }
+
+    /// Whether other clusters may use it (R4.38).
+    fn export(&self, endpoint: &Endpoint, ends: bool) -> String {
+        let own = &endpoint.workload.cluster;
+        match endpoint.exposure.discoverability() {
+            _ if ends => {
+                format!(
+                    "{own} does not export the service to other clusters, the proxy is in {}",
+                    self.key.cluster
+                )
+            }
+            Discoverability::Always => format!("{own} lets every cluster use it"),
+            Discoverability::SameCluster if *own == self.key.cluster => {
+                format!("{own} does not export the service to other clusters, and the proxy is in {own}")
+            }
+            Discoverability::SameCluster => "its cluster or the proxy's is not known".to_owned(),
+        }
+    }
+
+    fn listed(&self, gateways: &[&NetworkGateway]) -> String {
+        let all: Vec<_> =
+            gateways.iter().map(|gateway| way(gateway.address, self.port_of(gateway))).collect();
+        if all.is_empty() { "none".to_owned() } else { all.join(", ") }
     }
 
     fn health(&self, endpoint: &Endpoint) -> String {
@@ -169,11 +224,11 @@ impl<'a> Facts<'a> {
         }
     }
 
-    fn network(&self, endpoint: &Endpoint, gateways: &[&NetworkGateway], ends: bool) -> String {
+    fn network(&self, endpoint: &Endpoint, gateways: &[&NetworkGateway], ends: Option<Decision>) -> String {
         let (own, other) = (&self.key.network, &endpoint.workload.network);
         match () {
             () if !gateways.is_empty() => {
-                format!("on {other}, the proxy on {own}: through {}", listed(gateways))
+                format!("on {other}, the proxy on {own}: through {}", self.listed(gateways))
             }
             () if own == other => format!("on {other}, as the proxy"),
             () if other.is_empty() => "its network is not known: taken as near".to_owned(),
@@ -181,15 +236,26 @@ impl<'a> Facts<'a> {
             () if self.inputs.mesh.reachable(own, other) => {
                 format!("{other} is reachable from {own} by configuration")
             }
-            () if ends => format!("on {other}, the proxy on {own}, and {other} has no usable gateway"),
+            () if ends == Some(Decision::AmbientNetwork) => {
+                format!("on {other}, the proxy on {own}: proxies of this kind do not use other networks")
+            }
+            () if ends.is_some() => {
+                let known = self.listed(&self.known(&endpoint.workload));
+                format!("on {other}, the proxy on {own}, and {other} has no usable gateway; known: {known}")
+            }
             () => format!("on {other}, the proxy on {own}: through a gateway of {other}"),
         }
     }
 
-    fn mtls(&self, endpoint: &Endpoint) -> String {
+    fn mtls(&self, endpoint: &Endpoint, ends: bool) -> String {
         let workload = &endpoint.workload;
         let label = workload.tls_mode_text();
+        let spoken =
+            label == "istio" && mtls::is_meant(self.tls, self.inputs.policies, workload, endpoint.port);
         match self.tls {
+            _ if ends && spoken => {
+                "it is reached by HBONE, and who is asked for by SNI is not (R4.28)".to_owned()
+            }
             Some(mode) => format!("a DestinationRule says {mode:?}; the pod's TLS mode is {label:?}"),
             None if label != "istio" => format!("its TLS mode is {label:?}, not \"istio\""),
             None => {
@@ -199,14 +265,6 @@ impl<'a> Facts<'a> {
             }
         }
     }
-}
-
-fn listed(gateways: &[&NetworkGateway]) -> String {
-    let all: Vec<_> = gateways
-        .iter()
-        .map(|gateway| std::net::SocketAddr::new(gateway.address, gateway.port).to_string())
-        .collect();
-    all.join(", ")
 }
 
 #[cfg(test)]

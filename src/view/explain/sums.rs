@@ -1,13 +1,14 @@
 //! What the weights of gateways are made of (R4.21, D3–D5).
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 
 use serde::Serialize;
 
+use super::Decided;
 use super::chain::Facts;
-use crate::model::{ClusterId, Endpoint, NetworkId};
-use crate::view::{Assignment, Decision, Origin};
+use super::gateways::{Entrance, Entrances};
+use crate::model::{ClusterId, NetworkId};
+use crate::view::Decision;
 
 /// One gateway of an assignment.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -40,51 +41,34 @@ pub struct Share {
     pub gateways: usize,
 }
 
+/// The shares of one gateway, by cluster and number of gateways.
+type Shares = BTreeMap<(ClusterId, usize), Share>;
+
 /// Every gateway of an assignment, in wire order.
-pub(super) fn sums(
-    assignment: &Assignment<'_>,
-    decided: &[(Endpoint, Decision)],
-    facts: &Facts<'_>,
-) -> Vec<GatewaySum> {
-    let mut behind: BTreeMap<String, BTreeMap<(ClusterId, usize), Share>> = BTreeMap::new();
-    for (endpoint, _) in decided.iter().filter(|(_, decision)| *decision == Decision::ViaGateway) {
-        let gateways = facts.gateways(endpoint);
-        for gateway in &gateways {
-            let cluster = &endpoint.workload.cluster;
-            let share = behind
-                .entry(SocketAddr::new(gateway.address, gateway.port).to_string())
-                .or_default()
-                .entry((cluster.clone(), gateways.len()))
-                .or_insert_with(|| Share {
-                    cluster: cluster.clone(),
-                    endpoints: 0,
-                    weight: 0,
-                    gateways: gateways.len(),
-                });
+pub(super) fn sums(entrances: &Entrances, decided: &[Decided], facts: &Facts<'_>) -> Vec<GatewaySum> {
+    let mut behind: Vec<Shares> = entrances.all().iter().map(|_| Shares::new()).collect();
+    for one in decided.iter().filter(|one| one.decision == Decision::ViaGateway) {
+        let (cluster, weight) = (&one.endpoint.workload.cluster, one.endpoint.weight());
+        let (places, gateways) = entrances.before(&one.endpoint, facts);
+        for at in places {
+            let none = || Share { cluster: cluster.clone(), endpoints: 0, weight: 0, gateways };
+            let share = behind[at].entry((cluster.clone(), gateways)).or_insert_with(none);
             share.endpoints += 1;
-            share.weight += u64::from(endpoint.weight());
+            share.weight += u64::from(weight);
         }
     }
-    let mut sums = Vec::new();
-    for group in &assignment.groups {
-        for endpoint in &group.endpoints {
-            let (Origin::Gateway { network, .. }, Some(address)) = (endpoint.origin, endpoint.address())
-            else {
-                continue;
-            };
-            let address = SocketAddr::new(address, endpoint.port()).to_string();
-            let shares: Vec<Share> = behind.remove(&address).unwrap_or_default().into_values().collect();
-            sums.push(GatewaySum {
-                arithmetic: arithmetic(&shares, endpoint.weight),
-                network: network.clone(),
-                priority: group.priority,
-                weight: endpoint.weight,
-                address,
-                shares,
-            });
+    let sum = |(entrance, shares): (&Entrance, Shares)| {
+        let shares: Vec<Share> = shares.into_values().collect();
+        GatewaySum {
+            arithmetic: arithmetic(&shares, entrance.weight),
+            network: entrance.network.clone(),
+            priority: entrance.priority,
+            weight: entrance.weight,
+            address: entrance.place.clone(),
+            shares,
         }
-    }
-    sums
+    };
+    entrances.all().iter().zip(behind).map(sum).collect()
 }
 
 /// `3 endpoints of west weigh 3, over 2 gateways: 1.5; times 2 = 3`.

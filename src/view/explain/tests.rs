@@ -88,7 +88,8 @@ fn the_weight_of_a_gateway_is_told_by_its_parts() {
 fn a_name_without_endpoints_says_why() {
     let world = world();
     let unseen = world.from("n1/c1").with(|key| key.namespace = None).explains();
-    assert_eq!((unseen.nothing, unseen.endpoints.len()), (Some(Nothing::NotVisible), 0));
+    let code = unseen.nothing.map(|nothing| nothing.code);
+    assert_eq!((code, unseen.endpoints.len()), (Some(Nothing::NoService), 0));
     assert_eq!(world.from("n1/c1").explains().nothing, None);
 }
 

@@ -5,12 +5,15 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
+use super::{Decided, Record};
+use crate::model::policy::ServiceScopeRule;
 use crate::model::{
-    Discoverability, Endpoint, EndpointShard, Exposure, Health, IpFamilies, Labels, NetworkGateway,
-    RequestedView, Standing, TlsMode, Workload, WorkloadProfile,
+    Discoverability, Endpoint, EndpointShard, Exposure, Health, InlineAddress, IpFamilies, Labels, Name,
+    NetworkGateway, Quirk, RequestedView, Service, Standing, TlsMode, Workload, WorkloadProfile,
 };
+use crate::registry::PolicySnapshot;
 use crate::registry::{NetworkSnapshot, ServiceSnapshot, StandingSnapshot};
-use crate::view::{Decision, Destination, EdsKey, EdsName, Inputs, assign};
+use crate::view::{Decision, Destination, EdsKey, EdsName, Inputs, MeshRules, Role, assign};
 
 /// A gateway that does not exist: an address of a range that nobody has (RFC 5737).
 const SOME_V4: [u8; 4] = [192, 0, 2, 1];
@@ -28,7 +31,7 @@ pub struct Would {
 }
 
 /// Endpoints of one reason that are alike would fare alike.
-type Alike = (Decision, *const WorkloadProfile, Health, bool);
+type Alike = (Decision, *const WorkloadProfile, u16, Health, bool);
 
 /// Finds out, once for all endpoints that are alike.
 pub(super) struct Woulds<'a> {
@@ -49,6 +52,8 @@ struct Otherwise {
     endpoint: Option<Endpoint>,
     networks: Option<NetworkSnapshot>,
     standings: Option<StandingSnapshot>,
+    mesh: Option<MeshRules>,
+    policies: Option<PolicySnapshot>,
     key: Option<EdsKey>,
     service_labels: Option<Labels>,
 }
@@ -60,22 +65,23 @@ impl<'a> Woulds<'a> {
 
     /// What would have to be otherwise for an endpoint, the `at`th of the pipeline; `None` when it is not hidden or
     /// nothing would help, and beyond [`MOST_RUNS`] different cases.
-    pub(super) fn of(&mut self, at: usize, endpoint: &Endpoint, decision: Decision) -> Option<Would> {
+    pub(super) fn of(&mut self, at: usize, one: &Decided) -> Option<Would> {
+        let endpoint = &one.endpoint;
         let profile = Arc::as_ptr(&endpoint.workload.profile);
-        let alike = (decision, profile, endpoint.health, endpoint.addresses.is_empty());
+        let alike = (one.decision, profile, endpoint.port, endpoint.health, endpoint.addresses.is_empty());
         if let Some(known) = self.known.get(&alike) {
             return known.clone();
         }
         self.left = self.left.checked_sub(1)?;
-        let would = self.find(at, endpoint, decision);
+        let would = self.find(at, one);
         self.known.insert(alike, would.clone());
         would
     }
 
-    fn find(&self, at: usize, endpoint: &Endpoint, decision: Decision) -> Option<Would> {
-        let (condition, otherwise) = self.otherwise(endpoint, decision)?;
-        let then = self.then(at, endpoint, otherwise)?;
-        (then != decision).then_some(Would { condition, then })
+    fn find(&self, at: usize, one: &Decided) -> Option<Would> {
+        let (condition, otherwise) = self.otherwise(&one.endpoint, one.decision)?;
+        let then = self.then(at, one, otherwise)?;
+        (then != one.decision).then_some(Would { condition, then })
     }
 
     fn otherwise(&self, endpoint: &Endpoint, decision: Decision) -> Option<(String, Otherwise)> {
@@ -101,7 +107,12 @@ impl<'a> Woulds<'a> {
                 format!("the proxy's REQUESTED_NETWORK_VIEW had {:?}", &*workload.network),
                 asking(EdsKey { requested_view: RequestedView::default(), ..key.clone() }),
             ),
-            Decision::OtherCluster | Decision::NotGlobal => (
+            Decision::NotGlobal => (
+                "the mesh's serviceScopeConfigs made the service GLOBAL".to_owned(),
+                Otherwise { policies: Some(self.everything_global()), ..Otherwise::default() },
+            ),
+            Decision::AmbientNetwork => self.across_networks(),
+            Decision::OtherCluster => (
                 format!("the proxy were in cluster {}", workload.cluster),
                 asking(EdsKey { cluster: workload.cluster.clone(), ..key.clone() }),
             ),
@@ -112,13 +123,16 @@ impl<'a> Woulds<'a> {
             Decision::Unhealthy | Decision::NotReadyBehindGateway => {
                 ("it were ready".to_owned(), of(self.ready(endpoint)))
             }
-            Decision::Draining => (
-                "the Service had sticky sessions (label istio.io/persistent-session)".to_owned(),
-                Otherwise {
-                    service_labels: Some([("istio.io/persistent-session", "yes")].into()),
-                    ..Otherwise::default()
-                },
-            ),
+            Decision::Draining => {
+                let label = self.session_label()?;
+                (
+                    format!("the Service had sticky sessions (label {label})"),
+                    Otherwise {
+                        service_labels: Some([(label.as_str(), "yes")].into()),
+                        ..Otherwise::default()
+                    },
+                )
+            }
             Decision::StaleCluster => (
                 format!("{} were heard again", workload.cluster),
                 Otherwise {
@@ -142,12 +156,43 @@ impl<'a> Woulds<'a> {
             }),
             Decision::Direct
             | Decision::ViaGateway
+            | Decision::ViaWaypoint
+            | Decision::NoWaypoint
             | Decision::OtherPort
             | Decision::Terminating
-            | Decision::AmbientNetwork
             | Decision::NoShare
             | Decision::SameAddress => return None,
         })
+    }
+
+    /// The label that marks sticky sessions: the one for cookies, for the other does not always count (Q10).
+    fn session_label(&self) -> Option<&Name> {
+        let labels = self.inputs.mesh.session_labels();
+        let other = (!self.inputs.mesh.quirks().has(Quirk::Q10)).then_some(&labels.header);
+        [Some(&labels.cookie), other].into_iter().flatten().find(|label| !label.is_empty())
+    }
+
+    fn everything_global(&self) -> PolicySnapshot {
+        let mut mesh = self.inputs.policies.mesh().as_ref().clone();
+        mesh.service_scopes.insert(0, ServiceScopeRule { global: true, ..ServiceScopeRule::default() });
+        self.inputs.policies.but(mesh)
+    }
+
+    /// The switch that lets proxies of this kind use other networks (R4.21.4).
+    fn across_networks(&self) -> (String, Otherwise) {
+        let mut features = self.inputs.mesh.features().clone();
+        let switch = match self.key.role {
+            Role::Waypoint => {
+                features.multi_network_waypoint = true;
+                "AMBIENT_ENABLE_MULTI_NETWORK_WAYPOINT"
+            }
+            _ => {
+                features.multi_network_ingress = true;
+                "AMBIENT_ENABLE_MULTI_NETWORK_INGRESS"
+            }
+        };
+        let mesh = self.inputs.mesh.clone().with_features(features);
+        (format!("{switch} were on"), Otherwise { mesh: Some(mesh), ..Otherwise::default() })
     }
 
     fn with_gateway(&self, endpoint: &Endpoint) -> Otherwise {
@@ -171,30 +216,34 @@ impl<'a> Woulds<'a> {
     }
 
     /// What the pipeline decides in that world.
-    fn then(&self, at: usize, endpoint: &Endpoint, otherwise: Otherwise) -> Option<Decision> {
-        let service = changed(self.inputs.service, endpoint, &otherwise)?;
+    fn then(&self, at: usize, one: &Decided, otherwise: Otherwise) -> Option<Decision> {
+        let service = changed(self.inputs.service, one, &otherwise)?;
         let inputs = Inputs {
             service: &service,
+            waypoint: self.inputs.waypoint,
             networks: otherwise.networks.as_ref().unwrap_or(self.inputs.networks),
             standings: otherwise.standings.as_ref().unwrap_or(self.inputs.standings),
-            ..self.inputs
+            mesh: otherwise.mesh.as_ref().unwrap_or(self.inputs.mesh),
+            policies: otherwise.policies.as_ref().unwrap_or(self.inputs.policies),
         };
         let key = otherwise.key.as_ref().unwrap_or(self.key);
-        let mut decided: Vec<(Endpoint, Decision)> = Vec::new();
-        assign(inputs, self.name, key, &mut decided);
-        let same = |one: &&(Endpoint, Decision)| {
-            one.0.workload.id() == endpoint.workload.id()
-                && one.0.port == endpoint.port
-                && one.0.port_name == endpoint.port_name
+        let mut record = Record::default();
+        assign(inputs, self.name, key, &mut record);
+        let same = |other: &&Decided| {
+            let (own, other_one) = (&one.endpoint, &other.endpoint);
+            other_one.workload.id() == own.workload.id()
+                && (other_one.port, &other_one.port_name) == (own.port, &own.port_name)
+                && other.socket == one.socket
         };
         // In its place, unless the world is in another order now.
-        let found = decided.get(at).filter(same).or_else(|| decided.iter().find(same));
-        found.map(|(_, decision)| *decision)
+        let found = record.own.get(at).filter(same).or_else(|| record.own.iter().find(same));
+        found.map(|found| found.decision)
     }
 }
 
 /// The service with another endpoint in place of one, or with other labels.
-fn changed(service: &ServiceSnapshot, endpoint: &Endpoint, otherwise: &Otherwise) -> Option<ServiceSnapshot> {
+fn changed(service: &ServiceSnapshot, one: &Decided, otherwise: &Otherwise) -> Option<ServiceSnapshot> {
+    let endpoint = &one.endpoint;
     let shards = service.shards.iter().map(|shard| {
         let Some(replacement) = &otherwise.endpoint else { return Arc::clone(shard) };
         let place = shard.endpoints.iter().position(|one| one == endpoint);
@@ -212,6 +261,9 @@ fn changed(service: &ServiceSnapshot, endpoint: &Endpoint, otherwise: &Otherwise
             changed.labels.iter().chain(labels.iter()).map(|(k, v)| (k.clone(), v.clone())).collect();
         record = Some(Arc::new(changed));
     }
+    if let (Some(path), Some(replacement)) = (&one.socket, &otherwise.endpoint) {
+        record = Some(Arc::new(at_socket(record.as_deref()?, path, endpoint, replacement)));
+    }
     Some(ServiceSnapshot {
         version: service.version,
         record_version: service.record_version,
@@ -220,6 +272,19 @@ fn changed(service: &ServiceSnapshot, endpoint: &Endpoint, otherwise: &Otherwise
         accounts: service.accounts.clone(),
         conflicting: service.conflicting,
     })
+}
+
+/// The record with another workload behind an endpoint at a Unix socket.
+fn at_socket(service: &Service, path: &Name, endpoint: &Endpoint, replacement: &Endpoint) -> Service {
+    let mut changed = service.clone();
+    let Some(entry) = &mut changed.entry else { return changed };
+    for one in &mut Arc::make_mut(entry).inline {
+        let here = matches!(&one.address, InlineAddress::Unix(own) if own == path);
+        if here && one.workload == endpoint.workload && one.port_name == endpoint.port_name {
+            one.workload = Arc::clone(&replacement.workload);
+        }
+    }
+    changed
 }
 
 fn with_profile(endpoint: &Endpoint, change: impl FnOnce(&mut WorkloadProfile)) -> Endpoint {

@@ -190,7 +190,13 @@ fn r4_2_a_host_means_the_service_that_the_proxy_sees() {
     let sidecar = Sidecar {
         meta: PolicyMeta { created: 0, id: PolicyId::new("x", "s") },
         selector: WorkloadSelector::default(),
-        egress: vec![EgressListener { port: None, bind: None, capture: Default::default(), hosts }],
+        egress: vec![EgressListener {
+            port: None,
+            bind: None,
+            socket: None,
+            capture: Default::default(),
+            hosts,
+        }],
         ingress: Vec::new(),
         outbound_policy: None,
         inbound_pool: None,

@@ -3,6 +3,7 @@ use std::time::Duration;
 mod client;
 mod random;
 mod rekey;
+mod waypoint;
 mod work;
 
 use super::*;

@@ -1,5 +1,6 @@
 mod gateways;
 mod headless;
+mod networks;
 mod sight;
 
 use std::sync::atomic::Ordering;
@@ -41,6 +42,8 @@ fn key(namespace: &str) -> OutboundKey {
     OutboundKey {
         kind: ProxyKind::Sidecar,
         cluster: "east".into(),
+        network: "net-east".into(),
+        requested_view: Default::default(),
         namespace: namespace.into(),
         dns_domain: format!("{namespace}.svc.cluster.local").into(),
         mode: InterceptionMode::Redirect,
@@ -50,6 +53,7 @@ fn key(namespace: &str) -> OutboundKey {
         east_west: false,
         sidecar: None,
         gateways: Vec::new(),
+        tunnels: Vec::new(),
         targets: Vec::new(),
         labels: Labels::new(),
     }
@@ -87,6 +91,7 @@ impl Mesh {
         let keys: Vec<_> = changes.services.keys().cloned().collect();
         self.outbounds.policies_changed(&changes.policies, now, &mut marks);
         self.outbounds.services_changed(&keys, now, &mut marks);
+        self.outbounds.networks_changed(&changes.networks, now, &mut marks);
         marks.wake();
         self.counts.service_builds.load(Ordering::Relaxed) - before
     }
@@ -153,6 +158,7 @@ fn sidecar(name: &str, hosts: &str) -> PolicyObject {
     let egress = EgressListener {
         port: None,
         bind: None,
+        socket: None,
         capture: CaptureMode::Default,
         hosts: vec![EgressHost { namespace: EgressNamespace::Any, host: HostPattern::new(hosts) }],
     };

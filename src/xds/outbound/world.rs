@@ -5,11 +5,12 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
+use hashbrown::HashSet;
 
 use super::LINGER;
 use super::reader::{Reader, Used, stand_in};
 use crate::model::policy::{HostPattern, VirtualService};
-use crate::model::{Hostname, Name, ServiceKey};
+use crate::model::{Hostname, Name, NetworkId, ServiceKey};
 use crate::registry::PolicySnapshot;
 use crate::view::Client;
 use crate::xds::resource::{Encoded, Entry};
@@ -33,6 +34,8 @@ pub(super) struct World {
     routes: HashMap<Name, BTreeSet<Rank>>,
     /// Host → the services whose routes lead there.
     readers: HashMap<Hostname, BTreeSet<ServiceKey>>,
+    /// Network → the services whose Envoy clusters were made of its gateways.
+    through: HashMap<NetworkId, BTreeSet<ServiceKey>>,
     /// Removed Envoy clusters and when they may go.
     pub(super) lingering: BTreeMap<Name, (Arc<Encoded>, Instant)>,
     /// Route configurations somebody asked for.
@@ -82,6 +85,12 @@ impl World {
     pub(super) fn reads_addresses(&self, key: &ServiceKey) -> bool {
         let made = self.ranks.get(key).and_then(|(rank, _)| self.services.get(rank));
         made.is_some_and(|made| made.reads.addresses)
+    }
+
+    /// The services whose Envoy clusters were made of the gateways of some of these networks.
+    pub(super) fn through(&self, networks: &HashSet<NetworkId>) -> BTreeSet<ServiceKey> {
+        let of = |network: &NetworkId| self.through.get(network);
+        networks.iter().filter_map(of).flatten().cloned().collect()
     }
 
     /// Builds services anew; says whether anything differs and which routes it is part of.
@@ -134,6 +143,13 @@ impl World {
                 self.readers.remove(host);
             }
         }
+        for network in &made.reads.networks {
+            let through = self.through.entry(network.clone()).or_default();
+            through.remove(&rank.1);
+            if through.is_empty() {
+                self.through.remove(network);
+            }
+        }
         for cluster in &made.clusters {
             self.lingering.insert(cluster.name.clone(), (Arc::clone(&cluster.encoded), now + LINGER));
         }
@@ -145,6 +161,9 @@ impl World {
         }
         for host in &made.reads.hosts {
             self.readers.entry(host.clone()).or_default().insert(rank.1.clone());
+        }
+        for network in &made.reads.networks {
+            self.through.entry(network.clone()).or_default().insert(rank.1.clone());
         }
         for cluster in &made.clusters {
             self.lingering.remove(&cluster.name);

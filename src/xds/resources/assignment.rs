@@ -31,7 +31,7 @@ pub fn assignment(name: &str, assignment: &Assignment<'_>) -> Encoded {
     let mut writer = Writer {
         message: Backward::with_room(ROOM),
         name,
-        hides_workloads: assignment.hides_workloads,
+        about: assignment,
         others: assignment.endpoints().count().saturating_sub(1),
         measured: false,
         metadata: Recent::default(),
@@ -50,7 +50,8 @@ pub fn empty_assignment(name: &str) -> Encoded {
 struct Writer<'a> {
     message: Backward,
     name: &'a str,
-    hides_workloads: bool,
+    /// What holds for every endpoint.
+    about: &'a Assignment<'a>,
     /// How many endpoints come after the first one that is written.
     others: usize,
     /// Whether that was written: the others are mostly as long.
@@ -144,7 +145,7 @@ impl Writer<'_> {
         let (Origin::Direct(workload), Target::Socket { .. }) = (endpoint.origin, &endpoint.target) else {
             return None;
         };
-        let told = self.hides_workloads || workload.is_told_by_profile();
+        let told = self.about.hides_workloads || workload.is_told_by_profile();
         told.then(|| std::ptr::from_ref(&*workload.profile))
     }
 
@@ -174,7 +175,7 @@ impl Writer<'_> {
                 message.close(2, end);
             }
             Target::Internal { listener, address, port } => {
-                place(message, *address, *port);
+                place(message, SocketAddr::new(*address, *port));
                 message.close(2, end);
                 message.text(1, listener.name());
                 message.close(3, end);
@@ -201,13 +202,25 @@ impl Writer<'_> {
             (_, Some(mode)) => self.match_of("tlsMode", mode),
             (_, None) => {}
         }
-        if let Target::Internal { address, port, .. } = endpoint.target {
-            let filter = self.message.mark();
-            place(&mut self.message, address, port);
-            field(&mut self.message, "local", filter);
-            entry(&mut self.message, ORIGINAL_DST, filter);
+        if let Target::Internal { listener, address, port } = endpoint.target {
+            self.original_dst(listener, SocketAddr::new(address, port));
         }
         self.message.close(3, end);
+    }
+
+    /// Where an internal listener goes on to (R4.17): to the endpoint itself, or through it as a waypoint.
+    fn original_dst(&mut self, listener: InternalListener, endpoint: SocketAddr) {
+        let message = &mut self.message;
+        let filter = message.mark();
+        let to = self.about.waypoint_to.filter(|_| listener == InternalListener::ConnectOriginate);
+        if to.is_some() {
+            place(message, endpoint);
+            field(message, "waypoint", filter);
+        }
+        let local = message.mark();
+        place(message, to.unwrap_or(endpoint));
+        field(message, "local", local);
+        entry(message, ORIGINAL_DST, filter);
     }
 
     fn match_of(&mut self, key: &str, text: &str) {
@@ -221,7 +234,7 @@ impl Writer<'_> {
     fn istio(&mut self, endpoint: &AssignedEndpoint<'_>) {
         let message = &mut self.message;
         let filter = message.mark();
-        if !self.hides_workloads {
+        if !self.about.hides_workloads {
             match endpoint.origin {
                 Origin::Direct(workload) => telemetry(message, workload),
                 Origin::Gateway { cluster, .. } => {
@@ -265,8 +278,8 @@ fn socket(message: &mut Backward, address: Option<IpAddr>, port: u16) {
 }
 
 /// `address:port`.
-fn place(message: &mut Backward, address: IpAddr, port: u16) {
-    message.bytes(SocketAddr::new(address, port).to_string().as_bytes());
+fn place(message: &mut Backward, address: SocketAddr) {
+    message.bytes(address.to_string().as_bytes());
 }
 
 /// Makes the text since `text` a field of a struct.

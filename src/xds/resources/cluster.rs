@@ -11,7 +11,7 @@ use std::sync::Arc;
 use envoy_types::pb::envoy::config::cluster::v3 as cds;
 use prost::Message;
 
-pub(super) use protocol::{Version, speak};
+pub(super) use protocol::{Version, speak, speak_connect};
 pub(super) use settings::limit;
 
 use super::parts::{ads, entry, number, seconds};
@@ -59,8 +59,8 @@ impl Port<'_> {
     /// The name of an Envoy cluster and assignment (R4.1).
     pub(super) fn name(&self, subset: Option<&Subset>, sni_dnat: bool) -> String {
         let subset = subset.map(|subset| subset.name.to_string()).unwrap_or_default();
-        EdsName { port: self.port.number, subset, host: self.service.key.hostname.clone(), sni_dnat }
-            .to_string()
+        let whole = EdsName::outbound(self.port.number, &self.service.key.hostname);
+        EdsName { subset, sni_dnat, ..whole }.to_string()
     }
 
     fn one(&self, subset: Option<&Subset>, sni_dnat: bool) -> Option<Entry> {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::model::policy::{Destination, HashKey, TrafficSettings, Weighted};
-use crate::model::{Hostname, Name, Service, ServiceKey};
+use crate::model::{Hostname, Name, NetworkId, Service, ServiceKey};
 use crate::view::{Client, EdsName};
 
 /// What a service is built from besides itself.
@@ -28,6 +28,8 @@ pub struct Reads {
     pub unknown: usize,
     /// Whether the service's own addresses were read.
     pub addresses: bool,
+    /// The networks whose gateways were looked at.
+    pub networks: BTreeSet<NetworkId>,
 }
 
 /// An Envoy cluster that traffic goes to.

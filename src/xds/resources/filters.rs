@@ -53,6 +53,19 @@ pub(super) fn tcp_to(stat_prefix: &str, targets: &[Target]) -> Filter {
     })
 }
 
+/// Sends each connection through a CONNECT of its own to one Envoy cluster, for the authority that `hostname` formats.
+pub(super) fn tunnel(cluster: &str, hostname: &str) -> Filter {
+    tcp_proxy_to(TcpProxy {
+        stat_prefix: cluster.to_owned(),
+        cluster_specifier: Some(tcp_proxy::ClusterSpecifier::Cluster(cluster.to_owned())),
+        tunneling_config: Some(tcp_proxy::TunnelingConfig {
+            hostname: hostname.to_owned(),
+            ..Default::default()
+        }),
+        ..Default::default()
+    })
+}
+
 fn share(target: &Target) -> tcp_proxy::weighted_cluster::ClusterWeight {
     tcp_proxy::weighted_cluster::ClusterWeight {
         name: target.cluster.clone(),
@@ -170,11 +183,11 @@ fn manager(manager: hcm::HttpConnectionManager) -> Filter {
     network("envoy.filters.network.http_connection_manager", pack_any(manager))
 }
 
-fn network(name: &str, config: Any) -> Filter {
+pub(super) fn network(name: &str, config: Any) -> Filter {
     Filter { name: name.to_owned(), config_type: Some(filter::ConfigType::TypedConfig(config)) }
 }
 
-/// Asks the kernel where a captured connection was going.
+/// Asks where a captured connection was going: the kernel, or whoever called an internal listener.
 pub(super) fn original_dst() -> ListenerFilter {
     listening("envoy.filters.listener.original_dst", pack_any(OriginalDst {}))
 }

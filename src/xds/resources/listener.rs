@@ -8,7 +8,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use bytes::{BufMut, Bytes};
-use envoy_types::pb::envoy::config::core::v3::TrafficDirection;
+use envoy_types::pb::envoy::config::core::v3::{Address, Pipe, TrafficDirection, address as kinds};
 use envoy_types::pb::envoy::config::listener::v3 as lds;
 use prost::Message;
 
@@ -20,7 +20,7 @@ use super::destination::{Reads, Surroundings, Target};
 use super::parts::{address, entry, flag, number, put_field, seconds, time, wildcard};
 use super::{BLACK_HOLE, OUTBOUND_PORT, PASSTHROUGH, RESERVED_PORTS, filters};
 use crate::model::policy::{CaptureMode, VirtualService};
-use crate::model::{InterceptionMode, Name, PortProtocol, Resolution};
+use crate::model::{InterceptionMode, Name, PortProtocol, Resolution, ServicePort, Transport};
 use crate::view::{Client, OutboundKey, Passthrough};
 use crate::xds::resource::{Encoded, Entry, ResourceType};
 
@@ -68,6 +68,46 @@ pub(super) fn outbound(port: &Port<'_>, around: &Surroundings<'_>, reads: &mut R
     } else {
         opaque(port, around, reads)
     }
+}
+
+/// The Unix sockets through which a Sidecar lets its application reach one service port: one of HTTP tells the services
+/// that it names apart by the host of a request, another one leads to a single service. Of several ports of a service
+/// the first is meant that speaks what the socket says.
+pub(super) fn on_sockets(port: &Port<'_>, around: &Surroundings<'_>, reads: &mut Reads) -> Vec<Made> {
+    let mut all = Vec::new();
+    for egress in around.client.sockets(&port.service.key) {
+        let Some(socket) = &egress.socket else { continue };
+        let http = egress.port.as_ref().is_some_and(|port| port.protocol.is_http());
+        let carries = |one: &&ServicePort| {
+            let tcp = one.transport == Transport::Tcp && one.protocol != PortProtocol::Udp;
+            tcp && (!http || one.protocol.is_http())
+        };
+        if port.service.ports.iter().find(carries).map(|first| first.number) != Some(port.port.number) {
+            continue;
+        }
+        let path = socket.strip_prefix("unix://").unwrap_or(socket).to_owned();
+        let mut listener = lds::Listener {
+            name: socket.to_string(),
+            address: pipe(path),
+            bind_to_port: flag(true),
+            ..on(wildcard(around.client.key().families), 0)
+        };
+        let route = http.then(|| socket.to_string());
+        match &route {
+            Some(route) => {
+                let filter = filters::http_outbound(&listener.name, route);
+                listener.filter_chains = vec![chain("", None, filter)];
+            }
+            None => connections(&mut listener, port, around, reads),
+        }
+        all.push(made(vec![finish(&listener)], route, false));
+    }
+    all
+}
+
+fn pipe(path: String) -> Option<Address> {
+    let pipe = Pipe { path, ..Default::default() };
+    Some(Address { address: Some(kinds::Address::Pipe(pipe)) })
 }
 
 /// All services on one address, without capture really bound.

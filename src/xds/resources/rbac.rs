@@ -4,7 +4,8 @@
 //! policy of its filter. What cannot be checked where the filter stands (an attribute that is not supported, one of
 //! requests on opaque connections) never allows more: an ALLOW rule with it matches nothing, every other rule
 //! matches as if it were not asked for. External authorizers (CUSTOM) do not exist here: what they would decide
-//! on is refused.
+//! on is refused. Policies that are only tried stand in the same filters as shadow rules: Envoy counts what they would
+//! refuse, and lets it pass.
 
 mod attributes;
 mod identities;
@@ -54,6 +55,15 @@ impl Effect {
         }
     }
 
+    /// What the counters of rules that are only tried begin with; `None` where there is nothing to try.
+    fn trial(self) -> Option<&'static str> {
+        match self {
+            Self::Log => None,
+            Self::Deny => Some("istio_dry_run_deny_"),
+            Self::Allow => Some("istio_dry_run_allow_"),
+        }
+    }
+
     fn action(self) -> rbac::rbac::Action {
         match self {
             Self::Log => rbac::rbac::Action::Log,
@@ -93,6 +103,10 @@ struct Rules {
 struct HttpRbac {
     #[prost(message, optional, tag = "1")]
     rules: Option<Rules>,
+    #[prost(message, optional, tag = "2")]
+    shadow_rules: Option<Rules>,
+    #[prost(string, tag = "3")]
+    shadow_rules_stat_prefix: String,
 }
 
 /// `envoy.extensions.filters.network.rbac.v3.RBAC` with sorted rules.
@@ -100,8 +114,20 @@ struct HttpRbac {
 struct NetworkRbac {
     #[prost(message, optional, tag = "1")]
     rules: Option<Rules>,
+    #[prost(message, optional, tag = "2")]
+    shadow_rules: Option<Rules>,
     #[prost(string, tag = "3")]
     stat_prefix: String,
+    #[prost(string, tag = "5")]
+    shadow_rules_stat_prefix: String,
+}
+
+/// What one filter says.
+struct Said {
+    enforced: Option<Rules>,
+    tried: Option<Rules>,
+    /// Empty where nothing is tried.
+    trial: &'static str,
 }
 
 /// The filters of a workload that these policies are about, in a mesh whose own trust domain is the first of
@@ -109,20 +135,29 @@ struct NetworkRbac {
 pub(super) fn filters(policies: &[Arc<AuthorizationPolicy>], trust_domains: &[Name]) -> Filters {
     let mut filters = Filters::default();
     for effect in Effect::IN_ORDER {
-        let of_effect: Vec<_> =
-            policies.iter().filter(|policy| Effect::of(policy.action) == effect).collect();
-        if of_effect.is_empty() {
-            continue;
-        }
-        let rules = |layer| rules(&of_effect, &Reading { layer, effect, trust_domains });
-        filters.http.extend(rules(Layer::Http).map(http));
-        filters.tcp.extend(rules(Layer::Tcp).map(tcp));
+        let of_effect = |policy: &&Arc<AuthorizationPolicy>| Effect::of(policy.action) == effect;
+        let (tried, enforced): (Vec<_>, Vec<_>) =
+            policies.iter().filter(of_effect).partition(|policy| policy.dry_run);
+        let said = |layer| {
+            let reading = Reading { layer, effect, trust_domains };
+            let trial = effect.trial().and_then(|trial| Some((rules(&tried, &reading)?, trial)));
+            let enforced = rules(&enforced, &reading);
+            (enforced.is_some() || trial.is_some()).then(|| {
+                let (tried, trial) = trial.map_or((None, ""), |(tried, trial)| (Some(tried), trial));
+                Said { enforced, tried, trial }
+            })
+        };
+        filters.http.extend(said(Layer::Http).map(http));
+        filters.tcp.extend(said(Layer::Tcp).map(tcp));
     }
     filters
 }
 
-/// The rules of one filter; `None` when they change nothing: only an ALLOW filter without rules does.
+/// The rules of some policies; `None` when they change nothing: of policies without rules only those that allow do.
 fn rules(policies: &[&Arc<AuthorizationPolicy>], reading: &Reading<'_>) -> Option<Rules> {
+    if policies.is_empty() {
+        return None;
+    }
     let mut rules = BTreeMap::new();
     for policy in policies {
         let id = &policy.meta.id;
@@ -199,8 +234,13 @@ impl Reading<'_> {
 /// when that cannot be checked.
 type Make<T> = fn(&Attribute, &str, bool, &[Name]) -> Option<T>;
 
-fn http(rules: Rules) -> HttpFilter {
-    let config = any("envoy.extensions.filters.http.rbac.v3.RBAC", &HttpRbac { rules: Some(rules) });
+fn http(said: Said) -> HttpFilter {
+    let message = HttpRbac {
+        rules: said.enforced,
+        shadow_rules: said.tried,
+        shadow_rules_stat_prefix: said.trial.to_owned(),
+    };
+    let config = any("envoy.extensions.filters.http.rbac.v3.RBAC", &message);
     HttpFilter {
         name: "envoy.filters.http.rbac".to_owned(),
         config_type: Some(http_filter::ConfigType::TypedConfig(config)),
@@ -208,8 +248,13 @@ fn http(rules: Rules) -> HttpFilter {
     }
 }
 
-fn tcp(rules: Rules) -> Filter {
-    let config = NetworkRbac { rules: Some(rules), stat_prefix: "tcp.".to_owned() };
+fn tcp(said: Said) -> Filter {
+    let config = NetworkRbac {
+        rules: said.enforced,
+        shadow_rules: said.tried,
+        stat_prefix: "tcp.".to_owned(),
+        shadow_rules_stat_prefix: said.trial.to_owned(),
+    };
     Filter {
         name: "envoy.filters.network.rbac".to_owned(),
         config_type: Some(filter::ConfigType::TypedConfig(any(
@@ -221,4 +266,63 @@ fn tcp(rules: Rules) -> Filter {
 
 fn any(name: &str, message: &impl Message) -> Any {
     Any { type_url: format!("type.googleapis.com/{name}"), value: message.encode_to_vec() }
+}
+
+#[cfg(test)]
+mod tests {
+    use envoy_types::pb::envoy::extensions::filters::http::rbac::v3::Rbac as Http;
+    use envoy_types::pb::envoy::extensions::filters::network::rbac::v3::Rbac as Network;
+
+    use super::*;
+    use crate::model::policy::{PolicyId, PolicyMeta, WorkloadSelector};
+
+    fn policy(name: &str, action: AuthorizationAction, dry_run: bool) -> Arc<AuthorizationPolicy> {
+        Arc::new(AuthorizationPolicy {
+            meta: PolicyMeta { created: 0, id: PolicyId::new("ns", name) },
+            selector: WorkloadSelector::default(),
+            targets: None,
+            dry_run,
+            action,
+            rules: vec![AuthorizationRule::default()],
+            problems: Vec::new(),
+        })
+    }
+
+    /// `enforced, tried, prefix` of each filter for requests, which are those for connections.
+    fn seen(policies: &[Arc<AuthorizationPolicy>]) -> Vec<(Vec<String>, Vec<String>, String)> {
+        let names = |rules: Option<rbac::Rbac>| {
+            let mut names: Vec<_> = rules.into_iter().flat_map(|rules| rules.policies.into_keys()).collect();
+            names.sort();
+            names
+        };
+        let made = filters(policies, &["mesh.org".into()]);
+        let http = made.http.into_iter().map(|filter| {
+            let Some(http_filter::ConfigType::TypedConfig(any)) = filter.config_type else { panic!("none") };
+            let config = Http::decode(any.value.as_slice()).expect("RBAC");
+            (names(config.rules), names(config.shadow_rules), config.shadow_rules_stat_prefix)
+        });
+        let tcp = made.tcp.into_iter().map(|filter| {
+            let Some(filter::ConfigType::TypedConfig(any)) = filter.config_type else { panic!("none") };
+            let config = Network::decode(any.value.as_slice()).expect("RBAC");
+            assert_eq!(config.stat_prefix, "tcp.");
+            (names(config.rules), names(config.shadow_rules), config.shadow_rules_stat_prefix)
+        });
+        let http: Vec<_> = http.collect();
+        assert_eq!(http, tcp.collect::<Vec<_>>());
+        http
+    }
+
+    #[test]
+    fn what_is_only_tried_is_shadow_rules_and_refuses_nothing() {
+        use AuthorizationAction::{Allow, Audit, Custom, Deny};
+        let name = |name: &str| vec![format!("ns[ns]-policy[{name}]-rule[0]")];
+        let allow = "istio_dry_run_allow_".to_owned();
+        assert_eq!(seen(&[policy("a", Allow, true)]), [(vec![], name("a"), allow.clone())]);
+        let both = [policy("a", Allow, true), policy("b", Allow, false)];
+        assert_eq!(seen(&both), [(name("b"), name("a"), allow)]);
+        let deny = "istio_dry_run_deny_".to_owned();
+        assert_eq!(seen(&[policy("a", Custom, true)]), [(vec![], name("a"), deny.clone())]);
+        let mixed = [policy("a", Deny, true), policy("b", Audit, true), policy("c", Custom, false)];
+        assert_eq!(seen(&mixed), [(name("c"), name("a"), deny)]);
+    }
 }

@@ -5,6 +5,7 @@ mod connections;
 mod enforced;
 mod fixtures;
 mod gateway;
+mod hbone;
 mod inbound;
 mod outbound;
 mod requests;

@@ -186,7 +186,7 @@ pub(super) fn raw_buffer() -> TransportSocket {
     named("envoy.transport_sockets.raw_buffer", pack_any(RawBuffer {}))
 }
 
-fn named(name: &str, config: Any) -> TransportSocket {
+pub(super) fn named(name: &str, config: Any) -> TransportSocket {
     TransportSocket {
         name: name.to_owned(),
         config_type: Some(transport_socket::ConfigType::TypedConfig(config)),

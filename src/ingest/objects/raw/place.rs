@@ -9,6 +9,8 @@ use crate::model::Locality;
 
 /// Entries of `status.podIPs` that are read; Kubernetes permits one of each family.
 const MAX_POD_IPS: usize = 16;
+/// Annotation of a pod whose traffic its node takes (R4.16, R5.16).
+const REDIRECTION_ANNOTATION: &str = "ambient.istio.io/redirection";
 
 impl From<Namespace<'_>> for NamespaceObject {
     fn from(raw: Namespace<'_>) -> Self {
@@ -68,6 +70,10 @@ impl From<Pod<'_>> for PodObject {
             node: raw.spec.node_name.common(),
             hostname: raw.spec.hostname.name(),
             subdomain: raw.spec.subdomain.name(),
+            redirected: meta
+                .annotations
+                .get(REDIRECTION_ANNOTATION)
+                .is_some_and(|value| &**value == "enabled"),
             failed,
             lends: ready && !failed && !succeeded && !leaving && !addresses.is_empty(),
             addresses,

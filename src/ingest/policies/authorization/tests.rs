@@ -72,7 +72,66 @@ fn what_cannot_be_enforced_is_told_and_marked() {
     assert_eq!(read(json!({"rules": [both]})).expect("read").problems.len(), 1, "beside another");
     let custom = read(json!({"action": "CUSTOM", "provider": {"name": "x"}, "rules": [{}]})).expect("read");
     assert!(custom.problems[0].contains("external authorizers"));
-    assert!(read(json!({"targetRefs": [{"kind": "Gateway"}]})).expect("read").targets);
+    assert!(custom.problems[0].contains("ALLOW and DENY policies"), "what to do: {:?}", custom.problems);
+}
+
+#[test]
+fn attributes_of_tokens_are_told_with_what_to_do_instead() {
+    let source = |field: &str| json!({"from": [{"source": {field: ["*"], "namespaces": ["a"]}}]});
+    let when = |key: &str| json!({"when": [{"key": key, "notValues": ["x"]}]});
+    for action in ["ALLOW", "DENY"] {
+        for rule in [
+            source("requestPrincipals"),
+            source("notRequestPrincipals"),
+            when("request.auth.principal"),
+            when("request.auth.audiences"),
+            when("request.auth.presenter"),
+            when("request.auth.claims[groups]"),
+        ] {
+            let policy = read(json!({"action": action, "rules": [rule]})).expect("a shape");
+            let [problem] = policy.problems.as_slice() else { panic!("{rule} {:?}", policy.problems) };
+            assert!(problem.contains("name principals or namespaces of the mesh instead"), "{problem}");
+            let clauses = policy.rules[0].from.iter().flatten().chain(&policy.rules[0].when);
+            let marked = clauses.filter(|one| matches!(one.attribute, Attribute::Unsupported(_)));
+            assert_eq!(marked.count(), 1, "{rule}");
+        }
+    }
+}
+
+#[test]
+fn targets_are_gateways_by_name_and_what_cannot_be_read_is_any_of_them() {
+    let targets = |spec: Value| {
+        let policy = read(spec.clone()).expect("read");
+        let closed = closed(PolicyMeta { created: 1, id: PolicyId::new("ns", "p") }, &spec);
+        assert_eq!(closed.targets, policy.targets, "{spec}");
+        let names = policy.targets.map(|names| names.iter().map(ToString::to_string).collect::<Vec<_>>());
+        (names, policy.problems.len())
+    };
+    let named = |names: &[&str]| Some(names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>());
+    let edge = json!({"group": "gateway.networking.k8s.io", "kind": "Gateway", "name": "edge"});
+    assert_eq!(targets(json!({})), (None, 0));
+    assert_eq!(targets(json!({"targetRef": null, "targetRefs": []})), (None, 0));
+    assert_eq!(targets(json!({"targetRef": edge})), (named(&["edge"]), 0));
+    let service = json!({"kind": "Service", "name": "a"});
+    assert_eq!(targets(json!({"targetRefs": [edge, service]})), (named(&["edge"]), 1));
+    let class = json!({"kind": "GatewayClass", "name": "istio-waypoint"});
+    assert_eq!(targets(json!({"targetRefs": [service, class]})), (named(&[]), 2));
+    for unreadable in [json!({"kind": "Gateway"}), json!({"kind": "gateway", "name": "edge"}), json!(1)] {
+        assert_eq!(targets(json!({"targetRefs": [unreadable]})), (named(&["*"]), 1), "{unreadable}");
+    }
+    let both = json!({"targetRef": edge, "selector": {"matchLabels": {"app": "a"}}});
+    assert_eq!(targets(both), (named(&["edge"]), 1));
+}
+
+#[test]
+fn a_trial_is_what_says_so_and_nothing_else() {
+    let of = |text: &str| {
+        let policy = annotated(read(json!({"rules": [{}]})).expect("read"), text);
+        (policy.dry_run, policy.problems.len())
+    };
+    assert_eq!(["true", "1", "T"].map(of), [(true, 0); 3]);
+    assert_eq!(["", "false", "0"].map(of), [(false, 0); 3]);
+    assert_eq!(["yes", "ture", " true"].map(of), [(false, 1); 3], "it is enforced, and that is told");
 }
 
 #[test]
@@ -109,12 +168,14 @@ fn a_selector_selects_by_labels_and_nothing_else() {
         let spec = json!({"selector": selector, "rules": [{}]});
         assert!(read(spec.clone()).unwrap_err().starts_with("selector"), "{spec}");
         let closed = closed(PolicyMeta { created: 1, id: PolicyId::new("ns", "p") }, &spec);
-        assert!(closed.selector.is_everything() && closed.is_about("ns", "root", |_| None));
+        assert!(closed.selector.is_everything() && closed.is_about("ns", "root", None, |_| None));
     }
     let app = json!({"matchLabels": {"app": "a"}});
     let spec = json!({"selector": app, "action": "allow", "rules": [{}]});
     let closed = closed(PolicyMeta { created: 1, id: PolicyId::new("ns", "p") }, &spec);
-    assert!(!closed.is_about("ns", "root", |_| None) && closed.is_about("ns", "root", |_| Some("a")));
+    assert!(
+        !closed.is_about("ns", "root", None, |_| None) && closed.is_about("ns", "root", None, |_| Some("a"))
+    );
     assert_eq!((closed.action, closed.rules.len()), (AuthorizationAction::Allow, 0));
     for everything in [json!(null), json!({}), json!({"matchLabels": {}})] {
         assert!(read(json!({"selector": everything})).expect("read").selector.is_everything());

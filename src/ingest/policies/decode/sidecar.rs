@@ -9,6 +9,8 @@ use crate::model::policy::{
 };
 use crate::model::{Name, PortProtocol};
 
+/// The longest path of a socket: 108 bytes with a zero at the end.
+const MAX_SOCKET_PATH: usize = 107;
 /// How the address of a Unix socket begins.
 const UNIX: &str = "unix://";
 
@@ -53,12 +55,18 @@ fn egress(at: &At<'_>, own: &Name) -> Result<EgressListener, String> {
     if hosts.is_empty() {
         return Err(format!("{at}.hosts: at least one `namespace/host` is needed"));
     }
-    let (bind, is_socket) = bind(at)?;
+    let (bind, socket) = bind(at)?;
     let capture = capture(at)?;
-    if is_socket && capture == CaptureMode::Iptables {
+    if socket.is_some() && capture == CaptureMode::Iptables {
         return Err(format!("{at}.captureMode: IPTABLES is not possible with a Unix socket"));
     }
-    Ok(EgressListener { port: at.read("port", |at| port(at, is_socket))?, bind, capture, hosts })
+    let port = at.read("port", |at| port(at, socket.is_some()))?;
+    if let Some(socket) = &socket
+        && port.as_ref().is_none_or(|port| port.number != 0)
+    {
+        return Err(format!("{at}.port: {socket} needs a port with a protocol and without a number"));
+    }
+    Ok(EgressListener { port, bind, socket, capture, hosts })
 }
 
 fn egress_host(at: &At<'_>, own: &Name) -> Result<EgressHost, String> {
@@ -79,8 +87,8 @@ fn egress_host(at: &At<'_>, own: &Name) -> Result<EgressHost, String> {
 
 fn ingress(at: &At<'_>) -> Result<IngressListener, String> {
     at.object()?;
-    let (bind, is_socket) = bind(at)?;
-    if is_socket {
+    let (bind, socket) = bind(at)?;
+    if socket.is_some() {
         return Err(format!("{at}.bind: an address belongs there, no Unix socket"));
     }
     let Some(port) = at.read("port", |at| port(at, false))? else {
@@ -124,17 +132,23 @@ fn protocol(at: &At<'_>) -> Result<PortProtocol, String> {
     found.map_or_else(|| at.one_of(&NAMES), |(_, protocol)| Ok(*protocol))
 }
 
-/// Field `bind`: an address, and whether it is a Unix socket.
-fn bind(at: &At<'_>) -> Result<(Option<IpAddr>, bool), String> {
+/// Field `bind`: an address, or a Unix socket.
+fn bind(at: &At<'_>) -> Result<(Option<IpAddr>, Option<Name>), String> {
     let bind = at.read("bind", |bind| match bind.text()? {
-        "" => Ok((None, false)),
-        text if text.starts_with(UNIX) => Ok((None, true)),
+        "" => Ok((None, None)),
+        text if is_socket(text) => Ok((None, Some(text.into()))),
         text => match text.parse() {
-            Ok(address) => Ok((Some(address), false)),
+            Ok(address) => Ok((Some(address), None)),
             Err(_) => bind.wrong("an IP address or unix:///path"),
         },
     })?;
     Ok(bind.unwrap_or_default())
+}
+
+/// A socket at an absolute path that the system takes, or an abstract one.
+fn is_socket(text: &str) -> bool {
+    let path = text.strip_prefix(UNIX).unwrap_or_default();
+    path.len() > 1 && path.len() <= MAX_SOCKET_PATH && path.starts_with(['/', '@'])
 }
 
 fn capture(at: &At<'_>) -> Result<CaptureMode, String> {
@@ -152,8 +166,8 @@ fn default_endpoint(at: &At<'_>) -> Result<Name, String> {
             HOSTS.contains(&host) && port.parse::<u16>().is_ok_and(|port| port != 0)
         })
     };
-    let is_socket = text.strip_prefix(UNIX).is_some_and(|path| path.starts_with(['/', '@']));
-    if text.is_empty() || is_socket || is_address() {
+    let socket = text.strip_prefix(UNIX).is_some_and(|path| path.starts_with(['/', '@']));
+    if text.is_empty() || socket || is_address() {
         return Ok(text.into());
     }
     at.wrong("127.0.0.1:PORT, 0.0.0.0:PORT, [::1]:PORT, [::]:PORT or unix:///path")

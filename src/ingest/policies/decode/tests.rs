@@ -333,6 +333,7 @@ fn sidecars() {
         Some(crate::model::PortProtocol::Http)
     );
     assert_eq!(full.egress[1].port.as_ref().map(|port| port.number), Some(0));
+    assert_eq!(full.egress[1].socket.as_deref(), Some("unix:///run/x"));
     assert_eq!(full.egress[2].hosts[0].namespace, EgressNamespace::Nobody);
     assert_eq!(full.ingress[0].default_endpoint.as_str(), "127.0.0.1:8080");
     assert_eq!(full.ingress[0].pool.as_ref().and_then(|pool| pool.tcp.max_connections), Some(3));
@@ -349,6 +350,13 @@ fn sidecars() {
             (egress(json!(["a/b*"])), "egress[0].hosts[0]", "DNS name"),
             (json!({"egress": [{"hosts": ["*/*"]}, {"hosts": ["*/*"]}]}), "egress[0].port", "last listener"),
             (json!({"egress": [{"hosts": ["*/*"], "bind": "x"}]}), "egress[0].bind", "IP address"),
+            (json!({"egress": [{"hosts": ["*/*"], "bind": "unix://x"}]}), "egress[0].bind", "unix:///path"),
+            (json!({"egress": [{"hosts": ["*/*"], "bind": "unix:///x"}]}), "egress[0].port", "protocol"),
+            (
+                json!({"egress": [{"hosts": ["*/*"], "bind": "unix:///x", "port": {"number": 80}}]}),
+                "egress[0].port",
+                "without a number",
+            ),
             (
                 json!({"egress": [{"hosts": ["*/*"], "port": {"number": 0}}]}),
                 "egress[0].port.number: 0",

@@ -7,16 +7,12 @@ use super::{Place, destination, expression, format, sources, weighted};
 use crate::model::Name;
 use crate::model::policy::{
     Abort, Cors, Delay, DirectResponse, Fault, HeaderChanges, Headers, HttpAction, HttpMatch, HttpRoute,
-    Mirror, Percent, Redirect, RedirectPort, RegexRewrite, Retries, Rewrite, TextMatch,
+    Mirror, Percent, PolicyId, Redirect, RedirectPort, RegexRewrite, Retries, Rewrite, TextMatch,
 };
 
 type Decoded<T> = Result<T, String>;
 
 pub(super) fn route(route: &Field<'_>, place: Place<'_>) -> Decoded<HttpRoute> {
-    let delegate = route.get("delegate")?;
-    if delegate.is_set() {
-        return Err(delegate.bad("is not supported: write the routes into this VirtualService"));
-    }
     let matches = route.get("match")?.list()?;
     Ok(HttpRoute {
         name: route.get("name")?.text()?.into(),
@@ -34,12 +30,24 @@ pub(super) fn route(route: &Field<'_>, place: Place<'_>) -> Decoded<HttpRoute> {
 
 fn action(route: &Field<'_>, place: Place<'_>) -> Decoded<HttpAction> {
     let (to, redirect, direct) = (route.get("route")?, route.get("redirect")?, route.get("directResponse")?);
-    match (to.is_set(), redirect.is_set(), direct.is_set()) {
-        (true, false, false) => Ok(HttpAction::Forward(weighted(route, place)?)),
-        (false, true, false) => Ok(HttpAction::Redirect(redirected(&redirect)?)),
-        (false, false, true) => Ok(HttpAction::Respond(respond(&direct)?)),
-        _ => Err(route.bad("needs exactly one of route, redirect, directResponse")),
+    let delegate = route.get("delegate")?;
+    match (to.is_set(), redirect.is_set(), direct.is_set(), delegate.is_set()) {
+        (true, false, false, false) => Ok(HttpAction::Forward(weighted(route, place)?)),
+        (false, true, false, false) => Ok(HttpAction::Redirect(redirected(&redirect)?)),
+        (false, false, true, false) => Ok(HttpAction::Respond(respond(&direct)?)),
+        (false, false, false, true) => Ok(HttpAction::Delegate(delegated(&delegate, place)?)),
+        _ => Err(route.bad("needs exactly one of route, redirect, directResponse, delegate")),
     }
+}
+
+/// The VirtualService whose routes are meant: of this namespace unless it says another.
+fn delegated(field: &Field<'_>, place: Place<'_>) -> Decoded<PolicyId> {
+    let (name, namespace) = (field.get("name")?, field.get("namespace")?);
+    if name.text()?.is_empty() {
+        return Err(name.bad("is needed"));
+    }
+    let namespace = Some(namespace.text()?).filter(|text| !text.is_empty()).unwrap_or(place.namespace);
+    Ok(PolicyId::new(namespace, name.text()?))
 }
 
 fn redirected(field: &Field<'_>) -> Decoded<Redirect> {

@@ -114,7 +114,6 @@ fn errors_name_the_field_and_its_value() {
     let to = json!([{"destination": {"host": "a"}}]);
     let http = |route: Value| json!({"hosts": ["a.b"], "http": [route]});
     for (spec, field, value) in [
-        (json!({"http": [{"route": to}]}), "spec.hosts", "not set"),
         (json!({"hosts": ["a b"], "http": [{"route": to}]}), "spec.hosts[0]", "a b"),
         (json!({"hosts": ["a.b"]}), "spec", "none of http"),
         (http(json!({"route": []})), "spec.http[0].route", "[]"),
@@ -146,7 +145,16 @@ fn errors_name_the_field_and_its_value() {
         (http(json!({"route": to, "match": [{"port": 0}]})), "match[0].port", "0"),
         (http(json!({"directResponse": {"status": 42}})), "directResponse.status", "42"),
         (http(json!({"redirect": {"redirectCode": 200}})), "redirect.redirectCode", "200"),
-        (http(json!({"route": to, "delegate": {"name": "x"}})), "http[0].delegate", "not supported"),
+        (http(json!({"route": to, "delegate": {"name": "x"}})), "spec.http[0]", "exactly one"),
+        (http(json!({"delegate": {"namespace": "x"}})), "http[0].delegate.name", "needed"),
+        (json!({"gateways": ["mesh"], "http": [{"route": to}]}), "spec.hosts", "without gateways"),
+        (json!({"tcp": [{"route": to}]}), "spec.hosts", "without tcp"),
+        (json!({"http": []}), "spec.hosts", "no http"),
+        (
+            json!({"http": [{"route": to}, {"delegate": {"name": "x"}}]}),
+            "http[1].delegate",
+            "lead on to nobody",
+        ),
         (
             http(json!({"route": to, "headers": {"request": {"set": {"x": "100%"}}}})),
             "request.set[x]",
@@ -257,4 +265,18 @@ fn a_real_envoy_accepts_what_policies_make_of_expressions_and_commands() {
     let answer =
         std::process::Command::new(&envoy).args(arguments).arg(&file).output().expect("Envoy starts");
     assert!(answer.status.success(), "{}", String::from_utf8_lossy(&answer.stderr));
+}
+
+#[test]
+fn one_without_hosts_is_a_part_of_those_that_lead_on_to_it() {
+    let to = json!([{"destination": {"host": "cart"}}]);
+    let part = decode(json!({"http": [{"match": [{"uri": {"prefix": "/a"}}], "route": to}]})).expect("valid");
+    assert!(part.is_delegate() && part.gateways.is_empty());
+    assert_eq!(part.scopes(), Vec::<crate::model::Name>::new(), "nobody is meant by it alone");
+    let root = |delegate: Value| {
+        let root = decode(json!({"hosts": ["a.b"], "http": [{"delegate": delegate}]})).expect("valid");
+        root.delegates().next().map(ToString::to_string)
+    };
+    assert_eq!(root(json!({"name": "part"})), Some("shop/part".to_owned()));
+    assert_eq!(root(json!({"name": "part", "namespace": "team"})), Some("team/part".to_owned()));
 }

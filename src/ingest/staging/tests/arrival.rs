@@ -308,3 +308,26 @@ fn r4_30_a_namespaces_annotation_holds_for_its_services_and_changes_them() {
     staging.apply(delete(&namespace("")));
     assert_eq!(staging.take().shards.len(), 2);
 }
+
+#[test]
+fn r4_37_a_namespaces_labels_send_ingress_gateways_through_a_waypoint() {
+    let mut staging = world(3);
+    staging.take();
+    let namespace = |labels: Value| json!({"kind": "Namespace", "metadata": {"name": "a", "labels": labels}});
+    let through = |staging: &mut Staging| {
+        let state = staging.state();
+        let waypoint = state.shards[&key("s0")].service.as_ref().unwrap().ingress_waypoint.clone();
+        waypoint.map(|waypoint| waypoint.to_string())
+    };
+    staging.apply(apply(&namespace(
+        json!({"istio.io/use-waypoint": "w", "istio.io/ingress-use-waypoint": "true"}),
+    )));
+    assert_eq!(staging.take().shards.len(), 3);
+    assert_eq!(through(&mut staging).as_deref(), Some("a/w.a.svc.cluster.local"));
+    let mut own = service("s0");
+    own["metadata"]["labels"] = json!({"istio.io/use-waypoint": "none"});
+    staging.apply(apply(&own));
+    assert_eq!(through(&mut staging), None);
+    staging.apply(apply(&namespace(json!({}))));
+    assert_eq!(staging.take().shards.len(), 2, "the one with a label of its own goes straight already");
+}

@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::{Destination, Sources, Weighted};
 use crate::model::Name;
+use crate::model::policy::PolicyId;
 
 /// How a text is compared.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -105,6 +106,9 @@ pub enum HttpAction {
     Redirect(Redirect),
     /// Back, with an answer.
     Respond(DirectResponse),
+    /// To the routes of another VirtualService, which take its place before anybody is told
+    /// ([`VirtualService::with_delegates`](super::VirtualService::with_delegates)).
+    Delegate(PolicyId),
 }
 
 /// Another address.

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
-use steps::{CLUSTERS, Mode, NAMES, Step};
+use steps::{Aside, CLUSTERS, Mode, NAMES, Step};
 
 use super::client::{Client, push};
 use super::*;
@@ -64,6 +64,7 @@ impl World {
             Step::NoShard(at, key) => self.writers[at].remove(&key),
             Step::Networks(at, network, gateways) => self.writers[at].set_networks(network, gateways),
             Step::Standing(at, standing) => _ = self.writers[at].set_standing(standing),
+            Step::Detour(at, aside) => self.detour(at, aside),
             Step::Withdraw(at) => {
                 self.writers.remove(at).withdraw();
                 self.writers.insert(at, writer(&self.registry, at));
@@ -93,6 +94,32 @@ impl World {
         if let Some(client) = self.clients.get_mut(&slot) {
             work(client, &self.hub);
         }
+    }
+
+    fn detour(&mut self, at: usize, aside: Aside) {
+        self.push();
+        let cluster = CLUSTERS[at].into();
+        match aside {
+            Aside::Standing(standing) => {
+                let before = self.registry.standings().part(&cluster).standing;
+                self.writers[at].set_standing(standing);
+                self.ask_all();
+                self.writers[at].set_standing(before);
+            }
+            Aside::Nothing(key) => {
+                let found = self.registry.service(&key).map(|cell| cell.load());
+                let Some(shard) = found.as_ref().and_then(|found| found.shard(&cluster)) else { return };
+                self.writers[at].remove(&key);
+                self.ask_all();
+                self.writers[at].set(key, EndpointShard::clone(shard));
+            }
+        }
+        self.push();
+    }
+
+    fn ask_all(&mut self) {
+        let slots: Vec<_> = self.clients.keys().copied().collect();
+        slots.into_iter().for_each(|slot| self.ask(slot));
     }
 
     /// What is sent between a change and its push is as new as what is pushed (contract 1).
@@ -162,8 +189,12 @@ impl World {
         };
         let (networks, standings, policies) =
             (registry.networks(), registry.standings(), registry.policies());
+        let record = service.service.as_deref();
+        let waypoint = record.and_then(|record| view::waypoint(record, &parsed, key, &self.rules));
+        let waypoint = waypoint.and_then(|key| registry.service(key)).map(|cell| cell.load());
         let inputs = Inputs {
             service: &service,
+            waypoint: waypoint.as_deref(),
             networks: &networks,
             mesh: &self.rules,
             standings: &standings,

@@ -76,6 +76,7 @@ fn listener(&(port, namespace, pattern): &(usize, usize, usize)) -> EgressListen
     EgressListener {
         port: number.map(|number| SidecarPort { number, protocol: PortProtocol::Http, name: "".into() }),
         bind: None,
+        socket: None,
         capture: CaptureMode::Default,
         hosts: vec![EgressHost { namespace, host: HostPattern::new(pattern) }],
     }

@@ -14,7 +14,11 @@ use crate::xds::resource::{Encoded, ResourceType};
 /// The same bytes as [`assignment`](super::assignment), at the cost of a message in memory: for tests and benchmarks.
 pub fn assignment_by_prost(name: &str, assignment: &Assignment<'_>) -> Encoded {
     let service = EdsName::parse(name).map(|name| format!("{}:{}", name.host, name.port));
-    let about = About { service: service.unwrap_or_default(), hides_workloads: assignment.hides_workloads };
+    let about = About {
+        service: service.unwrap_or_default(),
+        hides_workloads: assignment.hides_workloads,
+        waypoint_to: assignment.waypoint_to,
+    };
     let message = wire::ClusterLoadAssignment {
         cluster_name: name.to_owned(),
         endpoints: assignment.groups.iter().map(|one| group(one, &about)).collect(),
@@ -27,6 +31,7 @@ struct About {
     /// `host:port`.
     service: String,
     hides_workloads: bool,
+    waypoint_to: Option<SocketAddr>,
 }
 
 fn group(group: &LocalityGroup<'_>, about: &About) -> wire::LocalityLbEndpoints {
@@ -103,8 +108,13 @@ fn metadata(endpoint: &AssignedEndpoint<'_>, about: &About) -> wire::Metadata {
         (_, None) => {}
     }
     if let Target::Internal { listener, address, port } = &endpoint.target {
-        let local = text(SocketAddr::new(*address, *port).to_string());
-        filters.push(("envoy.filters.listener.original_dst", fields([("local", local)])));
+        let own = SocketAddr::new(*address, *port).to_string();
+        let led = about.waypoint_to.filter(|_| *listener == InternalListener::ConnectOriginate);
+        let places = match led {
+            Some(to) => fields([("local", text(to.to_string())), ("waypoint", text(own))]),
+            None => fields([("local", text(own))]),
+        };
+        filters.push(("envoy.filters.listener.original_dst", places));
         if *listener == InternalListener::InnerConnectOriginate {
             let inside = fields([("hbone_target_address", text(about.service.clone()))]);
             istio.push(("double_hbone", wire::Value { kind: Some(wire::value::Kind::StructValue(inside)) }));

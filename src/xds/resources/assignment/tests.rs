@@ -11,6 +11,7 @@ use crate::model::{Addresses, ClusterId, Locality, NetworkId, TlsMode, Workload,
 struct Sample {
     groups: Vec<(Locality, u32, u32, Vec<One>)>,
     hides_workloads: bool,
+    waypoint_to: Option<SocketAddr>,
 }
 
 #[derive(Clone, Debug)]
@@ -57,6 +58,7 @@ impl Sample {
         Assignment {
             groups: self.groups.iter().map(assigned).collect(),
             hides_workloads: self.hides_workloads,
+            waypoint_to: self.waypoint_to,
             ..Assignment::default()
         }
     }
@@ -157,7 +159,12 @@ fn samples() -> impl Strategy<Value = Sample> {
         let endpoints = prop::collection::vec(endpoint(pool), 0..12);
         prop::collection::vec((locality(), any::<u32>(), weight, endpoints), 0..4)
     });
-    (groups, any::<bool>()).prop_map(|(groups, hides_workloads)| Sample { groups, hides_workloads })
+    let waypoint_to = prop::option::of((any::<[u8; 4]>(), any::<u16>()).prop_map(Into::into));
+    (groups, any::<bool>(), waypoint_to).prop_map(|(groups, hides_workloads, waypoint_to)| Sample {
+        groups,
+        hides_workloads,
+        waypoint_to,
+    })
 }
 
 fn names() -> impl Strategy<Value = String> {

@@ -1,6 +1,6 @@
 //! Endpoints that Envoy is told with the Envoy cluster: names it resolves, and Unix sockets (R5.33–R5.36).
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr};
 
 use envoy_types::pb::envoy::config::cluster::v3 as cds;
@@ -12,7 +12,8 @@ use envoy_types::pb::google::protobuf::Struct;
 use super::security::tls_mode_field;
 use super::{Port, discovered, typed};
 use crate::model::policy::Subset;
-use crate::model::{InlineAddress, InlineEndpoint, IpFamilies, Locality, Resolution};
+use crate::model::{GatewayAddress, InlineAddress, InlineEndpoint, IpFamilies, Resolution};
+use crate::view::{InlineGroup, InlineSent, InlineTarget, inline};
 use crate::xds::resources::parts::{address, number, seconds, socket};
 
 /// How often names are resolved where their answers do not say.
@@ -26,18 +27,20 @@ pub(super) fn cluster(name: &str, port: &Port<'_>, subset: Option<&Subset>) -> O
         Resolution::DnsRoundRobin => DiscoveryType::LogicalDns,
         _ => DiscoveryType::Static,
     };
-    let mut endpoints: Vec<_> =
-        port.service.inline().iter().filter(|one| belongs(one, port, subset)).collect();
-    if kind == DiscoveryType::LogicalDns {
+    let endpoints: Vec<_> = port.service.inline().iter().filter(|one| belongs(one, port, subset)).collect();
+    let groups = match kind {
         // Envoy takes exactly one.
-        endpoints.truncate(1);
-    }
-    if endpoints.is_empty() && kind != DiscoveryType::Static {
+        DiscoveryType::LogicalDns => {
+            endpoints.iter().find_map(|one| first(sent(&[*one], port))).into_iter().collect()
+        }
+        _ => sent(&endpoints, port),
+    };
+    if groups.is_empty() && kind != DiscoveryType::Static {
         return None;
     }
     let mut cluster = cds::Cluster {
         eds_cluster_config: None,
-        load_assignment: Some(assignment(name, &endpoints, port.service.is_mesh_external())),
+        load_assignment: Some(assignment(name, groups, port.service.is_mesh_external())),
         lb_policy: LbPolicy::LeastRequest.into(),
         ..typed(name, kind)
     };
@@ -67,25 +70,36 @@ fn belongs(endpoint: &InlineEndpoint, port: &Port<'_>, subset: Option<&Subset>) 
     let has = |(key, value): (&crate::model::Name, &crate::model::Name)| {
         endpoint.workload.label(key) == Some(value.as_str())
     };
-    endpoint.port_name == port.port.name
-        && endpoint.address != InlineAddress::Absent
-        && labels.is_none_or(|labels| labels.iter().all(has))
+    endpoint.port_name == port.port.name && labels.is_none_or(|labels| labels.iter().all(has))
 }
 
-fn assignment(name: &str, endpoints: &[&InlineEndpoint], external: bool) -> eds::ClusterLoadAssignment {
-    let mut groups: BTreeMap<&Locality, Vec<&InlineEndpoint>> = BTreeMap::new();
-    for endpoint in endpoints {
-        groups.entry(endpoint.workload.locality()).or_default().push(endpoint);
-    }
-    let group = |(locality, group): (&Locality, Vec<&InlineEndpoint>)| {
-        let sum = group.iter().fold(0_u32, |sum, one| sum.saturating_add(one.weight()));
+/// What the clients are sent of some endpoints, across networks.
+fn sent<'a>(endpoints: &[&'a InlineEndpoint], port: &Port<'_>) -> Vec<InlineGroup<'a>> {
+    let external = port.service.is_mesh_external();
+    inline(endpoints, port.client.key(), port.client.ways(), |one| is_mtls(one, external))
+}
+
+/// The first of them alone.
+fn first(groups: Vec<InlineGroup<'_>>) -> Option<InlineGroup<'_>> {
+    let mut first = groups.into_iter().next()?;
+    first.sent.truncate(1);
+    Some(first)
+}
+
+fn is_mtls(endpoint: &InlineEndpoint, external: bool) -> bool {
+    !external && endpoint.workload.tls_mode_text() == "istio"
+}
+
+fn assignment(name: &str, groups: Vec<InlineGroup<'_>>, external: bool) -> eds::ClusterLoadAssignment {
+    let group = |group: InlineGroup<'_>| {
+        let sum = group.sent.iter().fold(0_u32, |sum, one| sum.saturating_add(one.weight));
         eds::LocalityLbEndpoints {
             locality: Some(core::Locality {
-                region: locality.region.to_string(),
-                zone: locality.zone.to_string(),
-                sub_zone: locality.subzone.to_string(),
+                region: group.locality.region.to_string(),
+                zone: group.locality.zone.to_string(),
+                sub_zone: group.locality.subzone.to_string(),
             }),
-            lb_endpoints: group.into_iter().map(|one| endpoint(one, external)).collect(),
+            lb_endpoints: group.sent.into_iter().map(|one| endpoint(one, external)).collect(),
             load_balancing_weight: number(sum),
             ..Default::default()
         }
@@ -97,8 +111,13 @@ fn assignment(name: &str, endpoints: &[&InlineEndpoint], external: bool) -> eds:
     }
 }
 
-fn endpoint(endpoint: &InlineEndpoint, external: bool) -> eds::LbEndpoint {
-    let mtls = !external && endpoint.workload.tls_mode_text() == "istio";
+fn endpoint(sent: InlineSent<'_>, external: bool) -> eds::LbEndpoint {
+    let (address, mtls) = match sent.to {
+        InlineTarget::Own(own) => (located(&own.address, own.port), is_mtls(own, external)),
+        // R4.23.
+        InlineTarget::Gateway(GatewayAddress::Ip(ip), port) => (address(ip, port), true),
+        InlineTarget::Gateway(GatewayAddress::Host(host), port) => (named(&host, port), true),
+    };
     let metadata = mtls.then(|| core::Metadata {
         // One entry each: maps of more would have no stable order.
         filter_metadata: HashMap::from([(
@@ -109,23 +128,26 @@ fn endpoint(endpoint: &InlineEndpoint, external: bool) -> eds::LbEndpoint {
     });
     eds::LbEndpoint {
         host_identifier: Some(eds::lb_endpoint::HostIdentifier::Endpoint(eds::Endpoint {
-            address: located(&endpoint.address, endpoint.port),
+            address,
             ..Default::default()
         })),
         metadata,
-        load_balancing_weight: number(endpoint.weight()),
+        load_balancing_weight: number(sent.weight),
         ..Default::default()
     }
+}
+
+/// A host name that Envoy resolves.
+fn named(host: &str, port: u16) -> Option<core::Address> {
+    let mut socket = socket(IpAddr::V4(Ipv4Addr::UNSPECIFIED), port);
+    socket.address = host.to_owned();
+    Some(core::Address { address: Some(core::address::Address::SocketAddress(socket)) })
 }
 
 fn located(at: &InlineAddress, port: u16) -> Option<core::Address> {
     match at {
         InlineAddress::Ip(ip) => address(*ip, port),
-        InlineAddress::Host(host) => {
-            let mut socket = socket(IpAddr::V4(Ipv4Addr::UNSPECIFIED), port);
-            socket.address = host.to_string();
-            Some(core::Address { address: Some(core::address::Address::SocketAddress(socket)) })
-        }
+        InlineAddress::Host(host) => named(host, port),
         InlineAddress::Unix(path) => {
             let pipe = core::Pipe { path: path.to_string(), ..Default::default() };
             Some(core::Address { address: Some(core::address::Address::Pipe(pipe)) })

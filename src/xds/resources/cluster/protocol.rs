@@ -6,6 +6,7 @@ use envoy_types::pb::envoy::config::cluster::v3 as cds;
 use envoy_types::pb::envoy::config::core::v3 as core;
 use envoy_types::pb::envoy::extensions::upstreams::http::v3 as upstream;
 use envoy_types::pb::envoy::extensions::upstreams::http::v3::http_protocol_options as options;
+use envoy_types::pb::envoy::extensions::upstreams::http::v3::http_protocol_options::explicit_http_config::ProtocolConfig;
 use envoy_types::util::pack_any;
 
 use super::Port;
@@ -102,6 +103,14 @@ pub(in crate::xds::resources) fn speak(
     set(cluster, version, limits, None, None);
 }
 
+/// Sets HTTP/2 with CONNECT. With `once` each connection carries one request.
+pub(in crate::xds::resources) fn speak_connect(cluster: &mut cds::Cluster, once: bool) {
+    let limits = once
+        .then(|| core::HttpProtocolOptions { max_requests_per_connection: number(1), ..Default::default() });
+    let two = core::Http2ProtocolOptions { allow_connect: true, ..Default::default() };
+    put(cluster, limits, None, explicit(ProtocolConfig::Http2ProtocolOptions(two)));
+}
+
 fn set(
     cluster: &mut cds::Cluster,
     version: Version,
@@ -112,10 +121,19 @@ fn set(
     if version == Version::One && limits.is_none() && naming.is_none() {
         return;
     }
+    put(cluster, limits, naming, spoken(version, max_streams));
+}
+
+fn put(
+    cluster: &mut cds::Cluster,
+    limits: Option<core::HttpProtocolOptions>,
+    naming: Option<core::UpstreamHttpProtocolOptions>,
+    spoken: options::UpstreamProtocolOptions,
+) {
     let options = upstream::HttpProtocolOptions {
         common_http_protocol_options: limits,
         upstream_http_protocol_options: naming,
-        upstream_protocol_options: Some(spoken(version, max_streams)),
+        upstream_protocol_options: Some(spoken),
         ..Default::default()
     };
     // One entry: a map of more would have no stable order.
@@ -126,14 +144,9 @@ fn set(
 }
 
 fn spoken(version: Version, max_streams: Option<u32>) -> options::UpstreamProtocolOptions {
-    use options::explicit_http_config::ProtocolConfig;
     let two = core::Http2ProtocolOptions {
         max_concurrent_streams: max_streams.filter(|max| *max > 0).and_then(number),
         ..Default::default()
-    };
-    let explicit = |config| {
-        let config = options::ExplicitHttpConfig { protocol_config: Some(config) };
-        options::UpstreamProtocolOptions::ExplicitHttpConfig(config)
     };
     match version {
         Version::One => explicit(ProtocolConfig::HttpProtocolOptions(core::Http1ProtocolOptions::default())),
@@ -146,4 +159,9 @@ fn spoken(version: Version, max_streams: Option<u32>) -> options::UpstreamProtoc
             })
         }
     }
+}
+
+fn explicit(config: ProtocolConfig) -> options::UpstreamProtocolOptions {
+    let config = options::ExplicitHttpConfig { protocol_config: Some(config) };
+    options::UpstreamProtocolOptions::ExplicitHttpConfig(config)
 }

@@ -11,17 +11,38 @@ use super::Port;
 use super::protocol::{Version, alpn, version};
 use crate::model::policy::{ClientTls, ClientTlsMode, MeshConfig, TrafficSettings};
 use crate::model::{Name, SpiffeId};
-use crate::xds::resources::tls;
+use crate::xds::resources::{hbone, tls};
 
-/// Sets what the rule says, else mesh mTLS where the endpoint can (auto mTLS). `sni` is what gateways route by.
+/// Sets what the rule says, else mesh mTLS where the endpoint can (auto mTLS), and before both HBONE where the
+/// assignment says so (R4.18). `sni` is what gateways route by.
 pub(super) fn apply(cluster: &mut cds::Cluster, port: &Port<'_>, settings: &TrafficSettings, sni: String) {
+    secure(cluster, port, settings, sni);
+    let tunnels = &port.client.key().tunnels;
+    if !tunnels.is_empty() && cluster.eds_cluster_config.is_some() {
+        prefer_hbone(cluster, hbone::into(tunnels));
+    }
+}
+
+/// Puts the way into a tunnel before all others. Endpoints outside of it keep the transport socket they had.
+fn prefer_hbone(cluster: &mut cds::Cluster, tunnel: core::TransportSocket) {
+    let matches = &mut cluster.transport_socket_matches;
+    if matches.is_empty() {
+        matches.push(match cluster.transport_socket.take() {
+            Some(told) => socket_match("tls", None, told),
+            None => socket_match("tlsMode-disabled", None, tls::raw_buffer()),
+        });
+    }
+    matches.insert(0, socket_match("hbone", Some(("tunnel", "http")), tunnel));
+}
+
+fn secure(cluster: &mut cds::Cluster, port: &Port<'_>, settings: &TrafficSettings, sni: String) {
     let spoken = version(port, settings);
     let mesh_alpn = alpn(port.port.protocol, spoken);
     match &settings.tls {
         None if automatic(cluster, port) => {
             let mtls = tls::client(sni, mesh_alpn, names(port, None));
             cluster.transport_socket_matches = vec![
-                socket_match("tlsMode-istio", Some("istio"), mtls),
+                socket_match("tlsMode-istio", Some(("tlsMode", "istio")), mtls),
                 socket_match("tlsMode-disabled", None, tls::raw_buffer()),
             ];
         }
@@ -89,17 +110,21 @@ fn under_every_name(id: &SpiffeId, mesh: &MeshConfig) -> Vec<SpiffeId> {
 
 fn socket_match(
     name: &str,
-    tls_mode: Option<&str>,
+    of: Option<(&str, &str)>,
     socket: core::TransportSocket,
 ) -> cds::cluster::TransportSocketMatch {
     cds::cluster::TransportSocketMatch {
         name: name.to_owned(),
-        r#match: Some(Struct { fields: tls_mode.map(tls_mode_field).into_iter().collect() }),
+        r#match: Some(Struct { fields: of.map(|(key, text)| text_field(key, text)).into_iter().collect() }),
         transport_socket: Some(socket),
     }
 }
 
 /// The field that says how an endpoint is secured.
 pub(super) fn tls_mode_field(mode: &str) -> (String, Value) {
-    ("tlsMode".to_owned(), Value { kind: Some(value::Kind::StringValue(mode.to_owned())) })
+    text_field("tlsMode", mode)
+}
+
+fn text_field(key: &str, text: &str) -> (String, Value) {
+    (key.to_owned(), Value { kind: Some(value::Kind::StringValue(text.to_owned())) })
 }

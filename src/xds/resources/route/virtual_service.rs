@@ -40,7 +40,10 @@ pub(in crate::xds::resources) fn routes(
         }
         for matched in matches {
             let place = Place { host, port, around };
-            routes.push(place.route(route, matched, reads));
+            let Some(made) = place.route(route, matched, reads) else {
+                break;
+            };
+            routes.push(made);
             if matched.is_none_or(HttpMatch::is_everything) {
                 return routes;
             }
@@ -57,11 +60,13 @@ struct Place<'a> {
 }
 
 impl Place<'_> {
-    fn route(&self, told: &HttpRoute, matched: Option<&HttpMatch>, reads: &mut Reads) -> Bytes {
+    /// `None` for one that leads on to routes nobody knows.
+    fn route(&self, told: &HttpRoute, matched: Option<&HttpMatch>, reads: &mut Reads) -> Option<Bytes> {
         let action = match &told.action {
             HttpAction::Forward(to) => rds::route::Action::Route(self.forward(told, matched, to, reads)),
             HttpAction::Redirect(redirect) => rds::route::Action::Redirect(self.redirect(redirect)),
             HttpAction::Respond(answer) => rds::route::Action::DirectResponse(respond(answer)),
+            HttpAction::Delegate(_) => return None,
         };
         let match_name = matched.map_or("", |one| one.name.as_str());
         let names = [told.name.as_str(), match_name];
@@ -82,7 +87,7 @@ impl Place<'_> {
         }
         let mut message = route.encode_to_vec();
         side_effects::put(&mut message, told);
-        message.into()
+        Some(message.into())
     }
 
     fn forward(

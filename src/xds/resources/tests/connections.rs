@@ -238,6 +238,7 @@ fn egress(port: Option<u16>, hosts: &[(EgressNamespace, &str)]) -> EgressListene
     EgressListener {
         port: port.map(|number| SidecarPort { number, protocol: PortProtocol::Http, name: "p".into() }),
         bind: None,
+        socket: None,
         capture: CaptureMode::Default,
         hosts: hosts
             .iter()
@@ -320,4 +321,39 @@ fn a_sidecars_own_listener_binds_where_it_says() {
     let made = built_under(&service("helloworld", vec![port(80, PortProtocol::Http)]), &key, &policies, &[]);
     let listener: lds::Listener = find(&made.listeners, "127.0.0.5_80");
     assert_eq!(listener.bind_to_port.map(|flag| flag.value), Some(true));
+}
+
+#[test]
+fn a_sidecars_unix_socket_leads_to_the_hosts_it_names_and_nothing_else_does() {
+    let socket = |protocol| EgressListener {
+        port: Some(SidecarPort { number: 0, protocol, name: "".into() }),
+        socket: Some("unix:///run/out".into()),
+        ..egress(None, &[(EgressNamespace::Any, "*")])
+    };
+    let ports = vec![port(70, PortProtocol::Tcp), port(80, PortProtocol::Http), port(81, PortProtocol::Http)];
+    let world = service("helloworld", ports);
+    let made = |listeners| {
+        let (key, policies) = restricted(listeners);
+        built_under(&world, &key, &policies, &[])
+    };
+    let path = |listener: &lds::Listener| match listener.address.clone().and_then(|address| address.address) {
+        Some(envoy_types::pb::envoy::config::core::v3::address::Address::Pipe(pipe)) => pipe.path,
+        other => panic!("{other:?}"),
+    };
+    let http = made(vec![socket(PortProtocol::Http)]);
+    assert_eq!((names(&http.listeners), http.clusters.len()), (vec!["unix:///run/out"], 3));
+    let listener: lds::Listener = find(&http.listeners, "unix:///run/out");
+    assert_eq!(
+        (path(&listener), listener.bind_to_port.map(|flag| flag.value)),
+        ("/run/out".into(), Some(true))
+    );
+    let routes: Vec<_> = http.virtual_hosts.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(routes, ["unix:///run/out"], "once, although two ports speak HTTP");
+    assert!(String::from_utf8_lossy(&http.virtual_hosts[0].1).contains(&format!("outbound|80||{HOST}")));
+    let tcp = made(vec![socket(PortProtocol::Tcp)]);
+    let listener: lds::Listener = find(&tcp.listeners, "unix:///run/out");
+    assert_eq!((path(&listener), tcp.listeners.len(), tcp.virtual_hosts.len()), ("/run/out".into(), 1, 0));
+    assert_eq!(listener.filter_chains.len(), 1);
+    let both = made(vec![socket(PortProtocol::Http), egress(None, &[(EgressNamespace::Any, "*")])]);
+    assert_eq!(both.listeners.len(), 4, "its addresses beside it where another listener names it");
 }

@@ -3,8 +3,8 @@
 //! Needs an Envoy (`$ENVOY`, else the one that `make envoy` installs); without one it is skipped loudly, and fails with
 //! `CI=true`.
 
-mod client;
-mod envoy;
+pub(super) mod client;
+pub(super) mod envoy;
 mod rows;
 
 use std::net::{IpAddr, Ipv4Addr};

@@ -53,6 +53,8 @@ pub(super) fn sidecar(mode: InterceptionMode) -> OutboundKey {
     OutboundKey {
         kind: ProxyKind::Sidecar,
         cluster: "east".into(),
+        network: "net-east".into(),
+        requested_view: Default::default(),
         namespace: "sample".into(),
         dns_domain: "sample.svc.cluster.local".into(),
         mode,
@@ -62,6 +64,7 @@ pub(super) fn sidecar(mode: InterceptionMode) -> OutboundKey {
         east_west: false,
         sidecar: None,
         gateways: Vec::new(),
+        tunnels: Vec::new(),
         targets: Vec::new(),
         labels: Labels::new(),
     }

@@ -372,7 +372,8 @@ fn inbound_world(mode: MtlsMode, named: MtlsMode, interception: InterceptionMode
         Arc::new(AuthorizationPolicy {
             meta: id(&format!("{action:?}")),
             selector: WorkloadSelector::default(),
-            targets: false,
+            targets: None,
+            dry_run: false,
             action,
             rules: vec![AuthorizationRule::default()],
             problems: Vec::new(),

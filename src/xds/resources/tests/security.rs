@@ -76,8 +76,14 @@ fn asks(registry: &Registry, policies: &PolicySnapshot, subset: &str) -> bool {
     let name = EdsName { subset: subset.to_owned(), ..EdsName::outbound(80, &HOST.into()) };
     let found = registry.host(&name.host).first().expect("a service").load();
     let (networks, standings, mesh) = (registry.networks(), registry.standings(), MeshRules::default());
-    let inputs =
-        Inputs { service: &found, networks: &networks, mesh: &mesh, standings: &standings, policies };
+    let inputs = Inputs {
+        service: &found,
+        waypoint: None,
+        networks: &networks,
+        mesh: &mesh,
+        standings: &standings,
+        policies,
+    };
     let rules = vec![PolicyId::new("sample", "rule")];
     let key = EdsKey { rules, ..EdsKey::plain("east", "", &crate::model::ServiceKey::new("sample", HOST)) };
     let assignment = assign(inputs, &name, &key, &mut ());

@@ -10,6 +10,8 @@ use envoy_types::pb::envoy::config::cluster::v3 as cds;
 use envoy_types::pb::envoy::config::core::v3 as core;
 use envoy_types::pb::envoy::config::listener::v3 as lds;
 use envoy_types::pb::envoy::config::route::v3 as rds;
+use envoy_types::pb::envoy::extensions::bootstrap::internal_listener::v3::InternalListener as InternalListenerExtension;
+use envoy_types::util::pack_any;
 use prost::Message;
 
 use super::clusters::{entry, policies, pool, rule, secured, subset};
@@ -24,7 +26,7 @@ use crate::model::policy::{
 };
 use crate::model::{Dialect, InterceptionMode, PortProtocol, Resolution, Service};
 use crate::registry::{PolicyObject, PolicySnapshot};
-use crate::view::{Client, OutboundKey};
+use crate::view::{Client, InternalListener, OutboundKey};
 use crate::xds::resource::{Entry, ResourceList};
 use crate::xds::resources::{self, filters, listener, shared, sni_listener};
 
@@ -46,6 +48,11 @@ pub(super) fn document(made: Generated) -> bootstrap::Bootstrap {
     let mut xds = decode::<cds::Cluster>(&resources::cluster::black_hole().encoded);
     xds.name = "xds-grpc".to_owned();
     let mut clusters = decoded::<cds::Cluster>(made.clusters);
+    for cluster in clusters.iter_mut().filter(|one| one.eds_cluster_config.is_none()) {
+        // Envoy ends where such a cluster of the bootstrap asks the stream for secrets. The tunnels are tested
+        // with theirs by a running Envoy.
+        cluster.transport_socket = None;
+    }
     clusters.push(xds);
     let mut listeners = decoded::<lds::Listener>(made.listeners);
     listeners.extend(made.routes.into_iter().enumerate().map(|(at, table)| inline(at, table)));
@@ -55,6 +62,7 @@ pub(super) fn document(made: Generated) -> bootstrap::Bootstrap {
         ..Default::default()
     };
     bootstrap::Bootstrap {
+        bootstrap_extensions: vec![internal_listeners()],
         node: Some(core::Node { id: "n".to_owned(), cluster: "c".to_owned(), ..Default::default() }),
         static_resources: Some(bootstrap::bootstrap::StaticResources {
             clusters,
@@ -71,6 +79,14 @@ pub(super) fn document(made: Generated) -> bootstrap::Bootstrap {
             ..Default::default()
         }),
         ..Default::default()
+    }
+}
+
+/// What internal listeners need of a bootstrap.
+pub(super) fn internal_listeners() -> core::TypedExtensionConfig {
+    core::TypedExtensionConfig {
+        name: "envoy.bootstrap.internal_listener".to_owned(),
+        typed_config: Some(pack_any(InternalListenerExtension::default())),
     }
 }
 
@@ -265,7 +281,16 @@ fn all_routes() -> VirtualService {
 
 fn keys() -> Vec<OutboundKey> {
     let captured = sidecar(InterceptionMode::Redirect);
+    let tunnels = |listeners: &[InternalListener]| listeners.to_vec();
     vec![
+        OutboundKey { tunnels: tunnels(&[InternalListener::ConnectOriginate]), ..captured.clone() },
+        OutboundKey {
+            tunnels: tunnels(&[
+                InternalListener::ForwardInnerConnect,
+                InternalListener::InnerConnectOriginate,
+            ]),
+            ..gateway()
+        },
         OutboundKey { dialect: Dialect::Istio, ..captured.clone() },
         captured,
         sidecar(InterceptionMode::None),

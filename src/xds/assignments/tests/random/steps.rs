@@ -25,7 +25,7 @@ const NAMESPACES: &[&str] = &["a", "b", "istio-system"];
 /// Services by namespace and host: one host is in several namespaces.
 const SERVICES: &[(&str, &str)] =
     &[("a", "x.a.svc.cluster.local"), ("a", "y.example"), ("b", "y.example"), ("istio-system", "y.example")];
-pub(super) const NAMES: [&str; 8] = [
+pub(super) const NAMES: [&str; 9] = [
     "outbound|80||x.a.svc.cluster.local",
     "outbound|80|v1|x.a.svc.cluster.local",
     "outbound|90||x.a.svc.cluster.local",
@@ -34,12 +34,13 @@ pub(super) const NAMES: [&str; 8] = [
     "outbound|80|v1|y.example",
     "outbound|80||nobody.example",
     "inbound|80||",
+    "inbound-vip|80|http|x.a.svc.cluster.local",
 ];
 const PATTERNS: &[&str] =
     &["x.a.svc.cluster.local", "y.example", "*.svc.cluster.local", "*.a.svc.cluster.local", "*.example", "*"];
 const LOCALITIES: &[&str] = &["", "r1/z1/s1", "r1/z2/s1", "r2/z1/s1"];
-/// Names of the ports 80 and 90 of a service.
-const PORTS: &[&[&str]] = &[&["http"], &["web"], &["http", "other"]];
+/// Names of the ports 80, 90 and 15008 of a service.
+const PORTS: &[&[&str]] = &[&["http"], &["web"], &["http", "other"], &["http", "other", "web"]];
 /// Addresses of a proxy.
 const FAMILIES: &[&[&str]] = &[&["10.9.0.1"], &["fd00::1"], &["10.9.0.1", "fd00::1"]];
 const NODES: &[&str] = &["", "n1", "n2"];
@@ -74,6 +75,9 @@ pub(super) enum Step {
     NoShard(usize, ServiceKey),
     Networks(usize, Option<NetworkId>, Vec<NetworkGateway>),
     Standing(usize, Standing),
+    /// Something else for as long as the proxies take to read all that they watch: what was pushed is true again then,
+    /// but not what they hold.
+    Detour(usize, Aside),
     Withdraw(usize),
     Pod(WorkloadId, Option<Box<WorkloadParts>>),
     Policy(PolicyObject),
@@ -99,6 +103,7 @@ pub(super) fn step() -> impl Strategy<Value = Step> {
         4 => networks(),
         3 => (cluster(), select(&[Standing::Regular, Standing::Demoted, Standing::Dropped][..]))
             .prop_map(|(at, standing)| Step::Standing(at, standing)),
+        8 => (cluster(), aside()).prop_map(|(at, aside)| Step::Detour(at, aside)),
         1 => cluster().prop_map(Step::Withdraw),
         6 => pod_step(),
         6 => rule(),
@@ -113,6 +118,22 @@ pub(super) fn step() -> impl Strategy<Value = Step> {
         8 => slot().prop_map(Step::Ask),
         2 => slot().prop_map(Step::Listen),
         16 => Just(Step::Push),
+    ]
+}
+
+/// What is otherwise for a while.
+#[derive(Clone, Debug)]
+pub(super) enum Aside {
+    /// What the endpoints of the cluster are worth.
+    Standing(Standing),
+    /// The cluster has nothing of a service.
+    Nothing(ServiceKey),
+}
+
+fn aside() -> impl Strategy<Value = Aside> {
+    prop_oneof![
+        select(&[Standing::Demoted, Standing::Dropped][..]).prop_map(Aside::Standing),
+        service().prop_map(Aside::Nothing),
     ]
 }
 
@@ -178,6 +199,7 @@ fn pod() -> impl Strategy<Value = Pod> {
                 locality,
                 node,
                 tls_mode: if mtls { TlsMode::Istio } else { TlsMode::Disabled },
+                redirected: rare == 2,
                 labels,
                 ..WorkloadParts::default()
             };
@@ -234,8 +256,9 @@ fn record() -> impl Strategy<Value = Service> {
     let distribution = select(&[Any, Any, Any, PreferSameZone, PreferSameNode][..]);
     let sticky = prop::bool::weighted(0.2);
     let flags = (prop::bool::weighted(0.2), sticky, prop::bool::weighted(0.3), 0..10_u8);
-    (ports, export_to(), distribution, 0..4_i64, flags).prop_map(
-        |(ports, export_to, traffic_distribution, created, (node_local, sticky, entry, rare))| {
+    let waypoint = prop::option::weighted(0.3, service());
+    (ports, export_to(), distribution, 0..4_i64, flags, waypoint).prop_map(
+        |(ports, export_to, traffic_distribution, created, (node_local, sticky, entry, rare), waypoint)| {
             let port = |(name, number): (&&str, u16)| ServicePort {
                 number,
                 name: (*name).into(),
@@ -244,11 +267,13 @@ fn record() -> impl Strategy<Value = Service> {
             };
             let labels = sticky.then(|| ("istio.io/persistent-session".into(), "cookie".into()));
             Service {
-                ports: ports.iter().zip([80, 90]).map(port).collect(),
+                ports: ports.iter().zip([80, 90, 15008]).map(port).collect(),
                 export_to,
                 traffic_distribution,
                 created,
                 node_local,
+                vips: waypoint.iter().map(|_| (CLUSTERS[0].into(), vec![[10, 96, 0, 1].into()])).collect(),
+                ingress_waypoint: waypoint,
                 labels: labels.into_iter().collect(),
                 resolution: if rare == 0 { Resolution::Dns } else { Resolution::ClientSide },
                 entry: entry.then(|| Arc::new(facts(rare))),
@@ -451,7 +476,7 @@ fn sidecar() -> impl Strategy<Value = Step> {
         (prop::bool::weighted(0.3), prop::collection::vec(host, 1..3)).prop_map(|(port, hosts)| {
             let port =
                 port.then(|| SidecarPort { number: 80, protocol: PortProtocol::Http, name: "p".into() });
-            EgressListener { port, bind: None, capture: CaptureMode::Default, hosts }
+            EgressListener { port, bind: None, socket: None, capture: CaptureMode::Default, hosts }
         });
     (meta(), selector(), prop::collection::vec(listener, 0..3)).prop_map(|(meta, selector, egress)| {
         Step::Policy(PolicyObject::Sidecar(Arc::new(Sidecar {

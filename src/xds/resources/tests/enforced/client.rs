@@ -15,12 +15,12 @@ use super::envoy::Trust;
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Answers everything with 200, whatever was asked.
-pub(super) struct Application {
-    pub(super) port: u16,
+pub(in super::super) struct Application {
+    pub(in super::super) port: u16,
 }
 
 impl Application {
-    pub(super) fn start() -> Self {
+    pub(in super::super) fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let port = listener.local_addr().expect("bound").port();
         std::thread::spawn(move || {
@@ -43,11 +43,13 @@ fn answer(mut stream: TcpStream) {
         }
     }
     let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: close\r\n\r\nok");
+    // The client ends the connection: Envoy loses what a tunnel brought it together with the end.
+    while stream.read(&mut chunk).is_ok_and(|read| read > 0) {}
 }
 
 /// One request.
 #[derive(Clone, Debug)]
-pub(super) struct Request {
+pub(in super::super) struct Request {
     method: &'static str,
     path: String,
     host: &'static str,
@@ -58,7 +60,7 @@ pub(super) struct Request {
 }
 
 impl Request {
-    pub(super) fn get(path: &str) -> Self {
+    pub(in super::super) fn get(path: &str) -> Self {
         Self {
             method: "GET",
             path: path.to_owned(),
@@ -97,7 +99,7 @@ impl Request {
     }
 
     /// Whether it gets to the application.
-    pub(super) fn ask(&self, ip: IpAddr, port: u16, trust: &Trust) -> bool {
+    pub(in super::super) fn ask(&self, ip: IpAddr, port: u16, trust: &Trust) -> bool {
         let Ok(mut stream) = self.connect(SocketAddr::new(ip, port)) else {
             return false;
         };

@@ -34,26 +34,30 @@ pub(in super::super) fn program() -> Option<PathBuf> {
 }
 
 /// A CA for one test.
-pub(super) struct Trust(Authority);
+pub(in super::super) struct Trust(Authority);
 
 impl Trust {
-    pub(super) fn plant() -> Self {
+    pub(in super::super) fn plant() -> Self {
         let dir = tempfile::tempdir().expect("a directory");
         let dirs = plant(dir.path(), &["east"], SystemTime::now()).expect("planted");
         Self(Authority::load(&dirs[0], SystemTime::now()).expect("a CA"))
     }
 
-    pub(super) fn issue(&self, principal: &str) -> Issued {
+    pub(in super::super) fn issue(&self, principal: &str) -> Issued {
         let id = SpiffeId::parse(&format!("spiffe://{principal}")).expect("an id");
         self.0.issue(&id, Duration::from_secs(3600), SystemTime::now()).expect("issued")
     }
 
-    /// The same context with the secrets it asks for.
-    fn put_secrets(&self, context: &mut tls::DownstreamTlsContext) {
+    pub(in super::super) fn roots(&self) -> String {
+        String::from_utf8_lossy(&self.0.root_pem()).into_owned()
+    }
+
+    /// The same context of `principal` with the secrets it asks for.
+    pub(in super::super) fn put_secrets(&self, common: Option<&mut tls::CommonTlsContext>, principal: &str) {
         use tls::common_tls_context::ValidationContextType;
-        let common = context.common_tls_context.as_mut().expect("common");
+        let common = common.expect("common");
         common.tls_certificate_sds_secret_configs.clear();
-        let issued = self.issue("mesh.org/ns/sample/sa/server");
+        let issued = self.issue(principal);
         common.tls_certificates = vec![tls::TlsCertificate {
             certificate_chain: inline(&issued.chain_pem),
             private_key: inline(issued.key_pem.reveal()),
@@ -65,7 +69,7 @@ impl Trust {
             panic!("no combined context");
         };
         let mut validation = combined.default_validation_context.expect("matchers");
-        validation.trusted_ca = inline(&String::from_utf8_lossy(&self.0.root_pem()));
+        validation.trusted_ca = inline(&self.roots());
         common.validation_context_type = Some(ValidationContextType::ValidationContext(validation));
     }
 }
@@ -76,7 +80,7 @@ fn inline(text: &str) -> Option<DataSource> {
 }
 
 /// A running Envoy; it ends with this value.
-pub(super) struct Envoy {
+pub(in super::super) struct Envoy {
     child: Child,
     dir: tempfile::TempDir,
 }
@@ -99,7 +103,7 @@ impl Envoy {
                 panic!("no config");
             };
             let mut context: tls::DownstreamTlsContext = unpack(any);
-            trust.put_secrets(&mut context);
+            trust.put_secrets(context.common_tls_context.as_mut(), "mesh.org/ns/sample/sa/server");
             *any = pack_any(context);
         }
         let addresses: Vec<SocketAddr> = listeners.iter().map(socket_address).collect();
@@ -111,9 +115,19 @@ impl Envoy {
             }),
             ..Default::default()
         };
+        Self::run(program, "bootstrap.pb", &bootstrap.encode_to_vec(), &addresses)
+    }
+
+    /// Runs over a bootstrap in a file of this name, and waits until these addresses are open.
+    pub(in super::super) fn run(
+        program: &Path,
+        file: &str,
+        bootstrap: &[u8],
+        addresses: &[SocketAddr],
+    ) -> Self {
         let dir = tempfile::tempdir().expect("a directory");
-        let config = dir.path().join("bootstrap.pb");
-        std::fs::write(&config, bootstrap.encode_to_vec()).expect("written");
+        let config = dir.path().join(file);
+        std::fs::write(&config, bootstrap).expect("written");
         let log = std::fs::File::create(dir.path().join("log")).expect("a log");
         let child = Command::new(program)
             .args(["--concurrency", "1", "--use-dynamic-base-id", "--log-level", "warning", "--config-path"])
@@ -123,7 +137,7 @@ impl Envoy {
             .spawn()
             .expect("Envoy starts");
         let mut envoy = Self { child, dir };
-        envoy.wait(&addresses);
+        envoy.wait(addresses);
         envoy
     }
 
@@ -140,7 +154,7 @@ impl Envoy {
     }
 
     /// What it has said.
-    pub(super) fn log(&self) -> String {
+    pub(in super::super) fn log(&self) -> String {
         std::fs::read_to_string(self.dir.path().join("log")).unwrap_or_default()
     }
 }
