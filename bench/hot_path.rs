@@ -1,4 +1,4 @@
-//! The path of one endpoint change, piece by piece: publish, view, encode.
+//! The first piece of the path of one endpoint change: publish. The others are in `view`.
 //!
 //! `cargo bench --bench hot_path`; method and results in `bench/README.md`.
 #![allow(missing_docs)]
@@ -11,8 +11,6 @@ use tombolo::model::{
     TlsMode, Transport, WorkloadParts,
 };
 use tombolo::registry::{ClusterWriter, Registry};
-use tombolo::view::{EdsKey, EdsName, Inputs, MeshRules, assign};
-use tombolo::xds::resources;
 
 fn main() {
     divan::main();
@@ -67,10 +65,6 @@ fn world(services: usize, endpoints: usize) -> (Arc<Registry>, ClusterWriter, Cl
     (registry, east, west)
 }
 
-fn from_east() -> EdsKey {
-    EdsKey::plain("east", "net-east", &key(0))
-}
-
 /// One shard of 20 endpoints changes; the number of other services must not matter.
 #[divan::bench(args = [10, 1_000, 10_000])]
 fn publish(bencher: divan::Bencher<'_, '_>, services: usize) {
@@ -82,50 +76,4 @@ fn publish(bencher: divan::Bencher<'_, '_>, services: usize) {
         west.set(key(0), if flip { a.clone() } else { b.clone() });
         registry.changes().take()
     });
-}
-
-#[divan::bench(args = [20, 100, 1_000])]
-fn view(bencher: divan::Bencher<'_, '_>, endpoints: usize) {
-    let (registry, _east, _west) = world(1, endpoints);
-    let (name, key, mesh) = (EdsName::outbound(80, &key(0).hostname), from_east(), MeshRules::default());
-    let service = registry.host(&name.host)[0].load();
-    let (networks, standings, policies) = (registry.networks(), registry.standings(), registry.policies());
-    bencher.bench_local(|| {
-        assign(
-            Inputs {
-                waypoint: None,
-                service: &service,
-                networks: &networks,
-                mesh: &mesh,
-                standings: &standings,
-                policies: &policies,
-            },
-            &name,
-            &key,
-            &mut (),
-        )
-    });
-}
-
-#[divan::bench(args = [20, 100, 1_000])]
-fn encode(bencher: divan::Bencher<'_, '_>, endpoints: usize) {
-    let (registry, _east, _west) = world(1, endpoints);
-    let (name, key, mesh) = (EdsName::outbound(80, &key(0).hostname), from_east(), MeshRules::default());
-    let service = registry.host(&name.host)[0].load();
-    let (networks, standings, policies) = (registry.networks(), registry.standings(), registry.policies());
-    let assignment = assign(
-        Inputs {
-            waypoint: None,
-            service: &service,
-            networks: &networks,
-            mesh: &mesh,
-            standings: &standings,
-            policies: &policies,
-        },
-        &name,
-        &key,
-        &mut (),
-    );
-    let text = name.to_string();
-    bencher.bench_local(|| resources::assignment(&text, &assignment));
 }

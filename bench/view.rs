@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use cost::{Way, compare};
 use tombolo::model::{
-    ClusterRole, Endpoint, EndpointShard, Locality, NetworkGateway, NodePlace, PortProtocol, Service,
+    ClusterRole, Endpoint, EndpointShard, Locality, Name, NetworkGateway, NodePlace, PortProtocol, Service,
     ServiceKey, ServicePort, Shared, TlsMode, Transport, Workload, WorkloadParts, WorkloadProfile,
 };
 use tombolo::registry::{NetworkSnapshot, PolicySnapshot, Registry, ServiceSnapshot, StandingSnapshot};
@@ -30,23 +30,27 @@ fn main() {
     let rounds = if std::env::args().any(|word| word == "--test") { 1 } else { ROUNDS };
     for endpoints in [10, 100, 1_000, 10_000] {
         let world = World::new(2, endpoints / 2, 0);
-        compare(&format!("{endpoints} endpoints, half of them behind a gateway"), rounds, world.ways("c0"));
+        compare(
+            &format!("{endpoints} endpoints, half of them behind a gateway"),
+            rounds,
+            world.ways(&of_cluster(0)),
+        );
         let world = World::new(1, endpoints, 0);
-        compare(&format!("{endpoints} endpoints, all direct"), rounds, world.ways("c0"));
+        compare(&format!("{endpoints} endpoints, all direct"), rounds, world.ways(&of_cluster(0)));
     }
     for clusters in [1, 10, 100] {
         let world = World::new(clusters, 1_000 / clusters, 0);
         compare(
             &format!("1 000 endpoints of {clusters} clusters on as many networks"),
             rounds,
-            world.ways("c0"),
+            world.ways(&of_cluster(0)),
         );
     }
     for views in [1, 8, 64] {
         let world = World::new(64, 16, 0);
-        let names: Vec<String> = (0..views).map(|view| format!("c{view}")).collect();
+        let keys: Vec<EdsKey> = (0..views).map(of_cluster).collect();
         let all = Way::new("build and encode for every view", || {
-            names.iter().for_each(|view| {
+            keys.iter().for_each(|view| {
                 let _ = black_box(world.bytes(&world.assign(view, &mut ())));
             });
         });
@@ -55,7 +59,7 @@ fn main() {
     for services in [0, 1_000, 10_000] {
         let world = World::new(2, 50, services);
         let one = Way::new("build and encode", || {
-            let _ = black_box(world.bytes(&world.assign("c0", &mut ())));
+            let _ = black_box(world.bytes(&world.assign(&of_cluster(0), &mut ())));
         });
         compare(&format!("100 endpoints beside {services} other services"), rounds, vec![one]);
     }
@@ -98,9 +102,7 @@ impl World {
     }
 
     /// As proxies of a cluster see it.
-    fn assign(&self, cluster: &str, recorder: &mut impl Recorder) -> Assignment {
-        let network = cluster.replace('c', "n");
-        let key = EdsKey::plain(cluster, network.as_str(), &key(0));
+    fn assign<'a>(&'a self, key: &'a EdsKey, recorder: &mut impl Recorder) -> Assignment<'a> {
         let inputs = Inputs {
             waypoint: None,
             service: &self.service,
@@ -109,26 +111,26 @@ impl World {
             standings: &self.standings,
             policies: &self.policies,
         };
-        assign(inputs, &self.name, &key, recorder)
+        assign(inputs, &self.name, key, recorder)
     }
 
-    fn bytes(&self, assignment: &Assignment) -> usize {
+    fn bytes(&self, assignment: &Assignment<'_>) -> usize {
         resources::assignment(&self.text, assignment).len()
     }
 
-    fn ways<'a>(&'a self, cluster: &'a str) -> Vec<Way<'a>> {
-        let assignment = Arc::new(self.assign(cluster, &mut ()));
+    fn ways<'a>(&'a self, key: &'a EdsKey) -> Vec<Way<'a>> {
+        let assignment = Arc::new(self.assign(key, &mut ()));
         let (ours, theirs) = (Arc::clone(&assignment), assignment);
         vec![
             Way::new("build and encode", move || {
-                let _ = black_box(self.bytes(&self.assign(cluster, &mut ())));
+                let _ = black_box(self.bytes(&self.assign(key, &mut ())));
             }),
-            Way::new("build", move || drop(black_box(self.assign(cluster, &mut ())))),
+            Way::new("build", move || drop(black_box(self.assign(key, &mut ())))),
             Way::new("build, counting decisions", move || {
-                drop(black_box(self.assign(cluster, &mut Tally::default())));
+                drop(black_box(self.assign(key, &mut Tally::default())));
             }),
             Way::new("build, recording everything", move || {
-                drop(black_box(self.assign(cluster, &mut Vec::new())));
+                drop(black_box(self.assign(key, &mut Vec::new())));
             }),
             Way::new("encode", move || {
                 let _ = black_box(self.bytes(&ours));
@@ -138,6 +140,11 @@ impl World {
             }),
         ]
     }
+}
+
+/// Proxies of a cluster.
+fn of_cluster(cluster: usize) -> EdsKey {
+    EdsKey::plain(format!("c{cluster}").as_str(), format!("n{cluster}").as_str(), &key(0))
 }
 
 fn key(service: usize) -> ServiceKey {
@@ -158,12 +165,14 @@ fn gateway(cluster: usize) -> NetworkGateway {
 fn shard(cluster: &str, network: &str, service: usize, endpoints: usize) -> EndpointShard {
     let port = ServicePort {
         number: 80,
-        name: "http".into(),
+        name: Name::interned("http"),
         transport: Transport::Tcp,
         protocol: PortProtocol::Http,
     };
     let record = Service { key: key(service), ports: vec![port], ..Service::default() };
     let (mut profiles, mut places) = (Shared::<WorkloadProfile>::default(), Shared::<NodePlace>::default());
+    // Slices share the names of their ports.
+    let port_name = Name::interned("http");
     let endpoint = |index: usize| {
         let address = IpAddr::V4(Ipv4Addr::from(0x0a00_0000 + index as u32));
         let node = index % 10;
@@ -185,7 +194,7 @@ fn shard(cluster: &str, network: &str, service: usize, endpoints: usize) -> Endp
         .into();
         profiles.unify(&mut workload.profile);
         places.unify(&mut workload.place);
-        Endpoint::new(address, 8080, "http", workload)
+        Endpoint::new(address, 8080, port_name.clone(), workload)
     };
     EndpointShard::new(cluster.into(), Some(Arc::new(record)), (0..endpoints).map(endpoint).collect())
 }

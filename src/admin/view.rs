@@ -20,12 +20,11 @@ pub(super) async fn page(State(sources): Shared, query: Query) -> Result<Respons
 
 fn answer(sources: &Sources, asked: &Asked, name: &EdsName) -> Value {
     let mut decisions: Vec<(Endpoint, Decision)> = Vec::new();
-    let assignment = asked.of(sources, name, |inputs, key| assign(inputs, name, key, &mut decisions));
-    let sent: Vec<_> = assignment
-        .groups
-        .iter()
-        .flat_map(|group| group.endpoints.iter().map(|endpoint| sent(endpoint, &group.locality)))
-        .collect();
+    let sent: Vec<_> = asked.of(sources, name, |inputs, key| {
+        let assignment = assign(inputs, name, key, &mut decisions);
+        let groups = assignment.groups.iter();
+        groups.flat_map(|group| group.endpoints.iter().map(|one| sent(one, &group.locality))).collect()
+    });
     let rows = |wanted: fn(Decision) -> bool| -> Vec<Value> {
         let chosen = decisions.iter().filter(|(_, decision)| wanted(*decision));
         chosen.map(|(endpoint, decision)| unsent(endpoint, *decision)).collect()
@@ -39,8 +38,8 @@ fn answer(sources: &Sources, asked: &Asked, name: &EdsName) -> Value {
 }
 
 /// An endpoint the proxy gets.
-fn sent(endpoint: &AssignedEndpoint, locality: &Locality) -> Value {
-    let (cluster, network, pod, via) = match &endpoint.origin {
+fn sent(endpoint: &AssignedEndpoint<'_>, locality: &Locality) -> Value {
+    let (cluster, network, pod, via) = match endpoint.origin {
         Origin::Direct(pod) => (&pod.cluster, &pod.network, pod.name.as_str(), "direct"),
         Origin::Gateway { network, cluster } => (cluster, network, "", "gateway"),
     };

@@ -282,6 +282,13 @@ impl Workload {
         topology.map(|(_, value)| value).or_else(own).or_else(network)
     }
 
+    /// Whether a label tells where a pod runs: what it is may differ among pods of one profile.
+    pub fn is_of_place(label: &str) -> bool {
+        let places =
+            ["topology.kubernetes.io/region", "topology.kubernetes.io/zone", "topology.istio.io/subzone"];
+        places.contains(&label) || label == "kubernetes.io/hostname"
+    }
+
     /// Every label as [`label`](Self::label) tells it, by name. Makes them up: for operators.
     pub fn labels(&self) -> BTreeMap<Name, Name> {
         let mut labels = BTreeMap::from(&self.own_labels);

@@ -106,6 +106,11 @@ impl NetworkSnapshot {
         self.parts.get(network).cloned().unwrap_or_else(absent)
     }
 
+    /// The gateways of one network, in order, and the version of its part.
+    pub fn gateways_of(&self, network: &NetworkId) -> (u64, &[NetworkGateway]) {
+        self.parts.get(network).map_or((self.floor, &[]), |part| (part.version, &part.gateways))
+    }
+
     /// The unresolved view of one network (R3.14), for clusters whose endpoints are sent with them. It is the
     /// part's, but for Q9.
     pub fn unresolved(&self, network: &NetworkId) -> Unresolved {

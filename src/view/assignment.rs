@@ -1,25 +1,24 @@
-//! What a proxy gets for one Envoy cluster: plain values, no protobuf.
+//! What a proxy gets for one Envoy cluster: plain values, no protobuf. They borrow from the snapshots they were made of.
 
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
 
 use serde::Serialize;
 
 use super::Role;
 use crate::model::policy::PolicyPart;
-use crate::model::{Addresses, ClusterId, Health, Locality, Name, NetworkId, ServiceKey, Workload};
+use crate::model::{ClusterId, Health, Locality, Name, NetworkId, ServiceKey, Workload};
 
 /// What an assigned endpoint stands for.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub enum Origin {
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub enum Origin<'a> {
     /// One pod (or bare address), reached directly.
-    Direct(Arc<Workload>),
+    Direct(&'a Workload),
     /// Every ready endpoint of a network behind this gateway (R4.23).
     Gateway {
         /// The network behind it.
-        network: NetworkId,
+        network: &'a NetworkId,
         /// The cluster that told of the gateway.
-        cluster: ClusterId,
+        cluster: &'a ClusterId,
     },
 }
 
@@ -57,11 +56,11 @@ impl InternalListener {
 
 /// Where to connect.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub enum Target {
+pub enum Target<'a> {
     /// The first of these addresses; the others are `additional_addresses` (R4.15).
     Socket {
         /// At least one.
-        addresses: Addresses,
+        addresses: &'a [IpAddr],
         /// The port of all of them.
         port: u16,
     },
@@ -84,7 +83,7 @@ pub enum Target {
     },
 }
 
-impl Target {
+impl Target<'_> {
     /// The address traffic goes to; `None` for sockets and nowhere.
     pub fn address(&self) -> Option<IpAddr> {
         match self {
@@ -117,9 +116,9 @@ pub enum SocketMatch {
 
 /// One address a proxy may send to.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct AssignedEndpoint {
+pub struct AssignedEndpoint<'a> {
     /// Where to connect.
-    pub target: Target,
+    pub target: Target<'a>,
     /// Its weight, at least 1.
     pub weight: u32,
     /// Its health; `None` for gateways, which have none of their own (R4.23).
@@ -127,10 +126,10 @@ pub struct AssignedEndpoint {
     /// How to speak to it.
     pub socket: SocketMatch,
     /// What stands behind it.
-    pub origin: Origin,
+    pub origin: Origin<'a>,
 }
 
-impl AssignedEndpoint {
+impl AssignedEndpoint<'_> {
     /// The address traffic goes to, if it is known.
     pub fn address(&self) -> Option<IpAddr> {
         self.target.address()
@@ -143,7 +142,7 @@ impl AssignedEndpoint {
 
     /// The text of `tlsMode` under [`SocketMatch::TlsMode`] (R4.13, R4.23).
     pub fn tls_mode(&self) -> Option<&str> {
-        match (self.socket, &self.origin) {
+        match (self.socket, self.origin) {
             (SocketMatch::TlsMode, Origin::Direct(workload)) => Some(workload.tls_mode_text()),
             (SocketMatch::TlsMode, Origin::Gateway { .. }) => Some("istio"),
             _ => None,
@@ -157,7 +156,7 @@ impl AssignedEndpoint {
 
     /// The telemetry text of R4.14 and R4.23.
     pub fn telemetry(&self) -> String {
-        match &self.origin {
+        match self.origin {
             Origin::Direct(workload) => workload.telemetry(),
             Origin::Gateway { cluster, .. } => format!(";;;;{cluster}"),
         }
@@ -166,7 +165,7 @@ impl AssignedEndpoint {
 
 /// The endpoints of one locality and priority.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct LocalityGroup {
+pub struct LocalityGroup<'a> {
     /// The locality; empty when not known.
     pub locality: Locality,
     /// 0 is preferred; without gaps over an assignment.
@@ -175,14 +174,14 @@ pub struct LocalityGroup {
     /// it is not written.
     pub weight: u32,
     /// Direct endpoints first, then gateways by address and port (R4.22). Empty only under Q27.
-    pub endpoints: Vec<AssignedEndpoint>,
+    pub endpoints: Vec<AssignedEndpoint<'a>>,
 }
 
 /// The answer for one Envoy cluster name and projection.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Assignment {
+pub struct Assignment<'a> {
     /// Groups ordered by locality as text, then priority (R4.19).
-    pub groups: Vec<LocalityGroup>,
+    pub groups: Vec<LocalityGroup<'a>>,
     /// Whether the encoder leaves out the filter metadata `istio.workload` (R4.14).
     pub hides_workloads: bool,
     /// Where the waypoint whose endpoints these are is to lead: an address and port of the service (R4.17, R4.37). Then
@@ -200,9 +199,9 @@ pub struct Assignment {
     pub policies_read: Vec<(PolicyPart, u64)>,
 }
 
-impl Assignment {
+impl<'a> Assignment<'a> {
     /// Every endpoint, in wire order.
-    pub fn endpoints(&self) -> impl Iterator<Item = &AssignedEndpoint> {
+    pub fn endpoints(&self) -> impl Iterator<Item = &AssignedEndpoint<'a>> {
         self.groups.iter().flat_map(|group| &group.endpoints)
     }
 }

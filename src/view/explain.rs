@@ -262,7 +262,7 @@ fn subsets(destination: &Destination, name: &EdsName, key: &EdsKey) -> String {
 /// The priority under which traffic reaches an endpoint: that of its own address, or the best of those of the gateways
 /// that it stands behind.
 fn priority_of(
-    assignment: &Assignment,
+    assignment: &Assignment<'_>,
     entrances: &Entrances,
     facts: &Facts<'_>,
     one: &Decided,
@@ -275,7 +275,7 @@ fn priority_of(
                 (None, Some(address)) => way(*address, endpoint.port),
                 (None, None) => String::new(),
             };
-            let direct = |origin: &Origin| matches!(origin, Origin::Direct(_));
+            let direct = |origin: &Origin<'_>| matches!(origin, Origin::Direct(_));
             let groups = assignment.groups.iter();
             let having = groups.filter(|group| {
                 group.endpoints.iter().any(|sent| direct(&sent.origin) && place(&sent.target) == own)

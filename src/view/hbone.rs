@@ -34,11 +34,11 @@ pub(super) fn is_for(name: &EdsName, role: Role) -> bool {
 
 /// Envoy clusters for what comes to the address of a service speak HBONE only and choose no transport socket: gateways
 /// behind which HBONE goes on are written without a match (R4.24). Other endpoints keep theirs.
-pub(super) fn without_match(name: &EdsName, groups: &mut [LocalityGroup]) {
+pub(super) fn without_match(name: &EdsName, groups: &mut [LocalityGroup<'_>]) {
     if name.inbound_vip.is_none() {
         return;
     }
-    let tunnelled = |one: &&mut AssignedEndpoint| {
+    let tunnelled = |one: &&mut AssignedEndpoint<'_>| {
         one.socket == SocketMatch::Tunnel && matches!(one.origin, Origin::Gateway { .. })
     };
     let endpoints = groups.iter_mut().flat_map(|group| &mut group.endpoints);

@@ -64,6 +64,12 @@ pub fn mode<'a>(
     WorkloadMtls::of(policies, namespace, label).on_port(port)
 }
 
+/// Whether a PeerAuthentication of `namespace` selects by a label that pods of one profile do not share.
+pub(super) fn asks_for_place(policies: &PolicySnapshot, namespace: &str) -> bool {
+    let mut all = policies.of::<PeerAuthentication>(namespace).iter();
+    all.any(|policy| policy.selector.labels().iter().any(|(label, _)| Workload::is_of_place(label)))
+}
+
 /// The TLS mode that DestinationRules tell for a name, if any (R4.12.1).
 pub(super) fn told(destination: &Destination, name: &EdsName) -> Option<ClientTlsMode> {
     destination.rule()?.tls(name.port, &name.subset).map(|tls| tls.mode)

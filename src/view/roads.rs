@@ -1,8 +1,9 @@
 //! Ways to the networks of endpoints: directly, through gateways, or none (R4.20–R4.25 with D2).
 
+use hashbrown::HashMap;
+
 use super::{Decision, EdsKey, Inputs, Role};
 use crate::model::{ClusterId, NetworkGateway, NetworkId, Quirk};
-use crate::registry::NetworkPart;
 
 /// How endpoints of one network and cluster are reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,18 +18,18 @@ pub(super) enum Road {
 
 /// The ways that one assignment uses; each is found once.
 #[derive(Debug)]
-pub(super) struct Roads<'a> {
+pub(super) struct Roads<'a, 'q> {
     inputs: Inputs<'a>,
-    key: &'a EdsKey,
-    found: Vec<(NetworkId, ClusterId, Road)>,
-    sets: Vec<Vec<NetworkGateway>>,
+    key: &'q EdsKey,
+    found: HashMap<(NetworkId, ClusterId), Road>,
+    sets: Vec<Vec<&'a NetworkGateway>>,
     read: Vec<(NetworkId, u64)>,
     /// Whether any network has a gateway; looked at only where the peer does.
     multi_network: Option<bool>,
 }
 
-impl<'a> Roads<'a> {
-    pub(super) fn new(inputs: Inputs<'a>, key: &'a EdsKey) -> Self {
+impl<'a, 'q> Roads<'a, 'q> {
+    pub(super) fn new(inputs: Inputs<'a>, key: &'q EdsKey) -> Self {
         let (mut read, mut multi_network) = (Vec::new(), None);
         let quirks = inputs.mesh.quirks();
         if [Quirk::Q16, Quirk::Q17, Quirk::Q26, Quirk::Q29].into_iter().any(|row| quirks.has(row)) {
@@ -36,11 +37,11 @@ impl<'a> Roads<'a> {
             read.push((all.clone(), inputs.networks.part(&all).version));
             multi_network = Some(inputs.networks.gateways().next().is_some());
         }
-        Self { inputs, key, found: Vec::new(), sets: Vec::new(), read, multi_network }
+        Self { inputs, key, found: HashMap::new(), sets: Vec::new(), read, multi_network }
     }
 
     /// The sets of gateways in use; each is ordered.
-    pub(super) fn sets(&self) -> &[Vec<NetworkGateway>] {
+    pub(super) fn sets(&self) -> &[Vec<&'a NetworkGateway>] {
         &self.sets
     }
 
@@ -63,12 +64,12 @@ impl<'a> Roads<'a> {
 
     /// The way to endpoints of `cluster` on `network`.
     pub(super) fn to(&mut self, network: &NetworkId, cluster: &ClusterId) -> Road {
-        let known = self.found.iter().find(|(n, c, _)| n == network && c == cluster);
-        if let Some((_, _, road)) = known {
+        let place = (network.clone(), cluster.clone());
+        if let Some(road) = self.found.get(&place) {
             return *road;
         }
         let road = self.find(network, cluster);
-        self.found.push((network.clone(), cluster.clone(), road));
+        self.found.insert(place, road);
         road
     }
 
@@ -77,29 +78,36 @@ impl<'a> Roads<'a> {
         if network.is_empty() || own == network || self.inputs.mesh.reachable(own, network) {
             return Road::Direct;
         }
-        let part = self.inputs.networks.part(network);
-        self.read.push((network.clone(), part.version));
-        let candidates = self.candidates(&part, cluster);
-        let mut reached = candidates.clone();
-        reached.retain(|gateway| self.key.families.reaches(gateway.address));
+        let (version, gateways) = self.inputs.networks.gateways_of(network);
+        self.read.push((network.clone(), version));
+        let mut candidates = self.candidates(gateways, cluster);
         if let Some(hidden) = self.ambient(&candidates) {
             return Road::Hidden(hidden);
         }
         if candidates.is_empty() {
-            return self.without_gateway(&part);
+            return self.without_gateway(gateways);
         }
-        if reached.is_empty() {
+        candidates.retain(|gateway| self.key.families.reaches(gateway.address));
+        if candidates.is_empty() {
             return Road::Hidden(Decision::GatewayFamily);
         }
-        let known = self.sets.iter().position(|set| *set == reached);
-        Road::Gateways(known.unwrap_or_else(|| {
-            self.sets.push(reached);
+        Road::Gateways(self.set(candidates))
+    }
+
+    /// The place of a set of gateways among those in use.
+    fn set(&mut self, gateways: Vec<&'a NetworkGateway>) -> usize {
+        // Each is in the snapshot once: the same ones are the same objects.
+        let same = |set: &Vec<&NetworkGateway>| {
+            set.len() == gateways.len() && set.iter().zip(&gateways).all(|(a, b)| std::ptr::eq(*a, *b))
+        };
+        self.sets.iter().position(same).unwrap_or_else(|| {
+            self.sets.push(gateways);
             self.sets.len() - 1
-        }))
+        })
     }
 
     /// What the ambient mesh keeps from this kind of proxy (R4.21.4).
-    fn ambient(&self, candidates: &[NetworkGateway]) -> Option<Decision> {
+    fn ambient(&self, candidates: &[&NetworkGateway]) -> Option<Decision> {
         let features = self.inputs.mesh.features();
         match self.key.role {
             _ if !self.by_hbone() || self.key.network.is_empty() => None,
@@ -112,30 +120,33 @@ impl<'a> Roads<'a> {
     /// The gateways in front of endpoints of `cluster` (R4.21.2): its own cluster's if that has any, else all of the
     /// network. Those without the port that the proxy needs do not count; under Q12 the own cluster's stand in the
     /// way even so, and under Q15 routers take any.
-    fn candidates(&self, part: &NetworkPart, cluster: &ClusterId) -> Vec<NetworkGateway> {
+    fn candidates(&self, all: &'a [NetworkGateway], cluster: &ClusterId) -> Vec<&'a NetworkGateway> {
         let quirks = self.inputs.mesh.quirks();
-        let usable = |gateway: &NetworkGateway| match self.key.role {
+        let usable = |gateway: &&NetworkGateway| match self.key.role {
             _ if self.by_hbone() => gateway.hbone_port != 0,
             Role::Sidecar => gateway.port != 0,
             _ => gateway.port != 0 || quirks.has(Quirk::Q15),
         };
-        let own_first = |all: Vec<NetworkGateway>| {
-            let own = |gateway: &NetworkGateway| gateway.cluster == *cluster;
-            if all.iter().any(own) { all.into_iter().filter(own).collect() } else { all }
+        let own_first = |mut all: Vec<&'a NetworkGateway>| {
+            let own = |gateway: &&NetworkGateway| gateway.cluster == *cluster;
+            if all.iter().any(own) {
+                all.retain(own);
+            }
+            all
         };
         if quirks.has(Quirk::Q12) {
-            let mut chosen = own_first(part.gateways.to_vec());
+            let mut chosen = own_first(all.iter().collect());
             chosen.retain(usable);
             return chosen;
         }
-        own_first(part.gateways.iter().filter(|gateway| usable(gateway)).cloned().collect())
+        own_first(all.iter().filter(usable).collect())
     }
 
     /// A network without a usable gateway: hidden, for its addresses may be another pod's here (D2). Direct for a proxy
     /// that does not know its own network, unless there are gateways that it only cannot use (Q12), and under Q26.
-    fn without_gateway(&self, part: &NetworkPart) -> Road {
+    fn without_gateway(&self, all: &[NetworkGateway]) -> Road {
         let quirks = self.inputs.mesh.quirks();
-        let unusable = !part.gateways.is_empty() && !quirks.has(Quirk::Q12);
+        let unusable = !all.is_empty() && !quirks.has(Quirk::Q12);
         match !unusable && (self.key.network.is_empty() || quirks.has(Quirk::Q26)) {
             true => Road::Direct,
             false => Road::Hidden(Decision::NoGateway),

@@ -12,13 +12,17 @@ use super::{
 };
 use crate::model::{
     ClusterRole, Endpoint, EndpointShard, Health, IpFamilies, Locality, NetworkGateway, PortProtocol,
-    RequestedView, Service, ServiceKey, ServicePort, TlsMode, Transport, WorkloadParts,
+    RequestedView, Service, ServiceKey, ServicePort, Shared, TlsMode, Transport, WorkloadParts,
+    WorkloadProfile,
 };
-use crate::registry::{ClusterWriter, PolicySnapshot, Registry, ServiceSnapshot};
+use crate::registry::{
+    ClusterWriter, NetworkSnapshot, PolicySnapshot, Registry, ServiceSnapshot, StandingSnapshot,
+};
 
 mod explained;
 mod hbone;
 mod labels;
+mod places;
 mod preferences;
 mod properties;
 mod quirks;
@@ -110,7 +114,13 @@ impl World {
             protocol: PortProtocol::Http,
         };
         let service = Service { ports: vec![port], ..self.service.clone() };
-        let endpoints = pods.iter().map(|pod| endpoint(cluster, network, name, pod)).collect();
+        let mut profiles = Shared::<WorkloadProfile>::default();
+        let endpoints = pods.iter().map(|pod| {
+            let mut endpoint = endpoint(cluster, network, name, pod);
+            profiles.unify(&mut Arc::make_mut(&mut endpoint.workload).profile);
+            endpoint
+        });
+        let endpoints = endpoints.collect();
         let shard = EndpointShard::new(cluster.into(), Some(Arc::new(service)), endpoints);
         writer.set(self.service.key.clone(), shard);
         self
@@ -118,7 +128,17 @@ impl World {
 
     pub(super) fn from(&self, place: &str) -> Viewer<'_> {
         let (network, cluster) = place.split_once('/').expect("network/cluster");
-        Viewer { world: self, key: EdsKey::plain(cluster, network, &self.service.key) }
+        let registry = &self.registry;
+        let service = registry.host(HOST).first().expect("service").load();
+        let waypoint = service.service.as_ref().and_then(|service| service.ingress_waypoint.clone());
+        Viewer {
+            world: self,
+            key: EdsKey::plain(cluster, network, &self.service.key),
+            service,
+            waypoint: waypoint.and_then(|waypoint| registry.service(&waypoint)).map(|cell| cell.load()),
+            networks: registry.networks(),
+            standings: registry.standings(),
+        }
     }
 }
 
@@ -145,13 +165,18 @@ fn endpoint(cluster: &str, network: &str, port_name: &str, pod: &Pod) -> Endpoin
 }
 
 /// Where an endpoint leads.
-fn shown(endpoint: &AssignedEndpoint) -> String {
+fn shown(endpoint: &AssignedEndpoint<'_>) -> String {
     endpoint.address().map(|address| address.to_string()).unwrap_or_default()
 }
 
 pub(super) struct Viewer<'a> {
     world: &'a World,
     key: EdsKey,
+    service: Arc<ServiceSnapshot>,
+    /// The waypoint that the service names, where there is one.
+    waypoint: Option<Arc<ServiceSnapshot>>,
+    networks: Arc<NetworkSnapshot>,
+    standings: Arc<StandingSnapshot>,
 }
 
 impl Viewer<'_> {
@@ -160,22 +185,21 @@ impl Viewer<'_> {
         self
     }
 
-    /// The waypoint of a service, if the proxy is to go through one that there is.
-    fn waypoint(&self, name: &EdsName, service: &ServiceSnapshot) -> Option<Arc<ServiceSnapshot>> {
-        let key = waypoint(service.service.as_ref()?, name, &self.key, &self.world.mesh)?;
-        Some(self.world.registry.service(key)?.load())
+    fn inputs(&self, name: &EdsName) -> Inputs<'_> {
+        let (service, mesh) = (&*self.service, &self.world.mesh);
+        let led = service.service.as_ref().and_then(|service| waypoint(service, name, &self.key, mesh));
+        Inputs {
+            service,
+            waypoint: led.and(self.waypoint.as_deref()),
+            networks: &self.networks,
+            mesh,
+            standings: &self.standings,
+            policies: &self.world.policies,
+        }
     }
 
-    fn assignment(&self, name: &EdsName) -> (Assignment, Vec<(Endpoint, Decision)>) {
-        let service = self.world.registry.host(&name.host).first().expect("service").load();
-        let waypoint = self.waypoint(name, &service);
-        let waypoint = waypoint.as_deref();
-        let networks = self.world.registry.networks();
-        let standings = self.world.registry.standings();
-        let (mesh, standings) = (&self.world.mesh, &*standings);
-        let policies = &self.world.policies;
-        let inputs = Inputs { service: &service, waypoint, networks: &networks, mesh, standings, policies };
-        let mut decisions = Vec::new();
+    fn assignment(&self, name: &EdsName) -> (Assignment<'_>, Vec<(Endpoint, Decision)>) {
+        let (inputs, mut decisions) = (self.inputs(name), Vec::new());
         let assignment = assign(inputs, name, &self.key, &mut decisions);
         assert_eq!(assignment, assign(inputs, name, &self.key, &mut ()), "recording changes nothing");
         (assignment, decisions)
@@ -183,28 +207,22 @@ impl Viewer<'_> {
 
     /// The explanation of the whole service.
     pub(super) fn explains(&self) -> super::explain::Explanation {
-        self.explains_as(&EdsName::outbound(5000, &HOST.into()))
+        self.explains_as(&whole())
     }
 
     /// The explanation of an assignment.
     pub(super) fn explains_as(&self, name: &EdsName) -> super::explain::Explanation {
-        let service = self.world.registry.host(&name.host).first().expect("service").load();
-        let waypoint = self.waypoint(name, &service);
-        let waypoint = waypoint.as_deref();
-        let (networks, standings) = (self.world.registry.networks(), self.world.registry.standings());
-        let (mesh, standings, policies) = (&self.world.mesh, &*standings, &self.world.policies);
-        let inputs = Inputs { service: &service, waypoint, networks: &networks, mesh, standings, policies };
-        super::explain::explain(inputs, name, &self.key, None)
+        super::explain::explain(self.inputs(name), name, &self.key, None)
     }
 
     /// `address*weight`, localities separated by `|`.
     fn sees(&self, expected: &[&str]) {
-        self.sees_as(&EdsName::outbound(5000, &HOST.into()), expected);
+        self.sees_as(&whole(), expected);
     }
 
     fn sees_as(&self, name: &EdsName, expected: &[&str]) {
         let (assignment, _) = self.assignment(name);
-        let group = |group: &super::LocalityGroup| -> Vec<String> {
+        let group = |group: &super::LocalityGroup<'_>| -> Vec<String> {
             let all = group.endpoints.iter();
             all.map(|e| format!("{}:{}*{}", shown(e), e.port(), e.weight).replace(":5000", "")).collect()
         };
@@ -213,10 +231,15 @@ impl Viewer<'_> {
     }
 
     fn decides(&self, address: &str) -> Decision {
-        let (_, decisions) = self.assignment(&EdsName::outbound(5000, &HOST.into()));
+        let (_, decisions) = self.assignment(&whole());
         let of = decisions.iter().find(|(endpoint, _)| endpoint.addresses[0].to_string() == address);
         of.unwrap_or_else(|| panic!("{address} was not decided")).1
     }
+}
+
+/// The name of the whole service.
+fn whole() -> EdsName {
+    EdsName::outbound(5000, &HOST.into())
 }
 
 fn two_networks() -> World {
@@ -441,7 +464,8 @@ fn d05_huge_weights_are_scaled_down_together() {
     let heavy = |address| Pod { weight: u32::MAX, ..pod(address) };
     let world =
         World::new(&[("c1", "n1")]).pods("c1", &[heavy("10.0.0.1"), heavy("10.0.0.2"), pod("10.0.0.3")]);
-    let (assignment, _) = world.from("n1/c1").assignment(&EdsName::outbound(5000, &HOST.into()));
+    let viewer = world.from("n1/c1");
+    let (assignment, _) = viewer.assignment(&whole());
     let weights: Vec<_> = assignment.endpoints().map(|e| e.weight).collect();
     assert_eq!(weights[0], weights[1]);
     assert_eq!(weights[2], 1);
@@ -451,7 +475,8 @@ fn d05_huge_weights_are_scaled_down_together() {
 #[test]
 fn d14_an_assignment_names_the_networks_it_read() {
     let world = two_networks().pods("east", &[pod("10.10.0.1")]).pods("west", &[pod("10.10.0.1")]);
-    let (assignment, _) = world.from("net-east/east").assignment(&EdsName::outbound(5000, &HOST.into()));
+    let viewer = world.from("net-east/east");
+    let (assignment, _) = viewer.assignment(&whole());
     let version = world.registry.networks().part(&"net-west".into()).version;
     assert_eq!(assignment.networks_read, [("net-west".into(), version)]);
 }
@@ -471,9 +496,10 @@ proptest! {
         let west: Vec<_> =
             remote.iter().zip(REMOTE).map(|(&weight, address)| Pod { weight, ..pod(address) }).collect();
         let world = world.pods("east", &east).pods("west", &west);
-        let (assignment, _) = world.from("net-east/east").assignment(&EdsName::outbound(5000, &HOST.into()));
+        let viewer = world.from("net-east/east");
+        let (assignment, _) = viewer.assignment(&whole());
         let sum = |gateway: bool| -> u64 {
-            let of = |e: &&super::AssignedEndpoint| matches!(e.origin, Origin::Gateway { .. }) == gateway;
+            let of = |e: &&super::AssignedEndpoint<'_>| matches!(e.origin, Origin::Gateway { .. }) == gateway;
             assignment.endpoints().filter(of).map(|e| u64::from(e.weight)).sum()
         };
         let scale = if remote.is_empty() { 1 } else { gateways as u64 };

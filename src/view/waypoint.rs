@@ -2,7 +2,8 @@
 
 use std::net::SocketAddr;
 
-use super::endpoints::{has_all, port_names};
+use super::facts::has_all;
+use super::pass::port_names;
 use super::{Decision, EdsKey, EdsName, Inputs, MeshRules, Recorder, Role};
 use crate::model::{Endpoint, HBONE_GATEWAY_PORT, Labels, Service, ServiceKey};
 use crate::registry::ServiceSnapshot;

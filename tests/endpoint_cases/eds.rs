@@ -46,13 +46,15 @@ fn compare(case: &Value, flags: &Flags) -> Shape<Result<(), String>> {
     let rules = proxy::rules(input, flags)?;
     let view = proxy::view(&input["proxy"], &world.registry, flags)?;
     let request = text(input, "request")?;
-    let sent = proxy::assigned(&world.registry, &policies(input)?, &rules, &view, request)?;
+    let (registry, policies) = (&world.registry, policies(input)?);
+    let ours = proxy::assigned(registry, &policies, &rules, &view, request, |sent| {
+        shown(sent, request, &world.unknown)
+    })?;
     let strict = match text(expect, "order")? {
         "strict" => true,
         "" | "any-within-group" => false,
         other => return Err(format!("order {other:?}")),
     };
-    let ours = shown(&sent, request, &world.unknown);
     compare_groups(&ours, given(expect, "groups")?, strict)
 }
 
@@ -354,10 +356,10 @@ fn workload(shard: &str, told: &Value) -> Shape<Arc<Workload>> {
 }
 
 /// An assignment in the form of what is expected.
-fn shown(sent: &Assignment, request: &str, unknown: &BTreeSet<(String, u64)>) -> Vec<Value> {
+fn shown(sent: &Assignment<'_>, request: &str, unknown: &BTreeSet<(String, u64)>) -> Vec<Value> {
     let name = EdsName::parse(request).map(|name| format!("{}:{}", name.host, name.port)).unwrap_or_default();
-    let group = |group: &LocalityGroup| {
-        let endpoint = |one: &AssignedEndpoint| shown_endpoint(one, &name, sent.hides_workloads, unknown);
+    let group = |group: &LocalityGroup<'_>| {
+        let endpoint = |one: &AssignedEndpoint<'_>| shown_endpoint(one, &name, sent.hides_workloads, unknown);
         let endpoints: Vec<_> = group.endpoints.iter().map(endpoint).collect();
         let weight = if group.weight == 0 { Value::Null } else { json!(group.weight) };
         json!({"locality": group.locality.to_string(), "priority": group.priority, "weight": weight,
@@ -367,7 +369,7 @@ fn shown(sent: &Assignment, request: &str, unknown: &BTreeSet<(String, u64)>) ->
 }
 
 /// Where an endpoint leads, as cases spell it.
-pub(crate) fn address(target: &Target) -> String {
+pub(crate) fn address(target: &Target<'_>) -> String {
     match target {
         Target::Socket { addresses, port } => SocketAddr::new(addresses[0], *port).to_string(),
         Target::Internal { listener, address, port } => {
@@ -379,7 +381,7 @@ pub(crate) fn address(target: &Target) -> String {
 }
 
 fn shown_endpoint(
-    one: &AssignedEndpoint,
+    one: &AssignedEndpoint<'_>,
     service: &str,
     hides_workloads: bool,
     unknown: &BTreeSet<(String, u64)>,
@@ -481,7 +483,7 @@ fn normal(field: &str, value: &Value) -> Value {
 }
 
 /// All gateways and endpoints of an assignment with their weights.
-pub(crate) fn weights(sent: &Assignment) -> BTreeMap<String, u64> {
+pub(crate) fn weights(sent: &Assignment<'_>) -> BTreeMap<String, u64> {
     let mut weights = BTreeMap::new();
     for endpoint in sent.endpoints() {
         *weights.entry(address(&endpoint.target)).or_default() += u64::from(endpoint.weight);

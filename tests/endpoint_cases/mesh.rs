@@ -51,8 +51,8 @@ fn compare(case: &Value, flags: &Flags) -> Shape<Result<(), String>> {
         let told = &input["proxies"][name];
         let view = proxy::view(told, &registry, flags).map_err(|why| format!("proxy {name}: {why}"))?;
         for (request, endpoints) in requests.as_object().ok_or("expected requests are not an object")? {
-            let sent = proxy::assigned(&registry, &policies, &rules, &view, request)?;
-            let (ours, wanted) = (weights(&sent), wanted(endpoints)?);
+            let ours = proxy::assigned(&registry, &policies, &rules, &view, request, weights)?;
+            let wanted = wanted(endpoints)?;
             if ours != wanted {
                 return Ok(Err(format!("{name}, {request}: {ours:?}, expected {wanted:?}")));
             }

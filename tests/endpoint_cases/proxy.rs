@@ -65,14 +65,15 @@ pub(crate) fn view(told: &Value, registry: &Registry, flags: &Flags) -> Shape<Pr
     Ok(view)
 }
 
-/// What a proxy is sent for a name, through its projection.
-pub(crate) fn assigned(
+/// What `tell` says of what a proxy is sent for a name, through its projection.
+pub(crate) fn assigned<T>(
     registry: &Registry,
     policies: &PolicySnapshot,
     mesh: &MeshRules,
     view: &ProxyView,
     request: &str,
-) -> Shape<Assignment> {
+    tell: impl FnOnce(&Assignment<'_>) -> T,
+) -> Shape<T> {
     let name = EdsName::parse(request).ok_or_else(|| format!("request {request:?}"))?;
     let candidates: Vec<_> = registry.host(&name.host).iter().map(|cell| cell.load()).collect();
     let key = EdsKey::of(view, &name, &candidates, policies, mesh);
@@ -80,14 +81,14 @@ pub(crate) fn assigned(
         candidate.service.as_ref().map(|service| &service.key.namespace) == key.namespace.as_ref()
     });
     let (Some(service), Some(_)) = (meant, &key.namespace) else {
-        return Ok(Assignment::default());
+        return Ok(tell(&Assignment::default()));
     };
     let (networks, standings) = (registry.networks(), registry.standings());
     let waypoint = service.service.as_ref().and_then(|service| waypoint(service, &name, &key, mesh));
     let waypoint = waypoint.and_then(|waypoint| registry.service(waypoint)).map(|cell| cell.load());
     let (networks, standings, waypoint) = (&*networks, &*standings, waypoint.as_deref());
     let inputs = Inputs { service, waypoint, networks, mesh, standings, policies };
-    Ok(assign(inputs, &name, &key, &mut ()))
+    Ok(tell(&assign(inputs, &name, &key, &mut ())))
 }
 
 /// R2.8.

@@ -53,7 +53,7 @@ pub(super) struct Facts<'a> {
     /// What DestinationRules say of TLS (R4.12.1).
     tls: Option<ClientTlsMode>,
     /// The ways that endpoints go; each is found once.
-    roads: RefCell<Roads<'a>>,
+    roads: RefCell<Roads<'a, 'a>>,
 }
 
 impl<'a> Facts<'a> {
@@ -64,7 +64,7 @@ impl<'a> Facts<'a> {
     }
 
     /// The gateways in front of an endpoint, as the pipeline chooses them; none when it is reached otherwise.
-    pub(super) fn gateways(&self, endpoint: &Endpoint) -> Vec<NetworkGateway> {
+    pub(super) fn gateways(&self, endpoint: &Endpoint) -> Vec<&'a NetworkGateway> {
         let mut roads = self.roads.borrow_mut();
         match roads.to(&endpoint.workload.network, &endpoint.workload.cluster) {
             Road::Gateways(set) => roads.sets()[set].clone(),
@@ -110,7 +110,7 @@ impl<'a> Facts<'a> {
         &self,
         check: &str,
         endpoint: &Endpoint,
-        gateways: &[NetworkGateway],
+        gateways: &[&NetworkGateway],
         ends: Option<Decision>,
     ) -> Option<String> {
         let workload = &endpoint.workload;
@@ -182,8 +182,8 @@ impl<'a> Facts<'a> {
     }
 
     /// Every gateway of a workload's network.
-    fn known(&self, workload: &Workload) -> Vec<NetworkGateway> {
-        self.inputs.networks.part(&workload.network).gateways.to_vec()
+    fn known(&self, workload: &Workload) -> Vec<&'a NetworkGateway> {
+        self.inputs.networks.gateways_of(&workload.network).1.iter().collect()
     }
 
     /// Whether other clusters may use it (R4.38).
@@ -204,7 +204,7 @@ impl<'a> Facts<'a> {
         }
     }
 
-    fn listed(&self, gateways: &[NetworkGateway]) -> String {
+    fn listed(&self, gateways: &[&NetworkGateway]) -> String {
         let all: Vec<_> =
             gateways.iter().map(|gateway| way(gateway.address, self.port_of(gateway))).collect();
         if all.is_empty() { "none".to_owned() } else { all.join(", ") }
@@ -224,7 +224,7 @@ impl<'a> Facts<'a> {
         }
     }
 
-    fn network(&self, endpoint: &Endpoint, gateways: &[NetworkGateway], ends: Option<Decision>) -> String {
+    fn network(&self, endpoint: &Endpoint, gateways: &[&NetworkGateway], ends: Option<Decision>) -> String {
         let (own, other) = (&self.key.network, &endpoint.workload.network);
         match () {
             () if !gateways.is_empty() => {

@@ -24,11 +24,11 @@ pub(super) struct Entrance {
 pub(super) struct Entrances(Vec<Entrance>);
 
 impl Entrances {
-    pub(super) fn new(assignment: &Assignment) -> Self {
+    pub(super) fn new(assignment: &Assignment<'_>) -> Self {
         let mut all = Vec::new();
         for group in &assignment.groups {
             for endpoint in &group.endpoints {
-                let Origin::Gateway { network, cluster } = &endpoint.origin else { continue };
+                let Origin::Gateway { network, cluster } = endpoint.origin else { continue };
                 all.push(Entrance {
                     place: place(&endpoint.target),
                     network: network.clone(),
@@ -76,7 +76,7 @@ impl Entrances {
 }
 
 /// Where a target is: `address:port`, or the path of a socket.
-pub(super) fn place(target: &Target) -> String {
+pub(super) fn place(target: &Target<'_>) -> String {
     match (target, target.address()) {
         (Target::Pipe(path), _) => path.to_string(),
         (_, Some(address)) => way(address, target.port()),

@@ -37,7 +37,7 @@ pub struct GroupRow {
 
 /// The priorities, the preferred first.
 pub(super) fn rows(
-    assignment: &Assignment,
+    assignment: &Assignment<'_>,
     inputs: Inputs<'_>,
     name: &EdsName,
     key: &EdsKey,
@@ -45,7 +45,12 @@ pub(super) fn rows(
     with_plan(inputs, name, key, |plan, _| rows_of(assignment, inputs, key, plan))
 }
 
-fn rows_of(assignment: &Assignment, inputs: Inputs<'_>, key: &EdsKey, plan: &Plan<'_>) -> Vec<PriorityRow> {
+fn rows_of(
+    assignment: &Assignment<'_>,
+    inputs: Inputs<'_>,
+    key: &EdsKey,
+    plan: &Plan<'_>,
+) -> Vec<PriorityRow> {
     let mut rows: BTreeMap<u32, PriorityRow> = BTreeMap::new();
     for group in &assignment.groups {
         let row = rows.entry(group.priority).or_insert_with(|| PriorityRow {
@@ -54,7 +59,7 @@ fn rows_of(assignment: &Assignment, inputs: Inputs<'_>, key: &EdsKey, plan: &Pla
             weight: 0,
         });
         row.weight += u64::from(group.weight);
-        let demoted = group.endpoints.iter().any(|endpoint| match &endpoint.origin {
+        let demoted = group.endpoints.iter().any(|endpoint| match endpoint.origin {
             Origin::Direct(workload) => {
                 inputs.standings.part(&workload.cluster).standing != Standing::Regular
             }

@@ -41,7 +41,7 @@ pub struct WaypointEndpoint {
 }
 
 /// The waypoint of an assignment; `None` where the service's own endpoints are sent.
-pub(super) fn of(assignment: &Assignment, decided: &[Decided]) -> Option<WaypointExplanation> {
+pub(super) fn of(assignment: &Assignment<'_>, decided: &[Decided]) -> Option<WaypointExplanation> {
     let (service, version) = assignment.waypoint_read.as_ref()?;
     let endpoint = |Decided { endpoint, decision, .. }: &Decided| WaypointEndpoint {
         address: endpoint.addresses.first().copied(),

@@ -6,7 +6,7 @@ use crate::view::{InternalListener, SocketMatch, Target, VipProtocol};
 
 /// `listener>address match`, a listener only where HBONE is spoken.
 fn sent(viewer: &Viewer<'_>, name: &EdsName) -> Vec<String> {
-    let one = |endpoint: &AssignedEndpoint| {
+    let one = |endpoint: &AssignedEndpoint<'_>| {
         let listener = match endpoint.target {
             Target::Internal { listener, .. } => format!("{}>", listener.name()),
             _ => String::new(),
@@ -25,10 +25,6 @@ pub(super) fn ambient(world: &mut World, change: impl FnOnce(&mut Features)) {
     let mut features = Features { ambient: true, ..Features::default() };
     change(&mut features);
     world.mesh = world.mesh.clone().with_features(features.effective());
-}
-
-fn whole() -> EdsName {
-    EdsName::outbound(5000, &HOST.into())
 }
 
 fn pods() -> World {

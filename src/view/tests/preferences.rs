@@ -27,8 +27,8 @@ fn groups(world: &World, from: &str) -> Vec<String> {
         key.locality = Some(Locality::parse(from));
         key.labels = Some(labels);
     });
-    let sent = viewer.assignment(&EdsName::outbound(5000, &HOST.into())).0;
-    let one = |group: &crate::view::LocalityGroup| {
+    let sent = viewer.assignment(&whole()).0;
+    let one = |group: &crate::view::LocalityGroup<'_>| {
         let weights: Vec<_> = group.endpoints.iter().map(|endpoint| endpoint.weight.to_string()).collect();
         format!("{} {} {}: {}", group.locality, group.priority, group.weight, weights.join(" "))
     };

@@ -212,7 +212,9 @@ fn r4_2_a_host_means_the_service_that_the_proxy_sees() {
 
 #[test]
 fn d14_an_assignment_names_the_policies_it_read() {
-    let sent = world().from("n1/c1").assignment(&EdsName::outbound(5000, &HOST.into())).0;
+    let world = world();
+    let viewer = world.from("n1/c1");
+    let sent = viewer.assignment(&whole()).0;
     let part = |kind, scope: &str| (PolicyPart { kind, scope: scope.into() }, 0);
     let read = &sent.policies_read;
     for scope in [HOST, "*.sample.svc.cluster.local", "*"] {

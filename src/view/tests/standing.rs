@@ -13,8 +13,8 @@ impl World {
 impl Viewer<'_> {
     /// `priority: address*weight …`, one entry for each group.
     fn prefers(&self, expected: &[&str]) {
-        let (assignment, _) = self.assignment(&EdsName::outbound(5000, &HOST.into()));
-        let group = |group: &crate::view::LocalityGroup| {
+        let (assignment, _) = self.assignment(&whole());
+        let group = |group: &crate::view::LocalityGroup<'_>| {
             let all = group.endpoints.iter().map(|e| format!("{}*{}", shown(e), e.weight));
             format!("{}: {}", group.priority, all.collect::<Vec<_>>().join(" "))
         };
@@ -84,5 +84,5 @@ fn d35_dropped_endpoints_go_but_never_the_last_ones() {
     together.from("n1/c1").prefers(&["0: 10.1.0.1*1 10.2.0.1*1"]);
     let all = three().standing("c1", Standing::Dropped).standing("c2", Standing::Dropped);
     let all = all.standing("c3", Standing::Dropped);
-    assert!(!all.from("n1/c1").assignment(&EdsName::outbound(5000, &HOST.into())).0.groups.is_empty());
+    assert!(!all.from("n1/c1").assignment(&whole()).0.groups.is_empty());
 }

@@ -5,7 +5,6 @@ mod by_prost;
 mod tests;
 
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
 
 use super::backward::{Backward, Mark};
 use crate::model::{Health, Workload, WorkloadProfile};
@@ -22,15 +21,22 @@ const TRANSPORT_MATCH: &str = "envoy.transport_socket_match";
 const TELEMETRY: &str = "istio";
 /// Filter metadata that says where an internal listener goes on to (R4.17).
 const ORIGINAL_DST: &str = "envoy.filters.listener.original_dst";
-/// Bytes of a usual endpoint and of a group's own fields.
-const ROOM: (usize, usize) = (160, 96);
+/// Room for what surrounds the endpoints of a few groups.
+const ROOM: usize = 1024;
+/// By how much endpoints may be longer than the first one.
+const SPARE: usize = 4;
 
 /// The assignment of the Envoy cluster `name` (R4.11–R4.17, R4.23, R4.24). Equal assignments have equal bytes (D20).
-pub fn assignment(name: &str, assignment: &Assignment) -> Encoded {
-    let endpoints: usize = assignment.groups.iter().map(|group| group.endpoints.len()).sum();
-    let room = endpoints * ROOM.0 + assignment.groups.len() * ROOM.1 + 4 * name.len() + 256;
-    let message = Backward::with_room(room);
-    let mut writer = Writer { message, name, about: assignment, blocks: Blocks::default() };
+pub fn assignment(name: &str, assignment: &Assignment<'_>) -> Encoded {
+    let mut writer = Writer {
+        message: Backward::with_room(ROOM),
+        name,
+        about: assignment,
+        others: assignment.endpoints().count().saturating_sub(1),
+        measured: false,
+        metadata: Recent::default(),
+        tails: Recent::default(),
+    };
     assignment.groups.iter().rev().for_each(|group| writer.group(group));
     writer.message.text(1, name);
     Encoded::wrap(ResourceType::Endpoint, name, writer.message)
@@ -45,46 +51,55 @@ struct Writer<'a> {
     message: Backward,
     name: &'a str,
     /// What holds for every endpoint.
-    about: &'a Assignment,
-    blocks: Blocks<'a>,
+    about: &'a Assignment<'a>,
+    /// How many endpoints come after the first one that is written.
+    others: usize,
+    /// Whether that was written: the others are mostly as long.
+    measured: bool,
+    /// The metadata of pods of one deployment, which is the same.
+    metadata: Recent<(*const WorkloadProfile, SocketMatch)>,
+    /// What follows the address of an endpoint: mostly that is the same too.
+    tails: Recent<(*const WorkloadProfile, SocketMatch, Option<Health>, u32)>,
 }
 
-/// Where the metadata of the latest pods was written: pods of one deployment have the same.
-#[derive(Default)]
-struct Blocks<'a> {
-    recent: [Option<Block<'a>>; 4],
+/// Where the latest of something was written.
+struct Recent<K> {
+    written: [Option<(K, Mark, usize)>; 4],
     next: usize,
 }
 
-/// Metadata that was written.
-#[derive(Clone, Copy)]
-struct Block<'a> {
-    profile: &'a Arc<WorkloadProfile>,
-    socket: SocketMatch,
-    from: Mark,
-    len: usize,
-}
-
-impl<'a> Blocks<'a> {
-    fn find(&self, profile: &Arc<WorkloadProfile>, socket: SocketMatch) -> Option<(Mark, usize)> {
-        let same = |block: &&Block<'_>| Arc::ptr_eq(block.profile, profile) && block.socket == socket;
-        self.recent.iter().flatten().find(same).map(|block| (block.from, block.len))
-    }
-
-    fn keep(&mut self, block: Block<'a>) {
-        self.recent[self.next] = Some(block);
-        self.next = (self.next + 1) % self.recent.len();
+impl<K> Default for Recent<K> {
+    fn default() -> Self {
+        Self { written: [const { None }; 4], next: 0 }
     }
 }
 
-impl<'a> Writer<'a> {
-    fn group(&mut self, group: &'a LocalityGroup) {
+impl<K: PartialEq> Recent<K> {
+    fn find(&self, key: &K) -> Option<(Mark, usize)> {
+        let found = self.written.iter().flatten().find(|(of, ..)| of == key);
+        found.map(|(_, from, len)| (*from, *len))
+    }
+
+    fn keep(&mut self, key: K, from: Mark, len: usize) {
+        self.written[self.next] = Some((key, from, len));
+        self.next = (self.next + 1) % self.written.len();
+    }
+}
+
+impl Writer<'_> {
+    fn group(&mut self, group: &LocalityGroup<'_>) {
         let end = self.message.mark();
         self.message.number(5, group.priority.into());
         if group.weight != 0 {
             self.message.wrapped(3, group.weight);
         }
-        group.endpoints.iter().rev().for_each(|endpoint| self.endpoint(endpoint));
+        for endpoint in group.endpoints.iter().rev() {
+            let before = self.message.mark();
+            self.endpoint(endpoint);
+            if !std::mem::replace(&mut self.measured, true) {
+                self.message.expect(ROOM + self.others * (self.message.since(before) + SPARE));
+            }
+        }
         let locality = self.message.mark();
         self.message.text(3, &group.locality.subzone);
         self.message.text(2, &group.locality.zone);
@@ -93,19 +108,49 @@ impl<'a> Writer<'a> {
         self.message.close(2, end);
     }
 
-    fn endpoint(&mut self, endpoint: &'a AssignedEndpoint) {
+    fn endpoint(&mut self, endpoint: &AssignedEndpoint<'_>) {
         let end = self.message.mark();
-        self.message.wrapped(4, endpoint.weight);
-        self.metadata(endpoint);
-        self.message.number(2, health(endpoint.health));
-        let inner = self.message.mark();
-        self.target(&endpoint.target);
-        self.message.close(1, inner);
+        self.tail(endpoint);
+        if let Target::Socket { addresses: [IpAddr::V4(address)], port } = endpoint.target {
+            self.message.endpoint(*address, port);
+        } else {
+            let inner = self.message.mark();
+            self.target(&endpoint.target);
+            self.message.close(1, inner);
+        }
         self.message.close(2, end);
     }
 
+    /// What follows the address: health, metadata, weight.
+    fn tail(&mut self, endpoint: &AssignedEndpoint<'_>) {
+        let from = self.message.mark();
+        let profile = self.told_by(endpoint);
+        let key = profile.map(|profile| (profile, endpoint.socket, endpoint.health, endpoint.weight));
+        if let Some((from, len)) = key.and_then(|key| self.tails.find(&key)) {
+            return self.message.again(from, len);
+        }
+        self.message.wrapped(4, endpoint.weight);
+        match profile {
+            Some(profile) => self.shared_metadata(profile, endpoint),
+            None => self.fresh_metadata(endpoint),
+        }
+        self.message.number(2, health(endpoint.health));
+        if let Some(key) = key {
+            self.tails.keep(key, from, self.message.since(from));
+        }
+    }
+
+    /// The profile that says all of an endpoint's metadata, if one does.
+    fn told_by(&self, endpoint: &AssignedEndpoint<'_>) -> Option<*const WorkloadProfile> {
+        let (Origin::Direct(workload), Target::Socket { .. }) = (endpoint.origin, &endpoint.target) else {
+            return None;
+        };
+        let told = self.about.hides_workloads || workload.is_told_by_profile();
+        told.then(|| std::ptr::from_ref(&*workload.profile))
+    }
+
     /// The address of an endpoint, and further ones (R4.15).
-    fn target(&mut self, target: &Target) {
+    fn target(&mut self, target: &Target<'_>) {
         let message = &mut self.message;
         let end = message.mark();
         match target {
@@ -139,22 +184,17 @@ impl<'a> Writer<'a> {
         message.close(1, end);
     }
 
-    fn metadata(&mut self, endpoint: &'a AssignedEndpoint) {
-        let (Origin::Direct(workload), Target::Socket { .. }) = (&endpoint.origin, &endpoint.target) else {
-            return self.fresh_metadata(endpoint);
-        };
-        if let Some((from, len)) = self.blocks.find(&workload.profile, endpoint.socket) {
+    fn shared_metadata(&mut self, profile: *const WorkloadProfile, endpoint: &AssignedEndpoint<'_>) {
+        let key = (profile, endpoint.socket);
+        if let Some((from, len)) = self.metadata.find(&key) {
             return self.message.again(from, len);
         }
         let from = self.message.mark();
         self.fresh_metadata(endpoint);
-        if workload.is_told_by_profile() {
-            let (len, socket) = (self.message.since(from), endpoint.socket);
-            self.blocks.keep(Block { profile: &workload.profile, socket, from, len });
-        }
+        self.metadata.keep(key, from, self.message.since(from));
     }
 
-    fn fresh_metadata(&mut self, endpoint: &AssignedEndpoint) {
+    fn fresh_metadata(&mut self, endpoint: &AssignedEndpoint<'_>) {
         let end = self.message.mark();
         self.istio(endpoint);
         match (endpoint.socket, endpoint.tls_mode()) {
@@ -191,11 +231,11 @@ impl<'a> Writer<'a> {
     }
 
     /// Who it is (R4.14, R4.23), and what is behind its gateway's gateway (R4.24).
-    fn istio(&mut self, endpoint: &AssignedEndpoint) {
+    fn istio(&mut self, endpoint: &AssignedEndpoint<'_>) {
         let message = &mut self.message;
         let filter = message.mark();
         if !self.about.hides_workloads {
-            match &endpoint.origin {
+            match endpoint.origin {
                 Origin::Direct(workload) => telemetry(message, workload),
                 Origin::Gateway { cluster, .. } => {
                     message.bytes(cluster.as_bytes());

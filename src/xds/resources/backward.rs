@@ -57,6 +57,13 @@ impl Backward {
         self.mark().0 - mark.0
     }
 
+    /// So many more bytes are to come, or about as many.
+    pub(super) fn expect(&mut self, len: usize) {
+        if self.start < len {
+            self.resize(self.mark().0 + len);
+        }
+    }
+
     /// Makes room for `len` bytes and gives it.
     fn take(&mut self, len: usize) -> &mut [u8] {
         if self.start < len {
@@ -69,8 +76,11 @@ impl Backward {
 
     #[cold]
     fn grow(&mut self, len: usize) {
-        let written = self.buffer.len() - self.start;
-        let size = (2 * self.buffer.len()).max(FIRST).max(written + len);
+        self.resize((2 * self.buffer.len()).max(FIRST).max(self.mark().0 + len));
+    }
+
+    fn resize(&mut self, size: usize) {
+        let written = self.mark().0;
         let mut larger = vec![0; size];
         larger[size - written..].copy_from_slice(self.written());
         (self.buffer, self.start) = (larger, size - written);
@@ -92,6 +102,10 @@ impl Backward {
     pub(super) fn varint(&mut self, mut number: u64) {
         if number < 0x80 {
             self.take(1)[0] = number as u8;
+            return;
+        }
+        if number < 0x4000 {
+            self.take(2).copy_from_slice(&[number as u8 | 0x80, (number >> 7) as u8]);
             return;
         }
         let mut digits = [0_u8; 10];
@@ -152,26 +166,100 @@ impl Backward {
     }
 
     fn dotted(&mut self, address: Ipv4Addr) {
-        let mut text = [0_u8; 15];
-        let mut at = text.len();
-        for (place, octet) in address.octets().into_iter().enumerate().rev() {
-            let mut rest = octet;
-            loop {
-                at -= 1;
-                text[at] = b'0' + rest % 10;
-                rest /= 10;
-                if rest == 0 {
-                    break;
-                }
-            }
-            if place > 0 {
-                at -= 1;
-                text[at] = b'.';
-            }
+        let mut window = Window::default();
+        window.dotted(address);
+        self.place(&window);
+    }
+
+    /// `envoy.config.endpoint.v3.Endpoint` with a socket address, as a first field.
+    pub(super) fn endpoint(&mut self, address: Ipv4Addr, port: u16) {
+        let mut window = Window::default();
+        if port != 0 {
+            window.port(port);
+            window.put(3 << 3);
         }
-        self.bytes(&text[at..]);
+        let end = window.at;
+        window.dotted(address);
+        window.close(2, end);
+        // The socket address, the address that is one, the endpoint.
+        (0..3).for_each(|_| window.close(1, WINDOW));
+        self.place(&window);
+    }
+
+    /// What a window has. Its whole width is copied, which is quicker than so many bytes: what is before them comes later.
+    fn place(&mut self, window: &Window) {
+        if self.start < WINDOW {
+            self.grow(WINDOW);
+        }
+        self.buffer[self.start - WINDOW..self.start].copy_from_slice(&window.bytes);
+        self.start -= WINDOW - window.at;
     }
 }
+
+/// Width of a window: more than an endpoint's address needs, 27 bytes.
+const WINDOW: usize = 32;
+
+/// A few bytes, written from their end as well.
+struct Window {
+    bytes: [u8; WINDOW],
+    at: usize,
+}
+
+impl Default for Window {
+    fn default() -> Self {
+        Self { bytes: [0; WINDOW], at: WINDOW }
+    }
+}
+
+impl Window {
+    fn put(&mut self, byte: u8) {
+        self.at -= 1;
+        self.bytes[self.at] = byte;
+    }
+
+    /// A port as a varint.
+    fn port(&mut self, port: u16) {
+        if port >= 1 << 14 {
+            self.put((port >> 14) as u8);
+        }
+        if port >= 1 << 7 {
+            self.put((port >> 7) as u8 & 0x7f | if port >= 1 << 14 { 0x80 } else { 0 });
+        }
+        self.put(port as u8 & 0x7f | if port >= 1 << 7 { 0x80 } else { 0 });
+    }
+
+    fn dotted(&mut self, address: Ipv4Addr) {
+        for octet in address.octets().into_iter().rev() {
+            let (text, len) = &OCTETS[usize::from(octet)];
+            self.bytes[self.at - text.len()..self.at].copy_from_slice(text);
+            self.at -= len;
+        }
+        // There is no dot before the first.
+        self.at += 1;
+    }
+
+    /// The tag of a field with the content up to `end`, which is short.
+    fn close(&mut self, tag: u8, end: usize) {
+        self.put((end - self.at) as u8);
+        self.put(tag << 3 | 2);
+    }
+}
+
+/// Every octet as text with a dot before it, at the end of its four bytes, and the length of that.
+const OCTETS: [([u8; 4], usize); 256] = {
+    let mut octets = [([0; 4], 0); 256];
+    let mut octet = 0;
+    while octet < octets.len() {
+        let digits = [b'0' + (octet / 100) as u8, b'0' + (octet / 10 % 10) as u8, b'0' + (octet % 10) as u8];
+        octets[octet] = match octet {
+            0..10 => ([0, 0, b'.', digits[2]], 2),
+            10..100 => ([0, b'.', digits[1], digits[2]], 3),
+            _ => ([b'.', digits[0], digits[1], digits[2]], 4),
+        };
+        octet += 1;
+    }
+    octets
+};
 
 #[cfg(test)]
 mod tests {

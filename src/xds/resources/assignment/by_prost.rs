@@ -12,7 +12,7 @@ use crate::view::{
 use crate::xds::resource::{Encoded, ResourceType};
 
 /// The same bytes as [`assignment`](super::assignment), at the cost of a message in memory: for tests and benchmarks.
-pub fn assignment_by_prost(name: &str, assignment: &Assignment) -> Encoded {
+pub fn assignment_by_prost(name: &str, assignment: &Assignment<'_>) -> Encoded {
     let service = EdsName::parse(name).map(|name| format!("{}:{}", name.host, name.port));
     let about = About {
         service: service.unwrap_or_default(),
@@ -34,7 +34,7 @@ struct About {
     waypoint_to: Option<SocketAddr>,
 }
 
-fn group(group: &LocalityGroup, about: &About) -> wire::LocalityLbEndpoints {
+fn group(group: &LocalityGroup<'_>, about: &About) -> wire::LocalityLbEndpoints {
     wire::LocalityLbEndpoints {
         locality: Some(wire::Locality {
             region: group.locality.region.to_string(),
@@ -47,7 +47,7 @@ fn group(group: &LocalityGroup, about: &About) -> wire::LocalityLbEndpoints {
     }
 }
 
-fn endpoint(endpoint: &AssignedEndpoint, about: &About) -> wire::LbEndpoint {
+fn endpoint(endpoint: &AssignedEndpoint<'_>, about: &About) -> wire::LbEndpoint {
     let (first, further) = addresses(&endpoint.target);
     let further = further.into_iter().map(|one| wire::AdditionalAddress { address: Some(one) });
     wire::LbEndpoint {
@@ -59,7 +59,7 @@ fn endpoint(endpoint: &AssignedEndpoint, about: &About) -> wire::LbEndpoint {
 }
 
 /// The address of an endpoint, and further ones (R4.15).
-fn addresses(target: &Target) -> (wire::Address, Vec<wire::Address>) {
+fn addresses(target: &Target<'_>) -> (wire::Address, Vec<wire::Address>) {
     use wire::address::Address as Kind;
     let of = |kind| wire::Address { address: Some(kind) };
     let socket = |address: String, port: u16| {
@@ -92,7 +92,7 @@ fn health(health: Option<Health>) -> i32 {
     }
 }
 
-fn metadata(endpoint: &AssignedEndpoint, about: &About) -> wire::Metadata {
+fn metadata(endpoint: &AssignedEndpoint<'_>, about: &About) -> wire::Metadata {
     let mut istio = Vec::new();
     if !about.hides_workloads {
         istio.push(("workload", text(endpoint.telemetry())));

@@ -83,20 +83,19 @@ fn sniffed_routes_serve_every_name_and_have_no_catch_all() {
 
 #[test]
 fn r4_23_assignments_tell_address_weight_health_and_mode() {
+    let addresses = ["172.18.0.9".parse().expect("ip")];
+    let (network, cluster, workload) = ("net-west".into(), "west".into(), Default::default());
     let gateway = AssignedEndpoint {
-        target: Target::Socket {
-            addresses: "172.18.0.9".parse::<std::net::IpAddr>().expect("ip").into(),
-            port: 15443,
-        },
+        target: Target::Socket { addresses: &addresses, port: 15443 },
         weight: 4,
         health: None,
         socket: SocketMatch::TlsMode,
-        origin: Origin::Gateway { network: "net-west".into(), cluster: "west".into() },
+        origin: Origin::Gateway { network: &network, cluster: &cluster },
     };
     let direct = AssignedEndpoint {
         health: Some(Health::Unhealthy),
         socket: SocketMatch::Plain,
-        origin: Origin::Direct(Default::default()),
+        origin: Origin::Direct(&workload),
         ..gateway.clone()
     };
     let given = Assignment {

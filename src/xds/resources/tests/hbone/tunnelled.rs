@@ -23,8 +23,8 @@ use super::super::enforced::envoy::{Envoy, Trust, program};
 use super::super::fixtures::{HOST, decode, fixed};
 use super::super::validate::internal_listeners;
 use super::{ALL, cluster, config, tunnelling};
-use crate::model::Health;
 use crate::model::policy::MeshConfig;
+use crate::model::{Health, Workload};
 use crate::view::{
     AssignedEndpoint, Assignment, InternalListener, LocalityGroup, Origin, SocketMatch, Target,
 };
@@ -97,13 +97,13 @@ fn server(program: &Path, listeners: &[Json], clusters: &[Json], at: &[SocketAdd
     Envoy::run(program, "bootstrap.json", document.to_string().as_bytes(), at)
 }
 
-fn into(listener: InternalListener, at: SocketAddr) -> Assignment {
+fn into(listener: InternalListener, at: SocketAddr, pod: &Workload) -> Assignment<'_> {
     let endpoint = AssignedEndpoint {
         target: Target::Internal { listener, address: at.ip(), port: at.port() },
         weight: 1,
         health: Some(Health::Healthy),
         socket: SocketMatch::Tunnel,
-        origin: Origin::Direct(Default::default()),
+        origin: Origin::Direct(pod),
     };
     let group =
         LocalityGroup { locality: Default::default(), priority: 0, weight: 1, endpoints: vec![endpoint] };
@@ -117,7 +117,7 @@ struct Way {
 }
 
 impl Way {
-    fn new(at: SocketAddr, given: &Assignment) -> Self {
+    fn new(at: SocketAddr, given: &Assignment<'_>) -> Self {
         Self { at, endpoints: decode(&assignment(&format!("outbound|80||{HOST}"), given)) }
     }
 
@@ -197,6 +197,7 @@ fn a_request_gets_through_each_tunnel() {
     let Some(program) = program() else { return };
     let application = Application::start();
     let trust = Trust::plant();
+    let nobody = Workload::default();
     let app = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), application.port);
     let (ip, ports) = free(7);
     let at = |port: u16| SocketAddr::new(ip, port);
@@ -223,11 +224,11 @@ fn a_request_gets_through_each_tunnel() {
     let single = InternalListener::ConnectOriginate;
     let double = InternalListener::InnerConnectOriginate;
     let ways = vec![
-        Way::new(at(one), &into(single, pod)),
-        Way::new(at(two), &into(single, vip)).by(at(9)),
-        Way::new(at(three), &into(double, at(gateway))),
+        Way::new(at(one), &into(single, pod, &nobody)),
+        Way::new(at(two), &into(single, vip, &nobody)).by(at(9)),
+        Way::new(at(three), &into(double, at(gateway), &nobody)),
         // The same service where no gateway is.
-        Way::new(at(four), &into(double, at(closed))),
+        Way::new(at(four), &into(double, at(closed), &nobody)),
     ];
     let client = client(&program, ways, &trust);
     let answers = || [one, two, three, four].map(|port| Request::get("/").ask(ip, port, &trust));
