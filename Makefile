@@ -10,6 +10,8 @@ ENVOY ?= $(CURDIR)/target/envoy-$(ENVOY_VERSION)
 ENVOY_READY = $(filter $(CURDIR)/target/envoy-$(ENVOY_VERSION),$(ENVOY))
 CARGO = cargo
 DENY_VERSION = 0.20.2
+# How long the worlds of the random tests are; `cargo test` alone takes 3000.
+RANDOM_STEPS = 100000
 TOMBOLO = target/debug/tombolo
 # Further arguments of `tombolo lab`, e.g. LAB_ARGS='--netns off'
 LAB_ARGS =
@@ -55,7 +57,7 @@ lab-check: build envoy
 
 # Tests against real API servers run when `make kube-assets` has, and say so when it has not.
 test: envoy
-	ENVOY=$(ENVOY) $(CARGO) test --locked
+	ENVOY=$(ENVOY) TOMBOLO_RANDOM_STEPS=$(RANDOM_STEPS) $(CARGO) test --locked
 
 fmt:
 	$(CARGO) fmt --check
