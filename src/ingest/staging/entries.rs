@@ -20,6 +20,21 @@ use crate::ingest::objects::{ObjectKey, ObjectKind, ServiceEntryObject, Workload
 use crate::ingest::watch::SourceEvent;
 use crate::model::{Endpoint, EndpointShard, Labels, Name, Quirk, Service, ServiceKey, WorkloadCell};
 
+/// Adds what entries tell to a cluster's endpoints, no address twice: what Pods and slices say of an address and port
+/// name stands. Of entries one machine may serve a port under several numbers (R5.34).
+pub(super) fn add_absent(endpoints: &mut Vec<Endpoint>, more: Vec<Endpoint>) {
+    if more.is_empty() {
+        return;
+    }
+    let place = |endpoint: &Endpoint| Some((*endpoint.addresses.first()?, endpoint.port_name.clone()));
+    let told: HashSet<_> = endpoints.iter().filter_map(place).collect();
+    let mut seen = HashSet::new();
+    let is_new = |endpoint: &Endpoint| {
+        place(endpoint).is_none_or(|place| !told.contains(&place) && seen.insert((place, endpoint.port)))
+    };
+    endpoints.extend(more.into_iter().filter(is_new));
+}
+
 /// What is held of both kinds.
 #[derive(Debug, Default)]
 pub(super) struct EntryStaging {
@@ -280,16 +295,8 @@ impl Staging {
             }
             None => Some(self.shared_record(id, share.service)),
         };
-        let place = |endpoint: &Endpoint| Some((*endpoint.addresses.first()?, endpoint.port_name.clone()));
-        let own_places: HashSet<_> = own.endpoints.iter().filter_map(place).collect();
         let mut endpoints = own.endpoints.to_vec();
-        // R5.34: of entries one machine may serve a port under several numbers.
-        let mut seen = HashSet::new();
-        let is_new = |endpoint: &Endpoint| {
-            place(endpoint)
-                .is_none_or(|place| !own_places.contains(&place) && seen.insert((place, endpoint.port)))
-        };
-        endpoints.extend(share.endpoints.into_iter().filter(is_new));
+        add_absent(&mut endpoints, share.endpoints);
         Some(EndpointShard::new(self.context.cluster.clone(), service, endpoints))
     }
 

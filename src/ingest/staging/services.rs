@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::Staging;
+use super::entries::add_absent;
 use crate::ingest::convert::{self, EndpointInput, HealthBasis, SliceInput};
 use crate::ingest::counts::Counts;
 use crate::ingest::objects::{NamespaceObject, ObjectKey, ServiceObject};
@@ -71,7 +72,8 @@ impl Staging {
             discoverability,
         });
         if let Some(object) = object {
-            result.endpoints.extend(self.selected_by_service(key, object, discoverability));
+            let selected = self.selected_by_service(key, object, discoverability);
+            add_absent(&mut result.endpoints, selected);
         }
         let namespace = self.namespaces.get(&ObjectKey::new("", key.namespace.clone()));
         let service = object.map(|object| convert::service(&self.context, key, object, namespace));

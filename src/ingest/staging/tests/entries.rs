@@ -461,3 +461,14 @@ fn r5_34_one_machine_may_serve_a_port_under_several_numbers() {
     let ports: Vec<_> = of(&state, &external()).unwrap().endpoints.iter().map(|one| one.port).collect();
     assert_eq!(ports, [8080, 8081]);
 }
+
+#[test]
+fn r5_24_an_address_that_slices_tell_is_not_told_again_by_an_entry() {
+    let mut staging = home();
+    staging.apply(apply(&selector("s", "x")));
+    staging.apply(apply(&slice("s", &["10.1.0.9"])));
+    for (name, address) in [("vm-1", "10.1.0.9"), ("vm-2", "10.9.0.1"), ("vm-3", "10.9.0.1")] {
+        staging.apply(apply(&vm(name, "x", address)));
+    }
+    assert_eq!(addresses(&mut staging, &key("s")), ["10.1.0.9", "10.9.0.1"]);
+}

@@ -3,7 +3,7 @@
 //! The number of steps is `TOMBOLO_RANDOM_STEPS` (default 3 000). For a long run:
 //! `TOMBOLO_RANDOM_STEPS=100000 cargo test --lib xds::assignments::tests::random`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 use steps::{Aside, CLUSTERS, Mode, NAMES, Step};
@@ -13,7 +13,7 @@ use super::*;
 use crate::model::policy::PolicyKind;
 use crate::model::{Features, Quirks};
 use crate::registry::{PolicyObject, PolicyWrite};
-use crate::view::{Decision, Tally};
+use crate::view::{Assignment, Decision, Origin, Tally};
 use crate::xds::hub::{Hub, Settings};
 
 mod steps;
@@ -201,7 +201,24 @@ impl World {
             policies: &policies,
         };
         let assignment = view::assign(inputs, &parsed, key, &mut tally);
+        self.check(name, key, &assignment);
         (resources::assignment(name, &assignment), tally)
+    }
+
+    /// No address twice, and no address of a network that the proxy does not reach (D2, D3).
+    fn check(&self, name: &Name, key: &EdsKey, assignment: &Assignment<'_>) {
+        if self.rules.quirks() == Quirks::peer() {
+            return;
+        }
+        let mut seen = BTreeSet::new();
+        for endpoint in assignment.endpoints() {
+            let place = endpoint.address().map(|address| (address, endpoint.port()));
+            assert!(place.is_none_or(|place| seen.insert(place)), "{place:?} is there twice: {name} {key:?}");
+            let Origin::Direct(workload) = &endpoint.origin else { continue };
+            let (own, network) = (&key.network, &workload.network);
+            let near = own == network || own.is_empty() || network.is_empty();
+            assert!(near || self.rules.reachable(own, network), "{place:?} is of {network}: {name} {key:?}");
+        }
     }
 }
 

@@ -73,10 +73,11 @@ fn belongs(endpoint: &InlineEndpoint, port: &Port<'_>, subset: Option<&Subset>) 
     endpoint.port_name == port.port.name && labels.is_none_or(|labels| labels.iter().all(has))
 }
 
-/// What the clients are sent of some endpoints, across networks.
+/// What the clients are sent of some endpoints, across networks. What is outside the mesh is on none of its networks.
 fn sent<'a>(endpoints: &[&'a InlineEndpoint], port: &Port<'_>) -> Vec<InlineGroup<'a>> {
     let external = port.service.is_mesh_external();
-    inline(endpoints, port.client.key(), port.client.ways(), |one| is_mtls(one, external))
+    let ways = port.client.ways().filter(|_| !external);
+    inline(endpoints, port.client.key(), ways, |one| is_mtls(one, external))
 }
 
 /// The first of them alone.
