@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use tombolo::ingest::{
     self, ConfigCluster, ConfigSource, Deadlines, Ingest, IngestOptions, McsOptions, Remotes, RetryPolicy,
 };
-use tombolo::model::{ClusterStatus, Endpoint, ServiceKey};
+use tombolo::model::{ClusterStatus, Endpoint, Labels, ServiceKey};
 use tombolo::registry::{ClusterState, Registry};
 
 pub struct Plane {
@@ -106,11 +106,15 @@ impl Plane {
         lists.and_then(|lists| lists.get(reason)).copied().unwrap_or_default()
     }
 
-    /// What the registry holds of a cluster; what is nothing is left out.
+    /// What the registry holds of a cluster; what is nothing is left out, and so are labels of Namespaces, which are
+    /// read of the config cluster alone.
     pub fn state(&self, cluster: &str) -> ClusterState {
         let mut states = self.registry.states(&BTreeSet::from([cluster.into()]));
         let mut state = states.remove(cluster).unwrap();
         state.shards.retain(|_, shard| shard.service.is_some() || !shard.endpoints.is_empty());
+        for service in state.shards.values_mut().filter_map(|shard| Arc::make_mut(shard).service.as_mut()) {
+            Arc::make_mut(service).namespace_labels = Labels::new();
+        }
         state
     }
 
