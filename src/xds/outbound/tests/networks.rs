@@ -82,3 +82,17 @@ fn q18_the_peer_takes_gateways_with_host_names_from_proxies_of_one_family() {
         assert_eq!(is_told(&outbound, "gw.example"), told, "{quirks:?} {families:?}");
     }
 }
+
+#[test]
+fn names_outside_the_mesh_are_on_none_of_its_networks() {
+    let mut mesh = Mesh::new(&[]);
+    let shard = resolved();
+    let inside = shard.service.as_deref().expect("a record");
+    let facts =
+        EntryFacts { mesh_external: true, ..EntryFacts::clone(inside.entry.as_deref().expect("an entry")) };
+    let outside = Service { entry: Some(facts.into()), ..inside.clone() };
+    mesh.east.set(record("db").key, EndpointShard::new("east".into(), Some(outside.into()), Vec::new()));
+    mesh.east.claim_networks(gateway("net-west", "gw.example"));
+    let (_, outbound) = mesh.join(1, key("sample"));
+    assert!(is_told(&outbound, "b.example") && !is_told(&outbound, "gw.example"));
+}
