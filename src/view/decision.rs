@@ -92,7 +92,7 @@ pub trait Recorder {
     /// `endpoint` of the waypoint that stands in for the service was decided (R4.37), before those of the service.
     fn decided_of_waypoint(&mut self, _endpoint: &Endpoint, _decision: Decision) {}
 
-    /// One at a Unix socket was decided (R4.15); told as [`at_socket`].
+    /// One at a Unix socket was decided (R4.15); told as an endpoint without an address, on port 0.
     fn decided_at_socket(&mut self, endpoint: &InlineEndpoint, decision: Decision) {
         self.decided(&at_socket(endpoint), decision);
     }

@@ -54,7 +54,7 @@ const INBOUND_PORT: u16 = 15006;
 /// Ports no listener is made for on an address that other ports share: capture, health, metrics.
 const RESERVED_PORTS: [u16; 4] = [OUTBOUND_PORT, INBOUND_PORT, 15021, 15090];
 
-/// Everything one service contributes for one [`OutboundKey`].
+/// Everything one service contributes for one projection.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ServiceResources {
     /// Envoy clusters.
