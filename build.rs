@@ -8,7 +8,8 @@ use prost::Message as _;
 use prost_types::field_descriptor_proto::{Label, Type};
 use prost_types::{DescriptorProto, FieldDescriptorProto, FileDescriptorSet};
 
-const FILES: [&str; 3] = ["proto/discovery.proto", "proto/assignment.proto", "proto/snapshot.proto"];
+const DISCOVERY: &str = "proto/discovery.proto";
+const FILES: [&str; 3] = [DISCOVERY, "proto/assignment.proto", "proto/snapshot.proto"];
 /// What is read of the Kubernetes API.
 const SLIM: &str = "proto/kubernetes-slim.proto";
 /// Its messages that look different in JSON; their readers are written by hand.
@@ -25,8 +26,11 @@ fn main() -> Result<(), Box<dyn Error>> {
         ".envoy.service.discovery.v3.DiscoveryResponse",
         ".envoy.service.discovery.v3.DeltaDiscoveryResponse",
     ]);
-    tonic_prost_build::configure().compile_fds_with_config(descriptors, prost)?;
     let out = PathBuf::from(std::env::var("OUT_DIR")?);
+    let discovery = protox::compile([DISCOVERY], ["proto"])?;
+    std::fs::write(out.join("discovery.bin"), discovery.encode_to_vec())?;
+    // Its server is written by hand.
+    tonic_prost_build::configure().build_server(false).compile_fds_with_config(descriptors, prost)?;
     let slim = protox::compile([SLIM], ["proto"])?;
     std::fs::write(out.join("kubernetes_slim.rs"), slim_readers(&slim)?)?;
     // For the test that compares them with the published messages.

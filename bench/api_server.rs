@@ -76,6 +76,11 @@ async fn measure(size: Generate) {
     });
     let busy = latency(&client, "busy").await;
     lister.abort();
+    match lister.await {
+        Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+        // It was ended before the server is: nobody asks a server that is gone.
+        _ => {}
+    }
     row("the same beside endless lists", busy.0, &format!("the slowest {:.1?} of {CHANGES}", busy.1));
     server.shutdown().await;
 }

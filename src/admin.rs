@@ -23,12 +23,16 @@ use crate::model::Name;
 use crate::registry::Registry;
 use crate::telemetry::{Metrics, XdsSample};
 use crate::view::MeshRules;
-use crate::xds::status::StreamStatus;
+use crate::xds::status::{ChainCollision, StreamStatus};
 
 /// The xDS server as these pages see it.
 pub trait XdsStatus: Send + Sync {
     /// Every connected proxy.
     fn streams(&self) -> Vec<StreamStatus>;
+    /// What is left out of the listeners of connected proxies because two services claim it.
+    fn chain_collisions(&self) -> Vec<ChainCollision> {
+        Vec::new()
+    }
     /// Work done so far.
     fn sample(&self) -> XdsSample;
 }
@@ -57,6 +61,29 @@ pub struct Sources {
     pub metrics: Arc<Metrics>,
     /// When the server started.
     pub started: Instant,
+}
+
+#[cfg(test)]
+impl Sources {
+    /// Of a server that is just starting and reads no clusters itself.
+    pub(crate) fn just_begun(registry: Arc<Registry>, xds: Arc<dyn XdsStatus>) -> Self {
+        let options = prometheus::HistogramOpts::new("pilot_proxy_convergence_time", "Test.");
+        let histogram = prometheus::Histogram::with_opts(options).expect("valid");
+        let ready = tokio::sync::watch::Sender::new(false).subscribe();
+        Self {
+            registry,
+            mesh: MeshRules::default(),
+            domain: "cluster.local".into(),
+            ingest: None,
+            problems: None,
+            gateway_names: None,
+            policies: None,
+            xds,
+            lifecycle: Lifecycle::new(ready, tokio_util::sync::CancellationToken::new()),
+            metrics: Arc::new(Metrics::new(&histogram)),
+            started: Instant::now(),
+        }
+    }
 }
 
 impl std::fmt::Debug for Sources {

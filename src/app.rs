@@ -7,7 +7,8 @@
 //!     .registry(registry)
 //!     .grpc_addr("127.0.0.1:15010".parse().expect("an address"));
 //! let bound = server.bind().await?;
-//! bound.run(std::future::pending()).await
+//! bound.run(std::future::pending()).await;
+//! # Ok(())
 //! # }
 //! ```
 
@@ -21,7 +22,6 @@ mod tenants;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -31,7 +31,7 @@ pub use error::AppError;
 use admin::AdminThread;
 
 use crate::ingest::Ingest;
-use crate::xds::XdsServer;
+use crate::xds::{Listener, XdsServer};
 
 /// A discovery server in this process.
 #[derive(Debug)]
@@ -49,6 +49,8 @@ impl Server {
 pub struct Addresses {
     /// Plaintext xDS.
     pub grpc: Option<SocketAddr>,
+    /// xDS over TLS.
+    pub secure_grpc: Option<SocketAddr>,
     /// Readiness and debug.
     pub http: Option<SocketAddr>,
     /// Metrics and debug.
@@ -60,7 +62,7 @@ pub struct Addresses {
 pub struct Bound {
     addresses: Addresses,
     xds: Arc<XdsServer>,
-    grpc: Option<TcpListener>,
+    listeners: Vec<Listener>,
     ingest: Option<Ingest>,
     ready: watch::Receiver<bool>,
     stop: CancellationToken,
@@ -81,29 +83,24 @@ impl Bound {
     }
 
     /// Serves until `shutdown` completes, then drains: `/ready` says so, streams are closed, watches end.
-    ///
-    /// # Errors
-    /// [`AppError::Serve`] when serving ends by itself.
-    pub async fn run(mut self, shutdown: impl Future<Output = ()>) -> Result<(), AppError> {
-        let stop = self.stop.clone();
-        let serving = serve::until(Arc::clone(&self.xds), self.grpc.take(), self.ready.clone(), stop);
+    pub async fn run(mut self, shutdown: impl Future<Output = ()>) {
+        let (stop, listeners) = (self.stop.clone(), std::mem::take(&mut self.listeners));
+        let serving = serve::until(Arc::clone(&self.xds), listeners, self.ready.clone(), stop);
         let mut serving = Box::pin(serving);
-        // Unbiased: whichever ends first, the other is ended next.
-        let ended = tokio::select! {
-            ended = &mut serving => Some(ended),
-            () = shutdown => None,
-        };
-        tracing::info!("draining");
+        // Serving ends by itself only when the embedder stops it otherwise.
+        tokio::select! {
+            () = &mut serving => {}
+            () = shutdown => {
+                tracing::info!("draining");
+                self.stop.cancel();
+                serving.await;
+            }
+        }
         self.stop.cancel();
-        let outcome = match ended {
-            Some(outcome) => outcome,
-            None => serving.await,
-        };
         if let Some(ingest) = &self.ingest {
             ingest.stopped().await;
         }
         self.admin.stopped().await;
         tracing::info!("stopped");
-        outcome
     }
 }

@@ -3,6 +3,7 @@
 //! stdout carries data, stderr talk. Exit codes: 0 ok, 1 a runtime failure or a failed check, 2 usage or
 //! configuration.
 
+pub mod bench;
 mod client;
 pub mod clusters;
 pub mod dump;
@@ -10,12 +11,15 @@ pub mod endpoints;
 pub mod explain;
 pub mod gateways;
 pub mod lab;
+pub mod policies;
+mod printing;
 pub mod proxies;
 mod question;
 pub mod serve;
 pub mod services;
 pub mod sim;
 mod table;
+mod value;
 pub mod version;
 
 use std::process::ExitCode;
@@ -38,8 +42,10 @@ pub enum Command {
     Serve(Box<serve::Args>),
     /// Run a multi-cluster lab on this machine: API servers, control planes, real Envoys
     Lab(Box<lab::Args>),
-    /// Synthetic parts: API servers, the echo application, load
+    /// Synthetic parts: API servers, the echo application, load, fleets of proxies
     Sim(Box<sim::Args>),
+    /// Measure what a discovery server costs, phase by phase
+    Bench(Box<bench::Args>),
     /// Act as a proxy against any ADS server and print what it sends
     Dump(dump::Args),
     /// Show the endpoints a proxy gets for a host
@@ -52,6 +58,8 @@ pub enum Command {
     Services(services::Args),
     /// Show the gateways of every network
     Gateways(gateways::Args),
+    /// Show the policies that are read, what is wrong with each, and what has no effect across them
+    Policies(policies::Args),
     /// Show the connected proxies and what was sent to and accepted by each
     Proxies(proxies::Args),
     /// Print the version
@@ -77,12 +85,14 @@ pub fn main() -> ExitCode {
             Command::Serve(args) => serve::run(*args).await,
             Command::Lab(args) => lab::run(*args).await,
             Command::Sim(args) => sim::run(*args).await,
+            Command::Bench(args) => bench::run(*args).await,
             Command::Dump(args) => dump::run(args).await,
             Command::Endpoints(args) => endpoints::run(args).await,
             Command::Explain(args) => explain::run(args).await,
             Command::Clusters(args) => clusters::run(args).await,
             Command::Services(args) => services::run(args).await,
             Command::Gateways(args) => gateways::run(args).await,
+            Command::Policies(args) => policies::run(args).await,
             Command::Proxies(args) => proxies::run(args).await,
             Command::Version(args) => version::run(args),
         }
@@ -90,8 +100,7 @@ pub fn main() -> ExitCode {
 }
 
 /// Prints `error` with its causes to stderr and returns `code`.
-#[allow(clippy::print_stderr)]
 pub(crate) fn fail(code: u8, error: &anyhow::Error) -> ExitCode {
-    eprintln!("tombolo: {error:#}");
+    printing::note(&format_args!("{error:#}"));
     ExitCode::from(code)
 }

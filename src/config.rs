@@ -4,6 +4,7 @@ mod clusters;
 mod dns_server;
 mod environment;
 mod file;
+mod limits;
 mod watch;
 
 use std::collections::BTreeMap;
@@ -17,6 +18,7 @@ pub use clusters::ClusterSettings;
 pub use dns_server::DnsServer;
 pub use environment::{VariableError, from_istiod_variables};
 pub use file::{FileError, read};
+pub use limits::LimitSettings;
 pub use watch::WatchSettings;
 
 use crate::model::{ClusterId, Features, Name, NetworkId};
@@ -45,6 +47,14 @@ pub struct Settings {
     pub trust_domain: Option<String>,
     /// Address of plaintext xDS.
     pub grpc_addr: Option<SocketAddr>,
+    /// Address of xDS over TLS.
+    pub secure_grpc_addr: Option<SocketAddr>,
+    /// Certificate of that listener.
+    pub tls_cert: Option<PathBuf>,
+    /// Its private key.
+    pub tls_key: Option<PathBuf>,
+    /// Roots of the certificates that its clients need.
+    pub client_ca: Option<PathBuf>,
     /// Address of readiness and debug pages.
     pub http_addr: Option<SocketAddr>,
     /// Address of metrics.
@@ -120,6 +130,8 @@ pub struct Settings {
     pub service_entries_select_pods: Option<bool>,
     /// How API servers are watched; in files only.
     pub watch: Option<WatchSettings>,
+    /// What the xDS server takes on; in files only.
+    pub limits: Option<LimitSettings>,
     /// Options by cluster id (D35); in files only.
     pub clusters: Option<BTreeMap<ClusterId, ClusterSettings>>,
 }
@@ -197,6 +209,10 @@ impl Settings {
             domain,
             trust_domain,
             grpc_addr,
+            secure_grpc_addr,
+            tls_cert,
+            tls_key,
+            client_ca,
             http_addr,
             monitoring_addr,
             remote_cluster_timeout,
@@ -229,6 +245,7 @@ impl Settings {
             services_select_workload_entries,
             service_entries_select_pods,
             watch,
+            limits,
             clusters,
         )
     }
@@ -242,6 +259,7 @@ impl Settings {
         if !problems.is_empty() {
             return Err(ConfigError(problems));
         }
+        let tls = self.tls();
         let loopback = |port| SocketAddr::from(([127, 0, 0, 1], port));
         let text = |value: Option<String>, default: &str| value.unwrap_or_else(|| default.to_owned());
         Ok(Config {
@@ -255,6 +273,7 @@ impl Settings {
             domain: text(self.domain, "cluster.local").into(),
             trust_domain: text(self.trust_domain, "cluster.local").into(),
             grpc_addr: self.grpc_addr.unwrap_or(loopback(15010)),
+            tls,
             http_addr: self.http_addr.unwrap_or(loopback(8080)),
             monitoring_addr: self.monitoring_addr.unwrap_or(loopback(15014)),
             remote_cluster_timeout: self.remote_cluster_timeout.unwrap_or(Duration::from_secs(30)),
@@ -290,12 +309,30 @@ impl Settings {
             services_select_workload_entries: self.services_select_workload_entries.unwrap_or(true),
             service_entries_select_pods: self.service_entries_select_pods.unwrap_or(true),
             watch: self.watch.unwrap_or_default(),
+            limits: self.limits.unwrap_or_default(),
             clusters: self.clusters.unwrap_or_default(),
+        })
+    }
+
+    /// The TLS listener; its parts belong together.
+    fn tls(&self) -> Option<TlsListener> {
+        Some(TlsListener {
+            address: self.secure_grpc_addr?,
+            certificate: self.tls_cert.clone()?,
+            key: self.tls_key.clone()?,
+            client_ca: self.client_ca.clone(),
         })
     }
 
     fn problems(&self) -> Vec<String> {
         let mut problems = Vec::new();
+        let files = self.tls_cert.is_some() || self.tls_key.is_some() || self.client_ca.is_some();
+        if (files || self.secure_grpc_addr.is_some()) && self.tls().is_none() {
+            let text =
+                "--secure-grpc-addr, --tls-cert and --tls-key make the TLS listener: give all three or none";
+            problems.push(text.to_owned());
+        }
+        problems.extend(self.limits.iter().flat_map(LimitSettings::problems));
         if self.context.is_some() && self.kubeconfig.is_none() {
             problems.push("--context names a context of --kubeconfig: give that too".to_owned());
         }
@@ -305,11 +342,8 @@ impl Settings {
             ("--domain", &self.domain),
             ("--trust-domain", &self.trust_domain),
         ];
-        for (flag, value) in texts {
-            if value.as_deref().is_some_and(|text| text.trim().is_empty()) {
-                problems.push(format!("{flag} is empty: leave it out for its default"));
-            }
-        }
+        problems.extend(texts.iter().filter_map(|(flag, value)| name_problem(flag, value.as_deref()?)));
+        problems.extend(self.shared_address());
         if let Err(problem) = clusters::aliases(self.cluster_aliases.as_deref()) {
             problems.push(problem);
         }
@@ -340,6 +374,59 @@ impl Settings {
         problems.extend(self.watch.iter().flat_map(WatchSettings::problems));
         problems
     }
+
+    /// Two flags that name one address: whichever comes second would find the other there.
+    fn shared_address(&self) -> Option<String> {
+        let usual =
+            |address: Option<SocketAddr>, port| address.unwrap_or(SocketAddr::from(([127, 0, 0, 1], port)));
+        let mut all = vec![
+            ("--grpc-addr", usual(self.grpc_addr, 15010)),
+            ("--http-addr", usual(self.http_addr, 8080)),
+            ("--monitoring-addr", usual(self.monitoring_addr, 15014)),
+        ];
+        all.extend(self.secure_grpc_addr.map(|address| ("--secure-grpc-addr", address)));
+        let meet = |one: SocketAddr, other: SocketAddr| {
+            let everywhere = one.ip().is_unspecified() || other.ip().is_unspecified();
+            one.port() == other.port() && one.port() != 0 && (one.ip() == other.ip() || everywhere)
+        };
+        let mut pairs =
+            all.iter().enumerate().flat_map(|(n, one)| all.iter().skip(n + 1).map(move |other| (one, other)));
+        let ((one, address), (other, _)) = pairs.find(|((_, one), (_, other))| meet(*one, *other))?;
+        Some(format!("{one} and {other} are both at port {}: give one of them another", address.port()))
+    }
+}
+
+impl Config {
+    /// Settings that have no effect beside others. They may come from variables of the peer, which takes them too.
+    pub fn idle(&self) -> Vec<&'static str> {
+        let mcs = &self.mcs;
+        let on = |switch: Option<bool>| switch == Some(true);
+        let remarks = [
+            (
+                on(mcs.host) && !on(mcs.service_discovery),
+                "mcs, host (ENABLE_MCS_HOST) has no effect without service-discovery (ENABLE_MCS_SERVICE_DISCOVERY)",
+            ),
+            (
+                on(mcs.cluster_local) && !(on(mcs.host) && on(mcs.service_discovery)),
+                "mcs, cluster-local (ENABLE_MCS_CLUSTER_LOCAL) has no effect without host and service-discovery",
+            ),
+            (
+                self.local_cluster_secret_watcher && self.kubeconfig_dir.is_some(),
+                "--local-cluster-secret-watcher has no effect: remote clusters come from --kubeconfig-dir, not from Secrets",
+            ),
+        ];
+        remarks.into_iter().filter(|(holds, _)| *holds).map(|(_, text)| text).collect()
+    }
+}
+
+/// What is wrong with a text that becomes part of names and addresses.
+fn name_problem(flag: &str, text: &str) -> Option<String> {
+    let odd = |c: char| !(c.is_ascii_alphanumeric() || "-._".contains(c));
+    if text.trim().is_empty() {
+        return Some(format!("{flag} is empty: leave it out for its default"));
+    }
+    text.contains(odd)
+        .then(|| format!("{flag} {text:?}: only letters, digits, `-`, `.` and `_` belong there"))
 }
 
 /// The switches of what proxies see; `Err` says which is not known or not readable.
@@ -370,6 +457,7 @@ pub struct Config {
     pub domain: Name,
     pub trust_domain: Name,
     pub grpc_addr: SocketAddr,
+    pub tls: Option<TlsListener>,
     pub http_addr: SocketAddr,
     pub monitoring_addr: SocketAddr,
     pub remote_cluster_timeout: Duration,
@@ -403,6 +491,17 @@ pub struct Config {
     pub services_select_workload_entries: bool,
     pub service_entries_select_pods: bool,
     pub watch: WatchSettings,
+    pub limits: LimitSettings,
+}
+
+/// A listener of xDS over TLS.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(missing_docs, reason = "each field is documented in `Settings`")]
+pub struct TlsListener {
+    pub address: SocketAddr,
+    pub certificate: PathBuf,
+    pub key: PathBuf,
+    pub client_ca: Option<PathBuf>,
 }
 
 /// *Fatal* at start: settings that do not fit together.
@@ -448,6 +547,41 @@ mod tests {
             (mcs.api_group.as_deref(), mcs.api_version.as_deref()),
             (Some("example.com"), Some("v1alpha1"))
         );
+    }
+
+    #[test]
+    fn names_have_no_blanks_and_every_listener_its_own_address() {
+        let settings = |text: &str| parse_yaml(text).complete();
+        for (text, words) in [
+            ("system-namespace: A B", "--system-namespace"),
+            ("trust-domain: a/b", "--trust-domain"),
+            ("domain: ''", "--domain is empty"),
+            ("http-addr: 127.0.0.1:15010", "--grpc-addr and --http-addr"),
+            ("{http-addr: '0.0.0.0:1', monitoring-addr: '127.0.0.1:1'}", "--http-addr and --monitoring-addr"),
+        ] {
+            let error = settings(text).expect_err(text).to_string();
+            assert!(error.contains(words), "{text}: {error}");
+        }
+        assert!(settings("{http-addr: '127.0.0.1:0', grpc-addr: '127.0.0.1:0'}").is_ok());
+        assert!(settings("{http-addr: '127.0.0.2:1', grpc-addr: '127.0.0.1:1'}").is_ok());
+    }
+
+    #[test]
+    fn what_has_no_effect_is_told() {
+        let idle = |text: &str| parse_yaml(text).complete().expect("valid").idle();
+        assert_eq!(idle("mcs: {service-discovery: true, host: true, cluster-local: true}"), [""; 0]);
+        for (text, words) in [
+            ("mcs: {host: true}", "mcs, host"),
+            ("mcs: {service-discovery: true, cluster-local: true}", "cluster-local"),
+            ("{local-cluster-secret-watcher: true, kubeconfig-dir: /x}", "--kubeconfig-dir"),
+        ] {
+            let told = idle(text);
+            assert!(told.len() == 1 && told[0].contains(words), "{text}: {told:?}");
+        }
+    }
+
+    fn parse_yaml(text: &str) -> Settings {
+        serde_saphyr::from_str(text).expect("valid")
     }
 
     #[test]

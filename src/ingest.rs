@@ -49,6 +49,8 @@ use options::Texts;
 use snapshot::SnapshotError;
 use watch::ListPermits;
 
+#[cfg(test)]
+pub(crate) use convert::read_entry;
 pub use convert::{EntryOptions, McsOptions};
 pub use counts::{Counts, EventKind};
 pub use entries::SelectingEntries;
@@ -58,7 +60,7 @@ pub use objects::ObjectKind;
 pub use options::ClusterOptions;
 #[cfg(test)]
 pub(crate) use policies::read_policy;
-pub use policies::{KindStatus, Policies, PolicyState, PolicyStatus};
+pub use policies::{KindStatus, Policies, PoliciesTold, PolicyState, PolicyStatus};
 pub use problems::{Problem, Problems};
 pub use roster::Rehearsal;
 pub use snapshot::SnapshotOptions;
@@ -123,6 +125,8 @@ pub struct IngestOptions {
     pub parallel_lists: usize,
     /// What the file of settings says of single clusters (D35).
     pub clusters: BTreeMap<ClusterId, Texts>,
+    /// Clusters that settings name, and which setting does: one that is not there is told.
+    pub named: BTreeMap<ClusterId, &'static str>,
     /// Whether a list that takes most of a cluster away is confirmed before it counts (K-21).
     pub mass_delete_guard: bool,
     /// Who reads the Secrets, if not the config cluster (R1.9).
@@ -139,6 +143,8 @@ pub struct IngestOptions {
     pub entries: EntryOptions,
     /// Which Services have sticky sessions (R5.13).
     pub session_labels: SessionLabels,
+    /// Whether rules of the mesh may ask for labels of Namespaces: in an ambient mesh of several networks (R4.9).
+    pub service_scopes: bool,
     /// Whether endpoints are served from slices alone where Pods may not be read (D9).
     pub serve_without_pods: bool,
     /// How networks and their gateways are read.
@@ -165,6 +171,7 @@ impl Default for IngestOptions {
             sizes: Sizes::default(),
             parallel_lists: ListPermits::SOUND,
             clusters: BTreeMap::new(),
+            named: BTreeMap::new(),
             mass_delete_guard: true,
             secrets_by: None,
             snapshots: None,
@@ -173,6 +180,7 @@ impl Default for IngestOptions {
             mcs: McsOptions::default(),
             entries: EntryOptions::default(),
             session_labels: SessionLabels::default(),
+            service_scopes: false,
             serve_without_pods: false,
             networks: NetworkOptions::default(),
             mesh_config: None,

@@ -4,6 +4,9 @@
 /// The aggregated discovery service.
 pub mod discovery {
     tonic::include_proto!("envoy.service.discovery.v3");
+
+    /// Its descriptors, for the reflection service.
+    pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/discovery.bin"));
 }
 
 /// Assignments with deterministic bytes.

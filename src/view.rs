@@ -5,6 +5,8 @@
 //! answer is computed once for both (D16).
 
 mod assignment;
+mod behind;
+mod candidate;
 mod client;
 mod decision;
 mod destination;
@@ -12,9 +14,11 @@ mod eds_name;
 mod endpoints;
 pub mod explain;
 mod facts;
+mod gate;
 mod hbone;
 mod inline;
 pub mod lb;
+pub mod lint;
 mod merge;
 mod mesh;
 pub mod mtls;
@@ -22,6 +26,8 @@ mod pass;
 mod projection;
 mod reads;
 mod roads;
+mod shares;
+mod siblings;
 #[cfg(test)]
 mod tests;
 pub mod visibility;
@@ -31,13 +37,15 @@ mod weighing;
 pub use assignment::{
     AssignedEndpoint, Assignment, InternalListener, LocalityGroup, Origin, SocketMatch, Target,
 };
+pub use behind::Behind;
 pub use client::{Client, Passthrough, PlacedServer, Unseen};
 pub use decision::{Decision, Recorder, Tally};
 pub use destination::{Destination, RuleClient};
 pub use eds_name::{EdsName, VipProtocol};
-pub use endpoints::{Inputs, assign, sends_unhealthy};
-pub use inline::{InlineGroup, InlineSent, InlineTarget, Ways, inline, inline_networks};
+pub use endpoints::{Inputs, assign, sends_unhealthy, told};
+pub use inline::{Compared, Place, Resolved};
 pub use mesh::MeshRules;
 pub use mtls::WorkloadMtls;
 pub use projection::{EdsKey, OutboundKey, Role, WorkloadKey};
+pub use siblings::{LOCAL_CLUSTER, Siblings};
 pub use waypoint::waypoint;

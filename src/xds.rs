@@ -16,13 +16,14 @@ pub mod resource;
 pub mod resources;
 mod server;
 pub mod session;
+mod siblings;
 pub mod status;
 mod stream;
 mod timer;
 mod watchers;
 mod wire;
 
-pub use counts::{Counts, PerType, PerTypeBytes, Triggers};
+pub use counts::{Connections, Counts, PerType, PerTypeBytes, Triggers};
 pub use hub::Settings;
 pub use outbound::LINGER;
-pub use server::{ServeError, XdsServer};
+pub use server::{Certificates, Limits, Listener, TlsError, TlsFiles, XdsServer, listen};

@@ -5,8 +5,12 @@
 mod client;
 #[path = "ads/routers.rs"]
 mod routers;
+#[path = "ads/siblings.rs"]
+mod siblings;
 #[path = "ads/world.rs"]
 mod world;
+#[path = "ads/zone_aware.rs"]
+mod zone_aware;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;

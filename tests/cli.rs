@@ -179,6 +179,30 @@ fn bad_input_is_named_with_the_right_exit_code() {
         (plain(&["explain", "a.b:0", "--proxy", "x"]), 2, vec!["\"0\"", "1 to 65535"]),
         (plain(&["explain", "a.b", "--proxy", "x", "--as", "network=n"]), 2, vec!["cannot be used with"]),
         (plain(&["explain", "a.b", "--as", "namespace=n"]), 2, vec!["neither network= nor cluster="]),
+        (plain(&["explain", "a.b", "--as", "cluster=a,cluster=b"]), 2, vec!["cluster= is given twice"]),
+        (plain(&["clusters", "--server", "http://u:hunter2@127.0.0.1:1"]), 2, vec!["leave them out"]),
+        (
+            plain(&["dump", "--as", "x", "--type", "cds", "--xds", "http://127.0.0.1:1"]),
+            2,
+            vec!["without http://"],
+        ),
+        (plain(&["dump", "--as", "x", "--type", "cds", "--timeout", "0s"]), 2, vec!["longer than 0s"]),
+        (plain(&["dump", "--as", "x", "--type", "cds", "--timeout", "5"]), 2, vec!["a time such as 30s"]),
+        (plain(&["lab", "--clusters", "x"]), 2, vec!["a whole number"]),
+        (plain(&["lab", "--envoy", &missing]), 2, vec![&missing, "make envoy"]),
+        (plain(&["sim", "apiserver", "--fault", "stall-headers,on=watch/podz"]), 2, vec!["podz", "pods"]),
+        (plain(&["sim", "apiserver", "--server-url", "foo"]), 2, vec!["--server-url", "https://"]),
+        (plain(&["sim", "apiserver", "--cluster", "a b"]), 2, vec!["--cluster"]),
+        (serve(&["--log-level", "nonsense"], &[]), 2, vec!["nonsense", "no level"]),
+        (serve(&["--system-namespace", "A B"], &[]), 2, vec!["--system-namespace", "A B"]),
+        (
+            serve(
+                &["--local-cluster-secret-watcher", "--allow-loopback-clusters", "--kubeconfig"],
+                &[&kubeconfig],
+            ),
+            2,
+            vec!["KUBERNETES_SERVICE_HOST"],
+        ),
         (plain(&["explain", "a.b", "--proxy", "x", "--endpoint", "pod"]), 2, vec!["--endpoint", "pod"]),
         (
             plain(&["explain", "a.b", "--proxy", "x", "--server", &format!("http://{gone}")]),
@@ -199,6 +223,34 @@ fn bad_input_is_named_with_the_right_exit_code() {
         }
         assert!(!text.contains("hunter2"), "{args:?} tells a token: {text}");
     }
+}
+
+#[test]
+fn a_reader_that_goes_away_is_no_reason_to_panic() {
+    // An error that nobody reads.
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    drop(reader);
+    let status = tombolo(&["clusters", "--server", "http://127.0.0.1:1"]).stderr(writer).status();
+    assert_eq!(status.expect("the binary starts").code(), Some(1));
+    // A load of which only the first line is read ends long before its time.
+    let args = ["sim", "load", "--url", "http://127.0.0.1:1", "--duration", "10m", "--interval", "20ms"];
+    let mut child = tombolo(&args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("starts");
+    let mut first = [0];
+    child.stdout.take().expect("a pipe").read_exact(&mut first).expect("a line");
+    let deadline = Instant::now() + LIMIT;
+    let status = loop {
+        if let Some(status) = child.try_wait().expect("a child") {
+            break status;
+        }
+        if Instant::now() > deadline {
+            // The assertion below says what matters.
+            let _ = child.kill();
+        }
+        std::thread::yield_now();
+    };
+    let mut said = String::new();
+    child.stderr.take().expect("a pipe").read_to_string(&mut said).expect("text");
+    assert_eq!((status.code(), &*said), (Some(1), ""), "requests failed, and no more");
 }
 
 #[test]
@@ -288,7 +340,7 @@ fn golden(name: &str, text: &str) {
 
 #[test]
 fn help_texts_are_the_known_ones() {
-    let commands: [&[&str]; 16] = [
+    let commands: [&[&str]; 19] = [
         &[],
         &["serve"],
         &["lab"],
@@ -296,13 +348,16 @@ fn help_texts_are_the_known_ones() {
         &["sim"],
         &["sim", "apiserver"],
         &["sim", "app"],
+        &["sim", "fleet"],
         &["sim", "load"],
+        &["bench"],
         &["dump"],
         &["endpoints"],
         &["explain"],
         &["clusters"],
         &["services"],
         &["gateways"],
+        &["policies"],
         &["proxies"],
         &["version"],
     ];
@@ -327,7 +382,9 @@ fn metric_names_are_the_known_ones() {
         rejects: one(),
         expired_nonces: one(),
         bytes: one(),
+        largest: one(),
         builds: one(),
+        connections: one(),
         ..XdsSample::default()
     };
     let options = prometheus::HistogramOpts::new("pilot_proxy_convergence_time", "Test.");

@@ -496,10 +496,11 @@ async fn bad_remote_kubeconfigs_are_named_and_affect_nobody_else() {
     plane.ready().await;
     assert_eq!(plane.endpoints("helloworld"), ["east 10.0.0.1", "west 10.0.0.2"]);
     let problems = plane.problems();
-    assert_eq!(problems.len(), 2, "{problems:?}");
-    assert!(problems[0].starts_with("secret istio-system/remotes, cluster exec: `exec` is not allowed"));
+    assert_eq!(problems.len(), 3, "{problems:?}");
+    assert!(problems[0].starts_with("secret istio-system/remotes, cluster east: not used"), "R1.4");
+    assert!(problems[1].starts_with("secret istio-system/remotes, cluster exec: `exec` is not allowed"));
     assert!(
-        problems[1].starts_with("secret istio-system/remotes, cluster yaml: the kubeconfig is malformed")
+        problems[2].starts_with("secret istio-system/remotes, cluster yaml: the kubeconfig is malformed")
     );
     assert!(!problems.iter().any(|problem| problem.contains("canary")));
 }

@@ -148,7 +148,7 @@ impl Machine {
         let bound = server.grpc_addr(any).http_addr(any).bind().await.unwrap();
         let (stop, stopped) = oneshot::channel::<()>();
         let (addresses, ready) = (bound.addresses(), bound.ready());
-        let running = tokio::spawn(async move { bound.run(async { drop(stopped.await) }).await.unwrap() });
+        let running = tokio::spawn(async move { bound.run(async { drop(stopped.await) }).await });
         Plane {
             registry,
             xds: addresses.grpc.unwrap(),

@@ -67,7 +67,7 @@ async fn one_slice_change_costs_one_of_everything() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let (serving, ready, token) = (Arc::clone(&server), ingest.ready(), shutdown.clone());
-    let running = tokio::spawn(async move { serving.serve(listener, ready, token).await });
+    let running = tokio::spawn(async move { serving.serve(vec![listener.into()], ready, token).await });
 
     // Two projections watch the service, by three proxies; a fourth proxy watches everything else.
     let mut watching = Vec::new();
@@ -104,5 +104,5 @@ async fn one_slice_change_costs_one_of_everything() {
     assert_eq!(spent, [1, 1, 2, 3, 3]);
 
     shutdown.cancel();
-    tokio::time::timeout(client::DEADLINE, running).await.unwrap().unwrap().unwrap();
+    tokio::time::timeout(client::DEADLINE, running).await.unwrap().unwrap();
 }

@@ -1,6 +1,7 @@
 //! What a page is asked about a host, and as whom.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use serde_json::{Value, json};
@@ -11,7 +12,7 @@ use super::query::Query;
 use super::reply::Refusal;
 use crate::model::{ClusterId, Hostname, Locality, Node, NodeMetadata, ProxyView, Transport};
 use crate::registry::ServiceSnapshot;
-use crate::view::{EdsKey, EdsName, Inputs, waypoint};
+use crate::view::{EdsKey, EdsName, Inputs, LOCAL_CLUSTER, waypoint};
 use crate::xds::status::StreamStatus;
 
 const KNOWN: [&str; 10] =
@@ -29,6 +30,8 @@ pub(super) struct Asked {
     pub(super) view: Arc<ProxyView>,
     /// The assignments: of the port asked for, or of all that Envoy can carry.
     pub(super) names: Vec<EdsName>,
+    /// The projection for the proxy's siblings, where those are asked for.
+    siblings: Option<EdsKey>,
 }
 
 /// What is asked for, before anything is looked up.
@@ -46,7 +49,7 @@ impl Wanted {
         let said = ["port", "subset", "sni-dnat"].into_iter().find(|key| query.has(key));
         if !host.contains('|') && !host.starts_with("outbound_.") {
             let subset = query.get("subset").unwrap_or_default().to_owned();
-            let sni_dnat = query.has("sni-dnat");
+            let sni_dnat = query.is_on("sni-dnat");
             let form = EdsName { subset, sni_dnat, ..EdsName::outbound(0, &host.into()) };
             return Ok(Self { host: host.to_owned(), port: query.get("port").map(str::to_owned), form });
         }
@@ -57,7 +60,9 @@ impl Wanted {
             ))
         })?;
         match said {
-            Some(key) => Err(Refusal::query(format!("{host:?} already says its {key}; leave {key} out"))),
+            Some(key) => {
+                Err(Refusal::query(format!("{host:?} already says its {key}: do not give that too")))
+            }
             None => Ok(Self { host: name.host.to_string(), port: Some(name.port.to_string()), form: name }),
         }
     }
@@ -67,6 +72,9 @@ impl Asked {
     /// Reads a query, which may have `more` parameters besides the usual ones.
     pub(super) fn read(sources: &Sources, query: &Query, more: &[&str]) -> Result<Self, Refusal> {
         query.only(&[&KNOWN[..], more].concat())?;
+        if query.get("host") == Some(LOCAL_CLUSTER) {
+            return Self::siblings(sources, query);
+        }
         let wanted = Wanted::read(query)?;
         let view = viewpoint(sources, query)?;
         let candidates = find(sources, &wanted.host, &view)?;
@@ -75,7 +83,45 @@ impl Asked {
         let host = service.map(|service| service.key.hostname.clone()).unwrap_or_default();
         let name = |port| EdsName { port, host: host.clone(), ..wanted.form.clone() };
         let names = ports.into_iter().map(name).collect();
-        Ok(Self { host, candidates, view, names })
+        Ok(Self { host, candidates, view, names, siblings: None })
+    }
+
+    /// The siblings of a connected proxy (R4.9.10).
+    fn siblings(sources: &Sources, query: &Query) -> Result<Self, Refusal> {
+        if let Some(key) = ["port", "subset", "sni-dnat"].into_iter().find(|key| query.has(key)) {
+            return Err(Refusal::query(format!("{LOCAL_CLUSTER} is one name; leave {key} out")));
+        }
+        let Some(id) = query.get("proxy") else {
+            return Err(Refusal::query(format!(
+                "{LOCAL_CLUSTER} is the proxy's own workload, which only a connected one has: give proxy=ID"
+            )));
+        };
+        let view = viewpoint(sources, query)?;
+        let own = view.workload.iter().flat_map(|pod| pod.services.iter());
+        let own: Vec<_> =
+            own.filter_map(|key| sources.registry.service(key)).map(|cell| cell.load()).collect();
+        let key = EdsKey::of_siblings(&view, &own, &sources.mesh);
+        let meant = |one: &Arc<ServiceSnapshot>| {
+            let service = one.service.as_ref().map(|service| &service.key);
+            service.is_some_and(|service| {
+                Some(&service.namespace) == key.namespace.as_ref()
+                    && key.siblings.as_ref().is_some_and(|siblings| siblings.host == service.hostname)
+            })
+        };
+        let candidates: Vec<_> = own.into_iter().filter(meant).collect();
+        let Some(name) = key.meant(LOCAL_CLUSTER).filter(|_| !candidates.is_empty()) else {
+            return Err(Refusal::unknown(format!(
+                "{LOCAL_CLUSTER} of {id} is empty: no service with a TCP port leads to its pod {} (hidden/no-service)",
+                view.id
+            )));
+        };
+        let (host, names) = (name.host.clone(), vec![name]);
+        Ok(Self { host, candidates, view, names, siblings: Some(key) })
+    }
+
+    /// What an assignment is called.
+    pub(super) fn called(&self, name: &EdsName) -> String {
+        if self.siblings.is_some() { LOCAL_CLUSTER.to_owned() } else { name.to_string() }
     }
 
     /// The service that a projection means; the first where it means none.
@@ -98,7 +144,8 @@ impl Asked {
     ) -> T {
         let (networks, standings) = (sources.registry.networks(), sources.registry.standings());
         let (mesh, policies) = (&sources.mesh, sources.registry.policies());
-        let key = EdsKey::of(&self.view, name, &self.candidates, &policies, mesh);
+        let told = || EdsKey::of(&self.view, name, &self.candidates, &policies, mesh);
+        let key = self.siblings.clone().unwrap_or_else(told);
         let service = self.meant(&key);
         let waypoint = service.service.as_ref().and_then(|service| waypoint(service, name, &key, mesh));
         let waypoint =
@@ -125,9 +172,9 @@ impl Asked {
 fn viewpoint(sources: &Sources, query: &Query) -> Result<Arc<ProxyView>, Refusal> {
     let made_up = ["network", "cluster", "ip", "type"].iter().any(|key| query.has(key));
     match query.get("proxy") {
-        Some(_) if made_up => {
-            Err(Refusal::query("proxy=ID already says its network, cluster, ip and type; leave those out"))
-        }
+        Some(_) if made_up => Err(Refusal::query(
+            "a connected proxy has its network, cluster, ip and type: do not give those too",
+        )),
         Some(id) => connected(sources, id),
         None if query.get("network").is_none() && query.get("cluster").is_none() => {
             Err(Refusal::query(USAGE))
@@ -175,9 +222,12 @@ fn imagined(sources: &Sources, query: &Query) -> Result<ProxyView, Refusal> {
     }
     let namespace = query.get("namespace").unwrap_or("default");
     let ip = query.get("ip").unwrap_or("192.0.2.1");
+    if ip.parse::<IpAddr>().is_err() {
+        return Err(Refusal::query(format!("ip {ip:?} is no address")));
+    }
     let kind = query.get("type").unwrap_or("sidecar");
     if !["sidecar", "router"].contains(&kind) {
-        return Err(Refusal::query(format!("type={kind:?} is neither sidecar nor router")));
+        return Err(Refusal::query(format!("type {kind:?} is neither sidecar nor router")));
     }
     let id = format!("{kind}~{ip}~view.{namespace}~{namespace}.svc.{}", sources.domain);
     let metadata = NodeMetadata {
@@ -236,6 +286,6 @@ fn ports(candidates: &[Arc<ServiceSnapshot>], wanted: Option<&str>) -> Result<Ve
             services.map(|service| service.key.hostname.as_str()).next().unwrap_or_default(),
             listed.join(", ")
         ))),
-        Err(_) => Err(Refusal::query(format!("port={text:?} is not a number from 1 to 65535"))),
+        Err(_) => Err(Refusal::query(format!("port {text:?} is not a number from 1 to 65535"))),
     }
 }

@@ -3,6 +3,7 @@
 mod clusters;
 mod endpoints;
 mod gateways;
+mod lint;
 mod policies;
 mod proxies;
 mod services;

@@ -12,15 +12,15 @@ use super::debug::{ago, time};
 use super::query::Query;
 use super::reply::Refusal;
 use super::{Shared, Sources, reply};
-use crate::model::{ClusterId, ClusterStatus, Moment};
-use crate::view::EdsName;
-use crate::view::explain::{EndpointExplanation, explain, unseen};
+use crate::model::{ClusterId, ClusterStatus, EndpointShard, Moment, NetworkId};
+use crate::view::explain::{EndpointExplanation, explain, original_dst, unseen};
+use crate::view::{Decision, EdsName};
 
 /// The page.
 pub(super) async fn page(State(sources): Shared, query: Query) -> Result<Response, Refusal> {
     let asked = Asked::read(&sources, &query, &["endpoint"])?;
     let endpoint = query.get("endpoint").map(str::parse::<IpAddr>).transpose();
-    let endpoint = endpoint.map_err(|error| Refusal::query(format!("endpoint= is no address: {error}")))?;
+    let endpoint = endpoint.map_err(|_| Refusal::query("the endpoint is no address"))?;
     let heard = Heard::of(&sources, &asked);
     let ports = asked.names.iter().map(|name| port_answer(&sources, &asked, name, endpoint, &heard));
     let ports: Vec<_> = ports.collect();
@@ -28,7 +28,7 @@ pub(super) async fn page(State(sources): Shared, query: Query) -> Result<Respons
         && ports.iter().all(|port| port["endpoints"].as_array().is_none_or(Vec::is_empty))
     {
         return Err(Refusal::unknown(format!(
-            "no cluster tells of an endpoint {address} of {}; leave endpoint= out to see those there are",
+            "no cluster tells of an endpoint {address} of {}; ask without it to see those there are",
             asked.host
         )));
     }
@@ -45,11 +45,20 @@ fn port_answer(
     heard: &Heard,
 ) -> Value {
     let mut explanation = asked.of(sources, name, |inputs, key| {
-        let unseen = unseen(&asked.view, name, &asked.candidates, inputs);
-        explain(inputs, name, key, unseen)
+        // What is the proxy's own nobody hides from it.
+        let hidden = || {
+            unseen(&asked.view, name, &asked.candidates, inputs)
+                .or_else(|| original_dst(&asked.view, inputs, name, key))
+        };
+        explain(inputs, name, key, if key.siblings.is_some() { None } else { hidden() })
     });
     if endpoint.is_some() {
         explanation.endpoints.retain(|one| one.address == endpoint);
+        let (endpoints, gateways) = (&explanation.endpoints, &mut explanation.gateways);
+        let leads = |network: &NetworkId| {
+            endpoints.iter().any(|one| one.decision == Decision::ViaGateway && one.network == *network)
+        };
+        gateways.retain(|gateway| leads(&gateway.network));
     }
     let rules: Vec<String> = explanation.rules.iter().map(ToString::to_string).collect();
     let endpoints: Vec<_> = explanation.endpoints.iter().map(|one| row(one, heard)).collect();
@@ -107,7 +116,9 @@ impl Heard {
     fn rows(&self, asked: &Asked) -> Value {
         let endpoints = |id: &ClusterId| -> usize {
             let shards = asked.candidates.iter().filter_map(|candidate| candidate.shard(id));
-            shards.map(|shard| shard.endpoints.len()).sum()
+            let told =
+                |shard: &EndpointShard| shard.service.as_ref().map_or(0, |service| service.inline().len());
+            shards.map(|shard| shard.endpoints.len() + told(shard)).sum()
         };
         let row = |(id, status): (&ClusterId, &ClusterStatus)| {
             json!({

@@ -17,7 +17,7 @@ use crate::model::{ClusterStatus, Moment};
 pub(super) async fn ready(State(sources): Shared, query: Query) -> Response {
     let phase = sources.lifecycle.phase();
     let status = if phase == Phase::Ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    let text = if query.has("verbose") { explain(phase, &sources) } else { phase.word().to_owned() + "\n" };
+    let text = if query.is_on("verbose") { explain(phase, &sources) } else { phase.word().to_owned() + "\n" };
     (status, text).into_response()
 }
 
@@ -25,7 +25,7 @@ fn explain(phase: Phase, sources: &Sources) -> String {
     let mut text = format!("{}\n", phase.word());
     let clusters = sources.registry.clusters().all();
     if clusters.is_empty() {
-        text.push_str("no cluster is configured\n");
+        text.push_str("no cluster is configured: nothing is served; give --kubeconfig or --kubeconfig-dir\n");
     }
     for cluster in &clusters {
         let holds = if cluster.gate_open() { "ok " } else { "not" };

@@ -9,12 +9,16 @@ use super::query::Query;
 use super::reply;
 
 /// Every debug page with what it shows.
-const PAGES: [(&str, &str); 15] = [
+const PAGES: [(&str, &str); 16] = [
     ("clusterz", "clusters and whether they are synced, as istiod prints them"),
     ("clusters", "clusters in full: how fresh, each kind of object, what cannot be read; problems"),
     ("services", "services by namespace: ports, endpoints by cluster, what clusters disagree about"),
     ("gateways", "gateways by network, with what DNS says of their host names"),
     ("policies", "policies by kind: which version of each is in use, and what is wrong with it; MeshConfig"),
+    (
+        "policies?lint",
+        "what has no effect across policies: hosts, subsets and gateways that are not there, selectors that select nothing, objects that others take the place of",
+    ),
     ("endpointz", "every service's endpoints, by cluster"),
     ("endpointShardz", "the same"),
     ("networkz", "the gateways of every network"),
@@ -48,7 +52,8 @@ pub(super) async fn page() -> Html<String> {
         let link = if path.contains("HOST") {
             format!("<code>/debug/{path}</code>")
         } else {
-            format!("<a href=\"/debug/{path}?pretty\"><code>/debug/{path}</code></a>")
+            let and = if path.contains('?') { '&' } else { '?' };
+            format!("<a href=\"/debug/{path}{and}pretty\"><code>/debug/{path}</code></a>")
         };
         let _ = writeln!(rows, "<tr><td>{link}</td><td>{what}</td></tr>");
     }

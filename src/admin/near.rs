@@ -3,17 +3,21 @@
 /// At most so many are suggested.
 const MOST: usize = 3;
 
+/// Longer texts are no host names, and near to none.
+const LONGEST: usize = 253;
+
 /// The names that are nearest to what was asked for, the nearest first: those that differ in a few letters, and those
-/// with the same first label in another namespace. Cost ∝ the names.
+/// with the same first label in another namespace; none for what is longer than any host name. Cost ∝ the names, those
+/// of another length alone are looked at no further.
 pub(super) fn near<'a>(wanted: &str, names: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
+    if wanted.len() > LONGEST {
+        return Vec::new();
+    }
     let label = |text: &'a str| text.split('.').next().unwrap_or(text);
     let wanted_label = wanted.split('.').next().unwrap_or(wanted);
     let far = |name: &'a str| {
-        let whole = distance(wanted, name);
-        let label_only = distance(wanted_label, label(name));
-        let within = |distance: usize, text: &str| (distance <= 1 + text.len() / 5).then_some(distance);
-        let alone = within(label_only, wanted_label).filter(|_| !wanted.contains('.') || label_only == 0);
-        let nearest = [within(whole, wanted), alone].into_iter().flatten().min();
+        let alone = within(wanted_label, label(name)).filter(|far| !wanted.contains('.') || *far == 0);
+        let nearest = [within(wanted, name), alone].into_iter().flatten().min();
         nearest.map(|distance| (distance, name))
     };
     let mut found: Vec<_> = names.filter_map(far).collect();
@@ -25,6 +29,13 @@ pub(super) fn near<'a>(wanted: &str, names: impl Iterator<Item = &'a str>) -> Ve
 /// `; did you mean a, b?`, or nothing.
 pub(super) fn did_you_mean(near: &[&str]) -> String {
     if near.is_empty() { String::new() } else { format!("; did you mean {}?", near.join(", ")) }
+}
+
+/// The distance of two texts, if it is a small part of the first. Texts of other lengths are not compared.
+fn within(wanted: &str, name: &str) -> Option<usize> {
+    let allowed = 1 + wanted.len() / 5;
+    let letters = wanted.chars().count().abs_diff(name.chars().count());
+    (letters <= allowed).then(|| distance(wanted, name)).filter(|distance| *distance <= allowed)
 }
 
 /// How many letters have to be put in, left out or replaced (Levenshtein).
@@ -57,6 +68,9 @@ mod tests {
         assert_eq!(of("payments.default"), [""; 0]);
         assert_eq!(did_you_mean(&of("reviws.default")), "; did you mean reviews.default?");
         assert_eq!(did_you_mean(&[]), "");
+        let long = "a".repeat(254);
+        assert_eq!(near(&long, [long.as_str()].into_iter()), [""; 0]);
+        assert_eq!(near(&long[1..], [&long[1..]].into_iter()).len(), 1);
     }
 
     #[test]

@@ -1,25 +1,41 @@
 //! Query strings.
 
 use std::collections::BTreeMap;
-use std::convert::Infallible;
 
 use axum::extract::FromRequestParts;
 use http::request::Parts;
 
 use super::reply::Refusal;
 
+/// Parameters that are yes or no: `sni-dnat`, `sni-dnat=true`, `sni-dnat=false`.
+const SWITCHES: [&str; 6] = ["conflicts", "invalid", "lint", "pretty", "sni-dnat", "verbose"];
+
 /// The parameters of a request; a parameter without a value (`?pretty`) has the empty one.
 #[derive(Debug, Default)]
 pub(super) struct Query(BTreeMap<String, String>);
 
 impl Query {
-    /// Reads `a=b&c`.
-    pub(super) fn parse(text: &str) -> Self {
-        let pairs = text.split('&').filter(|pair| !pair.is_empty()).map(|pair| {
+    /// Reads `a=b&c`. What is said twice, or of a switch neither yes nor no, is refused: an answer to another
+    /// question would look like one to this.
+    pub(super) fn parse(text: &str) -> Result<Self, Refusal> {
+        let mut parameters = BTreeMap::new();
+        for pair in text.split('&').filter(|pair| !pair.is_empty()) {
             let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-            (decode(key), decode(value))
-        });
-        Self(pairs.collect())
+            let (key, value) = (decode(key), decode(value));
+            if SWITCHES.contains(&&*key) && !["", "true", "false", "1", "0"].contains(&&*value) {
+                return Err(Refusal::query(format!("{key}={value:?} is neither true nor false")));
+            }
+            if parameters.contains_key(&key) {
+                return Err(Refusal::query(format!("parameter {key:?} is given twice; give it once")));
+            }
+            parameters.insert(key, value);
+        }
+        Ok(Self(parameters))
+    }
+
+    /// Whether a switch is on.
+    pub(super) fn is_on(&self, switch: &str) -> bool {
+        self.0.get(switch).is_some_and(|value| !["false", "0"].contains(&&**value))
     }
 
     /// Whether a parameter is there.
@@ -44,10 +60,10 @@ impl Query {
 }
 
 impl<S: Send + Sync> FromRequestParts<S> for Query {
-    type Rejection = Infallible;
+    type Rejection = Refusal;
 
     async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Self::Rejection> {
-        Ok(Self::parse(parts.uri.query().unwrap_or_default()))
+        Self::parse(parts.uri.query().unwrap_or_default())
     }
 }
 
@@ -82,12 +98,22 @@ mod tests {
 
     #[test]
     fn parameters_are_decoded() {
-        let query = Query::parse("host=a%2Eb&pretty&x=1+2&odd=%zz%4");
+        let query = Query::parse("host=a%2Eb&pretty&x=1+2&odd=%zz%4").expect("valid");
         assert_eq!(query.get("host"), Some("a.b"));
         assert!(query.has("pretty") && query.get("pretty").is_none());
         assert_eq!(query.get("x"), Some("1 2"));
         assert_eq!(query.get("odd"), Some("%zz%4"));
         assert!(query.only(&["host", "x", "odd"]).is_ok());
         assert!(query.only(&["host"]).is_err());
+    }
+
+    #[test]
+    fn switches_are_on_or_off_and_nothing_is_said_twice() {
+        let on = |text: &str| Query::parse(text).expect("valid").is_on("sni-dnat");
+        assert!(on("sni-dnat") && on("sni-dnat=true") && on("sni-dnat=1"));
+        assert!(!on("sni-dnat=false") && !on("sni-dnat=0") && !on(""));
+        for wrong in ["sni-dnat=maybe", "host=a&host=b", "host=a&host=a"] {
+            assert!(Query::parse(wrong).is_err(), "{wrong}");
+        }
     }
 }

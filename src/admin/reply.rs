@@ -8,8 +8,11 @@ use super::query::Query;
 
 /// JSON, indented when asked for by `?pretty`.
 pub(super) fn json(query: &Query, value: &impl Serialize) -> Response {
-    let text =
-        if query.has("pretty") { serde_json::to_string_pretty(value) } else { serde_json::to_string(value) };
+    let text = if query.is_on("pretty") {
+        serde_json::to_string_pretty(value)
+    } else {
+        serde_json::to_string(value)
+    };
     match text {
         Ok(text) => ([(header::CONTENT_TYPE, "application/json")], text + "\n").into_response(),
         Err(error) => Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, format!("cannot write JSON: {error}"))

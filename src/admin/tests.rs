@@ -5,8 +5,6 @@ use axum::body::Body;
 use http::{Request, StatusCode};
 use http_body_util::BodyExt as _;
 use serde_json::{Value, json};
-use tokio::sync::watch;
-use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 
 use super::*;
@@ -88,21 +86,7 @@ fn sources() -> Arc<Sources> {
     let registry = Registry::new();
     feed(&registry, "east", ClusterRole::Config, "192.0.2.1");
     feed(&registry, "west", ClusterRole::Remote, "192.0.2.2");
-    let options = prometheus::HistogramOpts::new("pilot_proxy_convergence_time", "Test.");
-    let histogram = prometheus::Histogram::with_opts(options).expect("valid");
-    Arc::new(Sources {
-        registry,
-        mesh: MeshRules::default(),
-        domain: "cluster.local".into(),
-        ingest: None,
-        problems: None,
-        gateway_names: None,
-        policies: None,
-        xds: Arc::new(OneProxy),
-        lifecycle: Lifecycle::new(watch::Sender::new(false).subscribe(), CancellationToken::new()),
-        metrics: Arc::new(Metrics::new(&histogram)),
-        started: Instant::now(),
-    })
+    Arc::new(Sources::just_begun(registry, Arc::new(OneProxy)))
 }
 
 async fn get(path: &str) -> (StatusCode, String) {
@@ -260,12 +244,14 @@ async fn wrong_queries_say_what_is_needed() {
         ("/debug/view?host=x&cluster=east", 404, "no service"),
         ("/debug/view?host=helloworld.sample&cluster=east&port=80", 404, "it has 5000"),
         ("/debug/view?host=helloworld.sample&cluster=east&port=x", 400, "not a number"),
-        ("/debug/view?host=x&cluster=east&ip=y", 400, "no valid IP"),
+        ("/debug/view?host=x&cluster=east&ip=y", 400, "ip \"y\" is no address"),
         ("/debug/explain", 400, "host=HOST"),
-        ("/debug/explain?host=helloworld.sample&cluster=east&endpoint=x", 400, "endpoint= is no address"),
-        ("/debug/explain?host=helloworld.sample&cluster=east&endpoint=9.9.9.9", 404, "leave endpoint= out"),
+        ("/debug/explain?host=helloworld.sample&cluster=east&endpoint=x", 400, "the endpoint is no address"),
+        ("/debug/explain?host=helloworld.sample&cluster=east&endpoint=9.9.9.9", 404, "ask without it"),
         ("/debug/view?host=helloworld.sample&cluster=east&endpoint=10.0.0.1", 400, "unknown parameter"),
         ("/debug/view?host=helloworld.sample&cluster=east&type=ztunnel", 400, "neither sidecar nor router"),
+        ("/debug/view?host=helloworld.sample&cluster=east&sni-dnat=maybe", 400, "neither true nor false"),
+        ("/debug/view?host=helloworld.sample&host=b&cluster=east", 400, "given twice"),
         ("/debug/view?host=inbound%7C80%7C%7C&cluster=east", 400, "outbound|PORT|SUBSET|HOST"),
         (
             "/debug/view?host=outbound%7C5000%7C%7Chelloworld.sample&cluster=east&port=5000",
@@ -307,6 +293,7 @@ async fn services_tell_endpoints_by_cluster_and_gateways_their_cluster() {
         ("/debug/services?cluster=north", 404, "there are east, west"),
         ("/debug/services?namespce=x", 400, "known are namespace"),
         ("/debug/gateways?netwrok=x", 400, "known are network"),
+        ("/debug/gateways?network=nope", 404, "there are those of"),
     ] {
         let (got, text) = get(path).await;
         assert_eq!((got.as_u16(), text.contains(words)), (status, true), "{path}: {text}");

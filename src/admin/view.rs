@@ -9,7 +9,8 @@ use super::query::Query;
 use super::reply::Refusal;
 use super::{Shared, Sources, reply};
 use crate::model::{Endpoint, Locality};
-use crate::view::{AssignedEndpoint, Decision, EdsName, Origin, assign};
+use crate::view::explain::{Absence, explain, original_dst, unseen};
+use crate::view::{AssignedEndpoint, Decision, EdsName, Origin, Target, told};
 
 /// The page.
 pub(super) async fn page(State(sources): Shared, query: Query) -> Result<Response, Refusal> {
@@ -20,8 +21,13 @@ pub(super) async fn page(State(sources): Shared, query: Query) -> Result<Respons
 
 fn answer(sources: &Sources, asked: &Asked, name: &EdsName) -> Value {
     let mut decisions: Vec<(Endpoint, Decision)> = Vec::new();
+    let mut nothing = None;
     let sent: Vec<_> = asked.of(sources, name, |inputs, key| {
-        let assignment = assign(inputs, name, key, &mut decisions);
+        nothing = original_dst(&asked.view, inputs, name, key);
+        if nothing.is_some() {
+            return Vec::new();
+        }
+        let assignment = told(inputs, name, key, &mut decisions);
         let groups = assignment.groups.iter();
         groups.flat_map(|group| group.endpoints.iter().map(|one| sent(one, &group.locality))).collect()
     });
@@ -29,11 +35,22 @@ fn answer(sources: &Sources, asked: &Asked, name: &EdsName) -> Value {
         let chosen = decisions.iter().filter(|(_, decision)| wanted(*decision));
         chosen.map(|(endpoint, decision)| unsent(endpoint, *decision)).collect()
     };
+    let absent = || sent.is_empty().then(|| absence(sources, asked, name)).flatten();
+    let nothing = nothing.or_else(absent);
     json!({
-        "port": name.port, "name": name.to_string(), "endpoints": sent,
+        "nothing": nothing.as_ref().map(|nothing| nothing.code), "detail": nothing.as_ref().map(|nothing| &nothing.detail),
+        "port": name.port, "name": asked.called(name), "endpoints": sent,
         "behindGateways": rows(|decision| decision == Decision::ViaGateway),
         "behindWaypoint": rows(|decision| decision == Decision::ViaWaypoint),
         "hidden": rows(Decision::hides),
+    })
+}
+
+/// Why there is nothing to decide, if that is so.
+fn absence(sources: &Sources, asked: &Asked, name: &EdsName) -> Option<Absence> {
+    asked.of(sources, name, |inputs, key| {
+        let hidden = || unseen(&asked.view, name, &asked.candidates, inputs);
+        explain(inputs, name, key, if key.siblings.is_some() { None } else { hidden() }).nothing
     })
 }
 
@@ -43,11 +60,15 @@ fn sent(endpoint: &AssignedEndpoint<'_>, locality: &Locality) -> Value {
         Origin::Direct(pod) => (&pod.cluster, &pod.network, pod.name.as_str(), "direct"),
         Origin::Gateway { network, cluster } => (cluster, network, "", "gateway"),
     };
-    json!({
+    let mut row = json!({
         "address": endpoint.address(), "port": endpoint.port(), "weight": endpoint.weight,
         "health": endpoint.health, "locality": locality.to_string(), "mtls": endpoint.is_mtls(),
         "via": via, "network": network, "cluster": cluster, "pod": pod,
-    })
+    });
+    if let Target::Named { host, .. } = endpoint.target {
+        row["host"] = json!(host);
+    }
+    row
 }
 
 /// An endpoint that the proxy does not get by its own address.

@@ -21,7 +21,7 @@ use crate::registry::Registry;
 use crate::telemetry::Metrics;
 use crate::trust::{Authority, SecretSource, WorkloadCertificates};
 use crate::view::MeshRules;
-use crate::xds::{Settings, XdsServer};
+use crate::xds::{self, Certificates, Limits, Listener, Settings, TlsFiles, XdsServer};
 
 /// An address with the flag it is named by in errors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,6 +38,7 @@ pub struct Builder {
     ingest: Option<IngestOptions>,
     ready: Option<watch::Receiver<bool>>,
     grpc: Option<ListenAddress>,
+    secure_grpc: Option<(ListenAddress, TlsFiles)>,
     http: Option<ListenAddress>,
     monitoring: Option<ListenAddress>,
     ca_dir: Option<PathBuf>,
@@ -50,6 +51,7 @@ pub struct Builder {
     reachable: Vec<(NetworkId, NetworkId)>,
     features: Features,
     aliases: BTreeMap<ClusterId, ClusterId>,
+    limits: Limits,
 }
 
 impl Default for Builder {
@@ -59,6 +61,7 @@ impl Default for Builder {
             ingest: None,
             ready: None,
             grpc: None,
+            secure_grpc: None,
             http: None,
             monitoring: None,
             ca_dir: None,
@@ -71,6 +74,7 @@ impl Default for Builder {
             reachable: Vec::new(),
             features: Features::default(),
             aliases: BTreeMap::new(),
+            limits: Limits::default(),
         }
     }
 }
@@ -101,6 +105,19 @@ impl Builder {
     pub fn grpc_addr(mut self, address: SocketAddr) -> Self {
         let flag = "--grpc-addr";
         self.grpc = Some(ListenAddress { flag, address });
+        self
+    }
+
+    /// Serves xDS over TLS here, too. Changed files are taken over while it serves.
+    pub fn secure_grpc_addr(mut self, address: SocketAddr, files: TlsFiles) -> Self {
+        let flag = "--secure-grpc-addr";
+        self.secure_grpc = Some((ListenAddress { flag, address }, files));
+        self
+    }
+
+    /// Bounds of connections and streams; their defaults otherwise.
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
         self
     }
 
@@ -172,15 +189,26 @@ impl Builder {
     /// [`AppError`], naming the flag or file at fault; nothing is left running then.
     pub async fn bind(self) -> Result<Bound, AppError> {
         let secrets = self.secrets()?;
-        let (grpc, http, monitoring) =
-            (listen(self.grpc).await?, listen(self.http).await?, listen(self.monitoring).await?);
-        let addresses = Addresses { grpc: local(&grpc), http: local(&http), monitoring: local(&monitoring) };
+        let listeners = self.listeners()?;
+        let of = |secure: bool| listeners.iter().find(|listener| listener.certificates.is_some() == secure);
+        let xds_at = |secure: bool| of(secure).and_then(|listener| listener.tcp.local_addr().ok());
+        let (http, monitoring) = (listen(self.http)?, listen(self.monitoring)?);
+        let addresses = Addresses {
+            grpc: xds_at(false),
+            secure_grpc: xds_at(true),
+            http: local(&http),
+            monitoring: local(&monitoring),
+        };
         let stop = CancellationToken::new();
         let stop_on_drop = stop.clone().drop_guard();
         let quirks = self.ingest.as_ref().map(|options| options.quirks).unwrap_or_default();
         let registry = self.registry.clone().unwrap_or_else(|| Registry::with_quirks(quirks));
         let ingest = match self.ingest.clone() {
-            Some(options) => Some(ingest::start(options, Arc::clone(&registry), stop.clone()).await?),
+            Some(options) => {
+                let service_scopes = options.service_scopes || self.features.multi_network;
+                let options = IngestOptions { service_scopes, ..options };
+                Some(ingest::start(options, Arc::clone(&registry), stop.clone()).await?)
+            }
             None => None,
         };
         let ready = match (&ingest, &self.ready) {
@@ -201,6 +229,7 @@ impl Builder {
             debounce_max: self.debounce_max,
             insecure_plaintext_sds: self.insecure_plaintext_sds,
             cluster_aliases: self.aliases.clone(),
+            limits: self.limits,
         };
         let xds = XdsServer::new(Arc::clone(&registry), settings, secrets);
         let metrics = Arc::new(Metrics::new(&xds.counts().convergence));
@@ -219,7 +248,20 @@ impl Builder {
         };
         let pages = Pages { http, monitoring };
         let admin = AdminThread::start(pages, Arc::new(sources), stop.clone()).map_err(AppError::Thread)?;
-        Ok(Bound { addresses, xds, grpc, ingest, ready, stop, admin, _stop_on_drop: stop_on_drop })
+        Ok(Bound { addresses, xds, listeners, ingest, ready, stop, admin, _stop_on_drop: stop_on_drop })
+    }
+
+    /// Opens the listeners of xDS.
+    fn listeners(&self) -> Result<Vec<Listener>, AppError> {
+        let certificates = match &self.secure_grpc {
+            Some((_, files)) => Some(Certificates::load(files.clone())?),
+            None => None,
+        };
+        let plain = listen(self.grpc)?;
+        let secure = listen(self.secure_grpc.as_ref().map(|(address, _)| *address))?;
+        let plain = plain.map(|tcp| Listener { tcp, certificates: None });
+        let secure = secure.map(|tcp| Listener { tcp, certificates });
+        Ok(plain.into_iter().chain(secure).collect())
     }
 
     fn secrets(&self) -> Result<Option<Arc<dyn SecretSource>>, AppError> {
@@ -232,11 +274,11 @@ impl Builder {
     }
 }
 
-async fn listen(wanted: Option<ListenAddress>) -> Result<Option<TcpListener>, AppError> {
+fn listen(wanted: Option<ListenAddress>) -> Result<Option<TcpListener>, AppError> {
     let Some(ListenAddress { flag, address }) = wanted else {
         return Ok(None);
     };
-    let bound = TcpListener::bind(address).await;
+    let bound = xds::listen(address);
     bound.map(Some).map_err(|error| AppError::listen(flag, address, error))
 }
 

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use crate::ingest::IngestError;
 use crate::trust::TrustError;
-use crate::xds::ServeError;
+use crate::xds::TlsError;
 
 /// All are *Fatal*: before [`Bound::run`](super::Bound::run) nothing keeps running after one.
 #[derive(Debug, thiserror::Error)]
@@ -26,7 +26,7 @@ pub enum AppError {
     #[error(transparent)]
     Ingest(#[from] IngestError),
     /// The CA cannot be used.
-    #[error("--ca-dir: {error}")]
+    #[error("--ca-dir: {error}{}", cause(error))]
     Ca {
         /// The directory.
         path: PathBuf,
@@ -36,9 +36,14 @@ pub enum AppError {
     /// The admin pages have no thread.
     #[error("cannot start the thread of the admin pages: {0}")]
     Thread(std::io::Error),
-    /// Serving xDS ended by itself.
-    #[error(transparent)]
-    Serve(#[from] ServeError),
+    /// The TLS listener's files cannot be used.
+    #[error("--tls-cert, --tls-key, --client-ca: {0}")]
+    Tls(#[from] TlsError),
+}
+
+/// What the system said, which the error of the CA leaves to its source.
+fn cause(error: &TrustError) -> String {
+    std::error::Error::source(error).map(|cause| format!(": {cause}")).unwrap_or_default()
 }
 
 impl AppError {
@@ -58,6 +63,6 @@ impl AppError {
 
     /// Whether the configuration is at fault, not the machine.
     pub fn is_configuration(&self) -> bool {
-        matches!(self, Self::Ingest(_) | Self::Ca { .. })
+        matches!(self, Self::Ingest(_) | Self::Ca { .. } | Self::Tls(_))
     }
 }

@@ -3,30 +3,26 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::AppError;
 use crate::admin::XdsStatus;
 use crate::telemetry::XdsSample;
-use crate::xds::XdsServer;
 use crate::xds::resource::ResourceType;
-use crate::xds::status::StreamStatus;
+use crate::xds::status::{ChainCollision, StreamStatus};
+use crate::xds::{Listener, XdsServer};
 
-/// Serves on `listener`, or without one only waits, until `stop`.
+/// Serves on `listeners`, or without one only waits, until `stop`.
 pub(super) async fn until(
     server: Arc<XdsServer>,
-    listener: Option<TcpListener>,
+    listeners: Vec<Listener>,
     ready: watch::Receiver<bool>,
     stop: CancellationToken,
-) -> Result<(), AppError> {
-    match listener {
-        Some(listener) => Ok(server.serve(listener, ready, stop).await?),
-        None => {
-            stop.cancelled().await;
-            Ok(())
-        }
+) {
+    if listeners.is_empty() {
+        stop.cancelled().await;
+    } else {
+        server.serve(listeners, ready, stop).await;
     }
 }
 
@@ -36,6 +32,10 @@ pub(super) struct Status(pub(super) Arc<XdsServer>);
 impl XdsStatus for Status {
     fn streams(&self) -> Vec<StreamStatus> {
         self.0.streams()
+    }
+
+    fn chain_collisions(&self) -> Vec<ChainCollision> {
+        self.0.chain_collisions()
     }
 
     fn sample(&self) -> XdsSample {
@@ -50,6 +50,7 @@ impl XdsStatus for Status {
             rejects: by_type(&|kind| counts.rejects.get(kind)),
             expired_nonces: by_type(&|kind| counts.expired_nonces.get(kind)),
             bytes: by_type(&|kind| counts.bytes.get(kind)),
+            largest: by_type(&|kind| counts.largest.get(kind)),
             builds: vec![
                 ("assignment", read(&counts.assignment_builds)),
                 ("service", read(&counts.service_builds)),
@@ -66,6 +67,7 @@ impl XdsStatus for Status {
             chain_conflicts: read(&counts.chain_conflicts),
             secrets_withheld: read(&counts.secrets_withheld),
             refused_streams: read(&counts.refused_streams),
+            connections: counts.connections.all().to_vec(),
         }
     }
 }

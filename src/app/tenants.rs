@@ -3,19 +3,20 @@
 
 mod generator;
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Command;
 
-use envoy_types::pb::envoy::config::cluster::v3::cluster::{ClusterDiscoveryType, DiscoveryType};
 use prost::Message;
 use serde_json::Value;
 
-use crate::ingest::read_policy;
-use crate::model::policy::{MeshConfig, PolicyId, PolicyKind};
-use crate::model::{InterceptionMode, PortProtocol, ProxyKind, Service};
+use crate::ingest::{read_entry, read_policy};
+use crate::model::policy::{Gateway, MeshConfig, PolicyId, PolicyKind};
+use crate::model::{InterceptionMode, PortProtocol, ProxyKind, Service, ServiceKey};
 use crate::registry::{PolicyObject, PolicySnapshot};
 use crate::view::OutboundKey;
 use crate::xds::resources::tests::fixtures::{port, service, sidecar};
+use crate::xds::resources::tests::gateway::guarded;
 use crate::xds::resources::tests::validate::{Generated, document, envoy, generated, opened};
 use generator::Dice;
 
@@ -23,6 +24,8 @@ use generator::Dice;
 const OBJECTS: usize = 150;
 /// Objects that one Envoy reads together.
 const BATCH: usize = 150;
+/// Objects of each kind that an Envoy reads alone.
+const ALONE: usize = 30;
 
 /// Makes the spec of the object with a number.
 type Make = fn(&mut Dice, usize) -> Value;
@@ -30,25 +33,47 @@ type Make = fn(&mut Dice, usize) -> Value;
 /// An object that was accepted.
 struct Accepted {
     spec: Value,
-    object: PolicyObject,
+    made: Made,
     /// Which of the services it is about.
     number: usize,
 }
 
-/// Random objects of a kind, and how many were refused.
-fn accepted(kind: PolicyKind, make: Make) -> Vec<Accepted> {
-    let mut dice = Dice::new(kind as u64 + 1);
+/// What an object was read as.
+enum Made {
+    Policy(PolicyObject),
+    Services(Vec<Service>),
+}
+
+/// Random objects and how many of them were refused: some are.
+fn accepted(
+    what: &str,
+    (seed, objects): (u64, usize),
+    make: Make,
+    read: impl Fn(usize, &Value) -> Result<Made, String>,
+) -> Vec<Accepted> {
+    let mut dice = Dice::new(seed);
     let (mut all, mut refused) = (Vec::new(), 0);
-    for number in 0..OBJECTS {
+    for number in 0..objects {
         let spec = make(&mut dice, number);
-        let id = PolicyId::new("sample", format!("o{number}"));
-        match read_policy(kind, id, &spec) {
-            Ok(object) => all.push(Accepted { spec, object, number }),
+        match read(number, &spec) {
+            Ok(made) => all.push(Accepted { spec, made, number }),
             Err(_) => refused += 1,
         }
     }
-    assert!(all.len() > OBJECTS / 5 && refused > 0, "{kind:?}: {} of {OBJECTS}", all.len());
+    assert!(all.len() > objects / 5 && refused > 0, "{what}: {} of {objects}", all.len());
     all
+}
+
+fn policies(kind: PolicyKind, objects: usize, make: Make) -> Vec<Accepted> {
+    accepted(&format!("{kind:?}"), (kind as u64 + 1, objects), make, |number, spec| {
+        read_policy(kind, PolicyId::new("sample", format!("o{number}")), spec).map(Made::Policy)
+    })
+}
+
+fn entries() -> Vec<Accepted> {
+    accepted("ServiceEntry", (100, OBJECTS), generator::service_entry, |_, spec| {
+        read_entry(spec).map(Made::Services)
+    })
 }
 
 /// The service that objects with this number are about, with addresses of its own.
@@ -63,11 +88,8 @@ fn about(number: usize) -> Service {
     Service { vips: vec![("east".into(), vec![vip])], ..service(&format!("h{number}"), ports) }
 }
 
-fn router(objects: &[&Accepted]) -> OutboundKey {
-    let gateways = objects.iter().filter_map(|one| match &one.object {
-        PolicyObject::Gateway(gateway) => Some(gateway.meta.id.clone()),
-        _ => None,
-    });
+fn router(policies: &PolicySnapshot) -> OutboundKey {
+    let gateways = policies.of::<Gateway>("").iter().map(|gateway| gateway.meta.id.clone());
     OutboundKey {
         kind: ProxyKind::Router,
         gateways: gateways.collect(),
@@ -75,36 +97,51 @@ fn router(objects: &[&Accepted]) -> OutboundKey {
     }
 }
 
-/// A bootstrap of these resources. Envoy makes static clusters whose endpoints need no server before it has a stream that
-/// secrets could be asked over, and looks for it: there they come without TLS.
-fn bootstrap(made: Generated) -> Vec<u8> {
-    let mut made = document(made);
-    let early = ClusterDiscoveryType::Type(DiscoveryType::OriginalDst.into());
-    let clusters = made.static_resources.iter_mut().flat_map(|all| &mut all.clusters);
-    for cluster in clusters.filter(|cluster| cluster.cluster_discovery_type.as_ref() == Some(&early)) {
-        cluster.transport_socket = None;
-    }
-    made.encode_to_vec()
+/// A router that leads mesh traffic on to everything.
+fn east_west() -> OutboundKey {
+    OutboundKey { kind: ProxyKind::Router, east_west: true, ..sidecar(InterceptionMode::Redirect) }
 }
 
-/// Why Envoy does not take what these objects make together.
-fn refusal(envoy: &Path, directory: &Path, objects: &[&Accepted]) -> Option<String> {
-    let policies = PolicySnapshot::with(MeshConfig::default(), objects.iter().map(|one| one.object.clone()));
-    let numbers: std::collections::BTreeSet<_> = objects.iter().map(|one| one.number).collect();
-    let services: Vec<_> = numbers.into_iter().map(about).collect();
-    let worlds = [
-        generated(&sidecar(InterceptionMode::Redirect), &policies, &services),
-        generated(&sidecar(InterceptionMode::None), &policies, &services),
-        opened(&router(objects), &policies, &services),
-    ];
+/// Policies, and services of which no two have one name.
+fn world(objects: &[&Accepted]) -> (PolicySnapshot, Vec<Service>) {
+    let (mut policies, mut services) = (Vec::new(), BTreeMap::<ServiceKey, Service>::new());
+    for one in objects {
+        match &one.made {
+            Made::Policy(object) => {
+                policies.push(object.clone());
+                let about = about(one.number);
+                services.insert(about.key.clone(), about);
+            }
+            Made::Services(all) => {
+                services.extend(all.iter().map(|service| (service.key.clone(), service.clone())));
+            }
+        }
+    }
+    (PolicySnapshot::with(MeshConfig::default(), policies), services.into_values().collect())
+}
+
+/// Why Envoy does not take one of these.
+fn refused(envoy: &Path, directory: &Path, worlds: Vec<Generated>) -> Option<String> {
     worlds.into_iter().enumerate().find_map(|(at, made)| {
         let file = directory.join(format!("{at}.pb"));
-        std::fs::write(&file, bootstrap(made)).expect("written");
+        std::fs::write(&file, document(made).encode_to_vec()).expect("written");
         let arguments = ["--mode", "validate", "--log-level", "error", "--concurrency", "1", "-c"];
         let answer = Command::new(envoy).args(arguments).arg(&file).output().expect("Envoy starts");
         let said = || format!("world {at}: {}", String::from_utf8_lossy(&answer.stderr));
         (!answer.status.success()).then(said)
     })
+}
+
+/// Why Envoy does not take what these objects make together.
+fn refusal(envoy: &Path, directory: &Path, objects: &[&Accepted]) -> Option<String> {
+    let (policies, services) = world(objects);
+    let worlds = vec![
+        generated(&sidecar(InterceptionMode::Redirect), &policies, &services),
+        generated(&sidecar(InterceptionMode::None), &policies, &services),
+        generated(&east_west(), &policies, &services),
+        opened(&router(&policies), &policies, &services),
+    ];
+    refused(envoy, directory, worlds)
 }
 
 /// The fewest of some objects that Envoy refuses, by halves, and what it says.
@@ -133,11 +170,38 @@ fn what_is_accepted_of_policies_envoy_takes() {
         (PolicyKind::Gateway, generator::gateway),
         (PolicyKind::AuthorizationPolicy, generator::authorization_policy),
     ];
-    let all: Vec<_> = kinds.into_iter().flat_map(|(kind, make)| accepted(kind, make)).collect();
+    let all = kinds.into_iter().flat_map(|(kind, make)| policies(kind, OBJECTS, make));
+    let all: Vec<_> = all.chain(entries()).collect();
     let all: Vec<_> = all.iter().collect();
-    for batch in all.chunks(BATCH * kinds.len()) {
+    for batch in all.chunks(BATCH * (kinds.len() + 1)) {
         if let Some(why) = refusal(&envoy, directory.path(), batch) {
             panic!("{}", culprits(&envoy, directory.path(), batch, why));
         }
+    }
+}
+
+/// What is of one proxy alone: each object is read by an Envoy of its own.
+#[test]
+fn what_is_accepted_for_single_proxies_envoy_takes() {
+    let Some(envoy) = envoy() else { return };
+    let directory = tempfile::tempdir().expect("a directory");
+    let entries = entries();
+    for one in policies(PolicyKind::Sidecar, ALONE, generator::sidecar) {
+        let among: Vec<_> = entries.iter().take(10).chain([&one]).collect();
+        let (policies, services) = world(&among);
+        let keys = [InterceptionMode::Redirect, InterceptionMode::None].map(|mode| OutboundKey {
+            sidecar: Some(PolicyId::new("sample", format!("o{}", one.number))),
+            ..sidecar(mode)
+        });
+        let worlds = keys.map(|key| generated(&key, &policies, &services));
+        let why = refused(&envoy, directory.path(), worlds.into());
+        assert!(why.is_none(), "{}\n{}", why.unwrap_or_default(), shortened(&one.spec));
+    }
+    for one in policies(PolicyKind::PeerAuthentication, ALONE, generator::peer_authentication) {
+        let (policies, _) = world(&[&one]);
+        let worlds = [InterceptionMode::Redirect, InterceptionMode::None]
+            .map(|mode| guarded(&policies, "sample", mode));
+        let why = refused(&envoy, directory.path(), worlds.into());
+        assert!(why.is_none(), "{}\n{}", why.unwrap_or_default(), shortened(&one.spec));
     }
 }

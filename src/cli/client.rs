@@ -78,7 +78,10 @@ fn is_message(text: &str) -> bool {
 }
 
 fn page(server: &str, path: &str) -> Result<Uri, ClientError> {
-    let wrong = |problem: &str| ClientError::Url { url: server.to_owned(), problem: problem.to_owned() };
+    let wrong = |problem: &str| ClientError::Url { url: without_user(server), problem: problem.to_owned() };
+    if server.contains('@') {
+        return Err(wrong("it has a user or a password, and the server asks for none: leave them out"));
+    }
     let uri: Uri = format!("{}{path}", server.trim_end_matches('/'))
         .parse()
         .map_err(|error: http::uri::InvalidUri| wrong(&error.to_string()))?;
@@ -87,6 +90,11 @@ fn page(server: &str, path: &str) -> Result<Uri, ClientError> {
         Some("http") => Err(wrong("it names no host")),
         _ => Err(wrong("it does not begin with http://")),
     }
+}
+
+/// What comes before an `@` may be a secret.
+fn without_user(url: &str) -> String {
+    url.rsplit_once('@').map_or_else(|| url.to_owned(), |(_, rest)| format!("…@{rest}"))
 }
 
 async fn get(uri: Uri) -> Result<(StatusCode, Bytes), String> {
@@ -149,6 +157,17 @@ pub(super) fn finish(result: anyhow::Result<()>) -> std::process::ExitCode {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_password_is_refused_and_never_repeated() {
+        let error = page("http://user:canary@127.0.0.1:8080", "/").expect_err("refused");
+        assert!(error.is_usage());
+        let text = error.to_string();
+        assert!(
+            text.contains("127.0.0.1:8080") && !text.contains("canary") && !text.contains("user:"),
+            "{text}"
+        );
+    }
 
     #[test]
     fn only_one_line_is_a_refusal_of_ours() {

@@ -8,7 +8,9 @@ use clap::ValueEnum;
 use serde_json::{Map, Value, json};
 
 use super::client::{finish, rows, text};
+use super::printing;
 use super::table::{self, Output};
+use super::value::some_time;
 use crate::xds::client::{Answer, Asker, Decoder, Protocol, node};
 use crate::xds::resource::ResourceType;
 
@@ -16,7 +18,7 @@ use crate::xds::resource::ResourceType;
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The ADS server, plaintext
-    #[arg(long, env = "TOMBOLO_XDS", value_name = "ADDR", default_value = "127.0.0.1:15010")]
+    #[arg(long, env = "TOMBOLO_XDS", value_name = "ADDR", default_value = "127.0.0.1:15010", value_parser = parse_address)]
     xds: String,
     /// Who asks: a node as JSON ({"id":…,"metadata":{…}}) or only its id TYPE~IP~POD.NAMESPACE~DOMAIN
     #[arg(long = "as", value_name = "NODE", value_parser = parse_node)]
@@ -31,7 +33,7 @@ pub struct Args {
     #[arg(long)]
     delta: bool,
     /// How long an answer may take
-    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = some_time)]
     timeout: Duration,
     /// Form of the answer
     #[arg(long, short, value_enum, default_value_t)]
@@ -71,11 +73,30 @@ struct Viewer {
     id: String,
     cluster: String,
     metadata: Map<String, Value>,
+    /// Keys that are not sent.
+    others: Vec<String>,
+}
+
+/// `host:port`.
+fn parse_address(text: &str) -> Result<String, String> {
+    match text.rsplit_once(':') {
+        _ if text.contains("://") => Err("HOST:PORT belongs there, without http://".to_owned()),
+        _ if text.contains('@') => Err("HOST:PORT belongs there, without a user".to_owned()),
+        Some((host, port)) if !host.is_empty() && port.parse().is_ok_and(|port: u16| port != 0) => {
+            Ok(text.to_owned())
+        }
+        _ => Err("HOST:PORT belongs there".to_owned()),
+    }
 }
 
 fn parse_node(argument: &str) -> Result<Viewer, String> {
     if !argument.trim_start().starts_with('{') {
-        return Ok(Viewer { id: argument.to_owned(), cluster: "dump".to_owned(), metadata: Map::new() });
+        return Ok(Viewer {
+            id: argument.to_owned(),
+            cluster: "dump".to_owned(),
+            metadata: Map::new(),
+            others: Vec::new(),
+        });
     }
     let value: Value = serde_json::from_str(argument).map_err(|error| format!("not JSON: {error}"))?;
     let id = value["id"].as_str().ok_or("it has no text `id`")?.to_owned();
@@ -85,7 +106,9 @@ fn parse_node(argument: &str) -> Result<Viewer, String> {
         _ => return Err("`metadata` is not an object".to_owned()),
     };
     let cluster = value["cluster"].as_str().unwrap_or("dump").to_owned();
-    Ok(Viewer { id, cluster, metadata })
+    let keys = value.as_object().into_iter().flat_map(Map::keys);
+    let others = keys.filter(|key| !["id", "cluster", "metadata"].contains(&key.as_str())).cloned().collect();
+    Ok(Viewer { id, cluster, metadata, others })
 }
 
 /// Runs the command.
@@ -94,6 +117,10 @@ pub async fn run(args: Args) -> ExitCode {
 }
 
 async fn show(args: &Args) -> anyhow::Result<()> {
+    if !args.viewer.others.is_empty() {
+        let others = args.viewer.others.join(", ");
+        printing::note(&format_args!("--as: {others} of the node is not sent; id, cluster and metadata are"));
+    }
     let asker = Asker {
         address: args.xds.clone(),
         node: node(&args.viewer.id, &args.viewer.cluster, &args.viewer.metadata),
@@ -118,7 +145,12 @@ async fn show(args: &Args) -> anyhow::Result<()> {
                 "removed": answer.removed}),
         )?,
     };
-    table::print(&text);
+    if resources.is_empty() && matches!(args.kind, Kind::Sds) {
+        printing::note(
+            &"no secrets: a tombolo server sends them with --ca-dir and --insecure-plaintext-sds only",
+        );
+    }
+    printing::data(&text);
     Ok(())
 }
 
@@ -239,6 +271,12 @@ mod tests {
         assert_eq!(parse_node("sidecar~1.1.1.1~a.b~c").expect("an id").id, "sidecar~1.1.1.1~a.b~c");
         let viewer = parse_node(r#"{"id":"x","metadata":{"NETWORK":"n"}}"#).expect("JSON");
         assert_eq!(viewer.metadata["NETWORK"], "n");
+        let viewer = parse_node(r#"{"id":"x","meta":{},"locality":{}}"#).expect("JSON");
+        assert_eq!(viewer.others, ["locality", "meta"]);
+        assert!(parse_address("localhost:15010").is_ok() && parse_address("[::1]:1").is_ok());
+        for wrong in ["http://a:1", "a", "a:x", ":1", "u:p@a:1"] {
+            assert!(parse_address(wrong).is_err(), "{wrong}");
+        }
         for wrong in ["{", "{}", r#"{"id":"x","metadata":1}"#] {
             assert!(parse_node(wrong).is_err(), "{wrong}");
         }

@@ -141,7 +141,8 @@ fn verdict(endpoints: &[Value]) -> String {
     let led = if led > 0 { format!("{led} behind a waypoint, ") } else { String::new() };
     let noun = if all == 1 { "endpoint" } else { "endpoints" };
     let others = if others > 0 { format!("; {others} of other ports") } else { String::new() };
-    format!("{all} {noun}: {direct} sent as they are, {behind} behind gateways, {led}{hidden} hidden{others}")
+    let sent = if direct == 1 { "sent as it is" } else { "sent as they are" };
+    format!("{all} {noun}: {direct} {sent}, {behind} behind gateways, {led}{hidden} hidden{others}")
 }
 
 fn endpoints(all: &[&Value]) -> String {
@@ -249,10 +250,11 @@ fn clusters(all: &[Value]) -> String {
 }
 
 fn address(row: &Value) -> String {
-    match (text(row, "address").is_empty(), text(row, "socket")) {
-        (false, _) => socket(row),
-        (true, path) if path.is_empty() => "no address".to_owned(),
-        (true, path) => format!("unix:{path}"),
+    match (text(row, "address").is_empty(), text(row, "socket"), text(row, "host")) {
+        (false, ..) => socket(row),
+        (true, path, _) if !path.is_empty() => format!("unix:{path}"),
+        (true, _, host) if !host.is_empty() => format!("{host}:{}", text(row, "port")),
+        _ => "no address".to_owned(),
     }
 }
 

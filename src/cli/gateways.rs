@@ -46,9 +46,10 @@ fn short(answer: &Value) -> String {
 
 fn wide(answer: &Value) -> String {
     let line = |row: &Value| {
-        let mut cells = ["network", "cluster", "address", "port", "hbonePort", "hostname"]
-            .map(|key| text(row, key))
-            .to_vec();
+        let mut cells = ["network", "cluster", "address", "port"].map(|key| text(row, key)).to_vec();
+        // 0 is none.
+        cells.extend([text(row, "hbonePort")].map(|port| if port == "0" { String::new() } else { port }));
+        cells.push(text(row, "hostname"));
         cells.extend([
             state(row),
             age(&row["resolvedSeconds"]),

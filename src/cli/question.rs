@@ -1,5 +1,7 @@
 //! What is asked about a host, and as whom: arguments of several commands.
 
+use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::str::FromStr;
 
 use super::client::encode;
@@ -85,12 +87,24 @@ impl FromStr for Viewer {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let mut query = String::new();
+        let (mut query, mut said) = (String::new(), BTreeSet::new());
         let mut placed = false;
         for part in text.split(',').filter(|part| !part.is_empty()) {
             let (key, value) = part.split_once('=').ok_or_else(|| format!("{part:?} is not KEY=VALUE"))?;
             if !KEYS.contains(&key) {
                 return Err(format!("unknown key {key:?}; known are {}", KEYS.join(", ")));
+            }
+            if !said.insert(key) {
+                return Err(format!("{key}= is given twice"));
+            }
+            match key {
+                "ip" if value.parse::<IpAddr>().is_err() => {
+                    return Err(format!("ip={value:?} is no address"));
+                }
+                "type" if !["sidecar", "router"].contains(&value) => {
+                    return Err(format!("type={value:?} is neither sidecar nor router"));
+                }
+                _ => {}
             }
             placed |= !value.is_empty() && ["network", "cluster"].contains(&key);
             query += &format!("&{key}={}", encode(value));
@@ -106,7 +120,15 @@ mod tests {
     #[test]
     fn who_asks_is_checked() {
         assert!("network=n".parse::<Viewer>().is_ok());
-        for wrong in ["", "namespace=x", "netwrok=n", "network"] {
+        for wrong in [
+            "",
+            "namespace=x",
+            "netwrok=n",
+            "network",
+            "cluster=a,cluster=b",
+            "cluster=a,ip=zz",
+            "cluster=a,type=waypoint",
+        ] {
             assert!(wrong.parse::<Viewer>().is_err(), "{wrong}");
         }
         for wrong in ["", ":80", "h:0", "h:x"] {

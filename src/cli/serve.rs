@@ -1,5 +1,6 @@
 //! `tombolo serve`.
 
+use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -10,17 +11,22 @@ use std::time::Duration;
 use anyhow::Context as _;
 use serde_json::json;
 
+use super::value::time;
 use super::{EXIT_FAILURE, EXIT_USAGE, fail};
 use crate::app::{Addresses, AppError, Bound, Server};
-use crate::config::{self, Config, DnsServer, Settings, WatchSettings};
+use crate::config::{self, Config, DnsServer, LimitSettings, Settings, WatchSettings};
 use crate::ingest::client::{BadServer, ServerList};
 use crate::ingest::{
     ClusterOptions, ConfigCluster, ConfigSource, EntryOptions, IngestOptions, KubeconfigPolicy, McsOptions,
     NetworkOptions, Remotes, SnapshotOptions, networks,
 };
 use crate::lifecycle;
-use crate::model::{Quirks, SessionLabels};
+use crate::model::{ClusterId, Quirks, SessionLabels};
 use crate::telemetry::{self, LogFormat};
+use crate::xds::{Limits, TlsFiles};
+
+/// Files that are not connections of proxies: API servers, pages, snapshots.
+const OTHER_FILES: usize = 256;
 
 /// Arguments of `tombolo serve`.
 ///
@@ -28,7 +34,7 @@ use crate::telemetry::{self, LogFormat};
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// YAML file of settings: the names of these flags without dashes in front, and reachableNetworks, clusters, watch,
-    /// mcs, features, dual-stack, revision, persistent-session-label, persistent-session-header-label,
+    /// limits, mcs, features, dual-stack, revision, persistent-session-label, persistent-session-header-label,
     /// cross-cluster-workload-entries, services-select-workload-entries and service-entries-select-pods
     #[arg(long, env = "TOMBOLO_CONFIG", value_name = "FILE")]
     config: Option<PathBuf>,
@@ -66,6 +72,18 @@ pub struct Args {
     /// Plaintext xDS [default: 127.0.0.1:15010]
     #[arg(long, env = "TOMBOLO_GRPC_ADDR", value_name = "IP:PORT")]
     grpc_addr: Option<SocketAddr>,
+    /// xDS over TLS, normally port 15012; needs --tls-cert and --tls-key [default: none]
+    #[arg(long, env = "TOMBOLO_SECURE_GRPC_ADDR", value_name = "IP:PORT")]
+    secure_grpc_addr: Option<SocketAddr>,
+    /// Certificate of that listener and what leads to its root, in PEM; read again when it changes
+    #[arg(long, env = "TOMBOLO_TLS_CERT", value_name = "FILE")]
+    tls_cert: Option<PathBuf>,
+    /// Its private key, in PEM; read again when it changes
+    #[arg(long, env = "TOMBOLO_TLS_KEY", value_name = "FILE")]
+    tls_key: Option<PathBuf>,
+    /// Roots of clients' certificates, in PEM: with it every client of that listener needs one
+    #[arg(long, env = "TOMBOLO_CLIENT_CA", value_name = "FILE")]
+    client_ca: Option<PathBuf>,
     /// Readiness and debug pages [default: 127.0.0.1:8080]
     #[arg(long, env = "TOMBOLO_HTTP_ADDR", value_name = "IP:PORT")]
     http_addr: Option<SocketAddr>,
@@ -73,16 +91,16 @@ pub struct Args {
     #[arg(long, env = "TOMBOLO_MONITORING_ADDR", value_name = "IP:PORT")]
     monitoring_addr: Option<SocketAddr>,
     /// How long the start waits for a remote cluster, also PILOT_REMOTE_CLUSTER_TIMEOUT [default: 30s]
-    #[arg(long, env = "TOMBOLO_REMOTE_CLUSTER_TIMEOUT", value_name = "TIME", value_parser = humantime::parse_duration)]
+    #[arg(long, env = "TOMBOLO_REMOTE_CLUSTER_TIMEOUT", value_name = "TIME", value_parser = time)]
     remote_cluster_timeout: Option<Duration>,
     /// Quiet time before a push, also PILOT_DEBOUNCE_AFTER; 0s pushes the first change at once [default: 0s]
-    #[arg(long, env = "TOMBOLO_DEBOUNCE_AFTER", value_name = "TIME", value_parser = humantime::parse_duration)]
+    #[arg(long, env = "TOMBOLO_DEBOUNCE_AFTER", value_name = "TIME", value_parser = time)]
     debounce_after: Option<Duration>,
     /// Longest delay of a push under --debounce-after, also PILOT_DEBOUNCE_MAX [default: 10s]
-    #[arg(long, env = "TOMBOLO_DEBOUNCE_MAX", value_name = "TIME", value_parser = humantime::parse_duration)]
+    #[arg(long, env = "TOMBOLO_DEBOUNCE_MAX", value_name = "TIME", value_parser = time)]
     debounce_max: Option<Duration>,
     /// How long the endpoints of a removed cluster stay [default: 5s]
-    #[arg(long, env = "TOMBOLO_REMOVAL_GRACE", value_name = "TIME", value_parser = humantime::parse_duration)]
+    #[arg(long, env = "TOMBOLO_REMOVAL_GRACE", value_name = "TIME", value_parser = time)]
     removal_grace: Option<Duration>,
     /// The document meshNetworks, read again when it changes, instead of ConfigMap istio of the system namespace
     #[arg(long, env = "TOMBOLO_NETWORKS_CONFIG", value_name = "FILE")]
@@ -123,7 +141,7 @@ pub struct Args {
     #[arg(long, env = "TOMBOLO_SNAPSHOT_DIR", value_name = "DIR")]
     snapshot_dir: Option<PathBuf>,
     /// How old a state in --snapshot-dir may be [default: 24h]
-    #[arg(long, env = "TOMBOLO_SNAPSHOT_MAX_AGE", value_name = "TIME", value_parser = humantime::parse_duration)]
+    #[arg(long, env = "TOMBOLO_SNAPSHOT_MAX_AGE", value_name = "TIME", value_parser = time)]
     snapshot_max_age: Option<Duration>,
     /// Answer as this control plane does where its quirks differ from us: istiod
     #[arg(long, env = "TOMBOLO_COMPAT", value_name = "NAME", value_parser = ["istiod"])]
@@ -152,6 +170,10 @@ impl Args {
             domain: self.domain,
             trust_domain: self.trust_domain,
             grpc_addr: self.grpc_addr,
+            secure_grpc_addr: self.secure_grpc_addr,
+            tls_cert: self.tls_cert,
+            tls_key: self.tls_key,
+            client_ca: self.client_ca,
             http_addr: self.http_addr,
             monitoring_addr: self.monitoring_addr,
             remote_cluster_timeout: self.remote_cluster_timeout,
@@ -175,6 +197,7 @@ impl Args {
             services_select_workload_entries: None,
             service_entries_select_pods: None,
             watch: None,
+            limits: None,
             log_format: self.log_format,
             log_level: self.log_level,
             networks_config: self.networks_config,
@@ -232,6 +255,7 @@ fn configure(args: Args) -> anyhow::Result<Config> {
     KubeconfigPolicy::parse(&config.insecure_kubeconfig_options)?;
     remote_api_servers(&config)?;
     telemetry::init(format, filter.as_deref().unwrap_or("info"))?;
+    config.idle().into_iter().for_each(|what| tracing::warn!(what, "setting without effect"));
     Ok(config)
 }
 
@@ -249,7 +273,7 @@ async fn serve(config: &Config) -> anyhow::Result<()> {
     let stop = lifecycle::interrupted().context("cannot catch signals")?;
     let bound = bind(config).await?;
     announce(config, &bound)?;
-    bound.run(stop).await?;
+    bound.run(stop).await;
     Ok(())
 }
 
@@ -263,7 +287,16 @@ async fn bind(config: &Config) -> Result<Bound, AppError> {
         .debounce(config.debounce_after, config.debounce_max)
         .reachable_networks(config.reachable_networks.iter().cloned())
         .features(config.features.clone())
+        .limits(limits(&config.limits))
         .cluster_aliases(config.cluster_aliases.clone());
+    if let Some(tls) = &config.tls {
+        let files = TlsFiles {
+            certificate: tls.certificate.clone(),
+            key: tls.key.clone(),
+            client_ca: tls.client_ca.clone(),
+        };
+        builder = builder.secure_grpc_addr(tls.address, files);
+    }
     if let Some(path) = &config.ca_dir {
         builder = builder.ca_dir(path);
     }
@@ -307,7 +340,9 @@ fn ingest_options(config: &Config) -> IngestOptions {
         },
         mesh_config: config.mesh_config.clone(),
         session_labels: session_labels(config),
+        service_scopes: config.features.multi_network,
         clusters: config.clusters.iter().map(|(id, said)| (id.clone(), said.texts())).collect(),
+        named: named_clusters(config),
         mass_delete_guard: config.mass_delete_guard,
         secrets_by: config.local_cluster_secret_watcher.then_some(ConfigSource::InCluster),
         snapshots: config
@@ -323,6 +358,12 @@ fn ingest_options(config: &Config) -> IngestOptions {
     options
 }
 
+/// Clusters that settings name, which may come later or never.
+fn named_clusters(config: &Config) -> BTreeMap<ClusterId, &'static str> {
+    let aliases = config.cluster_aliases.values().map(|id| (id.clone(), "--cluster-aliases"));
+    aliases.chain(config.clusters.keys().map(|id| (id.clone(), "clusters in --config"))).collect()
+}
+
 /// How long and how large answers of API servers may be, where the file says so.
 fn set_limits(options: &mut IngestOptions, said: &WatchSettings) {
     let IngestOptions { deadlines, sizes, retry, parallel_lists, .. } = options;
@@ -333,6 +374,34 @@ fn set_limits(options: &mut IngestOptions, said: &WatchSettings) {
     sizes.slow = said.list_minimum_bytes.unwrap_or(sizes.slow);
     retry.longest = said.longest_pause.unwrap_or(retry.longest);
     *parallel_lists = said.parallel_lists.unwrap_or(*parallel_lists);
+}
+
+/// What the xDS server takes on, where the file says so.
+fn limits(said: &LimitSettings) -> Limits {
+    let usual = Limits::default();
+    Limits {
+        connections: said.connections.unwrap_or_else(|| descriptors(usual.connections)),
+        stream_rate: said.new_streams_per_second.map_or(usual.stream_rate, |rate| (rate, rate)),
+        request_rate: said.requests_per_second.map_or(usual.request_rate, |rate| (rate, 2 * rate)),
+        max_age: said.connection_age.unwrap_or(usual.max_age),
+        stuck: said.unread_timeout.unwrap_or(usual.stuck),
+        drain: said.drain.map_or(usual.drain, |drain| (drain, drain + Duration::from_secs(3))),
+        ..usual
+    }
+}
+
+/// At most `wanted` connections, fewer where the system allows fewer files (X-L08). Raises what this process may have
+/// to what it is allowed to raise.
+fn descriptors(wanted: usize) -> usize {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let now = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: now.maximum, maximum: now.maximum };
+    let files = match setrlimit(Resource::Nofile, raised) {
+        Ok(()) => now.maximum,
+        Err(_) => now.current,
+    };
+    let room = files.map_or(usize::MAX, |files| usize::try_from(files).unwrap_or(usize::MAX));
+    wanted.min(room.saturating_sub(OTHER_FILES).max(1))
 }
 
 fn session_labels(config: &Config) -> SessionLabels {
@@ -366,6 +435,7 @@ fn announce(config: &Config, bound: &Bound) -> anyhow::Result<()> {
     let addresses = bound.addresses();
     for (what, address) in [
         ("xDS, plaintext", addresses.grpc),
+        ("xDS, TLS", addresses.secure_grpc),
         ("readiness and debug pages", addresses.http),
         ("metrics and debug pages", addresses.monitoring),
     ] {
@@ -374,7 +444,12 @@ fn announce(config: &Config, bound: &Bound) -> anyhow::Result<()> {
         }
     }
     if config.kubeconfig.is_none() && config.kubeconfig_dir.is_none() && ConfigSource::detect().is_none() {
-        tracing::warn!("no cluster is configured: give --kubeconfig or --kubeconfig-dir");
+        // Others read it; taken silently, it would choose a cluster by a shell's accident.
+        let kubeconfig = std::env::var("KUBECONFIG").ok();
+        tracing::warn!(
+            kubeconfig_not_read = kubeconfig,
+            "no cluster is configured: give --kubeconfig or --kubeconfig-dir; the variable KUBECONFIG is not read"
+        );
     }
     if config.ca_dir.is_some() && !config.insecure_plaintext_sds {
         tracing::warn!("certificates are not sent over plaintext xDS: connections that need mTLS fail");
@@ -391,7 +466,7 @@ fn announce(config: &Config, bound: &Bound) -> anyhow::Result<()> {
 fn write_ports(path: &Path, addresses: Addresses) -> std::io::Result<()> {
     let text = |address: Option<SocketAddr>| address.map(|address| address.to_string());
     let ports = json!({
-        "grpc": text(addresses.grpc), "http": text(addresses.http), "monitoring": text(addresses.monitoring),
+        "grpc": text(addresses.grpc), "secureGrpc": text(addresses.secure_grpc), "http": text(addresses.http), "monitoring": text(addresses.monitoring),
     });
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(format!(".{}.tmp", std::process::id()));

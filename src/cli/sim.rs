@@ -2,6 +2,7 @@
 
 mod apiserver;
 mod app;
+mod fleet;
 mod load;
 
 use std::io::IsTerminal as _;
@@ -24,6 +25,8 @@ pub enum Part {
     Apiserver(Box<apiserver::Args>),
     /// Run the echo application of the lab
     App(Box<app::Args>),
+    /// Act as many proxies at once against an ADS server and count what comes
+    Fleet(Box<fleet::Args>),
     /// Send HTTP requests at a steady rate and count who answered
     Load(Box<load::Args>),
 }
@@ -33,6 +36,7 @@ pub async fn run(args: Args) -> ExitCode {
     match args.part {
         Part::Apiserver(args) => apiserver::run(*args).await,
         Part::App(args) => app::run(*args).await,
+        Part::Fleet(args) => fleet::run(*args).await,
         Part::Load(args) => load::run(*args).await,
     }
 }
@@ -45,20 +49,7 @@ fn log_verbosely() {
         // Colours are for people.
         .with_ansi(std::io::stderr().is_terminal())
         .with_env_filter("tombolo=debug")
+        // A reader that went away wants nothing more.
+        .log_internal_errors(false)
         .try_init();
-}
-
-/// Prints one line of data and flushes it, so that a reading process sees it at once.
-#[allow(clippy::print_stdout)]
-fn print_line(line: &impl std::fmt::Display) {
-    use std::io::Write as _;
-    println!("{line}");
-    // A reader that went away wants nothing more.
-    let _ = std::io::stdout().flush();
-}
-
-/// Tells the user something on stderr that is no error.
-#[allow(clippy::print_stderr)]
-fn print_note(text: &str) {
-    eprintln!("tombolo: {text}");
 }

@@ -1,10 +1,12 @@
 //! How answers are printed: columns like kubectl's, JSON or YAML.
 
-use std::io::Write as _;
+use std::io::IsTerminal as _;
 
 use clap::ValueEnum;
-use comfy_table::{ContentArrangement, Table, presets};
+use comfy_table::{ColumnConstraint, ContentArrangement, Table, Width, presets};
 use serde::Serialize;
+
+use super::printing;
 
 /// The form of an answer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -35,13 +37,22 @@ pub(super) fn show(
         Output::Wide => wide(answer),
         form => document(form, answer)?,
     };
-    print(&text);
+    if text.lines().count() == 1 && matches!(output, Output::Table | Output::Wide) {
+        printing::note(&"nothing to show");
+    }
+    printing::data(&text);
     Ok(())
 }
 
 /// Columns without borders, two spaces apart. An empty cell is a dash, so that columns can be counted. Control
-/// characters in cells are escaped: peers choose many of the texts.
+/// characters in cells are escaped: peers choose many of the texts. On a terminal the last columns wrap.
 pub(super) fn columns(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
+    let width = std::io::stdout().is_terminal().then(|| Table::new().width()).flatten();
+    fitted(header, rows, width)
+}
+
+/// The columns, in so many characters if they can be.
+fn fitted(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>, width: Option<u16>) -> String {
     let mut table = Table::new();
     table
         .load_style(presets::NOTHING)
@@ -53,8 +64,38 @@ pub(super) fn columns(header: &[&str], rows: impl IntoIterator<Item = Vec<String
     for column in table.column_iter_mut() {
         column.set_padding((0, 2));
     }
+    if let Some(width) = width {
+        narrow(&mut table, header, width);
+    }
     let lines = table.lines().map(|line| line.trim_end().to_owned() + "\n");
     lines.collect()
+}
+
+/// What a column is not narrower than, unless its content is.
+const LEAST: u16 = 10;
+
+/// Narrows the last columns until all fit into `width`; nothing if they never do, as with many columns.
+fn narrow(table: &mut Table, header: &[&str], width: u16) {
+    let natural = table.column_max_content_widths();
+    let total: u16 = natural.iter().map(|width| width.saturating_add(2)).fold(0, u16::saturating_add);
+    // Nothing comes after the last column.
+    let mut over = total.saturating_sub(2).saturating_sub(width);
+    let mut narrower = natural.clone();
+    for (index, wide) in narrower.iter_mut().enumerate().rev() {
+        let title = header.get(index).map_or(0, |title| u16::try_from(title.len()).unwrap_or(u16::MAX));
+        let least = title.max(LEAST).min(*wide);
+        let less = over.min(*wide - least);
+        *wide -= less;
+        over -= less;
+    }
+    if over > 0 {
+        return;
+    }
+    for (index, (before, now)) in natural.iter().zip(&narrower).enumerate() {
+        if let Some(column) = table.column_mut(index).filter(|_| now < before) {
+            column.set_constraint(ColumnConstraint::Absolute(Width::Fixed(now + 2)));
+        }
+    }
 }
 
 /// `text` with control characters escaped.
@@ -73,12 +114,6 @@ pub(super) fn document(output: Output, value: &impl Serialize) -> anyhow::Result
     Ok(text.trim_end().to_owned() + "\n")
 }
 
-/// Writes data to stdout. A reader that went away wants nothing more.
-pub(super) fn print(text: &str) {
-    let mut out = std::io::stdout().lock();
-    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -88,5 +123,25 @@ mod tests {
         let row = |cells: [&str; 2]| cells.map(str::to_owned).to_vec();
         let text = columns(&["NAME", "STATUS"], [row(["a-long-name", "x\u{1b}[2J"]), row(["", "b"])]);
         assert_eq!(text, "NAME         STATUS\na-long-name  x\\u{1b}[2J\n-            b\n");
+    }
+
+    #[test]
+    fn on_a_terminal_the_last_columns_wrap_and_no_line_is_too_long() {
+        let row = || {
+            vec![
+                "a-name".to_owned(),
+                "live".to_owned(),
+                "secret istio-system/remote-west, key west".to_owned(),
+            ]
+        };
+        let text = fitted(&["NAME", "HEALTH", "SOURCE"], [row()], Some(40));
+        assert!(text.lines().all(|line| line.len() <= 40), "{text}");
+        let words = |text: &str| text.split_whitespace().collect::<String>();
+        assert_eq!(
+            words(&text),
+            words(&fitted(&["NAME", "HEALTH", "SOURCE"], [row()], None)),
+            "nothing is lost"
+        );
+        assert_eq!(fitted(&["NAME", "HEALTH", "SOURCE"], [row()], Some(8)).lines().count(), 2, "in vain");
     }
 }

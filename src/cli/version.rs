@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use serde_json::json;
 
+use super::printing;
 use super::table::{self, Output};
 
 /// Arguments of `tombolo version`.
@@ -21,5 +22,5 @@ pub fn run(args: Args) -> ExitCode {
         Output::Table | Output::Wide => Ok(format!("tombolo {version}\n")),
         document => table::document(document, &json!({"component": "tombolo", "version": version})),
     };
-    super::client::finish(text.map(|text| table::print(&text)))
+    super::client::finish(text.map(|text| _ = printing::data(&text)))
 }

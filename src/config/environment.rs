@@ -28,10 +28,10 @@ pub fn from_istiod_variables(get: impl Fn(&str) -> Option<String>) -> Result<Set
             return Ok(None);
         };
         let parsed = humantime::parse_duration(&value);
-        parsed.map(Some).map_err(|error| VariableError {
+        parsed.map(Some).map_err(|_| VariableError {
             name,
             value: value.clone(),
-            problem: format!("not a duration such as 30s: {error}"),
+            problem: "not a duration such as 30s".to_owned(),
             flag,
         })
     };

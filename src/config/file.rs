@@ -45,11 +45,20 @@ fn parse(text: &str) -> Result<Settings, String> {
         return Ok(Settings::default());
     }
     serde_saphyr::from_str(text).map_err(|error| {
-        let place = error.location().map(|at| format!("line {}: ", at.line())).unwrap_or_default();
+        let line = error.location().and_then(|at| usize::try_from(at.line()).ok());
+        let place = line.map(|line| format!("line {line}: ")).unwrap_or_default();
+        let key = line.and_then(|line| key(text.lines().nth(line - 1)?)).map(|key| format!("{key}: "));
         // The first line says what; an excerpt of the file follows.
-        let text = error.to_string();
-        let what = text.lines().find(|line| !line.trim().is_empty()).unwrap_or_default();
-        format!("{place}{}", without_place(what))
+        let message = error.to_string();
+        let what = message.lines().find(|line| !line.trim().is_empty()).unwrap_or_default();
+        let what = match in_plain_words(without_place(what)) {
+            "a list belongs here" if key.as_deref() == Some("reachableNetworks: ") => PAIRS,
+            what => what,
+        };
+        format!(
+            "{place}{}{what}",
+            key.filter(|key| !what.contains(key.trim_end_matches(": "))).unwrap_or_default()
+        )
     })
 }
 
@@ -80,13 +89,34 @@ fn without_place(text: &str) -> &str {
     }
 }
 
+/// The key that a line begins with.
+fn key(line: &str) -> Option<&str> {
+    let key = line.split_once(':')?.0.trim();
+    key.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte)).then_some(key)
+}
+
+/// What belongs into `reachableNetworks`.
+const PAIRS: &str = "pairs of networks belong here, such as [[n1, n2]]";
+
+/// What the reader says in terms of its own.
+fn in_plain_words(what: &str) -> &str {
+    const WORDS: [(&str, &str); 5] = [
+        ("tuple of size 2", PAIRS),
+        ("expected sequence start", "a list belongs here"),
+        ("invalid boolean", "true or false belongs here"),
+        ("expected string scalar", "a text belongs here"),
+        ("expected string", "a text belongs here"),
+    ];
+    WORDS.iter().find(|(theirs, _)| what.contains(theirs)).map_or(what, |(_, ours)| ours)
+}
+
 /// Durations as people write them: `30s`, `100ms`.
 pub(super) fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
     let text = String::deserialize(deserializer)?;
     let parsed = humantime::parse_duration(&text);
-    parsed.map(Some).map_err(|error| {
-        de::Error::custom(format!("{text:?} is not a duration such as 30s or 100ms: {error}"))
-    })
+    parsed
+        .map(Some)
+        .map_err(|_| de::Error::custom(format!("{text:?} is not a duration such as 30s or 100ms")))
 }
 
 #[cfg(test)]
@@ -113,6 +143,10 @@ mod tests {
             ("domain: a\ndebounce-max: soon\n", ["line 2", "soon"]),
             ("grpc-addr: nowhere\n", ["line 1", "address"]),
             ("domain: [a\n", ["line", ""]),
+            ("domain: a\nreachableNetworks: [a, b]\n", ["line 2", "pairs of networks"]),
+            ("domain: a\nreachableNetworks: [[a, b, c]]\n", ["line 2", "pairs of networks"]),
+            ("insecure-plaintext-sds: maybe\n", ["line 1: insecure-plaintext-sds: ", "true or false"]),
+            ("domain: a\ncluster-id: [x]\n", ["line 2: cluster-id: ", "a text belongs here"]),
         ] {
             let error = parse(text).expect_err(text);
             assert!(words.iter().all(|word| error.contains(word)), "{text:?}: {error}");

@@ -7,6 +7,7 @@
 //! when other namespaces are to be read.
 
 mod age;
+mod entry_problems;
 mod feeds;
 mod follow;
 mod gather;

@@ -317,6 +317,7 @@ impl ClusterSet {
                 },
                 serve_without_pods: self.options.serve_without_pods,
                 session_labels: self.options.session_labels.clone(),
+                service_scopes: self.options.service_scopes,
             },
             feeds: Arc::clone(&start.feeds),
             mesh: self.mesh.clone(),

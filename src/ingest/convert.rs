@@ -12,11 +12,13 @@ mod slice;
 mod waypoint;
 mod workload;
 
-use crate::model::{ClusterId, Hostname, Name, Quirks, ServiceKey, SessionLabels};
+use crate::model::{ClusterId, Hostname, Labels, Name, Quirks, ServiceKey, SessionLabels};
 
-use super::objects::ObjectKey;
+use super::objects::{NamespaceObject, ObjectKey};
 
 pub use endpoints::{EndpointInput, Endpoints, HealthBasis, PodLookup, SliceInput, endpoints};
+#[cfg(test)]
+pub(crate) use entry::read_entry;
 pub use entry::{
     EntryInput, EntryOptions, EntryShare, Member, entry_key, entry_share, selects, service_member, united,
 };
@@ -57,6 +59,8 @@ pub struct ClusterContext {
     pub serve_without_pods: bool,
     /// Which Services have sticky sessions (R5.13).
     pub session_labels: SessionLabels,
+    /// Whether rules of the mesh may ask for labels of Namespaces: in an ambient mesh of several networks (R4.9).
+    pub service_scopes: bool,
 }
 
 /// What to do with endpoint and gateway addresses that belong to one machine or link only.
@@ -69,6 +73,12 @@ pub enum SpecialAddresses {
 }
 
 impl ClusterContext {
+    /// The labels of a Namespace as the records of its services carry them: only the config cluster's are asked for.
+    pub(super) fn labels_of(&self, namespace: Option<&NamespaceObject>) -> Labels {
+        let asked = self.service_scopes && self.gateways.config_cluster;
+        namespace.filter(|_| asked).map(|namespace| namespace.labels.clone()).unwrap_or_default()
+    }
+
     /// A cluster with the usual domains and our own answers.
     pub fn new(cluster: ClusterId) -> Self {
         Self {
@@ -83,6 +93,7 @@ impl ClusterContext {
             gateways: GatewayOptions::default(),
             serve_without_pods: false,
             session_labels: SessionLabels::default(),
+            service_scopes: false,
         }
     }
 

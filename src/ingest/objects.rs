@@ -19,6 +19,7 @@ use std::sync::Arc;
 
 pub use custom::{CustomKind, CustomObject, Document};
 pub use entry::{EntryPort, EntryResolution, ServiceEntryObject, WorkloadEntryObject};
+pub(in crate::ingest) use kind::plural;
 pub use kind::{ObjectKey, ObjectKind};
 pub use object::Object;
 pub use slice::{PodName, SliceAddresses, SliceEndpoint, SliceObject, SlicePort};

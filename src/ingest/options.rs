@@ -159,7 +159,7 @@ impl ClusterOptions {
     ) -> (Self, Vec<String>) {
         let texts = by_key(sources);
         let idle = texts.contains_key("stale-after") && !texts.contains_key("stale");
-        let (options, mut problems) = Self::of(texts, last);
+        let (options, mut problems) = Self::of(texts, |options, key| Some(options.restrict(key, last)));
         if idle {
             problems.push("stale-after: it has no effect without `stale` = `demote` or `drop`".to_owned());
         }
@@ -168,17 +168,21 @@ impl ClusterOptions {
 
     /// What cannot be used of one source, whatever others say.
     pub fn check(source: &Texts) -> Vec<String> {
-        Self::of(by_key([source]), None).1
+        Self::of(by_key([source]), |_, _| None).1
     }
 
-    fn of(mut texts: BTreeMap<&str, Vec<&str>>, last: Option<&Self>) -> (Self, Vec<String>) {
+    /// `keep` says what holds in place of a key that cannot be used.
+    fn of(
+        mut texts: BTreeMap<&str, Vec<&str>>,
+        keep: impl Fn(&mut Self, &str) -> Option<&'static str>,
+    ) -> (Self, Vec<String>) {
         let mut options = Self::default();
         let mut problems = Vec::new();
         for (key, parse) in KEYS {
             for text in texts.remove(key).unwrap_or_default() {
                 if let Err(problem) = parse(&mut options, text) {
-                    let kept = options.restrict(key, last);
-                    problems.push(format!("{key}: {problem}; {kept}"));
+                    let kept = keep(&mut options, key).map(|kept| format!("; {kept}")).unwrap_or_default();
+                    problems.push(format!("{key}: {problem}{kept}"));
                 }
             }
         }

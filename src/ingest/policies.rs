@@ -40,4 +40,4 @@ pub(super) use follow::{PolicyFollower, follow_policies};
 #[cfg(test)]
 pub(crate) use form::read_policy;
 pub(super) use mesh::{MeshConfigFeed, MeshConfigPublisher};
-pub use status::{KindStatus, Policies, PolicyState, PolicyStatus};
+pub use status::{KindStatus, Policies, PoliciesTold, PolicyState, PolicyStatus};

@@ -59,6 +59,15 @@ impl RemoteSource {
     }
 }
 
+/// Settings may name clusters that come later; a misspelt one never does.
+fn tell_strangers(set: &ClusterSet) {
+    for (id, setting) in &set.options.named {
+        let there = set.ids().any(|known| known == id);
+        let text = || format!("named by {setting}, and there is no such cluster yet: is its id spelt right?");
+        set.problems.tell(format!("cluster {id}, settings"), (!there).then(text));
+    }
+}
+
 /// Starts, exchanges and removes remote clusters as their source says.
 pub(super) async fn follow_remotes(
     mut set: ClusterSet,
@@ -70,6 +79,9 @@ pub(super) async fn follow_remotes(
     let problems = Arc::clone(&set.problems);
     let mut complete = matches!(source, RemoteSource::None);
     known_set.send_replace(complete);
+    if complete {
+        tell_strangers(&set);
+    }
     // Directories are known at once, and Secrets only when the config cluster is.
     let adopts = matches!(source, RemoteSource::Secrets(_));
     let keeper = set.snapshots.clone().filter(|_| adopts);
@@ -106,6 +118,9 @@ pub(super) async fn follow_remotes(
             news = source.next(!complete, &problems) => {
                 set.perform(roster.update(news.claims, &problems));
                 complete |= news.complete.is_some();
+                if complete {
+                    tell_strangers(&set);
+                }
                 if let Some(adopted) = adopted.as_mut().filter(|_| complete) {
                     adopted.settle(set.ids(), &roster, news.complete).await;
                 }
@@ -125,6 +140,9 @@ pub(super) async fn follow_remotes(
                 if removal.is_some() =>
             {
                 set.withdraw_due().await;
+                if complete {
+                    tell_strangers(&set);
+                }
             }
         }
     }

@@ -115,7 +115,9 @@ impl Roster {
         for (source, claims) in news {
             let subject = source.name.clone();
             if let Claims::Unreadable(reason) = claims {
-                problems.set(&*subject, format!("{reason}; what it said before stands"));
+                let stands =
+                    if self.claims.contains_key(&subject) { "; what it said before stands" } else { "" };
+                problems.set(&*subject, format!("{reason}{stands}"));
                 self.unread.insert(subject);
                 continue;
             }
@@ -162,9 +164,19 @@ impl Roster {
         mut before: BTreeMap<ClusterId, RemoteKubeconfig>,
         problems: &Problems,
     ) {
+        if claims.is_empty() {
+            problems.set(
+                source.name.clone(),
+                "has no data: each key is the id of a cluster, its value a kubeconfig",
+            );
+        }
         let mut now = Claimed { created: source.created, options, ..Claimed::default() };
         for (id, claim) in claims {
-            if self.reserved.contains(&id) || self.is_ignored(&id, &source) {
+            if self.reserved.contains(&id) {
+                problems.set(format!("{}, cluster {id}", source.name), reserved(&id));
+                continue;
+            }
+            if self.is_ignored(&id, &source) {
                 continue;
             }
             match (claim, before.remove(&id)) {
@@ -263,6 +275,14 @@ enum Winner<'a> {
     Nobody,
     /// Several claim it, and it is not for us to choose (R1.12).
     Open,
+}
+
+/// What is said of a claim to the config cluster's id (R1.4).
+fn reserved(id: &ClusterId) -> String {
+    format!(
+        "not used: {id} is the id of the config cluster (--cluster-id); give the remote cluster another, as the key of its \
+         Secret or the name of the cluster in its file"
+    )
 }
 
 fn contest_subject(id: &ClusterId) -> String {

@@ -468,6 +468,11 @@ impl Staging {
         self.quarantine.all()
     }
 
+    /// What is wrong with ServiceEntries and WorkloadEntries, by `Kind namespace/name`, at most 100.
+    pub fn entry_problems(&self) -> BTreeMap<String, String> {
+        self.quarantine.entries()
+    }
+
     /// How many objects are set aside or used in part.
     pub fn quarantined_objects(&self) -> usize {
         self.quarantine.len()

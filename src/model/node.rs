@@ -48,9 +48,18 @@ pub enum NodeError {
         "missing node information: the first request of a stream needs node.id `<type>~<ip>~<pod>.<namespace>~<domain>`"
     )]
     Missing,
+    /// *Fatal*: the metadata is too large (Z-36).
+    #[error("node metadata has {bytes} bytes; at most {limit} are accepted")]
+    TooLarge {
+        /// Its size on the wire.
+        bytes: usize,
+        /// The limit.
+        limit: usize,
+    },
     /// *Fatal*: the id has not four parts.
     #[error(
-        "node id {id:?} has {parts} parts separated by `~`, want four: `<type>~<ip>~<pod>.<namespace>~<domain>`"
+        "node id {id:?} has {parts} {} separated by `~`, want four: `<type>~<ip>~<pod>.<namespace>~<domain>`",
+        if *parts == 1 { "part" } else { "parts" }
     )]
     Parts {
         /// The id as sent, cut to 256 characters.
@@ -116,6 +125,9 @@ pub struct NodeMetadata {
     /// The node it runs on.
     #[serde(deserialize_with = "text")]
     pub node_name: String,
+    /// The name of its workload, such as the Deployment's.
+    #[serde(deserialize_with = "text")]
+    pub workload_name: String,
     /// Its version.
     #[serde(deserialize_with = "text")]
     pub istio_version: String,
@@ -179,6 +191,8 @@ pub struct Node {
     pub locality: Locality,
     /// The Kubernetes node it says it runs on.
     pub node_name: Name,
+    /// The name of its workload as it tells it; empty when it does not.
+    pub workload_name: Name,
     /// Its version text, for tables.
     pub version: Name,
     /// Which generator it wants; empty for Envoy.
@@ -248,6 +262,7 @@ impl Node {
             },
             locality,
             node_name: metadata.node_name.as_str().into(),
+            workload_name: metadata.workload_name.as_str().into(),
             version: metadata.istio_version.as_str().into(),
             generator: metadata.generator.as_str().into(),
             outbound_address: address("TOMBOLO_OUTBOUND_ADDRESS", &metadata.tombolo_outbound_address)?,

@@ -23,7 +23,8 @@ pub use destination_rule::{DestinationRule, Subset};
 pub use gateway::{Gateway, GatewayHostName, GatewayServer, ServerTls, ServerTlsMode, TlsVersion};
 pub use host::{HostPattern, wildcards};
 pub use mesh::{
-    LabelRequirement, MeshConfig, NamespaceSelector, OutboundPolicy, ServiceScopeRule, ServiceSettings,
+    LabelRequirement, MeshConfig, NamespaceSelector, OutboundPolicy, PathNormalization, ServiceScopeRule,
+    ServiceSettings,
 };
 pub use peer_authentication::{MtlsMode, PeerAuthentication};
 pub use selector::WorkloadSelector;

@@ -97,6 +97,8 @@ pub struct ProxyView {
     pub node_name: Name,
     /// Where it runs (R2.9).
     pub locality: Locality,
+    /// The name of its workload (R5.10): its pod's, else its own word; empty when neither says one.
+    pub workload_name: Name,
     /// Mode NONE: bind address of outbound listeners.
     pub outbound_address: Option<IpAddr>,
     /// Mode NONE: address of the application.
@@ -127,6 +129,7 @@ impl ProxyView {
             .unwrap_or_default();
         let pod_locality = workload.as_deref().map(|pod| pod.locality().clone()).unwrap_or_default();
         let pod_node = workload.as_deref().map(|pod| pod.node().clone()).unwrap_or_default();
+        let of_pod = workload.as_deref().map(|pod| pod.workload_name()).filter(|name| !name.is_empty());
         Self {
             kind: node.kind,
             id: node.workload.clone(),
@@ -139,6 +142,7 @@ impl ProxyView {
             dialect: node.dialect,
             node_name: if node.node_name.is_empty() { pod_node } else { node.node_name.clone() },
             locality: if pod_locality.is_empty() { node.locality.clone() } else { pod_locality },
+            workload_name: of_pod.unwrap_or(&node.workload_name).clone(),
             outbound_address: node.outbound_address,
             app_address: node.app_address,
             labels: node.labels.clone(),
@@ -243,6 +247,20 @@ mod tests {
             let locality = view.locality.to_string();
             assert_eq!((&*view.network, &*locality, &*view.node_name), expected, "{said:?} {cluster}");
         }
+    }
+
+    #[test]
+    fn r5_10_the_name_of_a_proxys_workload_is_its_pods_or_its_own_word() {
+        let metadata =
+            serde_json::from_value(serde_json::json!({"WORKLOAD_NAME": "told"})).expect("metadata");
+        let id = "sidecar~10.0.0.1~p.a~a.svc.cluster.local";
+        let node = Node::parse(id, metadata, Locality::default(), std::iter::empty()).expect("a node");
+        let name = |of_pod: Option<&str>| {
+            let parts =
+                of_pod.map(|name| WorkloadParts { workload_name: name.into(), ..WorkloadParts::default() });
+            ProxyView::new(&node, parts.map(Into::into), &"".into(), Quirks::OURS).workload_name.to_string()
+        };
+        assert_eq!([Some("web"), Some(""), None].map(name), ["web", "told", "told"]);
     }
 
     #[test]

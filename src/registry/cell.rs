@@ -8,7 +8,7 @@ use super::{conflicts, difference, merge};
 use crate::model::{ClusterId, EndpointShard, ExportTo, Quirk, Quirks, Service, ServiceKey, Set, SpiffeId};
 
 /// A consistent view of one service: the merged record and every cluster's shard.
-#[derive(Debug, PartialEq)]
+#[derive(Debug, Default, PartialEq)]
 pub struct ServiceSnapshot {
     /// Process-wide version of this snapshot; 0 only for a cell that was never written.
     pub version: u64,
@@ -28,14 +28,7 @@ pub struct ServiceSnapshot {
 
 impl ServiceSnapshot {
     fn absent() -> Self {
-        Self {
-            version: 0,
-            record_version: 0,
-            service: None,
-            shards: Box::default(),
-            accounts: Set::default(),
-            conflicting: false,
-        }
+        Self::default()
     }
 
     /// The shard of one cluster.
@@ -57,8 +50,14 @@ pub struct ServiceCell {
 pub(super) enum Written {
     /// Nothing differs: no version was used.
     Nothing,
-    /// Published, but no proxy can see a difference (R5.18, R5.19, R6.1).
+    /// Published, but no proxy can see a difference (R5.19, R6.1).
     Unseen,
+    /// Published of a service that nobody may see, before and now (R5.18): what reads it without asking who may, a
+    /// waypoint's users and the pods behind it, sees a difference.
+    Hidden {
+        /// Whether the merged record differs.
+        record: bool,
+    },
     /// Endpoints differ, the merged record does not.
     Endpoints,
     /// The merged record differs.
@@ -146,12 +145,12 @@ impl ServiceCell {
             };
             outcome = Outcome {
                 written: match same_record {
-                    _ if is_hidden(current) && is_hidden(&next) => Written::Unseen,
-                    false => Written::Record,
-                    true if difference::is_seen(own.map(AsRef::as_ref), shard.map(AsRef::as_ref)) => {
-                        Written::Endpoints
+                    true if !difference::is_seen(own.map(AsRef::as_ref), shard.map(AsRef::as_ref)) => {
+                        Written::Unseen
                     }
-                    true => Written::Unseen,
+                    _ if is_hidden(current) && is_hidden(&next) => Written::Hidden { record: !same_record },
+                    false => Written::Record,
+                    true => Written::Endpoints,
                 },
                 conflicting: (current.conflicting, next.conflicting),
                 present: (current.service.is_some(), next.service.is_some()),

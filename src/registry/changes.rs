@@ -22,6 +22,8 @@ pub struct ServiceChange {
 pub struct ChangeSet {
     /// Services.
     pub services: HashMap<ServiceKey, ServiceChange>,
+    /// Services that nobody may see, before and after (R5.18): of interest only to what reads them nevertheless.
+    pub hidden: HashMap<ServiceKey, ServiceChange>,
     /// Networks whose gateways changed.
     pub networks: HashSet<NetworkId>,
     /// Pods.
@@ -38,6 +40,7 @@ impl ChangeSet {
     /// Whether nothing changed.
     pub fn is_empty(&self) -> bool {
         self.services.is_empty()
+            && self.hidden.is_empty()
             && self.networks.is_empty()
             && self.workloads.is_empty()
             && self.clusters.is_empty()
@@ -49,6 +52,11 @@ impl ChangeSet {
         self.services.entry(key.clone()).or_default().record |= change.record;
     }
 
+    /// Adds one service that nobody may see.
+    pub(super) fn add_hidden(&mut self, key: &ServiceKey, change: ServiceChange) {
+        self.hidden.entry(key.clone()).or_default().record |= change.record;
+    }
+
     /// Adds everything in `other`; the earlier `since` stays.
     pub fn merge(&mut self, other: Self) {
         if self.is_empty() && self.since.is_none() {
@@ -57,6 +65,9 @@ impl ChangeSet {
         }
         for (key, change) in other.services {
             self.services.entry(key).or_default().record |= change.record;
+        }
+        for (key, change) in other.hidden {
+            self.hidden.entry(key).or_default().record |= change.record;
         }
         self.networks.extend(other.networks);
         self.workloads.extend(other.workloads);

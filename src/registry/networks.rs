@@ -113,11 +113,17 @@ impl NetworkSnapshot {
 
     /// The unresolved view of one network (R3.14), for clusters whose endpoints are sent with them. It is the
     /// part's, but for Q9.
-    pub fn unresolved(&self, network: &NetworkId) -> Unresolved {
-        self.behind.get(network).cloned().unwrap_or_else(|| {
-            let part = self.part(network);
-            (part.addressed, part.hosts)
-        })
+    pub fn unresolved(&self, network: &NetworkId) -> (&[NetworkGateway], &[GatewayHost]) {
+        match (self.behind.get(network), self.parts.get(network)) {
+            (Some((addressed, hosts)), _) => (addressed, hosts),
+            (None, Some(part)) => (&part.addressed, &part.hosts),
+            (None, None) => (&[], &[]),
+        }
+    }
+
+    /// Every network that somebody told of.
+    pub fn ids(&self) -> impl Iterator<Item = &NetworkId> {
+        self.parts.keys()
     }
 
     /// The network a cluster belongs to; empty when it does not say.
@@ -134,7 +140,8 @@ impl NetworkSnapshot {
     pub fn and(&self, gateway: NetworkGateway) -> Self {
         let mut next = self.clone();
         let part = next.parts.entry(gateway.network.clone()).or_default();
-        part.gateways = part.gateways.iter().cloned().chain([gateway]).collect();
+        part.gateways = part.gateways.iter().cloned().chain([gateway.clone()]).collect();
+        part.addressed = part.addressed.iter().cloned().chain([gateway]).collect();
         next
     }
 

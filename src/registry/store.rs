@@ -186,6 +186,12 @@ impl Registry {
         table.get(&id.namespace, &id.name)
     }
 
+    /// Shows every pod, those of one cluster after another. For operators only; no lock is held while one is shown.
+    pub fn each_workload(&self, mut visit: impl FnMut(&WorkloadCell)) {
+        let tables: Vec<_> = self.workloads.iter().map(|table| Arc::clone(&table)).collect();
+        tables.iter().for_each(|table| table.each(&mut visit));
+    }
+
     /// How many pods are known.
     pub fn workload_count(&self) -> usize {
         self.workloads.iter().map(|table| table.len()).sum()
@@ -325,6 +331,7 @@ impl Registry {
         }
         match written {
             Written::Nothing | Written::Unseen => {}
+            Written::Hidden { record } => changes.add_hidden(key, ServiceChange { record }),
             Written::Endpoints => changes.add_service(key, ServiceChange { record: false }),
             Written::Record => changes.add_service(key, ServiceChange { record: true }),
         }

@@ -300,6 +300,10 @@ fn r5_18_a_service_that_nobody_may_see_wakes_nobody() {
     writer.set(key(), hidden(1));
     registry.changes().take();
     writer.set(key(), hidden(2));
+    let changes = registry.changes().take();
+    assert!(changes.services.is_empty());
+    assert!(!changes.hidden[&key()].record, "a waypoint's users read it, and so do the pods behind it");
+    writer.set(key(), hidden(2));
     assert!(registry.changes().take().is_empty());
     writer.set(key(), shard("c1", "x", 2));
     assert!(registry.changes().take().services[&key()].record, "now somebody may");

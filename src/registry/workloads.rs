@@ -65,6 +65,14 @@ impl WorkloadTable {
         all
     }
 
+    /// Shows every pod, in no order.
+    pub(super) fn each(&self, mut visit: impl FnMut(&WorkloadCell)) {
+        for shard in &self.shards {
+            let pods: Vec<_> = shard.read().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect();
+            pods.iter().for_each(&mut visit);
+        }
+    }
+
     pub(super) fn len(&self) -> usize {
         self.shards.iter().map(|shard| shard.read().unwrap_or_else(PoisonError::into_inner).len()).sum()
     }

@@ -209,6 +209,8 @@ impl Lab {
             return String::new();
         };
         let mut logs: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
+        // The application answers and nothing else: what is wrong, others say.
+        logs.retain(|log| !log.file_name().is_some_and(|name| name.to_string_lossy().contains("-app-")));
         logs.sort();
         let tails = logs.iter().map(|log| (log, part::tail(log))).filter(|(_, tail)| !tail.is_empty());
         tails.map(|(log, tail)| format!("{}:\n{tail}\n", log.display())).collect()

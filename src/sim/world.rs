@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 use thiserror::Error;
 
-pub use self::generate::{GENERATED_NAMESPACE, Generate, generate};
+pub(super) use self::generate::mix;
+pub use self::generate::{GENERATED_NAMESPACE, Generate, generate, generated_pod};
 use super::apiserver::kinds;
 
 /// A world that cannot be used. *Fatal* for the start; nothing was applied.
@@ -107,8 +108,23 @@ pub fn parse(path: &Path, text: &str) -> Result<Vec<Value>, WorldError> {
 }
 
 /// The parser's words without its own line, which counts from the start of the document.
-fn reason(text: &str) -> String {
-    text.rsplit_once(" at line ").map_or(text, |(reason, _place)| reason).to_owned()
+pub(super) fn reason(text: &str) -> String {
+    let text = text.rsplit_once(" at line ").map_or(text, |(reason, _place)| reason);
+    // A key is a text, and an empty one is nothing.
+    if text.contains("null into string") { "a key is missing before `:`".to_owned() } else { text.to_owned() }
+}
+
+/// Whether no synthetic API server has such objects. Kinds of other groups than its own may come from a definition
+/// that is applied before.
+pub fn is_unknown(api_version: &str, kind: &str) -> bool {
+    let group = api_version.split_once('/').map_or("", |(group, _)| group);
+    let built_in = group.is_empty() || kinds::KINDS.iter().any(|kind| kind.group == group);
+    built_in && kinds::of_object(api_version, kind).is_none()
+}
+
+/// Whether synthetic API servers have a resource of this name, such as `pods`.
+pub fn has_resource(plural: &str) -> bool {
+    kinds::KINDS.iter().any(|kind| kind.plural == plural)
 }
 
 fn check(object: &Value) -> Result<(), String> {
@@ -117,10 +133,7 @@ fn check(object: &Value) -> Result<(), String> {
         value.ok_or_else(|| format!("{field} is missing"))
     };
     let (api_version, kind) = (text("apiVersion")?, text("kind")?);
-    // Kinds of other groups may come from a definition that is applied before; the server checks those.
-    let group = api_version.split_once('/').map_or("", |(group, _)| group);
-    let built_in = group.is_empty() || kinds::KINDS.iter().any(|kind| kind.group == group);
-    if built_in && kinds::of_object(api_version, kind).is_none() {
+    if is_unknown(api_version, kind) {
         let known: Vec<String> =
             kinds::KINDS.iter().map(|k| format!("{} {}", k.api_version(), k.kind)).collect();
         return Err(format!("unknown kind {kind} of {api_version}; known are {}", known.join(", ")));

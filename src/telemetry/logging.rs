@@ -3,6 +3,7 @@
 use std::io::{self, IsTerminal as _, Write};
 
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::fmt::MakeWriter;
 
 /// How log lines are written.
@@ -37,20 +38,33 @@ pub enum LogError {
 /// # Errors
 /// [`LogError`]; nothing was set up then.
 pub fn init(format: LogFormat, filter: &str) -> Result<(), LogError> {
-    let filter = EnvFilter::builder()
-        .parse(filter)
-        .map_err(|error| LogError::Filter { filter: filter.to_owned(), problem: error.to_string() })?;
+    let wrong = |problem: String| LogError::Filter { filter: filter.to_owned(), problem };
+    if let Some(word) = no_level(filter) {
+        return Err(wrong(format!(
+            "{word:?} is no level; those are off, error, warn, info, debug and trace"
+        )));
+    }
+    let filter = EnvFilter::builder().parse(filter).map_err(|error| wrong(error.to_string()))?;
     let ansi =
         io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_ansi(ansi)
+        // A line that cannot be written has nowhere to be complained about.
+        .log_internal_errors(false)
         .with_writer(EscapingStderr { ansi });
     let done = match format {
         LogFormat::Text => builder.try_init(),
         LogFormat::Json => builder.json().try_init(),
     };
     done.map_err(|_| LogError::Twice)
+}
+
+/// A word of its own that is no level: it would name a target, and so silence everything else.
+fn no_level(filter: &str) -> Option<&str> {
+    // Fields of spans, in brackets, may have commas.
+    let mut words = filter.split(',').map(str::trim).filter(|word| !word.is_empty() && !filter.contains('['));
+    words.find(|word| !word.contains('=') && word.parse::<LevelFilter>().is_err())
 }
 
 /// Makes writers that escape control characters inside a line.
@@ -138,5 +152,10 @@ mod tests {
     fn a_wrong_filter_is_named() {
         let error = init(LogFormat::Text, "tombolo=loud").expect_err("no such level").to_string();
         assert!(error.contains("tombolo=loud"), "{error}");
+        let error = init(LogFormat::Text, "tombolo=debug,nonsense").expect_err("no level").to_string();
+        assert!(error.contains("nonsense") && error.contains("trace"), "{error}");
+        for fine in ["", "INFO", "tombolo=debug,warn", "off", "tombolo[span{a,b}]=debug"] {
+            assert_eq!(no_level(fine), None, "{fine}");
+        }
     }
 }

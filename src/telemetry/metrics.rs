@@ -31,6 +31,8 @@ pub struct XdsSample {
     pub expired_nonces: Vec<(&'static str, u64)>,
     /// Bytes of resources written, by type.
     pub bytes: Vec<(&'static str, u64)>,
+    /// Bytes of resources in the largest response so far, by type.
+    pub largest: Vec<(&'static str, u64)>,
     /// Builds, by what was built.
     pub builds: Vec<(&'static str, u64)>,
     /// Builds that gave what was there before.
@@ -45,6 +47,8 @@ pub struct XdsSample {
     pub secrets_withheld: u64,
     /// Streams refused or ended for a bad request.
     pub refused_streams: u64,
+    /// What became of connections, by word.
+    pub connections: Vec<(&'static str, u64)>,
     /// Streams woken.
     pub wakeups: u64,
     /// Destinations of VirtualServices that nobody knows, once per build of what leads there.
@@ -79,6 +83,8 @@ pub struct Metrics {
     pilot_xds_expired_nonce: IntCounterVec,
     // How much is that in bytes?
     tombolo_xds_sent_bytes: IntCounterVec,
+    // Is a set too large for one message of common clients (4 MiB)?
+    tombolo_xds_response_bytes_max: IntGaugeVec,
     // How large is the mesh?
     pilot_services: IntGauge,
     // Which kind of object makes the load?
@@ -131,6 +137,8 @@ pub struct Metrics {
     tombolo_secrets_withheld: IntCounter,
     // Do clients come that we refuse?
     tombolo_refused_streams: IntCounter,
+    // What becomes of connections: are some refused, aged, stuck?
+    tombolo_connections: IntCounterVec,
     // Do VirtualServices lead to destinations that nobody knows, so that Envoy answers 503?
     tombolo_unknown_destinations: IntCounter,
     // Do Gateways claim ports and names that older ones have already?
@@ -189,6 +197,11 @@ impl Metrics {
             tombolo_xds_sent_bytes: counters(
                 "tombolo_xds_sent_bytes",
                 "Bytes of resources written, by type",
+                &["type"],
+            ),
+            tombolo_xds_response_bytes_max: gauges(
+                "tombolo_xds_response_bytes_max",
+                "Bytes of resources in the largest response so far, by type",
                 &["type"],
             ),
             pilot_services: gauge("pilot_services", "Services known, all clusters merged"),
@@ -277,6 +290,11 @@ impl Metrics {
                 "tombolo_refused_streams",
                 "Streams refused or ended for a bad request",
             ),
+            tombolo_connections: counters(
+                "tombolo_connections",
+                "Connections of proxies, by what became of them; accepted minus closed are open",
+                &["outcome"],
+            ),
             tombolo_unknown_destinations: counter(
                 "tombolo_unknown_destinations",
                 "Destinations of VirtualServices that nobody knows, once per build of what leads there",
@@ -354,11 +372,16 @@ impl Refresh<'_> {
         set_all(&metrics.pilot_total_xds_rejects, &sample.rejects);
         set_all(&metrics.pilot_xds_expired_nonce, &sample.expired_nonces);
         set_all(&metrics.tombolo_xds_sent_bytes, &sample.bytes);
+        for (kind, bytes) in &sample.largest {
+            let gauge = metrics.tombolo_xds_response_bytes_max.with_label_values(&[kind]);
+            gauge.set(i64::try_from(*bytes).unwrap_or(i64::MAX));
+        }
         set_all(&metrics.tombolo_builds, &sample.builds);
         set(&metrics.tombolo_unchanged_builds, sample.unchanged_builds);
         set(&metrics.tombolo_push_rounds, sample.rounds);
         set(&metrics.tombolo_secrets_withheld, sample.secrets_withheld);
         set(&metrics.tombolo_refused_streams, sample.refused_streams);
+        set_all(&metrics.tombolo_connections, &sample.connections);
         set(&metrics.tombolo_wakeups, sample.wakeups);
         set(&metrics.tombolo_unknown_destinations, sample.unknown_destinations);
         set(&metrics.tombolo_gateway_conflicts, sample.gateway_conflicts);

@@ -39,10 +39,16 @@ impl CaFiles {
     /// [`TrustError::Incomplete`] naming every file that is missing, [`TrustError::File`] for one that cannot
     /// be read.
     pub fn read(dir: &Path) -> Result<Self, TrustError> {
-        let missing: Vec<&str> = [CA_CERT, CA_KEY, CERT_CHAIN, ROOT_CERT]
-            .into_iter()
-            .filter(|name| !dir.join(name).exists())
-            .collect();
+        let mut missing = Vec::new();
+        for name in [CA_CERT, CA_KEY, CERT_CHAIN, ROOT_CERT] {
+            let path = dir.join(name);
+            // A directory that may not be looked into is another problem than one that lacks a file.
+            match path.try_exists() {
+                Ok(true) => {}
+                Ok(false) => missing.push(name),
+                Err(source) => return Err(TrustError::File { action: "read", path, source }),
+            }
+        }
         if !missing.is_empty() {
             return Err(TrustError::Incomplete { dir: dir.to_owned(), missing: missing.join(", ") });
         }

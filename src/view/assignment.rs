@@ -64,6 +64,13 @@ pub enum Target<'a> {
         /// The port of all of them.
         port: u16,
     },
+    /// Wherever this host name resolves to; only among endpoints that Envoy resolves.
+    Named {
+        /// The host name.
+        host: &'a str,
+        /// The port there.
+        port: u16,
+    },
     /// A Unix socket (R4.15).
     Pipe(Name),
     /// An internal listener. The endpoint id is `address:port`, and so is `local` of the filter metadata
@@ -83,20 +90,40 @@ pub enum Target<'a> {
     },
 }
 
-impl Target<'_> {
-    /// The address traffic goes to; `None` for sockets and nowhere.
+/// A host: an address, or a name that Envoy resolves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) enum Host<'a> {
+    /// At an address.
+    Address(IpAddr),
+    /// Wherever a name resolves to.
+    Name(&'a str),
+}
+
+impl<'a> Target<'a> {
+    /// The address traffic goes to; `None` for names, sockets and nowhere.
     pub fn address(&self) -> Option<IpAddr> {
         match self {
             Self::Socket { addresses, .. } => addresses.first().copied(),
             Self::Internal { address, .. } => Some(*address),
-            Self::Pipe(_) | Self::Nowhere { .. } => None,
+            Self::Named { .. } | Self::Pipe(_) | Self::Nowhere { .. } => None,
+        }
+    }
+
+    /// The host traffic goes to; `None` for sockets and nowhere.
+    pub(super) fn host(&self) -> Option<Host<'a>> {
+        match self {
+            Self::Named { host, .. } => Some(Host::Name(host)),
+            _ => self.address().map(Host::Address),
         }
     }
 
     /// The port traffic goes to; 0 for Unix sockets.
     pub fn port(&self) -> u16 {
         match self {
-            Self::Socket { port, .. } | Self::Internal { port, .. } | Self::Nowhere { port } => *port,
+            Self::Socket { port, .. }
+            | Self::Named { port, .. }
+            | Self::Internal { port, .. }
+            | Self::Nowhere { port } => *port,
             Self::Pipe(_) => 0,
         }
     }

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::{Arc, LazyLock};
 
 use super::visibility::{Sight, own_port, reads};
-use super::{Destination, MeshRules, OutboundKey, RuleClient, Ways};
+use super::{Destination, MeshRules, OutboundKey, RuleClient};
 use crate::model::policy::{
     DestinationRule, EgressListener, Gateway, GatewayHostName, GatewayServer, MESH_GATEWAY, MeshConfig,
     OutboundPolicy, ServerTls, Sidecar, Sources, VirtualService,
@@ -59,8 +59,13 @@ impl<'a> Client<'a> {
     }
 
     /// What leads to other networks, if that was told.
-    pub fn ways(&self) -> Option<Ways<'a>> {
-        self.networks.map(|networks| Ways { networks, mesh: self.rules })
+    pub(super) fn networks(&self) -> Option<&'a NetworkSnapshot> {
+        self.networks
+    }
+
+    /// The policies of the moment.
+    pub(super) fn policies(&self) -> &'a PolicySnapshot {
+        self.policies
     }
 
     /// The same clients behind a gateway (`namespace/name`): conditions on who asks are read for those.
@@ -154,11 +159,16 @@ impl<'a> Client<'a> {
         sockets.filter(|listener| reads(listener, &service.namespace, &service.hostname))
     }
 
-    /// The DestinationRule for calls to a service.
-    pub fn rule(&self, service: &ServiceKey) -> Option<Arc<DestinationRule>> {
+    /// The DestinationRules for calls to a service.
+    pub fn destination(&self, service: &ServiceKey) -> Destination {
         let label = |key: &str| self.key.labels.get(key).map(|value| value.as_str());
         let client = RuleClient { namespace: &self.key.namespace, label: &label };
-        Destination::for_client(&client, service, self.policies).into_rule()
+        Destination::for_client(&client, service, self.policies)
+    }
+
+    /// The same as one.
+    pub fn rule(&self, service: &ServiceKey) -> Option<Arc<DestinationRule>> {
+        self.destination(service).into_rule()
     }
 
     /// The VirtualService for requests to a host: of those that are for the mesh and for these clients the one

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::model::{Addresses, Endpoint, Exposure, Health, InlineEndpoint};
+use crate::model::{Addresses, Endpoint, Exposure, Health, InlineAddress, InlineEndpoint};
 
 macro_rules! decisions {
     ($($(#[$doc:meta])* $name:ident = $code:literal;)*) => {
@@ -69,10 +69,16 @@ decisions! {
     NoShare = "hidden/no-share";
     /// The same address is sent for another endpoint already.
     SameAddress = "hidden/same-address";
+    /// Envoy resolves one endpoint alone (logical DNS), and another one is told before it.
+    OnlyOne = "hidden/only-one";
     /// Its cluster has not been heard for longer than it may serve, and others serve (D35).
     StaleCluster = "hidden/stale-cluster";
     /// To be reached through the waypoint of its service, which has no endpoint for this proxy (R4.37).
     NoWaypoint = "hidden/no-waypoint";
+    /// Of another workload, version or region than the proxy, which asks for its siblings (R4.9.10).
+    OtherWorkload = "hidden/other-workload";
+    /// On another network and reached through gateways alone, and so no sibling (R4.9.10).
+    BehindGateway = "hidden/behind-gateway";
 }
 
 impl Decision {
@@ -92,17 +98,22 @@ pub trait Recorder {
     /// `endpoint` of the waypoint that stands in for the service was decided (R4.37), before those of the service.
     fn decided_of_waypoint(&mut self, _endpoint: &Endpoint, _decision: Decision) {}
 
-    /// One at a Unix socket was decided (R4.15); told as an endpoint without an address, on port 0.
-    fn decided_at_socket(&mut self, endpoint: &InlineEndpoint, decision: Decision) {
-        self.decided(&at_socket(endpoint), decision);
+    /// One at a Unix socket (R4.15), or one that Envoy resolves, was decided; told as an endpoint, without an address where
+    /// it has none.
+    fn decided_inline(&mut self, endpoint: &InlineEndpoint, decision: Decision) {
+        self.decided(&as_endpoint(endpoint), decision);
     }
 }
 
-/// An endpoint at a Unix socket as one of those that clusters tell of: without an address, on port 0.
-pub(super) fn at_socket(endpoint: &InlineEndpoint) -> Endpoint {
+/// An endpoint that is told with a service as one of those that clusters tell of: without an address where it has none.
+pub(super) fn as_endpoint(endpoint: &InlineEndpoint) -> Endpoint {
+    let addresses = match &endpoint.address {
+        InlineAddress::Ip(address) => (*address).into(),
+        InlineAddress::Host(_) | InlineAddress::Unix(_) | InlineAddress::Absent => Addresses::default(),
+    };
     Endpoint {
-        addresses: Addresses::default(),
-        port: 0,
+        addresses,
+        port: endpoint.port,
         port_name: endpoint.port_name.clone(),
         health: Health::Healthy,
         weight: endpoint.weight,
@@ -115,7 +126,7 @@ pub(super) fn at_socket(endpoint: &InlineEndpoint) -> Endpoint {
 impl Recorder for () {
     fn decided(&mut self, _: &Endpoint, _: Decision) {}
 
-    fn decided_at_socket(&mut self, _: &InlineEndpoint, _: Decision) {}
+    fn decided_inline(&mut self, _: &InlineEndpoint, _: Decision) {}
 }
 
 /// How many endpoints met each decision.
@@ -141,7 +152,7 @@ impl Recorder for Tally {
         self.0[decision as usize] += 1;
     }
 
-    fn decided_at_socket(&mut self, _: &InlineEndpoint, decision: Decision) {
+    fn decided_inline(&mut self, _: &InlineEndpoint, decision: Decision) {
         self.0[decision as usize] += 1;
     }
 }

@@ -7,12 +7,14 @@ use super::assignment::Assignment;
 use super::facts::{Facts, Question};
 use super::lb::{Client, Plan};
 use super::pass::Pass;
-use super::roads::Roads;
+use super::roads::{Roads, Told};
 use super::waypoint::{self, OfWaypoint, Way};
 use super::weighing::Weighing;
-use super::{Destination, EdsKey, EdsName, MeshRules, Recorder, hbone, mtls, projection, reads};
+use super::{
+    Destination, EdsKey, EdsName, MeshRules, Recorder, hbone, inline, mtls, projection, reads, siblings,
+};
 use crate::model::policy::OutlierDetection;
-use crate::model::{Features, Labels, Locality, Quirk, Service, TrafficDistribution};
+use crate::model::{Features, Labels, Locality, Quirk, Resolution, Service, TrafficDistribution};
 use crate::registry::{NetworkSnapshot, PolicySnapshot, ServiceSnapshot, StandingSnapshot};
 
 /// The versioned inputs of an assignment.
@@ -36,21 +38,53 @@ pub struct Inputs<'a> {
 /// the projection names. Cost ∝ the service's endpoints.
 ///
 /// An unknown service, port or subset gives an empty assignment, never an error (R4.2); so does a service whose
-/// endpoints Envoy resolves itself.
+/// endpoints Envoy resolves itself ([`told`] has them). Projections with [siblings](super::Siblings) get
+/// those alone.
 pub fn assign<'a>(
     inputs: Inputs<'a>,
     name: &EdsName,
     key: &EdsKey,
     recorder: &mut impl Recorder,
 ) -> Assignment<'a> {
-    let service = inputs.service.service.as_deref();
-    let meant = service.filter(|service| key.namespace.as_ref() == Some(&service.key.namespace));
-    let sent = |service: &&Service| {
-        service.port(name.port).is_some() && !service.resolution.is_dns() && hbone::is_for(name, key.role)
-    };
-    let Some(service) = meant.filter(sent) else {
+    let Some(service) = meant(inputs, key).filter(|service| !service.resolution.is_dns()) else {
         return Assignment { standings_read: standings_read(inputs), ..Assignment::default() };
     };
+    if key.siblings.is_some() && service.port(name.port).is_some() {
+        return siblings::assign(inputs, service, name, key, recorder);
+    }
+    run(inputs, service, Told::Apart, name, key, recorder)
+}
+
+/// The endpoints that proxies with projection `key` get for `name`, by an assignment or with the Envoy cluster.
+pub fn told<'a>(
+    inputs: Inputs<'a>,
+    name: &EdsName,
+    key: &EdsKey,
+    recorder: &mut impl Recorder,
+) -> Assignment<'a> {
+    match meant(inputs, key).filter(|service| service.resolution.is_dns()) {
+        Some(service) => run(inputs, service, Told::WithCluster, name, key, recorder),
+        None => assign(inputs, name, key, recorder),
+    }
+}
+
+fn meant<'a>(inputs: Inputs<'a>, key: &EdsKey) -> Option<&'a Service> {
+    let service = inputs.service.service.as_deref();
+    service.filter(|service| key.namespace.as_ref() == Some(&service.key.namespace))
+}
+
+/// The endpoints of `service`, told in one of the two ways: one pipeline for both.
+pub(super) fn run<'a>(
+    inputs: Inputs<'a>,
+    service: &'a Service,
+    told: Told,
+    name: &EdsName,
+    key: &EdsKey,
+    recorder: &mut impl Recorder,
+) -> Assignment<'a> {
+    if service.port(name.port).is_none() || !hbone::is_for(name, key.role) {
+        return Assignment { standings_read: standings_read(inputs), ..Assignment::default() };
+    }
     let destination = Destination::of_ids(inputs.policies, &name.host, &key.rules);
     let subset = destination.subset(&name.subset);
     if !name.subset.is_empty() && subset.is_none() {
@@ -71,7 +105,8 @@ pub fn assign<'a>(
     let default = config.outlier_detection.as_ref().filter(|_| !mesh.quirks().has(Quirk::Q19));
     let outliers = settings.outlier_detection.as_ref().or(default);
     let labels = subset.map(|subset| &subset.labels);
-    let way = Way::of(inputs, service, name, key);
+    // What Envoy resolves it reaches itself.
+    let way = Way::of(inputs, service, name, key).filter(|_| told == Told::Apart);
     let waypoint = way.as_ref().and_then(|way| way.inputs(inputs));
     let inputs_of_pass = waypoint.map_or(inputs, |(_, inputs)| inputs);
     let name_of_pass = way.as_ref().map_or(name, |way| &way.name);
@@ -84,7 +119,9 @@ pub fn assign<'a>(
         tls: mtls::told(&destination, name),
         cluster_local: mesh.cluster_local(config, &name.host)
             || way.as_ref().is_some_and(|way| mesh.cluster_local(config, &way.waypoint.hostname)),
-        global: is_global(inputs, service),
+        global: told == Told::WithCluster || is_global(inputs, service),
+        told,
+        outside: told == Told::WithCluster && service.is_mesh_external(),
     };
     let mut pass = Pass {
         inputs: inputs_of_pass,
@@ -92,22 +129,28 @@ pub fn assign<'a>(
         key,
         sends_unhealthy: sends_unhealthy(features, service.traffic_distribution, outliers),
         sticky: mesh.is_sticky(&service.labels),
-        facts: Facts::new(question, Roads::new(inputs, key)),
+        facts: Facts::new(question, Roads::new(inputs, key, told)),
         shares: if let Plan::Distribute(rules) = &plan { Some((rules, client.locality)) } else { None },
     };
     let scale = mesh.quirks().has(Quirk::Q29).then(|| pass.facts.roads().mesh_scale());
-    let once = pass.inputs.service.shards.len() > 1 && !mesh.quirks().has(Quirk::Q27);
+    let once = told == Told::Apart && pass.inputs.service.shards.len() > 1 && !mesh.quirks().has(Quirk::Q27);
     let mut weighing = Weighing::new(mesh.quirks(), scale, once);
-    match (&way, waypoint) {
-        (None, _) => {
+    match (told, &way, waypoint) {
+        (Told::WithCluster, ..) => pass.resolved(service, &mut weighing, recorder),
+        (Told::Apart, None, _) => {
             pass.shards(service, &mut weighing, recorder);
             pass.unix(service, &mut weighing, recorder);
         }
-        (Some(_), Some((record, _))) => pass.shards(record, &mut weighing, &mut OfWaypoint(recorder)),
-        (Some(_), None) => {}
+        (_, Some(_), Some((record, _))) => {
+            pass.shards(record, &mut weighing, &mut OfWaypoint(recorder));
+        }
+        (_, Some(_), None) => {}
     }
     let mut groups = weighing.finish(pass.facts.roads(), &plan, client);
     hbone::without_match(name, &mut groups);
+    if service.resolution == Resolution::DnsRoundRobin {
+        inline::only_one(&mut groups);
+    }
     if way.is_some() {
         let serves = groups.iter().any(|group| !group.endpoints.is_empty());
         waypoint::decided(inputs, name, labels, serves, recorder);
@@ -135,7 +178,7 @@ pub fn sends_unhealthy(
         || features.auto_send_unhealthy && outliers.is_none_or(|outliers| outliers.min_health_percent == 0)
 }
 
-fn standings_read(inputs: Inputs<'_>) -> u64 {
+pub(super) fn standings_read(inputs: Inputs<'_>) -> u64 {
     let shards =
         inputs.service.shards.iter().chain(inputs.waypoint.iter().flat_map(|waypoint| &waypoint.shards));
     inputs.standings.version(shards.map(|shard| &shard.cluster))
@@ -143,7 +186,7 @@ fn standings_read(inputs: Inputs<'_>) -> u64 {
 
 /// Whether other clusters may use a service (R4.9): always, but in an ambient mesh of several networks only if the
 /// first rule of the mesh that means it says so, as long as the config cluster has it.
-fn is_global(inputs: Inputs<'_>, service: &Service) -> bool {
+pub(super) fn is_global(inputs: Inputs<'_>, service: &Service) -> bool {
     if !inputs.mesh.features().multi_network {
         return true;
     }

@@ -1,6 +1,6 @@
 //! Why a proxy gets what it gets: the pipeline itself, run with a recorder, in words.
 //!
-//! [`explain`] runs [`assign`] and says for every endpoint which checks it passed and which hid it, what would have to
+//! [`explain`] runs [`told`] and says for every endpoint which checks it passed and which hid it, what would have to
 //! be otherwise for it to appear, where the weights of gateways come from and why priorities are what they are. What
 //! would be is not guessed: the pipeline runs again with that one thing changed. Cost ∝ the service's endpoints ×
 //! the distinct reasons: for operators, not for the hot path.
@@ -26,12 +26,14 @@ pub use unseen::{WouldSee, unseen};
 pub use waypoint::{WaypointEndpoint, WaypointExplanation};
 pub use would::Would;
 
-use super::decision::at_socket;
-use super::{Assignment, Decision, Destination, EdsKey, EdsName, Inputs, Origin, Recorder, assign};
-use crate::model::policy::PolicyId;
+use super::decision::as_endpoint;
+use super::{
+    Assignment, Decision, Destination, EdsKey, EdsName, Inputs, LOCAL_CLUSTER, Origin, Recorder, told,
+};
+use crate::model::policy::{PolicyId, SimpleLb};
 use crate::model::{
-    ClusterId, Endpoint, Health, InlineAddress, InlineEndpoint, Locality, Name, NetworkId, Resolution,
-    Service, Transport,
+    ClusterId, Endpoint, Health, InlineAddress, InlineEndpoint, Locality, Name, NetworkId, ProxyView,
+    Resolution, Service, Transport,
 };
 use chain::Facts;
 use gateways::{Entrances, place, way};
@@ -90,9 +92,12 @@ pub enum Nothing {
     /// No DestinationRule that holds has such a subset (R4.8).
     #[serde(rename = "hidden/no-subset")]
     NoSubset,
-    /// Envoy resolves the service itself: its endpoints are in the Envoy cluster (R4.2).
+    /// Envoy resolves the service itself, and nobody names anything to resolve: there is no Envoy cluster (R5.36).
     #[serde(rename = "dns")]
     Dns,
+    /// The proxy asks for no assignment: connections go to the address that the client chose (R5.21).
+    #[serde(rename = "original-dst")]
+    OriginalDst,
 }
 
 /// One endpoint.
@@ -105,6 +110,8 @@ pub struct EndpointExplanation {
     pub port: u16,
     /// The path of its Unix socket (R4.15).
     pub socket: Option<Name>,
+    /// The host name that Envoy resolves.
+    pub host: Option<Name>,
     /// Its pod; empty for a bare address.
     pub pod: Name,
     /// Its pod's namespace.
@@ -133,9 +140,37 @@ pub struct EndpointExplanation {
 #[derive(Clone, Debug)]
 struct Decided {
     endpoint: Endpoint,
-    /// The path, of one at a Unix socket.
-    socket: Option<Name>,
+    /// Where it is, of one that is told with the service.
+    inline: Option<InlineAddress>,
     decision: Decision,
+}
+
+impl Decided {
+    /// The path, of one at a Unix socket.
+    fn socket(&self) -> Option<&Name> {
+        match &self.inline {
+            Some(InlineAddress::Unix(path)) => Some(path),
+            _ => None,
+        }
+    }
+
+    /// The name, of one that Envoy resolves.
+    fn host(&self) -> Option<&Name> {
+        match &self.inline {
+            Some(InlineAddress::Host(host)) => Some(host),
+            _ => None,
+        }
+    }
+
+    /// Where it is sent as itself, in the form of [`place`].
+    fn place(&self) -> String {
+        match (&self.inline, self.endpoint.addresses.first()) {
+            (Some(InlineAddress::Unix(path)), _) => path.to_string(),
+            (Some(InlineAddress::Host(host)), _) => format!("{host}:{}", self.endpoint.port),
+            (_, Some(address)) => way(*address, self.endpoint.port),
+            (_, None) => String::new(),
+        }
+    }
 }
 
 /// Everything that was decided, in the order of the pipeline.
@@ -149,19 +184,16 @@ struct Record {
 
 impl Recorder for Record {
     fn decided(&mut self, endpoint: &Endpoint, decision: Decision) {
-        self.own.push(Decided { endpoint: endpoint.clone(), socket: None, decision });
+        self.own.push(Decided { endpoint: endpoint.clone(), inline: None, decision });
     }
 
     fn decided_of_waypoint(&mut self, endpoint: &Endpoint, decision: Decision) {
-        self.of_waypoint.push(Decided { endpoint: endpoint.clone(), socket: None, decision });
+        self.of_waypoint.push(Decided { endpoint: endpoint.clone(), inline: None, decision });
     }
 
-    fn decided_at_socket(&mut self, endpoint: &InlineEndpoint, decision: Decision) {
-        let socket = match &endpoint.address {
-            InlineAddress::Unix(path) => Some(path.clone()),
-            InlineAddress::Ip(_) | InlineAddress::Host(_) | InlineAddress::Absent => None,
-        };
-        self.own.push(Decided { endpoint: at_socket(endpoint), socket, decision });
+    fn decided_inline(&mut self, endpoint: &InlineEndpoint, decision: Decision) {
+        let inline = Some(endpoint.address.clone());
+        self.own.push(Decided { endpoint: as_endpoint(endpoint), inline, decision });
     }
 }
 
@@ -169,7 +201,7 @@ impl Recorder for Record {
 /// service there.
 pub fn explain(inputs: Inputs<'_>, name: &EdsName, key: &EdsKey, unseen: Option<Absence>) -> Explanation {
     let mut record = Record::default();
-    let assignment = assign(inputs, name, key, &mut record);
+    let assignment = told(inputs, name, key, &mut record);
     let Record { own: decided, of_waypoint } = record;
     let facts = Facts::new(inputs, name, key);
     let entrances = Entrances::new(&assignment);
@@ -179,7 +211,8 @@ pub fn explain(inputs: Inputs<'_>, name: &EdsName, key: &EdsKey, unseen: Option<
         EndpointExplanation {
             address: endpoint.addresses.first().copied(),
             port: endpoint.port,
-            socket: one.socket.clone(),
+            socket: one.socket().cloned(),
+            host: one.host().cloned(),
             pod: workload.name.clone(),
             namespace: workload.namespace.clone(),
             cluster: workload.cluster.clone(),
@@ -195,7 +228,7 @@ pub fn explain(inputs: Inputs<'_>, name: &EdsName, key: &EdsKey, unseen: Option<
     });
     let endpoints: Vec<_> = endpoints.collect();
     Explanation {
-        name: name.to_string(),
+        name: if key.siblings.is_some() { LOCAL_CLUSTER.to_owned() } else { name.to_string() },
         nothing: unseen.or_else(|| nothing(inputs, name, key)),
         rules: key.rules.clone(),
         locality_setting: priorities::setting(inputs, name, key),
@@ -216,9 +249,10 @@ fn nothing(inputs: Inputs<'_>, name: &EdsName, key: &EdsKey) -> Option<Absence> 
     let destination = Destination::of_ids(inputs.policies, &name.host, &key.rules);
     match () {
         () if matches!(service.resolution, Resolution::Alias(_)) => absence(Nothing::Alias, alias(service)),
-        () if service.resolution.is_dns() => absence(
+        () if service.resolution.is_dns() && service.inline().is_empty() => absence(
             Nothing::Dns,
-            "Envoy resolves the host itself; its endpoints are in the Envoy cluster".to_owned(),
+            "Envoy would resolve its endpoints itself, and nobody names any: there is no Envoy cluster"
+                .to_owned(),
         ),
         () if service.port(name.port).is_none() => absence(Nothing::NoPort, ports(service)),
         () if !name.subset.is_empty() && destination.subset(&name.subset).is_none() => {
@@ -226,6 +260,29 @@ fn nothing(inputs: Inputs<'_>, name: &EdsName, key: &EdsKey) -> Option<Absence> 
         }
         () => None,
     }
+}
+
+/// Why a proxy asks for no assignment of a service that it sees: it leaves connections where the client sent them, for
+/// headless services or because a DestinationRule says so. `None` when it asks.
+pub fn original_dst(view: &ProxyView, inputs: Inputs<'_>, name: &EdsName, key: &EdsKey) -> Option<Absence> {
+    let service = inputs.service.service.as_deref()?;
+    let seen = key.namespace.as_ref() == Some(&service.key.namespace);
+    if !seen || service.port(name.port).is_none() || nothing(inputs, name, key).is_some() {
+        return None;
+    }
+    let settings =
+        Destination::of_ids(inputs.policies, &name.host, &key.rules).settings(name.port, &name.subset);
+    let passes = settings.load_balancer.and_then(|lb| lb.simple) == Some(SimpleLb::Passthrough);
+    let why = match () {
+        () if inputs.mesh.leaves_address(service, view.kind, view.mode) && !name.sni_dnat => {
+            "a headless service"
+        }
+        () if passes => "load balancing PASSTHROUGH of its DestinationRule",
+        () => return None,
+    };
+    let detail =
+        format!("connections go to the address that the client chose ({why}); endpoints are not asked for");
+    Some(Absence { code: Nothing::OriginalDst, detail, would: None })
 }
 
 fn alias(service: &Service) -> String {
@@ -270,11 +327,7 @@ fn priority_of(
     let endpoint = &one.endpoint;
     match one.decision {
         Decision::Direct => {
-            let own = match (&one.socket, endpoint.addresses.first()) {
-                (Some(path), _) => path.to_string(),
-                (None, Some(address)) => way(*address, endpoint.port),
-                (None, None) => String::new(),
-            };
+            let own = one.place();
             let direct = |origin: &Origin<'_>| matches!(origin, Origin::Direct(_));
             let groups = assignment.groups.iter();
             let having = groups.filter(|group| {

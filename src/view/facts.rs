@@ -4,7 +4,7 @@ use crate::model::policy::ClientTlsMode;
 use crate::model::{Labels, Name, Workload, WorkloadProfile};
 
 use super::assignment::SocketMatch;
-use super::roads::{Road, Roads};
+use super::roads::{Road, Roads, Told};
 use super::{Decision, EdsKey, EdsName, Inputs, hbone, mtls};
 
 /// As many profiles are remembered: deployments that stand behind one service.
@@ -25,6 +25,10 @@ pub(super) struct Question<'q> {
     pub(super) cluster_local: bool,
     /// R4.9.
     pub(super) global: bool,
+    /// How the proxy is told of them.
+    pub(super) told: Told,
+    /// Whether they are names outside the mesh: on none of its networks, and mesh mTLS is not spoken unless a rule says so.
+    pub(super) outside: bool,
 }
 
 /// How a profile stands to the proxy.
@@ -154,20 +158,25 @@ impl<'a, 'q> Facts<'a, 'q> {
 
     fn find_reach(&mut self, workload: &Workload, port: u16) -> Reach {
         let (question, mode) = (&self.question, workload.tls_mode_text());
-        if question.tls.is_none() && mode == "istio" && !self.namespaces.contains(&workload.namespace) {
+        let automatic = question.tls.is_none() && !question.outside;
+        if automatic && mode == "istio" && !self.namespaces.contains(&workload.namespace) {
             self.namespaces.push(workload.namespace.clone());
         }
-        let meant = mtls::is_meant(question.tls, question.inputs.policies, workload, port);
+        let meant = (automatic || question.tls.is_some())
+            && mtls::is_meant(question.tls, question.inputs.policies, workload, port);
         let features = question.inputs.mesh.features();
-        let tunnel =
-            question.to_waypoint || hbone::is_spoken(features, question.key, question.name, workload);
+        let tunnel = question.told == Told::Apart
+            && (question.to_waypoint || hbone::is_spoken(features, question.key, question.name, workload));
         let socket = match meant && !matches!(mode, "" | "disabled") {
             // Where HBONE is all that is spoken, nothing is chosen by a match (R4.17).
             _ if tunnel && question.name.inbound_vip.is_none() => SocketMatch::Tunnel,
             true => SocketMatch::TlsMode,
             false => SocketMatch::Plain,
         };
-        let road = self.roads.to(&workload.network, &workload.cluster);
+        let road = match question.outside {
+            true => Road::Direct,
+            false => self.roads.to(&workload.network, &workload.cluster),
+        };
         Reach { road, tunnel, socket, mtls: socket == SocketMatch::TlsMode && mode == "istio" }
     }
 }

@@ -7,7 +7,7 @@ mod setting;
 mod zone_aware;
 
 pub use distribute::distribute;
-pub(super) use distribute::first_share;
+pub(super) use distribute::{first_share, shares};
 pub use failover::failover;
 pub use priority::failover_priority;
 pub use setting::{Plan, Setting, Source, is_locality_weighted, plan, setting};

@@ -1,13 +1,14 @@
 //! Exact weights of groups, and each gateway once (R4.22, R4.29–R4.35 with D3, D5).
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 
-use super::assignment::{AssignedEndpoint, InternalListener, LocalityGroup, Origin, SocketMatch, Target};
+use super::assignment::{AssignedEndpoint, Host, LocalityGroup};
+use super::gate::Gate;
 use super::lb::{self, Client, Group, Plan};
-use super::roads::{Roads, lcm};
+use super::roads::Roads;
+use super::shares::{fitted, lcm, part, shrink};
 use super::weighing::{Collected, Through, Weighed, Weighing};
-use crate::model::{NetworkGateway, Quirk};
+use crate::model::Quirk;
 
 impl<'a> Weighing<'a> {
     /// Scales, divides, ranks, merges and sums (D3, D5, R4.29–R4.35). Groups come out by locality as text, then
@@ -30,7 +31,7 @@ impl<'a> Weighing<'a> {
             self.group(one, priority, scale, roads)
         });
         let mut groups = lb::apply(plan, client, groups.collect());
-        let shares = matches!(plan, Plan::Distribute(_));
+        let shares = matches!(plan, Plan::Distribute(rules) if lb::shares(rules, client.locality));
         if !self.quirks.has(Quirk::Q27) {
             if by_gateway {
                 merge(&mut groups, shares);
@@ -63,7 +64,10 @@ impl<'a> Weighing<'a> {
             weight = weight.saturating_add(gateway.weight);
             members.push(gateway);
         }
-        Group { locality: locality.clone(), priority, weight: Some(self.sum(weight, roads)), members }
+        // R4.22: at the peer a locality that lost everything has no weight, and so counts as 1.
+        let unset = members.is_empty() && self.quirks.has(Quirk::Q27);
+        let weight = (!unset).then(|| self.sum(weight, roads));
+        Group { locality: locality.clone(), priority, weight, members }
     }
 
     /// Under Q16 sums wrap around, but where the peer only adds up what there is.
@@ -83,31 +87,31 @@ impl<'a> Weighing<'a> {
         scale: u128,
         roads: &Roads<'a, '_>,
     ) -> impl Iterator<Item = Weighed<'a>> {
-        let mut shares: BTreeMap<(String, u16, usize), (&'a NetworkGateway, u128)> = BTreeMap::new();
+        let mut shares: BTreeMap<(String, u16, usize), (Gate<'a>, u128)> = BTreeMap::new();
         for one in through {
             let set = &roads.sets()[one.set];
-            let (count, total) = (set.len() as u128, one.total.saturating_mul(scale));
-            for (position, gateway) in set.iter().enumerate() {
-                let exact = total / count + u128::from((position as u128) < total % count);
+            let total = one.total.saturating_mul(scale);
+            for (position, &gate) in set.iter().enumerate() {
+                let exact = part(total, set.len(), position);
                 let share =
                     if self.quirks.has(Quirk::Q14) && self.scale.is_some() { one.each } else { exact };
-                let target = if roads.by_hbone() { gateway.hbone_port } else { gateway.port };
+                let target = if roads.by_hbone() { gate.hbone_port() } else { gate.port() };
                 // At the peer only what is equal in everything is one gateway.
-                let apart = if self.quirks.has(Quirk::Q27) { kind(roads, gateway) } else { 0 };
-                let slot = shares.entry((gateway.address.to_string(), target, apart));
-                slot.or_insert((gateway, 0)).1 += share;
+                let apart = if self.quirks.has(Quirk::Q27) { kind(roads, gate) } else { 0 };
+                let slot = shares.entry((gate.text(), target, apart));
+                slot.or_insert((gate, 0)).1 += share;
             }
         }
         let (by_hbone, wraps) = (roads.by_hbone(), self.quirks.has(Quirk::Q16));
-        let weighed = move |(gateway, weight): (&'a NetworkGateway, u128)| {
+        let weighed = move |(gate, weight): (Gate<'a>, u128)| {
             let weight = if wraps { weight % (1 << 32) } else { weight };
-            Weighed { endpoint: entrance(gateway, by_hbone), weight: weight.max(1) }
+            Weighed { endpoint: gate.endpoint(by_hbone), weight: weight.max(1) }
         };
         shares.into_values().map(weighed)
     }
 
     /// Makes weights fit: all are scaled down together until the sum over the assignment fits 32 bits, minimum 1
-    /// (D5, Q16). Envoy refuses a priority whose localities' sum is larger.
+    /// (D5, Q16). A group has the sum of its endpoints', but with `shares` those that were dealt out, 0 where it has none.
     fn fit(
         &self,
         groups: Vec<Group<Weighed<'a>>>,
@@ -116,20 +120,18 @@ impl<'a> Weighing<'a> {
     ) -> Vec<LocalityGroup<'a>> {
         let weights = || groups.iter().flat_map(|group| group.members.iter().map(|member| member.weight));
         let total = weights().fold(0_u128, u128::saturating_add);
-        let limit = u128::from(u32::MAX).saturating_sub(weights().count() as u128);
-        let shrink = if total > limit && !self.quirks.has(Quirk::Q16) { total / limit + 1 } else { 1 };
+        let shrink = if self.quirks.has(Quirk::Q16) { 1 } else { shrink(total, weights().count()) };
         let group = |group: Group<Weighed<'a>>| {
             let empty = group.members.is_empty();
             let mut sum = 0_u128;
             let mut endpoints = Vec::with_capacity(group.members.len());
             for Weighed { endpoint, weight } in group.members {
-                let weight = if shrink == 1 { weight } else { weight / shrink };
-                let weight = u32::try_from(weight.max(1)).unwrap_or(u32::MAX);
+                let weight = fitted(weight, shrink);
                 sum += u128::from(weight);
                 endpoints.push(AssignedEndpoint { weight, ..endpoint });
             }
             let weight = match () {
-                () if shares => group.weight.unwrap_or(1),
+                () if shares => group.weight.unwrap_or(0),
                 () if empty => 0,
                 () => self.sum(sum, roads),
             };
@@ -141,28 +143,29 @@ impl<'a> Weighing<'a> {
 }
 
 /// Which of the gateways that share an address and a port it is.
-fn kind(roads: &Roads<'_, '_>, gateway: &NetworkGateway) -> usize {
-    let all = roads.sets().iter().flatten();
-    let same = all.copied().filter(|other| other.address == gateway.address && other.port == gateway.port);
-    same.take_while(|other| *other != gateway).count()
+fn kind(roads: &Roads<'_, '_>, gate: Gate<'_>) -> usize {
+    let (all, text) = (roads.sets().iter().flatten(), gate.text());
+    let same = all.copied().filter(|other| other.text() == text && other.port() == gate.port());
+    same.take_while(|other| *other != gate).count()
 }
 
-/// Leaves each gateway in the group with the lowest priority, the first of them, with the sum of its weights (D3). Under
-/// shares its part of the share of the group it leaves goes with it.
-fn merge(groups: &mut [Group<Weighed<'_>>], shares: bool) {
+/// Leaves each gateway in the group with the lowest priority, the first of them, with the sum of its weights (D3). With
+/// shares its part of the share of the group that it leaves goes with it: all of it together with the last member. What
+/// was dealt out to one priority stays there: a locality of both has its share in each.
+fn merge<'a>(groups: &mut [Group<Weighed<'a>>], shares: bool) {
     let mut order: Vec<usize> = (0..groups.len()).collect();
     order.sort_by_key(|at| groups[*at].priority);
-    let mut first: BTreeMap<(IpAddr, u16), (usize, usize)> = BTreeMap::new();
+    let mut first: BTreeMap<(Host<'a>, u16), (usize, usize)> = BTreeMap::new();
     for at in order {
         let members = &mut groups[at].members;
         let Some(start) = members.iter().position(Weighed::is_gateway) else { continue };
         let total = members.iter().map(|member| member.weight).fold(0, u128::saturating_add);
         // Gateways come last.
         let gateways = members.split_off(start);
-        let share = groups[at].weight.unwrap_or(1);
+        let mut leaving = Leaving { share: groups[at].weight.unwrap_or(1), total, gone: 0, moved: 0 };
         for member in gateways {
-            let address = member.endpoint.address().filter(|_| member.is_gateway());
-            let place = address.map(|address| (address, member.endpoint.port()));
+            let host = member.endpoint.target.host().filter(|_| member.is_gateway());
+            let place = host.map(|host| (host, member.endpoint.port()));
             let known = place.and_then(|place| first.get(&place).copied());
             let Some((to, member_at)) = known else {
                 first.extend(place.map(|place| (place, (at, groups[at].members.len()))));
@@ -170,12 +173,33 @@ fn merge(groups: &mut [Group<Weighed<'_>>], shares: bool) {
                 continue;
             };
             groups[to].members[member_at].weight += member.weight;
-            if shares && to != at {
-                let moved = share.saturating_mul(member.weight) / total.max(1);
+            if shares && to != at && groups[to].priority == groups[at].priority {
+                let moved = leaving.part(member.weight);
                 groups[to].weight = groups[to].weight.map(|weight| weight + moved);
                 groups[at].weight = groups[at].weight.map(|weight| weight - moved.min(weight));
             }
         }
+    }
+}
+
+/// A group that members leave with their parts of its share.
+struct Leaving {
+    share: u128,
+    /// The weight of all members.
+    total: u128,
+    /// The weight of those that left, and what went with them.
+    gone: u128,
+    moved: u128,
+}
+
+impl Leaving {
+    /// What goes with one more: rounded over all that left, so that nothing is lost between them.
+    fn part(&mut self, weight: u128) -> u128 {
+        self.gone = self.gone.saturating_add(weight);
+        let moved = self.share.saturating_mul(self.gone) / self.total.max(1);
+        let part = moved.saturating_sub(self.moved);
+        self.moved += part;
+        part
     }
 }
 
@@ -186,27 +210,5 @@ fn close(groups: &mut [Group<Weighed<'_>>]) {
     seen.dedup();
     for group in groups {
         group.priority = seen.partition_point(|priority| *priority < group.priority) as u32;
-    }
-}
-
-/// The endpoint that stands for everything behind a gateway (R4.23, R4.24).
-fn entrance(gateway: &NetworkGateway, by_hbone: bool) -> AssignedEndpoint<'_> {
-    let address = gateway.address;
-    let target = match (by_hbone, gateway.port) {
-        (true, _) => Target::Internal {
-            listener: InternalListener::InnerConnectOriginate,
-            address,
-            port: gateway.hbone_port,
-        },
-        // Q15: a port of 0 is a Unix socket.
-        (false, 0) => Target::Pipe(address.to_string().into()),
-        (false, port) => Target::Socket { addresses: std::slice::from_ref(&gateway.address), port },
-    };
-    AssignedEndpoint {
-        target,
-        weight: 0,
-        health: None,
-        socket: if by_hbone { SocketMatch::Tunnel } else { SocketMatch::TlsMode },
-        origin: Origin::Gateway { network: &gateway.network, cluster: &gateway.cluster },
     }
 }

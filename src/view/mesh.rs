@@ -3,7 +3,10 @@
 use std::collections::BTreeSet;
 
 use crate::model::policy::MeshConfig;
-use crate::model::{ClusterId, ClusterLocalHosts, Features, Labels, NetworkId, Quirk, Quirks, SessionLabels};
+use crate::model::{
+    ClusterId, ClusterLocalHosts, Features, InterceptionMode, Labels, NetworkId, ProxyKind, Quirk, Quirks,
+    Resolution, Service, SessionLabels,
+};
 
 /// What the configuration says about the whole mesh. Fixed for the life of the process.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -82,6 +85,15 @@ impl MeshRules {
     /// Where proxies are answered as the peer does.
     pub fn quirks(&self) -> Quirks {
         self.quirks
+    }
+
+    /// Whether proxies leave connections to a service at the address that the client chose: sidecars that capture them,
+    /// for headless services (R5.21).
+    pub fn leaves_address(&self, service: &Service, kind: ProxyKind, mode: InterceptionMode) -> bool {
+        service.resolution == Resolution::Passthrough
+            && !self.features.eds_for_headless
+            && kind == ProxyKind::Sidecar
+            && mode != InterceptionMode::None
     }
 
     /// Whether workloads of `a` reach those of `b` directly although the networks differ (D2).

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use super::lb::{self, Plan, Setting};
-use super::{Destination, EdsName, InternalListener, MeshRules, visibility};
+use super::{Destination, EdsName, InternalListener, MeshRules, Siblings, visibility};
 use crate::model::policy::{
     DestinationRule, Gateway, MESH_GATEWAY, MeshConfig, PolicyId, Sources, TrafficSettings, VirtualService,
 };
@@ -75,6 +75,9 @@ pub struct EdsKey {
     /// Its values of the labels that the locality setting of the service compares (R4.34); the node name is one of
     /// them (Q22).
     pub labels: Option<Vec<(Name, Name)>>,
+    /// Whose siblings are asked for, only for [`LOCAL_CLUSTER`](super::LOCAL_CLUSTER) (R4.9.10).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub siblings: Option<Box<Siblings>>,
 }
 
 impl EdsKey {
@@ -92,13 +95,14 @@ impl EdsKey {
             node: None,
             locality: None,
             labels: None,
+            siblings: None,
         }
     }
 
     /// The projection for assignments of `name`. `candidates` are the services of that host name, one per namespace. What
     /// rules may compare is there only where a rule of that service compares it. It changes with the proxy, with the
     /// merged records of the candidates, and with the policies: MeshConfig, the Sidecars of the proxy's namespace and
-    /// the root's, the DestinationRules about the host.
+    /// the root's, the DestinationRules about the host, the VirtualServices that lead there.
     pub fn of(
         view: &ProxyView,
         name: &EdsName,
@@ -119,13 +123,40 @@ impl EdsKey {
         policies: &PolicySnapshot,
         mesh: &MeshRules,
     ) -> Self {
-        let features = mesh.features();
+        let key = Self {
+            hbone: mesh.features().ambient && view.sends_hbone,
+            ..Self::without_rules(view, service, mesh)
+        };
+        match service {
+            Some(service) => key.with_rules(view, name, service, policies, mesh),
+            None => key,
+        }
+    }
+
+    /// The projection for [`LOCAL_CLUSTER`](super::LOCAL_CLUSTER), of the proxy's own `services` (R4.9.10). It changes with the
+    /// proxy and with what any cluster tells of these. Proxies of one workload that see the same have the same one.
+    pub fn of_siblings(view: &ProxyView, services: &[Arc<ServiceSnapshot>], mesh: &MeshRules) -> Self {
+        let Some((service, siblings)) = Siblings::of(view, services) else {
+            return Self::without_rules(view, None, mesh);
+        };
+        Self { siblings: Some(Box::new(siblings)), ..Self::without_rules(view, Some(service), mesh) }
+    }
+
+    /// What a name means under this projection; `None` where it means no service.
+    pub fn meant(&self, name: &str) -> Option<EdsName> {
+        match &self.siblings {
+            Some(siblings) => Some(siblings.name()),
+            None => EdsName::parse(name),
+        }
+    }
+
+    fn without_rules(view: &ProxyView, service: Option<&Service>, mesh: &MeshRules) -> Self {
         let role = match Role::of(view) {
             Role::Sidecar => Role::Sidecar,
-            role if features.ambient => role,
+            role if mesh.features().ambient => role,
             _ => Role::Router,
         };
-        let key = Self {
+        Self {
             role,
             cluster: view.cluster().clone(),
             network: view.network.clone(),
@@ -133,14 +164,11 @@ impl EdsKey {
             requested_view: view.requested_view.clone(),
             namespace: service.map(|service| service.key.namespace.clone()),
             rules: Vec::new(),
-            hbone: features.ambient && view.sends_hbone,
+            hbone: false,
             node: service.filter(|service| service.node_local).map(|_| view.node_name.clone()),
             locality: None,
             labels: None,
-        };
-        match service {
-            Some(service) => key.with_rules(view, name, service, policies, mesh),
-            None => key,
+            siblings: None,
         }
     }
 
@@ -157,11 +185,10 @@ impl EdsKey {
         let settings = destination.settings(name.port, &name.subset);
         let plan = plan_of(&settings, service, policies.mesh(), mesh.quirks(), self.role);
         self.locality = match &plan {
-            Plan::Distribute(_) | Plan::Failover { regions: Some(_), .. } => Some(view.locality.clone()),
             Plan::ZoneAware { .. } => {
                 Some(Locality { region: view.locality.region.clone(), ..Locality::default() })
             }
-            _ => None,
+            plan => plan.compares_localities().then(|| view.locality.clone()),
         };
         if plan.compares_labels() && view.has_labels() {
             self.labels = Some(plan.labels().map(|key| (key.into(), view.label(key).into())).collect());

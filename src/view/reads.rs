@@ -20,9 +20,16 @@ pub(super) fn policies(policies: &PolicySnapshot, host: &str, namespaces: &[Name
     }
     parts.sort();
     parts.dedup();
-    let versioned = |part: PolicyPart| {
-        let version = policies.version_of(&part);
-        (part, version)
-    };
-    parts.into_iter().map(versioned).collect()
+    parts.into_iter().map(|part| versioned(policies, part)).collect()
+}
+
+/// MeshConfig alone.
+pub(super) fn mesh(policies: &PolicySnapshot) -> Vec<(PolicyPart, u64)> {
+    let part = PolicyPart { kind: PolicyKind::MeshConfig, scope: Name::default() };
+    vec![versioned(policies, part)]
+}
+
+fn versioned(policies: &PolicySnapshot, part: PolicyPart) -> (PolicyPart, u64) {
+    let version = policies.version_of(&part);
+    (part, version)
 }

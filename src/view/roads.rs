@@ -2,8 +2,19 @@
 
 use hashbrown::HashMap;
 
+use super::gate::Gate;
+use super::shares::lcm;
 use super::{Decision, EdsKey, Inputs, Role};
-use crate::model::{ClusterId, NetworkGateway, NetworkId, Quirk};
+use crate::model::{ClusterId, NetworkId, Quirk};
+
+/// How proxies are told of the endpoints of a service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Told {
+    /// By addresses, apart from the Envoy cluster: EDS.
+    Apart,
+    /// With the Envoy cluster, which resolves their names and those of their gateways itself (R3.14).
+    WithCluster,
+}
 
 /// How endpoints of one network and cluster are reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,27 +32,28 @@ pub(super) enum Road {
 pub(super) struct Roads<'a, 'q> {
     inputs: Inputs<'a>,
     key: &'q EdsKey,
+    told: Told,
     found: HashMap<(NetworkId, ClusterId), Road>,
-    sets: Vec<Vec<&'a NetworkGateway>>,
+    sets: Vec<Vec<Gate<'a>>>,
     read: Vec<(NetworkId, u64)>,
     /// Whether any network has a gateway; looked at only where the peer does.
     multi_network: Option<bool>,
 }
 
 impl<'a, 'q> Roads<'a, 'q> {
-    pub(super) fn new(inputs: Inputs<'a>, key: &'q EdsKey) -> Self {
+    pub(super) fn new(inputs: Inputs<'a>, key: &'q EdsKey, told: Told) -> Self {
         let (mut read, mut multi_network) = (Vec::new(), None);
         let quirks = inputs.mesh.quirks();
         if [Quirk::Q16, Quirk::Q17, Quirk::Q26, Quirk::Q29].into_iter().any(|row| quirks.has(row)) {
             let all = NetworkId::default();
             read.push((all.clone(), inputs.networks.part(&all).version));
-            multi_network = Some(inputs.networks.gateways().next().is_some());
+            multi_network = Some(every(inputs, told).next().is_some());
         }
-        Self { inputs, key, found: HashMap::new(), sets: Vec::new(), read, multi_network }
+        Self { inputs, key, told, found: HashMap::new(), sets: Vec::new(), read, multi_network }
     }
 
     /// The sets of gateways in use; each is ordered.
-    pub(super) fn sets(&self) -> &[Vec<&'a NetworkGateway>] {
+    pub(super) fn sets(&self) -> &[Vec<Gate<'a>>] {
         &self.sets
     }
 
@@ -57,9 +69,10 @@ impl<'a, 'q> Roads<'a, 'q> {
         self.multi_network == Some(false)
     }
 
-    /// Whether gateways are reached by HBONE inside HBONE (R4.21, R4.24).
+    /// Whether gateways are reached by HBONE inside HBONE (R4.21, R4.24): only assignments lead into tunnels.
     pub(super) fn by_hbone(&self) -> bool {
-        self.inputs.mesh.features().multi_network && self.key.role != Role::Sidecar
+        let multi_network = self.inputs.mesh.features().multi_network;
+        multi_network && self.key.role != Role::Sidecar && self.told == Told::Apart
     }
 
     /// The way to endpoints of `cluster` on `network`.
@@ -78,27 +91,34 @@ impl<'a, 'q> Roads<'a, 'q> {
         if network.is_empty() || own == network || self.inputs.mesh.reachable(own, network) {
             return Road::Direct;
         }
-        let (version, gateways) = self.inputs.networks.gateways_of(network);
-        self.read.push((network.clone(), version));
-        let mut candidates = self.candidates(gateways, cluster);
+        self.read.push((network.clone(), self.inputs.networks.gateways_of(network).0));
+        let known = self.gates(network);
+        let is_untold = known.is_empty();
+        let mut candidates = self.candidates(known, cluster);
         if let Some(hidden) = self.ambient(&candidates) {
             return Road::Hidden(hidden);
         }
         if candidates.is_empty() {
-            return self.without_gateway(gateways);
+            return self.without_gateway(is_untold);
         }
-        candidates.retain(|gateway| self.key.families.reaches(gateway.address));
+        let quirks = self.inputs.mesh.quirks();
+        candidates.retain(|gate| gate.is_reached(self.key.families, quirks));
         if candidates.is_empty() {
             return Road::Hidden(Decision::GatewayFamily);
         }
         Road::Gateways(self.set(candidates))
     }
 
+    /// Every gateway of a network, by address or name as text, then port.
+    pub(super) fn gates(&self, network: &NetworkId) -> Vec<Gate<'a>> {
+        gates(self.inputs, self.told, network)
+    }
+
     /// The place of a set of gateways among those in use.
-    fn set(&mut self, gateways: Vec<&'a NetworkGateway>) -> usize {
+    fn set(&mut self, gateways: Vec<Gate<'a>>) -> usize {
         // Each is in the snapshot once: the same ones are the same objects.
-        let same = |set: &Vec<&NetworkGateway>| {
-            set.len() == gateways.len() && set.iter().zip(&gateways).all(|(a, b)| std::ptr::eq(*a, *b))
+        let same = |set: &Vec<Gate<'_>>| {
+            set.len() == gateways.len() && set.iter().zip(&gateways).all(|(a, b)| a.is(*b))
         };
         self.sets.iter().position(same).unwrap_or_else(|| {
             self.sets.push(gateways);
@@ -107,7 +127,7 @@ impl<'a, 'q> Roads<'a, 'q> {
     }
 
     /// What the ambient mesh keeps from this kind of proxy (R4.21.4).
-    fn ambient(&self, candidates: &[&NetworkGateway]) -> Option<Decision> {
+    fn ambient(&self, candidates: &[Gate<'_>]) -> Option<Decision> {
         let features = self.inputs.mesh.features();
         match self.key.role {
             _ if !self.by_hbone() || self.key.network.is_empty() => None,
@@ -120,33 +140,27 @@ impl<'a, 'q> Roads<'a, 'q> {
     /// The gateways in front of endpoints of `cluster` (R4.21.2): its own cluster's if that has any, else all of the
     /// network. Those without the port that the proxy needs do not count; under Q12 the own cluster's stand in the
     /// way even so, and under Q15 routers take any.
-    fn candidates(&self, all: &'a [NetworkGateway], cluster: &ClusterId) -> Vec<&'a NetworkGateway> {
+    fn candidates(&self, mut all: Vec<Gate<'a>>, cluster: &ClusterId) -> Vec<Gate<'a>> {
         let quirks = self.inputs.mesh.quirks();
-        let usable = |gateway: &&NetworkGateway| match self.key.role {
-            _ if self.by_hbone() => gateway.hbone_port != 0,
-            Role::Sidecar => gateway.port != 0,
-            _ => gateway.port != 0 || quirks.has(Quirk::Q15),
+        let usable = |gate: &Gate<'_>| match self.key.role {
+            _ if self.by_hbone() => gate.hbone_port() != 0,
+            Role::Sidecar => gate.port() != 0,
+            _ => gate.port() != 0 || quirks.has(Quirk::Q15),
         };
-        let own_first = |mut all: Vec<&'a NetworkGateway>| {
-            let own = |gateway: &&NetworkGateway| gateway.cluster == *cluster;
-            if all.iter().any(own) {
-                all.retain(own);
-            }
-            all
-        };
-        if quirks.has(Quirk::Q12) {
-            let mut chosen = own_first(all.iter().collect());
-            chosen.retain(usable);
-            return chosen;
+        let early = !quirks.has(Quirk::Q12);
+        all.retain(|gate| !early || usable(gate));
+        if all.iter().any(|gate| gate.cluster() == cluster) {
+            all.retain(|gate| gate.cluster() == cluster);
         }
-        own_first(all.iter().filter(usable).collect())
+        all.retain(|gate| early || usable(gate));
+        all
     }
 
     /// A network without a usable gateway: hidden, for its addresses may be another pod's here (D2). Direct for a proxy
     /// that does not know its own network, unless there are gateways that it only cannot use (Q12), and under Q26.
-    fn without_gateway(&self, all: &[NetworkGateway]) -> Road {
+    fn without_gateway(&self, is_untold: bool) -> Road {
         let quirks = self.inputs.mesh.quirks();
-        let unusable = !all.is_empty() && !quirks.has(Quirk::Q12);
+        let unusable = !is_untold && !quirks.has(Quirk::Q12);
         match !unusable && (self.key.network.is_empty() || quirks.has(Quirk::Q26)) {
             true => Road::Direct,
             false => Road::Hidden(Decision::NoGateway),
@@ -157,11 +171,11 @@ impl<'a, 'q> Roads<'a, 'q> {
     /// network, and of every cluster on it (Q29).
     pub(super) fn mesh_scale(&self) -> u128 {
         let mut counts: Vec<(&NetworkId, Option<&ClusterId>, usize)> = Vec::new();
-        for gateway in self.inputs.networks.gateways() {
-            for place in [None, Some(&gateway.cluster)] {
-                match counts.iter_mut().find(|(n, c, _)| **n == gateway.network && *c == place) {
+        for gate in every(self.inputs, self.told) {
+            for place in [None, Some(gate.cluster())] {
+                match counts.iter_mut().find(|(n, c, _)| *n == gate.network() && *c == place) {
                     Some((_, _, count)) => *count += 1,
-                    None => counts.push((&gateway.network, place, 1)),
+                    None => counts.push((gate.network(), place, 1)),
                 }
             }
         }
@@ -169,11 +183,18 @@ impl<'a, 'q> Roads<'a, 'q> {
     }
 }
 
-/// The least common multiple, bounded: beyond that weights would be scaled down to the same ratios anyway.
-pub(super) fn lcm(a: u128, b: u128) -> u128 {
-    let (mut x, mut y) = (a, b);
-    while y != 0 {
-        (x, y) = (y, x % y);
+/// The gateways of a network as whoever is told knows them (R3.14).
+fn gates<'a>(inputs: Inputs<'a>, told: Told, network: &NetworkId) -> Vec<Gate<'a>> {
+    if told == Told::Apart {
+        return inputs.networks.gateways_of(network).1.iter().map(Gate::At).collect();
     }
-    (a / x).saturating_mul(b).min(1 << 64)
+    let (addressed, hosts) = inputs.networks.unresolved(network);
+    let mut all: Vec<_> = addressed.iter().map(Gate::At).chain(hosts.iter().map(Gate::Named)).collect();
+    all.sort_by_cached_key(|gate| (gate.text(), gate.port()));
+    all
+}
+
+/// Those of all networks.
+fn every(inputs: Inputs<'_>, told: Told) -> impl Iterator<Item = Gate<'_>> {
+    inputs.networks.ids().flat_map(move |network| gates(inputs, told, network))
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use proptest::prelude::*;
 
 use super::{
-    AssignedEndpoint, Assignment, Decision, EdsKey, EdsName, Inputs, MeshRules, Origin, Role, assign,
+    AssignedEndpoint, Assignment, Decision, EdsKey, EdsName, Inputs, MeshRules, Origin, Role, Target, told,
     waypoint,
 };
 use crate::model::{
@@ -19,6 +19,7 @@ use crate::registry::{
     ClusterWriter, NetworkSnapshot, PolicySnapshot, Registry, ServiceSnapshot, StandingSnapshot,
 };
 
+mod behind;
 mod explained;
 mod hbone;
 mod labels;
@@ -26,7 +27,10 @@ mod places;
 mod preferences;
 mod properties;
 mod quirks;
+mod resolved;
 mod rules;
+mod shares;
+mod siblings;
 mod standing;
 mod tunnels;
 mod waypoints;
@@ -166,7 +170,10 @@ fn endpoint(cluster: &str, network: &str, port_name: &str, pod: &Pod) -> Endpoin
 
 /// Where an endpoint leads.
 fn shown(endpoint: &AssignedEndpoint<'_>) -> String {
-    endpoint.address().map(|address| address.to_string()).unwrap_or_default()
+    match endpoint.target {
+        Target::Named { host, .. } => host.to_owned(),
+        _ => endpoint.address().map(|address| address.to_string()).unwrap_or_default(),
+    }
 }
 
 pub(super) struct Viewer<'a> {
@@ -200,8 +207,8 @@ impl Viewer<'_> {
 
     fn assignment(&self, name: &EdsName) -> (Assignment<'_>, Vec<(Endpoint, Decision)>) {
         let (inputs, mut decisions) = (self.inputs(name), Vec::new());
-        let assignment = assign(inputs, name, &self.key, &mut decisions);
-        assert_eq!(assignment, assign(inputs, name, &self.key, &mut ()), "recording changes nothing");
+        let assignment = told(inputs, name, &self.key, &mut decisions);
+        assert_eq!(assignment, told(inputs, name, &self.key, &mut ()), "recording changes nothing");
         (assignment, decisions)
     }
 

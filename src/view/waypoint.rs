@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use super::facts::has_all;
-use super::pass::port_names;
+use super::pass::{is_of_port, port_names};
 use super::{Decision, EdsKey, EdsName, Inputs, MeshRules, Recorder, Role};
 use crate::model::{Endpoint, HBONE_GATEWAY_PORT, Labels, Service, ServiceKey};
 use crate::registry::ServiceSnapshot;
@@ -33,7 +33,7 @@ pub fn waypoint<'a>(
     mesh: &MeshRules,
 ) -> Option<&'a ServiceKey> {
     let ingress = mesh.features().ingress_waypoints && matches!(key.role, Role::Router | Role::Ingress);
-    let outbound = !name.sni_dnat && name.inbound_vip.is_none();
+    let outbound = !name.sni_dnat && name.inbound_vip.is_none() && key.siblings.is_none();
     let waypoint = service.ingress_waypoint.as_ref().filter(|_| ingress && outbound)?;
     (!service.vips_in(&key.cluster).is_empty() && *waypoint != service.key).then_some(waypoint)
 }
@@ -86,7 +86,7 @@ pub(super) fn decided(
         let names = port_names(shard, name.port);
         for endpoint in shard.endpoints.iter() {
             let decision = match () {
-                () if endpoint.port == 0 || !names.contains(&&endpoint.port_name) => Decision::OtherPort,
+                () if !is_of_port(endpoint, &names) => Decision::OtherPort,
                 () if subset.is_some_and(|subset| !has_all(&endpoint.workload, subset)) => Decision::Subset,
                 () if serves => Decision::ViaWaypoint,
                 () => Decision::NoWaypoint,

@@ -7,7 +7,7 @@ use hashbrown::{HashMap, HashSet};
 
 use super::assignment::{AssignedEndpoint, Origin};
 use super::lb::Member;
-use crate::model::{Health, Locality, NodePlace, Quirk, Quirks, Standing};
+use crate::model::{Locality, NodePlace, Quirk, Quirks, Standing};
 
 /// Room for the first endpoints of a locality.
 const FIRST: usize = 16;
@@ -84,20 +84,24 @@ pub(super) struct Weighing<'a> {
     recent: [(*const NodePlace, usize); 1 << RECENT],
     /// What the endpoints that come next are worth.
     standing: Standing,
+    /// The shard that they are of.
+    shard: usize,
     /// Whether there is an endpoint that traffic can go to.
     serves: bool,
     sent: Sent,
 }
 
-/// The addresses that are sent. Each comes once in a shard, so that nothing need be known of the first one's alone.
+/// The addresses that are sent. Each comes once in a shard, so that nothing need be known of those of one alone.
 #[derive(Debug)]
 enum Sent {
     /// Nobody asks.
     Unknown,
-    /// All are of one shard.
-    OfOne,
-    /// A further shard may send the same ones.
-    OfMany(Option<HashSet<(IpAddr, u16)>>),
+    /// There are none yet.
+    None,
+    /// All are of this shard.
+    Of(usize),
+    /// They are of several.
+    Known(HashSet<(IpAddr, u16)>),
 }
 
 impl<'a> Weighing<'a> {
@@ -111,26 +115,34 @@ impl<'a> Weighing<'a> {
             places: HashMap::new(),
             recent: NOWHERE,
             standing: Standing::Regular,
+            shard: 0,
             serves: false,
-            sent: if once { Sent::OfOne } else { Sent::Unknown },
+            sent: if once { Sent::None } else { Sent::Unknown },
         }
     }
 
-    /// The endpoints that come next are of another shard, with this standing.
-    pub(super) fn next(&mut self, standing: Standing) {
+    /// The endpoints that come next are of this shard, with this standing.
+    pub(super) fn next(&mut self, shard: usize, standing: Standing) {
         if self.standing != standing {
             self.places.clear();
             self.recent = NOWHERE;
         }
-        self.standing = standing;
-        if matches!(self.sent, Sent::OfOne) && self.collected.iter().any(|one| !one.direct.is_empty()) {
-            self.sent = Sent::OfMany(None);
-        }
+        (self.shard, self.standing) = (shard, standing);
+    }
+
+    /// Whether every address is to be sent only once.
+    pub(super) fn asks_for_once(&self) -> bool {
+        !matches!(self.sent, Sent::Unknown)
     }
 
     /// Whether traffic has somewhere to go with what came so far.
     pub(super) fn serves(&self) -> bool {
         self.serves
+    }
+
+    /// Traffic has somewhere to go.
+    pub(super) fn serve(&mut self) {
+        self.serves = true;
     }
 
     /// A locality has endpoints, whatever becomes of them.
@@ -143,7 +155,6 @@ impl<'a> Weighing<'a> {
         if !self.is_new(&endpoint) {
             return false;
         }
-        self.serves |= endpoint.health == Some(Health::Healthy);
         let (collected, weight) = (self.at(place), endpoint.weight.into());
         collected.weight += weight;
         collected.direct.push(Weighed { endpoint, weight });
@@ -151,19 +162,27 @@ impl<'a> Weighing<'a> {
     }
 
     fn is_new(&mut self, endpoint: &AssignedEndpoint<'_>) -> bool {
-        let (Sent::OfMany(sent), Some(address)) = (&mut self.sent, endpoint.address()) else {
-            return true;
-        };
-        let so_far = || {
-            let all = self.collected.iter().flat_map(|one| &one.direct).map(|one| &one.endpoint);
-            all.filter_map(|one| one.address().map(|address| (address, one.port()))).collect()
-        };
-        sent.get_or_insert_with(so_far).insert((address, endpoint.port()))
+        let Some(address) = endpoint.address() else { return true };
+        match &mut self.sent {
+            Sent::Unknown => return true,
+            Sent::Of(shard) if *shard == self.shard => return true,
+            Sent::None => {
+                self.sent = Sent::Of(self.shard);
+                return true;
+            }
+            Sent::Of(_) => {
+                let all = self.collected.iter().flat_map(|one| &one.direct).map(|one| &one.endpoint);
+                let place = |one: &AssignedEndpoint<'_>| Some((one.address()?, one.port()));
+                self.sent = Sent::Known(all.filter_map(place).collect());
+            }
+            Sent::Known(_) => {}
+        }
+        let Sent::Known(known) = &mut self.sent else { return true };
+        known.insert((address, endpoint.port()))
     }
 
     /// An endpoint behind a set of so many gateways.
     pub(super) fn through(&mut self, place: &'a NodePlace, set: usize, gateways: usize, weight: u32) {
-        self.serves = true;
         let scaled = self.scaled(weight.into(), self.scale.unwrap_or(1));
         let through = &mut self.at(place).through;
         let at = through.iter().position(|through| through.set == set).unwrap_or_else(|| {

@@ -14,7 +14,7 @@ use super::watchers::{Marks, StreamHandle, Watchers};
 use crate::model::policy::{HostPattern, PolicyKind, PolicyPart, Scoping, VirtualService};
 use crate::model::{Hostname, Name, NetworkId, ProxyView, ServiceKey};
 use crate::registry::{Registry, ServiceSnapshot};
-use crate::view::{self, EdsKey, EdsName, Inputs, MeshRules, Tally};
+use crate::view::{self, EdsKey, EdsName, Inputs, LOCAL_CLUSTER, MeshRules, Tally};
 
 /// The bytes of an assignment and what they were built from.
 #[derive(Debug)]
@@ -73,6 +73,7 @@ pub(super) struct AssignmentCell {
     /// Never used again, unlike name and projection: a cell may go while its successor is already listed.
     serial: u64,
     name: Name,
+    /// What the name means for those who have the projection.
     parsed: Option<EdsName>,
     key: EdsKey,
     slot: ArcSwapOption<Built>,
@@ -137,22 +138,35 @@ impl Assignments {
         self.registry.service(&key).map(|cell| cell.load())
     }
 
-    /// Whether some cluster has a service of this name.
+    /// Whether some cluster has a service of this name. A proxy's siblings are known even where it has none: an Envoy
+    /// that has them already would not forget them otherwise.
     pub(super) fn is_known(&self, name: &str) -> bool {
+        if name == LOCAL_CLUSTER {
+            return true;
+        }
         let candidates = EdsName::parse(name).map(|name| self.candidates(&name)).unwrap_or_default();
         candidates.iter().any(|candidate| candidate.service.is_some())
     }
 
     /// The projection of a proxy for a name as of now.
     pub(super) fn key(&self, view: &ProxyView, name: &str) -> EdsKey {
+        if name == LOCAL_CLUSTER {
+            return EdsKey::of_siblings(view, &self.own(view), &self.mesh);
+        }
         let nothing = || EdsName::outbound(0, &Hostname::default());
         let name = EdsName::parse(name).unwrap_or_else(nothing);
         EdsKey::of(view, &name, &self.candidates(&name), &self.registry.policies(), &self.mesh)
     }
 
+    /// The services of a proxy's own, as far as some cluster has them.
+    fn own(&self, view: &ProxyView) -> Vec<Arc<ServiceSnapshot>> {
+        let keys = view.workload.iter().flat_map(|pod| pod.services.iter());
+        keys.filter_map(|key| self.registry.service(key)).map(|cell| cell.load()).collect()
+    }
+
     /// Adds `stream` to the watchers of a name for a projection.
     pub(super) fn watch(&self, name: &Name, key: EdsKey, stream: &Arc<StreamHandle>) -> Arc<AssignmentCell> {
-        let parsed = EdsName::parse(name);
+        let parsed = key.meant(name);
         let host = parsed.as_ref().map(|name| name.host.clone()).unwrap_or_default();
         let mut topic = self.topics.entry(host).or_default();
         let cell = topic.entry((name.clone(), key.clone())).or_insert_with(|| {
@@ -316,6 +330,12 @@ impl Assignments {
             }
             self.refresh(&cell, marks);
         }
+        self.readers_refresh(&Source::Host(host.clone()), marks);
+    }
+
+    /// Builds every watched assignment of another service that read this one, which nobody may see, once and marks the
+    /// watchers of those that differ.
+    pub(super) fn hidden_changed(&self, host: &Hostname, marks: &mut Marks) {
         self.readers_refresh(&Source::Host(host.clone()), marks);
     }
 

@@ -185,10 +185,17 @@ impl Asker {
     }
 
     fn refused(&self, status: &tonic::Status) -> FetchError {
+        let message = match status.message() {
+            // The letters of an answer in HTTP/1.1 are taken for a frame.
+            text if text.contains("compression flag") => {
+                "what answers there does not speak gRPC; --xds names the --grpc-addr of a server"
+            }
+            text => text,
+        };
         FetchError::Refused {
             address: self.address.clone(),
             code: status.code(),
-            message: status.message().to_owned(),
+            message: message.to_owned(),
         }
     }
 

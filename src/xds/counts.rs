@@ -104,6 +104,8 @@ pub struct Counts {
     pub secrets_withheld: AtomicU64,
     /// Streams refused or ended for a bad request.
     pub refused_streams: AtomicU64,
+    /// What became of connections.
+    pub connections: Connections,
     /// Responses written, by type.
     pub responses: PerType,
     /// Responses rejected by proxies, by type.
@@ -112,8 +114,48 @@ pub struct Counts {
     pub expired_nonces: PerType,
     /// Bytes of resources written, by type.
     pub bytes: PerTypeBytes,
+    /// Bytes of resources in the largest response, by type (X-F06).
+    pub largest: PerTypeBytes,
     /// Seconds from a change at the registry to the write of the last response that carries it.
     pub convergence: Histogram,
+}
+
+/// What became of connections.
+#[derive(Debug, Default)]
+pub struct Connections {
+    /// Taken from a listener.
+    pub accepted: AtomicU64,
+    /// Ended, for whatever reason; those before minus these are open.
+    pub closed: AtomicU64,
+    /// Closed at once: too many of their source address without a served stream (Z-33).
+    pub refused: AtomicU64,
+    /// Failed or slow TLS handshakes.
+    pub handshakes_failed: AtomicU64,
+    /// Closed because nothing was called on them in time (X-L13).
+    pub silent: AtomicU64,
+    /// Closed at their maximum age (X-L03).
+    pub aged: AtomicU64,
+    /// Closed because the proxy did not read (X-F03).
+    pub stuck: AtomicU64,
+    /// Streams refused because too many came at once (X-L06).
+    pub not_admitted: AtomicU64,
+}
+
+impl Connections {
+    /// Every counter with its name.
+    pub fn all(&self) -> [(&'static str, u64); 8] {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        [
+            ("accepted", read(&self.accepted)),
+            ("closed", read(&self.closed)),
+            ("refused", read(&self.refused)),
+            ("handshake_failed", read(&self.handshakes_failed)),
+            ("silent", read(&self.silent)),
+            ("aged", read(&self.aged)),
+            ("stuck", read(&self.stuck)),
+            ("not_admitted", read(&self.not_admitted)),
+        ]
+    }
 }
 
 /// Endpoints by what became of them.
@@ -153,6 +195,15 @@ impl PerTypeBytes {
         self.0[kind as usize].fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
+    /// Notes `bytes` if they are the most so far.
+    pub(super) fn raise(&self, kind: ResourceType, bytes: usize) {
+        let most = &self.0[kind as usize];
+        // Read first: the largest is there soon, and a write would move the line between processors.
+        if most.load(Ordering::Relaxed) < bytes as u64 {
+            most.fetch_max(bytes as u64, Ordering::Relaxed);
+        }
+    }
+
     /// How many so far.
     pub fn get(&self, kind: ResourceType) -> u64 {
         self.0[kind as usize].load(Ordering::Relaxed)
@@ -187,10 +238,12 @@ impl Default for Counts {
             wakeups: AtomicU64::default(),
             secrets_withheld: AtomicU64::default(),
             refused_streams: AtomicU64::default(),
+            connections: Connections::default(),
             responses: PerType::default(),
             rejects: PerType::default(),
             expired_nonces: PerType::default(),
             bytes: PerTypeBytes::default(),
+            largest: PerTypeBytes::default(),
             convergence: Histogram::with_opts(options).expect("the buckets above ascend"),
         }
     }

@@ -15,7 +15,9 @@ use super::counts::Counts;
 use super::inbound;
 use super::outbound::Outbounds;
 use super::resource::ResourceType;
-use super::status::{StreamStatus, TypeStatus};
+use super::server::Limits;
+use super::siblings::SiblingWatchers;
+use super::status::{ChainCollision, StreamStatus, TypeStatus};
 use super::watchers::{Marks, StreamHandle, Watchers};
 use crate::model::policy::{PolicyKind, PolicyPart, Scoping};
 use crate::model::{ClusterId, Name, Node, ProxyView, ServiceKey, WorkloadId};
@@ -38,6 +40,8 @@ pub struct Settings {
     pub insecure_plaintext_sds: bool,
     /// Cluster ids that proxies report, and the clusters they mean (R1.8).
     pub cluster_aliases: BTreeMap<ClusterId, ClusterId>,
+    /// Bounds of connections and streams.
+    pub limits: Limits,
 }
 
 impl Default for Settings {
@@ -49,6 +53,7 @@ impl Default for Settings {
             debounce_max: Duration::from_secs(10),
             insecure_plaintext_sds: false,
             cluster_aliases: BTreeMap::new(),
+            limits: Limits::default(),
         }
     }
 }
@@ -100,6 +105,8 @@ pub(super) struct Hub {
     namespaces: DashMap<Name, Watchers>,
     /// Streams by the services their own ports come from.
     behind: DashMap<ServiceKey, Behind>,
+    /// Streams that ask for their siblings.
+    pub(super) siblings: SiblingWatchers,
     streams: DashMap<u64, Arc<StreamEntry>>,
     next_stream: AtomicU64,
 }
@@ -122,6 +129,7 @@ impl Hub {
             workloads: DashMap::new(),
             namespaces: DashMap::new(),
             behind: DashMap::new(),
+            siblings: SiblingWatchers::default(),
             streams: DashMap::new(),
             next_stream: AtomicU64::new(1),
         }
@@ -221,7 +229,12 @@ impl Hub {
         self.outbounds.networks_changed(&changes.networks, now, &mut marks);
         for (key, change) in &changes.services {
             self.behind_changed(key, change.record, &mut marks);
+            self.siblings.changed(key, &mut marks);
             self.assignments.service_changed(&key.hostname, change.record, &mut marks);
+        }
+        for (key, change) in &changes.hidden {
+            self.behind_changed(key, change.record, &mut marks);
+            self.assignments.hidden_changed(&key.hostname, &mut marks);
         }
         for network in &changes.networks {
             self.assignments.network_changed(network, &mut marks);
@@ -273,6 +286,20 @@ impl Hub {
                 marks.view(&behind.watchers);
             }
         }
+    }
+
+    /// What is left out of the shared listeners of connected proxies. Cost ∝ the chains of all projections.
+    pub(super) fn chain_collisions(&self) -> Vec<ChainCollision> {
+        let all = self.outbounds.collisions().into_iter();
+        all.map(|(collision, clients)| ChainCollision {
+            port: collision.port,
+            name: collision.name,
+            block: collision.block,
+            kept: collision.kept,
+            left_out: collision.left_out,
+            clients,
+        })
+        .collect()
     }
 
     /// Every connected stream, by id.

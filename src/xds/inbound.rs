@@ -1,5 +1,6 @@
 //! What is a proxy's own: inbound listeners and Envoy clusters. Never shared (D16).
 
+use std::cell::OnceCell;
 use std::collections::BTreeSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::SocketAddr;
@@ -33,7 +34,13 @@ impl Own {
         let policies = registry.policies();
         if view.kind == ProxyKind::Router {
             let key = outbound_key(registry, view, &policies);
-            let reader = Reader { registry, client: Client::new(&key, &policies), counts };
+            let reader = Reader {
+                registry,
+                client: Client::new(&key, &policies),
+                counts,
+                places: &[],
+                passthroughs: OnceCell::new(),
+            };
             let policy = policy(&policies, view, trust_domain, None);
             let made = reader.surrounded(|around| resources::gateway_listeners(around, &policy));
             counts.gateway_conflicts.fetch_add(made.conflicts as u64, Ordering::Relaxed);
@@ -94,6 +101,7 @@ fn policy(
             .cloned()
             .collect(),
         pool: sidecar.and_then(|sidecar| sidecar.inbound_pool.clone()),
+        paths: mesh.path_normalization,
         detection_timeout: Some(mesh.protocol_detection_timeout).filter(|timeout| !timeout.is_zero()),
     }
 }

@@ -1,12 +1,14 @@
 //! Outbound Envoy clusters, listeners and routes: one world for each projection, shared by its proxies.
 
+mod placed;
 mod reach;
 mod reader;
 #[cfg(test)]
 mod tests;
 mod world;
 
-use std::collections::BTreeSet;
+use std::cell::OnceCell;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
@@ -15,17 +17,18 @@ use arc_swap::ArcSwap;
 use dashmap::DashMap;
 use hashbrown::HashSet;
 
+pub(super) use self::placed::Placed;
 use self::reach::Reach;
 pub(super) use self::reader::Reader;
 use self::world::World;
 use super::counts::Counts;
 use super::resource::{Encoded, ResourceList, ResourceType};
-use super::resources;
+use super::resources::{self, Collision};
 use super::watchers::{Marks, StreamHandle, Watchers};
 use crate::model::policy::PolicyPart;
-use crate::model::{Name, NetworkId, ServiceKey};
+use crate::model::{Name, NetworkId, ProxyView, ServiceKey};
 use crate::registry::{NetworkSnapshot, PolicySnapshot, Registry};
-use crate::view::{Client, MeshRules, OutboundKey};
+use crate::view::{Client, MeshRules, OutboundKey, Place};
 
 /// How long a removed Envoy cluster stays after the listeners and routes without it were published (D25).
 pub const LINGER: Duration = Duration::from_secs(5);
@@ -34,13 +37,16 @@ pub const LINGER: Duration = Duration::from_secs(5);
 struct Snapshots {
     policies: Arc<PolicySnapshot>,
     networks: Arc<NetworkSnapshot>,
+    /// Where there are clients.
+    places: Vec<Place>,
 }
 
 impl Snapshots {
     /// The policies that a world is built with, and the networks as of now. To be read under the lock of the world: a
     /// change is either seen here or noted later.
     fn of(world: &World, registry: &Registry) -> Self {
-        Self { policies: Arc::clone(&world.policies), networks: registry.networks() }
+        let places = world.places.keys().cloned().collect();
+        Self { policies: Arc::clone(&world.policies), networks: registry.networks(), places }
     }
 }
 
@@ -115,6 +121,42 @@ impl Outbound {
         }
     }
 
+    /// Has `stream` join the place of its proxy, as far as anything here compares that; `None` where nothing does. The
+    /// first client of a place pays for the Envoy clusters that do.
+    pub(super) fn place(
+        &self,
+        view: &ProxyView,
+        stream: &Arc<StreamHandle>,
+        registry: &Registry,
+    ) -> Option<Arc<Placed>> {
+        let mut world = self.world();
+        if world.compared.is_nothing() {
+            return None;
+        }
+        let place = world.compared.place(view);
+        if let Some(known) = world.places.get(&place) {
+            known.streams.add(stream);
+            return Some(Arc::clone(known));
+        }
+        let placed = Placed::new(place.clone(), stream);
+        world.places.insert(place, Arc::clone(&placed));
+        let read = Snapshots::of(&world, registry);
+        let (keys, mut marks) = (world.comparing(), Marks::new(None));
+        self.replace(&mut world, &self.reader(registry, &read), keys, Instant::now(), &mut marks);
+        drop(world);
+        marks.wake();
+        Some(placed)
+    }
+
+    /// The reverse of [`place`](Self::place).
+    pub(super) fn unplace(&self, placed: &Placed, stream: &StreamHandle) {
+        let mut world = self.world();
+        placed.streams.remove(stream);
+        if placed.streams.is_empty() {
+            world.places.remove(placed.place());
+        }
+    }
+
     /// The current bytes of a route configuration; `None` when no service has a virtual host in it.
     pub(super) fn route(&self, name: &Name) -> Option<Arc<Encoded>> {
         let mut world = self.world();
@@ -141,7 +183,8 @@ impl Outbound {
 
     fn reader<'a>(&'a self, registry: &'a Registry, read: &'a Snapshots) -> Reader<'a> {
         let client = self.client(&read.policies).across(&read.networks);
-        Reader { registry, client, counts: &self.counts }
+        let (counts, places) = (&*self.counts, &*read.places);
+        Reader { registry, client, counts, places, passthroughs: OnceCell::new() }
     }
 
     fn client<'a>(&'a self, policies: &'a PolicySnapshot) -> Client<'a> {
@@ -235,7 +278,8 @@ impl Outbound {
             self.rebuild_lists(&mut world, marks);
             return;
         }
-        let keys = world.affected(&reader, &reach.hosts);
+        let mut keys = world.affected(&reader, &reach.hosts);
+        keys.extend(world.asking(parts));
         if !keys.is_empty() {
             self.replace(&mut world, &reader, keys, now, marks);
         }
@@ -296,6 +340,16 @@ impl Outbound {
                 slot.store(Arc::new(list));
                 marks.list(&self.lists, kind);
             }
+        }
+        for (place, placed) in &world.places {
+            if placed.put(ResourceList::new(world.clusters_at(place))) {
+                marks.list(&placed.streams, ResourceType::Cluster);
+            }
+        }
+        let compared = world.all_compared();
+        if compared != world.compared {
+            world.compared = compared;
+            marks.view(&self.streams);
         }
     }
 
@@ -398,6 +452,18 @@ impl Outbounds {
     /// When the next removed Envoy cluster may go.
     pub(super) fn next_expiry(&self) -> Option<Instant> {
         self.worlds().iter().filter_map(|outbound| outbound.next_expiry()).min()
+    }
+
+    /// What is left out of the shared listeners of connected proxies, with the namespaces of those proxies. Cost ∝ the
+    /// chains of all projections: for operators only.
+    pub(super) fn collisions(&self) -> BTreeMap<Collision<ServiceKey>, BTreeSet<Name>> {
+        let mut all: BTreeMap<_, BTreeSet<Name>> = BTreeMap::new();
+        for outbound in self.worlds() {
+            for collision in outbound.world().collisions() {
+                all.entry(collision).or_default().insert(outbound.key.namespace.clone());
+            }
+        }
+        all
     }
 
     fn worlds(&self) -> Vec<Arc<Outbound>> {

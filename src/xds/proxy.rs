@@ -8,13 +8,13 @@ use super::assignments::AssignmentCell;
 use super::counts::Counts;
 use super::hub::{Hub, StreamEntry};
 use super::inbound::{self, Own};
-use super::outbound::Outbound;
+use super::outbound::{Outbound, Placed};
 use super::resource::{Encoded, ResourceList, ResourceType};
 use super::resources;
 use super::session::Source;
 use super::watchers::StreamHandle;
 use crate::model::{Name, ProxyView, ServiceKey, SpiffeId};
-use crate::view::{Client, EdsKey, OutboundKey};
+use crate::view::{Client, EdsKey, LOCAL_CLUSTER, OutboundKey};
 
 /// The name of the workload certificate (§3.5).
 const CERTIFICATE: &str = "default";
@@ -41,9 +41,13 @@ pub(super) struct Proxy {
     routes: BTreeSet<Name>,
     /// Made by the first request for something outbound.
     outbound: Option<Arc<Outbound>>,
+    /// Where it is among the proxies of its projection, if that matters.
+    placed: Option<Arc<Placed>>,
     /// Made by the first request for a wildcard type.
     own: Option<Own>,
     behind: BTreeSet<ServiceKey>,
+    /// The services that may tell of its siblings, while it asks for these.
+    siblings: BTreeSet<ServiceKey>,
     lists: bool,
     /// Who the registry last said this proxy is.
     identity: Option<SpiffeId>,
@@ -59,8 +63,10 @@ impl Proxy {
             assignments: BTreeMap::new(),
             routes: BTreeSet::new(),
             outbound: None,
+            placed: None,
             own: None,
             behind: BTreeSet::new(),
+            siblings: BTreeSet::new(),
             lists: false,
         }
     }
@@ -76,7 +82,9 @@ impl Proxy {
         self.behind = inbound::services(&self.view);
         self.hub.watch_behind(&self.behind, &self.entry.handle);
         // The ports of a router's Services were not watched until now.
-        self.rekey_outbound();
+        if !self.rekey_outbound() {
+            self.replace();
+        }
         // Built after registering: a change is either seen here or told later.
         self.own = Some(Own::build(
             &self.hub.registry,
@@ -90,6 +98,9 @@ impl Proxy {
     pub(super) fn watch(&mut self, kind: ResourceType, name: &Name) {
         match kind {
             ResourceType::Endpoint if !self.assignments.contains_key(name) => {
+                if name.as_str() == LOCAL_CLUSTER {
+                    self.follow(inbound::services(&self.view));
+                }
                 let cell = self.watch_assignment(name);
                 self.assignments.insert(name.clone(), cell);
             }
@@ -108,6 +119,9 @@ impl Proxy {
                 if let Some(cell) = self.assignments.remove(name) {
                     self.hub.assignments.unwatch(&cell, &self.entry.handle);
                 }
+                if name.as_str() == LOCAL_CLUSTER {
+                    self.follow(BTreeSet::new());
+                }
             }
             ResourceType::Route if self.routes.remove(name) => {
                 if let Some(outbound) = &self.outbound {
@@ -116,6 +130,15 @@ impl Proxy {
             }
             _ => {}
         }
+    }
+
+    /// Has the stream told of these services, which may tell of its siblings, and of no others. Before the projection is
+    /// made that they decide: a change is either seen there or told later.
+    fn follow(&mut self, services: BTreeSet<ServiceKey>) {
+        let (hub, handle) = (&self.hub, &self.entry.handle);
+        hub.siblings.watch(services.difference(&self.siblings), handle);
+        hub.siblings.unwatch(self.siblings.difference(&services), handle);
+        self.siblings = services;
     }
 
     /// Watches an assignment under its projection as of now. The record that the projection reads may change
@@ -156,11 +179,14 @@ impl Proxy {
         self.view = Arc::clone(&view);
         self.entry.view.store(view);
         let assignments = self.rekey_assignments();
-        let outbound = self.rekey_outbound();
+        let outbound = self.rekey_outbound() || self.replace();
         ViewChange { shared: assignments || outbound, own: self.refresh_own(), identity }
     }
 
     fn rekey_assignments(&mut self) -> bool {
+        if self.assignments.contains_key(LOCAL_CLUSTER) {
+            self.follow(inbound::services(&self.view));
+        }
         let names = self.assignments.keys().cloned().collect();
         !self.rekey(&names).is_empty()
     }
@@ -190,7 +216,8 @@ impl Proxy {
         let Some(old) = self.outbound.take_if(|outbound| *outbound.key() != key) else {
             return false;
         };
-        let handle = &self.entry.handle;
+        let handle = Arc::clone(&self.entry.handle);
+        let handle = &handle;
         let new = join(&self.hub, &self.view, handle);
         if Arc::ptr_eq(&new, &old) {
             // Its projection was another one for a moment only.
@@ -204,8 +231,33 @@ impl Proxy {
             new.watch_route(name, handle);
             old.unwatch_route(name, handle);
         }
+        if let Some(placed) = self.placed.take() {
+            old.unplace(&placed, handle);
+        }
         self.hub.outbounds.leave(&old, handle);
         self.outbound = Some(new);
+        self.replace();
+        true
+    }
+
+    /// Switches places where the proxy, or what is compared of it, is another now; says whether it did.
+    fn replace(&mut self) -> bool {
+        let Some(outbound) = self.outbound.as_ref().filter(|_| self.lists) else {
+            return false;
+        };
+        let handle = &self.entry.handle;
+        let new = outbound.place(&self.view, handle, &self.hub.registry);
+        let same = match (&self.placed, &new) {
+            (Some(old), Some(new)) => Arc::ptr_eq(old, new),
+            (None, None) => true,
+            _ => false,
+        };
+        if same {
+            return false;
+        }
+        if let Some(old) = std::mem::replace(&mut self.placed, new) {
+            outbound.unplace(&old, handle);
+        }
         true
     }
 
@@ -327,13 +379,16 @@ impl Source for Proxy {
         })
     }
 
-    fn lists(&self, kind: ResourceType) -> [Arc<ResourceList>; 2] {
+    fn lists(&self, kind: ResourceType) -> [Arc<ResourceList>; 3] {
         let (Some(outbound), Some(own)) = (&self.outbound, &self.own) else {
             return Default::default();
         };
         match kind {
-            ResourceType::Cluster => [outbound.clusters(), Arc::clone(&own.clusters)],
-            ResourceType::Listener => [outbound.listeners(), Arc::clone(&own.listeners)],
+            ResourceType::Cluster => {
+                let placed = self.placed.as_ref().map(|placed| placed.clusters());
+                [placed.unwrap_or_default(), outbound.clusters(), Arc::clone(&own.clusters)]
+            }
+            ResourceType::Listener => [Arc::default(), outbound.listeners(), Arc::clone(&own.listeners)],
             _ => Default::default(),
         }
     }
@@ -353,9 +408,13 @@ impl Drop for Proxy {
             for name in &self.routes {
                 outbound.unwatch_route(name, handle);
             }
+            if let Some(placed) = self.placed.take() {
+                outbound.unplace(&placed, handle);
+            }
             self.hub.outbounds.leave(&outbound, handle);
         }
         self.hub.unwatch_behind(&self.behind, handle);
+        self.hub.siblings.unwatch(&self.siblings, handle);
         self.hub.disconnect(&self.entry);
     }
 }

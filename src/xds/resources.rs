@@ -23,15 +23,16 @@ mod tls;
 #[cfg(test)]
 pub(crate) mod tests;
 
-use std::collections::BTreeSet;
+use std::cell::OnceCell;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 
 use super::resource::Entry;
 use crate::model::policy::VirtualService;
 use crate::model::{InterceptionMode, Name, PortProtocol, ProxyKind, Resolution, Service, Transport};
-use crate::view::{Client, inline_networks};
-use cluster::Port;
+use crate::view::{Client, Place};
+use cluster::{Port, Way};
 
 pub use assignment::{assignment, assignment_by_prost, empty_assignment};
 pub(super) use backward::{Backward, Mark};
@@ -39,7 +40,7 @@ pub use destination::{Reads, Surroundings};
 pub use gateway::{GatewayListeners, GatewayRoutes, gateway_listeners, gateway_routes};
 pub use inbound::{InboundPolicy, InboundPort, InboundResources, inbound};
 pub use inbound_cluster::Application;
-pub use listener::{SharedChain, SharedListener, shared, sni_listener};
+pub use listener::{Collision, SharedChain, SharedListener, collisions, shared, sni_listener};
 pub use route::{empty_route, route};
 pub use secret::{certificate, files, is_of_files, validation};
 
@@ -59,6 +60,8 @@ const RESERVED_PORTS: [u16; 4] = [OUTBOUND_PORT, INBOUND_PORT, 15021, 15090];
 pub struct ServiceResources {
     /// Envoy clusters.
     pub clusters: Vec<Entry>,
+    /// Envoy clusters that differ by where clients are, for each place.
+    pub placed: BTreeMap<Place, Vec<Entry>>,
     /// Listeners. Services with an HTTP port of one number contribute the same listener, byte for byte; other
     /// equal names are conflicts.
     pub listeners: Vec<Entry>,
@@ -74,6 +77,15 @@ pub struct ServiceResources {
     pub reads: Reads,
 }
 
+impl ServiceResources {
+    fn add(&mut self, made: cluster::Clusters) {
+        self.clusters.extend(made.shared);
+        for (place, clusters) in made.placed {
+            self.placed.entry(place).or_default().extend(clusters);
+        }
+    }
+}
+
 /// What `service` (the merged record) contributes to its clients; nothing when they may not see it (R4.2), nothing
 /// for aliases. Of a service that their Sidecar hides only the Envoy clusters, and those only where a VirtualService
 /// that they heed leads there.
@@ -83,8 +95,9 @@ pub fn service(service: &Service, around: &Surroundings<'_>) -> ServiceResources
     if matches!(service.resolution, Resolution::Alias(_)) || !client.sight().is_told(service) {
         return resources;
     }
-    let rule = client.rule(&service.key);
-    let passthroughs = client.passthroughs();
+    let destination = client.destination(&service.key);
+    let rules = destination.ids();
+    let passthroughs = around.passthroughs;
     let mut chains = vec![Vec::new(); passthroughs.len()];
     let tcp = service
         .ports
@@ -95,26 +108,33 @@ pub fn service(service: &Service, around: &Surroundings<'_>) -> ServiceResources
             continue;
         }
         let named = client.sight().names(&service.key, port.number);
-        let port = Port { service, port, client, rule: rule.as_deref() };
-        let made = port.outbound();
-        let reachable = !made.is_empty();
-        resources.clusters.extend(made);
-        if !passthroughs.is_empty() && !service.is_mesh_external() {
-            let behind = port.sni_dnat();
+        let rule = destination.rule().map(AsRef::as_ref);
+        let behind = OnceCell::new();
+        let port = Port { service, port, client, rule, rules: &rules, around, behind };
+        let made = port.clusters(Way::Outbound, around.places, &mut resources.reads);
+        let reachable = !made.names.is_empty();
+        resources.add(made);
+        if !passthroughs.is_empty() && is_led_by_name(service) {
+            let behind = port.clusters(Way::SniDnat, around.places, &mut resources.reads);
             for (passthrough, chains) in passthroughs.iter().zip(&mut chains) {
                 if passthrough.leads_to(&service.key) {
-                    behind.iter().for_each(|cluster| listener::put_sni_chain(&cluster.name, chains));
+                    behind.names.iter().for_each(|name| listener::put_sni_chain(name, chains));
                 }
             }
-            resources.clusters.extend(behind);
+            resources.add(behind);
         }
         if key.kind == ProxyKind::Sidecar && named && reachable {
             port_resources(&port, around, &mut resources);
         }
     }
     resources.sni_chains = chains.into_iter().map(Bytes::from).collect();
-    resources.reads.networks = inline_networks(service.inline(), key);
     resources
+}
+
+/// Whether gateways lead mesh traffic on to a service by its name: never to what is outside of the mesh, nor to a host
+/// with a wildcard. That is no server name, and Envoy refuses a listener with one in the middle of another name.
+fn is_led_by_name(service: &Service) -> bool {
+    !service.is_mesh_external() && !service.key.hostname.starts_with('*')
 }
 
 /// The listeners of one port and the virtual host they lead to.
@@ -181,8 +201,5 @@ pub fn fixed(client: &Client<'_>) -> ServiceResources {
 /// is the proxy's own, so headless services are then resolved by the proxy (R5.21).
 fn is_original_dst(service: &Service, client: &Client<'_>) -> bool {
     let key = client.key();
-    service.resolution == Resolution::Passthrough
-        && !client.rules().features().eds_for_headless
-        && key.kind == ProxyKind::Sidecar
-        && key.mode != InterceptionMode::None
+    client.rules().leaves_address(service, key.kind, key.mode)
 }

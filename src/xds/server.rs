@@ -1,46 +1,52 @@
-//! The ADS server.
+//! The xDS server: listeners, connections, services.
+
+mod accept;
+mod bucket;
+mod connection;
+mod csds;
+mod frame;
+mod limits;
+mod outlet;
+mod service;
+mod tls;
 
 use std::net::SocketAddr;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Duration;
 
-use futures::{Stream as Futures, TryStreamExt};
-use tokio::net::TcpListener;
-use tokio::sync::{mpsc, watch};
-use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
+use envoy_types::pb::envoy::service::status::v3::client_status_discovery_service_server::ClientStatusDiscoveryServiceServer;
+use tokio::net::{TcpListener, TcpSocket};
+use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
-use tonic::{Request, Response, Status, Streaming};
+use tokio_util::task::TaskTracker;
+use tonic::service::Routes;
+use tonic_health::ServingStatus;
+use tonic_health::server::HealthReporter;
 
+pub use accept::Listener;
+pub(super) use bucket::Bucket;
+pub(super) use connection::Connection;
+pub(super) use frame::Chunks;
+pub use limits::Limits;
+pub(super) use outlet::Outlet;
+pub use tls::{Certificates, TlsError, TlsFiles};
+
+use self::accept::Gate;
+use self::connection::Drain;
+use self::csds::ClientStatus;
+use self::limits::{Admission, Sources};
+use self::service::{Discovery, Services};
 use super::counts::Counts;
 use super::hub::{Hub, Settings};
 use super::push;
-use super::session::{DeltaSession, SotwSession};
-use super::status::StreamStatus;
-use super::stream::{Session, Stream, refuse};
-use super::wire;
-use crate::proto::discovery::aggregated_discovery_service_server::{
-    AggregatedDiscoveryService, AggregatedDiscoveryServiceServer,
-};
-use crate::proto::discovery::{
-    DeltaDiscoveryRequest, DeltaDiscoveryResponse, DiscoveryRequest, DiscoveryResponse,
-};
+use super::status::{ChainCollision, StreamStatus};
+use crate::proto::discovery;
 use crate::registry::Registry;
 use crate::trust::SecretSource;
 
-/// Largest request (D30): a reconnect names every resource the proxy holds.
-const REQUEST_MAX: usize = 4 << 20;
-/// How often an idle connection is pinged, and how long the answer may take (§2.7).
-const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(10));
-/// How long connections may take to end at shutdown: one whose proxy does not read never would.
-const STREAMS_END: Duration = Duration::from_secs(5);
-/// How long a new stream may take to introduce itself.
-const FIRST_REQUEST: Duration = Duration::from_secs(30);
+pub(super) use self::frame::{delta as frame_delta, sotw as frame_sotw};
 
-/// *Fatal*: the server ended.
-#[derive(Debug, thiserror::Error)]
-#[error("the xDS listener failed: {0}; check that the address is still there and restart")]
-pub struct ServeError(#[from] tonic::transport::Error);
+/// Connections that may wait to be accepted: a fleet that reconnects at once.
+const BACKLOG: u32 = 4096;
 
 /// Serves one registry to any number of proxies.
 pub struct XdsServer {
@@ -53,6 +59,17 @@ impl std::fmt::Debug for XdsServer {
     }
 }
 
+/// Binds `address` for a [`Listener`], with room for a fleet that connects at once.
+///
+/// # Errors
+/// The system's, e.g. that the address is in use.
+pub fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
+
 impl XdsServer {
     /// A server of `registry`. Without `secrets` SDS names do not exist.
     pub fn new(
@@ -63,53 +80,80 @@ impl XdsServer {
         Arc::new(Self { hub: Arc::new(Hub::new(registry, settings, secrets)) })
     }
 
-    /// Serves until `shutdown`, then ends every stream and returns when they are gone, or 5 s later. Streams that arrive before
-    /// `ready` are refused with `UNAVAILABLE`: an answer before the clusters are known would be a partial one.
+    /// Serves until `shutdown`, then ends every stream within [`Limits::drain`] and returns when they are gone. Streams
+    /// that arrive before `ready` are refused with `UNAVAILABLE`: an answer before the clusters are known would be a
+    /// partial one (X-L05).
     ///
-    /// Call it once: it runs the one reader of the registry's changes.
-    ///
-    /// # Errors
-    /// The listener broke.
+    /// Call it once: it runs the one reader of the registry's changes. A listener in trouble is tried again for ever.
     pub async fn serve(
         self: &Arc<Self>,
-        listener: TcpListener,
+        listeners: Vec<Listener>,
         ready: watch::Receiver<bool>,
         shutdown: CancellationToken,
-    ) -> Result<(), ServeError> {
-        let pusher = tokio::spawn(push::run(Arc::clone(&self.hub), shutdown.clone()));
-        let ads = Ads { hub: Arc::clone(&self.hub), ready, shutdown: shutdown.clone() };
-        let incoming = TcpListenerStream::new(listener).inspect_ok(|connection| {
-            // Small messages must not wait for one another.
-            let _ = connection.set_nodelay(true);
+    ) {
+        let limits = self.hub.settings.limits;
+        let (health, others) = self.others();
+        let admission = Admission::new(&limits);
+        let discovery = Discovery { hub: Arc::clone(&self.hub), ready: ready.clone(), admission, limits };
+        let gate = Arc::new(Gate {
+            limits,
+            services: Services::new(discovery, others),
+            counts: Arc::clone(&self.hub.counts),
+            sources: Sources::new(limits.idle_per_source),
+            room: Arc::new(Semaphore::new(limits.connections)),
+            handshakes: Arc::new(Semaphore::new(limits.handshakes)),
+            drain: Drain {
+                shutdown: shutdown.clone(),
+                connections: TaskTracker::new(),
+                longest: limits.drain.0,
+            },
         });
-        let serving = tonic::transport::Server::builder()
-            .http2_keepalive_interval(Some(KEEPALIVE.0))
-            .http2_keepalive_timeout(Some(KEEPALIVE.1))
-            .add_service(AggregatedDiscoveryServiceServer::new(ads).max_decoding_message_size(REQUEST_MAX))
-            .serve_with_incoming_shutdown(incoming, shutdown.clone().cancelled_owned());
-        let overdue = async {
-            shutdown.cancelled().await;
-            tokio::time::sleep(STREAMS_END).await;
-        };
-        let served = tokio::select! {
-            // The regular end first.
-            biased;
-            served = serving => served,
-            () = overdue => {
-                tracing::warn!("some proxies do not read to the end of their streams; leaving them");
-                Ok(())
+        let ended = CancellationToken::new();
+        // Streams end during the drain and see every change until then.
+        let pusher = tokio::spawn(push::run(Arc::clone(&self.hub), ended.clone()));
+        let upkeep = TaskTracker::new();
+        upkeep.spawn(tell_health(health, ready, shutdown.clone()));
+        for listener in listeners {
+            if let Some(certificates) = &listener.certificates {
+                upkeep.spawn(Arc::clone(certificates).follow(shutdown.clone()));
             }
-        };
-        shutdown.cancel();
+            upkeep.spawn(accept::run(Arc::clone(&gate), listener));
+        }
+        shutdown.cancelled().await;
+        upkeep.close();
+        upkeep.wait().await;
+        let connections = &gate.drain.connections;
+        connections.close();
+        if tokio::time::timeout(limits.drain.1, connections.wait()).await.is_err() {
+            tracing::warn!(connections = connections.len(), "some connections do not end; leaving them");
+        }
+        ended.cancel();
         if let Err(error) = pusher.await {
             tracing::error!(%error, "the pusher ended badly");
         }
-        Ok(served?)
+    }
+
+    /// The services that are not discovery.
+    fn others(&self) -> (HealthReporter, Routes) {
+        let (health, service) = tonic_health::server::health_reporter();
+        let status = ClientStatusDiscoveryServiceServer::new(ClientStatus(Arc::clone(&self.hub)));
+        let reflection = tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(discovery::DESCRIPTORS)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+            .build_v1()
+            .expect("descriptors of ours are sound");
+        (health, Routes::new(service).add_service(status).add_service(reflection))
     }
 
     /// Every connected stream.
     pub fn streams(&self) -> Vec<StreamStatus> {
         self.hub.streams()
+    }
+
+    /// What is left out of the listeners of connected proxies because two services claim it. Cost ∝ their services: for
+    /// operators only.
+    pub fn chain_collisions(&self) -> Vec<ChainCollision> {
+        self.hub.chain_collisions()
     }
 
     /// Work done so far.
@@ -123,76 +167,19 @@ impl XdsServer {
     }
 }
 
-/// The service as tonic sees it.
-struct Ads {
-    hub: Arc<Hub>,
-    ready: watch::Receiver<bool>,
-    shutdown: CancellationToken,
-}
-
-type Responses<R> = Pin<Box<dyn Futures<Item = Result<R, Status>> + Send>>;
-
-impl Ads {
-    async fn open<S: Session + 'static>(
-        &self,
-        request: Request<Streaming<S::Request>>,
-    ) -> Result<Response<Responses<S::Response>>, Status> {
-        if !*self.ready.borrow() {
-            return Err(Status::unavailable("the clusters are still being read; try again"));
-        }
-        let peer = request.remote_addr();
-        let (responses, receiver) = mpsc::channel(1);
-        let (hub, shutdown) = (Arc::clone(&self.hub), self.shutdown.clone());
-        tokio::spawn(introduce::<S>(hub, request.into_inner(), responses, peer, shutdown));
-        Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
-    }
-}
-
-/// Reads the first request, which must carry the node (X-C01, X-C02), and serves the stream.
-async fn introduce<S: Session>(
-    hub: Arc<Hub>,
-    mut requests: Streaming<S::Request>,
-    responses: mpsc::Sender<Result<S::Response, Status>>,
-    peer: Option<SocketAddr>,
-    shutdown: CancellationToken,
-) {
-    let first = tokio::select! {
-        // The end first; nothing else can starve the other branch.
-        biased;
-        () = shutdown.cancelled() => return,
-        first = tokio::time::timeout(FIRST_REQUEST, requests.message()) => first,
-    };
-    let Ok(Ok(Some(mut first))) = first else { return };
-    match wire::node(S::node(&mut first)) {
-        Ok(mut node) => {
-            if let Some(cluster) = hub.settings.cluster_aliases.get(node.cluster()) {
-                node.workload.cluster = cluster.clone();
+/// The health service says what `/ready` says, and flips before the first stream ends (X-L14).
+async fn tell_health(health: HealthReporter, mut ready: watch::Receiver<bool>, shutdown: CancellationToken) {
+    let following = async {
+        loop {
+            let serving = *ready.borrow_and_update();
+            let status = if serving { ServingStatus::Serving } else { ServingStatus::NotServing };
+            health.set_service_status("", status).await;
+            if ready.changed().await.is_err() {
+                // Nobody can change it any more.
+                std::future::pending::<()>().await;
             }
-            tracing::debug!(proxy = %node.id, ?peer, protocol = S::NAME, "proxy connected");
-            Stream::<S>::new(hub, node, peer).run(first, requests, responses, shutdown).await;
         }
-        Err(error) => {
-            refuse(&hub, peer, &responses, Status::invalid_argument(error.to_string())).await;
-        }
-    }
-}
-
-#[tonic::async_trait]
-impl AggregatedDiscoveryService for Ads {
-    type StreamAggregatedResourcesStream = Responses<DiscoveryResponse>;
-    type DeltaAggregatedResourcesStream = Responses<DeltaDiscoveryResponse>;
-
-    async fn stream_aggregated_resources(
-        &self,
-        request: Request<Streaming<DiscoveryRequest>>,
-    ) -> Result<Response<Self::StreamAggregatedResourcesStream>, Status> {
-        self.open::<SotwSession>(request).await
-    }
-
-    async fn delta_aggregated_resources(
-        &self,
-        request: Request<Streaming<DeltaDiscoveryRequest>>,
-    ) -> Result<Response<Self::DeltaAggregatedResourcesStream>, Status> {
-        self.open::<DeltaSession>(request).await
-    }
+    };
+    shutdown.run_until_cancelled(following).await;
+    health.set_service_status("", ServingStatus::NotServing).await;
 }

@@ -26,9 +26,9 @@ pub trait Source {
     /// The empty resource that stands for an unknown name of the types EDS and RDS (D23).
     fn empty(&self, kind: ResourceType, name: &str) -> Arc<Encoded>;
 
-    /// All resources of a wildcard type: what is shared with other proxies, then the proxy's own. Names of the
-    /// two never meet.
-    fn lists(&self, kind: ResourceType) -> [Arc<ResourceList>; 2];
+    /// All resources of a wildcard type: what is shared with the proxies of one place, with all proxies of a projection,
+    /// then the proxy's own. Of two of one name the first counts.
+    fn lists(&self, kind: ResourceType) -> [Arc<ResourceList>; 3];
 
     /// Whether every known cluster has synced at least once since the start (D27).
     fn all_synced(&self) -> bool;
@@ -61,6 +61,8 @@ pub enum Outcome {
     Nack {
         /// The client's text, cut to 1 KiB and freed of control characters.
         message: String,
+        /// Whether it answers a response.
+        answers: bool,
     },
     /// Speaks of a response that is not, or no longer, outstanding.
     Stale,

@@ -1,12 +1,14 @@
 //! What operators are told about one stream.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use ipnet::IpNet;
+
 use super::resource::ResourceType;
-use crate::model::{Node, ProxyView};
+use crate::model::{Name, Node, ProxyView, ServiceKey};
 
 /// What was sent and acknowledged of one type on one stream.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -32,6 +34,15 @@ pub struct TypeStatus {
     pub nacks: u64,
     /// Responses written.
     pub responses: u64,
+    /// Whether nothing had to be written: the proxy came back with what it asks for (X-D16).
+    pub kept: bool,
+}
+
+impl TypeStatus {
+    /// Whether the proxy has accepted, or had before, all that it asks for.
+    pub fn is_synced(&self) -> bool {
+        if self.responses == 0 { self.kept } else { self.acked_nonce == self.sent_nonce }
+    }
 }
 
 /// One connected proxy.
@@ -51,4 +62,21 @@ pub struct StreamStatus {
     pub protocol: &'static str,
     /// By type.
     pub types: BTreeMap<ResourceType, TypeStatus>,
+}
+
+/// Connections that two services, or hosts of VirtualServices, claim in the listeners of proxies.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChainCollision {
+    /// The port.
+    pub port: u16,
+    /// Connections that ask for this server name; `None` for any.
+    pub name: Option<Name>,
+    /// Connections to this block; `None` for any.
+    pub block: Option<IpNet>,
+    /// Where they are led: the oldest service; a host of VirtualServices that is no service has no namespace.
+    pub kept: ServiceKey,
+    /// What would have led them elsewhere.
+    pub left_out: ServiceKey,
+    /// The namespaces of the connected proxies that this concerns.
+    pub clients: BTreeSet<Name>,
 }

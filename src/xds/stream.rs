@@ -1,18 +1,17 @@
 //! One task per proxy: a thin loop between the wire and a pure session.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
-use tokio::sync::mpsc;
-use tokio_util::sync::CancellationToken;
 use tonic::{Status, Streaming};
 
 use super::counts::Counts;
 use super::hub::Hub;
 use super::proxy::Proxy;
 use super::resource::ResourceType;
+use super::server::{Bucket, Chunks, Connection, Limits, Outlet, frame_delta, frame_sotw};
 use super::session::{DeltaSession, Effects, Outcome, SessionError, SessionLimits, SotwSession, Source};
 use super::status::TypeStatus;
 use super::timer::until;
@@ -24,18 +23,21 @@ use crate::proto::discovery::{
 
 /// The shortest time between two renewals of a certificate, and the wait after one that failed.
 const RENEWAL_RETRY: Duration = Duration::from_secs(10);
+/// How often one stream's rejections are logged; all are counted (Z-26).
+const NACK_LOG: Duration = Duration::from_secs(60);
 
 /// What the two protocols have in common, as the loop sees them.
 pub(super) trait Session: Send + Sized {
     /// Messages of the proxy.
-    type Request: Send;
+    type Request: prost::Message + Default + 'static;
     /// Messages to the proxy.
-    type Response: Send + 'static;
+    type Response;
     /// `sotw` or `delta`.
     const NAME: &'static str;
 
     fn open() -> Self;
     fn node(request: &mut Self::Request) -> Option<WireNode>;
+    fn type_url(request: &mut Self::Request) -> &mut String;
     fn request(&mut self, request: Self::Request, now: Instant) -> Result<Effects, SessionError>;
     fn changed(&mut self, kind: ResourceType, name: &crate::model::Name);
     fn list_changed(&mut self, kind: ResourceType);
@@ -44,6 +46,7 @@ pub(super) trait Session: Send + Sized {
     fn deadline(&self) -> Option<Instant>;
     fn status(&self, now: Instant, wall: SystemTime) -> BTreeMap<ResourceType, TypeStatus>;
     fn size(response: &Self::Response) -> usize;
+    fn frame(response: &Self::Response) -> Chunks;
 }
 
 /// The methods that are the same on both sessions.
@@ -55,6 +58,10 @@ macro_rules! same_on_both {
 
         fn node(request: &mut Self::Request) -> Option<WireNode> {
             request.node.take()
+        }
+
+        fn type_url(request: &mut Self::Request) -> &mut String {
+            &mut request.type_url
         }
 
         fn request(&mut self, request: Self::Request, now: Instant) -> Result<Effects, SessionError> {
@@ -93,6 +100,10 @@ impl Session for SotwSession {
     const NAME: &'static str = "sotw";
     same_on_both!();
 
+    fn frame(response: &Self::Response) -> Chunks {
+        frame_sotw(response)
+    }
+
     fn poll(&mut self, now: Instant, source: &dyn Source) -> Option<(Option<ResourceType>, Self::Response)> {
         self.poll(now, source).map(|(kind, response)| (Some(kind), response))
     }
@@ -103,6 +114,10 @@ impl Session for DeltaSession {
     type Response = DeltaDiscoveryResponse;
     const NAME: &'static str = "delta";
     same_on_both!();
+
+    fn frame(response: &Self::Response) -> Chunks {
+        frame_delta(response)
+    }
 
     fn poll(&mut self, now: Instant, source: &dyn Source) -> Option<(Option<ResourceType>, Self::Response)> {
         let served = self.poll(now, source).map(|(kind, response)| (Some(kind), response));
@@ -115,6 +130,17 @@ pub(super) struct Stream<S: Session> {
     hub: Arc<Hub>,
     session: S,
     proxy: Proxy,
+    connection: Arc<Connection>,
+    /// The only type of a stream that is not an aggregated one.
+    only: Option<ResourceType>,
+    requests: Bucket,
+    stuck: Duration,
+    /// When the next request may be read, while there are too many (Z-38).
+    read_from: Option<Instant>,
+    /// Whether a type was opened since the session last fell silent: an answer may have been spared.
+    opened: bool,
+    /// When a rejection was last logged.
+    nack_logged: Option<Instant>,
     /// When the first change that is not written yet was noted at the registry.
     since: Option<Instant>,
     /// When the last response since then was written.
@@ -124,48 +150,74 @@ pub(super) struct Stream<S: Session> {
 }
 
 impl<S: Session> Stream<S> {
-    pub(super) fn new(hub: Arc<Hub>, node: Node, peer: Option<SocketAddr>) -> Self {
-        let entry = hub.connect(Arc::new(node), peer, S::NAME);
+    pub(super) fn new(
+        hub: Arc<Hub>,
+        node: Node,
+        connection: Arc<Connection>,
+        only: Option<ResourceType>,
+        limits: &Limits,
+    ) -> Self {
+        let entry = hub.connect(Arc::new(node), Some(connection.peer), S::NAME);
         let proxy = Proxy::new(Arc::clone(&hub), entry);
-        Self { hub, session: S::open(), proxy, since: None, written: None, renewal: None }
+        let (rate, burst) = limits.request_rate;
+        Self {
+            hub,
+            session: S::open(),
+            proxy,
+            connection,
+            only,
+            requests: Bucket::new(rate, burst),
+            stuck: limits.stuck,
+            read_from: None,
+            opened: false,
+            nack_logged: None,
+            since: None,
+            written: None,
+            renewal: None,
+        }
     }
 
-    /// Serves the proxy until it leaves, breaks a rule or the server shuts down.
-    /// `responses` holds one message: nothing is computed before the transport has taken the one before.
+    /// Serves the proxy until it leaves, breaks a rule, stops reading, or the connection is to end.
+    /// Nothing is computed before the transport has taken the message before.
     pub(super) async fn run(
         mut self,
         first: S::Request,
         mut requests: Streaming<S::Request>,
-        responses: mpsc::Sender<Result<S::Response, Status>>,
-        shutdown: CancellationToken,
+        outlet: Outlet,
     ) {
         let mut ready = match self.request(first) {
             Ok(()) => true,
-            Err(status) => return refuse(&self.hub, self.proxy.entry.peer, &responses, status).await,
+            Err(status) => return refuse(&self.hub, &self.connection, outlet, status),
         };
         let mut synced = self.hub.registry.clusters().watch_all_synced();
+        // When the transport was last given something.
+        let mut given = Instant::now();
+        let mut check = pin!(tokio::time::sleep(self.stuck));
         loop {
             let handle = Arc::clone(&self.proxy.entry.handle);
+            let connection = Arc::clone(&self.connection);
             let timer = self.timer();
             tokio::select! {
                 // In this order: the end, then what the proxy says (an ACK or an unsubscription must count
                 // before the next push), then what we say, then what is new.
                 biased;
-                () = shutdown.cancelled() => return,
-                message = requests.message() => match message {
+                status = connection.ending() => return outlet.end(status),
+                () = outlet.closed() => return,
+                message = requests.message(), if self.read_from.is_none() => match message {
                     Ok(Some(request)) => match self.request(request) {
                         Ok(()) => ready = true,
-                        Err(status) => return refuse(&self.hub, self.proxy.entry.peer, &responses, status).await,
+                        Err(status) => return refuse(&self.hub, &self.connection, outlet, status),
                     },
-                    // A half-close or a reset: the proxy has left (X-C24).
-                    Ok(None) | Err(_) => return,
+                    // A half-close: the proxy has left (X-C24).
+                    Ok(None) => return,
+                    Err(status) => return self.broken(outlet, status),
                 },
-                permit = responses.reserve(), if ready => match permit {
-                    Ok(permit) => match self.next_response() {
-                        Some(response) => permit.send(Ok(response)),
-                        None => ready = false,
-                    },
-                    Err(_) => return,
+                () = outlet.hungry(), if ready => match self.next_response() {
+                    Some(message) => {
+                        outlet.write(message);
+                        given = Instant::now();
+                    }
+                    None => ready = false,
                 },
                 () = handle.woken() => {
                     self.dirty(handle.take());
@@ -176,19 +228,59 @@ impl<S: Session> Stream<S> {
                     Counts::add(&self.hub.counts.wakeups);
                     ready |= changed.is_ok();
                 }
+                () = check.as_mut() => {
+                    if !outlet.is_hungry() && given.elapsed() >= self.stuck {
+                        return self.close_stuck();
+                    }
+                    check.as_mut().reset(tokio::time::Instant::now() + self.stuck);
+                }
                 () = until(timer) => {
                     self.renew();
+                    self.read_from = self.read_from.filter(|from| *from > Instant::now());
                     ready = true;
                 }
             }
         }
     }
 
-    fn request(&mut self, request: S::Request) -> Result<(), Status> {
-        let effects = self.session.request(request, Instant::now()).map_err(|error| match error {
+    /// No status would reach a proxy that does not read (X-F03).
+    fn close_stuck(&self) {
+        let (proxy, peer) = (&self.proxy.entry.node.id, &self.connection.peer);
+        tracing::warn!(%proxy, %peer, "the proxy has stopped reading; closing its connection");
+        self.connection.abort();
+    }
+
+    /// The requests of the proxy cannot be read on: it has left, or it sent what is no request.
+    fn broken(&self, outlet: Outlet, status: Status) {
+        match status.code() {
+            // The connection ended.
+            tonic::Code::Cancelled | tonic::Code::Unknown | tonic::Code::Unavailable => {}
+            _ => refuse(&self.hub, &self.connection, outlet, status),
+        }
+    }
+
+    fn request(&mut self, mut request: S::Request) -> Result<(), Status> {
+        if let Some(only) = self.only {
+            match S::type_url(&mut request) {
+                // The method says it (X-E01).
+                url if url.is_empty() => only.url().clone_into(url),
+                url if *url == only.url() => {}
+                _ => {
+                    let text = format!(
+                        "this method serves {}; use an aggregated stream for other types",
+                        only.url()
+                    );
+                    return Err(Status::invalid_argument(text));
+                }
+            }
+        }
+        let now = Instant::now();
+        let effects = self.session.request(request, now).map_err(|error| match error {
             SessionError::TooManyNames { .. } => Status::resource_exhausted(error.to_string()),
             _ => Status::invalid_argument(error.to_string()),
         })?;
+        self.charge(&effects, now);
+        self.opened |= effects.opened.is_some();
         if effects.opened.is_some_and(ResourceType::is_wildcard) {
             self.proxy.watch_lists();
         }
@@ -206,20 +298,38 @@ impl<S: Session> Stream<S> {
         Ok(())
     }
 
-    fn count(&self, effects: &Effects) {
+    /// An answer to a response is free; what comes too fast delays what is read next (Z-38).
+    fn charge(&mut self, effects: &Effects, now: Instant) {
+        let free = match effects.outcome {
+            Outcome::Ack => effects.subscribed.is_empty() && effects.unsubscribed.is_empty(),
+            Outcome::Nack { answers, .. } => answers,
+            _ => false,
+        };
+        if !free {
+            let wait = self.requests.take(now);
+            self.read_from = (!wait.is_zero()).then(|| now + wait);
+        }
+    }
+
+    fn count(&mut self, effects: &Effects) {
         let Some(kind) = effects.kind else { return };
         match &effects.outcome {
-            Outcome::Nack { message } => {
+            Outcome::Nack { message, .. } => {
                 self.hub.counts.rejects.add(kind);
                 let proxy = &self.proxy.entry.node.id;
-                tracing::warn!(%proxy, %kind, %message, "proxy rejected a response");
+                if self.nack_logged.is_none_or(|logged| logged.elapsed() >= NACK_LOG) {
+                    self.nack_logged = Some(Instant::now());
+                    tracing::warn!(%proxy, %kind, %message, "proxy rejected a response");
+                } else {
+                    tracing::debug!(%proxy, %kind, %message, "proxy rejected a response");
+                }
             }
             Outcome::Stale => self.hub.counts.expired_nonces.add(kind),
             _ => {}
         }
     }
 
-    fn next_response(&mut self) -> Option<S::Response> {
+    fn next_response(&mut self) -> Option<Chunks> {
         let Some((kind, response)) = self.session.poll(Instant::now(), &self.proxy) else {
             // Nothing is held back: with the last response the proxy has all of the change.
             if self.session.deadline().is_none()
@@ -228,15 +338,20 @@ impl<S: Session> Stream<S> {
                 let seconds = written.saturating_duration_since(since).as_secs_f64();
                 self.hub.counts.convergence.observe(seconds);
             }
+            if std::mem::take(&mut self.opened) {
+                self.report();
+            }
             return None;
         };
         if let Some(kind) = kind {
             self.hub.counts.responses.add(kind);
-            self.hub.counts.bytes.add(kind, S::size(&response));
+            let size = S::size(&response);
+            self.hub.counts.bytes.add(kind, size);
+            self.hub.counts.largest.raise(kind, size);
         }
         self.written = self.since.map(|_| Instant::now());
         self.report();
-        Some(response)
+        Some(S::frame(&response))
     }
 
     fn dirty(&mut self, dirty: Dirty) {
@@ -276,12 +391,12 @@ impl<S: Session> Stream<S> {
         self.session.list_changed(ResourceType::Listener);
     }
 
-    /// When to look again although nothing happens: a push held back, or the certificate's renewal. It does not
-    /// move when other things happen meanwhile.
+    /// When to look again although nothing happens: a push held back, the certificate's renewal, the next request of a
+    /// proxy that asks too much. It does not move when other things happen meanwhile.
     fn timer(&self) -> Option<Instant> {
         let left = |at: SystemTime| at.duration_since(SystemTime::now()).unwrap_or_default();
         let renewal = self.renewal.map(|at| Instant::now() + left(at));
-        [self.session.deadline(), renewal].into_iter().flatten().min()
+        [self.session.deadline(), renewal, self.read_from].into_iter().flatten().min()
     }
 
     /// Renews the certificate once it is due. The proxy keeps the one it has while none can be issued.
@@ -306,14 +421,8 @@ impl<S: Session> Stream<S> {
 }
 
 /// Ends a stream with the reason, counted and logged.
-pub(super) async fn refuse<R>(
-    hub: &Hub,
-    peer: Option<SocketAddr>,
-    responses: &mpsc::Sender<Result<R, Status>>,
-    status: Status,
-) {
+pub(super) fn refuse(hub: &Hub, connection: &Connection, outlet: Outlet, status: Status) {
     Counts::add(&hub.counts.refused_streams);
-    tracing::warn!(?peer, reason = status.message(), "stream refused");
-    // A proxy that does not read gets no reason.
-    let _ = tokio::time::timeout(Duration::from_secs(1), responses.send(Err(status))).await;
+    tracing::warn!(peer = %connection.peer, reason = status.message(), "stream refused");
+    outlet.end(status);
 }

@@ -9,12 +9,19 @@ use crate::proto::discovery::Node as WireNode;
 /// Deepest nesting of node metadata that is read; deeper values count as absent (Z-36).
 const METADATA_DEPTH: usize = 32;
 
+/// Largest node metadata, in bytes on the wire (Z-36).
+const METADATA_BYTES: usize = 64 << 10;
+
 /// Reads and checks the node of the first request of a stream.
 ///
 /// # Errors
 /// [`NodeError`]: the stream ends with `INVALID_ARGUMENT` (X-C02).
 pub(super) fn node(wire: Option<WireNode>) -> Result<Node, NodeError> {
     let wire = wire.ok_or(NodeError::Missing)?;
+    let bytes = wire.metadata.as_ref().map_or(0, prost::Message::encoded_len);
+    if bytes > METADATA_BYTES {
+        return Err(NodeError::TooLarge { bytes, limit: METADATA_BYTES });
+    }
     let metadata = wire.metadata.map(|metadata| object(metadata, METADATA_DEPTH)).unwrap_or_default();
     let metadata: NodeMetadata = serde_json::from_value(metadata)
         .map_err(|error| NodeError::Metadata { key: "metadata", reason: error.to_string() })?;

@@ -65,16 +65,33 @@ impl DeltaResponse {
 
 impl Delta {
     pub async fn open(address: SocketAddr, node: wire::Node) -> Self {
+        Self::try_open(address, node).await.expect("stream opens")
+    }
+
+    /// A stream, unless the server refuses it.
+    pub async fn try_open(address: SocketAddr, node: wire::Node) -> Result<Self, tonic::Status> {
+        Self::on(connect(address).await, node).await
+    }
+
+    /// A stream on a connection.
+    pub async fn on(
+        mut client: AggregatedDiscoveryServiceClient<tonic::transport::Channel>,
+        node: wire::Node,
+    ) -> Result<Self, tonic::Status> {
         let (requests, receiver) = mpsc::channel(16);
         let stream = tokio_stream::wrappers::ReceiverStream::new(receiver);
-        let responses =
-            connect(address).await.delta_aggregated_resources(stream).await.expect("stream opens");
-        Self { requests, responses: responses.into_inner(), node: Some(node) }
+        let responses = client.delta_aggregated_resources(stream).await?;
+        Ok(Self { requests, responses: responses.into_inner(), node: Some(node) })
     }
 
     pub async fn send(&mut self, request: wire::DeltaDiscoveryRequest) {
+        self.try_send(request).await.expect("stream is open");
+    }
+
+    /// Sends a request, unless the stream has ended.
+    pub async fn try_send(&mut self, request: wire::DeltaDiscoveryRequest) -> Result<(), &'static str> {
         let request = wire::DeltaDiscoveryRequest { node: self.node.take(), ..request };
-        self.requests.send(request).await.expect("stream is open");
+        self.requests.send(request).await.map_err(|_| "the stream has ended")
     }
 
     pub async fn subscribe(&mut self, kind: ResourceType, names: &[&str]) {

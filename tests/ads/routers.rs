@@ -5,8 +5,8 @@ use std::sync::atomic::Ordering;
 
 use tombolo::model::policy::{
     Destination, Gateway, GatewayHostName, GatewayServer, Headers, HostPattern, HttpAction, HttpRoute,
-    PolicyId, PolicyKind, PolicyMeta, Rewrite, ServerTls, ServerTlsMode, TlsVersion, VirtualService,
-    Weighted, WorkloadSelector,
+    PolicyId, PolicyKind, PolicyMeta, ServerTls, ServerTlsMode, TlsVersion, VirtualService, Weighted,
+    WorkloadSelector,
 };
 use tombolo::model::{
     Endpoint, EndpointShard, ExportTo, Labels, PortProtocol, Service, ServiceKey, ServicePort, Transport,
@@ -96,18 +96,7 @@ fn no_gateway() -> PolicyWrite {
 fn routes(to: usize) -> PolicyWrite {
     let destination = Destination { host: host(to).into(), subset: "".into(), port: None };
     let forward = HttpAction::Forward(vec![Weighted { destination, weight: 1, headers: Headers::default() }]);
-    let route = HttpRoute {
-        name: "".into(),
-        matches: Vec::new(),
-        action: forward,
-        rewrite: Rewrite::default(),
-        timeout: None,
-        retries: None,
-        fault: None,
-        mirrors: Vec::new(),
-        cors: None,
-        headers: Headers::default(),
-    };
+    let route = HttpRoute::new(forward);
     PolicyWrite::set(PolicyObject::VirtualService(Arc::new(VirtualService {
         meta: PolicyMeta { created: 1, id: PolicyId::new("edge", "routes") },
         hosts: vec![HostPattern::new("shop.example")],

@@ -12,7 +12,7 @@ use tombolo::model::{
 };
 use tombolo::registry::{ClusterWriter, Registry};
 use tombolo::trust::SecretSource;
-use tombolo::xds::{Settings, XdsServer};
+use tombolo::xds::{Certificates, Listener, Settings, XdsServer};
 
 pub struct World {
     pub registry: Arc<Registry>,
@@ -88,6 +88,16 @@ impl World {
         settings: Settings,
         secrets: Option<Arc<dyn SecretSource>>,
     ) -> Self {
+        Self::start_on(services, settings, secrets, None).await
+    }
+
+    /// With `certificates` over TLS.
+    pub async fn start_on(
+        services: usize,
+        settings: Settings,
+        secrets: Option<Arc<dyn SecretSource>>,
+        certificates: Option<Arc<Certificates>>,
+    ) -> Self {
         let registry = Registry::new();
         let mut east = registry.writer("east".into(), ClusterRole::Config).expect("first writer");
         let mut west = registry.writer("west".into(), ClusterRole::Remote).expect("first writer");
@@ -98,13 +108,14 @@ impl World {
             west.set(key(service), shard("west", service, 1));
         }
         let server = XdsServer::new(Arc::clone(&registry), settings, secrets);
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let listener = tombolo::xds::listen(([127, 0, 0, 1], 0).into()).expect("a free port");
         let address = listener.local_addr().expect("bound");
         let (ready, is_ready) = watch::channel(true);
         let shutdown = CancellationToken::new();
         let (serving, token) = (Arc::clone(&server), shutdown.clone());
-        let running =
-            tokio::spawn(async move { serving.serve(listener, is_ready, token).await.expect("serves") });
+        let running = tokio::spawn(async move {
+            serving.serve(vec![Listener { tcp: listener, certificates }], is_ready, token).await
+        });
         Self { registry, server, address, east, west, shutdown, ready, running }
     }
 

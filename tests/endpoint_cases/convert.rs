@@ -91,6 +91,7 @@ pub(crate) fn context(input: &Value, flags: &Flags) -> Shape<ClusterContext> {
             cookie: features.session_label.map_or(session.cookie, Name::from),
             header: features.session_header_label.map_or(session.header, Name::from),
         },
+        service_scopes: true,
     })
 }
 

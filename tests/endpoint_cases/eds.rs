@@ -375,6 +375,7 @@ pub(crate) fn address(target: &Target<'_>) -> String {
         Target::Internal { listener, address, port } => {
             format!("internal:{}/{}", listener.name(), SocketAddr::new(*address, *port))
         }
+        Target::Named { host, port } => format!("{host}:{port}"),
         Target::Pipe(path) => path.to_string(),
         Target::Nowhere { port } => format!(":{port}"),
     }

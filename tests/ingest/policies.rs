@@ -100,7 +100,7 @@ async fn d36_a_destination_rule_comes_changes_breaks_is_repaired_and_goes() {
     east.store().apply(rule("reviews", "reviews", json!("many"))).unwrap();
     eventually("the broken rule is told of", || plane.invalid() == 1).await;
     let problems = plane.problems();
-    let told = "DestinationRule shop/reviews: trafficPolicy.connectionPool.tcp.maxConnections: \"many\"";
+    let told = "DestinationRule shop/reviews: spec.trafficPolicy.connectionPool.tcp.maxConnections: \"many\"";
     assert!(problems.iter().any(|problem| problem.starts_with(told)), "{problems:?}");
     assert_eq!((plane.limit(REVIEWS), plane.version(dr, REVIEWS)), (Some(2), own), "the last good one stays");
 
@@ -110,6 +110,33 @@ async fn d36_a_destination_rule_comes_changes_breaks_is_repaired_and_goes() {
     remove(&east, "destinationrules.networking.istio.io", "shop", "reviews");
     eventually("the rule is gone", || plane.limit(REVIEWS).is_none()).await;
     assert_eq!(plane.version(dr, "other.shop.svc.cluster.local"), other);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_wrong_with_entries_is_told_until_it_is_repaired() {
+    let entry = |name: &str, location: &str, endpoints: &str| {
+        let spec = json!({"hosts": [format!("{name}.example")], "location": location, "resolution": "STATIC",
+            "ports": [{"number": 80, "name": "http", "protocol": "HTTP"}], (endpoints): [{"address": "192.0.2.9"}]});
+        policy("networking.istio.io/v1", "ServiceEntry", "shop", name, spec)
+    };
+    let entries = [entry("one", "MESH_EXTERN", "endpoints"), entry("two", "MESH_EXTERNAL", "endpoint")];
+    let east = server("east", with_kinds(entries.into())).await;
+    let plane = Plane::start(&east).await;
+    plane.ready().await;
+    let told = |words: &[&str]| {
+        let problems = plane.problems();
+        problems.len() == words.len()
+            && words.iter().all(|word| problems.iter().any(|one| one.starts_with(word)))
+    };
+    let (one, two) = (
+        "cluster east, ServiceEntry shop/one: not used",
+        "cluster east, ServiceEntry shop/two: spec.endpoint: ",
+    );
+    eventually("both are told of", || told(&[one, two])).await;
+    east.store().apply(entry("one", "MESH_EXTERNAL", "endpoints")).unwrap();
+    eventually("one is repaired", || told(&[two])).await;
+    remove(&east, "serviceentries.networking.istio.io", "shop", "two");
+    eventually("and nothing is wrong", || plane.problems().is_empty()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,6 +1,6 @@
 //! `/debug/networkz` and `/debug/gateways`: how each network is entered.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -64,6 +64,7 @@ pub(in crate::admin) async fn gateways(State(sources): Shared, query: Query) -> 
         let addresses = networks.host_addresses(&gateway.host).unwrap_or_default();
         rows.extend(named(&sources, gateway, addresses, names.get(&gateway.host).copied()));
     }
+    unknown_network(&query, &rows)?;
     let wanted = |row: &Value| query.get("network").is_none_or(|network| row["network"] == network);
     rows.retain(wanted);
     rows.sort_by_cached_key(|row| {
@@ -72,10 +73,27 @@ pub(in crate::admin) async fn gateways(State(sources): Shared, query: Query) -> 
     Ok(reply::json(&query, &json!({"gateways": rows})))
 }
 
+/// As for services of a cluster that is not there: an empty answer would look like one about it.
+fn unknown_network(query: &Query, rows: &[Value]) -> Result<(), Refusal> {
+    let Some(wanted) = query.get("network") else {
+        return Ok(());
+    };
+    let known: BTreeSet<&str> = rows.iter().filter_map(|row| row["network"].as_str()).collect();
+    if known.contains(wanted) {
+        return Ok(());
+    }
+    let known: Vec<&str> = known.into_iter().collect();
+    let known = if known.is_empty() {
+        "no network has one".to_owned()
+    } else {
+        format!("there are those of {}", known.join(", "))
+    };
+    Err(Refusal::unknown(format!("network {wanted:?} has no gateways; {known}")))
+}
+
 /// Gateways that are told by address.
 fn addressed(networks: &NetworkSnapshot) -> impl Iterator<Item = NetworkGateway> {
-    let ids: std::collections::BTreeSet<NetworkId> =
-        networks.gateways().map(|gateway| gateway.network.clone()).collect();
+    let ids: BTreeSet<NetworkId> = networks.gateways().map(|gateway| gateway.network.clone()).collect();
     let parts = ids.into_iter().map(|id| networks.part(&id));
     parts.flat_map(|part| part.addressed.to_vec()).collect::<Vec<_>>().into_iter()
 }

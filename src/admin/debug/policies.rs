@@ -13,8 +13,11 @@ use crate::model::Moment;
 const KNOWN: [&str; 4] = ["kind", "namespace", "name", "invalid"];
 
 /// The mesh-wide document and the objects by kind. `?kind=`, `?namespace=` and `?name=` restrict, `?invalid` shows
-/// objects that are set aside only. Cost ∝ all policies.
+/// objects that are set aside only. Cost ∝ all policies. `?lint` is another answer: [`lint`](super::lint).
 pub(in crate::admin) async fn policies(State(sources): Shared, query: Query) -> Result<Response, Refusal> {
+    if query.is_on("lint") {
+        return super::lint::page(&sources, &query);
+    }
     query.only(&KNOWN)?;
     let all = sources.policies.as_ref().map(|policies| policies.all()).unwrap_or_default();
     let kinds: Vec<_> = all.iter().map(|kind| kind.kind.name()).collect();
@@ -39,7 +42,7 @@ fn row(kind: &KindStatus, query: &Query) -> Value {
     let wanted = |object: &&PolicyStatus| {
         fits("namespace", &object.namespace)
             && fits("name", &object.name)
-            && !(query.has("invalid") && object.state == PolicyState::Ok)
+            && !(query.is_on("invalid") && object.state == PolicyState::Ok)
     };
     let now = Moment::now();
     let objects: Vec<_> = kind.objects.iter().filter(wanted).map(|object| shown(object, now)).collect();

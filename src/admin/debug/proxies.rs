@@ -93,10 +93,10 @@ pub(in crate::admin) async fn syncz(State(sources): Shared, query: Query) -> Res
 fn state(status: &TypeStatus) -> &'static str {
     if status.last_error.is_some() {
         "ERROR"
+    } else if status.is_synced() {
+        "SYNCED"
     } else if status.sent_nonce.is_empty() {
         "NOT_SENT"
-    } else if status.sent_nonce == status.acked_nonce {
-        "SYNCED"
     } else {
         "STALE"
     }

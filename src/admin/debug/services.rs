@@ -47,7 +47,7 @@ fn wanted(row: &Value, key: &ServiceKey, snapshot: &ServiceSnapshot, query: &Que
         .get("cluster")
         .is_none_or(|wanted| snapshot.shards.iter().any(|shard| *shard.cluster == *wanted));
     let conflicting =
-        !query.has("conflicts") || row["conflicts"].as_array().is_some_and(|all| !all.is_empty());
+        !query.is_on("conflicts") || row["conflicts"].as_array().is_some_and(|all| !all.is_empty());
     in_namespace && in_cluster && conflicting
 }
 

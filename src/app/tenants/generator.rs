@@ -420,3 +420,88 @@ pub(super) fn authorization_policy(dice: &mut Dice, _: usize) -> Value {
     }
     spec
 }
+
+/// A ServiceEntry with a host of that number, and perhaps others.
+pub(super) fn service_entry(dice: &mut Dice, number: usize) -> Value {
+    let (own, wide) = (format!("e{number}.example"), format!("*.e{number}.local"));
+    let usual = [own.as_str(), wide.as_str(), "shared.example"];
+    let mut hosts = vec![dice.text(&usual)];
+    hosts.extend(dice.times(1, |dice| dice.text(&usual)));
+    let port = |dice: &mut Dice, at: u64| {
+        let protocol = dice.text(&["HTTP", "HTTPS", "TLS", "TCP", "GRPC", "HTTP2", "UDP", ""]);
+        json!({"number": dice.number(&[80 + at, 443, 8443]), "name": dice.text(&[["a", "b", "c"][at as usize]]),
+            "protocol": protocol, "targetPort": dice.number(&[8080])})
+    };
+    let ports: Vec<_> = (0..=dice.below(3)).map(|at| port(dice, at)).collect();
+    let resolution = dice.text(&["NONE", "STATIC", "DNS", "DNS_ROUND_ROBIN"]);
+    let machine = |dice: &mut Dice| {
+        let place = match resolution.as_str() {
+            "DNS" | "DNS_ROUND_ROBIN" => dice.text(&["a.example", "b.example", "10.1.2.3"]),
+            _ => dice.text(&["10.1.2.3", "fd00::7", "unix:///run/x", "unix://@y"]),
+        };
+        let fields = vec![
+            ("labels", json!({"security.istio.io/tlsMode": dice.text(&["istio"])})),
+            ("locality", json!(dice.text(&["r/z/s", "r"]))),
+            ("weight", dice.number(&[1, 7])),
+            ("network", json!(dice.text(&["n2"]))),
+            ("serviceAccount", json!(dice.text(&["b"]))),
+        ];
+        let mut made = dice.some(fields);
+        made["address"] = json!(place);
+        made
+    };
+    let endpoints = dice.times(2, machine);
+    let vip = format!("10.{}.{}.9", 100 + number / 200, number % 200);
+    let fields = vec![
+        (
+            "addresses",
+            json!(dice.times(2, |dice| dice.text(&[&vip, "10.200.0.0/16", "10.200.1.0/24", "fd00::9"]))),
+        ),
+        ("location", json!(dice.text(&["MESH_INTERNAL", "MESH_EXTERNAL"]))),
+        ("endpoints", json!(endpoints)),
+        ("subjectAltNames", json!(dice.times(2, |dice| dice.text(&["a.example", "spiffe://a/b"])))),
+    ];
+    let mut spec = dice.some(fields);
+    spec["hosts"] = json!(hosts);
+    spec["ports"] = json!(ports);
+    spec["resolution"] = json!(resolution);
+    spec
+}
+
+/// A Sidecar of every workload.
+pub(super) fn sidecar(dice: &mut Dice, number: usize) -> Value {
+    let own = format!("./{}", host(number));
+    let listener = |dice: &mut Dice, at: usize| {
+        let mut hosts = dice.times(2, |dice| dice.text(&["*/*", "./*", &own, "*/*.example", "*/*.local"]));
+        hosts.push("*/*".to_owned());
+        let mut one = json!({"hosts": hosts});
+        let protocol = dice.text(&["HTTP", "TCP", "TLS", "HTTPS", "GRPC", ""]);
+        match dice.below(3) {
+            0 => {
+                one["port"] = json!({"number": dice.number(&[80, 443, 9000 + at as u64]), "protocol": protocol,
+                    "name": dice.text(&["p"])});
+                one["bind"] = json!(dice.text(&["", "127.0.0.1", "10.9.9.9"]));
+                one["captureMode"] = json!(dice.text(&["DEFAULT", "IPTABLES", "NONE"]));
+            }
+            1 => {
+                one["port"] = json!({"protocol": protocol});
+                one["bind"] = json!(dice.text(&[&format!("unix:///run/{at}"), &format!("unix://@s{at}")]));
+            }
+            _ => one["port"] = json!({"number": dice.number(&[80, 443, 8443]), "protocol": protocol}),
+        }
+        one
+    };
+    let mut egress: Vec<_> = (0..dice.below(4) as usize).map(|at| listener(dice, at)).collect();
+    if dice.below(2) == 0 {
+        egress.push(json!({"hosts": ["*/*"]}));
+    }
+    json!({"egress": egress, "outboundTrafficPolicy": {"mode": dice.text(&["ALLOW_ANY", "REGISTRY_ONLY"])}})
+}
+
+/// A PeerAuthentication of workloads whose labels are all `b`, with ports of its own.
+pub(super) fn peer_authentication(dice: &mut Dice, _: usize) -> Value {
+    let mode = |dice: &mut Dice| json!({"mode": dice.text(&["STRICT", "PERMISSIVE", "DISABLE", "UNSET"])});
+    let port = |dice: &mut Dice| (dice.text(&["80", "81", "89", "90", "7000", "15006", "15001"]), mode(dice));
+    let ports: Map<_, _> = dice.times(12, port).into_iter().collect();
+    json!({"selector": {"matchLabels": {"app": dice.text(&["b"])}}, "mtls": mode(dice), "portLevelMtls": ports})
+}

@@ -5,28 +5,24 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 use axum::Router;
 use axum::body::Body;
 use http::Request;
 use http_body_util::BodyExt as _;
 use serde_json::Value;
-use tokio::sync::watch;
-use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 
 use super::{short, wide};
 use crate::admin::{Sources, XdsStatus, http_pages, monitoring_pages};
 use crate::ingest::{Counts, EventKind, ObjectKind, Problems};
-use crate::lifecycle::Lifecycle;
 use crate::model::{
     ApiFacts, ClusterHealth, ClusterRole, ClusterStatus, CredentialFacts, Moment, Need, Restored,
     SourceCounters, SourceState, SourceStatus, Standing, StartRule,
 };
 use crate::registry::Registry;
-use crate::telemetry::{Metrics, XdsSample};
-use crate::view::MeshRules;
+use crate::telemetry::XdsSample;
 use crate::xds::status::StreamStatus;
 
 /// Nobody is connected.
@@ -136,20 +132,10 @@ fn sources() -> Arc<Sources> {
     registry.clusters().put(west());
     let problems = Problems::default();
     problems.set("cluster west", "something is wrong");
-    let options = prometheus::HistogramOpts::new("pilot_proxy_convergence_time", "Test.");
-    let histogram = prometheus::Histogram::with_opts(options).expect("valid");
     Arc::new(Sources {
-        registry,
-        mesh: MeshRules::default(),
-        domain: "cluster.local".into(),
         ingest: Some(Arc::new(counts())),
         problems: Some(Arc::new(problems)),
-        gateway_names: None,
-        policies: None,
-        xds: Arc::new(NoProxies),
-        lifecycle: Lifecycle::new(watch::Sender::new(false).subscribe(), CancellationToken::new()),
-        metrics: Arc::new(Metrics::new(&histogram)),
-        started: Instant::now(),
+        ..Sources::just_begun(registry, Arc::new(NoProxies))
     })
 }
 

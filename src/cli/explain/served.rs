@@ -2,28 +2,25 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 use axum::body::Body;
 use http::{Request, StatusCode};
 use http_body_util::BodyExt as _;
 use serde_json::Value;
-use tokio::sync::watch;
-use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 
 use super::{Detail, told};
 use crate::admin::{Sources, XdsStatus, http_pages};
-use crate::lifecycle::Lifecycle;
 use crate::model::policy::{MeshConfig, OutlierDetection};
 use crate::model::{
-    ClusterHealth, ClusterRole, ClusterStatus, Endpoint, EndpointShard, ExportTo, Health, Locality, Moment,
-    NetworkGateway, Node, NodeMetadata, PortProtocol, ProxyView, Service, ServiceKey, ServicePort,
-    StaleCause, TlsMode, Transport, WorkloadParts,
+    ClusterHealth, ClusterRole, ClusterStatus, Endpoint, EndpointShard, EntryFacts, ExportTo, GatewayHost,
+    Health, InlineAddress, InlineEndpoint, Locality, Moment, NetworkGateway, Node, NodeMetadata,
+    PortProtocol, ProxyView, Resolution, Service, ServiceKey, ServicePort, StaleCause, TlsMode, Transport,
+    WorkloadCell, WorkloadParts,
 };
-use crate::registry::Registry;
-use crate::telemetry::{Metrics, XdsSample};
-use crate::view::MeshRules;
+use crate::registry::{NetworkClaim, Registry};
+use crate::telemetry::XdsSample;
 use crate::xds::status::StreamStatus;
 
 /// One connected proxy, `sleep` in east.
@@ -40,7 +37,14 @@ impl XdsStatus for OneProxy {
         let id = "sidecar~10.0.0.9~sleep.sample~sample.svc.cluster.local";
         let locality = Locality::parse("eu-east/a");
         let node = Node::parse(id, metadata, locality, std::iter::empty()).expect("a node");
-        let view = ProxyView::new(&node, None, &"".into(), Default::default());
+        let pod = WorkloadParts {
+            network: "net-east".into(),
+            locality: Locality::parse("eu-east/a"),
+            ..WorkloadParts::of(&node.workload)
+        };
+        let services = [ServiceKey::new("sample", "helloworld.sample.svc.cluster.local")].into();
+        let pod = WorkloadCell { services, ..WorkloadCell::from(pod) };
+        let view = ProxyView::new(&node, Some(pod), &"".into(), Default::default());
         vec![StreamStatus {
             connection_id: format!("{id}-1"),
             node: Arc::new(node),
@@ -120,6 +124,49 @@ fn feed(registry: &Arc<Registry>, cluster: &str, gateways: &[&str], pods: &[Pod]
     }
 }
 
+/// A service of host names on three networks, of which Envoy resolves those it reaches and the name of a gateway.
+fn resolved(registry: &Arc<Registry>) {
+    let endpoint = |host: &str, network: &str, locality: &str| {
+        let workload = WorkloadParts {
+            cluster: "south".into(),
+            network: network.into(),
+            namespace: "sample".into(),
+            locality: Locality::parse(locality),
+            tls_mode: TlsMode::Istio,
+            ..WorkloadParts::default()
+        };
+        InlineEndpoint {
+            address: InlineAddress::Host(host.into()),
+            port: 5432,
+            port_name: "http".into(),
+            weight: None,
+            workload: Arc::new(workload.into()),
+        }
+    };
+    let inline = vec![
+        endpoint("db-1.example", "net-east", "eu-east/a"),
+        endpoint("db-2.example", "net-south", "eu-south/a"),
+        endpoint("db-3.example", "net-north", "eu-north/a"),
+    ];
+    let host = GatewayHost {
+        network: "net-south".into(),
+        host: "gw.south.example".into(),
+        port: 15443,
+        hbone_port: 0,
+        cluster: "south".into(),
+    };
+    let mut writer = registry.writer("south".into(), ClusterRole::Remote).expect("the only writer");
+    writer.claim_networks(NetworkClaim {
+        network: Some("net-south".into()),
+        gateways: Vec::new(),
+        hosts: vec![host],
+    });
+    let mut service = service("db.example", ExportTo::Unset);
+    (service.resolution, service.ports[1].number) = (Resolution::Dns, 9091);
+    service.entry = Some(Arc::new(EntryFacts { inline, ..EntryFacts::default() }));
+    writer.set(service.key.clone(), EndpointShard::new("south".into(), Some(Arc::new(service)), Vec::new()));
+}
+
 fn clusters(registry: &Registry) {
     let mut east = ClusterStatus::new("east".into(), ClusterRole::Config, "file /k/east");
     (east.health, east.since) = (ClusterHealth::Live, minutes_ago(65));
@@ -151,6 +198,7 @@ fn registry() -> Arc<Registry> {
     ];
     feed(&registry, "east", &["192.0.2.1"], &east);
     feed(&registry, "west", &["192.0.2.2", "192.0.2.3"], &west);
+    resolved(&registry);
     feed(&registry, "north", &[], &[Pod("hello-n1", "10.1.0.1", "eu-north/a", Healthy, Istio)]);
     let outlier_detection = Some(OutlierDetection::default());
     registry.write_mesh_config(MeshConfig { outlier_detection, ..MeshConfig::default() });
@@ -159,21 +207,7 @@ fn registry() -> Arc<Registry> {
 }
 
 fn sources() -> Arc<Sources> {
-    let options = prometheus::HistogramOpts::new("pilot_proxy_convergence_time", "Test.");
-    let histogram = prometheus::Histogram::with_opts(options).expect("valid");
-    Arc::new(Sources {
-        registry: registry(),
-        mesh: MeshRules::default(),
-        domain: "cluster.local".into(),
-        ingest: None,
-        problems: None,
-        gateway_names: None,
-        policies: None,
-        xds: Arc::new(OneProxy),
-        lifecycle: Lifecycle::new(watch::Sender::new(false).subscribe(), CancellationToken::new()),
-        metrics: Arc::new(Metrics::new(&histogram)),
-        started: Instant::now(),
-    })
+    Arc::new(Sources::just_begun(registry(), Arc::new(OneProxy)))
 }
 
 /// What the page says of a question on the command line, as the client asks it.
@@ -219,6 +253,8 @@ async fn explanations_are_the_known_ones() {
     golden("endpoint.txt", &shown(&of(hello, &["--endpoint", "10.1.0.5"]), Detail::Checks).await);
     golden("sni-dnat.txt", &shown(&of(hello, &["--sni-dnat"]), Detail::Short).await);
     golden("no-subset.txt", &shown(&of(hello, &["--subset", "v9"]), Detail::Short).await);
+    golden("siblings.txt", &shown(&of("local_cluster", &[]), Detail::Checks).await);
+    golden("resolved.txt", &shown(&of("db.example:5000", &[]), Detail::Checks).await);
     let shop = ["private.sample:5000", "--as", "network=net-east,cluster=east,namespace=shop"];
     golden("export-to.txt", &shown(&shop, Detail::Short).await);
 }
@@ -236,6 +272,20 @@ async fn the_name_of_an_envoy_cluster_is_as_good_as_flags() {
 }
 
 #[tokio::test]
+async fn r4_9_10_the_view_of_a_proxys_siblings_has_their_name_and_no_others() {
+    let request = Request::get("/debug/view?host=local_cluster&proxy=sleep.sample").body(Body::empty());
+    let answer = http_pages(sources()).oneshot(request.expect("a path")).await.expect("infallible");
+    let body = answer.into_body().collect().await.expect("a body").to_bytes();
+    let answer: Value = serde_json::from_slice(&body).expect("JSON");
+    let port = &answer["ports"][0];
+    assert_eq!((&port["name"], &port["port"]), (&"local_cluster".into(), &5000.into()));
+    let sent = port["endpoints"].as_array().expect("endpoints");
+    assert_eq!(sent.iter().map(|one| &one["pod"]).collect::<Vec<_>>(), ["hello-e1"]);
+    let hidden = port["hidden"].as_array().expect("endpoints");
+    assert!(hidden.iter().any(|one| one["reason"] == "hidden/other-workload"), "{hidden:?}");
+}
+
+#[tokio::test]
 async fn what_is_not_there_is_answered_by_what_was_meant() {
     for (args, words) in [
         (["helloword.sample", "--proxy", "sleep"], "did you mean helloworld.sample?"),
@@ -248,6 +298,8 @@ async fn what_is_not_there_is_answered_by_what_was_meant() {
         (["helloworld.sample:80", "--proxy", "sleep"], "has no TCP port 80; it has 5000, 9090"),
         (["helloworld.sample", "--as", "cluster=eats"], "no cluster \"eats\"; there are east, north, west"),
         (["outbound|5000|x", "--proxy", "sleep"], "outbound|PORT|SUBSET|HOST"),
+        (["local_cluster", "--as", "cluster=east"], "which only a connected one has: give proxy=ID"),
+        (["local_cluster:5000", "--proxy", "sleep"], "is one name; leave port out"),
     ] {
         let (status, text) = answer(&args).await;
         assert!(status.is_client_error(), "{args:?}: {status}");

@@ -12,7 +12,8 @@ use tokio::sync::Notify;
 
 use self::text::Look;
 use super::Output;
-use crate::cli::table::print;
+use crate::cli::printing::{data, talk};
+use crate::cli::value::{number, some_time};
 use crate::cli::{EXIT_FAILURE, EXIT_USAGE, fail};
 use crate::lifecycle;
 use crate::sim::lab::control::{ControlError, Reply, Request, ask, find};
@@ -37,13 +38,13 @@ pub(super) struct Args {
     #[arg(long, env = "TOMBOLO_LAB_CLUSTER", value_name = "CLUSTER")]
     cluster: Option<String>,
     /// How long the fault lasts [default: 5s]
-    #[arg(long = "for", env = "TOMBOLO_LAB_FOR", value_name = "TIME", value_parser = humantime::parse_duration)]
+    #[arg(long = "for", env = "TOMBOLO_LAB_FOR", value_name = "TIME", value_parser = some_time)]
     lasts: Option<Duration>,
     /// scale: replicas, one after the other [default: 3,0,1]
-    #[arg(long, env = "TOMBOLO_LAB_TO", value_name = "N,…", value_delimiter = ',')]
+    #[arg(long, env = "TOMBOLO_LAB_TO", value_name = "N,…", value_delimiter = ',', value_parser = number::<u32>)]
     to: Option<Vec<u32>>,
     /// flap: how often [default: 20]
-    #[arg(long, env = "TOMBOLO_LAB_TIMES", value_name = "N")]
+    #[arg(long, env = "TOMBOLO_LAB_TIMES", value_name = "N", value_parser = number::<u32>)]
     times: Option<u32>,
     /// Form of the timeline and the verdict
     #[arg(long, short, env = "TOMBOLO_LAB_OUTPUT", value_enum, default_value_t = Output::Table)]
@@ -96,7 +97,7 @@ async fn play(args: &Args) -> anyhow::Result<bool> {
     let asking = ask(&run_dir, &request, cut.notified(), |reply| match reply {
         Reply::Say(line) => talk(begun, &line),
         Reply::Row(row) if args.output == Output::Table => {
-            print(&(head.take().unwrap_or_default() + &text::row(&row, look)));
+            data(&(head.take().unwrap_or_default() + &text::row(&row, look)));
         }
         Reply::Row(row) => row.marks.iter().for_each(|mark| talk(begun, &mark.what)),
         _ => {}
@@ -136,17 +137,17 @@ fn request(name: &str, args: &Args) -> Request {
 
 fn show(output: Output, report: &Report, look: Look) -> anyhow::Result<()> {
     match output {
-        Output::Json => print(&(serde_json::to_string(report)? + "\n")),
-        Output::Table => print(&text::verdict(report, look)),
-    }
+        Output::Json => data(&(serde_json::to_string(report)? + "\n")),
+        Output::Table => data(&text::verdict(report, look)),
+    };
     Ok(())
 }
 
 fn list(output: Output) -> anyhow::Result<()> {
     match output {
-        Output::Json => print(&(serde_json::to_string(&described_all())? + "\n")),
-        Output::Table => print(&SCENARIOS.iter().map(described).collect::<Vec<_>>().join("\n")),
-    }
+        Output::Json => data(&(serde_json::to_string(&described_all())? + "\n")),
+        Output::Table => data(&SCENARIOS.iter().map(described).collect::<Vec<_>>().join("\n")),
+    };
     Ok(())
 }
 
@@ -167,10 +168,4 @@ fn described(scenario: &Scenario) -> String {
         text += &format!("    {:width$}  {}\n", expected.name, expected.what);
     }
     text
-}
-
-/// Short lines on stderr with the time since the start.
-#[allow(clippy::print_stderr)]
-fn talk(since: Instant, line: &str) {
-    eprintln!("{:>6.1}s  {line}", since.elapsed().as_secs_f64());
 }

@@ -10,7 +10,8 @@ use anyhow::Context as _;
 use clap::ValueEnum as _;
 
 use super::Output;
-use crate::cli::{EXIT_FAILURE, EXIT_USAGE, fail};
+use crate::cli::value::number;
+use crate::cli::{EXIT_FAILURE, EXIT_USAGE, fail, printing};
 use crate::lifecycle;
 use crate::sim::kube_apiserver::KubeAssets;
 use crate::sim::lab::check::{Check, Verdict};
@@ -31,11 +32,11 @@ const LOOK: Duration = Duration::from_secs(1);
 #[group(id = "up")]
 pub(super) struct Args {
     /// Number of clusters, 1 to 8: east, west, north, south, c5, …
-    #[arg(long, env = "TOMBOLO_LAB_CLUSTERS", value_name = "N", default_value_t = 2)]
+    #[arg(long, env = "TOMBOLO_LAB_CLUSTERS", value_name = "N", default_value_t = 2, value_parser = number::<u8>)]
     clusters: u8,
     /// Number of networks, at most as many as clusters; cluster i is in network i modulo N [default: 2, or 1 for
     /// one cluster]
-    #[arg(long, env = "TOMBOLO_LAB_NETWORKS", value_name = "N")]
+    #[arg(long, env = "TOMBOLO_LAB_NETWORKS", value_name = "N", value_parser = number::<u8>)]
     networks: Option<u8>,
     /// Which control plane serves which cluster
     #[arg(long, env = "TOMBOLO_LAB_TOPOLOGY", value_enum, default_value_t = Topology::MultiPrimary)]
@@ -49,7 +50,7 @@ pub(super) struct Args {
     /// API servers: this program's own, or etcd and kube-apiserver from `make kube-assets`
     #[arg(long, env = "TOMBOLO_LAB_API_SERVER", value_enum, default_value_t = ApiServer::Synthetic)]
     api_server: ApiServer,
-    /// Envoy to run [default: `envoy` in PATH]
+    /// Envoy to run [default: `envoy` in PATH, else what `make envoy` installed]
     #[arg(long, env = "ENVOY", value_name = "PATH")]
     envoy: Option<PathBuf>,
     /// Whether each pod gets a network namespace
@@ -97,8 +98,7 @@ impl Wanted {
     /// What is wrong with the arguments themselves, and what this machine lacks for them.
     fn parse(args: &Args) -> Result<Self, Refusal> {
         let (shape, world) = Self::meaning(args).map_err(Refusal::Usage)?;
-        let envoy = find_envoy(args.envoy.as_deref()).map_err(anyhow::Error::from);
-        let envoy = envoy.map_err(if args.envoy.is_some() { Refusal::Usage } else { Refusal::Machine })?;
+        let envoy = find_envoy(args.envoy.as_deref()).map_err(|error| Refusal::Usage(error.into()))?;
         let api = match args.api_server {
             ApiServer::Synthetic => ApiServers::Synthetic,
             ApiServer::Real => {
@@ -115,6 +115,9 @@ impl Wanted {
             world.extend(file::read(path)?);
         }
         file::check_clusters(&world, &shape.cluster_names())?;
+        if args.api_server == ApiServer::Synthetic {
+            file::check_kinds(&world)?;
+        }
         if args.netns == Netns::Off && args.api_server == ApiServer::Real {
             return Err(real_on_loopback().into());
         }
@@ -261,7 +264,10 @@ async fn up(args: &Args, options: Options, shutdown: impl Future<Output = ()>) -
     // Biased: an interrupted start is given up; dropping it kills what was started.
     let lab = tokio::select! {
         biased;
-        () = &mut shutdown => return Ok(ExitCode::from(EXIT_FAILURE)),
+        () = &mut shutdown => {
+            progress("interrupted before the lab was up: what was started is being killed");
+            return Ok(ExitCode::from(EXIT_FAILURE));
+        }
         started = Lab::start(options) => Arc::new(started?),
     };
     let outcome = tokio::select! {
@@ -276,7 +282,7 @@ async fn up(args: &Args, options: Options, shutdown: impl Future<Output = ()>) -
             progress(&format!("logs of what may be to blame:\n{}", lab.log_tails()));
         }
         if !args.exit_after_check {
-            say(&usage::what_to_try(&lab));
+            printing::line(&usage::what_to_try(&lab));
             let ended = tokio::select! {
                 biased;
                 () = &mut shutdown => None,
@@ -325,9 +331,9 @@ fn not_started(error: &anyhow::Error) -> Verdict {
 
 fn print(args: &Args, verdict: &Verdict) {
     match args.output {
-        Output::Json => say(&serde_json::to_string(verdict).unwrap_or_default()),
-        Output::Table => say(&table(verdict)),
-    }
+        Output::Json => printing::line(&serde_json::to_string(verdict).unwrap_or_default()),
+        Output::Table => printing::line(&table(verdict)),
+    };
 }
 
 fn table(verdict: &Verdict) -> String {
@@ -344,16 +350,10 @@ fn table(verdict: &Verdict) -> String {
     format!("{}\n\n{} of {total} checks ok ({} mode)", rows.join("\n"), total - failed, verdict.mode)
 }
 
-#[allow(clippy::print_stdout)]
-fn say(text: &str) {
-    println!("{text}");
-}
-
 /// Short lines on stderr with the time since the start.
-#[allow(clippy::print_stderr)]
 fn progress() -> Progress {
     let start = Instant::now();
-    Arc::new(move |line| eprintln!("{:>6.1}s  {line}", start.elapsed().as_secs_f64()))
+    Arc::new(move |line| printing::talk(start, line))
 }
 
 #[cfg(test)]

@@ -19,6 +19,10 @@ trust-domain: trust.example
 grpc-addr: 127.0.0.2:1
 http-addr: 127.0.0.2:2
 monitoring-addr: 127.0.0.2:3
+secure-grpc-addr: 127.0.0.2:4
+tls-cert: /k/tls.pem
+tls-key: /k/tls.key
+client-ca: /k/roots.pem
 remote-cluster-timeout: 31s
 debounce-after: 32ms
 debounce-max: 33s
@@ -57,6 +61,8 @@ services-select-workload-entries: false
 service-entries-select-pods: false
 watch: {answer-timeout: 41s, page-timeout: 42s, probe-after: 43s, look-every: 100s, list-minimum-bytes: 45,
   parallel-lists: 46, longest-pause: 47s}
+limits: {connections: 47, connection-age: 48m, new-streams-per-second: 49, requests-per-second: 50, unread-timeout: 51s,
+  drain: 52s}
 clusters: {west: {stale: drop, start: required, trusted-networks: [n1, n2]}}
 ";
 
@@ -109,6 +115,7 @@ fn every_setting_is_complete_under_its_name() {
         domain,
         trust_domain,
         grpc_addr,
+        tls,
         http_addr,
         monitoring_addr,
         remote_cluster_timeout,
@@ -142,6 +149,7 @@ fn every_setting_is_complete_under_its_name() {
         services_select_workload_entries,
         service_entries_select_pods,
         watch,
+        limits,
     } = everything();
     let seconds = Duration::from_secs;
     let path = |text: &str| Some(PathBuf::from(text));
@@ -183,6 +191,10 @@ fn every_setting_is_complete_under_its_name() {
         !cross_cluster_workload_entries && !services_select_workload_entries && !service_entries_select_pods
     );
     assert_eq!(watch.parallel_lists, Some(46));
+    assert_eq!(limits.connections, Some(47));
+    let tls = tls.expect("a listener");
+    assert_eq!((tls.address.to_string().as_str(), tls.client_ca), ("127.0.0.2:4", path("/k/roots.pem")));
+    assert_eq!((Some(tls.certificate), Some(tls.key)), (path("/k/tls.pem"), path("/k/tls.key")));
 }
 
 #[test]
@@ -211,10 +223,14 @@ fn every_setting_about_clusters_arrives_where_they_are_read() {
         mcs,
         entries,
         session_labels,
+        service_scopes,
         serve_without_pods,
         networks,
         mesh_config,
+        named,
     } = ingest_options(&everything());
+    let expected = [("west", "clusters in --config")];
+    assert_eq!(named, expected.map(|(id, setting)| (id.into(), setting)).into());
     assert_eq!(mesh_config, Some(PathBuf::from("/k/mesh.yaml")));
     let (seconds, path) = (Duration::from_secs, PathBuf::from);
     let source = ConfigSource::Kubeconfig { path: path("/k/config"), context: Some("ctx".to_owned()) };
@@ -227,6 +243,7 @@ fn every_setting_about_clusters_arrives_where_they_are_read() {
     assert_eq!((remote_cluster_timeout, removal_grace), (seconds(31), seconds(34)));
     assert!(allow_loopback_clusters && dual_stack && !mass_delete_guard);
     assert!(!serve_without_pods, "said per cluster only");
+    assert_eq!(service_scopes, everything().features.multi_network);
     assert_eq!(Ok(kubeconfig_policy), KubeconfigPolicy::parse("exec,tokenFile").map_err(drop));
     let listed = ServerList::parse("api.example.com,192.0.2.0/24").expect("a list");
     assert_eq!(remote_api_servers.as_deref(), Some(&listed));
@@ -280,4 +297,26 @@ fn what_is_not_said_is_as_ingest_has_it() {
         ..IngestOptions::default()
     };
     assert_eq!(ingest_options(&said), expected);
+}
+
+#[test]
+fn every_limit_arrives_at_the_server() {
+    let second = Duration::from_secs;
+    let Limits {
+        connections,
+        max_age,
+        stream_rate,
+        request_rate,
+        stuck,
+        drain,
+        idle_per_source: _,
+        handshakes: _,
+        introduction: _,
+        streams_per_connection: _,
+        stream_wait: _,
+    } = limits(&everything().limits);
+    assert_eq!((connections, stream_rate, request_rate), (47, (49, 49), (50, 100)));
+    assert_eq!((max_age, stuck, drain), (second(48 * 60), second(51), (second(52), second(55))));
+    let usual = limits(&LimitSettings::default());
+    assert!((1..=20_000).contains(&usual.connections), "never more than there are file descriptors");
 }

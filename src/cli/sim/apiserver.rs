@@ -11,7 +11,7 @@ use anyhow::Context as _;
 use clap::builder::RangedU64ValueParser;
 use serde_json::{Value, json};
 
-use crate::cli::{EXIT_FAILURE, EXIT_USAGE, fail};
+use crate::cli::{EXIT_FAILURE, EXIT_USAGE, fail, printing};
 use crate::sim::apiserver::{ApiServer, ApiServerError, DEFAULT_HISTORY, Fault, RunningApiServer};
 use crate::sim::world::{self, Generate};
 use crate::trust::Secret;
@@ -90,11 +90,39 @@ fn load_world(args: &Args) -> anyhow::Result<Vec<Value>> {
     if args.token.as_ref().is_some_and(|token| !is_token(token.reveal())) {
         anyhow::bail!("--token: a token is made of visible ASCII characters without spaces");
     }
+    if args.cluster.is_empty() || args.cluster.contains(|c: char| c.is_whitespace() || c.is_control()) {
+        anyhow::bail!("--cluster: a name is not empty and has no blanks");
+    }
+    if let Some(url) = args.server_url.as_deref().filter(|url| !is_url(url)) {
+        anyhow::bail!("--server-url {url:?}: give one like https://host:port");
+    }
     let mut objects = Vec::new();
     for path in &args.world {
         objects.extend(world::read(path)?);
     }
+    for fault in &args.fault {
+        check_fault(fault, &objects)?;
+    }
     Ok(objects)
+}
+
+fn is_url(text: &str) -> bool {
+    let url = text.parse::<http::Uri>();
+    url.is_ok_and(|url| url.scheme_str() == Some("https") && url.host().is_some_and(|host| !host.is_empty()))
+}
+
+/// A fault of a resource that is not there would never befall anything.
+fn check_fault(fault: &Fault, objects: &[Value]) -> anyhow::Result<()> {
+    let Some(resource) = fault.resource() else {
+        return Ok(());
+    };
+    let mut defined = objects.iter().map(|object| &object["spec"]["names"]["plural"]);
+    if world::has_resource(resource) || defined.any(|plural| plural == resource) {
+        return Ok(());
+    }
+    anyhow::bail!(
+        "--fault {fault}: there is no resource {resource:?}; resources are called like pods and endpointslices"
+    )
 }
 
 fn is_token(text: &str) -> bool {
@@ -123,8 +151,8 @@ async fn serve(args: Args, objects: Vec<Value>) -> anyhow::Result<()> {
     }
     let server = builder.start().await?;
     if nobody_knows_the_token {
-        super::print_note(
-            "the token is generated and told nowhere, so nobody can log in: give --kubeconfig-out FILE or --token TOKEN",
+        printing::note(
+            &"the token is generated and told nowhere, so nobody can log in: give --kubeconfig-out FILE or --token TOKEN",
         );
     }
     let announced = announce(&server, args.kubeconfig_out.as_deref());
@@ -141,7 +169,7 @@ fn announce(server: &RunningApiServer, kubeconfig: Option<&Path>) -> anyhow::Res
         write_private(path, &server.kubeconfig())
             .with_context(|| format!("cannot write the kubeconfig to {}", path.display()))?;
     }
-    super::print_line(&json!({"cluster": server.cluster(), "url": server.url(), "kubeconfig": kubeconfig}));
+    printing::line(&json!({"cluster": server.cluster(), "url": server.url(), "kubeconfig": kubeconfig}));
     Ok(())
 }
 

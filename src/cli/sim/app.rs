@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use serde_json::json;
 
-use crate::cli::{EXIT_FAILURE, fail};
+use crate::cli::{EXIT_FAILURE, fail, printing};
 use crate::sim::app::{EchoApp, EchoProtocol, EchoSettings, host_name};
 
 /// Port of the application unless it is told: that of the well-known helloworld sample.
@@ -66,7 +66,7 @@ async fn serve(args: Args) -> anyhow::Result<()> {
         protocol: args.protocol,
     })
     .await?;
-    super::print_line(&json!({"app": args.name, "address": app.address()}));
+    printing::line(&json!({"app": args.name, "address": app.address()}));
     stop.await;
     app.shutdown().await;
     Ok(())

@@ -5,7 +5,10 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use serde_json::{Value, json};
+use tokio::sync::Notify;
 
+use crate::cli::printing::{self, Reader};
+use crate::cli::value::{number, time};
 use crate::cli::{EXIT_FAILURE, EXIT_USAGE, fail};
 use crate::sim::load::{self, Connections, LoadSettings, Report, Until};
 
@@ -22,24 +25,24 @@ pub struct Args {
     #[arg(long, env = "TOMBOLO_LOAD_RATE", value_name = "N", default_value_t = 50.0)]
     rate: f64,
     /// Stop after this time [default: 10s]
-    #[arg(long, env = "TOMBOLO_LOAD_DURATION", value_name = "TIME", value_parser = humantime::parse_duration,
+    #[arg(long, env = "TOMBOLO_LOAD_DURATION", value_name = "TIME", value_parser = time,
           conflicts_with = "count")]
     duration: Option<Duration>,
     /// Stop after this many requests
-    #[arg(long, env = "TOMBOLO_LOAD_COUNT", value_name = "N")]
+    #[arg(long, env = "TOMBOLO_LOAD_COUNT", value_name = "N", value_parser = number::<u64>)]
     count: Option<u64>,
     /// How long one request may take
-    #[arg(long, env = "TOMBOLO_LOAD_TIMEOUT", value_name = "TIME", value_parser = humantime::parse_duration,
+    #[arg(long, env = "TOMBOLO_LOAD_TIMEOUT", value_name = "TIME", value_parser = time,
           default_value = "2s")]
     timeout: Duration,
     /// Most requests under way at once
-    #[arg(long, env = "TOMBOLO_LOAD_CONCURRENCY", value_name = "N", default_value_t = 4)]
+    #[arg(long, env = "TOMBOLO_LOAD_CONCURRENCY", value_name = "N", default_value_t = 4, value_parser = number::<usize>)]
     concurrency: usize,
     /// Open a connection for every request
     #[arg(long, env = "TOMBOLO_LOAD_NEW_CONNECTIONS")]
     new_connections: bool,
     /// Time between two lines
-    #[arg(long, env = "TOMBOLO_LOAD_INTERVAL", value_name = "TIME", value_parser = humantime::parse_duration,
+    #[arg(long, env = "TOMBOLO_LOAD_INTERVAL", value_name = "TIME", value_parser = time,
           default_value = "250ms")]
     interval: Duration,
     /// Form of the lines; each counts since the line before, the last one everything
@@ -63,7 +66,21 @@ pub(super) async fn run(args: Args) -> ExitCode {
         Err(error) => return fail(EXIT_FAILURE, &error),
     };
     let output = args.output;
-    match load::run(&settings(args), stop, |report| print(output, report, Position::Interim)).await {
+    // Whoever reads a few lines only, such as `head`, wants no more requests either.
+    let unread = Notify::new();
+    let stop = async {
+        // Unbiased: either is the end.
+        tokio::select! {
+            () = stop => {}
+            () = unread.notified() => {}
+        }
+    };
+    let interim = |report: &Report| {
+        if print(output, report, Position::Interim) == Reader::Gone {
+            unread.notify_one();
+        }
+    };
+    match load::run(&settings(args), stop, interim).await {
         Err(error) => fail(EXIT_USAGE, &error.into()),
         Ok(report) => {
             print(output, &report, Position::Final);
@@ -94,14 +111,14 @@ enum Position {
     Final,
 }
 
-fn print(output: Output, report: &Report, position: Position) {
+fn print(output: Output, report: &Report, position: Position) -> Reader {
     let mut value = json!(report);
     if position == Position::Final {
         value["final"] = json!(true);
     }
     match output {
-        Output::Json => super::print_line(&value),
-        Output::Text => super::print_line(&text(report, &value)),
+        Output::Json => printing::line(&value),
+        Output::Text => printing::line(&text(report, &value)),
     }
 }
 

@@ -6,6 +6,7 @@ use futures::stream::{self, StreamExt};
 use tokio::time::Instant;
 
 use super::age::Age;
+use super::entry_problems::EntryProblems;
 use super::feeds::Feed;
 use super::gather::Gathering;
 use super::holds::Holds;
@@ -22,6 +23,7 @@ use crate::registry::ClusterWriter;
 pub(super) struct Live {
     pub(super) reading: Reading,
     holds: Holds,
+    entries: EntryProblems,
     age: Age,
     question: Question,
     status_due: Option<Instant>,
@@ -46,9 +48,11 @@ impl Live {
         Self {
             reading,
             holds: Holds::new(&generation.context.cluster, &generation.problems),
+            entries: EntryProblems::new(&generation.context.cluster, &generation.problems),
             age,
             question: Question::default(),
-            status_due: None,
+            // What is wrong with entries is known once the first of them are published.
+            status_due: Some(Instant::now() + STATUS_DELAY),
             replan_due: None,
             credentials_due: Instant::now() + CREDENTIALS_EVERY,
         }
@@ -227,6 +231,7 @@ impl Generation {
         if live.status_due.is_some_and(|due| due <= now) {
             live.status_due = None;
             live.reading.status.flush(&live.reading.staging);
+            self.turn.say(|| live.entries.update(live.reading.staging.entry_problems()));
         }
         if live.credentials_due <= now {
             live.credentials_due = now + CREDENTIALS_EVERY;

@@ -83,8 +83,8 @@ impl Holds {
 
 fn subject(cluster: &ClusterId, kind: ObjectKind, scope: &Scope) -> String {
     match scope {
-        Some(namespace) => format!("cluster {cluster}, {}s{OF_NAMESPACE}{namespace}", kind.name()),
-        None => format!("cluster {cluster}, {}s", kind.name()),
+        Some(namespace) => format!("cluster {cluster}, {}{OF_NAMESPACE}{namespace}", kind.plural()),
+        None => format!("cluster {cluster}, {}", kind.plural()),
     }
 }
 
@@ -92,7 +92,7 @@ fn text(kind: ObjectKind, held_back: &HeldBack) -> String {
     let with = match kind {
         ObjectKind::Namespace | ObjectKind::Gateway => "everything that hangs on them".to_owned(),
         ObjectKind::Node => format!("the localities of {} pods", held_back.endpoints),
-        _ => format!("{} endpoints that hang on {}s", held_back.endpoints, kind.name()),
+        _ => format!("{} endpoints that hang on {}", held_back.endpoints, kind.plural()),
     };
     format!(
         "a list without delete events lacks {} of them and {with}: held back and asked for again after {}s; \

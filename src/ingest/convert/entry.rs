@@ -12,7 +12,7 @@ pub use member::{Member, selects, service_member};
 
 use super::{ClusterContext, ClusterNetwork, protocol, service, waypoint};
 use crate::ingest::objects::{
-    EntryPort, EntryResolution, ObjectKey, ServiceEntryObject, WorkloadEntryObject,
+    EntryPort, EntryResolution, NamespaceObject, ObjectKey, ServiceEntryObject, WorkloadEntryObject,
 };
 use crate::model::{
     ClusterId, Discoverability, Endpoint, EntryFacts, Hostname, InlineAddress, Name, Resolution, Service,
@@ -54,6 +54,8 @@ pub struct EntryInput<'a> {
     pub context: &'a ClusterContext,
     /// Where its addresses belong.
     pub of_cluster: &'a ClusterNetwork,
+    /// Its Namespace in this cluster.
+    pub namespace: Option<&'a NamespaceObject>,
     /// The key of the ServiceEntry.
     pub key: &'a ObjectKey,
     /// The ServiceEntry.
@@ -67,7 +69,7 @@ pub struct EntryInput<'a> {
 /// R5.33–R5.37 for one host. Of a selector's picks and of inline endpoints alike; never both.
 pub fn entry_share(input: EntryInput<'_>, host: &str) -> EntryShare {
     let EntryInput { context, object, .. } = input;
-    let mut skipped = Vec::new();
+    let mut skipped = object.remarks();
     let spelled;
     let members = match (&object.selector, input.is_home) {
         (Some(_), _) => input.selected,
@@ -108,22 +110,28 @@ pub fn entry_share(input: EntryInput<'_>, host: &str) -> EntryShare {
 }
 
 impl EntryShare {
-    /// Its endpoints under the names that `ports` have for the numbers of its own ports: objects of one service may call
-    /// a number by different names, and endpoints are found by those of the record (D7). What `ports` lacks stays.
+    /// It under the names that `ports` have for the numbers of its own ports: objects of one service may call a number
+    /// by different names, and endpoints are found by those of the record (D7). What `ports` lacks is left out: its name
+    /// may be that of another number there.
     pub fn named_by(mut self, ports: &[ServicePort]) -> Self {
-        let renamed = |own: &ServicePort| {
-            let same = ports.iter().find(|port| is_same(port, own))?;
-            (same.name != own.name).then(|| (own.name.clone(), same.name.clone()))
-        };
-        let names: BTreeMap<Name, Name> = self.service.ports.iter().filter_map(renamed).collect();
-        if names.is_empty() {
-            return self;
-        }
-        let rename = |name: &mut Name| names.get(name).into_iter().for_each(|other| *name = other.clone());
-        self.endpoints.iter_mut().for_each(|endpoint| rename(&mut endpoint.port_name));
+        let (mut names, mut skipped) = (BTreeMap::new(), Vec::new());
+        self.service.ports.retain_mut(|own| match ports.iter().find(|port| is_same(port, own)) {
+            Some(port) => {
+                names.insert(std::mem::replace(&mut own.name, port.name.clone()), &port.name);
+                true
+            }
+            None => {
+                let ServicePort { number, name, .. } = own;
+                skipped.push(format!("port {number} `{name}`: the Service of this host has no such port"));
+                false
+            }
+        });
+        let rename = |name: &mut Name| names.get(name).inspect(|other| name.clone_from(other)).is_some();
+        self.endpoints.retain_mut(|endpoint| rename(&mut endpoint.port_name));
         if let Some(facts) = &mut self.service.entry {
-            Arc::make_mut(facts).inline.iter_mut().for_each(|endpoint| rename(&mut endpoint.port_name));
+            Arc::make_mut(facts).inline.retain_mut(|endpoint| rename(&mut endpoint.port_name));
         }
+        self.skipped.extend(skipped);
         self
     }
 }
@@ -200,7 +208,7 @@ fn spelled_out(input: EntryInput<'_>, host: &str, skipped: &mut Vec<String>) -> 
 }
 
 fn record(input: EntryInput<'_>, host: &str, skipped: &mut Vec<String>) -> Service {
-    let EntryInput { context, key, object, .. } = input;
+    let EntryInput { context, namespace, key, object, .. } = input;
     let vips = vips(object, host, skipped);
     let accounts = object.alt_names.iter().filter_map(|name| SpiffeId::parse(name)).collect();
     let mut ports: Vec<ServicePort> = Vec::new();
@@ -222,10 +230,11 @@ fn record(input: EntryInput<'_>, host: &str, skipped: &mut Vec<String>) -> Servi
             EntryResolution::DnsRoundRobin => Resolution::DnsRoundRobin,
         },
         labels: object.labels.clone(),
+        namespace_labels: context.labels_of(namespace),
         export_to: service::exported(object.export_to.iter().map(|name| &**name), &key.namespace),
         created: object.created,
         traffic_distribution: service::traffic_distribution("", object.traffic_distribution.as_deref(), ""),
-        ingress_waypoint: waypoint::of_ingress(context, &key.namespace, &object.labels, None),
+        ingress_waypoint: waypoint::of_ingress(context, &key.namespace, &object.labels, namespace),
         accounts,
         ..Service::default()
     }
@@ -294,6 +303,28 @@ fn service_port(port: &EntryPort) -> ServicePort {
     let transport = transport(port);
     let protocol = protocol::protocol(transport, number, "", &port.protocol.to_ascii_lowercase());
     ServicePort { number, name: port.name.clone(), transport, protocol }
+}
+
+/// Reads the spec of a ServiceEntry of `sample`, as it is read when it is told: a record for each of its hosts.
+///
+/// # Errors
+/// What is wrong with it.
+#[cfg(test)]
+pub(crate) fn read_entry(spec: &serde_json::Value) -> Result<Vec<Service>, String> {
+    let key = ObjectKey::new("sample", "e");
+    let document = serde_json::json!({"metadata": {"namespace": "sample", "name": "e"}, "spec": spec});
+    let object: ServiceEntryObject = serde_json::from_value(document).map_err(|error| error.to_string())?;
+    let (context, of_cluster) = (super::test_context(), ClusterNetwork::new("n1".into(), Arc::default()));
+    let input = EntryInput {
+        context: &context,
+        of_cluster: &of_cluster,
+        key: &key,
+        object: &object,
+        selected: &[],
+        is_home: true,
+        namespace: None,
+    };
+    Ok(object.hosts.iter().map(|host| entry_share(input, host).service).collect())
 }
 
 #[cfg(test)]

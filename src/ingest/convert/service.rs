@@ -33,10 +33,7 @@ pub fn service(
         vips: if vips.is_empty() || alias { Vec::new() } else { vec![(context.cluster.clone(), vips)] },
         resolution,
         labels: object.labels.clone(),
-        namespace_labels: namespace
-            .filter(|_| context.gateways.config_cluster)
-            .map(|namespace| namespace.labels.clone())
-            .unwrap_or_default(),
+        namespace_labels: context.labels_of(namespace),
         export_to: export_to(object.export_to.as_deref().unwrap_or_default(), &key.namespace),
         node_local: object.node_local,
         publish_not_ready: object.publish_not_ready,

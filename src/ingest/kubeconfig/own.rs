@@ -118,8 +118,18 @@ pub enum OwnError {
         known: String,
     },
     /// There is no service account.
-    #[error("no in-cluster service account: {0}; give --kubeconfig outside a cluster")]
-    InCluster(#[from] kube::config::InClusterError),
+    #[error("no in-cluster service account ({}): this is no pod with one; give --kubeconfig outside a cluster", lacking(.0))]
+    InCluster(kube::config::InClusterError),
+}
+
+/// What a service account lacks.
+fn lacking(error: &kube::config::InClusterError) -> String {
+    match error {
+        kube::config::InClusterError::ReadEnvironmentVariable(_) => {
+            "KUBERNETES_SERVICE_HOST and KUBERNETES_SERVICE_PORT are not set".to_owned()
+        }
+        other => other.to_string(),
+    }
 }
 
 /// Reads the credentials of the config cluster.
@@ -128,7 +138,7 @@ pub enum OwnError {
 /// Names the file and the key that is wrong.
 pub async fn load(source: &ConfigSource) -> Result<kube::Config, OwnError> {
     match source {
-        ConfigSource::InCluster => Ok(kube::Config::incluster_env()?),
+        ConfigSource::InCluster => kube::Config::incluster_env().map_err(OwnError::InCluster),
         ConfigSource::Kubeconfig { path, context } => from_file(path.clone(), context.as_deref()).await,
     }
 }

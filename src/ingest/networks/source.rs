@@ -28,7 +28,7 @@ const SOURCE: &str = "meshNetworks, source";
 /// The document as it is now; `None` until it is known for the first time.
 pub(in crate::ingest) type MeshFeed = watch::Receiver<Option<Arc<MeshNetworks>>>;
 
-/// Takes in a document, from wherever it comes. One that is wrong changes nothing and is told.
+/// Takes in a document, from wherever it comes. One that is wrong changes nothing.
 pub(in crate::ingest) trait Publisher: Send + Sync {
     /// Its key in the mesh ConfigMap.
     const KEY: &'static str;
@@ -44,7 +44,7 @@ pub(in crate::ingest) trait Publisher: Send + Sync {
     /// Takes in what a source says now; `origin` names it to operators.
     ///
     /// # Errors
-    /// What is wrong; nothing was changed then.
+    /// What is wrong, for the caller to tell; nothing was changed then.
     fn take(&self, text: &str, origin: &str) -> Result<(), String>;
 
     /// Goes on with what a source said before the start, until it says something.
@@ -114,7 +114,13 @@ impl MeshPublisher {
         self.current.send_if_modified(|current| {
             let differs = current.as_deref() != Some(&networks);
             if differs {
-                tracing::info!(origin, "meshNetworks read");
+                match networks.is_empty() {
+                    true => tracing::info!(
+                        origin,
+                        "no meshNetworks: networks are known by labels and gateways only"
+                    ),
+                    false => tracing::info!(origin, "meshNetworks read"),
+                }
                 *current = Some(Arc::new(networks));
             }
             differs
@@ -171,10 +177,7 @@ impl Publisher for MeshPublisher {
                 self.publish(networks, warnings, origin);
                 Ok(())
             }
-            Err(problems) => {
-                self.problems.set(SUBJECT, format!("{origin}: {problems}; what was read before stands"));
-                Err(problems)
-            }
+            Err(problems) => Err(problems),
         }
     }
 

@@ -22,9 +22,21 @@ pub struct WorkloadEntryObject {
     pub service_account: Name,
     /// Whether its health is probed, and was not found good: it stands behind nothing meanwhile.
     pub unready: bool,
+    /// Fields of its own that nobody knows.
+    pub unknown: Vec<Name>,
+}
+
+/// What is said of fields that nobody knows.
+fn remarks(unknown: &[Name]) -> Vec<String> {
+    unknown.iter().map(|field| format!("{field}: not known here: it has no effect")).collect()
 }
 
 impl WorkloadEntryObject {
+    /// What has no effect.
+    pub fn remarks(&self) -> Vec<String> {
+        remarks(&self.unknown)
+    }
+
     /// Its own number for a service port.
     pub fn port(&self, name: &str) -> Option<u16> {
         let (_, number) = self.ports.iter().find(|(own, _)| **own == *name)?;
@@ -75,6 +87,15 @@ pub struct ServiceEntryObject {
     pub created: i64,
     /// Annotation `networking.istio.io/traffic-distribution` (R4.30).
     pub traffic_distribution: Option<Name>,
+    /// Fields, also of its ports and endpoints, that nobody knows.
+    pub unknown: Vec<Name>,
+}
+
+impl ServiceEntryObject {
+    /// What has no effect.
+    pub fn remarks(&self) -> Vec<String> {
+        remarks(&self.unknown)
+    }
 }
 
 /// One port of a ServiceEntry.

@@ -96,10 +96,25 @@ impl ObjectKind {
 
     /// Several of it.
     pub fn plural(self) -> String {
-        match self {
-            Self::ServiceEntry => "ServiceEntries".to_owned(),
-            Self::WorkloadEntry => "WorkloadEntries".to_owned(),
-            other => format!("{}s", other.name()),
-        }
+        plural(self.name())
+    }
+}
+
+/// Several of a kind: `Services`, `ServiceEntries`, `Gateways`.
+pub(in crate::ingest) fn plural(kind: &str) -> String {
+    match kind.strip_suffix('y') {
+        Some(stem) if !stem.ends_with(['a', 'e', 'o', 'u']) => format!("{stem}ies"),
+        _ => format!("{kind}s"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn several_are_spelt_as_people_do() {
+        let all = ["Service", "ServiceEntry", "Gateway", "AuthorizationPolicy"].map(plural);
+        assert_eq!(all, ["Services", "ServiceEntries", "Gateways", "AuthorizationPolicies"]);
     }
 }

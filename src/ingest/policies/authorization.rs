@@ -79,7 +79,7 @@ pub(super) fn authorization_policy(meta: PolicyMeta, spec: &Value) -> Result<Aut
     }
     let mut rules = Vec::new();
     for (index, value) in spec.rules.unwrap_or_default().iter().enumerate() {
-        let place = format!("rules[{index}]");
+        let place = format!("spec.rules[{index}]");
         let mut reader = Reader { namespace: &meta.id.namespace, place: &place, problems: &mut problems };
         rules.push(reader.rule(shaped(&place, value)?)?);
     }
@@ -147,9 +147,9 @@ fn targets(one: Maybe<&Value>, several: Maybe<&[Value]>, problems: &mut Vec<Stri
 }
 
 fn selector(value: &Value) -> Result<WorkloadSelector, String> {
-    let selector: Selector = shaped("selector", value)?;
+    let selector: Selector = shaped("spec.selector", value)?;
     if let Some(field) = selector.unknown.keys().next() {
-        return Err(format!("selector: {field} is not known; workloads are selected by matchLabels"));
+        return Err(format!("spec.selector: {field} is not known; workloads are selected by matchLabels"));
     }
     let labels = selector.match_labels.into_iter().map(|(key, value)| (key.into(), value.into()));
     Ok(WorkloadSelector::new(labels.collect::<Labels>()))
@@ -170,7 +170,7 @@ fn action(text: Option<&str>) -> Result<AuthorizationAction, String> {
         Some("DENY") => Ok(AuthorizationAction::Deny),
         Some("AUDIT") => Ok(AuthorizationAction::Audit),
         Some("CUSTOM") => Ok(AuthorizationAction::Custom),
-        Some(other) => Err(format!("action: {other:?} is not one of ALLOW, DENY, AUDIT, CUSTOM")),
+        Some(other) => Err(format!("spec.action: {other:?} is not one of ALLOW, DENY, AUDIT, CUSTOM")),
     }
 }
 

@@ -23,7 +23,7 @@ pub(in crate::ingest) use at::At;
 pub(in crate::ingest) use destination_rule::destination_rule;
 pub(in crate::ingest) use mesh_config::mesh_config;
 pub(in crate::ingest) use notes::Notes;
-pub(in crate::ingest) use peer_authentication::peer_authentication;
+pub(in crate::ingest) use peer_authentication::{closed as closed_peer_authentication, peer_authentication};
 pub(in crate::ingest) use sidecar::sidecar;
 
 /// What all objects are read by, besides what they say themselves.

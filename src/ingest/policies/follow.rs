@@ -33,6 +33,8 @@ const RECALL_AFTER: Duration = Duration::from_secs(1);
 const NOTE_EVERY: Duration = Duration::from_secs(1);
 /// What the problem of kinds that cannot be read is about.
 const SUBJECT: &str = "policies";
+/// What is said of a kind that the API server does not have.
+const NOT_SERVED: &str = "not-served: deploy/istio-crds.yaml defines it";
 
 /// Opens the source of a kind under one of its versions.
 pub(super) type Open = Box<dyn Fn(&'static Form, usize) -> Started + Send>;
@@ -336,8 +338,11 @@ impl Follow {
                 continue;
             };
             let text = reading.failure.as_ref().map(Failure::text);
-            row.failure = text.map(str::to_owned);
             let expected = matches!(reading.failure, Some(Failure::NotServed(_))) && !row.shelf.is_listed();
+            row.failure = text.map(|text| match expected {
+                true => NOT_SERVED.to_owned(),
+                false => format!("failing: {text}"),
+            });
             if let Some(text) = text.filter(|_| !expected) {
                 told.push(format!("{}: {text}", kind.name()));
             }

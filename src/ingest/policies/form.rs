@@ -53,7 +53,7 @@ impl Form {
             serde_json::from_str(&document.spec).map_err(|error| format!("spec: {error}"))?;
         let spec = if spec.is_null() { serde_json::json!({}) } else { spec };
         let notes = Notes::default();
-        let at = At::noted("", &spec, &notes);
+        let at = At::noted("spec", &spec, &notes);
         at.object().map_err(|_| "spec: an object belongs there".to_owned())?;
         let object = match (self.read)(meta, &at, terms)? {
             PolicyObject::AuthorizationPolicy(policy) => {
@@ -70,11 +70,16 @@ impl Form {
     /// What is in use for an object that cannot be read and never could: `None` for kinds that open nothing by
     /// their absence. `document` is what was told, if anything was.
     pub(super) fn instead(&self, meta: PolicyMeta, document: Option<&Document>) -> Option<PolicyObject> {
+        let spec = document.and_then(|document| serde_json::from_str(&document.spec).ok());
+        let spec: serde_json::Value = spec.unwrap_or_default();
+        if self.kind == PolicyKind::PeerAuthentication {
+            return decode::closed_peer_authentication(meta, &spec)
+                .map(|closed| PolicyObject::PeerAuthentication(Arc::new(closed)));
+        }
         if self.kind != PolicyKind::AuthorizationPolicy {
             return None;
         }
-        let spec = document.and_then(|document| serde_json::from_str(&document.spec).ok());
-        let closed = super::authorization::closed(meta, &spec.unwrap_or_default());
+        let closed = super::authorization::closed(meta, &spec);
         let dry_run = document.map(|document| document.dry_run.as_str()).unwrap_or_default();
         let closed = super::authorization::annotated(closed, dry_run);
         Some(PolicyObject::AuthorizationPolicy(Arc::new(closed)))

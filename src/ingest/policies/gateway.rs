@@ -95,7 +95,7 @@ pub(super) fn gateway(meta: PolicyMeta, spec: &Value) -> Result<Gateway, String>
     let selector = selector.map(|(key, value)| (key.into(), value.into())).collect();
     let (mut servers, mut problems) = (Vec::new(), Vec::new());
     for (index, value) in spec.servers.unwrap_or_default().iter().enumerate() {
-        let place = format!("servers[{index}]");
+        let place = format!("spec.servers[{index}]");
         let server = Server::deserialize(value).map_err(|error| format!("{place}: {error}"))?;
         let unknown = unknown_suites(&server);
         problems.extend(unknown_fields(&server).map(|field| unsupported(&format!("{place}.{field}"))));
@@ -109,12 +109,12 @@ pub(super) fn gateway(meta: PolicyMeta, spec: &Value) -> Result<Gateway, String>
             Err(why) => problems.push(format!("{place}: {why}; it is not opened")),
         }
     }
-    problems.extend(spec.unknown.keys().map(|field| unsupported(field)));
+    problems.extend(spec.unknown.keys().map(|field| unsupported(&format!("spec.{field}"))));
     Ok(Gateway { meta, selector: WorkloadSelector::new(selector), servers, problems })
 }
 
 fn unsupported(field: &str) -> String {
-    format!("{field}: not supported here: it has no effect")
+    format!("{field}: not known here: it has no effect")
 }
 
 /// Fields of a server that are not read; its name is for people.

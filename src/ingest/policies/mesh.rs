@@ -100,14 +100,14 @@ impl Publisher for MeshConfigPublisher {
                     true => self.problems.clear(PARTS),
                     false => self.problems.set(PARTS, format!("{origin}: {}", parts.join("; "))),
                 }
-                tracing::info!(origin, "MeshConfig read");
+                match text.trim().is_empty() {
+                    true => tracing::info!(origin, "there is no MeshConfig: the defaults hold"),
+                    false => tracing::info!(origin, "MeshConfig read"),
+                }
                 self.publish(mesh);
                 Ok(())
             }
-            Err(problem) => {
-                self.problems.set(SUBJECT, self.stands(origin, &problem));
-                Err(problem)
-            }
+            Err(problem) => Err(problem),
         }
     }
 

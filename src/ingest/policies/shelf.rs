@@ -342,6 +342,10 @@ impl Held {
         match (&self.error, &*self.problems()) {
             (Some(error), _) => Some(match (&self.used, &self.good) {
                 (Some(_), Some(_)) => format!("{error}; its last good version stays in use"),
+                (Some((PolicyObject::PeerAuthentication(_), _)), None) => format!(
+                    "{error}; until it can be read, workloads that it selects (else its namespace) take mTLS alone \
+                     where its modes cannot be read"
+                ),
                 (Some(_), None) => format!(
                     "{error}; until it can be read, workloads that it selects (else its namespace) allow nothing"
                 ),
@@ -382,7 +386,7 @@ mod tests {
     use super::*;
     use crate::ingest::policies::form::FORMS;
     use crate::ingest::watch::ListReason;
-    use crate::model::policy::PolicyKind;
+    use crate::model::policy::{MtlsMode, PolicyKind};
 
     fn shelf() -> Shelf {
         shelf_of(PolicyKind::DestinationRule)
@@ -494,6 +498,53 @@ mod tests {
         assert_eq!(shelf.state(), (0, 0, 0));
         let counted = EventKind::ALL.map(|event| shelf.events(event));
         assert_eq!(counted, [1, 2, 1, 1], "added, changed, deleted, the same");
+    }
+
+    #[test]
+    fn a_peer_authentication_that_never_could_be_read_asks_for_mtls() {
+        let form = FORMS.iter().find(|form| form.kind == PolicyKind::PeerAuthentication).unwrap();
+        let strict = Some(MtlsMode::Strict);
+        let of = |spec: Result<&str, String>| {
+            let mut shelf = Shelf::new(form, Guard::On);
+            let told = received("x", "u", 1, spec.clone().unwrap_or_default());
+            let told = match spec {
+                Ok(_) => told,
+                Err(why) => Received { object: Err(why), ..told },
+            };
+            let outcome = shelf.told(SourceEvent::Apply(told));
+            let complaint = shelf.complaint(&ObjectKey::new("shop", "x"));
+            match outcome.writes.into_iter().last().and_then(|write| write.object) {
+                Some(PolicyObject::PeerAuthentication(one)) => {
+                    Some((one.selector.labels().len(), one.mode, one.ports.clone(), complaint.unwrap()))
+                }
+                None => None,
+                other => panic!("{other:?}"),
+            }
+        };
+        let (labels, mode, ports, told) =
+            of(Ok(r#"{"mtls": {"mode": "STRICT"}, "portLevelMtls": {"80": {"mode": "DISABLE"}}}"#)).unwrap();
+        assert_eq!(
+            (labels, mode, ports),
+            (0, strict, vec![]),
+            "ports without a selector only have no effect"
+        );
+        assert!(told.starts_with("spec.portLevelMtls: has no effect"), "{told}");
+        let labelled = r#""selector": {"matchLabels": {"app": "a"}}"#;
+        let (labels, mode, _, told) =
+            of(Ok(&format!(r#"{{{labelled}, "mtls": {{"mode": "strict"}}}}"#))).unwrap();
+        assert_eq!((labels, mode), (1, strict));
+        assert!(told.contains("take mTLS alone"), "{told}");
+        let ports = r#""portLevelMtls": {"80": {"mode": "strict"}, "http": {}, "90": {"mode": "DISABLE"}}"#;
+        let (labels, mode, ports, _) =
+            of(Ok(&format!(r#"{{{labelled}, "mtls": {{"mode": "PERMISSIVE"}}, {ports}}}"#))).unwrap();
+        assert_eq!((labels, mode), (1, Some(MtlsMode::Permissive)), "what can be read counts");
+        assert_eq!(ports, [(80, strict), (90, Some(MtlsMode::Disable))]);
+        let nobody = r#""selector": {"matchLabels": 7}"#;
+        let all = of(Ok(&format!(r#"{{{nobody}, "mtls": {{"mode": "STRICT"}}}}"#))).unwrap();
+        assert_eq!((all.0, all.1), (0, strict));
+        assert_eq!(of(Ok(&format!(r#"{{{nobody}, "mtls": {{"mode": "DISABLE"}}}}"#))), None, "opens nothing");
+        let unread = of(Err("odd".into())).unwrap();
+        assert_eq!((unread.0, unread.1), (0, strict));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! What operators are told of policies.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use serde::Serialize;
@@ -10,7 +10,7 @@ use super::shelf::Shelf;
 use crate::ingest::counts::EventKind;
 use crate::ingest::staging::Guard;
 use crate::model::Name;
-use crate::model::policy::PolicyKind;
+use crate::model::policy::{PolicyId, PolicyKind};
 use crate::registry::PolicyObject;
 
 /// Whether the last word of an object can be read.
@@ -68,10 +68,21 @@ pub struct KindStatus {
     pub kind: PolicyKind,
     /// Group and version under which it is asked for.
     pub api_version: String,
-    /// `listing`, `watched`, `failing: …`.
+    /// `listing`, `watched`, `not-served: …`, `failing: …`.
     pub source: String,
     /// Its objects.
     pub objects: Vec<PolicyStatus>,
+}
+
+/// What the config cluster says of policies.
+#[derive(Clone, Debug, Default)]
+pub struct PoliciesTold {
+    /// Objects in use, as they were written: VirtualServices without the routes of those they lead on to.
+    pub in_use: Vec<PolicyObject>,
+    /// Objects of which no version is in use, because they cannot be read.
+    pub unread: BTreeSet<(PolicyKind, PolicyId)>,
+    /// Kinds of which no complete list was read yet.
+    pub unlisted: Vec<PolicyKind>,
 }
 
 /// The policies of the config cluster, as they are known at this moment. Shared with those who only look.
@@ -84,7 +95,7 @@ pub(super) struct Kind {
     pub(super) shelf: Shelf,
     /// Which of its versions is asked for.
     pub(super) version: usize,
-    /// What the source said last, unless it is current.
+    /// What there is to say of the source, unless it is current.
     pub(super) failure: Option<String>,
 }
 
@@ -105,7 +116,7 @@ impl Policies {
         let rows = FORMS.iter().filter_map(|form| {
             let kind = kinds.get(&form.kind)?;
             let source = match &kind.failure {
-                Some(failure) => format!("failing: {failure}"),
+                Some(failure) => failure.clone(),
                 None if kind.shelf.is_listed() => "watched".to_owned(),
                 None => "listing".to_owned(),
             };
@@ -117,6 +128,21 @@ impl Policies {
             })
         });
         rows.collect()
+    }
+
+    /// What is in use and what is not, at one moment. Cost ∝ all policies.
+    pub fn told(&self) -> PoliciesTold {
+        let kinds = self.lock();
+        let mut told = PoliciesTold::default();
+        for (kind, Kind { shelf, .. }) in kinds.iter() {
+            if !shelf.is_listed() {
+                told.unlisted.push(*kind);
+            }
+            told.in_use.extend(shelf.in_use().cloned());
+            let unread = shelf.rows().filter(|row| !row.is_used);
+            told.unread.extend(unread.map(|row| (*kind, PolicyId::new(row.namespace, row.name))));
+        }
+        told
     }
 
     /// How many objects of each kind are in each state.

@@ -28,9 +28,12 @@ struct Place<'a> {
 }
 
 impl Place<'_> {
-    /// The full name of a host, in lower case: one without dots is a Service of this namespace.
+    /// The full name of a host, in lower case: one without dots is a Service of this namespace, unless it is an address.
     fn host(self, host: &str) -> Name {
         let host = host.to_ascii_lowercase();
+        if host.parse::<IpAddr>().is_ok() {
+            return host.into();
+        }
         if host.contains('.') || host.starts_with('*') {
             return host.trim_end_matches('.').into();
         }

@@ -65,7 +65,14 @@ fn secret_01_r1_5_the_life_of_secrets() {
     assert_eq!(table.gone("s2"), NOTHING);
     assert_eq!(table.problems.all(), []);
     assert_eq!(table.say(&[(3, "s3", &[("config", "k")])]), NOTHING, "R1.4");
+    let told = &table.problems.all()[0];
+    assert_eq!(told.subject, "s3, cluster config");
+    assert!(told.text.contains("--cluster-id") && told.text.contains("another"), "{told:?}");
     assert_eq!(table.gone("s3"), NOTHING);
+    assert_eq!(table.problems.all(), []);
+    table.say(&[(3, "s4", &[])]);
+    assert!(table.problems.all()[0].text.contains("no data"), "a labelled Secret that says nothing");
+    assert_eq!(table.gone("s4"), NOTHING);
     assert_eq!(table.gone("s0"), ["remove c0", "remove c0-1"]);
 }
 

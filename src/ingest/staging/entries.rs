@@ -18,7 +18,9 @@ use crate::ingest::counts::Counts;
 use crate::ingest::entries::SelectingEntries;
 use crate::ingest::objects::{ObjectKey, ObjectKind, ServiceEntryObject, WorkloadEntryObject};
 use crate::ingest::watch::SourceEvent;
-use crate::model::{Endpoint, EndpointShard, Labels, Name, Quirk, Service, ServiceKey, WorkloadCell};
+use crate::model::{
+    Endpoint, EndpointShard, Labels, Name, Quirk, Service, ServiceKey, ServicePort, WorkloadCell,
+};
 
 /// Adds what entries tell to a cluster's endpoints, no address twice: what Pods and slices say of an address and port
 /// name stands. Of entries one machine may serve a port under several numbers (R5.34).
@@ -240,6 +242,13 @@ impl Staging {
         }
     }
 
+    /// What a Namespace says of its services has changed.
+    pub(super) fn touch_entries_in(&mut self, namespace: &Name) {
+        let first = ServiceKey::new(namespace.clone(), "");
+        let inside = self.entries.by_host.range(first..).take_while(|(id, _)| id.namespace == *namespace);
+        self.dirty.hosts.extend(inside.map(|(id, _)| id.clone()));
+    }
+
     /// Everything of entries again: where addresses belong, or whose identities there are, has changed.
     pub(super) fn convert_entries(&mut self) {
         let members: Vec<_> = self.entries.workloads.keys().cloned().collect();
@@ -277,15 +286,13 @@ impl Staging {
         id: &ServiceKey,
         own: Option<EndpointShard>,
     ) -> Option<EndpointShard> {
-        let Some(share) = self.entry_share(id) else {
+        let record = own.as_ref().and_then(|own| own.service.as_deref());
+        // D7; the peer finds endpoints by name alone.
+        let ports = record.filter(|_| !self.context.quirks.has(Quirk::Q30)).map(|record| &*record.ports);
+        let Some(share) = self.entry_share(id, ports) else {
             return own;
         };
         let own = own.unwrap_or_else(|| EndpointShard::new(self.context.cluster.clone(), None, Vec::new()));
-        let share = match &own.service {
-            // D7; the peer finds endpoints by name alone.
-            Some(service) if !self.context.quirks.has(Quirk::Q30) => share.named_by(&service.ports),
-            _ => share,
-        };
         let adds = !share.endpoints.is_empty() || !share.service.inline().is_empty();
         let service = match own.service {
             Some(service) => Some(service),
@@ -306,17 +313,21 @@ impl Staging {
         told.filter(|told| ***told == service).map_or_else(|| Arc::new(service), Arc::clone)
     }
 
-    fn entry_share(&mut self, id: &ServiceKey) -> Option<EntryShare> {
+    /// What entries say of a host, under the names of `ports` if that is given.
+    fn entry_share(&mut self, id: &ServiceKey, ports: Option<&[ServicePort]>) -> Option<EntryShare> {
         let keys = self.entries.by_host.get(id)?;
         Counts::add(&self.counts.conversions, 1);
         let is_home = self.context.gateways.config_cluster;
+        let namespace = self.namespaces.get(&ObjectKey::new("", id.namespace.clone()));
         let mut shares = Vec::new();
         for key in keys {
             let Some(object) = self.entries.all.get(key) else { continue };
             let selected = self.selected(key, object);
             let (context, of_cluster) = (&self.context, self.networks.of_cluster());
-            let input = EntryInput { context, of_cluster, key, object, selected: &selected, is_home };
+            let selected = selected.as_slice();
+            let input = EntryInput { context, of_cluster, namespace, key, object, selected, is_home };
             let share = convert::entry_share(input, &id.hostname);
+            let share = ports.into_iter().fold(share, EntryShare::named_by);
             shares.push((object.created, key.clone(), share));
         }
         // Oldest first (R5.38).

@@ -67,6 +67,18 @@ impl Quarantine {
         }
     }
 
+    /// Entries and what is wrong with each, without control characters.
+    pub(super) fn entries(&self) -> BTreeMap<String, String> {
+        let is_entry =
+            |kind: &ObjectKind| matches!(kind, ObjectKind::ServiceEntry | ObjectKind::WorkloadEntry);
+        let unreadable = self.unreadable.iter().filter(|((kind, _), _)| is_entry(kind));
+        let unreadable = unreadable.map(|(of, why)| (of, format!("not used: {why}")));
+        let parts = self.entries.iter().map(|(of, notes)| (of, notes.join("; ")));
+        let clean = |text: String| text.chars().filter(|c| !c.is_control()).take(400).collect();
+        let told = unreadable.chain(parts).take(SHOWN);
+        told.map(|((kind, key), why)| (format!("{} {key}", kind.name()), clean(why))).collect()
+    }
+
     /// How many objects there is something to say about.
     pub(super) fn len(&self) -> usize {
         let gateways = self.gateways.values().filter(|notes| !notes.is_empty()).count();

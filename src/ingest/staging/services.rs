@@ -99,14 +99,13 @@ impl Staging {
         Counts::add(&self.counts.endpoints_without_pods, addresses.saturating_sub(before));
     }
 
-    /// R4.30, R4.37, R4.9: what a Namespace says of traffic distribution, of waypoints and, in the config cluster, by its
-    /// labels holds for its Services.
+    /// R4.30, R4.37, R4.9: what a Namespace says of traffic distribution, of waypoints and, where rules ask for them, by its
+    /// labels holds for its Services; the latter two for its ServiceEntries as well.
     pub(super) fn default_changed(&mut self, key: &ObjectKey, old: Option<&NamespaceObject>) {
-        let home = self.context.gateways.config_cluster;
         let said = |namespace: Option<&NamespaceObject>| {
             let namespace = namespace?;
             let waypoints = convert::says_of_waypoints(&namespace.labels);
-            let labels = if home { namespace.labels.clone() } else { Labels::default() };
+            let labels = self.context.labels_of(Some(namespace));
             Some((namespace.traffic_distribution.clone(), waypoints, labels))
                 .filter(|said| *said != Default::default())
         };
@@ -114,6 +113,7 @@ impl Staging {
             let first = ObjectKey::new(key.name.clone(), "");
             let inside = self.service_keys.range(first..).take_while(|service| service.namespace == key.name);
             self.dirty.services.extend(inside.cloned());
+            self.touch_entries_in(&key.name);
         }
     }
 

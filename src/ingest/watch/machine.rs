@@ -44,8 +44,8 @@ use super::server::{Member, Scout, Server};
 use super::urls::Urls;
 use super::{Failure, ListReason, SourceEvent};
 use crate::ingest::client::TransportError;
-use crate::ingest::objects::Object;
 use crate::ingest::objects::wire::Encoding;
+use crate::ingest::objects::{Object, plural};
 
 /// Outputs that room is kept for.
 const KEPT: usize = 32;
@@ -403,7 +403,7 @@ impl<T: Object> Machine<T> {
             _ => "list",
         };
         let at = if self.name.is_empty() { "" } else { " at " };
-        format!("{what} of {}s ({}{at}{})", T::KIND, self.urls.path(), self.name)
+        format!("{what} of {} ({}{at}{})", plural(T::KIND), self.urls.path(), self.name)
     }
 }
 

@@ -17,6 +17,20 @@ pub enum OutboundPolicy {
     RegistryOnly,
 }
 
+/// What proxies make of the path of a request before anything looks at it: each does what the one before does, and more.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+pub enum PathNormalization {
+    /// Nothing.
+    None,
+    /// RFC 3986: dots between slashes, backslashes.
+    #[default]
+    Base,
+    /// Several slashes are one.
+    MergeSlashes,
+    /// Slashes and backslashes that are escaped are none.
+    DecodeAndMergeSlashes,
+}
+
 /// One entry of `serviceSettings`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct ServiceSettings {
@@ -118,6 +132,8 @@ pub struct MeshConfig {
     pub protocol_detection_timeout: Duration,
     /// `h2UpgradePolicy: UPGRADE`.
     pub h2_upgrade: bool,
+    /// `pathNormalization.normalization`.
+    pub path_normalization: PathNormalization,
 }
 
 impl Default for MeshConfig {
@@ -140,6 +156,7 @@ impl Default for MeshConfig {
             connect_timeout: Duration::from_secs(10),
             protocol_detection_timeout: Duration::ZERO,
             h2_upgrade: false,
+            path_normalization: PathNormalization::Base,
         }
     }
 }

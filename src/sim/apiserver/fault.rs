@@ -74,6 +74,13 @@ impl fmt::Display for Fault {
     }
 }
 
+impl Fault {
+    /// The resource it befalls, if it is about one.
+    pub fn resource(&self) -> Option<&str> {
+        self.resource.as_deref()
+    }
+}
+
 impl FromStr for Fault {
     type Err = FaultError;
 

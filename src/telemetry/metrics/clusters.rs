@@ -140,7 +140,7 @@ impl ClusterMetrics {
             ),
             tombolo_cluster_live: gauges(
                 "tombolo_cluster_live",
-                "1 while all watches of a cluster are up, else 0",
+                "1 while a cluster is live or degraded: what is needed to serve from it is up to date; else 0",
                 cluster,
             ),
             tombolo_stale_seconds: seconds(

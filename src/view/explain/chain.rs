@@ -5,11 +5,12 @@ use std::cell::RefCell;
 use serde::Serialize;
 
 use super::Decided;
-use super::gateways::way;
+use super::gateways::entrance;
 use crate::model::policy::ClientTlsMode;
-use crate::model::{Discoverability, Endpoint, Health, NetworkGateway, Workload};
-use crate::view::roads::{Road, Roads};
-use crate::view::{Decision, Destination, EdsKey, EdsName, Inputs, mtls, waypoint};
+use crate::model::{Discoverability, Endpoint, Health, Workload};
+use crate::view::gate::Gate;
+use crate::view::roads::{Road, Roads, Told};
+use crate::view::{Decision, Destination, EdsKey, EdsName, Inputs, Siblings, mtls, waypoint};
 
 /// One check of the pipeline.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -23,8 +24,9 @@ pub struct Check {
 }
 
 /// The checks in the order of the pipeline, each with the decisions that end there.
-const CHECKS: [(&str, &[Decision]); 16] = [
+const CHECKS: [(&str, &[Decision]); 18] = [
     ("port", &[Decision::OtherPort]),
+    ("only-one", &[Decision::OnlyOne]),
     ("subset", &[Decision::Subset]),
     ("waypoint", &[Decision::NoWaypoint]),
     ("node", &[Decision::OtherNode]),
@@ -32,8 +34,9 @@ const CHECKS: [(&str, &[Decision]); 16] = [
     ("cluster", &[Decision::OtherCluster, Decision::NotGlobal]),
     ("export", &[Decision::NotExported]),
     ("health", &[Decision::Unhealthy, Decision::Terminating, Decision::Draining]),
+    ("workload", &[Decision::OtherWorkload]),
     ("freshness", &[Decision::StaleCluster]),
-    ("network", &[Decision::AmbientNetwork, Decision::NoGateway]),
+    ("network", &[Decision::AmbientNetwork, Decision::NoGateway, Decision::BehindGateway]),
     ("gateway-family", &[Decision::GatewayFamily]),
     ("mtls", &[Decision::MtlsRequired]),
     ("ready-behind-gateway", &[Decision::NotReadyBehindGateway]),
@@ -52,6 +55,10 @@ pub(super) struct Facts<'a> {
     key: &'a EdsKey,
     /// What DestinationRules say of TLS (R4.12.1).
     tls: Option<ClientTlsMode>,
+    /// How the proxy is told of endpoints.
+    told: Told,
+    /// Whether they are names outside the mesh, on none of its networks.
+    outside: bool,
     /// The ways that endpoints go; each is found once.
     roads: RefCell<Roads<'a, 'a>>,
 }
@@ -59,12 +66,19 @@ pub(super) struct Facts<'a> {
 impl<'a> Facts<'a> {
     pub(super) fn new(inputs: Inputs<'a>, name: &'a EdsName, key: &'a EdsKey) -> Self {
         let destination = Destination::of_ids(inputs.policies, &name.host, &key.rules);
-        let roads = RefCell::new(Roads::new(inputs, key));
-        Self { inputs, name, key, tls: mtls::told(&destination, name), roads }
+        let service = inputs.service.service.as_deref();
+        let resolved = service.filter(|service| service.resolution.is_dns());
+        let told = if resolved.is_some() { Told::WithCluster } else { Told::Apart };
+        let outside = resolved.is_some_and(|service| service.is_mesh_external());
+        let roads = RefCell::new(Roads::new(inputs, key, told));
+        Self { inputs, name, key, tls: mtls::told(&destination, name), told, outside, roads }
     }
 
     /// The gateways in front of an endpoint, as the pipeline chooses them; none when it is reached otherwise.
-    pub(super) fn gateways(&self, endpoint: &Endpoint) -> Vec<&'a NetworkGateway> {
+    pub(super) fn gateways(&self, endpoint: &Endpoint) -> Vec<Gate<'a>> {
+        if self.outside {
+            return Vec::new();
+        }
         let mut roads = self.roads.borrow_mut();
         match roads.to(&endpoint.workload.network, &endpoint.workload.cluster) {
             Road::Gateways(set) => roads.sets()[set].clone(),
@@ -73,8 +87,8 @@ impl<'a> Facts<'a> {
     }
 
     /// The port under which the proxy uses a gateway (R4.21).
-    pub(super) fn port_of(&self, gateway: &NetworkGateway) -> u16 {
-        if self.by_hbone() { gateway.hbone_port } else { gateway.port }
+    pub(super) fn port_of(&self, gate: Gate<'_>) -> u16 {
+        if self.by_hbone() { gate.hbone_port() } else { gate.port() }
     }
 
     fn by_hbone(&self) -> bool {
@@ -84,12 +98,13 @@ impl<'a> Facts<'a> {
     /// The checks up to the one that decided.
     pub(super) fn chain(&self, one: &Decided) -> Vec<Check> {
         let endpoint = &one.endpoint;
-        let gateways = if one.socket.is_some() { Vec::new() } else { self.gateways(endpoint) };
+        let gateways = if one.socket().is_some() { Vec::new() } else { self.gateways(endpoint) };
         let mut chain = Vec::new();
-        let applies = |check: &str| one.socket.is_none() || AT_SOCKETS.contains(&check);
+        let at_socket = one.socket().is_some() && self.told == Told::Apart;
+        let applies = |check: &str| !at_socket || AT_SOCKETS.contains(&check);
         for (check, ending) in CHECKS.into_iter().filter(|(check, _)| applies(check)) {
             let ends = ending.contains(&one.decision).then_some(one.decision);
-            if let (None, "network", Some(path)) = (ends, check, &one.socket) {
+            if let (None, "network", Some(path)) = (ends, check, one.socket()) {
                 let detail = format!("at the Unix socket {path} of the proxy's own machine");
                 chain.push(Check { check, ok: true, detail });
                 continue;
@@ -110,7 +125,7 @@ impl<'a> Facts<'a> {
         &self,
         check: &str,
         endpoint: &Endpoint,
-        gateways: &[&NetworkGateway],
+        gateways: &[Gate<'_>],
         ends: Option<Decision>,
     ) -> Option<String> {
         let workload = &endpoint.workload;
@@ -121,6 +136,10 @@ impl<'a> Facts<'a> {
                 "port name {:?} in {}, asked for is port {}",
                 &*endpoint.port_name, workload.cluster, self.name.port
             )),
+            "only-one" => said(
+                false,
+                "Envoy resolves one endpoint alone (DNS_ROUND_ROBIN), and another one comes first".to_owned(),
+            ),
             "subset" => said(!self.name.subset.is_empty(), format!("subset {:?}", self.name.subset)),
             "waypoint" => self.waypoint(ends.is_some()),
             "node" => said(
@@ -146,6 +165,10 @@ impl<'a> Facts<'a> {
             }
             "export" => Some(self.export(endpoint, ends.is_some())),
             "health" => Some(self.health(endpoint)),
+            "workload" => {
+                let siblings = key.siblings.as_ref()?;
+                Some(format!("{}, the proxy is of {siblings}", Siblings::in_words(workload)))
+            }
             "freshness" => {
                 let standing = self.inputs.standings.part(&workload.cluster).standing;
                 said(false, format!("{} is {standing:?}", workload.cluster))
@@ -175,15 +198,15 @@ impl<'a> Facts<'a> {
 
     /// What is said of the waypoint that stands in for an endpoint; `None` where none does.
     fn waypoint(&self, ends: bool) -> Option<String> {
-        let service = self.inputs.service.service.as_deref()?;
+        let service = self.inputs.service.service.as_deref().filter(|_| self.told == Told::Apart)?;
         let waypoint = waypoint(service, self.name, self.key, self.inputs.mesh)?;
         let found = if ends { "which has no endpoint for this proxy" } else { "whose endpoints are sent" };
         Some(format!("ingress gateways reach the service through {waypoint}, {found}"))
     }
 
     /// Every gateway of a workload's network.
-    fn known(&self, workload: &Workload) -> Vec<&'a NetworkGateway> {
-        self.inputs.networks.gateways_of(&workload.network).1.iter().collect()
+    fn known(&self, workload: &Workload) -> Vec<Gate<'a>> {
+        self.roads.borrow().gates(&workload.network)
     }
 
     /// Whether other clusters may use it (R4.38).
@@ -204,9 +227,8 @@ impl<'a> Facts<'a> {
         }
     }
 
-    fn listed(&self, gateways: &[&NetworkGateway]) -> String {
-        let all: Vec<_> =
-            gateways.iter().map(|gateway| way(gateway.address, self.port_of(gateway))).collect();
+    fn listed(&self, gateways: &[Gate<'_>]) -> String {
+        let all: Vec<_> = gateways.iter().map(|gate| entrance(*gate, self.port_of(*gate))).collect();
         if all.is_empty() { "none".to_owned() } else { all.join(", ") }
     }
 
@@ -224,12 +246,16 @@ impl<'a> Facts<'a> {
         }
     }
 
-    fn network(&self, endpoint: &Endpoint, gateways: &[&NetworkGateway], ends: Option<Decision>) -> String {
+    fn network(&self, endpoint: &Endpoint, gateways: &[Gate<'_>], ends: Option<Decision>) -> String {
         let (own, other) = (&self.key.network, &endpoint.workload.network);
         match () {
+            () if ends == Some(Decision::BehindGateway) => {
+                format!("on {other}, the proxy on {own}: what is behind gateways is no sibling")
+            }
             () if !gateways.is_empty() => {
                 format!("on {other}, the proxy on {own}: through {}", self.listed(gateways))
             }
+            () if self.outside => "outside the mesh: on none of its networks".to_owned(),
             () if own == other => format!("on {other}, as the proxy"),
             () if other.is_empty() => "its network is not known: taken as near".to_owned(),
             () if own.is_empty() => "the proxy's network is not known: taken as near".to_owned(),
@@ -256,15 +282,29 @@ impl<'a> Facts<'a> {
             _ if ends && spoken => {
                 "it is reached by HBONE, and who is asked for by SNI is not (R4.28)".to_owned()
             }
-            Some(mode) => format!("a DestinationRule says {mode:?}; the pod's TLS mode is {label:?}"),
+            Some(mode) => {
+                format!("a DestinationRule says {}; the pod's TLS mode is {label:?}", spelled(&mode))
+            }
             None if label != "istio" => format!("its TLS mode is {label:?}, not \"istio\""),
             None => {
                 let looked = |key: &str| workload.label(key);
                 let mode = mtls::mode(self.inputs.policies, &workload.namespace, endpoint.port, looked);
-                format!("its TLS mode is \"istio\", its PeerAuthentication {mode:?}")
+                format!("its TLS mode is \"istio\", its PeerAuthentication mode is {}", spelled(&mode))
             }
         }
     }
+}
+
+/// A mode as objects spell it: `ISTIO_MUTUAL`.
+fn spelled(mode: &impl std::fmt::Debug) -> String {
+    let mut text = String::new();
+    for c in format!("{mode:?}").chars() {
+        if c.is_ascii_uppercase() && !text.is_empty() {
+            text.push('_');
+        }
+        text.push(c.to_ascii_uppercase());
+    }
+    text
 }
 
 #[cfg(test)]

@@ -3,7 +3,8 @@
 use std::net::{IpAddr, SocketAddr};
 
 use super::chain::Facts;
-use crate::model::{ClusterId, Endpoint, Locality, NetworkGateway, NetworkId, Quirk, Standing};
+use crate::model::{ClusterId, Endpoint, Locality, NetworkId, Quirk, Standing};
+use crate::view::gate::Gate;
 use crate::view::{Assignment, Origin, Target};
 
 /// One gateway, where it is sent.
@@ -50,16 +51,16 @@ impl Entrances {
     /// is divided among. Each gateway is sent once (D3); under Q27 once for each locality behind it.
     pub(super) fn before(&self, endpoint: &Endpoint, facts: &Facts<'_>) -> (Vec<usize>, usize) {
         let gateways = facts.gateways(endpoint);
-        let found = gateways.iter().filter_map(|gateway| self.find(gateway, endpoint, facts));
+        let found = gateways.iter().filter_map(|gate| self.find(*gate, endpoint, facts));
         (found.collect(), gateways.len())
     }
 
-    fn find(&self, gateway: &NetworkGateway, endpoint: &Endpoint, facts: &Facts<'_>) -> Option<usize> {
-        let wanted = way(gateway.address, facts.port_of(gateway));
+    fn find(&self, gate: Gate<'_>, endpoint: &Endpoint, facts: &Facts<'_>) -> Option<usize> {
+        let wanted = entrance(gate, facts.port_of(gate));
         let apart = facts.inputs.mesh.quirks().has(Quirk::Q27);
         let copies = self.0.iter().enumerate().filter(|(_, one)| {
             let own = || {
-                (&one.network, &one.cluster) == (&gateway.network, &gateway.cluster)
+                (&one.network, &one.cluster) == (gate.network(), gate.cluster())
                     && one.locality == *endpoint.workload.locality()
             };
             one.place == wanted && (!apart || own())
@@ -79,8 +80,17 @@ impl Entrances {
 pub(super) fn place(target: &Target<'_>) -> String {
     match (target, target.address()) {
         (Target::Pipe(path), _) => path.to_string(),
+        (Target::Named { host, port }, _) => format!("{host}:{port}"),
         (_, Some(address)) => way(address, target.port()),
         (_, None) => String::new(),
+    }
+}
+
+/// Where a gateway is on a port.
+pub(super) fn entrance(gate: Gate<'_>, port: u16) -> String {
+    match gate {
+        Gate::At(gateway) => way(gateway.address, port),
+        Gate::Named(host) => format!("{}:{port}", host.host),
     }
 }
 

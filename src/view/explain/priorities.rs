@@ -59,12 +59,15 @@ fn rows_of(
             weight: 0,
         });
         row.weight += u64::from(group.weight);
-        let demoted = group.endpoints.iter().any(|endpoint| match endpoint.origin {
-            Origin::Direct(workload) => {
-                inputs.standings.part(&workload.cluster).standing != Standing::Regular
-            }
-            Origin::Gateway { .. } => false,
-        });
+        let resolved = inputs.service.service.as_ref().is_some_and(|service| service.resolution.is_dns());
+        let demoted = key.siblings.is_none()
+            && !resolved
+            && group.endpoints.iter().any(|endpoint| match endpoint.origin {
+                Origin::Direct(workload) => {
+                    inputs.standings.part(&workload.cluster).standing != Standing::Regular
+                }
+                Origin::Gateway { .. } => false,
+            });
         let why = match demoted {
             true => "its cluster is stale".to_owned(),
             false => compared(plan, key, &group.locality),
@@ -81,6 +84,9 @@ fn rows_of(
 
 /// What orders localities, in words.
 pub(super) fn setting(inputs: Inputs<'_>, name: &EdsName, key: &EdsKey) -> String {
+    if key.siblings.is_some() {
+        return "nothing: Envoy compares the localities of the proxy's own workload as they are".to_owned();
+    }
     with_plan(inputs, name, key, |plan, setting| {
         let source = match setting {
             None => return "nothing: it is switched off".to_owned(),
@@ -114,6 +120,9 @@ fn with_plan<T>(
     key: &EdsKey,
     tell: impl FnOnce(&Plan<'_>, Option<Setting<'_>>) -> T,
 ) -> T {
+    if key.siblings.is_some() {
+        return tell(&Plan::Unchanged, None);
+    }
     let destination = Destination::of_ids(inputs.policies, &name.host, &key.rules);
     let settings = destination.settings(name.port, &name.subset);
     let mesh = inputs.policies.mesh();

@@ -10,7 +10,7 @@ use crate::model::policy::Sidecar;
 use crate::model::{ExportTo, ProxyView, Resolution, Service};
 use crate::registry::ServiceSnapshot;
 use crate::view::visibility::{self, Sight};
-use crate::view::{EdsKey, EdsName, Inputs, Tally, assign};
+use crate::view::{EdsKey, EdsName, Inputs, Tally, told};
 
 /// What a proxy would see if one thing were otherwise.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -124,7 +124,7 @@ impl Asked<'_> {
         let (policies, mesh) = (inputs.policies, inputs.mesh);
         let key = EdsKey::meaning(self.view, self.name, service.service.as_deref(), policies, mesh);
         let mut tally = Tally::default();
-        assign(inputs, self.name, &key, &mut tally);
+        told(inputs, self.name, &key, &mut tally);
         let counts = tally.counts().filter(|(_, count)| *count > 0);
         let endpoints = counts.map(|(decision, count)| (decision.code(), count)).collect();
         let nothing = nothing(inputs, self.name, &key).map(|absence| absence.code);

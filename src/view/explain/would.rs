@@ -13,7 +13,7 @@ use crate::model::{
 };
 use crate::registry::PolicySnapshot;
 use crate::registry::{NetworkSnapshot, ServiceSnapshot, StandingSnapshot};
-use crate::view::{Decision, Destination, EdsKey, EdsName, Inputs, MeshRules, Role, assign};
+use crate::view::{Decision, Destination, EdsKey, EdsName, Inputs, MeshRules, Role, told};
 
 /// A gateway that does not exist: an address of a range that nobody has (RFC 5737).
 const SOME_V4: [u8; 4] = [192, 0, 2, 1];
@@ -159,9 +159,12 @@ impl<'a> Woulds<'a> {
             | Decision::ViaWaypoint
             | Decision::NoWaypoint
             | Decision::OtherPort
+            | Decision::OtherWorkload
+            | Decision::BehindGateway
             | Decision::Terminating
             | Decision::NoShare
-            | Decision::SameAddress => return None,
+            | Decision::SameAddress
+            | Decision::OnlyOne => return None,
         })
     }
 
@@ -228,12 +231,13 @@ impl<'a> Woulds<'a> {
         };
         let key = otherwise.key.as_ref().unwrap_or(self.key);
         let mut record = Record::default();
-        assign(inputs, self.name, key, &mut record);
+        told(inputs, self.name, key, &mut record);
         let same = |other: &&Decided| {
             let (own, other_one) = (&one.endpoint, &other.endpoint);
             other_one.workload.id() == own.workload.id()
                 && (other_one.port, &other_one.port_name) == (own.port, &own.port_name)
-                && other.socket == one.socket
+                // One without an address may have been given one.
+                && (other.inline == one.inline || one.inline == Some(InlineAddress::Absent))
         };
         // In its place, unless the world is in another order now.
         let found = record.own.get(at).filter(same).or_else(|| record.own.iter().find(same));
@@ -261,8 +265,8 @@ fn changed(service: &ServiceSnapshot, one: &Decided, otherwise: &Otherwise) -> O
             changed.labels.iter().chain(labels.iter()).map(|(k, v)| (k.clone(), v.clone())).collect();
         record = Some(Arc::new(changed));
     }
-    if let (Some(path), Some(replacement)) = (&one.socket, &otherwise.endpoint) {
-        record = Some(Arc::new(at_socket(record.as_deref()?, path, endpoint, replacement)));
+    if let (Some(address), Some(replacement)) = (&one.inline, &otherwise.endpoint) {
+        record = Some(Arc::new(inline(record.as_deref()?, address, endpoint, replacement)));
     }
     Some(ServiceSnapshot {
         version: service.version,
@@ -274,14 +278,23 @@ fn changed(service: &ServiceSnapshot, one: &Decided, otherwise: &Otherwise) -> O
     })
 }
 
-/// The record with another workload behind an endpoint at a Unix socket.
-fn at_socket(service: &Service, path: &Name, endpoint: &Endpoint, replacement: &Endpoint) -> Service {
+/// The record with another workload behind an endpoint that is told with it, and an address if it has none.
+fn inline(
+    service: &Service,
+    address: &InlineAddress,
+    endpoint: &Endpoint,
+    replacement: &Endpoint,
+) -> Service {
     let mut changed = service.clone();
     let Some(entry) = &mut changed.entry else { return changed };
     for one in &mut Arc::make_mut(entry).inline {
-        let here = matches!(&one.address, InlineAddress::Unix(own) if own == path);
-        if here && one.workload == endpoint.workload && one.port_name == endpoint.port_name {
-            one.workload = Arc::clone(&replacement.workload);
+        let same = (&one.address, one.port, &one.port_name) == (address, endpoint.port, &endpoint.port_name);
+        if !same || one.workload != endpoint.workload {
+            continue;
+        }
+        one.workload = Arc::clone(&replacement.workload);
+        if let (InlineAddress::Absent, Some(told)) = (address, replacement.addresses.first()) {
+            one.address = InlineAddress::Ip(*told);
         }
     }
     changed

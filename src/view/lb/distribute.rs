@@ -9,6 +9,11 @@ fn rule<'a>(rules: &'a [Distribute], from: &Locality) -> Option<&'a Distribute> 
     rules.iter().find(|rule| is_meant(&rule.from, from))
 }
 
+/// Whether a rule is for the proxy: without one groups keep their own weights.
+pub(in crate::view) fn shares(rules: &[Distribute], from: &Locality) -> bool {
+    rule(rules, from).is_some()
+}
+
 /// The pattern that a locality's share comes from, or `Err` when the rule for the proxy gives it none. `Ok(None)` when
 /// no rule is for the proxy.
 pub(in crate::view) fn first_share(

@@ -126,6 +126,15 @@ impl Plan<'_> {
         keys.iter().copied().filter(|key| !key.contains('='))
     }
 
+    /// Whether it compares where a proxy runs.
+    pub fn compares_localities(&self) -> bool {
+        match self {
+            Self::Distribute(_) | Self::ZoneAware { .. } => true,
+            Self::Failover { regions, .. } => regions.is_some(),
+            Self::Unchanged => false,
+        }
+    }
+
     /// Whether it compares labels at all.
     pub fn compares_labels(&self) -> bool {
         matches!(self, Self::Failover { keys, .. } | Self::ZoneAware { keys, .. } if !keys.is_empty())

@@ -4,7 +4,7 @@ use super::*;
 use crate::model::Standing;
 
 impl World {
-    fn standing(mut self, cluster: &'static str, standing: Standing) -> Self {
+    pub(super) fn standing(mut self, cluster: &'static str, standing: Standing) -> Self {
         self.writers.get_mut(cluster).expect("known cluster").0.set_standing(standing);
         self
     }
@@ -85,4 +85,39 @@ fn d35_dropped_endpoints_go_but_never_the_last_ones() {
     let all = three().standing("c1", Standing::Dropped).standing("c2", Standing::Dropped);
     let all = all.standing("c3", Standing::Dropped);
     assert!(!all.from("n1/c1").assignment(&whole()).0.groups.is_empty());
+}
+
+/// The same addresses in two clusters of one network, as a Service without selector has them.
+fn mirrored(c1: &[Pod], c2: &[Pod]) -> World {
+    World::new(&[("c1", "n1"), ("c2", "n1")]).pods("c1", c1).pods("c2", c2)
+}
+
+#[test]
+fn d35_of_one_address_in_two_clusters_the_fresher_copy_is_sent() {
+    let both = || mirrored(&[pod("10.9.0.5")], &[pod("10.9.0.5"), pod("10.9.0.6")]);
+    both().from("n1/c1").prefers(&["0: 10.9.0.5*1 10.9.0.6*1"]);
+    let stale = both().standing("c1", Standing::Demoted);
+    stale.from("n1/c1").prefers(&["0: 10.9.0.5*1 10.9.0.6*1"]);
+    let (_, decisions) = stale.from("n1/c1").assignment(&whole());
+    let of_c1 =
+        decisions.iter().find(|(endpoint, _)| endpoint.workload.cluster.as_str() == "c1").expect("decided");
+    assert_eq!(of_c1.1, Decision::SameAddress);
+}
+
+#[test]
+fn d35_of_one_address_in_two_clusters_the_ready_copy_is_sent() {
+    let sick = |address| Pod { health: Health::Unhealthy, ..pod(address) };
+    let health = |world: &World| -> Vec<String> {
+        let viewer = world.from("n1/c1");
+        let (sent, decisions) = viewer.assignment(&whole());
+        assert_eq!(decisions.len(), 4, "each is decided once");
+        sent.endpoints().map(|one| format!("{} {:?}", shown(one), one.health.expect("direct"))).collect()
+    };
+    let world = mirrored(&[sick("10.9.0.5"), pod("10.9.0.6")], &[pod("10.9.0.5"), sick("10.9.0.7")]);
+    assert_eq!(health(&world), ["10.9.0.6 Healthy", "10.9.0.5 Healthy", "10.9.0.7 Unhealthy"]);
+    // What a stale cluster says of it is no news.
+    let stale = world.standing("c2", Standing::Demoted);
+    assert_eq!(health(&stale), ["10.9.0.5 Unhealthy", "10.9.0.6 Healthy", "10.9.0.7 Unhealthy"]);
+    let neither = mirrored(&[sick("10.9.0.5"), pod("10.9.0.6")], &[sick("10.9.0.5"), pod("10.9.0.6")]);
+    assert_eq!(health(&neither), ["10.9.0.6 Healthy", "10.9.0.5 Unhealthy"]);
 }

@@ -3,6 +3,7 @@ use std::time::Duration;
 mod client;
 mod random;
 mod rekey;
+mod siblings;
 mod waypoint;
 mod work;
 
@@ -43,6 +44,9 @@ impl World {
         let mut marks = Marks::new(None);
         for (key, change) in &changes.services {
             self.assignments.service_changed(&key.hostname, change.record, &mut marks);
+        }
+        for key in changes.hidden.keys() {
+            self.assignments.hidden_changed(&key.hostname, &mut marks);
         }
         for network in &changes.networks {
             self.assignments.network_changed(network, &mut marks);

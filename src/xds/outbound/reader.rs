@@ -1,13 +1,13 @@
 //! Reading registry and policies for one projection.
 
-use std::net::IpAddr;
+use std::cell::OnceCell;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use crate::model::policy::{DestinationRule, VirtualService};
-use crate::model::{Name, Service, ServiceKey};
+use crate::model::{Service, ServiceKey};
 use crate::registry::Registry;
-use crate::view::Client;
+use crate::view::{Behind, Client, Passthrough, Place};
 use crate::xds::counts::Counts;
 use crate::xds::resources::{self, ServiceResources, Surroundings};
 
@@ -25,6 +25,10 @@ pub(in crate::xds) struct Reader<'a> {
     pub(in crate::xds) registry: &'a Registry,
     pub(in crate::xds) client: Client<'a>,
     pub(in crate::xds) counts: &'a Counts,
+    /// Where there are clients, as far as anything compares that.
+    pub(in crate::xds) places: &'a [Place],
+    /// Where the clients lead mesh traffic on, once somebody asked.
+    pub(in crate::xds) passthroughs: OnceCell<Vec<Passthrough<'a>>>,
 }
 
 /// What stands for a host of VirtualServices that is no service.
@@ -63,40 +67,35 @@ impl Reader<'_> {
 
     /// What `make` gives with what is known around a service.
     pub(in crate::xds) fn surrounded<T>(&self, make: impl FnOnce(&Surroundings<'_>) -> T) -> T {
-        let addresses = |key: &ServiceKey, port: &Name| self.addresses(key, port);
+        let behind = |key: &ServiceKey, port| match self.registry.service(key) {
+            Some(cell) => Behind::of(&cell.load(), port, &self.client),
+            None => Behind::default(),
+        };
         let lookup = |host: &str| self.visible(host);
-        make(&Surroundings { client: self.client, lookup: &lookup, addresses: &addresses })
+        let (client, places) = (self.client, self.places);
+        let passthroughs = self.passthroughs.get_or_init(|| client.passthroughs());
+        make(&Surroundings { client, lookup: &lookup, behind: &behind, passthroughs, places })
     }
 
     /// What a service contributes, and its age; `None` when it does not exist or another of its name is seen.
     pub(super) fn build(&self, key: &ServiceKey) -> Option<(i64, ServiceResources)> {
-        let addresses = |key: &ServiceKey, port: &Name| self.addresses(key, port);
-        let lookup = |host: &str| self.visible(host);
-        let around = Surroundings { client: self.client, lookup: &lookup, addresses: &addresses };
         let visible = self.visible(&key.hostname);
         let (created, made) = if is_stand_in(key) {
             let told = self.client.virtual_service_of(&key.hostname).filter(|_| visible.is_none())?;
             // After all services: names of those count first.
-            (i64::MAX, resources::host(&key.hostname, told, &around))
+            (i64::MAX, self.surrounded(|around| resources::host(&key.hostname, told, around)))
         } else {
             let record = self.registry.service(key)?.load().service.clone()?;
             if visible.is_some_and(|visible| visible.key != record.key) {
                 return None;
             }
-            (record.created, resources::service(&record, &around))
+            (record.created, self.surrounded(|around| resources::service(&record, around)))
         };
         Counts::add(&self.counts.service_builds);
+        for cluster in &made.reads.too_long {
+            tracing::warn!(cluster, "left out: Envoy takes no server name of more than 255 bytes");
+        }
         self.counts.unknown_destinations.fetch_add(made.reads.unknown as u64, Ordering::Relaxed);
         Some((created, made))
-    }
-
-    fn addresses(&self, key: &ServiceKey, port: &Name) -> Vec<IpAddr> {
-        let Some(cell) = self.registry.service(key) else {
-            return Vec::new();
-        };
-        let snapshot = cell.load();
-        let endpoints = snapshot.shards.iter().flat_map(|shard| shard.endpoints.iter());
-        let of_port = endpoints.filter(|endpoint| endpoint.port_name == *port);
-        of_port.flat_map(|endpoint| endpoint.addresses.iter().copied()).collect()
     }
 }

@@ -1,6 +1,8 @@
+mod collisions;
 mod gateways;
 mod headless;
 mod networks;
+mod places;
 mod sight;
 
 use std::sync::atomic::Ordering;
@@ -9,7 +11,7 @@ use super::*;
 use crate::model::policy::{
     CaptureMode, Destination, DestinationRule, EgressHost, EgressListener, EgressNamespace, Headers,
     HostPattern, HttpAction, HttpRoute, MeshConfig, OutboundPolicy, PolicyId, PolicyKind, PolicyMeta,
-    Rewrite, Sidecar, Subset, TrafficPolicy, VirtualService, Weighted, WorkloadSelector,
+    Sidecar, Subset, TrafficPolicy, VirtualService, Weighted, WorkloadSelector,
 };
 use crate::model::{
     ClusterRole, Dialect, EndpointShard, ExportTo, InterceptionMode, IpFamilies, Labels, PortProtocol,
@@ -133,22 +135,11 @@ fn routes(hosts: &str, to: &str) -> PolicyObject {
         hosts: vec![HostPattern::new(hosts)],
         gateways: vec!["mesh".into()],
         export_to: ExportTo::Unset,
-        http: vec![HttpRoute {
-            name: "".into(),
-            matches: Vec::new(),
-            action: HttpAction::Forward(vec![Weighted {
-                destination,
-                weight: 1,
-                headers: Headers::default(),
-            }]),
-            rewrite: Rewrite::default(),
-            timeout: None,
-            retries: None,
-            fault: None,
-            mirrors: Vec::new(),
-            cors: None,
+        http: vec![HttpRoute::new(HttpAction::Forward(vec![Weighted {
+            destination,
+            weight: 1,
             headers: Headers::default(),
-        }],
+        }]))],
         tls: Vec::new(),
         tcp: Vec::new(),
     }))

@@ -1,6 +1,7 @@
 //! What all services together contribute for one projection.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ops::Bound;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -8,13 +9,14 @@ use bytes::Bytes;
 use hashbrown::HashSet;
 
 use super::LINGER;
+use super::placed::Placed;
 use super::reader::{Reader, Used, stand_in};
-use crate::model::policy::{HostPattern, VirtualService};
+use crate::model::policy::{HostPattern, PolicyPart, VirtualService};
 use crate::model::{Hostname, Name, NetworkId, ServiceKey};
 use crate::registry::PolicySnapshot;
-use crate::view::Client;
+use crate::view::{Client, Compared, Place};
 use crate::xds::resource::{Encoded, Entry};
-use crate::xds::resources::{self, GatewayRoutes, ServiceResources, SharedChain};
+use crate::xds::resources::{self, Collision, GatewayRoutes, ServiceResources, SharedChain};
 
 /// Where a service stands in name conflicts: the oldest first.
 type Rank = (i64, ServiceKey);
@@ -36,8 +38,16 @@ pub(super) struct World {
     readers: HashMap<Hostname, BTreeSet<ServiceKey>>,
     /// Network → the services whose Envoy clusters were made of its gateways.
     through: HashMap<NetworkId, BTreeSet<ServiceKey>>,
-    /// Removed Envoy clusters and when they may go.
-    pub(super) lingering: BTreeMap<Name, (Arc<Encoded>, Instant)>,
+    /// Policies → the services whose Envoy clusters tell of endpoints that these say something of.
+    asking: HashMap<PolicyPart, BTreeSet<ServiceKey>>,
+    /// The services whose Envoy clusters differ by where clients are, with what they compare.
+    comparing: BTreeMap<ServiceKey, Compared>,
+    /// What those that the lists were made of compared.
+    pub(super) compared: Compared,
+    /// Where there are clients.
+    pub(super) places: BTreeMap<Place, Arc<Placed>>,
+    /// Removed Envoy clusters, of one place if they differed by that, and when they may go.
+    pub(super) lingering: BTreeMap<(Name, Option<Place>), (Arc<Encoded>, Instant)>,
     /// Route configurations somebody asked for.
     pub(super) built: HashMap<Name, Option<Arc<Encoded>>>,
 }
@@ -90,7 +100,43 @@ impl World {
     /// The services whose Envoy clusters were made of the gateways of some of these networks.
     pub(super) fn through(&self, networks: &HashSet<NetworkId>) -> BTreeSet<ServiceKey> {
         let of = |network: &NetworkId| self.through.get(network);
-        networks.iter().filter_map(of).flatten().cloned().collect()
+        // Some of the peer's answers look at all of them.
+        let all = (!networks.is_empty()).then(NetworkId::default);
+        networks.iter().chain(&all).filter_map(of).flatten().cloned().collect()
+    }
+
+    /// The services whose Envoy clusters asked some of these policies.
+    pub(super) fn asking(&self, parts: &HashSet<PolicyPart>) -> BTreeSet<ServiceKey> {
+        if self.asking.is_empty() {
+            return BTreeSet::new();
+        }
+        parts.iter().filter_map(|part| self.asking.get(part)).flatten().cloned().collect()
+    }
+
+    /// The services whose Envoy clusters differ by where clients are.
+    pub(super) fn comparing(&self) -> BTreeSet<ServiceKey> {
+        self.comparing.keys().cloned().collect()
+    }
+
+    /// What all of them compare.
+    pub(super) fn all_compared(&self) -> Compared {
+        let mut all = Compared::default();
+        self.comparing.values().for_each(|one| all.add(one));
+        all
+    }
+
+    /// The Envoy clusters that clients at a place have besides those of all, those that were just removed included.
+    pub(super) fn clusters_at(&self, place: &Place) -> Vec<Entry> {
+        let ranks = self.comparing.keys().filter_map(|key| self.ranks.get(key));
+        let made = ranks.filter_map(|(rank, _)| self.services.get(rank));
+        let own = made.filter_map(|made| made.placed.get(place)).flatten().cloned();
+        let spot = Some(place);
+        own.chain(self.lingering_at(spot)).collect()
+    }
+
+    fn lingering_at(&self, place: Option<&Place>) -> impl Iterator<Item = Entry> {
+        let of = self.lingering.iter().filter(move |((_, spot), _)| spot.as_ref() == place);
+        of.map(|((name, _), (encoded, _))| Entry { name: name.clone(), encoded: Arc::clone(encoded) })
     }
 
     /// Builds services anew; says whether anything differs and which routes it is part of.
@@ -150,8 +196,21 @@ impl World {
                 self.through.remove(network);
             }
         }
-        for cluster in &made.clusters {
-            self.lingering.insert(cluster.name.clone(), (Arc::clone(&cluster.encoded), now + LINGER));
+        for part in &made.reads.policies {
+            let asking = self.asking.entry(part.clone()).or_default();
+            asking.remove(&rank.1);
+            if asking.is_empty() {
+                self.asking.remove(part);
+            }
+        }
+        self.comparing.remove(&rank.1);
+        let mut linger = |cluster: &Entry, place: Option<&Place>| {
+            let spot = (cluster.name.clone(), place.cloned());
+            self.lingering.insert(spot, (Arc::clone(&cluster.encoded), now + LINGER));
+        };
+        made.clusters.iter().for_each(|cluster| linger(cluster, None));
+        for (place, clusters) in &made.placed {
+            clusters.iter().for_each(|cluster| linger(cluster, Some(place)));
         }
     }
 
@@ -165,8 +224,31 @@ impl World {
         for network in &made.reads.networks {
             self.through.entry(network.clone()).or_default().insert(rank.1.clone());
         }
+        for part in &made.reads.policies {
+            self.asking.entry(part.clone()).or_default().insert(rank.1.clone());
+        }
+        if !made.reads.compared.is_nothing() {
+            self.comparing.insert(rank.1.clone(), made.reads.compared.clone());
+        }
         for cluster in &made.clusters {
-            self.lingering.remove(&cluster.name);
+            self.revive(&cluster.name);
+        }
+        for (place, clusters) in &made.placed {
+            for cluster in clusters {
+                self.lingering.remove(&(cluster.name.clone(), Some(place.clone())));
+            }
+        }
+    }
+
+    /// An Envoy cluster is there for all clients: what was removed under its name, for whomever, is replaced by it.
+    fn revive(&mut self, name: &Name) {
+        let mut first = (name.clone(), None);
+        while self.lingering.remove(&first).is_some() || first.1.is_none() {
+            let next = self.lingering.range((Bound::Excluded(&first), Bound::Unbounded)).next();
+            match next.filter(|((of, _), _)| of == name) {
+                Some((spot, _)) => first = spot.clone(),
+                None => return,
+            }
         }
     }
 
@@ -205,11 +287,15 @@ impl World {
 
     /// All Envoy clusters, those that were just removed included.
     pub(super) fn clusters(&self) -> Vec<Entry> {
-        let lingering = self
-            .lingering
-            .iter()
-            .map(|(name, (encoded, _))| Entry { name: name.clone(), encoded: Arc::clone(encoded) });
-        self.all().flat_map(|part| part.clusters.iter().cloned()).chain(lingering).collect()
+        self.all().flat_map(|part| part.clusters.iter().cloned()).chain(self.lingering_at(None)).collect()
+    }
+
+    /// What is left out of shared listeners, and whose it is: services, and hosts of VirtualServices that are no service
+    /// (without a namespace). Cost ∝ the chains of all services.
+    pub(super) fn collisions(&self) -> Vec<Collision<ServiceKey>> {
+        let services = self.services.iter().map(|(rank, part)| (&rank.1, part.as_ref()));
+        let chains = services.flat_map(|(key, part)| part.chains.iter().map(|chain| (key.clone(), chain)));
+        resources::collisions(chains)
     }
 
     /// All listeners, of which of two with one name the first counts, and how many matches of shared ones were left

@@ -6,6 +6,8 @@ mod tests;
 
 use std::net::{IpAddr, SocketAddr};
 
+use bytes::Bytes;
+
 use super::backward::{Backward, Mark};
 use crate::model::{Health, Workload, WorkloadProfile};
 use crate::view::{
@@ -28,6 +30,15 @@ const SPARE: usize = 4;
 
 /// The assignment of the Envoy cluster `name` (R4.11–R4.17, R4.23, R4.24). Equal assignments have equal bytes (D20).
 pub fn assignment(name: &str, assignment: &Assignment<'_>) -> Encoded {
+    Encoded::wrap(ResourceType::Endpoint, name, written(name, assignment))
+}
+
+/// The same message, for an Envoy cluster that is told of its endpoints.
+pub(super) fn message(name: &str, assignment: &Assignment<'_>) -> Bytes {
+    written(name, assignment).finish()
+}
+
+fn written(name: &str, assignment: &Assignment<'_>) -> Backward {
     let mut writer = Writer {
         message: Backward::with_room(ROOM),
         name,
@@ -39,7 +50,7 @@ pub fn assignment(name: &str, assignment: &Assignment<'_>) -> Encoded {
     };
     assignment.groups.iter().rev().for_each(|group| writer.group(group));
     writer.message.text(1, name);
-    Encoded::wrap(ResourceType::Endpoint, name, writer.message)
+    writer.message
 }
 
 /// The answer for a name that has no endpoints, or does not exist (D22).
@@ -168,6 +179,12 @@ impl Writer<'_> {
                 }
                 message.close(1, end);
                 return;
+            }
+            Target::Named { host, port } => {
+                let end = message.mark();
+                message.number(3, u64::from(*port));
+                message.text(2, host);
+                message.close(1, end);
             }
             Target::Nowhere { port } => socket(message, None, *port),
             Target::Pipe(path) => {

@@ -1,13 +1,12 @@
 //! The Envoy clusters that policies send traffic to.
 
 use std::collections::BTreeSet;
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::model::policy::{Destination, HashKey, TrafficSettings, Weighted};
-use crate::model::{Hostname, Name, NetworkId, Service, ServiceKey};
-use crate::view::{Client, EdsName};
+use crate::model::policy::{Destination, HashKey, PolicyPart, TrafficSettings, Weighted};
+use crate::model::{Hostname, NetworkId, Service, ServiceKey};
+use crate::view::{Behind, Client, Compared, EdsName, Passthrough, Place};
 
 /// What a service is built from besides itself.
 pub struct Surroundings<'a> {
@@ -15,8 +14,12 @@ pub struct Surroundings<'a> {
     pub client: Client<'a>,
     /// The record that these clients see under a host name.
     pub lookup: &'a dyn Fn(&str) -> Option<Arc<Service>>,
-    /// The addresses behind a port (by name) of a service.
-    pub addresses: &'a dyn Fn(&ServiceKey, &Name) -> Vec<IpAddr>,
+    /// What is behind a port of a service.
+    pub behind: &'a dyn Fn(&ServiceKey, u16) -> Behind,
+    /// Where the clients lead mesh traffic on by its server name: [`Client::passthroughs`].
+    pub passthroughs: &'a [Passthrough<'a>],
+    /// Where there are clients, as far as anything compares that.
+    pub places: &'a [Place],
 }
 
 /// What was read of other services: when one of them changes, the reader may differ.
@@ -26,10 +29,16 @@ pub struct Reads {
     pub hosts: BTreeSet<Hostname>,
     /// Destinations that nobody knows: Envoy answers 503 there.
     pub unknown: usize,
+    /// Envoy clusters that were left out: Envoy refuses server names as long as theirs.
+    pub too_long: Vec<String>,
     /// Whether the service's own addresses were read.
     pub addresses: bool,
     /// The networks whose gateways were looked at.
     pub networks: BTreeSet<NetworkId>,
+    /// The PeerAuthentications that were asked which mTLS endpoints speak (R4.12).
+    pub policies: BTreeSet<PolicyPart>,
+    /// What was compared of where clients are (R4.32–R4.35).
+    pub compared: Compared,
 }
 
 /// An Envoy cluster that traffic goes to.

@@ -18,7 +18,7 @@ use envoy_types::util::pack_any;
 
 use super::destination::Target;
 use super::parts::{ads, flag, seconds, time};
-use crate::model::policy::HashKey;
+use crate::model::policy::{HashKey, PathNormalization};
 
 /// Name of the filter that answers preflights.
 pub(super) const CORS: &str = "envoy.filters.http.cors";
@@ -79,27 +79,37 @@ fn tcp_proxy_to(proxy: TcpProxy) -> Filter {
 }
 
 /// Routes requests by the route configuration `route`, asked over the stream.
-pub(super) fn http_outbound(listener: &str, route: &str) -> Filter {
+pub(super) fn http_outbound(listener: &str, route: &str, paths: PathNormalization) -> Filter {
     let rds = hcm::Rds { config_source: ads(), route_config_name: route.to_owned() };
-    outbound(listener, hcm::http_connection_manager::RouteSpecifier::Rds(rds))
+    outbound(listener, hcm::http_connection_manager::RouteSpecifier::Rds(rds), paths)
 }
 
 /// Routes requests by a route configuration given here.
 #[cfg(test)]
 pub(super) fn http_outbound_inline(routes: RouteConfiguration) -> Filter {
-    outbound("", hcm::http_connection_manager::RouteSpecifier::RouteConfig(routes))
+    let specifier = hcm::http_connection_manager::RouteSpecifier::RouteConfig(routes);
+    outbound("", specifier, PathNormalization::default())
 }
 
-fn outbound(listener: &str, specifier: hcm::http_connection_manager::RouteSpecifier) -> Filter {
-    manager(with_routes(http(format!("outbound_{listener};"), specifier)))
+fn outbound(
+    listener: &str,
+    specifier: hcm::http_connection_manager::RouteSpecifier,
+    paths: PathNormalization,
+) -> Filter {
+    manager(with_routes(http(format!("outbound_{listener};"), specifier, paths)))
 }
 
 /// Routes requests from outside by the route configuration `route`, asked over the stream, after what `guards` them.
 /// What clients say of themselves and of those before them counts for nothing.
-pub(super) fn http_gateway(listener: &str, route: &str, guards: &[hcm::HttpFilter]) -> Filter {
+pub(super) fn http_gateway(
+    listener: &str,
+    route: &str,
+    guards: &[hcm::HttpFilter],
+    paths: PathNormalization,
+) -> Filter {
     let rds = hcm::Rds { config_source: ads(), route_config_name: route.to_owned() };
     let specifier = hcm::http_connection_manager::RouteSpecifier::Rds(rds);
-    let mut http = with_routes(http(format!("outbound_{listener};"), specifier));
+    let mut http = with_routes(http(format!("outbound_{listener};"), specifier, paths));
     http.http_filters.splice(0..0, guards.iter().cloned());
     let details = hcm::http_connection_manager::SetCurrentClientCertDetails {
         subject: flag(true),
@@ -132,7 +142,12 @@ fn with_routes(mut manager: hcm::HttpConnectionManager) -> hcm::HttpConnectionMa
 
 /// Routes requests by a route configuration given here after what `guards` them, and tells the application who
 /// called (XFCC).
-pub(super) fn http_inbound(listener: &str, routes: RouteConfiguration, guards: &[hcm::HttpFilter]) -> Filter {
+pub(super) fn http_inbound(
+    listener: &str,
+    routes: RouteConfiguration,
+    guards: &[hcm::HttpFilter],
+    paths: PathNormalization,
+) -> Filter {
     let specifier = hcm::http_connection_manager::RouteSpecifier::RouteConfig(routes);
     let details = hcm::http_connection_manager::SetCurrentClientCertDetails {
         subject: flag(true),
@@ -140,7 +155,7 @@ pub(super) fn http_inbound(listener: &str, routes: RouteConfiguration, guards: &
         uri: true,
         ..Default::default()
     };
-    let mut http = http(format!("inbound_{listener};"), specifier);
+    let mut http = http(format!("inbound_{listener};"), specifier, paths);
     http.http_filters.splice(0..0, guards.iter().cloned());
     manager(hcm::HttpConnectionManager {
         forward_client_cert_details: hcm::http_connection_manager::ForwardClientCertDetails::AppendForward
@@ -153,7 +168,13 @@ pub(super) fn http_inbound(listener: &str, routes: RouteConfiguration, guards: &
 fn http(
     stat_prefix: String,
     route_specifier: hcm::http_connection_manager::RouteSpecifier,
+    paths: PathNormalization,
 ) -> hcm::HttpConnectionManager {
+    use hcm::http_connection_manager::PathWithEscapedSlashesAction as Escaped;
+    let escaped = match paths {
+        PathNormalization::DecodeAndMergeSlashes => Escaped::UnescapeAndForward,
+        _ => Escaped::ImplementationSpecificDefault,
+    };
     hcm::HttpConnectionManager {
         codec_type: hcm::http_connection_manager::CodecType::Auto.into(),
         stat_prefix,
@@ -165,7 +186,9 @@ fn http(
         // gRPC streams may be silent for as long as they like.
         stream_idle_timeout: seconds(0),
         use_remote_address: flag(false),
-        normalize_path: flag(true),
+        normalize_path: flag(paths >= PathNormalization::Base),
+        merge_slashes: paths >= PathNormalization::MergeSlashes,
+        path_with_escaped_slashes_action: escaped.into(),
         upgrade_configs: vec![hcm::http_connection_manager::UpgradeConfig {
             upgrade_type: "websocket".to_owned(),
             ..Default::default()

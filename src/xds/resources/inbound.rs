@@ -13,7 +13,7 @@ use super::inbound_chains::{self, Guards, Shape, Target};
 use super::inbound_cluster::{self, Application};
 use super::parts::{address, entry, flag, number, time, wildcard};
 use super::{BLACK_HOLE, INBOUND_PORT, OUTBOUND_PORT, filters, listener, rbac, tls};
-use crate::model::policy::{AuthorizationPolicy, ConnectionPool, MtlsMode};
+use crate::model::policy::{AuthorizationPolicy, ConnectionPool, MtlsMode, PathNormalization};
 use crate::model::{InterceptionMode, IpFamilies, Name, PortProtocol, ProxyKind, ServiceKey};
 use crate::view::{WorkloadKey, WorkloadMtls};
 use crate::xds::resource::{Entry, ResourceType};
@@ -55,6 +55,8 @@ pub struct InboundPolicy {
     pub pool: Option<ConnectionPool>,
     /// How long is waited for the first bytes of a client; `None` for Envoy's own limit.
     pub detection_timeout: Option<Duration>,
+    /// What is made of the paths of requests before they are looked at.
+    pub paths: PathNormalization,
 }
 
 /// What a workload's proxy gets for its inbound side.
@@ -80,6 +82,7 @@ pub fn inbound(ports: &[InboundPort], key: &WorkloadKey, policy: &InboundPolicy)
         guards: Guards {
             mtls: tls::server(accepted),
             rbac: rbac::filters(&policy.authorization, &policy.trust_domains),
+            paths: policy.paths,
         },
     };
     let ports = distinct(ports);

@@ -11,7 +11,7 @@ use super::listener::{MESH_ALPN, PLAIN_ALPN, chain};
 use super::parts::number;
 use super::{filters, rbac, route};
 use crate::model::PortProtocol;
-use crate::model::policy::MtlsMode;
+use crate::model::policy::{MtlsMode, PathNormalization};
 
 /// Mesh traffic that is HTTP.
 const MESH_HTTP_ALPN: [&str; 3] = ["istio-http/1.0", "istio-http/1.1", "istio-h2"];
@@ -53,6 +53,8 @@ pub(super) struct Guards {
     pub(super) mtls: TransportSocket,
     /// Who may ask for what.
     pub(super) rbac: rbac::Filters,
+    /// What is made of paths before that.
+    pub(super) paths: PathNormalization,
 }
 
 impl Shape {
@@ -97,7 +99,7 @@ pub(super) fn chains(target: &Target, guards: &Guards) -> Vec<lds::FilterChain> 
 impl Target {
     fn http(&self, transport: &str, alpn: &[&str], guards: &Guards) -> lds::FilterChain {
         let routes = route::inbound(&self.cluster, self.service_port, self.decorator.as_deref());
-        let filter = filters::http_inbound(&self.name, routes, &guards.rbac.http);
+        let filter = filters::http_inbound(&self.name, routes, &guards.rbac.http, guards.paths);
         chain(&self.http_name, Some(self.matching(transport, alpn)), filter)
     }
 

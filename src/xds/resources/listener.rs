@@ -13,9 +13,9 @@ use envoy_types::pb::envoy::config::listener::v3 as lds;
 use prost::Message;
 
 pub(super) use shared::of_names;
-pub use shared::{SharedChain, SharedListener, shared};
+pub use shared::{Collision, SharedChain, SharedListener, collisions, shared};
 
-use super::cluster::Port;
+use super::cluster::{Port, Way};
 use super::destination::{Reads, Surroundings, Target};
 use super::parts::{address, entry, flag, number, put_field, seconds, time, wildcard};
 use super::{BLACK_HOLE, OUTBOUND_PORT, PASSTHROUGH, RESERVED_PORTS, filters};
@@ -95,7 +95,8 @@ pub(super) fn on_sockets(port: &Port<'_>, around: &Surroundings<'_>, reads: &mut
         let route = http.then(|| socket.to_string());
         match &route {
             Some(route) => {
-                let filter = filters::http_outbound(&listener.name, route);
+                let paths = around.client.mesh().path_normalization;
+                let filter = filters::http_outbound(&listener.name, route, paths);
                 listener.filter_chains = vec![chain("", None, filter)];
             }
             None => connections(&mut listener, port, around, reads),
@@ -120,7 +121,8 @@ fn bound(port: &Port<'_>, ip: IpAddr, bind: bool, around: &Surroundings<'_>, rea
     let mut listener = on(ip, number);
     match &route {
         Some(route) => {
-            let filter = filters::http_outbound(&listener.name, route);
+            let paths = around.client.mesh().path_normalization;
+            let filter = filters::http_outbound(&listener.name, route, paths);
             listener.filter_chains = vec![chain("", None, filter)];
         }
         None => connections(&mut listener, port, around, reads),
@@ -182,7 +184,7 @@ fn tcp_routes<'a>(port: &Port<'_>, around: &Surroundings<'a>) -> Option<&'a Virt
 
 /// To the Envoy cluster of the port itself.
 fn own_filter(port: &Port<'_>) -> lds::Filter {
-    let cluster = port.name(None, false);
+    let cluster = port.name(None, Way::Outbound).to_string();
     let settings = port.rule.map(|rule| rule.settings(port.port.number, "")).unwrap_or_default();
     filters::tcp_to(&cluster.clone(), &[Target { cluster, weight: 1, settings }])
 }
@@ -212,7 +214,7 @@ fn detect(listener: &mut lds::Listener, route: &str, otherwise: lds::FilterChain
         application_protocols: PLAIN_ALPN.map(str::to_owned).into(),
         ..Default::default()
     };
-    let http = filters::http_outbound(&listener.name, route);
+    let http = filters::http_outbound(&listener.name, route, client.mesh().path_normalization);
     listener.filter_chains = vec![chain("", Some(plain_http), http)];
     listener.default_filter_chain = Some(otherwise);
     listener.listener_filters = vec![filters::http_inspector()];

@@ -6,6 +6,7 @@ mod side_effects;
 mod virtual_service;
 
 use std::collections::BTreeSet;
+use std::net::Ipv6Addr;
 
 use bytes::Bytes;
 use envoy_types::pb::envoy::config::route::v3 as rds;
@@ -14,7 +15,7 @@ use envoy_types::util::pack_any;
 use prost::Message;
 
 use super::PASSTHROUGH;
-use super::cluster::Port;
+use super::cluster::{Port, Way};
 use super::destination::{Reads, Surroundings};
 use super::parts::{flag, number, put_bytes, put_field, seconds};
 use crate::model::policy::VirtualService;
@@ -47,7 +48,7 @@ pub(super) fn virtual_host(
         }
     }
     let name = format!("{host}:{number}");
-    let mut route = to_cluster("default", port.name(None, false), Some(retry()));
+    let mut route = to_cluster("default", port.name(None, Way::Outbound).to_string(), Some(retry()));
     route.decorator = operation(&name);
     if let (Some(rule), Some(rds::route::Action::Route(action))) = (port.rule, &mut route.action) {
         let balancer = rule.settings(number, "").load_balancer;
@@ -77,14 +78,14 @@ pub(super) fn virtual_host_of(
 ) -> Option<Bytes> {
     let routes = virtual_service::routes(told, host, port, around, reads);
     let short = short_names(host, &around.client.key().dns_domain);
-    let domains = match host.starts_with('*') {
-        true => vec![host.to_owned()],
+    let domains = match host.starts_with('*') || is_v6(host) {
+        true => vec![authority(host)],
         false => [host.to_owned(), format!("{host}.")].into_iter().chain(short).collect(),
     };
     (!routes.is_empty()).then(|| routed(host, port, domains, &routes))
 }
 
-pub(super) use virtual_service::routes as requests;
+pub(super) use virtual_service::{Routes, split as requests};
 
 /// The virtual host of a domain of a router; `https_only` sends plain requests to HTTPS.
 pub(super) fn of_gateway(domain: &str, port: u16, routes: &[Bytes], https_only: bool) -> Bytes {
@@ -95,12 +96,21 @@ pub(super) fn of_gateway(domain: &str, port: u16, routes: &[Bytes], https_only: 
     };
     let frame = rds::VirtualHost {
         name: format!("{domain}:{port}"),
-        domains: vec![domain.to_owned()],
+        domains: vec![authority(domain)],
         require_tls: requirement.into(),
         include_request_attempt_count: true,
         ..Default::default()
     };
     encoded(&frame, routes)
+}
+
+fn is_v6(host: &str) -> bool {
+    host.parse::<Ipv6Addr>().is_ok()
+}
+
+/// A host as requests name it: an IPv6 address in brackets.
+fn authority(host: &str) -> String {
+    if is_v6(host) { format!("[{host}]") } else { host.to_owned() }
 }
 
 /// A virtual host with encoded routes.
@@ -334,5 +344,19 @@ fn retry() -> rds::RetryPolicy {
         host_selection_retry_max_attempts: PICKS,
         retriable_status_codes: vec![503],
         ..Default::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_name_an_ipv6_address_in_brackets() {
+        let named = |host| authority(host);
+        assert_eq!(
+            (named("fd00::1"), named("10.0.0.1"), named("a.b")),
+            ("[fd00::1]".to_owned(), "10.0.0.1".to_owned(), "a.b".to_owned())
+        );
     }
 }

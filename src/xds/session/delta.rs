@@ -128,7 +128,7 @@ impl DeltaSession {
             !request.resource_names_subscribe.is_empty() || !request.resource_names_unsubscribe.is_empty();
         match (&request.error_detail, outstanding) {
             (Some(error), answered) if answered.is_some() || !watch.open => {
-                Outcome::Nack { message: watch.pacing.rejected(&error.message) }
+                Outcome::Nack { message: watch.pacing.rejected(&error.message), answers: answered.is_some() }
             }
             (Some(_), _) => Outcome::Stale,
             (None, Some(nonce)) => {

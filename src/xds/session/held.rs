@@ -31,7 +31,7 @@ impl Holding {
 /// The shared lists that were written, and by name what differs from them (D18).
 #[derive(Debug, Default)]
 pub(super) struct Held {
-    base: [Arc<ResourceList>; 2],
+    base: [Arc<ResourceList>; 3],
     exceptions: BTreeMap<Name, Holding>,
 }
 
@@ -58,7 +58,7 @@ impl Held {
     }
 
     /// The lists last compared with.
-    pub(super) fn base(&self) -> &[Arc<ResourceList>; 2] {
+    pub(super) fn base(&self) -> &[Arc<ResourceList>; 3] {
         &self.base
     }
 
@@ -74,7 +74,7 @@ impl Held {
 
     /// Makes `lists` the reference. What the client holds stays the same; returns the names of which the old
     /// and the new lists differ. Free when the lists are the same.
-    pub(super) fn rebase(&mut self, lists: [Arc<ResourceList>; 2]) -> Vec<Name> {
+    pub(super) fn rebase(&mut self, lists: [Arc<ResourceList>; 3]) -> Vec<Name> {
         let mut touched = Vec::new();
         for (old, new) in self.base.iter().zip(&lists) {
             if !Arc::ptr_eq(old, new) && old.hash() != new.hash() {

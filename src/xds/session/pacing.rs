@@ -65,6 +65,11 @@ impl Pacing {
         self.responses += 1;
     }
 
+    /// Whether the response `nonce` is neither accepted nor rejected yet.
+    pub(super) fn awaits(&self, nonce: u64) -> bool {
+        self.outstanding.contains(&nonce)
+    }
+
     /// Takes the answer to `nonce`, and with it to everything before; false when it is not outstanding.
     pub(super) fn answered(&mut self, nonce: u64) -> bool {
         let Some(index) = self.outstanding.iter().position(|known| *known == nonce) else {

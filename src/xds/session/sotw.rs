@@ -38,13 +38,14 @@ impl SotwSession {
         };
         limits.check_names(kind, &request.resource_names)?;
         let first = !self.watches.of(kind).open;
+        let superseded = !first && self.is_superseded(kind, &request.response_nonce);
         let mut effects = Effects {
             kind: Some(kind),
             opened: first.then_some(kind),
             outcome: self.outcome(kind, &request, now),
             ..Effects::default()
         };
-        if effects.outcome == Outcome::Stale {
+        if effects.outcome == Outcome::Stale || superseded {
             return Ok(effects);
         }
         self.watches.open(kind);
@@ -92,24 +93,34 @@ impl SotwSession {
     }
 
     fn outcome(&mut self, kind: ResourceType, request: &DiscoveryRequest, now: Instant) -> Outcome {
+        let superseded = self.is_superseded(kind, &request.response_nonce);
         let watch = self.watches.of_mut(kind);
         let nonce = request.response_nonce.parse::<u64>().ok();
         // Without a response there is nothing to be stale against; without a nonce it is a new subscription (D26).
         let fresh = !watch.open || request.response_nonce.is_empty();
-        if let (false, Some(last)) = (fresh, watch.pacing.last_nonce())
-            && nonce != Some(last)
-        {
+        // An answer may have several parts; the client may reject any of them.
+        let part = request.error_detail.is_some() && nonce.is_some_and(|nonce| watch.pacing.awaits(nonce));
+        if superseded && !part {
             return Outcome::Stale;
         }
         let answered = nonce.filter(|nonce| !fresh && watch.pacing.answered(*nonce));
         match (&request.error_detail, answered) {
-            (Some(error), _) => Outcome::Nack { message: watch.pacing.rejected(&error.message) },
+            (Some(error), answered) => {
+                Outcome::Nack { message: watch.pacing.rejected(&error.message), answers: answered.is_some() }
+            }
             (None, Some(nonce)) => {
                 watch.pacing.accepted(nonce, now);
                 Outcome::Ack
             }
             (None, None) => Outcome::Subscribe,
         }
+    }
+
+    /// Whether a request with this nonce answers another response than the last.
+    fn is_superseded(&self, kind: ResourceType, nonce: &str) -> bool {
+        let watch = self.watches.of(kind);
+        let last = watch.pacing.last_nonce().filter(|_| watch.open && !nonce.is_empty());
+        last.is_some_and(|last| nonce.parse() != Ok(last))
     }
 
     /// X-S05 to X-S07. `named`: the request names something, if only `*`.
@@ -124,7 +135,10 @@ impl SotwSession {
             watch.wildcard = true;
             watch.lists = ListsDue::Push;
         } else if !wildcard && watch.wildcard {
+            // A name asked for beside it may still be owed.
+            let answer = watch.answer;
             watch.end_wildcard();
+            watch.answer = answer;
         }
         watch.star = star;
     }

@@ -60,9 +60,9 @@ impl Source for World {
         Self::encode(kind, name, "")
     }
 
-    fn lists(&self, kind: ResourceType) -> [Arc<ResourceList>; 2] {
+    fn lists(&self, kind: ResourceType) -> [Arc<ResourceList>; 3] {
         // Names that begin with `own` are the proxy's own.
-        [false, true].map(|own| {
+        let [shared, own] = [false, true].map(|own| {
             let of_kind =
                 self.content.iter().filter(|((k, name), _)| *k == kind && name.starts_with("own") == own);
             let entries = of_kind.map(|((_, name), text)| Entry {
@@ -70,7 +70,8 @@ impl Source for World {
                 encoded: Self::encode(kind, name, text),
             });
             Arc::new(ResourceList::new(entries.collect()))
-        })
+        });
+        [Arc::default(), shared, own]
     }
 
     fn all_synced(&self) -> bool {

@@ -99,6 +99,8 @@ pub(super) struct Watch {
     /// Names reported by `initial_resource_versions` that were not looked at yet or are withheld (D27).
     inherited: BTreeSet<Name>,
     withheld: BTreeSet<Name>,
+    /// Whether something reported so was found to be as it is.
+    pub(super) kept: bool,
     dirty: BTreeSet<Name>,
     owed: BTreeMap<Name, Owed>,
 }
@@ -246,7 +248,8 @@ impl Watch {
             self.withheld.insert(name);
             return;
         }
-        self.inherited.remove(&name);
+        let inherited = self.inherited.remove(&name);
+        self.kept |= inherited && matches!(verdict, Verdict::Keep);
         batch.push |= push && matches!(verdict, Verdict::Send(_) | Verdict::Remove);
         match verdict {
             Verdict::Send(encoded) => {

@@ -148,6 +148,7 @@ impl Watches {
             let mut status = watch.pacing.status(now, wall);
             status.subscribed = watch.names.len();
             status.wildcard = watch.wildcard;
+            status.kept = watch.kept;
             (kind, status)
         })
         .collect::<BTreeMap<_, _>>()

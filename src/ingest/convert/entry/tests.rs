@@ -24,7 +24,15 @@ fn in_network() -> ClusterNetwork {
 fn share_of(object: &ServiceEntryObject, host: &str, selected: &[Member], is_home: bool) -> EntryShare {
     let (context, of_cluster, key) = (test_context(), in_network(), key());
     entry_share(
-        EntryInput { context: &context, of_cluster: &of_cluster, key: &key, object, selected, is_home },
+        EntryInput {
+            context: &context,
+            of_cluster: &of_cluster,
+            namespace: None,
+            key: &key,
+            object,
+            selected,
+            is_home,
+        },
         host,
     )
 }
@@ -332,4 +340,17 @@ fn r4_14_spelled_out_endpoints_are_told_apart_by_where_they_stand() {
     assert_eq!(share.skipped.len(), 1, "{:?}", share.skipped);
     let told: Vec<_> = share.endpoints.iter().map(|endpoint| endpoint.workload.telemetry()).collect();
     assert_eq!(told, ["e-1;a;e-1;;c1", "e-2;a;own;;c1"]);
+}
+
+#[test]
+fn fields_that_nobody_knows_are_told_wherever_they_stand() {
+    let share = share(json!({"hosts": ["x.example"], "adresses": ["1.2.3.4"], "resolution": "STATIC",
+        "ports": [{"number": 80, "name": "http", "protocl": "TCP"}],
+        "endpoints": [{"address": "192.0.2.1"}, {"address": "192.0.2.2", "lables": {}}]}));
+    assert_eq!(share.endpoints.len(), 2, "the rest is used");
+    let fields: Vec<_> = share.skipped.iter().map(|one| one.split(": ").next().unwrap()).collect();
+    assert_eq!(fields, ["spec.adresses", "spec.ports[0].protocl", "spec.endpoints[1].lables"]);
+    let entry: WorkloadEntryObject =
+        serde_json::from_value(json!({"spec": {"address": "192.0.2.1", "wieght": 2}})).unwrap();
+    assert_eq!(entry.remarks(), ["spec.wieght: not known here: it has no effect"]);
 }

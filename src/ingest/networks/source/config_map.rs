@@ -142,14 +142,15 @@ impl<P: Publisher> Document<P> {
     }
 
     fn publish(&mut self, text: &str) {
-        match self.publisher.take(text, &format!("{}, key {}", self.origin, P::KEY)) {
+        let origin = format!("{}, key {}", self.origin, P::KEY);
+        match self.publisher.take(text, &origin) {
             Ok(()) => {
                 self.before = None;
                 self.publisher.memory().note(|documents| *P::of(documents) = Some(text.into()));
             }
-            // Told by the publisher.
-            Err(_) => {
+            Err(problem) => {
                 self.recall();
+                self.publisher.unreadable(&origin, &problem);
                 self.publisher.nothing();
             }
         }

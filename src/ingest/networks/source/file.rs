@@ -58,8 +58,9 @@ impl MeshFile {
                 }
                 Ok(text) => {
                     self.text = text;
-                    // Told by the publisher; the last good version stands.
-                    let _ = publisher.take(&self.text, &origin);
+                    if let Err(problem) = publisher.take(&self.text, &origin) {
+                        publisher.unreadable(&origin, &problem);
+                    }
                     unreadable = false;
                 }
                 Err(error) => {

@@ -1,5 +1,6 @@
 //! ServiceEntries and WorkloadEntries, which API servers know as JSON only.
 
+use super::json::Noting;
 use super::{Map, ObjectMeta, Text, Texts, json_message};
 use crate::ingest::objects::{
     EntryPort, EntryResolution, ServiceEntryObject, TRAFFIC_DISTRIBUTION_ANNOTATION, WorkloadEntryObject,
@@ -11,17 +12,17 @@ const HEALTH_CHECKS: &str = "proxy.istio.io/health-checks-enabled";
 
 json_message! { ServiceEntry {
     metadata: ObjectMeta<'a>, "metadata";
-    spec: ServiceEntrySpec<'a>, "spec";
+    spec: Noting<'a, ServiceEntrySpec<'a>>, "spec";
     status: ServiceEntryStatus<'a>, "status";
 } }
 
 json_message! { ServiceEntrySpec {
     hosts: Texts<'a>, "hosts";
     addresses: Texts<'a>, "addresses";
-    ports: Vec<ServiceEntryPort<'a>>, "ports";
+    ports: Vec<Noting<'a, ServiceEntryPort<'a>>>, "ports";
     location: Text<'a>, "location";
     resolution: Text<'a>, "resolution";
-    endpoints: Vec<WorkloadEntrySpec<'a>>, "endpoints";
+    endpoints: Vec<Noting<'a, WorkloadEntrySpec<'a>>>, "endpoints";
     selector: Option<WorkloadSelector<'a>>, "workloadSelector";
     export_to: Texts<'a>, "exportTo";
     alt_names: Texts<'a>, "subjectAltNames";
@@ -49,7 +50,7 @@ json_message! { AllocatedAddress {
 
 json_message! { WorkloadEntry {
     metadata: ObjectMeta<'a>, "metadata";
-    spec: WorkloadEntrySpec<'a>, "spec";
+    spec: Noting<'a, WorkloadEntrySpec<'a>>, "spec";
     status: WorkloadEntryStatus<'a>, "status";
 } }
 
@@ -109,6 +110,19 @@ fn is_host(text: &str) -> bool {
     text == "*" || (text.len() <= 253 && rest.split('.').all(label))
 }
 
+/// How many fields that nobody knows are kept.
+const MAX_UNKNOWN: usize = 10;
+
+/// Fields of a ServiceEntry that nobody knows, also in its ports and endpoints.
+fn unknown(spec: &Noting<'_, ServiceEntrySpec<'_>>) -> Vec<Name> {
+    let ports = spec.ports.iter().enumerate();
+    let ports = ports.flat_map(|(n, port)| port.unknown(&format!("spec.ports[{n}]")).collect::<Vec<_>>());
+    let endpoints = spec.endpoints.iter().enumerate();
+    let endpoints =
+        endpoints.flat_map(|(n, one)| one.unknown(&format!("spec.endpoints[{n}]")).collect::<Vec<_>>());
+    spec.unknown("spec").chain(ports).chain(endpoints).take(MAX_UNKNOWN).collect()
+}
+
 /// A host name as everybody compares it.
 fn lower(text: &Text<'_>) -> Name {
     if text.bytes().any(|byte| byte.is_ascii_uppercase()) {
@@ -138,12 +152,14 @@ impl WorkloadEntrySpec<'_> {
 
 impl From<ServiceEntry<'_>> for ServiceEntryObject {
     fn from(raw: ServiceEntry<'_>) -> Self {
-        let (meta, spec) = (raw.metadata, raw.spec);
+        let unknown = unknown(&raw.spec);
+        let (meta, spec) = (raw.metadata, raw.spec.message);
         Self {
+            unknown,
             hosts: hosts(&spec.hosts),
             addresses: spec.addresses.filled(),
             allocated: raw.status.addresses.iter().map(|one| (lower(&one.host), one.value.name())).collect(),
-            ports: spec.ports.iter().map(EntryPort::from).collect(),
+            ports: spec.ports.iter().map(|port| EntryPort::from(&port.message)).collect(),
             mesh_external: &*spec.location != "MESH_INTERNAL",
             resolution: match &*spec.resolution {
                 "STATIC" => EntryResolution::Static,
@@ -151,7 +167,7 @@ impl From<ServiceEntry<'_>> for ServiceEntryObject {
                 "DNS_ROUND_ROBIN" => EntryResolution::DnsRoundRobin,
                 _ => EntryResolution::None,
             },
-            endpoints: spec.endpoints.into_iter().map(WorkloadEntryObject::from).collect(),
+            endpoints: spec.endpoints.into_iter().map(|one| one.message.into()).collect(),
             selector: spec.selector.map(|selector| selector.labels.into_labels()),
             export_to: spec.export_to.filled(),
             alt_names: spec.alt_names.filled(),
@@ -176,7 +192,8 @@ impl From<&ServiceEntryPort<'_>> for EntryPort {
 impl From<WorkloadEntry<'_>> for WorkloadEntryObject {
     /// Labels of the object itself count too, and before those of its spec.
     fn from(raw: WorkloadEntry<'_>) -> Self {
-        let mut object = Self::from(raw.spec);
+        let unknown = raw.spec.unknown("spec").collect();
+        let mut object = Self { unknown, ..Self::from(raw.spec.message) };
         let good = |one: &WorkloadEntryCondition<'_>| &*one.r#type == "Healthy" && &*one.status == "True";
         let probed = raw.metadata.annotations.get(HEALTH_CHECKS).is_some_and(|value| &**value == "true");
         object.unready = probed && !raw.status.conditions.iter().any(good);
@@ -200,6 +217,7 @@ impl From<WorkloadEntrySpec<'_>> for WorkloadEntryObject {
             weight: raw.weight,
             service_account: raw.service_account.common(),
             unready: false,
+            unknown: Vec::new(),
         }
     }
 }

@@ -7,6 +7,7 @@ use std::marker::PhantomData;
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 use super::values::{Text, room};
+use crate::model::Name;
 
 /// Something JSON can say; each type takes what it understands. The default is what is missing or `null`.
 pub(in crate::ingest::objects) trait Json<'de>: Default {
@@ -93,6 +94,46 @@ pub(in crate::ingest::objects) fn fields<'de, T: Fields<'de>, A: MapAccess<'de>>
         }
     }
     Ok(message)
+}
+
+/// A message that people write by hand, and the names of fields that it does not have.
+#[derive(Debug, Default)]
+pub(in crate::ingest::objects) struct Noting<'a, T> {
+    /// What was read.
+    pub(in crate::ingest::objects) message: T,
+    others: Vec<Text<'a>>,
+}
+
+impl<T> Noting<'_, T> {
+    /// The paths of fields that the message does not have; they may be of any length.
+    pub(in crate::ingest::objects) fn unknown(&self, path: &str) -> impl Iterator<Item = Name> {
+        let short = |name: &str| name.chars().take(60).collect::<String>();
+        self.others.iter().map(move |name| Name::from(format!("{path}.{}", short(name))))
+    }
+}
+
+impl<T> std::ops::Deref for Noting<'_, T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.message
+    }
+}
+
+impl<'de, T: Fields<'de>> Json<'de> for Noting<'de, T> {
+    const EXPECTED: &'static str = "an object";
+
+    fn from_map<A: MapAccess<'de>>(mut map: A) -> Result<Self, A::Error> {
+        let mut noting = Self::default();
+        while let Some(name) = key(&mut map)? {
+            if !noting.message.field(&name, &mut map)? {
+                skip(&mut map)?;
+                room(noting.others.len(), A::Error::custom)?;
+                noting.others.push(name);
+            }
+        }
+        Ok(noting)
+    }
 }
 
 struct Take<T>(PhantomData<T>);

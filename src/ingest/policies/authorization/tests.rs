@@ -166,7 +166,7 @@ fn a_selector_selects_by_labels_and_nothing_else() {
         json!({"matchLabels": {"app": "a"}, "matchExpressions": []}),
     ] {
         let spec = json!({"selector": selector, "rules": [{}]});
-        assert!(read(spec.clone()).unwrap_err().starts_with("selector"), "{spec}");
+        assert!(read(spec.clone()).unwrap_err().starts_with("spec.selector"), "{spec}");
         let closed = closed(PolicyMeta { created: 1, id: PolicyId::new("ns", "p") }, &spec);
         assert!(closed.selector.is_everything() && closed.is_about("ns", "root", None, |_| None));
     }
@@ -186,5 +186,7 @@ fn a_selector_selects_by_labels_and_nothing_else() {
 fn a_document_of_another_shape_is_an_error() {
     assert!(read(json!({"action": "MAYBE"})).unwrap_err().contains("MAYBE"));
     assert!(read(json!({"rules": {}})).unwrap_err().starts_with("spec"));
-    assert!(read(json!({"rules": [{"when": [{"values": ["x"]}]}]})).unwrap_err().starts_with("rules[0]"));
+    assert!(
+        read(json!({"rules": [{"when": [{"values": ["x"]}]}]})).unwrap_err().starts_with("spec.rules[0]")
+    );
 }

@@ -1,5 +1,7 @@
 //! `localityLbSetting` and `zoneAwareLbSetting` (R4.29–R4.35).
 
+use std::collections::BTreeSet;
+
 use super::At;
 use crate::model::Name;
 use crate::model::policy::{Distribute, Failover, LocalityLb, ZoneAwareLb};
@@ -85,17 +87,19 @@ fn failovers(at: &At<'_>) -> Result<Vec<Failover>, String> {
 /// R4.34. Each label once.
 fn failover_priority(at: &At<'_>) -> Result<Vec<Name>, String> {
     let labels: Vec<Name> = at.list("failoverPriority", |label| label.filled().map(Name::from))?;
-    let key = |label: &Name| label.split('=').next().unwrap_or_default().to_owned();
-    let again = labels
-        .iter()
-        .enumerate()
-        .find(|(index, label)| labels[..*index].iter().any(|other| key(other) == key(label)));
+    let mut seen = BTreeSet::new();
+    let again = labels.iter().enumerate().find(|(_, label)| !seen.insert(key(label)));
     match again {
         Some((index, label)) => {
             Err(format!("{at}.failoverPriority[{index}]: label `{}` comes twice", key(label)))
         }
         None => Ok(labels),
     }
+}
+
+/// The label of a key `label` or `label=value`.
+fn key(label: &Name) -> &str {
+    label.split('=').next().unwrap_or_default()
 }
 
 fn pattern(at: &At<'_>) -> Result<Name, String> {

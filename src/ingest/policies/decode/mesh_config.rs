@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::{At, Notes, Terms, locality, names, sidecar, traffic};
 use crate::model::policy::{
-    LabelRequirement, MeshConfig, NamespaceSelector, ServiceScopeRule, ServiceSettings,
+    LabelRequirement, MeshConfig, NamespaceSelector, PathNormalization, ServiceScopeRule, ServiceSettings,
 };
 use crate::model::{ExportTo, Name};
 
@@ -32,15 +32,50 @@ pub(in crate::ingest) fn mesh_config(
     let at = At::noted("", &value, &notes);
     at.object().map_err(|_| "not a MeshConfig: a document of fields belongs there".to_owned())?;
     let mesh = read(&at, usual)?;
-    // Most of the document is for proxies and for other control planes.
-    at.each(|part, _| {
-        if !notes.has_seen(part.value()) {
-            notes.saw(part.value());
-            notes.leave(part.value());
-        }
-    });
+    let others = value.as_object().into_iter().flatten().filter(|(name, _)| UNREAD.contains(&name.as_str()));
+    for (_, part) in others {
+        notes.saw(part);
+        notes.leave(part);
+    }
     Ok((mesh, notes.problems(&at)))
 }
+
+/// Fields of a MeshConfig that are not read: most of the document is for proxies and for other control planes.
+const UNREAD: [&str; 33] = [
+    "accessLogEncoding",
+    "accessLogFile",
+    "accessLogFormat",
+    "ca",
+    "caCertificates",
+    "certificates",
+    "compliancePolicy",
+    "configSources",
+    "defaultConfig",
+    "defaultHttpRetryPolicy",
+    "defaultProviders",
+    "disableEnvoyListenerLog",
+    "dnsRefreshRate",
+    "enableEnvoyAccessLogService",
+    "enablePrometheusMerge",
+    "enableTracing",
+    "extensionProviders",
+    "inboundClusterStatName",
+    "inboundTrafficPolicy",
+    "ingressClass",
+    "ingressControllerMode",
+    "ingressSelector",
+    "ingressService",
+    "meshMTLS",
+    "outboundClusterStatName",
+    "pathNormalization",
+    "proxyHttpPort",
+    "proxyInboundListenPort",
+    "proxyListenPort",
+    "tcpKeepalive",
+    "thriftConfig",
+    "tlsDefaults",
+    "verifyCertificateAtClient",
+];
 
 fn read(at: &At<'_>, usual: MeshConfig) -> Result<MeshConfig, String> {
     let upgrades = [("DO_NOT_UPGRADE", false), ("UPGRADE", true)];
@@ -67,7 +102,24 @@ fn read(at: &At<'_>, usual: MeshConfig) -> Result<MeshConfig, String> {
             .read("protocolDetectionTimeout", At::duration)?
             .unwrap_or(usual.protocol_detection_timeout),
         h2_upgrade: at.read("h2UpgradePolicy", |at| at.one_of(&upgrades))?.unwrap_or(usual.h2_upgrade),
+        path_normalization: at
+            .read("pathNormalization", paths)?
+            .flatten()
+            .unwrap_or(usual.path_normalization),
     })
+}
+
+/// How paths are normalized, if that is said.
+fn paths(at: &At<'_>) -> Result<Option<PathNormalization>, String> {
+    at.object()?;
+    let kinds = [
+        ("DEFAULT", PathNormalization::Base),
+        ("NONE", PathNormalization::None),
+        ("BASE", PathNormalization::Base),
+        ("MERGE_SLASHES", PathNormalization::MergeSlashes),
+        ("DECODE_AND_MERGE_SLASHES", PathNormalization::DecodeAndMergeSlashes),
+    ];
+    at.read("normalization", |kind| kind.one_of(&kinds))
 }
 
 /// A text that is not empty, or nothing.

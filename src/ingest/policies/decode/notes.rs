@@ -49,7 +49,7 @@ impl Notes {
         unknown.truncate(MAX_UNKNOWN);
         let mut problems = self.told.take();
         problems.extend(unknown);
-        problems.extend((more > 0).then(|| format!("{more} more fields are not supported here")));
+        problems.extend((more > 0).then(|| format!("{more} more fields are not known here")));
         problems
     }
 
@@ -59,7 +59,7 @@ impl Notes {
         }
         at.each(|child, is_named| {
             if is_named && !self.has_seen(child.value()) {
-                unknown.push(format!("{child}: not supported here: it has no effect"));
+                unknown.push(format!("{child}: not known here: it has no effect"));
             } else {
                 self.unknown(child, unknown);
             }

@@ -19,19 +19,26 @@ pub(super) struct Field<'a> {
     value: Option<&'a Value>,
     /// Where it is noted who looked at what.
     notes: Option<&'a Notes>,
+    /// Whether errors leave out what it holds (Z-24).
+    is_secret: bool,
 }
 
 impl<'a> Field<'a> {
     /// The object at `path`.
     pub(super) fn root(path: &str, at: &At<'a>) -> Self {
         let value = Some(at.value()).filter(|value| !value.is_null());
-        Self { path: path.to_owned(), value, notes: at.notes() }
+        Self { path: path.to_owned(), value, notes: at.notes(), is_secret: false }
+    }
+
+    /// The same, of which no error repeats what it and everything below holds: that may be anybody's credential (Z-24).
+    pub(super) fn secret(self) -> Self {
+        Self { is_secret: true, ..self }
     }
 
     /// A field of that name below, with this value.
     fn below(&self, path: String, value: Option<&'a Value>) -> Self {
         self.notes.zip(value).inspect(|(notes, value)| notes.saw(value));
-        Self { path, value, notes: self.notes }
+        Self { path, value, notes: self.notes, is_secret: self.is_secret }
     }
 
     /// Notes that this has no effect, or not the one that it was written for.
@@ -61,7 +68,11 @@ impl<'a> Field<'a> {
 
     /// What is wrong with it.
     pub(super) fn bad(&self, why: &str) -> String {
-        let mut shown = self.value.map_or_else(|| "not set".to_owned(), ToString::to_string);
+        let mut shown = match self.value {
+            None => "not set".to_owned(),
+            Some(_) if self.is_secret => "a value".to_owned(),
+            Some(value) => value.to_string(),
+        };
         if let Some((at, _)) = shown.char_indices().nth(SHOWN) {
             shown.truncate(at);
             shown.push('…');
@@ -187,5 +198,7 @@ mod tests {
         assert_eq!(root.get("b").expect("b").text(), Err("spec.b: 1: is no text".to_owned()));
         assert!(root.get("b").expect("b").get("c").is_err());
         assert_eq!(root.get("none").expect("none").text(), Ok(""));
+        let secret = root.get("b").expect("b").secret();
+        assert_eq!(secret.text(), Err("spec.b: a value: is no text".to_owned()), "Z-24");
     }
 }

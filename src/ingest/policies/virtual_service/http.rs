@@ -301,7 +301,7 @@ pub(super) fn headers(field: &Field<'_>) -> Decoded<Headers> {
 }
 
 fn changes(field: &Field<'_>) -> Decoded<HeaderChanges> {
-    let pairs = |name: &str| field.get(name)?.map()?.iter().map(pair).collect::<Decoded<Vec<_>>>();
+    let pairs = |name: &str| field.get(name)?.secret().map()?.iter().map(pair).collect::<Decoded<Vec<_>>>();
     let gone = |one: &Field<'_>| {
         let name = one.text()?;
         let ok = HEADER_NAME.takes(name) && !is_authority(name);

@@ -32,6 +32,15 @@ fn short_hosts_are_services_of_the_own_namespace() {
 }
 
 #[test]
+fn addresses_are_no_short_hosts() {
+    let route = json!([{"route": [{"destination": {"host": "FD00::2"}}]}]);
+    let made = decode(json!({"hosts": ["fd00::1", "10.0.0.1"], "http": route})).expect("valid");
+    let hosts: Vec<_> = made.hosts.iter().map(|host| host.as_str()).collect();
+    assert_eq!(hosts, ["fd00::1", "10.0.0.1"]);
+    assert_eq!(made.destinations().next().expect("one").host.as_str(), "fd00::2");
+}
+
+#[test]
 fn hosts_are_read_in_lower_case() {
     let route = json!([{"route": [{"destination": {"host": "Reviews"}}]}]);
     let made =
@@ -159,7 +168,7 @@ fn errors_name_the_field_and_its_value() {
         (
             http(json!({"route": to, "headers": {"request": {"set": {"x": "100%"}}}})),
             "request.set[x]",
-            "100%",
+            "write %% for a percent sign",
         ),
         (
             http(json!({"route": [{"destination": {"host": "a"}}, {"destination": {"host": "b"}}]})),
@@ -333,6 +342,23 @@ fn what_of_a_virtual_service_has_no_effect_is_told() {
         "odd",
     ];
     assert_eq!(told, expected, "{problems:?}");
+}
+
+#[test]
+fn z24_values_of_headers_are_in_no_error() {
+    let to = json!([{"destination": {"host": "a"}}]);
+    for of in ["set", "add"] {
+        for value in [json!("s3cret\n"), json!(["s3cret"]), json!("s3cret 100%")] {
+            let headers = json!({"request": {of: {"authorization": value}}});
+            let spec = json!({"hosts": ["a"], "http": [{"route": to, "headers": headers}]});
+            let told = decode(spec).expect_err("a bad value");
+            assert!(told.contains(&format!("headers.request.{of}[authorization]")), "{told}");
+            assert!(!told.contains("s3cret"), "{told}");
+        }
+        let spec = json!({"hosts": ["a"], "http": [{"route": to, "headers": {"response": {of: "s3cret"}}}]});
+        let told = decode(spec).expect_err("a bad map");
+        assert!(!told.contains("s3cret"), "{told}");
+    }
 }
 
 #[test]

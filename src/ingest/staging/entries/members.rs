@@ -24,9 +24,12 @@ impl Staging {
 
     pub(super) fn workload_entry_changed(&mut self, key: ObjectKey, _: Option<Arc<WorkloadEntryObject>>) {
         let object = self.entries.workloads.get(&key).cloned();
+        let unknown = object.as_deref().map(WorkloadEntryObject::remarks).unwrap_or_default();
         let of_cluster = self.networks.of_cluster();
         let member = object.map(|object| Member::of_entry(&self.context, of_cluster, &key, object));
-        let notes = member.iter().filter_map(|member| member.as_ref().err().cloned()).collect();
+        let mut notes: Vec<String> =
+            member.iter().filter_map(|member| member.as_ref().err().cloned()).collect();
+        notes.extend(unknown);
         self.quarantine.set_entry(ObjectKind::WorkloadEntry, &key, notes);
         let member = member.and_then(Result::ok);
         if self.entries.members.get(&key) == member.as_ref() {

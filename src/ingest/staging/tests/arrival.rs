@@ -322,6 +322,12 @@ fn r4_9_the_config_clusters_services_carry_the_labels_of_their_namespace() {
     assert!(labels(&mut remote).is_empty(), "nobody reads them there");
     let mut context = convert::test_context();
     context.gateways.config_cluster = true;
+    let mut single = Staging::new(context.clone(), "istio-system".into(), Arc::default());
+    single.apply(apply(&service("s0")));
+    single.take();
+    single.apply(apply(&namespace("x")));
+    assert_eq!(single.take().shards.len(), 0, "no rule asks for them in a mesh of one network");
+    context.service_scopes = true;
     let mut home = Staging::new(context, "istio-system".into(), Arc::default());
     home.apply(apply(&service("s0")));
     home.take();

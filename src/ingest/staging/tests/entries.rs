@@ -151,6 +151,48 @@ fn d07_entries_of_one_host_may_name_their_ports_differently() {
 }
 
 #[test]
+fn d07_what_the_service_of_a_host_lacks_is_under_no_port_of_it() {
+    let mut staging = home();
+    let key = ServiceKey::new("a", "a.a.svc.cluster.local");
+    let mut service = service("a");
+    service["spec"]["ports"] = json!([{"name": "http", "port": 80, "targetPort": 8080}]);
+    staging.apply(apply(&service));
+    let one = |name: &str, ports: Value, address: &str| {
+        let spec = json!({"hosts": ["a.a.svc.cluster.local"], "resolution": "STATIC",
+            "ports": ports, "endpoints": [{"address": address}]});
+        apply(&entry(name, spec))
+    };
+    let both = json!([{"number": 80, "name": "web"}, {"number": 8080, "name": "http"}]);
+    staging.apply(one("e", both, "10.0.0.1"));
+    staging.apply(one("f", json!([{"number": 8080, "name": "http"}]), "10.0.0.2"));
+    assert_eq!(behind(&mut staging, &key, 80), ["10.0.0.1:80"]);
+    assert_eq!(addresses(&mut staging, &key), ["10.0.0.1"], "the other machine serves no port of it");
+}
+
+#[test]
+fn r4_9_and_r4_37_entries_carry_what_their_namespace_says() {
+    let mut staging = home();
+    staging.context.service_scopes = true;
+    let spec = json!({"hosts": ["x.example"], "resolution": "STATIC", "ports": [{"number": 80, "name": "http"}],
+        "endpoints": [{"address": "10.0.0.1"}]});
+    staging.apply(apply(&entry("e", spec)));
+    staging.take();
+    let namespace = |labels: Value| json!({"kind": "Namespace", "metadata": {"name": "a", "labels": labels}});
+    staging.apply(apply(&namespace(json!({"team": "x"}))));
+    let said = |staging: &mut Staging| {
+        let state = staging.state();
+        let service = of(&state, &external()).expect("told").service.clone().expect("a record");
+        let waypoint = service.ingress_waypoint.as_ref().map(ToString::to_string);
+        (service.namespace_labels.get("team").map(ToString::to_string), waypoint)
+    };
+    assert_eq!(staging.take().shards.len(), 1);
+    assert_eq!(said(&mut staging), (Some("x".into()), None));
+    let labels = json!({"istio.io/use-waypoint": "w", "istio.io/ingress-use-waypoint": "true"});
+    staging.apply(apply(&namespace(labels)));
+    assert_eq!(said(&mut staging), (None, Some("a/w.a.svc.cluster.local".into())));
+}
+
+#[test]
 fn r5_37_pods_are_selected_only_where_that_is_on() {
     let mut staging = home();
     staging.context.entries.select_pods = false;

@@ -7,8 +7,8 @@ use super::look::{Finding, Sample};
 use super::position::Order;
 use super::side::{Ask, Reply};
 use super::{Lane, Machine, Output, Told};
-use crate::ingest::objects::Object;
 use crate::ingest::objects::wire::{ApiStatus, Revision, decode_list, decode_one};
+use crate::ingest::objects::{Object, plural};
 use crate::ingest::watch::{Failure, ListReason, SourceEvent};
 
 impl<T: Object> Machine<T> {
@@ -84,7 +84,7 @@ impl<T: Object> Machine<T> {
 
     fn probe_subject(&self) -> String {
         let at = if self.name.is_empty() { "" } else { " at " };
-        format!("probe of {}s ({}?limit=1{at}{})", T::KIND, self.urls.path(), self.name)
+        format!("probe of {} ({}?limit=1{at}{})", plural(T::KIND), self.urls.path(), self.name)
     }
 
     /// The server reads its store, and this was its revision when it was asked.

@@ -9,6 +9,14 @@ use super::{Headers, HttpAction, HttpMatch, HttpRoute, Rewrite, Sources, TextMat
 use crate::model::policy::PolicyId;
 use crate::model::{ExportTo, Name};
 
+/// What the routes of delegates may cost one object: a route of a delegate stands in it once for every route that leads
+/// on to it, so both may be within their limits, and their product not. Counted in routes, and what is in them.
+const MAX_LED_ON: usize = 20_000;
+/// As many bytes of a body count as one route.
+const BODY: usize = 4096;
+/// So many routes that are left out are told one by one.
+const MAX_TOLD: usize = 100;
+
 /// Headers or parameters by name.
 type Named = Vec<(Name, Option<TextMatch>)>;
 
@@ -24,14 +32,14 @@ impl VirtualService {
     /// It with the routes of its delegates in the place of those that lead on to them, and what is left out and why.
     /// `find` looks an object up; `default` is what objects export that do not say. A delegate that is not there, not
     /// exported to its namespace, or has hosts of its own has no routes; a route of a delegate that asks for what is
-    /// never led on to it is left out. What the delegate does not say (rewriting, retries, faults, …) holds as said
+    /// never led on to it is left out, and so is what is more than 20 000 routes and matches. What the delegate does not say (rewriting, retries, faults, …) holds as said
     /// here.
     pub fn with_delegates<'a>(
         &self,
         find: impl Fn(&PolicyId) -> Option<&'a Self>,
         default: &ExportTo,
     ) -> (Self, Vec<String>) {
-        let (mut http, mut left_out) = (Vec::new(), Vec::new());
+        let (mut http, mut left_out, mut room) = (Vec::new(), Told::default(), MAX_LED_ON);
         for (index, route) in self.http.iter().enumerate() {
             let HttpAction::Delegate(id) = &route.action else {
                 http.push(route.clone());
@@ -46,6 +54,16 @@ impl VirtualService {
                 }
             };
             for (inner, own) in delegate.http.iter().enumerate() {
+                // Those that come to nothing count too: they are looked at.
+                let Some(rest) = room.checked_sub(cost(route, own)) else {
+                    left_out.push(format!(
+                        "{place}: with http[{inner}] of {id} there are more than {MAX_LED_ON} routes and matches of \
+                         delegates; it and all further ones are left out"
+                    ));
+                    room = 0;
+                    break;
+                };
+                room = rest;
                 match led_on(route, own) {
                     Some(merged) => http.push(merged),
                     None => left_out.push(format!(
@@ -55,7 +73,7 @@ impl VirtualService {
                 }
             }
         }
-        (Self { http, ..self.clone() }, left_out)
+        (Self { http, ..self.clone() }, left_out.all())
     }
 
     fn delegate<'a>(
@@ -73,6 +91,38 @@ impl VirtualService {
             return Err("is not exported to this namespace");
         }
         Ok(found)
+    }
+}
+
+/// What a route of a delegate counts under a route that leads on to it.
+fn cost(root: &HttpRoute, own: &HttpRoute) -> usize {
+    let body = match &own.action {
+        HttpAction::Respond(answer) => answer.body.len() / BODY,
+        _ => 0,
+    };
+    1 + body + root.matches.len().max(1).saturating_mul(own.matches.len().max(1))
+}
+
+/// What is left out and why: the first ones one by one.
+#[derive(Default)]
+struct Told {
+    texts: Vec<String>,
+    more: usize,
+}
+
+impl Told {
+    fn push(&mut self, text: String) {
+        match self.texts.len() < MAX_TOLD {
+            true => self.texts.push(text),
+            false => self.more += 1,
+        }
+    }
+
+    fn all(mut self) -> Vec<String> {
+        if self.more > 0 {
+            self.texts.push(format!("{} more routes of delegates are left out", self.more));
+        }
+        self.texts
     }
 }
 
@@ -224,18 +274,7 @@ mod tests {
     use crate::model::policy::{DirectResponse, HostPattern, PolicyMeta};
 
     fn route(name: &str, matches: Vec<HttpMatch>, action: HttpAction) -> HttpRoute {
-        HttpRoute {
-            name: name.into(),
-            matches,
-            action,
-            rewrite: Rewrite::default(),
-            timeout: None,
-            retries: None,
-            fault: None,
-            mirrors: Vec::new(),
-            cors: None,
-            headers: Headers::default(),
-        }
+        HttpRoute { name: name.into(), matches, ..HttpRoute::new(action) }
     }
 
     fn answer(name: &str, matches: Vec<HttpMatch>) -> HttpRoute {
@@ -371,6 +410,31 @@ mod tests {
         let quick = HttpRoute { timeout: Some(Duration::from_secs(1)), ..answer("", Vec::new()) };
         assert_eq!(led_on(&slow, &quick).expect("led on").timeout, Some(Duration::from_secs(1)));
         assert_eq!(led_on(&slow, &answer("", Vec::new())).expect("led on").timeout, slow.timeout);
+    }
+
+    #[test]
+    fn routes_do_not_multiply_without_limit() {
+        let many = |count: usize, one: HttpRoute| vec![one; count];
+        let made = |root: Vec<HttpRoute>, own: Vec<HttpRoute>| {
+            let delegate = object("team/pages", &[], own);
+            let root = object("shop/root", &["a.b"], root);
+            let (made, left_out) = root.with_delegates(|_| Some(&delegate), &ExportTo::Everywhere);
+            (made.http.len(), left_out)
+        };
+        let (routes, told) = made(many(3000, to(Vec::new())), many(2000, answer("", Vec::new())));
+        assert!((5000..=MAX_LED_ON).contains(&routes), "{routes}");
+        assert!(told.len() == MAX_TOLD + 1 && told[0].contains("are left out"), "{told:?}");
+        let paths = || vec![path(prefix("/a")); 300];
+        let (routes, told) = made(many(1, to(paths())), many(9, answer("", paths())));
+        assert_eq!((routes, told.len()), (0, 1), "so many matches of one route");
+        let large = HttpAction::Respond(DirectResponse { status: 200, body: vec![b'x'; 1 << 20] });
+        let (routes, _) = made(many(1000, to(Vec::new())), many(1, HttpRoute::new(large)));
+        assert!((1..100).contains(&routes), "{routes}");
+        let none = many(3000, answer("", vec![path(prefix("/b"))]));
+        let (routes, told) = made(many(3000, to(vec![path(prefix("/a"))])), none);
+        assert_eq!((routes, told.len()), (0, MAX_TOLD + 1), "those that come to nothing");
+        let (routes, told) = made(many(2, to(Vec::new())), many(2000, answer("", Vec::new())));
+        assert_eq!((routes, told.len()), (4000, 0));
     }
 
     #[test]

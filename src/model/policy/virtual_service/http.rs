@@ -45,6 +45,22 @@ pub struct HttpRoute {
 }
 
 impl HttpRoute {
+    /// Every request, as it is.
+    pub fn new(action: HttpAction) -> Self {
+        Self {
+            name: Name::default(),
+            matches: Vec::new(),
+            action,
+            rewrite: Rewrite::default(),
+            timeout: None,
+            retries: None,
+            fault: None,
+            mirrors: Vec::new(),
+            cors: None,
+            headers: Headers::default(),
+        }
+    }
+
     /// Every destination, those of copies included.
     pub fn destinations(&self) -> impl Iterator<Item = &Destination> {
         let to: &[Weighted] = match &self.action {

@@ -60,7 +60,8 @@ impl Location {
         let plain = |resource: &&Value| !resource["name"].as_str().unwrap_or("/").contains('/');
         let resource = resources.iter().filter(plain).find(|resource| resource["kind"] == *kind)?;
         let scope = if resource["namespaced"] == true { Scope::Namespaced } else { Scope::Cluster };
-        let prefix = format!("/apis/{}", object["apiVersion"].as_str()?);
+        let version = object["apiVersion"].as_str()?;
+        let prefix = format!("{}/{version}", if version.contains('/') { "/apis" } else { "/api" });
         Some(Self::at(&prefix, resource["name"].as_str()?, scope, object))
     }
 

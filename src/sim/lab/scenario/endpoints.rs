@@ -48,7 +48,7 @@ pub(super) async fn scale(stage: &Stage) -> Result<(), LabError> {
     Ok(())
 }
 
-async fn replicas(lab: &Lab, cluster: &str, deployment: &str) -> Result<usize, LabError> {
+pub(super) async fn replicas(lab: &Lab, cluster: &str, deployment: &str) -> Result<usize, LabError> {
     let found = lab.cluster(cluster)?.api().get(("Deployment", NAMESPACE, deployment)).await?;
     let count = found.and_then(|object| object["spec"]["replicas"].as_u64());
     count.and_then(|count| usize::try_from(count).ok()).ok_or_else(|| LabError::Missing {
@@ -181,7 +181,7 @@ pub(super) async fn flap(stage: &Stage) -> Result<(), LabError> {
     let seen = followed.and_then(|()| in_time("what the API servers say", start.elapsed(), FOLLOW_LIMIT));
     stage.expect("truth-in-the-end", seen);
     stage.expect("endpoints-only", quiet.unchanged(&stage.lab).await);
-    stage.expect("pushed-as-needed", pushed(stage, &updates).await);
+    stage.expect("pushed-as-needed", pushed(stage, &updates, pods.len()).await);
     Ok(())
 }
 
@@ -216,8 +216,8 @@ fn updates(stage: &Stage) -> BTreeMap<String, u64> {
     latest.clients.iter().map(|(name, client)| (name.clone(), client.updates.eds)).collect()
 }
 
-/// Endpoints were pushed, at most once per flip.
-async fn pushed(stage: &Stage, before: &BTreeMap<String, u64>) -> Seen {
+/// Endpoints were pushed, at most once per flip of each pod.
+async fn pushed(stage: &Stage, before: &BTreeMap<String, u64>, pods: usize) -> Seen {
     // The counters are looked at every second.
     let seen = stage.record.rows().len() + 1;
     until("a later look at the counters", ANSWER_LIMIT, async || match stage.record.rows().len() {
@@ -229,11 +229,11 @@ async fn pushed(stage: &Stage, before: &BTreeMap<String, u64>) -> Seen {
     for (client, after) in updates(stage) {
         let pushes = after.saturating_sub(before.get(&client).copied().unwrap_or(0));
         // Back and forth, and one that was on its way.
-        let most = 2 * u64::from(stage.times) + 1;
+        let most = 2 * u64::from(stage.times) * pods as u64 + 1;
         if pushes == 0 || pushes > most {
             return Err(wrong(format!("{client} gets 1 to {most} pushes of endpoints"), pushes.to_string()));
         }
         seen.push(format!("{client} got {pushes}"));
     }
-    Ok(format!("{} flips, pushes of endpoints: {}", 2 * stage.times, seen.join(", ")))
+    Ok(format!("{} flips of {pods} pods, pushes of endpoints: {}", 2 * stage.times, seen.join(", ")))
 }

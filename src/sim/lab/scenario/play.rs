@@ -25,6 +25,10 @@ use super::{
 const SOME: u64 = 10;
 /// Between two looks at all Envoy clusters.
 const LOOK: Duration = Duration::from_millis(100);
+/// How long what was just deleted may stay.
+const QUIET: Duration = Duration::from_secs(10);
+/// All ServiceEntries.
+const ENTRIES: &str = "/apis/networking.istio.io/v1/serviceentries";
 /// The expectation that the lab is as it was.
 const RESTORED: &str = "restored";
 /// How many reports of one scenario a run directory may hold.
@@ -37,12 +41,17 @@ pub async fn play(lab: Arc<Lab>, request: Request, replies: Replies, cancel: Can
         Ok(prepared) => prepared,
         Err(why) => return refuse(why),
     };
+    match cordoned(&lab, &stage.cluster.name).await {
+        Ok(None) => {}
+        Ok(Some(why)) => return refuse(why),
+        Err(error) => return Reply::Refused(Refusal { why: error.in_full(), usage: false }),
+    }
     let started_at = humantime::format_rfc3339_millis(SystemTime::now()).to_string();
     let what = format!("scenario {} on {}", scenario.name, stage.cluster.name);
     lab.say(&format!("{what} begins"));
     let checks = perform(scenario, &stage, &replies, &cancel).await;
     // Here too: the asker may be gone.
-    lab.say(&verdict(&what, &checks));
+    lab.say(&verdict(&what, &checks, cancel.is_cancelled()));
     let mut report = Report {
         scenario: scenario.name.to_owned(),
         ok: checks.iter().all(|check| check.ok),
@@ -58,16 +67,34 @@ pub async fn play(lab: Arc<Lab>, request: Request, replies: Replies, cancel: Can
 }
 
 /// What the lab's own terminal says at the end.
-fn verdict(what: &str, checks: &[Expectation]) -> String {
+fn verdict(what: &str, checks: &[Expectation], interrupted: bool) -> String {
     let failed: Vec<&str> =
         checks.iter().filter(|check| !check.ok).map(|check| check.name.as_str()).collect();
     match failed[..] {
         [] => format!("{what}: ok"),
+        _ if interrupted && !failed.contains(&RESTORED) => {
+            format!("{what}: interrupted; the lab is as it was")
+        }
         _ if failed.contains(&RESTORED) => {
             format!("{what}: failed ({}); the lab is not as it was, start it anew", failed.join(", "))
         }
         _ => format!("{what}: failed ({}); the lab is as it was", failed.join(", ")),
     }
+}
+
+/// Why no pod may find a place: a node that somebody cordoned. A scenario would wait for its pods in vain, or uncordon
+/// what it did not cordon.
+async fn cordoned(lab: &Lab, cluster: &str) -> Result<Option<String>, LabError> {
+    let nodes = lab.cluster(cluster)?.api().list(("Node", "", "")).await?;
+    let closed = nodes.iter().filter(|node| node["spec"]["unschedulable"] == true);
+    let names: Vec<&str> = closed.filter_map(|node| node["metadata"]["name"].as_str()).collect();
+    let why = || {
+        let names = names.join(" ");
+        format!(
+            "{names} of {cluster} is cordoned, so pods may find no place: `kubectl uncordon {names}` first"
+        )
+    };
+    Ok((!names.is_empty()).then(why))
 }
 
 /// The scenario and its stage; else what is wrong with the request.
@@ -99,6 +126,9 @@ fn check_options(scenario: &Scenario, request: &Request) -> Result<(), String> {
     if let Some((option, _)) = given.iter().find(|(option, given)| *given && !scenario.takes.contains(option))
     {
         return Err(format!("scenario {} takes no {option}", scenario.name));
+    }
+    if request.for_ms == Some(0) {
+        return Err("--for is longer than 0s".to_owned());
     }
     if request.for_ms.is_some_and(|ms| Duration::from_millis(ms) > LONGEST) {
         return Err(format!("--for is at most {}", humantime::format_duration(LONGEST)));
@@ -205,12 +235,53 @@ struct Before {
 
 impl Before {
     async fn look(stage: &Stage) -> Result<Self, LabError> {
+        forgotten(stage).await?;
         let mut clusters = Vec::new();
         for client in &stage.clients {
             clusters.push(outbound(client).await?);
         }
         Ok(Self { truth: truth(&stage.lab, &HELLOWORLD).await?, clusters })
     }
+}
+
+/// Waits until no client has an Envoy cluster of a Service or ServiceEntry that was deleted just now: those stay for a
+/// few seconds (D25), and would be missed afterwards.
+async fn forgotten(stage: &Stage) -> Result<(), LabError> {
+    let hosts = hosts(&stage.lab).await?;
+    for client in &stage.clients {
+        let quiet = until_every("clients have Services that exist only", QUIET, LOOK, async || {
+            let now = outbound(client).await.map_err(|error| error.to_string())?;
+            let odd: Vec<String> = now.into_iter().filter(|name| !hosts.contains(host(name))).collect();
+            if odd.is_empty() { Ok(()) } else { Err(odd.join(", ")) }
+        });
+        // Envoy may also have what is neither; whether that stays is seen at the end.
+        if let Err(error) = quiet.await {
+            stage.say(error.to_string());
+        }
+    }
+    Ok(())
+}
+
+/// The host in `outbound|PORT|SUBSET|HOST`.
+fn host(envoy_cluster: &str) -> &str {
+    envoy_cluster.rsplit('|').next().unwrap_or(envoy_cluster)
+}
+
+/// The hosts of all Services and ServiceEntries.
+async fn hosts(lab: &Lab) -> Result<BTreeSet<String>, LabError> {
+    let mut hosts = BTreeSet::new();
+    for cluster in lab.clusters() {
+        for service in cluster.api().list(("Service", "", "")).await? {
+            let text = |key: &str| service["metadata"][key].as_str().unwrap_or_default().to_owned();
+            hosts.insert(format!("{}.{}.svc.cluster.local", text("name"), text("namespace")));
+        }
+        // Where the kind is not installed, there are none.
+        for entry in cluster.api().list(ENTRIES).await.unwrap_or_default() {
+            let named = entry["spec"]["hosts"].as_array().into_iter().flatten();
+            hosts.extend(named.filter_map(|host| host.as_str().map(str::to_owned)));
+        }
+    }
+    Ok(hosts)
 }
 
 async fn outbound(client: &Client) -> Result<BTreeSet<String>, LabError> {

@@ -11,9 +11,10 @@ use super::super::client::{Client, authority};
 use super::super::kubelet::Role;
 use super::super::plan::{ClusterPlan, HELLOWORLD, NAMESPACE};
 use super::super::pod::RunningPod;
+use super::super::truth::truth;
 use super::super::wait::until;
 use super::super::world::app_deployment_name;
-use super::endpoints::{app_pods, has_ready, set_ready};
+use super::endpoints::{app_pods, has_ready, replicas, set_ready};
 use super::gateway::far;
 use super::split::split_as;
 use super::stage::{ANSWER_LIMIT, PATIENCE, Stage, hosts_of};
@@ -65,9 +66,10 @@ pub(super) async fn weights(stage: &Stage) -> Result<(), LabError> {
     let far = far(stage)?;
     let (name, deployment) = (stage.cluster.name.clone(), app_deployment_name(&stage.cluster));
     let (of, called) = (name.clone(), deployment.clone());
-    stage.undo_by(format!("{deployment} of {name} has 1 replica"), move |lab| async move {
-        lab.cluster(&of)?.api().scale(&called, 1).await?;
-        has_ready(&lab, &of, 1).await.map(drop)
+    let before = replicas(&stage.lab, &name, &deployment).await?;
+    stage.undo_by(format!("{deployment} of {name} has {before} replicas"), move |lab| async move {
+        lab.cluster(&of)?.api().scale(&called, before).await?;
+        has_ready(&lab, &of, before).await.map(drop)
     });
     stage.lab.cluster(&name)?.api().scale(&deployment, MANY).await?;
     has_ready(&stage.lab, &name, MANY).await?;
@@ -81,13 +83,10 @@ pub(super) async fn weights(stage: &Stage) -> Result<(), LabError> {
         Err(error) => Err(error),
     };
     stage.expect("weights-shown", shown);
-    let shares: BTreeMap<String, u32> = stage
-        .lab
-        .plan()
-        .clusters
-        .iter()
-        .map(|one| (one.name.clone(), if one.name == name { MANY as u32 } else { 1 }))
-        .collect();
+    let now = truth(&stage.lab, &HELLOWORLD).await?;
+    let ready = |one: &ClusterPlan| u32::try_from(now.count(&one.name)).unwrap_or(u32::MAX);
+    let shares: BTreeMap<String, u32> =
+        stage.lab.plan().clusters.iter().map(|one| (one.name.clone(), ready(one))).collect();
     stage.expect("split-by-weight", all_split(&far, |_| shares.clone()).await);
     Ok(())
 }

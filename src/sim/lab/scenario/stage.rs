@@ -222,7 +222,7 @@ pub(super) async fn hosts_of(client: &Client) -> Result<Hosts, LabError> {
 /// `took`, if it is within the promise.
 pub(super) fn in_time(what: &str, took: Duration, limit: Duration) -> Seen {
     if took > limit {
-        return Err(wrong(format!("{what} within {limit:?}"), format!("{took:?}")));
+        return Err(wrong(format!("{what} within {limit:?}"), format!("{} ms", took.as_millis())));
     }
     Ok(format!("{what} within {} ms", took.as_millis()))
 }

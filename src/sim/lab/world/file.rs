@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 use thiserror::Error;
 
+use crate::sim::world::{is_unknown, reason};
+
 /// Annotation that puts an object into one cluster; without it, it goes into all.
 const CLUSTER: &str = "tombolo.dev/cluster";
 /// The namespace of objects that name none, as for kubectl.
@@ -77,12 +79,28 @@ pub fn check_clusters(world: &[WorldObject], clusters: &[String]) -> Result<(), 
     })
 }
 
+/// Whether synthetic API servers have every object's kind.
+///
+/// # Errors
+/// [`WorldError::Object`].
+pub fn check_kinds(world: &[WorldObject]) -> Result<(), WorldError> {
+    let text = |one: &WorldObject, key: &str| one.object[key].as_str().unwrap_or_default().to_owned();
+    let unknown = world.iter().find(|one| is_unknown(&text(one, "apiVersion"), &text(one, "kind")));
+    unknown.map_or(Ok(()), |one| {
+        let (version, kind) = (text(one, "apiVersion"), text(one, "kind"));
+        let problem = format!("the lab's API servers have no kind {kind} in {version}");
+        Err(WorldError::Object { at: one.at.clone(), problem })
+    })
+}
+
 fn parse(file: &str, text: &str) -> Result<Vec<WorldObject>, WorldError> {
     let mut objects = Vec::new();
     for (number, (line, document)) in (1..).zip(documents(text)) {
         let at = format!("{file}:{line}: document {number}");
-        let parsed: Value = serde_saphyr::from_str(document)
-            .map_err(|error| WorldError::Syntax { at: at.clone(), problem: error.to_string() })?;
+        let parsed: Value = serde_saphyr::from_str(document).map_err(|error| WorldError::Syntax {
+            at: at.clone(),
+            problem: reason(&error.without_snippet().to_string()),
+        })?;
         match (&parsed["kind"], &parsed["items"]) {
             _ if parsed.is_null() => {}
             (Value::String(kind), Value::Array(items)) if kind.ends_with("List") => {
@@ -183,6 +201,7 @@ metadata:
     fn what_is_wrong_is_said_with_its_place() {
         let said = |text: &str| parse("w.yaml", text).unwrap_err().to_string();
         assert!(said("kind: [").starts_with("w.yaml:1: document 1: "));
+        assert_eq!(said(": x"), "w.yaml:1: document 1: a key is missing before `:`");
         assert_eq!(said("\n---\na: 1"), "w.yaml:3: document 1: it has no kind: is it a Kubernetes object?");
         assert_eq!(said("kind: Pod\napiVersion: v1"), "w.yaml:1: document 1, Pod: it has no metadata.name");
         assert_eq!(
@@ -198,6 +217,16 @@ metadata:
         check_clusters(&objects, &clusters(&["east", "west"])).unwrap();
         let error = check_clusters(&objects, &clusters(&["east"])).unwrap_err().to_string();
         assert!(error.contains("Deployment cart") && error.contains("\"west\""), "{error}");
+    }
+
+    #[test]
+    fn a_kind_that_no_api_server_has_is_refused() {
+        check_kinds(&parse("shop.yaml", FILE).unwrap()).unwrap();
+        check_kinds(&parse("x.yaml", "{apiVersion: a.example/v1, kind: Foo, metadata: {name: a}}").unwrap())
+            .unwrap();
+        let foo = parse("x.yaml", "{apiVersion: v1, kind: Foo, metadata: {name: a}}").unwrap();
+        let error = check_kinds(&foo).unwrap_err().to_string();
+        assert!(error.contains("x.yaml:1") && error.ends_with("no kind Foo in v1"), "{error}");
     }
 
     #[test]

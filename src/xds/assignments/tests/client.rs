@@ -25,6 +25,7 @@ pub(super) fn node(cluster: &str, namespace: &str, pod: &str) -> Node {
         dialect: Dialect::Vanilla,
         locality: Locality::default(),
         node_name: Name::default(),
+        workload_name: Name::default(),
         version: Name::default(),
         generator: Name::default(),
         outbound_address: None,

@@ -69,9 +69,9 @@ impl World {
                 self.writers.remove(at).withdraw();
                 self.writers.insert(at, writer(&self.registry, at));
             }
-            Step::Pod(id, parts) => {
+            Step::Pod(id, cell) => {
                 let at = CLUSTERS.iter().position(|cluster| *cluster == &*id.cluster).expect("one of them");
-                self.writers[at].apply([(id, parts.map(|parts| (*parts).into()))], []);
+                self.writers[at].apply([(id, cell.map(|cell| *cell))], []);
             }
             Step::Policy(object) => self.registry.write_policies([PolicyWrite::set(object)]),
             Step::NoPolicy(kind, id) => self.registry.write_policies([PolicyWrite::remove(kind, id)]),
@@ -170,17 +170,22 @@ impl World {
     }
 
     fn key(&self, client: &Client, name: &str) -> EdsKey {
+        let view = self.hub.view(client.node());
+        if name == LOCAL_CLUSTER {
+            let own = view.workload.iter().flat_map(|pod| pod.services.iter());
+            let own = own.filter_map(|key| self.registry.service(key)).map(|cell| cell.load());
+            return EdsKey::of_siblings(&view, &own.collect::<Vec<_>>(), &self.rules);
+        }
         let nothing = EdsName::outbound(0, &Hostname::default());
         let name = EdsName::parse(name).unwrap_or(nothing);
         let candidates: Vec<_> = self.registry.host(&name.host).iter().map(|cell| cell.load()).collect();
-        let view = self.hub.view(client.node());
         EdsKey::of(&view, &name, &candidates, &self.registry.policies(), &self.rules)
     }
 
     /// An assignment built without any cache.
     fn fresh(&self, name: &Name, key: &EdsKey) -> (Encoded, Tally) {
         let (registry, mut tally) = (&self.registry, Tally::default());
-        let found = EdsName::parse(name).and_then(|name| {
+        let found = key.meant(name).and_then(|name| {
             let service = ServiceKey::new(key.namespace.as_ref()?, name.host.clone());
             Some((name, registry.service(&service)?.load()))
         });
@@ -210,6 +215,8 @@ impl World {
         if self.rules.quirks() == Quirks::peer() {
             return;
         }
+        let siblings = key.siblings.is_some();
+        assert!(!siblings || assignment.groups.iter().all(|group| group.priority == 0), "{key:?}");
         let mut seen = BTreeSet::new();
         for endpoint in assignment.endpoints() {
             let place = endpoint.address().map(|address| (address, endpoint.port()));
@@ -248,5 +255,6 @@ proptest! {
         world.clients.clear();
         let assignments = &world.hub.assignments;
         prop_assert!(assignments.topics.is_empty() && assignments.readers.is_empty(), "nothing is left");
+        prop_assert!(world.hub.siblings.is_empty(), "nobody is left");
     }
 }

@@ -2,7 +2,7 @@
 
 use super::client::{Client, node, push};
 use super::*;
-use crate::model::{Features, Node, ProxyKind};
+use crate::model::{ExportTo, Features, Node, ProxyKind};
 use crate::xds::hub::{Hub, Settings};
 
 const SIDECARS: usize = 5;
@@ -103,6 +103,21 @@ fn r4_37_a_change_of_a_waypoint_rebuilds_what_read_it_and_nothing_else() {
     assert_eq!(mesh.routers_hold(), empty, "nothing is sent past it");
     mesh.west.set(service_key(), served(2));
     assert_eq!(mesh.cost(), (2, SIDECARS, 0), "the service itself");
+}
+
+#[test]
+fn r4_37_a_waypoint_that_nobody_may_see_is_followed() {
+    let hidden = |endpoints| record(waypoint(endpoints), |record| record.export_to = ExportTo::Nowhere);
+    let mut mesh = Mesh::new();
+    mesh.west.set(waypoint_key(), hidden(1));
+    mesh.cost();
+    let one = mesh.routers_hold();
+    mesh.west.set(waypoint_key(), hidden(2));
+    assert_eq!(mesh.cost(), (1, 0, ROUTERS), "it grows");
+    assert_ne!(mesh.routers_hold(), one);
+    mesh.west.set(waypoint_key(), hidden(1));
+    assert_eq!(mesh.cost(), (1, 0, ROUTERS), "it shrinks");
+    assert_eq!(mesh.routers_hold(), one);
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Envoy clusters that resolve names, across networks (R3.14, Q18).
 
 use super::*;
+use crate::model::policy::{MtlsMode, PeerAuthentication};
 use crate::model::{
     EntryFacts, GatewayHost, InlineAddress, InlineEndpoint, Quirk, Quirks, Resolution, Workload,
     WorkloadParts,
@@ -11,6 +12,7 @@ use crate::registry::NetworkClaim;
 fn resolved() -> EndpointShard {
     let workload = Workload::from(WorkloadParts {
         cluster: "east".into(),
+        namespace: "sample".into(),
         network: "net-west".into(),
         tls_mode: crate::model::TlsMode::Istio,
         ..WorkloadParts::default()
@@ -95,4 +97,39 @@ fn names_outside_the_mesh_are_on_none_of_its_networks() {
     mesh.east.claim_networks(gateway("net-west", "gw.example"));
     let (_, outbound) = mesh.join(1, key("sample"));
     assert!(is_told(&outbound, "b.example") && !is_told(&outbound, "gw.example"));
+}
+
+fn disabling(namespace: &str) -> PolicyObject {
+    PolicyObject::PeerAuthentication(Arc::new(PeerAuthentication {
+        meta: PolicyMeta { created: 1, id: PolicyId::new(namespace, "p") },
+        selector: WorkloadSelector::default(),
+        mode: Some(MtlsMode::Disable),
+        ports: Vec::new(),
+    }))
+}
+
+#[test]
+fn d14_a_peer_authentication_rebuilds_the_envoy_clusters_that_asked_it() {
+    let mut mesh = Mesh::new(&["a", "b"]);
+    mesh.east.set(record("db").key, resolved());
+    mesh.east.claim_networks(gateway("net-west", "gw.example"));
+    mesh.push();
+    let (stream, outbound) = mesh.join(1, key("sample"));
+    assert!(is_told(&outbound, "gw.example"));
+    stream.take();
+    let lists = mesh.counts.list_builds.load(Ordering::Relaxed);
+    assert_eq!(mesh.write(disabling("other")), 0, "of another namespace");
+    assert_eq!(mesh.counts.list_builds.load(Ordering::Relaxed), lists);
+    assert_eq!(mesh.write(disabling("sample")), 1, "the one cluster with endpoints of that namespace");
+    assert!(stream.take().lists.is_empty(), "nothing differs yet");
+    // An Envoy cluster with nothing to resolve lingers as any that is removed (D25).
+    let expire = || outbound.expire(Instant::now() + LINGER, &mut Marks::new(None));
+    expire();
+    assert!(stream.take().lists.contains(&ResourceType::Cluster));
+    assert!(!is_told(&outbound, "gw.example"), "without mTLS nothing goes through a gateway");
+    assert_eq!(mesh.remove(PolicyKind::PeerAuthentication, "p"), 1);
+    assert!(is_told(&outbound, "gw.example"));
+    assert_eq!(mesh.write(disabling("istio-system")), 1, "of everybody");
+    expire();
+    assert!(!is_told(&outbound, "gw.example"));
 }

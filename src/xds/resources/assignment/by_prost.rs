@@ -70,6 +70,7 @@ fn addresses(target: &Target<'_>) -> (wire::Address, Vec<wire::Address>) {
             let mut all = addresses.iter().map(|address| socket(address.to_string(), *port));
             (all.next().unwrap_or_default(), all.collect())
         }
+        Target::Named { host, port } => (socket((*host).to_owned(), *port), Vec::new()),
         Target::Nowhere { port } => (socket(String::new(), *port), Vec::new()),
         Target::Pipe(path) => (of(Kind::Pipe(wire::Pipe { path: path.to_string() })), Vec::new()),
         Target::Internal { listener, address, port } => {

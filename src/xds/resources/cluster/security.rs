@@ -14,9 +14,15 @@ use crate::model::{Name, SpiffeId};
 use crate::xds::resources::{hbone, tls};
 
 /// Sets what the rule says, else mesh mTLS where the endpoint can (auto mTLS), and before both HBONE where the
-/// assignment says so (R4.18). `sni` is what gateways route by.
-pub(super) fn apply(cluster: &mut cds::Cluster, port: &Port<'_>, settings: &TrafficSettings, sni: String) {
-    secure(cluster, port, settings, sni);
+/// assignment says so (R4.18). `sni` is what gateways route by; with `picked` whomever the client picked speaks mTLS.
+pub(super) fn apply(
+    cluster: &mut cds::Cluster,
+    port: &Port<'_>,
+    settings: &TrafficSettings,
+    sni: String,
+    picked: bool,
+) {
+    secure(cluster, port, settings, sni, picked);
     let tunnels = &port.client.key().tunnels;
     if !tunnels.is_empty() && cluster.eds_cluster_config.is_some() {
         prefer_hbone(cluster, hbone::into(tunnels));
@@ -35,11 +41,19 @@ fn prefer_hbone(cluster: &mut cds::Cluster, tunnel: core::TransportSocket) {
     matches.insert(0, socket_match("hbone", Some(("tunnel", "http")), tunnel));
 }
 
-fn secure(cluster: &mut cds::Cluster, port: &Port<'_>, settings: &TrafficSettings, sni: String) {
+fn secure(
+    cluster: &mut cds::Cluster,
+    port: &Port<'_>,
+    settings: &TrafficSettings,
+    sni: String,
+    picked: bool,
+) {
     let spoken = version(port, settings);
     let mesh_alpn = alpn(port.port.protocol, spoken);
     match &settings.tls {
-        None if automatic(cluster, port) => {
+        // Nobody knows whom: all of them take it, or none is asked.
+        None if picked => cluster.transport_socket = Some(tls::client(sni, mesh_alpn, names(port, None))),
+        None if port.is_auto_mtls() && !is_picked(cluster) => {
             let mtls = tls::client(sni, mesh_alpn, names(port, None));
             cluster.transport_socket_matches = vec![
                 socket_match("tlsMode-istio", Some(("tlsMode", "istio")), mtls),
@@ -55,9 +69,10 @@ fn secure(cluster: &mut cds::Cluster, port: &Port<'_>, settings: &TrafficSetting
             }
             ClientTlsMode::Simple | ClientTlsMode::Mutual => {
                 let offered: &[&str] = match spoken {
-                    Version::One => &[],
+                    // What is told here counts more than what a pool of connections is for: one that may be for either
+                    // version offers its own.
+                    Version::One | Version::AsReceived => &[],
                     Version::Two => &["h2"],
-                    Version::AsReceived => &["h2", "http/1.1"],
                 };
                 cluster.transport_socket = Some(tls::custom(told, offered, names(port, Some(told))));
             }
@@ -65,14 +80,11 @@ fn secure(cluster: &mut cds::Cluster, port: &Port<'_>, settings: &TrafficSetting
     }
 }
 
-/// Whether mTLS is spoken to those endpoints that can: never outside the mesh, nor where nobody knows whom the
-/// client picked.
-fn automatic(cluster: &cds::Cluster, port: &Port<'_>) -> bool {
+/// Whether connections go to whomever the client picked.
+pub(super) fn is_picked(cluster: &cds::Cluster) -> bool {
     use cds::cluster::{ClusterDiscoveryType, DiscoveryType};
     let picked = ClusterDiscoveryType::Type(DiscoveryType::OriginalDst.into());
-    port.client.mesh().auto_mtls
-        && !port.service.is_mesh_external()
-        && cluster.cluster_discovery_type != Some(picked)
+    cluster.cluster_discovery_type == Some(picked)
 }
 
 /// The names a server must have: what the rule says, else what a ServiceEntry says, for the mesh's mTLS with the
@@ -118,11 +130,6 @@ fn socket_match(
         r#match: Some(Struct { fields: of.map(|(key, text)| text_field(key, text)).into_iter().collect() }),
         transport_socket: Some(socket),
     }
-}
-
-/// The field that says how an endpoint is secured.
-pub(super) fn tls_mode_field(mode: &str) -> (String, Value) {
-    text_field("tlsMode", mode)
 }
 
 fn text_field(key: &str, text: &str) -> (String, Value) {

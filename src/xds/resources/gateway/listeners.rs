@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use envoy_types::pb::envoy::config::core::v3::TrafficDirection;
 use envoy_types::pb::envoy::config::listener::v3 as lds;
 
-use super::{Server, served};
+use super::{RouteNames, Server, served};
 use crate::model::policy::{ServerTls, ServerTlsMode, Sources, Weighted};
 use crate::model::{Name, PortProtocol};
 use crate::view::PlacedServer;
@@ -37,6 +37,7 @@ pub fn gateway_listeners(around: &Surroundings<'_>, policy: &InboundPolicy) -> G
     let trust_domains: Vec<_> =
         policy.trust_domains.iter().chain(&policy.own_trust_domain).cloned().collect();
     let guards = rbac::filters(&policy.authorization, &policy.trust_domains);
+    let route_names = RouteNames::of(&around.client);
     let mut made = GatewayListeners::default();
     for ((port, ip), servers) in around.client.places() {
         // One of both kinds counts on a place: the other is a conflict.
@@ -50,6 +51,7 @@ pub fn gateway_listeners(around: &Surroundings<'_>, policy: &InboundPolicy) -> G
         let mut opened = Port {
             around,
             guards: &guards,
+            route_names: &route_names,
             trust_domains: &trust_domains,
             ip,
             port,
@@ -59,7 +61,7 @@ pub fn gateway_listeners(around: &Surroundings<'_>, policy: &InboundPolicy) -> G
             conflicts: 0,
         };
         for PlacedServer { gateway, server } in ordinary {
-            opened.open(Server { gateway, name: &names[&gateway.meta.id], server, port });
+            opened.open(Server { name: &names[&gateway.meta.id], server });
         }
         made.conflicts += opened.conflicts;
         made.entries.extend(opened.listener());
@@ -71,6 +73,7 @@ pub fn gateway_listeners(around: &Surroundings<'_>, policy: &InboundPolicy) -> G
 struct Port<'a> {
     around: &'a Surroundings<'a>,
     guards: &'a rbac::Filters,
+    route_names: &'a RouteNames,
     trust_domains: &'a [Name],
     ip: IpAddr,
     port: u16,
@@ -93,7 +96,7 @@ impl<'a> Port<'a> {
 
     /// Plain connections: all servers for requests share one chain, routes of connections have one owner.
     fn plain(&mut self, server: Server<'a>) {
-        let route = server.route();
+        let route = self.route_names.get(server.server);
         if self.plain.is_some() || !self.names.is_empty() {
             self.conflicts += usize::from(self.plain != Some(route.clone()) || route.is_none());
             return;
@@ -114,7 +117,7 @@ impl<'a> Port<'a> {
         let (Some(names), Some(socket)) = (names, tls::gateway(told, alpn, self.trust_domains)) else {
             return;
         };
-        if let Some(chain) = self.chain(server, server.route()) {
+        if let Some(chain) = self.chain(server, self.route_names.get(server.server)) {
             self.put(names, lds::FilterChain { transport_socket: Some(socket), ..chain });
         }
     }
@@ -144,7 +147,12 @@ impl<'a> Port<'a> {
     /// The chain of a server: to its route configuration, else by its routes of connections; `None` without such.
     fn chain(&self, server: Server<'a>, route: Option<Name>) -> Option<lds::FilterChain> {
         if let Some(route) = route {
-            let filter = filters::http_gateway(&self.name(), &route, &self.guards.http);
+            let filter = filters::http_gateway(
+                &self.name(),
+                &route,
+                &self.guards.http,
+                self.around.client.mesh().path_normalization,
+            );
             return Some(listener::chain(&route, None, filter));
         }
         let around = self.behind(server);

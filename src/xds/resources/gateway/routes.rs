@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::{Server, served};
+use super::{RouteNames, Server, served};
 use crate::model::policy::VirtualService;
 use crate::model::{Hostname, Name};
 use crate::xds::resources::destination::{Reads, Surroundings};
-use crate::xds::resources::route;
+use crate::xds::resources::route::{self, Routes};
 
 /// The virtual hosts of the route configurations of routers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -33,30 +33,31 @@ struct Domain<'a> {
 pub fn gateway_routes(around: &Surroundings<'_>) -> GatewayRoutes {
     let gateways: Vec<_> = around.client.gateways().map(|one| (one, one.bound_name())).collect();
     let mut tables: BTreeMap<Name, (u16, BTreeMap<&str, Domain<'_>>)> = BTreeMap::new();
-    let mut routes = GatewayRoutes::default();
+    let (mut routes, route_names) = (GatewayRoutes::default(), RouteNames::of(&around.client));
     for (gateway, name) in &gateways {
         for told in around.client.bound_to(name) {
             let hosts = told.destinations().map(|to| Hostname::from(to.host.as_str()));
             routes.reads.hosts.extend(hosts);
         }
         for server in &gateway.servers {
-            let port = around.client.key().target(server.port);
-            let server = Server { gateway, name, server, port };
-            if let Some(route) = server.route() {
-                let (_, domains) = tables.entry(route).or_insert((server.server.port, BTreeMap::new()));
-                add(server, around, domains);
+            if let Some(route) = route_names.get(server) {
+                let (_, domains) = tables.entry(route).or_insert((server.port, BTreeMap::new()));
+                add(Server { name, server }, around, domains);
             }
         }
     }
     for (name, (port, domains)) in tables {
         let made = domains.into_iter().map(|(domain, one)| {
-            let bound = one.told.into_iter();
-            let encoded = bound.flat_map(|(gateway, told, port)| {
+            // What takes everything comes after what any of them takes, the oldest such one alone.
+            let mut all = Routes::default();
+            for (gateway, told, port) in one.told {
                 let around = Surroundings { client: around.client.behind(gateway), ..*around };
-                route::requests(told, domain, port, &around, &mut routes.reads)
-            });
-            let encoded: Vec<_> = encoded.collect();
-            route::of_gateway(domain, port, &encoded, one.https_only)
+                let Routes { some, rest } = route::requests(told, domain, port, &around, &mut routes.reads);
+                all.some.extend(some);
+                all.rest = all.rest.or(rest);
+            }
+            all.some.extend(all.rest);
+            route::of_gateway(domain, port, &all.some, one.https_only)
         });
         let made = made.collect();
         routes.hosts.insert(name, made);

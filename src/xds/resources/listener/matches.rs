@@ -20,7 +20,7 @@ pub(super) struct Matches {
 }
 
 /// One pair; `None` for any.
-type Pair = (Option<Name>, Option<IpNet>);
+pub(super) type Pair = (Option<Name>, Option<IpNet>);
 
 impl Matches {
     /// A name `*` is any name.
@@ -65,12 +65,26 @@ impl<T> Default for Taken<T> {
 impl<T: PartialEq + Clone> Taken<T> {
     /// Takes those pairs that are free for a chain that leads to `to`: what one or more chains are for.
     pub(super) fn take(&mut self, wanted: &Matches, to: &T) -> Vec<Matches> {
+        self.take_or(wanted, to, |_, _| {})
+    }
+
+    /// The same; `lost` is told each pair that is left out, and who has it.
+    pub(super) fn take_or(
+        &mut self,
+        wanted: &Matches,
+        to: &T,
+        mut lost: impl FnMut(&Pair, &T),
+    ) -> Vec<Matches> {
         let mut chains: Vec<Matches> = Vec::new();
         for name in options(&wanted.names) {
             let mut free = Vec::new();
             for block in options(&wanted.blocks) {
                 match self.pairs.entry((name.clone(), block)) {
-                    Entry::Occupied(other) => self.conflicts += usize::from(other.get() != to),
+                    Entry::Occupied(other) if other.get() == to => {}
+                    Entry::Occupied(other) => {
+                        self.conflicts += 1;
+                        lost(other.key(), other.get());
+                    }
                     Entry::Vacant(place) => {
                         place.insert(to.clone());
                         free.push(block);

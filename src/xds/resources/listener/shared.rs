@@ -1,7 +1,7 @@
 //! Listeners that several services without an address of their own share: hosts told apart by server name, blocks of
 //! addresses, pods of headless services.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -12,15 +12,15 @@ use prost::Message;
 use super::chains::{self, Chain};
 use super::matches::{Matches, Taken};
 use super::{FILTER_CHAINS, chain, on, own_filter, tcp_routes, unknown};
-use crate::model::policy::VirtualService;
-use crate::model::{InterceptionMode, PortProtocol};
+use crate::model::policy::{ClientTlsMode, VirtualService};
+use crate::model::{InterceptionMode, Name, PortProtocol};
 use crate::view::Client;
 use crate::xds::resource::{Encoded, Entry, ResourceType};
-use crate::xds::resources::RESERVED_PORTS;
 use crate::xds::resources::cluster::Port;
 use crate::xds::resources::destination::{Reads, Surroundings};
 use crate::xds::resources::filters;
 use crate::xds::resources::parts::{put_bytes, put_field, wildcard};
+use crate::xds::resources::{RESERVED_PORTS, is_original_dst};
 
 /// Tag of `FilterChain.filter_chain_match`.
 const MATCH: u32 = 1;
@@ -82,19 +82,28 @@ pub(super) fn of_entry(port: &Port<'_>, around: &Surroundings<'_>, reads: &mut R
     made.into_iter().map(|chain| SharedChain::new(number, chain)).collect()
 }
 
-/// The chain of a headless service, by the addresses of its pods; none where unknown destinations pass anyway.
+/// The chain of a headless service, by the addresses of its pods; none where unknown destinations pass anyway, unless
+/// TLS is spoken to it: those pass as they are.
 pub(super) fn of_pods(port: &Port<'_>, around: &Surroundings<'_>, reads: &mut Reads) -> Vec<SharedChain> {
     let number = port.port.number;
-    if around.client.passes_unknown() || RESERVED_PORTS.contains(&number) {
+    if RESERVED_PORTS.contains(&number) || (around.client.passes_unknown() && !is_secured(port, reads)) {
         return Vec::new();
     }
-    reads.addresses = true;
-    let addresses = (around.addresses)(&port.service.key, &port.port.name);
-    let blocks: BTreeSet<IpNet> = addresses.into_iter().map(IpNet::from).collect();
+    let addresses = port.behind(reads).addresses.iter();
+    let blocks: BTreeSet<IpNet> = addresses.copied().map(IpNet::from).collect();
     let blocks: Vec<_> = blocks.into_iter().collect();
     let matches = Matches::new(Vec::new(), &blocks);
     let chain = (!blocks.is_empty()).then(|| Chain { matches, filter: own_filter(port) });
     chain.into_iter().map(|chain| SharedChain::new(number, chain)).collect()
+}
+
+/// Whether TLS is spoken to a headless service.
+fn is_secured(port: &Port<'_>, reads: &mut Reads) -> bool {
+    let settings = port.rule.map(|rule| rule.settings(port.port.number, "")).unwrap_or_default();
+    match &settings.tls {
+        Some(told) => told.mode != ClientTlsMode::Disable,
+        None => is_original_dst(port.service, port.client) && port.picks_mtls(&settings, reads),
+    }
 }
 
 /// The chains of a VirtualService for a host that is no service: its TLS routes that name a port, else for 443.
@@ -116,6 +125,51 @@ pub(in crate::xds::resources) fn of_names(
         all.extend(named.map(|chain| SharedChain::new(port, chain)));
     }
     all
+}
+
+/// Something that two chains of a shared listener match.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Collision<O> {
+    /// The port.
+    pub port: u16,
+    /// The server name; `None` for any.
+    pub name: Option<Name>,
+    /// The block of destinations; `None` for any.
+    pub block: Option<IpNet>,
+    /// Whose chain has it.
+    pub kept: O,
+    /// Whose chain would have led it elsewhere.
+    pub left_out: O,
+}
+
+/// A chain and whose it is. Equal chains lead to one place, whoever owns them.
+#[derive(Clone)]
+struct Owned<'a, O>(O, &'a Bytes);
+
+impl<O> PartialEq for Owned<'_, O> {
+    fn eq(&self, other: &Self) -> bool {
+        self.1 == other.1
+    }
+}
+
+/// What is left out of the shared listeners of these chains, those that come first before others: what
+/// [`SharedListener::conflicts`] counts, one by one. For operators.
+pub fn collisions<'a, O: Clone>(chains: impl IntoIterator<Item = (O, &'a SharedChain)>) -> Vec<Collision<O>> {
+    let mut ports: BTreeMap<u16, Taken<Owned<'a, O>>> = BTreeMap::new();
+    let mut lost = Vec::new();
+    for (owner, one) in chains {
+        let taken = ports.entry(one.port).or_default();
+        taken.take_or(&one.matches, &Owned(owner.clone(), &one.chain), |(name, block), holder| {
+            lost.push(Collision {
+                port: one.port,
+                name: name.clone(),
+                block: *block,
+                kept: holder.0.clone(),
+                left_out: owner.clone(),
+            });
+        });
+    }
+    lost
 }
 
 /// The listener for all addresses of a port: that of its HTTP services, if there are any, and these chains. What two

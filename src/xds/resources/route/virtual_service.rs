@@ -22,16 +22,38 @@ use crate::model::policy::{
 use crate::xds::resources::destination::{Reads, Surroundings, Target};
 use crate::xds::resources::parts::{number, time};
 
+/// The encoded routes of a VirtualService.
+#[derive(Default)]
+pub(in crate::xds::resources) struct Routes {
+    /// Those for some requests, in order.
+    pub(in crate::xds::resources) some: Vec<Bytes>,
+    /// The one after them that takes everything.
+    pub(in crate::xds::resources) rest: Option<Bytes>,
+}
+
 /// The encoded routes for clients that ask for `port`, in order; none after one that takes everything. Empty when
 /// no route is for them.
-pub(in crate::xds::resources) fn routes(
+pub(super) fn routes(
     one: &VirtualService,
     host: &str,
     port: u16,
     around: &Surroundings<'_>,
     reads: &mut Reads,
 ) -> Vec<Bytes> {
-    let mut routes = Vec::new();
+    let Routes { mut some, rest } = split(one, host, port, around, reads);
+    some.extend(rest);
+    some
+}
+
+/// The same, with the one that takes everything apart.
+pub(in crate::xds::resources) fn split(
+    one: &VirtualService,
+    host: &str,
+    port: u16,
+    around: &Surroundings<'_>,
+    reads: &mut Reads,
+) -> Routes {
+    let mut routes = Routes::default();
     for route in &one.http {
         let matches = route.matches.iter().filter(|one| around.client.are(&one.sources, port));
         let mut matches: Vec<Option<&HttpMatch>> = matches.map(Some).collect();
@@ -43,10 +65,10 @@ pub(in crate::xds::resources) fn routes(
             let Some(made) = place.route(route, matched, reads) else {
                 break;
             };
-            routes.push(made);
             if matched.is_none_or(HttpMatch::is_everything) {
-                return routes;
+                return Routes { rest: Some(made), ..routes };
             }
+            routes.some.push(made);
         }
     }
     routes

@@ -14,8 +14,8 @@ use envoy_types::pb::envoy::extensions::upstreams::http::v3 as upstream;
 use super::fixtures::{self, HOST, built_under, find, gateway, names, port, service, sidecar, unpack};
 use crate::model::policy::{
     ClientTls, ClientTlsMode, ConnectionPool, DestinationRule, Distribute, HashKey, HashTable, HostPattern,
-    HttpPool, LoadBalancer, LocalityLb, MeshConfig, OutlierDetection, PolicyId, PolicyMeta, SimpleLb, Subset,
-    TcpKeepalive, TcpPool, TrafficPolicy, TrafficSettings, WorkloadSelector, ZoneAwareLb,
+    HttpPool, HttpUpgrade, LoadBalancer, LocalityLb, MeshConfig, OutlierDetection, PolicyId, PolicyMeta,
+    SimpleLb, Subset, TcpKeepalive, TcpPool, TrafficPolicy, TrafficSettings, WorkloadSelector, ZoneAwareLb,
 };
 use crate::model::{
     Dialect, EntryFacts, ExportTo, Features, InlineAddress, InlineEndpoint, InterceptionMode, PortProtocol,
@@ -88,6 +88,25 @@ fn r4_3_each_subset_has_a_cluster_with_its_own_settings() {
     let behind = built_under(&http(), &gateway(), &policies, &[]);
     assert!(names(&behind.clusters).contains(&format!("outbound_.80_.v1_.{HOST}").as_str()), "R7.1");
     assert!(String::from_utf8_lossy(&behind.sni_chains.concat()).contains("outbound_.80_.v2_."), "R7.2");
+}
+
+#[test]
+fn tls_that_follows_the_clients_version_leaves_protocols_to_each_pool() {
+    let of = |use_client_protocol, upgrade| {
+        let pool = HttpPool { use_client_protocol, upgrade, ..HttpPool::default() };
+        let settings = TrafficSettings {
+            connection_pool: Some(ConnectionPool { http: pool, ..ConnectionPool::default() }),
+            tls: Some(secured(ClientTlsMode::Simple)),
+            ..TrafficSettings::default()
+        };
+        let cluster = one(&http(), MeshConfig::default(), Some(settings));
+        let socket = cluster.transport_socket.expect("TLS");
+        let Some(transport_socket::ConfigType::TypedConfig(any)) = socket.config_type else { panic!("none") };
+        unpack::<tls::UpstreamTlsContext>(&any).common_tls_context.expect("common").alpn_protocols
+    };
+    assert_eq!(of(true, HttpUpgrade::Default), [""; 0], "one of both would be offered by the other's pool");
+    assert_eq!(of(false, HttpUpgrade::Upgrade), ["h2"]);
+    assert_eq!(of(false, HttpUpgrade::Default), [""; 0]);
 }
 
 #[test]

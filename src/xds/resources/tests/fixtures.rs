@@ -6,11 +6,11 @@ use envoy_types::pb::google::protobuf::Any;
 use prost::Message;
 
 use crate::model::{
-    Dialect, Features, InterceptionMode, IpFamilies, Labels, Name, PortProtocol, ProxyKind, Service,
+    Dialect, Features, InterceptionMode, IpFamilies, Labels, Locality, PortProtocol, ProxyKind, Service,
     ServiceKey, ServicePort, SpiffeId, Transport, WorkloadId,
 };
 use crate::registry::PolicySnapshot;
-use crate::view::{Client, MeshRules, OutboundKey, Passthrough, WorkloadKey};
+use crate::view::{Behind, Client, MeshRules, OutboundKey, Passthrough, Place, WorkloadKey};
 use crate::xds::resource::{Encoded, Entry};
 use crate::xds::resources::{self, ServiceResources, Surroundings};
 
@@ -85,7 +85,7 @@ pub(super) fn built_under(
     around(key, policies, others, |around| resources::service(service, around))
 }
 
-/// Calls `make` in a world with these services.
+/// Calls `make` in a world with these services. All pods of those whose names begin with `meshed` take mTLS.
 pub(super) fn around<T>(
     key: &OutboundKey,
     policies: &PolicySnapshot,
@@ -96,9 +96,21 @@ pub(super) fn around<T>(
         let found = others.iter().find(|service| service.key.hostname.as_str() == host);
         found.map(|service| Arc::new(service.clone()))
     };
-    let addresses =
-        |_: &ServiceKey, _: &Name| vec!["10.0.0.1".parse().expect("ip"), "10.0.0.2".parse().expect("ip")];
-    make(&Surroundings { client: Client::new(key, policies), lookup: &lookup, addresses: &addresses })
+    let behind = |service: &ServiceKey, _| Behind {
+        addresses: ["10.0.0.1", "10.0.0.2"].map(|ip| ip.parse().expect("ip")).into(),
+        takes_mtls: service.hostname.starts_with("meshed"),
+        policies: Default::default(),
+    };
+    let client = Client::new(key, policies);
+    let passthroughs = client.passthroughs();
+    let places = [Place { locality: Some(Locality::parse("r1/z1")), labels: None }];
+    make(&Surroundings {
+        client,
+        lookup: &lookup,
+        behind: &behind,
+        passthroughs: &passthroughs,
+        places: &places,
+    })
 }
 
 /// What a service contributes to sidecars under these switches.

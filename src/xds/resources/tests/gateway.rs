@@ -197,6 +197,31 @@ fn requests_are_routed_as_virtual_services_bound_to_the_gateway_say() {
 }
 
 #[test]
+fn what_takes_everything_hides_no_route_of_a_younger_virtual_service() {
+    let one = |name: &str, created, routes| VirtualService {
+        meta: PolicyMeta { created, ..id(name) },
+        ..virtual_service(&["a.org"], routes)
+    };
+    let rest = |to_host: &str| forward(Vec::new(), vec![to(to_host, "", 1)]);
+    let policies = policies(vec![
+        gateway("a", vec![server(80, PortProtocol::Http, &["*"], None)]),
+        bound("a", one("old", 1, vec![forward(vec![prefix("/a")], vec![to(HOST, "", 1)]), rest("rest.old")])),
+        bound("a", one("new", 2, vec![forward(vec![prefix("/b")], vec![to(HOST, "", 1)]), rest("rest.new")])),
+    ]);
+    let key = key(&["a"]);
+    let (_, tables) = made(&key, &policies);
+    let hosts = tables.hosts["http.80"].iter();
+    let table: rds::RouteConfiguration = decode(&route("http.80", &Client::new(&key, &policies), hosts));
+    let path = |one: &rds::Route| match &one.r#match.as_ref().expect("a match").path_specifier {
+        Some(rds::route_match::PathSpecifier::Prefix(path)) => path.clone(),
+        other => panic!("{other:?}"),
+    };
+    let routes = &table.virtual_hosts[0].routes;
+    assert_eq!(routes.iter().map(path).collect::<Vec<_>>(), ["/a", "/b", "/"]);
+    assert!(format!("{:?}", routes[2].action).contains("rest.old"), "the oldest one");
+}
+
+#[test]
 fn the_first_chain_of_a_match_stays_and_the_others_are_counted() {
     let simple = || Some(ServerTlsMode::Files { certificate: "/c".into(), key: "/k".into(), ca: None });
     let policies = policies(vec![gateway(
@@ -218,6 +243,89 @@ fn the_first_chain_of_a_match_stays_and_the_others_are_counted() {
     let all: Vec<_> = listener.filter_chains.iter().map(matched).collect();
     assert_eq!(all, [vec!["a.org".to_owned(), "b.org".to_owned()], vec!["c.org".to_owned()]]);
     assert!(routes.hosts.contains_key("https.443.p.a.edge"));
+}
+
+/// The route configurations that the chains of a listener lead to, in order.
+fn led_to(listeners: &GatewayListeners, name: &str) -> Vec<String> {
+    let listener: lds::Listener = find(&listeners.entries, name);
+    let manager = |chain: &lds::FilterChain| {
+        let filter = chain.filters.last().expect("a filter");
+        let Some(lds::filter::ConfigType::TypedConfig(any)) = &filter.config_type else { panic!("none") };
+        match unpack::<hcm::HttpConnectionManager>(any).route_specifier {
+            Some(hcm::http_connection_manager::RouteSpecifier::Rds(rds)) => rds.route_config_name,
+            other => panic!("{other:?}"),
+        }
+    };
+    listener.filter_chains.iter().map(manager).collect()
+}
+
+#[test]
+fn plain_servers_on_addresses_of_their_own_serve_nothing_of_each_other() {
+    let at = |bind: Option<&str>, host: &str| {
+        let bind = bind.map(|ip| ip.parse().expect("an address"));
+        GatewayServer { bind, ..server(8080, PortProtocol::Http, &[host], None) }
+    };
+    let routes = || vec![forward(Vec::new(), vec![to(HOST, "", 1)])];
+    let policies = policies(vec![
+        gateway("a", vec![at(Some("10.0.0.1"), "internal.example"), at(None, "any.example")]),
+        gateway("b", vec![at(Some("192.0.2.1"), "public.example"), at(Some("0.0.0.0"), "all.example")]),
+        bound("a", virtual_service(&["internal.example", "any.example"], routes())),
+        bound(
+            "b",
+            VirtualService {
+                meta: id("b"),
+                ..virtual_service(&["public.example", "internal.example", "all.example"], routes())
+            },
+        ),
+    ]);
+    let key = key(&["a", "b"]);
+    let (listeners, tables) = made(&key, &policies);
+    assert_eq!(listeners.conflicts, 0, "one place, one chain");
+    for (ip, table, hosts) in [
+        ("10.0.0.1", "http.8080.10.0.0.1", &["internal.example"][..]),
+        ("192.0.2.1", "http.8080.192.0.2.1", &["public.example"]),
+        ("0.0.0.0", "http.8080", &["all.example", "any.example"]),
+    ] {
+        assert_eq!(led_to(&listeners, &format!("{ip}_8080")), [table]);
+        let served: Vec<_> = domains(&tables, table, &key, &policies).into_iter().map(|one| one.0).collect();
+        assert_eq!(served, hosts, "{ip}");
+    }
+}
+
+#[test]
+fn servers_that_end_tls_serve_nothing_of_each_other_whatever_their_ports_are_called() {
+    let named = |name: &str, host: &str, mode| GatewayServer {
+        port_name: name.into(),
+        ..server(443, PortProtocol::Https, &[host], mode)
+    };
+    let routes = || vec![forward(Vec::new(), vec![to(HOST, "", 1)])];
+    for [open, closed] in [["https", "https"], ["", ""]] {
+        let policies = policies(vec![
+            gateway(
+                "a",
+                vec![
+                    named(open, "open.org", of_files(None)),
+                    named(closed, "closed.org", of_files(Some("/absent/ca"))),
+                ],
+            ),
+            bound("a", virtual_service(&["open.org", "closed.org"], routes())),
+        ]);
+        let key = key(&["a"]);
+        let (listeners, tables) = made(&key, &policies);
+        let led = led_to(&listeners, "0.0.0.0_443");
+        assert_eq!(led[0], format!("https.443.{open}.a.edge"));
+        for (table, host) in led.iter().zip(["open.org", "closed.org"]) {
+            let served = domains(&tables, table, &key, &policies);
+            assert_eq!(served, [(host.to_owned(), 1, false)], "{table}");
+        }
+    }
+    // Dots of names do not make two servers one.
+    let policies = policies(vec![
+        gateway("b", vec![named("p.a", "open.org", of_files(None))]),
+        gateway("a.b", vec![named("p", "closed.org", of_files(Some("/absent/ca")))]),
+    ]);
+    let led = led_to(&made(&key(&["b", "a.b"]), &policies).0, "0.0.0.0_443");
+    assert_ne!(led[0], led[1]);
 }
 
 /// TLS with files that nobody has.
@@ -354,7 +462,7 @@ fn a_real_envoy_accepts_every_shape_of_gateways_and_inbound_listeners() {
     assert!(refused.is_empty(), "{}", refused.join("\n"));
 }
 
-/// Ports of every protocol and a named one without a service, guarded by one policy of each action.
+/// Ports of every protocol and a named one without a service.
 fn inbound_world(mode: MtlsMode, named: MtlsMode, interception: InterceptionMode) -> Generated {
     let asked = PeerAuthentication {
         meta: id("mtls"),
@@ -363,6 +471,15 @@ fn inbound_world(mode: MtlsMode, named: MtlsMode, interception: InterceptionMode
         ports: vec![(81, Some(named)), (90, Some(named)), (7000, Some(named))],
     };
     let policies = policies(vec![PolicyObject::PeerAuthentication(Arc::new(asked))]);
+    guarded(&policies, "edge", interception)
+}
+
+/// Ports of every protocol of a workload whose labels are all `b`, guarded by one policy of each action.
+pub(crate) fn guarded(
+    policies: &PolicySnapshot,
+    namespace: &str,
+    interception: InterceptionMode,
+) -> Generated {
     let actions = [
         AuthorizationAction::Audit,
         AuthorizationAction::Custom,
@@ -382,7 +499,7 @@ fn inbound_world(mode: MtlsMode, named: MtlsMode, interception: InterceptionMode
     });
     let policy = InboundPolicy {
         trust_domains: vec!["mesh.org".into()],
-        mtls: WorkloadMtls::of(&policies, "edge", |_| Some("b")),
+        mtls: WorkloadMtls::of(policies, namespace, |_| Some("b")),
         authorization: authorization.into(),
         detection_timeout: Some(std::time::Duration::from_millis(100)),
         ..InboundPolicy::default()

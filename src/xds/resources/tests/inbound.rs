@@ -1,10 +1,13 @@
 use envoy_types::pb::envoy::config::cluster::v3 as cds;
 use envoy_types::pb::envoy::config::core::v3::transport_socket;
 use envoy_types::pb::envoy::config::listener::v3 as lds;
+use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3 as hcm;
 use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3 as tls;
 
 use super::fixtures::{HOST, find, names, unpack, workload};
+use crate::model::policy::{MeshConfig, PathNormalization};
 use crate::model::{InterceptionMode, PortProtocol, ProxyKind, ServiceKey};
+use crate::registry::PolicySnapshot;
 use crate::view::WorkloadKey;
 use crate::xds::resources::{InboundPolicy, InboundPort, InboundResources, inbound};
 
@@ -107,4 +110,45 @@ fn the_oldest_service_wins_a_target_port_and_capture_ports_are_left_out() {
     assert_eq!(inbound(&given, &key, &policy(&["cluster.local"])), first);
     let router = WorkloadKey { kind: ProxyKind::Router, ..key };
     assert_eq!(inbound(&given, &router, &policy(&["cluster.local"])), InboundResources::default());
+}
+
+/// What each direction makes of paths: `normalize_path`, `merge_slashes`, and what becomes of escaped slashes.
+#[test]
+fn paths_are_normalized_as_the_mesh_says() {
+    use hcm::http_connection_manager::PathWithEscapedSlashesAction as Escaped;
+    for (paths, expected) in [
+        (PathNormalization::None, (false, false, Escaped::ImplementationSpecificDefault)),
+        (PathNormalization::Base, (true, false, Escaped::ImplementationSpecificDefault)),
+        (PathNormalization::MergeSlashes, (true, true, Escaped::ImplementationSpecificDefault)),
+        (PathNormalization::DecodeAndMergeSlashes, (true, true, Escaped::UnescapeAndForward)),
+    ] {
+        let of = |chains: &[lds::FilterChain]| {
+            let filters = chains.iter().flat_map(|chain| &chain.filters);
+            let managers = filters.filter_map(|filter| match &filter.config_type {
+                Some(lds::filter::ConfigType::TypedConfig(any)) if filter.name.contains("http_conn") => {
+                    let manager = unpack::<hcm::HttpConnectionManager>(any);
+                    let normalized = manager.normalize_path.is_some_and(|flag| flag.value);
+                    Some((normalized, manager.merge_slashes, manager.path_with_escaped_slashes_action()))
+                }
+                _ => None,
+            });
+            let managers: Vec<_> = managers.collect();
+            assert!(!managers.is_empty() && managers.iter().all(|one| *one == expected), "{managers:?}");
+        };
+        let policy = InboundPolicy { paths, ..InboundPolicy::default() };
+        let made = inbound(
+            &ports(&[(80, 8080, PortProtocol::Http)]),
+            &workload(InterceptionMode::Redirect),
+            &policy,
+        );
+        let listener: lds::Listener = find(&made.listeners, "virtualInbound");
+        of(&listener.filter_chains);
+        let mesh = MeshConfig { path_normalization: paths, ..MeshConfig::default() };
+        let key = super::fixtures::sidecar(InterceptionMode::Redirect);
+        let service =
+            super::fixtures::service("helloworld", vec![super::fixtures::port(80, PortProtocol::Http)]);
+        let made = super::fixtures::built_under(&service, &key, &PolicySnapshot::with(mesh, []), &[]);
+        let listener: lds::Listener = find(&made.listeners, "0.0.0.0_80");
+        of(&listener.filter_chains);
+    }
 }

@@ -8,7 +8,9 @@ use super::fixtures::{
     HOST, built as service, decode, everything, find, fixed, gateway, implicit, names, port,
     service as fixture, sidecar, unpack,
 };
-use crate::model::{ExportTo, InterceptionMode, IpFamilies, PortProtocol, Resolution, Transport};
+use crate::model::{
+    ExportTo, InterceptionMode, IpFamilies, PortProtocol, Resolution, Service, ServiceKey, Transport,
+};
 use crate::xds::resources::sni_listener;
 
 fn kind(cluster: &cds::Cluster) -> Option<DiscoveryType> {
@@ -173,6 +175,60 @@ fn r7_2_east_west_gateways_lead_each_sni_to_its_cluster() {
     let policies = crate::registry::PolicySnapshot::default();
     let passthroughs = |key| crate::view::Client::new(key, &policies).passthroughs().len();
     assert_eq!([passthroughs(&key), passthroughs(&sidecar(InterceptionMode::Redirect))], [1, 0]);
+}
+
+#[test]
+fn headless_services_are_spoken_mtls_to_where_every_pod_takes_it() {
+    let headless = |name: &str| {
+        let ports = vec![port(80, PortProtocol::Http), port(5432, PortProtocol::Tcp)];
+        Service { resolution: Resolution::Passthrough, vips: Vec::new(), ..fixture(name, ports) }
+    };
+    let key = sidecar(InterceptionMode::Redirect);
+    for (name, secured) in [("meshed", true), ("db", false)] {
+        let made = service(&headless(name), &key);
+        assert!(made.reads.addresses);
+        for number in [80, 5432] {
+            let host = format!("{name}.sample.svc.cluster.local");
+            let cluster: cds::Cluster = find(&made.clusters, &format!("outbound|{number}||{host}"));
+            assert_eq!(kind(&cluster), Some(DiscoveryType::OriginalDst));
+            assert!(cluster.transport_socket_matches.is_empty(), "there are no endpoints to match");
+            let socket = cluster.transport_socket.and_then(|socket| socket.config_type);
+            let sni = socket.map(|transport_socket::ConfigType::TypedConfig(any)| {
+                unpack::<tls::UpstreamTlsContext>(&any).sni
+            });
+            assert_eq!(sni, secured.then(|| format!("outbound_.{number}_._.{host}")));
+        }
+        let ports: Vec<_> = made.chains.iter().map(|chain| chain.port).collect();
+        assert_eq!(ports, if secured { vec![5432] } else { vec![] }, "the catch-all has no TLS");
+    }
+}
+
+#[test]
+fn services_whose_server_name_is_too_long_are_left_out() {
+    let long = |length: usize| {
+        let host = "abcdefg.".repeat(32)[..length - 1].to_owned() + "x";
+        Service { key: ServiceKey::new("sample", host), ..super::validate::inside() }
+    };
+    let prefix = "outbound_.443_._.".len();
+    for (length, left_out) in [(255 - prefix, false), (256 - prefix, true)] {
+        for key in [sidecar(InterceptionMode::Redirect), gateway()] {
+            let made = service(&long(length), &key);
+            assert_eq!((made.clusters.is_empty(), !made.reads.too_long.is_empty()), (left_out, left_out));
+            assert!(!left_out || made.listeners.is_empty() && made.chains.is_empty());
+        }
+    }
+}
+
+#[test]
+fn no_server_name_leads_to_a_host_with_a_wildcard() {
+    let wild = |host: &str| Service { key: ServiceKey::new("sample", host), ..super::validate::inside() };
+    for (host, led) in [("*.x.local", false), ("*", false), ("a.x.local", true)] {
+        let made = service(&wild(host), &gateway());
+        let is_led = |entry: &&str| entry.starts_with("outbound_.");
+        assert_eq!(names(&made.clusters).iter().any(is_led), led, "{host}");
+        assert_eq!(made.sni_chains.iter().any(|chain| !chain.is_empty()), led, "{host}");
+        assert!(names(&made.clusters).iter().any(|name| name.starts_with("outbound|443||")), "{host}");
+    }
 }
 
 #[test]

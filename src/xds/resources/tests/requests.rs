@@ -27,18 +27,7 @@ pub(super) fn to(host: &str, subset: &str, weight: u32) -> Weighted {
 }
 
 pub(super) fn forward(matches: Vec<HttpMatch>, to: Vec<Weighted>) -> HttpRoute {
-    HttpRoute {
-        name: "".into(),
-        matches,
-        action: HttpAction::Forward(to),
-        rewrite: Rewrite::default(),
-        timeout: None,
-        retries: None,
-        fault: None,
-        mirrors: Vec::new(),
-        cors: None,
-        headers: Headers::default(),
-    }
+    HttpRoute { matches, ..HttpRoute::new(HttpAction::Forward(to)) }
 }
 
 pub(super) fn prefix(prefix: &str) -> HttpMatch {

@@ -11,12 +11,14 @@ use envoy_types::pb::envoy::config::core::v3 as core;
 use envoy_types::pb::envoy::config::listener::v3 as lds;
 use envoy_types::pb::envoy::config::route::v3 as rds;
 use envoy_types::pb::envoy::extensions::bootstrap::internal_listener::v3::InternalListener as InternalListenerExtension;
+use envoy_types::pb::envoy::extensions::transport_sockets::internal_upstream::v3 as internal;
+use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3 as tls;
 use envoy_types::util::pack_any;
-use prost::Message;
+use prost::{Message, Name};
 
 use super::clusters::{entry, policies, pool, rule, secured, subset};
 use super::connections;
-use super::fixtures::{HOST, around, built_under, decode, everything, gateway, service, sidecar};
+use super::fixtures::{HOST, around, built_under, decode, everything, gateway, service, sidecar, unpack};
 use super::requests::{forward, prefix, snapshot, to, virtual_service};
 use crate::model::policy::{
     Abort, AuthorizationPolicy, ClientTls, ClientTlsMode, Cors, Delay, DestinationRule, Fault, HashKey,
@@ -49,9 +51,10 @@ pub(crate) fn document(made: Generated) -> bootstrap::Bootstrap {
     xds.name = "xds-grpc".to_owned();
     let mut clusters = decoded::<cds::Cluster>(made.clusters);
     for cluster in clusters.iter_mut().filter(|one| one.eds_cluster_config.is_none()) {
-        // Envoy ends where such a cluster of the bootstrap asks the stream for secrets. The tunnels are tested
-        // with theirs by a running Envoy.
-        cluster.transport_socket = None;
+        // Envoy ends where such a cluster of the bootstrap asks the stream for secrets.
+        let matched = cluster.transport_socket_matches.iter_mut();
+        let sockets = matched.filter_map(|one| one.transport_socket.as_mut());
+        sockets.chain(&mut cluster.transport_socket).for_each(without_stream);
     }
     clusters.push(xds);
     let mut listeners = decoded::<lds::Listener>(made.listeners);
@@ -80,6 +83,29 @@ pub(crate) fn document(made: Generated) -> bootstrap::Bootstrap {
         }),
         ..Default::default()
     }
+}
+
+/// Makes a client's TLS the same with the roots of a file, and without a certificate, where it asks the stream for both.
+fn without_stream(socket: &mut core::TransportSocket) {
+    let Some(core::transport_socket::ConfigType::TypedConfig(any)) = &mut socket.config_type else { return };
+    if any.type_url == internal::InternalUpstreamTransport::type_url() {
+        let mut outer: internal::InternalUpstreamTransport = unpack(any);
+        outer.transport_socket.iter_mut().for_each(without_stream);
+        *any = pack_any(outer);
+    }
+    if any.type_url != tls::UpstreamTlsContext::type_url() {
+        return;
+    }
+    use tls::common_tls_context::ValidationContextType as Kind;
+    let mut context: tls::UpstreamTlsContext = unpack(any);
+    let common = context.common_tls_context.as_mut().expect("a context");
+    common.tls_certificate_sds_secret_configs.clear();
+    if let Some(Kind::CombinedValidationContext(combined)) = &mut common.validation_context_type {
+        let mut names = combined.default_validation_context.take().expect("names");
+        names.trusted_ca = resources::tls::file("/etc/ssl/certs/ca-certificates.crt");
+        common.validation_context_type = Some(Kind::ValidationContext(names));
+    }
+    *any = pack_any(context);
 }
 
 /// What internal listeners need of a bootstrap.
@@ -152,6 +178,7 @@ pub(crate) fn generated(key: &OutboundKey, policies: &PolicySnapshot, services: 
     let ports: std::collections::BTreeSet<_> = chains.iter().map(|chain| chain.port).collect();
     for part in all {
         made.clusters.extend(part.clusters);
+        made.clusters.extend(part.placed.into_values().flatten());
         made.listeners.extend(part.listeners.into_iter().chain(part.fallback_listeners));
     }
     made.listeners.extend(sni);
@@ -318,6 +345,12 @@ fn keys() -> Vec<OutboundKey> {
     ]
 }
 
+/// A ServiceEntry of something in the mesh.
+pub(super) fn inside() -> Service {
+    let facts = Arc::new(crate::model::EntryFacts::default());
+    Service { entry: Some(facts), ..entry(Resolution::default(), &[]) }
+}
+
 fn services() -> Vec<Service> {
     let named = |name: &str, service: Service| Service {
         key: crate::model::ServiceKey::new("sample", format!("{name}.example.org")),
@@ -336,6 +369,7 @@ fn services() -> Vec<Service> {
             ..entry(Resolution::Dns, &["a.example"])
         },
         Service { key: crate::model::ServiceKey::new("sample", "*"), ..entry(Resolution::Passthrough, &[]) },
+        Service { key: crate::model::ServiceKey::new("sample", "*.x.local"), ..inside() },
         named(
             "any",
             Service {

@@ -166,7 +166,7 @@ fn xd09_to_xd12_names_count_whatever_the_nonce() {
     peer.sees(&["eds {b=1}"]);
     assert_ne!(real, peer.nonces.get(&Endpoint).cloned());
     assert!(
-        matches!(peer.answer(Endpoint, &["c"], error()).outcome, Outcome::Nack { message } if message == "bad resource")
+        matches!(peer.answer(Endpoint, &["c"], error()).outcome, Outcome::Nack { message, answers: true } if message == "bad resource")
     );
     peer.sees(&["eds {c=1}"]);
     peer.ask(Endpoint, &["b"], &[]);
@@ -367,4 +367,20 @@ fn xc04_xc06_xf08_types_and_limits() {
     };
     let refused = peer.session.request(two, peer.now);
     assert_eq!(refused, Err(SessionError::TooManyNames { kind: Endpoint, limit: 1 }));
+}
+
+#[test]
+fn xd16_a_client_that_holds_everything_is_up_to_date_without_a_response() {
+    let mut peer = Peer::new(&[(Endpoint, "a", "1")]);
+    let version = peer.world.version(Endpoint, "a");
+    peer.init(Endpoint, &["a"], &[("a", &version)]);
+    let status = |peer: &Peer| peer.session.status(peer.now, std::time::SystemTime::now()).remove(&Endpoint);
+    assert!(!status(&peer).expect("open").is_synced(), "nobody has looked yet");
+    peer.sees(&[]);
+    assert!(status(&peer).expect("open").is_synced());
+    peer.put(Endpoint, "a", "2");
+    peer.sees(&["eds {a=2}"]);
+    assert!(!status(&peer).expect("open").is_synced());
+    peer.ack(Endpoint);
+    assert!(status(&peer).expect("open").is_synced());
 }

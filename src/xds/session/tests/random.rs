@@ -1,182 +1,115 @@
-//! Random histories: after quiet, what the client holds is what the world has for its subscriptions.
+//! Random histories of requests and changes: every response is one that the rules allow, and after quiet the client
+//! holds what the world has for its subscriptions.
+
+mod delta;
+mod sotw;
 
 use proptest::prelude::*;
 
 use super::*;
 
+/// Names of every type; `own` is in the proxy's own list.
 const NAMES: [&str; 4] = ["a", "b", "c", "own"];
+/// The longest history.
+const LONGEST: usize = 120;
 
+/// What happens next. Types and names are indexes.
 #[derive(Clone, Debug)]
 enum Step {
     Put(usize, usize, u8),
     Delete(usize, usize),
+    /// The lists, or the view, are looked at although nothing changed.
+    Touch(usize),
     Rekey,
-    Ask(usize, usize),
-    Leave(usize, usize),
+    /// Subscribes, with the nonce of this form.
+    Ask(usize, usize, Nonce),
+    Leave(usize, usize, Nonce),
     Star(usize),
     Unstar(usize),
     Poll,
+    /// One message only: the transport takes no more.
+    PollOnce,
     /// Answers the oldest unanswered response; `true` rejects it.
     Answer(bool),
+    /// Rejects what was never sent.
+    Reject(usize),
     Wait(u64),
+    /// A new stream of the same client; whether all clusters have synced at the server that it meets (D27).
+    Reconnect(bool),
+}
+
+/// The nonce of a request that is no answer.
+#[derive(Clone, Copy, Debug)]
+enum Nonce {
+    Empty,
+    /// Of the last response.
+    Last,
+    /// Of the first response.
+    First,
+    Unknown,
+}
+
+fn nonce() -> impl Strategy<Value = Nonce> {
+    prop_oneof![
+        4 => Just(Nonce::Empty),
+        2 => Just(Nonce::Last),
+        1 => Just(Nonce::First),
+        1 => Just(Nonce::Unknown),
+    ]
 }
 
 fn step() -> impl Strategy<Value = Step> {
     let (kind, name) = (0..5usize, 0..NAMES.len());
     prop_oneof![
-        4 => (kind.clone(), name.clone(), 0..3u8).prop_map(|(k, n, v)| Step::Put(k, n, v)),
-        2 => (kind.clone(), name.clone()).prop_map(|(k, n)| Step::Delete(k, n)),
+        8 => (kind.clone(), name.clone(), 0..3u8).prop_map(|(k, n, v)| Step::Put(k, n, v)),
+        4 => (kind.clone(), name.clone()).prop_map(|(k, n)| Step::Delete(k, n)),
+        1 => kind.clone().prop_map(Step::Touch),
         1 => Just(Step::Rekey),
-        4 => (kind.clone(), name.clone()).prop_map(|(k, n)| Step::Ask(k, n)),
-        2 => (kind.clone(), name).prop_map(|(k, n)| Step::Leave(k, n)),
-        1 => kind.clone().prop_map(Step::Star),
-        1 => kind.prop_map(Step::Unstar),
-        6 => Just(Step::Poll),
-        4 => prop::bool::weighted(0.2).prop_map(Step::Answer),
-        2 => (0..400u64).prop_map(Step::Wait),
+        8 => (kind.clone(), name.clone(), nonce()).prop_map(|(k, n, o)| Step::Ask(k, n, o)),
+        4 => (kind.clone(), name, nonce()).prop_map(|(k, n, o)| Step::Leave(k, n, o)),
+        2 => kind.clone().prop_map(Step::Star),
+        2 => kind.clone().prop_map(Step::Unstar),
+        10 => Just(Step::Poll),
+        4 => Just(Step::PollOnce),
+        8 => prop::bool::weighted(0.2).prop_map(Step::Answer),
+        1 => kind.prop_map(Step::Reject),
+        4 => (0..400u64).prop_map(Step::Wait),
+        1 => prop::bool::ANY.prop_map(Step::Reconnect),
     ]
 }
 
-/// A client of the incremental protocol that keeps what it is told.
-struct Client {
-    session: DeltaSession,
-    world: World,
-    now: Instant,
-    names: BTreeMap<ResourceType, BTreeSet<String>>,
-    cache: BTreeMap<(ResourceType, String), String>,
-    unanswered: Vec<(ResourceType, String)>,
-    nonces: BTreeSet<String>,
+fn history() -> impl Strategy<Value = Vec<Step>> {
+    prop::collection::vec(step(), 0..LONGEST)
 }
 
-impl Client {
-    fn ask(
-        &mut self,
-        kind: ResourceType,
-        add: &[&str],
-        remove: &[&str],
-        nonce: &str,
-        error_detail: Option<Status>,
-    ) {
-        let first = !self.names.contains_key(&kind);
-        let names = self.names.entry(kind).or_default();
-        if first && add.is_empty() && kind.is_wildcard() {
-            names.insert("*".into());
-        }
-        names.extend(strings(add));
-        remove.iter().for_each(|name| _ = names.remove(*name));
-        let kept = names.clone();
-        self.cache.retain(|(k, name), _| *k != kind || kept.contains("*") || kept.contains(name));
-        let request = DeltaDiscoveryRequest {
-            type_url: kind.url().into(),
-            resource_names_subscribe: strings(add),
-            resource_names_unsubscribe: strings(remove),
-            response_nonce: nonce.into(),
-            error_detail,
-            ..Default::default()
-        };
-        self.session.request(request, self.now).expect("request");
-    }
-
-    fn poll(&mut self) {
-        for _ in 0..100 {
-            let Some((kind, response)) = self.session.poll(self.now, &self.world) else {
-                return;
-            };
-            assert!(self.nonces.insert(response.nonce.clone()), "nonce used twice");
-            let mut told = BTreeSet::new();
-            for bytes in response.resources {
-                let resource = Resource::decode(bytes).expect("resource");
-                assert!(told.insert(resource.name.clone()), "a name twice");
-                let value = text(&resource.resource.expect("any").value);
-                self.cache.insert((kind, resource.name), value);
-            }
-            for name in response.removed_resources {
-                assert!(told.insert(name.clone()), "a name sent and removed");
-                self.cache.remove(&(kind, name));
-            }
-            self.unanswered.push((kind, response.nonce));
-        }
-        panic!("the session never falls silent");
-    }
-
-    fn answer(&mut self, reject: bool) {
-        if !self.unanswered.is_empty() {
-            let (kind, nonce) = self.unanswered.remove(0);
-            self.ask(kind, &[], &[], &nonce, reject.then(error).flatten());
-        }
-    }
-
-    fn notify(&mut self, kind: ResourceType, name: &str) {
-        if kind.is_wildcard() {
-            self.session.list_changed(kind);
-        }
-        self.session.changed(kind, &name.into());
-    }
-
-    fn take(&mut self, step: &Step) {
-        let kind = |index: &usize| ResourceType::ALL[*index];
-        match step {
-            Step::Put(k, n, v) => {
-                self.world.put(kind(k), NAMES[*n], &v.to_string());
-                self.notify(kind(k), NAMES[*n]);
-            }
-            Step::Delete(k, n) => {
-                self.world.delete(kind(k), NAMES[*n]);
-                self.notify(kind(k), NAMES[*n]);
-            }
-            Step::Rekey => self.session.rekeyed(),
-            Step::Ask(k, n) => self.ask(kind(k), &[NAMES[*n]], &[], "", None),
-            Step::Leave(k, n) => self.ask(kind(k), &[], &[NAMES[*n]], "", None),
-            Step::Star(k) if kind(k).is_wildcard() => self.ask(kind(k), &["*"], &[], "", None),
-            Step::Unstar(k) if kind(k).is_wildcard() => self.ask(kind(k), &[], &["*"], "", None),
-            Step::Star(_) | Step::Unstar(_) => {}
-            Step::Poll => self.poll(),
-            Step::Answer(reject) => self.answer(*reject),
-            Step::Wait(milliseconds) => self.now += ms(*milliseconds),
-        }
-    }
-
-    fn settle(&mut self) {
-        for _ in 0..1000 {
-            self.poll();
-            if self.unanswered.is_empty() {
-                assert_eq!(self.session.deadline(), None, "something is still held back");
-                return;
-            }
-            self.answer(false);
-        }
-        panic!("the session never falls silent");
-    }
-
-    fn check(&self) {
-        for (kind, names) in &self.names {
-            for name in NAMES {
-                let has = self.cache.get(&(*kind, name.to_owned())).cloned();
-                let there = self.world.content.get(&(*kind, name.to_owned()));
-                let wanted = names.contains("*") || names.contains(name);
-                match there.filter(|_| wanted) {
-                    Some(text) => assert_eq!(has, Some(format!("{name}={text}")), "{kind} {name}"),
-                    None => assert!(has.is_none_or(|has| has == format!("{name}=")), "{kind} {name}"),
-                }
-            }
-        }
-    }
+/// About so many steps in all: `TOMBOLO_RANDOM_STEPS`, 20 000 without it.
+fn config() -> ProptestConfig {
+    let wished = std::env::var("TOMBOLO_RANDOM_STEPS").ok();
+    let steps: usize = wished.map_or(20_000, |text| text.parse().expect("TOMBOLO_RANDOM_STEPS is a number"));
+    let cases = u32::try_from(2 * steps / LONGEST).expect("fewer steps");
+    ProptestConfig { cases, ..ProptestConfig::default() }
 }
 
-proptest! {
-    #[test]
-    fn the_client_ends_up_with_the_world(steps in prop::collection::vec(step(), 0..80)) {
-        let mut client = Client {
-            session: DeltaSession::new(SessionLimits::default()),
-            world: World::new(&[(Cluster, "a", "1"), (Endpoint, "a", "1")]),
-            now: Instant::now(),
-            names: BTreeMap::new(),
-            cache: BTreeMap::new(),
-            unanswered: Vec::new(),
-            nonces: BTreeSet::new(),
-        };
-        steps.iter().for_each(|step| client.take(step));
-        client.settle();
-        client.check();
+fn kind(index: usize) -> ResourceType {
+    ResourceType::ALL[index]
+}
+
+/// What is said of a name that does not exist, where something is (D23).
+fn stands_in(kind: ResourceType, name: &str) -> Option<String> {
+    matches!(kind, Endpoint | Route).then(|| format!("{name}="))
+}
+
+/// Names by type, e.g. those that must be answered.
+type Due = BTreeSet<(ResourceType, String)>;
+
+fn world() -> World {
+    World::new(&[(Cluster, "a", "1"), (Endpoint, "a", "1")])
+}
+
+impl World {
+    /// The content of a name as it would be sent.
+    fn said(&self, kind: ResourceType, name: &str) -> Option<String> {
+        let text = self.content.get(&(kind, name.to_owned()))?;
+        Some(format!("{name}={text}"))
     }
 }

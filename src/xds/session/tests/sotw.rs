@@ -266,3 +266,33 @@ fn d22_pushes_wait_for_the_ack() {
     peer.now += ms(1);
     peer.sees(&["lds {l=3}"]);
 }
+
+#[test]
+fn a_part_of_an_answer_that_is_rejected_is_no_stale_request() {
+    let mut peer = Peer::new(&[(Endpoint, "a", "1"), (Endpoint, "b", "1")]);
+    peer.request(Endpoint, &["a"], "", None);
+    peer.sees(&["eds {a=1}"]);
+    let first = peer.nonces[&Endpoint].clone();
+    peer.request(Endpoint, &["a", "b"], "", None);
+    peer.sees(&["eds {a=1,b=1}"]);
+    let effects = peer.request(Endpoint, &["a"], &first, error());
+    assert_eq!(effects.outcome, Outcome::Nack { message: "bad resource".into(), answers: true });
+    assert!(effects.unsubscribed.is_empty(), "its names are out of date (X-S08)");
+    // Once only.
+    assert_eq!(peer.request(Endpoint, &["a"], &first, error()).outcome, Outcome::Stale);
+    peer.sees(&[]);
+}
+
+#[test]
+fn xs07_a_name_asked_for_under_a_wildcard_that_ends_is_answered() {
+    let mut peer = Peer::new(&[(Cluster, "a", "1"), (Cluster, "b", "1")]);
+    peer.request(Cluster, &["*"], "", None);
+    peer.sees(&["cds {a=1,b=1}"]);
+    peer.ack(Cluster, &["*", "a"]);
+    peer.ack(Cluster, &["a"]);
+    peer.sees(&["cds {a=1}"]);
+    // And nothing is owed to who leaves.
+    peer.ack(Cluster, &["*"]);
+    peer.ack(Cluster, &[]);
+    peer.sees(&[]);
+}

@@ -66,10 +66,12 @@ fn what_was_not_reached_did_not_hold() {
 #[test]
 fn the_labs_own_terminal_says_whether_it_is_as_it_was() {
     let check = |name: &str, ok| Expectation { name: name.to_owned(), ok, detail: String::new() };
-    let said = |one, other| verdict("flap", &[check("one-push", one), check("restored", other)]);
+    let said = |one, other| verdict("flap", &[check("one-push", one), check("restored", other)], false);
     assert_eq!(said(true, true), "flap: ok");
     assert_eq!(said(false, true), "flap: failed (one-push); the lab is as it was");
     assert_eq!(said(true, false), "flap: failed (restored); the lab is not as it was, start it anew");
+    let cut = [check("comes-back", false), check("restored", true)];
+    assert_eq!(verdict("flap", &cut, true), "flap: interrupted; the lab is as it was");
 }
 
 #[test]

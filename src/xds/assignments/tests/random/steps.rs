@@ -16,8 +16,9 @@ use crate::model::policy::{
 };
 use crate::model::{
     Discoverability, EntryFacts, ExportTo, Exposure, Health, InlineAddress, InlineEndpoint, Labels, Locality,
-    Node, ProxyKind, Resolution, Standing, TrafficDistribution, WorkloadId,
+    Node, ProxyKind, Resolution, Standing, TrafficDistribution, WorkloadCell, WorkloadId,
 };
+use crate::view::LOCAL_CLUSTER;
 
 pub(super) const CLUSTERS: [&str; 4] = ["c1", "c2", "c3", "c4"];
 const NETWORKS: &[&str] = &["", "n1", "n2", "n3"];
@@ -25,7 +26,8 @@ const NAMESPACES: &[&str] = &["a", "b", "istio-system"];
 /// Services by namespace and host: one host is in several namespaces.
 const SERVICES: &[(&str, &str)] =
     &[("a", "x.a.svc.cluster.local"), ("a", "y.example"), ("b", "y.example"), ("istio-system", "y.example")];
-pub(super) const NAMES: [&str; 9] = [
+pub(super) const NAMES: [&str; 10] = [
+    LOCAL_CLUSTER,
     "outbound|80||x.a.svc.cluster.local",
     "outbound|80|v1|x.a.svc.cluster.local",
     "outbound|90||x.a.svc.cluster.local",
@@ -49,6 +51,7 @@ const LABELS: &[&[(&str, &str)]] = &[
     &[("app", "a"), ("version", "v1")],
     &[("app", "b"), ("version", "v1"), ("networking.istio.io/tunnel", "http")],
     &[("app", "a"), ("version", "v2"), ("istio.io/draining", "yes")],
+    &[("app", "a"), ("pod-template-hash", "6d4f")],
     &[("app", "a"), ("gateway.istio.io/managed", "istio.io-mesh-controller")],
     &[("app", "b"), ("gateway.istio.io/managed", "istio.io-gateway-controller")],
     &[("gateway.istio.io/managed", "istio.io-eastwest-controller"), ("topology.istio.io/network", "n2")],
@@ -79,7 +82,7 @@ pub(super) enum Step {
     /// but not what they hold.
     Detour(usize, Aside),
     Withdraw(usize),
-    Pod(WorkloadId, Option<Box<WorkloadParts>>),
+    Pod(WorkloadId, Option<Box<WorkloadCell>>),
     Policy(PolicyObject),
     NoPolicy(PolicyKind, PolicyId),
     Mesh(Box<MeshConfig>),
@@ -321,18 +324,16 @@ fn workload() -> impl Strategy<Value = WorkloadId> {
 }
 
 fn pod_step() -> impl Strategy<Value = Step> {
-    let known = prop::option::weighted(0.8, (select(NETWORKS), locality(), name(NODES), labels()));
+    let services = prop::collection::vec(service(), 0..3);
+    let known = prop::option::weighted(0.8, (select(NETWORKS), locality(), name(NODES), labels(), services));
     (workload(), known).prop_map(|(id, known)| {
-        let parts = known.map(|(network, locality, node, labels)| {
-            Box::new(WorkloadParts {
-                network: network.into(),
-                locality,
-                node,
-                labels,
-                ..WorkloadParts::of(&id)
-            })
+        let cell = known.map(|(network, locality, node, labels, services)| {
+            let parts =
+                WorkloadParts { network: network.into(), locality, node, labels, ..WorkloadParts::of(&id) };
+            let services = services.into_iter().collect();
+            Box::new(WorkloadCell { services, ..WorkloadCell::from(parts) })
         });
-        Step::Pod(id, parts)
+        Step::Pod(id, cell)
     })
 }
 

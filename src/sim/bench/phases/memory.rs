@@ -1,0 +1,51 @@
+//! What a connected proxy needs, from the line through several numbers of them, after changes.
+
+use super::super::BenchError;
+use super::super::amounts::Amounts;
+use super::super::figure::{Figure, Series, slope};
+use super::super::probe::probe;
+use super::super::server::Candidate;
+use super::super::stage::Workshop;
+use super::Outcome;
+use crate::sim::fleet::Fleet;
+
+const MIB: f64 = (1 << 20) as f64;
+
+/// # Errors
+/// [`BenchError`].
+pub(in crate::sim::bench) async fn run(
+    workshop: &mut Workshop,
+    candidate: &Candidate,
+    amounts: &Amounts,
+) -> Result<Outcome, BenchError> {
+    let stage = workshop.stage(candidate, amounts, amounts.sizes.shape(), &[]).await?;
+    let services = 0..amounts.sizes.services as usize;
+    let mut points = Vec::new();
+    let mut fleets = Vec::new();
+    for step in 0..=amounts.steps {
+        if step > 0 {
+            fleets.push(stage.fleet(amounts.many / amounts.steps).await?);
+        }
+        // Everybody has had changes; the first fleet stands for all.
+        if let Some(fleet) = fleets.first() {
+            probe(stage.scene, fleet, amounts.changes / 10, services.clone(), amounts.pause).await?;
+            stage.quiet(fleet).await;
+        }
+        let connected: usize = fleets.iter().map(Fleet::readers).sum();
+        points.push((connected as f64, stage.rss()?));
+    }
+    // The first ones pay for what all share.
+    let each = slope(&points[1..]) / 1024.0;
+    let figures = vec![Figure::new("P7", "RSS per connected proxy", each, "KiB").at_most(48.0)];
+    let series = vec![Series {
+        name: "memory".to_owned(),
+        x: "connected proxies".to_owned(),
+        y: "RSS, MiB".to_owned(),
+        points: points.into_iter().map(|(proxies, bytes)| (proxies, bytes / MIB)).collect(),
+    }];
+    for fleet in fleets {
+        fleet.stop().await;
+    }
+    stage.server.stop().await;
+    Ok(Outcome::Measured { figures, series })
+}
