@@ -57,7 +57,7 @@ lab-check: build envoy
 
 # Tests against real API servers run when `make kube-assets` has, and say so when it has not.
 test: envoy
-	ENVOY=$(ENVOY) TOMBOLO_RANDOM_STEPS=$(RANDOM_STEPS) $(CARGO) test --locked
+	ENVOY=$(ENVOY) TOMBOLO_RANDOM_STEPS=$(RANDOM_STEPS) $(CARGO) test --locked --no-fail-fast
 
 fmt:
 	$(CARGO) fmt --check

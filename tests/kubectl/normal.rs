@@ -30,8 +30,24 @@ pub(super) fn text(printed: &str, own: &Own) -> String {
     match serde_json::from_str::<Value>(&printed) {
         // A raw document: its layout does not matter.
         Ok(document @ Value::Object(_)) => without_identity(document).to_string(),
-        _ => printed.lines().map(line).collect::<Vec<_>>().join("\n"),
+        _ => without_repairs(printed.lines().map(line).collect()).join("\n"),
     }
+}
+
+/// Writes these events: a real server's loop that may look between a Service and the record of its address.
+const REPAIRER: &str = "ipallocator-repair-controller";
+
+/// A description without the events of the repairer, which come or do not come as its loop falls.
+fn without_repairs(mut lines: Vec<String>) -> Vec<String> {
+    let before = lines.len();
+    lines.retain(|line| !line.contains(REPAIRER));
+    let header = lines.iter().position(|line| line == "Events:");
+    // A heading and a rule, and no row below them.
+    if let Some(at) = header.filter(|at| lines.len() < before && at + 3 == lines.len()) {
+        lines.truncate(at);
+        lines.push("Events: <none>".to_owned());
+    }
+    lines
 }
 
 fn without_colours(text: &str) -> String {
@@ -146,4 +162,15 @@ fn replace(value: &mut Value) {
         Value::Object(map) => map.values_mut().for_each(replace),
         _ => {}
     }
+}
+
+#[test]
+fn events_of_the_repairer_are_left_out_and_others_stay() {
+    let lines = |text: &str| text.lines().map(str::to_owned).collect::<Vec<_>>();
+    let head = "Name: web\nEvents:\n  Type Reason Age From Message\n  ---- ------ ---- ---- -------\n";
+    let repair = "  Warning ClusterIPNotAllocated <age> ipallocator-repair-controller repairing\n";
+    let other = "  Warning Failed <age> kubelet no such image\n";
+    assert_eq!(without_repairs(lines(&format!("{head}{repair}"))), lines("Name: web\nEvents: <none>"));
+    assert_eq!(without_repairs(lines(&format!("{head}{repair}{other}"))), lines(&format!("{head}{other}")));
+    assert_eq!(without_repairs(lines(&format!("{head}{other}"))), lines(&format!("{head}{other}")));
 }
