@@ -60,8 +60,7 @@ fn main() {
     for (number, key) in keys.iter().enumerate() {
         writer.set(key.clone(), shard(number, 2));
     }
-    let map: Map =
-        keys.iter().map(|key| (key.clone(), registry.service(key).expect("set").load())).collect();
+    let map: Map = keys.iter().map(|key| (key.clone(), registry.service(key).expect("set").load())).collect();
     let (by_change, by_burst) = (RwLock::new(map.clone()), RwLock::new(map.clone()));
     let news: Vec<_> = keys.iter().take(BURST).map(|key| (key.clone(), Arc::clone(&map[key]))).collect();
     let shards: Vec<_> = (0..BURST).map(|number| [shard(number, 1), shard(number, 2)]).collect();
@@ -96,7 +95,12 @@ fn print(medians: [f64; 6]) {
     let names = ["registry", "RwLock map, a lock per change", "RwLock map, a lock per burst"];
     for (name, pair) in names.into_iter().zip(medians.chunks(2)) {
         let millions = |rate: f64| rate / 1e6;
-        println!("  {name:<53}{:>7.2}{:>16.3}{:>8.3}", millions(pair[0]), millions(pair[1]), pair[1] / pair[0]);
+        println!(
+            "  {name:<53}{:>7.2}{:>16.3}{:>8.3}",
+            millions(pair[0]),
+            millions(pair[1]),
+            pair[1] / pair[0]
+        );
     }
     println!("P11: beside bursts / alone {:.2} (at least 0.8)", busy / idle);
     for (what, other) in [("change", medians[3]), ("burst", medians[5])] {

@@ -72,7 +72,7 @@ use std::collections::BTreeSet;
 use std::future::Future as _;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 use std::task::{Context, Waker};
 
 use loom::sync::Mutex;
@@ -124,8 +124,8 @@ struct World {
     slot: Slot<Made, usize>,
     watchers: Watchers,
     made: AtomicUsize,
-    /// Values that count.
-    counted: AtomicUsize,
+    /// The versions that count, each and one more.
+    counted: AtomicI64,
 }
 
 impl World {
@@ -136,7 +136,7 @@ impl World {
             slot: Slot::default(),
             watchers: Watchers::default(),
             made: AtomicUsize::new(0),
-            counted: AtomicUsize::new(0),
+            counted: AtomicI64::new(0),
         })
     }
 
@@ -199,8 +199,8 @@ impl Make for World {
             let older = (0..2).any(|part| after.version(part) < before.version(part));
             assert!(!older, "{after:?} in place of {before:?}");
         }
-        self.counted.fetch_add(usize::from(after.is_some()), Ordering::Relaxed);
-        self.counted.fetch_sub(usize::from(before.is_some()), Ordering::Relaxed);
+        let count = |made: Option<&Made>| made.map_or(0, |made| 1 + made.version(0) as i64);
+        self.counted.fetch_add(count(after) - count(before), Ordering::Relaxed);
     }
 }
 

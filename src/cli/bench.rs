@@ -9,8 +9,8 @@ use clap::{Subcommand, ValueEnum as _};
 use super::printing;
 use super::table::{self, Output};
 use super::{EXIT_FAILURE, EXIT_USAGE, fail};
-use crate::sim::lab::machine::find_envoy;
 use crate::sim::bench::{self, Candidate, FigureResult, Phase, Program, Report, Settings, Sizes};
+use crate::sim::lab::machine::find_envoy;
 
 /// Arguments of `tombolo bench`. The exit code is 1 if a goal is missed and --check is given.
 #[derive(Debug, clap::Args)]

@@ -63,7 +63,8 @@ impl TryFrom<Said> for MemoryLimit {
             let number = text.strip_suffix(unit)?.trim_end().parse::<u64>().ok()?;
             number.checked_mul(1 << shift).map(Self::Bytes)
         };
-        let share = || text.strip_suffix('%')?.trim_end().parse().ok().filter(|share| (1..=100).contains(share));
+        let share =
+            || text.strip_suffix('%')?.trim_end().parse().ok().filter(|share| (1..=100).contains(share));
         match text {
             "off" => Ok(Self::Off),
             _ => share().map(Self::Share).or_else(|| units.into_iter().find_map(in_unit)).ok_or_else(|| {

@@ -64,7 +64,8 @@ mod tests {
     /// A machine of 1 GiB with these files.
     fn machine(files: &[(&str, &str)]) -> tempfile::TempDir {
         let root = tempfile::tempdir().expect("a directory");
-        for (file, text) in files.iter().chain(&[("proc/meminfo", "MemFree: 1 kB\nMemTotal:  1048576 kB\n")]) {
+        for (file, text) in files.iter().chain(&[("proc/meminfo", "MemFree: 1 kB\nMemTotal:  1048576 kB\n")])
+        {
             let path = root.path().join(file);
             std::fs::create_dir_all(path.parent().expect("below the root")).expect("a directory");
             std::fs::write(path, text).expect("a file");

@@ -149,17 +149,14 @@ async fn applied_at(admin: SocketAddr) -> Option<Applied> {
 
 fn parse(stats: &str) -> Option<Applied> {
     let number = |name: &str| {
-        let line =
-            stats.lines().find_map(|line| line.strip_prefix("cluster.bench.")?.strip_prefix(name))?;
+        let line = stats.lines().find_map(|line| line.strip_prefix("cluster.bench.")?.strip_prefix(name))?;
         line.strip_prefix(':')?.trim().parse().ok()
     };
     Some(Applied { members: number("membership_total")?, updates: number("update_success")? })
 }
 
 fn bootstrap(xds: SocketAddr, home: &Home, assignment: &str) -> Value {
-    let socket = |address: SocketAddr| {
-        json!({"socket_address": {"address": address.ip().to_string(), "port_value": address.port()}})
-    };
+    let socket = |address: SocketAddr| json!({"socket_address": {"address": address.ip().to_string(), "port_value": address.port()}});
     let namespace = GENERATED_NAMESPACE;
     json!({
         "node": {

@@ -54,7 +54,12 @@ pub(in crate::sim::bench) async fn run(
             .at_most(0.2),
         Figure::new("", "our CPU per change", 1e3 * ms(ours), "µs"),
         Figure::new("", "Envoy's CPU per change", 1e3 * ms(theirs), "µs"),
-        Figure::new("", "assignments applied per change", (after.2 - before.2) as f64 / f64::from(changes), ""),
+        Figure::new(
+            "",
+            "assignments applied per change",
+            (after.2 - before.2) as f64 / f64::from(changes),
+            "",
+        ),
     ];
     envoy.stop().await;
     stage.server.stop().await;
