@@ -390,7 +390,7 @@ fn metric_names_are_the_known_ones() {
     let options = prometheus::HistogramOpts::new("pilot_proxy_convergence_time", "Test.");
     let metrics = Metrics::new(&prometheus::Histogram::with_opts(options).expect("valid"));
     let text = metrics.render(|refresh| {
-        refresh.process("x", 1.0);
+        refresh.process("x", 1.0, 1);
         refresh.xds(&sample);
         refresh.proxies(["x"].into_iter());
         refresh.registry(1, 1, 1);

@@ -9,6 +9,7 @@ use http::header;
 
 use super::{Shared, Sources};
 use crate::ingest::{Counts, EventKind, ObjectKind, Policies};
+use crate::lifecycle;
 use crate::model::{ClusterHealth, ClusterRole, ClusterStatus, Moment, SourceStatus};
 use crate::telemetry::{ClusterValues, IngestValues, Refresh, SourceValues};
 
@@ -19,7 +20,9 @@ pub(super) async fn metrics(State(sources): Shared) -> Response {
 }
 
 pub(super) fn pull(sources: &Sources, refresh: &Refresh<'_>) {
-    refresh.process(env!("CARGO_PKG_VERSION"), sources.started.elapsed().as_secs_f64());
+    // 0 where the system does not tell.
+    let resident = lifecycle::memory::resident().unwrap_or(0);
+    refresh.process(env!("CARGO_PKG_VERSION"), sources.started.elapsed().as_secs_f64(), resident);
     refresh.xds(&sources.xds.sample());
     let streams = sources.xds.streams();
     refresh.proxies(streams.iter().map(|stream| stream.node.version.as_str()));

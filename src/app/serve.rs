@@ -61,6 +61,7 @@ impl XdsStatus for Status {
             decided: counts.decided.all().map(|(decision, count)| (decision.code(), count)).collect(),
             triggers: counts.triggers.all().to_vec(),
             rounds: read(&counts.rounds),
+            memory_limit: self.0.settings().limits.memory.unwrap_or(0),
             wakeups: read(&counts.wakeups),
             unknown_destinations: read(&counts.unknown_destinations),
             gateway_conflicts: read(&counts.gateway_conflicts),

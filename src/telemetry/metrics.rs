@@ -49,6 +49,8 @@ pub struct XdsSample {
     pub refused_streams: u64,
     /// What became of connections, by word.
     pub connections: Vec<(&'static str, u64)>,
+    /// Bytes of memory above which new streams are refused; 0: never.
+    pub memory_limit: u64,
     /// Streams woken.
     pub wakeups: u64,
     /// Destinations of VirtualServices that nobody knows, once per build of what leads there.
@@ -139,6 +141,9 @@ pub struct Metrics {
     tombolo_refused_streams: IntCounter,
     // What becomes of connections: are some refused, aged, stuck?
     tombolo_connections: IntCounterVec,
+    // Is there memory for more proxies?
+    tombolo_memory_limit_bytes: IntGauge,
+    process_resident_memory_bytes: IntGauge,
     // Do VirtualServices lead to destinations that nobody knows, so that Envoy answers 503?
     tombolo_unknown_destinations: IntCounter,
     // Do Gateways claim ports and names that older ones have already?
@@ -295,6 +300,14 @@ impl Metrics {
                 "Connections of proxies, by what became of them; accepted minus closed are open",
                 &["outcome"],
             ),
+            tombolo_memory_limit_bytes: gauge(
+                "tombolo_memory_limit_bytes",
+                "Resident memory above which new streams are refused; 0: never",
+            ),
+            process_resident_memory_bytes: gauge(
+                "process_resident_memory_bytes",
+                "Resident memory, with what the allocator keeps for later",
+            ),
             tombolo_unknown_destinations: counter(
                 "tombolo_unknown_destinations",
                 "Destinations of VirtualServices that nobody knows, once per build of what leads there",
@@ -382,6 +395,7 @@ impl Refresh<'_> {
         set(&metrics.tombolo_secrets_withheld, sample.secrets_withheld);
         set(&metrics.tombolo_refused_streams, sample.refused_streams);
         set_all(&metrics.tombolo_connections, &sample.connections);
+        metrics.tombolo_memory_limit_bytes.set(i64::try_from(sample.memory_limit).unwrap_or(i64::MAX));
         set(&metrics.tombolo_wakeups, sample.wakeups);
         set(&metrics.tombolo_unknown_destinations, sample.unknown_destinations);
         set(&metrics.tombolo_gateway_conflicts, sample.gateway_conflicts);
@@ -483,8 +497,9 @@ impl Refresh<'_> {
         self.metrics.clusters.source(cluster, resource, values);
     }
 
-    /// The process.
-    pub fn process(&self, version: &str, uptime_seconds: f64) {
+    /// The process; `resident`: bytes of memory.
+    pub fn process(&self, version: &str, uptime_seconds: f64, resident: u64) {
+        self.metrics.process_resident_memory_bytes.set(i64::try_from(resident).unwrap_or(i64::MAX));
         self.metrics.pilot_info.with_label_values(&[version]).set(1);
         self.metrics.istiod_uptime_seconds.set(uptime_seconds);
     }

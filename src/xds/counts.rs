@@ -139,11 +139,13 @@ pub struct Connections {
     pub stuck: AtomicU64,
     /// Streams refused because too many came at once (X-L06).
     pub not_admitted: AtomicU64,
+    /// Streams refused for want of memory (Z-40).
+    pub no_memory: AtomicU64,
 }
 
 impl Connections {
     /// Every counter with its name.
-    pub fn all(&self) -> [(&'static str, u64); 8] {
+    pub fn all(&self) -> [(&'static str, u64); 9] {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         [
             ("accepted", read(&self.accepted)),
@@ -154,6 +156,7 @@ impl Connections {
             ("aged", read(&self.aged)),
             ("stuck", read(&self.stuck)),
             ("not_admitted", read(&self.not_admitted)),
+            ("no_memory", read(&self.no_memory)),
         ]
     }
 }

@@ -300,12 +300,7 @@ impl<S: Session> Stream<S> {
 
     /// An answer to a response is free; what comes too fast delays what is read next (Z-38).
     fn charge(&mut self, effects: &Effects, now: Instant) {
-        let free = match effects.outcome {
-            Outcome::Ack => effects.subscribed.is_empty() && effects.unsubscribed.is_empty(),
-            Outcome::Nack { answers, .. } => answers,
-            _ => false,
-        };
-        if !free {
+        if !effects.is_answer() {
             let wait = self.requests.take(now);
             self.read_from = (!wait.is_zero()).then(|| now + wait);
         }

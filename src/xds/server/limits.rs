@@ -31,6 +31,8 @@ pub struct Limits {
     pub max_age: Duration,
     /// How long a proxy may leave a response unread (X-F03).
     pub stuck: Duration,
+    /// Bytes of memory in use above which new streams are refused; nobody loses one (Z-40).
+    pub memory: Option<u64>,
     /// Over which time the streams end at shutdown, and how long all of it may take (X-L04).
     pub drain: (Duration, Duration),
 }
@@ -48,6 +50,7 @@ impl Default for Limits {
             request_rate: (100, 200),
             max_age: Duration::from_secs(30 * 60),
             stuck: Duration::from_secs(5 * 60),
+            memory: None,
             drain: (Duration::from_secs(2), Duration::from_secs(5)),
         }
     }

@@ -17,6 +17,7 @@ use tower::ServiceExt as _;
 
 use super::connection::Connection;
 use super::limits::{Admission, Limits};
+use super::memory::Memory;
 use super::outlet::{Outlet, outlet};
 use crate::xds::counts::Counts;
 use crate::xds::hub::Hub;
@@ -45,6 +46,7 @@ pub(super) struct Discovery {
     pub(super) hub: Arc<Hub>,
     pub(super) ready: watch::Receiver<bool>,
     pub(super) admission: Admission,
+    pub(super) memory: Memory,
     pub(super) limits: Limits,
 }
 
@@ -130,6 +132,14 @@ impl Refusal {
 }
 
 impl Discovery {
+    /// Refuses a stream while there is no memory for one more (Z-40).
+    fn room(&self) -> Result<(), Status> {
+        self.memory.check(Instant::now()).map_err(|full| {
+            Counts::add(&self.hub.counts.connections.no_memory);
+            Status::resource_exhausted(full.to_string())
+        })
+    }
+
     async fn open<S: Session + 'static>(
         self: Arc<Self>,
         request: Request<Incoming>,
@@ -140,6 +150,7 @@ impl Discovery {
         if !*self.ready.borrow() {
             return Err(Status::unavailable("the clusters are still being read; try again").into());
         }
+        self.room()?;
         let Some(wait) = self.admission.admit(Instant::now()) else {
             Counts::add(&self.hub.counts.connections.not_admitted);
             let text = "too many new streams; connect again later";
@@ -195,7 +206,11 @@ async fn introduce<S: Session>(
     };
     let hub = Arc::clone(&discovery.hub);
     let mut first = match first {
-        Ok(Ok(Some(first))) => first,
+        // Those who came with it may have filled the memory meanwhile.
+        Ok(Ok(Some(first))) => match discovery.room() {
+            Ok(()) => first,
+            Err(status) => return outlet.end(status),
+        },
         // It left before it said anything.
         Ok(Ok(None)) => return,
         Ok(Err(error)) => return refuse(&hub, &connection, outlet, error),
