@@ -5,6 +5,7 @@
 //! shared bytes.
 
 mod assignments;
+mod cache;
 pub mod client;
 mod counts;
 mod hub;
@@ -20,10 +21,14 @@ mod siblings;
 pub mod status;
 mod stream;
 mod timer;
+mod times;
+mod timing;
 mod watchers;
 mod wire;
 
+pub use cache::CacheValues;
 pub use counts::{Connections, Counts, PerType, PerTypeBytes, Triggers};
 pub use hub::Settings;
 pub use outbound::LINGER;
 pub use server::{Certificates, Limits, Listener, TlsError, TlsFiles, XdsServer, listen};
+pub use times::{PerTypeHistogram, Times};

@@ -386,6 +386,7 @@ fn limits(said: &LimitSettings) -> Limits {
         max_age: said.connection_age.unwrap_or(usual.max_age),
         stuck: said.unread_timeout.unwrap_or(usual.stuck),
         drain: said.drain.map_or(usual.drain, |drain| (drain, drain + Duration::from_secs(3))),
+        cache_bytes: said.cache_mebibytes.map_or(usual.cache_bytes, |mebibytes| mebibytes << 20),
         ..usual
     }
 }

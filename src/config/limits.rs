@@ -6,7 +6,7 @@ use serde::Deserialize;
 
 use super::file;
 
-/// Bounds of connections and streams. What is not said has its default.
+/// Bounds of connections and streams, and of what is kept for them. What is not said has its default.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub struct LimitSettings {
@@ -25,6 +25,8 @@ pub struct LimitSettings {
     /// Over which time streams are ended at shutdown (X-L04).
     #[serde(deserialize_with = "file::duration")]
     pub drain: Option<Duration>,
+    /// Mebibytes of assignments and routes that are kept to be sent again (D18).
+    pub cache_mebibytes: Option<u64>,
 }
 
 impl LimitSettings {
@@ -48,6 +50,7 @@ impl LimitSettings {
             time("connection-age", age, 1, 30 * 24 * 3600),
             time("unread-timeout", self.unread_timeout, 1, 24 * 3600),
             time("drain", self.drain, 0, 600),
+            number("cache-mebibytes", self.cache_mebibytes, 1 << 20),
         ]
         .into_iter()
         .flatten()
@@ -68,9 +71,10 @@ mod tests {
             requests_per_second: Some(0),
             unread_timeout: Some(Duration::ZERO),
             drain: Some(Duration::from_secs(601)),
+            cache_mebibytes: Some(0),
         };
         let problems = wrong.problems();
-        assert_eq!(problems.len(), 6, "{problems:?}");
+        assert_eq!(problems.len(), 7, "{problems:?}");
         assert!(problems[0].contains("limits.connections: 0 is not from 1"));
         let right = LimitSettings { connection_age: Some(Duration::ZERO), ..LimitSettings::default() };
         assert!(right.problems().is_empty());

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
 
 use super::cell::Written;
 use super::changes::{ChangeSet, ServiceChange};
@@ -120,18 +121,19 @@ impl ClusterWriter {
         workloads: impl IntoIterator<Item = (WorkloadId, Option<WorkloadCell>)>,
         shards: impl IntoIterator<Item = (ServiceKey, Option<Arc<EndpointShard>>)>,
     ) {
-        self.publish(None, workloads, shards);
+        self.publish(None, None, workloads, shards);
     }
 
     /// The same, with what the cluster tells of networks if that differs too: first, and in the same note (D15,
-    /// K-47).
+    /// K-47). `since` is when the first event behind it arrived; without, it counts as just noted.
     pub fn publish(
         &mut self,
+        since: Option<Instant>,
         networks: Option<NetworkClaim>,
         workloads: impl IntoIterator<Item = (WorkloadId, Option<WorkloadCell>)>,
         shards: impl IntoIterator<Item = (ServiceKey, Option<Arc<EndpointShard>>)>,
     ) {
-        let mut changes = ChangeSet::default();
+        let mut changes = ChangeSet { since, ..ChangeSet::default() };
         if let Some(claim) = networks {
             self.networks(claim, &mut changes);
         }

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use arc_swap::ArcSwapOption;
 use dashmap::DashMap;
 
+use super::cache::{Cache, Kept};
 use super::counts::Counts;
 use super::resource::{Encoded, ResourceType};
 use super::resources;
@@ -16,10 +17,10 @@ use crate::model::{Hostname, Name, NetworkId, ProxyView, ServiceKey};
 use crate::registry::{Registry, ServiceSnapshot};
 use crate::view::{self, EdsKey, EdsName, Inputs, LOCAL_CLUSTER, MeshRules, Tally};
 
-/// The bytes of an assignment and what they were built from.
+/// The bytes of an assignment, while there is room for them, and what they were built from.
 #[derive(Debug)]
 struct Built {
-    encoded: Arc<Encoded>,
+    kept: Arc<Kept>,
     service_version: u64,
     networks_read: Vec<(NetworkId, u64)>,
     standings_read: u64,
@@ -107,6 +108,7 @@ pub(super) struct Assignments {
     registry: Arc<Registry>,
     mesh: Arc<MeshRules>,
     counts: Arc<Counts>,
+    cache: Arc<Cache>,
     topics: DashMap<Hostname, Topic>,
     /// The cells that read a part (D14).
     readers: DashMap<Source, HashMap<u64, Weak<AssignmentCell>>>,
@@ -120,10 +122,16 @@ impl Assignments {
             registry,
             mesh,
             counts,
+            cache: Cache::new(u64::MAX),
             topics: DashMap::new(),
             readers: DashMap::new(),
             next_serial: AtomicU64::new(0),
         }
+    }
+
+    /// Keeps bytes in `cache`; without, as many as there are.
+    pub(super) fn keeping_in(self, cache: &Arc<Cache>) -> Self {
+        Self { cache: Arc::clone(cache), ..self }
     }
 
     /// The services of a name, one per namespace; none for names and hosts nobody knows.
@@ -209,25 +217,31 @@ impl Assignments {
         }
     }
 
-    /// The current bytes of a cell; built now unless they are valid. Cost: a version check on a hit.
+    /// The current bytes of a cell; built now unless they are valid and there. Cost: a version check on a hit.
     pub(super) fn current(&self, cell: &Arc<AssignmentCell>) -> Arc<Encoded> {
-        if let Some(encoded) = self.valid(cell) {
+        let there = || self.valid(cell).and_then(|built| built.kept.get());
+        if let Some(encoded) = there() {
             return encoded;
         }
-        self.fresh(cell, &mut cell.building())
+        let encoded = {
+            let mut building = cell.building();
+            // Somebody else may have built it while this waited.
+            there().unwrap_or_else(|| {
+                self.cache.missed(ResourceType::Endpoint);
+                self.rebuild(cell, &mut building)
+            })
+        };
+        self.cache.make_room();
+        encoded
     }
 
-    /// The current bytes, with the right to build held.
-    fn fresh(&self, cell: &Arc<AssignmentCell>, building: &mut Building) -> Arc<Encoded> {
-        if let Some(encoded) = self.valid(cell) {
-            return encoded;
-        }
-        let mut built = self.build(cell);
+    /// Builds a cell, with the right to do so held.
+    fn rebuild(&self, cell: &Arc<AssignmentCell>, building: &mut Building) -> Arc<Encoded> {
+        let (mut built, mut encoded) = self.build(cell);
         // A part may have changed before the cell was listed as its reader: nobody would tell of that.
         while self.list(cell, building, &built) && !self.parts_current(&built) {
-            built = self.build(cell);
+            (built, encoded) = self.build(cell);
         }
-        let encoded = Arc::clone(&built.encoded);
         let built = Arc::new(built);
         let before = cell.slot.swap(Some(Arc::clone(&built)));
         if !building.gone {
@@ -253,8 +267,8 @@ impl Assignments {
         new
     }
 
-    /// The stored bytes if every part they were built from is still the newest.
-    fn valid(&self, cell: &AssignmentCell) -> Option<Arc<Encoded>> {
+    /// What is stored if every part it was built from is still the newest; its bytes may be gone.
+    fn valid(&self, cell: &AssignmentCell) -> Option<Arc<Built>> {
         let built = cell.slot.load_full()?;
         let snapshot = self.snapshot(cell);
         // A service that is gone for good has no version left: only a build without it is valid then.
@@ -264,7 +278,7 @@ impl Assignments {
         let read = snapshot.iter().chain(&waypoint);
         let clusters = read.flat_map(|snapshot| snapshot.shards.iter()).map(|shard| &shard.cluster);
         let standings = built.standings_read == self.registry.standings().version(clusters);
-        (service && standings && self.parts_current(&built)).then(|| Arc::clone(&built.encoded))
+        (service && standings && self.parts_current(&built)).then_some(built)
     }
 
     /// The version of a service; 0 where nobody knows it.
@@ -281,14 +295,14 @@ impl Assignments {
             && (built.policies == policies.version() || same())
     }
 
-    fn build(&self, cell: &AssignmentCell) -> Built {
+    fn build(&self, cell: &AssignmentCell) -> (Built, Arc<Encoded>) {
         Counts::add(&self.counts.assignment_builds);
         let networks = self.registry.networks();
         let found = cell.parsed.as_ref().zip(self.snapshot(cell));
         let Some((name, snapshot)) = found else {
             let encoded = Arc::new(resources::empty_assignment(&cell.name));
-            return Built {
-                encoded,
+            let built = Built {
+                kept: self.cache.keep(ResourceType::Endpoint, &encoded),
                 service_version: 0,
                 networks_read: Vec::new(),
                 standings_read: 0,
@@ -297,6 +311,7 @@ impl Assignments {
                 policies_read: Vec::new(),
                 tally: Tally::default(),
             };
+            return (built, encoded);
         };
         let standings = self.registry.standings();
         let (mesh, standings) = (&*self.mesh, &*standings);
@@ -308,8 +323,9 @@ impl Assignments {
         let inputs = Inputs { service: &snapshot, waypoint, networks, mesh, standings, policies: &policies };
         let mut tally = Tally::default();
         let assignment = view::assign(inputs, name, &cell.key, &mut tally);
-        Built {
-            encoded: Arc::new(resources::assignment(&cell.name, &assignment)),
+        let encoded = Arc::new(resources::assignment(&cell.name, &assignment));
+        let built = Built {
+            kept: self.cache.keep(ResourceType::Endpoint, &encoded),
             service_version: snapshot.version,
             networks_read: assignment.networks_read,
             standings_read: assignment.standings_read,
@@ -317,7 +333,8 @@ impl Assignments {
             policies: policies.version(),
             policies_read: assignment.policies_read,
             tally,
-        }
+        };
+        (built, encoded)
     }
 
     /// Builds every watched assignment of a host once and marks the watchers of those that differ. Where the merged
@@ -394,9 +411,12 @@ impl Assignments {
     fn refresh(&self, cell: &Arc<AssignmentCell>, marks: &mut Marks) {
         let announced = {
             let mut building = cell.building();
-            let hash = self.fresh(cell, &mut building).hash;
+            // What watchers hold is known by its hash: bytes that are gone are not built again for this.
+            let valid = self.valid(cell).map(|built| built.kept.hash());
+            let hash = valid.unwrap_or_else(|| self.rebuild(cell, &mut building).hash);
             building.announced.replace(hash) == Some(hash)
         };
+        self.cache.make_room();
         if announced {
             Counts::add(&self.counts.unchanged_builds);
         } else {

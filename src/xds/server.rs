@@ -35,9 +35,11 @@ use self::connection::Drain;
 use self::csds::ClientStatus;
 use self::limits::{Admission, Sources};
 use self::service::{Discovery, Services};
+use super::cache::CacheValues;
 use super::counts::Counts;
 use super::hub::{Hub, Settings};
 use super::push;
+use super::resource::ResourceType;
 use super::status::{ChainCollision, StreamStatus};
 use crate::proto::discovery;
 use crate::registry::Registry;
@@ -159,6 +161,12 @@ impl XdsServer {
     /// Work done so far.
     pub fn counts(&self) -> &Counts {
         &self.hub.counts
+    }
+
+    /// What the cells of one type hold, and how often they were read. Cost ∝ the projections of connected proxies: for
+    /// operators only.
+    pub fn cached(&self, kind: ResourceType) -> CacheValues {
+        self.hub.cached(kind)
     }
 
     /// How the server was set up.

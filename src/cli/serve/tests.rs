@@ -62,7 +62,7 @@ service-entries-select-pods: false
 watch: {answer-timeout: 41s, page-timeout: 42s, probe-after: 43s, look-every: 100s, list-minimum-bytes: 45,
   parallel-lists: 46, longest-pause: 47s}
 limits: {connections: 47, connection-age: 48m, new-streams-per-second: 49, requests-per-second: 50, unread-timeout: 51s,
-  drain: 52s}
+  drain: 52s, cache-mebibytes: 53}
 clusters: {west: {stale: drop, start: required, trusted-networks: [n1, n2]}}
 ";
 
@@ -309,6 +309,7 @@ fn every_limit_arrives_at_the_server() {
         request_rate,
         stuck,
         drain,
+        cache_bytes,
         idle_per_source: _,
         handshakes: _,
         introduction: _,
@@ -317,6 +318,7 @@ fn every_limit_arrives_at_the_server() {
     } = limits(&everything().limits);
     assert_eq!((connections, stream_rate, request_rate), (47, (49, 49), (50, 100)));
     assert_eq!((max_age, stuck, drain), (second(48 * 60), second(51), (second(52), second(55))));
+    assert_eq!(cache_bytes, 53 << 20);
     let usual = limits(&LimitSettings::default());
     assert!((1..=20_000).contains(&usual.connections), "never more than there are file descriptors");
 }
