@@ -120,8 +120,14 @@ mod tests {
     use serde_json::json;
 
     fn answer() -> Value {
-        let error = "Error adding/updating listener(s) 0.0.0.0_80: Proto constraint validation failed\u{1b}[2J";
-        let of = |status: &str, nonce: &str, acked: &str, sent: u64, lag: Option<u64>, error: Option<&str>| {
+        let error =
+            "Error adding/updating listener(s) 0.0.0.0_80: Proto constraint validation failed\u{1b}[2J";
+        let of = |status: &str,
+                  nonce: &str,
+                  acked: &str,
+                  sent: u64,
+                  lag: Option<u64>,
+                  error: Option<&str>| {
             json!({"status": status, "sentNonce": nonce, "ackedNonce": acked, "sentAgeMs": sent, "lagMs": lag,
                 "version": "0123456789abcdef0123456789abcdef", "lastError": error})
         };

@@ -379,7 +379,7 @@ impl Generation {
 /// Publishes what differs, in one note (K-47): what events tell that arrived from `since` on.
 fn publish(batch: Batch, since: Option<std::time::Instant>, writer: &mut ClusterWriter) {
     if !batch.is_empty() {
-        writer.publish(since, batch.networks, batch.workloads, batch.shards);
+        writer.publish_since(since, batch.networks, batch.workloads, batch.shards);
     }
 }
 

@@ -121,12 +121,22 @@ impl ClusterWriter {
         workloads: impl IntoIterator<Item = (WorkloadId, Option<WorkloadCell>)>,
         shards: impl IntoIterator<Item = (ServiceKey, Option<Arc<EndpointShard>>)>,
     ) {
-        self.publish(None, None, workloads, shards);
+        self.publish(None, workloads, shards);
     }
 
     /// The same, with what the cluster tells of networks if that differs too: first, and in the same note (D15,
-    /// K-47). `since` is when the first event behind it arrived; without, it counts as just noted.
+    /// K-47).
     pub fn publish(
+        &mut self,
+        networks: Option<NetworkClaim>,
+        workloads: impl IntoIterator<Item = (WorkloadId, Option<WorkloadCell>)>,
+        shards: impl IntoIterator<Item = (ServiceKey, Option<Arc<EndpointShard>>)>,
+    ) {
+        self.publish_since(None, networks, workloads, shards);
+    }
+
+    /// The same, of what was first heard at `since`; without, it counts as heard now.
+    pub fn publish_since(
         &mut self,
         since: Option<Instant>,
         networks: Option<NetworkClaim>,

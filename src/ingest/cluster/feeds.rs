@@ -266,6 +266,18 @@ mod tests {
         }
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn an_event_counts_from_when_it_was_read_however_long_it_waits() {
+        let script = Script::new(|_| Reply::status(404, "NotFound", "the server could not find it"));
+        let feeds = KubeFeeds::new(Arc::clone(&script) as Arc<dyn Exchange>, Arc::default());
+        let mut feed = feeds.open(&Plan::default(), &[ObjectKind::Gateway]);
+        let held_up = Duration::from_secs(5);
+        tokio::time::sleep(held_up).await;
+        let first = feed.events.next().await.expect("an event");
+        let waited = tokio::time::Instant::now().into_std().duration_since(first.at);
+        assert!(waited.abs_diff(held_up) < Duration::from_millis(100), "{waited:?}");
+    }
+
     #[tokio::test]
     async fn k20_only_kube_system_itself_says_which_cluster_answers() {
         let uid = |body: Value| uid_of(stream::iter([Ok(body.to_string().into())]).boxed());
