@@ -157,12 +157,12 @@ sleep.sample                              east     net-east  sidecar  1.40.0   S
     #[test]
     fn the_wide_table_has_a_line_for_each_type_and_fits_on_a_screen() {
         let wanted = "\
-NAME                                      CLUSTER  TYPE  STATUS    SENT         AGE    ACKED  LAG  NACKED
-productpage-v1-6b746f74dc-9rlmh.bookinfo  east     CDS   SYNCED    21 01234567  1h2m   21     -    -
-productpage-v1-6b746f74dc-9rlmh.bookinfo  east     LDS   ERROR     30 01234567  1m1s   22     -    Error adding/updating listener(s) 0.0.0.0…
-productpage-v1-6b746f74dc-9rlmh.bookinfo  east     EDS   STALE     34 01234567  40ms   31     12s  -
-productpage-v1-6b746f74dc-9rlmh.bookinfo  east     RDS   NOT_SENT  -            -      -      -    -
-sleep.sample                              east     -     -         -            -      -      -    -
+NAME                                      CLUSTER  TYPE  STATUS    SENT         AGE   ACKED  LAG  NACKED
+productpage-v1-6b746f74dc-9rlmh.bookinfo  east     CDS   SYNCED    21 01234567  1h2m  21     -    -
+productpage-v1-6b746f74dc-9rlmh.bookinfo  east     LDS   ERROR     30 01234567  1m1s  22     -    Error adding/updating listener(s) 0.0.0.…
+productpage-v1-6b746f74dc-9rlmh.bookinfo  east     EDS   STALE     34 01234567  40ms  31     12s  -
+productpage-v1-6b746f74dc-9rlmh.bookinfo  east     RDS   NOT_SENT  -            -     -      -    -
+sleep.sample                              east     -     -         -            -     -      -    -
 ";
         assert_eq!(wide(&answer()), wanted);
     }

@@ -76,3 +76,35 @@ fn what_is_larger_than_all_the_room_does_not_stay() {
     assert_eq!((kept.get(), kept.hash()), (None, encoded.hash));
     assert_eq!(cache.values(KIND), CacheValues { evictions: 1, ..CacheValues::default() });
 }
+
+#[test]
+fn what_many_threads_keep_read_and_drop_at_once_is_counted_right_in_the_end() {
+    let cache = room(5);
+    let cells: Vec<Mutex<Option<Arc<Kept>>>> = (0..20).map(|_| Mutex::default()).collect();
+    let work = |seed: usize| {
+        for step in 0..5_000 {
+            let at = (seed * 7 + step * 13) % cells.len();
+            let cell = || cells[at].lock().expect("no panic");
+            match (seed + step) % 4 {
+                0 | 1 => {
+                    let new = cache.keep(KIND, &resource(&format!("r{at:02}")));
+                    let before = cell().replace(new);
+                    drop(before);
+                    cache.make_room();
+                }
+                2 => _ = cell().as_ref().and_then(|kept| kept.get()),
+                _ => drop(cell().take()),
+            }
+        }
+    };
+    std::thread::scope(|scope| (0..4).for_each(|seed| _ = scope.spawn(move || work(seed))));
+    let there = cells.iter().filter(|cell| {
+        cell.lock().expect("no panic").as_ref().is_some_and(|kept| kept.bytes.load().is_some())
+    });
+    let (there, values) = (there.count(), cache.values(KIND));
+    assert_eq!((values.entries, values.bytes), (there as u64, (there * length()) as u64));
+    assert_eq!((cache.queue().waiting.len(), there <= 5), (there, true));
+    assert!(values.evictions > 0 && values.hits > 0, "{values:?}");
+    drop(cells);
+    assert_eq!((cache.values(KIND).entries, cache.queue().waiting.len()), (0, 0));
+}
