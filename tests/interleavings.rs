@@ -107,7 +107,7 @@ fn woken(stream: &StreamHandle) {
 }
 
 /// A value, by the versions of the parts that it is of.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Made(Vec<(usize, u64)>);
 
 impl Made {
@@ -166,12 +166,18 @@ impl World {
 impl Make for World {
     type Value = Made;
     type Source = usize;
+    type Content = Arc<Made>;
 
-    fn make(&self) -> Made {
+    fn make(&self) -> (Made, Arc<Made>) {
         self.made.fetch_add(1, Ordering::Relaxed);
         let first = self.version(0);
         let second = (first > 0).then(|| (1, self.version(1)));
-        Made([(0, first)].into_iter().chain(second).collect())
+        let made = Made([(0, first)].into_iter().chain(second).collect());
+        (made.clone(), Arc::new(made))
+    }
+
+    fn content(&self, made: &Arc<Made>) -> Option<Arc<Made>> {
+        Some(Arc::clone(made))
     }
 
     fn is_current(&self, made: &Made) -> bool {

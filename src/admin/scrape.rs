@@ -119,6 +119,12 @@ fn pull_ingest(counts: &Counts, refresh: &Refresh<'_>) {
             ("delete", read(&counts.clusters_removed)),
         ],
     });
+    let events = |kind, events: &[EventKind]| events.iter().map(|event| counts.events(kind, *event)).sum();
+    refresh.inbound_updates(&[
+        ("eds", events(ObjectKind::EndpointSlice, &EventKind::ALL)),
+        ("svc", events(ObjectKind::Service, &[EventKind::Add, EventKind::Update])),
+        ("svcdelete", events(ObjectKind::Service, &[EventKind::Delete])),
+    ]);
     for object in ObjectKind::ALL {
         for event in EventKind::ALL {
             refresh.event(label(object), event.label(), counts.events(object, event));
@@ -130,9 +136,12 @@ fn pull_policies(policies: &Policies, refresh: &Refresh<'_>) {
     for (kind, state, count) in policies.counts() {
         refresh.policies(kind.name(), state.label(), count);
     }
+    let mut all = 0;
     for (kind, event, count) in policies.events() {
         refresh.policy_event(kind.name(), event.label(), count);
+        all += count;
     }
+    refresh.inbound_updates(&[("config", all)]);
     refresh.duplicate_subsets(policies.duplicate_subsets());
 }
 

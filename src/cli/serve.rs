@@ -387,6 +387,7 @@ fn limits(said: &LimitSettings) -> Limits {
         memory: said.memory.unwrap_or(MemoryLimit::USUAL).bytes(lifecycle::memory::room()),
         stuck: said.unread_timeout.unwrap_or(usual.stuck),
         drain: said.drain.map_or(usual.drain, |drain| (drain, drain + Duration::from_secs(3))),
+        cache_bytes: said.cache_mebibytes.map_or(usual.cache_bytes, |mebibytes| mebibytes << 20),
         ..usual
     }
 }

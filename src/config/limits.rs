@@ -6,7 +6,7 @@ use serde::Deserialize;
 
 use super::file;
 
-/// Bounds of connections and streams. What is not said has its default.
+/// Bounds of connections and streams, and of what is kept for them. What is not said has its default.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub struct LimitSettings {
@@ -27,6 +27,8 @@ pub struct LimitSettings {
     /// Over which time streams are ended at shutdown (X-L04).
     #[serde(deserialize_with = "file::duration")]
     pub drain: Option<Duration>,
+    /// Mebibytes of assignments and routes that are kept to be sent again (D18).
+    pub cache_mebibytes: Option<u64>,
 }
 
 /// An amount of memory.
@@ -110,6 +112,7 @@ impl LimitSettings {
             time("connection-age", age, 1, 30 * 24 * 3600),
             time("unread-timeout", self.unread_timeout, 1, 24 * 3600),
             time("drain", self.drain, 0, 600),
+            number("cache-mebibytes", self.cache_mebibytes, 1 << 20),
         ]
         .into_iter()
         .flatten()
@@ -131,6 +134,7 @@ mod tests {
             unread_timeout: Some(Duration::ZERO),
             memory: Some(MemoryLimit::Bytes(0)),
             drain: Some(Duration::from_secs(601)),
+            cache_mebibytes: Some(0),
         };
         let problems = wrong.problems();
         assert_eq!(problems.len(), 7, "{problems:?}");

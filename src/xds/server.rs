@@ -37,9 +37,11 @@ use self::csds::ClientStatus;
 use self::limits::{Admission, Sources};
 use self::memory::Memory;
 use self::service::{Discovery, Services};
+use super::cache::CacheValues;
 use super::counts::Counts;
 use super::hub::{Hub, Settings};
 use super::push;
+use super::resource::ResourceType;
 use super::status::{ChainCollision, StreamStatus};
 use crate::lifecycle;
 use crate::proto::discovery;
@@ -164,6 +166,12 @@ impl XdsServer {
     /// Work done so far.
     pub fn counts(&self) -> &Counts {
         &self.hub.counts
+    }
+
+    /// What the cells of one type hold, and how often they were read. Cost ∝ the projections of connected proxies: for
+    /// operators only.
+    pub fn cached(&self, kind: ResourceType) -> CacheValues {
+        self.hub.cached(kind)
     }
 
     /// How the server was set up.

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::bucket::Bucket;
 
-/// Bounds of connections and streams.
+/// Bounds of connections and streams, and of what is kept for them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Connections at once; further ones wait in the listener's backlog. Keep it below the limit of file descriptors
@@ -35,6 +35,9 @@ pub struct Limits {
     pub memory: Option<u64>,
     /// Over which time the streams end at shutdown, and how long all of it may take (X-L04).
     pub drain: (Duration, Duration),
+    /// Bytes of assignments and routes that are kept to be sent again; what is more is built again when it is needed
+    /// (D18).
+    pub cache_bytes: u64,
 }
 
 impl Default for Limits {
@@ -52,6 +55,7 @@ impl Default for Limits {
             stuck: Duration::from_secs(5 * 60),
             memory: None,
             drain: (Duration::from_secs(2), Duration::from_secs(5)),
+            cache_bytes: 256 << 20,
         }
     }
 }
