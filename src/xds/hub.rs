@@ -18,7 +18,7 @@ use super::outbound::Outbounds;
 use super::resource::ResourceType;
 use super::server::Limits;
 use super::siblings::SiblingWatchers;
-use super::status::{ChainCollision, StreamStatus, TypeStatus};
+use super::status::{ChainCollision, Reports, StreamStatus, statuses};
 use super::watchers::{Marks, StreamHandle, Watchers};
 use crate::model::policy::{PolicyKind, PolicyPart, Scoping};
 use crate::model::{ClusterId, Name, Node, ProxyView, ServiceKey, WorkloadId};
@@ -64,7 +64,7 @@ pub(super) struct StreamEntry {
     pub(super) handle: Arc<StreamHandle>,
     pub(super) node: Arc<Node>,
     pub(super) view: ArcSwap<ProxyView>,
-    pub(super) types: Mutex<std::collections::BTreeMap<ResourceType, TypeStatus>>,
+    pub(super) types: Mutex<Reports>,
     pub(super) peer: Option<SocketAddr>,
     connected_at: SystemTime,
     protocol: &'static str,
@@ -79,7 +79,11 @@ impl StreamEntry {
             peer: self.peer,
             connected_at: self.connected_at,
             protocol: self.protocol,
-            types: self.types.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+            types: statuses(
+                &self.types.lock().unwrap_or_else(PoisonError::into_inner),
+                Instant::now(),
+                SystemTime::now(),
+            ),
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 use ipnet::IpNet;
 
@@ -45,6 +45,56 @@ impl TypeStatus {
     pub fn is_synced(&self) -> bool {
         if self.responses == 0 { self.kept } else { self.acked_nonce == self.sent_nonce }
     }
+}
+
+/// A [`TypeStatus`] as streams write it down with every response and answer: nothing in it is made for the eye.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Report {
+    pub(super) subscribed: usize,
+    pub(super) wildcard: bool,
+    pub(super) kept: bool,
+    pub(super) sent: Option<(u64, Instant)>,
+    pub(super) version: Option<Arc<str>>,
+    pub(super) acked: Option<(u64, Instant)>,
+    pub(super) unanswered_since: Option<Instant>,
+    pub(super) error: Option<Arc<str>>,
+    pub(super) nacks: u64,
+    pub(super) responses: u64,
+}
+
+/// The reports of one stream, by type; `None` for those that its proxy never asked for.
+pub(super) type Reports = [Option<Report>; ResourceType::ALL.len()];
+
+impl Report {
+    /// The same with texts and times of day; `now` and `wall` are the same moment.
+    pub(super) fn status(&self, now: Instant, wall: SystemTime) -> TypeStatus {
+        let wall_at = |at: Instant| wall.checked_sub(now.saturating_duration_since(at));
+        let nonce = |response: Option<(u64, _)>| response.map(|(nonce, _)| nonce.to_string());
+        TypeStatus {
+            subscribed: self.subscribed,
+            wildcard: self.wildcard,
+            sent_nonce: nonce(self.sent).unwrap_or_default(),
+            sent_version: self.version.as_deref().unwrap_or_default().to_owned(),
+            sent_at: self.sent.and_then(|(_, at)| wall_at(at)),
+            acked_nonce: nonce(self.acked).unwrap_or_default(),
+            acked_at: self.acked.and_then(|(_, at)| wall_at(at)),
+            unanswered_since: self.unanswered_since.and_then(wall_at),
+            last_error: self.error.as_deref().map(str::to_owned),
+            nacks: self.nacks,
+            responses: self.responses,
+            kept: self.kept,
+        }
+    }
+}
+
+/// The statuses behind reports.
+pub(super) fn statuses(
+    reports: &Reports,
+    now: Instant,
+    wall: SystemTime,
+) -> BTreeMap<ResourceType, TypeStatus> {
+    let told = ResourceType::ALL.into_iter().zip(reports);
+    told.filter_map(|(kind, report)| Some((kind, report.as_ref()?.status(now, wall)))).collect()
 }
 
 /// One connected proxy.

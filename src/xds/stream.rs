@@ -1,10 +1,10 @@
 //! One task per proxy: a thin loop between the wire and a pure session.
 
-use std::collections::BTreeMap;
 use std::pin::pin;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
+use tokio::sync::watch;
 use tonic::{Status, Streaming};
 
 use super::counts::Counts;
@@ -13,7 +13,7 @@ use super::proxy::Proxy;
 use super::resource::ResourceType;
 use super::server::{Bucket, Chunks, Connection, Limits, Outlet, frame_delta, frame_sotw};
 use super::session::{DeltaSession, Effects, Outcome, SessionError, SessionLimits, SotwSession, Source};
-use super::status::TypeStatus;
+use super::status::Report;
 use super::timer::until;
 use super::times::observe;
 use super::timing::Timing;
@@ -49,7 +49,7 @@ pub(super) trait Session: Send + Sized {
     fn rekeyed(&mut self);
     fn poll(&mut self, now: Instant, source: &dyn Source) -> Option<(Option<ResourceType>, Self::Response)>;
     fn deadline(&self) -> Option<Instant>;
-    fn status(&self, now: Instant, wall: SystemTime) -> BTreeMap<ResourceType, TypeStatus>;
+    fn report(&self, kind: ResourceType) -> Option<Report>;
     fn size(response: &Self::Response) -> usize;
     fn frame(response: &Self::Response) -> Chunks;
 }
@@ -97,8 +97,8 @@ macro_rules! same_on_both {
             self.deadline()
         }
 
-        fn status(&self, now: Instant, wall: SystemTime) -> BTreeMap<ResourceType, TypeStatus> {
-            self.status(now, wall)
+        fn report(&self, kind: ResourceType) -> Option<Report> {
+            self.report(kind)
         }
 
         fn size(response: &Self::Response) -> usize {
@@ -135,6 +135,37 @@ impl Session for DeltaSession {
     fn poll(&mut self, now: Instant, source: &dyn Source) -> Option<(Option<ResourceType>, Self::Response)> {
         let served = self.poll(now, source).map(|(kind, response)| (Some(kind), response));
         served.or_else(|| self.not_found().map(|response| (None, response)))
+    }
+}
+
+/// Waits for the next value and gives the receiver back; never completes once there is no sender.
+async fn next(mut receiver: watch::Receiver<bool>) -> watch::Receiver<bool> {
+    match receiver.changed().await {
+        Ok(()) => receiver,
+        Err(_) => std::future::pending().await,
+    }
+}
+
+/// Why a stream is served no longer.
+enum End {
+    /// The proxy has left.
+    Gone,
+    /// With a status that is not the proxy's fault.
+    Ended(Status),
+    /// It broke a rule.
+    Refused(Status),
+    /// It does not read.
+    Stuck,
+}
+
+impl End {
+    /// The requests of the proxy cannot be read on: it has left, or it sent what is no request.
+    fn broken(status: Status) -> Self {
+        match status.code() {
+            // The connection ended.
+            tonic::Code::Cancelled | tonic::Code::Unknown | tonic::Code::Unavailable => Self::Gone,
+            _ => Self::Refused(status),
+        }
     }
 }
 
@@ -198,32 +229,49 @@ impl<S: Session> Stream<S> {
             Ok(()) => true,
             Err(status) => return refuse(&self.hub, &self.connection, outlet, status),
         };
-        let mut synced = self.hub.registry.clusters().watch_all_synced();
+        match self.serve(&mut requests, &outlet, &mut ready).await {
+            End::Gone => {}
+            End::Ended(status) => outlet.end(status),
+            End::Refused(status) => refuse(&self.hub, &self.connection, outlet, status),
+            End::Stuck => self.close_stuck(),
+        }
+    }
+
+    /// The loop; says why it ended.
+    async fn serve(
+        &mut self,
+        requests: &mut Streaming<S::Request>,
+        outlet: &Outlet,
+        ready: &mut bool,
+    ) -> End {
+        // What is waited for all the time is registered once, not for each message.
+        let (handle, connection) = (Arc::clone(&self.proxy.entry.handle), Arc::clone(&self.connection));
+        let mut ending = pin!(connection.ending());
+        let mut closed = pin!(outlet.closed());
+        let mut synced = pin!(next(self.hub.registry.clusters().watch_all_synced()));
         // When the transport was last given something.
         let mut given = Instant::now();
         // Whether it has not yet asked for more since.
         let mut taking = false;
         let mut check = pin!(tokio::time::sleep(self.stuck));
         loop {
-            let handle = Arc::clone(&self.proxy.entry.handle);
-            let connection = Arc::clone(&self.connection);
             let timer = self.timer();
             tokio::select! {
                 // In this order: the end, then what the proxy says (an ACK or an unsubscription must count
                 // before the next push), then what we say, then what is new.
                 biased;
-                status = connection.ending() => return outlet.end(status),
-                () = outlet.closed() => return,
+                status = ending.as_mut() => return End::Ended(status),
+                () = closed.as_mut() => return End::Gone,
                 message = requests.message(), if self.read_from.is_none() => match message {
                     Ok(Some(request)) => match self.request(request) {
-                        Ok(()) => ready = true,
-                        Err(status) => return refuse(&self.hub, &self.connection, outlet, status),
+                        Ok(()) => *ready = true,
+                        Err(status) => return End::Refused(status),
                     },
                     // A half-close: the proxy has left (X-C24).
-                    Ok(None) => return,
-                    Err(status) => return self.broken(outlet, status),
+                    Ok(None) => return End::Gone,
+                    Err(status) => return End::broken(status),
                 },
-                () = outlet.hungry(), if ready => {
+                () = outlet.hungry(), if *ready => {
                     if std::mem::take(&mut taking) {
                         observe(&self.hub.counts.times.send, given, Instant::now());
                     }
@@ -233,28 +281,29 @@ impl<S: Session> Stream<S> {
                             given = Instant::now();
                             taking = true;
                         }
-                        None => ready = false,
+                        None => *ready = false,
                     }
                 },
                 () = handle.woken() => {
                     self.dirty(handle.take());
-                    ready = true;
+                    *ready = true;
                 }
-                changed = synced.changed() => {
+                all_synced = synced.as_mut() => {
                     // Removals withheld since a restart may go: every cluster has synced (D27).
                     Counts::add(&self.hub.counts.wakeups);
-                    ready |= changed.is_ok();
+                    *ready = true;
+                    synced.set(next(all_synced));
                 }
                 () = check.as_mut() => {
                     if !outlet.is_hungry() && given.elapsed() >= self.stuck {
-                        return self.close_stuck();
+                        return End::Stuck;
                     }
                     check.as_mut().reset(tokio::time::Instant::now() + self.stuck);
                 }
                 () = until(timer) => {
                     self.renew();
                     self.read_from = self.read_from.filter(|from| *from > Instant::now());
-                    ready = true;
+                    *ready = true;
                 }
             }
         }
@@ -265,15 +314,6 @@ impl<S: Session> Stream<S> {
         let (proxy, peer) = (&self.proxy.entry.node.id, &self.connection.peer);
         tracing::warn!(%proxy, %peer, "the proxy has stopped reading; closing its connection");
         self.connection.abort();
-    }
-
-    /// The requests of the proxy cannot be read on: it has left, or it sent what is no request.
-    fn broken(&self, outlet: Outlet, status: Status) {
-        match status.code() {
-            // The connection ended.
-            tonic::Code::Cancelled | tonic::Code::Unknown | tonic::Code::Unavailable => {}
-            _ => refuse(&self.hub, &self.connection, outlet, status),
-        }
     }
 
     fn request(&mut self, mut request: S::Request) -> Result<(), Status> {
@@ -313,7 +353,7 @@ impl<S: Session> Stream<S> {
         }
         self.count(&effects);
         self.time(&effects, answers, now);
-        self.report();
+        self.report(effects.kind);
         Ok(())
     }
 
@@ -360,7 +400,7 @@ impl<S: Session> Stream<S> {
                 self.timing.done(&self.hub.counts.times);
             }
             if std::mem::take(&mut self.opened) {
-                self.report();
+                self.report(ResourceType::ALL);
             }
             return None;
         };
@@ -374,7 +414,7 @@ impl<S: Session> Stream<S> {
             observe(counts.times.push.of(kind), begin, now);
             self.timing.wrote(kind, S::nonce(&response), now);
         }
-        self.report();
+        self.report(kind);
         Some(framed)
     }
 
@@ -439,9 +479,12 @@ impl<S: Session> Stream<S> {
         }
     }
 
-    fn report(&self) {
-        let status = self.session.status(Instant::now(), SystemTime::now());
-        *self.proxy.entry.types.lock().unwrap_or_else(PoisonError::into_inner) = status;
+    /// Writes down what became of these types, for those who ask about the stream.
+    fn report(&self, kinds: impl IntoIterator<Item = ResourceType>) {
+        let mut types = self.proxy.entry.types.lock().unwrap_or_else(PoisonError::into_inner);
+        for kind in kinds {
+            types[kind as usize] = self.session.report(kind);
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! The incremental protocol.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::{Instant, SystemTime};
+use std::time::Instant;
 
 use super::watch::{Batch, Dialect, ListsDue, Owed};
 use super::watches::{Watches, version_of};
@@ -9,7 +9,7 @@ use super::{Effects, Outcome, SessionError, SessionLimits, Source};
 use crate::model::Name;
 use crate::proto::discovery::{DeltaDiscoveryRequest, DeltaDiscoveryResponse};
 use crate::xds::resource::ResourceType;
-use crate::xds::status::TypeStatus;
+use crate::xds::status::Report;
 
 /// The name that subscribes to everything.
 const STAR: &str = "*";
@@ -102,9 +102,9 @@ impl DeltaSession {
         self.watches.deadline()
     }
 
-    /// What was sent and acknowledged by type; `now` and `wall` are the same moment.
-    pub fn status(&self, now: Instant, wall: SystemTime) -> BTreeMap<ResourceType, TypeStatus> {
-        self.watches.status(now, wall)
+    /// What was sent and acknowledged of a type; `None` while nothing was asked.
+    pub(in crate::xds) fn report(&self, kind: ResourceType) -> Option<Report> {
+        self.watches.report(kind)
     }
 
     fn unknown(&mut self, request: DeltaDiscoveryRequest) -> Effects {
@@ -219,7 +219,7 @@ impl DeltaSession {
         let removed = batch.removed.iter().map(|name| (name.as_str(), 0));
         let version = format!("{:016x}", version_of(sent.chain(removed)) as u64);
         let nonce = self.watches.next_nonce();
-        self.watches.of_mut(kind).pacing.written(nonce, version.clone(), batch.push, now);
+        self.watches.of_mut(kind).pacing.written(nonce, &version, batch.push, now);
         DeltaDiscoveryResponse {
             system_version_info: version,
             resources: batch.resources.into_iter().map(|(_, encoded)| encoded.delta.clone()).collect(),

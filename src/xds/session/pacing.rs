@@ -1,10 +1,10 @@
 //! What is outstanding of one type, and when the next push of it may go (D22).
 
-use std::collections::{BTreeMap, VecDeque};
-use std::time::{Duration, Instant, SystemTime};
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use crate::xds::resource::ResourceType;
-use crate::xds::status::TypeStatus;
+use crate::xds::status::Report;
 
 /// How long the first push waits for the ACK of what was written before it.
 pub(super) const FIRST_WAIT: Duration = Duration::from_millis(250);
@@ -25,9 +25,9 @@ pub(super) struct Pacing {
     /// The last push written while something was outstanding.
     pushed_unacked: Option<Instant>,
     last: Option<(u64, Instant)>,
-    last_version: String,
+    last_version: Option<Arc<str>>,
     acked: Option<(u64, Instant)>,
-    error: Option<String>,
+    error: Option<Arc<str>>,
     nacks: u64,
     responses: u64,
 }
@@ -52,7 +52,7 @@ impl Pacing {
     }
 
     /// Records a response that will be written; `push` says that it carries a push that pacing may hold.
-    pub(super) fn written(&mut self, nonce: u64, version: String, push: bool, now: Instant) {
+    pub(super) fn written(&mut self, nonce: u64, version: &str, push: bool, now: Instant) {
         if push && self.waiting_since.is_some() {
             self.pushed_unacked = Some(now);
         }
@@ -62,7 +62,7 @@ impl Pacing {
         }
         self.outstanding.push_back((nonce, now));
         self.last = Some((nonce, now));
-        self.last_version = version;
+        self.last_version = Some(version.into());
         self.responses += 1;
     }
 
@@ -93,30 +93,24 @@ impl Pacing {
     pub(super) fn rejected(&mut self, message: &str) -> String {
         let message = clean(message);
         self.nacks += 1;
-        self.error = Some(message.clone());
+        self.error = Some(message.as_str().into());
         message
     }
 
-    /// Fills in the part of a status that it knows.
-    pub(super) fn status(&self, now: Instant, wall: SystemTime) -> TypeStatus {
-        let wall_at = |at: Instant| wall.checked_sub(now.saturating_duration_since(at));
-        TypeStatus {
-            sent_nonce: self.last.map(|(nonce, _)| nonce.to_string()).unwrap_or_default(),
-            sent_version: self.last_version.clone(),
-            sent_at: self.last.and_then(|(_, at)| wall_at(at)),
-            acked_nonce: self.acked.map(|(nonce, _)| nonce.to_string()).unwrap_or_default(),
-            acked_at: self.acked.and_then(|(_, at)| wall_at(at)),
-            unanswered_since: self.outstanding.front().and_then(|(_, at)| wall_at(*at)),
-            last_error: self.error.clone(),
+    /// The part of a report that it knows.
+    pub(super) fn report(&self) -> Report {
+        Report {
+            sent: self.last,
+            version: self.last_version.clone(),
+            acked: self.acked,
+            unanswered_since: self.outstanding.front().map(|(_, at)| *at),
+            error: self.error.clone(),
             nacks: self.nacks,
             responses: self.responses,
-            ..TypeStatus::default()
+            ..Report::default()
         }
     }
 }
-
-/// The status of a stream.
-pub(super) type Statuses = BTreeMap<ResourceType, TypeStatus>;
 
 /// At most 1 KiB of `message`, without control characters.
 fn clean(message: &str) -> String {

@@ -1,8 +1,8 @@
 //! The state-of-the-world protocol.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::{Instant, SystemTime};
+use std::time::Instant;
 
 use super::held::Holding;
 use super::watch::{Batch, Dialect, ListsDue, Owed, Watch};
@@ -11,7 +11,7 @@ use super::{Effects, Outcome, SessionError, SessionLimits, Source};
 use crate::model::Name;
 use crate::proto::discovery::{DiscoveryRequest, DiscoveryResponse};
 use crate::xds::resource::{ResourceType, version};
-use crate::xds::status::TypeStatus;
+use crate::xds::status::Report;
 
 /// The name that subscribes to everything.
 const STAR: &str = "*";
@@ -93,9 +93,9 @@ impl SotwSession {
         self.watches.deadline()
     }
 
-    /// What was sent and acknowledged by type; `now` and `wall` are the same moment.
-    pub fn status(&self, now: Instant, wall: SystemTime) -> BTreeMap<ResourceType, TypeStatus> {
-        self.watches.status(now, wall)
+    /// What was sent and acknowledged of a type; `None` while nothing was asked.
+    pub(in crate::xds) fn report(&self, kind: ResourceType) -> Option<Report> {
+        self.watches.report(kind)
     }
 
     fn outcome(&mut self, kind: ResourceType, request: &DiscoveryRequest, now: Instant) -> Outcome {
@@ -200,7 +200,7 @@ impl SotwSession {
         let pairs = batch.resources.iter().map(|(name, encoded)| (name.as_str(), encoded.hash));
         let version_info = version(version_of(pairs));
         let nonce = self.watches.next_nonce();
-        self.watches.of_mut(kind).pacing.written(nonce, version_info.clone(), batch.push, now);
+        self.watches.of_mut(kind).pacing.written(nonce, &version_info, batch.push, now);
         DiscoveryResponse {
             version_info,
             resources: batch.resources.into_iter().map(|(_, encoded)| encoded.any.clone()).collect(),

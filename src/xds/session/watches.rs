@@ -1,16 +1,16 @@
 //! The types of one stream together: changes in, order and pacing across types, nonces.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::time::{Instant, SystemTime};
+use std::collections::BTreeSet;
+use std::time::Instant;
 
 use xxhash_rust::xxh3::Xxh3;
 
 use super::held::Holding;
-use super::pacing::Statuses;
 use super::watch::{Context, Dialect, Owed, Watch};
 use super::{Effects, Outcome, SessionError, SessionLimits, Source};
 use crate::model::Name;
 use crate::xds::resource::ResourceType;
+use crate::xds::status::Report;
 
 /// Everything both protocols keep of a stream.
 #[derive(Debug)]
@@ -141,17 +141,15 @@ impl Watches {
             .min()
     }
 
-    pub(super) fn status(&self, now: Instant, wall: SystemTime) -> Statuses {
-        let open = ResourceType::ALL.into_iter().filter(|kind| self.of(*kind).open);
-        open.map(|kind| {
-            let watch = self.of(kind);
-            let mut status = watch.pacing.status(now, wall);
-            status.subscribed = watch.names.len();
-            status.wildcard = watch.wildcard;
-            status.kept = watch.kept;
-            (kind, status)
+    /// What is to be told of a type; `None` while nothing was asked.
+    pub(super) fn report(&self, kind: ResourceType) -> Option<Report> {
+        let watch = Some(self.of(kind)).filter(|watch| watch.open)?;
+        Some(Report {
+            subscribed: watch.names.len(),
+            wildcard: watch.wildcard,
+            kept: watch.kept,
+            ..watch.pacing.report()
         })
-        .collect::<BTreeMap<_, _>>()
     }
 
     fn clusters_held(&self, now: Instant) -> bool {

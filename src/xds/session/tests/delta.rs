@@ -338,8 +338,9 @@ fn xc09_xc11_xc13_rejected_content_is_not_sent_again() {
     peer.session.rekeyed();
     peer.session.list_changed(Cluster);
     peer.sees(&[]);
-    let status =
-        |peer: &Peer| peer.session.status(peer.now, std::time::SystemTime::UNIX_EPOCH)[&Cluster].clone();
+    let status = |peer: &Peer| {
+        peer.session.report(Cluster).unwrap().status(peer.now, std::time::SystemTime::UNIX_EPOCH)
+    };
     assert_eq!((status(&peer).nacks, status(&peer).last_error.as_deref()), (1, Some("bad resource")));
     peer.put(Cluster, "a", "2");
     peer.sees(&["cds {a=2}"]);
@@ -374,7 +375,9 @@ fn xd16_a_client_that_holds_everything_is_up_to_date_without_a_response() {
     let mut peer = Peer::new(&[(Endpoint, "a", "1")]);
     let version = peer.world.version(Endpoint, "a");
     peer.init(Endpoint, &["a"], &[("a", &version)]);
-    let status = |peer: &Peer| peer.session.status(peer.now, std::time::SystemTime::now()).remove(&Endpoint);
+    let status = |peer: &Peer| {
+        peer.session.report(Endpoint).map(|it| it.status(peer.now, std::time::SystemTime::now()))
+    };
     assert!(!status(&peer).expect("open").is_synced(), "nobody has looked yet");
     peer.sees(&[]);
     assert!(status(&peer).expect("open").is_synced());
