@@ -45,7 +45,7 @@ pub enum MemoryLimit {
 
 /// A number of bytes, or a text.
 #[derive(Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "memory is bytes such as 600Mi or 2Gi, 1% to 100% of what there is, or 'off'")]
 enum Said {
     Bytes(u64),
     Text(String),

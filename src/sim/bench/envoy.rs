@@ -106,22 +106,22 @@ impl Envoy {
         applied_at(self.admin).await.ok_or_else(|| ended(&self.log))
     }
 
-    /// Waits until so many hosts are in force; says how often it was asked.
+    /// Waits until it has taken so many assignments since its start; says how often it was asked.
     ///
     /// # Errors
     /// [`BenchError::Ended`], [`BenchError::Lost`].
-    pub(super) async fn has(&self, members: u64) -> Result<u32, BenchError> {
+    pub(super) async fn took(&self, updates: u64) -> Result<u32, BenchError> {
         let deadline = Instant::now() + LIMIT;
         let mut looks = 0;
         loop {
             looks += 1;
-            let found = self.applied().await?.members;
-            if found == members {
+            let found = self.applied().await?.updates;
+            if found >= updates {
                 return Ok(looks);
             }
             if Instant::now() > deadline {
-                let what = "hosts in Envoy".to_owned();
-                return Err(BenchError::Lost { what, found, expected: members });
+                let what = "assignments that Envoy has applied".to_owned();
+                return Err(BenchError::Lost { what, found, expected: updates });
             }
             tokio::time::sleep(LOOK).await;
         }

@@ -31,15 +31,13 @@ pub(in crate::sim::bench) async fn run(
     let stage = workshop.stage(candidate, amounts, shape, &[]).await?;
     let home = &shape.homes()[0];
     let envoy = Envoy::start(&program, &dir, stage.server.at.grpc, home, &Scene::assignment(0)).await?;
-    let all = u64::from(amounts.large.0);
-    envoy.has(all).await?;
     let before = (stage.cpu()?, envoy.cpu()?, envoy.applied().await?.updates);
     let mut looks = 0;
-    for change in 0..amounts.changes as u64 {
+    for change in 1..=amounts.changes as u64 {
         stage.scene.flip(0, 0)?;
         // It has most of them by then: each look costs it.
         tokio::time::sleep(amounts.pause).await;
-        looks += envoy.has(all - (change + 1) % 2).await?;
+        looks += envoy.took(before.2 + change).await?;
     }
     let after = (stage.cpu()?, envoy.cpu()?, envoy.applied().await?.updates);
     for _ in 0..looks {
