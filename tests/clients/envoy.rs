@@ -12,7 +12,9 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::machine;
 use crate::xds_conformance::plane::{Options, Plane, eventually};
-use crate::xds_conformance::world::{eds, service, slice};
+use crate::xds_conformance::world::{eds, policy, service, slice};
+
+const PAGE: Duration = Duration::from_secs(10);
 
 /// Ends the process with the test.
 struct Envoy {
@@ -60,7 +62,8 @@ impl Envoy {
             stream.read_to_string(&mut text).await?;
             std::io::Result::Ok(text)
         };
-        tokio::time::timeout(Duration::from_secs(10), page).await.expect("in time").unwrap_or_default()
+        let text = tokio::time::timeout(PAGE, page).await.expect("in time");
+        body(&text.unwrap_or_default())
     }
 
     /// Waits until an Envoy cluster has just these endpoints.
@@ -75,7 +78,7 @@ impl Envoy {
 
     /// Waits until it serves.
     async fn live(&self) {
-        eventually("LIVE", async || self.page("/ready").await.ends_with("LIVE\n").then_some(())).await;
+        eventually("LIVE", async || (self.page("/ready").await == "LIVE\n").then_some(())).await;
     }
 
     /// How many updates it rejected.
@@ -84,6 +87,21 @@ impl Envoy {
         let values = page.lines().filter_map(|line| line.split_once("update_rejected: "));
         values.map(|(_, count)| count.parse::<u64>().expect("a number")).sum()
     }
+}
+
+/// What follows the head of an answer; Envoy sends it in chunks.
+fn body(answer: &str) -> String {
+    let (head, mut rest) = answer.split_once("\r\n\r\n").unwrap_or_default();
+    if !head.contains("chunked") {
+        return rest.to_owned();
+    }
+    let mut text = String::new();
+    while let Some((size, more)) = rest.split_once("\r\n") {
+        let size = usize::from_str_radix(size, 16).expect("the size of a chunk");
+        text += &more[..size];
+        rest = more[size..].trim_start_matches("\r\n");
+    }
+    text
 }
 
 fn address(of: SocketAddr) -> Value {
@@ -110,9 +128,11 @@ fn source(api: &str) -> Value {
         "grpc_services": [{"envoy_grpc": {"cluster_name": "xds-grpc"}}]})
 }
 
-/// Two services, the second without endpoints.
+/// Two services, the second without endpoints. In plaintext: there are no certificates, and under state of the world
+/// Envoy would wait for them (D23).
 async fn plane() -> Plane {
-    Plane::of(vec![service(0), slice(0, 2), service(1)], Options::default()).await
+    let plain = policy("plain", "*.sample.svc.cluster.local", json!({"tls": {"mode": "DISABLE"}}));
+    Plane::of(vec![service(0), slice(0, 2), service(1), plain], Options::default()).await
 }
 
 /// Endpoints come, change and go in this Envoy.

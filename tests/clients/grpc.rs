@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, SanType};
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, SanType};
 use serde_json::{Value, json};
 
 use super::machine;
@@ -76,7 +76,8 @@ impl Peer {
 
     /// From one endpoint to another without an error.
     fn moves(&mut self, from: &str, to: &str) {
-        self.until(|answer| answer.as_deref() == Ok(to), |answer| answer.as_deref() == Ok(from));
+        let before = |answer: &Answer| answer.as_deref() == Ok(from);
+        assert!(self.until(|answer| answer.as_deref() == Ok(to), before).is_ok());
     }
 
     /// Until nobody is reached.
@@ -87,7 +88,7 @@ impl Peer {
 
     /// Until somebody is reached again.
     fn recovers(&mut self, to: &str) {
-        self.until(|answer| answer.as_deref() == Ok(to), Answer::is_err);
+        assert!(self.until(|answer| answer.as_deref() == Ok(to), Answer::is_err).is_ok());
     }
 }
 
@@ -193,6 +194,7 @@ fn certificates(dir: &Path) {
     let write = |name: &str, text: &str| std::fs::write(dir.join(name), text).unwrap();
     let key = KeyPair::generate().unwrap();
     let mut params = CertificateParams::new(Vec::new()).unwrap();
+    params.distinguished_name.push(DnType::CommonName, "root");
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     write("root.pem", &params.self_signed(&key).unwrap().pem());
     let issuer = Issuer::new(params, key);
