@@ -125,9 +125,8 @@ async fn hostile_input_of_every_kind_meets_a_status_and_nobody_else_notices() {
                 rapid_resets(5_000),
                 endless_headers(2_000),
             ];
-            for bytes in open {
-                closed(raw(plane.address(), &bytes).await).await;
-            }
+            let ends = open.iter().map(async |bytes| closed(raw(plane.address(), bytes).await).await);
+            futures::future::join_all(ends).await;
         };
         let streams = async {
             let long = "x".repeat(64 << 10);
