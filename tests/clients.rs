@@ -5,6 +5,7 @@
 #[path = "ads/client.rs"]
 #[allow(dead_code, reason = "its streams are for tests in process; the nodes are shared")]
 mod nodes;
+#[path = "xds_conformance"]
 #[allow(dead_code, unused_imports, reason = "shared with the checklist of the protocol")]
 mod xds_conformance {
     pub mod client;

@@ -400,7 +400,10 @@ mod tests {
         for kind in ["sidecar", "router"] {
             let id = format!("{kind}~10.0.0.1~p.q~d");
             let node = parse(&id, serde_json::json!({"GENERATOR": "grpc"})).expect("valid");
-            assert_eq!((node.kind, node.dialect, node.sends_hbone), (ProxyKind::Sidecar, Dialect::Grpc, false));
+            assert_eq!(
+                (node.kind, node.dialect, node.sends_hbone),
+                (ProxyKind::Sidecar, Dialect::Grpc, false)
+            );
         }
     }
 }

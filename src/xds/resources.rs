@@ -31,7 +31,9 @@ use bytes::Bytes;
 
 use super::resource::Entry;
 use crate::model::policy::VirtualService;
-use crate::model::{Dialect, InterceptionMode, Name, PortProtocol, ProxyKind, Resolution, Service, Transport};
+use crate::model::{
+    Dialect, InterceptionMode, Name, PortProtocol, ProxyKind, Resolution, Service, Transport,
+};
 use crate::view::{Client, Place};
 use cluster::{Port, Way};
 

@@ -64,7 +64,11 @@ async fn xl04_a_thousand_streams_under_change_lose_nothing_when_the_server_is_re
         let code = tokio::time::timeout(EXIT, server.ended()).await.expect("ends in time");
         assert_eq!(code, Some(0));
         let ends = fleet.summary().ends;
-        assert_eq!(ends.get("status UNAVAILABLE"), Some(&(PROXIES as u64)), "every stream ends with a status: {ends:?}");
+        assert_eq!(
+            ends.get("status UNAVAILABLE"),
+            Some(&(PROXIES as u64)),
+            "every stream ends with a status: {ends:?}"
+        );
         // Nobody serves now, and changes go on.
         let text = address.to_string();
         let options = Options { args: &["--grpc-addr", &text], ..Options::default() };

@@ -49,7 +49,8 @@ impl Envoy {
         let mut command = Command::new(program);
         command.args(args).arg("--admin-address-path").arg(&admin).arg("-c").arg(&file);
         let child = command.spawn().expect("Envoy starts");
-        let admin = eventually("its admin page", async || std::fs::read_to_string(&admin).ok()?.parse().ok()).await;
+        let admin =
+            eventually("its admin page", async || std::fs::read_to_string(&admin).ok()?.parse().ok()).await;
         Self { child, admin, _dir: dir }
     }
 
@@ -195,7 +196,8 @@ async fn envoy_follows_everything_on_an_aggregated_stream() {
         let plane = plane().await;
         let envoy = Envoy::start(&program, |mut bootstrap| {
             let ads = json!({"ads": {}, "initial_fetch_timeout": "0s", "resource_api_version": "V3"});
-            bootstrap["dynamic_resources"] = json!({"ads_config": source(api), "cds_config": ads, "lds_config": ads});
+            bootstrap["dynamic_resources"] =
+                json!({"ads_config": source(api), "cds_config": ads, "lds_config": ads});
             bootstrap["static_resources"] = json!({"clusters": [server(plane.address())]});
             bootstrap
         })

@@ -99,13 +99,19 @@ fn server(python: &Path, address: &str, environment: &[(&str, &str)]) -> (Peer, 
     (peer, at)
 }
 
-/// A client of `plane`. `providers` are where its certificates come from.
-fn client(python: &Path, plane: &Plane, providers: Value, environment: &[(&str, &str)]) -> Peer {
+/// A client of `plane` in this pod.
+fn client_of(python: &Path, plane: &Plane, pod: &str) -> Peer {
+    client(python, plane, pod, json!({}), &[])
+}
+
+/// The same with certificates from these `providers`.
+fn client(python: &Path, plane: &Plane, pod: &str, providers: Value, environment: &[(&str, &str)]) -> Peer {
     let server = json!({"server_uri": plane.address().to_string(), "channel_creds": [{"type": "insecure"}],
         "server_features": ["xds_v3"]});
     let metadata = json!({"GENERATOR": "grpc", "CLUSTER_ID": "east", "NETWORK": "net-east", "NAMESPACE": "shop",
         "INSTANCE_IPS": "127.0.0.1"});
-    let node = json!({"id": "sidecar~127.0.0.1~client-0.shop~shop.svc.cluster.local", "metadata": metadata});
+    let node =
+        json!({"id": format!("sidecar~127.0.0.1~{pod}.shop~shop.svc.cluster.local"), "metadata": metadata});
     let bootstrap = json!({"xds_servers": [server], "node": node, "certificate_providers": providers});
     let bootstrap = bootstrap.to_string();
     let mut all = vec![("GRPC_XDS_BOOTSTRAP_CONFIG", bootstrap.as_str())];
@@ -155,9 +161,10 @@ async fn accepted(plane: &Plane) {
 async fn grpcio_calls_what_it_resolves_through_us_and_moves_with_the_endpoints() {
     let Some(python) = machine::python() else { return };
     let [(_a, first), (_b, second)] = ["127.0.0.1", "127.0.0.2"].map(|address| server(&python, address, &[]));
-    let objects = vec![service("web", false), slice("web", &first), service("other", true), slice("other", &second)];
+    let objects =
+        vec![service("web", false), slice("web", &first), service("other", true), slice("other", &second)];
     let plane = Plane::of(objects, Options::default()).await;
-    let mut client = client(&python, &plane, json!({}), &[]);
+    let mut client = client_of(&python, &plane, "client-0");
     // The whole name, and what a pod of that namespace may say for it.
     for name in [WEB, "xds:///web:80", "xds:///web.shop:80", "xds:///web.shop.svc:80"] {
         assert_eq!(client.call(name), Ok(first.clone()), "{name}");
@@ -165,6 +172,12 @@ async fn grpcio_calls_what_it_resolves_through_us_and_moves_with_the_endpoints()
     // Pods of a headless Service are told like others.
     assert_eq!(client.call("xds:///other.shop.svc.cluster.local:80"), Ok(second.clone()));
     accepted(&plane).await;
+    // Another client of that namespace and network is told the same bytes: nothing is built for it.
+    let builds = async || plane.server.metric("tombolo_builds", "").await;
+    let before = builds().await;
+    assert_eq!(client_of(&python, &plane, "client-1").call(WEB), Ok(first.clone()));
+    assert_eq!(builds().await, before);
+    eventually("it has left", async || (plane.server.proxies().await.len() == 1).then_some(())).await;
     // To another endpoint and back: no call is lost.
     plane.apply(slice("web", &second));
     client.moves(&first, &second);
@@ -174,11 +187,15 @@ async fn grpcio_calls_what_it_resolves_through_us_and_moves_with_the_endpoints()
     let hash = json!({"consistentHash": {"httpHeaderName": "x-user", "maglev": {"tableSize": 65537}}});
     plane.apply(rule(json!({"loadBalancer": hash, "outlierDetection": {"consecutive5xxErrors": 3},
         "connectionPool": {"http": {"http2MaxRequests": 7}}})));
-    plane.apply(policy("VirtualService", "web", json!({"hosts": ["web.shop.svc.cluster.local"], "http": [{
+    plane.apply(policy(
+        "VirtualService",
+        "web",
+        json!({"hosts": ["web.shop.svc.cluster.local"], "http": [{
         "corsPolicy": {"allowOrigins": [{"exact": "https://a.org"}]},
         "retries": {"attempts": 2, "retryOn": "unavailable"}, "timeout": "9s",
         "fault": {"delay": {"fixedDelay": "1s", "percentage": {"value": 0}}},
-        "route": [{"destination": {"host": "other.shop.svc.cluster.local"}}]}]})));
+        "route": [{"destination": {"host": "other.shop.svc.cluster.local"}}]}]}),
+    ));
     client.moves(&first, &second);
     accepted(&plane).await;
     // No endpoint, and endpoints again.
@@ -221,7 +238,7 @@ async fn grpcio_speaks_the_meshs_tls_where_a_rule_says_so_and_compares_names() {
     let files = json!({"certificate_file": file("client.pem"), "private_key_file": file("client.key"),
         "ca_certificate_file": file("root.pem"), "refresh_interval": "600s"});
     let provider = json!({"default": {"plugin_name": "file_watcher", "config": files}});
-    let mut client = client(&python, &plane, provider, &tls);
+    let mut client = client(&python, &plane, "client-0", provider, &tls);
     assert_eq!(client.call(WEB), Ok(at.clone()));
     accepted(&plane).await;
     // Another name than the server's.

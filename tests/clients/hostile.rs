@@ -134,7 +134,11 @@ async fn hostile_input_of_every_kind_meets_a_status_and_nobody_else_notices() {
                 (Code::InvalidArgument, hostile(), vec![(url(), vec![long.clone()])]),
                 (Code::InvalidArgument, hostile(), vec![(long, vec![])]),
                 (Code::InvalidArgument, node("no id of ours", &[]), vec![(url(), vec![eds(0)])]),
-                (Code::InvalidArgument, node(&hostile().id, &[("A", &"x".repeat(80 << 10))]), vec![(url(), vec![eds(0)])]),
+                (
+                    Code::InvalidArgument,
+                    node(&hostile().id, &[("A", &"x".repeat(80 << 10))]),
+                    vec![(url(), vec![eds(0)])],
+                ),
                 (Code::Internal, deep(200), vec![(url(), vec![eds(0)])]),
                 (Code::OutOfRange, hostile(), vec![(url(), vec!["y".repeat(5 << 20)])]),
             ];
@@ -143,7 +147,8 @@ async fn hostile_input_of_every_kind_meets_a_status_and_nobody_else_notices() {
                 assert_eq!(refused(&plane, protocol, node, requests).await, code, "{protocol:?}");
             }
             // A million names in messages of a size that is taken.
-            let parts = (0..10).map(|part| (url(), (0..100_000).map(|name| format!("n{part}-{name}")).collect()));
+            let parts =
+                (0..10).map(|part| (url(), (0..100_000).map(|name| format!("n{part}-{name}")).collect()));
             assert_eq!(refused(&plane, protocol, hostile(), parts).await, Code::ResourceExhausted);
             count
         };
@@ -163,7 +168,8 @@ async fn hostile_input_of_every_kind_meets_a_status_and_nobody_else_notices() {
     }
     assert_eq!(plane.server.metric("tombolo_refused_streams", "").await, refusals);
     plane.server.streams(1).await;
-    eventually("memory is given back", async || (plane.server.memory() <= before + MEMORY).then_some(())).await;
+    eventually("memory is given back", async || (plane.server.memory() <= before + MEMORY).then_some(()))
+        .await;
     let processor = plane.server.processor();
     healthy.silent().await;
     assert!(plane.server.processor() - processor <= IDLE, "nothing is left to do");

@@ -147,7 +147,9 @@ impl Port<'_> {
         let settings = self.rule.map(|rule| rule.settings(self.port.number, subset_name)).unwrap_or_default();
         let sni = self.name(subset, Way::SniDnat).to_string();
         if !self.is_namable(&sni, &settings) {
-            return reads.left_out.push((name.to_string(), "Envoy takes no server name of more than 255 bytes"));
+            return reads
+                .left_out
+                .push((name.to_string(), "Envoy takes no server name of more than 255 bytes"));
         }
         let base = self.base(&name.to_string(), &settings);
         let picked = match &base {

@@ -19,7 +19,8 @@ use crate::xds::resource::{Entry, ResourceType};
 /// The largest ring that clients of gRPC take.
 const LARGEST_RING: u64 = 8 << 20;
 /// Why an Envoy cluster is left out.
-const OTHER_TLS: &str = "clients of gRPC know no TLS but the mesh's, and plaintext is not what its DestinationRule says";
+const OTHER_TLS: &str =
+    "clients of gRPC know no TLS but the mesh's, and plaintext is not what its DestinationRule says";
 
 /// What one port of a service contributes. Nothing where Envoy would resolve names: these clients take addresses only.
 pub(super) fn port(port: &Port<'_>, around: &Surroundings<'_>, out: &mut ServiceResources) {

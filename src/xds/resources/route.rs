@@ -38,8 +38,7 @@ pub(super) fn virtual_host(
     sniffed: bool,
     reads: &mut Reads,
 ) -> Bytes {
-    let domains =
-        if sniffed { vec!["*".to_owned()] } else { domains(port.service, around.client.key()) };
+    let domains = if sniffed { vec!["*".to_owned()] } else { domains(port.service, around.client.key()) };
     virtual_host_named(port, around, domains, reads)
 }
 

@@ -41,7 +41,9 @@ pub(super) fn client(sni: String, alpn: &[&str], names: Vec<tls::SubjectAltNameM
 
 /// The same for a client of gRPC, which has certificates and roots by itself: it calls where they come from `default`.
 pub(super) fn provided(sni: String, names: Vec<tls::SubjectAltNameMatcher>) -> TransportSocket {
-    use tls::common_tls_context::{CombinedCertificateValidationContext as Combined, ValidationContextType as Kind};
+    use tls::common_tls_context::{
+        CombinedCertificateValidationContext as Combined, ValidationContextType as Kind,
+    };
     let provider = |certificate: &str| {
         let (instance_name, certificate_name) = (PROVIDER.to_owned(), certificate.to_owned());
         Some(tls::CertificateProviderPluginInstance { instance_name, certificate_name })

@@ -12,8 +12,8 @@ use envoy_types::util::pack_any;
 use prost::Message;
 
 use super::matching;
-use crate::model::{Dialect, Name};
 use crate::model::policy::{Cors, Fault, HttpRoute, Percent};
+use crate::model::{Dialect, Name};
 use crate::xds::resources::filters::{CORS, FAULT};
 use crate::xds::resources::parts::{flag, time};
 

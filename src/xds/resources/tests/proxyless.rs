@@ -55,8 +55,7 @@ fn a_listener_for_each_name_leads_to_the_routes_of_one_service() {
     };
     assert_eq!(rds.route_config_name, format!("outbound|3306||{HOST}"));
     let short = ["helloworld", "helloworld.sample", "helloworld.sample.svc"];
-    let expected: Vec<_> =
-        std::iter::once(HOST).chain(short).map(|name| format!("{name}:80")).collect();
+    let expected: Vec<_> = std::iter::once(HOST).chain(short).map(|name| format!("{name}:80")).collect();
     assert_eq!(names(&made.listeners)[..4], expected);
     // A client compares all of what it was asked for, the port as well.
     let table = table(&made, &key(), &Default::default());
