@@ -262,7 +262,8 @@ impl Node {
             dns_domain: domain.into(),
             network: metadata.network.as_str().into(),
             requested_view: list(&metadata.requested_network_view).map(NetworkId::from).collect(),
-            mode: mode(&metadata.interception_mode)?,
+            // Nobody captures what such a client calls.
+            mode: if proxyless { InterceptionMode::None } else { mode(&metadata.interception_mode)? },
             dialect: if proxyless {
                 Dialect::Grpc
             } else if extensions.any(|name| name.starts_with("istio.")) {
@@ -401,8 +402,8 @@ mod tests {
             let id = format!("{kind}~10.0.0.1~p.q~d");
             let node = parse(&id, serde_json::json!({"GENERATOR": "grpc"})).expect("valid");
             assert_eq!(
-                (node.kind, node.dialect, node.sends_hbone),
-                (ProxyKind::Sidecar, Dialect::Grpc, false)
+                (node.kind, node.dialect, node.mode, node.sends_hbone),
+                (ProxyKind::Sidecar, Dialect::Grpc, InterceptionMode::None, false)
             );
         }
     }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use tombolo::sim::apiserver::RunningApiServer;
 use tombolo::sim::fleet::{Behaviour, Fleet, FleetSettings, Proxy, Subscription, Target};
 
+use super::machine;
 use crate::nodes::sidecar;
 use crate::xds_conformance::plane::{Options, Plane, Served, eventually};
 use crate::xds_conformance::world::{eds, slice};
@@ -36,6 +37,7 @@ async fn change(api: &RunningApiServer, fleet: &Fleet, end: &AtomicBool) -> usiz
 
 #[tokio::test(flavor = "multi_thread")]
 async fn xl04_a_thousand_streams_under_change_lose_nothing_when_the_server_is_replaced() {
+    let _machine = machine::alone().await;
     let Plane { api, mut server } = Plane::start(SERVICES).await;
     let address = server.address("grpc");
     let proxy = |number| Proxy {

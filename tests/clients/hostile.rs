@@ -10,6 +10,7 @@ use tombolo::proto::discovery::{DeltaDiscoveryRequest, DiscoveryRequest, Node};
 use tombolo::xds::resource::ResourceType::Endpoint;
 use tonic::Code;
 
+use super::machine;
 use crate::nodes::{node, sidecar};
 use crate::xds_conformance::client::{BOTH, Delta, Protocol, Sotw, Stream};
 use crate::xds_conformance::plane::{Options, Plane, eventually};
@@ -106,6 +107,7 @@ async fn refused(
 
 #[tokio::test(flavor = "multi_thread")]
 async fn hostile_input_of_every_kind_meets_a_status_and_nobody_else_notices() {
+    let _machine = machine::alone().await;
     let plane = Plane::of(services(2), Options::default()).await;
     let mut healthy = plane.proxy(Delta, "healthy").await;
     healthy.start(Endpoint, &[eds(0)]).await;

@@ -1,6 +1,16 @@
-//! Programs that are not ours.
+//! The machine, and programs that are not ours.
 
 use std::path::PathBuf;
+
+use tokio::sync::{Mutex, MutexGuard};
+
+/// A thousand connections at a time: who counts what they cost wants no others.
+static MACHINE: Mutex<()> = Mutex::const_new(());
+
+/// Waits for the machine.
+pub async fn alone() -> MutexGuard<'static, ()> {
+    MACHINE.lock().await
+}
 
 /// The first of these that exists; none is said aloud, and fails in CI.
 fn found(what: &str, how: &str, candidates: impl IntoIterator<Item = PathBuf>) -> Option<PathBuf> {

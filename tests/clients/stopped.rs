@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use tombolo::sim::fleet::{Behaviour, Fleet, FleetSettings, Manner, Proxy, Subscription, Summary, Target};
 
+use super::machine;
 use crate::nodes::sidecar;
 use crate::xds_conformance::plane::{Plane, eventually};
 use crate::xds_conformance::world::{eds, slice};
@@ -45,6 +46,7 @@ async fn round(plane: &Plane, healthy: &Fleet) -> [u64; 4] {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn xf02_a_thousand_stopped_readers_cost_the_others_nothing() {
+    let _machine = machine::alone().await;
     let plane = Plane::start(1).await;
     let healthy = fleet(&plane, HEALTHY, Manner::Plain);
     healthy.subscribed(LIMIT).await.expect("everything comes");
