@@ -1,15 +1,15 @@
 //! Assignments: one cell for each (name, projection), built once for all its watchers.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 
-use arc_swap::ArcSwapOption;
 use dashmap::DashMap;
 
 use super::counts::Counts;
 use super::resource::{Encoded, ResourceType};
 use super::resources;
+use super::slot::{Make, Slot};
 use super::watchers::{Marks, StreamHandle, Watchers};
 use crate::model::policy::{HostPattern, PolicyKind, PolicyPart, Scoping, VirtualService};
 use crate::model::{Hostname, Name, NetworkId, ProxyView, ServiceKey};
@@ -55,18 +55,6 @@ impl Built {
     }
 }
 
-/// What a cell remembers across builds.
-#[derive(Debug, Default)]
-struct Building {
-    /// What any build ever read: where the cell is listed as a reader.
-    read: BTreeSet<Source>,
-    /// The bytes that every watcher holds or was told of. `None` once a miss built others before the push came
-    /// by: watchers then differ, and all must be told whatever the push finds.
-    announced: Option<u128>,
-    /// Whether nobody watches any more: it must not be listed as a reader again.
-    gone: bool,
-}
-
 /// One assignment for one projection.
 #[derive(Debug)]
 pub(super) struct AssignmentCell {
@@ -76,10 +64,7 @@ pub(super) struct AssignmentCell {
     /// What the name means for those who have the projection.
     parsed: Option<EdsName>,
     key: EdsKey,
-    slot: ArcSwapOption<Built>,
-    /// Held while building, so that a miss is computed once; what is stored is never older than what it
-    /// replaces, because inputs are read under it.
-    building: Mutex<Building>,
+    slot: Slot<Built, Source>,
     watchers: Watchers,
 }
 
@@ -87,10 +72,6 @@ impl AssignmentCell {
     /// The projection it is built for.
     pub(super) fn key(&self) -> &EdsKey {
         &self.key
-    }
-
-    fn building(&self) -> MutexGuard<'_, Building> {
-        self.building.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn host(&self) -> Hostname {
@@ -175,8 +156,7 @@ impl Assignments {
                 name: name.clone(),
                 parsed,
                 key,
-                slot: ArcSwapOption::empty(),
-                building: Mutex::default(),
+                slot: Slot::default(),
                 watchers: Watchers::default(),
             })
         });
@@ -185,7 +165,7 @@ impl Assignments {
     }
 
     /// Removes `stream` from a cell's watchers, and the cell if that was the last one.
-    pub(super) fn unwatch(&self, cell: &AssignmentCell, stream: &StreamHandle) {
+    pub(super) fn unwatch(&self, cell: &Arc<AssignmentCell>, stream: &StreamHandle) {
         cell.watchers.remove(stream);
         let (host, id) = (cell.host(), (cell.name.clone(), cell.key.clone()));
         let mut removed = false;
@@ -197,65 +177,17 @@ impl Assignments {
             topic.is_empty()
         });
         if removed {
-            let mut building = cell.building();
-            building.gone = true;
-            self.counts.decided.replace(cell.slot.load().as_ref().map(|built| &built.tally), None);
-            for source in std::mem::take(&mut building.read) {
-                self.readers.remove_if_mut(&source, |_, readers| {
-                    readers.remove(&cell.serial);
-                    readers.is_empty()
-                });
-            }
+            cell.slot.close(&Maker { assignments: self, cell });
         }
     }
 
     /// The current bytes of a cell; built now unless they are valid. Cost: a version check on a hit.
     pub(super) fn current(&self, cell: &Arc<AssignmentCell>) -> Arc<Encoded> {
-        if let Some(encoded) = self.valid(cell) {
-            return encoded;
-        }
-        self.fresh(cell, &mut cell.building())
+        Arc::clone(&cell.slot.current(&Maker { assignments: self, cell }).encoded)
     }
 
-    /// The current bytes, with the right to build held.
-    fn fresh(&self, cell: &Arc<AssignmentCell>, building: &mut Building) -> Arc<Encoded> {
-        if let Some(encoded) = self.valid(cell) {
-            return encoded;
-        }
-        let mut built = self.build(cell);
-        // A part may have changed before the cell was listed as its reader: nobody would tell of that.
-        while self.list(cell, building, &built) && !self.parts_current(&built) {
-            built = self.build(cell);
-        }
-        let encoded = Arc::clone(&built.encoded);
-        let built = Arc::new(built);
-        let before = cell.slot.swap(Some(Arc::clone(&built)));
-        if !building.gone {
-            self.counts.decided.replace(before.as_ref().map(|before| &before.tally), Some(&built.tally));
-        }
-        if before.is_none() {
-            building.announced = Some(encoded.hash);
-        } else if building.announced != Some(encoded.hash) {
-            building.announced = None;
-        }
-        encoded
-    }
-
-    /// Lists a cell as a reader of what it was built from; says whether it was not yet for some of that.
-    fn list(&self, cell: &Arc<AssignmentCell>, building: &mut Building, built: &Built) -> bool {
-        let mut new = false;
-        for source in built.sources() {
-            if !building.gone && building.read.insert(source.clone()) {
-                self.readers.entry(source).or_default().insert(cell.serial, Arc::downgrade(cell));
-                new = true;
-            }
-        }
-        new
-    }
-
-    /// The stored bytes if every part they were built from is still the newest.
-    fn valid(&self, cell: &AssignmentCell) -> Option<Arc<Encoded>> {
-        let built = cell.slot.load_full()?;
+    /// Whether every part that bytes were built from is still the newest.
+    fn is_current(&self, cell: &AssignmentCell, built: &Built) -> bool {
         let snapshot = self.snapshot(cell);
         // A service that is gone for good has no version left: only a build without it is valid then.
         let service = built.service_version == snapshot.as_ref().map_or(0, |snapshot| snapshot.version);
@@ -264,7 +196,7 @@ impl Assignments {
         let read = snapshot.iter().chain(&waypoint);
         let clusters = read.flat_map(|snapshot| snapshot.shards.iter()).map(|shard| &shard.cluster);
         let standings = built.standings_read == self.registry.standings().version(clusters);
-        (service && standings && self.parts_current(&built)).then(|| Arc::clone(&built.encoded))
+        service && standings && self.parts_current(built)
     }
 
     /// The version of a service; 0 where nobody knows it.
@@ -392,16 +324,55 @@ impl Assignments {
     }
 
     fn refresh(&self, cell: &Arc<AssignmentCell>, marks: &mut Marks) {
-        let announced = {
-            let mut building = cell.building();
-            let hash = self.fresh(cell, &mut building).hash;
-            building.announced.replace(hash) == Some(hash)
-        };
-        if announced {
-            Counts::add(&self.counts.unchanged_builds);
-        } else {
+        if cell.slot.refresh(&Maker { assignments: self, cell }) {
             marks.name(&cell.watchers, ResourceType::Endpoint, &cell.name);
+        } else {
+            Counts::add(&self.counts.unchanged_builds);
         }
+    }
+}
+
+/// Builds one cell.
+struct Maker<'a> {
+    assignments: &'a Assignments,
+    cell: &'a Arc<AssignmentCell>,
+}
+
+impl Make for Maker<'_> {
+    type Value = Built;
+    type Source = Source;
+
+    fn make(&self) -> Built {
+        self.assignments.build(self.cell)
+    }
+
+    fn is_current(&self, built: &Built) -> bool {
+        self.assignments.is_current(self.cell, built)
+    }
+
+    fn sources(built: &Built) -> impl Iterator<Item = Source> {
+        built.sources()
+    }
+
+    fn hash(built: &Built) -> u128 {
+        built.encoded.hash
+    }
+
+    fn list(&self, source: Source) {
+        let mut readers = self.assignments.readers.entry(source).or_default();
+        readers.insert(self.cell.serial, Arc::downgrade(self.cell));
+    }
+
+    fn unlist(&self, source: Source) {
+        self.assignments.readers.remove_if_mut(&source, |_, readers| {
+            readers.remove(&self.cell.serial);
+            readers.is_empty()
+        });
+    }
+
+    fn replaced(&self, before: Option<&Built>, after: Option<&Built>) {
+        let (before, after) = (before.map(|built| &built.tally), after.map(|built| &built.tally));
+        self.assignments.counts.decided.replace(before, after);
     }
 }
 

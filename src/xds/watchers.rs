@@ -1,12 +1,13 @@
 //! Who wants to know: stream handles, and the sets of them that cells keep (D17).
+//!
+//! Every order of marks, wake-ups and looks is tried by `tests/interleavings.rs`, which compiles this very file.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::time::Instant;
 
-use tokio::sync::Notify;
-
 use super::resource::ResourceType;
+use super::sync::{Mutex, MutexGuard, Notify};
 use crate::model::Name;
 
 /// What may differ for one stream since it last looked. Merging is idempotent; bounded by its subscriptions.
@@ -157,26 +158,5 @@ impl Marks {
     pub(super) fn wake(self) -> usize {
         self.marked.values().for_each(|stream| stream.wake());
         self.marked.len()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test]
-    async fn d17_a_marked_stream_is_woken_once_and_others_not_at_all() {
-        let (a, b) = (StreamHandle::new(1), StreamHandle::new(2));
-        let watchers = Watchers::default();
-        watchers.add(&a);
-        let mut marks = Marks::new(None);
-        marks.name(&watchers, ResourceType::Endpoint, &"x".into());
-        marks.list(&watchers, ResourceType::Cluster);
-        assert_eq!(marks.wake(), 1);
-        a.woken().await;
-        let dirty = a.take();
-        assert!(dirty.names.contains(&(ResourceType::Endpoint, "x".into())));
-        assert!(dirty.lists.contains(&ResourceType::Cluster));
-        assert_eq!((a.take(), b.take()), (Dirty::default(), Dirty::default()));
     }
 }
