@@ -16,6 +16,8 @@ use crate::xds_conformance::plane::{Options, Plane, eventually};
 const WEB: &str = "xds:///web.shop.svc.cluster.local:80";
 const ACCOUNT: &str = "spiffe://cluster.local/ns/shop/sa/web";
 
+/// Each has a stream of its own, all on one connection: no proxy has as many.
+const TARGETS: usize = 40;
 const LIMIT: Duration = Duration::from_secs(60);
 
 /// Who answered, or the code of the failure and what is said about it.
@@ -173,11 +175,12 @@ async fn grpcio_calls_what_it_resolves_through_us_and_moves_with_the_endpoints()
     assert_eq!(client.call("xds:///other.shop.svc.cluster.local:80"), Ok(second.clone()));
     accepted(&plane).await;
     // Another client of that namespace and network is told the same bytes: nothing is built for it.
+    let streams = plane.server.proxies().await.len();
     let builds = async || plane.server.metric("tombolo_builds", "").await;
     let before = builds().await;
     assert_eq!(client_of(&python, &plane, "client-1").call(WEB), Ok(first.clone()));
     assert_eq!(builds().await, before);
-    eventually("it has left", async || (plane.server.proxies().await.len() == 1).then_some(())).await;
+    plane.server.streams(streams).await;
     // To another endpoint and back: no call is lost.
     plane.apply(slice("web", &second));
     client.moves(&first, &second);
@@ -204,6 +207,25 @@ async fn grpcio_calls_what_it_resolves_through_us_and_moves_with_the_endpoints()
     plane.apply(slice("other", &first));
     client.recovers(&first);
     accepted(&plane).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn grpcio_may_have_many_targets_each_with_a_stream_on_one_connection() {
+    let Some(python) = machine::python() else { return };
+    let (_server, at) = server(&python, "127.0.0.1", &[]);
+    let names: Vec<_> = (0..TARGETS).map(|number| format!("s{number}")).collect();
+    let objects = names.iter().flat_map(|name| [service(name, true), slice(name, &at)]).collect();
+    let plane = Plane::of(objects, Options::default()).await;
+    let mut client = client_of(&python, &plane, "client-0");
+    for name in &names {
+        assert_eq!(
+            client.call(&format!("xds:///{name}.shop.svc.cluster.local:80")),
+            Ok(at.clone()),
+            "{name}"
+        );
+    }
+    assert_eq!(plane.server.metric("tombolo_connections", "accepted").await, 1);
+    assert_eq!(plane.server.proxies().await.len(), TARGETS);
 }
 
 /// A root, and certificates of `ACCOUNT` and of a client by it.

@@ -14,6 +14,8 @@ const HEALTHY: usize = 100;
 /// Changes of one round, each of more bytes than fit into the window of a stopped reader together.
 const CHANGES: usize = 12;
 const LIMIT: Duration = Duration::from_secs(120);
+/// Bytes that HTTP/2 lets the server send before anything is read.
+const WINDOW: u32 = 65_535;
 /// More resident bytes for changes that nobody reads: none, but for what the allocator keeps.
 const MEMORY: usize = 32 << 20;
 
@@ -59,8 +61,7 @@ async fn xf02_a_thousand_stopped_readers_cost_the_others_nothing() {
     })
     .await;
     let filling = round(&plane, &healthy).await;
-    let written = async || plane.server.metric("pilot_xds_pushes", "eds").await;
-    let (memory, before) = (plane.server.memory(), written().await);
+    let memory = plane.server.memory();
     let beside = round(&plane, &healthy).await;
     for (what, found) in [("while their windows fill", filling), ("once they are full", beside)] {
         assert_eq!(found[..3], alone[..3], "{what}");
@@ -69,8 +70,10 @@ async fn xf02_a_thousand_stopped_readers_cost_the_others_nothing() {
     }
     let grown = plane.server.memory().saturating_sub(memory);
     assert!(grown <= MEMORY, "{grown} bytes for what nobody reads");
-    // Nothing but what the others read was written.
-    assert_eq!(written().await - before, all);
+    // What is written to the others fits into their windows; the rest is not even made.
+    let unread = plane.server.metric("pilot_xds_pushes", "eds").await - healthy.summary().messages;
+    let room = u64::from(WINDOW) / (alone[3] / all) + 2;
+    assert!(unread <= STOPPED as u64 * room, "{unread} responses that nobody reads; {room} have room");
     stopped.stop().await;
     healthy.stop().await;
 }
