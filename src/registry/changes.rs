@@ -1,6 +1,7 @@
 //! The change signal: keys of what was published, never values.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
@@ -86,18 +87,27 @@ impl ChangeSet {
 #[derive(Debug, Default)]
 pub struct ChangeLog {
     pending: Mutex<ChangeSet>,
+    notes: AtomicU64,
     wake: Notify,
 }
 
 impl ChangeLog {
     /// Notes changes that are already published.
     pub(super) fn note(&self, mut changes: ChangeSet) {
+        // Before anybody can take it: who was told of a change finds another number.
+        self.notes.fetch_add(1, Ordering::AcqRel);
         if changes.is_empty() {
             return;
         }
         changes.since.get_or_insert_with(Instant::now);
         self.pending.lock().unwrap_or_else(PoisonError::into_inner).merge(changes);
         self.wake.notify_one();
+    }
+
+    /// How many changes were noted so far. While it is the same, what was looked up since it was first read is as good as
+    /// looked up again: of what was published but not yet noted nobody was told.
+    pub fn notes(&self) -> u64 {
+        self.notes.load(Ordering::Acquire)
     }
 
     /// Takes what is pending now, perhaps nothing.

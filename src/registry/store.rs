@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use dashmap::{DashMap, DashSet};
+use hashbrown::DefaultHashBuilder;
 use tokio::sync::watch;
 
 use super::cell::{Outcome, Rank, ServiceCell, Written};
@@ -54,9 +55,9 @@ impl Rank for Order {
 /// The store. Cheap to share; every method may be called from any thread.
 #[derive(Debug, Default)]
 pub struct Registry {
-    services: DashMap<ServiceKey, Arc<ServiceCell>>,
+    services: DashMap<ServiceKey, Arc<ServiceCell>, DefaultHashBuilder>,
     /// Host name → keys. Kubernetes gives one namespace per host name.
-    hosts: DashMap<Hostname, Vec<ServiceKey>>,
+    hosts: DashMap<Hostname, Vec<ServiceKey>, DefaultHashBuilder>,
     /// By cluster; a table stays with its writer and goes when the cluster withdraws.
     workloads: DashMap<ClusterId, Arc<WorkloadTable>>,
     networks: ArcSwap<NetworkSnapshot>,

@@ -1,10 +1,12 @@
 //! Assignments: one cell for each (name, projection), built once for all its watchers.
 
 use std::collections::HashMap;
+use std::hash::{Hash, Hasher};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
 use dashmap::DashMap;
+use hashbrown::{DefaultHashBuilder, Equivalent, HashSet};
 
 use super::counts::Counts;
 use super::resource::{Encoded, ResourceType};
@@ -30,6 +32,10 @@ struct Built {
     policies_read: Vec<(PolicyPart, u64)>,
     /// What became of the endpoints.
     tally: Tally,
+    /// Whether some cluster has a service of the name, if it is known without asking for the others of its host.
+    known: bool,
+    /// [`ChangeLog::notes`](crate::registry::ChangeLog::notes) when the parts above were last found to be the newest.
+    checked: AtomicU64,
 }
 
 /// What a cell may have read besides its service: who reads it is to be found by it.
@@ -64,6 +70,8 @@ pub(super) struct AssignmentCell {
     /// What the name means for those who have the projection.
     parsed: Option<EdsName>,
     key: EdsKey,
+    /// The service that it means; `None` where it means none.
+    service: Option<ServiceKey>,
     slot: Slot<Built, Source>,
     watchers: Watchers,
 }
@@ -80,7 +88,40 @@ impl AssignmentCell {
 }
 
 /// The cells of one host name.
-type Topic = HashMap<(Name, EdsKey), Arc<AssignmentCell>>;
+type Topic = HashSet<Arc<AssignmentCell>>;
+
+/// A cell is found by what is asked for and for whom.
+#[derive(Hash)]
+struct Wanted<'a> {
+    name: &'a Name,
+    key: &'a EdsKey,
+}
+
+impl AssignmentCell {
+    fn wanted(&self) -> Wanted<'_> {
+        Wanted { name: &self.name, key: &self.key }
+    }
+}
+
+impl Hash for AssignmentCell {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.wanted().hash(state);
+    }
+}
+
+impl PartialEq for AssignmentCell {
+    fn eq(&self, other: &Self) -> bool {
+        self.name == other.name && self.key == other.key
+    }
+}
+
+impl Eq for AssignmentCell {}
+
+impl Equivalent<Arc<AssignmentCell>> for Wanted<'_> {
+    fn equivalent(&self, cell: &Arc<AssignmentCell>) -> bool {
+        *self.name == cell.name && *self.key == cell.key
+    }
+}
 
 /// All assignments that somebody watches. A cell goes when its last watcher does (D18).
 #[derive(Debug)]
@@ -88,7 +129,7 @@ pub(super) struct Assignments {
     registry: Arc<Registry>,
     mesh: Arc<MeshRules>,
     counts: Arc<Counts>,
-    topics: DashMap<Hostname, Topic>,
+    topics: DashMap<Hostname, Topic, DefaultHashBuilder>,
     /// The cells that read a part (D14).
     readers: DashMap<Source, HashMap<u64, Weak<AssignmentCell>>>,
     next_serial: AtomicU64,
@@ -101,7 +142,7 @@ impl Assignments {
             registry,
             mesh,
             counts,
-            topics: DashMap::new(),
+            topics: DashMap::default(),
             readers: DashMap::new(),
             next_serial: AtomicU64::new(0),
         }
@@ -114,29 +155,38 @@ impl Assignments {
 
     /// The snapshot behind a cell: the service of the namespace that its projection names.
     fn snapshot(&self, cell: &AssignmentCell) -> Option<Arc<ServiceSnapshot>> {
-        let (name, namespace) = (cell.parsed.as_ref()?, cell.key.namespace.as_ref()?);
-        let key = ServiceKey::new(namespace, name.host.clone());
-        self.registry.service(&key).map(|cell| cell.load())
+        self.registry.service(cell.service.as_ref()?).map(|cell| cell.load())
     }
 
     /// Whether some cluster has a service of this name. A proxy's siblings are known even where it has none: an Envoy
     /// that has them already would not forget them otherwise.
-    pub(super) fn is_known(&self, name: &str) -> bool {
-        if name == LOCAL_CLUSTER {
+    fn is_known(&self, cell: &AssignmentCell) -> bool {
+        if cell.name.as_str() == LOCAL_CLUSTER {
             return true;
         }
-        let candidates = EdsName::parse(name).map(|name| self.candidates(&name)).unwrap_or_default();
+        let candidates = cell.parsed.as_ref().map(|name| self.candidates(name)).unwrap_or_default();
         candidates.iter().any(|candidate| candidate.service.is_some())
     }
 
     /// The projection of a proxy for a name as of now.
+    #[cfg(test)]
     pub(super) fn key(&self, view: &ProxyView, name: &str) -> EdsKey {
+        self.key_of(view, name, EdsName::parse(name).as_ref())
+    }
+
+    /// The same of a name that was read.
+    fn key_of(&self, view: &ProxyView, name: &str, parsed: Option<&EdsName>) -> EdsKey {
         if name == LOCAL_CLUSTER {
             return EdsKey::of_siblings(view, &self.own(view), &self.mesh);
         }
-        let nothing = || EdsName::outbound(0, &Hostname::default());
-        let name = EdsName::parse(name).unwrap_or_else(nothing);
-        EdsKey::of(view, &name, &self.candidates(&name), &self.registry.policies(), &self.mesh)
+        let policies = self.registry.policies();
+        match parsed {
+            Some(name) => EdsKey::of(view, name, &self.candidates(name), &policies, &self.mesh),
+            None => {
+                let nothing = EdsName::outbound(0, &Hostname::default());
+                EdsKey::of(view, &nothing, &[], &policies, &self.mesh)
+            }
+        }
     }
 
     /// The services of a proxy's own, as far as some cluster has them.
@@ -145,33 +195,84 @@ impl Assignments {
         keys.filter_map(|key| self.registry.service(key)).map(|cell| cell.load()).collect()
     }
 
+    /// Whether a cell is still what its name means for a proxy.
+    pub(super) fn is_for(&self, cell: &AssignmentCell, view: &ProxyView) -> bool {
+        let parsed = EdsName::parse(&cell.name);
+        cell.key == self.key_of(view, &cell.name, parsed.as_ref())
+    }
+
+    /// Adds `stream` to the watchers of a name for the proxy's projection as of now. What decides that may change until
+    /// the watch is seen: then again, until it stands still for that moment. Only as long as nothing is noted it is not
+    /// looked again.
+    pub(super) fn watch_for(
+        &self,
+        view: &ProxyView,
+        name: &Name,
+        stream: &Arc<StreamHandle>,
+    ) -> Arc<AssignmentCell> {
+        let parsed = EdsName::parse(name);
+        loop {
+            let notes = self.registry.changes().notes();
+            let key = self.key_of(view, name, parsed.as_ref());
+            let cell = self.join(name, key, parsed.as_ref(), stream);
+            if self.registry.changes().notes() == notes
+                || *cell.key() == self.key_of(view, name, parsed.as_ref())
+            {
+                return cell;
+            }
+            self.unwatch(&cell, stream);
+        }
+    }
+
     /// Adds `stream` to the watchers of a name for a projection.
+    #[cfg(test)]
     pub(super) fn watch(&self, name: &Name, key: EdsKey, stream: &Arc<StreamHandle>) -> Arc<AssignmentCell> {
-        let parsed = key.meant(name);
-        let host = parsed.as_ref().map(|name| name.host.clone()).unwrap_or_default();
+        self.join(name, key, EdsName::parse(name).as_ref(), stream)
+    }
+
+    /// The same of a name that was read.
+    fn join(
+        &self,
+        name: &Name,
+        key: EdsKey,
+        parsed: Option<&EdsName>,
+        stream: &Arc<StreamHandle>,
+    ) -> Arc<AssignmentCell> {
+        // Siblings are asked for by a name that says nothing of them.
+        let own = key.siblings.as_ref().and_then(|_| key.meant(name));
+        let parsed = own.as_ref().or(parsed);
+        let host = parsed.map(|name| name.host.clone()).unwrap_or_default();
         let mut topic = self.topics.entry(host).or_default();
-        let cell = topic.entry((name.clone(), key.clone())).or_insert_with(|| {
-            Arc::new(AssignmentCell {
-                serial: self.next_serial.fetch_add(1, Ordering::Relaxed),
-                name: name.clone(),
-                parsed,
-                key,
-                slot: Slot::default(),
-                watchers: Watchers::default(),
-            })
+        if let Some(cell) = topic.get(&Wanted { name, key: &key }) {
+            cell.watchers.add(stream);
+            return Arc::clone(cell);
+        }
+        let namespace = parsed.and(key.namespace.as_ref());
+        let cell = Arc::new(AssignmentCell {
+            serial: self.next_serial.fetch_add(1, Ordering::Relaxed),
+            name: name.clone(),
+            service: parsed.zip(namespace).map(|(name, space)| ServiceKey::new(space, name.host.clone())),
+            parsed: parsed.cloned(),
+            key,
+            slot: Slot::default(),
+            watchers: Watchers::default(),
         });
         cell.watchers.add(stream);
-        Arc::clone(cell)
+        topic.insert(Arc::clone(&cell));
+        cell
     }
 
     /// Removes `stream` from a cell's watchers, and the cell if that was the last one.
     pub(super) fn unwatch(&self, cell: &Arc<AssignmentCell>, stream: &StreamHandle) {
         cell.watchers.remove(stream);
-        let (host, id) = (cell.host(), (cell.name.clone(), cell.key.clone()));
+        if !cell.watchers.is_empty() {
+            return;
+        }
         let mut removed = false;
-        self.topics.remove_if_mut(&host, |_, topic| {
-            if topic.get(&id).is_some_and(|now| now.serial == cell.serial && now.watchers.is_empty()) {
-                topic.remove(&id);
+        self.topics.remove_if_mut(&cell.host(), |_, topic| {
+            let now = topic.get(&cell.wanted());
+            if now.is_some_and(|now| now.serial == cell.serial && now.watchers.is_empty()) {
+                topic.remove(&cell.wanted());
                 removed = true;
             }
             topic.is_empty()
@@ -182,12 +283,34 @@ impl Assignments {
     }
 
     /// The current bytes of a cell; built now unless they are valid. Cost: a version check on a hit.
+    #[cfg(test)]
     pub(super) fn current(&self, cell: &Arc<AssignmentCell>) -> Arc<Encoded> {
         Arc::clone(&cell.slot.current(&Maker { assignments: self, cell }).encoded)
     }
 
-    /// Whether every part that bytes were built from is still the newest.
+    /// The current bytes of a cell of a service that exists; built now unless they are valid. Cost of a hit while nothing
+    /// changed anywhere: a look at one number; else a look at the version of each part.
+    pub(super) fn existing(&self, cell: &Arc<AssignmentCell>) -> Option<Arc<Encoded>> {
+        // Built for an absent service too: its watchers are then told of what differs from that.
+        let built = cell.slot.current(&Maker { assignments: self, cell });
+        (built.known || self.is_known(cell)).then(|| Arc::clone(&built.encoded))
+    }
+
+    /// Whether every part that bytes were built from is still the newest. While nothing was noted since that was last
+    /// found, nobody was told of another.
     fn is_current(&self, cell: &AssignmentCell, built: &Built) -> bool {
+        let notes = self.registry.changes().notes();
+        if built.checked.load(Ordering::Relaxed) == notes {
+            return true;
+        }
+        let current = self.is_newest(cell, built);
+        if current {
+            built.checked.store(notes, Ordering::Relaxed);
+        }
+        current
+    }
+
+    fn is_newest(&self, cell: &AssignmentCell, built: &Built) -> bool {
         let snapshot = self.snapshot(cell);
         // A service that is gone for good has no version left: only a build without it is valid then.
         let service = built.service_version == snapshot.as_ref().map_or(0, |snapshot| snapshot.version);
@@ -215,6 +338,7 @@ impl Assignments {
 
     fn build(&self, cell: &AssignmentCell) -> Built {
         Counts::add(&self.counts.assignment_builds);
+        let checked = AtomicU64::new(self.registry.changes().notes());
         let networks = self.registry.networks();
         let found = cell.parsed.as_ref().zip(self.snapshot(cell));
         let Some((name, snapshot)) = found else {
@@ -228,6 +352,8 @@ impl Assignments {
                 policies: 0,
                 policies_read: Vec::new(),
                 tally: Tally::default(),
+                known: false,
+                checked,
             };
         };
         let standings = self.registry.standings();
@@ -249,6 +375,8 @@ impl Assignments {
             policies: policies.version(),
             policies_read: assignment.policies_read,
             tally,
+            known: record.is_some(),
+            checked,
         }
     }
 
@@ -308,12 +436,12 @@ impl Assignments {
             return self.cells_of_host(hosts.as_str());
         }
         let meant = self.topics.iter().filter(|topic| hosts.matches(topic.key()));
-        meant.flat_map(|topic| topic.values().cloned().collect::<Vec<_>>()).collect()
+        meant.flat_map(|topic| topic.iter().cloned().collect::<Vec<_>>()).collect()
     }
 
     fn cells_of_host(&self, host: &str) -> Vec<Arc<AssignmentCell>> {
         let topic = self.topics.get(host);
-        topic.map(|topic| topic.values().cloned().collect()).unwrap_or_default()
+        topic.map(|topic| topic.iter().cloned().collect()).unwrap_or_default()
     }
 
     fn readers_refresh(&self, source: &Source, marks: &mut Marks) {

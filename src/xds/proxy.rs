@@ -1,8 +1,10 @@
 //! What one stream may read: the cells and lists behind its subscriptions, and its own resources.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::SystemTime;
+
+use hashbrown::HashMap;
 
 use super::assignments::AssignmentCell;
 use super::counts::Counts;
@@ -14,7 +16,7 @@ use super::resources;
 use super::session::Source;
 use super::watchers::StreamHandle;
 use crate::model::{Name, ProxyView, ServiceKey, SpiffeId};
-use crate::view::{Client, EdsKey, LOCAL_CLUSTER, OutboundKey};
+use crate::view::{Client, LOCAL_CLUSTER, OutboundKey};
 
 /// The name of the workload certificate (§3.5).
 const CERTIFICATE: &str = "default";
@@ -37,7 +39,7 @@ pub(super) struct Proxy {
     hub: Arc<Hub>,
     pub(super) entry: Arc<StreamEntry>,
     view: Arc<ProxyView>,
-    assignments: BTreeMap<Name, Arc<AssignmentCell>>,
+    assignments: HashMap<Name, Arc<AssignmentCell>>,
     routes: BTreeSet<Name>,
     /// Made by the first request for something outbound.
     outbound: Option<Arc<Outbound>>,
@@ -60,7 +62,7 @@ impl Proxy {
             identity: account(&entry.view.load()).cloned(),
             view: entry.view.load_full(),
             entry,
-            assignments: BTreeMap::new(),
+            assignments: HashMap::new(),
             routes: BTreeSet::new(),
             outbound: None,
             placed: None,
@@ -101,7 +103,7 @@ impl Proxy {
                 if name.as_str() == LOCAL_CLUSTER {
                     self.follow(inbound::services(&self.view));
                 }
-                let cell = self.watch_assignment(name);
+                let cell = self.hub.assignments.watch_for(&self.view, name, &self.entry.handle);
                 self.assignments.insert(name.clone(), cell);
             }
             ResourceType::Route if self.routes.insert(name.clone()) => {
@@ -141,26 +143,10 @@ impl Proxy {
         self.siblings = services;
     }
 
-    /// Watches an assignment under its projection as of now. The record that the projection reads may change
-    /// until the watch is seen: then again, until it stands still for that moment.
-    fn watch_assignment(&self, name: &Name) -> Arc<AssignmentCell> {
-        loop {
-            let cell = self.hub.assignments.watch(name, self.eds_key(name), &self.entry.handle);
-            if *cell.key() == self.eds_key(name) {
-                return cell;
-            }
-            self.hub.assignments.unwatch(&cell, &self.entry.handle);
-        }
-    }
-
     /// The cell behind a name that it watches.
     #[cfg(test)]
     pub(super) fn assignment(&self, name: &Name) -> Option<&Arc<AssignmentCell>> {
         self.assignments.get(name)
-    }
-
-    fn eds_key(&self, name: &str) -> EdsKey {
-        self.hub.assignments.key(&self.view, name)
     }
 
     fn outbound(&mut self) -> &Arc<Outbound> {
@@ -196,10 +182,10 @@ impl Proxy {
         let mut switched = Vec::new();
         for name in names {
             let Some(old) = self.assignments.get(name).cloned() else { continue };
-            if self.eds_key(name) == *old.key() {
+            if self.hub.assignments.is_for(&old, &self.view) {
                 continue;
             }
-            let cell = self.watch_assignment(name);
+            let cell = self.hub.assignments.watch_for(&self.view, name, &self.entry.handle);
             if Arc::ptr_eq(&cell, &old) {
                 // Its projection was another one for a moment only.
                 continue;
@@ -359,11 +345,7 @@ fn account(view: &ProxyView) -> Option<&SpiffeId> {
 impl Source for Proxy {
     fn get(&self, kind: ResourceType, name: &str) -> Option<Arc<Encoded>> {
         match kind {
-            ResourceType::Endpoint => {
-                // Built for an absent service too: its watchers are then told of what differs from that.
-                let encoded = self.hub.assignments.current(self.assignments.get(name)?);
-                self.hub.assignments.is_known(name).then_some(encoded)
-            }
+            ResourceType::Endpoint => self.hub.assignments.existing(self.assignments.get(name)?),
             ResourceType::Route => self.outbound.as_ref()?.route(&name.into()),
             ResourceType::Secret => self.secret(name),
             ResourceType::Cluster | ResourceType::Listener => {

@@ -147,7 +147,7 @@ impl DeltaSession {
         watch.answer = true;
         watch.lists = if first { ListsDue::Answer } else { ListsDue::Everything };
         for (name, version) in inherited.iter().take(limit) {
-            let name = Name::from(name.as_str());
+            let name = Name::interned(name);
             watch.inherit(&name, version);
             watch.owe(&name, Owed::Differing);
         }
@@ -232,5 +232,6 @@ impl DeltaSession {
 
 /// The names in a request that are names of resources.
 fn named(kind: ResourceType, names: Vec<String>) -> impl Iterator<Item = Name> {
-    names.into_iter().filter(move |name| !(kind.is_wildcard() && name == STAR)).map(Name::from)
+    let names = names.into_iter().filter(move |name| !(kind.is_wildcard() && name == STAR));
+    names.map(|name| Name::interned(&name))
 }

@@ -1,8 +1,9 @@
 //! What the client holds of one type, as far as we know.
 
 use std::cmp::Ordering;
-use std::collections::BTreeMap;
 use std::sync::Arc;
+
+use hashbrown::HashMap;
 
 use crate::model::Name;
 use crate::xds::resource::{Entry, ResourceList};
@@ -28,17 +29,45 @@ impl Holding {
     }
 }
 
+/// A [`Holding`] that is kept: two thirds of its size, because a `u128` is aligned to itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kept {
+    Nothing,
+    Foreign,
+    Content([u64; 2]),
+}
+
+impl From<Holding> for Kept {
+    fn from(holding: Holding) -> Self {
+        match holding {
+            Holding::Nothing => Self::Nothing,
+            Holding::Foreign => Self::Foreign,
+            Holding::Content(hash) => Self::Content([(hash >> 64) as u64, hash as u64]),
+        }
+    }
+}
+
+impl From<Kept> for Holding {
+    fn from(kept: Kept) -> Self {
+        match kept {
+            Kept::Nothing => Self::Nothing,
+            Kept::Foreign => Self::Foreign,
+            Kept::Content([high, low]) => Self::Content(u128::from(high) << 64 | u128::from(low)),
+        }
+    }
+}
+
 /// The shared lists that were written, and by name what differs from them (D18).
 #[derive(Debug, Default)]
 pub(super) struct Held {
     base: [Arc<ResourceList>; 3],
-    exceptions: BTreeMap<Name, Holding>,
+    exceptions: HashMap<Name, Kept>,
 }
 
 impl Held {
     /// What is held under `name`.
     pub(super) fn get(&self, name: &str) -> Holding {
-        self.exceptions.get(name).copied().unwrap_or_else(|| self.in_base(name))
+        self.exceptions.get(name).map_or_else(|| self.in_base(name), |kept| (*kept).into())
     }
 
     /// Notes what is held under `name`.
@@ -46,15 +75,15 @@ impl Held {
         if self.in_base(name) == copy {
             self.exceptions.remove(name.as_str());
         } else {
-            self.exceptions.insert(name.clone(), copy);
+            self.exceptions.insert(name.clone(), copy.into());
         }
     }
 
     /// Forgets the lists; only what is held of `names` stays.
     pub(super) fn keep_only<'a>(&mut self, names: impl Iterator<Item = &'a Name>) {
-        let exceptions = names.map(|name| (name.clone(), self.get(name))).collect();
+        let exceptions = names.map(|name| (name.clone(), self.get(name).into())).collect();
         *self = Self { base: Default::default(), exceptions };
-        self.exceptions.retain(|_, copy| *copy != Holding::Nothing);
+        self.exceptions.retain(|_, copy| *copy != Kept::Nothing);
     }
 
     /// The lists last compared with.

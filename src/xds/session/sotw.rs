@@ -51,7 +51,12 @@ impl SotwSession {
         self.watches.open(kind);
         // A rejection without a nonce is not answered by the same bytes again (X-C11).
         let again = first || (request.response_nonce.is_empty() && request.error_detail.is_none());
-        let mut names: BTreeSet<Name> = request.resource_names.into_iter().map(Name::from).collect();
+        let same = self.watches.of_mut(kind).asked_the_same(&request.resource_names);
+        if same && !again {
+            return Ok(effects);
+        }
+        let names = request.resource_names.iter();
+        let mut names: BTreeSet<Name> = names.map(|name| Name::interned(name)).collect();
         if kind.is_wildcard() {
             let star = names.remove(STAR);
             self.set_wildcard(kind, star, star || !names.is_empty(), again);
@@ -145,7 +150,8 @@ impl SotwSession {
 
     fn set_names(&mut self, kind: ResourceType, names: BTreeSet<Name>, again: bool, effects: &mut Effects) {
         let watch = self.watches.of_mut(kind);
-        let gone: Vec<_> = watch.names.difference(&names).cloned().collect();
+        let gone = watch.names.iter().filter(|name| !names.contains(*name));
+        let gone: BTreeSet<_> = gone.cloned().collect();
         for name in gone {
             watch.unsubscribe(&name);
             effects.unsubscribed.push((kind, name));
@@ -224,7 +230,9 @@ fn full_set(watch: &mut Watch, kind: ResourceType, pushes: bool, source: &dyn So
         lists.map(|entry| (entry.name.clone(), Arc::clone(&entry.encoded))).collect()
     } else {
         let found = watch.names.iter().filter_map(|name| Some((name.clone(), source.get(kind, name)?)));
-        found.collect()
+        let mut found: Vec<_> = found.collect();
+        found.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
+        found
     };
     let news = |name: &Name, hash| watch.held.get(name) != Holding::Content(hash);
     let mut changed: Vec<Name> = Vec::new();

@@ -3,6 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use hashbrown::HashSet;
+use xxhash_rust::xxh3::Xxh3;
+
 use super::Source;
 use super::held::{Held, Holding};
 use super::pacing::Pacing;
@@ -83,7 +86,7 @@ pub(super) struct Watch {
     /// Whether the client ever asked for this type.
     pub(super) open: bool,
     /// Names subscribed explicitly.
-    pub(super) names: BTreeSet<Name>,
+    pub(super) names: HashSet<Name>,
     /// Whether everything is subscribed.
     pub(super) wildcard: bool,
     /// State of the world: whether `*` was in the last request.
@@ -97,18 +100,31 @@ pub(super) struct Watch {
     pub(super) held: Held,
     pub(super) pacing: Pacing,
     /// Names reported by `initial_resource_versions` that were not looked at yet or are withheld (D27).
-    inherited: BTreeSet<Name>,
-    withheld: BTreeSet<Name>,
+    inherited: HashSet<Name>,
+    withheld: HashSet<Name>,
     /// Whether something reported so was found to be as it is.
     pub(super) kept: bool,
     dirty: BTreeSet<Name>,
     owed: BTreeMap<Name, Owed>,
+    /// State of the world: digest of the names of the last request. Each ACK repeats them all.
+    asked: Option<u128>,
 }
 
 impl Watch {
     /// Whether `name` is subscribed in any way.
     pub(super) fn watches(&self, name: &str) -> bool {
         self.wildcard || self.names.contains(name)
+    }
+
+    /// Whether the names of a request are those of the request before, in the same order. Cost ∝ their bytes.
+    pub(super) fn asked_the_same(&mut self, names: &[String]) -> bool {
+        let mut hasher = Xxh3::new();
+        for name in names {
+            hasher.update(&(name.len() as u64).to_le_bytes());
+            hasher.update(name.as_bytes());
+        }
+        let asked = Some(hasher.digest128());
+        std::mem::replace(&mut self.asked, asked) == asked
     }
 
     /// Subscribes to a name; false when it already was.
