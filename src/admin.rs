@@ -67,8 +67,6 @@ pub struct Sources {
 impl Sources {
     /// Of a server that is just starting and reads no clusters itself.
     pub(crate) fn just_begun(registry: Arc<Registry>, xds: Arc<dyn XdsStatus>) -> Self {
-        let options = prometheus::HistogramOpts::new("pilot_proxy_convergence_time", "Test.");
-        let histogram = prometheus::Histogram::with_opts(options).expect("valid");
         let ready = tokio::sync::watch::Sender::new(false).subscribe();
         Self {
             registry,
@@ -80,7 +78,7 @@ impl Sources {
             policies: None,
             xds,
             lifecycle: Lifecycle::new(ready, tokio_util::sync::CancellationToken::new()),
-            metrics: Arc::new(Metrics::new(&histogram)),
+            metrics: Arc::new(Metrics::new([])),
             started: Instant::now(),
         }
     }

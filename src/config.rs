@@ -18,7 +18,7 @@ pub use clusters::ClusterSettings;
 pub use dns_server::DnsServer;
 pub use environment::{VariableError, from_istiod_variables};
 pub use file::{FileError, read};
-pub use limits::LimitSettings;
+pub use limits::{LimitSettings, MemoryLimit};
 pub use watch::WatchSettings;
 
 use crate::model::{ClusterId, Features, Name, NetworkId};

@@ -1,4 +1,6 @@
-//! Start and end of a server: when it is ready, and what makes it stop.
+//! Start and end of a server: when it is ready, what makes it stop, and what memory it has until then.
+
+pub mod memory;
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;

@@ -4,4 +4,4 @@ mod logging;
 mod metrics;
 
 pub use logging::{LogError, LogFormat, init};
-pub use metrics::{ClusterValues, IngestValues, Metrics, Refresh, SourceValues, XdsSample};
+pub use metrics::{CacheRow, ClusterValues, IngestValues, Metrics, Refresh, SourceValues, XdsSample};

@@ -5,6 +5,7 @@
 //! shared bytes.
 
 mod assignments;
+mod cache;
 pub mod client;
 mod counts;
 mod hub;
@@ -22,10 +23,14 @@ pub mod status;
 mod stream;
 mod sync;
 mod timer;
+mod times;
+mod timing;
 mod watchers;
 mod wire;
 
+pub use cache::CacheValues;
 pub use counts::{Connections, Counts, PerType, PerTypeBytes, Triggers};
 pub use hub::Settings;
 pub use outbound::LINGER;
 pub use server::{Certificates, Limits, Listener, TlsError, TlsFiles, XdsServer, listen};
+pub use times::{PerTypeHistogram, Times};

@@ -41,7 +41,7 @@ fn every_phase_runs_and_counts_what_it_should() {
     let mut phases: Vec<&str> =
         figures(&report).iter().filter_map(|figure| figure["phase"].as_str()).collect();
     phases.dedup();
-    assert_eq!(phases.len() + skipped, 18, "{phases:?}");
+    assert_eq!(phases.len() + skipped, 19, "{phases:?}");
     assert!(
         figures(&report).iter().all(|figure| figure["values"][0].is_number() && figure["goal"].is_null())
     );

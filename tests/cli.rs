@@ -373,7 +373,7 @@ fn help_texts_are_the_known_ones() {
 
 #[test]
 fn metric_names_are_the_known_ones() {
-    use tombolo::telemetry::{ClusterValues, IngestValues, Metrics, SourceValues, XdsSample};
+    use tombolo::telemetry::{CacheRow, ClusterValues, IngestValues, Metrics, SourceValues, XdsSample};
     let one = || vec![("x", 1)];
     let sample = XdsSample {
         pushes: one(),
@@ -385,12 +385,12 @@ fn metric_names_are_the_known_ones() {
         largest: one(),
         builds: one(),
         connections: one(),
+        cache: vec![CacheRow { kind: "x", ..CacheRow::default() }],
         ..XdsSample::default()
     };
-    let options = prometheus::HistogramOpts::new("pilot_proxy_convergence_time", "Test.");
-    let metrics = Metrics::new(&prometheus::Histogram::with_opts(options).expect("valid"));
+    let metrics = Metrics::new(tombolo::xds::Counts::default().times.collectors());
     let text = metrics.render(|refresh| {
-        refresh.process("x", 1.0);
+        refresh.process("x", 1.0, 1);
         refresh.xds(&sample);
         refresh.proxies(["x"].into_iter());
         refresh.registry(1, 1, 1);
@@ -421,6 +421,7 @@ fn metric_names_are_the_known_ones() {
         refresh.conflicts(1);
         refresh.gateway_dns([("x", Duration::from_secs(1))].into_iter(), 1);
         refresh.event("Pods", "add", 1);
+        refresh.inbound_updates(&one());
         refresh.policies("x", "ok", 1);
         refresh.policy_event("x", "add", 1);
         refresh.duplicate_subsets(1);

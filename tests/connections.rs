@@ -14,6 +14,7 @@ mod connections {
     mod eds;
     mod ends;
     mod hostile;
+    mod observed;
     mod services;
     mod tls;
 }

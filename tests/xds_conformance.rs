@@ -17,6 +17,7 @@ mod xds_conformance {
     mod eds;
     mod flow;
     mod lifecycle;
+    mod memory;
     mod order;
     mod sotw;
     mod table;

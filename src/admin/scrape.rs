@@ -9,6 +9,7 @@ use http::header;
 
 use super::{Shared, Sources};
 use crate::ingest::{Counts, EventKind, ObjectKind, Policies};
+use crate::lifecycle;
 use crate::model::{ClusterHealth, ClusterRole, ClusterStatus, Moment, SourceStatus};
 use crate::telemetry::{ClusterValues, IngestValues, Refresh, SourceValues};
 
@@ -19,7 +20,9 @@ pub(super) async fn metrics(State(sources): Shared) -> Response {
 }
 
 pub(super) fn pull(sources: &Sources, refresh: &Refresh<'_>) {
-    refresh.process(env!("CARGO_PKG_VERSION"), sources.started.elapsed().as_secs_f64());
+    // 0 where the system does not tell.
+    let resident = lifecycle::memory::resident().unwrap_or(0);
+    refresh.process(env!("CARGO_PKG_VERSION"), sources.started.elapsed().as_secs_f64(), resident);
     refresh.xds(&sources.xds.sample());
     let streams = sources.xds.streams();
     refresh.proxies(streams.iter().map(|stream| stream.node.version.as_str()));
@@ -116,6 +119,12 @@ fn pull_ingest(counts: &Counts, refresh: &Refresh<'_>) {
             ("delete", read(&counts.clusters_removed)),
         ],
     });
+    let events = |kind, events: &[EventKind]| events.iter().map(|event| counts.events(kind, *event)).sum();
+    refresh.inbound_updates(&[
+        ("eds", events(ObjectKind::EndpointSlice, &EventKind::ALL)),
+        ("svc", events(ObjectKind::Service, &[EventKind::Add, EventKind::Update])),
+        ("svcdelete", events(ObjectKind::Service, &[EventKind::Delete])),
+    ]);
     for object in ObjectKind::ALL {
         for event in EventKind::ALL {
             refresh.event(label(object), event.label(), counts.events(object, event));
@@ -127,9 +136,12 @@ fn pull_policies(policies: &Policies, refresh: &Refresh<'_>) {
     for (kind, state, count) in policies.counts() {
         refresh.policies(kind.name(), state.label(), count);
     }
+    let mut all = 0;
     for (kind, event, count) in policies.events() {
         refresh.policy_event(kind.name(), event.label(), count);
+        all += count;
     }
+    refresh.inbound_updates(&[("config", all)]);
     refresh.duplicate_subsets(policies.duplicate_subsets());
 }
 

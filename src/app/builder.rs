@@ -232,7 +232,7 @@ impl Builder {
             limits: self.limits,
         };
         let xds = XdsServer::new(Arc::clone(&registry), settings, secrets);
-        let metrics = Arc::new(Metrics::new(&xds.counts().convergence));
+        let metrics = Arc::new(Metrics::new(xds.counts().times.collectors()));
         let sources = Sources {
             registry,
             mesh,

@@ -7,10 +7,15 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::admin::XdsStatus;
-use crate::telemetry::XdsSample;
+use crate::telemetry::{CacheRow, XdsSample};
 use crate::xds::resource::ResourceType;
 use crate::xds::status::{ChainCollision, StreamStatus};
-use crate::xds::{Listener, XdsServer};
+use crate::xds::{CacheValues, Listener, XdsServer};
+
+/// What is kept one by one, as long as there is room.
+const CELLS: [ResourceType; 2] = [ResourceType::Endpoint, ResourceType::Route];
+/// What is kept in lists.
+const LISTS: [ResourceType; 2] = [ResourceType::Cluster, ResourceType::Listener];
 
 /// Serves on `listeners`, or without one only waits, until `stop`.
 pub(super) async fn until(
@@ -28,6 +33,13 @@ pub(super) async fn until(
 
 /// What the admin pages read of the server.
 pub(super) struct Status(pub(super) Arc<XdsServer>);
+
+impl Status {
+    fn cache_row(&self, kind: ResourceType) -> CacheRow {
+        let CacheValues { hits, misses, evictions, bytes, entries } = self.0.cached(kind);
+        CacheRow { kind: kind.short(), hits, misses, evictions, bytes, entries }
+    }
+}
 
 impl XdsStatus for Status {
     fn streams(&self) -> Vec<StreamStatus> {
@@ -61,6 +73,7 @@ impl XdsStatus for Status {
             decided: counts.decided.all().map(|(decision, count)| (decision.code(), count)).collect(),
             triggers: counts.triggers.all().to_vec(),
             rounds: read(&counts.rounds),
+            memory_limit: self.0.settings().limits.memory.unwrap_or(0),
             wakeups: read(&counts.wakeups),
             unknown_destinations: read(&counts.unknown_destinations),
             gateway_conflicts: read(&counts.gateway_conflicts),
@@ -68,6 +81,12 @@ impl XdsStatus for Status {
             secrets_withheld: read(&counts.secrets_withheld),
             refused_streams: read(&counts.refused_streams),
             connections: counts.connections.all().to_vec(),
+            write_timeouts: read(&counts.connections.stuck),
+            largest_request: read(&counts.largest_request),
+            internal_errors: read(&counts.internal_errors),
+            without_endpoints: counts.decided.empty(),
+            cache: CELLS.map(|kind| self.cache_row(kind)).to_vec(),
+            lists: LISTS.map(|kind| self.cache_row(kind)).to_vec(),
         }
     }
 }

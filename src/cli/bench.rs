@@ -10,6 +10,7 @@ use super::printing;
 use super::table::{self, Output};
 use super::{EXIT_FAILURE, EXIT_USAGE, fail};
 use crate::sim::bench::{self, Candidate, FigureResult, Phase, Program, Report, Settings, Sizes};
+use crate::sim::lab::machine::find_envoy;
 
 /// Arguments of `tombolo bench`. The exit code is 1 if a goal is missed and --check is given.
 #[derive(Debug, clap::Args)]
@@ -69,6 +70,9 @@ struct RunArgs {
     /// Only try it out: few of everything, no goals, seconds
     #[arg(long, env = "TOMBOLO_BENCH_QUICK")]
     quick: bool,
+    /// Envoy of the phase envoy [default: `envoy` in PATH, else what `make envoy` installed; none skips the phase]
+    #[arg(long, env = "ENVOY", value_name = "PATH")]
+    envoy: Option<PathBuf>,
     /// The binary to measure [default: this one]
     #[arg(long, env = "TOMBOLO_BENCH_SERVER", value_name = "FILE")]
     server: Option<PathBuf>,
@@ -155,6 +159,10 @@ fn settings(args: &RunArgs) -> anyhow::Result<Settings> {
         proxies: args.proxies.map_or(defaults.proxies, |proxies| proxies as usize),
         seed: args.seed,
     };
+    let envoy = match &args.envoy {
+        Some(path) => Some(find_envoy(Some(path))?),
+        None => find_envoy(None).ok(),
+    };
     let mut candidates = Vec::new();
     if !args.peer_only {
         let exe = match &args.server {
@@ -177,6 +185,7 @@ fn settings(args: &RunArgs) -> anyhow::Result<Settings> {
         sizes,
         quick: args.quick,
         repeat: args.repeat as usize,
+        envoy,
         date: jiff::Timestamp::now().strftime("%Y-%m-%d").to_string(),
     })
 }

@@ -10,6 +10,10 @@ use super::table::{self, Output};
 
 /// The types, in the order of the columns.
 const TYPES: [&str; 5] = ["cds", "lds", "eds", "rds", "sds"];
+/// How much of a version is shown: enough to compare two proxies.
+const VERSION: usize = 8;
+/// How much of a rejection's text is shown.
+const REASON: usize = 40;
 
 /// Arguments of `tombolo proxies`.
 #[derive(Debug, clap::Args)]
@@ -63,45 +67,50 @@ fn subscribed(row: &Value) -> String {
     format!("{} ({})", types.len(), types.join(","))
 }
 
+/// A line for each type of each proxy, narrow enough for 120 characters; the rest is in the documents.
 fn wide(answer: &Value) -> String {
-    let line = |row: &Value| {
-        let mut cells =
-            ["proxy", "cluster", "network", "type", "version", "protocol"].map(|key| text(row, key)).to_vec();
-        cells.extend(TYPES.map(|kind| state(&row["types"][kind])));
-        cells.push(ago(&row["connectedMs"]));
-        cells.push(text(row, "peer"));
-        cells
-    };
-    let header = [
-        "NAME",
-        "CLUSTER",
-        "NETWORK",
-        "TYPE",
-        "VERSION",
-        "PROTOCOL",
-        "CDS",
-        "LDS",
-        "EDS",
-        "RDS",
-        "SDS",
-        "CONNECTED",
-        "FROM",
-    ];
-    table::columns(&header, rows(answer).iter().map(line))
+    let header = ["NAME", "CLUSTER", "TYPE", "STATUS", "SENT", "AGE", "ACKED", "LAG", "NACKED"];
+    table::columns(&header, rows(answer).iter().flat_map(lines))
 }
 
-/// `SYNCED (3s)`; `IGNORED` for a type the proxy did not ask for.
-fn state(kind: &Value) -> String {
-    match kind["status"].as_str() {
-        None => "IGNORED".to_owned(),
-        Some(status) if kind["sentAgeMs"].is_null() => status.to_owned(),
-        Some(status) => format!("{status} ({})", ago(&kind["sentAgeMs"])),
+fn lines(row: &Value) -> Vec<Vec<String>> {
+    let of_proxy = ["proxy", "cluster"].map(|key| text(row, key));
+    let line = |cells: Vec<String>| of_proxy.iter().cloned().chain(cells).collect::<Vec<_>>();
+    let asked = TYPES.iter().filter_map(|kind| Some((kind, row["types"].get(*kind)?)));
+    let lines: Vec<_> = asked.map(|(kind, state)| line(cells(kind, state))).collect();
+    // A proxy that has asked for nothing is connected all the same.
+    if lines.is_empty() { vec![line(vec![String::new(); 7])] } else { lines }
+}
+
+fn cells(kind: &str, state: &Value) -> Vec<String> {
+    let nonce = text(state, "sentNonce");
+    let version: String = text(state, "version").chars().take(VERSION).collect();
+    let age = |key: &str| state[key].as_u64().map(ago).unwrap_or_default();
+    vec![
+        kind.to_uppercase(),
+        text(state, "status"),
+        format!("{nonce} {version}").trim().to_owned(),
+        age("sentAgeMs"),
+        text(state, "ackedNonce"),
+        age("lagMs"),
+        shortened(&text(state, "lastError")),
+    ]
+}
+
+/// The beginning of what a proxy says; all of it is in the documents.
+fn shortened(text: &str) -> String {
+    match text.char_indices().nth(REASON) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
     }
 }
 
-fn ago(millis: &Value) -> String {
-    let seconds = millis.as_u64().unwrap_or_default() / 1000;
-    let text = humantime::format_duration(Duration::from_secs(seconds)).to_string();
+/// Two units at most; less than a second in milliseconds.
+fn ago(millis: u64) -> String {
+    if (1..1000).contains(&millis) {
+        return format!("{millis}ms");
+    }
+    let text = humantime::format_duration(Duration::from_secs(millis / 1000)).to_string();
     text.split(' ').take(2).collect()
 }
 
@@ -110,16 +119,60 @@ mod tests {
     use super::*;
     use serde_json::json;
 
+    fn answer() -> Value {
+        let error =
+            "Error adding/updating listener(s) 0.0.0.0_80: Proto constraint validation failed\u{1b}[2J";
+        let of = |status: &str,
+                  nonce: &str,
+                  acked: &str,
+                  sent: u64,
+                  lag: Option<u64>,
+                  error: Option<&str>| {
+            json!({"status": status, "sentNonce": nonce, "ackedNonce": acked, "sentAgeMs": sent, "lagMs": lag,
+                "version": "0123456789abcdef0123456789abcdef", "lastError": error})
+        };
+        let types = json!({
+            "cds": of("SYNCED", "21", "21", 3_725_000, None, None),
+            "eds": of("STALE", "34", "31", 40, Some(12_000), None),
+            "lds": of("ERROR", "30", "22", 61_000, None, Some(error)),
+            "rds": {"status": "NOT_SENT", "sentNonce": "", "ackedNonce": "", "sentAgeMs": null, "version": ""},
+        });
+        let proxy = |name: &str, types: Value| {
+            json!({"proxy": name, "cluster": "east", "network": "net-east", "type": "sidecar", "version": "1.40.0",
+                "protocol": "delta", "connectedMs": 4_000_000, "peer": "10.0.0.1:1", "types": types})
+        };
+        json!([proxy("productpage-v1-6b746f74dc-9rlmh.bookinfo", types), proxy("sleep.sample", json!({}))])
+    }
+
     #[test]
-    fn every_type_has_its_state() {
-        let answer = json!([{"proxy": "sleep.sample", "cluster": "east", "network": "net-east", "type": "sidecar",
-            "version": "", "protocol": "delta", "connectedMs": 61_000, "peer": "10.0.0.1:1",
-            "types": {"cds": {"status": "SYNCED", "sentAgeMs": 2000}, "eds": {"status": "NOT_SENT"}}}]);
-        assert!(short(&answer).contains("SYNCED  2 (CDS,EDS)"));
-        let wide = wide(&answer);
-        for words in ["SYNCED (2s)", "NOT_SENT", "IGNORED", "1m1s"] {
-            assert!(wide.contains(words), "{wide}");
-        }
+    fn the_table_has_a_line_for_each_proxy() {
+        let wanted = "\
+NAME                                      CLUSTER  NETWORK   TYPE     VERSION  STATUS  SUBSCRIBED
+productpage-v1-6b746f74dc-9rlmh.bookinfo  east     net-east  sidecar  1.40.0   ERROR   4 (CDS,LDS,EDS,RDS)
+sleep.sample                              east     net-east  sidecar  1.40.0   SYNCED  0 ()
+";
+        assert_eq!(short(&answer()), wanted);
+    }
+
+    #[test]
+    fn the_wide_table_has_a_line_for_each_type_and_fits_on_a_screen() {
+        let wanted = "\
+NAME                                      CLUSTER  TYPE  STATUS    SENT         AGE   ACKED  LAG  NACKED
+productpage-v1-6b746f74dc-9rlmh.bookinfo  east     CDS   SYNCED    21 01234567  1h2m  21     -    -
+productpage-v1-6b746f74dc-9rlmh.bookinfo  east     LDS   ERROR     30 01234567  1m1s  22     -    Error adding/updating listener(s) 0.0.0.…
+productpage-v1-6b746f74dc-9rlmh.bookinfo  east     EDS   STALE     34 01234567  40ms  31     12s  -
+productpage-v1-6b746f74dc-9rlmh.bookinfo  east     RDS   NOT_SENT  -            -     -      -    -
+sleep.sample                              east     -     -         -            -     -      -    -
+";
+        assert_eq!(wide(&answer()), wanted);
+    }
+
+    #[test]
+    fn on_a_terminal_of_120_characters_only_the_text_of_a_rejection_wraps() {
+        let header = ["NAME", "CLUSTER", "TYPE", "STATUS", "SENT", "AGE", "ACKED", "LAG", "NACKED"];
+        let text = table::fitted(&header, rows(&answer()).iter().flat_map(lines), Some(120));
+        assert!(text.lines().all(|line| line.chars().count() <= 120), "{text}");
+        assert!(text.lines().filter(|line| line.starts_with("productpage")).count() == 4, "{text}");
     }
 
     #[test]

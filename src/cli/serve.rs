@@ -14,7 +14,7 @@ use serde_json::json;
 use super::value::time;
 use super::{EXIT_FAILURE, EXIT_USAGE, fail};
 use crate::app::{Addresses, AppError, Bound, Server};
-use crate::config::{self, Config, DnsServer, LimitSettings, Settings, WatchSettings};
+use crate::config::{self, Config, DnsServer, LimitSettings, MemoryLimit, Settings, WatchSettings};
 use crate::ingest::client::{BadServer, ServerList};
 use crate::ingest::{
     ClusterOptions, ConfigCluster, ConfigSource, EntryOptions, IngestOptions, KubeconfigPolicy, McsOptions,
@@ -384,8 +384,10 @@ fn limits(said: &LimitSettings) -> Limits {
         stream_rate: said.new_streams_per_second.map_or(usual.stream_rate, |rate| (rate, rate)),
         request_rate: said.requests_per_second.map_or(usual.request_rate, |rate| (rate, 2 * rate)),
         max_age: said.connection_age.unwrap_or(usual.max_age),
+        memory: said.memory.unwrap_or(MemoryLimit::USUAL).bytes(lifecycle::memory::room()),
         stuck: said.unread_timeout.unwrap_or(usual.stuck),
         drain: said.drain.map_or(usual.drain, |drain| (drain, drain + Duration::from_secs(3))),
+        cache_bytes: said.cache_mebibytes.map_or(usual.cache_bytes, |mebibytes| mebibytes << 20),
         ..usual
     }
 }

@@ -52,7 +52,11 @@ pub(super) fn columns(header: &[&str], rows: impl IntoIterator<Item = Vec<String
 }
 
 /// The columns, in so many characters if they can be.
-fn fitted(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>, width: Option<u16>) -> String {
+pub(super) fn fitted(
+    header: &[&str],
+    rows: impl IntoIterator<Item = Vec<String>>,
+    width: Option<u16>,
+) -> String {
     let mut table = Table::new();
     table
         .load_style(presets::NOTHING)

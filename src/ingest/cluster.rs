@@ -129,6 +129,8 @@ struct News {
     listed: bool,
     /// A namespace came, went or changed.
     namespaces: bool,
+    /// When the first of it arrived.
+    since: Option<std::time::Instant>,
 }
 
 impl Generation {
@@ -227,14 +229,14 @@ impl Generation {
         };
         let known = WatchStream::new(feed).filter_map(std::future::ready).map(Some);
         let all = stream::select(known, overdue);
-        all.map(|entries| Arrival { scope: None, event: StagedEvent::SelectingEntries(entries) }).boxed()
+        all.map(|entries| Arrival::now(None, StagedEvent::SelectingEntries(entries))).boxed()
     }
 
     /// The watches and the document `meshNetworks` as one stream, in the order of arrival.
     fn open(&self, plan: &Plan) -> Feed {
         let Feed { events, relist, counts } = self.feeds.open(plan, &self.kinds());
         let mesh = WatchStream::new(self.mesh.clone()).filter_map(std::future::ready);
-        let mesh = mesh.map(|mesh| Arrival { scope: None, event: StagedEvent::MeshNetworks(mesh) });
+        let mesh = mesh.map(|mesh| Arrival::now(None, StagedEvent::MeshNetworks(mesh)));
         let beside = stream::select(mesh, self.entries());
         Feed { events: stream::select(beside, events).boxed(), relist, counts }
     }
@@ -291,13 +293,13 @@ impl Generation {
         status: &mut Status,
     ) -> News {
         let mut news = News::default();
-        news.note(&first.event);
+        news.note(&first);
         self.take_in(first, staging, status);
         for _ in 1..BATCH {
             // Without the runtime's own budget, which would cut a turn short: the turn is ours to bound.
             let next = tokio::task::unconstrained(feed.events.next()).now_or_never();
             let Some(Some(event)) = next else { break };
-            news.note(&event.event);
+            news.note(&event);
             self.take_in(event, staging, status);
         }
         news
@@ -326,7 +328,7 @@ impl Generation {
     }
 
     fn take_in(&self, arrival: Arrival, staging: &mut Staging, status: &mut Status) {
-        let Arrival { scope, event } = arrival;
+        let Arrival { scope, event, .. } = arrival;
         let refused = match &event {
             StagedEvent::Namespace(event) => self.observe(ObjectKind::Namespace, &scope, event, status),
             StagedEvent::Node(event) => self.observe(ObjectKind::Node, &scope, event, status),
@@ -374,15 +376,17 @@ impl Generation {
     }
 }
 
-/// Publishes what differs, in one note (K-47).
-fn publish(batch: Batch, writer: &mut ClusterWriter) {
+/// Publishes what differs, in one note (K-47): what events tell that arrived from `since` on.
+fn publish(batch: Batch, since: Option<std::time::Instant>, writer: &mut ClusterWriter) {
     if !batch.is_empty() {
-        writer.publish(batch.networks, batch.workloads, batch.shards);
+        writer.publish_since(since, batch.networks, batch.workloads, batch.shards);
     }
 }
 
 impl News {
-    fn note(&mut self, event: &StagedEvent) {
+    fn note(&mut self, arrival: &Arrival) {
+        let event = &arrival.event;
+        self.since = Some(self.since.map_or(arrival.at, |since| since.min(arrival.at)));
         self.listed |= ends_list(event);
         self.namespaces |= match event {
             StagedEvent::Namespace(event) => matches!(

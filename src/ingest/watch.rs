@@ -26,8 +26,9 @@ pub(super) mod script;
 mod tests;
 
 use std::sync::Arc;
+use std::time::Instant;
 
-use futures::stream::BoxStream;
+use futures::stream::{BoxStream, StreamExt as _};
 use tokio::sync::mpsc;
 
 pub use backoff::RetryPolicy;
@@ -165,6 +166,12 @@ pub struct Source<T> {
     pub control: SourceControl,
 }
 
+/// The same, with when what is told was read off the connection: it may wait for its reader.
+pub(in crate::ingest) struct TimedSource<T> {
+    pub(in crate::ingest) events: BoxStream<'static, (Instant, SourceEvent<T>)>,
+    pub(in crate::ingest) control: SourceControl,
+}
+
 impl<T> std::fmt::Debug for Source<T> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Source").field("control", &self.control).finish_non_exhaustive()
@@ -263,8 +270,16 @@ impl KubeSource {
     }
 }
 
+impl KubeSource {
+    /// Starts it, telling when each event arrived. Needs a Tokio runtime.
+    pub(in crate::ingest) fn start_timed<T: Object>(self) -> TimedSource<T> {
+        driver::start(self)
+    }
+}
+
 impl<T: Object> ObjectSource<T> for KubeSource {
     fn start(self) -> Source<T> {
-        driver::start(self)
+        let TimedSource { events, control } = self.start_timed();
+        Source { events: events.map(|(_, event)| event).boxed(), control }
     }
 }

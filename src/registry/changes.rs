@@ -33,7 +33,7 @@ pub struct ChangeSet {
     pub clusters: HashSet<ClusterId>,
     /// Parts of the policies.
     pub policies: HashSet<PolicyPart>,
-    /// When the first of these was noted; `None` when there is none.
+    /// When the first of these arrived at a watch, or was noted where that is not known; `None` when there is none.
     pub since: Option<Instant>,
 }
 

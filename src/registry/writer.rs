@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
 
 use super::cell::Written;
 use super::changes::{ChangeSet, ServiceChange};
@@ -131,7 +132,18 @@ impl ClusterWriter {
         workloads: impl IntoIterator<Item = (WorkloadId, Option<WorkloadCell>)>,
         shards: impl IntoIterator<Item = (ServiceKey, Option<Arc<EndpointShard>>)>,
     ) {
-        let mut changes = ChangeSet::default();
+        self.publish_since(None, networks, workloads, shards);
+    }
+
+    /// The same, of what was first heard at `since`; without, it counts as heard now.
+    pub fn publish_since(
+        &mut self,
+        since: Option<Instant>,
+        networks: Option<NetworkClaim>,
+        workloads: impl IntoIterator<Item = (WorkloadId, Option<WorkloadCell>)>,
+        shards: impl IntoIterator<Item = (ServiceKey, Option<Arc<EndpointShard>>)>,
+    ) {
+        let mut changes = ChangeSet { since, ..ChangeSet::default() };
         if let Some(claim) = networks {
             self.networks(claim, &mut changes);
         }

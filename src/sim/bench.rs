@@ -3,6 +3,7 @@
 
 mod amounts;
 mod certificates;
+mod envoy;
 mod figure;
 mod phases;
 mod plot;
@@ -124,6 +125,8 @@ pub struct Settings {
     pub quick: bool,
     /// How often each phase is run.
     pub repeat: usize,
+    /// The Envoy of the phase that needs one.
+    pub envoy: Option<PathBuf>,
     /// The date in the report.
     pub date: String,
 }
@@ -134,7 +137,7 @@ pub struct Settings {
 /// [`BenchError`].
 pub async fn run(settings: &Settings, mut note: impl FnMut(&str)) -> Result<Report, BenchError> {
     let amounts = Amounts::new(settings.sizes, settings.quick);
-    let mut workshop = Workshop::new()?;
+    let mut workshop = Workshop::new(settings.envoy.clone())?;
     let mut report = Report::new(settings);
     for round in 1..=settings.repeat {
         for phase in &settings.phases {

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use prometheus::core::Collector;
 use prometheus::{
-    Encoder as _, Gauge, GaugeVec, Histogram, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
-    Registry, TextEncoder,
+    Encoder as _, Gauge, GaugeVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    TextEncoder,
 };
 
 use clusters::ClusterMetrics;
@@ -49,6 +49,20 @@ pub struct XdsSample {
     pub refused_streams: u64,
     /// What became of connections, by word.
     pub connections: Vec<(&'static str, u64)>,
+    /// Bytes of memory above which new streams are refused; 0: never.
+    pub memory_limit: u64,
+    /// Connections closed because the proxy did not read.
+    pub write_timeouts: u64,
+    /// Bytes of the largest request so far.
+    pub largest_request: u64,
+    /// Streams and pushes that ended in a panic.
+    pub internal_errors: u64,
+    /// Assignments that proxies watch and reach no endpoint of; not a sum over time.
+    pub without_endpoints: u64,
+    /// Assignments and routes kept to be sent again.
+    pub cache: Vec<CacheRow>,
+    /// Lists kept for proxies that have them. They are read whole: no read is counted, and none goes.
+    pub lists: Vec<CacheRow>,
     /// Streams woken.
     pub wakeups: u64,
     /// Destinations of VirtualServices that nobody knows, once per build of what leads there.
@@ -58,6 +72,23 @@ pub struct XdsSample {
     /// Server names and blocks of destinations left out because an older service leads them elsewhere, once per build
     /// of the lists.
     pub chain_conflicts: u64,
+}
+
+/// What is kept of one type to be sent again.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct CacheRow {
+    /// The type (`cds`, `eds`, …).
+    pub kind: &'static str,
+    /// Reads that found bytes.
+    pub hits: u64,
+    /// Reads that had to build.
+    pub misses: u64,
+    /// Bytes dropped for want of room.
+    pub evictions: u64,
+    /// Bytes held now.
+    pub bytes: u64,
+    /// Resources that hold some now.
+    pub entries: u64,
 }
 
 /// The metrics of one server, in a registry of their own: two servers in one process do not share numbers.
@@ -91,6 +122,8 @@ pub struct Metrics {
     pilot_k8s_reg_events: IntCounterVec,
     // Does configuration change all the time, and what of it?
     pilot_k8s_cfg_events: IntCounterVec,
+    // What are changes about?
+    pilot_inbound_updates: IntCounterVec,
     // How much configuration is there, and how much of it is set aside because it cannot be read?
     tombolo_policies: IntGaugeVec,
     // How many VirtualServices steer traffic?
@@ -139,10 +172,35 @@ pub struct Metrics {
     tombolo_refused_streams: IntCounter,
     // What becomes of connections: are some refused, aged, stuck?
     tombolo_connections: IntCounterVec,
+    // Is there memory for more proxies?
+    tombolo_memory_limit_bytes: IntGauge,
+    process_resident_memory_bytes: IntGauge,
     // Do VirtualServices lead to destinations that nobody knows, so that Envoy answers 503?
     tombolo_unknown_destinations: IntCounter,
     // Do Gateways claim ports and names that older ones have already?
     tombolo_gateway_conflicts: IntCounter,
+    // Are connections closed because proxies do not read?
+    pilot_xds_write_timeout: IntCounter,
+    // Are requests growing towards the limit of 4 MiB?
+    pilot_xds_recv_max: IntGauge,
+    // Do streams end by errors of ours?
+    pilot_total_xds_internal_errors: IntCounter,
+    // How many names do proxies ask for that lead nowhere?
+    pilot_eds_no_instances: IntGauge,
+    // Is what is built sent more than once …
+    tombolo_cache_hits: IntCounterVec,
+    // … or built again for a proxy that asks …
+    tombolo_cache_misses: IntCounterVec,
+    // … because there was no room for it?
+    tombolo_cache_evictions: IntCounterVec,
+    // What does it take to keep it …
+    tombolo_cache_bytes: IntGaugeVec,
+    // … and how much of it is there?
+    tombolo_cache_entries: IntGaugeVec,
+    // The same in istiod's words, for its dashboards.
+    xds_cache_reads: IntCounterVec,
+    xds_cache_evictions: IntCounter,
+    xds_cache_size: IntGauge,
     // Do ServiceEntries or TLS routes claim names or blocks that older ones lead elsewhere?
     tombolo_chain_conflicts: IntCounter,
     // Do objects come that cannot be read?
@@ -163,10 +221,10 @@ fn add<C: Collector + Clone + 'static>(registry: &Registry, collector: Result<C,
 }
 
 impl Metrics {
-    /// All metrics, at zero, and with them `convergence`: how long after a change proxies are told of it.
-    pub fn new(convergence: &Histogram) -> Self {
+    /// All metrics, at zero, and with them those of `fed`, which others feed as things happen.
+    pub fn new(fed: impl IntoIterator<Item = Box<dyn Collector>>) -> Self {
         let registry = Registry::new();
-        registry.register(Box::new(convergence.clone())).expect(VALID);
+        fed.into_iter().for_each(|collector| registry.register(collector).expect(VALID));
         let counter = |name, help| add(&registry, IntCounter::new(name, help));
         let gauge = |name, help| add(&registry, IntGauge::new(name, help));
         let counters = |name: &str, help: &str, labels: &[&str]| {
@@ -214,6 +272,11 @@ impl Metrics {
                 "pilot_k8s_cfg_events",
                 "Events of policies, by kind of object and of event",
                 &["type", "event"],
+            ),
+            pilot_inbound_updates: counters(
+                "pilot_inbound_updates",
+                "Events of EndpointSlices (eds), Services (svc, svcdelete) and policies (config)",
+                &["type"],
             ),
             tombolo_policies: gauges(
                 "tombolo_policies",
@@ -295,6 +358,14 @@ impl Metrics {
                 "Connections of proxies, by what became of them; accepted minus closed are open",
                 &["outcome"],
             ),
+            tombolo_memory_limit_bytes: gauge(
+                "tombolo_memory_limit_bytes",
+                "Resident memory above which new streams are refused; 0: never",
+            ),
+            process_resident_memory_bytes: gauge(
+                "process_resident_memory_bytes",
+                "Resident memory, with what the allocator keeps for later",
+            ),
             tombolo_unknown_destinations: counter(
                 "tombolo_unknown_destinations",
                 "Destinations of VirtualServices that nobody knows, once per build of what leads there",
@@ -307,6 +378,54 @@ impl Metrics {
                 "tombolo_chain_conflicts",
                 "Server names and blocks of destinations left out for an older service, once per build of the lists",
             ),
+            pilot_xds_write_timeout: counter(
+                "pilot_xds_write_timeout",
+                "Connections closed because the proxy did not read",
+            ),
+            pilot_xds_recv_max: gauge("pilot_xds_recv_max", "Bytes of the largest request so far"),
+            pilot_total_xds_internal_errors: counter(
+                "pilot_total_xds_internal_errors",
+                "Streams and pushes that ended by an error of this server",
+            ),
+            pilot_eds_no_instances: gauge(
+                "pilot_eds_no_instances",
+                "Assignments that proxies watch and reach no endpoint of",
+            ),
+            tombolo_cache_hits: counters(
+                "tombolo_cache_hits",
+                "Reads of assignments and routes that found them built, by type",
+                &["type"],
+            ),
+            tombolo_cache_misses: counters(
+                "tombolo_cache_misses",
+                "Reads of assignments and routes that had to build them, by type",
+                &["type"],
+            ),
+            tombolo_cache_evictions: counters(
+                "tombolo_cache_evictions",
+                "Assignments and routes whose bytes were dropped for want of room, by type",
+                &["type"],
+            ),
+            tombolo_cache_bytes: gauges(
+                "tombolo_cache_bytes",
+                "Bytes of resources kept to be sent again, by type; the limit is for eds and rds together",
+                &["type"],
+            ),
+            tombolo_cache_entries: gauges(
+                "tombolo_cache_entries",
+                "Resources kept to be sent again, by type",
+                &["type"],
+            ),
+            xds_cache_reads: counters(
+                "xds_cache_reads",
+                "Reads of assignments and routes, by whether they were built",
+                &["type"],
+            ),
+            xds_cache_evictions: counter(
+                "xds_cache_evictions",
+                "Assignments and routes whose bytes were dropped for want of room",
+            ),
+            xds_cache_size: gauge("xds_cache_size", "Assignments and routes kept to be sent again"),
             tombolo_wakeups: counter("tombolo_wakeups", "Streams woken by a change"),
             tombolo_unreadable_objects: counter(
                 "tombolo_unreadable_objects",
@@ -355,6 +474,10 @@ fn set_all<'a>(family: &IntCounterVec, values: impl IntoIterator<Item = &'a (&'s
     }
 }
 
+fn large(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}
+
 fn whole(count: usize) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
 }
@@ -382,10 +505,34 @@ impl Refresh<'_> {
         set(&metrics.tombolo_secrets_withheld, sample.secrets_withheld);
         set(&metrics.tombolo_refused_streams, sample.refused_streams);
         set_all(&metrics.tombolo_connections, &sample.connections);
+        metrics.tombolo_memory_limit_bytes.set(i64::try_from(sample.memory_limit).unwrap_or(i64::MAX));
         set(&metrics.tombolo_wakeups, sample.wakeups);
         set(&metrics.tombolo_unknown_destinations, sample.unknown_destinations);
         set(&metrics.tombolo_gateway_conflicts, sample.gateway_conflicts);
         set(&metrics.tombolo_chain_conflicts, sample.chain_conflicts);
+        set(&metrics.pilot_xds_write_timeout, sample.write_timeouts);
+        metrics.pilot_xds_recv_max.set(large(sample.largest_request));
+        set(&metrics.pilot_total_xds_internal_errors, sample.internal_errors);
+        metrics.pilot_eds_no_instances.set(large(sample.without_endpoints));
+        self.cache(&sample.cache, &sample.lists);
+    }
+
+    fn cache(&self, cells: &[CacheRow], lists: &[CacheRow]) {
+        let metrics = self.metrics;
+        for row in cells {
+            set(&metrics.tombolo_cache_hits.with_label_values(&[row.kind]), row.hits);
+            set(&metrics.tombolo_cache_misses.with_label_values(&[row.kind]), row.misses);
+            set(&metrics.tombolo_cache_evictions.with_label_values(&[row.kind]), row.evictions);
+        }
+        for row in cells.iter().chain(lists) {
+            metrics.tombolo_cache_bytes.with_label_values(&[row.kind]).set(large(row.bytes));
+            metrics.tombolo_cache_entries.with_label_values(&[row.kind]).set(large(row.entries));
+        }
+        let sum = |of: fn(&CacheRow) -> u64| cells.iter().map(of).sum();
+        set(&metrics.xds_cache_reads.with_label_values(&["hit"]), sum(|row| row.hits));
+        set(&metrics.xds_cache_reads.with_label_values(&["miss"]), sum(|row| row.misses));
+        set(&metrics.xds_cache_evictions, sum(|row| row.evictions));
+        metrics.xds_cache_size.set(large(sum(|row| row.entries)));
     }
 
     /// Connected proxies, by version as they spell it: peers choose it, so it is cut and their number bounded.
@@ -414,6 +561,11 @@ impl Refresh<'_> {
     /// One row of events.
     pub fn event(&self, object: &str, event: &str, count: u64) {
         set(&self.metrics.pilot_k8s_reg_events.with_label_values(&[object, event]), count);
+    }
+
+    /// Events by what they are about, in istiod's words.
+    pub fn inbound_updates(&self, rows: &[(&'static str, u64)]) {
+        set_all(&self.metrics.pilot_inbound_updates, rows);
     }
 
     /// How many policies of a kind are in a state.
@@ -483,8 +635,9 @@ impl Refresh<'_> {
         self.metrics.clusters.source(cluster, resource, values);
     }
 
-    /// The process.
-    pub fn process(&self, version: &str, uptime_seconds: f64) {
+    /// The process; `resident`: bytes of memory.
+    pub fn process(&self, version: &str, uptime_seconds: f64, resident: u64) {
+        self.metrics.process_resident_memory_bytes.set(i64::try_from(resident).unwrap_or(i64::MAX));
         self.metrics.pilot_info.with_label_values(&[version]).set(1);
         self.metrics.istiod_uptime_seconds.set(uptime_seconds);
     }
@@ -524,8 +677,7 @@ mod tests {
     use super::*;
 
     fn metrics() -> Metrics {
-        let options = prometheus::HistogramOpts::new("pilot_proxy_convergence_time", "Test.");
-        Metrics::new(&Histogram::with_opts(options).expect("valid"))
+        Metrics::new([])
     }
 
     #[test]

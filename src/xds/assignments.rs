@@ -8,6 +8,7 @@ use std::sync::{Arc, Weak};
 use dashmap::DashMap;
 use hashbrown::{DefaultHashBuilder, Equivalent, HashSet};
 
+use super::cache::{Cache, Kept};
 use super::counts::Counts;
 use super::resource::{Encoded, ResourceType};
 use super::resources;
@@ -18,10 +19,10 @@ use crate::model::{Hostname, Name, NetworkId, ProxyView, ServiceKey};
 use crate::registry::{Registry, ServiceSnapshot};
 use crate::view::{self, EdsKey, EdsName, Inputs, LOCAL_CLUSTER, MeshRules, Tally};
 
-/// The bytes of an assignment and what they were built from.
+/// The bytes of an assignment, while there is room for them, and what they were built from.
 #[derive(Debug)]
 struct Built {
-    encoded: Arc<Encoded>,
+    kept: Arc<Kept>,
     service_version: u64,
     networks_read: Vec<(NetworkId, u64)>,
     standings_read: u64,
@@ -36,6 +37,15 @@ struct Built {
     known: bool,
     /// [`ChangeLog::notes`](crate::registry::ChangeLog::notes) when the parts above were last found to be the newest.
     checked: AtomicU64,
+}
+
+/// The bytes of an assignment, for who asked.
+struct Content {
+    encoded: Arc<Encoded>,
+    /// See [`Built::known`].
+    known: bool,
+    /// Whether they were built for this.
+    new: bool,
 }
 
 /// What a cell may have read besides its service: who reads it is to be found by it.
@@ -129,6 +139,7 @@ pub(super) struct Assignments {
     registry: Arc<Registry>,
     mesh: Arc<MeshRules>,
     counts: Arc<Counts>,
+    cache: Arc<Cache>,
     topics: DashMap<Hostname, Topic, DefaultHashBuilder>,
     /// The cells that read a part (D14).
     readers: DashMap<Source, HashMap<u64, Weak<AssignmentCell>>>,
@@ -142,10 +153,16 @@ impl Assignments {
             registry,
             mesh,
             counts,
+            cache: Cache::new(u64::MAX),
             topics: DashMap::default(),
             readers: DashMap::new(),
             next_serial: AtomicU64::new(0),
         }
+    }
+
+    /// Keeps bytes in `cache`; without, as many as there are.
+    pub(super) fn keeping_in(self, cache: &Arc<Cache>) -> Self {
+        Self { cache: Arc::clone(cache), ..self }
     }
 
     /// The services of a name, one per namespace; none for names and hosts nobody knows.
@@ -282,18 +299,27 @@ impl Assignments {
         }
     }
 
-    /// The current bytes of a cell; built now unless they are valid. Cost: a version check on a hit.
+    /// The current bytes of a cell; built now unless they are valid and there.
     #[cfg(test)]
     pub(super) fn current(&self, cell: &Arc<AssignmentCell>) -> Arc<Encoded> {
-        Arc::clone(&cell.slot.current(&Maker { assignments: self, cell }).encoded)
+        self.content(cell).encoded
     }
 
-    /// The current bytes of a cell of a service that exists; built now unless they are valid. Cost of a hit while nothing
-    /// changed anywhere: a look at one number; else a look at the version of each part.
+    /// The current bytes of a cell of a service that exists; built now unless they are valid and there. Cost of a hit while
+    /// nothing changed anywhere: a look at one number; else a look at the version of each part.
     pub(super) fn existing(&self, cell: &Arc<AssignmentCell>) -> Option<Arc<Encoded>> {
         // Built for an absent service too: its watchers are then told of what differs from that.
-        let built = cell.slot.current(&Maker { assignments: self, cell });
-        (built.known || self.is_known(cell)).then(|| Arc::clone(&built.encoded))
+        let content = self.content(cell);
+        (content.known || self.is_known(cell)).then_some(content.encoded)
+    }
+
+    fn content(&self, cell: &Arc<AssignmentCell>) -> Content {
+        let content = cell.slot.current(&Maker { assignments: self, cell });
+        if content.new {
+            self.cache.missed(ResourceType::Endpoint);
+            self.cache.make_room();
+        }
+        content
     }
 
     /// Whether every part that bytes were built from is still the newest. While nothing was noted since that was last
@@ -336,15 +362,15 @@ impl Assignments {
             && (built.policies == policies.version() || same())
     }
 
-    fn build(&self, cell: &AssignmentCell) -> Built {
+    fn build(&self, cell: &AssignmentCell) -> (Built, Arc<Encoded>) {
         Counts::add(&self.counts.assignment_builds);
         let checked = AtomicU64::new(self.registry.changes().notes());
         let networks = self.registry.networks();
         let found = cell.parsed.as_ref().zip(self.snapshot(cell));
         let Some((name, snapshot)) = found else {
             let encoded = Arc::new(resources::empty_assignment(&cell.name));
-            return Built {
-                encoded,
+            let built = Built {
+                kept: self.cache.keep(ResourceType::Endpoint, &encoded),
                 service_version: 0,
                 networks_read: Vec::new(),
                 standings_read: 0,
@@ -355,6 +381,7 @@ impl Assignments {
                 known: false,
                 checked,
             };
+            return (built, encoded);
         };
         let standings = self.registry.standings();
         let (mesh, standings) = (&*self.mesh, &*standings);
@@ -366,8 +393,9 @@ impl Assignments {
         let inputs = Inputs { service: &snapshot, waypoint, networks, mesh, standings, policies: &policies };
         let mut tally = Tally::default();
         let assignment = view::assign(inputs, name, &cell.key, &mut tally);
-        Built {
-            encoded: Arc::new(resources::assignment(&cell.name, &assignment)),
+        let encoded = Arc::new(resources::assignment(&cell.name, &assignment));
+        let built = Built {
+            kept: self.cache.keep(ResourceType::Endpoint, &encoded),
             service_version: snapshot.version,
             networks_read: assignment.networks_read,
             standings_read: assignment.standings_read,
@@ -377,7 +405,8 @@ impl Assignments {
             tally,
             known: record.is_some(),
             checked,
-        }
+        };
+        (built, encoded)
     }
 
     /// Builds every watched assignment of a host once and marks the watchers of those that differ. Where the merged
@@ -452,7 +481,9 @@ impl Assignments {
     }
 
     fn refresh(&self, cell: &Arc<AssignmentCell>, marks: &mut Marks) {
-        if cell.slot.refresh(&Maker { assignments: self, cell }) {
+        let news = cell.slot.refresh(&Maker { assignments: self, cell });
+        self.cache.make_room();
+        if news {
             marks.name(&cell.watchers, ResourceType::Endpoint, &cell.name);
         } else {
             Counts::add(&self.counts.unchanged_builds);
@@ -469,9 +500,17 @@ struct Maker<'a> {
 impl Make for Maker<'_> {
     type Value = Built;
     type Source = Source;
+    type Content = Content;
 
-    fn make(&self) -> Built {
-        self.assignments.build(self.cell)
+    fn make(&self) -> (Built, Content) {
+        let (built, encoded) = self.assignments.build(self.cell);
+        let known = built.known;
+        (built, Content { encoded, known, new: true })
+    }
+
+    fn content(&self, built: &Arc<Built>) -> Option<Content> {
+        let encoded = built.kept.get()?;
+        Some(Content { encoded, known: built.known, new: false })
     }
 
     fn is_current(&self, built: &Built) -> bool {
@@ -483,7 +522,7 @@ impl Make for Maker<'_> {
     }
 
     fn hash(built: &Built) -> u128 {
-        built.encoded.hash
+        built.kept.hash()
     }
 
     fn list(&self, source: Source) {

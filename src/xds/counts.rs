@@ -2,15 +2,10 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use prometheus::{Histogram, HistogramOpts};
-
 use super::resource::ResourceType;
+use super::times::Times;
 use crate::registry::ChangeSet;
 use crate::view::{Decision, Tally};
-
-/// istiod's convergence buckets with ours below 100 ms (D45), in seconds.
-const CONVERGENCE_BUCKETS: [f64; 14] =
-    [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 1.0, 3.0, 5.0, 10.0, 20.0, 30.0];
 
 /// One counter for each resource type.
 #[derive(Debug, Default)]
@@ -73,7 +68,7 @@ impl Triggers {
 }
 
 /// Counters since the server was made.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Counts {
     /// Assignments computed and encoded.
     pub assignment_builds: AtomicU64,
@@ -116,8 +111,12 @@ pub struct Counts {
     pub bytes: PerTypeBytes,
     /// Bytes of resources in the largest response, by type (X-F06).
     pub largest: PerTypeBytes,
-    /// Seconds from a change at the registry to the write of the last response that carries it.
-    pub convergence: Histogram,
+    /// Bytes of the largest request.
+    pub largest_request: AtomicU64,
+    /// Streams and pushes that ended in a panic (Z-45).
+    pub internal_errors: AtomicU64,
+    /// How long all of that takes.
+    pub times: Times,
 }
 
 /// What became of connections.
@@ -141,6 +140,8 @@ pub struct Connections {
     pub stuck: AtomicU64,
     /// Streams refused because too many came at once (X-L06).
     pub not_admitted: AtomicU64,
+    /// Streams refused for want of memory (Z-40).
+    pub no_memory: AtomicU64,
 }
 
 impl Connections {
@@ -157,35 +158,51 @@ impl Connections {
             ("aged", read(&self.aged)),
             ("stuck", read(&self.stuck)),
             ("not_admitted", read(&self.not_admitted)),
+            ("no_memory", read(&self.no_memory)),
         ]
     }
 }
 
 /// Endpoints by what became of them.
 #[derive(Debug)]
-pub struct Decided([AtomicU64; Decision::ALL.len()]);
+pub struct Decided {
+    by_decision: [AtomicU64; Decision::ALL.len()],
+    empty: AtomicU64,
+}
 
 impl Default for Decided {
     fn default() -> Self {
-        Self(std::array::from_fn(|_| AtomicU64::new(0)))
+        Self { by_decision: std::array::from_fn(|_| AtomicU64::new(0)), empty: AtomicU64::new(0) }
     }
 }
 
 impl Decided {
     /// One assignment's in place of those before.
     pub(super) fn replace(&self, before: Option<&Tally>, after: Option<&Tally>) {
+        self.empty.fetch_add(after.is_some_and(is_empty).into(), Ordering::Relaxed);
+        self.empty.fetch_sub(before.is_some_and(is_empty).into(), Ordering::Relaxed);
         for (decision, count) in after.iter().flat_map(|tally| tally.counts()) {
-            self.0[decision as usize].fetch_add(count.into(), Ordering::Relaxed);
+            self.by_decision[decision as usize].fetch_add(count.into(), Ordering::Relaxed);
         }
         for (decision, count) in before.iter().flat_map(|tally| tally.counts()) {
-            self.0[decision as usize].fetch_sub(count.into(), Ordering::Relaxed);
+            self.by_decision[decision as usize].fetch_sub(count.into(), Ordering::Relaxed);
         }
     }
 
     /// Every decision with its count.
     pub fn all(&self) -> impl Iterator<Item = (Decision, u64)> + '_ {
-        Decision::ALL.iter().map(|decision| (*decision, self.0[*decision as usize].load(Ordering::Relaxed)))
+        let read = |decision: &Decision| self.by_decision[*decision as usize].load(Ordering::Relaxed);
+        Decision::ALL.iter().map(move |decision| (*decision, read(decision)))
     }
+
+    /// Assignments of which the proxies reach no endpoint, for whatever reason.
+    pub fn empty(&self) -> u64 {
+        self.empty.load(Ordering::Relaxed)
+    }
+}
+
+fn is_empty(tally: &Tally) -> bool {
+    tally.counts().all(|(decision, count)| decision.hides() || count == 0)
 }
 
 /// Bytes by type.
@@ -200,11 +217,7 @@ impl PerTypeBytes {
 
     /// Notes `bytes` if they are the most so far.
     pub(super) fn raise(&self, kind: ResourceType, bytes: usize) {
-        let most = &self.0[kind as usize];
-        // Read first: the largest is there soon, and a write would move the line between processors.
-        if most.load(Ordering::Relaxed) < bytes as u64 {
-            most.fetch_max(bytes as u64, Ordering::Relaxed);
-        }
+        Counts::raise(&self.0[kind as usize], bytes);
     }
 
     /// How many so far.
@@ -217,37 +230,12 @@ impl Counts {
     pub(super) fn add(counter: &AtomicU64) {
         counter.fetch_add(1, Ordering::Relaxed);
     }
-}
 
-impl Default for Counts {
-    fn default() -> Self {
-        let options = HistogramOpts::new(
-            "pilot_proxy_convergence_time",
-            "Delay in seconds from a change at the registry to the write of the response that carries it.",
-        )
-        .buckets(CONVERGENCE_BUCKETS.to_vec());
-        Self {
-            assignment_builds: AtomicU64::default(),
-            service_builds: AtomicU64::default(),
-            unknown_destinations: AtomicU64::default(),
-            gateway_conflicts: AtomicU64::default(),
-            chain_conflicts: AtomicU64::default(),
-            list_builds: AtomicU64::default(),
-            route_builds: AtomicU64::default(),
-            unchanged_builds: AtomicU64::default(),
-            decided: Decided::default(),
-            triggers: Triggers::default(),
-            rounds: AtomicU64::default(),
-            wakeups: AtomicU64::default(),
-            secrets_withheld: AtomicU64::default(),
-            refused_streams: AtomicU64::default(),
-            connections: Connections::default(),
-            responses: PerType::default(),
-            rejects: PerType::default(),
-            expired_nonces: PerType::default(),
-            bytes: PerTypeBytes::default(),
-            largest: PerTypeBytes::default(),
-            convergence: Histogram::with_opts(options).expect("the buckets above ascend"),
+    /// Notes `value` if it is the most so far.
+    pub(super) fn raise(most: &AtomicU64, value: usize) {
+        // Read first: the largest is there soon, and a write would move the line between processors.
+        if most.load(Ordering::Relaxed) < value as u64 {
+            most.fetch_max(value as u64, Ordering::Relaxed);
         }
     }
 }

@@ -11,6 +11,7 @@ use dashmap::DashMap;
 use hashbrown::HashSet;
 
 use super::assignments::Assignments;
+use super::cache::{Cache, CacheValues};
 use super::counts::Counts;
 use super::inbound;
 use super::outbound::Outbounds;
@@ -97,6 +98,7 @@ pub(super) struct Hub {
     pub(super) settings: Settings,
     pub(super) secrets: Option<Arc<dyn SecretSource>>,
     pub(super) counts: Arc<Counts>,
+    cache: Arc<Cache>,
     pub(super) assignments: Assignments,
     pub(super) outbounds: Outbounds,
     /// Streams by the pod they belong to.
@@ -118,10 +120,13 @@ impl Hub {
         secrets: Option<Arc<dyn SecretSource>>,
     ) -> Self {
         let counts = Arc::new(Counts::default());
-        let mesh = Arc::new(settings.mesh.clone());
+        let (mesh, cache) = (Arc::new(settings.mesh.clone()), Cache::new(settings.limits.cache_bytes));
+        let assignments = Assignments::new(Arc::clone(&registry), Arc::clone(&mesh), Arc::clone(&counts));
+        let outbounds = Outbounds::new(Arc::clone(&registry), mesh, Arc::clone(&counts));
         Self {
-            assignments: Assignments::new(Arc::clone(&registry), Arc::clone(&mesh), Arc::clone(&counts)),
-            outbounds: Outbounds::new(Arc::clone(&registry), mesh, Arc::clone(&counts)),
+            assignments: assignments.keeping_in(&cache),
+            outbounds: outbounds.keeping_in(&cache),
+            cache,
             registry,
             settings,
             secrets,
@@ -285,6 +290,15 @@ impl Hub {
                 behind.target_ports = target_ports;
                 marks.view(&behind.watchers);
             }
+        }
+    }
+
+    /// Reads and contents of the cells of one type. Lists of Envoy clusters and listeners stay while a proxy has them: they
+    /// are what its state is compared with, and are not bounded. Cost ∝ the projections of connected proxies.
+    pub(super) fn cached(&self, kind: ResourceType) -> CacheValues {
+        match kind {
+            ResourceType::Cluster | ResourceType::Listener => self.outbounds.listed(kind),
+            _ => self.cache.values(kind),
         }
     }
 

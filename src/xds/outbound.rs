@@ -21,6 +21,7 @@ pub(super) use self::placed::Placed;
 use self::reach::Reach;
 pub(super) use self::reader::Reader;
 use self::world::World;
+use super::cache::{Cache, CacheValues, Kept};
 use super::counts::Counts;
 use super::resource::{Encoded, ResourceList, ResourceType};
 use super::resources::{self, Collision};
@@ -67,10 +68,11 @@ pub(super) struct Outbound {
     /// Every stream with this projection; it goes when the last one does.
     streams: Watchers,
     counts: Arc<Counts>,
+    cache: Arc<Cache>,
 }
 
 impl Outbound {
-    fn new(key: OutboundKey, mesh: Arc<MeshRules>, counts: Arc<Counts>) -> Self {
+    fn new(key: OutboundKey, mesh: Arc<MeshRules>, counts: Arc<Counts>, cache: Arc<Cache>) -> Self {
         Self {
             key,
             mesh,
@@ -82,6 +84,7 @@ impl Outbound {
             routes: DashMap::new(),
             streams: Watchers::default(),
             counts,
+            cache,
         }
     }
 
@@ -144,6 +147,7 @@ impl Outbound {
         let (keys, mut marks) = (world.comparing(), Marks::new(None));
         self.replace(&mut world, &self.reader(registry, &read), keys, Instant::now(), &mut marks);
         drop(world);
+        self.cache.make_room();
         marks.wake();
         Some(placed)
     }
@@ -157,17 +161,30 @@ impl Outbound {
         }
     }
 
-    /// The current bytes of a route configuration; `None` when no service has a virtual host in it.
+    /// The current bytes of a route configuration; `None` when no service has a virtual host in it. Built again when they
+    /// are gone, of what they were built of before: whatever a route reads has it rebuilt where that changes.
     pub(super) fn route(&self, name: &Name) -> Option<Arc<Encoded>> {
-        let mut world = self.world();
-        if let Some(built) = world.built.get(name) {
-            return built.clone();
-        }
-        let built = self.build_route(&world, name);
-        if self.routes.contains_key(name) {
-            world.built.insert(name.clone(), built.clone());
-        }
-        built
+        let encoded = {
+            let mut world = self.world();
+            let there = world.built.get(name).map(|kept| kept.as_ref().map(|kept| kept.get()));
+            match there {
+                Some(None) => return None,
+                Some(Some(Some(encoded))) => return Some(encoded),
+                Some(Some(None)) | None => {}
+            }
+            self.cache.missed(ResourceType::Route);
+            let encoded = self.build_route(&world, name);
+            if self.routes.contains_key(name) {
+                world.built.insert(name.clone(), self.keep(encoded.as_ref()));
+            }
+            encoded
+        };
+        self.cache.make_room();
+        encoded
+    }
+
+    fn keep(&self, route: Option<&Arc<Encoded>>) -> Option<Arc<Kept>> {
+        route.map(|route| self.cache.keep(ResourceType::Route, route))
     }
 
     fn world(&self) -> MutexGuard<'_, World> {
@@ -320,8 +337,11 @@ impl Outbound {
             world.built.remove(name);
             return;
         };
-        let built = self.build_route(world, name);
-        if world.built.insert(name.clone(), built.clone()) != Some(built) {
+        let hash = |built: &Option<Arc<Kept>>| built.as_ref().map(|kept| kept.hash());
+        let built = self.keep(self.build_route(world, name).as_ref());
+        let now = hash(&built);
+        let before = world.built.insert(name.clone(), built);
+        if before.as_ref().map(hash) != Some(now) {
             marks.name(&watchers, ResourceType::Route, name);
         }
     }
@@ -374,21 +394,29 @@ pub(super) struct Outbounds {
     registry: Arc<Registry>,
     mesh: Arc<MeshRules>,
     counts: Arc<Counts>,
+    cache: Arc<Cache>,
     all: DashMap<OutboundKey, Arc<Outbound>>,
 }
 
 impl Outbounds {
     /// Nobody connected yet.
     pub(super) fn new(registry: Arc<Registry>, mesh: Arc<MeshRules>, counts: Arc<Counts>) -> Self {
-        Self { registry, mesh, counts, all: DashMap::new() }
+        Self { registry, mesh, counts, cache: Cache::new(u64::MAX), all: DashMap::new() }
+    }
+
+    /// Keeps bytes in `cache`; without, as many as there are.
+    pub(super) fn keeping_in(self, cache: &Arc<Cache>) -> Self {
+        Self { cache: Arc::clone(cache), ..self }
     }
 
     /// The world of a projection, with `stream` among its users. The first user of a projection pays for
     /// looking at every service once.
     pub(super) fn join(&self, key: OutboundKey, stream: &Arc<StreamHandle>) -> Arc<Outbound> {
         let outbound = {
-            let make =
-                || Arc::new(Outbound::new(key.clone(), Arc::clone(&self.mesh), Arc::clone(&self.counts)));
+            let make = || {
+                let (mesh, counts) = (Arc::clone(&self.mesh), Arc::clone(&self.counts));
+                Arc::new(Outbound::new(key.clone(), mesh, counts, Arc::clone(&self.cache)))
+            };
             let outbound = self.all.entry(key.clone()).or_insert_with(make);
             outbound.streams.add(stream);
             Arc::clone(&outbound)
@@ -411,6 +439,7 @@ impl Outbounds {
         }
         for outbound in self.worlds() {
             outbound.update_addresses(keys, &self.registry, now, marks);
+            self.cache.make_room();
         }
     }
 
@@ -421,6 +450,7 @@ impl Outbounds {
         }
         for outbound in self.worlds() {
             outbound.update_networks(networks, &self.registry, now, marks);
+            self.cache.make_room();
         }
     }
 
@@ -431,6 +461,7 @@ impl Outbounds {
         }
         for outbound in self.worlds() {
             outbound.update_policies(parts, &self.registry, now, marks);
+            self.cache.make_room();
         }
     }
 
@@ -441,6 +472,7 @@ impl Outbounds {
         }
         for outbound in self.worlds() {
             outbound.update(keys, &self.registry, now, marks);
+            self.cache.make_room();
         }
     }
 
@@ -462,6 +494,24 @@ impl Outbounds {
             for collision in outbound.world().collisions() {
                 all.entry(collision).or_default().insert(outbound.key.namespace.clone());
             }
+        }
+        all
+    }
+
+    /// What the lists of a wildcard type hold. Cost ∝ projections and places.
+    pub(super) fn listed(&self, kind: ResourceType) -> CacheValues {
+        let mut all = CacheValues::default();
+        for outbound in self.worlds() {
+            let mut add = |list: &ResourceList| {
+                all.entries += list.entries().len() as u64;
+                all.bytes += list.bytes() as u64;
+            };
+            if kind == ResourceType::Listener {
+                add(&outbound.listeners());
+                continue;
+            }
+            add(&outbound.clusters());
+            outbound.world().places.values().for_each(|placed| add(&placed.clusters()));
         }
         all
     }

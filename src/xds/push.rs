@@ -1,12 +1,15 @@
 //! When to push: at once, then in windows that grow while changes keep coming (D28).
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 
+use super::counts::Counts;
 use super::hub::Hub;
 use super::timer::until;
+use super::times::observe;
 use crate::registry::ChangeSet;
 
 /// The longest window of the leading-edge rule.
@@ -51,18 +54,33 @@ pub(super) async fn run(hub: Arc<Hub>, shutdown: CancellationToken) {
                 continue;
             }
         };
+        let begin = Instant::now();
         let changes = tokio::select! {
             // Shutdown first: what is being gathered has nobody to go to then.
             biased;
             () = shutdown.cancelled() => return,
             changes = gather(&hub, &mut coalescer, changes) => changes,
         };
-        hub.push(&changes, Instant::now());
+        observe(&hub.counts.times.debounce, begin, Instant::now());
+        push(&hub, &changes);
         coalescer.pushed(Instant::now());
         // Here too: under a steady stream of changes the timer above never has its turn.
         if expiry.is_some_and(|expiry| expiry <= Instant::now()) {
             hub.expire(Instant::now());
         }
+    }
+}
+
+/// One push. One that panics is counted and does not end the pusher: what is told of later still gets to proxies (Z-45).
+fn push(hub: &Hub, changes: &ChangeSet) {
+    let push = AssertUnwindSafe(|| hub.push(changes, Instant::now()));
+    if catch_unwind(push).is_err() {
+        Counts::add(&hub.counts.internal_errors);
+        tracing::error!(
+            services = changes.services.len(),
+            policies = changes.policies.len(),
+            "a push failed; proxies learn of its changes when they connect again or more changes"
+        );
     }
 }
 

@@ -167,6 +167,7 @@ pub struct Entry {
 pub struct ResourceList {
     entries: Box<[Entry]>,
     hash: u128,
+    bytes: usize,
 }
 
 impl ResourceList {
@@ -179,7 +180,13 @@ impl ResourceList {
             hasher.update(entry.name.as_bytes());
             hasher.update(&entry.encoded.hash.to_le_bytes());
         }
-        Self { hash: hasher.digest128(), entries: entries.into() }
+        let bytes = entries.iter().map(|entry| entry.encoded.len()).sum();
+        Self { hash: hasher.digest128(), entries: entries.into(), bytes }
+    }
+
+    /// Bytes of all of them together.
+    pub fn bytes(&self) -> usize {
+        self.bytes
     }
 
     /// Hash over names and resource hashes.

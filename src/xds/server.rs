@@ -6,6 +6,7 @@ mod connection;
 mod csds;
 mod frame;
 mod limits;
+mod memory;
 mod outlet;
 mod service;
 mod tls;
@@ -34,11 +35,15 @@ use self::accept::Gate;
 use self::connection::Drain;
 use self::csds::ClientStatus;
 use self::limits::{Admission, Sources};
+use self::memory::Memory;
 use self::service::{Discovery, Services};
+use super::cache::CacheValues;
 use super::counts::Counts;
 use super::hub::{Hub, Settings};
 use super::push;
+use super::resource::ResourceType;
 use super::status::{ChainCollision, StreamStatus};
+use crate::lifecycle;
 use crate::proto::discovery;
 use crate::registry::Registry;
 use crate::trust::SecretSource;
@@ -94,7 +99,9 @@ impl XdsServer {
         let limits = self.hub.settings.limits;
         let (health, others) = self.others();
         let admission = Admission::new(&limits);
-        let discovery = Discovery { hub: Arc::clone(&self.hub), ready: ready.clone(), admission, limits };
+        let memory = Memory::new(limits.memory, lifecycle::memory::resident);
+        let hub = Arc::clone(&self.hub);
+        let discovery = Discovery { hub, ready: ready.clone(), admission, memory, limits };
         let gate = Arc::new(Gate {
             limits,
             services: Services::new(discovery, others),
@@ -159,6 +166,12 @@ impl XdsServer {
     /// Work done so far.
     pub fn counts(&self) -> &Counts {
         &self.hub.counts
+    }
+
+    /// What the cells of one type hold, and how often they were read. Cost ∝ the projections of connected proxies: for
+    /// operators only.
+    pub fn cached(&self, kind: ResourceType) -> CacheValues {
+        self.hub.cached(kind)
     }
 
     /// How the server was set up.

@@ -49,6 +49,18 @@ pub struct Effects {
     pub kind: Option<ResourceType>,
 }
 
+impl Effects {
+    /// Whether it was nothing but the answer to a response that was outstanding: these are free (D30). Each response
+    /// can be answered once, so nobody can send more of them than were written.
+    pub fn is_answer(&self) -> bool {
+        match self.outcome {
+            Outcome::Ack => self.subscribed.is_empty() && self.unsubscribed.is_empty(),
+            Outcome::Nack { answers, .. } => answers,
+            _ => false,
+        }
+    }
+}
+
 /// What a request was. Names in it count whatever it was, except in a stale state-of-the-world one (X-S08).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Outcome {

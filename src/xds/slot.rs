@@ -11,11 +11,15 @@ use super::sync::{Mutex, MutexGuard, Pointer};
 pub(super) trait Make {
     /// What is made; it knows the versions of the parts that it was made from.
     type Value;
+    /// What is wanted of it; it may be dropped when memory is short, the value itself stays.
+    type Content;
     /// What changes are told by: who listed itself as a reader of it is refreshed after each of them.
     type Source: Clone + Ord;
 
-    /// A value of the parts that are newest now.
-    fn make(&self) -> Self::Value;
+    /// A value of the parts that are newest now, and its content.
+    fn make(&self) -> (Self::Value, Self::Content);
+    /// The content of a value, if it is still there.
+    fn content(&self, value: &Arc<Self::Value>) -> Option<Self::Content>;
     /// Whether every part of a value is still the newest.
     fn is_current(&self, value: &Self::Value) -> bool;
     /// Of which sources a value is.
@@ -74,15 +78,23 @@ impl<V, S: Clone + Ord> Slot<V, S> {
         self.making.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The current value, made now unless the stored one is. Cost of a hit: a look at the version of each part.
-    pub(super) fn current(&self, maker: &impl Make<Value = V, Source = S>) -> Arc<V> {
-        self.valid(maker).unwrap_or_else(|| self.fresh(&mut self.making(), maker))
+    /// The current content, made now unless that of the stored value is current and there. Cost of a hit: a look at the
+    /// version of each part.
+    pub(super) fn current<C>(&self, maker: &impl Make<Value = V, Source = S, Content = C>) -> C {
+        let there = || self.valid(maker).and_then(|value| maker.content(&value));
+        there().unwrap_or_else(|| {
+            let mut making = self.making();
+            // Somebody else may have made it while this waited.
+            there().unwrap_or_else(|| self.anew(&mut making, maker).1)
+        })
     }
 
-    /// The current value after a change; says whether it is news to some who hold the value.
+    /// Makes the value current after a change; says whether it is news to some who hold it. What they hold is known by
+    /// its hash: content that was dropped is not made again for this.
     pub(super) fn refresh(&self, maker: &impl Make<Value = V, Source = S>) -> bool {
         let mut making = self.making();
-        let hash = hash_of(maker, &self.fresh(&mut making, maker));
+        let value = self.valid(maker).unwrap_or_else(|| self.anew(&mut making, maker).0);
+        let hash = hash_of(maker, &value);
         std::mem::replace(&mut making.told, Told::Same(hash)) != Told::Same(hash)
     }
 
@@ -101,15 +113,16 @@ impl<V, S: Clone + Ord> Slot<V, S> {
         self.stored.load_full().filter(|value| maker.is_current(value))
     }
 
-    /// The current value, with the right to make it held.
-    fn fresh(&self, making: &mut Making<S>, maker: &impl Make<Value = V, Source = S>) -> Arc<V> {
-        if let Some(value) = self.valid(maker) {
-            return value;
-        }
-        let mut value = maker.make();
+    /// A new value in the place of the stored one, with the right to make it held.
+    fn anew<C>(
+        &self,
+        making: &mut Making<S>,
+        maker: &impl Make<Value = V, Source = S, Content = C>,
+    ) -> (Arc<V>, C) {
+        let (mut value, mut content) = maker.make();
         // A part may have changed before the slot was listed as its reader: nobody would tell of that.
         while list(making, maker, &value) && !maker.is_current(&value) {
-            value = maker.make();
+            (value, content) = maker.make();
         }
         let value = Arc::new(value);
         let before = self.stored.swap(Some(Arc::clone(&value)));
@@ -122,7 +135,7 @@ impl<V, S: Clone + Ord> Slot<V, S> {
             Told::Same(told) if told == hash => making.told,
             _ => Told::Different,
         };
-        value
+        (value, content)
     }
 }
 

@@ -27,6 +27,8 @@ pub struct TypeStatus {
     pub acked_nonce: String,
     /// When that was.
     pub acked_at: Option<SystemTime>,
+    /// When the oldest response was written that is neither accepted nor rejected yet; `None` when there is none.
+    pub unanswered_since: Option<SystemTime>,
     /// Text of the last rejection, cut to 1 KiB and freed of control characters; cleared by the next ACK
     /// (X-C13).
     pub last_error: Option<String>,

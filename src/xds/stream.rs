@@ -15,6 +15,8 @@ use super::server::{Bucket, Chunks, Connection, Limits, Outlet, frame_delta, fra
 use super::session::{DeltaSession, Effects, Outcome, SessionError, SessionLimits, SotwSession, Source};
 use super::status::TypeStatus;
 use super::timer::until;
+use super::times::observe;
+use super::timing::Timing;
 use super::watchers::Dirty;
 use crate::model::Node;
 use crate::proto::discovery::{
@@ -38,6 +40,9 @@ pub(super) trait Session: Send + Sized {
     fn open() -> Self;
     fn node(request: &mut Self::Request) -> Option<WireNode>;
     fn type_url(request: &mut Self::Request) -> &mut String;
+    /// The nonce of the response that a request answers.
+    fn answers(request: &Self::Request) -> Option<u64>;
+    fn nonce(response: &Self::Response) -> &str;
     fn request(&mut self, request: Self::Request, now: Instant) -> Result<Effects, SessionError>;
     fn changed(&mut self, kind: ResourceType, name: &crate::model::Name);
     fn list_changed(&mut self, kind: ResourceType);
@@ -62,6 +67,14 @@ macro_rules! same_on_both {
 
         fn type_url(request: &mut Self::Request) -> &mut String {
             &mut request.type_url
+        }
+
+        fn answers(request: &Self::Request) -> Option<u64> {
+            request.response_nonce.parse().ok()
+        }
+
+        fn nonce(response: &Self::Response) -> &str {
+            &response.nonce
         }
 
         fn request(&mut self, request: Self::Request, now: Instant) -> Result<Effects, SessionError> {
@@ -141,10 +154,7 @@ pub(super) struct Stream<S: Session> {
     opened: bool,
     /// When a rejection was last logged.
     nack_logged: Option<Instant>,
-    /// When the first change that is not written yet was noted at the registry.
-    since: Option<Instant>,
-    /// When the last response since then was written.
-    written: Option<Instant>,
+    timing: Timing,
     /// When the certificate is due; looked at once somebody subscribed to it.
     renewal: Option<SystemTime>,
 }
@@ -171,8 +181,7 @@ impl<S: Session> Stream<S> {
             read_from: None,
             opened: false,
             nack_logged: None,
-            since: None,
-            written: None,
+            timing: Timing::default(),
             renewal: None,
         }
     }
@@ -192,6 +201,8 @@ impl<S: Session> Stream<S> {
         let mut synced = self.hub.registry.clusters().watch_all_synced();
         // When the transport was last given something.
         let mut given = Instant::now();
+        // Whether it has not yet asked for more since.
+        let mut taking = false;
         let mut check = pin!(tokio::time::sleep(self.stuck));
         loop {
             let handle = Arc::clone(&self.proxy.entry.handle);
@@ -212,12 +223,18 @@ impl<S: Session> Stream<S> {
                     Ok(None) => return,
                     Err(status) => return self.broken(outlet, status),
                 },
-                () = outlet.hungry(), if ready => match self.next_response() {
-                    Some(message) => {
-                        outlet.write(message);
-                        given = Instant::now();
+                () = outlet.hungry(), if ready => {
+                    if std::mem::take(&mut taking) {
+                        observe(&self.hub.counts.times.send, given, Instant::now());
                     }
-                    None => ready = false,
+                    match self.next_response() {
+                        Some(message) => {
+                            outlet.write(message);
+                            given = Instant::now();
+                            taking = true;
+                        }
+                        None => ready = false,
+                    }
                 },
                 () = handle.woken() => {
                     self.dirty(handle.take());
@@ -275,6 +292,7 @@ impl<S: Session> Stream<S> {
             }
         }
         let now = Instant::now();
+        let answers = S::answers(&request);
         let effects = self.session.request(request, now).map_err(|error| match error {
             SessionError::TooManyNames { .. } => Status::resource_exhausted(error.to_string()),
             _ => Status::invalid_argument(error.to_string()),
@@ -294,18 +312,14 @@ impl<S: Session> Stream<S> {
             self.proxy.unwatch(*kind, name);
         }
         self.count(&effects);
+        self.time(&effects, answers, now);
         self.report();
         Ok(())
     }
 
     /// An answer to a response is free; what comes too fast delays what is read next (Z-38).
     fn charge(&mut self, effects: &Effects, now: Instant) {
-        let free = match effects.outcome {
-            Outcome::Ack => effects.subscribed.is_empty() && effects.unsubscribed.is_empty(),
-            Outcome::Nack { answers, .. } => answers,
-            _ => false,
-        };
-        if !free {
+        if !effects.is_answer() {
             let wait = self.requests.take(now);
             self.read_from = (!wait.is_zero()).then(|| now + wait);
         }
@@ -329,34 +343,45 @@ impl<S: Session> Stream<S> {
         }
     }
 
+    /// Notes how long the proxy took to answer a change.
+    fn time(&mut self, effects: &Effects, answers: Option<u64>, now: Instant) {
+        let accepted = effects.outcome == Outcome::Ack;
+        let answered = accepted || matches!(effects.outcome, Outcome::Nack { answers: true, .. });
+        if let (Some(kind), Some(nonce), true) = (effects.kind, answers, answered) {
+            self.timing.answered(kind, nonce, accepted, now, &self.hub.counts.times);
+        }
+    }
+
     fn next_response(&mut self) -> Option<Chunks> {
-        let Some((kind, response)) = self.session.poll(Instant::now(), &self.proxy) else {
-            // Nothing is held back: with the last response the proxy has all of the change.
-            if self.session.deadline().is_none()
-                && let (Some(since), Some(written)) = (self.since.take(), self.written.take())
-            {
-                let seconds = written.saturating_duration_since(since).as_secs_f64();
-                self.hub.counts.convergence.observe(seconds);
+        let begin = Instant::now();
+        let Some((kind, response)) = self.session.poll(begin, &self.proxy) else {
+            // Otherwise something is held back.
+            if self.session.deadline().is_none() {
+                self.timing.done(&self.hub.counts.times);
             }
             if std::mem::take(&mut self.opened) {
                 self.report();
             }
             return None;
         };
+        let framed = S::frame(&response);
         if let Some(kind) = kind {
-            self.hub.counts.responses.add(kind);
-            let size = S::size(&response);
-            self.hub.counts.bytes.add(kind, size);
-            self.hub.counts.largest.raise(kind, size);
+            let (counts, size, now) = (&self.hub.counts, S::size(&response), Instant::now());
+            counts.responses.add(kind);
+            counts.bytes.add(kind, size);
+            counts.largest.raise(kind, size);
+            counts.times.size.of(kind).observe(size as f64);
+            observe(counts.times.push.of(kind), begin, now);
+            self.timing.wrote(kind, S::nonce(&response), now);
         }
-        self.written = self.since.map(|_| Instant::now());
         self.report();
-        Some(S::frame(&response))
+        Some(framed)
     }
 
     fn dirty(&mut self, dirty: Dirty) {
-        if self.since.is_none() {
-            self.since = dirty.since;
+        self.timing.told(dirty.since);
+        if let Some(marked) = dirty.marked {
+            observe(&self.hub.counts.times.queue, marked, Instant::now());
         }
         if dirty.view {
             let change = self.proxy.refresh();

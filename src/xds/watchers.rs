@@ -23,8 +23,10 @@ pub(super) struct Dirty {
     pub(super) own: bool,
     /// What the registry knows of the proxy itself, or of the services behind its own ports.
     pub(super) view: bool,
-    /// When the first of these changes was noted at the registry.
+    /// When the first of these changes arrived.
     pub(super) since: Option<Instant>,
+    /// When the stream was told of the first of them.
+    pub(super) marked: Option<Instant>,
 }
 
 impl Dirty {
@@ -113,11 +115,12 @@ impl Marks {
     }
 
     fn mark(&mut self, watchers: &Watchers, change: impl Fn(&mut Dirty)) {
-        let since = self.since;
+        let (since, now) = (self.since, Instant::now());
         watchers.each(|stream| {
             let mut dirty = stream.dirty();
             change(&mut dirty);
             dirty.touch(since);
+            dirty.marked.get_or_insert(now);
             drop(dirty);
             self.marked.entry(stream.id).or_insert_with(|| Arc::clone(stream));
         });

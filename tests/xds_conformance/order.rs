@@ -1,5 +1,6 @@
 //! §1.5: order, warming, make before break.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use serde_json::json;
@@ -212,6 +213,30 @@ async fn xo07_a_cluster_goes_last_and_late() {
         // D25: 5 s, as the client's clock has it.
         assert!(last.elapsed() >= Duration::from_secs(3), "{:?}", last.elapsed());
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn d25_at_most_a_thousand_clusters_go_in_one_message() {
+    // Of each service one per port.
+    let ports: Vec<u16> = (1000..1250).collect();
+    let many: Vec<_> = (1..=9).map(|number| service_on(number, &ports)).collect();
+    let plane = Plane::of([services(1), many.clone()].concat(), Options::default()).await;
+    let mut stream = plane.proxy(Protocol::Delta, "a").await;
+    let all = stream.start(Cluster, &ALL).await;
+    let mut there: BTreeSet<String> = all.names().into_iter().map(str::to_owned).collect();
+    while there.len() < 9 * 250 + 1 {
+        there.extend(stream.take(Cluster).await.names().into_iter().map(str::to_owned));
+    }
+    many.iter().for_each(|service| plane.delete(service));
+    let mut messages = Vec::new();
+    while messages.iter().sum::<usize>() < 9 * 250 {
+        let told = stream.take(Cluster).await;
+        assert!(told.removed.iter().all(|name| there.remove(name)), "each once");
+        messages.push(told.removed.len());
+    }
+    assert!(messages.iter().all(|count| *count <= 1000), "{messages:?}");
+    assert!(there.contains(&eds(0)));
+    stream.silent().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

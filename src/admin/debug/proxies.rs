@@ -113,6 +113,7 @@ fn full_row(stream: &StreamStatus, now: SystemTime) -> Value {
                 "version": status.sent_version, "sentNonce": status.sent_nonce,
                 "ackedNonce": status.acked_nonce, "sentAt": status.sent_at.map(seconds),
                 "ackedAt": status.acked_at.map(seconds), "sentAgeMs": status.sent_at.map(age),
+                "lagMs": status.unanswered_since.map(age),
                 "lastError": status.last_error, "nacks": status.nacks, "responses": status.responses,
             });
             (kind.short().to_owned(), row)

@@ -62,7 +62,7 @@ service-entries-select-pods: false
 watch: {answer-timeout: 41s, page-timeout: 42s, probe-after: 43s, look-every: 100s, list-minimum-bytes: 45,
   parallel-lists: 46, longest-pause: 47s}
 limits: {connections: 47, connection-age: 48m, new-streams-per-second: 49, requests-per-second: 50, unread-timeout: 51s,
-  drain: 52s}
+  drain: 52s, memory: 53Mi, cache-mebibytes: 54}
 clusters: {west: {stale: drop, start: required, trusted-networks: [n1, n2]}}
 ";
 
@@ -308,7 +308,9 @@ fn every_limit_arrives_at_the_server() {
         stream_rate,
         request_rate,
         stuck,
+        memory,
         drain,
+        cache_bytes,
         idle_per_source: _,
         handshakes: _,
         introduction: _,
@@ -317,6 +319,9 @@ fn every_limit_arrives_at_the_server() {
     } = limits(&everything().limits);
     assert_eq!((connections, stream_rate, request_rate), (47, (49, 49), (50, 100)));
     assert_eq!((max_age, stuck, drain), (second(48 * 60), second(51), (second(52), second(55))));
+    assert_eq!(memory, Some(53 << 20));
+    assert_eq!(cache_bytes, 54 << 20);
     let usual = limits(&LimitSettings::default());
+    assert!(usual.memory.is_some(), "a share of what there is");
     assert!((1..=20_000).contains(&usual.connections), "never more than there are file descriptors");
 }

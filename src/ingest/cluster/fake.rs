@@ -178,7 +178,7 @@ impl FakeServer {
         let scope = Some(Name::from(namespace));
         for (plan, feed) in self.inner().open() {
             if plan.scopes(kind).contains(&scope) {
-                let _ = feed.send(Arrival { scope: scope.clone(), event: event() });
+                let _ = feed.send(Arrival::now(scope.clone(), event()));
             }
         }
     }
@@ -237,7 +237,7 @@ impl FakeServer {
                 let failure = Failure::Unreachable("cut".to_owned());
                 for event in [of_kind!(kind, SourceEvent::Init), of_kind!(kind, SourceEvent::Failed(failure))]
                 {
-                    let _ = feed.send(Arrival { scope: scope.clone(), event });
+                    let _ = feed.send(Arrival::now(scope.clone(), event));
                 }
             }
         }
@@ -341,7 +341,7 @@ impl Inner {
             let scopes = plan.scopes(kind).into_iter();
             let told = scopes.filter(|scope| scope.as_ref().is_none_or(|scope| scope == namespace));
             for scope in told.filter(|_| plan.admits(namespace)) {
-                let _ = feed.send(Arrival { scope, event: event() });
+                let _ = feed.send(Arrival::now(scope, event()));
             }
         }
     }
@@ -351,7 +351,7 @@ impl Inner {
             for kind in ObjectKind::BUILT_IN {
                 for scope in plan.scopes(kind) {
                     let event = of_kind!(kind, SourceEvent::Failed(failure.clone()));
-                    let _ = feed.send(Arrival { scope, event });
+                    let _ = feed.send(Arrival::now(scope, event));
                 }
             }
         }
@@ -372,7 +372,7 @@ impl Inner {
         feed: &mpsc::UnboundedSender<Arrival>,
     ) {
         let send = |event| {
-            let _ = feed.send(Arrival { scope: scope.clone(), event });
+            let _ = feed.send(Arrival::now(scope.clone(), event));
         };
         let within = |namespace: &Name| self.forbidden_in.contains(&(kind, namespace.clone()));
         if self.forbidden.contains(&kind) || scope.as_ref().is_some_and(within) {
@@ -412,7 +412,7 @@ impl Feeds for FakeServer {
             absent.iter().flat_map(|kind| plan.scopes(*kind).into_iter().map(move |scope| (*kind, scope)))
         {
             let event = of_kind!(kind, SourceEvent::Failed(Failure::NotServed("HTTP 404".to_owned())));
-            let _ = sender.send(Arrival { scope, event });
+            let _ = sender.send(Arrival::now(scope, event));
         }
         if inner.down {
             inner.fail_all(&Failure::Unreachable("gone".to_owned()));

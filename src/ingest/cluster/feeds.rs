@@ -1,6 +1,7 @@
 //! Where a generation's events come from.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use futures::future::BoxFuture;
 use futures::stream::{BoxStream, SelectAll, StreamExt};
@@ -15,8 +16,7 @@ use crate::ingest::objects::wire::{Encoding, decode_one};
 use crate::ingest::objects::{NamespaceObject, Object, ObjectKey, ObjectKind};
 use crate::ingest::staging::{Scope, StagedEvent};
 use crate::ingest::watch::{
-    KubeSource, ListReason, ObjectSource, Received, Source, SourceControl, SourceCounts, SourceEvent,
-    SourceLimits,
+    KubeSource, ListReason, Received, SourceControl, SourceCounts, SourceEvent, SourceLimits, TimedSource,
 };
 use crate::model::{CredentialFacts, Name};
 
@@ -32,6 +32,15 @@ const MAX_HOME: usize = 1 << 20;
 pub(in crate::ingest) struct Arrival {
     pub(super) scope: Scope,
     pub(super) event: StagedEvent,
+    /// When it was read off the API server's connection.
+    pub(super) at: Instant,
+}
+
+impl Arrival {
+    /// One that arrives now.
+    pub(super) fn now(scope: Scope, event: StagedEvent) -> Self {
+        Self { scope, event, at: tokio::time::Instant::now().into_std() }
+    }
 }
 
 /// Why it is not known which cluster answers.
@@ -134,11 +143,13 @@ impl Opening<'_> {
             if let Some(fields) = self.plan.fields(kind, scope.as_ref()) {
                 source = source.with_fields(&fields);
             }
-            let Source { events, control } = ObjectSource::<T>::start(source);
+            let TimedSource { events, control } = source.start_timed::<T>();
             let plan = self.plan.clone();
             let of = scope.clone();
-            let events = events.filter(move |event| std::future::ready(admitted(event, &plan, of.as_ref())));
-            let events = events.map(move |event| Arrival { scope: scope.clone(), event: wrap(event) });
+            let events =
+                events.filter(move |(_, event)| std::future::ready(admitted(event, &plan, of.as_ref())));
+            let events =
+                events.map(move |(at, event)| Arrival { scope: scope.clone(), event: wrap(event), at });
             self.events.push(events.boxed());
             self.controls.push((kind, control));
         }
@@ -253,6 +264,18 @@ mod tests {
             let asked = script.asked().len();
             assert!((least..=most).contains(&asked), "{asked} attempts at {}", kind.name());
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_event_counts_from_when_it_was_read_however_long_it_waits() {
+        let script = Script::new(|_| Reply::status(404, "NotFound", "the server could not find it"));
+        let feeds = KubeFeeds::new(Arc::clone(&script) as Arc<dyn Exchange>, Arc::default());
+        let mut feed = feeds.open(&Plan::default(), &[ObjectKind::Gateway]);
+        let held_up = Duration::from_secs(5);
+        tokio::time::sleep(held_up).await;
+        let first = feed.events.next().await.expect("an event");
+        let waited = tokio::time::Instant::now().into_std().duration_since(first.at);
+        assert!(waited.abs_diff(held_up) < Duration::from_millis(100), "{waited:?}");
     }
 
     #[tokio::test]

@@ -26,6 +26,8 @@ pub(super) struct Live {
     entries: EntryProblems,
     age: Age,
     question: Question,
+    /// When the first event arrived that is not published yet.
+    since: Option<std::time::Instant>,
     status_due: Option<Instant>,
     replan_due: Option<Instant>,
     credentials_due: Instant,
@@ -51,6 +53,7 @@ impl Live {
             entries: EntryProblems::new(&generation.context.cluster, &generation.problems),
             age,
             question: Question::default(),
+            since: None,
             // What is wrong with entries is known once the first of them are published.
             status_due: Some(Instant::now() + STATUS_DELAY),
             replan_due: None,
@@ -71,7 +74,7 @@ impl Live {
     fn publish(&mut self, writer: &mut ClusterWriter) {
         let now = Instant::now();
         if self.question.holds_until(now).is_none() {
-            publish(self.reading.staging.take(), writer);
+            publish(self.reading.staging.take(), self.since.take(), writer);
         }
         let held_back = self.reading.staging.held_back();
         self.holds.update(&held_back, now);
@@ -182,6 +185,7 @@ impl Generation {
                     let Some(event) = event else { return std::future::pending().await };
                     let Reading { feed, staging, status, .. } = &mut live.reading;
                     let news = self.take_in_batch(event, feed, staging, status);
+                    live.since = live.since.or(news.since);
                     if news.listed && !self.identities.pin(&self.context.cluster).is_empty() {
                         live.question.ask(&self.feeds, Instant::now());
                     }

@@ -17,7 +17,7 @@ use super::machine::{Head, Input, Lane, Machine, Output};
 use super::permits::Pool;
 use super::random::Random;
 use super::urls::Urls;
-use super::{KubeSource, ListReason, Source, SourceControl, SourceEvent};
+use super::{KubeSource, ListReason, SourceControl, SourceEvent, TimedSource};
 use crate::ingest::client::{Answer, ByteStream, Exchange, Presented, TransportError};
 use crate::ingest::objects::Object;
 
@@ -26,10 +26,11 @@ const BATCHES: usize = 4;
 /// A consumer that holds the task up for longer than this delays deadlines as well.
 const HELD_UP: Duration = Duration::from_millis(100);
 
-type Batch<T> = Vec<SourceEvent<T>>;
+/// Events, and when what they were read from arrived.
+type Batch<T> = (Instant, Vec<SourceEvent<T>>);
 
 /// Starts a source's task.
-pub(super) fn start<T: Object>(source: KubeSource) -> Source<T> {
+pub(super) fn start<T: Object>(source: KubeSource) -> TimedSource<T> {
     let counts = Arc::new(SourceCounts::new(now()));
     let (relist, requests) = mpsc::channel(1);
     let (events, batches) = mpsc::channel(BATCHES);
@@ -57,17 +58,17 @@ pub(super) fn start<T: Object>(source: KubeSource) -> Source<T> {
     };
     let span = tracing::debug_span!("source", kind = T::KIND);
     let task = AbortOnDropHandle::new(tokio::spawn(driver.run(news).instrument(span)));
-    let state = (batches, Vec::new().into_iter(), task);
-    let events = stream::unfold(state, |(mut batches, mut batch, task)| async move {
+    let state = (batches, now(), Vec::new().into_iter(), task);
+    let events = stream::unfold(state, |(mut batches, mut at, mut batch, task)| async move {
         loop {
             if let Some(event) = Iterator::next(&mut batch) {
-                return Some((event, (batches, batch, task)));
+                return Some(((at, event), (batches, at, batch, task)));
             }
             let next: Batch<T> = batches.recv().await?;
-            batch = next.into_iter();
+            (at, batch) = (next.0, next.1.into_iter());
         }
     });
-    Source { events: events.boxed(), control: SourceControl { relist, counts } }
+    TimedSource { events: events.boxed(), control: SourceControl { relist, counts } }
 }
 
 /// The present, also in tests with paused time.
@@ -210,7 +211,7 @@ impl<T: Object> Driver<T> {
             return Ok(());
         }
         let began = now();
-        self.events.send(batch).await?;
+        self.events.send((began, batch)).await?;
         let held_up = now().saturating_duration_since(began);
         if held_up > HELD_UP {
             self.machine.postpone(held_up);

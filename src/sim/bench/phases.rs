@@ -4,6 +4,7 @@ mod burst;
 mod cds;
 mod connects;
 mod distinct;
+mod envoy;
 mod fanout;
 mod gateway;
 mod lists;
@@ -57,6 +58,8 @@ pub enum Phase {
     Tls,
     /// A service with 1 000 endpoints goes to 1 000 proxies (P7)
     Fanout,
+    /// Changes of a service with 1 000 endpoints until a real Envoy has applied them (P12)
+    Envoy,
     /// A change of Envoy clusters among 1 000 and 10 000 services (P17)
     Cds,
     /// Lists of 90 000 endpoints until it is ready (P10)
@@ -121,6 +124,7 @@ pub(super) async fn run(
         Phase::Stuck => Box::pin(stuck::run(workshop, candidate, amounts)).await,
         Phase::Tls => Box::pin(tls::run(workshop, candidate, amounts)).await,
         Phase::Fanout => Box::pin(fanout::run(workshop, candidate, amounts)).await,
+        Phase::Envoy => Box::pin(envoy::run(workshop, candidate, amounts)).await,
         Phase::Cds => Box::pin(cds::run(workshop, candidate, amounts)).await,
         Phase::Lists => Box::pin(lists::run(workshop, candidate, amounts)).await,
         Phase::Work => Box::pin(work::run(workshop, candidate, amounts)).await,

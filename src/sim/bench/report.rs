@@ -126,6 +126,7 @@ mod tests {
             sizes: Sizes::STANDARD,
             quick: false,
             repeat: 2,
+            envoy: None,
             date: "2026-01-01".to_owned(),
         };
         let mut report = Report::new(&settings);

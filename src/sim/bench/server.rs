@@ -207,7 +207,7 @@ fn addresses(ports: &str) -> Option<Addresses> {
 }
 
 /// The body of a page that is answered with 200.
-async fn page(address: SocketAddr, path: &str) -> Option<String> {
+pub(super) async fn page(address: SocketAddr, path: &str) -> Option<String> {
     let read = async {
         let mut stream = TcpStream::connect(address).await.ok()?;
         let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
@@ -229,7 +229,7 @@ fn sum_metric(page: &str, name: &str, label: &str) -> Option<f64> {
     page.lines().filter_map(value).reduce(|sum, value| sum + value)
 }
 
-fn tail(log: &Path) -> String {
+pub(super) fn tail(log: &Path) -> String {
     let text = std::fs::read(log).unwrap_or_default();
     String::from_utf8_lossy(&text[text.len().saturating_sub(LOG_TAIL)..]).into_owned()
 }

@@ -22,12 +22,14 @@ const QUIET_LIMIT: Duration = Duration::from_secs(60);
 pub(super) struct Workshop {
     dir: PathBuf,
     scene: Option<Scene>,
+    /// A real one, if there is any.
+    pub(super) envoy: Option<PathBuf>,
 }
 
 impl Workshop {
     /// # Errors
     /// [`BenchError::File`].
-    pub(super) fn new() -> Result<Self, BenchError> {
+    pub(super) fn new(envoy: Option<PathBuf>) -> Result<Self, BenchError> {
         use std::os::unix::fs::DirBuilderExt as _;
         static NUMBER: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(0);
         let number = NUMBER.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
@@ -35,7 +37,7 @@ impl Workshop {
         // Kubeconfigs with tokens are in it.
         let created = std::fs::DirBuilder::new().mode(0o700).create(&dir);
         created.map_err(BenchError::file("create", &dir))?;
-        Ok(Self { dir, scene: None })
+        Ok(Self { dir, scene: None, envoy })
     }
 
     pub(super) fn dir(&self) -> &Path {

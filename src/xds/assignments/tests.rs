@@ -3,6 +3,7 @@ use std::time::Duration;
 mod client;
 mod random;
 mod rekey;
+mod room;
 mod siblings;
 mod waypoint;
 mod work;
@@ -31,6 +32,12 @@ impl World {
         west.set(service_key(), shard(1));
         let assignments = Assignments::new(Arc::clone(&registry), Arc::default(), Arc::default());
         Self { registry, assignments, west }
+    }
+
+    /// One in which no bytes stay.
+    fn without_room() -> Self {
+        let World { registry, assignments, west } = Self::new();
+        Self { registry, assignments: assignments.keeping_in(&Cache::new(0)), west }
     }
 
     fn watch(&self, stream: u64) -> (Arc<StreamHandle>, Arc<AssignmentCell>) {
@@ -97,7 +104,11 @@ fn shard_of(cluster: &str, network: &str, endpoints: u8) -> EndpointShard {
 
 #[test]
 fn content_that_flips_back_before_the_push_still_reaches_who_saw_the_other() {
-    let mut world = World::new();
+    flips_back(World::new());
+    flips_back(World::without_room());
+}
+
+fn flips_back(mut world: World) {
     let (old, cell) = world.watch(1);
     let before = world.assignments.current(&cell);
     world.push();
@@ -115,7 +126,11 @@ fn content_that_flips_back_before_the_push_still_reaches_who_saw_the_other() {
 
 #[test]
 fn a_cell_that_goes_leaves_the_reader_entry_of_its_successor() {
-    let mut world = World::new();
+    leaves_its_successor(World::new());
+    leaves_its_successor(World::without_room());
+}
+
+fn leaves_its_successor(mut world: World) {
     let (first, gone) = world.watch(1);
     world.assignments.current(&gone);
     world.assignments.unwatch(&gone, &first);

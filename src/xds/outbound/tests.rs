@@ -291,3 +291,29 @@ fn r4_2_of_one_host_in_several_namespaces_the_own_one_is_seen() {
     mesh.push();
     assert!(clusters(&own).contains(&"outbound|81||shared.example".to_owned()), "the other one appears");
 }
+
+#[test]
+fn d18_routes_without_room_are_built_for_who_asks_and_told_when_they_differ() {
+    let mut mesh = Mesh::new(&["a", "b"]);
+    mesh.outbounds = mesh.outbounds.keeping_in(&Cache::new(0));
+    let (stream, outbound) = mesh.join(1, key("sample"));
+    outbound.watch_route(&"80".into(), &stream);
+    let read = || outbound.route(&"80".into()).expect("route");
+    let (before, builds) = (read(), mesh.counts.route_builds.load(Ordering::Relaxed));
+    assert_eq!((read(), mesh.counts.route_builds.load(Ordering::Relaxed)), (before.clone(), builds + 1));
+    assert_eq!(mesh.outbounds.cache.values(ResourceType::Route).bytes, 0);
+    stream.take();
+    mesh.write(rule(&host("a"), ExportTo::Unset, "v1"));
+    assert!(stream.take().names.is_empty(), "the route is as it was");
+    let mut changed = record("b");
+    changed.ports[0].number = 8080;
+    mesh.east.set(record("b").key, EndpointShard::new("east".into(), Some(Arc::new(changed)), Vec::new()));
+    mesh.push();
+    assert!(stream.take().names.contains(&(ResourceType::Route, "80".into())));
+    assert_ne!(read(), before);
+    mesh.push();
+    assert!(stream.take().names.is_empty(), "told once");
+    let values = mesh.outbounds.cache.values(ResourceType::Route);
+    assert_eq!((values.hits, values.misses, values.entries), (0, 3, 0), "{values:?}");
+    assert!(mesh.outbounds.listed(ResourceType::Cluster).bytes > 0);
+}

@@ -15,6 +15,7 @@ use crate::model::policy::{HostPattern, PolicyPart, VirtualService};
 use crate::model::{Hostname, Name, NetworkId, ServiceKey};
 use crate::registry::PolicySnapshot;
 use crate::view::{Client, Compared, Place};
+use crate::xds::cache::Kept;
 use crate::xds::resource::{Encoded, Entry};
 use crate::xds::resources::{self, Collision, GatewayRoutes, ServiceResources, SharedChain};
 
@@ -49,7 +50,7 @@ pub(super) struct World {
     /// Removed Envoy clusters, of one place if they differed by that, and when they may go.
     pub(super) lingering: BTreeMap<(Name, Option<Place>), (Arc<Encoded>, Instant)>,
     /// Route configurations somebody asked for.
-    pub(super) built: HashMap<Name, Option<Arc<Encoded>>>,
+    pub(super) built: HashMap<Name, Option<Arc<Kept>>>,
 }
 
 impl World {

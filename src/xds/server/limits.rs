@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::bucket::Bucket;
 
-/// Bounds of connections and streams.
+/// Bounds of connections and streams, and of what is kept for them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Connections at once; further ones wait in the listener's backlog. Keep it below the limit of file descriptors
@@ -32,8 +32,13 @@ pub struct Limits {
     pub max_age: Duration,
     /// How long a proxy may leave a response unread (X-F03).
     pub stuck: Duration,
+    /// Bytes of memory in use above which new streams are refused; nobody loses one (Z-40).
+    pub memory: Option<u64>,
     /// Over which time the streams end at shutdown, and how long all of it may take (X-L04).
     pub drain: (Duration, Duration),
+    /// Bytes of assignments and routes that are kept to be sent again; what is more is built again when it is needed
+    /// (D18).
+    pub cache_bytes: u64,
 }
 
 impl Default for Limits {
@@ -49,7 +54,9 @@ impl Default for Limits {
             request_rate: (100, 200),
             max_age: Duration::from_secs(30 * 60),
             stuck: Duration::from_secs(5 * 60),
+            memory: None,
             drain: (Duration::from_secs(2), Duration::from_secs(5)),
+            cache_bytes: 256 << 20,
         }
     }
 }

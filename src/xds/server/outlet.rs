@@ -84,6 +84,15 @@ impl Outlet {
     }
 }
 
+impl Drop for Outlet {
+    /// A stream whose task panics ends with a status that says so (Z-45).
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let _ = self.messages.try_send(Err(Status::internal("an error of the server; connect again")));
+        }
+    }
+}
+
 impl Body for ResponseBody {
     type Data = Bytes;
     type Error = Status;

@@ -1,15 +1,18 @@
 //! The gRPC services: discovery by hand, so that shared bytes reach the socket as they are; the small ones by tonic.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bytes::Buf as _;
+use futures::FutureExt as _;
 use http::header::{CONTENT_TYPE, HeaderValue};
 use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use prost::Message;
 use tokio::sync::watch;
 use tonic::body::Body;
-use tonic::codec::BufferSettings;
+use tonic::codec::{BufferSettings, DecodeBuf, Decoder};
 use tonic::service::Routes;
 use tonic::{Code, Status, Streaming};
 use tonic_prost::ProstDecoder;
@@ -17,6 +20,7 @@ use tower::ServiceExt as _;
 
 use super::connection::Connection;
 use super::limits::{Admission, Limits};
+use super::memory::Memory;
 use super::outlet::{Outlet, outlet};
 use crate::xds::counts::Counts;
 use crate::xds::hub::Hub;
@@ -45,6 +49,7 @@ pub(super) struct Discovery {
     pub(super) hub: Arc<Hub>,
     pub(super) ready: watch::Receiver<bool>,
     pub(super) admission: Admission,
+    pub(super) memory: Memory,
     pub(super) limits: Limits,
 }
 
@@ -130,6 +135,14 @@ impl Refusal {
 }
 
 impl Discovery {
+    /// Refuses a stream while there is no memory for one more (Z-40).
+    fn room(&self) -> Result<(), Status> {
+        self.memory.check(Instant::now()).map_err(|full| {
+            Counts::add(&self.hub.counts.connections.no_memory);
+            Status::resource_exhausted(full.to_string())
+        })
+    }
+
     async fn open<S: Session + 'static>(
         self: Arc<Self>,
         request: Request<Incoming>,
@@ -140,6 +153,7 @@ impl Discovery {
         if !*self.ready.borrow() {
             return Err(Status::unavailable("the clusters are still being read; try again").into());
         }
+        self.room()?;
         let Some(wait) = self.admission.admit(Instant::now()) else {
             Counts::add(&self.hub.counts.connections.not_admitted);
             let text = "too many new streams; connect again later";
@@ -148,13 +162,44 @@ impl Discovery {
         if !wait.is_zero() {
             tokio::time::sleep(wait).await;
         }
-        let decoder = ProstDecoder::<S::Request>::new(BufferSettings::new(BUFFER, REQUEST_MAX));
+        let decoder = Measured {
+            inner: ProstDecoder::<S::Request>::new(BufferSettings::new(BUFFER, REQUEST_MAX)),
+            counts: Arc::clone(&self.hub.counts),
+        };
         let requests = Streaming::new_request(decoder, request.into_body(), None, Some(REQUEST_MAX));
         let (outlet, body) = outlet();
-        tokio::spawn(introduce::<S>(self, requests, outlet, connection, only));
+        let (counts, peer) = (Arc::clone(&self.hub.counts), connection.peer);
+        let stream = AssertUnwindSafe(introduce::<S>(self, requests, outlet, connection, only));
+        tokio::spawn(async move {
+            // Whatever it holds is given back as it unwinds; others do not notice (Z-45).
+            if stream.catch_unwind().await.is_err() {
+                Counts::add(&counts.internal_errors);
+                tracing::error!(%peer, "a stream ended by an error of this server; its proxy will connect again");
+            }
+        });
         let mut response = Response::new(Body::new(body));
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
         Ok(response)
+    }
+}
+
+/// Notes how large requests are.
+struct Measured<D> {
+    inner: D,
+    counts: Arc<Counts>,
+}
+
+impl<D: Decoder> Decoder for Measured<D> {
+    type Item = D::Item;
+    type Error = D::Error;
+
+    fn decode(&mut self, source: &mut DecodeBuf<'_>) -> Result<Option<D::Item>, D::Error> {
+        Counts::raise(&self.counts.largest_request, source.remaining());
+        self.inner.decode(source)
+    }
+
+    fn buffer_settings(&self) -> BufferSettings {
+        self.inner.buffer_settings()
     }
 }
 
@@ -195,7 +240,11 @@ async fn introduce<S: Session>(
     };
     let hub = Arc::clone(&discovery.hub);
     let mut first = match first {
-        Ok(Ok(Some(first))) => first,
+        // Those who came with it may have filled the memory meanwhile.
+        Ok(Ok(Some(first))) => match discovery.room() {
+            Ok(()) => first,
+            Err(status) => return outlet.end(status),
+        },
         // It left before it said anything.
         Ok(Ok(None)) => return,
         Ok(Err(error)) => return refuse(&hub, &connection, outlet, error),

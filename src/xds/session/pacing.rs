@@ -18,7 +18,8 @@ const MAX_ERROR: usize = 1024;
 /// Responses written and answered, of one type on one stream.
 #[derive(Debug, Default)]
 pub(super) struct Pacing {
-    outstanding: VecDeque<u64>,
+    /// With when each was written.
+    outstanding: VecDeque<(u64, Instant)>,
     /// When the oldest response of the outstanding run was written.
     waiting_since: Option<Instant>,
     /// The last push written while something was outstanding.
@@ -59,7 +60,7 @@ impl Pacing {
         if self.outstanding.len() == MAX_OUTSTANDING {
             self.outstanding.pop_front();
         }
-        self.outstanding.push_back(nonce);
+        self.outstanding.push_back((nonce, now));
         self.last = Some((nonce, now));
         self.last_version = version;
         self.responses += 1;
@@ -67,12 +68,12 @@ impl Pacing {
 
     /// Whether the response `nonce` is neither accepted nor rejected yet.
     pub(super) fn awaits(&self, nonce: u64) -> bool {
-        self.outstanding.contains(&nonce)
+        self.outstanding.iter().any(|(known, _)| *known == nonce)
     }
 
     /// Takes the answer to `nonce`, and with it to everything before; false when it is not outstanding.
     pub(super) fn answered(&mut self, nonce: u64) -> bool {
-        let Some(index) = self.outstanding.iter().position(|known| *known == nonce) else {
+        let Some(index) = self.outstanding.iter().position(|(known, _)| *known == nonce) else {
             return false;
         };
         self.outstanding.drain(..=index);
@@ -105,6 +106,7 @@ impl Pacing {
             sent_at: self.last.and_then(|(_, at)| wall_at(at)),
             acked_nonce: self.acked.map(|(nonce, _)| nonce.to_string()).unwrap_or_default(),
             acked_at: self.acked.and_then(|(_, at)| wall_at(at)),
+            unanswered_since: self.outstanding.front().and_then(|(_, at)| wall_at(*at)),
             last_error: self.error.clone(),
             nacks: self.nacks,
             responses: self.responses,

@@ -28,8 +28,9 @@ impl SotwSession {
         Self { watches: Watches::new(limits) }
     }
 
-    /// Takes one request; its node is ignored (X-C03). A stale one changes nothing: the names it brings come
-    /// again with the client's next ACK (X-S08). After an error the stream must end.
+    /// Takes one request; its node is ignored (X-C03). The names of one that is stale, or answers a response that is
+    /// not the last, change nothing: they come again with the client's next ACK (X-S08). After an error the stream must
+    /// end.
     pub fn request(&mut self, request: DiscoveryRequest, now: Instant) -> Result<Effects, SessionError> {
         let limits = self.watches.limits;
         limits.check_url(&request.type_url)?;
@@ -103,9 +104,9 @@ impl SotwSession {
         let nonce = request.response_nonce.parse::<u64>().ok();
         // Without a response there is nothing to be stale against; without a nonce it is a new subscription (D26).
         let fresh = !watch.open || request.response_nonce.is_empty();
-        // An answer may have several parts; the client may reject any of them.
-        let part = request.error_detail.is_some() && nonce.is_some_and(|nonce| watch.pacing.awaits(nonce));
-        if superseded && !part {
+        // Several responses may be on their way; the client accepts or rejects each of them.
+        let awaited = nonce.is_some_and(|nonce| watch.pacing.awaits(nonce));
+        if superseded && !awaited {
             return Outcome::Stale;
         }
         let answered = nonce.filter(|nonce| !fresh && watch.pacing.answered(*nonce));

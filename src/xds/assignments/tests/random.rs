@@ -14,6 +14,7 @@ use crate::model::policy::PolicyKind;
 use crate::model::{Features, Quirks};
 use crate::registry::{PolicyObject, PolicyWrite};
 use crate::view::{Assignment, Decision, Origin, Tally};
+use crate::xds::Limits;
 use crate::xds::hub::{Hub, Settings};
 
 mod steps;
@@ -49,7 +50,9 @@ impl World {
             .with_quirks(quirks)
             .with_features(features.effective())
             .with_config_cluster(Some(CLUSTERS[0].into()));
-        let settings = Settings { mesh: rules.clone(), ..Settings::default() };
+        let cache_bytes = if mode.cramped { 1_000 } else { u64::MAX };
+        let limits = Limits { cache_bytes, ..Limits::default() };
+        let settings = Settings { mesh: rules.clone(), limits, ..Settings::default() };
         let hub = Arc::new(Hub::new(Arc::clone(&registry), settings, None));
         let writers = (0..CLUSTERS.len()).map(|at| writer(&registry, at)).collect();
         Self { registry, rules, hub, writers, clients: BTreeMap::new() }
@@ -256,5 +259,7 @@ proptest! {
         let assignments = &world.hub.assignments;
         prop_assert!(assignments.topics.is_empty() && assignments.readers.is_empty(), "nothing is left");
         prop_assert!(world.hub.siblings.is_empty(), "nobody is left");
+        let held = world.hub.cached(ResourceType::Endpoint);
+        prop_assert_eq!((held.bytes, held.entries), (0, 0), "no bytes are left");
     }
 }

@@ -139,6 +139,10 @@ fn xs08_xs09_stale_requests_are_silent_and_lose_nothing() {
     peer.put(Endpoint, "a", "2");
     peer.now += ms(250);
     peer.sees(&["eds {a=2}"]);
+    // It accepts a response, but its names are out of date.
+    let effects = peer.request(Endpoint, &["a", "b"], &stale, None);
+    assert_eq!((effects.outcome, effects.subscribed), (Outcome::Ack, vec![]));
+    peer.sees(&[]);
     for _ in 0..100 {
         assert_eq!(peer.request(Endpoint, &["a", "b"], &stale, None).outcome, Outcome::Stale);
         peer.sees(&[]);
@@ -281,6 +285,32 @@ fn a_part_of_an_answer_that_is_rejected_is_no_stale_request() {
     // Once only.
     assert_eq!(peer.request(Endpoint, &["a"], &first, error()).outcome, Outcome::Stale);
     peer.sees(&[]);
+}
+
+#[test]
+fn d30_the_answer_to_each_of_several_outstanding_responses_is_free_once() {
+    let mut peer = Peer::new(&[(Endpoint, "a", "1"), (Endpoint, "b", "1"), (Endpoint, "c", "1")]);
+    let mut nonces = Vec::new();
+    for names in [&["a"][..], &["a", "b"], &["a", "b", "c"]] {
+        assert!(!peer.request(Endpoint, names, "", None).is_answer());
+        while let Some((_, response)) = peer.session.poll(peer.now, &peer.world) {
+            nonces.push(response.nonce);
+        }
+    }
+    assert_eq!(nonces.len(), 3);
+    let all = ["a", "b", "c"];
+    let answers = [
+        peer.request(Endpoint, &["a"], &nonces[0], None),
+        peer.request(Endpoint, &["a", "b"], &nonces[1], error()),
+        peer.request(Endpoint, &all, &nonces[2], None),
+    ];
+    assert!(answers.iter().all(Effects::is_answer), "{answers:?}");
+    for nonce in &nonces[..2] {
+        let again = peer.request(Endpoint, &all, nonce, None);
+        assert_eq!((again.is_answer(), again.outcome), (false, Outcome::Stale));
+    }
+    // A name less is a request, too.
+    assert!(!peer.request(Endpoint, &["a", "b"], &nonces[2], None).is_answer());
 }
 
 #[test]

@@ -65,11 +65,18 @@ pub(super) struct Mode {
     pub(super) peer: bool,
     pub(super) ambient: bool,
     pub(super) dual_stack: bool,
+    /// Whether there is next to no room for bytes (D18).
+    pub(super) cramped: bool,
 }
 
 pub(super) fn mode() -> impl Strategy<Value = Mode> {
     let rare = || prop::bool::weighted(0.25);
-    (rare(), rare(), rare()).prop_map(|(peer, ambient, dual_stack)| Mode { peer, ambient, dual_stack })
+    (rare(), rare(), rare(), any::<bool>()).prop_map(|(peer, ambient, dual_stack, cramped)| Mode {
+        peer,
+        ambient,
+        dual_stack,
+        cramped,
+    })
 }
 
 #[derive(Clone, Debug)]
