@@ -146,7 +146,7 @@ pub struct Connections {
 
 impl Connections {
     /// Every counter with its name.
-    pub fn all(&self) -> [(&'static str, u64); 9] {
+    pub fn all(&self) -> [(&'static str, u64); 10] {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         [
             ("accepted", read(&self.accepted)),
