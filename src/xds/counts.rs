@@ -128,6 +128,8 @@ pub struct Connections {
     pub closed: AtomicU64,
     /// Closed at once: too many of their source address without a served stream (Z-33).
     pub refused: AtomicU64,
+    /// Tries to take one that failed, e.g. for want of file descriptors (X-L08).
+    pub accept_failed: AtomicU64,
     /// Failed or slow TLS handshakes.
     pub handshakes_failed: AtomicU64,
     /// Closed because nothing was called on them in time (X-L13).
@@ -144,12 +146,13 @@ pub struct Connections {
 
 impl Connections {
     /// Every counter with its name.
-    pub fn all(&self) -> [(&'static str, u64); 9] {
+    pub fn all(&self) -> [(&'static str, u64); 10] {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         [
             ("accepted", read(&self.accepted)),
             ("closed", read(&self.closed)),
             ("refused", read(&self.refused)),
+            ("accept_failed", read(&self.accept_failed)),
             ("handshake_failed", read(&self.handshakes_failed)),
             ("silent", read(&self.silent)),
             ("aged", read(&self.aged)),

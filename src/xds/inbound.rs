@@ -12,7 +12,7 @@ use super::outbound::Reader;
 use super::resource::ResourceList;
 use super::resources::{self, Application, InboundPolicy, InboundPort};
 use crate::model::policy::{AuthorizationPolicy, IngressListener, Sidecar, SidecarPort};
-use crate::model::{Endpoint, Name, ProxyKind, ProxyView, ServiceKey};
+use crate::model::{Dialect, Endpoint, Name, ProxyKind, ProxyView, ServiceKey};
 use crate::registry::{PolicySnapshot, Registry, ServiceSnapshot};
 use crate::view::{Client, OutboundKey, WorkloadKey, WorkloadMtls, visibility};
 
@@ -31,6 +31,10 @@ impl Own {
     /// policies of its namespace and of the root namespace. Cost ∝ those and the endpoints of its own services in
     /// its own cluster.
     pub(super) fn build(registry: &Registry, view: &ProxyView, trust_domain: &str, counts: &Counts) -> Self {
+        if view.dialect == Dialect::Grpc {
+            // Its server has listeners of its own.
+            return Self::default();
+        }
         let policies = registry.policies();
         if view.kind == ProxyKind::Router {
             let key = outbound_key(registry, view, &policies);

@@ -15,6 +15,7 @@ mod inbound_chains;
 mod inbound_cluster;
 mod listener;
 mod parts;
+mod proxyless;
 mod rbac;
 mod route;
 mod secret;
@@ -30,7 +31,9 @@ use bytes::Bytes;
 
 use super::resource::Entry;
 use crate::model::policy::VirtualService;
-use crate::model::{InterceptionMode, Name, PortProtocol, ProxyKind, Resolution, Service, Transport};
+use crate::model::{
+    Dialect, InterceptionMode, Name, PortProtocol, ProxyKind, Resolution, Service, Transport,
+};
 use crate::view::{Client, Place};
 use cluster::{Port, Way};
 
@@ -111,6 +114,10 @@ pub fn service(service: &Service, around: &Surroundings<'_>) -> ServiceResources
         let rule = destination.rule().map(AsRef::as_ref);
         let behind = OnceCell::new();
         let port = Port { service, port, client, rule, rules: &rules, around, behind };
+        if key.dialect == Dialect::Grpc {
+            proxyless::port(&port, around, &mut resources);
+            continue;
+        }
         let made = port.clusters(Way::Outbound, around.places, &mut resources.reads);
         let reachable = !made.names.is_empty();
         resources.add(made);
@@ -164,8 +171,11 @@ pub fn host(host: &str, told: &VirtualService, around: &Surroundings<'_>) -> Ser
     let mut ports: BTreeSet<u16> = matches.filter_map(|one| one.sources.port).collect();
     ports.insert(80);
     for port in ports {
-        let reads = &mut resources.reads;
-        let Some(made) = route::virtual_host_of(host, port, told, around, reads) else {
+        if key.dialect == Dialect::Grpc {
+            proxyless::host(host, port, told, around, &mut resources);
+            continue;
+        }
+        let Some(made) = route::virtual_host_of(host, port, told, around, &mut resources.reads) else {
             continue;
         };
         resources.virtual_hosts.push((port.to_string().into(), made));
@@ -173,15 +183,20 @@ pub fn host(host: &str, told: &VirtualService, around: &Surroundings<'_>) -> Ser
             resources.listeners.extend(listener::http_shared(port, &around.client).entries);
         }
     }
-    resources.chains = listener::of_names(told, around, &mut resources.reads);
+    if key.dialect != Dialect::Grpc {
+        resources.chains = listener::of_names(told, around, &mut resources.reads);
+    }
     resources
 }
 
-/// What every proxy gets: the catch-all Envoy clusters, the listener of captured connections, and the tunnels that its
+/// What every proxy gets, but no client of gRPC: the catch-all Envoy clusters, the listener of captured connections, and the tunnels that its
 /// assignments may lead into.
 pub fn fixed(client: &Client<'_>) -> ServiceResources {
     let mut resources = ServiceResources::default();
     let key = client.key();
+    if key.dialect == Dialect::Grpc {
+        return resources;
+    }
     resources.clusters.push(cluster::black_hole());
     for listener in &key.tunnels {
         let (clusters, listeners) = hbone::tunnel(*listener);

@@ -278,6 +278,12 @@ async fn xl08_without_descriptors_nothing_spins_and_all_recovers() {
     stream.until_endpoints(&eds(0), 2).await;
     drop(held);
     tokio::time::timeout(DEADLINE, plane.serves()).await.expect("served again");
+    // Pauses double from 10 ms up to a second.
+    let tries = plane.server.metric("tombolo_connections", "accept_failed").await;
+    assert!((1..40).contains(&tries), "{tries} tries");
+    let log = plane.server.log();
+    let told: Vec<_> = log.lines().filter(|line| line.contains("cannot accept connections")).collect();
+    assert!(told.len() == 1 && told[0].contains("Too many open files"), "{told:?}");
 }
 
 /// A root and what it signs.

@@ -203,11 +203,12 @@ impl Client {
             found |= watched.is_some_and(|watched| watched.name == id);
         });
         let (received, requests) = received.map_err(|error| End::Failed(error.to_string()))?;
+        // Counted first: who has all receipts has the counts of them too.
+        self.shared.tally.received(received, message.len(), now);
         if let Some(watched) = watched.filter(|_| found) {
             self.counted = watched.number;
             watched.receipt(now);
         }
-        self.shared.tally.received(received, message.len(), now);
         self.backoff.reset();
         if !self.complete && self.session.is_complete() {
             self.complete = true;

@@ -92,8 +92,8 @@ impl Reader<'_> {
             (record.created, self.surrounded(|around| resources::service(&record, around)))
         };
         Counts::add(&self.counts.service_builds);
-        for cluster in &made.reads.too_long {
-            tracing::warn!(cluster, "left out: Envoy takes no server name of more than 255 bytes");
+        for (cluster, reason) in &made.reads.left_out {
+            tracing::warn!(cluster, reason, "an Envoy cluster is left out");
         }
         self.counts.unknown_destinations.fetch_add(made.reads.unknown as u64, Ordering::Relaxed);
         Some((created, made))

@@ -14,6 +14,7 @@ use envoy_types::pb::envoy::config::cluster::v3 as cds;
 use prost::Message;
 
 pub(super) use protocol::{Version, speak, speak_connect};
+pub(super) use security::names as server_names;
 pub(super) use settings::limit;
 
 use super::destination::{Reads, Surroundings};
@@ -146,7 +147,9 @@ impl Port<'_> {
         let settings = self.rule.map(|rule| rule.settings(self.port.number, subset_name)).unwrap_or_default();
         let sni = self.name(subset, Way::SniDnat).to_string();
         if !self.is_namable(&sni, &settings) {
-            return reads.too_long.push(name.to_string());
+            return reads
+                .left_out
+                .push((name.to_string(), "Envoy takes no server name of more than 255 bytes"));
         }
         let base = self.base(&name.to_string(), &settings);
         let picked = match &base {
@@ -247,7 +250,7 @@ pub(super) fn original_dst(name: &str) -> cds::Cluster {
 }
 
 /// A cluster whose assignment is asked over the stream.
-fn discovered(name: &str) -> cds::Cluster {
+pub(super) fn discovered(name: &str) -> cds::Cluster {
     cds::Cluster {
         alt_stat_name: format!("{name};"),
         eds_cluster_config: Some(cds::cluster::EdsClusterConfig {

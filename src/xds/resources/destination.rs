@@ -29,8 +29,8 @@ pub struct Reads {
     pub hosts: BTreeSet<Hostname>,
     /// Destinations that nobody knows: Envoy answers 503 there.
     pub unknown: usize,
-    /// Envoy clusters that were left out: Envoy refuses server names as long as theirs.
-    pub too_long: Vec<String>,
+    /// Envoy clusters that were left out, and why.
+    pub left_out: Vec<(String, &'static str)>,
     /// Whether the service's own addresses were read.
     pub addresses: bool,
     /// The networks whose gateways were looked at.

@@ -24,6 +24,8 @@ use crate::model::policy::{HashKey, PathNormalization};
 pub(super) const CORS: &str = "envoy.filters.http.cors";
 /// Name of the filter that makes faults on purpose.
 pub(super) const FAULT: &str = "envoy.filters.http.fault";
+/// Name of the filter that sends requests on, the last one.
+const ROUTER: &str = "envoy.filters.http.router";
 
 /// Forwards connections to one Envoy cluster.
 pub(super) fn tcp(cluster: &str) -> Filter {
@@ -84,6 +86,17 @@ pub(super) fn http_outbound(listener: &str, route: &str, paths: PathNormalizatio
     outbound(listener, hcm::http_connection_manager::RouteSpecifier::Rds(rds), paths)
 }
 
+/// Has a client of gRPC route by the route configuration `route`, asked over the stream, with the filters it knows.
+pub(super) fn http_api(route: &str) -> Any {
+    let rds = hcm::Rds { config_source: ads(), route_config_name: route.to_owned() };
+    let filters = [(FAULT, pack_any(HttpFault::default())), (ROUTER, pack_any(Router::default()))];
+    pack_any(hcm::HttpConnectionManager {
+        http_filters: filters.map(http_filter).into(),
+        route_specifier: Some(hcm::http_connection_manager::RouteSpecifier::Rds(rds)),
+        ..Default::default()
+    })
+}
+
 /// Routes requests by a route configuration given here.
 #[cfg(test)]
 pub(super) fn http_outbound_inline(routes: RouteConfiguration) -> Filter {
@@ -131,13 +144,16 @@ pub(super) fn http_gateway(
 fn with_routes(mut manager: hcm::HttpConnectionManager) -> hcm::HttpConnectionManager {
     // Without settings of a route these two let everything pass.
     let of_routes = [(CORS, pack_any(Cors {})), (FAULT, pack_any(HttpFault::default()))];
-    let of_routes = of_routes.map(|(name, config)| hcm::HttpFilter {
+    manager.http_filters.splice(0..0, of_routes.map(http_filter));
+    manager
+}
+
+fn http_filter((name, config): (&str, Any)) -> hcm::HttpFilter {
+    hcm::HttpFilter {
         name: name.to_owned(),
         config_type: Some(hcm::http_filter::ConfigType::TypedConfig(config)),
         ..Default::default()
-    });
-    manager.http_filters.splice(0..0, of_routes);
-    manager
+    }
 }
 
 /// Routes requests by a route configuration given here after what `guards` them, and tells the application who
@@ -178,11 +194,7 @@ fn http(
     hcm::HttpConnectionManager {
         codec_type: hcm::http_connection_manager::CodecType::Auto.into(),
         stat_prefix,
-        http_filters: vec![hcm::HttpFilter {
-            name: "envoy.filters.http.router".to_owned(),
-            config_type: Some(hcm::http_filter::ConfigType::TypedConfig(pack_any(Router::default()))),
-            ..Default::default()
-        }],
+        http_filters: vec![http_filter((ROUTER, pack_any(Router::default())))],
         // gRPC streams may be silent for as long as they like.
         stream_idle_timeout: seconds(0),
         use_remote_address: flag(false),

@@ -38,9 +38,18 @@ pub(super) fn virtual_host(
     sniffed: bool,
     reads: &mut Reads,
 ) -> Bytes {
+    let domains = if sniffed { vec!["*".to_owned()] } else { domains(port.service, around.client.key()) };
+    virtual_host_named(port, around, domains, reads)
+}
+
+/// The same under these names.
+pub(super) fn virtual_host_named(
+    port: &Port<'_>,
+    around: &Surroundings<'_>,
+    domains: Vec<String>,
+    reads: &mut Reads,
+) -> Bytes {
     let (host, number) = (&port.service.key.hostname, port.port.number);
-    let key = around.client.key();
-    let domains = if sniffed { vec!["*".to_owned()] } else { domains(port.service, key) };
     if let Some(told) = around.client.virtual_service(host) {
         let routes = virtual_service::routes(told, host, number, around, reads);
         if !routes.is_empty() {
@@ -76,12 +85,24 @@ pub(super) fn virtual_host_of(
     around: &Surroundings<'_>,
     reads: &mut Reads,
 ) -> Option<Bytes> {
-    let routes = virtual_service::routes(told, host, port, around, reads);
     let short = short_names(host, &around.client.key().dns_domain);
     let domains = match host.starts_with('*') || is_v6(host) {
         true => vec![authority(host)],
         false => [host.to_owned(), format!("{host}.")].into_iter().chain(short).collect(),
     };
+    virtual_host_under(domains, host, port, told, around, reads)
+}
+
+/// The same under these names.
+pub(super) fn virtual_host_under(
+    domains: Vec<String>,
+    host: &str,
+    port: u16,
+    told: &VirtualService,
+    around: &Surroundings<'_>,
+    reads: &mut Reads,
+) -> Option<Bytes> {
+    let routes = virtual_service::routes(told, host, port, around, reads);
     (!routes.is_empty()).then(|| routed(host, port, domains, &routes))
 }
 
@@ -151,6 +172,12 @@ fn domains(service: &Service, key: &OutboundKey) -> Vec<String> {
     let mut seen = BTreeSet::new();
     names.retain(|name| seen.insert(name.clone()));
     names
+}
+
+/// `host` and its short names for clients of `dns_domain`.
+pub(super) fn names(host: &str, dns_domain: &str) -> Vec<String> {
+    let short = short_names(host, dns_domain).into_iter().filter(|name| name != host);
+    std::iter::once(host.to_owned()).chain(short).collect()
 }
 
 /// Names of `host` that a resolver of `dns_domain` (`<namespace>.svc.<suffix>`) completes.

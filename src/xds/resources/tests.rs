@@ -8,6 +8,7 @@ pub(crate) mod gateway;
 mod hbone;
 mod inbound;
 mod outbound;
+mod proxyless;
 mod requests;
 mod resolved;
 mod routes;

@@ -39,6 +39,33 @@ pub(super) fn client(sni: String, alpn: &[&str], names: Vec<tls::SubjectAltNameM
     named("envoy.transport_sockets.tls", pack_any(context))
 }
 
+/// The same for a client of gRPC, which has certificates and roots by itself: it calls where they come from `default`.
+pub(super) fn provided(sni: String, names: Vec<tls::SubjectAltNameMatcher>) -> TransportSocket {
+    use tls::common_tls_context::{
+        CombinedCertificateValidationContext as Combined, ValidationContextType as Kind,
+    };
+    let provider = |certificate: &str| {
+        let (instance_name, certificate_name) = (PROVIDER.to_owned(), certificate.to_owned());
+        Some(tls::CertificateProviderPluginInstance { instance_name, certificate_name })
+    };
+    #[expect(deprecated, reason = "the only names that these clients compare")]
+    let context = tls::CertificateValidationContext {
+        ca_certificate_provider_instance: provider(VALIDATION),
+        match_subject_alt_names: names.into_iter().filter_map(|name| name.matcher).collect(),
+        ..Default::default()
+    };
+    let combined = Combined { default_validation_context: Some(context), ..Default::default() };
+    let common = tls::CommonTlsContext {
+        tls_certificate_provider_instance: provider(CERTIFICATE),
+        validation_context_type: Some(Kind::CombinedValidationContext(combined)),
+        ..Default::default()
+    };
+    let context = tls::UpstreamTlsContext { common_tls_context: Some(common), sni, ..Default::default() };
+    named("envoy.transport_sockets.tls", pack_any(context))
+}
+
+/// What clients of gRPC call the provider of mesh certificates in their bootstrap.
+const PROVIDER: &str = "default";
 /// Where systems have their roots. Envoy finds them itself, but compares no names with them then.
 const SYSTEM_ROOTS: &str = "/etc/ssl/certs/ca-certificates.crt";
 

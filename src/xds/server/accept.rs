@@ -76,9 +76,10 @@ pub(super) async fn run(gate: Arc<Gate>, listener: Listener) {
                 });
             }
             Err(error) => {
+                Counts::add(&gate.counts.connections.accept_failed);
                 if told.is_none_or(|told| told.elapsed() >= TELL) {
                     told = Some(Instant::now());
-                    tracing::warn!(%error, "cannot accept connections; trying again, at most once a second");
+                    tracing::warn!(%error, "cannot accept connections; those that are served go on; trying again, at most once a second");
                 }
                 tokio::time::sleep(pause).await;
                 pause = (pause * 2).min(RETRY.1);

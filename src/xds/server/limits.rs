@@ -19,7 +19,8 @@ pub struct Limits {
     pub handshakes: usize,
     /// How long a TLS handshake, and then the first call, may take.
     pub introduction: Duration,
-    /// Calls at once on one connection (Z-34).
+    /// Calls at once on one connection (Z-34). A client of gRPC has one for each `xds:///` target, all on one connection,
+    /// and those beyond the limit wait for ever.
     pub streams_per_connection: u32,
     /// New streams per second, and how many of them at once (X-L06).
     pub stream_rate: (u32, u32),
@@ -47,7 +48,7 @@ impl Default for Limits {
             idle_per_source: 1024,
             handshakes: 256,
             introduction: Duration::from_secs(10),
-            streams_per_connection: 8,
+            streams_per_connection: 100,
             stream_rate: (1_000, 1_000),
             stream_wait: Duration::from_secs(10),
             request_rate: (100, 200),

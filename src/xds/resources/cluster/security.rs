@@ -90,7 +90,10 @@ pub(super) fn is_picked(cluster: &cds::Cluster) -> bool {
 /// The names a server must have: what the rule says, else what a ServiceEntry says, for the mesh's mTLS with the
 /// identities behind the service under every name of their trust domain, else outside the mesh the name it is asked
 /// for by.
-fn names(port: &Port<'_>, told: Option<&ClientTls>) -> Vec<SubjectAltNameMatcher> {
+pub(in crate::xds::resources) fn names(
+    port: &Port<'_>,
+    told: Option<&ClientTls>,
+) -> Vec<SubjectAltNameMatcher> {
     if let Some(told) = told.filter(|told| !told.subject_alt_names.is_empty()) {
         return told.subject_alt_names.iter().map(|name| tls::server_name(name)).collect();
     }

@@ -12,8 +12,8 @@ use envoy_types::util::pack_any;
 use prost::Message;
 
 use super::matching;
-use crate::model::Name;
 use crate::model::policy::{Cors, Fault, HttpRoute, Percent};
+use crate::model::{Dialect, Name};
 use crate::xds::resources::filters::{CORS, FAULT};
 use crate::xds::resources::parts::{flag, time};
 
@@ -25,8 +25,10 @@ struct PerFilter {
 }
 
 /// Appends them to an encoded route that has no such field.
-pub(super) fn put(message: &mut Vec<u8>, told: &HttpRoute) {
-    let cors = told.cors.as_ref().map(|told| (CORS.to_owned(), pack_any(cors_policy(told))));
+pub(super) fn put(message: &mut Vec<u8>, told: &HttpRoute, dialect: Dialect) {
+    // Clients of gRPC refuse settings of a filter that they do not have.
+    let cors = told.cors.as_ref().filter(|_| dialect != Dialect::Grpc);
+    let cors = cors.map(|told| (CORS.to_owned(), pack_any(cors_policy(told))));
     let fault = told.fault.as_ref().map(|told| (FAULT.to_owned(), pack_any(http_fault(told))));
     let fields = PerFilter { typed_per_filter_config: cors.into_iter().chain(fault).collect() };
     message.extend_from_slice(&fields.encode_to_vec());

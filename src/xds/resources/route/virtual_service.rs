@@ -108,7 +108,7 @@ impl Place<'_> {
             route.response_headers_to_remove.extend(removed(&headers.response));
         }
         let mut message = route.encode_to_vec();
-        side_effects::put(&mut message, told);
+        side_effects::put(&mut message, told, self.around.client.key().dialect);
         Some(message.into())
     }
 

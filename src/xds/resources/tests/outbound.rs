@@ -213,7 +213,7 @@ fn services_whose_server_name_is_too_long_are_left_out() {
     for (length, left_out) in [(255 - prefix, false), (256 - prefix, true)] {
         for key in [sidecar(InterceptionMode::Redirect), gateway()] {
             let made = service(&long(length), &key);
-            assert_eq!((made.clusters.is_empty(), !made.reads.too_long.is_empty()), (left_out, left_out));
+            assert_eq!((made.clusters.is_empty(), !made.reads.left_out.is_empty()), (left_out, left_out));
             assert!(!left_out || made.listeners.is_empty() && made.chains.is_empty());
         }
     }
