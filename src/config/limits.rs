@@ -137,7 +137,7 @@ mod tests {
             cache_mebibytes: Some(0),
         };
         let problems = wrong.problems();
-        assert_eq!(problems.len(), 7, "{problems:?}");
+        assert_eq!(problems.len(), 8, "{problems:?}");
         assert!(problems[0].contains("limits.connections: 0 is not from 1"));
         let right = LimitSettings { connection_age: Some(Duration::ZERO), ..LimitSettings::default() };
         assert!(right.problems().is_empty());

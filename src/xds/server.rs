@@ -8,6 +8,7 @@ mod frame;
 mod limits;
 mod memory;
 mod outlet;
+mod requests;
 mod service;
 mod tls;
 
@@ -29,6 +30,7 @@ pub(super) use connection::Connection;
 pub(super) use frame::Chunks;
 pub use limits::Limits;
 pub(super) use outlet::Outlet;
+pub(super) use requests::Requests;
 pub use tls::{Certificates, TlsError, TlsFiles};
 
 use self::accept::Gate;

@@ -4,14 +4,15 @@ use std::pin::pin;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
+use hyper::body::Incoming;
 use tokio::sync::watch;
-use tonic::{Status, Streaming};
+use tonic::Status;
 
 use super::counts::Counts;
 use super::hub::Hub;
 use super::proxy::Proxy;
 use super::resource::ResourceType;
-use super::server::{Bucket, Chunks, Connection, Limits, Outlet, frame_delta, frame_sotw};
+use super::server::{Bucket, Chunks, Connection, Limits, Outlet, Requests, frame_delta, frame_sotw};
 use super::session::{DeltaSession, Effects, Outcome, SessionError, SessionLimits, SotwSession, Source};
 use super::status::Report;
 use super::timer::until;
@@ -222,7 +223,7 @@ impl<S: Session> Stream<S> {
     pub(super) async fn run(
         mut self,
         first: S::Request,
-        mut requests: Streaming<S::Request>,
+        mut requests: Requests<S::Request, Incoming>,
         outlet: Outlet,
     ) {
         let mut ready = match self.request(first) {
@@ -240,7 +241,7 @@ impl<S: Session> Stream<S> {
     /// The loop; says why it ended.
     async fn serve(
         &mut self,
-        requests: &mut Streaming<S::Request>,
+        requests: &mut Requests<S::Request, Incoming>,
         outlet: &Outlet,
         ready: &mut bool,
     ) -> End {

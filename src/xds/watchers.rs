@@ -2,9 +2,13 @@
 //!
 //! Every order of marks, wake-ups and looks is tried by `tests/interleavings.rs`, which compiles this very file.
 
+use std::borrow::Borrow;
 use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{BuildHasherDefault, DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, PoisonError};
 use std::time::Instant;
+
+use hashbrown::HashSet;
 
 use super::resource::ResourceType;
 use super::sync::{Mutex, MutexGuard, Notify};
@@ -72,18 +76,46 @@ impl StreamHandle {
     }
 }
 
-/// A set of streams, by id.
+/// A set of streams. There is one for each resource that somebody watches, and in all of them together an entry for
+/// each subscription: a pointer each.
 #[derive(Debug, Default)]
-pub(super) struct Watchers(Mutex<BTreeMap<u64, Arc<StreamHandle>>>);
+pub(super) struct Watchers(Mutex<Streams>);
+
+/// Hashed alike in every run: ids are our own.
+type Streams = HashSet<ById, BuildHasherDefault<DefaultHasher>>;
+
+/// A stream, found by its id.
+#[derive(Debug)]
+struct ById(Arc<StreamHandle>);
+
+impl Borrow<u64> for ById {
+    fn borrow(&self) -> &u64 {
+        &self.0.id
+    }
+}
+
+impl Hash for ById {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.id.hash(state);
+    }
+}
+
+impl PartialEq for ById {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.id == other.0.id
+    }
+}
+
+impl Eq for ById {}
 
 impl Watchers {
-    fn streams(&self) -> MutexGuard<'_, BTreeMap<u64, Arc<StreamHandle>>> {
+    fn streams(&self) -> MutexGuard<'_, Streams> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Adds a stream.
     pub(super) fn add(&self, stream: &Arc<StreamHandle>) {
-        self.streams().insert(stream.id, Arc::clone(stream));
+        self.streams().insert(ById(Arc::clone(stream)));
     }
 
     /// Removes a stream.
@@ -97,7 +129,7 @@ impl Watchers {
     }
 
     fn each(&self, mut visit: impl FnMut(&Arc<StreamHandle>)) {
-        self.streams().values().for_each(&mut visit);
+        self.streams().iter().for_each(|stream| visit(&stream.0));
     }
 }
 

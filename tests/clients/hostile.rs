@@ -141,7 +141,7 @@ async fn hostile_input_of_every_kind_meets_a_status_and_nobody_else_notices() {
                     node(&hostile().id, &[("A", &"x".repeat(80 << 10))]),
                     vec![(url(), vec![eds(0)])],
                 ),
-                (Code::Internal, deep(200), vec![(url(), vec![eds(0)])]),
+                (Code::InvalidArgument, deep(200), vec![(url(), vec![eds(0)])]),
                 (Code::OutOfRange, hostile(), vec![(url(), vec!["y".repeat(5 << 20)])]),
             ];
             let count = deadly.len() as u64 + 1;

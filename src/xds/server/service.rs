@@ -4,7 +4,6 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::Buf as _;
 use futures::FutureExt as _;
 use http::header::{CONTENT_TYPE, HeaderValue};
 use http::{Method, Request, Response, StatusCode};
@@ -12,16 +11,15 @@ use hyper::body::Incoming;
 use prost::Message;
 use tokio::sync::watch;
 use tonic::body::Body;
-use tonic::codec::{BufferSettings, DecodeBuf, Decoder};
 use tonic::service::Routes;
-use tonic::{Code, Status, Streaming};
-use tonic_prost::ProstDecoder;
+use tonic::{Code, Status};
 use tower::ServiceExt as _;
 
 use super::connection::Connection;
 use super::limits::{Admission, Limits};
 use super::memory::Memory;
 use super::outlet::{Outlet, outlet};
+use super::requests::Requests;
 use crate::xds::counts::Counts;
 use crate::xds::hub::Hub;
 use crate::xds::resource::ResourceType;
@@ -31,8 +29,6 @@ use crate::xds::wire;
 
 /// Largest request (D30): a reconnect names every resource the proxy holds.
 const REQUEST_MAX: usize = 4 << 20;
-/// Room for requests of an idle stream; it grows with what comes.
-const BUFFER: usize = 1 << 10;
 /// How long a new stream may take to introduce itself.
 const FIRST_REQUEST: Duration = Duration::from_secs(30);
 
@@ -162,11 +158,7 @@ impl Discovery {
         if !wait.is_zero() {
             tokio::time::sleep(wait).await;
         }
-        let decoder = Measured {
-            inner: ProstDecoder::<S::Request>::new(BufferSettings::new(BUFFER, REQUEST_MAX)),
-            counts: Arc::clone(&self.hub.counts),
-        };
-        let requests = Streaming::new_request(decoder, request.into_body(), None, Some(REQUEST_MAX));
+        let requests = Requests::new(request.into_body(), REQUEST_MAX, Arc::clone(&self.hub.counts));
         let (outlet, body) = outlet();
         let (counts, peer) = (Arc::clone(&self.hub.counts), connection.peer);
         let stream = AssertUnwindSafe(introduce::<S>(self, requests, outlet, connection, only));
@@ -180,26 +172,6 @@ impl Discovery {
         let mut response = Response::new(Body::new(body));
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
         Ok(response)
-    }
-}
-
-/// Notes how large requests are.
-struct Measured<D> {
-    inner: D,
-    counts: Arc<Counts>,
-}
-
-impl<D: Decoder> Decoder for Measured<D> {
-    type Item = D::Item;
-    type Error = D::Error;
-
-    fn decode(&mut self, source: &mut DecodeBuf<'_>) -> Result<Option<D::Item>, D::Error> {
-        Counts::raise(&self.counts.largest_request, source.remaining());
-        self.inner.decode(source)
-    }
-
-    fn buffer_settings(&self) -> BufferSettings {
-        self.inner.buffer_settings()
     }
 }
 
@@ -224,7 +196,7 @@ fn check(request: &Request<Incoming>) -> Result<(), Refusal> {
 /// Reads the first request, which must carry the node (X-C01, X-C02), and serves the stream.
 async fn introduce<S: Session>(
     discovery: Arc<Discovery>,
-    mut requests: Streaming<S::Request>,
+    mut requests: Requests<S::Request, Incoming>,
     outlet: Outlet,
     connection: Arc<Connection>,
     only: Option<ResourceType>,
