@@ -16,7 +16,7 @@ use super::counts::Counts;
 use super::inbound;
 use super::outbound::Outbounds;
 use super::resource::ResourceType;
-use super::server::Limits;
+use super::server::{Joined, Limits};
 use super::siblings::SiblingWatchers;
 use super::status::{ChainCollision, Reports, StreamStatus, statuses};
 use super::watchers::{Marks, StreamHandle, Watchers};
@@ -102,6 +102,8 @@ pub(super) struct Hub {
     pub(super) settings: Settings,
     pub(super) secrets: Option<Arc<dyn SecretSource>>,
     pub(super) counts: Arc<Counts>,
+    /// Large responses that are being sent.
+    pub(super) joined: Joined,
     cache: Arc<Cache>,
     pub(super) assignments: Assignments,
     pub(super) outbounds: Outbounds,
@@ -130,6 +132,7 @@ impl Hub {
         Self {
             assignments: assignments.keeping_in(&cache),
             outbounds: outbounds.keeping_in(&cache),
+            joined: Joined::default(),
             cache,
             registry,
             settings,

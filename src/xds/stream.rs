@@ -12,7 +12,7 @@ use super::counts::Counts;
 use super::hub::Hub;
 use super::proxy::Proxy;
 use super::resource::ResourceType;
-use super::server::{Bucket, Chunks, Connection, Limits, Outlet, Requests, frame_delta, frame_sotw};
+use super::server::{Bucket, Chunks, Connection, Contents, Limits, Outlet, Sharing, Requests, frame_delta, frame_sotw};
 use super::session::{DeltaSession, Effects, Outcome, SessionError, SessionLimits, SotwSession, Source};
 use super::status::Report;
 use super::timer::until;
@@ -52,7 +52,9 @@ pub(super) trait Session: Send + Sized {
     fn deadline(&self) -> Option<Instant>;
     fn report(&self, kind: ResourceType) -> Option<Report>;
     fn size(response: &Self::Response) -> usize;
-    fn frame(response: &Self::Response) -> Chunks;
+    fn frame(response: &Self::Response, sharing: Sharing<'_>) -> Chunks;
+    /// Of the resources in a response; none where something else is in it.
+    fn contents(kind: ResourceType, response: &Self::Response) -> Option<Contents>;
 }
 
 /// The methods that are the same on both sessions.
@@ -114,8 +116,12 @@ impl Session for SotwSession {
     const NAME: &'static str = "sotw";
     same_on_both!();
 
-    fn frame(response: &Self::Response) -> Chunks {
-        frame_sotw(response)
+    fn frame(response: &Self::Response, sharing: Sharing<'_>) -> Chunks {
+        frame_sotw(response, sharing)
+    }
+
+    fn contents(kind: ResourceType, response: &Self::Response) -> Option<Contents> {
+        contents(kind, false, &response.version_info)
     }
 
     fn poll(&mut self, now: Instant, source: &dyn Source) -> Option<(Option<ResourceType>, Self::Response)> {
@@ -129,14 +135,25 @@ impl Session for DeltaSession {
     const NAME: &'static str = "delta";
     same_on_both!();
 
-    fn frame(response: &Self::Response) -> Chunks {
-        frame_delta(response)
+    fn frame(response: &Self::Response, sharing: Sharing<'_>) -> Chunks {
+        frame_delta(response, sharing)
+    }
+
+    fn contents(kind: ResourceType, response: &Self::Response) -> Option<Contents> {
+        contents(kind, true, &response.system_version_info)
     }
 
     fn poll(&mut self, now: Instant, source: &dyn Source) -> Option<(Option<ResourceType>, Self::Response)> {
         let served = self.poll(now, source).map(|(kind, response)| (Some(kind), response));
         served.or_else(|| self.not_found().map(|response| (None, response)))
     }
+}
+
+/// What a response with this version has in it: both protocols make it of names and contents (D20). Secrets are never
+/// shared.
+fn contents(kind: ResourceType, delta: bool, version: &str) -> Option<Contents> {
+    let digest = u128::from_str_radix(version, 16).ok().filter(|_| kind != ResourceType::Secret)?;
+    Some(Contents { kind, delta, digest })
 }
 
 /// Waits for the next value and gives the receiver back; never completes once there is no sender.
@@ -405,7 +422,8 @@ impl<S: Session> Stream<S> {
             }
             return None;
         };
-        let framed = S::frame(&response);
+        let contents = kind.and_then(|kind| S::contents(kind, &response));
+        let framed = S::frame(&response, contents.map(|contents| (&self.hub.joined, contents)));
         if let Some(kind) = kind {
             let (counts, size, now) = (&self.hub.counts, S::size(&response), Instant::now());
             counts.responses.add(kind);

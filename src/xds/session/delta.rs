@@ -8,7 +8,7 @@ use super::watches::{Watches, version_of};
 use super::{Effects, Outcome, SessionError, SessionLimits, Source};
 use crate::model::Name;
 use crate::proto::discovery::{DeltaDiscoveryRequest, DeltaDiscoveryResponse};
-use crate::xds::resource::ResourceType;
+use crate::xds::resource::{ResourceType, version};
 use crate::xds::status::Report;
 
 /// The name that subscribes to everything.
@@ -217,7 +217,7 @@ impl DeltaSession {
     fn response(&mut self, kind: ResourceType, batch: Batch, now: Instant) -> DeltaDiscoveryResponse {
         let sent = batch.resources.iter().map(|(name, encoded)| (name.as_str(), encoded.hash));
         let removed = batch.removed.iter().map(|name| (name.as_str(), 0));
-        let version = format!("{:016x}", version_of(sent.chain(removed)) as u64);
+        let version = version(version_of(sent.chain(removed)));
         let nonce = self.watches.next_nonce();
         self.watches.of_mut(kind).pacing.written(nonce, &version, batch.push, now);
         DeltaDiscoveryResponse {
