@@ -380,7 +380,7 @@ fn set_limits(options: &mut IngestOptions, said: &WatchSettings) {
 fn limits(said: &LimitSettings) -> Limits {
     let usual = Limits::default();
     Limits {
-        connections: said.connections.unwrap_or_else(|| descriptors(usual.connections)),
+        connections: descriptors(said.connections.unwrap_or(usual.connections)),
         stream_rate: said.new_streams_per_second.map_or(usual.stream_rate, |rate| (rate, rate)),
         request_rate: said.requests_per_second.map_or(usual.request_rate, |rate| (rate, 2 * rate)),
         max_age: said.connection_age.unwrap_or(usual.max_age),

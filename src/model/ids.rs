@@ -132,6 +132,11 @@ text_id! {
 }
 
 impl Name {
+    /// Gives back the memory of interned texts that nobody holds any more. Cost ∝ all of them.
+    pub fn forget_unused() {
+        super::interned::forget_unused();
+    }
+
     /// The process's one copy of a text: for texts that many objects repeat, such as namespaces and port
     /// names. Costs a look-up; the memory goes with the last holder.
     pub fn interned(text: &str) -> Self {

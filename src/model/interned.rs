@@ -93,6 +93,14 @@ fn shared(text: &str) -> ArcStr {
     new
 }
 
+/// Forgets all texts that nobody holds, but for a few of each thread: for when many were let go at once and no new ones
+/// may come for long. Cost ∝ all texts.
+pub(super) fn forget_unused() {
+    for shard in &TABLE {
+        shard.lock().unwrap_or_else(PoisonError::into_inner).sweep();
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -102,6 +110,21 @@ mod tests {
         let (first, second) = (intern("interned-twice"), intern("interned-twice"));
         assert!(ArcStr::ptr_eq(&first, &second));
         assert!(ArcStr::is_static(&intern("")), "the empty text needs no memory");
+    }
+
+    #[test]
+    fn xf08_what_was_let_go_can_be_forgotten_at_once() {
+        let names: Vec<_> = (0..50_000).map(|n| intern(&format!("interned-by-a-stream-{n}"))).collect();
+        let known = || {
+            let of_stream = |text: &ArcStr| text.starts_with("interned-by-a-stream-");
+            let of_shard = |shard: &Shard| shard.texts.iter().filter(|text| of_stream(text)).count();
+            TABLE.iter().map(|shard| of_shard(&shard.lock().unwrap())).sum::<usize>()
+        };
+        forget_unused();
+        assert_eq!(known(), names.len(), "what is held stays");
+        drop(names);
+        forget_unused();
+        assert!(known() <= RECENT, "{}", known());
     }
 
     #[test]

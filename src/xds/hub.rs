@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -25,6 +25,9 @@ use crate::model::{ClusterId, Name, Node, ProxyView, ServiceKey, WorkloadId};
 use crate::registry::{ChangeSet, Registry};
 use crate::trust::SecretSource;
 use crate::view::MeshRules;
+
+/// How long the names of streams that ended are kept for those that come back at once.
+const FORGET_AFTER: Duration = Duration::from_secs(1);
 
 /// How the server behaves.
 #[derive(Clone, Debug)]
@@ -116,6 +119,8 @@ pub(super) struct Hub {
     /// Streams that ask for their siblings.
     pub(super) siblings: SiblingWatchers,
     streams: DashMap<u64, Arc<StreamEntry>>,
+    /// Whether the memory of names is going to be given back.
+    forgetting: AtomicBool,
     next_stream: AtomicU64,
 }
 
@@ -143,6 +148,7 @@ impl Hub {
             behind: DashMap::new(),
             siblings: SiblingWatchers::default(),
             streams: DashMap::new(),
+            forgetting: AtomicBool::new(false),
             next_stream: AtomicU64::new(1),
         }
     }
@@ -178,6 +184,25 @@ impl Hub {
         });
         self.streams.insert(entry.handle.id, Arc::clone(&entry));
         entry
+    }
+
+    /// Whether no stream is served.
+    pub(super) fn is_idle(&self) -> bool {
+        self.streams.is_empty()
+    }
+
+    /// Gives back the memory of names soon, once for all streams that end until then (X-F08).
+    pub(super) fn forget_names(self: &Arc<Self>) {
+        if self.forgetting.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let hub = Arc::clone(self);
+        tokio::spawn(async move {
+            tokio::time::sleep(FORGET_AFTER).await;
+            hub.forgetting.store(false, Ordering::Release);
+            // It looks at every name there is.
+            let _ = tokio::task::spawn_blocking(Name::forget_unused).await;
+        });
     }
 
     /// Forgets a stream.

@@ -139,6 +139,10 @@ fn application(endpoint: &str, view: &ProxyView) -> Option<Application> {
 
 /// The services a proxy's own ports come from.
 pub(super) fn services(view: &ProxyView) -> BTreeSet<ServiceKey> {
+    // A client of gRPC is told nothing of its own pod.
+    if view.dialect == Dialect::Grpc {
+        return BTreeSet::new();
+    }
     view.workload.iter().flat_map(|pod| pod.services.iter().cloned()).collect()
 }
 

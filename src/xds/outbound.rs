@@ -146,6 +146,8 @@ impl Outbound {
         let read = Snapshots::of(&world, registry);
         let (keys, mut marks) = (world.comparing(), Marks::new(None));
         self.replace(&mut world, &self.reader(registry, &read), keys, Instant::now(), &mut marks);
+        // What was built for this place before, when it had other clients, is not built again.
+        placed.put(ResourceList::new(world.clusters_at(placed.place())));
         drop(world);
         self.cache.make_room();
         marks.wake();

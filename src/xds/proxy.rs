@@ -15,7 +15,7 @@ use super::resource::{Encoded, ResourceList, ResourceType};
 use super::resources;
 use super::session::Source;
 use super::watchers::StreamHandle;
-use crate::model::{Name, ProxyView, ServiceKey, SpiffeId};
+use crate::model::{Dialect, Name, ProxyView, ServiceKey, SpiffeId};
 use crate::view::{Client, LOCAL_CLUSTER, OutboundKey};
 
 /// The name of the workload certificate (§3.5).
@@ -206,7 +206,10 @@ impl Proxy {
         let handle = &handle;
         let new = join(&self.hub, &self.view, handle);
         if Arc::ptr_eq(&new, &old) {
-            // Its projection was another one for a moment only.
+            // Its projection was another one for a moment only; meanwhile it may have left these lists.
+            if self.lists {
+                old.watch_lists(handle);
+            }
             self.outbound = Some(old);
             return false;
         }
@@ -249,7 +252,7 @@ impl Proxy {
 
     /// Looks again at what is the proxy's own; says whether that differs.
     pub(super) fn refresh_own(&mut self) -> bool {
-        if !self.lists {
+        if !self.lists || self.view.dialect == Dialect::Grpc {
             return false;
         }
         let services = inbound::services(&self.view);

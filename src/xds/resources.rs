@@ -1,7 +1,7 @@
 //! Envoy messages out of plain values: pure, and equal input gives equal bytes.
 //!
 //! Names follow the surface that existing tools know (control-plane-surface §3.1). Only filters a stock Envoy
-//! has are used: that suits both dialects (§3.8).
+//! has are used: that suits both dialects of Envoy (§3.8).
 
 mod assignment;
 mod backward;

@@ -12,7 +12,9 @@ use super::counts::Counts;
 use super::hub::Hub;
 use super::proxy::Proxy;
 use super::resource::ResourceType;
-use super::server::{Bucket, Chunks, Connection, Contents, Limits, Outlet, Sharing, Requests, frame_delta, frame_sotw};
+use super::server::{
+    Bucket, Chunks, Connection, Contents, Limits, Outlet, Requests, Sharing, frame_delta, frame_sotw,
+};
 use super::session::{DeltaSession, Effects, Outcome, SessionError, SessionLimits, SotwSession, Source};
 use super::status::Report;
 use super::timer::until;
@@ -26,6 +28,8 @@ use crate::proto::discovery::{
 
 /// The shortest time between two renewals of a certificate, and the wait after one that failed.
 const RENEWAL_RETRY: Duration = Duration::from_secs(10);
+/// The names of streams with more of them are not left to be found unused by chance.
+const MANY_NAMES: usize = 1000;
 /// How often one stream's rejections are logged; all are counted (Z-26).
 const NACK_LOG: Duration = Duration::from_secs(60);
 
@@ -253,6 +257,13 @@ impl<S: Session> Stream<S> {
             End::Refused(status) => refuse(&self.hub, &self.connection, outlet, status),
             End::Stuck => self.close_stuck(),
         }
+        let subscribed = |kind| self.session.report(kind).map_or(0, |report: Report| report.subscribed);
+        let names: usize = ResourceType::ALL.into_iter().map(subscribed).sum();
+        let hub = Arc::clone(&self.hub);
+        drop(self);
+        if names > MANY_NAMES {
+            hub.forget_names();
+        }
     }
 
     /// The loop; says why it ended.
@@ -273,7 +284,7 @@ impl<S: Session> Stream<S> {
         let mut taking = false;
         let mut check = pin!(tokio::time::sleep(self.stuck));
         loop {
-            let timer = self.timer();
+            let timer = self.timer(*ready);
             tokio::select! {
                 // In this order: the end, then what the proxy says (an ACK or an unsubscription must count
                 // before the next push), then what we say, then what is new.
@@ -316,7 +327,8 @@ impl<S: Session> Stream<S> {
                     if !outlet.is_hungry() && given.elapsed() >= self.stuck {
                         return End::Stuck;
                     }
-                    check.as_mut().reset(tokio::time::Instant::now() + self.stuck);
+                    let from = if outlet.is_hungry() { Instant::now() } else { given };
+                    check.as_mut().reset((from + self.stuck).into());
                 }
                 () = until(timer) => {
                     self.renew();
@@ -477,10 +489,11 @@ impl<S: Session> Stream<S> {
 
     /// When to look again although nothing happens: a push held back, the certificate's renewal, the next request of a
     /// proxy that asks too much. It does not move when other things happen meanwhile.
-    fn timer(&self) -> Option<Instant> {
+    fn timer(&self, ready: bool) -> Option<Instant> {
         let left = |at: SystemTime| at.duration_since(SystemTime::now()).unwrap_or_default();
         let renewal = self.renewal.map(|at| Instant::now() + left(at));
-        [self.session.deadline(), renewal, self.read_from].into_iter().flatten().min()
+        let push = self.session.deadline().filter(|_| !ready);
+        [push, renewal, self.read_from].into_iter().flatten().min()
     }
 
     /// Renews the certificate once it is due. The proxy keeps the one it has while none can be issued.

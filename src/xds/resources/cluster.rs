@@ -27,7 +27,7 @@ use crate::xds::resource::{Encoded, Entry, ResourceType};
 
 const CONNECT_TIMEOUT_SECONDS: i64 = 10;
 /// Envoy takes no longer server name.
-const LONGEST_SNI: usize = 255;
+pub(super) const LONGEST_SNI: usize = 255;
 /// Idle connections to unknown destinations are closed after this.
 const PASSTHROUGH_IDLE_SECONDS: i64 = 300;
 

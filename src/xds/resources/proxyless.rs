@@ -12,6 +12,7 @@ use super::cluster::{self, Port, Way};
 use super::destination::Surroundings;
 use super::parts::entry;
 use super::{ServiceResources, filters, route, tls};
+use crate::model::InlineAddress;
 use crate::model::policy::{ClientTlsMode, HashTable, Subset, TrafficSettings, VirtualService};
 use crate::view::EdsName;
 use crate::xds::resource::{Entry, ResourceType};
@@ -22,10 +23,14 @@ const LARGEST_RING: u64 = 8 << 20;
 const OTHER_TLS: &str =
     "clients of gRPC know no TLS but the mesh's, and plaintext is not what its DestinationRule says";
 
-/// What one port of a service contributes. Nothing where Envoy would resolve names: these clients take addresses only.
+const LONG_SNI: &str = "no TLS has a server name of more than 255 bytes";
+
+/// What one port of a service contributes. Nothing where Envoy would resolve names or use Unix sockets: these clients take
+/// addresses only, and refuse an assignment with anything else in it.
 pub(super) fn port(port: &Port<'_>, around: &Surroundings<'_>, out: &mut ServiceResources) {
     let (key, number) = (&port.service.key, port.port.number);
-    if port.service.resolution.is_dns() {
+    let by_socket = port.service.inline().iter().any(|one| matches!(one.address, InlineAddress::Unix(_)));
+    if port.service.resolution.is_dns() || by_socket {
         return;
     }
     let whole = out.clusters.len();
@@ -89,8 +94,9 @@ fn cluster(port: &Port<'_>, subset: Option<&Subset>) -> Result<Entry, (String, &
     let name = port.name(subset, Way::Outbound).to_string();
     let of_subset = subset.map_or("", |subset| subset.name.as_str());
     let settings = port.rule.map(|rule| rule.settings(port.port.number, of_subset)).unwrap_or_default();
-    let Ok(transport_socket) = security(port, subset, &settings) else {
-        return Err((name, OTHER_TLS));
+    let transport_socket = match security(port, subset, &settings) {
+        Ok(socket) => socket,
+        Err(why) => return Err((name, why)),
     };
     let (lb_policy, lb_config) = balance(&settings);
     let mut cluster = cds::Cluster {
@@ -119,12 +125,12 @@ fn balance(settings: &TrafficSettings) -> (LbPolicy, Option<LbConfig>) {
     (LbPolicy::RingHash, Some(LbConfig::RingHashLbConfig(ring)))
 }
 
-/// TLS only where a rule asks for the mesh's: a client cannot choose by endpoint. `Err` where it asks for another one.
+/// TLS only where a rule asks for the mesh's: a client cannot choose by endpoint. `Err` says why there is none.
 fn security(
     port: &Port<'_>,
     subset: Option<&Subset>,
     settings: &TrafficSettings,
-) -> Result<Option<TransportSocket>, ()> {
+) -> Result<Option<TransportSocket>, &'static str> {
     let Some(told) = &settings.tls else {
         return Ok(None);
     };
@@ -133,8 +139,11 @@ fn security(
         ClientTlsMode::IstioMutual => {
             let own = || port.name(subset, Way::SniDnat).to_string();
             let sni = if told.sni.is_empty() { own() } else { told.sni.to_string() };
+            if told.sni.is_empty() && sni.len() > cluster::LONGEST_SNI {
+                return Err(LONG_SNI);
+            }
             Ok(Some(tls::provided(sni, cluster::server_names(port, Some(told)))))
         }
-        ClientTlsMode::Simple | ClientTlsMode::Mutual => Err(()),
+        ClientTlsMode::Simple | ClientTlsMode::Mutual => Err(OTHER_TLS),
     }
 }

@@ -47,7 +47,9 @@ fn frame(texts: &[(u32, &String)], resources: &[Bytes], sharing: Sharing<'_>) ->
         total += framed;
         own += if resource.len() < SHARED_FROM { framed } else { framed - resource.len() };
     }
-    let sharing = sharing.filter(|_| own - head - PREFIX >= JOINED_FROM);
+    // Where most of it is sent from where it is, a copy would cost more than it spares.
+    let small = own - head - PREFIX;
+    let sharing = sharing.filter(|_| small >= JOINED_FROM && 2 * small >= total - head);
     let mut chunks = Chunks::new();
     let mut buffer = BytesMut::with_capacity(if sharing.is_some() { PREFIX + head } else { own });
     buffer.put_u8(0);
@@ -58,7 +60,8 @@ fn frame(texts: &[(u32, &String)], resources: &[Bytes], sharing: Sharing<'_>) ->
     }
     if let Some((joined, contents)) = sharing {
         chunks.push_back(buffer.freeze());
-        chunks.push_back(joined.bytes(contents, || join(resources, total - head)));
+        let is_ours = |section: &[u8]| section.len() == total - head && is_joined(section, resources);
+        chunks.push_back(joined.bytes(contents, is_ours, || join(resources, total - head)));
         return chunks;
     }
     for resource in resources {
@@ -84,6 +87,23 @@ fn join(resources: &[Bytes], length: usize) -> Vec<u8> {
         all.put_slice(resource);
     }
     all
+}
+
+/// Whether these are all resources as fields, one after the other.
+fn is_joined(mut section: &[u8], resources: &[Bytes]) -> bool {
+    let mut next = |bytes: &[u8]| match section.split_at_checked(bytes.len()) {
+        Some((head, rest)) => {
+            section = rest;
+            head == bytes
+        }
+        None => false,
+    };
+    let mut key = Vec::with_capacity(PREFIX);
+    resources.iter().all(|resource| {
+        key.clear();
+        put_key(RESOURCES, resource.len(), &mut key);
+        next(&key) && next(resource)
+    })
 }
 
 fn field_len(tag: u32, len: usize) -> usize {
@@ -127,7 +147,8 @@ mod tests {
                 nonce: "12".into(),
                 removed_resources: vec!["gone".into(), String::new()],
             };
-            let read = DeltaDiscoveryResponse::decode(unframed(&super::delta(&delta, None))).expect("a response");
+            let read =
+                DeltaDiscoveryResponse::decode(unframed(&super::delta(&delta, None))).expect("a response");
             assert_eq!(read, delta);
             let sotw = DiscoveryResponse {
                 version_info: "v".into(),
@@ -135,7 +156,10 @@ mod tests {
                 type_url: "type.googleapis.com/x".into(),
                 nonce: "12".into(),
             };
-            assert_eq!(DiscoveryResponse::decode(unframed(&super::sotw(&sotw, None))).expect("a response"), sotw);
+            assert_eq!(
+                DiscoveryResponse::decode(unframed(&super::sotw(&sotw, None))).expect("a response"),
+                sotw
+            );
         }
     }
 
@@ -165,6 +189,10 @@ mod tests {
         }
         assert_eq!(framed[0][1].as_ptr(), framed[1][1].as_ptr());
         assert_eq!(joined.made(), 1);
+        // Other resources that claim to be the same get their own bytes.
+        let forged = response("4", &[9_000, 9_000, 9_000, 9_000, 9_000, 9_000, 9_000, 9_001]);
+        let chunks = delta(&forged, Some((&joined, contents)));
+        assert_eq!(DeltaDiscoveryResponse::decode(unframed(&chunks)).expect("a response"), forged);
         // Small ones, and large resources that are sent from where they are, are not worth it.
         for sizes in [&[100; 8][..], &[200_000, 10]] {
             delta(&response("3", sizes), Some((&joined, Contents { digest: 2, ..contents })));

@@ -49,20 +49,27 @@ impl AsRef<[u8]> for Section {
 }
 
 impl Joined {
-    /// The bytes of these contents: those that another stream is sending, else what `join` makes.
-    pub(super) fn bytes(&self, contents: Contents, join: impl FnOnce() -> Vec<u8>) -> Bytes {
+    /// The bytes of these contents: those that another stream is sending if they are the same, else what `join` makes.
+    /// They are compared, because clients choose names and so what goes into digests. Cost ∝ the bytes: a comparison.
+    pub(super) fn bytes(
+        &self,
+        contents: Contents,
+        is_same: impl FnOnce(&[u8]) -> bool,
+        join: impl FnOnce() -> Vec<u8>,
+    ) -> Bytes {
+        self.sweep();
         let section = {
             let mut known = self.sections.entry(contents).or_default();
-            // One joins, the others wait that long.
-            known.upgrade().unwrap_or_else(|| {
+            let Some(section) = known.upgrade() else {
+                // One joins, the others wait that long.
                 let section = Arc::new(join());
                 self.made.fetch_add(1, Ordering::Relaxed);
                 *known = Arc::downgrade(&section);
-                section
-            })
+                return Bytes::from_owner(Section(section));
+            };
+            section
         };
-        self.sweep();
-        Bytes::from_owner(Section(section))
+        if is_same(&section) { Bytes::from_owner(Section(section)) } else { join().into() }
     }
 
     /// How many were joined so far.
@@ -91,26 +98,31 @@ mod tests {
     #[test]
     fn equal_contents_are_joined_once_as_long_as_they_are_sent() {
         let joined = Joined::default();
-        let first = joined.bytes(contents(1), || vec![1]);
-        let second = joined.bytes(contents(1), || unreachable!("it is there"));
+        let same = |_: &[u8]| true;
+        let first = joined.bytes(contents(1), same, || vec![1]);
+        let second = joined.bytes(contents(1), same, || unreachable!("it is there"));
         assert_eq!((first.as_ptr(), joined.made()), (second.as_ptr(), 1));
-        let other = joined.bytes(Contents { delta: false, ..contents(1) }, || vec![2]);
+        let other = joined.bytes(Contents { delta: false, ..contents(1) }, same, || vec![2]);
         assert_eq!((&other[..], joined.made()), (&[2][..], 2));
+        let forged = joined.bytes(contents(1), |section| section == [9], || vec![9]);
+        assert_eq!((&forged[..], &first[..]), (&[9][..], &[1][..]), "others get what is theirs");
         drop((first, second));
-        assert_eq!(&joined.bytes(contents(1), || vec![3])[..], [3]);
+        assert_eq!(&joined.bytes(contents(1), same, || vec![3])[..], [3]);
         assert_eq!(joined.made(), 3);
     }
 
     #[test]
     fn what_nobody_sends_is_forgotten() {
         let joined = Joined::default();
-        let kept: Vec<_> = (0..10).map(|digest| joined.bytes(contents(digest), || vec![0])).collect();
+        let kept: Vec<_> =
+            (0..10).map(|digest| joined.bytes(contents(digest), |_| true, || vec![0])).collect();
         for digest in 10..1000 {
-            joined.bytes(contents(digest), || vec![0]);
+            joined.bytes(contents(digest), |_| true, || vec![0]);
         }
         assert!(joined.sections.len() <= SWEEP_FROM, "{}", joined.sections.len());
         assert!(kept.iter().zip(0..).all(|(bytes, digest)| {
-            joined.bytes(contents(digest), || unreachable!("it is kept")).as_ptr() == bytes.as_ptr()
+            let again = joined.bytes(contents(digest), |_| true, || unreachable!("it is kept"));
+            again.as_ptr() == bytes.as_ptr()
         }));
     }
 }

@@ -133,7 +133,12 @@ impl Refusal {
 impl Discovery {
     /// Refuses a stream while there is no memory for one more (Z-40).
     fn room(&self) -> Result<(), Status> {
-        self.memory.check(Instant::now()).map_err(|full| {
+        let check = self.memory.check(Instant::now());
+        // What is in use then is not its streams' doing, and refusing the only one would not make it less.
+        if self.hub.is_idle() {
+            return Ok(());
+        }
+        check.map_err(|full| {
             Counts::add(&self.hub.counts.connections.no_memory);
             Status::resource_exhausted(full.to_string())
         })
@@ -219,6 +224,8 @@ async fn introduce<S: Session>(
         },
         // It left before it said anything.
         Ok(Ok(None)) => return,
+        // It took the call back.
+        Ok(Err(error)) if error.code() == Code::Cancelled => return,
         Ok(Err(error)) => return refuse(&hub, &connection, outlet, error),
         Err(_) => {
             let text = "no first request within 30 s";

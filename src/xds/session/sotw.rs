@@ -4,6 +4,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Instant;
 
+use hashbrown::HashSet;
+
 use super::held::Holding;
 use super::watch::{Batch, Dialect, ListsDue, Owed, Watch};
 use super::watches::{Watches, version_of};
@@ -227,8 +229,11 @@ fn full_set(watch: &mut Watch, kind: ResourceType, pushes: bool, source: &dyn So
         return None;
     }
     let resources: Vec<_> = if watch.wildcard {
+        // Of two of one name the first counts (X-C17).
+        let mut seen = HashSet::new();
         let lists = watch.held.base().iter().flat_map(|list| list.entries());
-        lists.map(|entry| (entry.name.clone(), Arc::clone(&entry.encoded))).collect()
+        let first = lists.filter(|entry| seen.insert(&entry.name));
+        first.map(|entry| (entry.name.clone(), Arc::clone(&entry.encoded))).collect()
     } else {
         let found = watch.names.iter().filter_map(|name| Some((name.clone(), source.get(kind, name)?)));
         let mut found: Vec<_> = found.collect();

@@ -94,6 +94,25 @@ fn d16_only_what_compares_places_is_built_for_each_of_them() {
 }
 
 #[test]
+fn who_comes_back_to_a_place_is_told_of_it() {
+    let mut mesh = Mesh::new(&[]);
+    mesh.east.set(record("db").key, resolved());
+    mesh.write(failover());
+    let (stream, outbound) = mesh.join(1, key("sample"));
+    let other = StreamHandle::new(2);
+    let place =
+        |stream: &Arc<StreamHandle>, locality: &str| outbound.place(&proxy(locality), stream, &mesh.registry);
+    let stays = place(&other, "r2").expect("a place");
+    let first = place(&stream, "r1").expect("a place");
+    let before = told(&outbound, Some(&first));
+    assert!(before.is_some());
+    outbound.unplace(&first, &stream);
+    let again = place(&stream, "r1").expect("a place");
+    assert_eq!(told(&outbound, Some(&again)), before);
+    assert!(told(&outbound, Some(&stays)).is_some());
+}
+
+#[test]
 fn a_rule_that_no_longer_compares_places_brings_clients_together_again() {
     let mut mesh = Mesh::new(&[]);
     mesh.east.set(record("db").key, resolved());
