@@ -379,8 +379,10 @@ fn set_limits(options: &mut IngestOptions, said: &WatchSettings) {
 /// What the xDS server takes on, where the file says so.
 fn limits(said: &LimitSettings) -> Limits {
     let usual = Limits::default();
+    // In any case: it raises what there may be. What the file says counts even where that is less.
+    let possible = descriptors(usual.connections);
     Limits {
-        connections: descriptors(said.connections.unwrap_or(usual.connections)),
+        connections: said.connections.unwrap_or(possible),
         stream_rate: said.new_streams_per_second.map_or(usual.stream_rate, |rate| (rate, rate)),
         request_rate: said.requests_per_second.map_or(usual.request_rate, |rate| (rate, 2 * rate)),
         max_age: said.connection_age.unwrap_or(usual.max_age),
