@@ -247,11 +247,10 @@ impl<S: Session> Stream<S> {
         mut requests: Requests<S::Request, Incoming>,
         outlet: Outlet,
     ) {
-        let mut ready = match self.request(first) {
-            Ok(()) => true,
-            Err(status) => return refuse(&self.hub, &self.connection, outlet, status),
-        };
-        match self.serve(&mut requests, &outlet, &mut ready).await {
+        if let Err(status) = self.request(first) {
+            return refuse(&self.hub, &self.connection, outlet, status);
+        }
+        match self.serve(&mut requests, &outlet).await {
             End::Gone => {}
             End::Ended(status) => outlet.end(status),
             End::Refused(status) => refuse(&self.hub, &self.connection, outlet, status),
@@ -267,24 +266,21 @@ impl<S: Session> Stream<S> {
     }
 
     /// The loop; says why it ended.
-    async fn serve(
-        &mut self,
-        requests: &mut Requests<S::Request, Incoming>,
-        outlet: &Outlet,
-        ready: &mut bool,
-    ) -> End {
+    async fn serve(&mut self, requests: &mut Requests<S::Request, Incoming>, outlet: &Outlet) -> End {
         // What is waited for all the time is registered once, not for each message.
         let (handle, connection) = (Arc::clone(&self.proxy.entry.handle), Arc::clone(&self.connection));
         let mut ending = pin!(connection.ending());
         let mut closed = pin!(outlet.closed());
         let mut synced = pin!(next(self.hub.registry.clusters().watch_all_synced()));
+        // Whether there may be something to say.
+        let mut ready = true;
         // When the transport was last given something.
         let mut given = Instant::now();
         // Whether it has not yet asked for more since.
         let mut taking = false;
         let mut check = pin!(tokio::time::sleep(self.stuck));
         loop {
-            let timer = self.timer(*ready);
+            let timer = self.timer(ready);
             tokio::select! {
                 // In this order: the end, then what the proxy says (an ACK or an unsubscription must count
                 // before the next push), then what we say, then what is new.
@@ -293,14 +289,14 @@ impl<S: Session> Stream<S> {
                 () = closed.as_mut() => return End::Gone,
                 message = requests.message(), if self.read_from.is_none() => match message {
                     Ok(Some(request)) => match self.request(request) {
-                        Ok(()) => *ready = true,
+                        Ok(()) => ready = true,
                         Err(status) => return End::Refused(status),
                     },
                     // A half-close: the proxy has left (X-C24).
                     Ok(None) => return End::Gone,
                     Err(status) => return End::broken(status),
                 },
-                () = outlet.hungry(), if *ready => {
+                () = outlet.hungry(), if ready => {
                     if std::mem::take(&mut taking) {
                         observe(&self.hub.counts.times.send, given, Instant::now());
                     }
@@ -310,17 +306,17 @@ impl<S: Session> Stream<S> {
                             given = Instant::now();
                             taking = true;
                         }
-                        None => *ready = false,
+                        None => ready = false,
                     }
                 },
                 () = handle.woken() => {
                     self.dirty(handle.take());
-                    *ready = true;
+                    ready = true;
                 }
                 all_synced = synced.as_mut() => {
                     // Removals withheld since a restart may go: every cluster has synced (D27).
                     Counts::add(&self.hub.counts.wakeups);
-                    *ready = true;
+                    ready = true;
                     synced.set(next(all_synced));
                 }
                 () = check.as_mut() => {
@@ -333,7 +329,7 @@ impl<S: Session> Stream<S> {
                 () = until(timer) => {
                     self.renew();
                     self.read_from = self.read_from.filter(|from| *from > Instant::now());
-                    *ready = true;
+                    ready = true;
                 }
             }
         }

@@ -16,6 +16,7 @@ use tokio_rustls::TlsConnector;
 
 use super::behaviour::Protocol;
 use super::throttle::Throttled;
+use crate::proto::GRPC_CODES;
 
 /// Envoy's defaults.
 const STREAM_WINDOW: u32 = 16 << 20;
@@ -147,27 +148,8 @@ pub(super) fn failure(error: &h2::Error) -> String {
 
 /// gRPC's word for how a stream ended, from its last headers.
 pub(super) fn status(headers: &HeaderMap) -> Option<String> {
-    const CODES: [&str; 17] = [
-        "OK",
-        "CANCELLED",
-        "UNKNOWN",
-        "INVALID_ARGUMENT",
-        "DEADLINE_EXCEEDED",
-        "NOT_FOUND",
-        "ALREADY_EXISTS",
-        "PERMISSION_DENIED",
-        "RESOURCE_EXHAUSTED",
-        "FAILED_PRECONDITION",
-        "ABORTED",
-        "OUT_OF_RANGE",
-        "UNIMPLEMENTED",
-        "INTERNAL",
-        "UNAVAILABLE",
-        "DATA_LOSS",
-        "UNAUTHENTICATED",
-    ];
     let code = headers.get("grpc-status")?.to_str().ok()?.parse::<usize>().ok()?;
-    Some(format!("status {}", CODES.get(code).copied().unwrap_or("of no known code")))
+    Some(format!("status {}", GRPC_CODES.get(code).copied().unwrap_or("of no known code")))
 }
 
 /// What the server said before the connection ended, as far as it has arrived.

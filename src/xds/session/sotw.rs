@@ -41,11 +41,11 @@ impl SotwSession {
         };
         limits.check_names(kind, &request.resource_names)?;
         let first = !self.watches.of(kind).open;
-        let superseded = !first && self.is_superseded(kind, &request.response_nonce);
+        let superseded = self.is_superseded(kind, &request.response_nonce);
         let mut effects = Effects {
             kind: Some(kind),
             opened: first.then_some(kind),
-            outcome: self.outcome(kind, &request, now),
+            outcome: self.outcome(kind, &request, superseded, now),
             ..Effects::default()
         };
         if effects.outcome == Outcome::Stale || superseded {
@@ -100,8 +100,13 @@ impl SotwSession {
         self.watches.report(kind)
     }
 
-    fn outcome(&mut self, kind: ResourceType, request: &DiscoveryRequest, now: Instant) -> Outcome {
-        let superseded = self.is_superseded(kind, &request.response_nonce);
+    fn outcome(
+        &mut self,
+        kind: ResourceType,
+        request: &DiscoveryRequest,
+        superseded: bool,
+        now: Instant,
+    ) -> Outcome {
         let watch = self.watches.of_mut(kind);
         let nonce = request.response_nonce.parse::<u64>().ok();
         // Without a response there is nothing to be stale against; without a nonce it is a new subscription (D26).

@@ -10,6 +10,7 @@ use crate::model::policy::{
     Abort, Cors, Delay, DirectResponse, Fault, HeaderChanges, Headers, HttpAction, HttpMatch, HttpRoute,
     Mirror, Percent, PolicyId, Redirect, RedirectPort, RegexRewrite, Retries, Rewrite, TextMatch,
 };
+use crate::proto::GRPC_CODES;
 
 type Decoded<T> = Result<T, String>;
 
@@ -221,26 +222,8 @@ fn status(abort: &Field<'_>) -> Decoded<Result<u16, u32>> {
     if let Some(code) = http.number(200, 599)?.and_then(|code| u16::try_from(code).ok()) {
         return Ok(Ok(code));
     }
-    const CODES: [&str; 17] = [
-        "OK",
-        "CANCELLED",
-        "UNKNOWN",
-        "INVALID_ARGUMENT",
-        "DEADLINE_EXCEEDED",
-        "NOT_FOUND",
-        "ALREADY_EXISTS",
-        "PERMISSION_DENIED",
-        "RESOURCE_EXHAUSTED",
-        "FAILED_PRECONDITION",
-        "ABORTED",
-        "OUT_OF_RANGE",
-        "UNIMPLEMENTED",
-        "INTERNAL",
-        "UNAVAILABLE",
-        "DATA_LOSS",
-        "UNAUTHENTICATED",
-    ];
-    let code = CODES.iter().zip(0..).find(|(name, _)| Ok(**name) == grpc.text()).map(|(_, code)| Err(code));
+    let code =
+        GRPC_CODES.iter().zip(0..).find(|(name, _)| Ok(**name) == grpc.text()).map(|(_, code)| Err(code));
     code.ok_or_else(|| {
         abort.bad("needs an httpStatus from 200 to 599 or the name of a gRPC code as grpcStatus")
     })
