@@ -12,6 +12,7 @@ mod watches;
 use std::sync::Arc;
 
 pub use delta::DeltaSession;
+pub use pacing::Pace;
 pub use sotw::SotwSession;
 
 use super::resource::{Encoded, ResourceList, ResourceType};

@@ -15,7 +15,7 @@ use super::resource::ResourceType;
 use super::server::{
     Bucket, Chunks, Connection, Contents, Limits, Outlet, Requests, Sharing, frame_delta, frame_sotw,
 };
-use super::session::{DeltaSession, Effects, Outcome, SessionError, SessionLimits, SotwSession, Source};
+use super::session::{DeltaSession, Effects, Outcome, Pace, SessionError, SessionLimits, SotwSession, Source};
 use super::status::Report;
 use super::timer::until;
 use super::times::observe;
@@ -42,7 +42,7 @@ pub(super) trait Session: Send + Sized {
     /// `sotw` or `delta`.
     const NAME: &'static str;
 
-    fn open() -> Self;
+    fn open(pace: Pace) -> Self;
     fn node(request: &mut Self::Request) -> Option<WireNode>;
     fn type_url(request: &mut Self::Request) -> &mut String;
     /// The nonce of the response that a request answers.
@@ -64,8 +64,8 @@ pub(super) trait Session: Send + Sized {
 /// The methods that are the same on both sessions.
 macro_rules! same_on_both {
     () => {
-        fn open() -> Self {
-            Self::new(SessionLimits::default())
+        fn open(pace: Pace) -> Self {
+            Self::new(SessionLimits::default()).paced(pace)
         }
 
         fn node(request: &mut Self::Request) -> Option<WireNode> {
@@ -221,11 +221,12 @@ impl<S: Session> Stream<S> {
         limits: &Limits,
     ) -> Self {
         let entry = hub.connect(Arc::new(node), Some(connection.peer), S::NAME);
+        let session = S::open(Pace::of_stream(entry.handle.id));
         let proxy = Proxy::new(Arc::clone(&hub), entry);
         let (rate, burst) = limits.request_rate;
         Self {
             hub,
-            session: S::open(),
+            session,
             proxy,
             connection,
             only,
@@ -296,9 +297,11 @@ impl<S: Session> Stream<S> {
                     Ok(None) => return End::Gone,
                     Err(status) => return End::broken(status),
                 },
-                () = outlet.hungry(), if ready => {
+                () = outlet.hungry(), if ready || taking => {
                     if std::mem::take(&mut taking) {
                         observe(&self.hub.counts.times.send, given, Instant::now());
+                        // What came meanwhile goes with it.
+                        self.dirty(handle.take());
                     }
                     match self.next_response() {
                         Some(message) => {
@@ -309,9 +312,9 @@ impl<S: Session> Stream<S> {
                         None => ready = false,
                     }
                 },
-                () = handle.woken() => {
-                    self.dirty(handle.take());
-                    ready = true;
+                // What changes while the transport takes nothing waits in the mailbox, and costs this task nothing (X-F02).
+                () = handle.woken(), if outlet.is_hungry() => {
+                    ready |= self.dirty(handle.take());
                 }
                 all_synced = synced.as_mut() => {
                     // Removals withheld since a restart may go: every cluster has synced (D27).
@@ -445,11 +448,11 @@ impl<S: Session> Stream<S> {
         Some(framed)
     }
 
-    fn dirty(&mut self, dirty: Dirty) {
+    /// Notes what may differ; says whether there was anything.
+    fn dirty(&mut self, dirty: Dirty) -> bool {
+        let Some(marked) = dirty.marked else { return false };
+        observe(&self.hub.counts.times.queue, marked, Instant::now());
         self.timing.told(dirty.since);
-        if let Some(marked) = dirty.marked {
-            observe(&self.hub.counts.times.queue, marked, Instant::now());
-        }
         if dirty.view {
             let change = self.proxy.refresh();
             if change.shared {
@@ -476,6 +479,7 @@ impl<S: Session> Stream<S> {
         for (kind, name) in dirty.names {
             self.session.changed(kind, &name);
         }
+        true
     }
 
     fn own_changed(&mut self) {

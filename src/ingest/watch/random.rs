@@ -1,5 +1,6 @@
 //! Jitter from a seed: the same seed gives the same pauses.
 
+#[cfg(not(test))]
 use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
 
@@ -13,8 +14,17 @@ impl Random {
     }
 
     /// A seed that differs for every call and process.
+    #[cfg(not(test))]
     pub(in crate::ingest) fn seed() -> u64 {
         RandomState::new().hash_one(())
+    }
+
+    /// A seed that differs for every call of a test's thread, and is the same in every run.
+    #[cfg(test)]
+    pub(in crate::ingest) fn seed() -> u64 {
+        use std::cell::Cell;
+        thread_local!(static SEEDS: Cell<u64> = const { Cell::new(0) });
+        SEEDS.replace(SEEDS.get() + 1)
     }
 
     pub(in crate::ingest) fn next(&mut self) -> u64 {

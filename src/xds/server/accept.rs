@@ -4,6 +4,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+#[cfg(target_os = "linux")]
+use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_rustls::LazyConfigAcceptor;
@@ -19,6 +21,9 @@ use crate::xds::counts::Counts;
 const RETRY: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
 /// How long a handshake may take from the client's first message on.
 const FINISH: Duration = Duration::from_secs(2);
+/// Most bytes that the kernel holds for a proxy beyond what its window allows to send (X-F01, X-F04). What is behind
+/// them is not composed yet, and is newer once it goes.
+pub(super) const UNSENT: u32 = 128 << 10;
 /// How often the same trouble is told.
 const TELL: Duration = Duration::from_secs(60);
 
@@ -109,6 +114,9 @@ async fn serve(
     Counts::add(&counts.accepted);
     // Small messages must not wait for one another.
     let _ = stream.set_nodelay(true);
+    // Where there is no such option the kernel's own limits hold.
+    #[cfg(target_os = "linux")]
+    let _ = SockRef::from(&stream).set_tcp_notsent_lowat(UNSENT);
     let connection = Connection::new(peer, idle);
     let (services, limits, drain) = (gate.services.clone(), gate.limits, gate.drain.clone());
     let closed = match certificates {

@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::Status;
 
+use super::accept::UNSENT;
 use super::limits::{Idle, Limits};
 use super::service::Services;
 
@@ -205,6 +206,7 @@ fn options(limits: &Limits) -> http2::Builder<TokioExecutor> {
         .keep_alive_timeout(KEEPALIVE.1)
         .max_concurrent_streams(Some(limits.streams_per_connection))
         .max_header_list_size(HEADERS)
+        .max_send_buf_size(UNSENT as usize)
         .max_pending_accept_reset_streams(Some(RESETS))
         .max_local_error_reset_streams(Some(ERRORS));
     options

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
+use super::pacing::Pace;
 use super::watch::{Batch, Dialect, ListsDue, Owed};
 use super::watches::{Watches, version_of};
 use super::{Effects, Outcome, SessionError, SessionLimits, Source};
@@ -26,6 +27,12 @@ impl DeltaSession {
     /// A stream on which nothing was asked yet.
     pub fn new(limits: SessionLimits) -> Self {
         Self { watches: Watches::new(limits), not_found: BTreeMap::new() }
+    }
+
+    /// With its own pace of pushes that are not acknowledged (D22).
+    pub fn paced(mut self, pace: Pace) -> Self {
+        self.watches.pace = pace;
+        self
     }
 
     /// Takes one request; its node is ignored (X-C03). Names count whatever its nonce (X-D09). After an error

@@ -6,10 +6,33 @@ use std::time::{Duration, Instant};
 
 use crate::xds::status::Report;
 
-/// How long the first push waits for the ACK of what was written before it.
-pub(super) const FIRST_WAIT: Duration = Duration::from_millis(250);
-/// How long every further push waits while nothing is acknowledged.
-pub(super) const NEXT_WAIT: Duration = Duration::from_secs(5);
+/// How long pushes wait for the ACK of what was written before them (D22).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pace {
+    /// The first push.
+    pub(super) first: Duration,
+    /// Every further one, while nothing is acknowledged.
+    pub(super) next: Duration,
+}
+
+impl Default for Pace {
+    /// The longest first wait and the shortest further ones that the rule allows.
+    fn default() -> Self {
+        Self { first: Duration::from_millis(250), next: Duration::from_secs(5) }
+    }
+}
+
+impl Pace {
+    /// The pace of stream number `stream`: a first wait up to a half shorter and further ones up to a quarter longer, so
+    /// that what a thousand proxies do not acknowledge is not written again to all of them at the same moment (X-F02).
+    pub fn of_stream(stream: u64) -> Self {
+        // Multiples of the golden ratio fall evenly into the unit interval, however many there are.
+        let place = stream.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
+        let part = f64::from(u32::try_from(place).expect("32 bits")) / f64::from(u32::MAX);
+        let Self { first, next } = Self::default();
+        Self { first: first.mul_f64(1.0 - part / 2.0), next: next.mul_f64(1.0 + part / 4.0) }
+    }
+}
 /// Nonces remembered as outstanding; of older ones neither ACK nor NACK is noticed.
 const MAX_OUTSTANDING: usize = 256;
 /// Longest text kept of a rejection.
@@ -39,16 +62,16 @@ impl Pacing {
     }
 
     /// When a push may go; `None` means at once.
-    pub(super) fn release(&self) -> Option<Instant> {
+    pub(super) fn release(&self, pace: Pace) -> Option<Instant> {
         match self.pushed_unacked {
-            Some(at) => Some(at + NEXT_WAIT),
-            None => self.waiting_since.map(|at| at + FIRST_WAIT),
+            Some(at) => Some(at + pace.next),
+            None => self.waiting_since.map(|at| at + pace.first),
         }
     }
 
     /// Whether a push must wait at `now`.
-    pub(super) fn holds(&self, now: Instant) -> bool {
-        self.release().is_some_and(|at| now < at)
+    pub(super) fn holds(&self, now: Instant, pace: Pace) -> bool {
+        self.release(pace).is_some_and(|at| now < at)
     }
 
     /// Records a response that will be written; `push` says that it carries a push that pacing may hold.
@@ -123,4 +146,22 @@ fn clean(message: &str) -> String {
         kept.push(c);
     }
     kept
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn xf11_paces_differ_within_the_rule_and_fall_evenly() {
+        let paces: Vec<_> = (0..1000).map(Pace::of_stream).collect();
+        for pace in &paces {
+            assert!((Duration::from_millis(124)..=Duration::from_millis(250)).contains(&pace.first), "{pace:?}");
+            assert!((Duration::from_secs(5)..=Duration::from_millis(6250)).contains(&pace.next), "{pace:?}");
+        }
+        let mut moments: Vec<_> = paces.iter().map(|pace| pace.next.as_millis()).collect();
+        moments.sort_unstable();
+        // 1 000 over 1 250 ms: in no 25 ms are more than twice those of a perfect spread.
+        assert!(moments.windows(40).all(|few| few[39] - few[0] >= 25), "{moments:?}");
+    }
 }

@@ -7,6 +7,7 @@ use std::time::Instant;
 use hashbrown::HashSet;
 
 use super::held::Holding;
+use super::pacing::Pace;
 use super::watch::{Batch, Dialect, ListsDue, Owed, Watch};
 use super::watches::{Watches, version_of};
 use super::{Effects, Outcome, SessionError, SessionLimits, Source};
@@ -28,6 +29,12 @@ impl SotwSession {
     /// A stream on which nothing was asked yet.
     pub fn new(limits: SessionLimits) -> Self {
         Self { watches: Watches::new(limits) }
+    }
+
+    /// With its own pace of pushes that are not acknowledged (D22).
+    pub fn paced(mut self, pace: Pace) -> Self {
+        self.watches.pace = pace;
+        self
     }
 
     /// Takes one request; its node is ignored (X-C03). The names of one that is stale, or answers a response that is

@@ -6,6 +6,7 @@ use std::time::Instant;
 use xxhash_rust::xxh3::Xxh3;
 
 use super::held::Holding;
+use super::pacing::Pace;
 use super::watch::{Context, Dialect, Owed, Watch};
 use super::{Effects, Outcome, SessionError, SessionLimits, Source};
 use crate::model::Name;
@@ -16,6 +17,7 @@ use crate::xds::status::Report;
 #[derive(Debug)]
 pub(super) struct Watches {
     pub(super) limits: SessionLimits,
+    pub(super) pace: Pace,
     by_type: [Watch; ResourceType::ALL.len()],
     nonce: u64,
     unknown: BTreeSet<String>,
@@ -27,6 +29,7 @@ impl Watches {
     pub(super) fn new(limits: SessionLimits) -> Self {
         Self {
             limits,
+            pace: Pace::default(),
             by_type: Default::default(),
             nonce: 0,
             unknown: BTreeSet::new(),
@@ -83,7 +86,7 @@ impl Watches {
     pub(super) fn refresh(&mut self, kind: ResourceType, now: Instant, source: &dyn Source) -> bool {
         self.of_mut(kind).refresh(kind, source);
         let behind_clusters = follows_clusters(kind) && self.clusters_held(now);
-        !behind_clusters && !self.of(kind).pacing.holds(now)
+        !behind_clusters && !self.of(kind).pacing.holds(now, self.pace)
     }
 
     /// Calls `work` with one type and what its decisions need.
@@ -131,11 +134,11 @@ impl Watches {
 
     pub(super) fn deadline(&self) -> Option<Instant> {
         let clusters = self.of(ResourceType::Cluster);
-        let clusters_release = clusters.pacing.release().filter(|_| clusters.has_pushes());
+        let clusters_release = clusters.pacing.release(self.pace).filter(|_| clusters.has_pushes());
         let waiting = ResourceType::ALL.into_iter().filter(|kind| self.of(*kind).has_pushes());
         waiting
             .filter_map(|kind| {
-                let own = self.of(kind).pacing.release();
+                let own = self.of(kind).pacing.release(self.pace);
                 own.max(clusters_release.filter(|_| follows_clusters(kind)))
             })
             .min()
@@ -154,7 +157,7 @@ impl Watches {
 
     fn clusters_held(&self, now: Instant) -> bool {
         let clusters = self.of(ResourceType::Cluster);
-        clusters.has_pushes() && clusters.pacing.holds(now)
+        clusters.has_pushes() && clusters.pacing.holds(now, self.pace)
     }
 }
 

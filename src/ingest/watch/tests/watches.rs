@@ -84,7 +84,8 @@ async fn watches_that_end_at_once_are_not_taken_up_in_a_hot_loop() {
     let mut consumer = Consumer::new(&script);
     consumer.run(seconds(300)).await;
     let watches = script.asked_for(For::Watch).len();
-    assert!((8..=20).contains(&watches), "{watches}");
+    // Half a second that doubles to 30, of each step half at least: all pauses the longest, all the shortest.
+    assert!((15..=27).contains(&watches), "{watches} watches in 5 minutes");
     assert!(consumer.times("Refused") > 1, "and it is said: {:?}", consumer.told());
 }
 
@@ -130,7 +131,8 @@ async fn k10_revisions_that_always_expire_are_not_listed_in_a_hot_loop() {
     let mut consumer = Consumer::new(&script);
     consumer.run(seconds(300)).await;
     let lists = script.asked_for(For::FirstPage).len();
-    assert!((8..=22).contains(&lists), "{lists} lists in 5 minutes");
+    // As the watches above, and the one that follows at once.
+    assert!((16..=28).contains(&lists), "{lists} lists in 5 minutes");
     assert_eq!(consumer.held, world.truth());
     // The first list follows at once; each one after it is waited for, and that is said.
     assert_eq!(consumer.times("Refused"), lists - 1, "{:?}", consumer.told());
