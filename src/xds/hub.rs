@@ -197,7 +197,9 @@ impl Hub {
             return;
         }
         let hub = Arc::clone(self);
-        tokio::spawn(async move {
+        // Without a runtime the process ends, and its memory with it.
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+        runtime.spawn(async move {
             tokio::time::sleep(FORGET_AFTER).await;
             hub.forgetting.store(false, Ordering::Release);
             // It looks at every name there is.

@@ -15,7 +15,9 @@ use super::resource::ResourceType;
 use super::server::{
     Bucket, Chunks, Connection, Contents, Limits, Outlet, Requests, Sharing, frame_delta, frame_sotw,
 };
-use super::session::{DeltaSession, Effects, Outcome, Pace, SessionError, SessionLimits, SotwSession, Source};
+use super::session::{
+    DeltaSession, Effects, Outcome, Pace, SessionError, SessionLimits, SotwSession, Source,
+};
 use super::status::Report;
 use super::timer::until;
 use super::times::observe;
@@ -176,8 +178,6 @@ enum End {
     Ended(Status),
     /// It broke a rule.
     Refused(Status),
-    /// It does not read.
-    Stuck,
 }
 
 impl End {
@@ -200,7 +200,6 @@ pub(super) struct Stream<S: Session> {
     /// The only type of a stream that is not an aggregated one.
     only: Option<ResourceType>,
     requests: Bucket,
-    stuck: Duration,
     /// When the next request may be read, while there are too many (Z-38).
     read_from: Option<Instant>,
     /// Whether a type was opened since the session last fell silent: an answer may have been spared.
@@ -210,6 +209,22 @@ pub(super) struct Stream<S: Session> {
     timing: Timing,
     /// When the certificate is due; looked at once somebody subscribed to it.
     renewal: Option<SystemTime>,
+    /// Dropped behind all that holds names.
+    names: Names,
+}
+
+/// How many names a stream has subscribed to. When it is gone those of many are given back at once.
+struct Names {
+    hub: Arc<Hub>,
+    subscribed: usize,
+}
+
+impl Drop for Names {
+    fn drop(&mut self) {
+        if self.subscribed > MANY_NAMES {
+            self.hub.forget_names();
+        }
+    }
 }
 
 impl<S: Session> Stream<S> {
@@ -223,6 +238,7 @@ impl<S: Session> Stream<S> {
         let entry = hub.connect(Arc::new(node), Some(connection.peer), S::NAME);
         let session = S::open(Pace::of_stream(entry.handle.id));
         let proxy = Proxy::new(Arc::clone(&hub), entry);
+        let names = Names { hub: Arc::clone(&hub), subscribed: 0 };
         let (rate, burst) = limits.request_rate;
         Self {
             hub,
@@ -231,12 +247,12 @@ impl<S: Session> Stream<S> {
             connection,
             only,
             requests: Bucket::new(rate, burst),
-            stuck: limits.stuck,
             read_from: None,
             opened: false,
             nack_logged: None,
             timing: Timing::default(),
             renewal: None,
+            names,
         }
     }
 
@@ -255,14 +271,6 @@ impl<S: Session> Stream<S> {
             End::Gone => {}
             End::Ended(status) => outlet.end(status),
             End::Refused(status) => refuse(&self.hub, &self.connection, outlet, status),
-            End::Stuck => self.close_stuck(),
-        }
-        let subscribed = |kind| self.session.report(kind).map_or(0, |report: Report| report.subscribed);
-        let names: usize = ResourceType::ALL.into_iter().map(subscribed).sum();
-        let hub = Arc::clone(&self.hub);
-        drop(self);
-        if names > MANY_NAMES {
-            hub.forget_names();
         }
     }
 
@@ -271,7 +279,6 @@ impl<S: Session> Stream<S> {
         // What is waited for all the time is registered once, not for each message.
         let (handle, connection) = (Arc::clone(&self.proxy.entry.handle), Arc::clone(&self.connection));
         let mut ending = pin!(connection.ending());
-        let mut closed = pin!(outlet.closed());
         let mut synced = pin!(next(self.hub.registry.clusters().watch_all_synced()));
         // Whether there may be something to say.
         let mut ready = true;
@@ -279,7 +286,6 @@ impl<S: Session> Stream<S> {
         let mut given = Instant::now();
         // Whether it has not yet asked for more since.
         let mut taking = false;
-        let mut check = pin!(tokio::time::sleep(self.stuck));
         loop {
             let timer = self.timer(ready);
             tokio::select! {
@@ -287,7 +293,6 @@ impl<S: Session> Stream<S> {
                 // before the next push), then what we say, then what is new.
                 biased;
                 status = ending.as_mut() => return End::Ended(status),
-                () = closed.as_mut() => return End::Gone,
                 message = requests.message(), if self.read_from.is_none() => match message {
                     Ok(Some(request)) => match self.request(request) {
                         Ok(()) => ready = true,
@@ -322,13 +327,6 @@ impl<S: Session> Stream<S> {
                     ready = true;
                     synced.set(next(all_synced));
                 }
-                () = check.as_mut() => {
-                    if !outlet.is_hungry() && given.elapsed() >= self.stuck {
-                        return End::Stuck;
-                    }
-                    let from = if outlet.is_hungry() { Instant::now() } else { given };
-                    check.as_mut().reset((from + self.stuck).into());
-                }
                 () = until(timer) => {
                     self.renew();
                     self.read_from = self.read_from.filter(|from| *from > Instant::now());
@@ -336,13 +334,6 @@ impl<S: Session> Stream<S> {
                 }
             }
         }
-    }
-
-    /// No status would reach a proxy that does not read (X-F03).
-    fn close_stuck(&self) {
-        let (proxy, peer) = (&self.proxy.entry.node.id, &self.connection.peer);
-        tracing::warn!(%proxy, %peer, "the proxy has stopped reading; closing its connection");
-        self.connection.abort();
     }
 
     fn request(&mut self, mut request: S::Request) -> Result<(), Status> {
@@ -371,6 +362,7 @@ impl<S: Session> Stream<S> {
         if effects.opened.is_some_and(ResourceType::is_wildcard) {
             self.proxy.watch_lists();
         }
+        self.names.subscribed += effects.subscribed.len();
         for (kind, name) in &effects.subscribed {
             self.proxy.watch(*kind, name);
             if *kind == ResourceType::Secret {

@@ -3,7 +3,7 @@
 //! Every order of marks, wake-ups and looks is tried by `tests/interleavings.rs`, which compiles this very file.
 
 use std::borrow::Borrow;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::hash::{BuildHasherDefault, DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, PoisonError};
 use std::time::Instant;
@@ -133,17 +133,18 @@ impl Watchers {
     }
 }
 
-/// Marks streams dirty in one push and wakes each of them once at its end.
+/// Marks streams dirty in one push and wakes each of them at its end. A stream that has not looked since it was last
+/// marked is woken by whoever marked it then.
 #[derive(Debug)]
 pub(super) struct Marks {
     since: Option<Instant>,
-    marked: BTreeMap<u64, Arc<StreamHandle>>,
+    marked: Vec<Arc<StreamHandle>>,
 }
 
 impl Marks {
     /// Marks of a push whose first change was noted at `since`.
     pub(super) fn new(since: Option<Instant>) -> Self {
-        Self { since, marked: BTreeMap::new() }
+        Self { since, marked: Vec::new() }
     }
 
     fn mark(&mut self, watchers: &Watchers, change: impl Fn(&mut Dirty)) {
@@ -152,9 +153,10 @@ impl Marks {
             let mut dirty = stream.dirty();
             change(&mut dirty);
             dirty.touch(since);
-            dirty.marked.get_or_insert(now);
-            drop(dirty);
-            self.marked.entry(stream.id).or_insert_with(|| Arc::clone(stream));
+            if dirty.marked.is_none() {
+                dirty.marked = Some(now);
+                self.marked.push(Arc::clone(stream));
+            }
         });
     }
 
@@ -189,9 +191,15 @@ impl Marks {
         self.mark(watchers, |dirty| dirty.view = true);
     }
 
-    /// Wakes every marked stream once; says how many.
+    /// Wakes every stream that is to look; says how many.
     pub(super) fn wake(self) -> usize {
-        self.marked.values().for_each(|stream| stream.wake());
         self.marked.len()
+    }
+}
+
+impl Drop for Marks {
+    /// In any case, after a panic too: whoever marks these streams next does not wake them.
+    fn drop(&mut self) {
+        self.marked.iter().for_each(|stream| stream.wake());
     }
 }

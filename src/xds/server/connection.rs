@@ -5,7 +5,7 @@ use std::hash::{BuildHasher as _, RandomState};
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
 use hyper::server::conn::http2;
@@ -19,7 +19,9 @@ use tonic::Status;
 
 use super::accept::UNSENT;
 use super::limits::{Idle, Limits};
+use super::outlet::{Outlet, Slot};
 use super::service::Services;
+use crate::model::{Name, Node};
 
 /// How often an idle connection is pinged, and how long the answer may take (§2.7, X-L01).
 const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(10));
@@ -61,7 +63,8 @@ pub(in crate::xds) struct Connection {
     called: AtomicBool,
     why: OnceLock<Ending>,
     ending: CancellationToken,
-    broken: CancellationToken,
+    /// The proxies of its streams, and the ways to them.
+    proxies: Mutex<Vec<(Name, Weak<Slot>)>>,
 }
 
 impl Connection {
@@ -72,7 +75,7 @@ impl Connection {
             called: AtomicBool::new(false),
             why: OnceLock::new(),
             ending: CancellationToken::new(),
-            broken: CancellationToken::new(),
+            proxies: Mutex::default(),
         })
     }
 
@@ -82,14 +85,33 @@ impl Connection {
         self.why.get().copied().unwrap_or(Ending::Shutdown).status()
     }
 
-    /// Closes it at once: its peer does not read, so that nothing else would reach it.
-    pub(in crate::xds) fn abort(&self) {
-        self.broken.cancel();
+    /// A proxy has introduced itself: the connection no longer counts against its source address.
+    pub(super) fn introduced(&self, proxy: &Node, outlet: &Outlet) {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let mut proxies = self.proxies();
+        proxies.retain(|(_, slot)| slot.strong_count() > 0);
+        proxies.push((proxy.id.clone(), Arc::downgrade(&outlet.slot())));
     }
 
-    /// A proxy has introduced itself: the connection no longer counts against its source address.
-    pub(in crate::xds) fn introduced(&self) {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner).take();
+    fn proxies(&self) -> MutexGuard<'_, Vec<(Name, Weak<Slot>)>> {
+        self.proxies.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// When to look next whether somebody leaves a response unread for `stuck`.
+    ///
+    /// # Errors
+    /// The proxy that does (X-F03).
+    fn look(&self, now: Instant, stuck: Duration) -> Result<Instant, Name> {
+        let mut next = now + stuck;
+        for (proxy, slot) in self.proxies().iter() {
+            let unread = slot.upgrade().and_then(|slot| slot.unread_since());
+            let over = unread.map_or(next, |since| Instant::from_std(since) + stuck);
+            if over <= now {
+                return Err(proxy.clone());
+            }
+            next = next.min(over);
+        }
+        Ok(next)
     }
 
     /// Something was called on it.
@@ -160,19 +182,29 @@ where
         (!limits.max_age.is_zero()).then(|| Instant::now() + limits.max_age.mul_f64(0.8 + 0.4 * fraction()));
     let mut closed = Closed::Gone;
     let mut overdue = None;
-    let mut introduced = false;
+    let mut look = pin!(tokio::time::sleep_until(introduction.min(Instant::now() + limits.stuck)));
     let mut last = pin!(drain.turn());
     loop {
         // Biased: the connection's own end first; of the others one is as good as the other.
         tokio::select! {
             biased;
             _ = http.as_mut() => return closed,
-            () = connection.broken.cancelled() => return Closed::Stuck,
             () = at(overdue) => return closed,
-            () = tokio::time::sleep_until(introduction), if !introduced => {
-                introduced = true;
-                if !connection.called.load(Ordering::Relaxed) {
+            () = look.as_mut() => {
+                let now = Instant::now();
+                let called = connection.called.load(Ordering::Relaxed);
+                if !called && now >= introduction {
                     return Closed::Silent;
+                }
+                match connection.look(now, limits.stuck) {
+                    Ok(next) if called => look.as_mut().reset(next),
+                    Ok(next) => look.as_mut().reset(next.min(introduction)),
+                    // No status would reach it.
+                    Err(proxy) => {
+                        let peer = connection.peer;
+                        tracing::warn!(%proxy, %peer, "the proxy has stopped reading; closing its connection");
+                        return Closed::Stuck;
+                    }
                 }
             }
             () = at(age), if overdue.is_none() => {

@@ -18,7 +18,7 @@ use tower::ServiceExt as _;
 use super::connection::Connection;
 use super::limits::{Admission, Limits};
 use super::memory::Memory;
-use super::outlet::{Outlet, outlet};
+use super::outlet::{Outlet, driven};
 use super::requests::Requests;
 use crate::xds::counts::Counts;
 use crate::xds::hub::Hub;
@@ -164,10 +164,9 @@ impl Discovery {
             tokio::time::sleep(wait).await;
         }
         let requests = Requests::new(request.into_body(), REQUEST_MAX, Arc::clone(&self.hub.counts));
-        let (outlet, body) = outlet();
-        let (counts, peer) = (Arc::clone(&self.hub.counts), connection.peer);
-        let stream = AssertUnwindSafe(introduce::<S>(self, requests, outlet, connection, only));
-        tokio::spawn(async move {
+        let body = driven(|outlet| async move {
+            let (counts, peer) = (Arc::clone(&self.hub.counts), connection.peer);
+            let stream = AssertUnwindSafe(introduce::<S>(self, requests, outlet, connection, only));
             // Whatever it holds is given back as it unwinds; others do not notice (Z-45).
             if stream.catch_unwind().await.is_err() {
                 Counts::add(&counts.internal_errors);
@@ -212,7 +211,6 @@ async fn introduce<S: Session>(
         // The end first; nothing else can starve the other branches.
         biased;
         status = connection.ending() => return outlet.end(status),
-        () = outlet.closed() => return,
         first = tokio::time::timeout(FIRST_REQUEST, requests.message()) => first,
     };
     let hub = Arc::clone(&discovery.hub);
@@ -238,7 +236,7 @@ async fn introduce<S: Session>(
                 node.workload.cluster = cluster.clone();
             }
             tracing::debug!(proxy = %node.id, peer = %connection.peer, protocol = S::NAME, "proxy connected");
-            connection.introduced();
+            connection.introduced(&node, &outlet);
             let stream = Stream::<S>::new(hub, node, connection, only, &discovery.limits);
             stream.run(first, requests, outlet).await;
         }

@@ -156,7 +156,10 @@ mod tests {
     fn xf11_paces_differ_within_the_rule_and_fall_evenly() {
         let paces: Vec<_> = (0..1000).map(Pace::of_stream).collect();
         for pace in &paces {
-            assert!((Duration::from_millis(124)..=Duration::from_millis(250)).contains(&pace.first), "{pace:?}");
+            assert!(
+                (Duration::from_millis(124)..=Duration::from_millis(250)).contains(&pace.first),
+                "{pace:?}"
+            );
             assert!((Duration::from_secs(5)..=Duration::from_millis(6250)).contains(&pace.next), "{pace:?}");
         }
         let mut moments: Vec<_> = paces.iter().map(|pace| pace.next.as_millis()).collect();
