@@ -39,6 +39,7 @@ impl XdsStatus for OneProxy {
             view: Arc::new(view),
             peer: None,
             connected_at: SystemTime::UNIX_EPOCH,
+            unread_since: None,
             protocol: "delta",
             types: BTreeMap::from([(ResourceType::Endpoint, status)]),
         }]

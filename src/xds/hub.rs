@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use arc_swap::ArcSwap;
@@ -16,7 +16,7 @@ use super::counts::Counts;
 use super::inbound;
 use super::outbound::Outbounds;
 use super::resource::ResourceType;
-use super::server::{Joined, Limits};
+use super::server::{Joined, Limits, Slot};
 use super::siblings::SiblingWatchers;
 use super::status::{ChainCollision, Reports, StreamStatus, statuses};
 use super::watchers::{Marks, StreamHandle, Watchers};
@@ -69,12 +69,16 @@ pub(super) struct StreamEntry {
     pub(super) view: ArcSwap<ProxyView>,
     pub(super) types: Mutex<Reports>,
     pub(super) peer: Option<SocketAddr>,
+    /// The way to the proxy, once there is one.
+    pub(super) way: OnceLock<Arc<Slot>>,
     connected_at: SystemTime,
     protocol: &'static str,
 }
 
 impl StreamEntry {
     fn status(&self) -> StreamStatus {
+        let (now, wall) = (Instant::now(), SystemTime::now());
+        let unread_since = self.way.get().and_then(|way| way.unread_since());
         StreamStatus {
             connection_id: format!("{}-{}", self.node.id, self.handle.id),
             node: Arc::clone(&self.node),
@@ -82,11 +86,8 @@ impl StreamEntry {
             peer: self.peer,
             connected_at: self.connected_at,
             protocol: self.protocol,
-            types: statuses(
-                &self.types.lock().unwrap_or_else(PoisonError::into_inner),
-                Instant::now(),
-                SystemTime::now(),
-            ),
+            unread_since: unread_since.and_then(|at| wall.checked_sub(now.saturating_duration_since(at))),
+            types: statuses(&self.types.lock().unwrap_or_else(PoisonError::into_inner), now, wall),
         }
     }
 }
@@ -179,6 +180,7 @@ impl Hub {
             view,
             types,
             peer,
+            way: OnceLock::new(),
             connected_at: SystemTime::now(),
             protocol,
         });

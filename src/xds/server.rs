@@ -31,7 +31,7 @@ pub(super) use connection::Connection;
 pub(super) use frame::{Chunks, Sharing};
 pub(super) use joined::{Contents, Joined};
 pub use limits::Limits;
-pub(super) use outlet::Outlet;
+pub(super) use outlet::{Outlet, Slot};
 pub(super) use requests::Requests;
 pub use tls::{Certificates, TlsError, TlsFiles};
 

@@ -1,4 +1,4 @@
-//! One task per proxy: a thin loop between the wire and a pure session.
+//! One loop per stream between the wire and a pure session, driven by the body of its response.
 
 use std::pin::pin;
 use std::sync::{Arc, PoisonError};
@@ -233,9 +233,12 @@ impl<S: Session> Stream<S> {
         node: Node,
         connection: Arc<Connection>,
         only: Option<ResourceType>,
+        outlet: &Outlet,
         limits: &Limits,
     ) -> Self {
         let entry = hub.connect(Arc::new(node), Some(connection.peer), S::NAME);
+        // A new entry has none.
+        let _ = entry.way.set(outlet.slot());
         let session = S::open(Pace::of_stream(entry.handle.id));
         let proxy = Proxy::new(Arc::clone(&hub), entry);
         let names = Names { hub: Arc::clone(&hub), subscribed: 0 };

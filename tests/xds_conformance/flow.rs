@@ -45,17 +45,20 @@ pub async fn fill(plane: &Plane, stream: &mut Stream) -> u64 {
         // One more name each time shows when the request was read.
         names.push(format!("fill-{}", names.len()));
         ask_again(stream, names.clone());
-        eventually("the request is read", async || {
-            let rows = plane.server.proxies().await;
-            rows.first().filter(|row| row["types"]["eds"]["subscribed"] == names.len()).map(|_| ())
-        })
-        .await;
-        tokio::time::sleep(SILENCE).await;
-        let now = plane.server.sync("eds").await["responses"].as_u64().expect("a number");
-        if now == before {
-            return now;
+        let answered =
+            eventually("the request is answered, or it is told that nothing is taken", async || {
+                let rows = plane.server.proxies().await;
+                let row = rows.first()?;
+                let (eds, unread) = (&row["types"]["eds"], row["unreadMs"].as_u64());
+                let answered = eds["subscribed"] == names.len() && eds["responses"].as_u64() > Some(before);
+                let stopped = unread.is_some_and(|unread| u128::from(unread) >= SILENCE.as_millis());
+                (answered || stopped).then(|| eds["responses"].as_u64().unwrap_or_default())
+            })
+            .await;
+        if answered == before {
+            return before;
         }
-        before = now;
+        before = answered;
     }
 }
 

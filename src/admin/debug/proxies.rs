@@ -126,6 +126,7 @@ fn full_row(stream: &StreamStatus, now: SystemTime) -> Value {
         "locality": stream.view.locality.to_string(), "addresses": stream.view.addresses,
         "podKnown": stream.view.workload.is_some(), "peer": stream.peer.map(|peer| peer.to_string()),
         "connectedAt": seconds(stream.connected_at), "connectedMs": age(stream.connected_at),
+        "unreadMs": stream.unread_since.map(age),
         "protocol": stream.protocol, "types": types,
     })
 }

@@ -20,9 +20,9 @@ use super::frame::Chunks;
 #[derive(Debug)]
 pub(in crate::xds) struct Outlet(Arc<Slot>);
 
-/// What stands between the two ends. Both are used by one task; the lock is never waited for there.
+/// What stands between the two ends. Both are used by one task; others only ask when.
 #[derive(Debug, Default)]
-pub(super) struct Slot(Mutex<State>);
+pub(in crate::xds) struct Slot(Mutex<State>);
 
 #[derive(Debug, Default)]
 struct State {
@@ -41,7 +41,7 @@ impl Slot {
     }
 
     /// When the message was written that the transport has not taken yet.
-    pub(super) fn unread_since(&self) -> Option<Instant> {
+    pub(in crate::xds) fn unread_since(&self) -> Option<Instant> {
         self.state().given
     }
 
@@ -91,8 +91,8 @@ impl Outlet {
         self.0.end(status);
     }
 
-    /// What others may know of the way to the proxy.
-    pub(super) fn slot(&self) -> Arc<Slot> {
+    /// For those who ask whether the proxy reads.
+    pub(in crate::xds) fn slot(&self) -> Arc<Slot> {
         Arc::clone(&self.0)
     }
 }
