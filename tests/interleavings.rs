@@ -74,6 +74,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 use std::task::{Context, Waker};
+use std::time::{Duration, Instant};
 
 use loom::sync::Mutex;
 use loom::thread;
@@ -371,5 +372,29 @@ fn z45_streams_marked_by_a_push_that_fails_are_woken() {
         drop(failed);
         woken(&stream);
         assert_eq!(stream.take().lists, [Cluster, Endpoint].into());
+    });
+}
+
+#[test]
+fn xf01_who_does_not_look_is_told_that_anything_may_differ() {
+    every_order(|| {
+        let (stream, watchers) = (StreamHandle::new(1), Watchers::default());
+        watchers.add(&stream);
+        let begin = Instant::now();
+        let mark = |seconds, name: &str| {
+            let mut marks = Marks::at(None, begin + Duration::from_secs(seconds));
+            marks.name(&watchers, Endpoint, &name.into());
+            marks.wake()
+        };
+        assert_eq!((mark(0, "a"), mark(1, "b")), (1, 0));
+        woken(&stream);
+        let dirty = stream.take();
+        assert_eq!((dirty.names.len(), dirty.everything), (2, false));
+        assert_eq!((mark(2, "a"), mark(4, "b"), mark(5, "c")), (1, 0, 0));
+        woken(&stream);
+        let dirty = stream.take();
+        assert_eq!((dirty.names.len(), dirty.everything), (0, true));
+        assert_eq!(mark(60, "a"), 1);
+        assert!(!stream.take().everything, "looked at in time");
     });
 }

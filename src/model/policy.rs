@@ -21,7 +21,7 @@ pub use authorization::{
 };
 pub use destination_rule::{DestinationRule, Subset};
 pub use gateway::{Gateway, GatewayHostName, GatewayServer, ServerTls, ServerTlsMode, TlsVersion};
-pub use host::{HostPattern, wildcards};
+pub use host::{HostPattern, wildcard_ends, wildcards};
 pub use mesh::{
     LabelRequirement, MeshConfig, NamespaceSelector, OutboundPolicy, PathNormalization, ServiceScopeRule,
     ServiceSettings,

@@ -11,7 +11,7 @@ use xxhash_rust::xxh3::xxh3_64;
 use crate::model::Name;
 use crate::model::policy::{
     AuthorizationPolicy, DestinationRule, Gateway, MeshConfig, PeerAuthentication, Policy, PolicyId,
-    PolicyKind, PolicyPart, Sidecar, VirtualService, wildcards,
+    PolicyKind, PolicyPart, Sidecar, VirtualService, wildcard_ends,
 };
 
 /// Shared maps of one table; a write copies one of them.
@@ -215,7 +215,13 @@ impl PolicySnapshot {
     /// ∝ the labels of the host.
     pub fn about<T: Stored>(&self, host: &str) -> impl Iterator<Item = &Arc<T>> {
         let own = self.of::<T>(host).iter();
-        own.chain(wildcards(host).flat_map(|wildcard| self.of::<T>(&wildcard)))
+        let mut wildcard = String::new();
+        own.chain(wildcard_ends(host).flat_map(move |end| {
+            wildcard.clear();
+            wildcard.push('*');
+            wildcard.push_str(end);
+            self.of::<T>(&wildcard)
+        }))
     }
 
     /// The same with another mesh-wide document: what would be.

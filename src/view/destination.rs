@@ -57,8 +57,9 @@ impl Destination {
         let mine = |rule: &DestinationRule| private(rule) && selects(rule);
         let steps: [(&str, Holds<'_>); 3] =
             [(own, &mine), (&service.namespace, &exported), (root, &exported)];
+        let about: Vec<_> = policies.about::<DestinationRule>(&service.hostname).collect();
         let mut found = steps.into_iter().map(|(namespace, holds)| {
-            let about = policies.about::<DestinationRule>(&service.hostname);
+            let about = about.iter().copied();
             Self::first(about.filter(|rule| rule.meta.id.namespace.as_str() == namespace && holds(rule)))
         });
         found.find(|found| found.rule.is_some()).unwrap_or_default()

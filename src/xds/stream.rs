@@ -471,6 +471,11 @@ impl<S: Session> Stream<S> {
         for kind in dirty.lists {
             self.session.list_changed(kind);
         }
+        if dirty.everything {
+            // All that is ever marked by name.
+            self.session.list_changed(ResourceType::Endpoint);
+            self.session.list_changed(ResourceType::Route);
+        }
         for (kind, name) in dirty.names {
             self.session.changed(kind, &name);
         }

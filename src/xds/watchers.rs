@@ -6,7 +6,7 @@ use std::borrow::Borrow;
 use std::collections::BTreeSet;
 use std::hash::{BuildHasherDefault, DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use hashbrown::HashSet;
 
@@ -14,11 +14,16 @@ use super::resource::ResourceType;
 use super::sync::{Mutex, MutexGuard, Notify};
 use crate::model::Name;
 
+/// A stream that does not look for so long is not told what exactly changed: its transport takes nothing.
+const LATE: Duration = Duration::from_secs(1);
+
 /// What may differ for one stream since it last looked. Merging is idempotent; bounded by its subscriptions.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Dirty {
     /// Named resources with new bytes.
     pub(super) names: BTreeSet<(ResourceType, Name)>,
+    /// Too long not looked at to tell apart what changes: any assignment or route may have new bytes.
+    pub(super) everything: bool,
     /// Wildcard types whose lists differ.
     pub(super) lists: BTreeSet<ResourceType>,
     /// Assignments that may belong to another projection now.
@@ -34,6 +39,14 @@ pub(super) struct Dirty {
 }
 
 impl Dirty {
+    /// What changed since `marked` is not told apart after [`LATE`]: one more change costs nothing then (X-F01).
+    fn age(&mut self, now: Instant) {
+        if !self.everything && self.marked.is_some_and(|marked| now.duration_since(marked) > LATE) {
+            self.everything = true;
+            self.names = BTreeSet::new();
+        }
+    }
+
     fn touch(&mut self, since: Option<Instant>) {
         self.since = match (self.since, since) {
             (Some(ours), Some(theirs)) => Some(ours.min(theirs)),
@@ -138,23 +151,29 @@ impl Watchers {
 #[derive(Debug)]
 pub(super) struct Marks {
     since: Option<Instant>,
+    now: Instant,
     marked: Vec<Arc<StreamHandle>>,
 }
 
 impl Marks {
     /// Marks of a push whose first change was noted at `since`.
     pub(super) fn new(since: Option<Instant>) -> Self {
-        Self { since, marked: Vec::new() }
+        Self::at(since, Instant::now())
+    }
+
+    /// The same of a push that begins `now`.
+    pub(super) fn at(since: Option<Instant>, now: Instant) -> Self {
+        Self { since, now, marked: Vec::new() }
     }
 
     fn mark(&mut self, watchers: &Watchers, change: impl Fn(&mut Dirty)) {
-        let (since, now) = (self.since, Instant::now());
         watchers.each(|stream| {
             let mut dirty = stream.dirty();
+            dirty.age(self.now);
             change(&mut dirty);
-            dirty.touch(since);
+            dirty.touch(self.since);
             if dirty.marked.is_none() {
-                dirty.marked = Some(now);
+                dirty.marked = Some(self.now);
                 self.marked.push(Arc::clone(stream));
             }
         });
@@ -163,7 +182,9 @@ impl Marks {
     /// A named resource has new bytes.
     pub(super) fn name(&mut self, watchers: &Watchers, kind: ResourceType, name: &Name) {
         self.mark(watchers, |dirty| {
-            dirty.names.insert((kind, name.clone()));
+            if !dirty.everything {
+                dirty.names.insert((kind, name.clone()));
+            }
         });
     }
 

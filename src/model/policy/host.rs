@@ -42,8 +42,12 @@ impl HostPattern {
 
 /// The wildcards that mean `host`, the longest first: `*.b.c`, `*.c`, `*` for `a.b.c`.
 pub fn wildcards(host: &str) -> impl Iterator<Item = String> + '_ {
-    let labels = host.match_indices('.').map(|(at, _)| format!("*{}", &host[at..]));
-    labels.chain(["*".to_owned()])
+    wildcard_ends(host).map(|end| format!("*{end}"))
+}
+
+/// What stands behind the star of each of the [`wildcards`] of a host.
+pub fn wildcard_ends(host: &str) -> impl Iterator<Item = &str> {
+    host.match_indices('.').map(|(at, _)| &host[at..]).chain([""])
 }
 
 #[cfg(test)]

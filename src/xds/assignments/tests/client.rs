@@ -89,7 +89,7 @@ impl Client {
     pub(super) fn listen(&mut self, hub: &Hub) -> BTreeSet<Name> {
         let dirty = self.proxy.entry.handle.take();
         let mut sent = BTreeSet::new();
-        if dirty.view && self.proxy.refresh().shared {
+        if (dirty.view && self.proxy.refresh().shared) || dirty.everything {
             sent.extend(self.names().cloned());
         }
         let rekeys = if dirty.view { BTreeSet::new() } else { dirty.rekeys };
