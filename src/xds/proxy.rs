@@ -114,6 +114,11 @@ impl Proxy {
         }
     }
 
+    /// Makes room for assignments that are about to be watched.
+    pub(super) fn expect(&mut self, assignments: usize) {
+        self.assignments.reserve(assignments);
+    }
+
     /// The reverse of [`watch`](Self::watch).
     pub(super) fn unwatch(&mut self, kind: ResourceType, name: &Name) {
         match kind {

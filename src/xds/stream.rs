@@ -366,6 +366,9 @@ impl<S: Session> Stream<S> {
             self.proxy.watch_lists();
         }
         self.names.subscribed += effects.subscribed.len();
+        if effects.kind == Some(ResourceType::Endpoint) {
+            self.proxy.expect(effects.subscribed.len());
+        }
         for (kind, name) in &effects.subscribed {
             self.proxy.watch(*kind, name);
             if *kind == ResourceType::Secret {

@@ -60,6 +60,7 @@ impl DeltaSession {
         if everything {
             self.subscribe_all(kind, first, &inherited);
         }
+        self.watches.expect(kind, subscribe.len(), inherited.len());
         for name in named(kind, subscribe) {
             self.subscribe(kind, &name, &inherited, &waiting, &mut effects);
         }

@@ -79,6 +79,11 @@ impl Held {
         }
     }
 
+    /// Makes room for names that the lists do not have.
+    pub(super) fn expect(&mut self, names: usize) {
+        self.exceptions.reserve(names);
+    }
+
     /// Forgets the lists; only what is held of `names` stays.
     pub(super) fn keep_only<'a>(&mut self, names: impl Iterator<Item = &'a Name>) {
         let exceptions = names.map(|name| (name.clone(), self.get(name).into())).collect();

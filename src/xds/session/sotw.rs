@@ -164,6 +164,7 @@ impl SotwSession {
     }
 
     fn set_names(&mut self, kind: ResourceType, names: BTreeSet<Name>, again: bool, effects: &mut Effects) {
+        self.watches.expect(kind, names.len().saturating_sub(self.watches.of(kind).names.len()), 0);
         let watch = self.watches.of_mut(kind);
         let gone = watch.names.iter().filter(|name| !names.contains(*name));
         let gone: BTreeSet<_> = gone.cloned().collect();

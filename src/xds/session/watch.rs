@@ -127,6 +127,13 @@ impl Watch {
         std::mem::replace(&mut self.asked, asked) == asked
     }
 
+    /// Makes room for names, of which the client holds some.
+    pub(super) fn expect(&mut self, names: usize, held: usize) {
+        self.names.reserve(names);
+        self.held.expect(names);
+        self.inherited.reserve(held);
+    }
+
     /// Subscribes to a name; false when it already was.
     pub(super) fn subscribe(&mut self, name: &Name, owed: Owed) -> bool {
         self.owe(name, owed);

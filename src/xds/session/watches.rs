@@ -61,6 +61,14 @@ impl Watches {
         Ok(())
     }
 
+    /// Makes room for names that are about to be subscribed, of which the client holds some.
+    pub(super) fn expect(&mut self, kind: ResourceType, names: usize, held: usize) {
+        let limit = self.limits.names_per_type;
+        if !kind.is_wildcard() {
+            self.of_mut(kind).expect(names.min(limit), held.min(limit));
+        }
+    }
+
     /// Notes the first request of a type; returns the Envoy clusters that wait for their assignment since before.
     pub(super) fn open(&mut self, kind: ResourceType) -> BTreeSet<Name> {
         self.of_mut(kind).open = true;
