@@ -1,8 +1,8 @@
 //! Resources, sessions, streams and the ADS server.
 //!
 //! A change arrives as keys ([`crate::registry::ChangeLog`]); the pusher builds each affected (name, projection)
-//! once and wakes the streams that watch it; a stream's task asks its pure session what to write and writes
-//! shared bytes.
+//! once and wakes the streams that watch it; a stream, driven by the body of its response, asks its pure session what to
+//! write and writes shared bytes.
 
 mod assignments;
 mod cache;

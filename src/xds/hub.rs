@@ -249,7 +249,7 @@ impl Hub {
     pub(super) fn push(&self, changes: &ChangeSet, now: Instant) {
         Counts::add(&self.counts.rounds);
         self.counts.triggers.note(changes);
-        let mut marks = Marks::at(changes.since, now);
+        let mut marks = Marks::new(changes.since);
         for id in &changes.workloads {
             if let Some(watchers) = self.workloads.get(id) {
                 marks.view(&watchers);

@@ -91,8 +91,10 @@ pub enum Outcome {
 /// Bounds of what one stream may make us remember.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SessionLimits {
-    /// Names subscribed per type.
+    /// Names subscribed per type (Z-37).
     pub names_per_type: usize,
+    /// Bytes of all of them together (X-F08).
+    pub bytes_per_type: usize,
     /// Length of one name or type URL, in bytes.
     pub name_bytes: usize,
     /// Type URLs remembered of types that are not served.
@@ -101,7 +103,7 @@ pub struct SessionLimits {
 
 impl Default for SessionLimits {
     fn default() -> Self {
-        Self { names_per_type: 50_000, name_bytes: 2048, unknown_types: 8 }
+        Self { names_per_type: 50_000, bytes_per_type: 8 << 20, name_bytes: 2048, unknown_types: 8 }
     }
 }
 
@@ -125,6 +127,16 @@ pub enum SessionError {
     /// *Fatal*, RESOURCE_EXHAUSTED (X-F08).
     #[error("more than {limit} {kind} names subscribed on one stream; subscribe to fewer or to \"*\"")]
     TooManyNames {
+        /// The type.
+        kind: ResourceType,
+        /// The limit.
+        limit: usize,
+    },
+    /// *Fatal*, RESOURCE_EXHAUSTED (X-F08).
+    #[error(
+        "{kind} names of more than {limit} bytes in all subscribed on one stream; subscribe to fewer or to \"*\""
+    )]
+    TooManyBytes {
         /// The type.
         kind: ResourceType,
         /// The limit.

@@ -112,8 +112,8 @@ pub struct StreamStatus {
     pub connected_at: SystemTime,
     /// `sotw` or `delta`.
     pub protocol: &'static str,
-    /// When the last response was written, while the proxy's transport has not taken all of it. No request is read and
-    /// nothing new is composed meanwhile (X-F01).
+    /// Since when the proxy's transport has taken nothing of the last response, while it has not taken all of it. No
+    /// request is read and nothing new is composed meanwhile (X-F01).
     pub unread_since: Option<SystemTime>,
     /// By type.
     pub types: BTreeMap<ResourceType, TypeStatus>,

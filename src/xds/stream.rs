@@ -213,7 +213,7 @@ pub(super) struct Stream<S: Session> {
     names: Names,
 }
 
-/// How many names a stream has subscribed to. When it is gone those of many are given back at once.
+/// How many names a stream has subscribed to, or tried to. When it is gone those of many are given back at once.
 struct Names {
     hub: Arc<Hub>,
     subscribed: usize,
@@ -259,7 +259,7 @@ impl<S: Session> Stream<S> {
         }
     }
 
-    /// Serves the proxy until it leaves, breaks a rule, stops reading, or the connection is to end.
+    /// Serves the proxy until it leaves, breaks a rule, or the connection is to end.
     /// Nothing is computed before the transport has taken the message before.
     pub(super) async fn run(
         mut self,
@@ -310,9 +310,16 @@ impl<S: Session> Stream<S> {
                         observe(&self.hub.counts.times.send, given, Instant::now());
                         // What came meanwhile goes with it.
                         self.dirty(handle.take());
+                        self.renew();
+                        if self.read_on() {
+                            // Requests that waited for their time come first.
+                            ready = true;
+                            continue;
+                        }
                     }
                     match self.next_response() {
                         Some(message) => {
+                            handle.deafen();
                             outlet.write(message);
                             given = Instant::now();
                             taking = true;
@@ -322,7 +329,11 @@ impl<S: Session> Stream<S> {
                 },
                 // What changes while the transport takes nothing waits in the mailbox, and costs this task nothing (X-F02).
                 () = handle.woken(), if outlet.is_hungry() => {
-                    ready |= self.dirty(handle.take());
+                    let dirty = handle.take();
+                    if let Some(marked) = dirty.marked {
+                        observe(&self.hub.counts.times.queue, marked, Instant::now());
+                    }
+                    ready |= self.dirty(dirty);
                 }
                 all_synced = synced.as_mut() => {
                     // Removals withheld since a restart may go: every cluster has synced (D27).
@@ -332,7 +343,7 @@ impl<S: Session> Stream<S> {
                 }
                 () = until(timer) => {
                     self.renew();
-                    self.read_from = self.read_from.filter(|from| *from > Instant::now());
+                    self.read_on();
                     ready = true;
                 }
             }
@@ -357,7 +368,10 @@ impl<S: Session> Stream<S> {
         let now = Instant::now();
         let answers = S::answers(&request);
         let effects = self.session.request(request, now).map_err(|error| match error {
-            SessionError::TooManyNames { .. } => Status::resource_exhausted(error.to_string()),
+            SessionError::TooManyNames { .. } | SessionError::TooManyBytes { .. } => {
+                self.names.subscribed = usize::MAX;
+                Status::resource_exhausted(error.to_string())
+            }
             _ => Status::invalid_argument(error.to_string()),
         })?;
         self.charge(&effects, now);
@@ -365,7 +379,7 @@ impl<S: Session> Stream<S> {
         if effects.opened.is_some_and(ResourceType::is_wildcard) {
             self.proxy.watch_lists();
         }
-        self.names.subscribed += effects.subscribed.len();
+        self.names.subscribed = self.names.subscribed.saturating_add(effects.subscribed.len());
         if effects.kind == Some(ResourceType::Endpoint) {
             self.proxy.expect(effects.subscribed.len());
         }
@@ -390,6 +404,11 @@ impl<S: Session> Stream<S> {
             let wait = self.requests.take(now);
             self.read_from = (!wait.is_zero()).then(|| now + wait);
         }
+    }
+
+    /// Whether requests were delayed and may be read again.
+    fn read_on(&mut self) -> bool {
+        self.read_from.take_if(|from| *from <= Instant::now()).is_some()
     }
 
     fn count(&mut self, effects: &Effects) {
@@ -448,8 +467,9 @@ impl<S: Session> Stream<S> {
 
     /// Notes what may differ; says whether there was anything.
     fn dirty(&mut self, dirty: Dirty) -> bool {
-        let Some(marked) = dirty.marked else { return false };
-        observe(&self.hub.counts.times.queue, marked, Instant::now());
+        if dirty.marked.is_none() {
+            return false;
+        }
         self.timing.told(dirty.since);
         if dirty.view {
             let change = self.proxy.refresh();

@@ -14,7 +14,7 @@ use super::resource::ResourceType;
 use super::sync::{Mutex, MutexGuard, Notify};
 use crate::model::Name;
 
-/// A stream that does not look for so long is not told what exactly changed: its transport takes nothing.
+/// A stream that does not listen for so long is not told what exactly changed.
 const LATE: Duration = Duration::from_secs(1);
 
 /// What may differ for one stream since it last looked. Merging is idempotent; bounded by its subscriptions.
@@ -34,19 +34,11 @@ pub(super) struct Dirty {
     pub(super) view: bool,
     /// When the first of these changes arrived.
     pub(super) since: Option<Instant>,
-    /// When the stream was told of the first of them.
+    /// When the first of them was noted here.
     pub(super) marked: Option<Instant>,
 }
 
 impl Dirty {
-    /// What changed since `marked` is not told apart after [`LATE`]: one more change costs nothing then (X-F01).
-    fn age(&mut self, now: Instant) {
-        if !self.everything && self.marked.is_some_and(|marked| now.duration_since(marked) > LATE) {
-            self.everything = true;
-            self.names = BTreeSet::new();
-        }
-    }
-
     fn touch(&mut self, since: Option<Instant>) {
         self.since = match (self.since, since) {
             (Some(ours), Some(theirs)) => Some(ours.min(theirs)),
@@ -60,23 +52,47 @@ impl Dirty {
 pub(super) struct StreamHandle {
     /// Process-wide number of the stream.
     pub(super) id: u64,
-    dirty: Mutex<Dirty>,
+    mail: Mutex<Mail>,
     wake: Notify,
+}
+
+/// What is in a mailbox.
+#[derive(Debug, Default)]
+struct Mail {
+    dirty: Dirty,
+    /// Whether the stream does not listen: its transport has not taken what was written last.
+    deaf: bool,
+}
+
+impl Mail {
+    /// What changes while nobody listens is not told apart after [`LATE`]: one more name costs nothing then (X-F01).
+    fn age(&mut self, now: Instant) {
+        let late = |marked| now.saturating_duration_since(marked) > LATE;
+        if self.deaf && !self.dirty.everything && self.dirty.marked.is_some_and(late) {
+            self.dirty.everything = true;
+            self.dirty.names = BTreeSet::new();
+        }
+    }
 }
 
 impl StreamHandle {
     /// The mailbox of stream `id`.
     pub(super) fn new(id: u64) -> Arc<Self> {
-        Arc::new(Self { id, dirty: Mutex::default(), wake: Notify::new() })
+        Arc::new(Self { id, mail: Mutex::default(), wake: Notify::new() })
     }
 
-    fn dirty(&self) -> MutexGuard<'_, Dirty> {
-        self.dirty.lock().unwrap_or_else(PoisonError::into_inner)
+    fn mail(&self) -> MutexGuard<'_, Mail> {
+        self.mail.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes what is dirty.
+    /// Takes what is dirty; the stream listens again.
     pub(super) fn take(&self) -> Dirty {
-        std::mem::take(&mut *self.dirty())
+        std::mem::take(&mut *self.mail()).dirty
+    }
+
+    /// Says that the stream will not [`take`](Self::take) anything until its transport asks for more.
+    pub(super) fn deafen(&self) {
+        self.mail().deaf = true;
     }
 
     /// Waits to be woken. A wake-up that came before the wait counts.
@@ -151,29 +167,27 @@ impl Watchers {
 #[derive(Debug)]
 pub(super) struct Marks {
     since: Option<Instant>,
-    now: Instant,
+    /// For tests: a moment that stands still.
+    pub(super) now: Option<Instant>,
     marked: Vec<Arc<StreamHandle>>,
 }
 
 impl Marks {
     /// Marks of a push whose first change was noted at `since`.
     pub(super) fn new(since: Option<Instant>) -> Self {
-        Self::at(since, Instant::now())
-    }
-
-    /// The same of a push that begins `now`.
-    pub(super) fn at(since: Option<Instant>, now: Instant) -> Self {
-        Self { since, now, marked: Vec::new() }
+        Self { since, now: None, marked: Vec::new() }
     }
 
     fn mark(&mut self, watchers: &Watchers, change: impl Fn(&mut Dirty)) {
+        let now = self.now.unwrap_or_else(Instant::now);
         watchers.each(|stream| {
-            let mut dirty = stream.dirty();
-            dirty.age(self.now);
-            change(&mut dirty);
+            let mut mail = stream.mail();
+            mail.age(now);
+            let dirty = &mut mail.dirty;
+            change(dirty);
             dirty.touch(self.since);
             if dirty.marked.is_none() {
-                dirty.marked = Some(self.now);
+                dirty.marked = Some(now);
                 self.marked.push(Arc::clone(stream));
             }
         });

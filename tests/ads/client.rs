@@ -12,7 +12,7 @@ use wire::aggregated_discovery_service_client::AggregatedDiscoveryServiceClient;
 /// How long an expected answer may take.
 pub const DEADLINE: Duration = Duration::from_secs(5);
 /// How long silence is watched.
-pub const SILENCE: Duration = Duration::from_millis(400);
+pub const SILENCE: Duration = Duration::from_secs(1);
 
 /// A node with metadata.
 pub fn node(id: &str, metadata: &[(&str, &str)]) -> wire::Node {

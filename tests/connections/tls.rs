@@ -8,6 +8,10 @@ use std::time::Duration;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::rustls::pki_types::CertificateDer;
+use tokio_rustls::rustls::pki_types::pem::PemObject as _;
+use tokio_rustls::rustls::{self, ClientConfig, RootCertStore};
 use tombolo::proto::discovery::aggregated_discovery_service_client::AggregatedDiscoveryServiceClient;
 use tombolo::xds::resource::ResourceType::Endpoint;
 use tombolo::xds::{Certificates, Limits, Settings, TlsFiles};
@@ -142,6 +146,49 @@ async fn l09_stalled_handshakes_are_closed_and_hold_nobody_up() {
         let _ =
             tokio::time::timeout(DEADLINE, socket.read_to_end(&mut answer)).await.expect("closed in time");
     }
+    world.stop().await;
+}
+
+/// What a client of TLS says first.
+async fn client_hello(root: &Root) -> Vec<u8> {
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_slice(root.pem.as_bytes()).unwrap()).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+    let config = config.with_root_certificates(roots).with_no_client_auth();
+    let (ours, mut theirs) = tokio::io::duplex(16 << 10);
+    let connector = TlsConnector::from(Arc::new(config));
+    let mut connecting = Box::pin(connector.connect("localhost".try_into().unwrap(), ours));
+    let mut hello = vec![0; 16 << 10];
+    tokio::select! {
+        _ = &mut connecting => panic!("nobody answers"),
+        length = theirs.read(&mut hello) => hello.truncate(length.unwrap()),
+    }
+    hello
+}
+
+#[tokio::test]
+async fn z39_handshakes_that_wait_for_their_turn_end_in_time_as_well() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = Root::new();
+    let limits = Limits { handshakes: 2, introduction: Duration::from_secs(2), ..Limits::default() };
+    let world = world(files(dir.path(), &root, None), limits).await;
+    let hello = client_hello(&root).await;
+    let mut stalled = Vec::new();
+    // Two at a time for two seconds each would be a minute.
+    for _ in 0..60 {
+        let mut socket = TcpStream::connect(world.address).await.unwrap();
+        socket.write_all(&hello).await.unwrap();
+        stalled.push(socket);
+    }
+    let all = async {
+        for socket in &mut stalled {
+            let _ = socket.read_to_end(&mut Vec::new()).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), all).await.expect("closed in time");
+    assert_eq!(world.server.counts().connections.handshakes_failed.load(Ordering::Relaxed), 60);
+    served(connect(&world, &root, None).await.unwrap()).await.expect("served");
     world.stop().await;
 }
 

@@ -403,7 +403,12 @@ impl Stream {
 
     /// Nothing arrives for the silence window.
     pub async fn silent(&mut self) {
-        let message = tokio::time::timeout(SILENCE, self.responses.message()).await;
+        self.silent_for(SILENCE).await;
+    }
+
+    /// Nothing arrives for so long.
+    pub async fn silent_for(&mut self, time: Duration) {
+        let message = tokio::time::timeout(time, self.responses.message()).await;
         if let Ok(told) = message {
             let told = told.map(|message| message.map(|message| self.told(&message)));
             let told = told.map(|told| {

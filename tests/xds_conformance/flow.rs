@@ -230,6 +230,16 @@ async fn xf08_subscriptions_are_limited() {
             ask_again(&mut stream, (0..100_000).map(|name| format!("n{part}-{name}")).collect());
         }
         assert_eq!(stream.end().await.code(), Code::ResourceExhausted);
+        // Not many, but long ones: 8 MiB of names are taken.
+        let mut stream = plane.proxy(protocol, "long").await;
+        let long: Vec<_> = (0..4_500).map(|name| format!("{name}-{}", "x".repeat(2_000))).collect();
+        match protocol {
+            Delta => long.chunks(1_500).for_each(|part| ask_again(&mut stream, part.to_vec())),
+            // All at once are more than one request may have.
+            Sotw => ask_again(&mut stream, long),
+        }
+        let refused = if protocol == Delta { Code::ResourceExhausted } else { Code::OutOfRange };
+        assert_eq!(stream.end().await.code(), refused);
         // Below the limit in several requests, over it together.
         if protocol == Delta {
             let mut stream = plane.proxy(protocol, "many").await;

@@ -293,8 +293,12 @@ async fn xs13_what_was_unsubscribed_meanwhile_is_not_sent() {
     stream.ask(Endpoint, &[eds(0), eds(1), eds(2)]);
     plane.apply(slice(1, 2));
     stream.ask(Endpoint, &[eds(2), eds(8)]);
-    // Both have arrived when another call on the same connection is answered; they are read before anything is written.
-    HealthClient::new(channel).check(HealthCheckRequest::default()).await.expect("an answer");
+    // Both have arrived when other calls on the same connection are answered, one after the other; they are read before
+    // anything is written.
+    let mut health = HealthClient::new(channel);
+    for _ in 0..5 {
+        health.check(HealthCheckRequest::default()).await.expect("an answer");
+    }
     stream
         .until(|told| {
             assert!(!told.has(&eds(1)), "unsubscribed before it was computed");

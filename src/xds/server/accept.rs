@@ -145,9 +145,11 @@ async fn handshake(
     stream: TcpStream,
     certificates: &Certificates,
 ) -> Option<tokio_rustls::server::TlsStream<TcpStream>> {
-    let hello = LazyConfigAcceptor::new(Acceptor::default(), stream);
-    let start = tokio::time::timeout(gate.limits.introduction, hello).await.ok().and_then(told)?;
-    let _permit = gate.handshakes.acquire().await.ok()?;
+    let hello = async {
+        let start = told(LazyConfigAcceptor::new(Acceptor::default(), stream).await)?;
+        Some((start, gate.handshakes.acquire().await.ok()?))
+    };
+    let (start, _permit) = tokio::time::timeout(gate.limits.introduction, hello).await.ok().flatten()?;
     let rest = start.into_stream(certificates.current());
     tokio::time::timeout(FINISH, rest).await.ok().and_then(told)
 }

@@ -16,6 +16,9 @@ use tonic::Status;
 
 use super::frame::Chunks;
 
+/// What is handed to the transport at once, in bytes: one that takes a large resource slowly shows that it does.
+const PIECE: usize = 256 << 10;
+
 /// The end that the stream writes to. Dropped without a status the response ends with `OK`.
 #[derive(Debug)]
 pub(in crate::xds) struct Outlet(Arc<Slot>);
@@ -31,7 +34,7 @@ struct State {
     message: Option<Chunks>,
     /// How the response ends, behind the message.
     status: Option<Status>,
-    /// When the last message was written; nothing once the transport asked for more.
+    /// When the transport last took a piece of the message, or the message was written; nothing once it asked for more.
     given: Option<Instant>,
 }
 
@@ -40,7 +43,7 @@ impl Slot {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// When the message was written that the transport has not taken yet.
+    /// Since when nothing was taken of what is written.
     pub(in crate::xds) fn unread_since(&self) -> Option<Instant> {
         self.state().given
     }
@@ -107,6 +110,16 @@ impl Drop for Outlet {
 }
 
 impl<D: Future<Output = ()>> ResponseBody<D> {
+    /// What comes next of the message that is being taken.
+    fn next_piece(&mut self) -> Option<Bytes> {
+        let chunk = self.chunks.front_mut()?;
+        let piece = if chunk.len() > PIECE { chunk.split_to(PIECE) } else { self.chunks.pop_front()? };
+        if !self.chunks.is_empty() {
+            self.slot.state().given = Some(Instant::now());
+        }
+        Some(piece)
+    }
+
     /// The next message, or the status behind the last one.
     fn poll_message(&mut self, context: &mut Context<'_>) -> Poll<Result<Chunks, Status>> {
         let mut state = self.slot.state();
@@ -144,8 +157,8 @@ impl<D: Future<Output = ()>> Body for ResponseBody<D> {
             return Poll::Ready(None);
         }
         let status = loop {
-            if let Some(chunk) = this.chunks.pop_front() {
-                return Poll::Ready(Some(Ok(Frame::data(chunk))));
+            if let Some(piece) = this.next_piece() {
+                return Poll::Ready(Some(Ok(Frame::data(piece))));
             }
             match std::task::ready!(this.poll_message(context)) {
                 Ok(message) => this.chunks = message,
@@ -233,6 +246,29 @@ mod tests {
         assert_eq!(data(&mut body).await, "b");
         assert_eq!(data(&mut body).await, "a");
         assert_eq!(composed.load(Ordering::Relaxed), 2, "once for all that happened");
+    }
+
+    #[tokio::test]
+    async fn f03_who_takes_a_large_message_slowly_is_not_stuck() {
+        let large = Bytes::from(vec![7; 2 * PIECE + 10]);
+        let whole = large.clone();
+        let mut body = driven(|outlet| async move {
+            outlet.hungry().await;
+            outlet.write([large].into());
+            std::future::pending().await
+        });
+        let (mut taken, mut before) = (Vec::new(), None);
+        for wanted in [PIECE, PIECE] {
+            let piece = data(&mut body).await;
+            assert_eq!(piece.len(), wanted);
+            taken.extend(piece);
+            let since = body.slot.unread_since();
+            assert!(since.is_some() && since > before, "it has shown that it takes something");
+            before = since;
+        }
+        taken.extend(data(&mut body).await);
+        assert_eq!(taken, whole);
+        assert!(body.frame().now_or_never().is_none() && body.slot.unread_since().is_none());
     }
 
     #[tokio::test]

@@ -60,12 +60,15 @@ impl DeltaSession {
         if everything {
             self.subscribe_all(kind, first, &inherited);
         }
-        self.watches.expect(kind, subscribe.len(), inherited.len());
+        if first {
+            self.watches.expect(kind, subscribe.len(), inherited.len());
+        }
         for name in named(kind, subscribe) {
             self.subscribe(kind, &name, &inherited, &waiting, &mut effects);
         }
         self.unsubscribe(kind, request.resource_names_unsubscribe, &mut effects);
-        self.watches.check_count(kind, self.watches.of(kind).names.len())?;
+        let watch = self.watches.of(kind);
+        self.watches.check_names(kind, watch.names.len(), watch.name_bytes)?;
         Ok(effects)
     }
 

@@ -33,6 +33,7 @@ impl Pace {
         Self { first: first.mul_f64(1.0 - part / 2.0), next: next.mul_f64(1.0 + part / 4.0) }
     }
 }
+
 /// Nonces remembered as outstanding; of older ones neither ACK nor NACK is noticed.
 const MAX_OUTSTANDING: usize = 256;
 /// Longest text kept of a rejection.

@@ -71,7 +71,7 @@ impl SotwSession {
             let star = names.remove(STAR);
             self.set_wildcard(kind, star, star || !names.is_empty(), again);
         }
-        self.watches.check_count(kind, names.len())?;
+        self.watches.check_names(kind, names.len(), names.iter().map(|name| name.len()).sum())?;
         self.set_names(kind, names, again, &mut effects);
         Ok(effects)
     }
@@ -164,7 +164,9 @@ impl SotwSession {
     }
 
     fn set_names(&mut self, kind: ResourceType, names: BTreeSet<Name>, again: bool, effects: &mut Effects) {
-        self.watches.expect(kind, names.len().saturating_sub(self.watches.of(kind).names.len()), 0);
+        if self.watches.of(kind).names.is_empty() {
+            self.watches.expect(kind, names.len(), 0);
+        }
         let watch = self.watches.of_mut(kind);
         let gone = watch.names.iter().filter(|name| !names.contains(*name));
         let gone: BTreeSet<_> = gone.cloned().collect();

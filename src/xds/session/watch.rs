@@ -87,6 +87,8 @@ pub(super) struct Watch {
     pub(super) open: bool,
     /// Names subscribed explicitly.
     pub(super) names: HashSet<Name>,
+    /// Bytes of those subscribed one by one.
+    pub(super) name_bytes: usize,
     /// Whether everything is subscribed.
     pub(super) wildcard: bool,
     /// State of the world: whether `*` was in the last request.
@@ -137,7 +139,9 @@ impl Watch {
     /// Subscribes to a name; false when it already was.
     pub(super) fn subscribe(&mut self, name: &Name, owed: Owed) -> bool {
         self.owe(name, owed);
-        self.names.insert(name.clone())
+        let new = self.names.insert(name.clone());
+        self.name_bytes += if new { name.len() } else { 0 };
+        new
     }
 
     /// Takes a subscription back; false when there was none.
@@ -145,6 +149,7 @@ impl Watch {
         let Some(name) = self.names.take(name) else {
             return false;
         };
+        self.name_bytes = self.name_bytes.saturating_sub(name.len());
         if !self.wildcard {
             self.dirty.remove(&name);
             self.owed.remove(&name);

@@ -13,6 +13,9 @@ use crate::model::Name;
 use crate::xds::resource::ResourceType;
 use crate::xds::status::Report;
 
+/// Names that room is made for at once.
+const USUAL_NAMES: usize = 4096;
+
 /// Everything both protocols keep of a stream.
 #[derive(Debug)]
 pub(super) struct Watches {
@@ -52,20 +55,29 @@ impl Watches {
         Effects { outcome: Outcome::Unknown { url: url.to_owned(), new }, ..Effects::default() }
     }
 
-    /// Refuses more names of a type than the limit.
-    pub(super) fn check_count(&self, kind: ResourceType, count: usize) -> Result<(), SessionError> {
-        let limit = self.limits.names_per_type;
-        if count > limit {
-            return Err(SessionError::TooManyNames { kind, limit });
+    /// Refuses more names of a type, or longer ones in all, than the limits.
+    pub(super) fn check_names(
+        &self,
+        kind: ResourceType,
+        count: usize,
+        bytes: usize,
+    ) -> Result<(), SessionError> {
+        let (names, limit) = (self.limits.names_per_type, self.limits.bytes_per_type);
+        if count > names {
+            return Err(SessionError::TooManyNames { kind, limit: names });
+        }
+        if bytes > limit {
+            return Err(SessionError::TooManyBytes { kind, limit });
         }
         Ok(())
     }
 
-    /// Makes room for names that are about to be subscribed, of which the client holds some.
+    /// Makes room for the names of a first request, of which the client holds some. Only for as many as proxies usually
+    /// have: a client may say one name as often as it likes.
     pub(super) fn expect(&mut self, kind: ResourceType, names: usize, held: usize) {
-        let limit = self.limits.names_per_type;
         if !kind.is_wildcard() {
-            self.of_mut(kind).expect(names.min(limit), held.min(limit));
+            let names = names.min(USUAL_NAMES);
+            self.of_mut(kind).expect(names, held.min(names));
         }
     }
 

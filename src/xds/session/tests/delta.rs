@@ -366,8 +366,37 @@ fn xc04_xc06_xf08_types_and_limits() {
         resource_names_subscribe: strings(&["a", "b"]),
         ..Default::default()
     };
-    let refused = peer.session.request(two, peer.now);
+    let refused = peer.session.request(two.clone(), peer.now);
     assert_eq!(refused, Err(SessionError::TooManyNames { kind: Endpoint, limit: 1 }));
+    let limits = SessionLimits { bytes_per_type: 3, ..Default::default() };
+    peer.session = DeltaSession::new(limits);
+    assert!(peer.session.request(two.clone(), peer.now).is_ok());
+    let other = DeltaDiscoveryRequest {
+        resource_names_subscribe: strings(&["bcd"]),
+        resource_names_unsubscribe: strings(&["a", "b"]),
+        ..two.clone()
+    };
+    assert_eq!(
+        peer.session.request(
+            DeltaDiscoveryRequest { resource_names_unsubscribe: Vec::new(), ..other.clone() },
+            peer.now
+        ),
+        Err(SessionError::TooManyBytes { kind: Endpoint, limit: 3 })
+    );
+    peer.session = DeltaSession::new(limits);
+    assert!(peer.session.request(two, peer.now).is_ok());
+    assert!(peer.session.request(other, peer.now).is_ok(), "what is not asked for any more does not count");
+    let mut sotw = SotwSession::new(limits);
+    let names = |names: &[&str]| DiscoveryRequest {
+        type_url: Endpoint.url().into(),
+        resource_names: strings(names),
+        ..Default::default()
+    };
+    assert!(sotw.request(names(&["ab", "c"]), peer.now).is_ok());
+    assert_eq!(
+        sotw.request(names(&["ab", "cd"]), peer.now),
+        Err(SessionError::TooManyBytes { kind: Endpoint, limit: 3 })
+    );
 }
 
 #[test]

@@ -5,6 +5,7 @@ mod delta;
 mod sotw;
 
 use proptest::prelude::*;
+use proptest_state_machine::{ReferenceStateMachine, StateMachineTest, prop_state_machine};
 
 use super::*;
 
@@ -78,8 +79,24 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-fn history() -> impl Strategy<Value = Vec<Step>> {
-    prop::collection::vec(step(), 0..LONGEST)
+/// Histories: anything may happen at any time. What a client then may and must be told follows from what it asked and
+/// from the world, and the client of each protocol checks it as it is told.
+struct History;
+
+impl ReferenceStateMachine for History {
+    type State = ();
+    type Transition = Step;
+
+    fn init_state() -> BoxedStrategy<()> {
+        Just(()).boxed()
+    }
+
+    fn transitions((): &()) -> BoxedStrategy<Step> {
+        thread_local!(static STEPS: BoxedStrategy<Step> = step().boxed());
+        STEPS.with(BoxedStrategy::clone)
+    }
+
+    fn apply((): (), _: &Step) {}
 }
 
 /// About so many steps in all: `TOMBOLO_RANDOM_STEPS`, 20 000 without it.
