@@ -88,4 +88,4 @@ deny:
 	PATH="$(CURDIR)/target/tools/bin:$$PATH" $(CARGO) deny check licenses bans sources
 
 bench-smoke:
-	$(CARGO) bench --locked --profile dev --bench hot_path --bench reads --bench api_server --bench decode --bench memory --bench ingest --bench scale -- --test
+	$(CARGO) bench --locked --profile dev --bench hot_path --bench view --bench reads --bench api_server --bench decode --bench memory --bench ingest --bench scale -- --test

@@ -14,7 +14,7 @@ use crate::client::{DEADLINE, Delta, sidecar};
 use crate::world::{World, eds, key, shard};
 
 /// Waits until `holds`, in time.
-async fn until(what: &str, holds: impl Fn() -> bool) {
+pub async fn until(what: &str, holds: impl Fn() -> bool) {
     let begin = Instant::now();
     while !holds() {
         assert!(begin.elapsed() < DEADLINE, "in time: {what}");
