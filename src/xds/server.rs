@@ -11,6 +11,7 @@ mod memory;
 mod outlet;
 mod requests;
 mod service;
+mod ticks;
 mod tls;
 
 use std::net::SocketAddr;

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -21,6 +21,7 @@ use super::accept::UNSENT;
 use super::limits::{Idle, Limits};
 use super::outlet::{Outlet, Slot};
 use super::service::Services;
+use super::ticks::Ticks;
 use crate::model::{Name, Node};
 
 /// How often an idle connection is pinged, and how long the answer may take (§2.7, X-L01).
@@ -233,7 +234,7 @@ async fn at(instant: Option<Instant>) {
 fn options(limits: &Limits) -> http2::Builder<TokioExecutor> {
     let mut options = http2::Builder::new(TokioExecutor::new());
     options
-        .timer(TokioTimer::new())
+        .timer(Ticks::new())
         .keep_alive_interval(Some(KEEPALIVE.0))
         .keep_alive_timeout(KEEPALIVE.1)
         .max_concurrent_streams(Some(limits.streams_per_connection))
