@@ -21,7 +21,7 @@ use super::accept::UNSENT;
 use super::limits::{Idle, Limits};
 use super::outlet::{Outlet, Slot};
 use super::service::Services;
-use super::ticks::Ticks;
+use super::ticks::{self, Ticks};
 use crate::model::{Name, Node};
 
 /// How often an idle connection is pinged, and how long the answer may take (§2.7, X-L01).
@@ -183,7 +183,9 @@ where
         (!limits.max_age.is_zero()).then(|| Instant::now() + limits.max_age.mul_f64(0.8 + 0.4 * fraction()));
     let mut closed = Closed::Gone;
     let mut overdue = None;
-    let mut look = pin!(tokio::time::sleep_until(introduction.min(Instant::now() + limits.stuck)));
+    let together = |at: Instant| Instant::from_std(ticks::at_or_after(at.into_std()));
+    let first_look = introduction.min(Instant::now() + limits.stuck);
+    let mut look = pin!(tokio::time::sleep_until(together(first_look)));
     let mut last = pin!(drain.turn());
     loop {
         // Biased: the connection's own end first; of the others one is as good as the other.
@@ -198,8 +200,8 @@ where
                     return Closed::Silent;
                 }
                 match connection.look(now, limits.stuck) {
-                    Ok(next) if called => look.as_mut().reset(next),
-                    Ok(next) => look.as_mut().reset(next.min(introduction)),
+                    Ok(next) if called => look.as_mut().reset(together(next)),
+                    Ok(next) => look.as_mut().reset(together(next.min(introduction))),
                     // No status would reach it.
                     Err(proxy) => {
                         let peer = connection.peer;

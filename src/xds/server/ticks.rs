@@ -22,6 +22,11 @@ impl Ticks {
     }
 }
 
+/// The first tick that is not before `deadline`, for other timers of connections.
+pub(super) fn at_or_after(deadline: Instant) -> Instant {
+    tick(*BEGIN, deadline)
+}
+
 /// The first tick that is not before `deadline`.
 fn tick(begin: Instant, deadline: Instant) -> Instant {
     let ticks = deadline.saturating_duration_since(begin).as_nanos().div_ceil(TICK.as_nanos());
@@ -35,7 +40,7 @@ impl Timer for Ticks {
     }
 
     fn sleep_until(&self, deadline: Instant) -> Pin<Box<dyn Sleep>> {
-        self.0.sleep_until(tick(*BEGIN, deadline))
+        self.0.sleep_until(at_or_after(deadline))
     }
 
     fn now(&self) -> Instant {
@@ -43,7 +48,7 @@ impl Timer for Ticks {
     }
 
     fn reset(&self, sleep: &mut Pin<Box<dyn Sleep>>, deadline: Instant) {
-        self.0.reset(sleep, tick(*BEGIN, deadline));
+        self.0.reset(sleep, at_or_after(deadline));
     }
 }
 
