@@ -1,6 +1,36 @@
 //! Random histories of requests and changes: every response is one that the rules allow, and after quiet the client
 //! holds what the world has for its subscriptions.
 
+/// The test that plays histories with the client of a protocol, which has `new`, `take`, `settle` and `check`.
+macro_rules! play_histories {
+    ($client:ident) => {
+        impl StateMachineTest for $client {
+            type SystemUnderTest = Self;
+            type Reference = History;
+
+            fn init_test((): &()) -> Self {
+                Self::new(world())
+            }
+
+            fn apply(mut client: Self, (): &(), step: Step) -> Self {
+                client.take(&step);
+                client
+            }
+
+            fn teardown(mut client: Self, (): ()) {
+                client.settle();
+                client.check();
+            }
+        }
+
+        prop_state_machine! {
+            #![proptest_config(config())]
+            #[test]
+            fn the_client_ends_up_with_the_world(sequential 1..LONGEST => $client);
+        }
+    };
+}
+
 mod delta;
 mod sotw;
 

@@ -286,27 +286,4 @@ impl Client {
     }
 }
 
-impl StateMachineTest for Client {
-    type SystemUnderTest = Self;
-    type Reference = History;
-
-    fn init_test((): &()) -> Self {
-        Self::new(world())
-    }
-
-    fn apply(mut client: Self, (): &(), step: Step) -> Self {
-        client.take(&step);
-        client
-    }
-
-    fn teardown(mut client: Self, (): ()) {
-        client.settle();
-        client.check();
-    }
-}
-
-prop_state_machine! {
-    #![proptest_config(config())]
-    #[test]
-    fn the_client_ends_up_with_the_world(sequential 1..LONGEST => Client);
-}
+play_histories!(Client);
