@@ -16,6 +16,7 @@ mod xds_conformance {
     mod delta;
     mod eds;
     mod flow;
+    mod histories;
     mod lifecycle;
     mod memory;
     mod order;

@@ -1,7 +1,9 @@
 //! One encoded resource, and lists of them.
 
+use std::cmp::Ordering;
+use std::collections::VecDeque;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::{BufMut, Bytes, BytesMut};
 use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint};
@@ -163,12 +165,17 @@ pub struct Entry {
 }
 
 /// All resources of one wildcard type for one projection, ordered by name; immutable and shared.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default)]
 pub struct ResourceList {
     entries: Box<[Entry]>,
     hash: u128,
     bytes: usize,
+    /// By the hash of a list before it, the names that differ: every stream that has that list asks for them.
+    steps: Mutex<VecDeque<(u128, Arc<[Name]>)>>,
 }
+
+/// Lists before it of which a list keeps how it differs: streams that are paced are not all at the same one.
+const STEPS: usize = 4;
 
 impl ResourceList {
     /// A list of these; of two entries with one name the first stays.
@@ -181,7 +188,7 @@ impl ResourceList {
             hasher.update(&entry.encoded.hash.to_le_bytes());
         }
         let bytes = entries.iter().map(|entry| entry.encoded.len()).sum();
-        Self { hash: hasher.digest128(), entries: entries.into(), bytes }
+        Self { hash: hasher.digest128(), entries: entries.into(), bytes, steps: Mutex::default() }
     }
 
     /// Bytes of all of them together.
@@ -203,6 +210,58 @@ impl ResourceList {
     pub fn get(&self, name: &str) -> Option<&Arc<Encoded>> {
         let index = self.entries.binary_search_by(|entry| entry.name.as_str().cmp(name)).ok()?;
         Some(&self.entries[index].encoded)
+    }
+
+    /// Names that are in `old` or here only, or differ in content. Cost ∝ both lists for the first who asks, then none:
+    /// whoever else asks in the meantime waits for the first.
+    pub fn differing(&self, old: &Self) -> Arc<[Name]> {
+        if self.hash == old.hash {
+            return Arc::default();
+        }
+        if old.entries.is_empty() {
+            // Streams begin with it, each once; keeping all names would not be worth it.
+            return self.entries.iter().map(|entry| entry.name.clone()).collect();
+        }
+        let mut steps = self.steps.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, names)) = steps.iter().find(|(hash, _)| *hash == old.hash) {
+            return Arc::clone(names);
+        }
+        let names: Arc<[Name]> = differing(&old.entries, &self.entries).into();
+        steps.truncate(STEPS - 1);
+        steps.push_front((old.hash, Arc::clone(&names)));
+        names
+    }
+}
+
+impl PartialEq for ResourceList {
+    fn eq(&self, other: &Self) -> bool {
+        self.hash == other.hash && self.entries == other.entries
+    }
+}
+
+impl Eq for ResourceList {}
+
+/// Names that are in one list only or differ in content.
+fn differing(mut old: &[Entry], mut new: &[Entry]) -> Vec<Name> {
+    let mut names = Vec::new();
+    loop {
+        let order = match (old.first(), new.first()) {
+            (Some(a), Some(b)) => a.name.cmp(&b.name),
+            (Some(_), None) => Ordering::Less,
+            (None, Some(_)) => Ordering::Greater,
+            (None, None) => return names,
+        };
+        let differ = order != Ordering::Equal || old[0].encoded.hash != new[0].encoded.hash;
+        if differ {
+            let entry = if order == Ordering::Greater { &new[0] } else { &old[0] };
+            names.push(entry.name.clone());
+        }
+        if order != Ordering::Greater {
+            old = &old[1..];
+        }
+        if order != Ordering::Less {
+            new = &new[1..];
+        }
     }
 }
 
@@ -241,5 +300,33 @@ mod tests {
         assert_eq!(a, b);
         assert!(a.get("b").is_some() && a.get("c").is_none());
         assert_ne!(a.hash(), ResourceList::new(vec![entry("a")]).hash());
+    }
+
+    #[test]
+    fn d17_how_lists_differ_is_found_once_for_all_who_ask() {
+        let list = |entries: &[(&str, &str)]| {
+            let entry = |(name, text): &(&str, &str)| Entry {
+                name: (*name).into(),
+                encoded: Arc::new(Encoded::new(ResourceType::Cluster, name, text.as_bytes())),
+            };
+            ResourceList::new(entries.iter().map(entry).collect())
+        };
+        let old = list(&[("a", "1"), ("b", "1"), ("d", "1")]);
+        let new = list(&[("a", "1"), ("b", "2"), ("c", "1")]);
+        let names = new.differing(&old);
+        assert_eq!(names.iter().map(|name| name.as_str()).collect::<Vec<_>>(), ["b", "c", "d"]);
+        assert!(Arc::ptr_eq(&names, &new.differing(&list(&[("a", "1"), ("b", "1"), ("d", "1")]))));
+        assert_eq!(new.differing(&new).len(), 0);
+        assert_eq!(new.differing(&ResourceList::default()).len(), 3);
+        // Of those before it only a few are kept, and found again when they are not.
+        for version in 0..2 * STEPS {
+            assert_eq!(*new.differing(&list(&[("a", &version.to_string())])), *if version == 1 {
+                list(&[]).differing(&list(&[("b", ""), ("c", "")]))
+            } else {
+                list(&[]).differing(&list(&[("a", ""), ("b", ""), ("c", "")]))
+            });
+        }
+        assert_eq!(new.steps.lock().unwrap().len(), STEPS);
+        assert_eq!(new.differing(&old), names);
     }
 }

@@ -341,8 +341,17 @@ impl Stream {
     pub async fn next_within(&mut self, deadline: Duration) -> Result<Told, tonic::Status> {
         let message =
             tokio::time::timeout(deadline, self.responses.message()).await.expect("an answer in time")?;
-        let message = message.ok_or_else(|| tonic::Status::ok("stream ended"))?;
-        let told = self.told(&message);
+        Ok(self.read(&message.ok_or_else(|| tonic::Status::ok("stream ended"))?))
+    }
+
+    /// The next response; `None` if none comes for so long.
+    pub async fn within(&mut self, time: Duration) -> Option<Told> {
+        let message = tokio::time::timeout(time, self.responses.message()).await.ok()?;
+        Some(self.read(&message.expect("no error").expect("no end")))
+    }
+
+    fn read(&mut self, message: &Bytes) -> Told {
+        let told = self.told(message);
         assert!(!told.nonce.is_empty() && self.nonces.insert(told.nonce.clone()), "X-C07, X-D23: {told:?}");
         self.last.insert(told.url.clone(), told.nonce.clone());
         let mut names = told.names();
@@ -350,7 +359,7 @@ impl Stream {
         let all = names.len();
         let distinct: BTreeSet<_> = names.into_iter().collect();
         assert_eq!(distinct.len(), all, "X-C17: a name twice");
-        Ok(told)
+        told
     }
 
     fn told(&self, message: &Bytes) -> Told {

@@ -1,12 +1,11 @@
 //! What the client holds of one type, as far as we know.
 
-use std::cmp::Ordering;
 use std::sync::Arc;
 
 use hashbrown::HashMap;
 
 use crate::model::Name;
-use crate::xds::resource::{Entry, ResourceList};
+use crate::xds::resource::ResourceList;
 
 /// What the client holds under one name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -109,12 +108,8 @@ impl Held {
     /// Makes `lists` the reference. What the client holds stays the same; returns the names of which the old
     /// and the new lists differ. Free when the lists are the same.
     pub(super) fn rebase(&mut self, lists: [Arc<ResourceList>; 3]) -> Vec<Name> {
-        let mut touched = Vec::new();
-        for (old, new) in self.base.iter().zip(&lists) {
-            if !Arc::ptr_eq(old, new) && old.hash() != new.hash() {
-                differing(old.entries(), new.entries(), &mut touched);
-            }
-        }
+        let steps = self.base.iter().zip(&lists).map(|(old, new)| new.differing(old));
+        let touched: Vec<_> = steps.flat_map(|names| names.to_vec()).collect();
         let before: Vec<_> = touched.iter().map(|name| self.get(name)).collect();
         self.base = lists;
         for (name, copy) in touched.iter().zip(before) {
@@ -127,29 +122,6 @@ impl Held {
         match self.base.iter().find_map(|list| list.get(name)) {
             Some(encoded) => Holding::Content(encoded.hash),
             None => Holding::Nothing,
-        }
-    }
-}
-
-/// Names that are in one list only or differ in content.
-fn differing(mut old: &[Entry], mut new: &[Entry], names: &mut Vec<Name>) {
-    loop {
-        let order = match (old.first(), new.first()) {
-            (Some(a), Some(b)) => a.name.cmp(&b.name),
-            (Some(_), None) => Ordering::Less,
-            (None, Some(_)) => Ordering::Greater,
-            (None, None) => return,
-        };
-        let differ = order != Ordering::Equal || old[0].encoded.hash != new[0].encoded.hash;
-        if differ {
-            let entry = if order == Ordering::Greater { &new[0] } else { &old[0] };
-            names.push(entry.name.clone());
-        }
-        if order != Ordering::Greater {
-            old = &old[1..];
-        }
-        if order != Ordering::Less {
-            new = &new[1..];
         }
     }
 }
