@@ -44,6 +44,9 @@ pub enum BenchError {
     /// The fleet did not start or did not get what it asked for.
     #[error(transparent)]
     Fleet(#[from] FleetError),
+    /// A connection without a stream was not made.
+    #[error("cannot connect to the server: {0}")]
+    Connection(String),
     /// A file cannot be written.
     #[error("cannot {verb} {path}")]
     File {

@@ -27,7 +27,7 @@ use tokio::task::JoinSet;
 
 pub use self::behaviour::{Behaviour, Manner, Mix, Protocol};
 use self::client::{Client, Order, Pause, Whom};
-pub use self::connection::Target;
+pub use self::connection::{Bare, Target};
 use self::names::{NameList, Names};
 pub use self::proxy::{Home, Proxy, Subscription, assignments, sidecar};
 use self::session::{Session, Wanted};

@@ -87,6 +87,11 @@ pub(super) struct AssignmentCell {
 }
 
 impl AssignmentCell {
+    /// Its name, as it was asked for.
+    pub(super) fn name(&self) -> &Name {
+        &self.name
+    }
+
     /// The projection it is built for.
     pub(super) fn key(&self) -> &EdsKey {
         &self.key

@@ -1,10 +1,12 @@
 //! What one stream may read: the cells and lists behind its subscriptions, and its own resources.
 
+use std::borrow::Borrow;
 use std::collections::BTreeSet;
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use hashbrown::HashMap;
+use hashbrown::HashSet;
 
 use super::assignments::AssignmentCell;
 use super::counts::Counts;
@@ -34,12 +36,35 @@ pub(super) struct ViewChange {
     pub(super) identity: bool,
 }
 
+/// An assignment, found by its name: a pointer for each subscription.
+struct ByName(Arc<AssignmentCell>);
+
+impl Borrow<str> for ByName {
+    fn borrow(&self) -> &str {
+        self.0.name()
+    }
+}
+
+impl Hash for ByName {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.name().hash(state);
+    }
+}
+
+impl PartialEq for ByName {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.name() == other.0.name()
+    }
+}
+
+impl Eq for ByName {}
+
 /// The subscriptions of one stream, resolved. Everything is given back when it is dropped.
 pub(super) struct Proxy {
     hub: Arc<Hub>,
     pub(super) entry: Arc<StreamEntry>,
     view: Arc<ProxyView>,
-    assignments: HashMap<Name, Arc<AssignmentCell>>,
+    assignments: HashSet<ByName>,
     routes: BTreeSet<Name>,
     /// Made by the first request for something outbound.
     outbound: Option<Arc<Outbound>>,
@@ -62,7 +87,7 @@ impl Proxy {
             identity: account(&entry.view.load()).cloned(),
             view: entry.view.load_full(),
             entry,
-            assignments: HashMap::new(),
+            assignments: HashSet::new(),
             routes: BTreeSet::new(),
             outbound: None,
             placed: None,
@@ -99,12 +124,12 @@ impl Proxy {
     /// Has the stream told of changes of a named resource.
     pub(super) fn watch(&mut self, kind: ResourceType, name: &Name) {
         match kind {
-            ResourceType::Endpoint if !self.assignments.contains_key(name) => {
+            ResourceType::Endpoint if !self.assignments.contains(name.as_str()) => {
                 if name.as_str() == LOCAL_CLUSTER {
                     self.follow(inbound::services(&self.view));
                 }
                 let cell = self.hub.assignments.watch_for(&self.view, name, &self.entry.handle);
-                self.assignments.insert(name.clone(), cell);
+                self.assignments.insert(ByName(cell));
             }
             ResourceType::Route if self.routes.insert(name.clone()) => {
                 let outbound = Arc::clone(self.outbound());
@@ -123,7 +148,7 @@ impl Proxy {
     pub(super) fn unwatch(&mut self, kind: ResourceType, name: &Name) {
         match kind {
             ResourceType::Endpoint => {
-                if let Some(cell) = self.assignments.remove(name) {
+                if let Some(ByName(cell)) = self.assignments.take(name.as_str()) {
                     self.hub.assignments.unwatch(&cell, &self.entry.handle);
                 }
                 if name.as_str() == LOCAL_CLUSTER {
@@ -149,9 +174,8 @@ impl Proxy {
     }
 
     /// The cell behind a name that it watches.
-    #[cfg(test)]
-    pub(super) fn assignment(&self, name: &Name) -> Option<&Arc<AssignmentCell>> {
-        self.assignments.get(name)
+    pub(super) fn assignment(&self, name: &str) -> Option<&Arc<AssignmentCell>> {
+        self.assignments.get(name).map(|found| &found.0)
     }
 
     fn outbound(&mut self) -> &Arc<Outbound> {
@@ -175,10 +199,10 @@ impl Proxy {
     }
 
     fn rekey_assignments(&mut self) -> bool {
-        if self.assignments.contains_key(LOCAL_CLUSTER) {
+        if self.assignments.contains(LOCAL_CLUSTER) {
             self.follow(inbound::services(&self.view));
         }
-        let names = self.assignments.keys().cloned().collect();
+        let names = self.assignments.iter().map(|ByName(cell)| cell.name().clone()).collect();
         !self.rekey(&names).is_empty()
     }
 
@@ -186,7 +210,7 @@ impl Proxy {
     pub(super) fn rekey(&mut self, names: &BTreeSet<Name>) -> Vec<Name> {
         let mut switched = Vec::new();
         for name in names {
-            let Some(old) = self.assignments.get(name).cloned() else { continue };
+            let Some(old) = self.assignment(name).cloned() else { continue };
             if self.hub.assignments.is_for(&old, &self.view) {
                 continue;
             }
@@ -195,7 +219,7 @@ impl Proxy {
                 // Its projection was another one for a moment only.
                 continue;
             }
-            self.assignments.insert(name.clone(), cell);
+            self.assignments.replace(ByName(cell));
             self.hub.assignments.unwatch(&old, &self.entry.handle);
             switched.push(name.clone());
         }
@@ -353,7 +377,7 @@ fn account(view: &ProxyView) -> Option<&SpiffeId> {
 impl Source for Proxy {
     fn get(&self, kind: ResourceType, name: &str) -> Option<Arc<Encoded>> {
         match kind {
-            ResourceType::Endpoint => self.hub.assignments.existing(self.assignments.get(name)?),
+            ResourceType::Endpoint => self.hub.assignments.existing(self.assignment(name)?),
             ResourceType::Route => self.outbound.as_ref()?.route(&name.into()),
             ResourceType::Secret => self.secret(name),
             ResourceType::Cluster | ResourceType::Listener => {
@@ -391,7 +415,7 @@ impl Source for Proxy {
 impl Drop for Proxy {
     fn drop(&mut self) {
         let handle = &self.entry.handle;
-        for cell in std::mem::take(&mut self.assignments).into_values() {
+        for ByName(cell) in std::mem::take(&mut self.assignments) {
             self.hub.assignments.unwatch(&cell, handle);
         }
         if let Some(outbound) = self.outbound.take() {

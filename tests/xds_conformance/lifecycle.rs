@@ -19,7 +19,7 @@ use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
 
-use super::client::{BOTH, DEADLINE, Delta, Sotw, Stream, connect, sidecar};
+use super::client::{BOTH, DEADLINE, Delta, SILENCE, Sotw, Stream, connect, sidecar};
 use super::common::ALL;
 use super::plane::{Options, Plane, Served, api, eventually};
 use super::world::{eds, services, slice};
@@ -272,8 +272,8 @@ async fn xl08_without_descriptors_nothing_spins_and_all_recovers() {
     let before = plane.server.processor();
     tokio::time::sleep(Duration::from_secs(2)).await;
     let spent = plane.server.processor() - before;
-    // A loop that spins takes a core, 2 s here.
-    assert!(spent <= 0.4, "{spent} s of processor");
+    // 5 %; a loop that spins takes a core.
+    assert!(spent <= 0.1, "{spent} s of processor");
     plane.apply(slice(0, 2));
     stream.until_endpoints(&eds(0), 2).await;
     drop(held);
@@ -284,6 +284,27 @@ async fn xl08_without_descriptors_nothing_spins_and_all_recovers() {
     let log = plane.server.log();
     let told: Vec<_> = log.lines().filter(|line| line.contains("cannot accept connections")).collect();
     assert!(told.len() == 1 && told[0].contains("Too many open files"), "{told:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn z34_the_call_after_a_hundred_on_one_connection_waits_for_one_of_them() {
+    let plane = Plane::start(1).await;
+    let channel = connect(plane.address()).await;
+    let open = async |number: usize| {
+        let node = sidecar(&format!("p{number}"), "east", "net-east");
+        let mut stream = Stream::on(channel.clone(), Delta.ads(), Delta, node).await.expect("opens");
+        stream.start(Endpoint, &[eds(0)]).await;
+        stream
+    };
+    let mut streams = Vec::new();
+    for number in 0..100 {
+        streams.push(open(number).await);
+    }
+    let mut next = std::pin::pin!(open(100));
+    assert!(tokio::time::timeout(SILENCE, next.as_mut()).await.is_err(), "served beside a hundred others");
+    plane.server.streams(100).await;
+    drop(streams.pop());
+    tokio::time::timeout(DEADLINE, next).await.expect("served in its place");
 }
 
 /// A root and what it signs.

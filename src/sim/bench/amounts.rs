@@ -96,7 +96,8 @@ impl Amounts {
             most: 10_000,
             // Longer than a push is held back for want of an acknowledgement.
             quiet: Duration::from_secs(1),
-            idle: Duration::from_secs(20),
+            // A keepalive ping of each connection, whenever it connected.
+            idle: Duration::from_secs(30),
             steps: 5,
             large: (1_000, 20),
             wide: [1_000, 10_000],

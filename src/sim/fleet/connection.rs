@@ -6,13 +6,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::FutureExt as _;
-use h2::client::{Connection, ResponseFuture};
-use h2::{RecvStream, SendStream};
+use h2::client::{Connection, ResponseFuture, SendRequest};
+use h2::{Ping, RecvStream, SendStream};
 use http::{HeaderMap, Method, Request};
 use rustls_pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio_rustls::TlsConnector;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::behaviour::Protocol;
 use super::throttle::Throttled;
@@ -85,6 +86,18 @@ async fn connect(
     protocol: Protocol,
     rate: Option<u32>,
 ) -> Result<Opened, String> {
+    let (mut sender, connection) = greet(target, number, rate).await?;
+    let (answer, requests) =
+        sender.send_request(request(target, protocol), false).map_err(|error| failure(&error))?;
+    Ok(Opened { connection, requests, answer })
+}
+
+/// Connects as proxy `number` and begins HTTP/2.
+async fn greet(
+    target: &Target,
+    number: usize,
+    rate: Option<u32>,
+) -> Result<(SendRequest<Bytes>, Connection<Box<dyn Io>, Bytes>), String> {
     let failed = |error: std::io::Error| format!("connect: {}", error.kind());
     let tcp = reach(target.address, number).await.map_err(failed)?;
     // As Envoy does: acknowledgements do not wait.
@@ -105,10 +118,32 @@ async fn connect(
         .initial_connection_window_size(CONNECTION_WINDOW)
         .enable_push(false)
         .handshake(io);
-    let (mut sender, connection) = handshake.await.map_err(|error| failure(&error))?;
-    let (answer, requests) =
-        sender.send_request(request(target, protocol), false).map_err(|error| failure(&error))?;
-    Ok(Opened { connection, requests, answer })
+    handshake.await.map_err(|error| failure(&error))
+}
+
+/// An HTTP/2 connection without a stream. It ends when it is dropped.
+#[derive(Debug)]
+pub struct Bare {
+    _sender: SendRequest<Bytes>,
+    _running: AbortOnDropHandle<()>,
+}
+
+impl Bare {
+    /// Connects as proxy `number` would; the server has answered a ping.
+    ///
+    /// # Errors
+    /// One of few texts that can be counted.
+    pub async fn open(target: &Target, number: usize) -> Result<Self, String> {
+        let opened = async {
+            let (sender, mut connection) = greet(target, number, None).await?;
+            let mut pings = connection.ping_pong().expect("not taken yet");
+            let running = tokio::spawn(async move { drop(connection.await) });
+            let running = AbortOnDropHandle::new(running);
+            pings.ping(Ping::opaque()).await.map_err(|error| failure(&error))?;
+            Ok(Self { _sender: sender, _running: running })
+        };
+        tokio::time::timeout(CONNECT_LIMIT, opened).await.unwrap_or_else(|_| Err("connect: timeout".to_owned()))
+    }
 }
 
 async fn reach(target: SocketAddr, number: usize) -> std::io::Result<TcpStream> {

@@ -28,20 +28,23 @@ impl Holding {
     }
 }
 
-/// A [`Holding`] that is kept: two thirds of its size, because a `u128` is aligned to itself.
+/// A [`Holding`] that is kept: half of its size. It lies in two words, because a `u128` is aligned to itself, and two
+/// values that no content has in practice stand for what is no content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kept {
-    Nothing,
-    Foreign,
-    Content([u64; 2]),
+struct Kept([u64; 2]);
+
+impl Kept {
+    const NOTHING: Self = Self([0, 0]);
+    /// Content that had one of these hashes would be taken for foreign, and so be sent again.
+    const FOREIGN: Self = Self([0, 1]);
 }
 
 impl From<Holding> for Kept {
     fn from(holding: Holding) -> Self {
         match holding {
-            Holding::Nothing => Self::Nothing,
-            Holding::Foreign => Self::Foreign,
-            Holding::Content(hash) => Self::Content([(hash >> 64) as u64, hash as u64]),
+            Holding::Nothing => Self::NOTHING,
+            Holding::Foreign | Holding::Content(0) => Self::FOREIGN,
+            Holding::Content(hash) => Self([(hash >> 64) as u64, hash as u64]),
         }
     }
 }
@@ -49,9 +52,9 @@ impl From<Holding> for Kept {
 impl From<Kept> for Holding {
     fn from(kept: Kept) -> Self {
         match kept {
-            Kept::Nothing => Self::Nothing,
-            Kept::Foreign => Self::Foreign,
-            Kept::Content([high, low]) => Self::Content(u128::from(high) << 64 | u128::from(low)),
+            Kept::NOTHING => Self::Nothing,
+            Kept::FOREIGN => Self::Foreign,
+            Kept([high, low]) => Self::Content(u128::from(high) << 64 | u128::from(low)),
         }
     }
 }
@@ -87,7 +90,7 @@ impl Held {
     pub(super) fn keep_only<'a>(&mut self, names: impl Iterator<Item = &'a Name>) {
         let exceptions = names.map(|name| (name.clone(), self.get(name).into())).collect();
         *self = Self { base: Default::default(), exceptions };
-        self.exceptions.retain(|_, copy| *copy != Kept::Nothing);
+        self.exceptions.retain(|_, copy| *copy != Kept::NOTHING);
     }
 
     /// The lists last compared with.
@@ -122,6 +125,22 @@ impl Held {
         match self.base.iter().find_map(|list| list.get(name)) {
             Some(encoded) => Holding::Content(encoded.hash),
             None => Holding::Nothing,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn d18_what_is_held_of_a_name_is_kept_in_two_words() {
+        assert_eq!(size_of::<Kept>(), 16);
+        for holding in [Holding::Nothing, Holding::Foreign, Holding::Content(2), Holding::Content(u128::MAX)] {
+            assert_eq!(Holding::from(Kept::from(holding)), holding);
+        }
+        for hash in [0, 1] {
+            assert_eq!(Holding::from(Kept::from(Holding::Content(hash))), Holding::Foreign);
         }
     }
 }

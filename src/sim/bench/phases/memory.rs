@@ -1,4 +1,4 @@
-//! What a connected proxy needs, from the line through several numbers of them, after changes.
+//! What a connected proxy needs, from the line through several numbers of them, after changes; and of that its connection.
 
 use super::super::BenchError;
 use super::super::amounts::Amounts;
@@ -7,9 +7,10 @@ use super::super::probe::probe;
 use super::super::server::Candidate;
 use super::super::stage::Workshop;
 use super::Outcome;
-use crate::sim::fleet::Fleet;
+use crate::sim::fleet::{Bare, Fleet};
 
-const MIB: f64 = (1 << 20) as f64;
+const KIB: f64 = 1024.0;
+const MIB: f64 = 1024.0 * KIB;
 
 /// # Errors
 /// [`BenchError`].
@@ -18,6 +19,7 @@ pub(in crate::sim::bench) async fn run(
     candidate: &Candidate,
     amounts: &Amounts,
 ) -> Result<Outcome, BenchError> {
+    let connection = bare(workshop, candidate, amounts).await?;
     let stage = workshop.stage(candidate, amounts, amounts.sizes.shape(), &[]).await?;
     let services = 0..amounts.sizes.services as usize;
     let mut points = Vec::new();
@@ -35,8 +37,12 @@ pub(in crate::sim::bench) async fn run(
         points.push((connected as f64, stage.rss()?));
     }
     // The first ones pay for what all share.
-    let each = slope(&points[1..]) / 1024.0;
-    let figures = vec![Figure::new("P7", "RSS per connected proxy", each, "KiB").at_most(48.0)];
+    let each = slope(&points[1..]) / KIB;
+    let figures = vec![
+        Figure::new("P7", "RSS per connected proxy", each, "KiB").at_most(48.0),
+        Figure::new("", "RSS per connection without a stream", connection, "KiB"),
+        Figure::new("X-F09", "RSS per stream beyond its connection", each - connection, "KiB").at_most(20.0),
+    ];
     let series = vec![Series {
         name: "memory".to_owned(),
         x: "connected proxies".to_owned(),
@@ -48,4 +54,26 @@ pub(in crate::sim::bench) async fn run(
     }
     stage.server.stop().await;
     Ok(Outcome::Measured { figures, series })
+}
+
+/// KiB of a connection on which nothing was asked, of as many as there will be proxies. A server of its own has them: it
+/// ends those that stay silent.
+async fn bare(
+    workshop: &mut Workshop,
+    candidate: &Candidate,
+    amounts: &Amounts,
+) -> Result<f64, BenchError> {
+    let stage = workshop.stage(candidate, amounts, amounts.sizes.shape(), &[]).await?;
+    let target = stage.fleet_settings().target;
+    let (mut points, mut connections) = (Vec::new(), Vec::new());
+    for _ in 0..amounts.steps {
+        for _ in 0..amounts.many / amounts.steps {
+            let number = connections.len();
+            connections.push(Bare::open(&target, number).await.map_err(BenchError::Connection)?);
+        }
+        points.push((connections.len() as f64, stage.rss()?));
+    }
+    drop(connections);
+    stage.server.stop().await;
+    Ok(slope(&points) / KIB)
 }

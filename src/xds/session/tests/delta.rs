@@ -360,6 +360,16 @@ fn xc04_xc06_xf08_types_and_limits() {
     };
     assert_eq!(peer.send(foo).outcome, Outcome::Unknown { url: "foo.Bar".into(), new: true });
     assert_eq!(peer.session.not_found().expect("answer").removed_resources, ["x"]);
+    // Of a hundred that come before an answer is written, only so many are remembered.
+    for number in 0..100 {
+        peer.send(DeltaDiscoveryRequest {
+            type_url: format!("foo.Bar{number}"),
+            resource_names_subscribe: strings(&["x"]),
+            ..Default::default()
+        });
+    }
+    let answers = std::iter::from_fn(|| peer.session.not_found()).count();
+    assert_eq!(answers, SessionLimits::default().unknown_types);
     peer.session = DeltaSession::new(SessionLimits { names_per_type: 1, ..Default::default() });
     let two = DeltaDiscoveryRequest {
         type_url: Endpoint.url().into(),
