@@ -87,6 +87,8 @@ pub struct Counts {
     pub route_builds: AtomicU64,
     /// Builds that gave the bytes that were there before.
     pub unchanged_builds: AtomicU64,
+    /// Assignments of streams whose projection was looked for again.
+    pub rekeys: AtomicU64,
     /// Endpoints by what became of them, over the assignments that somebody watches.
     pub decided: Decided,
     /// Reasons of the change sets that were worked off; one set may have several.

@@ -364,6 +364,6 @@ impl Hub {
 fn mark(kind: PolicyKind, watchers: &Watchers, marks: &mut Marks) {
     match kind {
         PolicyKind::PeerAuthentication | PolicyKind::AuthorizationPolicy => marks.own(watchers),
-        _ => marks.view(watchers),
+        _ => marks.rules(watchers),
     }
 }

@@ -4,6 +4,7 @@ use std::borrow::Borrow;
 use std::collections::BTreeSet;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::SystemTime;
 
 use hashbrown::HashSet;
@@ -183,9 +184,12 @@ impl Proxy {
         self.outbound.get_or_insert_with(|| join(hub, view, handle))
     }
 
-    /// Looks again at what the registry knows of this proxy and switches keys where they differ (D12).
-    pub(super) fn refresh(&mut self) -> ViewChange {
+    /// Looks again at what the registry knows of this proxy and switches keys where they differ (D12). All assignments
+    /// are looked at only if that is something else, or if `rules` may be, which all keys read: what else a key reads is
+    /// marked by its name. Cost ∝ subscriptions then.
+    pub(super) fn refresh(&mut self, rules: bool) -> ViewChange {
         let view = Arc::new(self.hub.view(&self.entry.node));
+        let differs = rules || view != self.view;
         // A pod object that goes takes nothing away: its proxy keeps the certificate it has until it leaves.
         let identity = account(&view).is_some_and(|account| self.identity.as_ref() != Some(account));
         if identity {
@@ -193,7 +197,7 @@ impl Proxy {
         }
         self.view = Arc::clone(&view);
         self.entry.view.store(view);
-        let assignments = self.rekey_assignments();
+        let assignments = differs && self.rekey_assignments();
         let outbound = self.rekey_outbound() || self.replace();
         ViewChange { shared: assignments || outbound, own: self.refresh_own(), identity }
     }
@@ -209,6 +213,7 @@ impl Proxy {
     /// Switches the assignments among `names` that belong to another projection now, and says which. Cost ∝ `names`.
     pub(super) fn rekey(&mut self, names: &BTreeSet<Name>) -> Vec<Name> {
         let mut switched = Vec::new();
+        self.hub.counts.rekeys.fetch_add(names.len() as u64, Ordering::Relaxed);
         for name in names {
             let Some(old) = self.assignment(name).cloned() else { continue };
             if self.hub.assignments.is_for(&old, &self.view) {

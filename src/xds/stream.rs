@@ -471,8 +471,9 @@ impl<S: Session> Stream<S> {
             return false;
         }
         self.timing.told(dirty.since);
-        if dirty.view {
-            let change = self.proxy.refresh();
+        let view = dirty.view || dirty.rules;
+        if view {
+            let change = self.proxy.refresh(dirty.rules);
             if change.shared {
                 self.session.rekeyed();
             }
@@ -484,11 +485,10 @@ impl<S: Session> Stream<S> {
                 self.session.changed(ResourceType::Secret, &"default".into());
             }
         }
-        if dirty.own && !dirty.view && self.proxy.refresh_own() {
+        if dirty.own && !view && self.proxy.refresh_own() {
             self.own_changed();
         }
-        let rekeys = if dirty.view { Default::default() } else { dirty.rekeys };
-        for name in self.proxy.rekey(&rekeys) {
+        for name in self.proxy.rekey(&dirty.rekeys) {
             self.session.changed(ResourceType::Endpoint, &name);
         }
         for kind in dirty.lists {

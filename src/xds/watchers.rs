@@ -32,6 +32,8 @@ pub(super) struct Dirty {
     pub(super) own: bool,
     /// What the registry knows of the proxy itself, or of the services behind its own ports.
     pub(super) view: bool,
+    /// Policies that may decide for any assignment which projection it belongs to.
+    pub(super) rules: bool,
     /// When the first of these changes arrived.
     pub(super) since: Option<Instant>,
     /// When the first of them was noted here.
@@ -224,6 +226,11 @@ impl Marks {
     /// What is known of the proxies themselves differs.
     pub(super) fn view(&mut self, watchers: &Watchers) {
         self.mark(watchers, |dirty| dirty.view = true);
+    }
+
+    /// Any assignment may belong to another projection: policies differ that are read by proxies, not by name.
+    pub(super) fn rules(&mut self, watchers: &Watchers) {
+        self.mark(watchers, |dirty| dirty.rules = true);
     }
 
     /// Wakes every stream that is to look; says how many.

@@ -73,6 +73,11 @@ impl Client {
         self.read(hub, name);
     }
 
+    /// Asks for the lists of the wildcard types.
+    pub(super) fn watch_lists(&mut self) {
+        self.proxy.watch_lists();
+    }
+
     pub(super) fn unwatch(&mut self, name: &Name) {
         self.proxy.unwatch(ResourceType::Endpoint, name);
         self.held.remove(name);
@@ -89,11 +94,11 @@ impl Client {
     pub(super) fn listen(&mut self, hub: &Hub) -> BTreeSet<Name> {
         let dirty = self.proxy.entry.handle.take();
         let mut sent = BTreeSet::new();
-        if (dirty.view && self.proxy.refresh().shared) || dirty.everything {
+        let view = dirty.view || dirty.rules;
+        if (view && self.proxy.refresh(dirty.rules).shared) || dirty.everything {
             sent.extend(self.names().cloned());
         }
-        let rekeys = if dirty.view { BTreeSet::new() } else { dirty.rekeys };
-        sent.extend(self.proxy.rekey(&rekeys));
+        sent.extend(self.proxy.rekey(&dirty.rekeys));
         sent.extend(
             dirty.names.into_iter().map(|(_, name)| name).filter(|name| self.held.contains_key(name)),
         );

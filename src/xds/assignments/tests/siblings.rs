@@ -167,3 +167,26 @@ fn nothing_is_left_when_they_leave() {
     mesh.clients.clear();
     assert!(mesh.hub.siblings.is_empty() && mesh.hub.assignments.topics.is_empty());
 }
+
+#[test]
+fn d17_a_proxy_whose_own_service_changes_does_not_look_at_all_its_assignments() {
+    let mut mesh = Mesh::new();
+    let hub = Arc::clone(&mesh.hub);
+    mesh.clients[0].watch_lists();
+    for number in 0..50 {
+        mesh.clients[0].watch(&hub, &format!("outbound|80||s{number}.ns.svc.cluster.local").into());
+    }
+    mesh.cost();
+    let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+    let counts = || (read(&hub.counts.wakeups), read(&hub.counts.rekeys));
+    let before = counts();
+    mesh.west.set(key("a"), told("west", "a", 6, &[("web", 3), ("other", 1)]));
+    mesh.cost();
+    let after = counts();
+    // The siblings of each of the four, and nothing else.
+    assert_eq!((after.0 - before.0, after.1 - before.1), (4, 4));
+    // What is known of its pod is another matter.
+    mesh.behind("web", 0, &["a", "b"]);
+    mesh.cost();
+    assert!(counts().1 - after.1 >= 50);
+}
