@@ -260,17 +260,19 @@ impl<S: Session> Stream<S> {
     }
 
     /// Serves the proxy until it leaves, breaks a rule, or the connection is to end.
-    /// Nothing is computed before the transport has taken the message before.
+    /// Nothing is computed before the transport has taken the message before. Borrows the stream: a future has room for
+    /// whatever it is given twice, and there is one for each proxy.
     pub(super) async fn run(
-        mut self,
+        &mut self,
         first: S::Request,
-        mut requests: Requests<S::Request, Incoming>,
+        requests: &mut Requests<S::Request, Incoming>,
         outlet: Outlet,
     ) {
-        if let Err(status) = self.request(first) {
-            return refuse(&self.hub, &self.connection, outlet, status);
-        }
-        match self.serve(&mut requests, &outlet).await {
+        let end = match self.request(first) {
+            Ok(()) => self.serve(requests, &outlet).await,
+            Err(status) => End::Refused(status),
+        };
+        match end {
             End::Gone => {}
             End::Ended(status) => outlet.end(status),
             End::Refused(status) => refuse(&self.hub, &self.connection, outlet, status),

@@ -237,8 +237,8 @@ async fn introduce<S: Session>(
             }
             tracing::debug!(proxy = %node.id, peer = %connection.peer, protocol = S::NAME, "proxy connected");
             connection.introduced(&node, &outlet);
-            let stream = Stream::<S>::new(hub, node, connection, only, &outlet, &discovery.limits);
-            stream.run(first, requests, outlet).await;
+            let mut stream = Stream::<S>::new(hub, node, connection, only, &outlet, &discovery.limits);
+            stream.run(first, &mut requests, outlet).await;
         }
         Err(error) => refuse(&hub, &connection, outlet, Status::invalid_argument(error.to_string())),
     }

@@ -62,7 +62,7 @@ impl From<Kept> for Holding {
 /// The shared lists that were written, and by name what differs from them (D18).
 #[derive(Debug, Default)]
 pub(super) struct Held {
-    base: [Arc<ResourceList>; 3],
+    base: [Option<Arc<ResourceList>>; 3],
     exceptions: HashMap<Name, Kept>,
 }
 
@@ -94,8 +94,8 @@ impl Held {
     }
 
     /// The lists last compared with.
-    pub(super) fn base(&self) -> &[Arc<ResourceList>; 3] {
-        &self.base
+    pub(super) fn base(&self) -> impl Iterator<Item = &Arc<ResourceList>> {
+        self.base.iter().flatten()
     }
 
     /// Whether the client holds something else under `name` than the lists say.
@@ -111,10 +111,10 @@ impl Held {
     /// Makes `lists` the reference. What the client holds stays the same; returns the names of which the old
     /// and the new lists differ. Free when the lists are the same.
     pub(super) fn rebase(&mut self, lists: [Arc<ResourceList>; 3]) -> Vec<Name> {
-        let steps = self.base.iter().zip(&lists).map(|(old, new)| new.differing(old));
+        let steps = self.base.iter().zip(&lists).map(|(old, new)| new.differing(old.as_deref()));
         let touched: Vec<_> = steps.flat_map(|names| names.to_vec()).collect();
         let before: Vec<_> = touched.iter().map(|name| self.get(name)).collect();
-        self.base = lists;
+        self.base = lists.map(Some);
         for (name, copy) in touched.iter().zip(before) {
             self.set(name, copy);
         }
@@ -122,7 +122,7 @@ impl Held {
     }
 
     fn in_base(&self, name: &str) -> Holding {
-        match self.base.iter().find_map(|list| list.get(name)) {
+        match self.base().find_map(|list| list.get(name)) {
             Some(encoded) => Holding::Content(encoded.hash),
             None => Holding::Nothing,
         }

@@ -246,7 +246,7 @@ fn full_set(watch: &mut Watch, kind: ResourceType, pushes: bool, source: &dyn So
     let resources: Vec<_> = if watch.wildcard {
         // Of two of one name the first counts (X-C17).
         let mut seen = HashSet::new();
-        let lists = watch.held.base().iter().flat_map(|list| list.entries());
+        let lists = watch.held.base().flat_map(|list| list.entries());
         let first = lists.filter(|entry| seen.insert(&entry.name));
         first.map(|entry| (entry.name.clone(), Arc::clone(&entry.encoded))).collect()
     } else {

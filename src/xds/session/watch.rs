@@ -229,7 +229,7 @@ impl Watch {
             }
         }
         if due == ListsDue::Everything {
-            let lists = self.held.base().clone();
+            let lists: Vec<_> = self.held.base().cloned().collect();
             for entry in lists.iter().flat_map(|list| list.entries()) {
                 self.owe(&entry.name, Owed::Always);
             }

@@ -117,13 +117,14 @@ impl Watches {
         source: &dyn Source,
         work: impl FnOnce(&mut Watch, &Context<'_>) -> T,
     ) -> T {
-        let mut watch = std::mem::take(self.of_mut(kind));
-        let clusters = self.of(ResourceType::Cluster);
+        // Envoy clusters are the first type.
+        let [clusters, others @ ..] = &mut self.by_type;
+        let Some(other) = (kind as usize).checked_sub(1) else {
+            // Whether there is one of a name is asked for assignments only.
+            return work(clusters, &Context { kind, dialect, source, has_cluster: &|_| true });
+        };
         let has_cluster = |name: &str| !clusters.open || clusters.held.get(name) != Holding::Nothing;
-        let context = Context { kind, dialect, source, has_cluster: &has_cluster };
-        let result = work(&mut watch, &context);
-        *self.of_mut(kind) = watch;
-        result
+        work(&mut others[other], &Context { kind, dialect, source, has_cluster: &has_cluster })
     }
 
     /// Notes that these Envoy clusters are in a response: Envoy warms them and waits for their assignments
