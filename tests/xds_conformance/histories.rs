@@ -67,7 +67,8 @@ fn step() -> impl Strategy<Value = Step> {
 /// The same histories in every run, of about so many steps in all: `TOMBOLO_RANDOM_TCP_STEPS`, 1 000 without it.
 fn histories() -> impl Iterator<Item = Vec<Step>> {
     let wished = std::env::var("TOMBOLO_RANDOM_TCP_STEPS").ok();
-    let steps: usize = wished.map_or(1_000, |text| text.parse().expect("TOMBOLO_RANDOM_TCP_STEPS is a number"));
+    let steps: usize =
+        wished.map_or(1_000, |text| text.parse().expect("TOMBOLO_RANDOM_TCP_STEPS is a number"));
     let mut runner = TestRunner::deterministic();
     let history = prop::collection::vec(step(), 1..LONGEST);
     (0..2 * steps / LONGEST).map(move |_| history.new_tree(&mut runner).expect("a history").current())
@@ -269,7 +270,8 @@ impl<'a> Client<'a> {
     fn heard_set(&mut self, told: &Told) {
         let set = told.resources.iter().map(|resource| ((Cluster, resource.name.clone()), resource.clone()));
         let set: BTreeMap<_, _> = set.collect();
-        let (before, rest) = std::mem::take(&mut self.cache).into_iter().partition(|((k, _), _)| *k == Cluster);
+        let (before, rest) =
+            std::mem::take(&mut self.cache).into_iter().partition(|((k, _), _)| *k == Cluster);
         if set == before {
             assert!(self.sets > 0, "the set is sent again and nobody asked");
             self.sets -= 1;

@@ -142,7 +142,9 @@ impl Bare {
             pings.ping(Ping::opaque()).await.map_err(|error| failure(&error))?;
             Ok(Self { _sender: sender, _running: running })
         };
-        tokio::time::timeout(CONNECT_LIMIT, opened).await.unwrap_or_else(|_| Err("connect: timeout".to_owned()))
+        tokio::time::timeout(CONNECT_LIMIT, opened)
+            .await
+            .unwrap_or_else(|_| Err("connect: timeout".to_owned()))
     }
 }
 

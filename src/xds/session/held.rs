@@ -136,7 +136,8 @@ mod tests {
     #[test]
     fn d18_what_is_held_of_a_name_is_kept_in_two_words() {
         assert_eq!(size_of::<Kept>(), 16);
-        for holding in [Holding::Nothing, Holding::Foreign, Holding::Content(2), Holding::Content(u128::MAX)] {
+        for holding in [Holding::Nothing, Holding::Foreign, Holding::Content(2), Holding::Content(u128::MAX)]
+        {
             assert_eq!(Holding::from(Kept::from(holding)), holding);
         }
         for hash in [0, 1] {

@@ -58,11 +58,7 @@ pub(in crate::sim::bench) async fn run(
 
 /// KiB of a connection on which nothing was asked, of as many as there will be proxies. A server of its own has them: it
 /// ends those that stay silent.
-async fn bare(
-    workshop: &mut Workshop,
-    candidate: &Candidate,
-    amounts: &Amounts,
-) -> Result<f64, BenchError> {
+async fn bare(workshop: &mut Workshop, candidate: &Candidate, amounts: &Amounts) -> Result<f64, BenchError> {
     let stage = workshop.stage(candidate, amounts, amounts.sizes.shape(), &[]).await?;
     let target = stage.fleet_settings().target;
     let (mut points, mut connections) = (Vec::new(), Vec::new());
