@@ -48,7 +48,10 @@ impl Own {
             let policy = policy(&policies, view, trust_domain, None);
             let made = reader.surrounded(|around| resources::gateway_listeners(around, &policy));
             counts.gateway_conflicts.fetch_add(made.conflicts as u64, Ordering::Relaxed);
-            return Self { clusters: Arc::default(), listeners: Arc::new(ResourceList::new(made.entries)) };
+            return Self {
+                clusters: ResourceList::nothing(),
+                listeners: Arc::new(ResourceList::new(made.entries)),
+            };
         }
         let sidecar = visibility::sidecar(view, &policies);
         let ports = match sidecar.filter(|sidecar| !sidecar.ingress.is_empty()) {

@@ -284,7 +284,7 @@ impl Outbound {
             self.replace_gateway(&mut world, &reader, marks);
         }
         if reach.proxies {
-            marks.rules(&self.streams);
+            marks.view(&self.streams);
         }
         if reach.everything {
             world.fixed = resources::fixed(&reader.client);

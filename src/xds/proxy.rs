@@ -400,15 +400,17 @@ impl Source for Proxy {
 
     fn lists(&self, kind: ResourceType) -> [Arc<ResourceList>; 3] {
         let (Some(outbound), Some(own)) = (&self.outbound, &self.own) else {
-            return Default::default();
+            return std::array::from_fn(|_| ResourceList::nothing());
         };
         match kind {
             ResourceType::Cluster => {
                 let placed = self.placed.as_ref().map(|placed| placed.clusters());
-                [placed.unwrap_or_default(), outbound.clusters(), Arc::clone(&own.clusters)]
+                [placed.unwrap_or_else(ResourceList::nothing), outbound.clusters(), Arc::clone(&own.clusters)]
             }
-            ResourceType::Listener => [Arc::default(), outbound.listeners(), Arc::clone(&own.listeners)],
-            _ => Default::default(),
+            ResourceType::Listener => {
+                [ResourceList::nothing(), outbound.listeners(), Arc::clone(&own.listeners)]
+            }
+            _ => std::array::from_fn(|_| ResourceList::nothing()),
         }
     }
 

@@ -3,7 +3,7 @@
 use std::cmp::Ordering;
 use std::collections::VecDeque;
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
 use bytes::{BufMut, Bytes, BytesMut};
 use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint};
@@ -191,6 +191,12 @@ impl ResourceList {
         Self { hash: hasher.digest128(), entries: entries.into(), bytes, steps: Mutex::default() }
     }
 
+    /// The list of nothing: one for all who have none.
+    pub fn nothing() -> Arc<Self> {
+        static NOTHING: LazyLock<Arc<ResourceList>> = LazyLock::new(Arc::default);
+        Arc::clone(&NOTHING)
+    }
+
     /// Bytes of all of them together.
     pub fn bytes(&self) -> usize {
         self.bytes
@@ -215,7 +221,7 @@ impl ResourceList {
     /// Names that are in `old` or here only, or differ in content; all of these where there was no list before. Cost ∝
     /// both lists for the first who asks, then none: whoever else asks in the meantime waits for the first.
     pub fn differing(&self, old: Option<&Self>) -> Arc<[Name]> {
-        let Some(old) = old else {
+        let Some(old) = old.filter(|old| !old.entries.is_empty()) else {
             // Each stream asks once; keeping all names would not be worth it.
             return self.entries.iter().map(|entry| entry.name.clone()).collect();
         };

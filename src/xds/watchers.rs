@@ -228,7 +228,7 @@ impl Marks {
         self.mark(watchers, |dirty| dirty.view = true);
     }
 
-    /// Any assignment may belong to another projection: policies differ that are read by proxies, not by name.
+    /// Any assignment may belong to another projection: policies differ that are read for every name.
     pub(super) fn rules(&mut self, watchers: &Watchers) {
         self.mark(watchers, |dirty| dirty.rules = true);
     }

@@ -269,11 +269,14 @@ async fn xl08_without_descriptors_nothing_spins_and_all_recovers() {
         held.push(TcpStream::connect(plane.address()).await.expect("the backlog takes it"));
     }
     eventually("no descriptor is left", async || (plane.server.files() >= 63).then_some(())).await;
-    let before = plane.server.processor();
-    tokio::time::sleep(Duration::from_secs(2)).await;
-    let spent = plane.server.processor() - before;
-    // 5 %; a loop that spins takes a core.
-    assert!(spent <= 0.1, "{spent} s of processor");
+    // A loop that spins takes a core in each of them; what else happens does not.
+    let mut spent = f64::INFINITY;
+    for _ in 0..3 {
+        let before = plane.server.processor();
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        spent = spent.min(plane.server.processor() - before);
+    }
+    assert!(spent <= 0.05, "{spent} s of processor in a second");
     plane.apply(slice(0, 2));
     stream.until_endpoints(&eds(0), 2).await;
     drop(held);

@@ -125,7 +125,7 @@ async fn greet(
 #[derive(Debug)]
 pub struct Bare {
     _sender: SendRequest<Bytes>,
-    _running: AbortOnDropHandle<()>,
+    running: AbortOnDropHandle<()>,
 }
 
 impl Bare {
@@ -140,11 +140,16 @@ impl Bare {
             let running = tokio::spawn(async move { drop(connection.await) });
             let running = AbortOnDropHandle::new(running);
             pings.ping(Ping::opaque()).await.map_err(|error| failure(&error))?;
-            Ok(Self { _sender: sender, _running: running })
+            Ok(Self { _sender: sender, running })
         };
         tokio::time::timeout(CONNECT_LIMIT, opened)
             .await
             .unwrap_or_else(|_| Err("connect: timeout".to_owned()))
+    }
+
+    /// Whether neither side has ended it.
+    pub fn is_open(&self) -> bool {
+        !self.running.is_finished()
     }
 }
 

@@ -233,7 +233,7 @@ fn a_sidecar_changes_the_worlds_it_selects_and_has_proxies_look_again() {
     let (stream, plain) = mesh.join(1, key("sample"));
     let (elsewhere, _far) = mesh.join(2, key("other"));
     assert_eq!(mesh.write(sidecar("default", &host("a"))), 0, "no world has it yet");
-    assert!(stream.take().rules && !elsewhere.take().rules);
+    assert!(stream.take().view && !elsewhere.take().view);
     let selected = OutboundKey { sidecar: Some(PolicyId::new("sample", "default")), ..key("sample") };
     let (_three, narrow) = mesh.join(3, selected);
     assert_eq!((clusters(&narrow).len(), clusters(&plain).len()), (1, 2));
@@ -257,7 +257,7 @@ fn the_mesh_wide_document_changes_everything_and_what_was_asked_for() {
     assert_ne!(outbound.route(&"80".into()), before);
     assert_ne!(outbound.listeners().hash(), listeners);
     let dirty = stream.take();
-    assert!(dirty.rules && dirty.names.contains(&(ResourceType::Route, "80".into())));
+    assert!(dirty.view && dirty.names.contains(&(ResourceType::Route, "80".into())));
 }
 
 #[test]

@@ -117,7 +117,7 @@ impl Watches {
         source: &dyn Source,
         work: impl FnOnce(&mut Watch, &Context<'_>) -> T,
     ) -> T {
-        // Envoy clusters are the first type.
+        const { assert!(ResourceType::Cluster as usize == 0) };
         let [clusters, others @ ..] = &mut self.by_type;
         let Some(other) = (kind as usize).checked_sub(1) else {
             // Whether there is one of a name is asked for assignments only.

@@ -68,6 +68,10 @@ async fn bare(workshop: &mut Workshop, candidate: &Candidate, amounts: &Amounts)
             connections.push(Bare::open(&target, number).await.map_err(BenchError::Connection)?);
         }
         points.push((connections.len() as f64, stage.rss()?));
+        if !connections.iter().all(Bare::is_open) {
+            let text = "connections without a stream ended while more were made";
+            return Err(BenchError::Connection(text.to_owned()));
+        }
     }
     drop(connections);
     stage.server.stop().await;
