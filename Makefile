@@ -16,7 +16,7 @@ ENVOY ?= $(CURDIR)/target/envoy-$(ENVOY_VERSION)
 ENVOY_READY = $(filter $(CURDIR)/target/envoy-$(ENVOY_VERSION),$(ENVOY))
 CARGO = cargo
 DENY_VERSION = 0.20.2
-# How long the worlds of the random tests are; `cargo test` alone takes 3000.
+# Steps of the random tests; `cargo test` alone takes fewer. A long run: make test RANDOM_STEPS=1000000
 RANDOM_STEPS = 100000
 TOMBOLO = target/debug/tombolo
 # Further arguments of `tombolo lab`, e.g. LAB_ARGS='--netns off'

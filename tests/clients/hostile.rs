@@ -20,6 +20,10 @@ use crate::xds_conformance::world::{eds, services, slice};
 const CLOSED: Duration = Duration::from_secs(30);
 /// What the allocator may keep of it.
 const MEMORY: usize = 64 << 20;
+/// What all of it together may take while it lasts: requests of 4 MiB, and 8 MiB of names of each stream (X-F08).
+const PEAK: usize = 96 << 20;
+/// Processor seconds of a round of it, unoptimised.
+const WORK: f64 = 10.0;
 /// Processor seconds per second of a server that nobody asks anything.
 const IDLE: f64 = 0.2;
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
@@ -105,6 +109,13 @@ async fn refused(
     stream.end().await.code()
 }
 
+/// The most resident bytes of the server so far.
+fn peak(plane: &Plane) -> usize {
+    let text = std::fs::read_to_string(format!("/proc/{}/status", plane.server.pid())).expect("the process");
+    let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("a peak");
+    line.trim().trim_end_matches(" kB").parse::<usize>().expect("a number") << 10
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn hostile_input_of_every_kind_meets_a_status_and_nobody_else_notices() {
     let _machine = machine::alone().await;
@@ -113,7 +124,7 @@ async fn hostile_input_of_every_kind_meets_a_status_and_nobody_else_notices() {
     healthy.start(Endpoint, &[eds(0)]).await;
     let url = || Endpoint.url().to_owned();
     let hostile = || sidecar("hostile", "east", "net-east");
-    let before = plane.server.memory();
+    let (before, processor) = (plane.server.memory(), plane.server.processor());
     let mut endpoints = 1;
     let mut refusals = 0;
     for protocol in BOTH {
@@ -168,6 +179,9 @@ async fn hostile_input_of_every_kind_meets_a_status_and_nobody_else_notices() {
         refusals += count;
         assert_eq!(rounds, 40);
     }
+    let (peak, work) = (peak(&plane) - before, plane.server.processor() - processor);
+    assert!(peak <= PEAK, "{peak} bytes");
+    assert!(work <= 2.0 * WORK, "{work} s of processor");
     assert_eq!(plane.server.metric("tombolo_refused_streams", "").await, refusals);
     plane.server.streams(1).await;
     eventually("memory is given back", async || (plane.server.memory() <= before + MEMORY).then_some(()))

@@ -128,6 +128,29 @@ async fn z15_with_roots_of_clients_every_client_needs_a_certificate_under_them()
 }
 
 #[tokio::test]
+async fn l10_new_handshakes_use_new_roots_of_clients_and_open_streams_live_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let (servers, old, new) = (Root::new(), Root::new(), Root::new());
+    let mut world = world(files(dir.path(), &servers, Some(&old)), Limits::default()).await;
+    let serves = async |world: &World, root: &Root| match connect(world, &servers, Some(root.leaf())).await {
+        Ok(client) => served(client).await.ok(),
+        Err(_) => None,
+    };
+    let mut stream = serves(&world, &old).await.expect("served");
+    assert!(serves(&world, &new).await.is_none(), "not yet");
+    write(dir.path(), "clients.pem", &new.pem);
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(30);
+    while serves(&world, &new).await.is_none() {
+        assert!(tokio::time::Instant::now() < deadline, "not taken over");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert!(serves(&world, &old).await.is_none(), "clients of the old root no more");
+    world.east.set(key(0), shard("east", 0, 3));
+    stream.expect(Endpoint).await;
+    world.stop().await;
+}
+
+#[tokio::test]
 async fn l09_stalled_handshakes_are_closed_and_hold_nobody_up() {
     let dir = tempfile::tempdir().unwrap();
     let root = Root::new();

@@ -32,7 +32,14 @@ fn introduce(stream: &mut Stream, url: &str, node: Option<Node>) {
 }
 
 /// A request with an error that answers `nonce`.
-fn reject(stream: &mut Stream, kind: ResourceType, names: &[String], nonce: &str, version: &str, text: &str) {
+pub fn reject(
+    stream: &mut Stream,
+    kind: ResourceType,
+    names: &[String],
+    nonce: &str,
+    version: &str,
+    text: &str,
+) {
     let error_detail = Some(Status { code: 3, message: text.to_owned() });
     let (type_url, response_nonce) = (kind.url().to_owned(), nonce.to_owned());
     match stream.protocol {

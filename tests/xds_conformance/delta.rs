@@ -261,7 +261,13 @@ async fn xd14_a_deletion_is_a_removal_and_never_leaves_old_endpoints() {
     // Without CDS on its stream its cluster may be with the client (D23).
     let mut alone = plane.proxy(Delta, "b").await;
     alone.start(Endpoint, &[&name]).await;
+    // With CDS but without its cluster nobody needs an empty one.
+    let mut without = plane.proxy(Delta, "c").await;
+    without.start(Cluster, &["BlackHoleCluster"]).await;
+    without.start(Endpoint, &[&name]).await;
     plane.delete(&objects[0]);
+    let told = without.take(Endpoint).await;
+    assert_eq!((told.resources.len(), told.removed), (0, vec![name.clone()]));
     let emptied = alone.take(Endpoint).await;
     assert_eq!(emptied.endpoints(&name), [""; 0]);
     let mut seen = Vec::new();

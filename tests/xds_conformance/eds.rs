@@ -7,7 +7,7 @@ use tombolo::xds::resource::ResourceType::{Cluster, Endpoint};
 use tonic::Code;
 
 use super::client::{BOTH, Delta, Protocol, Sotw, Stream, sidecar};
-use super::common::ALL;
+use super::common::{ALL, reject};
 use super::plane::Plane;
 use super::world::{eds, rule, service, slice};
 
@@ -49,6 +49,7 @@ async fn xe01_the_rules_are_those_of_aggregated_streams() {
                     ..DiscoveryRequest::default()
                 });
                 stream.silent().await;
+                assert_eq!(stream.start(Endpoint, &[eds(1)]).await.names(), [eds(1)]);
             }
             Delta => {
                 for _ in 0..2 {
@@ -72,6 +73,17 @@ async fn xe01_the_rules_are_those_of_aggregated_streams() {
             }
         }
         stream.silent().await;
+        drop(stream);
+        // X-C12: a rejection as the first message counts as a subscription (D26).
+        let mut stream = open(&plane, protocol).await;
+        reject(&mut stream, Endpoint, &[eds(0)], "x", "", "out of place");
+        assert_eq!(stream.take(Endpoint).await.names(), [eds(0)]);
+        // X-C15.
+        for _ in 0..2 {
+            assert_eq!(stream.start(Endpoint, &[eds(0), eds(1)]).await.names(), [eds(1)]);
+            stream.ask(Endpoint, &[eds(0)]);
+            stream.silent().await;
+        }
         drop(stream);
         plane.server.streams(0).await;
         plane.delete(&service(9));
