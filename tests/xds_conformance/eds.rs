@@ -17,8 +17,8 @@ async fn open(plane: &Plane, protocol: Protocol) -> Stream {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn xe01_the_rules_are_those_of_aggregated_streams() {
-    let plane = Plane::start(3).await;
     for protocol in BOTH {
+        let plane = Plane::start(3).await;
         let mut stream = open(&plane, protocol).await;
         // The method says the type.
         stream.ask_url("", &[eds(0)]);
@@ -84,10 +84,6 @@ async fn xe01_the_rules_are_those_of_aggregated_streams() {
             stream.ask(Endpoint, &[eds(0)]);
             stream.silent().await;
         }
-        drop(stream);
-        plane.server.streams(0).await;
-        plane.delete(&service(9));
-        plane.apply(slice(0, 1));
     }
 }
 
