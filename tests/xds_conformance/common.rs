@@ -558,8 +558,8 @@ async fn xc24_streams_end_well_and_leave_nothing() {
     })
     .await;
     assert!(plane.server.memory() <= memory + memory / 20, "{memory} before, {}", plane.server.memory());
-    assert_eq!(plane.server.metric("tombolo_connections", "accepted").await, 202);
-    assert_eq!(plane.server.metric("tombolo_connections", "closed").await, 202);
+    plane.server.counted("tombolo_connections", "accepted", 202).await;
+    plane.server.counted("tombolo_connections", "closed", 202).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -190,6 +190,14 @@ impl Served {
         rows.map(|row| value(row).expect("a number") as u64).sum()
     }
 
+    /// Waits until a metric has this value: what ends is counted behind what a client sees of it.
+    pub async fn counted(&self, name: &str, labels: &str, value: u64) {
+        eventually(&format!("{name} {labels} {value}"), async || {
+            (self.metric(name, labels).await == value).then_some(())
+        })
+        .await;
+    }
+
     async fn page_of(&self, what: &str, path: &str) -> (u16, String) {
         let page = async {
             let mut stream = tokio::net::TcpStream::connect(self.address(what)).await?;
