@@ -473,8 +473,7 @@ impl<S: Session> Stream<S> {
             return false;
         }
         self.timing.told(dirty.since);
-        let view = dirty.view || dirty.rules;
-        if view {
+        if dirty.view {
             let change = self.proxy.refresh(dirty.rules);
             if change.shared {
                 self.session.rekeyed();
@@ -487,7 +486,7 @@ impl<S: Session> Stream<S> {
                 self.session.changed(ResourceType::Secret, &"default".into());
             }
         }
-        if dirty.own && !view && self.proxy.refresh_own() {
+        if dirty.own && !dirty.view && self.proxy.refresh_own() {
             self.own_changed();
         }
         for name in self.proxy.rekey(&dirty.rekeys) {

@@ -32,7 +32,7 @@ pub(super) struct Dirty {
     pub(super) own: bool,
     /// What the registry knows of the proxy itself, or of the services behind its own ports.
     pub(super) view: bool,
-    /// Policies that may decide for any assignment which projection it belongs to.
+    /// With `view`: policies that may decide for any assignment which projection it belongs to.
     pub(super) rules: bool,
     /// When the first of these changes arrived.
     pub(super) since: Option<Instant>,
@@ -228,9 +228,9 @@ impl Marks {
         self.mark(watchers, |dirty| dirty.view = true);
     }
 
-    /// Any assignment may belong to another projection: policies differ that are read for every name.
+    /// The same, and any assignment may belong to another projection: policies differ that are read for every name.
     pub(super) fn rules(&mut self, watchers: &Watchers) {
-        self.mark(watchers, |dirty| dirty.rules = true);
+        self.mark(watchers, |dirty| (dirty.view, dirty.rules) = (true, true));
     }
 
     /// Wakes every stream that is to look; says how many.

@@ -86,10 +86,12 @@ async fn z40_garbage_fills_memory_to_its_limit_and_is_given_back() {
     assert!(most < 400 * MIB, "{most}");
     assert!(plane.server.metric("tombolo_connections", "no_memory").await >= refused);
     // What the refused ones had brought is given back meanwhile, so that there may be room for some more.
-    let error = loop {
+    let open = async || {
         let channel = connect(plane.address()).await;
-        let late = Stream::on(channel, Delta.ads(), Delta, sidecar("late", "east", "net-east")).await;
-        let Some(error) = late.err() else {
+        Stream::on(channel, Delta.ads(), Delta, sidecar("late", "east", "net-east")).await
+    };
+    let error = loop {
+        let Some(error) = open().await.err() else {
             assert!(held.len() < 100, "never refused");
             held.extend(unfinished(&plane).await);
             continue;
@@ -109,11 +111,6 @@ async fn z40_garbage_fills_memory_to_its_limit_and_is_given_back() {
     })
     .await;
     // The server looks at its memory now and then only.
-    eventually("new streams are served again", async || {
-        let channel = connect(plane.address()).await;
-        let stream = Stream::on(channel, Delta.ads(), Delta, sidecar("later", "east", "net-east")).await;
-        stream.is_ok().then_some(())
-    })
-    .await;
+    eventually("new streams are served again", async || open().await.ok()).await;
     plane.serves().await;
 }

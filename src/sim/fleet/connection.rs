@@ -1,4 +1,4 @@
-//! One HTTP/2 connection with one stream, with Envoy's windows.
+//! One HTTP/2 connection with one stream or none, with Envoy's windows.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -74,10 +74,12 @@ pub(super) async fn open(
     protocol: Protocol,
     rate: Option<u32>,
 ) -> Result<Opened, String> {
-    match tokio::time::timeout(CONNECT_LIMIT, connect(target, number, protocol, rate)).await {
-        Ok(opened) => opened,
-        Err(_) => Err("connect: timeout".to_owned()),
-    }
+    in_time(connect(target, number, protocol, rate)).await
+}
+
+async fn in_time<T>(opened: impl Future<Output = Result<T, String>>) -> Result<T, String> {
+    let limit = tokio::time::timeout(CONNECT_LIMIT, opened).await;
+    limit.unwrap_or_else(|_| Err("connect: timeout".to_owned()))
 }
 
 async fn connect(
@@ -134,17 +136,15 @@ impl Bare {
     /// # Errors
     /// One of few texts that can be counted.
     pub async fn open(target: &Target, number: usize) -> Result<Self, String> {
-        let opened = async {
+        in_time(async {
             let (sender, mut connection) = greet(target, number, None).await?;
             let mut pings = connection.ping_pong().expect("not taken yet");
             let running = tokio::spawn(async move { drop(connection.await) });
             let running = AbortOnDropHandle::new(running);
             pings.ping(Ping::opaque()).await.map_err(|error| failure(&error))?;
             Ok(Self { _sender: sender, running })
-        };
-        tokio::time::timeout(CONNECT_LIMIT, opened)
-            .await
-            .unwrap_or_else(|_| Err("connect: timeout".to_owned()))
+        })
+        .await
     }
 
     /// Whether neither side has ended it.

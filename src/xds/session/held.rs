@@ -109,13 +109,14 @@ impl Held {
     }
 
     /// Makes `lists` the reference. What the client holds stays the same; returns the names of which the old
-    /// and the new lists differ. Free when the lists are the same.
-    pub(super) fn rebase(&mut self, lists: [Arc<ResourceList>; 3]) -> Vec<Name> {
+    /// and the new lists differ, list by list. Free when the lists are the same.
+    pub(super) fn rebase(&mut self, lists: [Arc<ResourceList>; 3]) -> Vec<Arc<[Name]>> {
         let steps = self.base.iter().zip(&lists).map(|(old, new)| new.differing(old.as_deref()));
-        let touched: Vec<_> = steps.flat_map(|names| names.to_vec()).collect();
-        let before: Vec<_> = touched.iter().map(|name| self.get(name)).collect();
+        let touched: Vec<_> = steps.collect();
+        let before: Vec<_> =
+            touched.iter().flat_map(|names| names.iter()).map(|name| self.get(name)).collect();
         self.base = lists.map(Some);
-        for (name, copy) in touched.iter().zip(before) {
+        for (name, copy) in touched.iter().flat_map(|names| names.iter()).zip(before) {
             self.set(name, copy);
         }
         touched

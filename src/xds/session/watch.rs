@@ -219,13 +219,14 @@ impl Watch {
         if due == ListsDue::No {
             return;
         }
-        for name in self.held.rebase(source.lists(kind)) {
-            if !self.held.differs(&name) {
-                self.dirty.remove(&name);
+        let touched = self.held.rebase(source.lists(kind));
+        for name in touched.iter().flat_map(|names| names.iter()) {
+            if !self.held.differs(name) {
+                self.dirty.remove(name);
             } else if due == ListsDue::Push {
-                self.dirty.insert(name);
+                self.dirty.insert(name.clone());
             } else {
-                self.owe(&name, Owed::Differing);
+                self.owe(name, Owed::Differing);
             }
         }
         if due == ListsDue::Everything {

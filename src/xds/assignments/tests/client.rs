@@ -94,8 +94,7 @@ impl Client {
     pub(super) fn listen(&mut self, hub: &Hub) -> BTreeSet<Name> {
         let dirty = self.proxy.entry.handle.take();
         let mut sent = BTreeSet::new();
-        let view = dirty.view || dirty.rules;
-        if (view && self.proxy.refresh(dirty.rules).shared) || dirty.everything {
+        if (dirty.view && self.proxy.refresh(dirty.rules).shared) || dirty.everything {
             sent.extend(self.names().cloned());
         }
         sent.extend(self.proxy.rekey(&dirty.rekeys));
